@@ -1,0 +1,88 @@
+"""What the work may do now: a ladder of commands, each with who asked and why. Standard library only.
+
+One vocabulary, two origins: the operator and the governor. The strictest in force wins, and neither lifts the
+other's: cooling down never ends an operator's pause, and an operator's resume never ends a governor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any
+
+
+class Rung(IntEnum):
+    """The ladder, strictest last. DESIGN's table says what each means for trials."""
+
+    RUN = 0
+    HOLD = 1
+    SHED = 2
+    THROTTLE = 3
+    PAUSE = 4
+    STOP = 5
+
+
+class Origin(StrEnum):
+    OPERATOR = "operator"
+    GOVERNOR = "governor"
+
+
+ALL_NODES = "all"
+"""The scope of a command that holds on every node; any other scope is a node's id."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A rung in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
+
+    `now` matters for an operator's PAUSE only: False lets running trials finish and starts no new ones
+    (so its rung is HOLD), True closes the gates at the next batch. `since_wall` is seconds since the epoch.
+    """
+
+    rung: Rung
+    origin: Origin
+    reason: str
+    scope: str = ALL_NODES
+    since_wall: float | None = None
+    throttle_share: float = 0.0
+    who: str | None = None
+    drill: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rung": self.rung.name,
+            "origin": self.origin.value,
+            "reason": self.reason,
+            "scope": self.scope,
+            "since_wall": self.since_wall,
+            "throttle_share": self.throttle_share,
+            "who": self.who,
+            "drill": self.drill,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Command:
+        return cls(
+            rung=Rung[value["rung"]],
+            origin=Origin(value["origin"]),
+            reason=str(value["reason"]),
+            scope=str(value.get("scope", ALL_NODES)),
+            since_wall=value.get("since_wall"),
+            throttle_share=float(value.get("throttle_share", 0.0)),
+            who=value.get("who"),
+            drill=bool(value.get("drill", False)),
+        )
+
+
+def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NODES) -> Command:
+    """The command that restrains nothing."""
+    return Command(Rung.RUN, origin, reason, scope)
+
+
+def strictest(commands: Iterable[Command]) -> Command:
+    """The command that wins: the highest rung, then the larger rest share; the operator's on a tie.
+
+    Raises ValueError when there is none to choose from.
+    """
+    return max(commands, key=lambda c: (c.rung, c.throttle_share, c.origin is Origin.OPERATOR))

@@ -1,0 +1,101 @@
+"""Which states there are and which moves between them are allowed. Pure; standard library only.
+
+Process states are Supervisor's, with PAUSED and SKIPPED added; trial states are Ray's. A move that is not in the
+table is a bug in the caller, not bad input: it raises.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ProcessState(StrEnum):
+    """Of a run, and of an experiment in it."""
+
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    BACKOFF = "BACKOFF"
+    STOPPING = "STOPPING"
+    EXITED = "EXITED"
+    FATAL = "FATAL"
+    SKIPPED = "SKIPPED"
+
+
+class TrialState(StrEnum):
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    TERMINATED = "TERMINATED"
+    ERROR = "ERROR"
+
+
+class EndReason(StrEnum):
+    """Why a trial is TERMINATED or in ERROR."""
+
+    FINISHED = "finished"
+    PRUNED = "pruned"
+    EARLY_STOPPED = "early_stopped"
+    DIVERGED = "diverged"
+    OOM = "oom"
+    HUNG = "hung"
+    ERROR = "error"
+    OPERATOR = "operator"
+
+
+class Desired(StrEnum):
+    """What the operator last wanted of a run; written before anything acts on it."""
+
+    RUN = "run"
+    STOP = "stop"
+
+
+ENDED = frozenset({ProcessState.EXITED, ProcessState.FATAL, ProcessState.SKIPPED})
+"""States of an experiment that will not run again in this run."""
+
+TRIAL_ENDED = frozenset({TrialState.TERMINATED, TrialState.ERROR})
+
+SUCCEEDED = frozenset({EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PRUNED})
+"""End reasons that leave a value; the others leave a failed trial."""
+
+_S, _T = ProcessState, TrialState
+_PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
+    _S.STOPPED: frozenset({_S.STARTING, _S.SKIPPED, _S.FATAL}),
+    _S.STARTING: frozenset({_S.RUNNING, _S.BACKOFF, _S.STOPPING, _S.FATAL, _S.EXITED}),
+    _S.RUNNING: frozenset({_S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
+    _S.BACKOFF: frozenset({_S.STARTING, _S.STOPPING, _S.FATAL}),
+    _S.STOPPING: frozenset({_S.STOPPED, _S.EXITED, _S.FATAL}),
+    _S.EXITED: frozenset(),
+    # A person may start a FATAL one again.
+    _S.FATAL: frozenset({_S.STOPPED}),
+    _S.SKIPPED: frozenset({_S.STOPPED}),
+}
+_TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
+    # PENDING to an end: an operator's stop, or a trial that cannot be built.
+    _T.PENDING: frozenset({_T.RUNNING, _T.TERMINATED, _T.ERROR}),
+    # RUNNING to PENDING: its driver or worker died, it waits for its next attempt.
+    _T.RUNNING: frozenset({_T.PAUSED, _T.PENDING, _T.TERMINATED, _T.ERROR}),
+    _T.PAUSED: frozenset({_T.RUNNING, _T.PENDING, _T.TERMINATED, _T.ERROR}),
+    _T.TERMINATED: frozenset(),
+    _T.ERROR: frozenset(),
+}
+
+
+def check_process_move(old: ProcessState, new: ProcessState) -> None:
+    """Raises ValueError unless a run or experiment in `old` may go to `new`."""
+    if new not in _PROCESS_MOVES[old]:
+        raise ValueError(f"a process cannot go from {old} to {new}")
+
+
+def check_trial_move(old: TrialState, new: TrialState) -> None:
+    """Raises ValueError unless a trial in `old` may go to `new`."""
+    if new not in _TRIAL_MOVES[old]:
+        raise ValueError(f"a trial cannot go from {old} to {new}")
+
+
+def run_exit_code(experiment_states: list[ProcessState]) -> int:
+    """0 when every experiment ended well or was skipped with its reason, else 1."""
+    good = {ProcessState.EXITED, ProcessState.SKIPPED}
+    return 0 if experiment_states and all(state in good for state in experiment_states) else 1

@@ -1,0 +1,233 @@
+"""The wire between the daemon and a driver: one JSON object a line, over a pipe each way. Standard library only.
+
+Both sides end when the other's pipe closes: end of file means that the other died. What must not be lost carries an
+`id`; the daemon answers `ack` with that id once it has committed it, and the driver keeps the message until then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A `begin` carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
+
+
+class LinkError(Exception):
+    """The other side sent something that is not a message."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Driver: I am up."""
+
+    pid: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class WatchdogUp:
+    """Driver: a node's watchdog answers. `missing` maps a provider to why it cannot work there."""
+
+    node: str
+    pid: int
+    protected: bool
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TrialAdded:
+    """Driver: the searcher chose a configuration. `source` is sampled or enqueued."""
+
+    number: int
+    params: dict[str, Any]
+    source: str
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """Driver: an attempt runs. `resumed_step` is the epoch of its checkpoint, None from scratch."""
+
+    number: int
+    attempt: int
+    ray_trial_id: str
+    node: str
+    worker_pid: int | None
+    resumed_step: int | None
+
+
+@dataclass(frozen=True)
+class ResultReported:
+    """Driver: an epoch is done. `value` is the metric, None when it is missing or not finite."""
+
+    number: int
+    attempt: int
+    step: int
+    value: float | None
+    metrics: dict[str, Any]
+    checkpoint: str | None
+
+
+@dataclass(frozen=True)
+class TrialHeld:
+    """Driver: a trial's state changed between RUNNING and PAUSED (`state`)."""
+
+    number: int
+    attempt: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """Driver: a trial is over. `end_reason` is one of lifecycle.EndReason; `error` its text, at most 4,000 signs."""
+
+    number: int
+    attempt: int
+    end_reason: str
+    value: float | None
+    error: str | None
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AttemptLost:
+    """Driver: an attempt failed through no fault of its trial (`cause`: worker_died, released); it will be tried again."""
+
+    number: int
+    attempt: int
+    cause: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class RungChanged:
+    """Driver: a node's governor moved. `command` is Command.to_json()."""
+
+    node: str
+    command: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Driver: a node's latest readings (Reading.to_json() each). Not acknowledged."""
+
+    node: str
+    readings: list[dict[str, Any]]
+    protected: bool
+
+
+@dataclass(frozen=True)
+class SensorNoted:
+    """Driver: the governor noticed something about a sensor. `kind` is an event's name."""
+
+    node: str
+    kind: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Driver: still here. Not acknowledged."""
+
+    trials_running: int
+
+
+@dataclass(frozen=True)
+class ExperimentEnded:
+    """Driver: nothing is left to do. `error` is None when all went well."""
+
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Daemon: what to do. The store's truth about an experiment; DESIGN's "Flow of a result".
+
+    `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
+    attempt (the last one used, 0 for none), results ([[step, value], ...]) and checkpoint (a path or None).
+    `commands` are the operator's commands in force. `watchdog` has gate (path), policy, script, drill.
+    """
+
+    run_id: str
+    experiment: dict[str, Any]
+    trials: list[dict[str, Any]]
+    commands: list[dict[str, Any]]
+    ray_address: str
+    folder: str
+    watchdog: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ack:
+    """Daemon: committed."""
+
+    of: int
+
+
+@dataclass(frozen=True)
+class Commanded:
+    """Daemon: the operator's commands now in force, all of them."""
+
+    commands: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DrillAsked:
+    """Daemon: play a named drill through the scripted provider of a node (None: of all)."""
+
+    name: str
+    duration_s: float
+    node: str | None
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Daemon: checkpoint, end, exit 0."""
+
+    reason: str
+
+
+Message = (
+    Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
+    | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
+    | Begin | Ack | Commanded | DrillAsked | Finish
+)  # fmt: skip
+_TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}
+UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that is not finite replaced by None, deeply: JSON has no NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def encode(message: Message, number: int | None = None) -> bytes:
+    """One line. Raises TypeError for values that JSON does not know, LinkError for a line over the bound."""
+    body = {"type": type(message).__name__, "id": number, **finite(asdict(message))}
+    line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise LinkError(
+            f"a {type(message).__name__} of {len(line)} bytes is over the bound of {MAX_LINE_BYTES}"
+        )
+    return line
+
+
+def decode(line: bytes) -> tuple[Message, int | None]:
+    """The message of a line and its id. Raises LinkError for anything else."""
+    try:
+        body = json.loads(line)
+        kind = _TYPES[body.pop("type")]
+        number = body.pop("id")
+        message: Message = kind(**body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LinkError(f"not a message: {line[:200]!r} ({error})") from error
+    return message, number
