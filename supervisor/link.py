@@ -94,7 +94,7 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class AttemptLost:
-    """Driver: an attempt failed through no fault of its trial (`cause`: worker_died, released); it will be tried again."""
+    """Driver: an attempt failed through no fault of its trial (`cause`: worker_died, released). It is tried again."""
 
     number: int
     attempt: int
@@ -215,9 +215,7 @@ def encode(message: Message, number: int | None = None) -> bytes:
     body = {"type": type(message).__name__, "id": number, **finite(asdict(message))}
     line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     if len(line) > MAX_LINE_BYTES:
-        raise LinkError(
-            f"a {type(message).__name__} of {len(line)} bytes is over the bound of {MAX_LINE_BYTES}"
-        )
+        raise LinkError(f"a {type(message).__name__} of {len(line)} bytes is over the bound of {MAX_LINE_BYTES}")
     return line
 
 
