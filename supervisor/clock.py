@@ -1,0 +1,30 @@
+"""One clock for reading time and for waiting; tests put their own in its place. Standard library only."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+
+class Clock:
+    """The machine's. Intervals are measured with `mono_s` only; `wall_s` is for people."""
+
+    def wall_s(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def mono_s(self) -> float:
+        """Seconds of a clock that nobody sets."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def boot_id() -> str | None:
+    """What tells this boot from the next, None where the platform has no such id."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,353 @@
+"""Works through a run: Ray head up, experiments in order, each by a driver of its own, until all have ended.
+
+The only hands of the daemon on processes; what it may write is the ledger's, what it hears comes over the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supervisor import link, snapshot
+from supervisor.clock import Clock
+from supervisor.command import Command, Origin, Rung, run, strictest
+from supervisor.driver_process import DriverProcess, DriverSilentError
+from supervisor.home import Home
+from supervisor.ledger import Ledger
+from supervisor.lifecycle import ENDED, ProcessState
+from supervisor.ray_head import RayHead, status_text
+
+MAX_FRUITLESS_STARTS = 5
+"""A driver that died this often in a row without committing a result makes its experiment FATAL."""
+BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
+HARDWARE_EVENT_PERIOD_S = 300.0
+
+
+@dataclass
+class NodeView:
+    """What a node's watchdog last said."""
+
+    protected: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    command: Command = field(default_factory=lambda: run(Origin.GOVERNOR))
+    heard_mono_s: float | None = None
+    told_mono_s: float | None = None
+
+
+class Conductor:
+    """`conduct()` returns when the run has ended or `stop_asked` is set."""
+
+    def __init__(
+        self,
+        home: Home,
+        ledger: Ledger,
+        clock: Clock,
+        new_head: Callable[[], RayHead],
+        new_driver: Callable[[str], DriverProcess],
+        skip_reason: Callable[[dict[str, Any]], str | None],
+        watchdog: dict[str, Any],
+    ) -> None:
+        self.home, self.ledger, self.clock = home, ledger, clock
+        self._new_head, self._new_driver, self._skip_reason = new_head, new_driver, skip_reason
+        self._watchdog = watchdog
+        self.head: RayHead | None = None
+        self._head_watch: asyncio.Task[None] | None = None
+        self.driver: DriverProcess | None = None
+        self.current: str | None = None
+        self.nodes: dict[str, NodeView] = {}
+        self.stop_asked = asyncio.Event()
+        self.stop_reason = ""
+
+    # Asked by the API
+
+    async def commands_changed(self) -> None:
+        """The store's operator commands go to the driver, and the experiment's state follows."""
+        if self.driver is not None:
+            await self.driver.send(link.Commanded([command.to_json() for command in self.ledger.commands()]))
+        self._settle_pause()
+
+    async def drill(self, name: str, duration_s: float, node: str | None) -> bool:
+        """False when no driver is there to pass it on."""
+        if self.driver is None:
+            return False
+        self.ledger.tell("drill.started", name=name, duration_s=duration_s, node=node, drill=True)
+        await self.driver.send(link.DrillAsked(name, duration_s, node))
+        return True
+
+    def ask_stop(self, reason: str) -> None:
+        self.stop_reason = reason
+        self.stop_asked.set()
+
+    # The run
+
+    async def start_ray(self) -> None:
+        """Raises RayStartFailed."""
+        self.head = self._new_head()
+        await self.head.start()
+        self.ledger.tell("ray.started", address=self.head.address, dashboard=self.head.dashboard, pid=self.head.pid)
+        self._head_watch = asyncio.create_task(self._watch_head(self.head))
+
+    async def conduct(self) -> None:
+        try:
+            for name in self._experiments_left():
+                if self.stop_asked.is_set():
+                    return
+                await self._conduct_experiment(name)
+        finally:
+            await self._end_ray()
+
+    def _experiments_left(self) -> list[str]:
+        rows = self.ledger.store.rows(
+            "SELECT name, state FROM experiment WHERE run = ? ORDER BY ordinal", self.ledger.run_id
+        )
+        return [row["name"] for row in rows if ProcessState(row["state"]) not in ENDED]
+
+    def spec_of(self, name: str) -> dict[str, Any]:
+        row = self.ledger.store.row("SELECT spec FROM experiment WHERE run = ? AND name = ?", self.ledger.run_id, name)
+        assert row is not None
+        spec: dict[str, Any] = json.loads(row["spec"])
+        return spec
+
+    async def _conduct_experiment(self, name: str) -> None:
+        reason = self._skip_reason(self.spec_of(name))
+        if reason is not None:
+            self.ledger.move_experiment(name, ProcessState.SKIPPED, "experiment.skipped", reason)
+            return
+        fruitless = 0
+        while True:
+            before = self._results_so_far(name)
+            ended, error, status = await self._drive(name)
+            if ended:
+                self._end_experiment(name, error)
+                return
+            if self.stop_asked.is_set():
+                self._stop_experiment(name)
+                return
+            fruitless = 0 if self._results_so_far(name) > before else fruitless + 1
+            if fruitless >= MAX_FRUITLESS_STARTS:
+                text = f"its driver died {fruitless} times in a row ({status}); see {self._folder(name) / 'driver.log'}"
+                self._fail_experiment(name, text)
+                return
+            await self._back_off(name, fruitless, status)
+            if self.stop_asked.is_set():
+                self._stop_experiment(name)
+                return
+
+    def _results_so_far(self, name: str) -> int:
+        row = self.ledger.store.row(
+            "SELECT count(*) AS n FROM result WHERE run = ? AND experiment = ?", self.ledger.run_id, name
+        )
+        assert row is not None
+        return int(row["n"])
+
+    async def _back_off(self, name: str, fruitless: int, status: str) -> None:
+        """Exponential with full jitter and a cap (Brooker, "Exponential Backoff And Jitter", 2015)."""
+        wait_s = round(random.uniform(0.1, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**fruitless)), 2)
+        self.ledger.requeue_live_trials(name, "driver_died")
+        self.ledger.move_experiment(
+            name, ProcessState.BACKOFF, "driver.exited", status,
+            status=status, retry_in_s=wait_s, log=str(self._folder(name) / "driver.log"),
+        )  # fmt: skip
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stop_asked.wait(), wait_s)
+
+    # One driver
+
+    async def _drive(self, name: str) -> tuple[bool, str | None, str]:
+        """One driver's life: (did it end the experiment, with what error, how did the process end)."""
+        self.ledger.move_experiment(name, ProcessState.STARTING)
+        if self.head is None:
+            await self.start_ray()
+        assert self.head is not None
+        self._folder(name).mkdir(parents=True, exist_ok=True)
+        driver = self._new_driver(name)
+        await driver.spawn()
+        self.driver, self.current = driver, name
+        self.ledger.tell("driver.started", experiment=name, pid=driver.pid)
+        stopper = asyncio.create_task(self._finish_when_asked(driver))
+        ended, error, status = False, None, ""
+        try:
+            await driver.send(self._begin(name))
+            async for message, number in driver.messages():
+                if isinstance(message, link.ExperimentEnded):
+                    ended, error = True, message.error
+                self._hear(name, message)
+                if number is not None:
+                    await driver.send(link.Ack(number))
+        except DriverSilentError as silence:
+            status = str(silence)
+            self.ledger.tell("driver.hung", experiment=name, silent_s=float(status.split()[0]))
+        except link.LinkError as broken:
+            status = f"broke the link: {broken}"
+        finally:
+            stopper.cancel()
+            self.driver = self.current = None
+            returncode = await self._reap(driver)
+        return ended, error, status or status_text(returncode)
+
+    async def _reap(self, driver: DriverProcess) -> int:
+        """Its pipe is closed: it has ended or is about to; its group goes with it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(driver.exited(), 10.0)
+        await driver.kill()
+        return await driver.exited()
+
+    async def _finish_when_asked(self, driver: DriverProcess) -> None:
+        await self.stop_asked.wait()
+        await driver.finish(self.stop_reason)
+
+    def _begin(self, name: str) -> link.Begin:
+        assert self.head is not None
+        return link.Begin(
+            run_id=self.ledger.run_id,
+            experiment=self.spec_of(name),
+            trials=snapshot.for_begin(self.ledger.store.connection, self.ledger.run_id, name),
+            commands=[command.to_json() for command in self.ledger.commands()],
+            ray_address=self.head.address,
+            folder=str(self._folder(name)),
+            watchdog=self._watchdog,
+        )
+
+    def _folder(self, name: str) -> Path:
+        return self.home.run_folder(self.ledger.run_id) / name
+
+    def _hear(self, name: str, message: link.Message) -> None:
+        match message:
+            case link.Hello():
+                self.ledger.move_experiment(
+                    name, ProcessState.RUNNING, "experiment.started", max_trials=self.spec_of(name)["max_trials"]
+                )
+                self._settle_pause()
+            case link.WatchdogUp():
+                self._watchdog_up(message)
+            case link.Sampled():
+                self._sampled(message)
+            case link.RungChanged():
+                self._rung_changed(message)
+            case link.SensorNoted():
+                sensor = message.facts.get("sensor")
+                fields = {"node": message.node, "facts": message.facts}
+                self.ledger.tell(message.kind, **fields, **({} if sensor is None else {"sensor": sensor}))
+            case link.Heartbeat() | link.ExperimentEnded():
+                pass
+            case _:
+                self.ledger.hear(name, message)
+
+    # Hardware
+
+    def _watchdog_up(self, message: link.WatchdogUp) -> None:
+        node = self.nodes.setdefault(message.node, NodeView())
+        first = node.heard_mono_s is None
+        node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self.clock.mono_s()
+        self.ledger.tell(
+            "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
+        )
+        if first and not message.protected:
+            why = "; ".join(f"{name}: {reason}" for name, reason in message.missing.items()) or "none was found"
+            self.ledger.tell("watchdog.unprotected", node=message.node, why=why)
+
+    def _sampled(self, message: link.Sampled) -> None:
+        node = self.nodes.setdefault(message.node, NodeView())
+        now = self.clock.mono_s()
+        node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
+        if node.told_mono_s is None or now - node.told_mono_s >= HARDWARE_EVENT_PERIOD_S:
+            node.told_mono_s = now
+            self.ledger.tell(
+                "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
+                readings=message.readings, protected=message.protected,
+            )  # fmt: skip
+
+    def _rung_changed(self, message: link.RungChanged) -> None:
+        node = self.nodes.setdefault(message.node, NodeView())
+        command = Command.from_json(message.command)
+        if command.rung is not node.command.rung:
+            self.ledger.tell(
+                "rung.changed", node=message.node, rung=command.rung.name, previous=node.command.rung.name,
+                reason=command.reason, throttle_share=command.throttle_share, drill=command.drill,
+            )  # fmt: skip
+        node.command = command
+        self._settle_pause()
+
+    def in_force(self) -> Command:
+        """The strictest of all commands, of every origin and node."""
+        return strictest([run(Origin.GOVERNOR), *self.ledger.commands(), *(n.command for n in self.nodes.values())])
+
+    def _settle_pause(self) -> None:
+        """The experiment's state follows the strictest command: any pause of the operator's, or a governor's PAUSE."""
+        if self.current is None:
+            return
+        state = self.ledger.experiment_state(self.current)
+        command = self.in_force()
+        paused = command.rung >= Rung.PAUSE or (command.origin is Origin.OPERATOR and command.rung >= Rung.HOLD)
+        if paused and state is ProcessState.RUNNING:
+            self.ledger.move_experiment(self.current, ProcessState.PAUSED, "experiment.paused", command.reason)
+        elif not paused and state is ProcessState.PAUSED:
+            self.ledger.move_experiment(self.current, ProcessState.RUNNING, "experiment.resumed")
+
+    # Ends
+
+    def _end_experiment(self, name: str, error: str | None) -> None:
+        trials = snapshot.trials_of(self.ledger.store.connection, self.ledger.run_id, name)
+        best = snapshot.best_trial(trials, self.spec_of(name)["mode"])
+        if error is None and best is None:
+            first = next((t["error"] or t["end_reason"] for t in trials if t["end_reason"]), "no trial was started")
+            error = f"no trial of {len(trials)} left a value; the first: {first}"
+        if error is not None:
+            self._fail_experiment(name, error)
+            return
+        assert best is not None
+        self.ledger.move_experiment(
+            name, ProcessState.EXITED, "experiment.finished", best=best["value"], best_trial=best["number"],
+            trials=len(trials), seconds=self._seconds(name),
+        )  # fmt: skip
+
+    def _fail_experiment(self, name: str, error: str) -> None:
+        self.ledger.requeue_live_trials(name, "experiment_failed")
+        self.ledger.move_experiment(
+            name, ProcessState.FATAL, "experiment.failed", error, error=error, seconds=self._seconds(name)
+        )
+
+    def _stop_experiment(self, name: str) -> None:
+        self.ledger.requeue_live_trials(name, "stopped")
+        self.ledger.move_experiment(name, ProcessState.STOPPING)
+        self.ledger.move_experiment(name, ProcessState.STOPPED, "experiment.stopped", self.stop_reason)
+
+    def _seconds(self, name: str) -> float:
+        row = self.ledger.store.row(
+            "SELECT started_wall FROM experiment WHERE run = ? AND name = ?", self.ledger.run_id, name
+        )
+        assert row is not None
+        return round(self.clock.wall_s() - (row["started_wall"] or self.clock.wall_s()), 1)
+
+    async def _watch_head(self, head: RayHead) -> None:
+        status = await head.exited()
+        self.ledger.tell("ray.exited", status=status_text(status))
+        self.head = None
+        await head.stop()
+        if self.driver is not None:
+            await self.driver.kill()
+
+    async def _end_ray(self) -> None:
+        if self._head_watch is not None:
+            self._head_watch.cancel()
+        if self.head is not None:
+            await self.head.stop()
+            self.head = None
+
+
+def summarise(readings: list[dict[str, Any]], protected: bool) -> str:
+    """One line for people: the hottest temperature or why there is none, CPU and memory."""
+    temperatures = [r["value"] for r in readings if r["kind"] == "temperature" and r["value"] is not None]
+    parts = [f"{max(temperatures):.0f} C" if temperatures else ("no reading" if protected else "no sensor")]
+    for kind, label in (("utilisation", "cpu"), ("memory", "memory")):
+        values = [r["value"] for r in readings if r["kind"] == kind and r["unit"] == "%" and r["value"] is not None]
+        if values:
+            parts.append(f"{label} {max(values):.0f} %")
+    return ", ".join(parts)

@@ -1,0 +1,118 @@
+"""The daemon's end of a driver: spawns it, speaks the link, ends it. One driver, one experiment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from supervisor import link
+from supervisor.keeper import end_group
+
+SILENCE_LIMIT_S = 60.0
+"""A driver beats every 2 s; one that has been silent for this long is hung, and hung counts as dead."""
+FINISH_GRACE_S = 40.0
+
+
+class DriverSilentError(Exception):
+    """The driver has not spoken for the time it was given."""
+
+
+class DriverProcess:
+    """`await spawn()`, iterate `messages()` until its pipe closes, then `await exited()`."""
+
+    def __init__(self, environment: dict[str, str], log: Path, silence_limit_s: float = SILENCE_LIMIT_S) -> None:
+        self._environment, self.log, self._silence_limit_s = environment, log, silence_limit_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._write_fd: int | None = None
+        self._writing = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def spawn(self) -> None:
+        """Raises OSError when the process cannot be made."""
+        driver_reads, self._write_fd = os.pipe()
+        daemon_reads, driver_writes = os.pipe()
+        try:
+            with self.log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "actors.driver",
+                    "--read-fd", str(driver_reads), "--write-fd", str(driver_writes),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                    env=self._environment, start_new_session=True, pass_fds=(driver_reads, driver_writes),
+                )  # fmt: skip
+        finally:
+            # The child has its own copies; ours would keep the pipes open after its death.
+            os.close(driver_reads)
+            os.close(driver_writes)
+        self._reader = asyncio.StreamReader(limit=link.MAX_LINE_BYTES + 1)
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(daemon_reads, "rb", 0))
+
+    async def send(self, message: link.Message) -> None:
+        """A driver that is gone hears nothing; its end is told by `messages`."""
+        if self._write_fd is None:
+            return
+        line = link.encode(message)
+        with contextlib.suppress(BrokenPipeError):
+            async with self._writing:
+                # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
+                await asyncio.to_thread(_write_all, self._write_fd, line)
+
+    async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
+        """What the driver says, until it closes its pipe.
+
+        Raises DriverSilentError after `silence_limit_s` without a word, link.LinkError for anything but messages.
+        """
+        assert self._reader is not None
+        while True:
+            try:
+                async with asyncio.timeout(self._silence_limit_s):
+                    line = await self._reader.readline()
+            except TimeoutError as error:
+                raise DriverSilentError(f"{self._silence_limit_s:.0f} s without a word") from error
+            except ValueError as error:
+                raise link.LinkError(f"a line over {link.MAX_LINE_BYTES} bytes") from error
+            if not line.endswith(b"\n"):
+                return
+            yield link.decode(line)
+
+    async def finish(self, reason: str) -> None:
+        """Asks it to checkpoint and end, then waits; ends it by force after FINISH_GRACE_S."""
+        await self.send(link.Finish(reason))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.exited(), FINISH_GRACE_S)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends its whole process group, at once."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+        if self._process is not None:
+            await asyncio.to_thread(end_group, self._process.pid, 0.0)
+        self._close()
+
+    async def exited(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    def _close(self) -> None:
+        if self._write_fd is not None:
+            os.close(self._write_fd)
+            self._write_fd = None
+
+
+def _write_all(fd: int, line: bytes) -> None:
+    view = memoryview(line)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,134 @@
+"""Every event there is: its name, level, what it says and the fields it carries. docs/events.md is made from this.
+
+An event is a durable fact, so its name is dotted and in the past tense. `run`, `experiment`, `trial` and `attempt`
+may stand beside any of them and are not listed again. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EventKind:
+    level: str
+    """info, warning or error."""
+    text: str
+    """For people; {field} is filled in from the event's fields."""
+    fields: tuple[str, ...] = ()
+
+
+EVENTS: dict[str, EventKind] = {
+    "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id")),
+    "leftovers.ended": EventKind("warning", "processes of a dead daemon were ended: {processes}", ("processes",)),
+    "daemon.recovered": EventKind(
+        "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
+    ),
+    "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
+    "audit.repaired": EventKind("warning", "a torn last line of {bytes} bytes was cut off the log", ("bytes",)),
+    "run.created": EventKind("info", "run of {plan} created", ("plan", "fingerprint", "experiments", "data")),
+    "run.started": EventKind("info", "run started", ()),
+    "run.paused": EventKind("warning", "paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope")),
+    "run.resumed": EventKind("info", "resumed by {who}", ("who", "scope")),
+    "run.stopped": EventKind("warning", "stopped by {who}", ("who",)),
+    "run.finished": EventKind(
+        "info",
+        "run finished: {passed} passed, {failed} failed, {skipped} skipped in {seconds} s",
+        ("passed", "failed", "skipped", "seconds"),
+    ),
+    "run.failed": EventKind("error", "run cannot go on: {error}", ("error",)),
+    "run.abandoned": EventKind("warning", "run given up for a new one", ()),
+    "experiment.started": EventKind("info", "{experiment} started", ("max_trials",)),
+    "experiment.finished": EventKind(
+        "info", "{experiment} finished: best {best} of {trials} trials", ("best", "best_trial", "trials", "seconds")
+    ),
+    "experiment.failed": EventKind("error", "{experiment} failed: {error}", ("error", "seconds")),
+    "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}", ("reason",)),
+    "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}", ("reason",)),
+    "experiment.paused": EventKind("warning", "{experiment} paused: {reason}", ("reason",)),
+    "experiment.resumed": EventKind("info", "{experiment} goes on", ()),
+    "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
+    "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
+    "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
+    "driver.exited": EventKind("warning", "driver of {experiment} died: {status}", ("status", "retry_in_s", "log")),
+    "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed", ("silent_s",)),
+    "trial.added": EventKind("info", "trial {trial} added", ("params", "source")),
+    "trial.started": EventKind(
+        "info",
+        "trial {trial} started, attempt {attempt}",
+        ("node", "worker_pid", "ray_trial_id", "resumed_step"),
+    ),
+    "trial.reported": EventKind(
+        "info", "trial {trial} epoch {step}: {value}", ("step", "value", "metrics", "checkpoint")
+    ),
+    "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason",)),
+    "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason",)),
+    "trial.requeued": EventKind(
+        "warning", "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})", ("cause", "error")
+    ),
+    "trial.finished": EventKind(
+        "info", "trial {trial} {end_reason}: {value}", ("end_reason", "value", "epochs", "seconds")
+    ),
+    "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", ("end_reason", "error", "seconds")),
+    "result.refused": EventKind(
+        "warning", "a late {message} of trial {trial} attempt {attempt} was refused: {reason}", ("message", "reason")
+    ),
+    "watchdog.started": EventKind("info", "watchdog of node {node} is up", ("node", "pid", "protected", "missing")),
+    "watchdog.unprotected": EventKind(
+        "warning", "UNPROTECTED: node {node} has no temperature sensor ({why})", ("node", "why")
+    ),
+    "rung.changed": EventKind(
+        "warning", "{node}: {rung}, {reason}", ("node", "rung", "previous", "reason", "throttle_share", "drill")
+    ),
+    "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", ("node", "sensor", "facts")),
+    "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", ("node", "sensor", "facts")),
+    "sensor.hung": EventKind("warning", "{node}: sensor {sensor} hangs", ("node", "sensor", "facts")),
+    "sensor.recovered": EventKind("info", "{node}: sensor {sensor} is back", ("node", "sensor", "facts")),
+    "clock.jumped": EventKind("warning", "{node}: the clock jumped; all samples dropped", ("node", "facts")),
+    "hardware.sampled": EventKind("info", "{node}: {summary}", ("node", "summary", "readings", "protected")),
+    "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
+    "report.written": EventKind("info", "report at {path}", ("path",)),
+    "report.failed": EventKind("warning", "no report: {error}", ("error",)),
+}
+
+
+def describe(name: str, values: dict[str, object]) -> str:
+    """The event as a sentence; what a field lacks shows as a dash."""
+    return EVENTS[name].text.format_map(_Dashes({k: v for k, v in values.items() if v is not None}))
+
+
+class _Dashes(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "-"
+
+
+def check_event(name: str, fields: dict[str, object]) -> None:
+    """Raises ValueError for an event or a field that is not in the table: a bug in the caller."""
+    kind = EVENTS.get(name)
+    if kind is None:
+        raise ValueError(f"{name} is not in the table of events")
+    unknown = set(fields) - set(kind.fields)
+    if unknown:
+        raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}")
+
+
+def render_markdown() -> str:
+    """docs/events.md, whole."""
+    lines = [
+        "# Events",
+        "",
+        "One JSON object a line in `logs/PLAN.jsonl`. Each has `ts` (UTC), `seq` (counts up), `level`, `event`,",
+        "`msg`, `run`, and where it applies `experiment`, `trial`, `attempt`; its own fields stand below.",
+        "This page is made from `supervisor/event_table.py` by `python -m supervisor.event_table`.",
+        "",
+        "| event | level | says | fields |",
+        "|---|---|---|---|",
+    ]
+    for name, kind in EVENTS.items():
+        fields = ", ".join(f"`{field}`" for field in kind.fields) or "–"
+        lines.append(f"| `{name}` | {kind.level} | {kind.text} | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(render_markdown(), end="")

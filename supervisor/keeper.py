@@ -1,0 +1,57 @@
+"""Runs a command that would outlive its parent, and ends it when the parent dies. Standard library only.
+
+`ray start --block` does not notice that the daemon was killed: its dozen processes would hold memory and ports for
+ever. So the daemon starts this little process instead and keeps the other end of its standard input: end of file
+there means that the daemon is gone, and the command's whole process group is ended, by TERM, then by KILL.
+
+    python -P -m supervisor.keeper GRACE_S COMMAND [ARG ...]
+
+The first line on standard output is the command's pid (which is its process group). Exits as the command does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+
+def end_group(group: int, grace_s: float) -> None:
+    """TERM, then KILL what is left after `grace_s` seconds. A group that is gone already is fine."""
+    deadline = time.monotonic() + grace_s
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.05)
+        os.killpg(group, signal.SIGKILL)
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) < 2:
+        print("usage: python -m supervisor.keeper GRACE_S COMMAND [ARG ...]", file=sys.stderr)
+        return 2
+    grace_s, command = float(argv[0]), argv[1:]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True) as child:
+        asked = False
+
+        def ask(*_: object) -> None:
+            nonlocal asked
+            asked = True
+
+        signal.signal(signal.SIGTERM, ask)
+        print(child.pid, flush=True)
+        while child.poll() is None and not asked:
+            # A timeout, because a pipe cannot wake us when the command ends.
+            if select.select([0], [], [], 0.2)[0] and not os.read(0, 1024):
+                break
+        end_group(child.pid, grace_s)
+        return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,331 @@
+"""What may be written to the store about a run, each as one transaction with its events. The only caller is the daemon.
+
+Every method that hears of a trial takes the attempt that speaks: a late attempt is refused, not believed (the fence).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from supervisor import link
+from supervisor.command import Command
+from supervisor.event_table import EVENTS
+from supervisor.lifecycle import (
+    SUCCEEDED,
+    TRIAL_ENDED,
+    Desired,
+    EndReason,
+    ProcessState,
+    TrialState,
+    check_process_move,
+    check_trial_move,
+)
+from supervisor.store import Change, Store
+
+_UNFINISHED_TRIALS = "SELECT * FROM trial WHERE run = ? AND experiment = ? AND state NOT IN ('TERMINATED', 'ERROR')"
+
+
+def create_run(
+    store: Store,
+    run_id: str,
+    *,
+    plan: str,
+    fingerprint: str,
+    source: str,
+    plan_text: str,
+    hardware: dict[str, Any],
+    data: dict[str, Any],
+    specs: Sequence[dict[str, Any]],
+) -> None:
+    """A run and its experiments, STOPPED; nothing has acted yet."""
+    with store.change(run_id) as change:
+        change.execute(
+            "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL)",
+            run_id, plan, fingerprint, source, plan_text, json.dumps(hardware), json.dumps(data),
+            ProcessState.STOPPED, Desired.RUN, change.wall_s,
+        )  # fmt: skip
+        for ordinal, spec in enumerate(specs):
+            change.execute(
+                "INSERT INTO experiment (run, name, ordinal, spec, state) VALUES (?, ?, ?, ?, ?)",
+                run_id, spec["name"], ordinal, json.dumps(spec), ProcessState.STOPPED,
+            )  # fmt: skip
+        change.tell("run.created", plan=plan, fingerprint=fingerprint, experiments=len(specs), data=data)
+
+
+class Ledger:
+    """The writes of one run."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.run_id = store, run_id
+
+    # The run
+
+    def run_state(self) -> ProcessState:
+        row = self.store.row("SELECT state FROM run WHERE id = ?", self.run_id)
+        assert row is not None
+        return ProcessState(row["state"])
+
+    def move_run(self, state: ProcessState, event: str | None = None, **fields: Any) -> None:
+        """Raises ValueError for a move that lifecycle does not know."""
+        with self.store.change(self.run_id) as change:
+            check_process_move(self.run_state(), state)
+            ended = change.wall_s if state in (ProcessState.EXITED, ProcessState.FATAL) else None
+            change.execute("UPDATE run SET state = ?, ended_wall = ? WHERE id = ?", state, ended, self.run_id)
+            if event is not None:
+                change.tell(event, **fields)
+
+    def desire(self, desired: Desired, event: str, **fields: Any) -> None:
+        """Writes down what the operator wants before anything acts on it."""
+        with self.store.change(self.run_id) as change:
+            change.execute("UPDATE run SET desired = ? WHERE id = ?", desired, self.run_id)
+            change.tell(event, **fields)
+
+    def put_command(self, command: Command, mode: str) -> None:
+        """An operator's command is in force from now on, across restarts."""
+        with self.store.change(self.run_id) as change:
+            change.execute(
+                "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
+                self.run_id, command.scope, json.dumps(command.to_json()),
+            )  # fmt: skip
+            change.tell("run.paused", who=command.who, reason=command.reason, mode=mode, scope=command.scope)
+
+    def drop_command(self, scope: str, who: str | None) -> bool:
+        """False when no operator's command of that scope was in force."""
+        with self.store.change(self.run_id) as change:
+            gone = change.execute("DELETE FROM command WHERE run = ? AND scope = ?", self.run_id, scope).rowcount
+            if gone:
+                change.tell("run.resumed", who=who, scope=scope)
+        return bool(gone)
+
+    def commands(self) -> list[Command]:
+        rows = self.store.rows("SELECT command FROM command WHERE run = ? ORDER BY scope", self.run_id)
+        return [Command.from_json(json.loads(row["command"])) for row in rows]
+
+    def tell(self, event: str, **where_and_fields: Any) -> None:
+        """An event that changes no state."""
+        with self.store.change(self.run_id) as change:
+            change.tell(event, **where_and_fields)
+
+    def recover(self) -> int:
+        """Starting is recovering: whatever was alive under the last daemon is not. Trials sent back to the queue."""
+        live = "('STARTING', 'RUNNING', 'PAUSED', 'BACKOFF', 'STOPPING')"
+        with self.store.change(self.run_id) as change:
+            unclean = change.execute(f"SELECT 1 FROM run WHERE id = ? AND state IN {live}", self.run_id).fetchone()  # noqa: S608
+            change.execute(f"UPDATE run SET state = 'STOPPED' WHERE id = ? AND state IN {live}", self.run_id)  # noqa: S608
+            change.execute(f"UPDATE experiment SET state = 'STOPPED' WHERE run = ? AND state IN {live}", self.run_id)  # noqa: S608
+            rows = self.store.rows("SELECT * FROM trial WHERE run = ? AND state IN ('RUNNING', 'PAUSED')", self.run_id)
+            for row in rows:
+                self._lose_attempt(change, row["experiment"], row["number"], row["attempt"], "daemon_died", None)
+            if unclean:
+                change.tell("daemon.recovered", requeued=len(rows))
+        return len(rows)
+
+    # Experiments
+
+    def experiment_state(self, name: str) -> ProcessState:
+        row = self.store.row("SELECT state FROM experiment WHERE run = ? AND name = ?", self.run_id, name)
+        assert row is not None
+        return ProcessState(row["state"])
+
+    def move_experiment(
+        self, name: str, state: ProcessState, event: str | None = None, reason: str | None = None, **fields: Any
+    ) -> None:
+        """`reason` is kept with the state, and told where the event has such a field.
+
+        Raises ValueError for a move that lifecycle does not know.
+        """
+        if reason is not None and event is not None and "reason" in EVENTS[event].fields:
+            fields["reason"] = reason
+        with self.store.change(self.run_id) as change:
+            check_process_move(self.experiment_state(name), state)
+            change.execute(
+                "UPDATE experiment SET state = ?1, reason = ?2,"
+                " started_wall = CASE WHEN ?1 = 'STARTING' THEN coalesce(started_wall, ?3) ELSE started_wall END,"
+                " ended_wall = CASE WHEN ?1 IN ('EXITED', 'FATAL', 'SKIPPED') THEN ?3 END,"
+                " driver_starts = driver_starts + (?1 = 'STARTING')"
+                " WHERE run = ?4 AND name = ?5",
+                state, reason, change.wall_s, self.run_id, name,
+            )  # fmt: skip
+            if event is not None:
+                change.tell(event, experiment=name, **fields)
+
+    def requeue_live_trials(self, name: str, cause: str) -> int:
+        """After a driver or daemon died: every live attempt is lost and its trial waits for the next. How many."""
+        with self.store.change(self.run_id) as change:
+            rows = self.store.rows(_UNFINISHED_TRIALS + " AND state != 'PENDING'", self.run_id, name)
+            for row in rows:
+                self._lose_attempt(change, name, row["number"], row["attempt"], cause, None)
+        return len(rows)
+
+    def _lose_attempt(
+        self, change: Change, name: str, number: int, attempt: int, cause: str, error: str | None
+    ) -> None:
+        change.execute(
+            "UPDATE trial SET state = 'PENDING', held_for = NULL WHERE run = ? AND experiment = ? AND number = ?",
+            self.run_id, name, number,
+        )  # fmt: skip
+        self._end_attempt(change, name, number, attempt, cause)
+        change.tell("trial.requeued", experiment=name, trial=number, attempt=attempt, cause=cause, error=error)
+
+    def _end_attempt(self, change: Change, name: str, number: int, attempt: int, cause: str) -> None:
+        change.execute(
+            "UPDATE attempt SET ended_wall = ?, cause = ?"
+            " WHERE run = ? AND experiment = ? AND trial = ? AND attempt = ?",
+            change.wall_s, cause, self.run_id, name, number, attempt,
+        )  # fmt: skip
+
+    # What a driver says
+
+    def hear(self, name: str, message: link.Message) -> None:
+        """Commits what the driver of experiment `name` says; a late or doubled message is refused with an event."""
+        match message:
+            case link.TrialAdded():
+                self._trial_added(name, message)
+            case link.TrialStarted():
+                self._trial_started(name, message)
+            case link.ResultReported():
+                self._result_reported(name, message)
+            case link.TrialHeld():
+                self._trial_held(name, message)
+            case link.TrialEnded():
+                self._trial_ended(name, message)
+            case link.AttemptLost():
+                self._attempt_lost(name, message)
+            case _:
+                raise ValueError(f"{type(message).__name__} is not about a trial")
+
+    def _trial_added(self, name: str, message: link.TrialAdded) -> None:
+        with self.store.change(self.run_id) as change:
+            cursor = change.execute(
+                "INSERT OR IGNORE INTO trial (run, experiment, number, state, params, source, added_wall)"
+                " VALUES (?, ?, ?, 'PENDING', ?, ?, ?)",
+                self.run_id, name, message.number, json.dumps(message.params), message.source, change.wall_s,
+            )  # fmt: skip
+            # An adopted trial is added again by its new driver: the first telling counts.
+            if cursor.rowcount:
+                change.tell(
+                    "trial.added", experiment=name, trial=message.number, params=message.params, source=message.source
+                )
+
+    def _trial_started(self, name: str, message: link.TrialStarted) -> None:
+        with self.store.change(self.run_id) as change:
+            known = self._trial(name, message.number)
+            if known is None or message.attempt <= known["attempt"]:
+                self._refuse(change, name, message, "an attempt of that number was started before")
+                return
+            if TrialState(known["state"]) is TrialState.RUNNING:
+                self._lose_attempt(change, name, message.number, known["attempt"], "superseded", None)
+                known = self._trial(name, message.number)
+                assert known is not None
+            check_trial_move(TrialState(known["state"]), TrialState.RUNNING)
+            change.execute(
+                "UPDATE trial SET state = 'RUNNING', attempt = ?, started_wall = coalesce(started_wall, ?)"
+                " WHERE run = ? AND experiment = ? AND number = ?",
+                message.attempt, change.wall_s, self.run_id, name, message.number,
+            )  # fmt: skip
+            change.execute(
+                "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+                self.run_id, name, message.number, message.attempt, message.node, message.worker_pid,
+                message.resumed_step, change.wall_s,
+            )  # fmt: skip
+            change.tell(
+                "trial.started", experiment=name, trial=message.number, attempt=message.attempt, node=message.node,
+                worker_pid=message.worker_pid, ray_trial_id=message.ray_trial_id, resumed_step=message.resumed_step,
+            )  # fmt: skip
+
+    def _result_reported(self, name: str, message: link.ResultReported) -> None:
+        with self.store.change(self.run_id) as change:
+            if not self._fenced(change, name, message):
+                return
+            added = change.execute(
+                "INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                self.run_id, name, message.number, message.step, message.attempt, message.value,
+                json.dumps(message.metrics), change.wall_s,
+            ).rowcount  # fmt: skip
+            if message.checkpoint is not None:
+                change.execute(
+                    "UPDATE trial SET checkpoint = ?, checkpoint_step = ?"
+                    " WHERE run = ? AND experiment = ? AND number = ?",
+                    message.checkpoint, message.step, self.run_id, name, message.number,
+                )  # fmt: skip
+            # An epoch that a later attempt had to train again says nothing new: the first report counts.
+            if added:
+                change.tell(
+                    "trial.reported", experiment=name, trial=message.number, attempt=message.attempt,
+                    step=message.step, value=message.value, metrics=message.metrics, checkpoint=message.checkpoint,
+                )  # fmt: skip
+
+    def _trial_held(self, name: str, message: link.TrialHeld) -> None:
+        with self.store.change(self.run_id) as change:
+            row = self._fenced(change, name, message)
+            if row is None or row["state"] == message.state:
+                return
+            state = TrialState(message.state)
+            check_trial_move(TrialState(row["state"]), state)
+            held_for = message.reason if state is TrialState.PAUSED else None
+            change.execute(
+                "UPDATE trial SET state = ?, held_for = ? WHERE run = ? AND experiment = ? AND number = ?",
+                state, held_for, self.run_id, name, message.number,
+            )  # fmt: skip
+            event = "trial.paused" if state is TrialState.PAUSED else "trial.resumed"
+            change.tell(event, experiment=name, trial=message.number, attempt=message.attempt, reason=message.reason)
+
+    def _trial_ended(self, name: str, message: link.TrialEnded) -> None:
+        with self.store.change(self.run_id) as change:
+            row = self._fenced(change, name, message)
+            if row is None:
+                return
+            reason = EndReason(message.end_reason)
+            good = reason in SUCCEEDED
+            state = TrialState.TERMINATED if good else TrialState.ERROR
+            check_trial_move(TrialState(row["state"]), state)
+            change.execute(
+                "UPDATE trial SET state = ?, end_reason = ?, value = ?, error = ?, record = ?, ended_wall = ?,"
+                " held_for = NULL WHERE run = ? AND experiment = ? AND number = ?",
+                state, reason, message.value if good else None, message.error, json.dumps(message.record),
+                change.wall_s, self.run_id, name, message.number,
+            )  # fmt: skip
+            self._end_attempt(change, name, message.number, message.attempt, reason)
+            seconds = round(change.wall_s - (row["started_wall"] or change.wall_s), 3)
+            where: dict[str, Any] = {"experiment": name, "trial": message.number, "attempt": message.attempt}
+            if good:
+                epochs = self.store.rows(
+                    "SELECT count(*) AS n FROM result WHERE run = ? AND experiment = ? AND trial = ?",
+                    self.run_id, name, message.number,
+                )[0]["n"]  # fmt: skip
+                change.tell(
+                    "trial.finished", **where, end_reason=reason, value=message.value, epochs=epochs, seconds=seconds
+                )
+            else:
+                change.tell("trial.failed", **where, end_reason=reason, error=message.error, seconds=seconds)
+
+    def _attempt_lost(self, name: str, message: link.AttemptLost) -> None:
+        with self.store.change(self.run_id) as change:
+            if self._fenced(change, name, message):
+                self._lose_attempt(change, name, message.number, message.attempt, message.cause, message.error)
+
+    def _trial(self, name: str, number: int) -> Any:
+        return self.store.row(
+            "SELECT * FROM trial WHERE run = ? AND experiment = ? AND number = ?", self.run_id, name, number
+        )
+
+    def _fenced(self, change: Change, name: str, message: Any) -> Any:
+        """The trial's row if this attempt may speak for it; else None, and the refusal is told."""
+        row = self._trial(name, message.number)
+        if row is None:
+            self._refuse(change, name, message, "there is no such trial")
+        elif message.attempt != row["attempt"]:
+            self._refuse(change, name, message, f"attempt {row['attempt']} speaks for it now")
+        elif TrialState(row["state"]) in TRIAL_ENDED:
+            self._refuse(change, name, message, "it has ended")
+        else:
+            return row
+        return None
+
+    def _refuse(self, change: Change, name: str, message: Any, reason: str) -> None:
+        change.tell(
+            "result.refused", experiment=name, trial=message.number, attempt=message.attempt,
+            message=type(message).__name__, reason=reason,
+        )  # fmt: skip

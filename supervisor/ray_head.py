@@ -1,0 +1,177 @@
+"""The Ray head: a child with its own session, folder, ports and token. The daemon never imports ray.
+
+Ray ends the process that it lives in a minute after its GCS died, so it must not be the daemon's; and as a child its
+death is seen at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.errors import RayStartFailed
+from supervisor.home import Home, make_private
+from supervisor.keeper import end_group
+from supervisor.leftovers import MARK
+
+START_DEADLINE_S = 90.0
+STOP_GRACE_S = 1.0
+"""Nothing in a Ray session is worth waiting for (the store is the truth), and TERM drains it for up to 30 s."""
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+"""Trials pass a few numbers; checkpoints go by file. Ray would take 30 % of the memory."""
+
+_PASSED_ON = (
+    "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
+    "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
+)  # fmt: skip
+
+
+def child_environment(home: Home, run_id: str, import_folder: Path | None) -> dict[str, str]:
+    """What the Ray head, the drivers and so the trials may know: an allow-list, and what Ray needs to be private.
+
+    `import_folder` is where a user's plan looks for its own trainable.
+    """
+    passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
+    return passed | {
+        MARK: home.key,
+        "SWEEP_RUN_ID": run_id,
+        "PYTHONUNBUFFERED": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
+        "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        # A held sweep looks to Tune like one without resources, and it would say so every minute.
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+        # Spinning OpenMP threads collapse when another process takes their core.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+        **({"PYTHONPATH": str(import_folder)} if import_folder else {}),
+    }
+
+
+def free_port(preferred: int | None = None) -> int:
+    """`preferred` if it is free on loopback, else one that the kernel names."""
+    for port in (preferred, 0):
+        if port is None:
+            continue
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise RayStartFailed("no TCP port is free on 127.0.0.1")
+
+
+@dataclass
+class RayHead:
+    """One Ray session. `start` it, await `exited`, `stop` it; a new one for each start."""
+
+    home: Home
+    environment: dict[str, str]
+    cpus: int
+    log: Path
+    address: str = ""
+    dashboard: str = ""
+    pid: int = 0
+    _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        """Raises RayStartFailed with the end of Ray's own words."""
+        self._prepare()
+        port, dashboard = free_port(), free_port(8265)
+        self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
+        with self.log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "supervisor.keeper", str(STOP_GRACE_S), *self._command(port, dashboard),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                env=self.environment, start_new_session=True,
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        self.pid = int(await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S))
+        await self._wait_until_up(port)
+
+    def _prepare(self) -> None:
+        token = self.home.ray_token
+        if not token.exists():
+            token.touch(mode=0o600)
+            token.write_text(secrets.token_hex(32))
+        # Sessions are never aged out by Ray, and none outlives its head.
+        shutil.rmtree(self.home.ray_temp, ignore_errors=True)
+        make_private(self.home.ray_temp)
+
+    def _command(self, port: int, dashboard: int) -> list[str]:
+        return [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
+            f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
+            "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={self.cpus}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={self.home.ray_temp}",
+            f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
+        ]  # fmt: skip
+
+    async def _wait_until_up(self, port: int) -> None:
+        """Up means: the GCS takes connections and the session's folder is there."""
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(START_DEADLINE_S):
+                while self._process.returncode is None:
+                    if await _accepts(port) and b"Ray runtime started" in self._said():
+                        return
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            await self.stop()
+        raise RayStartFailed(f"Ray did not start; its last words:\n{self._said()[-2000:].decode(errors='replace')}")
+
+    def _said(self) -> bytes:
+        with self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 64_000))
+            return log.read()
+
+    async def exited(self) -> int:
+        """Waits for the head's end; its status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ends every process of the session. Bounded: the keeper kills after its grace."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), 15.0)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        await asyncio.to_thread(end_group, self.pid, 0.2)
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def status_text(returncode: int) -> str:
+    """An exit status for people: "exit code 1", "signal SIGKILL"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"signal {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"signal {-returncode}"

@@ -1,0 +1,47 @@
+"""The store's tables, as numbered steps: step N brings a database of version N-1 to N. Never edit a released step."""
+
+from __future__ import annotations
+
+STEPS: tuple[str, ...] = (
+    """
+    CREATE TABLE run (
+        id TEXT PRIMARY KEY, plan TEXT NOT NULL, fingerprint TEXT NOT NULL, source TEXT NOT NULL,
+        plan_text TEXT NOT NULL, hardware TEXT NOT NULL, data TEXT NOT NULL, state TEXT NOT NULL, desired TEXT NOT NULL,
+        reason TEXT, created_wall REAL NOT NULL, ended_wall REAL
+    ) STRICT;
+    CREATE TABLE experiment (
+        run TEXT NOT NULL REFERENCES run(id), name TEXT NOT NULL, ordinal INTEGER NOT NULL, spec TEXT NOT NULL,
+        state TEXT NOT NULL, reason TEXT, driver_starts INTEGER NOT NULL DEFAULT 0,
+        started_wall REAL, ended_wall REAL, PRIMARY KEY (run, name)
+    ) STRICT;
+    CREATE TABLE trial (
+        run TEXT NOT NULL, experiment TEXT NOT NULL, number INTEGER NOT NULL, state TEXT NOT NULL,
+        params TEXT NOT NULL, source TEXT NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,
+        end_reason TEXT, value REAL, error TEXT, record TEXT NOT NULL DEFAULT '{}',
+        checkpoint TEXT, checkpoint_step INTEGER, held_for TEXT,
+        added_wall REAL NOT NULL, started_wall REAL, ended_wall REAL,
+        PRIMARY KEY (run, experiment, number), FOREIGN KEY (run, experiment) REFERENCES experiment(run, name)
+    ) STRICT;
+    CREATE TABLE attempt (
+        run TEXT NOT NULL, experiment TEXT NOT NULL, trial INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        node TEXT NOT NULL, worker_pid INTEGER, resumed_step INTEGER, started_wall REAL NOT NULL, ended_wall REAL,
+        cause TEXT, PRIMARY KEY (run, experiment, trial, attempt)
+    ) STRICT;
+    CREATE TABLE result (
+        run TEXT NOT NULL, experiment TEXT NOT NULL, trial INTEGER NOT NULL, step INTEGER NOT NULL,
+        attempt INTEGER NOT NULL, value REAL, metrics TEXT NOT NULL, wall REAL NOT NULL,
+        PRIMARY KEY (run, experiment, trial, step)
+    ) STRICT;
+    CREATE TABLE command (
+        run TEXT NOT NULL REFERENCES run(id), scope TEXT NOT NULL, command TEXT NOT NULL, PRIMARY KEY (run, scope)
+    ) STRICT;
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY, wall REAL NOT NULL, name TEXT NOT NULL, run TEXT, experiment TEXT,
+        trial INTEGER, attempt INTEGER, fields TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX event_of_run ON event (run, seq);
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    """,
+)
+
+VERSION = len(STEPS)

@@ -1,0 +1,145 @@
+"""What the store knows, as plain JSON values: for `status`, the report, and a driver's begin. Standard library only.
+
+These read from any connection: the daemon's own, or a read-only one when no daemon is running.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from supervisor.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+
+
+def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
+    """The id of the newest run, or of the one named, or of the newest of a plan; None where there is none."""
+    row = connection.execute(
+        "SELECT id FROM run WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR plan = ?2)"
+        " ORDER BY created_wall DESC, rowid DESC LIMIT 1",
+        (run_id, plan),
+    ).fetchone()
+    return None if row is None else str(row["id"])
+
+
+def unfinished_run(connection: sqlite3.Connection, plan: str | None = None) -> sqlite3.Row | None:
+    """The newest run that has not ended, of `plan` where given."""
+    found: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM run WHERE state NOT IN ('EXITED', 'FATAL') AND (?1 IS NULL OR plan = ?1)"
+        " ORDER BY created_wall DESC, rowid DESC LIMIT 1",
+        (plan,),
+    ).fetchone()
+    return found
+
+
+def run_snapshot(connection: sqlite3.Connection, run_id: str, *, trials: bool = True) -> dict[str, Any]:
+    """Everything about a run. `trials` False leaves out the list of trials and keeps the counts."""
+    run = dict(connection.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone())
+    for key in ("hardware", "data"):
+        run[key] = json.loads(run[key])
+    run.pop("plan_text")
+    rows = connection.execute("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", (run_id,)).fetchall()
+    commands = connection.execute("SELECT command FROM command WHERE run = ? ORDER BY scope", (run_id,)).fetchall()
+    return {
+        "run": run,
+        "commands": [json.loads(row["command"]) for row in commands],
+        "experiments": [_experiment(connection, row, trials) for row in rows],
+    }
+
+
+def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
+    """Every trial of an experiment with its results ([[step, value, seconds], ...]), in the order of their numbers."""
+    results: dict[int, list[list[Any]]] = {}
+    for row in connection.execute(
+        "SELECT trial, step, value, json_extract(metrics, '$.time_this_iter_s') AS seconds FROM result"
+        " WHERE run = ? AND experiment = ? ORDER BY trial, step",
+        (run_id, name),
+    ):
+        results.setdefault(row["trial"], []).append([row["step"], row["value"], row["seconds"]])
+    rows = connection.execute(
+        "SELECT * FROM trial WHERE run = ? AND experiment = ? ORDER BY number", (run_id, name)
+    ).fetchall()
+    return [
+        {
+            **{key: row[key] for key in row.keys() if key not in ("run", "experiment", "params", "record")},  # noqa: SIM118 - a Row iterates over values
+            "params": json.loads(row["params"]),
+            "record": json.loads(row["record"]),
+            "results": results.get(row["number"], []),
+        }
+        for row in rows
+    ]
+
+
+def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
+    """The trials as a driver's `begin` wants them (link.Begin)."""
+    wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
+    return [
+        {**{key: trial[key] for key in wanted}, "results": [[step, value] for step, value, _ in trial["results"]]}
+        for trial in trials_of(connection, run_id, name)
+    ]
+
+
+def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
+    """The ended trial with the best value; a pruned one counts, its value is what it reached."""
+    valued = [
+        trial
+        for trial in trials
+        if trial["value"] is not None
+        and trial["end_reason"] is not None
+        and EndReason(trial["end_reason"]) in SUCCEEDED
+    ]
+    if not valued:
+        return None
+    return (min if mode == "min" else max)(valued, key=lambda trial: (trial["value"], trial["number"]))
+
+
+def training_seconds(trial: dict[str, Any]) -> float:
+    """Seconds of training as the trial counts them: without pauses."""
+    return float(sum(seconds for _, _, seconds in trial["results"] if seconds is not None))
+
+
+def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, with_trials: bool) -> dict[str, Any]:
+    spec = json.loads(row["spec"])
+    trials = trials_of(connection, row["run"], row["name"])
+    best = best_trial(trials, spec["mode"])
+    ended = [trial for trial in trials if TrialState(trial["state"]) in TRIAL_ENDED]
+    running = [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]
+    view: dict[str, Any] = {
+        "name": row["name"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "driver_starts": row["driver_starts"],
+        "started_wall": row["started_wall"],
+        "ended_wall": row["ended_wall"],
+        "spec": spec,
+        "max_trials": spec["max_trials"],
+        "counts": _counts(ended),
+        "ended": len(ended),
+        "running": [
+            {"number": t["number"], "state": t["state"], "epoch": len(t["results"]), "held_for": t["held_for"]}
+            for t in running
+        ],
+        "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
+        "eta_s": _eta_s(row, spec, ended),
+    }
+    if with_trials:
+        view["trials"] = trials
+    return view
+
+
+def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for trial in ended:
+        counts[trial["end_reason"]] = counts.get(trial["end_reason"], 0) + 1
+    return counts
+
+
+def _eta_s(row: sqlite3.Row, spec: dict[str, Any], ended: list[dict[str, Any]]) -> float | None:
+    """Mean training time of the ended trials times those left, over the trials that run at once; None: no basis."""
+    if ProcessState(row["state"]) in ENDED:
+        return 0.0
+    if not ended:
+        return None
+    mean_s = sum(map(training_seconds, ended)) / len(ended)
+    return float(mean_s * max(0, spec["max_trials"] - len(ended)) / spec["concurrency"])
