@@ -36,6 +36,8 @@ ALL_NODES = "all"
 class Command:
     """A rung in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
 
+    `shed_trials` is how many concurrent trials fewer than the plan's may run, from SHED on; one always may.
+
     `now` matters for an operator's PAUSE only: False lets running trials finish and starts no new ones
     (so its rung is HOLD), True closes the gates at the next batch. `since_wall` is seconds since the epoch.
     """
@@ -48,6 +50,7 @@ class Command:
     throttle_share: float = 0.0
     who: str | None = None
     drill: bool = False
+    shed_trials: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,6 +62,7 @@ class Command:
             "throttle_share": self.throttle_share,
             "who": self.who,
             "drill": self.drill,
+            "shed_trials": self.shed_trials,
         }
 
     @classmethod
@@ -72,6 +76,7 @@ class Command:
             throttle_share=float(value.get("throttle_share", 0.0)),
             who=value.get("who"),
             drill=bool(value.get("drill", False)),
+            shed_trials=int(value.get("shed_trials", 0)),
         )
 
 
@@ -81,8 +86,8 @@ def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NO
 
 
 def strictest(commands: Iterable[Command]) -> Command:
-    """The command that wins: the highest rung, then the larger rest share; the operator's on a tie.
+    """The one that wins: the highest rung, then the larger rest share, then the fewer trials; the operator's on a tie.
 
     Raises ValueError when there is none to choose from.
     """
-    return max(commands, key=lambda c: (c.rung, c.throttle_share, c.origin is Origin.OPERATOR))
+    return max(commands, key=lambda c: (c.rung, c.throttle_share, c.shed_trials, c.origin is Origin.OPERATOR))

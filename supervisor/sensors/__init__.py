@@ -1,0 +1,1 @@
+"""What the machine says about itself: providers of readings, one file each."""

@@ -1,0 +1,96 @@
+"""Memory limits and out-of-memory events of the control groups this process lives in, versions 1 and 2.
+
+The host's figures alone kill healthy jobs in containers and overlook limits (psutil issue 2100), so every ancestor
+with a limit counts. Formats: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+UNLIMITED_BYTES = 1 << 60
+"""Version 1 writes "no limit" as the largest page-aligned integer; nothing has that much memory."""
+
+MAX_DEPTH = 32
+
+
+@dataclass(frozen=True)
+class MemoryGroup:
+    """One control group with a limit. `used_bytes` leaves out the inactive page cache, which yields on demand."""
+
+    folder: Path
+    limit_bytes: int
+    used_bytes: int
+
+    @property
+    def available_bytes(self) -> int:
+        return max(0, self.limit_bytes - self.used_bytes)
+
+
+def memory_groups(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> list[MemoryGroup]:
+    """The limited groups from this process's own up to the root; empty where none is limited or readable."""
+    return [group for folder, version in _folders(proc, root) if (group := _group(folder, version)) is not None]
+
+
+def memory_event_counts(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
+    """Counters of this process's own group since it began: high, oom, oom_kill, as far as the kernel tells."""
+    for folder, version in _folders(proc, root):
+        table = _table(folder / ("memory.events" if version == 2 else "memory.oom_control"))
+        if table:
+            return {key: table[key] for key in ("high", "oom", "oom_kill") if key in table}
+    return {}
+
+
+def _folders(proc: Path, root: Path) -> Iterator[tuple[Path, int]]:
+    """Each candidate folder with its version, innermost first; falls back on the mount's own root.
+
+    Inside a container without a cgroup namespace the path in /proc names a folder of the host's tree that is
+    not mounted here, while the mount itself shows the container's group.
+    """
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines[:64]:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            bases, version = [root, root / "unified"], 2
+        elif "memory" in controllers.split(","):
+            bases, version = [root / "memory"], 1
+        else:
+            continue
+        for base in bases:
+            inner = PurePosixPath(path.lstrip("/"))
+            for part in [inner, *inner.parents][:MAX_DEPTH]:
+                folder = base / part
+                if folder.is_dir():
+                    yield folder, version
+
+
+def _group(folder: Path, version: int) -> MemoryGroup | None:
+    v2 = version == 2
+    limits = [_number(folder / name) for name in (("memory.max", "memory.high") if v2 else ("memory.limit_in_bytes",))]
+    limit = min((value for value in limits if value is not None and value < UNLIMITED_BYTES), default=None)
+    used = _number(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))
+    if limit is None or limit <= 0 or used is None:
+        return None
+    inactive = _table(folder / "memory.stat").get("inactive_file" if v2 else "total_inactive_file", 0)
+    return MemoryGroup(folder, limit, max(0, used - inactive))
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text().strip())
+    except (OSError, ValueError):
+        # "max" means no limit; an absent file means that the controller is off here.
+        return None
+
+
+def _table(file: Path) -> dict[str, int]:
+    try:
+        rows = [line.split() for line in file.read_text().splitlines()[:256]]
+    except OSError:
+        return {}
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}

@@ -1,0 +1,109 @@
+"""The named drills: what each pretends that the sensors say, as a function of the time since it began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from supervisor.reading import Kind, Limits, Quality, Reading
+from supervisor.sensors import thresholds
+
+DRILL = "drill"
+"""The detail of every reading of a drill; the governor marks the commands it leads to."""
+
+SENSOR = "script:drill"
+
+Drill = Callable[[float, float], list[Reading]]
+"""(seconds since it began, its duration in seconds) -> readings."""
+
+
+def _reading(
+    kind: Kind, component: str, value: float | None, unit: str, *, part: str = "", limits: Limits | None = None
+) -> Reading:
+    return Reading(
+        sensor_id=SENSOR + part,
+        kind=kind,
+        component=component,
+        value=value,
+        unit=unit,
+        mono_s=0.0,
+        wall_s=0.0,
+        source="scripted",
+        quality=Quality.ERROR if value is None else Quality.OK,
+        limits=limits or Limits(),
+        detail=DRILL,
+    )
+
+
+def _temperature(celsius: float | None) -> list[Reading]:
+    # A component of its own: no real sensor may stand in for the one that the drill takes away.
+    return [_reading(Kind.TEMPERATURE, DRILL, celsius, "celsius", limits=thresholds.APPLE_DIE_AVERAGE)]
+
+
+def heat(elapsed_s: float, duration_s: float) -> list[Reading]:
+    """Past the pause threshold for two thirds of its time, then cool."""
+    return _temperature(102.0 if elapsed_s < duration_s * 2 / 3 else 55.0)
+
+
+def spike(elapsed_s: float, _duration_s: float) -> list[Reading]:
+    """One second past critical: the pause must not wait for a dwell."""
+    return _temperature(110.0 if elapsed_s < 1.0 else 55.0)
+
+
+def flap(elapsed_s: float, duration_s: float) -> list[Reading]:
+    """Hot and cool by turns, twelve times."""
+    return _temperature(102.0 if int(12 * elapsed_s / duration_s) % 2 == 0 else 55.0)
+
+
+def sensor_lost(elapsed_s: float, duration_s: float) -> list[Reading]:
+    """Good for a tenth of its time, then gone."""
+    return _temperature(60.0 if elapsed_s < duration_s / 10 else None)
+
+
+def sensor_stuck(elapsed_s: float, duration_s: float) -> list[Reading]:
+    """The same value to the last bit while the load swings between idle and full."""
+    load = 100.0 if int(8 * elapsed_s / duration_s) % 2 == 0 else 0.0
+    return [*_temperature(61.375), _reading(Kind.UTILISATION, DRILL, load, "percent", part="-load")]
+
+
+def sensor_hang(elapsed_s: float, duration_s: float) -> list[Reading]:
+    """Good for a tenth of its time, then its provider does not answer."""
+    if elapsed_s < duration_s / 10:
+        return _temperature(60.0)
+    return [*_temperature(None), _reading(Kind.EVENT, "provider", None, "count", part="-provider")]
+
+
+def memory(_elapsed_s: float, _duration_s: float) -> list[Reading]:
+    """Almost no memory left."""
+    return [_reading(Kind.MEMORY, "host", 97.0, "percent", part="-memory")]
+
+
+def swap(elapsed_s: float, _duration_s: float) -> list[Reading]:
+    """Swap that grows by 64 MiB a second."""
+    return [_reading(Kind.SWAP, "host", 2.0**26 * elapsed_s, "bytes", part="-swap")]
+
+
+def disk_full(_elapsed_s: float, _duration_s: float) -> list[Reading]:
+    """100 MiB left."""
+    return [_reading(Kind.DISK, "disk", 100.0 * 2**20, "bytes", part="-disk")]
+
+
+def battery(_elapsed_s: float, _duration_s: float) -> list[Reading]:
+    """Discharging, nearly empty."""
+    return [
+        _reading(Kind.BATTERY, "battery", 5.0, "percent", part="-battery/charge"),
+        _reading(Kind.BATTERY, "battery", 1.0, "flag", part="-battery/discharging"),
+    ]
+
+
+DRILLS: dict[str, Drill] = {
+    "heat": heat,
+    "spike": spike,
+    "flap": flap,
+    "sensor-lost": sensor_lost,
+    "sensor-stuck": sensor_stuck,
+    "sensor-hang": sensor_hang,
+    "memory": memory,
+    "swap": swap,
+    "disk-full": disk_full,
+    "battery": battery,
+}

@@ -1,0 +1,178 @@
+"""A provider that plays a trace, or a drill: part of the product, since a drill on a live run goes through it.
+
+A trace is JSON lines, each either `{"at_s": 12.5, "celsius": 96.0}` (one CPU temperature) or
+`{"at_s": 12.5, "readings": [{"sensor_id": ..., "kind": ..., "component": ..., "value": ..., "unit": ...}]}` with
+optional `quality`, `limits` and `detail`. A line holds until the next one; the last one holds for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from supervisor.reading import Availability, Kind, Limits, Quality, Reading
+from supervisor.sensors import thresholds
+from supervisor.sensors.drills import DRILL, DRILLS
+from supervisor.sensors.instant import Now, TimeSource
+
+MAX_TRACE_BYTES = 64 * 2**20
+DRILL_S = 60.0
+SIMPLE_SENSOR = "script:cpu"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What holds from `at_s` seconds after the first read on; the readings' own time stamps are not used."""
+
+    at_s: float
+    readings: tuple[Reading, ...]
+
+
+def load_trace(path: Path) -> tuple[Frame, ...]:
+    """The frames of a trace file, in order of time. Raises ValueError with file, line and what is wrong; OSError."""
+    if path.stat().st_size > MAX_TRACE_BYTES:
+        raise ValueError(f"{path}: a trace may have {MAX_TRACE_BYTES} bytes at most; cut it into parts")
+    frames: list[Frame] = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                frame = _frame(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+                raise ValueError(f"{path}:{number}: {what}") from error
+            if frames and frame.at_s < frames[-1].at_s:
+                raise ValueError(f"{path}:{number}: at_s goes back from {frames[-1].at_s} to {frame.at_s}")
+            frames.append(frame)
+    if not frames:
+        raise ValueError(f"{path}: an empty trace; write at least one line such as " + '{"at_s": 0, "celsius": 50}')
+    return tuple(frames)
+
+
+def _frame(value: dict[str, Any]) -> Frame:
+    at_s = float(value["at_s"])
+    if unknown := set(value) - {"at_s", "celsius", "readings"}:
+        raise ValueError(f"unknown keys {sorted(unknown)}; a line has at_s and either celsius or readings")
+    readings = [_reading(entry) for entry in value.get("readings", ())]
+    if "celsius" in value:
+        celsius = value["celsius"]
+        readings.append(simple_reading(None if celsius is None else float(celsius)))
+    if not readings:
+        raise ValueError("a line needs celsius or readings")
+    return Frame(at_s, tuple(readings))
+
+
+def _reading(entry: dict[str, Any]) -> Reading:
+    full = {"source": "scripted", "quality": "ok", "mono_s": 0.0, "wall_s": 0.0, "limits": {}, "detail": None, **entry}
+    reading = Reading.from_json(full)
+    if reading.kind is Kind.TEMPERATURE and reading.limits == Limits():
+        return replace(reading, limits=thresholds.APPLE_DIE_AVERAGE)
+    return reading
+
+
+def simple_reading(celsius: float | None) -> Reading:
+    """One CPU temperature, or its failure, with the limits of a die average."""
+    return Reading(
+        sensor_id=SIMPLE_SENSOR,
+        kind=Kind.TEMPERATURE,
+        component="cpu",
+        value=celsius,
+        unit="celsius",
+        mono_s=0.0,
+        wall_s=0.0,
+        source="scripted",
+        quality=Quality.ERROR if celsius is None else Quality.OK,
+        limits=thresholds.APPLE_DIE_AVERAGE,
+    )
+
+
+@dataclass(frozen=True)
+class _Drill:
+    name: str
+    began_mono_s: float
+    duration_s: float
+
+
+class ScriptedProvider:
+    """Plays `frames` from its first read on, and a drill over them while one lasts."""
+
+    name = "scripted"
+
+    def __init__(self, clock: TimeSource, frames: Sequence[Frame] = ()) -> None:
+        self._clock = clock
+        self._frames = tuple(frames)
+        self._times = [frame.at_s for frame in self._frames]
+        self._began_mono_s: float | None = None
+        self._drill: _Drill | None = None
+
+    @classmethod
+    def from_file(cls, path: Path, clock: TimeSource) -> ScriptedProvider:
+        """Raises ValueError (file, line, what is wrong) and OSError."""
+        return cls(clock, load_trace(path))
+
+    @classmethod
+    def playing(cls, script: str | Path | None, clock: TimeSource) -> ScriptedProvider:
+        """For a trace file, a drill's name (which begins at once) or nothing. Raises as `from_file`."""
+        if script is None:
+            return cls(clock)
+        if str(script) not in DRILLS:
+            return cls.from_file(Path(script), clock)
+        provider = cls(clock)
+        provider.start_drill(str(script), DRILL_S)
+        return provider
+
+    @property
+    def drill(self) -> str | None:
+        """The name of the drill that is on now."""
+        now = Now.of(self._clock)
+        return self._drill.name if self._drill is not None and self._left(now) > 0 else None
+
+    def start_drill(self, name: str, duration_s: float) -> None:
+        """Begin a drill, in place of any that is on; it ends by itself. Raises ValueError with the valid names."""
+        if name not in DRILLS:
+            raise ValueError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
+        if not 0 < duration_s <= 3600:
+            raise ValueError(f"a drill lasts more than 0 and at most 3600 s, not {duration_s}")
+        self._drill = _Drill(name, Now.of(self._clock).mono_s, float(duration_s))
+
+    def stop_drill(self) -> None:
+        self._drill = None
+
+    def probe(self) -> Availability:
+        if self._frames:
+            return Availability(True, f"a trace of {len(self._frames)} lines over {self._times[-1]:g} s")
+        return Availability(True, "ready for drills")
+
+    def read(self) -> list[Reading]:
+        now = Now.of(self._clock)
+        return [
+            replace(reading, mono_s=now.mono_s, wall_s=now.wall_s)
+            for reading in (*self._from_trace(now), *self._from_drill(now))
+        ]
+
+    def close(self) -> None:
+        self._drill = None
+
+    def _from_trace(self, now: Now) -> tuple[Reading, ...]:
+        if self._began_mono_s is None:
+            self._began_mono_s = now.mono_s
+        index = bisect_right(self._times, now.mono_s - self._began_mono_s) - 1
+        return self._frames[index].readings if index >= 0 else ()
+
+    def _from_drill(self, now: Now) -> tuple[Reading, ...]:
+        drill = self._drill
+        if drill is None:
+            return ()
+        if self._left(now) <= 0:
+            self._drill = None
+            return ()
+        readings = DRILLS[drill.name](now.mono_s - drill.began_mono_s, drill.duration_s)
+        return tuple(replace(reading, detail=DRILL) for reading in readings)
+
+    def _left(self, now: Now) -> float:
+        return 0.0 if self._drill is None else self._drill.began_mono_s + self._drill.duration_s - now.mono_s
