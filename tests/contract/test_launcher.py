@@ -1,0 +1,189 @@
+"""The console scripts: they start this project's program or, with exit code 5, none at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import _sweep_launcher
+from supervisor.foreign import explain_foreign_flags
+
+CHECKOUT = Path(_sweep_launcher.__file__).resolve().parent
+OURS = '__product__ = "sweep-supervisor"\n'
+CALL = "import sys, _sweep_launcher; sys.exit(_sweep_launcher.{command}({argv!r}))"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder as pip leaves it after installing this project: launcher, package, metadata, a CLI that says 42."""
+    site = tmp_path / "site-packages"
+    package = site / "supervisor"
+    package.mkdir(parents=True)
+    (site / "sweep_supervisor-0.1.0.dist-info").mkdir()
+    (site / "_sweep_launcher.py").write_bytes((CHECKOUT / "_sweep_launcher.py").read_bytes())
+    (package / "foreign.py").write_bytes((CHECKOUT / "supervisor" / "foreign.py").read_bytes())
+    (package / "__init__.py").write_text(OURS)
+    for cli in ("cli_daemon", "cli_control"):
+        (package / f"{cli}.py").write_text(f"def main(argv):\n    print({cli!r}, argv)\n    return 42\n")
+    return site
+
+
+def launch(
+    *search_path: Path, command: str = "supervisorctl", argv: tuple[str, ...] = ("status",)
+) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, search_path))}
+    return subprocess.run(
+        # -S: no site-packages of the test's own environment; -B: the fixture is shared with nobody, leave it clean.
+        [sys.executable, "-S", "-B", "-c", CALL.format(command=command, argv=list(argv))],
+        env=environment, cwd=search_path[0].parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def refusal(result: subprocess.CompletedProcess[str]) -> str:
+    """The message of a launch that was refused; fails unless it has the code, one line for each path, both cures."""
+    assert result.returncode == 5, result.stderr
+    assert result.stdout == ""
+    for needle in (
+        "expected (sweep-supervisor):",
+        "found:",
+        "virtual environment of its own",
+        "`sweepd`",
+        "`sweepctl`",
+    ):
+        assert needle in result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize(("command", "cli"), [("supervisord", "cli_daemon"), ("supervisorctl", "cli_control")])
+def test_an_undisturbed_installation_starts_its_own_program_and_hands_on_its_exit_code(
+    site: Path, command: str, cli: str
+) -> None:
+    result = launch(site, command=command, argv=("status", "--json"))
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (42, f"{cli} ['status', '--json']", "")
+
+
+def test_another_package_first_on_the_path_is_refused_with_both_paths(site: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "supervisor"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise SystemExit('the foreign package must not be run')\n")
+    message = refusal(launch(other.parent, site))
+    assert str(other / "__init__.py") in message
+    assert str(site / "supervisor" / "__init__.py") in message
+
+
+def test_a_package_overwritten_by_the_other_one_is_refused(site: Path) -> None:
+    (site / "supervisor" / "__init__.py").write_text("#\n")
+    assert "overwritten" in refusal(launch(site))
+
+
+def test_a_package_that_the_others_removal_has_damaged_is_refused(site: Path) -> None:
+    (site / "supervisor" / "__init__.py").unlink()
+    assert "damaged" in refusal(launch(site))
+
+
+@pytest.mark.parametrize("metadata", ["supervisor-4.3.0.dist-info", "supervisor-4.2.5.egg-info"])
+def test_the_other_distribution_in_the_same_environment_is_refused_though_our_files_won(
+    site: Path, metadata: str
+) -> None:
+    (site / metadata).mkdir()
+    assert str(site / metadata) in refusal(launch(site))
+
+
+def test_the_other_distribution_in_another_folder_of_the_path_does_no_harm(site: Path, tmp_path: Path) -> None:
+    system = tmp_path / "dist-packages"
+    (system / "supervisor-4.2.5.egg-info").mkdir(parents=True)
+    assert launch(site, system).returncode == 42
+
+
+def test_unreadable_entries_of_the_path_are_passed_over(site: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "python311.zip"
+    archive.write_bytes(b"")
+    assert launch(site, archive, tmp_path / "not there").returncode == 42
+
+
+def test_this_installation_is_its_own() -> None:
+    assert _sweep_launcher.find_intruder(CHECKOUT, sys.path) is None
+
+
+def test_the_check_loads_nothing_heavy(site: Path) -> None:
+    """importlib.metadata alone costs as much as the rest of a cold `status`."""
+    code = (
+        "import sys, _sweep_launcher as l; from pathlib import Path; "
+        "print(l.find_intruder(Path(l.__file__).parent, sys.path)); print(*sys.modules, sep='\\n')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-S", "-B", "-c", code],
+        env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    verdict, *modules = result.stdout.splitlines()
+    assert verdict == "None"
+    assert not {"importlib.metadata", "email", "zipfile", "json", "argparse", "subprocess"} & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "fact"),
+    [
+        ("supervisord", [], "needs to be told what to do"),
+        ("supervisord", ["-n"], "-n is an option of Supervisor"),
+        ("supervisord", ["-nc", "x.conf"], "-n is an option of Supervisor"),
+        ("supervisord", ["--nodaemon"], "--nodaemon is an option of Supervisor"),
+        ("supervisord", ["--loglevel=debug"], "--loglevel is an option of Supervisor"),
+        ("supervisord", ["-c"], "-c is an option of Supervisor"),
+        ("supervisord", ["-c", "gone.conf"], "gone.conf is not used"),
+        ("supervisorctl", [], "needs to be told what to do"),
+        ("supervisorctl", ["-s", "http://localhost:9001", "status"], "-s is an option of Supervisor"),
+        ("supervisorctl", ["-i"], "-i is an option of Supervisor"),
+    ],
+)
+def test_a_command_line_of_the_other_supervisor_is_explained(program: str, argv: list[str], fact: str) -> None:
+    text = explain_foreign_flags(program, argv)
+    assert text is not None
+    assert fact in text
+    assert "sweep-supervisor" in text
+    assert "cure:" in text
+
+
+@pytest.mark.parametrize("spelling", [["-c", "{}"], ["-c{}"], ["--configuration", "{}"], ["--configuration={}"]])
+def test_a_configuration_of_the_other_supervisor_is_recognised_by_its_sections(
+    tmp_path: Path, spelling: list[str]
+) -> None:
+    config = tmp_path / "x.conf"
+    config.write_text("; managed\n[program:web]\ncommand=/bin/cat\n")
+    text = explain_foreign_flags("supervisord", [part.format(config) for part in spelling])
+    assert text is not None
+    assert f"{config} is a configuration of Supervisor" in text
+    assert "[program:web]" in text
+
+
+def test_a_file_of_bytes_is_no_trouble(tmp_path: Path) -> None:
+    config = tmp_path / "x.conf"
+    config.write_bytes(bytes(range(256)) * 1000)
+    text = explain_foreign_flags("supervisord", ["-c", str(config)])
+    assert text is not None
+    assert "is not used" in text
+
+
+@pytest.mark.parametrize(
+    ("program", "argv"),
+    [
+        ("supervisord", ["start", "smoke"]),
+        ("supervisord", ["start", "smoke", "-n"]),
+        ("supervisord", ["--help"]),
+        ("supervisord", ["--version"]),
+        ("supervisorctl", ["tail", "-n", "5"]),
+        ("supervisorctl", ["-h"]),
+    ],
+)
+def test_our_own_command_lines_pass(program: str, argv: list[str]) -> None:
+    assert explain_foreign_flags(program, argv) is None
+
+
+@pytest.mark.parametrize("command", ["supervisord", "supervisorctl"])
+def test_a_foreign_command_line_ends_with_code_2_before_any_program_starts(site: Path, command: str) -> None:
+    result = launch(site, command=command, argv=("-c", "/etc/supervisord.conf"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "/etc/supervisord.conf" in result.stderr
