@@ -1,0 +1,342 @@
+"""Which room may import which, what a cold `status` may load, and which module names are taken."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "tune_configs": set(),
+    "training": set(),
+    "supervisor": {"tune_configs"},
+    "actors": {"supervisor", "training", "tune_configs"},
+    "_sweep_launcher": {"supervisor"},
+}
+"""The arrows of the architecture: each room, and the rooms that it may import. Nobody imports actors."""
+
+LAZILY_TRAINING = ("supervisor.data_verbs", "supervisor.expand", "supervisor.estimate", "supervisor.plan_*",
+                   "supervisor.report*")  # fmt: skip
+"""Modules of supervisor that may import training too, but inside a function only: it may load torch."""
+
+NEVER: dict[str, set[str]] = {
+    "tune_configs": {"ray", "optuna", "torch"},
+    "training": {"ray", "optuna"},
+    "supervisor": {"ray", "optuna", "torch"},
+    "actors": set(),
+    "_sweep_launcher": {"ray", "optuna", "torch"},
+}
+"""What a room imports nowhere, not even inside a function: only actors knows Ray and Optuna."""
+
+RAY_PRIVATE_MODULE = "actors.ray_private"
+RAY_INTERNALS = ("ray.tune.execution", "ray.tune.impl", "ray.train._internal", "ray.air._internal", "ray.core")
+"""Parts of Ray that its API reference does not list, beside every name with a leading underscore."""
+
+HEAVY = {"ray", "torch", "numpy", "pandas", "pyarrow", "optuna", "structlog", "pydantic", "aiohttp", "yaml", "psutil"}
+"""What `supervisorctl status` must not load: each costs more than the whole command may."""
+
+FAMOUS = {
+    "childutils", "compat", "confecho", "datatypes", "dispatchers", "events", "http", "http_client",
+    "loggers", "options", "pidproxy", "poller", "process", "rpcinterface", "socket_manager", "states",
+    "supervisorctl", "supervisord", "templating", "web", "xmlrpc",
+}  # fmt: skip
+"""The modules of PyPI's `supervisor` 4.3: of two packages in one folder neither may hide a file of the other's."""
+
+
+@dataclass(frozen=True)
+class Import:
+    target: str
+    """The dotted name: of a module, or of a module's attribute."""
+    lazy: bool
+    line: int
+
+
+@dataclass(frozen=True)
+class Source:
+    module: str
+    text: str
+
+    @property
+    def room(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports_of(source: Source) -> list[Import]:
+    """Every import statement and every import by a constant name, wherever it stands."""
+    return list(_walk(ast.parse(source.text), source.module, lazy=False))
+
+
+def _walk(node: ast.AST, module: str, *, lazy: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        yield from (Import(alias.name, lazy, node.lineno) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parents = module.split(".")[: -node.level]
+            base = ".".join([*parents, *([base] if base else [])])
+        yield from (Import(f"{base}.{alias.name}", lazy, node.lineno) for alias in node.names)
+    elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__"} and node.args:
+        name = node.args[0]
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            yield Import(name.value, lazy, node.lineno)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, module, lazy=lazy or _runs_later(node, child))
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _runs_later(node: ast.AST, child: ast.AST) -> bool:
+    """Whether `child`, a part of `node`, does not run when the module is imported."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return child in node.body
+    if isinstance(node, ast.If):
+        named = {getattr(part, "id", getattr(part, "attr", "")) for part in ast.walk(node.test)}
+        return "TYPE_CHECKING" in named and child in node.body
+    return isinstance(node, ast.Lambda)
+
+
+def crossed_arrows(sources: list[Source]) -> list[str]:
+    """Every import of one of our rooms that the architecture has no arrow for."""
+    faults = []
+    for source in sources:
+        for item in imports_of(source):
+            target = item.target.partition(".")[0]
+            if target not in MAY_IMPORT or target == source.room or target in MAY_IMPORT[source.room]:
+                continue
+            if target == "training" and item.lazy and any(fnmatch(source.module, name) for name in LAZILY_TRAINING):
+                continue
+            faults.append(f"{source.module}:{item.line}: {source.room} may not import {item.target} here")
+    return faults
+
+
+def forbidden_packages(sources: list[Source]) -> list[str]:
+    """Every import, lazy ones too, of a package that the room is to know nothing of."""
+    return [
+        f"{source.module}:{item.line}: {source.room} may not import {item.target}"
+        for source in sources
+        for item in imports_of(source)
+        if item.target.partition(".")[0] in NEVER[source.room]
+    ]
+
+
+def ray_private_imports(sources: list[Source]) -> list[str]:
+    """Every import of an internal of Ray's outside the one module that is reviewed at each upgrade."""
+    return [
+        f"{source.module}:{item.line}: {item.target} is Ray's own; only {RAY_PRIVATE_MODULE} may name it"
+        for source in sources
+        if source.module != RAY_PRIVATE_MODULE
+        for item in imports_of(source)
+        if item.target.partition(".")[0] == "ray" and _internal(item.target)
+    ]
+
+
+def _internal(dotted: str) -> bool:
+    return any(part.startswith("_") for part in dotted.split(".")) or any(
+        dotted == name or dotted.startswith(f"{name}.") for name in RAY_INTERNALS
+    )
+
+
+def ray_private_attributes(sources: list[Source]) -> list[str]:
+    """Every `x._name` in actors whose name nobody in actors gave: then it is an attribute of Ray's or Optuna's.
+
+    This sees `controller._queue` as well as a scheduler's `self._inherited`, which a linter takes for its own.
+    """
+    trees = {s.module: ast.parse(s.text) for s in sources if s.room == "actors" and s.module != RAY_PRIVATE_MODULE}
+    own = {name for tree in trees.values() for name in _private_names(tree)}
+    return [
+        f"{module}:{node.lineno}: ._{node.attr.lstrip('_')} is not ours; only {RAY_PRIVATE_MODULE} may reach for it"
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and _private(node.attr) and node.attr not in own
+    ]
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _private_names(tree: ast.AST) -> Iterator[str]:
+    """The private names that a module gives itself: functions, variables, and attributes of `self` or `cls`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}:
+                yield node.attr
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).partition(".")[0]
+
+
+@pytest.fixture(scope="module")
+def sources() -> list[Source]:
+    paths = [CHECKOUT / "_sweep_launcher.py"]
+    for room in MAY_IMPORT:
+        paths += sorted((CHECKOUT / room).rglob("*.py"))
+    return [Source(_module_name(path), path.read_text(encoding="utf-8")) for path in paths]
+
+
+def _module_name(path: Path) -> str:
+    # A package's __init__ keeps its own name, so that its relative imports are counted from the right place.
+    return ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+
+
+def test_every_room_is_looked_at(sources: list[Source]) -> None:
+    assert {source.room for source in sources} == set(MAY_IMPORT)
+
+
+def test_no_import_goes_against_the_arrows(sources: list[Source]) -> None:
+    assert crossed_arrows(sources) == []
+
+
+def test_only_actors_knows_ray_and_optuna(sources: list[Source]) -> None:
+    assert forbidden_packages(sources) == []
+
+
+def test_rays_internals_are_imported_in_one_module_only(sources: list[Source]) -> None:
+    assert ray_private_imports(sources) == []
+
+
+def test_rays_internals_are_reached_for_in_one_module_only(sources: list[Source]) -> None:
+    assert ray_private_attributes(sources) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("supervisor.keeper", "import training.grid"),
+        ("supervisor.keeper", "def f():\n    from training import grid"),
+        ("supervisor.keeper", "def f(x=__import__('training')):\n    pass"),
+        ("supervisor.expand", "from training.grid import build_grid"),
+        ("supervisor.expand", "class A:\n    import training"),
+        ("supervisor.keeper", "def f():\n    import actors.driver"),
+        ("supervisor.keeper", "import importlib\nimportlib.import_module('actors.driver')"),
+        ("supervisor.sensors.host", "from ...training import grid"),
+        ("training.loop", "from supervisor import errors"),
+        ("training.loop", "if TYPE_CHECKING:\n    from supervisor import errors"),
+        ("tune_configs.__init__", "import supervisor"),
+        ("_sweep_launcher", "import training"),
+    ],
+)
+def test_an_import_against_an_arrow_is_found(module: str, text: str) -> None:
+    assert len(crossed_arrows([Source(module, text)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("supervisor.expand", "def f():\n    from training.grid import build_grid"),
+        ("supervisor.report_html", "def f():\n    import training.manifest"),
+        ("supervisor.expand", "if TYPE_CHECKING:\n    from training.grid import Grid"),
+        ("supervisor.sensors.host", "from ..reading import Reading\nfrom . import hwmon"),
+        ("supervisor.plan_file", "import tune_configs, json, trainings"),
+        ("actors.driver", "import ray, training.session, supervisor.link, tune_configs"),
+    ],
+)
+def test_an_import_along_an_arrow_passes(module: str, text: str) -> None:
+    assert crossed_arrows([Source(module, text)]) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("supervisor.keeper", "import ray"),
+        ("supervisor.report", "def f():\n    import optuna.importance"),
+        ("supervisor.estimate", "def f():\n    from torch import cuda"),
+        ("training.loop", "from ray import tune"),
+        ("training.loop", "def f():\n    import optuna"),
+    ],
+)
+def test_a_forbidden_package_is_found(module: str, text: str) -> None:
+    assert len(forbidden_packages([Source(module, text)])) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from ray._private import worker",
+        "import ray._private.services",
+        "from ray.air._internal.checkpoint_manager import x",
+        "from ray.tune.execution.tune_controller import TuneController",
+        "from ray.tune.execution import tune_controller",
+        "def f():\n    from ray.tune.trainable import _secret",
+        "importlib.import_module('ray._raylet')",
+    ],
+)
+def test_an_import_of_an_internal_of_rays_is_found(text: str) -> None:
+    assert len(ray_private_imports([Source("actors.driver", text)])) == 1
+    assert ray_private_imports([Source(RAY_PRIVATE_MODULE, text)]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "controller._queued_trials",
+        "tune_controller._actor_manager.num_live_actors",
+        "class S(ASHA):\n    def f(self):\n        return self._brackets",
+        "controller._queue = 1",
+        "scheduler.inner._rungs",
+    ],
+)
+def test_an_attribute_of_rays_own_is_found(text: str) -> None:
+    assert len(ray_private_attributes([Source("actors.scheduler", text)])) == 1
+    assert ray_private_attributes([Source(RAY_PRIVATE_MODULE, text)]) == []
+
+
+def test_private_names_of_our_own_pass() -> None:
+    base = Source("actors.gate", "class Gate:\n    def __init__(self):\n        self._flag = 1\n")
+    heir = Source("actors.searcher", "class S(Gate):\n    def f(self):\n        return self._flag, self.__class__\n")
+    assert ray_private_attributes([base, heir]) == []
+
+
+def loaded_by(code: str, home: Path) -> tuple[object, set[str]]:
+    """What `code` leaves in `result`, and the modules that a fresh interpreter has loaded after it."""
+    report = "import json, sys; sys.stderr.write('\\n' + json.dumps([result, sorted(sys.modules)]))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"],
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "SWEEP_HOME": str(home), "PYTHONPATH": str(CHECKOUT)},
+        cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    result, modules = json.loads(run.stderr.splitlines()[-1])
+    return result, set(modules)
+
+
+def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
+    """It asks a daemon that is not there: code 7 shows that it went all the way to the socket."""
+    code, modules = loaded_by("import _sweep_launcher\nresult = _sweep_launcher.supervisorctl(['status'])", tmp_path)
+    assert code == 7
+    assert modules & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "module", ["supervisor", "supervisor.errors", "supervisor.command", "supervisor.lifecycle", "supervisor.link",
+               "supervisor.reading", "supervisor.foreign", "supervisor.cli_control"],
+)  # fmt: skip
+def test_a_module_of_the_cold_path_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
+    _, modules = loaded_by(f"import {module}\nresult = None", tmp_path)
+    assert modules & HEAVY == set()
+
+
+@pytest.mark.parametrize("heavy", sorted(HEAVY - {"torch", "ray", "optuna", "pyarrow", "pandas"}))
+def test_a_heavy_module_would_be_seen(heavy: str, tmp_path: Path) -> None:
+    _, modules = loaded_by(f"import {heavy}\nresult = None", tmp_path)
+    assert heavy in modules
+
+
+def test_no_module_bears_a_name_of_the_famous_package() -> None:
+    ours = {path.stem if path.is_file() else path.name for path in (CHECKOUT / "supervisor").iterdir()}
+    assert ours & FAMOUS == set()
