@@ -1,0 +1,88 @@
+"""Putting a Learner together: model, optimiser and, where the plan asks for it, the compiled forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from training.grid import Architecture, param_count
+from training.loop import Learner
+from training.memory import MemoryEstimate, Precision
+from training.model import PatchTST, decay_groups
+from training.settings import TrialSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """Whether the model runs compiled; ``error`` says why not although the plan asked."""
+
+    asked: bool
+    used: bool
+    error: str | None = None
+
+
+def precision_for(settings: TrialSettings, device: str) -> Precision:
+    """bf16 where asked for, or, on "auto", on a GPU that multiplies in it; float32 elsewhere."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def flops_per_step(architecture: Architecture, batch_size: int) -> float:
+    """Operations of one step: 6 per parameter and token (Kaplan et al., 2020), and 12 N D per layer for attention."""
+    tokens = batch_size * architecture.n_patches
+    attention = 12 * architecture.n_layers * architecture.n_patches * architecture.d_model
+    return float(tokens * (6 * param_count(architecture) + attention))
+
+
+def build_learner(settings: TrialSettings, architecture: Architecture, device: str, memory: MemoryEstimate) -> Learner:
+    """A fresh Learner. Weights are drawn on the CPU from the trial's seed, so they are the same on every device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
+        rng_state = torch.get_rng_state()
+    model.checkpoint_activations = memory.checkpoint_activations
+    model.to(device)
+    optimizer = torch.optim.AdamW(
+        decay_groups(model, settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.95),  # 0.999 averages over more steps than a small trial has
+        fused=True,
+    )
+    return Learner(
+        settings=settings,
+        model=model,
+        forward=model,
+        optimizer=optimizer,
+        device=torch.device(device),
+        precision=precision_for(settings, device),
+        micro_batch=memory.micro_batch,
+        rng_state=rng_state,
+        cuda_rng_state=_cuda_rng_state(settings.seed, device),
+    )
+
+
+def compile_forward(learner: Learner, example: Tensor) -> Compilation:
+    """Compile the model if the plan asks, trying it on ``example`` (B, T, C); keep the plain one if that fails."""
+    if not learner.settings.compile:
+        return Compilation(asked=False, used=False)
+    compiled = cast(Callable[[Tensor], Tensor], torch.compile(learner.model, dynamic=True))
+    try:
+        with learner.own_randomness_discarded(), learner.autocast():
+            compiled(example).sum().backward()  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001 - compilers fail with anything: no C++ compiler, no Triton, an unknown operator
+        return Compilation(asked=True, used=False, error=f"{type(error).__name__}: {error}"[:500])
+    finally:
+        learner.optimizer.zero_grad(set_to_none=True)
+    learner.forward = compiled
+    return Compilation(asked=True, used=True)
+
+
+def _cuda_rng_state(seed: int, device: str) -> Tensor | None:
+    if device != "cuda":
+        return None
+    return torch.Generator("cuda").manual_seed(seed).get_state()

@@ -1,0 +1,107 @@
+"""The errors of the training room: one small tree, each with the facts as attributes and a remedy.
+
+Every error passes its facts to ``Exception.__init__`` in order, so that it survives pickling between processes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class TrainingError(Exception):
+    """Something in the training room cannot go on. The message says what and where, ``remedy`` the cure."""
+
+    remedy: str = "See docs/training.md."
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        if remedy is not None:
+            self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SettingsError(TrainingError, ValueError):
+    """A key or value of a trial's config is not one we know. Attributes: ``key``, ``value``."""
+
+    def __init__(self, key: str, value: object, cause: str, remedy: str) -> None:
+        super().__init__(f"{key} = {value!r}: {cause}", remedy)
+        self.args = (key, value, cause, remedy)
+        self.key = key
+        self.value = value
+
+
+class GridError(TrainingError, ValueError):
+    """No architecture of the grid lies near enough to the budget, or an ordinal lies outside the grid."""
+
+
+class DoesNotFit(TrainingError):
+    """The trial cannot fit the memory, whatever its micro-batch. Attributes: both figures, in bytes."""
+
+    remedy = "Take a smaller budget, a shorter context, a machine with more memory, or fewer trials at once."
+
+    def __init__(self, needed_bytes: int, available_bytes: int) -> None:
+        super().__init__(
+            f"the trial needs {needed_bytes / 2**30:.2f} GiB at least and {available_bytes / 2**30:.2f} GiB are there"
+        )
+        self.args = (needed_bytes, available_bytes)
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+
+class BadFile(TrainingError):
+    """A market data file that cannot be imported. Nothing was changed. Attributes: ``path``, ``row``, ``cause``.
+
+    ``row`` counts data rows from 1 (the header is not a row); None where no single row is at fault.
+    """
+
+    def __init__(self, path: Path, row: int | None, cause: str, remedy: str) -> None:
+        where = f"{path}" if row is None else f"{path}, row {row}"
+        super().__init__(f"{where}: {cause}", remedy)
+        self.args = (path, row, cause, remedy)
+        self.path = path
+        self.row = row
+        self.cause = cause
+
+
+class DatasetError(TrainingError):
+    """A registered dataset or its manifest is missing, damaged or not what its manifest says."""
+
+    remedy = "Run `supervisord data verify`, then import or build the dataset again."
+
+
+class FetchError(TrainingError):
+    """A download failed: the optional library is not installed, or the network or the ticker is not there."""
+
+    remedy = "Check the network and the ticker, or import a file with `supervisord data import`."
+
+
+class SplitError(TrainingError, ValueError):
+    """The dataset cannot be split as asked: too few validation windows, or labels of one class only."""
+
+
+class SealedTestError(TrainingError):
+    """The test split is sealed and was read without a token, or opened a second time."""
+
+    remedy = "The test split is opened once, at the end, with a recorded TestOpening; a second look is no test."
+
+
+class Diverged(TrainingError):
+    """The loss is not finite. Attributes: ``epoch`` (1-based), ``batch`` (1-based), ``loss``."""
+
+    remedy = "A lower learning rate, a longer warm-up or a tighter gradient clip; the trial itself is over."
+
+    def __init__(self, epoch: int, batch: int, loss: float) -> None:
+        super().__init__(f"the loss became {loss} in epoch {epoch}, at or before batch {batch}")
+        self.args = (epoch, batch, loss)
+        self.epoch = epoch
+        self.batch = batch
+        self.loss = loss
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is missing, truncated, changed, of another schema or of another trial."""
+
+    remedy = "Resume from an older checkpoint, or start the trial again."

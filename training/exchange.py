@@ -1,0 +1,40 @@
+"""Which days an exchange was open, by the exchange_calendars library; what a file lacks is reported, never invented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import exchange_calendars
+import pandas as pd
+
+from training.errors import TrainingError
+
+DEFAULT_CALENDAR = "XNYS"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGaps:
+    """Sessions without a row, and rows without a session, as ISO days in order."""
+
+    calendar: str
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+def compare_sessions(dates: pd.DatetimeIndex, calendar: str = DEFAULT_CALENDAR) -> SessionGaps:
+    """Compare sorted, tz-naive days with the sessions of ``calendar`` between the first and the last of them.
+
+    Raises TrainingError for a calendar that the library does not know.
+    """
+    try:
+        known = exchange_calendars.get_calendar(calendar, start=dates[0], end=dates[-1] + pd.Timedelta(days=7))
+    except exchange_calendars.errors.InvalidCalendarName:
+        raise TrainingError(
+            f"there is no exchange calendar {calendar!r}", "Such as XNYS, XNAS, XLON, XETR, 24/7; or none."
+        ) from None
+    sessions = known.sessions_in_range(dates[0], dates[-1])
+    return SessionGaps(calendar, _iso(sessions.difference(dates)), _iso(dates.difference(sessions)))
+
+
+def _iso(days: pd.DatetimeIndex) -> tuple[str, ...]:
+    return tuple(str(day) for day in days.strftime("%Y-%m-%d"))

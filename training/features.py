@@ -1,0 +1,138 @@
+"""Technical indicators of one ticker, by TA-Lib: tier a20, and with the five bars themselves tier a25.
+
+Each value at day t uses days up to t only. A weekly value is known once its week has ended: on its Friday, or, when
+that Friday is no session, on the first session after it. Cutting off the future therefore changes no past row.
+Change FEATURE_VERSION whenever a value changes: it is part of every dataset's manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import talib
+from numpy.typing import NDArray
+
+from training.errors import TrainingError
+
+FEATURE_VERSION = 1
+
+Series = NDArray[np.float64]
+
+BAR_COLUMNS = ("open", "high", "low", "close", "volume")
+INDICATORS = (
+    "dema_9", "dema_10", "sma_12", "dema_20", "dema_25", "sma_50", "dema_90", "sma_100", "sma_200",
+    "rsi_daily", "rsi_weekly", "stochrsi_daily", "stochrsi_weekly", "macd_line", "obv", "adosc",
+    "atr_14", "adx_14", "bb_percent_b", "vwap_20",
+)  # fmt: skip
+VIX_COLUMNS = ("vix_close", "vix_sma_20", "vix_change_5")
+TIERS: dict[str, tuple[str, ...]] = {
+    "a20": INDICATORS,
+    "a25": BAR_COLUMNS + INDICATORS,
+    "a25_vix": BAR_COLUMNS + INDICATORS + VIX_COLUMNS,
+}
+
+
+def compute_features(bars: pd.DataFrame, tier: str, vix: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The columns of ``tier`` for each day of ``bars``.
+
+    ``bars`` has a sorted DatetimeIndex of n days and open, high, low, close, volume. The result has n rows and the
+    same index; the first rows, where an indicator still warms up (199 days for sma_200), hold NaN.
+    Raises TrainingError for an unknown tier, bars without volume, and the VIX tier without VIX bars.
+    """
+    if tier not in TIERS:
+        raise TrainingError(f"there is no feature tier {tier!r}", f"Choose one of {', '.join(TIERS)}.")
+    if "volume" not in bars.columns:
+        raise TrainingError(
+            "these bars have no volume, which obv, adosc and vwap_20 need",
+            "Import a file with a volume column; a ticker without one (an index such as ^VIX) serves as the VIX tier.",
+        )
+    columns: dict[str, Series] = {name: bars[name].to_numpy(np.float64) for name in BAR_COLUMNS}
+    columns.update(_daily(columns))
+    columns.update(_weekly(columns["close"], pd.DatetimeIndex(bars.index)))
+    if tier == "a25_vix":
+        if vix is None:
+            raise TrainingError("tier a25_vix needs VIX bars", "Import them first, as ticker ^VIX.")
+        columns.update(_vix(pd.DatetimeIndex(bars.index), vix))
+    return pd.DataFrame({name: columns[name] for name in TIERS[tier]}, index=bars.index)
+
+
+def _daily(bars: dict[str, Series]) -> dict[str, Series]:
+    high, low, close, volume = (bars[name] for name in ("high", "low", "close", "volume"))
+    upper, _, lower = talib.BBANDS(close, timeperiod=20, nbdevup=2.0, nbdevdn=2.0)
+    return {
+        **{f"dema_{n}": talib.DEMA(close, timeperiod=n) for n in (9, 10, 20, 25, 90)},
+        **{f"sma_{n}": talib.SMA(close, timeperiod=n) for n in (12, 50, 100, 200)},
+        "rsi_daily": talib.RSI(close, timeperiod=14),
+        "stochrsi_daily": _stochastic_rsi(close),
+        "macd_line": talib.MACD(close, fastperiod=12, slowperiod=26, signalperiod=9)[0],
+        "obv": talib.OBV(close, volume),
+        "adosc": talib.ADOSC(high, low, close, volume, fastperiod=3, slowperiod=10),
+        "atr_14": talib.ATR(high, low, close, timeperiod=14),
+        "adx_14": talib.ADX(high, low, close, timeperiod=14),
+        "bb_percent_b": _ratio(close - lower, upper - lower, flat=0.5),
+        "vwap_20": _rolling_vwap(high, low, close, volume, days=20),
+    }
+
+
+def _stochastic_rsi(close: Series) -> Series:
+    """%K of the stochastic RSI, 0 to 100: RSI 14, range over 14, smoothed over 3 (Chande and Kroll, 1994)."""
+    rsi = talib.RSI(close, timeperiod=14)
+    lowest, highest = _rolling(rsi, 14, np.min), _rolling(rsi, 14, np.max)
+    return 100.0 * _rolling(_ratio(rsi - lowest, highest - lowest, flat=0.5), 3, np.mean)
+
+
+def _rolling_vwap(high: Series, low: Series, close: Series, volume: Series, days: int) -> Series:
+    typical = (high + low + close) / 3
+    traded = _rolling(volume, days, np.sum)
+    weighted = _ratio(_rolling(typical * volume, days, np.sum), traded, flat=np.nan)
+    # Without a single trade in the span there is no weight: the plain mean is what equal weights would give.
+    return np.where(traded == 0, _rolling(typical, days, np.mean), weighted)
+
+
+def _weekly(close: Series, dates: pd.DatetimeIndex) -> dict[str, Series]:
+    week = dates.to_period("W-FRI")
+    friday = week.end_time.normalize()
+    last_of_week = pd.Series(close, index=week).groupby(level=0).last()
+    position = last_of_week.index.get_indexer(week)
+    # The row's own week counts on its Friday only; before that the week before is the last one known.
+    known = np.where(dates.normalize() == friday, position, position - 1)
+    weekly_close: Series = np.asarray(last_of_week, dtype=np.float64)
+    values = {
+        "rsi_weekly": talib.RSI(weekly_close, timeperiod=14),
+        "stochrsi_weekly": _stochastic_rsi(weekly_close),
+    }
+    return {name: np.where(known >= 0, series[np.maximum(known, 0)], np.nan) for name, series in values.items()}
+
+
+def _vix(dates: pd.DatetimeIndex, vix: pd.DataFrame) -> dict[str, Series]:
+    close = vix["close"].to_numpy(np.float64)
+    frame = pd.DataFrame(
+        {
+            "vix_close": close,
+            "vix_sma_20": talib.SMA(close, timeperiod=20),
+            "vix_change_5": talib.ROC(close, timeperiod=5),
+        },
+        index=pd.DatetimeIndex(vix.index),
+    )
+    # VIX settles a quarter of an hour after the shares close: the session before is the last one surely known.
+    position = frame.index.searchsorted(dates, side="left") - 1
+    return {
+        name: np.where(position >= 0, frame[name].to_numpy(np.float64)[np.maximum(position, 0)], np.nan)
+        for name in VIX_COLUMNS
+    }
+
+
+def _rolling(values: Series, days: int, reduce: Callable[..., Series]) -> Series:
+    """``reduce`` over each day and the ``days`` - 1 before it; NaN where any of them is missing."""
+    result = np.full(len(values), np.nan)
+    if len(values) >= days:
+        result[days - 1 :] = reduce(np.lib.stride_tricks.sliding_window_view(values, days), axis=1)
+    return result
+
+
+def _ratio(numerator: Series, denominator: Series, flat: float) -> Series:
+    """Elementwise ratio; ``flat`` where the denominator is 0 (a span without movement); NaN stays NaN."""
+    zero = denominator == 0
+    return np.where(zero, flat, numerator / np.where(zero, 1.0, denominator))

@@ -1,0 +1,249 @@
+"""The training loop: a generator that yields one Epoch at a time and asks a gate between batches.
+
+All that changes while it runs is in one Learner, consistent between any two batches: whoever stops the generator there
+(by an exception from the gate, say) can save the Learner and go on later, to the same bits on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from training.errors import Diverged
+from training.metrics import binary_metrics
+from training.model import PatchTST
+from training.schedule import learning_rate_at
+from training.settings import TrialSettings, derive_seed
+from training.windows import MarketWindows
+
+EndReason = Literal["finished", "early_stopped"]
+Gate = Callable[[], float]
+Clock = Callable[[], float]
+Logits = NDArray[np.float64]
+
+# Reading a value from a GPU waits for everything queued before it; one look in 16 batches costs nothing to see.
+ACCELERATOR_CHECK_BATCHES = 16
+# Without a backward pass a batch takes a fraction of the memory, so validation may take more windows at once.
+VALIDATION_FACTOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One finished epoch. Losses are mean log losses in nats; ``seconds`` leaves pauses out, ``paused_s`` is theirs.
+
+    ``learning_rate`` is that of the epoch's last step; ``samples`` the windows trained on in this epoch; ``metrics``
+    are of the validation windows. ``best_val_loss`` was reached at ``best_epoch``, 1-based as ``number`` is.
+    """
+
+    number: int
+    train_loss: float
+    val_loss: float
+    best_val_loss: float
+    best_epoch: int
+    learning_rate: float
+    seconds: float
+    paused_s: float
+    samples: int
+    finished: bool
+    end_reason: EndReason | None
+    metrics: dict[str, float]
+
+
+@dataclass
+class Progress:
+    """How far a trial is: finished epochs, batches done in the running one, and what these have added up to."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    paused_s: float = 0.0
+    best_val_loss: float | None = None
+    best_epoch: int | None = None
+    end_reason: EndReason | None = None
+
+
+@dataclass
+class Learner:
+    """A model in training: everything that a checkpoint must hold, and how its batches are cut."""
+
+    settings: TrialSettings
+    model: PatchTST
+    forward: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+    micro_batch: int
+    rng_state: Tensor
+    cuda_rng_state: Tensor | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 matrices with float32 weights, where this trial computes so."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    @contextmanager
+    def own_randomness_discarded(self) -> Iterator[None]:
+        """As ``own_randomness``, but what is drawn inside leaves no trace: for trying a step out."""
+        kept, kept_cuda = self.rng_state, self.cuda_rng_state
+        with self.own_randomness():
+            yield
+        self.rng_state, self.cuda_rng_state = kept, kept_cuda
+
+    @contextmanager
+    def own_randomness(self) -> Iterator[None]:
+        """Lend torch's global generators to this trial: others in the process neither see nor disturb its dropout."""
+        before = torch.get_rng_state()
+        torch.set_rng_state(self.rng_state)
+        if self.cuda_rng_state is not None:
+            torch.cuda.set_rng_state(self.cuda_rng_state, self.device)
+        try:
+            yield
+        finally:
+            self.rng_state = torch.get_rng_state()
+            if self.cuda_rng_state is not None:
+                self.cuda_rng_state = torch.cuda.get_rng_state(self.device)
+            torch.set_rng_state(before)
+
+
+def epochs(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> Iterator[Epoch]:
+    """Train on from wherever ``learner`` stands, one Epoch at a time, until its end_reason is set.
+
+    ``gate()`` is called before each batch; it blocks while the trial is paused and returns the seconds it did.
+    Raises Diverged as soon as a non-finite loss is seen, and whatever the gate raises.
+    """
+    while learner.progress.end_reason is None:
+        with learner.own_randomness():
+            _train_epoch(learner, windows, gate, clock)
+            logits = _validation_logits(learner, windows, gate, clock)
+        yield _close_epoch(learner, windows, logits)
+
+
+def steps_per_epoch(windows: MarketWindows, batch_size: int) -> int:
+    """Optimiser steps in one epoch; the last may be smaller."""
+    return math.ceil(len(windows.train) / batch_size)
+
+
+def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> None:
+    settings, progress = learner.settings, learner.progress
+    order = cut(_epoch_order(windows.train, settings.seed, progress.epoch), settings.batch_size)
+    check_every = 1 if learner.device.type == "cpu" else ACCELERATOR_CHECK_BATCHES
+    total = len(order) * settings.max_epochs
+    learner.model.train()
+    pending: Tensor | None = None
+    while progress.batch < len(order):
+        paused = gate()
+        started = clock()
+        step = progress.epoch * len(order) + progress.batch
+        set_learning_rate(learner, learning_rate_at(step, total, settings.learning_rate, settings.warmup_fraction))
+        samples = order[progress.batch].to(learner.device)
+        loss = train_batch(learner, windows, samples) * len(samples)
+        pending = loss if pending is None else pending + loss
+        progress.batch += 1
+        progress.paused_s += paused
+        if progress.batch % check_every == 0 or progress.batch == len(order):
+            progress.loss_sum += _finite(pending, progress)
+            pending = None
+        progress.seconds += clock() - started
+
+
+def train_batch(learner: Learner, windows: MarketWindows, samples: Tensor) -> Tensor:
+    """One optimiser step on these samples; returns their mean loss, detached, on the device."""
+    total = torch.zeros((), device=learner.device)
+    learner.optimizer.zero_grad(set_to_none=True)
+    for micro in cut(samples, learner.micro_batch):
+        with learner.autocast():
+            logits = learner.forward(gather(windows.days, micro, learner.settings.context))
+            loss = functional.binary_cross_entropy_with_logits(
+                logits.float(), windows.labels[micro], reduction="sum"
+            ) / len(samples)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    torch.nn.utils.clip_grad_norm_(learner.model.parameters(), learner.settings.gradient_clip)
+    learner.optimizer.step()
+    return total
+
+
+def gather(days: Tensor, samples: Tensor, context: int) -> Tensor:
+    """(B, context, features): for each sample day, itself and the days before it. One copy, of the batch only."""
+    views = days.unfold(0, context, 1)  # (rows - context + 1, features, context), a view
+    return views[samples - (context - 1)].transpose(1, 2)
+
+
+def cut(samples: Tensor, size: int) -> list[Tensor]:
+    """``samples`` in views of ``size``; the last may be smaller."""
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def set_learning_rate(learner: Learner, rate: float) -> None:
+    """Give every parameter group this rate."""
+    for group in learner.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _epoch_order(train: Tensor, seed: int, epoch: int) -> Tensor:
+    """The train samples in this epoch's order: a function of seed and epoch, so no cursor but the batch is needed."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
+    return train[torch.randperm(len(train), generator=generator).to(train.device)]
+
+
+def _finite(loss: Tensor, progress: Progress) -> float:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise Diverged(progress.epoch + 1, progress.batch, value)
+    return value
+
+
+def _validation_logits(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> Logits:
+    progress, parts = learner.progress, []
+    learner.model.eval()
+    for samples in cut(windows.val, learner.micro_batch * VALIDATION_FACTOR):
+        progress.paused_s += gate()
+        started = clock()
+        with torch.inference_mode(), learner.autocast():
+            logits = learner.forward(gather(windows.days, samples, learner.settings.context))
+        parts.append(logits.float().cpu().numpy().astype(np.float64))
+        progress.seconds += clock() - started
+    return np.concatenate(parts)
+
+
+def _close_epoch(learner: Learner, windows: MarketWindows, logits: Logits) -> Epoch:
+    settings, done = learner.settings, learner.progress
+    labels = windows.labels[windows.val].cpu().numpy().astype(np.float64)
+    # log(1 + exp(-|z|)) form: exact at any size of a logit.
+    val_loss = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
+    if not math.isfinite(val_loss):
+        raise Diverged(done.epoch + 1, done.batch, val_loss)
+    number = done.epoch + 1
+    best_val_loss, best_epoch = done.best_val_loss, done.best_epoch
+    if best_val_loss is None or best_epoch is None or val_loss < best_val_loss:
+        best_val_loss, best_epoch = val_loss, number
+    end_reason: EndReason | None = None
+    if number >= settings.max_epochs:
+        end_reason = "finished"
+    elif number - best_epoch >= settings.patience:
+        end_reason = "early_stopped"
+    learner.progress = Progress(epoch=number, best_val_loss=best_val_loss, best_epoch=best_epoch, end_reason=end_reason)
+    return Epoch(
+        number=number,
+        train_loss=done.loss_sum / len(windows.train),
+        val_loss=val_loss,
+        best_val_loss=best_val_loss,
+        best_epoch=best_epoch,
+        learning_rate=float(learner.optimizer.param_groups[0]["lr"]),
+        seconds=done.seconds,
+        paused_s=done.paused_s,
+        samples=len(windows.train),
+        finished=end_reason is not None,
+        end_reason=end_reason,
+        metrics=binary_metrics(logits, labels),
+    )

@@ -1,0 +1,134 @@
+"""How much memory a trial takes at its peak, from its architecture alone. Standard library only.
+
+The terms are counted from what each operation of ``training.model`` keeps for its backward pass; the constants that
+are not counting (the runtime, the allocator) were measured and say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from training.errors import DoesNotFit
+from training.grid import Architecture, Grid, param_count
+
+DeviceKind = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+
+FP32_BYTES = 4
+# What a process holds before it trains: the interpreter, torch, pandas and the data.
+RUNTIME_BYTES: dict[str, int] = {"cpu": 330 * 2**20, "cuda": 700 * 2**20, "mps": 500 * 2**20}
+MIN_MICRO_BATCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """A trial's predicted peak, by part. ``accumulation`` micro-batches of ``micro_batch`` windows make one batch."""
+
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int
+    total_bytes: int
+    micro_batch: int
+    accumulation: int
+    checkpoint_activations: bool
+    runtime_bytes: int
+
+
+def predict_trial_memory(
+    architecture: Architecture,
+    batch_size: int,
+    device_kind: DeviceKind = "cpu",
+    *,
+    precision: Precision = "fp32",
+    micro_batch: int | None = None,
+    checkpoint_activations: bool = False,
+) -> MemoryEstimate:
+    """The peak of one optimiser step at this micro-batch (default: the whole batch at once)."""
+    micro = batch_size if micro_batch is None else min(micro_batch, batch_size)
+    accumulation = -(-batch_size // micro)
+    weights = param_count(architecture) * FP32_BYTES
+    activations = _activations(architecture, micro, precision, checkpoint_activations)
+    # Without accumulation gradients grow while activations are freed, layer by layer: the peak holds the larger.
+    moving = (
+        weights + activations if accumulation > 1 else max(weights, activations) + _layer_working(architecture, micro)
+    )
+    runtime = RUNTIME_BYTES[device_kind]
+    return MemoryEstimate(
+        weights_bytes=weights,
+        gradients_bytes=weights,
+        optimizer_bytes=2 * weights,
+        activations_bytes=activations,
+        total_bytes=runtime + 3 * weights + moving,
+        micro_batch=micro,
+        accumulation=accumulation,
+        checkpoint_activations=checkpoint_activations,
+        runtime_bytes=runtime,
+    )
+
+
+def choose_micro_batch(
+    architecture: Architecture,
+    batch_size: int,
+    device_kind: DeviceKind = "cpu",
+    *,
+    available_bytes: int,
+    precision: Precision = "fp32",
+) -> MemoryEstimate:
+    """The cheapest way to run a batch within ``available_bytes``.
+
+    Splitting costs little until matrices get thin, recomputing costs a third forward pass: so micro-batches are
+    halved first, and activations are recomputed only when a single window still does not fit.
+    Raises DoesNotFit, with both figures, when nothing helps.
+    """
+    smallest: MemoryEstimate | None = None
+    for recompute in (False, True):
+        micro = batch_size
+        while micro >= MIN_MICRO_BATCH:
+            smallest = predict_trial_memory(
+                architecture,
+                batch_size,
+                device_kind,
+                precision=precision,
+                micro_batch=micro,
+                checkpoint_activations=recompute,
+            )
+            if smallest.total_bytes <= available_bytes:
+                return replace(smallest, accumulation=-(-batch_size // micro))
+            micro //= 2
+    assert smallest is not None
+    raise DoesNotFit(smallest.total_bytes, available_bytes)
+
+
+def largest_trial(grid: Grid, batch_size: int, device_kind: DeviceKind = "cpu") -> MemoryEstimate:
+    """The estimate of the architecture of a grid that takes the most memory at this batch size."""
+    estimates = (predict_trial_memory(architecture, batch_size, device_kind) for architecture in grid)
+    return max(estimates, key=lambda estimate: estimate.total_bytes)
+
+
+def _activations(architecture: Architecture, windows: int, precision: Precision, recompute: bool) -> int:
+    tokens = windows * architecture.n_patches
+    layer = _layer_kept(architecture, tokens, precision)
+    if recompute:
+        between = tokens * architecture.d_model * FP32_BYTES
+        kept = architecture.n_layers * between + layer
+    else:
+        kept = architecture.n_layers * layer
+    ends = tokens * (architecture.patch * architecture.num_features + 4 * architecture.d_model) * FP32_BYTES
+    return kept + ends
+
+
+def _layer_kept(architecture: Architecture, tokens: int, precision: Precision) -> int:
+    """What one encoder layer keeps for backward: two residuals, two norms, QKV, attention, and F twice; two masks."""
+    d, f = architecture.d_model, architecture.d_ff
+    value = FP32_BYTES if precision == "fp32" else 2
+    residual = 2 * d * FP32_BYTES
+    masks = 2 * d
+    statistics = architecture.n_heads * FP32_BYTES + 4 * FP32_BYTES
+    return tokens * (residual + masks + statistics + value * (2 * d + 3 * d + d + 2 * f))
+
+
+def _layer_working(architecture: Architecture, windows: int) -> int:
+    tokens = windows * architecture.n_patches
+    return tokens * (architecture.d_model + 2 * architecture.d_ff) * FP32_BYTES

@@ -1,0 +1,125 @@
+"""PatchTST for one binary question, whole in this file (Nie et al., "A Time Series is Worth 64 Words", ICLR 2023).
+
+Unlike the paper's channel-independent form, one token is one patch of all features: the features are indicators of one
+price, and mixing them at the embedding makes a window 15 tokens, not 15 x 25. Shapes below: B windows, T days of
+context, C features, N patches, D d_model, H heads, F d_ff.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from training.grid import Architecture
+
+# GPT-2's initialisation: small enough that a pre-norm stack starts near the identity at any depth of the grid.
+INITIAL_DEVIATION = 0.02
+# RevIN's epsilon (Kim et al., ICLR 2022), relative here because features reach from 1e-3 to 1e11.
+REVIN_EPSILON = 1e-5
+
+
+class PatchTST(nn.Module):
+    """(B, T, C) -> (B,) logits. No sigmoid inside: the loss and the metrics take logits."""
+
+    def __init__(self, architecture: Architecture, *, dropout: float = 0.0, revin: bool = True) -> None:
+        super().__init__()
+        d, n = architecture.d_model, architecture.n_patches
+        self.architecture = architecture
+        self.revin = revin
+        self.checkpoint_activations = False
+        self.embedding = nn.Linear(architecture.patch * architecture.num_features, d)
+        self.positions = nn.Parameter(torch.empty(n, d))
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            EncoderLayer(d, architecture.n_heads, architecture.d_ff, dropout) for _ in range(architecture.n_layers)
+        )
+        self.norm = nn.LayerNorm(d)
+        self.head = nn.Linear(n * d, 1)
+        self._initialise(architecture.n_layers)
+
+    def _initialise(self, n_layers: int) -> None:
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" not in name:
+                # The two projections back into the residual stream shrink with depth, or its variance would grow.
+                residual = name.endswith(("project.weight", "contract.weight"))
+                scale = 1 / math.sqrt(2 * n_layers) if residual else 1.0
+                nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        if self.revin:
+            windows = normalise_window(windows)
+        tokens = self.embedding(self.patches(windows)) + self.positions  # (B, N, D)
+        tokens = self.dropout(tokens)
+        for layer in self.layers:
+            if self.checkpoint_activations and self.training:
+                tokens = checkpoint(layer, tokens, use_reentrant=False)
+            else:
+                tokens = layer(tokens)
+        logits: Tensor = self.head(self.norm(tokens).flatten(1))  # (B, N * D) -> (B, 1)
+        return logits.squeeze(-1)
+
+    def patches(self, windows: Tensor) -> Tensor:
+        """(B, T, C) -> (B, N, patch * C); aligned with the newest day, so leftover days are the oldest."""
+        a = self.architecture
+        used = (a.n_patches - 1) * a.stride + a.patch
+        return windows[:, a.context - used :].unfold(1, a.patch, a.stride).flatten(2)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm: x + attention(norm(x)), then x + feed_forward(norm(x)), dropout on both. (B, N, D) -> (B, N, D)."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.project = nn.Linear(d_model, d_model)
+        self.feed_forward_norm = nn.LayerNorm(d_model)
+        self.expand = nn.Linear(d_model, d_ff)
+        self.contract = nn.Linear(d_ff, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x)))
+        hidden = functional.gelu(self.expand(self.feed_forward_norm(x)))  # (B, N, F)
+        return x + cast(Tensor, self.dropout(self.contract(hidden)))
+
+    def attention(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        qkv = self.qkv(x).view(b, n, 3, self.n_heads, d // self.n_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, D / H), a view
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return cast(Tensor, self.project(mixed.transpose(1, 2).reshape(b, n, d)))
+
+
+def normalise_window(windows: Tensor) -> Tensor:
+    """RevIN without its learned affine part, which the embedding's own weights already span: (B, T, C) -> (B, T, C).
+
+    Each feature of each window gets mean 0 and deviation 1 over the T days; a flat feature becomes 0.
+    """
+    mean = windows.mean(dim=1, keepdim=True)
+    centred = windows - mean
+    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+    return centred / (deviation + REVIN_EPSILON * (mean.abs() + REVIN_EPSILON))
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """AdamW's parameter groups: matrices decay; biases, norms and positions, which only shift and scale, do not."""
+    decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and name != "positions"]
+    spared = [p for name, p in model.named_parameters() if p.ndim < 2 or name == "positions"]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+
+
+def on_meta_device(architecture: Architecture) -> PatchTST:
+    """The model without memory behind its parameters: for counting them, at any size."""
+    build = partial(PatchTST, architecture)
+    with torch.device("meta"):
+        return build()

@@ -1,0 +1,18 @@
+"""Linear warm-up, then cosine decay to zero (Loshchilov and Hutter, SGDR, 2017), as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+
+def learning_rate_at(step: int, total_steps: int, peak: float, warmup_fraction: float) -> float:
+    """The rate for optimiser step ``step`` (0-based) of ``total_steps``.
+
+    The first of w = round(warmup_fraction * total_steps) steps has peak / w, not 0, so that no step is wasted; the
+    last step of all has a little above 0 for the same reason.
+    """
+    warmup = round(warmup_fraction * total_steps)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

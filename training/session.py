@@ -1,0 +1,207 @@
+"""A trial as an object: made from a flat config, stepped an epoch at a time, saved, loaded and closed."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from training.build import build_learner, compile_forward, flops_per_step, precision_for
+from training.checkpoint import read_checkpoint, write_checkpoint
+from training.device import available_devices, choose_device, device_memory_bytes
+from training.environment import git_commit, library_versions
+from training.errors import CheckpointError, DoesNotFit, TrainingError
+from training.grid import grid_of, param_count
+from training.loop import Clock, Epoch, Learner, Progress, epochs, gather, train_batch
+from training.memory import MemoryEstimate, choose_micro_batch
+from training.settings import TrialSettings
+from training.windows import MarketWindows, load_windows
+
+# One step pays for first-time set-up, the next three are timed and the fastest counts: noise only ever adds.
+TIMED_STEPS = 3
+# How a trial is computed may change between two attempts; what it computes may not.
+_MAY_CHANGE = frozenset({"device", "threads", "compile", "precision", "memory_limit_bytes", "dataset"})
+
+
+class TrainingSession:
+    """One trial, ready to train.
+
+    ``gate()`` is called between batches; it blocks while the trial is paused and returns the seconds it blocked. It
+    may raise to leave an epoch in the middle: the session stays whole, can be saved, and steps on from there.
+    Raises on construction: SettingsError, GridError, DatasetError, SplitError, DoesNotFit.
+    """
+
+    def __init__(
+        self, config: Mapping[str, object], *, gate: Callable[[], float], clock: Clock = time.monotonic
+    ) -> None:
+        self.settings = TrialSettings.from_config(config)
+        torch.set_num_threads(self.settings.threads)
+        self._gate, self._clock = gate, clock
+        windows = load_windows(self.settings)
+        grid = grid_of(self.settings, windows.manifest.num_features)
+        self.architecture = grid.architecture(self.settings.shape_rank, self.settings.heads_log2)
+        self._data_record = _data_record(windows)
+        self.choice = choose_device(
+            self.settings.device,
+            available_devices(),
+            flops_per_step(self.architecture, self.settings.batch_size),
+            lambda name: self._time_step(name, windows),
+        )
+        self.memory = self._fit(self.choice.device)
+        learner = build_learner(self.settings, self.architecture, self.choice.device, self.memory)
+        self._windows: MarketWindows | None = windows.to(learner.device)
+        self.compilation = compile_forward(learner, self._example(learner, self._windows))
+        self._learner: Learner | None = learner
+        self._epochs: Iterator[Epoch] | None = None
+
+    def step(self) -> Epoch:
+        """Train to the end of the running epoch. Raises Diverged, what the gate raises, TrainingError after the end."""
+        learner, windows = self._open()
+        if learner.progress.end_reason is not None:
+            raise TrainingError(f"the trial has ended: {learner.progress.end_reason}", "Step no further.")
+        if self._epochs is None:
+            self._epochs = epochs(learner, windows, self._gate, self._clock)
+        try:
+            return next(self._epochs)
+        except BaseException:
+            # A generator that raised is finished; the learner is not, and the next step starts from it.
+            self._epochs = None
+            raise
+
+    def save(self, path: Path) -> None:
+        """Write everything that ``load`` needs, atomically. Between batches only, as is whoever calls it."""
+        learner, _ = self._open()
+        write_checkpoint(
+            path,
+            {
+                "identity": self._identity(),
+                "model": learner.model.state_dict(),
+                "optimizer": learner.optimizer.state_dict(),
+                "progress": asdict(learner.progress),
+                "rng_state": learner.rng_state,
+                "cuda_rng_state": learner.cuda_rng_state,
+                "micro_batch": learner.micro_batch,
+            },
+        )
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of the same trial. Raises CheckpointError; then begin with a new session."""
+        learner, _ = self._open()
+        state = read_checkpoint(path)
+        if state.get("identity") != self._identity():
+            raise CheckpointError(f"{path} belongs to another trial: {_differences(state, self._identity())}")
+        try:
+            progress = Progress(**state["progress"])
+            learner.model.load_state_dict(state["model"])
+            learner.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not hold what this trial needs: {error}") from error
+        learner.progress = progress
+        learner.rng_state = state["rng_state"].clone()
+        if learner.cuda_rng_state is not None and state["cuda_rng_state"] is not None:
+            learner.cuda_rng_state = state["cuda_rng_state"].clone()
+        # The same cut gives the same bits; a smaller one is what less memory than last time asks for.
+        learner.micro_batch = min(learner.micro_batch, int(state["micro_batch"]))
+        self._epochs = None
+
+    def close(self) -> None:
+        """Let go of model, optimiser and data. A closed session only has its record left."""
+        self._epochs = self._learner = self._windows = None
+        gc.collect()
+        if self.choice.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def record(self) -> dict[str, Any]:
+        """What this trial is and ran on, as plain JSON values."""
+        return {
+            "device": {
+                "chosen": self.choice.device,
+                "seconds_per_step": dict(self.choice.seconds_per_step),
+                "reason": self.choice.reason,
+                "precision": precision_for(self.settings, self.choice.device),
+                "threads": self.settings.threads,
+                "compile": asdict(self.compilation),
+            },
+            "architecture": self.architecture.as_dict(),
+            "param_count": param_count(self.architecture),
+            "memory": asdict(self.memory),
+            "seed": self.settings.seed,
+            **self._data_record,
+            "libraries": library_versions(),
+            "git_commit": git_commit(),
+        }
+
+    def _open(self) -> tuple[Learner, MarketWindows]:
+        if self._learner is None or self._windows is None:
+            raise TrainingError("the session is closed", "Make a new one and load its checkpoint.")
+        return self._learner, self._windows
+
+    def _fit(self, device: str) -> MemoryEstimate:
+        free = device_memory_bytes(device, psutil.virtual_memory().available)
+        limit = self.settings.memory_limit_bytes
+        return choose_micro_batch(
+            self.architecture,
+            self.settings.batch_size,
+            torch.device(device).type,  # type: ignore[arg-type]  # a str in torch, one of ours by available_devices
+            available_bytes=free if limit is None else min(free, limit),
+            precision=precision_for(self.settings, device),
+        )
+
+    def _time_step(self, device: str, windows: MarketWindows) -> float:
+        """Seconds of one own step on ``device``, by a learner made and dropped; inf where it does not fit."""
+        try:
+            memory = self._fit(device)
+        except DoesNotFit:
+            return math.inf
+        learner = build_learner(self.settings, self.architecture, device, memory)
+        local = windows.to(learner.device)
+        samples = local.train[: self.settings.batch_size]
+        fastest = math.inf
+        learner.model.train()
+        with learner.own_randomness_discarded():
+            for step in range(TIMED_STEPS + 1):
+                started = self._clock()
+                float(train_batch(learner, local, samples))  # reading the loss waits for the device
+                fastest = min(fastest, self._clock() - started) if step else fastest
+        return fastest
+
+    def _example(self, learner: Learner, windows: MarketWindows) -> Tensor:
+        return gather(windows.days, windows.train[: learner.micro_batch], self.settings.context)
+
+    def _identity(self) -> dict[str, object]:
+        """What a checkpoint must agree on with the session that loads it."""
+        settings = asdict(self.settings)
+        return {
+            "architecture": self.architecture.as_dict(),
+            "dataset_sha256": self._data_record["dataset_sha256"],
+            **{name: repr(value) for name, value in settings.items() if name not in _MAY_CHANGE},
+        }
+
+
+def _data_record(windows: MarketWindows) -> dict[str, Any]:
+    manifest = windows.manifest
+    return {
+        "dataset": manifest.file,
+        "dataset_sha256": manifest.sha256,
+        "num_features": manifest.num_features,
+        "train_windows": len(windows.train),
+        "val_windows": len(windows.val),
+        "base_rate_train": windows.base_rate_train,
+        "base_rate_val": windows.base_rate_val,
+        "zscore": None if windows.zscore is None else dict(windows.zscore),
+    }
+
+
+def _differences(state: Mapping[str, Any], identity: Mapping[str, object]) -> str:
+    theirs = state.get("identity")
+    if not isinstance(theirs, dict):
+        return "it has no identity"
+    return ", ".join(sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key)))
