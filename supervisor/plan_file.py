@@ -78,9 +78,10 @@ class _Source:
     sets: dict[plan_yaml.Path, str] = field(default_factory=dict)
 
     def place(self, path: plan_yaml.Path) -> tuple[str, int | None]:
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.sets:
-                return self.sets[path[:length]], None
+        for changed, argument in self.sets.items():
+            shorter = min(len(changed), len(path))
+            if shorter and changed[:shorter] == path[:shorter]:
+                return argument, None
         return self.file, self.document.line_of(path)
 
 
@@ -192,8 +193,10 @@ def _problem(detail: ErrorDetails, data: Any) -> Problem:
         )
     what = _PLAIN.get(kind) or detail["msg"].removeprefix("Value error, ")
     remedy: str | None = None
+    if detail["loc"][-1:] == ("[key]",):
+        what, remedy = "is not a usable name", "use letters, digits and _, at most 64"
     if kind == "union_tag_not_found":
-        remedy = f"add the key {context['discriminator']}"
+        remedy = "add the key " + str(context["discriminator"]).strip("'")
     if kind == "literal_error":
         valid = [word.strip(" '") for word in re.split(r",| or ", str(context["expected"]))]
         remedy = nearest(given, valid, "values")
@@ -206,9 +209,11 @@ def _path(location: tuple[int | str, ...], data: Any, *, keep_last: bool) -> tup
     path: plan_yaml.Path = ()
     at = data
     for part in location:
-        if (isinstance(at, dict) and part in at) or (isinstance(at, list) and isinstance(part, int) and part < len(at)):
+        try:
             at = at[part]
-            path = (*path, part)
+        except (KeyError, IndexError, TypeError):
+            continue
+        path = (*path, part)
     if keep_last:
         path = (*path, location[-1])
     return path, at
