@@ -1,0 +1,73 @@
+"""Builds the Tuner of one experiment, fresh at each driver start, and runs it in the calling thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from actors import ray_private
+from actors.book import OWN_KEY, STEP, TrialBook, ended
+from actors.daemon_link import DaemonLink
+from actors.in_force import InForce
+from actors.recorder import Recorder
+from actors.scheduler import HardwareAwareScheduler, pruner
+from actors.search import open_search
+from actors.supervised import can_be_reused, own_settings, resolve, supervise
+from supervisor.link import Begin
+
+BUILT_IN = {"patchtst": "actors.trainable:PatchTSTTrainable"}
+
+
+def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> None:
+    """Run what is left of the experiment. Raises PlanError for a trainable that cannot be, scheduler.Finished."""
+    ray_private.map_worker_deaths()
+    spec, folder = begin.experiment, Path(begin.folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
+    search = open_search(spec, begin.trials, folder, book, in_force, link)
+    scheduler = _scheduler(spec, begin.trials, book, in_force)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _resources(spec["resources"])),
+        param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"])},
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=int(spec["max_trials"]) - sum(ended(trial) for trial in begin.trials),
+            max_concurrent_trials=int(spec["concurrency"]),
+            reuse_actors=can_be_reused(trainable),
+            time_budget_s=None,
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=tune.RunConfig(
+            name=spec["name"],
+            storage_path=str(folder / "tune"),
+            verbose=0,
+            callbacks=[Recorder(link, book, in_force)],
+            failure_config=tune.FailureConfig(max_failures=int(spec["max_failures"])),
+            checkpoint_config=tune.CheckpointConfig(),
+            stop={STEP: int(spec["max_epochs"])} if spec["max_epochs"] else None,
+        ),
+    )
+    tuner.fit()
+
+
+def _scheduler(
+    spec: Mapping[str, Any], trials: list[dict[str, Any]], book: TrialBook, in_force: InForce
+) -> HardwareAwareScheduler:
+    max_epochs = spec["max_epochs"]
+    inner = pruner(spec["pruner"], spec["metric"], spec["mode"], max_epochs)
+    scheduler = HardwareAwareScheduler(inner, book, in_force, spec["pruner"].get("max_t") or max_epochs)
+    scheduler.feed(trials)
+    return scheduler
+
+
+def _resources(resources: Mapping[str, float]) -> dict[str, float]:
+    return {"cpu": float(resources["cpu"]), "gpu": float(resources["gpu"])}
+
+
+def _folder_name(trial: Any) -> str:
+    own = trial.config[OWN_KEY]
+    return f"{own['number']}-{own['attempt']}"

@@ -1,0 +1,143 @@
+"""The flag file of a node: its watchdog writes what trials may do, trials read it between batches, by mmap.
+
+Layout, 64 bytes, little endian: magic `SWPG` (4), layout version (u32), rung (u32, as in supervisor.command.Rung),
+padding (4), throttle share (f64), lease (f64, seconds of CLOCK_MONOTONIC when the writer last vouched for the flag),
+writer's pid (u32), zeros to the end. Each field is aligned and means something by itself, so a reader needs no lock.
+
+A flag whose lease is older than LEASE_S, or that is missing, counts as PAUSE: a dead watchdog must be safe.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from supervisor.command import Rung
+
+LAYOUT = struct.Struct("<4sIII dd I")
+SIZE_BYTES = 64
+MAGIC, VERSION = b"SWPG", 1
+
+LEASE_S = 15.0
+POLL_S = 0.02
+MAX_REST_S = 10.0
+"""A trial whose batches take minutes is not put to rest for minutes more."""
+
+assert LAYOUT.size <= SIZE_BYTES
+
+
+def flag_path(prefix: str, node: str) -> Path:
+    """The flag file of one node: nodes may share a disk, and a simulated cluster shares one machine."""
+    return Path(f"{prefix}.{node[:12]}")
+
+
+class GateWriter:
+    """The watchdog's side. Creates the file with mode 0600; PAUSE until the first `write`."""
+
+    def __init__(self, path: Path, mono_s: Callable[[], float] = time.monotonic) -> None:
+        self._mono_s = mono_s
+        self._rung, self._share = Rung.PAUSE, 0.0
+        fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
+        descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.ftruncate(descriptor, SIZE_BYTES)
+            self._map = mmap.mmap(descriptor, SIZE_BYTES)
+        finally:
+            os.close(descriptor)
+        self.renew()
+        # Readers of an earlier watchdog's file see its lease run out, and open this one.
+        fresh.replace(path)
+
+    def write(self, rung: Rung, throttle_share: float) -> None:
+        self._rung, self._share = rung, throttle_share
+        self.renew()
+
+    def renew(self) -> None:
+        """Vouch for what is written for LEASE_S more."""
+        LAYOUT.pack_into(self._map, 0, MAGIC, VERSION, int(self._rung), 0, self._share, self._mono_s(), os.getpid())
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class Gate:
+    """A trial's side. `wait` costs under a microsecond while the gate is open."""
+
+    def __init__(
+        self,
+        path: Path,
+        mono_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._path, self._mono_s, self._sleep = path, mono_s, sleep
+        self._map: mmap.mmap | None = None
+        self._worked_from_mono_s = mono_s()
+
+    def wait(self) -> float:
+        """Return when the trial may go on; the seconds that it was kept waiting, 0.0 when it was not."""
+        began = self._mono_s()
+        rung, share = self._read(began)
+        if rung < Rung.THROTTLE:
+            self._worked_from_mono_s = began
+            return 0.0
+        if rung is Rung.THROTTLE:
+            self._rest(min(MAX_REST_S, (began - self._worked_from_mono_s) * share / (1.0 - share)))
+        self._wait_while_closed()
+        self._worked_from_mono_s = self._mono_s()
+        return self._worked_from_mono_s - began
+
+    def _rest(self, rest_s: float) -> None:
+        until = self._mono_s() + rest_s
+        while (now := self._mono_s()) < until and self._read(now)[0] is Rung.THROTTLE:
+            self._sleep(min(POLL_S, until - now))
+
+    def _wait_while_closed(self) -> None:
+        # Without a bound on purpose: to stand still is the safe state, and the driver can always end its trials.
+        while self._read(self._mono_s())[0] >= Rung.PAUSE:
+            self._sleep(POLL_S)
+
+    def _read(self, now_mono_s: float) -> tuple[Rung, float]:
+        found = self._fields()
+        if found is None or now_mono_s - found[2] > LEASE_S:
+            self._forget()
+            found = self._fields()
+            if found is None or now_mono_s - found[2] > LEASE_S:
+                return Rung.PAUSE, 0.0
+        return Rung(found[0]), found[1]
+
+    def _fields(self) -> tuple[int, float, float] | None:
+        if self._map is None:
+            self._map = _open(self._path)
+            if self._map is None:
+                return None
+        magic, version, rung, _, share, lease, _ = LAYOUT.unpack_from(self._map)
+        if magic != MAGIC or version != VERSION or rung > Rung.STOP or not 0.0 <= share < 1.0:
+            return None
+        return rung, share, lease
+
+    def _forget(self) -> None:
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+
+    def close(self) -> None:
+        self._forget()
+
+
+def _open(path: Path) -> mmap.mmap | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        # Not there yet: its watchdog is starting, or gone.
+        return None
+    try:
+        return mmap.mmap(descriptor, SIZE_BYTES, access=mmap.ACCESS_READ)
+    except ValueError:
+        # Shorter than the layout: not a flag that we wrote.
+        return None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""The only file that uses names which Ray keeps to itself, each with its reason.
+
+pyproject.toml pins Ray for this file's sake; tests/integration/test_actors_ray_private.py fails when a name goes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.tune.experiment import Trial
+
+IDLE_NAP_S = 0.05
+"""Tune's loop does not wait while no actor has work: 2,000 rounds a second, 60 % of a core."""
+
+WHEREABOUTS_TIMEOUT_S = 10.0
+
+_MARK = "_sweep_maps_worker_deaths"
+
+
+def controller_of(passed: Any) -> Any:
+    """The TuneController behind what Tune hands to a scheduler: itself, or a wrapper that warns at each private use."""
+    return getattr(passed, "_tune_controller", passed)
+
+
+def continue_trial(passed: Any, trial: Trial) -> bool:
+    """Run the next step of a trial that was answered NOOP. False when it is no longer there to run.
+
+    Tune has no public way to go on from NOOP; PAUSE, its public hold, frees the actor and takes 7 to 13 s to undo.
+    """
+    controller = controller_of(passed)
+    if trial.status != Trial.RUNNING or trial not in controller._trial_to_actor:
+        return False
+    controller._schedule_trial_train(trial)
+    return True
+
+
+def nap_if_idle(passed: Any) -> None:
+    """Sleep a moment when no actor has work to wait for."""
+    if controller_of(passed)._actor_manager.num_actor_tasks == 0:
+        time.sleep(IDLE_NAP_S)
+
+
+def whereabouts(trial: Trial) -> tuple[str, int | None]:
+    """The Ray node id and pid of a started trial's worker; ("", None) when it does not answer in time.
+
+    Tune tells a callback neither before the first result, and a trial that hangs in its first step needs both.
+    """
+    actor = trial.temporary_state.ray_actor
+    if actor is None:
+        return "", None
+    try:
+        node, pid = ray.get(actor.sweep_whereabouts.remote(), timeout=WHEREABOUTS_TIMEOUT_S)
+    except ray.exceptions.RayError:
+        # It died this moment, or is stuck: Tune will say so itself.
+        return "", None
+    return str(node), int(pid)
+
+
+def map_worker_deaths() -> None:
+    """Let the loss of one worker fail one trial.
+
+    Tune's actor manager knows RayActorError and RayTaskError; on the three others that mean the same it raises
+    RuntimeError out of Tuner.fit(), which ends the whole search. Calling this twice changes nothing.
+    """
+    original = RayActorManager._actor_task_failed
+    if getattr(original, _MARK, False):
+        return
+
+    def mapped(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
+        if isinstance(exception, OutOfMemoryError | NodeDiedError | WorkerCrashedError):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {str(exception)[:2000]}")
+        return original(self, tracked_actor_task, exception)
+
+    setattr(mapped, _MARK, True)
+    RayActorManager._actor_task_failed = mapped

@@ -1,0 +1,135 @@
+"""The Tune callback that tells the daemon what happens to each trial."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from actors import ray_private
+from actors.book import CHECKPOINT, END, ERROR, MAX_ERROR_SIGNS, OWN_KEY, RECORD, Entry, TrialBook, failure_reason
+from actors.daemon_link import DaemonLink
+from actors.in_force import InForce
+from actors.per_process import PerProcess
+from supervisor.lifecycle import TrialState
+from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialStarted
+
+FILLED_IN_BY_TUNE = frozenset(
+    "config date done experiment_tag hostname iterations_since_restore node_ip pid should_checkpoint "
+    "checkpoint_dir_name time_since_restore time_total_s timestamp timesteps_since_restore timesteps_total "
+    "training_iteration trial_id".split()
+)
+"""What Tune adds to a result that is no metric of the trial. `time_this_iter_s` stays: it is the epoch's length."""
+
+_OWN = frozenset({END, ERROR, RECORD, CHECKPOINT})
+
+
+def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's own metrics, as JSON knows them: anything else becomes its text."""
+    return {
+        str(key): _plain(value)
+        for key, value in result.items()
+        if key not in FILLED_IN_BY_TUNE and key not in _OWN and key != OWN_KEY
+    }
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    item = getattr(value, "item", None)
+    return _plain(item()) if callable(item) and getattr(value, "size", 0) == 1 else str(value)
+
+
+class Recorder(Callback, PerProcess):
+    """Its callbacks run in Tune's thread; `apply_holds` also in those that change the commands."""
+
+    def __init__(self, link: DaemonLink, book: TrialBook, in_force: InForce) -> None:
+        PerProcess.__init__(self)
+        self._link, self._book, self._in_force = link, book, in_force
+        self._holding = threading.Lock()
+        in_force.on_change(self.apply_holds)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        entry = self._book.entry(trial.trial_id)
+        node, pid = ray_private.whereabouts(trial)
+        self._link.send(
+            TrialStarted(entry.number, entry.attempt, trial.trial_id, node, pid, resumed_step=entry.resumed_step)
+        )
+        with self._book.lock:
+            entry.node, entry.running, entry.held = node, True, False
+        self.apply_holds()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if END in result and self._book.metric not in result:
+            # Our trainables end a failed trial with a result that is no epoch.
+            return
+        entry, step, value = self._book.note(trial.trial_id, result)
+        self._link.send(
+            ResultReported(
+                entry.number, entry.attempt, step, value, metrics_of(result), checkpoint=result.get(CHECKPOINT)
+            )
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        last = trial.last_result or {}
+        verdict = self._book.verdict(trial.trial_id, last)
+        entry = self._end(trial)
+        self._link.send(
+            TrialEnded(
+                entry.number,
+                entry.attempt,
+                verdict.end_reason.value,
+                verdict.value,
+                verdict.error,
+                record=last.get(RECORD) or {},
+            )
+        )
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune will start the trial again, because its worker died."""
+        entry = self._book.entry(trial.trial_id)
+        with self._book.lock:
+            entry.running = False
+        self._link.send(AttemptLost(entry.number, entry.attempt, "worker_died", _last_error(trial)))
+        entry.attempt += 1
+        own = {"number": entry.number, "attempt": entry.attempt, "checkpoint": entry.checkpoint}
+        trial.set_config({**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}})
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its worker died once too often, or Tune itself failed on it."""
+        text = _last_error(trial)
+        entry = self._end(trial)
+        self._link.send(TrialEnded(entry.number, entry.attempt, failure_reason(text).value, None, text))
+
+    def _end(self, trial: Trial) -> Entry:
+        entry = self._book.entry(trial.trial_id)
+        with self._book.lock:
+            entry.running = False
+        self._book.close(trial.trial_id)
+        return entry
+
+    def apply_holds(self) -> None:
+        """Tell which running trials stand still under the commands in force, and which go on."""
+        # One at a time: two threads that each saw a change must not send the two in the wrong order.
+        with self._holding:
+            for entry in self._book.running():
+                command = self._in_force.on_node(entry.node)
+                paused = self._in_force.paused(entry.node)
+                if paused != entry.held:
+                    entry.held = paused
+                    state = TrialState.PAUSED if paused else TrialState.RUNNING
+                    self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason))
+
+
+def _last_error(trial: Trial) -> str:
+    error = trial.get_error()
+    return str(error)[-MAX_ERROR_SIGNS:] if error else "no error was kept"

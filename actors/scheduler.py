@@ -1,0 +1,179 @@
+"""HardwareAwareScheduler: any Ray scheduler, held back while a command forbids work.
+
+Every decision of the wrapped scheduler passes through, except that a trial which may go on is not let on while its node
+is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from actors import ray_private
+from actors.book import STEP, Entry, TrialBook, ended, finite_or_none
+from actors.in_force import InForce
+from supervisor.command import Rung
+
+FINISH_WITHIN_S = 30.0
+
+
+class Finished(BaseException):
+    """The driver was told to finish and its trials are at rest.
+
+    Not an Exception: Tune would catch that and spend 15 s on stopping actors that end with the driver anyway.
+    """
+
+
+class StandIn:
+    """What a pruner needs to know of a trial that ended under an earlier driver."""
+
+    status = Trial.TERMINATED
+
+    def __init__(self, number: int) -> None:
+        self.trial_id = f"earlier-{number}"
+
+
+def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> TrialScheduler:
+    """The plan's pruner as a Ray scheduler. Raises ValueError for one that there is not."""
+    kind = spec["kind"]
+    if kind == "none":
+        return FIFOScheduler()
+    grace = spec.get("grace_period") or 1
+    if kind == "asha":
+        return ASHAScheduler(
+            time_attr=STEP,
+            metric=metric,
+            mode=mode,
+            max_t=spec.get("max_t") or max_epochs or 100,
+            grace_period=grace,
+            reduction_factor=spec.get("reduction_factor") or 4,
+        )
+    if kind == "median":
+        return MedianStoppingRule(
+            time_attr=STEP,
+            metric=metric,
+            mode=mode,
+            grace_period=grace,
+            min_samples_required=spec.get("min_samples_required") or 3,
+            # Infinite: with too few samples the rule otherwise pauses a trial to let a waiting one run.
+            min_time_slice=float("inf"),
+        )
+    raise ValueError(f"a pruner cannot be {kind!r}: asha, median and none are")
+
+
+class HardwareAwareScheduler(TrialScheduler):
+    """Wraps `inner`. `max_t` is the step at which a stop means finished, not pruned; None for no such step."""
+
+    _supports_buffered_results = False
+
+    def __init__(self, inner: TrialScheduler, book: TrialBook, in_force: InForce, max_t: int | None) -> None:
+        super().__init__()
+        self.inner = inner
+        self._book, self._in_force, self._max_t = book, in_force, max_t
+        self._held: dict[str, Trial] = {}
+        self._finish_by_mono_s: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A Trial holds an actor's handle, which Tune's snapshot of its configuration cannot take along.
+        return {**self.__dict__, "_held": {}}
+
+    @property
+    def metric(self) -> Any:
+        return self.inner.metric
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return bool(self.inner.set_search_properties(metric, mode, **spec))
+
+    def feed(self, trials: Iterable[Mapping[str, Any]]) -> None:
+        """Take in what earlier drivers' ended trials reported, so that rungs and medians survive a restart."""
+        for trial in trials:
+            results = [self._result(step, value) for step, value in trial["results"] if value is not None]
+            if ended(trial) and results:
+                stand_in = StandIn(int(trial["number"]))
+                self.inner.on_trial_add(None, stand_in)
+                for result in results:
+                    self.inner.on_trial_result(None, stand_in, result)
+                self.inner.on_trial_complete(None, stand_in, results[-1])
+
+    def _result(self, step: int, value: float | None) -> dict[str, Any]:
+        return {STEP: step, self._book.metric: value}
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self.inner.on_trial_add(tune_controller, trial)
+        for step, value in list(self._book.entry(trial.trial_id).results):
+            if value is not None:
+                # Its earlier attempt got past these decisions, so they only fill the rungs.
+                self.inner.on_trial_result(tune_controller, trial, self._result(step, value))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        entry = self._book.entry(trial.trial_id)
+        decision = str(self._decide(tune_controller, trial, result, entry))
+        if decision == TrialScheduler.CONTINUE and self._must_wait(entry):
+            self._held[trial.trial_id] = trial
+            return str(TrialScheduler.NOOP)
+        return decision
+
+    def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any], entry: Entry) -> str:
+        # A NaN would poison a rung's percentile; such a trial is judged when it ends.
+        if finite_or_none(result.get(self._book.metric)) is None:
+            return str(TrialScheduler.CONTINUE)
+        decision = str(self.inner.on_trial_result(tune_controller, trial, result))
+        if decision == TrialScheduler.STOP:
+            entry.pruned = self._max_t is None or int(result[STEP]) < self._max_t
+        return decision
+
+    def _must_wait(self, entry: Entry) -> bool:
+        return self._in_force.finish_reason is not None or self._in_force.paused(entry.node)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self._in_force.finish_reason is not None:
+            self._finish()
+        else:
+            self._let_go_on(tune_controller)
+        closed = self._in_force.for_new_trials().rung == Rung.HOLD or self._in_force.for_new_trials().rung >= Rung.PAUSE
+        if self._held or closed or self._in_force.finish_reason is not None:
+            ray_private.nap_if_idle(tune_controller)
+        return None if closed else self.inner.choose_trial_to_run(tune_controller)
+
+    def _let_go_on(self, tune_controller: Any) -> None:
+        for trial_id, trial in list(self._held.items()):
+            if not self._in_force.paused(self._book.entry(trial_id).node):
+                del self._held[trial_id]
+                ray_private.continue_trial(tune_controller, trial)
+
+    def _finish(self) -> None:
+        """Raise Finished once every running trial has ended its epoch or stands still, or has had its time."""
+        now = time.monotonic()
+        if self._finish_by_mono_s is None:
+            self._finish_by_mono_s = now + FINISH_WITHIN_S
+        held = {self._book.entry(trial_id).number for trial_id in self._held}
+        busy = [
+            entry
+            for entry in self._book.running()
+            if entry.number not in held and not self._in_force.paused(entry.node)
+        ]
+        if not busy or now > self._finish_by_mono_s:
+            raise Finished(self._in_force.finish_reason)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._held.pop(trial.trial_id, None)
+        self.inner.on_trial_error(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._held.pop(trial.trial_id, None)
+        if finite_or_none(result.get(self._book.metric)) is None:
+            # A pruner's sums cannot take it; to a pruner it failed.
+            self.inner.on_trial_error(tune_controller, trial)
+        else:
+            self.inner.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        self._held.pop(trial.trial_id, None)
+        self.inner.on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        return f"{self.inner.debug_string()} ({len(self._held)} held)"

@@ -1,0 +1,206 @@
+"""Any Ray trainable, made fit for supervision: its gate, its checkpoints, its errors.
+
+An exception becomes a last result with a reason instead of reaching Tune: Tune would throw the actor away, and could
+not tell a bug, which another attempt repeats, from a worker that died.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import pickle
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
+
+from actors.book import CHECKPOINT, END, ERROR, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
+from actors.gate import Gate, flag_path
+from supervisor.errors import PlanError
+
+KEEP_CHECKPOINTS = 2
+"""The newest, and the one before it in case the newest was lost with the page cache."""
+
+_NAME = re.compile(r"checkpoint-(\d+)(\.pt)?")
+_STATE = "state.pickle"
+
+
+def resolve(name: str) -> Any:
+    """What `package.module:attribute` names. Raises PlanError that says which part is missing."""
+    module_name, _, attribute = name.partition(":")
+    cure = "put the module's folder beside the plan, or install its package in this environment"
+    if not module_name or not attribute:
+        raise PlanError(f"trainable {name!r} is not of the form package.module:attribute", key="trainable")
+    try:
+        found = importlib.import_module(module_name)
+    except ImportError as error:
+        raise PlanError(
+            f"trainable {name!r}: cannot import {module_name}: {error}", key="trainable", remedy=cure
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise PlanError(f"trainable {name!r}: {module_name} has no {attribute!r}", key="trainable")
+        found = getattr(found, part)
+    if not callable(found):
+        raise PlanError(
+            f"trainable {name!r} is a {type(found).__name__}, neither a function nor a class", key="trainable"
+        )
+    return found
+
+
+def supervise(user: Any) -> type[tune.Trainable]:
+    """The class that Tune runs for a user's function or Trainable class. Raises PlanError for anything else."""
+    if not inspect.isclass(user):
+        try:
+            user = wrap_function(_reporting_errors(user))
+        except ValueError as error:
+            raise PlanError(f"trainable {user!r} must take one argument, config: {error}", key="trainable") from error
+    elif not issubclass(user, tune.Trainable):
+        raise PlanError(f"trainable {user.__name__} is a class, but no ray.tune.Trainable", key="trainable")
+    made: type[tune.Trainable] = type(user)(f"Supervised{user.__name__}", (SupervisedTrainable, user), {})
+    return made
+
+
+def can_be_reused(trainable: type[tune.Trainable]) -> bool:
+    """Whether a worker may take the next trial: 20 ms instead of 2 to 5 s. A class must say so by `reset_config`."""
+    user = trainable.__mro__[2]
+    return user.reset_config is not tune.Trainable.reset_config
+
+
+def failed(reason: str, text: str) -> dict[str, Any]:
+    """The last result of a trial that failed."""
+    return {END: reason, ERROR: text[-MAX_ERROR_SIGNS:], "done": True}
+
+
+def _reporting_errors(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    @functools.wraps(function)
+    def wrapped(config: dict[str, Any]) -> Any:
+        try:
+            return function(config)
+        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
+            text = traceback.format_exc()
+            tune.report(failed(failure_reason(text).value, text))
+            return None
+
+    return wrapped
+
+
+class SupervisedTrainable(tune.Trainable):
+    """Stands before a user's class in the order of inheritance."""
+
+    sweep_gate: Gate
+    """Open while trials of this node may work; a class that works in batches waits at it between them."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._begin(config, super().setup)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.sweep_gate.close()
+        self._begin(new_config, self._reset)
+        return True
+
+    def _reset(self, config: dict[str, Any]) -> None:
+        if not super().reset_config(config):
+            # It clings to the trial before. In a worker of its own the new trial is not to blame for that.
+            os._exit(1)
+
+    def _begin(self, config: dict[str, Any], prepare: Callable[[dict[str, Any]], object]) -> None:
+        own = config.pop(OWN_KEY)
+        # setup() gets a copy of self.config; users read either.
+        self.config.pop(OWN_KEY, None)
+        self._folder = Path(own["folder"]) / str(own["number"])
+        self._base_step = self._steps = 0
+        self._failure: dict[str, Any] | None = None
+        node = ray.get_runtime_context().get_node_id()
+        self.sweep_gate = Gate(flag_path(own["gate"], node))
+        try:
+            prepare(config)
+            if own["checkpoint"] is not None and self._keeps_checkpoints():
+                self._resume(Path(own["checkpoint"]))
+        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
+            text = traceback.format_exc()
+            self._failure = failed(failure_reason(text).value, text)
+
+    def step(self) -> dict[str, Any]:
+        if self._failure is not None:
+            return self._failure
+        self.sweep_gate.wait()
+        began = time.monotonic()
+        try:
+            result = dict(super().step())
+            elapsed_s = time.monotonic() - began
+            if tune.result.RESULT_DUPLICATE in result:
+                return result
+            self._steps += 1
+            result.setdefault(STEP, self._base_step + self._steps)
+            if not result.get("time_this_iter_s") or isinstance(self, FunctionTrainable):
+                # Tune counts from report to report, pauses included.
+                result["time_this_iter_s"] = elapsed_s
+            if self._keeps_checkpoints():
+                result[CHECKPOINT] = str(self._save(int(result[STEP])))
+        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
+            text = traceback.format_exc()
+            return failed(failure_reason(text).value, text)
+        return result
+
+    def sweep_whereabouts(self) -> tuple[str, int]:
+        """The Ray node id and the pid of this worker."""
+        return str(ray.get_runtime_context().get_node_id()), os.getpid()
+
+    def _keeps_checkpoints(self) -> bool:
+        user = type(self).__mro__[2]
+        return not issubclass(user, FunctionTrainable) and (
+            user.save_checkpoint is not tune.Trainable.save_checkpoint
+            and user.load_checkpoint is not tune.Trainable.load_checkpoint
+        )
+
+    def _save(self, step: int) -> Path:
+        """One checkpoint, written aside and then named; older ones beyond KEEP_CHECKPOINTS go."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.sweep_save(self._folder, step)
+        kept = sorted(
+            (int(found[1]), entry) for entry in self._folder.iterdir() if (found := _NAME.fullmatch(entry.name))
+        )
+        for _, old in kept[:-KEEP_CHECKPOINTS]:
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        return path
+
+    def _resume(self, newest: Path) -> None:
+        found = _NAME.fullmatch(newest.name)
+        if found is None:
+            raise ValueError(f"{newest} is not named as a checkpoint")
+        self.sweep_load(newest)
+        self._base_step = int(found[1])
+
+    def sweep_save(self, folder: Path, step: int) -> Path:
+        """Write the checkpoint of a step into the trial's folder, atomically; its path."""
+        final, fresh = folder / f"checkpoint-{step}", folder / f".fresh-{step}"
+        for stale in (final, fresh):
+            if stale.exists():
+                shutil.rmtree(stale)
+        fresh.mkdir(mode=0o700)
+        state = self.save_checkpoint(str(fresh))
+        if isinstance(state, dict):
+            (fresh / _STATE).write_bytes(pickle.dumps(state))
+        fresh.rename(final)
+        return final
+
+    def sweep_load(self, path: Path) -> None:
+        """Take up what `sweep_save` wrote."""
+        state = path / _STATE
+        # Ours alone to write: the run's folder is 0700.
+        self.load_checkpoint(pickle.loads(state.read_bytes()) if state.exists() else str(path))  # noqa: S301
+
+
+def own_settings(folder: Path, gate: str) -> Mapping[str, Any]:
+    """What every trial's config carries under OWN_KEY besides its number, attempt and checkpoint."""
+    return {"folder": str(folder), "gate": gate}

@@ -1,0 +1,230 @@
+"""The watchdog of a node: samples its sensors, asks the governor, and signals its trials by the node's flag file.
+
+One detached Ray actor per node. It outlives a driver that is killed and serves the next one; when nobody has called it
+for IDLE_END_S it ends itself, and with it the lease on its flag, which stops every trial that still runs there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.gate import GateWriter, flag_path
+from supervisor.clock import Clock
+from supervisor.command import ALL_NODES, Command, Origin, run, strictest
+from supervisor.governor import GovernorMemory, Note, Now, decide, next_period_s
+from supervisor.policy import Policy
+from supervisor.reading import Reading
+from supervisor.sensors.probe_order import open_providers
+from supervisor.sensors.provider import Provider
+from supervisor.sensors.scripted import ScriptedProvider
+
+RENEW_S = 1.0
+"""Well within the lease: a writer that is held up once or twice loses nothing."""
+
+STALLED_PERIODS = 4.0
+STALLED_MIN_S = 15.0
+"""A sampler that has not come round for this long vouches for nothing: the lease is no longer renewed."""
+
+IDLE_END_S = 120.0
+MAX_NOTES = 200
+"""Notes that nobody fetched; older ones are dropped."""
+
+MAX_LONG_POLL_S = 30.0
+
+
+@dataclass(frozen=True)
+class WatchdogSettings:
+    """What a driver tells a node's watchdog. `gate` is the flag files' common prefix (gate.flag_path)."""
+
+    node: str
+    gate: str
+    policy: Mapping[str, Any]
+    script: str | None
+    folders: tuple[str, ...]
+
+
+class Watchdog:
+    """Every public method is an RPC and returns at once, `wait_change` after a while."""
+
+    def __init__(self, settings: WatchdogSettings) -> None:
+        self._clock = Clock()
+        self._changed = threading.Condition()
+        self._operator: tuple[Command, ...] = ()
+        self._governor = run(Origin.GOVERNOR)
+        self._readings: list[Reading] = []
+        self._notes: deque[tuple[int, Note]] = deque(maxlen=MAX_NOTES)
+        self._version = 0
+        self._called_mono_s = self._clock.mono_s()
+        self._wake = threading.Event()
+        with self._changed:
+            self._open(settings)
+        for target in (self._sample_for_ever, self._renew_for_ever):
+            threading.Thread(target=target, name=target.__name__, daemon=True).start()
+
+    def _open(self, settings: WatchdogSettings) -> None:
+        self._settings = settings
+        self._policy = Policy.from_mapping(settings.policy)
+        folders = [Path(folder) for folder in settings.folders]
+        self._providers, said = open_providers(settings.script, folders, self._clock)
+        self._missing = {name: found.reason for name, found in said if not found.ok}
+        path = flag_path(settings.gate, settings.node)
+        self._memory_file = path.with_name(path.name + ".memory")
+        self._memory = _restored(self._memory_file)
+        self._sampled_mono_s = self._clock.mono_s()
+        self._gate = GateWriter(path)
+        self._sample()
+
+    # What a driver calls.
+
+    def configure(self, settings: WatchdogSettings) -> dict[str, Any]:
+        """Take new settings, of another experiment say; the same ones change nothing. The snapshot after it."""
+        with self._changed:
+            self._called()
+            if settings != self._settings:
+                self._close()
+                self._open(settings)
+                self._tell()
+        return self.snapshot()
+
+    def set_operator(self, commands: list[dict[str, Any]]) -> None:
+        """The operator's commands in force: written to the flag before this returns."""
+        with self._changed:
+            self._called()
+            self._operator = tuple(Command.from_json(command) for command in commands)
+            self._write()
+
+    def start_drill(self, name: str, duration_s: float) -> None:
+        """Play a drill through the scripted provider. Raises ValueError with the valid names."""
+        with self._changed:
+            self._called()
+            self._scripted().start_drill(name, duration_s)
+        self._wake.set()
+
+    def snapshot(self, since: int = 0) -> dict[str, Any]:
+        """The governor's command, the latest readings, and the notes that are newer than version `since`."""
+        with self._changed:
+            self._called()
+            return {
+                "version": self._version,
+                "pid": os.getpid(),
+                "command": self._governor.to_json(),
+                "readings": [reading.to_json() for reading in self._readings],
+                "protected": not self._memory.unprotected,
+                "missing": dict(self._missing),
+                "notes": [
+                    {"kind": note.kind, "facts": dict(note.facts)} for version, note in self._notes if version > since
+                ],
+            }
+
+    def wait_change(self, version: int, timeout_s: float) -> dict[str, Any]:
+        """The snapshot as soon as it is newer than `version`, at the latest after `timeout_s`."""
+        with self._changed:
+            self._called()
+            self._changed.wait_for(lambda: self._version != version, timeout=min(timeout_s, MAX_LONG_POLL_S))
+            return self.snapshot(since=version)
+
+    def ping(self) -> int:
+        """The watchdog's pid."""
+        with self._changed:
+            self._called()
+        return os.getpid()
+
+    # Its own threads.
+
+    def _called(self) -> None:
+        self._called_mono_s = self._clock.mono_s()
+
+    def _sample_for_ever(self) -> None:
+        while True:
+            self._wake.wait(next_period_s(self._readings, self._policy, self._memory))
+            self._wake.clear()
+            with self._changed:
+                self._sample()
+
+    def _renew_for_ever(self) -> None:
+        while True:
+            time.sleep(RENEW_S)
+            now = self._clock.mono_s()
+            # Without the lock: a provider that hangs holds it, and then the lease shall run out, not this thread hang.
+            if now - self._sampled_mono_s < max(STALLED_MIN_S, STALLED_PERIODS * self._policy.period_s):
+                self._gate.renew()
+            if now - self._called_mono_s > IDLE_END_S:
+                _end_this_actor()
+
+    def _sample(self) -> None:
+        self._readings = [reading for provider in self._providers for reading in provider.read()]
+        before = self._governor
+        self._governor, self._memory, notes = decide(self._readings, self._policy, self._memory, Now.of(self._clock))
+        self._sampled_mono_s = self._clock.mono_s()
+        self._write()
+        if notes or _shape(self._governor) != _shape(before):
+            self._notes.extend((self._version + 1, note) for note in notes)
+            self._tell()
+            _save(self._memory_file, self._memory)
+
+    def _write(self) -> None:
+        here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
+        command = strictest([*here, self._governor])
+        self._gate.write(command.rung, command.throttle_share)
+
+    def _tell(self) -> None:
+        self._version += 1
+        self._changed.notify_all()
+
+    def _scripted(self) -> ScriptedProvider:
+        return next(provider for provider in self._providers if isinstance(provider, ScriptedProvider))
+
+    def _close(self) -> None:
+        for provider in self._providers:
+            _close_quietly(provider)
+        self._gate.close()
+
+
+def _shape(command: Command) -> tuple[object, ...]:
+    """What makes a command another one; its reason may tell a new temperature at each sample."""
+    return command.rung, command.throttle_share, command.shed_trials, command.drill
+
+
+def _restored(file: Path) -> GovernorMemory:
+    try:
+        return GovernorMemory.from_json(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return GovernorMemory()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Another version's, or torn by a crash. A governor without memory is merely more careful at first.
+        logging.getLogger("watchdog").warning("the governor's memory in %s is of no use: %s", file, error)
+        return GovernorMemory()
+
+
+def _save(file: Path, memory: GovernorMemory) -> None:
+    fresh = file.with_name(file.name + ".new")
+    try:
+        fresh.write_text(json.dumps(memory.to_json()))
+        fresh.replace(file)
+    except OSError as error:
+        # A full disk must not stop the watchdog: it has other things to say about that.
+        logging.getLogger("watchdog").warning("the governor's memory cannot be kept: %s", error)
+
+
+def _close_quietly(provider: Provider) -> None:
+    try:
+        provider.close()
+    except Exception:
+        # A provider that cannot let go of its device is no reason to lose the watchdog.
+        logging.getLogger("watchdog").exception("closing provider %s", provider.name)
+
+
+def _end_this_actor() -> None:
+    import ray
+
+    # Not os._exit: Ray would start an actor with max_restarts=-1 again.
+    ray.kill(ray.get_runtime_context().current_actor, no_restart=True)

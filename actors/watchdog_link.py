@@ -1,0 +1,144 @@
+"""The driver's end of the watchdogs: finds or starts one on each node, listens to it, and tells daemon and search.
+
+One thread per node keeps one long poll outstanding, so a change of command arrives within milliseconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.daemon_link import DaemonLink
+from actors.in_force import InForce
+from actors.watchdog import Watchdog, WatchdogSettings
+from supervisor.command import Command, Origin, Rung
+from supervisor.link import RungChanged, Sampled, SensorNoted, WatchdogUp
+
+POLL_S = 2.0
+SAMPLE_EVERY_S = 5.0
+START_WITHIN_S = 60.0
+ANSWER_WITHIN_S = 10.0
+RETRY_AFTER_S = 1.0
+MAX_CONCURRENCY = 8
+"""RPCs at a time: one may wait for a change while others go through."""
+
+LOG = logging.getLogger("watchdog-link")
+
+
+class WatchdogLinks:
+    """All nodes' watchdogs. `settings` is `begin.watchdog`: gate, policy, script, and folders to watch for space."""
+
+    def __init__(self, link: DaemonLink, in_force: InForce, settings: Mapping[str, Any]) -> None:
+        self._link, self._in_force, self._settings = link, in_force, settings
+        self._nodes: dict[str, _Node] = {}
+
+    def start(self) -> None:
+        """Find or start every node's watchdog. Raises ray.exceptions.RayError when one does not come up."""
+        for node in ray.nodes():
+            if node["Alive"]:
+                found = _Node(self._link, self._in_force, self._of(str(node["NodeID"])))
+                found.find()
+                self._nodes[found.node] = found
+        for found in self._nodes.values():
+            threading.Thread(target=found.listen_for_ever, name=f"watchdog-{found.node[:8]}", daemon=True).start()
+
+    def _of(self, node: str) -> WatchdogSettings:
+        settings = self._settings
+        return WatchdogSettings(
+            node=node,
+            gate=settings["gate"],
+            policy=settings["policy"],
+            script=settings.get("script"),
+            folders=tuple(settings.get("folders") or ()),
+        )
+
+    def set_operator(self, commands: list[dict[str, Any]]) -> None:
+        """Hand on what the operator wants; returns without waiting. A watchdog that is away gets it when it is back."""
+        for found in self._nodes.values():
+            found.call("set_operator", commands)
+
+    def start_drill(self, name: str, duration_s: float, node: str | None) -> None:
+        for found in self._nodes.values():
+            if node in (None, found.node):
+                found.call("start_drill", name, duration_s)
+
+
+class _Node:
+    """One node's watchdog."""
+
+    def __init__(self, link: DaemonLink, in_force: InForce, settings: WatchdogSettings) -> None:
+        self._link, self._in_force, self._settings = link, in_force, settings
+        self.node = settings.node
+        self._actor: Any = None
+        self._version = 0
+        self._command: Command | None = None
+        self._sampled_mono_s = float("-inf")
+
+    def find(self) -> None:
+        """Find the node's watchdog or start it, and bring it up to date."""
+        self._actor = (
+            ray.remote(Watchdog)
+            .options(
+                name=f"watchdog-{self.node[:12]}",
+                lifetime="detached",
+                get_if_exists=True,
+                num_cpus=0,
+                max_restarts=-1,
+                max_concurrency=MAX_CONCURRENCY,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
+            )
+            .remote(self._settings)
+        )
+        snapshot = ray.get(self._actor.configure.remote(self._settings), timeout=START_WITHIN_S)
+        operator = [command.to_json() for command in self._in_force.operator()]
+        ray.get(self._actor.set_operator.remote(operator), timeout=ANSWER_WITHIN_S)
+        self._link.send(WatchdogUp(self.node, snapshot["pid"], snapshot["protected"], snapshot["missing"]))
+        self._take(snapshot)
+
+    def call(self, method: str, *arguments: Any) -> None:
+        if self._actor is not None:
+            getattr(self._actor, method).remote(*arguments)
+
+    def listen_for_ever(self) -> None:
+        while True:
+            try:
+                if self._actor is None:
+                    self.find()
+                waiting = self._actor.wait_change.remote(self._version, POLL_S)
+                self._take(ray.get(waiting, timeout=POLL_S + ANSWER_WITHIN_S))
+            except ray.exceptions.RayError as error:
+                # It died, hangs, or is being restarted. Its flag's lease runs out meanwhile, which pauses its trials.
+                LOG.warning("the watchdog of node %s does not answer: %s", self.node, error)
+                self._lost(error)
+
+    def _lost(self, error: ray.exceptions.RayError) -> None:
+        if self._actor is not None and isinstance(error, ray.exceptions.GetTimeoutError):
+            # Hung counts as dead; Ray starts another in its place.
+            ray.kill(self._actor, no_restart=False)
+        self._actor, self._version = None, 0
+        self._govern(Command(Rung.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time()))
+        self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": str(error)[:500]}))
+        time.sleep(RETRY_AFTER_S)
+
+    def _take(self, snapshot: Mapping[str, Any]) -> None:
+        self._version = snapshot["version"]
+        self._govern(Command.from_json(snapshot["command"]))
+        for note in snapshot["notes"]:
+            if note["kind"] != "rung.changed":
+                self._link.send(SensorNoted(self.node, note["kind"], note["facts"]))
+        now = time.monotonic()
+        if now - self._sampled_mono_s >= SAMPLE_EVERY_S:
+            self._sampled_mono_s = now
+            self._link.send(Sampled(self.node, snapshot["readings"], snapshot["protected"]))
+
+    def _govern(self, command: Command) -> None:
+        if command != self._command:
+            self._command = command
+            self._in_force.set_governor(self.node, command)
+            self._link.send(RungChanged(self.node, command.to_json()))

@@ -1,0 +1,68 @@
+"""Trainables that the tests of actors/ run; workers import them by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from ray import tune
+
+
+def quadratic(config):
+    """Three reports towards x squared."""
+    for step in range(1, 4):
+        tune.report({"loss": config["x"] ** 2 + 1.0 / step})
+
+
+def long_quadratic(config):
+    """Nine reports, for pruners."""
+    for step in range(1, 10):
+        time.sleep(0.02)
+        tune.report({"loss": config["x"] ** 2 + 1.0 / step})
+
+
+def troubled(config):
+    """By x: NaN at once, an error, nothing at all, out of memory, or a good trial."""
+    kind = config["kind"]
+    if kind == "nan":
+        tune.report({"loss": float("nan")})
+    elif kind == "raises":
+        raise RuntimeError("this trial was made to fail")
+    elif kind == "memory":
+        raise MemoryError("no memory for this trial")
+    elif kind == "good":
+        tune.report({"loss": 0.5})
+
+
+class Steps(tune.Trainable):
+    """Each step is `batches` short batches between which it waits at its gate; every batch is logged."""
+
+    def setup(self, config):
+        self.reset_config(config)
+
+    def reset_config(self, new_config):
+        self.settings = dict(new_config)
+        self.batch = 0
+        return True
+
+    def step(self):
+        for _ in range(self.settings["batches"]):
+            self.sweep_gate.wait()
+            self.batch += 1
+            self._log()
+            time.sleep(self.settings["batch_s"])
+        step = self.batch // self.settings["batches"]
+        return {"loss": self.settings["x"] ** 2 + 1.0 / step, "done": step >= self.settings["steps"]}
+
+    def _log(self):
+        line = {"x": self.settings["x"], "batch": self.batch, "at": time.monotonic(), "pid": os.getpid()}
+        with Path(self.settings["log"]).open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def save_checkpoint(self, checkpoint_dir):
+        return {"batch": self.batch}
+
+    def load_checkpoint(self, checkpoint):
+        self.batch = checkpoint["batch"]
