@@ -20,7 +20,7 @@ install: $(STAMP) ## Make the virtual environment .venv with everything the proj
 	@echo "installed: the commands are $(BIN)/supervisord and $(BIN)/supervisorctl (also sweepd and sweepctl)"
 
 run: $(STAMP) ## Run the smoke plan on real market data to its report (under 3 minutes)
-	@echo "==> running the smoke plan; Ctrl-C leaves it running, 'make run' then joins it again"
+	@echo "==> running the smoke plan; Ctrl-C ends the waiting, not the run ($(BIN)/supervisorctl shutdown does)"
 	@$(BIN)/supervisord start smoke
 	@$(BIN)/supervisorctl wait
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -145,9 +146,11 @@ def _needs(requirement: Requirement) -> list[Requirement]:
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # The flags of the `make test` that we may run under are not for this one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        ["make", *arguments], cwd=CHECKOUT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
-        check=False,
+        ["make", *arguments], cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, check=False,
     )  # fmt: skip
 
 
