@@ -143,3 +143,9 @@ class RayStartFailed(SweepError):
 
 class Refused(SweepError):
     """The daemon refused the request."""
+
+
+class ReportFailed(SweepError):
+    """The report could not be written."""
+
+    remedy = "the results are safe in the store; `supervisorctl report` tries again"

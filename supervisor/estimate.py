@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from training.grid import Architecture
 
 GIB = 2**30
-FLOPS_PER_CORE = 30e9
-"""Floating-point operations a second that training reaches on one core of a present-day laptop or server, in float32:
-about half of what its matrix product reaches. Within a factor of three either way."""
+FLOPS_PER_CORE = 65e9
+"""Float32 operations a second of wide layers on one core: measured on an x86 server core with AVX-512, where a matrix
+product reached 67e9. A laptop's core lies within a factor of two or so."""
+HALF_RATE_WIDTH = 48
+"""The d_model at which half of that is reached; fitted to epochs of 20k to 2M parameters on that core. Narrow layers
+spend their time in norms, copies and the interpreter."""
 STEP_OVERHEAD_S = 0.002
 LAYER_OVERHEAD_S = 0.0005
-"""An optimiser step's cost beside its arithmetic, and a layer's part in it: what bounds models below 1M parameters."""
+"""An optimiser step's cost beside its arithmetic, and a layer's part in it (fitted as above)."""
 TRIAL_OVERHEAD_S = 1.0
 """A trial's start and end: data, device choice, checkpoint."""
 EXPERIMENT_OVERHEAD_S = 10.0
@@ -31,8 +34,8 @@ EXPERIMENT_OVERHEAD_S = 10.0
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 """Of the dataset's rows, by the default split."""
 BASIS = (
-    f"time is an estimate, at most and without pruning: 6 x parameters x tokens a training epoch (Kaplan et al. 2020) "
-    f"at {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; good to a factor of three"
+    f"time is an estimate, good to a factor of three: 6 x parameters x tokens a training epoch (Kaplan et al. 2020) at up "
+    f"to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = with the pruner's expected savings, at most = every epoch of every trial"
 )
 
 
@@ -52,7 +55,8 @@ class Estimate:
 
     `smallest_bytes` is the least that the smallest architecture can run with on the CPU (one window at a time,
     activations recomputed), `largest_bytes` the peak of the largest with its largest batch in one piece. `fitting` of
-    `architectures` can be made to fit the available memory. `seconds` is at most, for all trials and all epochs.
+    `architectures` can be made to fit the available memory. `most_seconds` is all epochs of all trials, `likely_seconds`
+    what the pruner is expected to leave of them.
     """
 
     name: str
@@ -61,7 +65,8 @@ class Estimate:
     fitting: int | None
     smallest_bytes: int | None
     largest_bytes: int | None
-    seconds: float | None
+    likely_seconds: float | None
+    most_seconds: float | None
 
 
 def available_memory_bytes() -> int:
@@ -99,7 +104,8 @@ def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_feature
         fitting=sum(needed <= available_bytes for needed in needs) if needs else None,
         smallest_bytes=min(needs, default=None),
         largest_bytes=_largest_bytes(spec, num_features) if needs else None,
-        seconds=_seconds(spec, cores, num_features),
+        likely_seconds=_seconds(spec, cores, num_features, expected_epochs(spec)),
+        most_seconds=_seconds(spec, cores, num_features, spec.max_epochs),
     )
 
 
@@ -114,14 +120,11 @@ def dry_run_table(
     memory = available_memory_bytes() if available_bytes is None else available_bytes
     count = cores or usable_cores()
     rows = [estimate(spec, memory, count, num_features) for spec in specs]
-    header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time at most")
+    header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
     cells = [header, *(_row(row, memory) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    known = [row.seconds for row in rows if row.seconds is not None and row.fitting != 0]
-    total = _duration(sum(known)) if known else "unknown"
-    partly = " (without those unknown or skipped)" if known and len(known) < len(rows) else ""
-    lines += ["", f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {total} at most{partly}"]
+    lines += ["", f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}"]
     lines += [f"memory: least to most of a trial at its smallest micro-batch; {_gib(memory)} available here", BASIS]
     if any(
         row.fitting is not None and row.architectures is not None and 0 < row.fitting < row.architectures
@@ -149,8 +152,35 @@ def _row(row: Estimate, available_bytes: int) -> tuple[str, ...]:
         fit = f"no: skipped, {_gib(available_bytes)} available"
     else:
         fit = "yes" if row.fitting == row.architectures else f"{row.fitting} of {row.architectures}"
-    time = "unknown" if row.seconds is None else "-" if row.fitting == 0 else _duration(row.seconds)
-    return (row.name, str(row.trials), grid, memory, fit, time)
+    times = [_duration(time) for time in (row.likely_seconds, row.most_seconds)] if row.fitting != 0 else ["-", "-"]
+    return (row.name, str(row.trials), grid, memory, fit, *times)
+
+
+def _total(rows: Sequence[Estimate]) -> str:
+    counted = [row for row in rows if row.fitting != 0 and row.most_seconds is not None]
+    if not counted:
+        return "time unknown"
+    likely, most = (
+        sum(filter(None, times)) for times in zip(*((r.likely_seconds, r.most_seconds) for r in counted), strict=True)
+    )
+    partly = "" if len(counted) == len(rows) else f" for {len(counted)} of them"
+    return f"likely {_duration(likely)}, at most {_duration(most)}{partly}"
+
+
+def expected_epochs(spec: ExperimentSpec) -> float:
+    """Epochs of an average trial: of successive halving from its rungs, of a median rule half beyond its warm-up."""
+    pruner = spec.pruner
+    if pruner.kind == "none":
+        return spec.max_epochs
+    grace = min(pruner.grace_period, spec.max_epochs)
+    if pruner.kind == "median":
+        return grace + (spec.max_epochs - grace) / 2
+    total, share, rung = float(grace), 1.0, float(grace)
+    while rung < pruner.max_t:
+        following = min(rung * pruner.reduction_factor, pruner.max_t)
+        share /= pruner.reduction_factor
+        total, rung = total + share * (following - rung), following
+    return total
 
 
 def _least_bytes(spec: ExperimentSpec, num_features: int | None) -> list[int]:
@@ -212,14 +242,13 @@ def _manifest_value(config: Mapping[str, Any], name: str) -> int | None:
         return None
 
 
-def _seconds(spec: ExperimentSpec, cores: int, num_features: int | None) -> float | None:
+def _seconds(spec: ExperimentSpec, cores: int, num_features: int | None, epochs: float) -> float | None:
     architectures = list(_architectures(spec, num_features)) if spec.resources.gpu == 0 else []
     rows = _manifest_value(spec.config, "rows")
     if not architectures or rows is None:
         return None
-    middle = sorted(architectures, key=lambda architecture: architecture.n_layers)[len(architectures) // 2]
-    epoch = _epoch_seconds(spec, middle, rows)
-    trial = TRIAL_OVERHEAD_S + spec.max_epochs * epoch
+    epoch = sum(_epoch_seconds(spec, architecture, rows) for architecture in architectures) / len(architectures)
+    trial = TRIAL_OVERHEAD_S + epochs * epoch
     at_once = max(1, min(spec.concurrency, math.floor(cores / spec.resources.cpu)))
     total = EXPERIMENT_OVERHEAD_S + math.ceil(spec.max_trials / at_once) * trial
     return total if spec.max_hours is None else min(total, spec.max_hours * 3600)
@@ -234,7 +263,8 @@ def _epoch_seconds(spec: ExperimentSpec, architecture: Architecture, rows: int) 
     sizes = _batch_sizes(spec)
     steps = rows * TRAIN_SHARE * sum(1 / size for size in sizes) / len(sizes)
     overhead = steps * (STEP_OVERHEAD_S + LAYER_OVERHEAD_S * architecture.n_layers)
-    return overhead + operations / (FLOPS_PER_CORE * max(1.0, spec.resources.cpu))
+    rate = FLOPS_PER_CORE * architecture.d_model / (architecture.d_model + HALF_RATE_WIDTH)
+    return overhead + operations / (rate * max(1.0, spec.resources.cpu))
 
 
 def _batch_sizes(spec: ExperimentSpec) -> list[int]:
@@ -254,7 +284,9 @@ def _gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

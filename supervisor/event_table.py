@@ -77,6 +77,7 @@ EVENTS: dict[str, EventKind] = {
     "watchdog.unprotected": EventKind(
         "warning", "UNPROTECTED: node {node} has no temperature sensor ({why})", ("node", "why")
     ),
+    "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", ("node", "sensor", "facts")),
     "rung.changed": EventKind(
         "warning", "{node}: {rung}, {reason}", ("node", "rung", "previous", "reason", "throttle_share", "drill")
     ),

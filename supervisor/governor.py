@@ -47,12 +47,13 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one signal asks for. `resumes` is whether it would let a pause end."""
+    """What one signal asks for. `resumes` is whether it would let a pause end, `heat` whether it is a temperature."""
 
     level: Level
     cause: str
     resumes: bool
     drill: bool = False
+    heat: bool = False
 
 
 def decide(
@@ -181,7 +182,7 @@ def _measured(
     resumes = band.value <= band.resume and sensor.fresh >= policy.fresh_samples
     if level is Level.CALM and sensor.fresh < policy.fresh_samples:
         level = Level.NEAR
-    return sensor, Verdict(level, f"{label}, {_versus(band, level)}", resumes, drill)
+    return sensor, Verdict(level, f"{label}, {_versus(band, level)}", resumes, drill, heat=_protects(sensor))
 
 
 def _level(
@@ -287,7 +288,9 @@ def _faults(readings: Sequence[Reading], memory: GovernorMemory) -> tuple[Govern
 
 def _climb(verdicts: Sequence[Verdict], policy: Policy, memory: GovernorMemory, now: Now) -> GovernorMemory:
     worst = max(verdicts, key=lambda verdict: verdict.level, default=Verdict(Level.CALM, "", resumes=True))
-    critical_since = _since(memory.critical_since_mono_s, worst.level is Level.CRITICAL and not worst.drill, now)
+    # Only heat that a pause does not cure is worth ending the driver for; memory may be another program's.
+    burning = any(verdict.level is Level.CRITICAL and verdict.heat for verdict in verdicts)
+    critical_since = _since(memory.critical_since_mono_s, burning, now)
     memory = replace(memory, critical_since_mono_s=critical_since)
     if memory.rung is Rung.STOP:
         return memory
@@ -347,17 +350,16 @@ def _eased(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> 
     top = policy.max_shed_trials + len(policy.throttle_shares)
     floor = memory.floor(now)
     calm_since = _since(memory.calm_since_mono_s, worst.level is Level.CALM, now)
-    step, step_since = memory.step, memory.step_since_mono_s
-    if worst.level >= Level.STEP and step < top:
-        step, step_since = step + 1, now.mono_s
-    elif calm_since is not None and step > floor and now.mono_s - max(calm_since, step_since) >= policy.ease_after_s:
-        step, step_since = step - 1, now.mono_s
-    memory = replace(
-        memory,
-        step=max(step, floor),
-        step_since_mono_s=step_since,
-        calm_since_mono_s=calm_since,
-    )
+    memory = replace(memory, calm_since_mono_s=calm_since, step=max(memory.step, floor))
+    patience_s = policy.ease_after_s * 2.0**memory.doublings
+    if worst.level >= Level.STEP and memory.step < top:
+        memory = _step_up(memory, policy, now)
+    elif (
+        calm_since is not None
+        and memory.step > floor
+        and now.mono_s - max(calm_since, memory.step_since_mono_s) >= patience_s
+    ):
+        memory = _step_down(memory, now)
     rung = _rung(worst, policy, memory, now)
     if worst.level >= Level.HOLD:
         reason, drill = worst.cause, worst.drill
@@ -366,6 +368,18 @@ def _eased(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> 
     else:
         reason, drill = (memory.reason if rung is memory.rung else "easing back"), memory.drill
     return memory.moved(rung, reason, now, drill=drill)
+
+
+def _step_up(memory: GovernorMemory, policy: Policy, now: Now) -> GovernorMemory:
+    """Ease the work further; if the last step down did not hold, wait twice as long before the next."""
+    regretted = memory.eased_last and now.mono_s - memory.step_since_mono_s < 2 * policy.ease_after_s
+    doublings = min(memory.doublings + 1, policy.ease_doublings) if regretted else memory.doublings
+    return replace(memory, step=memory.step + 1, step_since_mono_s=now.mono_s, eased_last=False, doublings=doublings)
+
+
+def _step_down(memory: GovernorMemory, now: Now) -> GovernorMemory:
+    doublings = max(0, memory.doublings - 1) if memory.eased_last else memory.doublings
+    return replace(memory, step=memory.step - 1, step_since_mono_s=now.mono_s, eased_last=True, doublings=doublings)
 
 
 def _rung(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> Rung:

@@ -20,6 +20,7 @@ class GovernorMemory:
     """Times named mono are CLOCK_MONOTONIC seconds of the watchdog's machine.
 
     `step` counts how far work is eased below the plan: first one trial fewer per step, then a larger rest share.
+    `doublings` is how often the wait before easing back was doubled, since the last time it did not hold.
     `floor_step` is the least of it while flap control holds. `protected` is whether any thermal sensor was ever seen.
     """
 
@@ -30,6 +31,8 @@ class GovernorMemory:
     rung_since_wall_s: float | None = None
     step: int = 0
     step_since_mono_s: float = 0.0
+    eased_last: bool = False
+    doublings: int = 0
     calm_since_mono_s: float | None = None
     critical_since_mono_s: float | None = None
     pauses_mono_s: tuple[float, ...] = ()

@@ -32,6 +32,7 @@ class Policy:
     pause_dwell_s: float = 10.0
     hold_min_s: float = 15.0
     ease_after_s: float = 180.0  # half a chassis time constant of 400 s: faster easing oscillates
+    ease_doublings: int = 4  # of that wait, each time easing back did not hold: 48 minutes at most
     soft_hysteresis: float = 6.0
     resume_band: float = 12.0
     min_off_s: float = 300.0  # the die cools in seconds, the chassis in minutes: degrees alone livelock
@@ -129,6 +130,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "pause_dwell_s": (0.0, 600.0),
     "hold_min_s": (0.0, 600.0),
     "ease_after_s": (0.0, 7200.0),
+    "ease_doublings": (0, 8),
     "soft_hysteresis": (0.0, 40.0),
     "resume_band": (1.0, 60.0),
     "min_off_s": (0.0, 7200.0),

@@ -50,12 +50,8 @@ def child_environment(home: Home, run_id: str, import_folder: Path | None) -> di
         "RAY_USAGE_STATS_ENABLED": "0",
         # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
         "RAY_memory_monitor_refresh_ms": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        # A held sweep looks to Tune like one without resources, and it would say so every minute.
-        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
         # Spinning OpenMP threads collapse when another process takes their core.
         "OMP_WAIT_POLICY": "PASSIVE",
         "KMP_BLOCKTIME": "0",

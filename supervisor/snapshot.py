@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from supervisor.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
 
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
@@ -121,7 +121,7 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, with_trials: b
             for t in running
         ],
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
-        "eta_s": _eta_s(row, spec, ended),
+        "mean_trial_s": _mean_trial_s(ended),
     }
     if with_trials:
         view["trials"] = trials
@@ -135,11 +135,6 @@ def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:
     return counts
 
 
-def _eta_s(row: sqlite3.Row, spec: dict[str, Any], ended: list[dict[str, Any]]) -> float | None:
-    """Mean training time of the ended trials times those left, over the trials that run at once; None: no basis."""
-    if ProcessState(row["state"]) in ENDED:
-        return 0.0
-    if not ended:
-        return None
-    mean_s = sum(map(training_seconds, ended)) / len(ended)
-    return float(mean_s * max(0, spec["max_trials"] - len(ended)) / spec["concurrency"])
+def _mean_trial_s(ended: list[dict[str, Any]]) -> float | None:
+    """Mean training time of the ended trials, in seconds; None before the first."""
+    return sum(map(training_seconds, ended)) / len(ended) if ended else None

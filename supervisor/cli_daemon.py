@@ -1,0 +1,215 @@
+"""supervisord: starts plans, lists them, and keeps the data they need. What a verb needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor import __product__, __version__
+from supervisor.errors import AlreadyRunning, NotRunning, SweepError
+from supervisor.home import Home, find_home
+
+if TYPE_CHECKING:
+    from supervisor.dataset_choice import DatasetChoice
+    from supervisor.plan import ExperimentSpec
+    from supervisor.plan_file import LoadedPlan
+
+READY_TIMEOUT_S = 120.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code. Never raises for what a user can do wrong."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.verb is None:
+        parser.print_help()
+        return 2
+    try:
+        return int(arguments.run(find_home(), arguments))
+    except SweepError as error:
+        print(f"supervisord: {error.render()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("supervisord: interrupted; nothing of it is left running", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="supervisord", description="Runs long searches unattended: plans, their data, the daemon."
+    )
+    parser.add_argument("--version", action="version", version=f"{__product__} {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
+
+    start = verbs.add_parser("start", help="run a plan; goes on with an unfinished run of it")
+    start.add_argument("plan", nargs="?", help="a built-in plan's name or the path of a YAML file; none: the last run")
+    start.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="change the plan")
+    start.add_argument("--only", metavar="VALUE", help="only experiments with this value on an axis, such as 2M")
+    start.add_argument("--experiments", action="append", default=[], metavar="GLOB", help="only experiments so named")
+    start.add_argument("--new", action="store_true", help="give up an unfinished run of this plan, begin another")
+    start.add_argument("--dry-run", action="store_true", help="print what would run and what it would take; no more")
+    start.add_argument("--foreground", action="store_true", help="do not detach (service managers set this up)")
+    start.add_argument("--timeout", type=float, default=READY_TIMEOUT_S, help="seconds to wait for the daemon")
+    start.set_defaults(run=_start)
+
+    plans = verbs.add_parser("plans", help="list the built-in plans")
+    plans.set_defaults(run=_plans)
+
+    data = verbs.add_parser("data", help="import, fetch, list and verify market data")
+    from supervisor import data_verbs
+
+    data_verbs.add_arguments(data)
+    data.set_defaults(run=_data)
+    return parser
+
+
+def _plans(_: Home, __: argparse.Namespace) -> int:
+    from supervisor.plan_file import list_plans
+
+    for plan in list_plans():
+        print(f"{plan.name:<14} {plan.experiments:>3} experiments, {plan.trials:>4} trials  {plan.description}")
+    return 0
+
+
+def _data(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor import data_verbs
+
+    home.prepare()
+    return int(_with_training_errors(lambda: data_verbs.run(arguments, home.data)))
+
+
+def _with_training_errors(work: Any) -> Any:
+    """The training room knows nothing of exit codes: its errors become ours here."""
+    from training.errors import TrainingError
+
+    try:
+        return work()
+    except TrainingError as error:
+        raise SweepError(str(error), remedy=getattr(error, "remedy", None)) from error
+
+
+def _start(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.request import StartRequest
+
+    home.prepare()
+    if arguments.plan is None:
+        return _launch(home, arguments, StartRequest(plan=None))
+    loaded, chosen, specs = _with_training_errors(lambda: _resolve(home, arguments))
+    if arguments.dry_run:
+        return _dry_run(loaded, chosen, specs)
+    _preflight(home, loaded, specs)
+    if chosen is not None:
+        print(chosen.sentence())
+    return _launch(home, arguments, _request(arguments, loaded, chosen, specs))
+
+
+def _resolve(
+    home: Home, arguments: argparse.Namespace
+) -> tuple[LoadedPlan, DatasetChoice | None, list[ExperimentSpec]]:
+    from supervisor.dataset_choice import choose_dataset
+    from supervisor.expand import expand
+    from supervisor.plan_file import load_plan
+
+    loaded = load_plan(arguments.plan, arguments.sets)
+    chosen = choose_dataset(loaded.plan.data, home.data) if loaded.plan.data is not None else None
+    specs = expand(
+        loaded.plan,
+        num_features=chosen.num_features if chosen else None,
+        dataset=chosen.path if chosen else None,
+        only=arguments.only,
+        globs=arguments.experiments,
+    )
+    return loaded, chosen, specs
+
+
+def _request(
+    arguments: argparse.Namespace, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]
+) -> Any:
+    from supervisor.expand import fingerprint
+    from supervisor.request import StartRequest
+
+    return StartRequest(
+        plan=loaded.plan.name,
+        fingerprint=fingerprint(loaded.plan, specs),
+        source="built-in" if loaded.source_path is None else str(Path(loaded.source_path).resolve()),
+        plan_text=loaded.text,
+        hardware={"policy": loaded.plan.policy, "script": loaded.plan.sensor_script},
+        data={} if chosen is None else chosen.to_json(),
+        specs=[spec.model_dump(mode="json") for spec in specs],
+        new=arguments.new,
+    )
+
+
+def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
+    from supervisor.estimate import dry_run_table
+
+    print(f"plan {loaded.plan.name}: {loaded.plan.description}")
+    if chosen is not None:
+        print(chosen.sentence())
+    print(dry_run_table(specs))
+    return 0
+
+
+def _preflight(home: Home, loaded: LoadedPlan, specs: list[ExperimentSpec]) -> None:
+    """Prints warnings. Raises SweepError with every error that stands in the way."""
+    from supervisor import preflight
+    from supervisor.start_checks import run_checks
+
+    checks = run_checks(home, loaded.plan, specs)
+    for check in checks:
+        if check.level is preflight.Level.WARNING:
+            print(f"warning: {check.name}: {check.detail}", file=sys.stderr)
+    bad = [check for check in checks if check.level is preflight.Level.ERROR]
+    if bad:
+        raise SweepError(
+            "; ".join(f"{check.name}: {check.detail}" for check in bad),
+            remedy="; ".join(check.remedy for check in bad if check.remedy) or None,
+        )
+
+
+def _launch(home: Home, arguments: argparse.Namespace, request: Any) -> int:
+    from supervisor.single_instance import is_held
+
+    if is_held(home):
+        return _already_running(home, request)
+    from supervisor import launch
+
+    if arguments.foreground or "NOTIFY_SOCKET" in os.environ:
+        launch.become_daemon(request)
+    _print_facts(launch.start_daemon(home, request, arguments.timeout))
+    return 0
+
+
+def _already_running(home: Home, request: Any) -> int:
+    """0 when it works on what was asked for; raises AlreadyRunning when on something else."""
+    from supervisor.client import ask, greet
+
+    try:
+        greet(home)
+        view = ask(home, "status")
+    except NotRunning as error:
+        raise AlreadyRunning(
+            "a daemon is starting or ending in this home", remedy="try again in a few seconds"
+        ) from error
+    same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
+    if not same or request.new:
+        raise AlreadyRunning(f"daemon {view['daemon']['pid']} works on {view['run']['id']}")
+    print("already running:")
+    _print_facts(view["daemon"])
+    return 0
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    print(f"run        {facts['run']}")
+    print(f"daemon     pid {facts['pid']}, socket {facts['socket']}")
+    print(f"log        {facts['log']}")
+    print(f"dashboard  {facts['dashboard']} (its token: {facts['token_file']})")
+    print("follow it with `supervisorctl wait`, `supervisorctl status` or `supervisorctl tail -f`")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

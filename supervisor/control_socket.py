@@ -1,0 +1,53 @@
+"""The unix socket of the control API: bound beside and renamed into place, ours alone, checked by peer.
+
+asyncio's own server would unlink a live socket of another process (cpython #121252), and aiohttp's UnixSite leaves the
+mode to the umask; so the socket is made here and handed over.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+from supervisor.errors import UnsafeFolder
+from supervisor.home import SOCKET_PATH_MAX_BYTES
+
+BACKLOG = 64
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening socket at `path`, 0600. The caller holds the home's lock, so what lies there is stale.
+
+    Raises UnsafeFolder for a path over the platform's limit, OSError otherwise.
+    """
+    beside = path.with_suffix(f".{os.getpid()}")
+    if len(os.fsencode(beside)) > SOCKET_PATH_MAX_BYTES:
+        raise UnsafeFolder(f"{path} is too long for a unix socket", remedy="use a shorter runtime folder")
+    beside.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    made.bind(str(beside))
+    beside.chmod(0o600)
+    made.listen(BACKLOG)
+    made.setblocking(False)
+    beside.rename(path)
+    return made
+
+
+def inode(path: Path) -> int | None:
+    """None when nothing is there: a sweeper of /tmp may have taken it."""
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def peer_uid(connection: socket.socket) -> int | None:
+    """The user id at the other end; None where the platform does not tell (then the file mode is the guard)."""
+    # Not sys.platform: the type checker would call one of the branches unreachable.
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
+    return int(uid)

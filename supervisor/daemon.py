@@ -1,0 +1,320 @@
+"""The daemon: takes the home's lock, recovers, opens its socket, says that it is ready, conducts the run, ends.
+
+    python -P -m supervisor.daemon --ready-fd N < request.json
+
+The request on standard input is what `supervisord start` worked out (request.StartRequest). Crash-only: what is
+wanted is in the store before anything acts, and starting is always recovering.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from supervisor import __version__, control_socket, leftovers, snapshot
+from supervisor.api import make_app
+from supervisor.audit_log import AuditLog
+from supervisor.clock import Clock, boot_id
+from supervisor.command import ALL_NODES, Command, Origin, Rung
+from supervisor.conductor import Conductor
+from supervisor.diagnostics import set_up_logging
+from supervisor.driver_process import DriverProcess
+from supervisor.errors import Conflict, NotFound, SweepError
+from supervisor.estimate import available_memory_bytes, fits
+from supervisor.home import Home, find_home
+from supervisor.ledger import Ledger
+from supervisor.lifecycle import ENDED, Desired, ProcessState, run_exit_code
+from supervisor.plan import ExperimentSpec
+from supervisor.ray_head import RayHead, child_environment
+from supervisor.readiness import Readiness
+from supervisor.report_process import write_report
+from supervisor.request import StartRequest, choose_run
+from supervisor.single_instance import take_lock
+from supervisor.store import Event, Store
+
+log = logging.getLogger("supervisor")
+
+SOCKET_CHECK_PERIOD_S = 10.0
+
+
+class Daemon:
+    """One run, from recovery to its end. Also the verbs of the API (api.Verbs)."""
+
+    def __init__(self, home: Home, store: Store, clock: Clock, request: StartRequest) -> None:
+        self.home, self.store, self.clock = home, store, clock
+        self.run_id = choose_run(store, request, clock)
+        row = store.row("SELECT plan, hardware, source FROM run WHERE id = ?", self.run_id)
+        assert row is not None
+        self.plan = str(row["plan"])
+        self.ledger = Ledger(store, self.run_id)
+        self._freeze_plan()
+        self.audit = AuditLog(home.audit_log(self.plan))
+        store.told = self._told
+        folder = Path(row["source"]).parent if row["source"] != "built-in" else None
+        self.conductor = self._make_conductor(folder, json.loads(row["hardware"]))
+        self._listening: tuple[Any, int] | None = None
+        self._runner: web.AppRunner | None = None
+
+    def _freeze_plan(self) -> None:
+        """The run's own copy of its plan, for people; the store's is the one that counts."""
+        folder = self.home.run_folder(self.run_id)
+        folder.mkdir(exist_ok=True)
+        row = self.store.row("SELECT plan_text FROM run WHERE id = ?", self.run_id)
+        assert row is not None
+        (folder / "plan.yaml").write_text(row["plan_text"])
+
+    def _told(self, event: Event) -> None:
+        if event.run == self.run_id:
+            self.audit.append(event)
+
+    def _make_conductor(self, folder: Path | None, hardware: dict[str, Any]) -> Conductor:
+        environment = child_environment(self.home, self.run_id, folder)
+        cpus = os.cpu_count() or 1
+        run_folder = self.home.run_folder(self.run_id)
+        return Conductor(
+            self.home,
+            self.ledger,
+            self.clock,
+            new_head=lambda: RayHead(self.home, environment, cpus, run_folder / "ray.log"),
+            new_driver=lambda name: DriverProcess(environment, run_folder / name / "driver.log"),
+            skip_reason=_skip_reason,
+            watchdog={
+                "gate": str(self.home.gate(self.run_id)),
+                "folders": [str(self.home.state), str(self.home.runs), str(self.home.logs)],
+                **hardware,
+            },
+        )
+
+    # The life
+
+    async def live(self, ready: Readiness) -> int:
+        """Exit code of the run; 0 too when it was stopped."""
+        self.audit.catch_up(self.store, self.run_id)
+        if self.audit.torn_bytes:
+            self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
+        ended = await asyncio.to_thread(leftovers.end, self.home.key)
+        if ended:
+            self.ledger.tell("leftovers.ended", processes=ended)
+        self.ledger.recover()
+        self.ledger.tell(
+            "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id()
+        )
+        reason = "the run has ended"
+        try:
+            await self._open_socket()
+            self._handle_signals()
+            guard = asyncio.create_task(self._guard_socket())
+            self.ledger.move_run(ProcessState.STARTING)
+            await self.conductor.start_ray()
+            self.ledger.move_run(ProcessState.RUNNING, "run.started")
+            ready.tell(self.facts())
+            await self.conductor.conduct()
+            guard.cancel()
+            await self._end_run()
+        except SweepError as error:
+            reason = error.message
+            self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)
+            raise
+        finally:
+            self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
+            await self._close()
+        return self._exit_code()
+
+    def facts(self) -> dict[str, Any]:
+        """What `start` prints."""
+        head = self.conductor.head
+        return {
+            "run": self.run_id,
+            "plan": self.plan,
+            "pid": os.getpid(),
+            "log": str(self.audit.path),
+            "socket": str(self.home.socket),
+            "dashboard": head.dashboard if head else None,
+            "token_file": str(self.home.ray_token),
+        }
+
+    async def _end_run(self) -> None:
+        states = self._experiment_states()
+        if not all(state in ENDED for state in states):
+            self.ledger.move_run(ProcessState.STOPPING)
+            self.ledger.move_run(ProcessState.STOPPED)
+            return
+        counts = {state: states.count(state) for state in ENDED}
+        row = self.store.row("SELECT created_wall FROM run WHERE id = ?", self.run_id)
+        assert row is not None
+        self.ledger.move_run(
+            ProcessState.EXITED, "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
+            skipped=counts[ProcessState.SKIPPED], seconds=round(self.clock.wall_s() - row["created_wall"], 1),
+        )  # fmt: skip
+        await self._report()
+
+    async def _report(self) -> None:
+        view = snapshot.run_snapshot(self.store.connection, self.run_id)
+        try:
+            path = await write_report(view, self.home.run_folder(self.run_id))
+        except SweepError as error:
+            self.ledger.tell("report.failed", error=error.message)
+        else:
+            self.ledger.tell("report.written", path=str(path))
+
+    def _experiment_states(self) -> list[ProcessState]:
+        rows = self.store.rows("SELECT state FROM experiment WHERE run = ?", self.run_id)
+        return [ProcessState(row["state"]) for row in rows]
+
+    def _exit_code(self) -> int:
+        states = self._experiment_states()
+        return run_exit_code(states) if all(state in ENDED for state in states) else 0
+
+    # The socket
+
+    async def _open_socket(self) -> None:
+        if self._runner is None:
+            # No access log: the audit log tells who did what.
+            self._runner = web.AppRunner(make_app(self), access_log=None, shutdown_timeout=2.0)
+            await self._runner.setup()
+        made = control_socket.bind(self.home.socket)
+        await web.SockSite(self._runner, made).start()
+        bound = control_socket.inode(self.home.socket)
+        assert bound is not None
+        self._listening = (made, bound)
+
+    async def _guard_socket(self) -> None:
+        """A sweeper of /tmp may take the socket away from under us; then it is bound again."""
+        while True:
+            await self.clock.sleep(SOCKET_CHECK_PERIOD_S)
+            if self._listening is not None and control_socket.inode(self.home.socket) != self._listening[1]:
+                log.warning("the control socket was taken away; bound again")
+                self.home.prepare()
+                await self._open_socket()
+            else:
+                os.utime(self.home.socket)
+
+    async def _close(self) -> None:
+        if self._runner is not None:
+            if self._listening is not None and control_socket.inode(self.home.socket) == self._listening[1]:
+                self.home.socket.unlink()
+            await self._runner.cleanup()
+        self.audit.close()
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        # The terminal's end is none of our business.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+
+    def _signalled(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self.conductor.stop_asked.is_set():
+            log.warning("a second %s: ending at once", name)
+            os._exit(1)  # the next start recovers; waiting is what the user no longer wants
+        self.conductor.ask_stop(name)
+
+    # The verbs
+
+    def status(self, trials: bool) -> dict[str, Any]:
+        view = snapshot.run_snapshot(self.store.connection, self.run_id, trials=trials)
+        now = self.clock.mono_s()
+        nodes = {
+            name: {
+                "protected": node.protected,
+                "missing": node.missing,
+                "command": node.command.to_json(),
+                "age_s": None if node.heard_mono_s is None else round(now - node.heard_mono_s, 1),
+                "readings": node.readings,
+            }
+            for name, node in self.conductor.nodes.items()
+        }
+        return {
+            **view,
+            "daemon": self.facts() | {"version": __version__, "now_wall": self.clock.wall_s()},
+            "in_force": self.conductor.in_force().to_json(),
+            "nodes": nodes,
+        }
+
+    async def pause(self, target: str | None, now: bool, reason: str, who: str) -> dict[str, Any]:
+        self._check_target(target)
+        rung = Rung.PAUSE if now else Rung.HOLD
+        command = Command(rung, Origin.OPERATOR, reason, ALL_NODES, self.clock.wall_s(), who=who)
+        self.ledger.put_command(command, "now" if now else "after running trials")
+        await self.conductor.commands_changed()
+        return {"command": command.to_json()}
+
+    async def resume(self, target: str | None, who: str) -> dict[str, Any]:
+        self._check_target(target)
+        lifted = self.ledger.drop_command(ALL_NODES, who)
+        await self.conductor.commands_changed()
+        return {"lifted": lifted, "in_force": self.conductor.in_force().to_json()}
+
+    def _check_target(self, target: str | None) -> None:
+        """Raises NotFound, or Conflict for what cannot be paused by itself."""
+        if target is None or target in (self.run_id, self.plan):
+            return
+        names = [row["name"] for row in self.store.rows("SELECT name FROM experiment WHERE run = ?", self.run_id)]
+        if target not in names:
+            raise NotFound(f"no experiment {target!r} in this run; there are {', '.join(names)}")
+        if target != self.conductor.current:
+            raise Conflict(f"{target} is not at work now; {self.conductor.current or 'nothing'} is")
+
+    async def stop(self, who: str) -> dict[str, Any]:
+        self.ledger.desire(Desired.STOP, "run.stopped", who=who)
+        self.conductor.ask_stop(f"stopped by {who}")
+        return {"run": self.run_id}
+
+    async def shutdown(self, who: str) -> dict[str, Any]:
+        self.conductor.ask_stop(f"shut down by {who}")
+        return {"run": self.run_id}
+
+    async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
+        if not await self.conductor.drill(name, duration_s, node):
+            raise Conflict("no experiment is at work, so there is no watchdog to drill")
+        return {"name": name, "duration_s": duration_s}
+
+
+def _skip_reason(spec: dict[str, Any]) -> str | None:
+    """Why an experiment cannot run on this machine at all, with the figures; None when it can."""
+    fit = fits(ExperimentSpec.model_validate(spec), available_memory_bytes())
+    return None if fit.ok else fit.text
+
+
+async def _serve(home: Home, request: StartRequest, ready: Readiness) -> int:
+    store = Store(home.store, Clock())
+    try:
+        return await Daemon(home, store, Clock(), request).live(ready)
+    finally:
+        store.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="supervisor.daemon", description=__doc__)
+    parser.add_argument("--ready-fd", type=int, default=None)
+    arguments = parser.parse_args(argv)
+    ready = Readiness(arguments.ready_fd)
+    home = find_home()
+    try:
+        home.prepare()
+        set_up_logging(home)
+        request = StartRequest(**json.load(sys.stdin))
+        lock = take_lock(home)
+        try:
+            return asyncio.run(_serve(home, request, ready))
+        finally:
+            os.close(lock)
+    except SweepError as error:
+        log.error("%s", error.render())  # noqa: TRY400 - an error of ours says it all; a trace would bury it
+        ready.tell({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

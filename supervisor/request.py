@@ -1,0 +1,83 @@
+"""What `start` asks of a daemon, and which run that means. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from supervisor import snapshot
+from supervisor.clock import Clock
+from supervisor.errors import NotFound, PlanChanged, UsageError
+from supervisor.ledger import Ledger, create_run
+from supervisor.lifecycle import Desired, ProcessState
+from supervisor.store import Store
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """A resolved plan, or `plan` None: go on with the newest unfinished run, whatever its plan."""
+
+    plan: str | None
+    fingerprint: str = ""
+    source: str = "built-in"
+    """Path of the plan file, or built-in."""
+    plan_text: str = ""
+    hardware: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    specs: list[dict[str, Any]] = field(default_factory=list)
+    new: bool = False
+    """Give up an unfinished run of this plan and begin another."""
+
+
+def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
+    """The id of the run to work on: an unfinished one of the same fingerprint goes on, else a new one is made.
+
+    Raises PlanChanged when an unfinished run of the plan has another fingerprint and `new` is not set, NotFound when
+    no plan was named and nothing is unfinished, UsageError for a plan without experiments.
+    """
+    unfinished = snapshot.unfinished_run(store.connection, request.plan)
+    if request.plan is None:
+        if unfinished is None or unfinished["desired"] == Desired.STOP:
+            raise NotFound("there is no unfinished run to go on with", remedy="name a plan: `supervisord start smoke`")
+        return str(unfinished["id"])
+    if not request.specs:
+        raise UsageError(f"plan {request.plan} has no experiments")
+    if unfinished is not None and not request.new:
+        if unfinished["fingerprint"] != request.fingerprint:
+            raise PlanChanged(
+                f"run {unfinished['id']} of {request.plan} is unfinished, and the plan has changed since it began",
+                remedy="`supervisord start` alone goes on with it as it was; --new gives it up and begins another",
+            )
+        run_id = str(unfinished["id"])
+        if unfinished["desired"] == Desired.STOP:
+            with store.change(run_id) as change:
+                change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
+        return run_id
+    if unfinished is not None:
+        _give_up(store, str(unfinished["id"]))
+    run_id = _new_id(store, request.plan, clock)
+    create_run(
+        store, run_id, plan=request.plan, fingerprint=request.fingerprint, source=request.source,
+        plan_text=request.plan_text, hardware=request.hardware, data=request.data, specs=request.specs,
+    )  # fmt: skip
+    return run_id
+
+
+def _give_up(store: Store, run_id: str) -> None:
+    ledger = Ledger(store, run_id)
+    ledger.recover()
+    with store.change(run_id) as change:
+        change.execute(
+            "UPDATE run SET state = ?, desired = ?, ended_wall = ? WHERE id = ?",
+            ProcessState.FATAL, Desired.STOP, change.wall_s, run_id,
+        )  # fmt: skip
+        change.tell("run.abandoned")
+
+
+def _new_id(store: Store, plan: str, clock: Clock) -> str:
+    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        if snapshot.latest_run(store.connection, f"{plan}-{stamp}{suffix}") is None:
+            return f"{plan}-{stamp}{suffix}"
+    raise UsageError("a hundred runs were started in one second")

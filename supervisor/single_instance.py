@@ -1,0 +1,53 @@
+"""One daemon a home: an flock that the kernel drops with its holder. Standard library only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from supervisor.errors import AlreadyRunning
+from supervisor.home import Home
+
+
+def take_lock(home: Home) -> int:
+    """Raises AlreadyRunning. The file is never unlinked; what it holds is for messages only.
+
+    flock, not lockf: a POSIX lock is lost as soon as any code closes another descriptor of the file. O_CLOEXEC, so
+    that no child keeps it.
+    """
+    fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _lock(fd)
+    except OSError as error:
+        holder = os.read(fd, 200).decode(errors="replace").strip() or "an unknown process"
+        os.close(fd)
+        raise AlreadyRunning(f"this home is held by {holder}") from error
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"pid {os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _lock(fd: int) -> None:
+    """Tries for a second: `is_held` of a waiting client holds the lock for a few microseconds. Raises OSError."""
+    for _ in range(20):
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+    return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(home: Home) -> bool:
+    """Whether a daemon lives in this home. Takes nothing; a home that was never used has none."""
+    try:
+        fd = os.open(home.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
