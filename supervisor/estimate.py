@@ -34,8 +34,9 @@ EXPERIMENT_OVERHEAD_S = 10.0
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 """Of the dataset's rows, by the default split."""
 BASIS = (
-    f"time is an estimate, good to a factor of three: 6 x parameters x tokens a training epoch (Kaplan et al. 2020) at up "
-    f"to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = with the pruner's expected savings, at most = every epoch of every trial"
+    "time is an estimate, good to a factor of three: 6 x parameters x tokens a training epoch (Kaplan et al. 2020) at "
+    f"up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = with what the pruner is expected to save, at most = every "
+    "epoch of every trial"
 )
 
 
@@ -55,8 +56,8 @@ class Estimate:
 
     `smallest_bytes` is the least that the smallest architecture can run with on the CPU (one window at a time,
     activations recomputed), `largest_bytes` the peak of the largest with its largest batch in one piece. `fitting` of
-    `architectures` can be made to fit the available memory. `most_seconds` is all epochs of all trials, `likely_seconds`
-    what the pruner is expected to leave of them.
+    `architectures` can be made to fit the available memory. `most_seconds` is for all epochs of all trials,
+    `likely_seconds` for what the pruner is expected to leave of them.
     """
 
     name: str
