@@ -332,10 +332,21 @@ def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["supervisor", "supervisor.errors", "supervisor.command", "supervisor.lifecycle", "supervisor.link",
-               "supervisor.reading", "supervisor.foreign", "supervisor.cli_control", "supervisor.client", "supervisor.local_view",
-               "supervisor.status_text"],
-)  # fmt: skip
+    "module",
+    [
+        "supervisor",
+        "supervisor.errors",
+        "supervisor.command",
+        "supervisor.lifecycle",
+        "supervisor.link",
+        "supervisor.reading",
+        "supervisor.foreign",
+        "supervisor.cli_control",
+        "supervisor.client",
+        "supervisor.local_view",
+        "supervisor.status_text",
+    ],
+)
 def test_a_module_of_the_cold_path_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
     _, modules = loaded_by(f"import {module}\nresult = None", tmp_path)
     assert modules & HEAVY == set()
