@@ -34,9 +34,9 @@ EXPERIMENT_OVERHEAD_S = 10.0
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 """Of the dataset's rows, by the default split."""
 BASIS = (
-    "time is an estimate, good to a factor of three: 6 x parameters x tokens a training epoch (Kaplan et al. 2020) at "
-    f"up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = with what the pruner is expected to save, at most = every "
-    "epoch of every trial"
+    "time: an estimate, good to a factor of three, from 6 x parameters x tokens a training epoch (Kaplan et al. 2020)\n"
+    f"      at up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = with what the pruner is expected to save,\n"
+    "      at most = every epoch of every trial"
 )
 
 
@@ -122,17 +122,18 @@ def dry_run_table(
     count = cores or usable_cores()
     rows = [estimate(spec, memory, count, num_features) for spec in specs]
     header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
-    cells = [header, *(_row(row, memory) for row in rows)]
+    cells = [header, *map(_row, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     lines += ["", f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}"]
-    lines += [f"memory: least to most of a trial at its smallest micro-batch; {_gib(memory)} available here", BASIS]
-    if any(
-        row.fitting is not None and row.architectures is not None and 0 < row.fitting < row.architectures
-        for row in rows
-    ):
+    if any(row.smallest_bytes is not None for row in rows):
+        lines += [
+            "memory: the smallest architecture split as far as can be, to the largest with its largest batch in one piece;",
+            f"      batches are split into micro-batches where memory is short; {_gib(memory)} available here",
+        ]
+    if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
         lines.append("architectures that do not fit are refused one by one before they start; the space stays whole")
-    return "\n".join(lines)
+    return "\n".join([*lines, BASIS] if any(row.most_seconds is not None for row in rows) else lines)
 
 
 def usable_cores() -> int:
@@ -142,15 +143,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _row(row: Estimate, available_bytes: int) -> tuple[str, ...]:
-    memory = (
-        "unknown" if row.smallest_bytes is None else f"{_gib(row.smallest_bytes)} to {_gib(row.largest_bytes or 0)}"
-    )
+def _row(row: Estimate) -> tuple[str, ...]:
+    memory = "unknown"
+    if row.smallest_bytes is not None and row.largest_bytes is not None:
+        memory = f"{_gib(row.smallest_bytes)} to {_gib(row.largest_bytes)}"
     grid = "unknown" if row.architectures is None else str(row.architectures)
     if row.fitting is None or row.architectures is None:
         fit = "unknown"
     elif row.fitting == 0:
-        fit = f"no: skipped, {_gib(available_bytes)} available"
+        fit = "no: skipped"
     else:
         fit = "yes" if row.fitting == row.architectures else f"{row.fitting} of {row.architectures}"
     times = [_duration(time) for time in (row.likely_seconds, row.most_seconds)] if row.fitting != 0 else ["-", "-"]

@@ -69,7 +69,7 @@ def _section(title: str, model: type[plan.Part]) -> str:
 def _type(key: str, schema: dict[str, Any]) -> str:
     if key in _FIXED:
         return _FIXED[key]
-    kinds = [schema] if "anyOf" not in schema else schema["anyOf"]
+    kinds = schema.get("anyOf", [schema])
     said = [_one_type(kind) for kind in kinds]
     shown = " or ".join(name for name in said if name != "null")
     return f"{shown}{', or null' if 'null' in said else ''}{_bounds(kinds[0])}"
@@ -80,12 +80,13 @@ def _one_type(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    return _JSON_TYPES.get(schema.get("type", ""), schema.get("type", "mapping"))
+    name = str(schema.get("type", "object"))
+    return _JSON_TYPES.get(name, "mapping" if name == "object" else name)
 
 
 def _bounds(schema: dict[str, Any]) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    said = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    said = [f"{word} {schema[key]:,}" for key, word in words.items() if key in schema]
     return f", {', '.join(said)}" if said else ""
 
 
