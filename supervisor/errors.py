@@ -7,6 +7,8 @@ Exit codes follow the Linux Standard Base for init scripts (LSB 5.0, "Init Scrip
 
 from __future__ import annotations
 
+import errno
+
 
 class SweepError(Exception):
     """Something went wrong."""
@@ -115,6 +117,18 @@ class DiskFull(SweepError):
     """Too little disk space is free."""
 
     remedy = "free some space, or put SWEEP_HOME on a larger disk"
+
+
+class SystemRefused(SweepError):
+    """The operating system refused."""
+
+    @classmethod
+    def because(cls, error: OSError) -> SweepError:
+        """The operating system's no as an error of ours: what, where, and the cure where one is known."""
+        if error.errno == errno.ENOSPC:
+            return DiskFull(f"no space is left: {error.filename or error}")
+        where = f"{error.filename}: " if error.filename else ""
+        return cls(f"{where}{error.strerror or error}", remedy="check that path's owner, mode and kind")
 
 
 class UnsafeFolder(SweepError):

@@ -1,4 +1,4 @@
-"""A run's snapshot as the values that a report shows, and in words what is missing from it. Pure; standard library only."""
+"""A run's snapshot as the values that a report shows, and what is missing from it in words. Standard library only."""
 
 from __future__ import annotations
 
@@ -47,10 +47,6 @@ class TrialRow:
         found = self.record.get("architecture")
         return found if isinstance(found, dict) else None
 
-    @property
-    def succeeded(self) -> bool:
-        return self.end_reason in SUCCEEDED and self.value is not None
-
 
 @dataclass(frozen=True)
 class ExperimentRow:
@@ -86,6 +82,11 @@ class ExperimentRow:
     @property
     def ended(self) -> int:
         return sum(trial.state in TRIAL_ENDED for trial in self.trials)
+
+    @property
+    def valued(self) -> tuple[tuple[TrialRow, float], ...]:
+        """The trials that left a value, with it."""
+        return tuple((t, t.value) for t in self.trials if t.value is not None and t.end_reason in SUCCEEDED)
 
     @property
     def training_s(self) -> float:
@@ -191,9 +192,8 @@ def best_so_far(experiment: ExperimentRow) -> list[tuple[int, float]]:
     """(trial number, best value until and with it) for each trial that left a value."""
     better: Callable[[float, float], float] = min if experiment.minimised else max
     curve: list[tuple[int, float]] = []
-    for trial in experiment.trials:
-        if trial.succeeded and trial.value is not None:
-            curve.append((trial.number, trial.value if not curve else better(curve[-1][1], trial.value)))
+    for trial, value in experiment.valued:
+        curve.append((trial.number, value if not curve else better(curve[-1][1], value)))
     return curve
 
 

@@ -1,0 +1,85 @@
+"""Makes a run's report from its snapshot: `python -P -m supervisor.report FOLDER`, the snapshot as JSON on its input.
+
+A process of its own (report_process starts it), because matplotlib and NumPy have no place in the daemon.
+Writes report.html, report.json, results.csv, figures/*.png and EXPERIMENT/best.json into FOLDER.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from supervisor import report_figures
+from supervisor.report_drawing import Drawing, style
+from supervisor.report_files import best_json, json_bytes, report_json, results_csv, write_atomically
+from supervisor.report_html import Picture, Pictures, page
+from supervisor.report_view import ExperimentRow, RunView, read_view
+
+MAX_VIEW_BYTES = 256 * 2**20
+"""A snapshot of 10,000 trials of 50 epochs is about 40 MB."""
+MAX_DRAWN_EXPERIMENTS = 60
+"""Each costs about half a second and a third of a megabyte of page."""
+
+
+def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
+    """Every file of the report, the page last; its path. Raises KeyError or ValueError for what is no snapshot."""
+    run = read_view(view, now_wall)
+    with style():
+        overview = report_figures.overview(run)
+        drawn = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
+    drawings = [overview, *(drawing for several in drawn.values() for drawing in several)]
+    for drawing in drawings:
+        if drawing is not None:
+            write_atomically(folder / "figures" / f"{drawing.name}.png", drawing.png)
+    _write_numbers(run, folder, None)
+    pictures = Pictures(
+        None if overview is None else _picture(overview),
+        {name: [_picture(drawing) for drawing in several] for name, several in drawn.items()},
+    )
+    path = folder / "report.html"
+    write_atomically(path, page(run, pictures).encode())
+    return path
+
+
+def _drawings(experiment: ExperimentRow) -> list[Drawing]:
+    drawings = (report_figures.search(experiment), report_figures.parameters(experiment))
+    return [drawing for drawing in drawings if drawing is not None]
+
+
+def _picture(drawing: Drawing) -> Picture:
+    return Picture(drawing.svg, drawing.caption)
+
+
+def _write_numbers(run: RunView, folder: Path, answer: dict[str, Any] | None) -> None:
+    for experiment in run.experiments:
+        best = best_json(experiment, run.now_wall)
+        if best is not None:
+            write_atomically(folder / experiment.name / "best.json", json_bytes(best))
+    write_atomically(folder / "results.csv", results_csv(run).encode())
+    write_atomically(folder / "report.json", json_bytes(report_json(run, answer)))
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1:
+        print("usage: python -m supervisor.report FOLDER < SNAPSHOT", file=sys.stderr)
+        return 2
+    # A run's folder is its owner's alone.
+    os.umask(0o077)
+    text = sys.stdin.buffer.read(MAX_VIEW_BYTES + 1)
+    if len(text) > MAX_VIEW_BYTES:
+        print(f"a snapshot of over {MAX_VIEW_BYTES:,} bytes", file=sys.stderr)
+        return 1
+    try:
+        write(json.loads(text), Path(argv[0]), time.time())
+    except OSError as error:
+        print(f"cannot write into {argv[0]}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
