@@ -16,7 +16,7 @@ from typing import Any
 
 from supervisor import __product__, __version__, status_text
 from supervisor.client import ask, greet
-from supervisor.errors import NotFound, NotRunning, SweepError, UsageError
+from supervisor.errors import NotFound, NotRunning, SweepError, SystemRefused, UsageError
 from supervisor.home import Home, find_home
 from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.local_view import last_view
@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        refused = SystemRefused.because(error)
+        print(f"supervisorctl: {refused.render()}", file=sys.stderr)
+        return refused.exit_code
 
 
 def build_parser() -> argparse.ArgumentParser:

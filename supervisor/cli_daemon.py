@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor import __product__, __version__
-from supervisor.errors import AlreadyRunning, NotRunning, SweepError
+from supervisor.errors import AlreadyRunning, NotRunning, SweepError, SystemRefused
 from supervisor.home import Home, find_home
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SweepError as error:
         print(f"supervisord: {error.render()}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        refused = SystemRefused.because(error)
+        print(f"supervisord: {refused.render()}", file=sys.stderr)
+        return refused.exit_code
     except KeyboardInterrupt:
         print("supervisord: interrupted; nothing of it is left running", file=sys.stderr)
         return 130

@@ -29,7 +29,7 @@ from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
 from supervisor.diagnostics import set_up_logging
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, NotFound, SweepError
+from supervisor.errors import Conflict, NotFound, SweepError, SystemRefused
 from supervisor.estimate import available_memory_bytes, fits
 from supervisor.home import Home, find_home
 from supervisor.ledger import Ledger
@@ -312,8 +312,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.close(lock)
     except SweepError as error:
         log.error("%s", error.render())  # noqa: TRY400 - an error of ours says it all; a trace would bury it
-        ready.tell({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
-        return error.exit_code
+        return ready.fail(error)
+    except OSError as error:
+        log.exception("the operating system refused")
+        return ready.fail(SystemRefused.because(error))
 
 
 if __name__ == "__main__":

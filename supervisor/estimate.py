@@ -128,7 +128,7 @@ def dry_run_table(
     lines += ["", f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}"]
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
-            "memory: the smallest architecture split as far as can be, to the largest with its largest batch in one piece;",
+            "memory: the smallest architecture split as far as can be, to the largest with its largest batch at once;",
             f"      batches are split into micro-batches where memory is short; {_gib(memory)} available here",
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):

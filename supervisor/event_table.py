@@ -93,9 +93,21 @@ EVENTS: dict[str, EventKind] = {
 }
 
 
+NODE_SIGNS = 8
+"""A node's id has 56 signs; so many tell it from the others in a sentence."""
+
+
 def describe(name: str, values: dict[str, object]) -> str:
-    """The event as a sentence; what a field lacks shows as a dash."""
-    return EVENTS[name].text.format_map(_Dashes({k: v for k, v in values.items() if v is not None}))
+    """The event as a sentence; what a field lacks shows as a dash, floats and node ids are cut short."""
+    return EVENTS[name].text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
+
+
+def _short(key: str, value: object) -> object:
+    if value is None:
+        return "-"
+    if key == "node":
+        return str(value)[:NODE_SIGNS]
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 class _Dashes(dict[str, object]):

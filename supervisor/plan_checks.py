@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,19 +66,20 @@ def _unique(found: Iterable[Problem]) -> list[Problem]:
 
 
 def _matrix(plan: Plan) -> Iterator[Problem]:
-    for axis, values in plan.matrix.items():
-        if len({str(value) for value in values}) != len(values):
-            yield Problem(("matrix", axis), "a value stands twice", "write each value once")
+    for axis in plan.matrix:
         for place in ("config", "space"):
             if axis in getattr(plan, place):
                 yield Problem((place, axis), f"{axis} is an axis of the matrix too", "keep one of the two")
+    twice = [axis for axis, values in plan.matrix.items() if len({str(value) for value in values}) != len(values)]
+    for axis in twice:
+        yield Problem(("matrix", axis), "a value stands twice", "write each value once")
     count = math.prod(len(values) for values in plan.matrix.values())
     if count > MAX_EXPERIMENTS:
         yield Problem(("matrix",), f"{count:,} experiments, at most {MAX_EXPERIMENTS:,}", "shorten the axes")
-        return
-    names = [cell.name for cell in cells(plan)]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield Problem(("matrix",), f"two experiments would be called {name}", "rename an axis or its values")
+    elif not twice:
+        seen = Counter(cell.name for cell in cells(plan))
+        for name in sorted(name for name, times in seen.items() if times > 1):
+            yield Problem(("matrix",), f"two experiments would be called {name}", "rename an axis or its values")
 
 
 def _overrides(plan: Plan) -> Iterator[Problem]:

@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any
 
+from supervisor.errors import SweepError
+
 
 class Readiness:
     """Tells the waiting `start`, once, over the pipe it gave: the facts, or why there are none."""
@@ -21,3 +23,8 @@ class Readiness:
             os.write(self._fd, json.dumps(facts).encode() + b"\n")
         os.close(self._fd)
         self._fd = None
+
+    def fail(self, error: SweepError) -> int:
+        """Tells what went wrong; the exit code to end with."""
+        self.tell({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
+        return error.exit_code

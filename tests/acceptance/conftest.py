@@ -1,0 +1,125 @@
+"""A real home with real commands: what a user types, in a folder of its own, ended by pid whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor import leftovers
+from supervisor.home import Home
+
+BIN = Path(sys.executable).parent
+QUICK = """\
+import time
+from ray import tune
+
+
+def objective(config):
+    if config["offset"] == 13:
+        raise RuntimeError("thirteen is unlucky")
+    for step in range(1, 5):
+        time.sleep(config.get("pause_s", 0.05))
+        tune.report({"loss": (config["x"] - 1) ** 2 + config["offset"] + 1.0 / step})
+"""
+PLAN = """\
+name: {name}
+description: a parabola, by a user's own function
+trainable: quick:objective
+seed: 1
+metric: loss
+mode: min
+matrix: {{offset: {offsets}}}
+config: {{pause_s: {pause_s}}}
+space:
+  x: {{type: float, low: -3, high: 3}}
+max_trials: {max_trials}
+max_epochs: 4
+concurrency: 2
+resources: {{cpu: 1}}
+sampler: {{kind: tpe, startup_trials: 3}}
+pruner: {{kind: none}}
+"""
+
+
+@dataclass
+class Sweep:
+    """A home and the two commands on it."""
+
+    home: Home
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SWEEP_", "NOTIFY_", "RAY_"))}
+        return {**kept, "SWEEP_HOME": str(self.home.root), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+    def d(self, *arguments: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
+        return self._call("supervisord", arguments, timeout)
+
+    def ctl(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+        return self._call("supervisorctl", arguments, timeout)
+
+    def _call(self, program: str, arguments: tuple[str, ...], timeout: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / program, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True,
+            timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def plan(self, name: str, offsets: str = "[0]", max_trials: int = 4, pause_s: float = 0.05) -> str:
+        """Writes a user's plan and its function; returns the plan's path."""
+        (self.folder / "quick.py").write_text(QUICK)
+        path = self.folder / f"{name}.yaml"
+        path.write_text(PLAN.format(name=name, offsets=offsets, max_trials=max_trials, pause_s=pause_s))
+        return str(path)
+
+    def status(self) -> dict[str, Any]:
+        return dict(json.loads(self.ctl("status", "--json").stdout))
+
+    def until(self, what: str, test: Callable[[dict[str, Any]], Any], timeout_s: float = 60.0) -> dict[str, Any]:
+        """Polls status until `test` holds."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            answer = self.ctl("status", "--json")
+            if answer.returncode == 0 and test(view := json.loads(answer.stdout)):
+                return dict(view)
+            time.sleep(0.1)
+        raise AssertionError(f"not within {timeout_s} s: {what}")
+
+    def events(self, plan: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.home.audit_log(plan).read_text().splitlines()]
+
+    def end(self) -> None:
+        """Ends the daemon by the pid in its lock, and then whatever bears this home's mark."""
+        try:
+            pid = int(self.home.lock.read_text().split()[1])
+            if str(self.home.root) in Path(f"/proc/{pid}/environ").read_text():
+                os.kill(pid, signal.SIGKILL)
+        except (OSError, IndexError, ValueError):
+            pass  # no daemon was ever here, or it has ended
+        leftovers.end(self.home.key, grace_s=0.5)
+        shutil.rmtree(self.home.runtime(), ignore_errors=True)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Sweep]:
+    made = Sweep(Home((tmp_path / "home").resolve()), tmp_path)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def driver_pid(events: list[dict[str, Any]]) -> int:
+    """Of the driver that was started last."""
+    return int([event["pid"] for event in events if event["event"] == "driver.started"][-1])

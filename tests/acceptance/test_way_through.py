@@ -1,0 +1,109 @@
+"""The main job, by the commands that a user types: one whole way through, with a kill in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from tests.acceptance.conftest import Sweep, driver_pid
+
+
+def test_smoke_survives_a_killed_driver_with_exactly_its_trials(sweep: Sweep) -> None:
+    """`start smoke`, kill -9 of the driver, `wait`: every trial ends once, the report is there, exit code 0."""
+    started = sweep.d("start", "smoke")
+    assert started.returncode == 0, started.stderr
+    for word in ("run ", "pid ", "socket ", "log ", "dashboard  http://127.0.0.1:"):
+        assert word in started.stdout
+
+    again = sweep.d("start", "smoke")
+    assert again.returncode == 0
+    assert "already running" in again.stdout
+    other = sweep.d("start", sweep.plan("other"))
+    assert other.returncode == 1
+    assert "SWEEP_HOME" in other.stderr
+
+    sweep.until("a first result", lambda view: any(t["results"] for e in view["experiments"] for t in e["trials"]))
+    os.kill(driver_pid(sweep.events("smoke")), signal.SIGKILL)
+
+    waited = sweep.ctl("wait", "--timeout", "150", timeout=160)
+    assert waited.returncode == 0, waited.stdout + waited.stderr
+    assert "report: " in waited.stdout
+    assert "passed 2, failed 0, skipped 0" in waited.stdout
+
+    view = sweep.status()
+    assert view["run"]["state"] == "EXITED"
+    for experiment in view["experiments"]:
+        assert [trial["number"] for trial in experiment["trials"]] == list(range(6))
+        assert all(trial["state"] in ("TERMINATED", "ERROR") for trial in experiment["trials"])
+        for trial in experiment["trials"]:
+            steps = [step for step, *_ in trial["results"]]
+            assert steps == sorted(set(steps))
+
+    events = sweep.events("smoke")
+    ended = [(e["experiment"], e["trial"]) for e in events if e["event"] in ("trial.finished", "trial.failed")]
+    assert len(ended) == len(set(ended)) == 12
+    assert [e["seq"] for e in events] == sorted({e["seq"] for e in events})
+    assert any(e["event"] == "driver.exited" and "SIGKILL" in e["status"] for e in events)
+    report = sweep.home.run_folder(view["run"]["id"]) / "report.html"
+    assert "20k-h1" in report.read_text()
+
+
+def test_one_failed_experiment_is_recorded_and_the_next_goes_on(sweep: Sweep) -> None:
+    """The user's function raises in one experiment; the other passes; the exit code says that one failed."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        # The dashboard's usual port is not free: another is taken and printed.
+        try:
+            holder = socket.create_server(("127.0.0.1", 8265))
+        except OSError:
+            holder = None
+        started = sweep.d("start", sweep.plan("mixed", "[13, 0]"))
+        if holder is not None:
+            holder.close()
+    assert started.returncode == 0, started.stderr
+    assert "dashboard  http://127.0.0.1:8265 " not in started.stdout
+
+    waited = sweep.ctl("wait", "--timeout", "90")
+    assert waited.returncode == 1
+    assert "passed 1, failed 1, skipped 0" in waited.stdout
+    assert "thirteen is unlucky" in waited.stdout
+    states = {e["name"]: e["state"] for e in sweep.status()["experiments"]}
+    assert sorted(states.values()) == ["EXITED", "FATAL"]
+
+
+def test_stop_kill_and_start_again_lose_nothing(sweep: Sweep) -> None:
+    """Pause, resume, stop, start, kill -9 of the daemon, start: the same run, each trial once."""
+    plan = sweep.plan("long", "[0]", max_trials=8, pause_s=0.4)
+    assert sweep.d("start", plan).returncode == 0
+    view = sweep.until("two results", lambda v: sum(len(t["results"]) for t in v["experiments"][0]["trials"]) >= 2)
+    run = view["run"]["id"]
+
+    assert sweep.ctl("pause", "--now", "--reason", "the fan is loud").returncode == 0
+    paused = sweep.until("paused", lambda v: v["experiments"][0]["state"] == "PAUSED")
+    assert paused["commands"][0]["reason"] == "the fan is loud"
+    assert "the fan is loud" in sweep.ctl("status").stdout
+
+    os.kill(view["daemon"]["pid"], signal.SIGKILL)
+    assert sweep.ctl("pause").returncode == 7
+    assert sweep.ctl("status").returncode == 4
+    again = sweep.d("start")
+    assert again.returncode == 0, again.stderr
+    assert run in again.stdout
+    # What the operator wanted outlives the daemon.
+    held = sweep.until("still paused", lambda v: v["experiments"][0]["state"] == "PAUSED")
+    assert held["commands"][0]["rung"] == "PAUSE"
+    assert sweep.ctl("resume").returncode == 0
+
+    sweep.until("a new result", lambda v: sum(len(t["results"]) for t in v["experiments"][0]["trials"]) >= 6)
+    assert sweep.ctl("stop").returncode == 0
+    assert sweep.status()["run"]["state"] == "STOPPED"
+    # A stopped run is not taken up by accident, only by its name.
+    assert sweep.d("start").returncode == 2
+    assert run in sweep.d("start", plan).stdout
+    assert sweep.ctl("wait", "--timeout", "90").returncode == 0
+    trials = sweep.status()["experiments"][0]["trials"]
+    assert [trial["number"] for trial in trials] == list(range(8))
+    assert all(trial["end_reason"] == "finished" for trial in trials)
+    ended = [e["trial"] for e in sweep.events("long") if e["event"] == "trial.finished"]
+    assert sorted(ended) == list(range(8))
