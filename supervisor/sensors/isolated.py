@@ -28,6 +28,9 @@ MAX_READINGS = 512
 MAX_UNREAPED = 3
 """Killed children that do not die (a driver in uninterruptible sleep) before we stop starting new ones."""
 
+CLOSE_S = 1.0
+"""How long close() waits for each killed child."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -120,7 +123,7 @@ class IsolatedProvider:
         self._kill()
         for process in self._unreaped:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=self._patience.grace_s)
+                process.wait(timeout=CLOSE_S)
         self._reap()
 
     # --- talking ---
@@ -187,6 +190,8 @@ class IsolatedProvider:
                 _broken(f"printed a line of more than {self._patience.max_line_bytes} bytes")
             ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
             if not ready:
+                if child.process.poll() is not None:
+                    self._crashed(child)  # something that it forked holds the pipe open
                 return None
             chunk = os.read(descriptor, 65536)
             if not chunk:
@@ -218,8 +223,8 @@ class IsolatedProvider:
         child, self._child = self._child, None
         if child is None:
             return
-        # Before the leader is reaped: as long as it is a zombie its number cannot name another group.
-        # Where only zombies are left in it, Linux finds no such group and macOS does not permit.
+        # At once, also when the leader is dead: what it forked is in its group. Where that holds only zombies,
+        # Linux finds no such group and macOS does not permit.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
         for stream in (child.process.stdin, child.process.stdout):
