@@ -20,11 +20,14 @@ STEP = "training_iteration"
 END, ERROR, RECORD, CHECKPOINT = "sweep_end", "sweep_error", "sweep_record", "sweep_checkpoint"
 """Keys that our trainables add to a result: why it ended, its error, its record, its checkpoint."""
 
+LEFT = "sweep_left"
+"""The key of a result that is none: the trial has left its work and stands still."""
+
 OWN_KEY = "sweep"
 """The key of a Tune trial's config under which its number travels to the trial; users' trainables never see it."""
 
 MAX_ERROR_SIGNS = 4_000
-_OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError")
+_OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "DoesNotFit")
 _CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
 
 

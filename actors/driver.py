@@ -13,10 +13,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors.book import TrialBook, ended
 from actors.daemon_link import DaemonLink
@@ -110,7 +108,20 @@ class Driver:
         from actors.watchdog_link import WatchdogLinks
 
         self._watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
+        self._in_force.on_change(self._end_at_stop)
+        self._in_force.leave = self._leave
         self._watchdogs.start()
+
+    def _end_at_stop(self) -> None:
+        command = self._in_force.for_new_trials()
+        if command.rung is Rung.STOP and self._in_force.finish_reason is None:
+            self._in_force.finish_reason = f"STOP by the {command.origin}: {command.reason}"
+
+    def _leave(self) -> None:
+        """By the flag, since a trial between two batches hears nothing else. The next driver lifts it."""
+        if self._watchdogs is not None:
+            command = Command(Rung.STOP, Origin.OPERATOR, self._in_force.finish_reason or "the driver ends")
+            self._watchdogs.set_operator([command.to_json()])
 
     def _search(self, begin: Begin, book: TrialBook) -> bool:
         from actors.experiment import fit
@@ -167,11 +178,11 @@ def main(arguments: list[str] | None = None) -> int:
     return _settle(link, ExperimentEnded(None) if complete else None)
 
 
-def _leave(status: int) -> None:
+def _exit(status: int) -> None:
     # Not sys.exit: Ray's exit handlers take seconds to part from a cluster that must outlive this process anyway.
     logging.shutdown()
     os._exit(status)
 
 
 if __name__ == "__main__":
-    _leave(main())
+    _exit(main())

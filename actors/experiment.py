@@ -31,14 +31,13 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
     scheduler = _scheduler(spec, begin.trials, book, in_force)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources(spec["resources"])),
-        param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"])},
+        param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"], int(spec["seed"]))},
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
             num_samples=int(spec["max_trials"]) - sum(ended(trial) for trial in begin.trials),
             max_concurrent_trials=int(spec["concurrency"]),
             reuse_actors=can_be_reused(trainable),
-            time_budget_s=None,
             trial_dirname_creator=_folder_name,
         ),
         run_config=tune.RunConfig(
@@ -47,7 +46,7 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
             verbose=0,
             callbacks=[Recorder(link, book, in_force)],
             failure_config=tune.FailureConfig(max_failures=int(spec["max_failures"])),
-            checkpoint_config=tune.CheckpointConfig(),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             stop={STEP: int(spec["max_epochs"])} if spec["max_epochs"] else None,
         ),
     )

@@ -4,6 +4,7 @@ Layout, 64 bytes, little endian: magic `SWPG` (4), layout version (u32), rung (u
 padding (4), throttle share (f64), lease (f64, seconds of CLOCK_MONOTONIC when the writer last vouched for the flag),
 writer's pid (u32), zeros to the end. Each field is aligned and means something by itself, so a reader needs no lock.
 
+STOP makes a trial leave its work: `wait` raises Leave, the trial saves itself and waits for its end.
 A flag whose lease is older than LEASE_S, or that is missing, counts as PAUSE: a dead watchdog must be safe.
 """
 
@@ -33,6 +34,10 @@ assert LAYOUT.size <= SIZE_BYTES
 def flag_path(prefix: str, node: str) -> Path:
     """The flag file of one node: nodes may share a disk, and a simulated cluster shares one machine."""
     return Path(f"{prefix}.{node[:12]}")
+
+
+class Leave(Exception):
+    """The work is to be left where it is: save, and do not go on."""
 
 
 class GateWriter:
@@ -78,7 +83,7 @@ class Gate:
         self._worked_from_mono_s = mono_s()
 
     def wait(self) -> float:
-        """Return when the trial may go on; the seconds that it was kept waiting, 0.0 when it was not."""
+        """Return when the trial may go on; the seconds that it was kept waiting, 0.0 when it was not. Raises Leave."""
         began = self._mono_s()
         rung, share = self._read(began)
         if rung < Rung.THROTTLE:
@@ -97,7 +102,9 @@ class Gate:
 
     def _wait_while_closed(self) -> None:
         # Without a bound on purpose: to stand still is the safe state, and the driver can always end its trials.
-        while self._read(self._mono_s())[0] >= Rung.PAUSE:
+        while (rung := self._read(self._mono_s())[0]) >= Rung.PAUSE:
+            if rung is Rung.STOP:
+                raise Leave
             self._sleep(POLL_S)
 
     def _read(self, now_mono_s: float) -> tuple[Rung, float]:

@@ -24,6 +24,8 @@ class InForce(PerProcess):
         self._listeners: list[Callable[[], None]] = []
         # A plain attribute: a signal handler may set it, and must not take a lock.
         self.finish_reason: str | None = None
+        self.leave: Callable[[], None] = lambda: None
+        """Make all trials leave their work; the driver puts the watchdogs' means here."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)

@@ -5,6 +5,7 @@ pyproject.toml pins Ray for this file's sake; tests/integration/test_actors_ray_
 
 from __future__ import annotations
 
+# ruff: noqa: SLF001 - private names are what this file is for
 import time
 from typing import Any
 
@@ -49,14 +50,15 @@ def whereabouts(trial: Trial) -> tuple[str, int | None]:
 
     Tune tells a callback neither before the first result, and a trial that hangs in its first step needs both.
     """
-    actor = trial.temporary_state.ray_actor
+    actor: Any = trial.temporary_state.ray_actor
     if actor is None:
         return "", None
     try:
-        node, pid = ray.get(actor.sweep_whereabouts.remote(), timeout=WHEREABOUTS_TIMEOUT_S)
+        answer: Any = ray.get(actor.sweep_whereabouts.remote(), timeout=WHEREABOUTS_TIMEOUT_S)
     except ray.exceptions.RayError:
         # It died this moment, or is stuck: Tune will say so itself.
         return "", None
+    node, pid = answer
     return str(node), int(pid)
 
 
@@ -66,7 +68,8 @@ def map_worker_deaths() -> None:
     Tune's actor manager knows RayActorError and RayTaskError; on the three others that mean the same it raises
     RuntimeError out of Tuner.fit(), which ends the whole search. Calling this twice changes nothing.
     """
-    original = RayActorManager._actor_task_failed
+    manager: Any = RayActorManager
+    original = manager._actor_task_failed
     if getattr(original, _MARK, False):
         return
 
@@ -76,4 +79,4 @@ def map_worker_deaths() -> None:
         return original(self, tracked_actor_task, exception)
 
     setattr(mapped, _MARK, True)
-    RayActorManager._actor_task_failed = mapped
+    manager._actor_task_failed = mapped

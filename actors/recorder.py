@@ -10,7 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from actors import ray_private
-from actors.book import CHECKPOINT, END, ERROR, MAX_ERROR_SIGNS, OWN_KEY, RECORD, Entry, TrialBook, failure_reason
+from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, RECORD, Entry, TrialBook, failure_reason
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from actors.per_process import PerProcess
@@ -18,9 +18,25 @@ from supervisor.lifecycle import TrialState
 from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialStarted
 
 FILLED_IN_BY_TUNE = frozenset(
-    "config date done experiment_tag hostname iterations_since_restore node_ip pid should_checkpoint "
-    "checkpoint_dir_name time_since_restore time_total_s timestamp timesteps_since_restore timesteps_total "
-    "training_iteration trial_id".split()
+    [
+        "config",
+        "date",
+        "done",
+        "experiment_tag",
+        "hostname",
+        "iterations_since_restore",
+        "node_ip",
+        "pid",
+        "should_checkpoint",
+        "checkpoint_dir_name",
+        "time_since_restore",
+        "time_total_s",
+        "timestamp",
+        "timesteps_since_restore",
+        "timesteps_total",
+        "training_iteration",
+        "trial_id",
+    ]
 )
 """What Tune adds to a result that is no metric of the trial. `time_this_iter_s` stays: it is the epoch's length."""
 
@@ -69,8 +85,8 @@ class Recorder(Callback, PerProcess):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if END in result and self._book.metric not in result:
-            # Our trainables end a failed trial with a result that is no epoch.
+        if LEFT in result or (END in result and self._book.metric not in result):
+            # No epoch: the trial stands still, or failed.
             return
         entry, step, value = self._book.note(trial.trial_id, result)
         self._link.send(
@@ -102,7 +118,8 @@ class Recorder(Callback, PerProcess):
         self._link.send(AttemptLost(entry.number, entry.attempt, "worker_died", _last_error(trial)))
         entry.attempt += 1
         own = {"number": entry.number, "attempt": entry.attempt, "checkpoint": entry.checkpoint}
-        trial.set_config({**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}})
+        config = {**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}}
+        trial.set_config(config)  # type: ignore[no-untyped-call]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its worker died once too often, or Tune itself failed on it."""

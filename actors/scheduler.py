@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from actors import ray_private
-from actors.book import STEP, Entry, TrialBook, ended, finite_or_none
+from actors.book import LEFT, STEP, Entry, TrialBook, ended, finite_or_none
 from actors.in_force import InForce
 from supervisor.command import Rung
 
@@ -37,11 +37,11 @@ class StandIn:
         self.trial_id = f"earlier-{number}"
 
 
-def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> TrialScheduler:
+def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> Any:
     """The plan's pruner as a Ray scheduler. Raises ValueError for one that there is not."""
     kind = spec["kind"]
     if kind == "none":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     grace = spec.get("grace_period") or 1
     if kind == "asha":
         return ASHAScheduler(
@@ -60,7 +60,7 @@ def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | No
             grace_period=grace,
             min_samples_required=spec.get("min_samples_required") or 3,
             # Infinite: with too few samples the rule otherwise pauses a trial to let a waiting one run.
-            min_time_slice=float("inf"),
+            min_time_slice=float("inf"),  # type: ignore[arg-type]
         )
     raise ValueError(f"a pruner cannot be {kind!r}: asha, median and none are")
 
@@ -70,8 +70,8 @@ class HardwareAwareScheduler(TrialScheduler):
 
     _supports_buffered_results = False
 
-    def __init__(self, inner: TrialScheduler, book: TrialBook, in_force: InForce, max_t: int | None) -> None:
-        super().__init__()
+    def __init__(self, inner: Any, book: TrialBook, in_force: InForce, max_t: int | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.inner = inner
         self._book, self._in_force, self._max_t = book, in_force, max_t
         self._held: dict[str, Trial] = {}
@@ -112,7 +112,7 @@ class HardwareAwareScheduler(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         entry = self._book.entry(trial.trial_id)
         decision = str(self._decide(tune_controller, trial, result, entry))
-        if decision == TrialScheduler.CONTINUE and self._must_wait(entry):
+        if decision == TrialScheduler.CONTINUE and (LEFT in result or self._must_wait(entry)):
             self._held[trial.trial_id] = trial
             return str(TrialScheduler.NOOP)
         return decision
@@ -146,16 +146,13 @@ class HardwareAwareScheduler(TrialScheduler):
                 ray_private.continue_trial(tune_controller, trial)
 
     def _finish(self) -> None:
-        """Raise Finished once every running trial has ended its epoch or stands still, or has had its time."""
+        """Raise Finished once every running trial has left its work or ended its epoch, or has had its time."""
         now = time.monotonic()
         if self._finish_by_mono_s is None:
             self._finish_by_mono_s = now + FINISH_WITHIN_S
+            self._in_force.leave()
         held = {self._book.entry(trial_id).number for trial_id in self._held}
-        busy = [
-            entry
-            for entry in self._book.running()
-            if entry.number not in held and not self._in_force.paused(entry.node)
-        ]
+        busy = [entry for entry in self._book.running() if entry.number not in held]
         if not busy or now > self._finish_by_mono_s:
             raise Finished(self._in_force.finish_reason)
 

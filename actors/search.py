@@ -42,10 +42,11 @@ class GatedSearch(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self._in_force.finish_reason is not None:
-            return Searcher.FINISHED  # type: ignore[no-any-return]  # Ray ships no types
+            finished: Any = Searcher.FINISHED
+            return finished  # type: ignore[no-any-return]
         if not self._may_start():
             return None
-        config: dict[str, Any] = self._inner.suggest(trial_id)
+        config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
         known = self._book.known(number)
         entry = self._book.open(trial_id, number, dict(config))

@@ -21,10 +21,11 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.result import RESULT_DUPLICATE
 from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
 
-from actors.book import CHECKPOINT, END, ERROR, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
-from actors.gate import Gate, flag_path
+from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
+from actors.gate import Gate, Leave, flag_path
 from supervisor.errors import PlanError
 
 KEEP_CHECKPOINTS = 2
@@ -66,14 +67,19 @@ def supervise(user: Any) -> type[tune.Trainable]:
             raise PlanError(f"trainable {user!r} must take one argument, config: {error}", key="trainable") from error
     elif not issubclass(user, tune.Trainable):
         raise PlanError(f"trainable {user.__name__} is a class, but no ray.tune.Trainable", key="trainable")
-    made: type[tune.Trainable] = type(user)(f"Supervised{user.__name__}", (SupervisedTrainable, user), {})
+    bases = (SupervisedTrainable, user, CheckpointFolders)
+    made: type[tune.Trainable] = type(user)(f"Supervised{user.__name__}", bases, {})
     return made
 
 
 def can_be_reused(trainable: type[tune.Trainable]) -> bool:
     """Whether a worker may take the next trial: 20 ms instead of 2 to 5 s. A class must say so by `reset_config`."""
-    user = trainable.__mro__[2]
-    return user.reset_config is not tune.Trainable.reset_config
+    return bool(_user_class(trainable).reset_config is not tune.Trainable.reset_config)
+
+
+def _user_class(trainable: type) -> Any:
+    order = trainable.__mro__
+    return order[order.index(SupervisedTrainable) + 1]
 
 
 def failed(reason: str, text: str) -> dict[str, Any]:
@@ -104,6 +110,9 @@ class SupervisedTrainable(tune.Trainable):
         self._begin(config, super().setup)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if OWN_KEY not in new_config:
+            # A user's setup() may well call it; Tune always passes ours.
+            return bool(super().reset_config(new_config))
         self.sweep_gate.close()
         self._begin(new_config, self._reset)
         return True
@@ -118,7 +127,8 @@ class SupervisedTrainable(tune.Trainable):
         # setup() gets a copy of self.config; users read either.
         self.config.pop(OWN_KEY, None)
         self._folder = Path(own["folder"]) / str(own["number"])
-        self._base_step = self._steps = 0
+        self.sweep_number, self.sweep_seed = int(own["number"]), int(own["seed"])
+        self._step = 0
         self._failure: dict[str, Any] | None = None
         node = ray.get_runtime_context().get_node_id()
         self.sweep_gate = Gate(flag_path(own["gate"], node))
@@ -133,23 +143,31 @@ class SupervisedTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._failure is not None:
             return self._failure
-        self.sweep_gate.wait()
-        began = time.monotonic()
         try:
-            result = dict(super().step())
-            elapsed_s = time.monotonic() - began
-            if tune.result.RESULT_DUPLICATE in result:
-                return result
-            self._steps += 1
-            result.setdefault(STEP, self._base_step + self._steps)
-            if not result.get("time_this_iter_s") or isinstance(self, FunctionTrainable):
-                # Tune counts from report to report, pauses included.
-                result["time_this_iter_s"] = elapsed_s
-            if self._keeps_checkpoints():
-                result[CHECKPOINT] = str(self._save(int(result[STEP])))
+            return self._one_step()
+        except Leave:
+            if self._keeps_checkpoints() and self._step > 0:
+                # In place of the last epoch's own: what was trained since is not lost.
+                self._save()
+            return {LEFT: True}
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             text = traceback.format_exc()
             return failed(failure_reason(text).value, text)
+
+    def _one_step(self) -> dict[str, Any]:
+        self.sweep_gate.wait()
+        began = time.monotonic()
+        result = dict(super().step())
+        elapsed_s = time.monotonic() - began
+        if RESULT_DUPLICATE in result or (END in result and STEP not in result):
+            return result
+        result.setdefault(STEP, self._step + 1)
+        self._step = int(result[STEP])
+        if "time_this_iter_s" not in result or isinstance(self, FunctionTrainable):
+            # Tune counts from report to report, pauses included.
+            result["time_this_iter_s"] = elapsed_s
+        if self._keeps_checkpoints():
+            result[CHECKPOINT] = str(self._save())
         return result
 
     def sweep_whereabouts(self) -> tuple[str, int]:
@@ -157,16 +175,16 @@ class SupervisedTrainable(tune.Trainable):
         return str(ray.get_runtime_context().get_node_id()), os.getpid()
 
     def _keeps_checkpoints(self) -> bool:
-        user = type(self).__mro__[2]
+        user = _user_class(type(self))
         return not issubclass(user, FunctionTrainable) and (
             user.save_checkpoint is not tune.Trainable.save_checkpoint
             and user.load_checkpoint is not tune.Trainable.load_checkpoint
         )
 
-    def _save(self, step: int) -> Path:
+    def _save(self) -> Path:
         """One checkpoint, written aside and then named; older ones beyond KEEP_CHECKPOINTS go."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.sweep_save(self._folder, step)
+        path: Path = self.sweep_save(self._folder, self._step)  # type: ignore[attr-defined]  # of CheckpointFolders
         kept = sorted(
             (int(found[1]), entry) for entry in self._folder.iterdir() if (found := _NAME.fullmatch(entry.name))
         )
@@ -178,8 +196,12 @@ class SupervisedTrainable(tune.Trainable):
         found = _NAME.fullmatch(newest.name)
         if found is None:
             raise ValueError(f"{newest} is not named as a checkpoint")
-        self.sweep_load(newest)
-        self._base_step = int(found[1])
+        self.sweep_load(newest)  # type: ignore[attr-defined]  # of CheckpointFolders
+        self._step = int(found[1])
+
+
+class CheckpointFolders(tune.Trainable):
+    """Stands behind a user's class: a checkpoint is a folder, unless the class has a better way of its own."""
 
     def sweep_save(self, folder: Path, step: int) -> Path:
         """Write the checkpoint of a step into the trial's folder, atomically; its path."""
@@ -198,9 +220,10 @@ class SupervisedTrainable(tune.Trainable):
         """Take up what `sweep_save` wrote."""
         state = path / _STATE
         # Ours alone to write: the run's folder is 0700.
-        self.load_checkpoint(pickle.loads(state.read_bytes()) if state.exists() else str(path))  # noqa: S301
+        taken: Any = pickle.loads(state.read_bytes()) if state.exists() else str(path)  # noqa: S301
+        self.load_checkpoint(taken)
 
 
-def own_settings(folder: Path, gate: str) -> Mapping[str, Any]:
+def own_settings(folder: Path, gate: str, seed: int) -> Mapping[str, Any]:
     """What every trial's config carries under OWN_KEY besides its number, attempt and checkpoint."""
-    return {"folder": str(folder), "gate": gate}
+    return {"folder": str(folder), "gate": gate, "seed": seed}

@@ -40,7 +40,7 @@ class WatchdogLinks:
 
     def start(self) -> None:
         """Find or start every node's watchdog. Raises ray.exceptions.RayError when one does not come up."""
-        for node in ray.nodes():
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"]:
                 found = _Node(self._link, self._in_force, self._of(str(node["NodeID"])))
                 found.find()
@@ -140,5 +140,6 @@ class _Node:
     def _govern(self, command: Command) -> None:
         if command != self._command:
             self._command = command
-            self._in_force.set_governor(self.node, command)
+            # First the cause, then what it does to trials.
             self._link.send(RungChanged(self.node, command.to_json()))
+            self._in_force.set_governor(self.node, command)

@@ -48,11 +48,13 @@ class Steps(tune.Trainable):
         return True
 
     def step(self):
-        for _ in range(self.settings["batches"]):
+        while True:
             self.sweep_gate.wait()
             self.batch += 1
             self._log()
             time.sleep(self.settings["batch_s"])
+            if self.batch % self.settings["batches"] == 0:
+                break
         step = self.batch // self.settings["batches"]
         return {"loss": self.settings["x"] ** 2 + 1.0 / step, "done": step >= self.settings["steps"]}
 

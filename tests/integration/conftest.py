@@ -113,7 +113,7 @@ def ray_head():
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         try:
-            head.wait(10)
+            head.wait(3)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
@@ -185,7 +185,7 @@ class FakeDaemon:
         self.log = folder / f"driver-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "actors.driver", "--read-fd", str(to_driver), "--write-fd", str(from_driver)],
+                [sys.executable, "-P", "-m", "actors.driver", f"--read-fd={to_driver}", f"--write-fd={from_driver}"],
                 env=head.environment, pass_fds=(to_driver, from_driver), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True, cwd="/",
             )  # fmt: skip
