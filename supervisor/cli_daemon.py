@@ -81,28 +81,20 @@ def _plans(_: Home, __: argparse.Namespace) -> int:
 
 def _data(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor import data_verbs
+    from supervisor.dataset_choice import with_training_errors
 
     home.prepare()
-    return int(_with_training_errors(lambda: data_verbs.run(arguments, home.data)))
-
-
-def _with_training_errors(work: Any) -> Any:
-    """The training room knows nothing of exit codes: its errors become ours here."""
-    from training.errors import TrainingError
-
-    try:
-        return work()
-    except TrainingError as error:
-        raise SweepError(str(error), remedy=getattr(error, "remedy", None)) from error
+    return int(with_training_errors(lambda: data_verbs.run(arguments, home.data)))
 
 
 def _start(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.dataset_choice import with_training_errors
     from supervisor.request import StartRequest
 
     home.prepare()
     if arguments.plan is None:
         return _launch(home, arguments, StartRequest(plan=None))
-    loaded, chosen, specs = _with_training_errors(lambda: _resolve(home, arguments))
+    loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         return _dry_run(loaded, chosen, specs)
     _preflight(home, loaded, specs)

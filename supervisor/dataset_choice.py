@@ -5,11 +5,12 @@ Standard library at import; building a dataset loads pandas, and only where one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from supervisor.errors import DataMissing
+from supervisor.errors import DataMissing, SweepError
 from supervisor.plan import Data
 
 SAMPLE_TICKER = "SP500"
@@ -81,3 +82,16 @@ def _choice(data: Data, ticker: str, data_dir: Path) -> DatasetChoice:
         is_fallback=ticker != data.ticker,
         wanted=data.ticker,
     )
+
+
+T = TypeVar("T")
+
+
+def with_training_errors(work: Callable[[], T]) -> T:
+    """The training room knows nothing of exit codes: what it raises becomes an error of ours."""
+    from training.errors import TrainingError
+
+    try:
+        return work()
+    except TrainingError as error:
+        raise SweepError(str(error), remedy=getattr(error, "remedy", None)) from error

@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 """The arrows of the architecture: each room, and the rooms that it may import. Nobody imports actors."""
 
 LAZILY_TRAINING = ("supervisor.data_verbs", "supervisor.expand", "supervisor.estimate", "supervisor.plan_file",
-                   "supervisor.plan_checks", "supervisor.report*")  # fmt: skip
+                   "supervisor.plan_checks", "supervisor.preflight", "supervisor.dataset_choice",
+                   "supervisor.report*")  # fmt: skip
 """Modules of supervisor that may import training too, but inside a function only: it may load torch."""
 
 NEVER: dict[str, set[str]] = {
