@@ -264,7 +264,7 @@ class Plan(Part):
 
     @property
     def sensor_script(self) -> str | None:
-        """A trace file (relative to the plan's folder) or the name of a drill that stands for real sensors."""
+        """A trace file or the name of a drill, as written, that stands for real sensors."""
         script = self.hardware.get("sensor_script")
         return script if isinstance(script, str) else None
 

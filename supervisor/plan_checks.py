@@ -104,9 +104,7 @@ def _overrides(plan: Plan) -> Iterator[Problem]:
 def _hardware(plan: Plan) -> Iterator[Problem]:
     from supervisor.policy import KNOWN_KEYS, Policy
 
-    script = plan.hardware.get("sensor_script")
-    if script is not None and not isinstance(script, str):
-        yield Problem(("hardware", "sensor_script"), "must be a text: a file or the name of a drill")
+    yield from _script(plan.hardware.get("sensor_script"))
     unknown = sorted(set(plan.policy) - set(KNOWN_KEYS))
     for key in unknown:
         yield Problem(("hardware", key), "unknown key", nearest(key, sorted({*KNOWN_KEYS, "sensor_script"}), "keys"))
@@ -117,6 +115,23 @@ def _hardware(plan: Plan) -> Iterator[Problem]:
     except ValueError as error:
         key = str(error).partition(":")[0].partition(".")[0]
         yield Problem(("hardware", key) if key in plan.policy else ("hardware",), str(error))
+
+
+def _script(script: object) -> Iterator[Problem]:
+    from supervisor.sensors.drills import DRILLS
+
+    where: Path = ("hardware", "sensor_script")
+    if script is None:
+        return
+    if not isinstance(script, str):
+        yield Problem(where, "must be a text: a trace file or the name of a drill")
+    elif not is_file_name(script) and script not in DRILLS:
+        yield Problem(where, f"there is no drill {script}", nearest(script, sorted(DRILLS), "drills"))
+
+
+def is_file_name(script: str) -> bool:
+    """Whether a sensor script is a trace file; drills have plain names."""
+    return "/" in script or "." in script
 
 
 def _cell(plan: Plan, cell: Cell) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from supervisor import plan_sets, plan_yaml
 from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import PLAN_NAME_PATTERN, Plan
-from supervisor.plan_checks import Problem, nearest, problems
+from supervisor.plan_checks import Problem, is_file_name, nearest, problems
 from supervisor.plan_yaml import Document, dotted
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class LoadedPlan:
     def folder(self) -> Path | None:
         """Where a user's plan lies: its trainable is imported from there too."""
         return self.source_path.parent if self.source_path else None
+
+    @property
+    def sensor_script(self) -> str | None:
+        """As the plan's own, with a trace file's path made absolute: it is relative to the plan's folder."""
+        script = self.plan.sensor_script
+        if script is None or not is_file_name(script) or self.folder is None:
+            return script
+        return str(self.folder / script)
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,7 @@ def check_data(data: Data | None, data_dir: Path) -> Check:
     """Whether the plan's market data are there, built or at least imported."""
     if data is None:
         return ok("data", "the plan needs none")
+    from supervisor.dataset_choice import SAMPLE_TICKER
     from training.manifest import dataset_path, raw_path
 
     if dataset_path(data_dir, data.ticker, data.tier).is_file():
@@ -169,6 +170,8 @@ def check_data(data: Data | None, data_dir: Path) -> Check:
     if raw_path(data_dir, data.ticker).is_file():
         return ok("data", f"{data.ticker} is imported; {data.tier} will be built from it")
     cure = f"import a file with `supervisord data import FILE --ticker {data.ticker}`"
+    if data.ticker == SAMPLE_TICKER:
+        return ok("data", f"{data.ticker} is the embedded sample; {data.tier} will be built from it")
     if data.fallback == "sample":
         return Check("data", Level.WARNING, f"no {data.ticker}: the embedded S&P 500 sample stands in", cure)
     return Check("data", Level.ERROR, f"no {data.ticker} in {data_dir}", cure)

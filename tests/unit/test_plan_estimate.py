@@ -223,6 +223,7 @@ def test_data_are_there_or_imported_or_stood_in_for_or_missing(tmp_path: Path) -
     stood_in = preflight.check_data(Data(ticker="SPY", tier="a25", fallback="sample"), tmp_path)
     assert stood_in.level is Level.WARNING
     assert "sample" in stood_in.detail
+    assert preflight.check_data(Data(ticker="SP500", tier="a25"), tmp_path).level is Level.OK
     for name in ("raw/SPY.parquet", "processed/SPY_dataset_a25.parquet"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()

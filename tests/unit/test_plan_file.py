@@ -89,6 +89,7 @@ def with_line(addition: str) -> tuple[str, int]:
          "y is not in space", "parameters"),
         ("hardware: {perid_s: 3}", 0, "hardware.perid_s", "unknown key", "did you mean period_s?"),
         ("hardware: {period_s: 999}", 0, "hardware.period_s", "999 is not a number from", None),
+        ("hardware: {sensor_script: haet}", 0, "hardware.sensor_script", "no drill haet", "did you mean heat?"),
         ("hardware: {sensor_script: 3}", 0, "hardware.sensor_script", "must be a text", None),
     ],
 )  # fmt: skip
@@ -207,6 +208,14 @@ def test_the_users_folder_is_known_and_a_built_in_has_none(tmp_path: Path) -> No
     assert loaded.folder == tmp_path
     assert loaded.text == MINIMAL
     assert load_plan("smoke").folder is None
+
+
+def test_a_trace_file_is_relative_to_the_plan_and_a_drill_has_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL + "hardware: {sensor_script: traces/hot.jsonl}\n")
+    assert load_plan(path).sensor_script == str(tmp_path / "traces" / "hot.jsonl")
+    assert load_plan(path, ["hardware.sensor_script=heat"]).sensor_script == "heat"
+    assert load_plan(path, ["hardware.sensor_script=null"]).sensor_script is None
 
 
 def test_list_plans_counts_what_expands() -> None:
