@@ -1,32 +1,75 @@
-"""Which providers there are, in the order in which they are asked. One line each."""
+"""Which providers there are, in the order in which they are asked. A new one is its file and one line here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.reading import Availability
+from supervisor.sensors.battery import BatteryProvider
+from supervisor.sensors.cpu_throttle import CpuThrottleProvider
 from supervisor.sensors.disk import DiskProvider
 from supervisor.sensors.host import HostProvider
-from supervisor.sensors.hwmon import HwmonProvider
 from supervisor.sensors.instant import TimeSource
+from supervisor.sensors.isolated import IsolatedProvider, child_command
+from supervisor.sensors.macmon import MacmonProvider
+from supervisor.sensors.memory_kills import MemoryKillsProvider
+from supervisor.sensors.pressure_stall import PressureStallProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import ScriptedProvider
 
+LINUX, MACOS = ("linux",), ("darwin",)
+ANYWHERE = LINUX + MACOS
+
+Make = Callable[[TimeSource, Sequence[Path]], Provider]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """`thermal` providers are left out while a script plays the temperatures."""
+
+    platforms: tuple[str, ...]
+    make: Make
+    thermal: bool = False
+
+
+def _isolated(name: str, target: str) -> Make:
+    """In a child process, for whatever may hang in a driver; `target` is `module:class`."""
+    return lambda clock, _folders: IsolatedProvider(name, child_command(target), clock)
+
+
+PROVIDERS = (
+    Listed(ANYWHERE, lambda clock, _: HostProvider(clock)),
+    Listed(ANYWHERE, lambda clock, folders: DiskProvider(folders, clock)),
+    Listed(LINUX, lambda clock, _: PressureStallProvider(clock)),
+    Listed(LINUX, lambda clock, _: MemoryKillsProvider(clock)),
+    Listed(LINUX, lambda clock, _: BatteryProvider(clock)),
+    Listed(LINUX, lambda clock, _: CpuThrottleProvider(clock), thermal=True),
+    Listed(LINUX, _isolated("hwmon", "supervisor.sensors.hwmon:HwmonProvider"), thermal=True),
+    Listed(LINUX, _isolated("nvidia", "supervisor.sensors.nvidia:NvidiaProvider"), thermal=True),
+    Listed(MACOS, _isolated("apple", "supervisor.sensors.apple:AppleProvider"), thermal=True),
+    Listed(MACOS, _isolated("mac-battery", "supervisor.sensors.mac_battery:MacBatteryProvider")),
+    Listed(MACOS, lambda clock, _: MacmonProvider(clock)),
+)
+
 
 def open_providers(
-    script: str | Path | None, folders: Sequence[Path], clock: TimeSource
+    script: str | Path | None, folders: Sequence[Path], clock: TimeSource, platform: str = sys.platform
 ) -> tuple[list[Provider], list[tuple[str, Availability]]]:
     """The providers that work here, and what every one said of itself.
 
     `script` is a trace file, or a drill's name, to play in place of the real temperatures. The scripted provider is
-    always there, since drills go through it.
-    Raises ValueError or OSError for a bad script; a provider that cannot work here is no error.
+    always there, since drills go through it. Raises ValueError or OSError for a bad script; a provider that cannot
+    work here is no error.
     """
-    scripted = ScriptedProvider.playing(script, clock)
-    candidates: list[Provider] = [scripted, HostProvider(clock), DiskProvider(folders, clock)]
-    if script is None:
-        candidates.append(HwmonProvider(clock))
+    candidates: list[Provider] = [ScriptedProvider.playing(script, clock)]
+    candidates += [
+        listed.make(clock, folders)
+        for listed in PROVIDERS
+        if platform in listed.platforms and not (listed.thermal and script is not None)
+    ]
     said = [(provider, provider.probe()) for provider in candidates]
     for provider, availability in said:
         if not availability.ok:

@@ -1,0 +1,63 @@
+"""Whether an Intel CPU slowed because of heat since the last reading, by the kernel's counters.
+
+Linux Documentation/admin-guide/thermal/intel_thermal_throttle.rst: counters only grow, so a change is the signal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.reading import Availability, Kind, Quality, Reading
+from supervisor.sensors.instant import Now, TimeSource
+from supervisor.sensors.provider import Sampler
+
+MAX_CPUS = 4096
+
+
+class CpuThrottleProvider:
+    """Per package 1 if its counter grew since the last reading, else 0."""
+
+    name = "cpu-throttle"
+
+    def __init__(self, clock: TimeSource, root: Path = Path("/sys/devices/system/cpu")) -> None:
+        self._clock, self._root = clock, root
+        self._files: dict[str, Path] = {}
+        self._counts: dict[str, int] = {}
+
+    def probe(self) -> Availability:
+        self._files = {}
+        for cpu in sorted(self._root.glob("cpu[0-9]*"))[:MAX_CPUS]:
+            counter = cpu / "thermal_throttle/package_throttle_count"
+            if counter.is_file():
+                # One CPU speaks for its package: they all count the same.
+                self._files.setdefault(_text(cpu / "topology/physical_package_id") or "0", counter)
+        if not self._files:
+            return Availability(False, f"no thermal_throttle counters below {self._root}", "only Intel CPUs have them")
+        return Availability(True, f"{len(self._files)} packages")
+
+    def read(self) -> list[Reading]:
+        sampler = Sampler(self.name, Now.of(self._clock))
+        if not self._files:
+            self.probe()
+        return [self._one(sampler, package, file) for package, file in self._files.items()]
+
+    def _one(self, sampler: Sampler, package: str, file: Path) -> Reading:
+        sensor_id = f"cpu-throttle:package{package}"
+        text = _text(file)
+        if text is None or not text.isdigit():
+            return sampler.absent(sensor_id, Kind.THROTTLE, "cpu", "level", Quality.ERROR, f"cannot read {file}")
+        count = int(text)
+        grown = count - self._counts.get(package, count)
+        self._counts[package] = count
+        detail = f"slowed {grown} times since the last reading, {count} since boot"
+        return sampler.ok(sensor_id, Kind.THROTTLE, "cpu", 1.0 if grown > 0 else 0.0, "level", detail=detail)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _text(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
