@@ -26,10 +26,21 @@ class Compilation:
 
 
 def precision_for(settings: TrialSettings, device: str) -> Precision:
-    """bf16 where asked for, or, on "auto", on a GPU that multiplies in it; float32 elsewhere."""
+    """What the plan asks for; on "auto" bf16 where the device multiplies in it natively, else float32."""
     if settings.precision != "auto":
         return settings.precision
-    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if multiplies_in_bf16(device) else "fp32"
+
+
+def multiplies_in_bf16(device: str) -> bool:
+    """Whether bf16 is native: a GPU since Ampere, a CPU with AVX-512 BF16 or AMX. Emulated it would only be slower."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
+    if device != "cpu" or capabilities is None:
+        return False
+    found = capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
 def flops_per_step(architecture: Architecture, batch_size: int) -> float:
