@@ -50,6 +50,7 @@ class Change:
     def tell(
         self,
         name: str,
+        /,
         *,
         experiment: str | None = None,
         trial: int | None = None,
@@ -81,7 +82,15 @@ class Store:
             self._check()
             self._migrate()
         except sqlite3.DatabaseError as error:
+            self._abandon()
             raise StoreError(f"{path} is not a sound store: {error}", remedy=f"move {path} aside") from error
+        except StoreError:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        if hasattr(self, "connection"):
+            self.connection.close()
 
     def _configure(self) -> None:
         self.connection.execute("PRAGMA journal_mode = WAL")
@@ -111,10 +120,12 @@ class Store:
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield change
+            self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            # A full disk ends a transaction by itself; a commit that fails may leave it open.
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
             raise
-        self.connection.execute("COMMIT")
         if self.told is not None:
             for event in change.events:
                 self.told(event)
@@ -126,11 +137,13 @@ class Store:
         found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
         return found
 
-    def events_after(self, seq: int, run: str | None = None, limit: int = 10_000) -> list[Event]:
-        """Events with a larger `seq`, oldest first; of one run where given."""
+    def events_after(self, seq: int, plan: str | None = None, limit: int = 10_000) -> list[Event]:
+        """At most `limit` events with a larger `seq`, oldest first; of one plan's runs where given."""
         rows = self.rows(
-            "SELECT * FROM event WHERE seq > ? AND (?2 IS NULL OR run = ?2) ORDER BY seq LIMIT ?3", seq, run, limit
-        )
+            "SELECT * FROM event WHERE seq > ?1 AND (?2 IS NULL OR run IN (SELECT id FROM run WHERE plan = ?2))"
+            " ORDER BY seq LIMIT ?3",
+            seq, plan, limit,
+        )  # fmt: skip
         return [
             Event(
                 row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
