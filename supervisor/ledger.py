@@ -103,7 +103,7 @@ class Ledger:
         rows = self.store.rows("SELECT command FROM command WHERE run = ? ORDER BY scope", self.run_id)
         return [Command.from_json(json.loads(row["command"])) for row in rows]
 
-    def tell(self, event: str, **where_and_fields: Any) -> None:
+    def tell(self, event: str, /, **where_and_fields: Any) -> None:
         """An event that changes no state."""
         with self.store.change(self.run_id) as change:
             change.tell(event, **where_and_fields)
@@ -113,7 +113,11 @@ class Ledger:
         live = "('STARTING', 'RUNNING', 'PAUSED', 'BACKOFF', 'STOPPING')"
         with self.store.change(self.run_id) as change:
             unclean = change.execute(f"SELECT 1 FROM run WHERE id = ? AND state IN {live}", self.run_id).fetchone()  # noqa: S608
-            change.execute(f"UPDATE run SET state = 'STOPPED' WHERE id = ? AND state IN {live}", self.run_id)  # noqa: S608
+            # A FATAL run was started again by a person.
+            change.execute(
+                f"UPDATE run SET state = 'STOPPED', ended_wall = NULL WHERE id = ? AND state IN {live[:-1]}, 'FATAL')",  # noqa: S608
+                self.run_id,
+            )
             change.execute(f"UPDATE experiment SET state = 'STOPPED' WHERE run = ? AND state IN {live}", self.run_id)  # noqa: S608
             rows = self.store.rows("SELECT * FROM trial WHERE run = ? AND state IN ('RUNNING', 'PAUSED')", self.run_id)
             for row in rows:
@@ -212,14 +216,11 @@ class Ledger:
     def _trial_started(self, name: str, message: link.TrialStarted) -> None:
         with self.store.change(self.run_id) as change:
             known = self._trial(name, message.number)
-            if known is None or message.attempt <= known["attempt"]:
-                self._refuse(change, name, message, "an attempt of that number was started before")
+            if known is None or TrialState(known["state"]) in TRIAL_ENDED or message.attempt <= known["attempt"]:
+                self._refuse(change, name, message, _why_not_started(known))
                 return
-            if TrialState(known["state"]) is TrialState.RUNNING:
+            if TrialState(known["state"]) is not TrialState.PENDING:
                 self._lose_attempt(change, name, message.number, known["attempt"], "superseded", None)
-                known = self._trial(name, message.number)
-                assert known is not None
-            check_trial_move(TrialState(known["state"]), TrialState.RUNNING)
             change.execute(
                 "UPDATE trial SET state = 'RUNNING', attempt = ?, started_wall = coalesce(started_wall, ?)"
                 " WHERE run = ? AND experiment = ? AND number = ?",
@@ -280,12 +281,11 @@ class Ledger:
             reason = EndReason(message.end_reason)
             good = reason in SUCCEEDED
             state = TrialState.TERMINATED if good else TrialState.ERROR
-            check_trial_move(TrialState(row["state"]), state)
             change.execute(
-                "UPDATE trial SET state = ?, end_reason = ?, value = ?, error = ?, record = ?, ended_wall = ?,"
-                " held_for = NULL WHERE run = ? AND experiment = ? AND number = ?",
-                state, reason, message.value if good else None, message.error, json.dumps(message.record),
-                change.wall_s, self.run_id, name, message.number,
+                "UPDATE trial SET attempt = ?, state = ?, end_reason = ?, value = ?, error = ?, record = ?,"
+                " ended_wall = ?, held_for = NULL WHERE run = ? AND experiment = ? AND number = ?",
+                message.attempt, state, reason, message.value if good else None, message.error,
+                json.dumps(message.record), change.wall_s, self.run_id, name, message.number,
             )  # fmt: skip
             self._end_attempt(change, name, message.number, message.attempt, reason)
             seconds = round(change.wall_s - (row["started_wall"] or change.wall_s), 3)
@@ -316,10 +316,17 @@ class Ledger:
         row = self._trial(name, message.number)
         if row is None:
             self._refuse(change, name, message, "there is no such trial")
-        elif message.attempt != row["attempt"]:
-            self._refuse(change, name, message, f"attempt {row['attempt']} speaks for it now")
         elif TrialState(row["state"]) in TRIAL_ENDED:
             self._refuse(change, name, message, "it has ended")
+        elif message.attempt < row["attempt"]:
+            self._refuse(change, name, message, f"attempt {row['attempt']} speaks for it now")
+        elif message.attempt > row["attempt"]:
+            # Only an end may come first: that of a trial that could not be built.
+            if isinstance(message, link.TrialEnded) and TrialState(row["state"]) is TrialState.PENDING:
+                return row
+            self._refuse(change, name, message, "that attempt has not started")
+        elif TrialState(row["state"]) is TrialState.PENDING:
+            self._refuse(change, name, message, "that attempt was lost")
         else:
             return row
         return None
@@ -329,3 +336,12 @@ class Ledger:
             "result.refused", experiment=name, trial=message.number, attempt=message.attempt,
             message=type(message).__name__, reason=reason,
         )  # fmt: skip
+
+
+def _why_not_started(known: Any) -> str:
+    """Why an attempt at the trial of this row (None for none) cannot begin."""
+    if known is None:
+        return "there is no such trial"
+    if TrialState(known["state"]) in TRIAL_ENDED:
+        return "it has ended"
+    return "an attempt of that number was started before"
