@@ -23,7 +23,7 @@ from aiohttp import web
 
 from supervisor import __version__, control_socket, leftovers, snapshot
 from supervisor.api import make_app
-from supervisor.audit_log import AuditLog
+from supervisor.audit_log import open_audit_log
 from supervisor.clock import Clock, boot_id
 from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
@@ -58,7 +58,7 @@ class Daemon:
         self.plan = str(row["plan"])
         self.ledger = Ledger(store, self.run_id)
         self._freeze_plan()
-        self.audit = AuditLog(home.audit_log(self.plan))
+        self.audit, self._replaced_log = open_audit_log(home.audit_log(self.plan), store)
         store.told = self._told
         folder = Path(row["source"]).parent if row["source"] != "built-in" else None
         self.conductor = self._make_conductor(folder, json.loads(row["hardware"]))
@@ -75,7 +75,9 @@ class Daemon:
 
     def _told(self, event: Event) -> None:
         if event.run == self.run_id:
-            self.audit.append(event)
+            failure = self.audit.hear(event, self.store, self.plan)
+            if failure is not None:
+                log.error("%s", failure)
 
     def _make_conductor(self, folder: Path | None, hardware: dict[str, Any]) -> Conductor:
         environment = child_environment(self.home, self.run_id, folder)
@@ -99,7 +101,9 @@ class Daemon:
 
     async def live(self, ready: Readiness) -> int:
         """Exit code of the run; 0 too when it was stopped."""
-        self.audit.catch_up(self.store, self.run_id)
+        self.audit.catch_up(self.store, self.plan)
+        if self._replaced_log is not None:
+            self.ledger.tell("audit.replaced", path=str(self._replaced_log))
         if self.audit.torn_bytes:
             self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
         ended = await asyncio.to_thread(leftovers.end, self.home.key)
@@ -109,7 +113,7 @@ class Daemon:
         self.ledger.tell(
             "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id()
         )
-        reason = "the run has ended"
+        reason = "it failed; its log says why"
         try:
             await self._open_socket()
             self._handle_signals()
@@ -121,6 +125,7 @@ class Daemon:
             await self.conductor.conduct()
             guard.cancel()
             await self._end_run()
+            reason = "the run has ended"
         except SweepError as error:
             reason = error.message
             self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)

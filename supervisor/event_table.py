@@ -26,6 +26,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
     "audit.repaired": EventKind("warning", "a torn last line of {bytes} bytes was cut off the log", ("bytes",)),
+    "audit.replaced": EventKind("warning", "the log of another store was moved to {path}", ("path",)),
     "run.created": EventKind("info", "run of {plan} created", ("plan", "fingerprint", "experiments", "data")),
     "run.started": EventKind("info", "run started", ()),
     "run.paused": EventKind("warning", "paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope")),
