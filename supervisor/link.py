@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import types
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from supervisor.lifecycle import EndReason, TrialState
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A `begin` carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
@@ -79,6 +83,10 @@ class TrialHeld:
     state: str
     reason: str
 
+    def __post_init__(self) -> None:
+        if self.state not in (TrialState.RUNNING, TrialState.PAUSED):
+            raise ValueError(f"a trial is not held in state {self.state!r}")
+
 
 @dataclass(frozen=True)
 class TrialEnded:
@@ -90,6 +98,9 @@ class TrialEnded:
     value: float | None
     error: str | None
     record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        EndReason(self.end_reason)
 
 
 @dataclass(frozen=True)
@@ -200,11 +211,16 @@ UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)
 
 
 def finite(value: Any) -> Any:
-    """`value` with every float that is not finite replaced by None, deeply: JSON has no NaN."""
+    """`value` with every float that is not finite replaced by None, deeply: JSON has no NaN.
+
+    Half a surrogate pair (of a file name that is not UTF-8, in an error's text) becomes "?": no file takes it.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {finite(str(key)): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
@@ -222,10 +238,43 @@ def encode(message: Message, number: int | None = None) -> bytes:
 def decode(line: bytes) -> tuple[Message, int | None]:
     """The message of a line and its id. Raises LinkError for anything else."""
     try:
-        body = json.loads(line)
+        body = finite(json.loads(line))
         kind = _TYPES[body.pop("type")]
-        number = body.pop("id")
+        number: int | None = body.pop("id")
+        _check("id", number, int | None)
         message: Message = kind(**body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for name, hint in _hints(kind).items():
+            _check(name, getattr(message, name), hint)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LinkError(f"not a message: {line[:200]!r} ({error})") from error
     return message, number
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    """Raises TypeError for a value that is not what its annotation says."""
+    if not _is_a(value, hint):
+        raise TypeError(f"{name} is {value!r:.100}")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a JSON value fits an annotation: plain types, unions of them, lists and dicts."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_a(value, choice) for choice in get_args(hint))
+    origin = get_origin(hint)
+    if origin is list:
+        return isinstance(value, list) and all(_is_a(item, get_args(hint)[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is_a(item, get_args(hint)[1]) for item in value.values())
+    if hint is Any:
+        return True
+    if hint is int:
+        # The store's whole numbers have 64 bits.
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint)
