@@ -8,6 +8,7 @@ from typing import Any
 
 from supervisor import snapshot
 from supervisor.clock import Clock
+from supervisor.command import ALL_NODES
 from supervisor.errors import NotFound, PlanChanged, UsageError
 from supervisor.ledger import Ledger, create_run
 from supervisor.lifecycle import Desired, ProcessState
@@ -36,23 +37,26 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
     Raises PlanChanged when an unfinished run of the plan has another fingerprint and `new` is not set, NotFound when
     no plan was named and nothing is unfinished, UsageError for a plan without experiments.
     """
-    unfinished = snapshot.unfinished_run(store.connection, request.plan)
+    unfinished = snapshot.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
     if request.plan is None:
-        if unfinished is None or unfinished["desired"] == Desired.STOP:
+        if unfinished is None:
             raise NotFound("there is no unfinished run to go on with", remedy="name a plan: `supervisord start smoke`")
         return str(unfinished["id"])
     if not request.specs:
         raise UsageError(f"plan {request.plan} has no experiments")
     if unfinished is not None and not request.new:
         if unfinished["fingerprint"] != request.fingerprint:
+            stopped = unfinished["desired"] == Desired.STOP
+            way_on = "with the plan as it was, it goes on" if stopped else "`supervisord start` alone goes on with it"
             raise PlanChanged(
                 f"run {unfinished['id']} of {request.plan} is unfinished, and the plan has changed since it began",
-                remedy="`supervisord start` alone goes on with it as it was; --new gives it up and begins another",
+                remedy=f"{way_on}; --new gives it up and begins another",
             )
         run_id = str(unfinished["id"])
         if unfinished["desired"] == Desired.STOP:
             with store.change(run_id) as change:
                 change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
+                change.tell("run.resumed", who="supervisord start", scope=ALL_NODES)
         return run_id
     if unfinished is not None:
         _give_up(store, str(unfinished["id"]))
@@ -69,8 +73,8 @@ def _give_up(store: Store, run_id: str) -> None:
     ledger.recover()
     with store.change(run_id) as change:
         change.execute(
-            "UPDATE run SET state = ?, desired = ?, ended_wall = ? WHERE id = ?",
-            ProcessState.FATAL, Desired.STOP, change.wall_s, run_id,
+            "UPDATE run SET state = ?, desired = ?, reason = ?, ended_wall = ? WHERE id = ?",
+            ProcessState.FATAL, Desired.STOP, snapshot.GIVEN_UP, change.wall_s, run_id,
         )  # fmt: skip
         change.tell("run.abandoned")
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
 
+GIVEN_UP = "given up for a new run"
+"""The reason of a run that will never go on."""
+
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
     """The id of the newest run, or of the one named, or of the newest of a plan; None where there is none."""
@@ -23,12 +26,18 @@ def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: 
     return None if row is None else str(row["id"])
 
 
-def unfinished_run(connection: sqlite3.Connection, plan: str | None = None) -> sqlite3.Row | None:
-    """The newest run that has not ended, of `plan` where given."""
+def unfinished_run(
+    connection: sqlite3.Connection, plan: str | None = None, *, stopped_too: bool = True
+) -> sqlite3.Row | None:
+    """The newest run that neither ended nor was given up, of `plan` where given.
+
+    A FATAL one is unfinished: its daemon could not go on (Ray would not start), but its results are there.
+    `stopped_too` False leaves out those that an operator stopped.
+    """
     found: sqlite3.Row | None = connection.execute(
-        "SELECT * FROM run WHERE state NOT IN ('EXITED', 'FATAL') AND (?1 IS NULL OR plan = ?1)"
-        " ORDER BY created_wall DESC, rowid DESC LIMIT 1",
-        (plan,),
+        "SELECT * FROM run WHERE state != 'EXITED' AND reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2)"
+        " AND (?3 OR desired = 'run') ORDER BY created_wall DESC, rowid DESC LIMIT 1",
+        (GIVEN_UP, plan, stopped_too),
     ).fetchone()
     return found
 
