@@ -21,7 +21,12 @@ import time
 
 
 def end_group(group: int, grace_s: float) -> None:
-    """TERM, then KILL what is left after `grace_s` seconds. A group that is gone already is fine."""
+    """TERM, then KILL what is left after `grace_s` seconds. A group that is gone already is fine.
+
+    Raises ValueError for 0 and 1: killpg(2) would take them for the caller's own group and for everybody.
+    """
+    if group <= 1:
+        raise ValueError(f"{group} is not the process group of a child")
     deadline = time.monotonic() + grace_s
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGTERM)
@@ -36,14 +41,15 @@ def main(argv: list[str]) -> int:
         print("usage: python -m supervisor.keeper GRACE_S COMMAND [ARG ...]", file=sys.stderr)
         return 2
     grace_s, command = float(argv[0]), argv[1:]
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+
+    # Before the command starts, or a TERM in between would leave it behind.
+    signal.signal(signal.SIGTERM, ask)
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True) as child:
-        asked = False
-
-        def ask(*_: object) -> None:
-            nonlocal asked
-            asked = True
-
-        signal.signal(signal.SIGTERM, ask)
         print(child.pid, flush=True)
         while child.poll() is None and not asked:
             # A timeout, because a pipe cannot wake us when the command ends.
@@ -53,5 +59,15 @@ def main(argv: list[str]) -> int:
         return child.wait()
 
 
+def exit_as(status: int) -> None:
+    """Ends this process as another ended: by `status`, or by the signal that a negative one names."""
+    if status < 0:
+        with contextlib.suppress(OSError):
+            # KILL and STOP have no handler to reset.
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_as(main(sys.argv[1:]))

@@ -95,7 +95,12 @@ class RayHead:
                 env=self.environment, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdout is not None
-        self.pid = int(await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S))
+        with contextlib.suppress(TimeoutError):
+            told = await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S)
+            self.pid = int(told) if told else 0
+        if not self.pid:
+            await self.stop()
+            raise self._failure()
         await self._wait_until_up(port)
 
     def _prepare(self) -> None:
@@ -127,7 +132,10 @@ class RayHead:
                     await asyncio.sleep(0.1)
         except TimeoutError:
             await self.stop()
-        raise RayStartFailed(f"Ray did not start; its last words:\n{self._said()[-2000:].decode(errors='replace')}")
+        raise self._failure()
+
+    def _failure(self) -> RayStartFailed:
+        return RayStartFailed(f"Ray did not start; its last words:\n{self._said()[-2000:].decode(errors='replace')}")
 
     def _said(self) -> bytes:
         with self.log.open("rb") as log:
@@ -151,7 +159,8 @@ class RayHead:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-        await asyncio.to_thread(end_group, self.pid, 0.2)
+        if self.pid:
+            await asyncio.to_thread(end_group, self.pid, 0.2)
 
 
 async def _accepts(port: int) -> bool:
