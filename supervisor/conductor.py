@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,10 +19,13 @@ from supervisor import link, snapshot
 from supervisor.clock import Clock
 from supervisor.command import Command, Origin, Rung, run, strictest
 from supervisor.driver_process import DriverProcess, DriverSilentError
+from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.ray_head import RayHead, status_text
+
+log = logging.getLogger("supervisor")
 
 MAX_FRUITLESS_STARTS = 5
 """A driver that died this often in a row without committing a result makes its experiment FATAL."""
@@ -89,10 +93,11 @@ class Conductor:
 
     async def start_ray(self) -> None:
         """Raises RayStartFailed."""
-        self.head = self._new_head()
-        await self.head.start()
-        self.ledger.tell("ray.started", address=self.head.address, dashboard=self.head.dashboard, pid=self.head.pid)
-        self._head_watch = asyncio.create_task(self._watch_head(self.head))
+        head = self._new_head()
+        await head.start()
+        self.head = head
+        self.ledger.tell("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
+        self._head_watch = asyncio.create_task(self._watch_head(head))
 
     async def conduct(self) -> None:
         try:
@@ -122,7 +127,7 @@ class Conductor:
             return
         fruitless = 0
         while True:
-            before = self._results_so_far(name)
+            before = self._progress(name)
             ended, error, status = await self._drive(name)
             if ended:
                 self._end_experiment(name, error)
@@ -130,7 +135,10 @@ class Conductor:
             if self.stop_asked.is_set():
                 self._stop_experiment(name)
                 return
-            fruitless = 0 if self._results_so_far(name) > before else fruitless + 1
+            fruitless = 0 if self._progress(name) > before else fruitless + 1
+            if fruitless >= MAX_FRUITLESS_STARTS and self.head is None:
+                # No experiment's fault, so none is given up: the run waits for a person.
+                raise RayStartFailed(status)
             if fruitless >= MAX_FRUITLESS_STARTS:
                 text = f"its driver died {fruitless} times in a row ({status}); see {self._folder(name) / 'driver.log'}"
                 self._fail_experiment(name, text)
@@ -140,10 +148,13 @@ class Conductor:
                 self._stop_experiment(name)
                 return
 
-    def _results_so_far(self, name: str) -> int:
+    def _progress(self, name: str) -> int:
+        """Results and ended trials: both only ever grow."""
         row = self.ledger.store.row(
-            "SELECT count(*) AS n FROM result WHERE run = ? AND experiment = ?", self.ledger.run_id, name
-        )
+            "SELECT (SELECT count(*) FROM result WHERE run = ?1 AND experiment = ?2)"
+            " + (SELECT count(*) FROM trial WHERE run = ?1 AND experiment = ?2 AND end_reason IS NOT NULL) AS n",
+            self.ledger.run_id, name,
+        )  # fmt: skip
         assert row is not None
         return int(row["n"])
 
@@ -163,22 +174,26 @@ class Conductor:
     async def _drive(self, name: str) -> tuple[bool, str | None, str]:
         """One driver's life: (did it end the experiment, with what error, how did the process end)."""
         self.ledger.move_experiment(name, ProcessState.STARTING)
-        if self.head is None:
-            await self.start_ray()
-        assert self.head is not None
-        self._folder(name).mkdir(parents=True, exist_ok=True)
         driver = self._new_driver(name)
-        await driver.spawn()
+        try:
+            if self.head is None:
+                await self.start_ray()
+            self._folder(name).mkdir(parents=True, exist_ok=True)
+            await driver.spawn()
+        except (RayStartFailed, OSError) as failure:
+            return False, None, str(failure)
+        head = self.head
         self.driver, self.current = driver, name
         self.ledger.tell("driver.started", experiment=name, pid=driver.pid)
         stopper = asyncio.create_task(self._finish_when_asked(driver))
         ended, error, status = False, None, ""
         try:
-            await driver.send(self._begin(name))
+            # A head that died while the driver was spawned has nobody else to end this driver.
+            await (driver.kill() if head is None else driver.send(self._begin(name, head.address)))
             async for message, number in driver.messages():
                 if isinstance(message, link.ExperimentEnded):
                     ended, error = True, message.error
-                self._hear(name, message)
+                self._listen(name, message)
                 if number is not None:
                     await driver.send(link.Ack(number))
         except DriverSilentError as silence:
@@ -189,7 +204,13 @@ class Conductor:
         finally:
             stopper.cancel()
             self.driver = self.current = None
+            for node in self.nodes.values():
+                # Nobody is left to say that a pause has ended; the next driver says what is in force then.
+                node.command = run(Origin.GOVERNOR)
             returncode = await self._reap(driver)
+        if error is not None and self.head is not head:
+            # What a driver says of a cluster that died under it is no verdict on the experiment.
+            ended, status = False, f"Ray ended: {error}"
         return ended, error, status or status_text(returncode)
 
     async def _reap(self, driver: DriverProcess) -> int:
@@ -203,20 +224,27 @@ class Conductor:
         await self.stop_asked.wait()
         await driver.finish(self.stop_reason)
 
-    def _begin(self, name: str) -> link.Begin:
-        assert self.head is not None
+    def _begin(self, name: str, ray_address: str) -> link.Begin:
         return link.Begin(
             run_id=self.ledger.run_id,
             experiment=self.spec_of(name),
             trials=snapshot.for_begin(self.ledger.store.connection, self.ledger.run_id, name),
             commands=[command.to_json() for command in self.ledger.commands()],
-            ray_address=self.head.address,
+            ray_address=ray_address,
             folder=str(self._folder(name)),
             watchdog=self._watchdog,
         )
 
     def _folder(self, name: str) -> Path:
         return self.home.run_folder(self.ledger.run_id) / name
+
+    def _listen(self, name: str, message: link.Message) -> None:
+        """Raises LinkError for what makes no sense: a driver's nonsense ends the driver, not the daemon."""
+        try:
+            self._hear(name, message)
+        except (ValueError, KeyError, TypeError) as error:
+            log.exception("the driver of %s sent nonsense: %r", name, message)
+            raise link.LinkError(f"{type(message).__name__}: {error}") from error
 
     def _hear(self, name: str, message: link.Message) -> None:
         match message:

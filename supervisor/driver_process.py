@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from supervisor import link
@@ -16,6 +16,7 @@ from supervisor.keeper import end_group
 SILENCE_LIMIT_S = 60.0
 """A driver beats every 2 s; one that has been silent for this long is hung, and hung counts as dead."""
 FINISH_GRACE_S = 40.0
+DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
 
 
 class DriverSilentError(Exception):
@@ -25,8 +26,16 @@ class DriverSilentError(Exception):
 class DriverProcess:
     """`await spawn()`, iterate `messages()` until its pipe closes, then `await exited()`."""
 
-    def __init__(self, environment: dict[str, str], log: Path, silence_limit_s: float = SILENCE_LIMIT_S) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        log: Path,
+        silence_limit_s: float = SILENCE_LIMIT_S,
+        command: Sequence[str] = DRIVER_COMMAND,
+    ) -> None:
         self._environment, self.log, self._silence_limit_s = environment, log, silence_limit_s
+        self._command = command
+        self._deaf = False
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._write_fd: int | None = None
@@ -44,11 +53,14 @@ class DriverProcess:
         try:
             with self.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "actors.driver",
-                    "--read-fd", str(driver_reads), "--write-fd", str(driver_writes),
+                    *self._command, "--read-fd", str(driver_reads), "--write-fd", str(driver_writes),
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                     env=self._environment, start_new_session=True, pass_fds=(driver_reads, driver_writes),
                 )  # fmt: skip
+        except OSError:
+            os.close(daemon_reads)
+            self._close()
+            raise
         finally:
             # The child has its own copies; ours would keep the pipes open after its death.
             os.close(driver_reads)
@@ -58,19 +70,27 @@ class DriverProcess:
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(daemon_reads, "rb", 0))
 
     async def send(self, message: link.Message) -> None:
-        """A driver that is gone hears nothing; its end is told by `messages`."""
-        if self._write_fd is None:
-            return
+        """A driver that is gone hears nothing; its end is told by `messages`.
+
+        One that does not read for `silence_limit_s` is as hung as one that does not speak: it is killed.
+        """
         line = link.encode(message)
-        with contextlib.suppress(BrokenPipeError):
-            async with self._writing:
-                # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
-                await asyncio.to_thread(_write_all, self._write_fd, line)
+        try:
+            async with asyncio.timeout(self._silence_limit_s), self._writing:
+                if self._write_fd is not None:
+                    # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
+                    await asyncio.to_thread(_write_all, self._write_fd, line)
+        except BrokenPipeError:
+            return
+        except TimeoutError:
+            self._deaf = True
+            await self.kill()
 
     async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
         """What the driver says, until it closes its pipe.
 
-        Raises DriverSilentError after `silence_limit_s` without a word, link.LinkError for anything but messages.
+        Raises DriverSilentError after `silence_limit_s` in which it did not speak or did not read, link.LinkError for
+        anything but messages.
         """
         assert self._reader is not None
         while True:
@@ -82,6 +102,8 @@ class DriverProcess:
             except ValueError as error:
                 raise link.LinkError(f"a line over {link.MAX_LINE_BYTES} bytes") from error
             if not line.endswith(b"\n"):
+                if self._deaf:
+                    raise DriverSilentError(f"{self._silence_limit_s:.0f} s without reading")
                 return
             yield link.decode(line)
 
