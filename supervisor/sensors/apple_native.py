@@ -1,7 +1,7 @@
 """The one place that talks to macOS: SMC keys, IOHID services, notify and sysctl, by ctypes and without sudo.
 
-Everything above it takes `AppleNative` (apple.py) and is tested with a fake; nothing here decides anything. SMC: the 80-byte
-structure and selector 2 of the AppleSMC user client. IOHID: page 0xff00, usage 5, event type 15 (temperature).
+Everything above it takes `AppleNative` (apple.py) and is tested with a fake; nothing here decides anything.
+SMC: the 80-byte structure and selector 2 of the AppleSMC user client. IOHID: page 0xff00, usage 5, event type 15.
 """
 
 from __future__ import annotations
@@ -49,8 +49,6 @@ class Darwin:
         if self._system.notify_register_check(b"com.apple.system.thermalpressurelevel", ctypes.byref(self._pressure)):
             raise OSError("notify does not know the thermal pressure")
 
-    # --- SMC ---
-
     def _open_smc(self) -> ctypes.c_uint32:
         matching = self._io.IOServiceMatching(b"AppleSMC")
         service = self._io.IOServiceGetMatchingService(ctypes.c_uint32(0), VOID(matching))
@@ -84,8 +82,6 @@ class Darwin:
         info = self._call(SMC_KEY_INFO, key=number)
         size, kind = struct.unpack_from("=I", info, 28)[0], info[32:36][::-1].decode("ascii", "replace")
         return kind, self._call(SMC_READ, key=number, size=size)[48 : 48 + min(size, 32)]
-
-    # --- IOHID ---
 
     def _string(self, text: bytes) -> int:
         return int(self._cf.CFStringCreateWithCString(None, text, ctypes.c_uint32(UTF8)))
@@ -137,8 +133,6 @@ class Darwin:
         celsius = self._io.IOHIDEventGetFloatValue(VOID(event), ctypes.c_int32(HID_TEMPERATURE << 16))
         self._cf.CFRelease(VOID(event))
         return text.value.decode("utf-8", "replace"), float(celsius)
-
-    # --- pressure ---
 
     def thermal_pressure(self) -> int:
         state = ctypes.c_uint64()
