@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 
 from supervisor import leftovers
+from supervisor.client import ask
+from supervisor.errors import NotRunning
 from supervisor.home import Home
 
 BIN = Path(sys.executable).parent
@@ -90,9 +93,10 @@ class Sweep:
         """Polls status until `test` holds."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            answer = self.ctl("status", "--json")
-            if answer.returncode == 0 and test(view := json.loads(answer.stdout)):
-                return dict(view)
+            # By the client, not the command: a process every tenth of a second would slow down what is watched.
+            with contextlib.suppress(NotRunning):
+                if test(view := ask(self.home, "status", query="?trials=1")):
+                    return view
             time.sleep(0.1)
         raise AssertionError(f"not within {timeout_s} s: {what}")
 
