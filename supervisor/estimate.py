@@ -79,6 +79,19 @@ def available_memory_bytes() -> int:
     return min([host, *(group.available_bytes for group in memory_groups())])
 
 
+MACHINE_SHARE = 0.85
+"""Of a machine's memory, what a trial may take: the rest is for the system, Ray and the daemon."""
+
+
+def machine_memory_bytes() -> int:
+    """What a trial could have here at the best of times: unlike the memory that is free now, it does not waver."""
+    from supervisor.sensors.cgroup import memory_groups
+    from supervisor.sensors.host import PsutilFigures
+
+    host = PsutilFigures().memory().total_bytes
+    return int(MACHINE_SHARE * min([host, *(group.limit_bytes for group in memory_groups())]))
+
+
 def fits(spec: ExperimentSpec, available_bytes: int, num_features: int | None = None) -> Fit:
     """Whether at least the smallest architecture of `spec` can train in `available_bytes`, one trial at a time.
 
@@ -170,7 +183,13 @@ def _total(rows: Sequence[Estimate]) -> str:
 
 
 def expected_epochs(spec: ExperimentSpec) -> float:
-    """Epochs of an average trial: of successive halving from its rungs, of a median rule half beyond its warm-up."""
+    """Epochs of an average trial; those of the finalisation are not pruned."""
+    final = 0 if spec.finalize is None else spec.finalize.top * spec.finalize.seeds
+    return (final * spec.max_epochs + (spec.max_trials - final) * _searched_epochs(spec)) / spec.max_trials
+
+
+def _searched_epochs(spec: ExperimentSpec) -> float:
+    """Of a trial of the search: of successive halving from its rungs, of a median rule half beyond its warm-up."""
     pruner = spec.pruner
     if pruner.kind == "none":
         return spec.max_epochs

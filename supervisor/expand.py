@@ -18,6 +18,7 @@ from supervisor.plan import (
     CategoricalDimension,
     Dimension,
     ExperimentSpec,
+    Finalize,
     FloatDimension,
     GridDimension,
     IntDimension,
@@ -123,6 +124,8 @@ def _spec(plan: Plan, cell: Cell, num_features: int | None, dataset: str | None)
         sampler=cell.sampler,
         enqueue=_enqueue(cell, space),
         pruner=_pruner(cell.pruner, cell.max_epochs),
+        finalize=_finalize(cell),
+        warm_start=plan.warm_start,
         seed=_experiment_seed(plan.seed, cell.name),
         max_failures=cell.max_failures,
     )
@@ -165,7 +168,7 @@ def _resolve(dimension: Dimension, bounds: Bounds) -> FloatDimension | IntDimens
 
 
 def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """The first `max_trials` enqueued points, each once: two quantiles of a short grid can be one value."""
+    """As many enqueued points as the search has trials, each once: two quantiles of a short grid can be one value."""
     points: list[dict[str, Any]] = []
     for index, params in enumerate(cell.enqueue):
         point = {name: _enqueued(space[name], value) for name, value in params.items()}
@@ -176,7 +179,8 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
                 raise PlanError(f"{cell.name}: {key}: {wrong}", key=key, remedy="write {quantile: 0 to 1} instead")
         if point not in points:
             points.append(point)
-    return tuple(points[: cell.max_trials])
+    finalize = _finalize(cell)
+    return tuple(points[: cell.max_trials - (0 if finalize is None else finalize.top * finalize.seeds)])
 
 
 def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
@@ -192,6 +196,15 @@ def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
         return float(place)
     step = dimension.step
     return int(low + min(round((place - low) / step), (high - low) // step) * step)
+
+
+def _finalize(cell: Cell) -> Finalize | None:
+    """At most half of the trials: with fewer than were planned for, first `top` shrinks, then `seeds`."""
+    if cell.finalize is None:
+        return None
+    half = cell.max_trials // 2
+    seeds = min(cell.finalize.seeds, half)
+    return Finalize(top=min(cell.finalize.top, half // seeds), seeds=seeds) if seeds else None
 
 
 def _pruner(pruner: Pruner, max_epochs: int) -> ResolvedAsha | MedianPruner | NoPruner:

@@ -180,6 +180,23 @@ class NoPruner(Part):
 Pruner = Annotated[AshaPruner | MedianPruner | NoPruner, Field(discriminator="kind")]
 
 
+class Finalize(Part):
+    """What follows the search: its best configurations trained again on fresh seeds, never pruned; the best mean wins.
+
+    These `top` x `seeds` trials are part of `max_trials`, at most half of it (then `top` shrinks, then `seeds`). With `patchtst` the winner is then tested, once.
+    """
+
+    top: int = Field(default=4, ge=1, le=100, description="configurations of the search that are trained again")
+    seeds: int = Field(default=3, ge=1, le=100, description="fresh seeds for each of them; a user's trainable finds "
+                       "its own as `seed` in its config")  # fmt: skip
+
+
+class WarmStart(Part):
+    """An experiment begins with the best of the next smaller budget, learning rate and shape carried over."""
+
+    top: int = Field(default=5, ge=1, le=100, description="configurations that are enqueued after the plan's own")
+
+
 class Data(Part):
     """Which market data the trials see."""
 
@@ -210,6 +227,7 @@ class OverrideSet(Part):
     sampler: Sampler | None = None
     enqueue: Enqueue | None = None
     pruner: Pruner | None = None
+    finalize: Finalize | None = None
     max_failures: int | None = Field(default=None, ge=0, le=100)
 
 
@@ -247,6 +265,10 @@ class Plan(Part):
         default=(), max_length=1_000, description="parameters tried first; those left out are sampled"
     )
     pruner: Pruner = Field(default=NoPruner(kind="none"), description="who ends weak trials early")
+    finalize: Finalize | None = Field(default=None, description="retrain the best on fresh seeds; null: do not")
+    warm_start: WarmStart | None = Field(
+        default=None, description="begin with the best of the next smaller budget; null: do not. Needs an axis `budget`"
+    )
     data: Data | None = Field(default=None, description="which market data; `patchtst` needs it")
     hardware: dict[ParamName, JsonValue] = Field(
         default_factory=dict,
@@ -299,5 +321,7 @@ class ExperimentSpec(Part):
     sampler: Sampler
     enqueue: Annotated[tuple[dict[ParamName, Constant | None], ...], BeforeValidator(_as_tuple)]
     pruner: ResolvedPruner
+    finalize: Finalize | None = None
+    warm_start: WarmStart | None = None
     seed: int = Field(ge=0)
     max_failures: int = Field(ge=0)

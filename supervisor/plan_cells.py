@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from supervisor.plan import Dimension, EnqueuedValue, Override, Plan, Pruner, Resources, Sampler
+    from supervisor.plan import Dimension, EnqueuedValue, Finalize, Override, Plan, Pruner, Resources, Sampler
     from supervisor.plan_yaml import Path
 
 MERGED = ("config", "space")
 REPLACED = (
-    "max_trials", "max_epochs", "max_hours", "concurrency", "sampler", "enqueue", "pruner", "max_failures",
+    "max_trials", "max_epochs", "max_hours", "concurrency", "sampler", "enqueue", "pruner", "finalize", "max_failures",
 )  # fmt: skip
+NULLABLE = ("max_hours", "finalize")
+"""Null says something there (no limit, no finalisation); elsewhere an override's null changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Cell:
     sampler: Sampler
     enqueue: tuple[dict[str, EnqueuedValue], ...]
     pruner: Pruner
+    finalize: Finalize | None
     max_failures: int
     origins: dict[Path, Path]
 
@@ -92,6 +95,6 @@ def _merge(settings: dict[str, Any], origins: dict[Path, Path], override: Overri
             origins.update({(key, name): (*at, key, name) for name in value})
         elif key == "resources" and value is not None:
             settings[key] = settings[key].model_copy(update=value.model_dump(exclude_unset=True))
-        elif value is not None or key == "max_hours":  # null means "no limit" there, and nothing elsewhere
+        elif value is not None or key in NULLABLE:
             settings[key] = value
             origins[(key,)] = (*at, key)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from supervisor.finalize import SEED
 from supervisor.plan import (
     MAX_EXPERIMENTS,
     CategoricalDimension,
@@ -140,6 +141,7 @@ def _cell(plan: Plan, cell: Cell) -> Iterator[Problem]:
             where = cell.origin(("space", name))
             yield Problem(where, f"{name} is in config too, so it cannot be sampled", "keep one of the two")
     yield from _enqueued(cell)
+    yield from _finalisation(plan, cell)
     if plan.trainable == "patchtst":
         yield from _patchtst(plan, cell)
     else:
@@ -147,6 +149,17 @@ def _cell(plan: Plan, cell: Cell) -> Iterator[Problem]:
             if isinstance(dimension, GridDimension):
                 where = (*cell.origin(("space", name)), "type")
                 yield Problem(where, "only trainable patchtst has a grid", "use int, float or categorical")
+
+
+def _finalisation(plan: Plan, cell: Cell) -> Iterator[Problem]:
+    if plan.warm_start is not None and (plan.trainable != "patchtst" or "budget" not in plan.matrix):
+        yield Problem(("warm_start",), "needs trainable patchtst and an axis budget", "remove it")
+    if cell.finalize is None:
+        return
+    if plan.trainable != "patchtst":
+        for place, names in (("space", cell.space), ("config", cell.config)):
+            if SEED in names:
+                yield Problem(cell.origin((place, SEED)), f"finalize gives each trial its own {SEED}", f"rename {SEED}")
 
 
 def _enqueued(cell: Cell) -> Iterator[Problem]:

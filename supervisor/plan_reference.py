@@ -26,6 +26,8 @@ SECTIONS: tuple[tuple[str, type[plan.Part]], ...] = (
     ("pruner: asha", plan.AshaPruner),
     ("pruner: median", plan.MedianPruner),
     ("pruner: none", plan.NoPruner),
+    ("finalize", plan.Finalize),
+    ("warm_start", plan.WarmStart),
     ("data", plan.Data),
     ("overrides: an entry", plan.Override),
     ("overrides: what `set` may hold", plan.OverrideSet),

@@ -100,9 +100,14 @@ def test_max_hours_bounds_the_time(tmp_path: Path) -> None:
     ],
 )
 def test_expected_epochs_follow_the_pruners_rungs(pruner: str, max_epochs: int, expected: float) -> None:
-    sets = [f"pruner={pruner}", f"max_epochs={max_epochs}"]
+    sets = [f"pruner={pruner}", f"max_epochs={max_epochs}", "finalize=null"]
     spec = expand(load_plan("phase6a", sets).plan, 25, only="2M")[0]
     assert estimate.expected_epochs(spec) == pytest.approx(expected)
+
+
+def test_finalisation_trials_are_expected_to_run_to_their_end() -> None:
+    spec = expand(load_plan("phase6a", ["pruner={kind: median, grace_period: 10}"]).plan, 25, only="2M")[0]
+    assert estimate.expected_epochs(spec) == pytest.approx((38 * 30 + 12 * 50) / 50)
 
 
 def test_the_table_names_each_experiment_and_says_what_is_skipped_and_on_what_it_rests(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_a_specs_json_is_what_the_driver_is_promised() -> None:
         "sampler": {"kind": "tpe", "startup_trials": 10},
         "enqueue": [{"x": 0.1}],
         "pruner": {"kind": "asha", "grace_period": 1, "reduction_factor": 3.0, "max_t": 9},
+        "finalize": None,
+        "warm_start": None,
         "max_failures": 3,
     }
 
@@ -171,10 +173,31 @@ def test_an_experiment_alone_is_the_same_as_among_all() -> None:
 def test_fewer_epochs_or_trials_shrink_what_depends_on_them() -> None:
     plan = load_plan("phase6a", ["max_trials=2", "max_epochs=1", "concurrency=4"]).plan
     for spec in expand(plan, FEATURES):
-        assert len(spec.enqueue) == 2
+        assert spec.finalize is not None
+        assert (spec.finalize.top, spec.finalize.seeds) == (1, 1)
+        assert len(spec.enqueue) == 1
         assert spec.concurrency == 2
         if spec.pruner.kind == "asha":
             assert (spec.pruner.grace_period, spec.pruner.max_t) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("max_trials", "expected"), [(50, (4, 3)), (24, (4, 3)), (12, (2, 3)), (6, (1, 3)), (5, (1, 2)), (2, (1, 1))]
+)
+def test_finalisation_keeps_at_most_half_of_the_trials(max_trials: int, expected: tuple[int, int]) -> None:
+    spec = expand(load_plan("phase6a", [f"max_trials={max_trials}"]).plan, FEATURES)[0]
+    assert spec.finalize is not None
+    assert (spec.finalize.top, spec.finalize.seeds) == expected
+
+
+def test_a_single_trial_is_not_finalised() -> None:
+    assert expand(load_plan("phase6a", ["max_trials=1"]).plan, FEATURES)[0].finalize is None
+
+
+def test_an_override_may_take_finalisation_away() -> None:
+    overrides = [{"when": {"size": "large"}, "set": {"finalize": None}}]
+    specs = expand(plan_of(finalize={"top": 1, "seeds": 2}, overrides=overrides))
+    assert {spec.cell["size"]: spec.finalize is not None for spec in specs} == {"small": True, "large": False}
 
 
 def test_two_quantiles_of_a_short_axis_are_enqueued_once() -> None:
