@@ -331,7 +331,7 @@ def check_consistent(ledger: Ledger) -> None:
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_no_order_of_late_doubled_and_lost_messages_breaks_the_ledger(steps: list[Any]) -> None:
-    """Never two live attempts; a result never changes or vanishes; an ended trial never changes; changes have events."""
+    """Never two live attempts; results never change or vanish; an ended trial never changes; a change has its event."""
     ledger = make_ledger(":memory:")
     results, over = facts(ledger)
     for step in steps:

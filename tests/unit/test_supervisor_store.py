@@ -22,6 +22,19 @@ def open_store(folder: Path, told: list[Event] | None = None) -> Store:
     return Store(folder / "sweep.db", FixedClock(), None if told is None else told.append)
 
 
+def change_and_fail(store: Store) -> None:
+    with store.change() as change:
+        change.execute("INSERT INTO meta VALUES ('a', '1')")
+        change.tell("daemon.stopped", reason="x")
+        raise RuntimeError("halfway")
+
+
+def change_and_tell(store: Store, name: str, **fields: str) -> None:
+    with store.change() as change:
+        change.execute("INSERT INTO meta VALUES ('a', '1')")
+        change.tell(name, **fields)
+
+
 class FailingCommit:
     """A connection whose next COMMIT fails as a full disk makes it fail: the transaction stays open."""
 
@@ -54,10 +67,8 @@ def test_a_change_and_its_events_commit_together_and_are_told_in_order(tmp_path:
 def test_an_exception_inside_leaves_neither_the_change_nor_its_events(tmp_path: Path) -> None:
     told: list[Event] = []
     store = open_store(tmp_path, told)
-    with pytest.raises(RuntimeError, match="halfway"), store.change() as change:
-        change.execute("INSERT INTO meta VALUES ('a', '1')")
-        change.tell("daemon.stopped", reason="x")
-        raise RuntimeError("halfway")
+    with pytest.raises(RuntimeError, match="halfway"):
+        change_and_fail(store)
     assert told == []
     assert store.events_after(0) == []
     assert store.rows("SELECT * FROM meta") == []
@@ -71,9 +82,8 @@ def test_an_event_outside_the_table_rolls_its_change_back(
     tmp_path: Path, name: str, fields: dict[str, str], complaint: str
 ) -> None:
     store = open_store(tmp_path)
-    with pytest.raises(ValueError, match=complaint), store.change() as change:
-        change.execute("INSERT INTO meta VALUES ('a', '1')")
-        change.tell(name, **fields)
+    with pytest.raises(ValueError, match=complaint):
+        change_and_tell(store, name, **fields)
     assert store.rows("SELECT * FROM meta") == []
 
 
@@ -102,9 +112,8 @@ def test_seq_counts_up_and_never_repeats_across_opens_and_rollbacks(tmp_path: Pa
         store = open_store(tmp_path, told)
         with store.change() as change:
             change.tell("daemon.stopped", reason=f"{life}")
-        with pytest.raises(RuntimeError), store.change() as change:
-            change.tell("daemon.stopped", reason="rolled back")
-            raise RuntimeError
+        with pytest.raises(RuntimeError):
+            change_and_fail(store)
         with store.change() as change:
             change.tell("daemon.stopped", reason=f"{life} again")
         seen += [event.seq for event in told]
