@@ -1,0 +1,167 @@
+"""The flag file: what a watchdog writes and trials read."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.gate import (
+    LAYOUT,
+    LEASE_S,
+    MAGIC,
+    MAX_REST_S,
+    POLL_S,
+    SIZE_BYTES,
+    VERSION,
+    Gate,
+    GateWriter,
+    Leave,
+    flag_path,
+)
+from supervisor.command import Rung
+
+
+class Time:
+    """A clock that only moves when somebody sleeps; `events` run when their moment comes."""
+
+    def __init__(self):
+        self.now, self.events = 1000.0, []
+
+    def mono_s(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        while self.events and self.events[0][0] <= self.now:
+            self.events.pop(0)[1]()
+
+    def at(self, seconds, action):
+        self.events.append((self.now + seconds, action))
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+def writer(tmp_path, time):
+    return GateWriter(tmp_path / "flag", time.mono_s)
+
+
+@pytest.fixture
+def gate(tmp_path, time):
+    return Gate(tmp_path / "flag", time.mono_s, time.sleep)
+
+
+@pytest.mark.parametrize("rung", [Rung.RUN, Rung.HOLD, Rung.SHED])
+def test_an_open_gate_keeps_nobody_waiting(writer, gate, time, rung):
+    """Up to SHED trials that run go on at once."""
+    writer.write(rung, 0.0)
+    assert gate.wait() == 0.0
+    assert time.now == 1000.0
+
+
+def test_a_closed_gate_opens_within_one_poll_and_says_how_long_it_was_closed(writer, gate, time):
+    writer.write(Rung.PAUSE, 0.0)
+    time.at(3.0, lambda: writer.write(Rung.RUN, 0.0))
+    assert 3.0 <= gate.wait() <= 3.0 + 2 * POLL_S
+
+
+def test_a_new_writer_pauses_until_its_first_word(writer, gate, time):
+    """Before the first reading nothing is known, and unknown is no leave to run."""
+    time.at(1.0, lambda: writer.write(Rung.RUN, 0.0))
+    assert gate.wait() >= 1.0
+
+
+def test_a_lease_that_ran_out_is_a_pause_until_it_is_fresh_again(writer, gate, time):
+    """A dead watchdog must be safe; one that is back lets go on."""
+    writer.write(Rung.RUN, 0.0)
+    time.now += LEASE_S + 1
+    time.at(2.0, writer.renew)
+    assert gate.wait() >= 2.0
+    assert gate.wait() == 0.0
+
+
+def test_a_gate_without_a_file_waits_for_one(gate, time, tmp_path):
+    def appear():
+        GateWriter(tmp_path / "flag", time.mono_s).write(Rung.RUN, 0.0)
+
+    time.at(5.0, appear)
+    assert gate.wait() >= 5.0
+
+
+def test_the_flag_of_a_restarted_watchdog_is_found(writer, gate, time, tmp_path):
+    """The new one writes a file of its own; readers of the old one change over when its lease ends."""
+    writer.write(Rung.RUN, 0.0)
+    assert gate.wait() == 0.0
+    GateWriter(tmp_path / "flag", time.mono_s).write(Rung.RUN, 0.0)
+    time.now += LEASE_S - 1
+    second = GateWriter(tmp_path / "flag", time.mono_s)
+    second.write(Rung.RUN, 0.0)
+    time.now += 2
+    assert gate.wait() == 0.0
+
+
+@given(share=st.floats(0.05, 0.95), worked_s=st.floats(0.01, 2.0))
+@settings(deadline=None, max_examples=30)
+def test_throttled_trials_rest_their_share(tmp_path_factory, share, worked_s):
+    """share / (1 - share) of the time worked, at most MAX_REST_S."""
+    time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
+    writer = GateWriter(path, time.mono_s)
+    gate = Gate(path, time.mono_s, time.sleep)
+    writer.write(Rung.THROTTLE, share)
+    time.now += worked_s
+    rested = gate.wait()
+    assert rested == pytest.approx(min(MAX_REST_S, worked_s * share / (1 - share)), rel=1e-6, abs=1e-9)
+
+
+def test_a_rest_ends_when_the_throttle_is_lifted(writer, gate, time):
+    writer.write(Rung.THROTTLE, 0.9)
+    time.now += 1.0
+    time.at(0.5, lambda: writer.write(Rung.RUN, 0.0))
+    assert gate.wait() <= 0.5 + 2 * POLL_S
+
+
+def test_stop_makes_a_trial_leave(writer, gate, time):
+    """At once, and also out of a pause."""
+    writer.write(Rung.STOP, 0.0)
+    with pytest.raises(Leave):
+        gate.wait()
+    writer.write(Rung.PAUSE, 0.0)
+    time.at(1.0, lambda: writer.write(Rung.STOP, 0.0))
+    with pytest.raises(Leave):
+        gate.wait()
+
+
+@given(content=st.binary(max_size=2 * SIZE_BYTES))
+@settings(deadline=None, max_examples=60)
+def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
+    """Arbitrary bytes pause; they neither raise nor let go on."""
+    time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
+    path.write_bytes(content)
+    opened = []
+
+    def replace():
+        path.unlink()
+        GateWriter(path, time.mono_s).write(Rung.RUN, 0.0)
+        opened.append(True)
+
+    time.at(1.0, replace)
+    Gate(path, time.mono_s, time.sleep).wait()
+    assert opened
+
+
+def test_the_layout_is_the_documented_one(writer, tmp_path, time):
+    writer.write(Rung.THROTTLE, 0.25)
+    data = (tmp_path / "flag").read_bytes()
+    assert len(data) == SIZE_BYTES
+    assert (tmp_path / "flag").stat().st_mode & 0o777 == 0o600
+    assert LAYOUT.unpack_from(data) == (MAGIC, VERSION, int(Rung.THROTTLE), 0, 0.25, time.now, os.getpid())
+
+
+def test_each_node_has_a_flag_of_its_own():
+    assert flag_path("/run/gate", "a" * 40) != flag_path("/run/gate", "b" * 40)

@@ -1,0 +1,114 @@
+"""The recorder: Tune's callbacks as messages to the daemon. No Ray running."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from actors import ray_private
+from actors.book import CHECKPOINT, END, ERROR, LEFT, OWN_KEY, RECORD, STEP, TrialBook
+from actors.in_force import InForce
+from actors.recorder import Recorder, metrics_of
+from supervisor.command import Command, Origin, Rung
+from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialStarted, encode
+
+
+class Link(list):
+    def send(self, message):
+        self.append(message)
+
+
+class FakeTrial:
+    """As much of a Tune trial as is touched."""
+
+    def __init__(self, trial_id, error=None):
+        self.trial_id, self.error, self.last_result = trial_id, error, {}
+        self.config = {"x": 1, OWN_KEY: {"number": 4, "attempt": 1, "checkpoint": None, "folder": "/f"}}
+
+    def get_error(self):
+        return self.error
+
+    def set_config(self, config):
+        self.config = config
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.setattr(ray_private, "whereabouts", lambda trial: ("node", 123))
+    link, book, in_force = Link(), TrialBook("loss", "min", []), InForce()
+    book.open("a", 4, {"x": 1})
+    return SimpleNamespace(link=link, book=book, in_force=in_force, recorder=Recorder(link, book, in_force))
+
+
+def call(bench, name, trial, **more):
+    getattr(bench.recorder, name)(iteration=0, trials=[trial], trial=trial, **more)
+
+
+def test_a_trials_life_is_told_in_order(bench):
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_result", trial, result={STEP: 1, "loss": 2.0, "pid": 9, CHECKPOINT: "/f/4/checkpoint-1.pt"})
+    trial.last_result = {STEP: 1, "loss": 2.0, RECORD: {"seed": 1}}
+    call(bench, "on_trial_complete", trial)
+    assert bench.link == [
+        TrialStarted(4, 1, "a", "node", 123, None),
+        ResultReported(4, 1, 1, 2.0, {"loss": 2.0}, "/f/4/checkpoint-1.pt"),
+        TrialEnded(4, 1, "finished", 2.0, None, {"seed": 1}),
+    ]
+    assert bench.book.running() == []
+
+
+def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(bench):
+    trial = FakeTrial("a", error="The actor died")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_result", trial, result={STEP: 3, "loss": 2.0, CHECKPOINT: "/f/4/checkpoint-3.pt"})
+    call(bench, "on_trial_recover", trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "worker_died", "The actor died")
+    assert trial.config["x"] == 1
+    assert trial.config[OWN_KEY] == {"number": 4, "attempt": 2, "checkpoint": "/f/4/checkpoint-3.pt", "folder": "/f"}
+    call(bench, "on_trial_start", trial)
+    assert bench.link[-1] == TrialStarted(4, 2, "a", "node", 123, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("The actor died", "error"), ("OutOfMemoryError: killed by the monitor", "oom")]
+)
+def test_the_last_death_ends_the_trial(bench, text, reason):
+    trial = FakeTrial("a", error=text)
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_error", trial)
+    assert bench.link[-1] == TrialEnded(4, 1, reason, None, text)
+
+
+@pytest.mark.parametrize("result", [{LEFT: True, STEP: 1}, {END: "error", ERROR: "x", "done": True}])
+def test_what_is_no_epoch_is_not_reported_as_one(bench, result):
+    call(bench, "on_trial_result", FakeTrial("a"), result=result)
+    assert bench.link == []
+
+
+def test_a_pause_is_told_once_for_each_running_trial_and_so_is_its_end(bench):
+    trial = FakeTrial("a")
+    pause = Command(Rung.PAUSE, Origin.GOVERNOR, "too hot")
+    bench.in_force.set_governor("node", pause)
+    assert bench.link == []
+    call(bench, "on_trial_start", trial)
+    bench.in_force.set_governor("node", pause)
+    bench.in_force.set_governor("elsewhere", pause)
+    assert bench.link[1:] == [TrialHeld(4, 1, "PAUSED", "too hot")]
+    bench.in_force.set_governor("node", Command(Rung.RUN, Origin.GOVERNOR, "cool"))
+    assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
+
+
+def test_metrics_are_the_trials_own_and_fit_on_the_wire():
+    """What Tune fills in is left out; what JSON does not know becomes a number or its text."""
+    result = {
+        "loss": np.float32(0.5), "curve": np.arange(3), "nested": {"a": (1, np.int64(2))}, "what": object, "none": None,
+        "config": {"x": 1}, "pid": 1, "trial_id": "a", STEP: 1, "time_this_iter_s": 0.1, RECORD: {}, CHECKPOINT: "c",
+    }  # fmt: skip
+    metrics = metrics_of(result)
+    assert set(metrics) == {"loss", "curve", "nested", "what", "none", "time_this_iter_s"}
+    assert metrics["loss"] == 0.5
+    assert metrics["nested"] == {"a": [1, 2]}
+    assert encode(ResultReported(0, 1, 1, 0.5, metrics, None), 1).endswith(b"\n")
