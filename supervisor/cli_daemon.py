@@ -133,7 +133,7 @@ def _request(
         fingerprint=fingerprint(loaded.plan, specs),
         source="built-in" if loaded.source_path is None else str(Path(loaded.source_path).resolve()),
         plan_text=loaded.text,
-        hardware={"policy": loaded.plan.policy, "script": loaded.plan.sensor_script},
+        hardware={"policy": loaded.plan.policy, "script": loaded.sensor_script},
         data={} if chosen is None else chosen.to_json(),
         specs=[spec.model_dump(mode="json") for spec in specs],
         new=arguments.new,

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ log = logging.getLogger("supervisor")
 MAX_FRUITLESS_STARTS = 5
 """A driver that died this often in a row without committing a result makes its experiment FATAL."""
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
+MAX_HOURS_REACHED = "max_hours reached"
 HARDWARE_EVENT_PERIOD_S = 300.0
 
 
@@ -68,6 +69,7 @@ class Conductor:
         self.nodes: dict[str, NodeView] = {}
         self.stop_asked = asyncio.Event()
         self.stop_reason = ""
+        self._out_of_time = False
 
     # Asked by the API
 
@@ -129,7 +131,7 @@ class Conductor:
         while True:
             before = self._progress(name)
             ended, error, status = await self._drive(name)
-            if ended:
+            if ended or self._out_of_time:
                 self._end_experiment(name, error)
                 return
             if self.stop_asked.is_set():
@@ -174,6 +176,7 @@ class Conductor:
     async def _drive(self, name: str) -> tuple[bool, str | None, str]:
         """One driver's life: (did it end the experiment, with what error, how did the process end)."""
         self.ledger.move_experiment(name, ProcessState.STARTING)
+        self._out_of_time = False
         driver = self._new_driver(name)
         try:
             if self.head is None:
@@ -185,7 +188,7 @@ class Conductor:
         head = self.head
         self.driver, self.current = driver, name
         self.ledger.tell("driver.started", experiment=name, pid=driver.pid)
-        stopper = asyncio.create_task(self._finish_when_asked(driver))
+        stopper = asyncio.create_task(self._finish_when_asked(driver, self._seconds_left(name)))
         ended, error, status = False, None, ""
         try:
             # A head that died while the driver was spawned has nobody else to end this driver.
@@ -220,9 +223,25 @@ class Conductor:
         await driver.kill()
         return await driver.exited()
 
-    async def _finish_when_asked(self, driver: DriverProcess) -> None:
-        await self.stop_asked.wait()
-        await driver.finish(self.stop_reason)
+    async def _finish_when_asked(self, driver: DriverProcess, seconds_left: float | None) -> None:
+        """Ends the driver when the run is to stop, or when its experiment's `max_hours` are over."""
+        try:
+            await asyncio.wait_for(self.stop_asked.wait(), seconds_left)
+        except TimeoutError:
+            self._out_of_time = True
+        await driver.finish(self.stop_reason or MAX_HOURS_REACHED)
+
+    def _seconds_left(self, name: str) -> float | None:
+        """Of the experiment's `max_hours`, which count while a driver is alive; None without such a limit."""
+        max_hours: float | None = self.spec_of(name)["max_hours"]
+        if max_hours is None:
+            return None
+        events = self.ledger.store.rows(
+            "SELECT name, wall FROM event WHERE run = ? AND (experiment = ? OR name LIKE 'daemon.%') ORDER BY seq",
+            self.ledger.run_id, name,
+        )  # fmt: skip
+        spent_s = driven_seconds([(row["name"], row["wall"]) for row in events])
+        return max(0.0, max_hours * 3600.0 - spent_s)
 
     def _begin(self, name: str, ray_address: str) -> link.Begin:
         return link.Begin(
@@ -322,6 +341,7 @@ class Conductor:
     # Ends
 
     def _end_experiment(self, name: str, error: str | None) -> None:
+        self.ledger.end_unfinished_trials(name, MAX_HOURS_REACHED if error is None else error)
         trials = snapshot.trials_of(self.ledger.store.connection, self.ledger.run_id, name)
         best = snapshot.best_trial(trials, self.spec_of(name)["mode"])
         if error is None and best is None:
@@ -368,6 +388,21 @@ class Conductor:
         if self.head is not None:
             await self.head.stop()
             self.head = None
+
+
+def driven_seconds(events: Iterable[tuple[str, float]]) -> float:
+    """Seconds during which a driver was alive, from (name, wall time) of one experiment's events, in order.
+
+    A driver whose end nobody saw counts up to the last event before the next one's start.
+    """
+    total, begun, last = 0.0, None, 0.0
+    for name, wall_s in events:
+        if name in ("driver.started", "daemon.started") and begun is not None:
+            total, begun = total + max(0.0, last - begun), None
+        if name == "driver.started":
+            begun = wall_s
+        last = wall_s
+    return total + (max(0.0, last - begun) if begun is not None else 0.0)
 
 
 def summarise(readings: list[dict[str, Any]], protected: bool) -> str:

@@ -30,7 +30,7 @@ from supervisor.conductor import Conductor
 from supervisor.diagnostics import set_up_logging
 from supervisor.driver_process import DriverProcess
 from supervisor.errors import Conflict, NotFound, SweepError, SystemRefused
-from supervisor.estimate import available_memory_bytes, fits
+from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, Desired, ProcessState, run_exit_code
@@ -288,7 +288,7 @@ class Daemon:
 
 def _skip_reason(spec: dict[str, Any]) -> str | None:
     """Why an experiment cannot run on this machine at all, with the figures; None when it can."""
-    fit = fits(ExperimentSpec.model_validate(spec), available_memory_bytes())
+    fit = fits(ExperimentSpec.model_validate(spec), machine_memory_bytes())
     return None if fit.ok else fit.text
 
 

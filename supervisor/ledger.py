@@ -163,6 +163,21 @@ class Ledger:
                 self._lose_attempt(change, name, row["number"], row["attempt"], cause, None)
         return len(rows)
 
+    def end_unfinished_trials(self, name: str, why: str) -> int:
+        """What an experiment that has ended leaves undone is over, too: its trials end as the operator's. How many."""
+        with self.store.change(self.run_id) as change:
+            rows = self.store.rows(_UNFINISHED_TRIALS, self.run_id, name)
+            for row in rows:
+                change.execute(
+                    "UPDATE trial SET state = 'ERROR', end_reason = ?, error = ?, ended_wall = ?, held_for = NULL"
+                    " WHERE run = ? AND experiment = ? AND number = ?",
+                    EndReason.OPERATOR, why, change.wall_s, self.run_id, name, row["number"],
+                )  # fmt: skip
+                where: dict[str, Any] = {"experiment": name, "trial": row["number"], "attempt": row["attempt"]}
+                self._end_attempt(change, name, row["number"], row["attempt"], EndReason.OPERATOR)
+                change.tell("trial.failed", **where, end_reason=EndReason.OPERATOR, error=why, seconds=None)
+        return len(rows)
+
     def _lose_attempt(
         self, change: Change, name: str, number: int, attempt: int, cause: str, error: str | None
     ) -> None:

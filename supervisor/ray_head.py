@@ -84,9 +84,18 @@ class RayHead:
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     async def start(self) -> None:
-        """Raises RayStartFailed with the end of Ray's own words."""
+        """Raises RayStartFailed with the end of Ray's own words.
+
+        A port that was free when it was chosen can be taken a moment later; so there is a second and a third choice.
+        """
+        for preferred in (8265, None):
+            with contextlib.suppress(RayStartFailed):
+                return await self._start(preferred)
+        return await self._start(None)
+
+    async def _start(self, preferred_dashboard: int | None) -> None:
         self._prepare()
-        port, dashboard = free_port(), free_port(8265)
+        port, dashboard = free_port(), free_port(preferred_dashboard)
         self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         with self.log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(

@@ -17,10 +17,10 @@ GIVEN_UP = "given up for a new run"
 
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
-    """The id of the newest run, or of the one named, or of the newest of a plan; None where there is none."""
+    """The id of the run that was worked on last, of all, of the plan, or the one named; None where there is none."""
     row = connection.execute(
         "SELECT id FROM run WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR plan = ?2)"
-        " ORDER BY created_wall DESC, rowid DESC LIMIT 1",
+        " ORDER BY (SELECT max(seq) FROM event WHERE run = run.id) DESC LIMIT 1",
         (run_id, plan),
     ).fetchone()
     return None if row is None else str(row["id"])

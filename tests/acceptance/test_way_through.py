@@ -63,3 +63,14 @@ def test_stop_kill_and_start_again_lose_nothing(sweep: Sweep) -> None:
     assert all(trial["end_reason"] == "finished" for trial in trials)
     ended = [e["trial"] for e in sweep.events("long") if e["event"] == "trial.finished"]
     assert sorted(ended) == list(range(8))
+
+
+def test_max_hours_end_an_experiment_with_what_it_has(sweep: Sweep) -> None:
+    """`max_hours` over: the driver ends, trials left undone end as the operator's, the best so far stands."""
+    plan = sweep.plan("brief", "[0]", max_trials=200, pause_s=0.1)
+    assert sweep.d("start", plan, "--set", f"max_hours={10 / 3600}").returncode == 0
+    assert sweep.ctl("wait", "--timeout", "90").returncode == 0
+    experiment = sweep.status()["experiments"][0]
+    assert experiment["state"] == "EXITED"
+    assert 0 < experiment["counts"]["finished"] < 200
+    assert all(trial["end_reason"] in ("finished", "operator") for trial in experiment["trials"])
