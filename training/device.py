@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ CPU_CEILING_FLOPS = 10e12
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """The device, and the seconds of one step on each candidate that was timed (None: there was nothing to compare)."""
+    """The device, and the seconds of one step on each candidate; None for one not timed, or too small for the trial."""
 
     device: str
     seconds_per_step: Mapping[str, float | None]
@@ -39,6 +40,8 @@ def choose_device(
 ) -> DeviceChoice:
     """The device for a trial: the one asked for, the only one, or the fastest by ``time_step(device)`` in seconds.
 
+    ``time_step`` answers infinity for a device that the trial does not fit.
+
     Accelerators are timed first; the CPU only if it could win at ``CPU_CEILING_FLOPS``. Raises SettingsError when the
     device asked for is not there.
     """
@@ -57,7 +60,8 @@ def choose_device(
         seconds["cpu"] = time_step("cpu")
         reason = "timed"
     timed = {name: value for name, value in seconds.items() if value is not None}
-    return DeviceChoice(min(timed, key=lambda name: timed[name]), seconds, reason)
+    fitting = {name: value if value is not None and math.isfinite(value) else None for name, value in seconds.items()}
+    return DeviceChoice(min(timed, key=lambda name: timed[name]), fitting, reason)
 
 
 def device_memory_bytes(device: str, cpu_available_bytes: int) -> int:

@@ -1,0 +1,58 @@
+"""The device is chosen by timing, and only where there is a choice to make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from training.device import CPU_CEILING_FLOPS, DeviceChoice, choose_device
+from training.errors import SettingsError
+
+
+def timer(seconds: dict[str, float], asked: list[str]) -> Callable[[str], float]:
+    def time_step(device: str) -> float:
+        asked.append(device)
+        return seconds[device]
+
+    return time_step
+
+
+def choose(
+    request: str, available: list[str], seconds: dict[str, float], flops: float = 1e9
+) -> tuple[DeviceChoice, list[str]]:
+    asked: list[str] = []
+    return choose_device(request, available, flops, timer(seconds, asked)), asked
+
+
+def test_the_only_device_is_taken_untimed() -> None:
+    choice, asked = choose("auto", ["cpu"], {})
+    assert (choice.device, asked) == ("cpu", [])
+
+
+@pytest.mark.parametrize(("mps_s", "expected"), [(0.5, "cpu"), (0.05, "mps")])
+def test_the_faster_of_two_is_taken_and_both_figures_are_kept(mps_s: float, expected: str) -> None:
+    choice, asked = choose("auto", ["cpu", "mps"], {"cpu": 0.1, "mps": mps_s})
+    assert choice.device == expected
+    assert choice.seconds_per_step == {"cpu": 0.1, "mps": mps_s}
+    assert sorted(asked) == ["cpu", "mps"]
+
+
+def test_a_cpu_that_cannot_win_is_not_kept_busy_for_minutes() -> None:
+    choice, asked = choose("auto", ["cpu", "cuda"], {"cuda": 0.1}, flops=CPU_CEILING_FLOPS)
+    assert choice.device == "cuda"
+    assert choice.seconds_per_step == {"cuda": 0.1, "cpu": None}
+    assert asked == ["cuda"]
+
+
+def test_an_accelerator_that_the_trial_does_not_fit_loses() -> None:
+    choice, _ = choose("auto", ["cpu", "cuda"], {"cuda": float("inf"), "cpu": 9.0})
+    assert choice.device == "cpu"
+    assert choice.seconds_per_step == {"cuda": None, "cpu": 9.0}
+
+
+def test_what_was_asked_for_is_taken_untimed_or_refused() -> None:
+    choice, asked = choose("cpu", ["cpu", "cuda"], {})
+    assert (choice.device, asked) == ("cpu", [])
+    with pytest.raises(SettingsError, match="not on this machine"):
+        choose("cuda", ["cpu"], {})

@@ -1,0 +1,90 @@
+"""The memory model: its parts, its choice of micro-batch, and its refusal of what cannot fit."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.errors import DoesNotFit
+from training.grid import Architecture, build_grid, param_count
+from training.memory import choose_micro_batch, largest_trial, predict_trial_memory
+
+GIB = 2**30
+
+
+def architecture(d_model: int, n_layers: int) -> Architecture:
+    return Architecture(d_model, n_layers, 4 * d_model, 2, 25, 80, 10, 5)
+
+
+architectures = st.builds(architecture, st.sampled_from([64, 256, 1024, 2048]), st.integers(1, 256))
+
+
+def test_weights_gradients_and_two_moments_are_four_bytes_a_parameter() -> None:
+    shape = architecture(512, 6)
+    estimate = predict_trial_memory(shape, 64)
+    assert estimate.weights_bytes == estimate.gradients_bytes == 4 * param_count(shape)
+    assert estimate.optimizer_bytes == 8 * param_count(shape)
+
+
+@settings(deadline=None, max_examples=60)
+@given(architectures, st.integers(1, 256))
+def test_more_windows_layers_or_precision_never_take_less(shape: Architecture, batch: int) -> None:
+    estimate = predict_trial_memory(shape, batch)
+    assert predict_trial_memory(shape, batch + 1).total_bytes >= estimate.total_bytes
+    assert predict_trial_memory(shape, batch, precision="bf16").activations_bytes < estimate.activations_bytes
+    deeper = predict_trial_memory(architecture(shape.d_model, shape.n_layers + 1), batch)
+    assert deeper.total_bytes > estimate.total_bytes
+    # From the second layer on, recomputing keeps one layer's worth instead of all.
+    recomputed = predict_trial_memory(
+        architecture(shape.d_model, shape.n_layers + 1), batch, checkpoint_activations=True
+    )
+    assert recomputed.activations_bytes < deeper.activations_bytes
+
+
+@settings(deadline=None, max_examples=100)
+@given(architectures, st.integers(1, 512), st.floats(0.1, 200))
+def test_a_choice_fits_covers_the_batch_and_is_the_largest_that_does(
+    shape: Architecture, batch: int, available_gib: float
+) -> None:
+    available = int(available_gib * GIB)
+    least = predict_trial_memory(shape, batch, micro_batch=1, checkpoint_activations=True)
+    if least.total_bytes > available:
+        with pytest.raises(DoesNotFit) as caught:
+            choose_micro_batch(shape, batch, available_bytes=available)
+        assert (caught.value.needed_bytes, caught.value.available_bytes) == (least.total_bytes, available)
+        return
+    choice = choose_micro_batch(shape, batch, available_bytes=available)
+    assert choice.total_bytes <= available
+    assert choice.micro_batch * choice.accumulation >= batch > choice.micro_batch * (choice.accumulation - 1)
+    if choice.micro_batch < batch and not choice.checkpoint_activations:
+        twice = predict_trial_memory(shape, batch, micro_batch=2 * choice.micro_batch + 1)
+        assert twice.total_bytes > available
+    if choice.checkpoint_activations:
+        assert predict_trial_memory(shape, batch, micro_batch=1).total_bytes > available
+
+
+def test_a_trial_that_once_swapped_for_days_is_cut_to_fit_or_refused() -> None:
+    """1024 x 256 layers at batch 128: 3.2 billion parameters, four copies of which are 48 GiB before any activation."""
+    giant = architecture(1024, 256)
+    with pytest.raises(DoesNotFit, match=r"needs \d+\.\d\d GiB at least and 24.00 GiB are there"):
+        choose_micro_batch(giant, 128, available_bytes=24 * GIB)
+    choice = choose_micro_batch(giant, 128, available_bytes=64 * GIB)
+    assert choice.total_bytes <= 64 * GIB
+    assert choice.accumulation > 1
+
+
+def test_the_refusal_survives_the_trip_between_processes() -> None:
+    again = pickle.loads(pickle.dumps(DoesNotFit(5, 3)))
+    assert (again.needed_bytes, again.available_bytes) == (5, 3)
+    assert again.remedy
+
+
+def test_the_largest_trial_of_a_grid_is_its_hungriest_not_its_biggest() -> None:
+    grid = build_grid(
+        2_000_000, {"d_model": [64, 256, 512], "n_layers": [1, 2, 3, 40], "n_heads": [2, 4]}, 25, 80, 10, 5
+    )
+    largest = largest_trial(grid, 64)
+    assert largest.total_bytes == max(predict_trial_memory(one, 64).total_bytes for one in grid)
