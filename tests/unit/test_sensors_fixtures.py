@@ -106,7 +106,7 @@ def macmon_rows() -> Iterator[Row]:
             try:
                 value = json.loads(line)
             except ValueError:
-                yield path.name, f"line {number}", "cut short: not a line yet, then the end: started again"
+                yield path.name, f"line {number}", "cut short: no reading, and macmon is started again"
                 continue
             wanted = {"macmon:cpu_temp_avg", "macmon:gpu_temp_avg", "macmon:performance"}
             for reading in macmon_readings(value, sampler):
