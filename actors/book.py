@@ -33,7 +33,10 @@ _CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
 
 @dataclass
 class Entry:
-    """One trial that is not over. `told` are the steps that the study knows; `best` is the best finite value so far."""
+    """One trial that is not over. `told` are the steps that the study knows; `best` is the best finite value so far.
+
+    A `final` one is of the finalisation: neither sampler nor pruner hears of it.
+    """
 
     number: int
     params: dict[str, Any]
@@ -47,6 +50,7 @@ class Entry:
     held: bool = False
     node: str = ""
     told: set[int] = field(default_factory=set)
+    final: bool = False
 
     @property
     def resumed_step(self) -> int | None:
@@ -99,10 +103,10 @@ class TrialBook(PerProcess):
         self._by_id: dict[str, Entry] = {}
         self._unfinished = {int(trial["number"]): trial for trial in trials if not ended(trial)}
 
-    def open(self, trial_id: str, number: int, params: dict[str, Any]) -> Entry:
+    def open(self, trial_id: str, number: int, params: dict[str, Any], *, final: bool = False) -> Entry:
         """A trial that Tune will run: new, or one that an earlier driver left unfinished."""
         earlier = self._unfinished.get(number)
-        entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1)
+        entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
         if earlier is not None:
             entry.checkpoint = earlier["checkpoint"]
             last_kept = entry.resumed_step or 0

@@ -16,10 +16,11 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from actors.book import TrialBook, ended
+from actors.book import TrialBook
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from supervisor.command import Command, Origin, Rung
+from supervisor.finalize import trials_left
 from supervisor.link import Begin, Commanded, DrillAsked, ExperimentEnded, Finish, Heartbeat, Hello, Message
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Driver:
 
 def any_left(begin: Begin) -> bool:
     """Whether a trial is left to run: `max_trials` is a total over all drivers."""
-    return sum(ended(trial) for trial in begin.trials) < int(begin.experiment["max_trials"])
+    return trials_left(begin.experiment, begin.trials) > 0
 
 
 def versions() -> dict[str, str]:

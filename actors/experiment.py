@@ -9,13 +9,14 @@ from typing import Any
 from ray import tune
 
 from actors import ray_private
-from actors.book import OWN_KEY, STEP, TrialBook, ended
+from actors.book import OWN_KEY, STEP, TrialBook
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from actors.recorder import Recorder
 from actors.scheduler import HardwareAwareScheduler, pruner
 from actors.search import open_search
 from actors.supervised import can_be_reused, own_settings, resolve, supervise
+from supervisor.finalize import is_final, trials_left
 from supervisor.link import Begin
 
 BUILT_IN = {"patchtst": "actors.trainable:PatchTSTTrainable"}
@@ -35,7 +36,7 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
-            num_samples=int(spec["max_trials"]) - sum(ended(trial) for trial in begin.trials),
+            num_samples=trials_left(spec, begin.trials),
             max_concurrent_trials=int(spec["concurrency"]),
             reuse_actors=can_be_reused(trainable),
             trial_dirname_creator=_folder_name,
@@ -59,7 +60,7 @@ def _scheduler(
     max_epochs = spec["max_epochs"]
     inner = pruner(spec["pruner"], spec["metric"], spec["mode"], max_epochs)
     scheduler = HardwareAwareScheduler(inner, book, in_force, spec["pruner"].get("max_t") or max_epochs)
-    scheduler.feed(trials)
+    scheduler.feed(trial for trial in trials if not is_final(spec, int(trial["number"])))
     return scheduler
 
 

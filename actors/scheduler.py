@@ -1,7 +1,8 @@
 """HardwareAwareScheduler: any Ray scheduler, held back while a command forbids work.
 
 Every decision of the wrapped scheduler passes through, except that a trial which may go on is not let on while its node
-is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted.
+is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted. Of the finalisation's trials
+the wrapped scheduler never hears: they are compared with one another, on all their epochs.
 """
 
 from __future__ import annotations
@@ -102,7 +103,12 @@ class HardwareAwareScheduler(TrialScheduler):
     def _result(self, step: int, value: float | None) -> dict[str, Any]:
         return {STEP: step, self._book.metric: value}
 
+    def _final(self, trial: Trial) -> bool:
+        return self._book.entry(trial.trial_id).final
+
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if self._final(trial):
+            return
         self.inner.on_trial_add(tune_controller, trial)
         for step, value in list(self._book.entry(trial.trial_id).results):
             if value is not None:
@@ -119,7 +125,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any], entry: Entry) -> str:
         # A NaN would poison a rung's percentile; such a trial is judged when it ends.
-        if finite_or_none(result.get(self._book.metric)) is None:
+        if entry.final or finite_or_none(result.get(self._book.metric)) is None:
             return str(TrialScheduler.CONTINUE)
         decision = str(self.inner.on_trial_result(tune_controller, trial, result))
         if decision == TrialScheduler.STOP:
@@ -158,10 +164,13 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
-        self.inner.on_trial_error(tune_controller, trial)
+        if not self._final(trial):
+            self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         self._held.pop(trial.trial_id, None)
+        if self._final(trial):
+            return
         if finite_or_none(result.get(self._book.metric)) is None:
             # A pruner's sums cannot take it; to a pruner it failed.
             self.inner.on_trial_error(tune_controller, trial)
@@ -170,7 +179,8 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
-        self.inner.on_trial_remove(tune_controller, trial)
+        if not self._final(trial):
+            self.inner.on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:
         return f"{self.inner.debug_string()} ({len(self._held)} held)"

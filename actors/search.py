@@ -16,9 +16,11 @@ from ray.tune.search.optuna import OptunaSearch
 
 from actors.book import OWN_KEY, STEP, Entry, TrialBook, finite_or_none
 from actors.daemon_link import DaemonLink
+from actors.finalisation import Finalisation
 from actors.in_force import InForce
 from actors.study import SamplerPerTrial, build_study, distribution, open_storage, sampler_factory, told_value
 from supervisor.command import Rung
+from supervisor.finalize import SOURCE, is_final
 from supervisor.link import TrialAdded
 
 
@@ -32,28 +34,40 @@ class GatedSearch(Searcher):
         book: TrialBook,
         in_force: InForce,
         link: DaemonLink,
+        finalisation: Finalisation,
         enqueued: int,
         concurrency: int,
     ) -> None:
         super().__init__(metric=book.metric, mode=book.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
         self._inner, self._space, self._book, self._in_force, self._link = inner, space, book, in_force, link
-        self._enqueued, self._concurrency = enqueued, concurrency
+        self._finalisation, self._enqueued, self._concurrency = finalisation, enqueued, concurrency
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        finished: Any = Searcher.FINISHED
         if self._in_force.finish_reason is not None:
-            finished: Any = Searcher.FINISHED
             return finished  # type: ignore[no-any-return]
         if not self._may_start():
             return None
+        if self._finalisation.search_is_given():
+            if self._finalisation.search_goes_on():
+                return None
+            found = self._finalisation.take()
+            return finished if found is None else self._open(trial_id, *found, source=SOURCE)
         config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
-        known = self._book.known(number)
-        entry = self._book.open(trial_id, number, dict(config))
+        self._finalisation.search_gave()
+        return self._open(trial_id, number, config, "enqueued" if number < self._enqueued else "sampled")
+
+    def _open(self, trial_id: str, number: int, params: dict[str, Any], source: str) -> dict[str, Any]:
+        known, final = self._book.known(number), source == SOURCE
+        entry = self._book.open(trial_id, number, dict(params), final=final)
         if not known:
-            self._link.send(TrialAdded(number, dict(config), "enqueued" if number < self._enqueued else "sampled"))
-        self._tell_earlier(trial_id, entry)
-        return {**config, OWN_KEY: {"number": number, "attempt": entry.attempt, "checkpoint": entry.checkpoint}}
+            self._link.send(TrialAdded(number, dict(params), source))
+        if not final:
+            self._tell_earlier(trial_id, entry)
+        own = {"number": number, "attempt": entry.attempt, "checkpoint": entry.checkpoint, "final": final}
+        return {**params, OWN_KEY: own}
 
     def _may_start(self) -> bool:
         """HOLD keeps every new trial back; SHED and THROTTLE let fewer than usual run, at least one."""
@@ -72,12 +86,16 @@ class GatedSearch(Searcher):
             self._inner.on_trial_result(trial_id, {self._book.metric: told_value(value), STEP: step})
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        value = finite_or_none(result.get(self._book.metric))
-        self._tell(trial_id, self._book.entry(trial_id), int(result[STEP]), value)
+        entry = self._book.entry(trial_id)
+        if not entry.final:
+            self._tell(trial_id, entry, int(result[STEP]), finite_or_none(result.get(self._book.metric)))
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         entry = self._book.entry(trial_id)
         verdict = None if error or result is None else self._book.verdict(trial_id, result)
+        self._finalisation.note(entry, verdict)
+        if entry.final:
+            return
         if verdict is None or not verdict.succeeded:
             self._inner.on_trial_complete(trial_id, None, error=True)
             return
@@ -130,7 +148,8 @@ def open_search(
     space = Space(spec["space"])
     points = list(spec["enqueue"])
     storage = open_storage(folder)
-    build_study(storage, spec["name"], spec["mode"], space.distributions, trials, points[len(trials) :])
+    searched = [trial for trial in trials if not is_final(spec, int(trial["number"]))]
+    build_study(storage, spec["name"], spec["mode"], space.distributions, searched, points[len(searched) :])
     sampler = spec["sampler"]
     inner = OptunaSearch(
         space=space,
@@ -140,4 +159,5 @@ def open_search(
         study_name=spec["name"],
         sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
     )
-    return GatedSearch(inner, space, book, in_force, link, len(points), int(spec["concurrency"]))
+    finalisation = Finalisation(spec, trials)
+    return GatedSearch(inner, space, book, in_force, link, finalisation, len(points), int(spec["concurrency"]))

@@ -127,7 +127,7 @@ class SupervisedTrainable(tune.Trainable):
         # setup() gets a copy of self.config; users read either.
         self.config.pop(OWN_KEY, None)
         self._folder = Path(own["folder"]) / str(own["number"])
-        self.sweep_number, self.sweep_seed = int(own["number"]), int(own["seed"])
+        self.sweep_number, self.sweep_seed, self.sweep_final = int(own["number"]), int(own["seed"]), bool(own["final"])
         self._step = 0
         self._failure: dict[str, Any] | None = None
         node = ray.get_runtime_context().get_node_id()

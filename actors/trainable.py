@@ -28,7 +28,11 @@ class PatchTSTTrainable(tune.Trainable):
     sweep_gate: Gate
     sweep_number: int
     sweep_seed: int
+    sweep_final: bool
+    """Whether the trial is of the finalisation: then its best epoch's weights are kept, to be tested."""
 
+    _best_step: int | None = None
+    """The epoch that was just trained, if it is the best so far and not saved yet."""
     _session: TrainingSession | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -58,12 +62,19 @@ class PatchTSTTrainable(tune.Trainable):
             epoch = self._opened().step()
         except Diverged as error:
             return {END: EndReason.DIVERGED.value, ERROR: str(error), RECORD: self._record, "done": True}
+        self._best_step = epoch.number if epoch.best_epoch == epoch.number else None
         return {**result_of(epoch), RECORD: self._record}
 
     def sweep_save(self, folder: Path, step: int) -> Path:
         """One file a checkpoint, written atomically."""
         path = folder / f"checkpoint-{step}.pt"
         self._opened().save(path)
+        if self.sweep_final and self._best_step == step:
+            from training.best_weights import keep_weights
+
+            keep_weights(path, folder)
+        # A later save of the same step holds a part of the next epoch too.
+        self._best_step = None
         return path
 
     def sweep_load(self, path: Path) -> None:

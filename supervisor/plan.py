@@ -183,7 +183,8 @@ Pruner = Annotated[AshaPruner | MedianPruner | NoPruner, Field(discriminator="ki
 class Finalize(Part):
     """What follows the search: its best configurations trained again on fresh seeds, never pruned; the best mean wins.
 
-    These `top` x `seeds` trials are part of `max_trials`, at most half of it (then `top` shrinks, then `seeds`). With `patchtst` the winner is then tested, once.
+    These `top` x `seeds` trials are part of `max_trials`, at most half of it: with fewer `top` shrinks, then `seeds`.
+    With `patchtst` the winner is then tested, once.
     """
 
     top: int = Field(default=4, ge=1, le=100, description="configurations of the search that are trained again")
