@@ -6,6 +6,7 @@ curl --unix-socket SOCKET http://sweep/v1/status
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pwd
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,10 @@ from supervisor import API_VERSION, __product__, __version__
 from supervisor.control_socket import peer_uid
 from supervisor.errors import NotPermitted, SweepError, UsageError
 
+log = logging.getLogger("supervisor")
+
 MAX_REQUEST_BYTES = 64 * 1024
+MAX_DRILL_S = 3600.0
 
 
 class Verbs(Protocol):
@@ -33,7 +37,7 @@ class Verbs(Protocol):
 
 def make_app(verbs: Verbs) -> web.Application:
     """The whole API; errors of ours become JSON with an exit code, a bug of ours harms its one request only."""
-    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_only_us, _errors_as_json])
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json, _only_us])
 
     async def hello(_: web.Request) -> web.Response:
         return web.json_response(
@@ -64,7 +68,10 @@ def make_app(verbs: Verbs) -> web.Application:
         body = await _body(request, {"name": str, "duration_s": float, "node": str})
         if "name" not in body:
             raise UsageError("a drill needs a name")
-        return web.json_response(await verbs.drill(body["name"], float(body.get("duration_s", 60.0)), body.get("node")))
+        duration_s = float(body.get("duration_s", 60.0))
+        if not 1.0 <= duration_s <= MAX_DRILL_S:
+            raise UsageError(f"duration_s must be from 1 to {MAX_DRILL_S:.0f}, not {duration_s}")
+        return web.json_response(await verbs.drill(body["name"], duration_s, body.get("node")))
 
     app.add_routes(
         [
@@ -85,7 +92,7 @@ async def _body(request: web.Request, known: dict[str, type]) -> dict[str, Any]:
     raw = await request.read()
     try:
         body = json.loads(raw) if raw else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the request is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise UsageError("the request is not a JSON object")
@@ -93,7 +100,9 @@ async def _body(request: web.Request, known: dict[str, type]) -> dict[str, Any]:
         if key not in known:
             raise UsageError(f"unknown key {key!r}; known: {', '.join(known) or 'none'}")
         wanted = (int, float) if known[key] is float else known[key]
-        if value is not None and not isinstance(value, wanted):
+        # JSON's true is an int in Python, and no number to anybody else.
+        fits = isinstance(value, wanted) and not (isinstance(value, bool) and known[key] is not bool)
+        if value is not None and not fits:
             raise UsageError(f"{key} must be {known[key].__name__}, not {value!r}")
     return {key: value for key, value in body.items() if value is not None}
 
@@ -118,7 +127,7 @@ async def _only_us(request: web.Request, handler: Handler) -> web.StreamResponse
     connection = request.transport.get_extra_info("socket") if request.transport else None
     uid = peer_uid(connection) if connection is not None else None
     if uid is not None and uid not in (os.geteuid(), 0):
-        raise web.HTTPForbidden(text=f"user id {uid} may not command this daemon")
+        raise NotPermitted(f"user id {uid} may not command this daemon")
     return await handler(request)
 
 
@@ -132,3 +141,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return web.json_response(body, status=status)
     except web.HTTPException as error:
         return web.json_response({"error": f"{error.status} {error.reason}", "exit_code": 1}, status=error.status)
+    # A bug in one verb must not look like a daemon that died.
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        body = {"error": f"the daemon failed at this: {error!r}", "remedy": "its debug.jsonl has more", "exit_code": 1}
+        return web.json_response(body, status=500)

@@ -41,8 +41,13 @@ def ask(
             connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
         answer = json.loads(response.read())
-    except (FileNotFoundError, ConnectionRefusedError) as error:
+        if not isinstance(answer, dict):
+            raise ValueError(f"its answer is {answer!r:.100}")  # noqa: TRY301, TRY004 - one of many wrong answers
+    except FileNotFoundError as error:
         raise NotRunning(f"no daemon answers at {home.socket}") from error
+    except ConnectionError as error:
+        # Refused: a socket that a dead daemon left. Reset: one that ended while it was asked.
+        raise NotRunning(f"no daemon answers at {home.socket}: {error}") from error
     except PermissionError as error:
         raise NotPermitted(f"{home.socket} belongs to another user") from error
     except TimeoutError as error:
@@ -57,12 +62,15 @@ def ask(
         refused = Refused(answer.get("error"), remedy=answer.get("remedy"))
         refused.exit_code = int(answer.get("exit_code", 1))
         raise refused
-    return dict(answer)
+    return answer
 
 
 def greet(home: Home) -> dict[str, Any]:
     """The daemon's product, version and pid. Raises NotRunning, NotOurs, VersionSkew."""
-    found = ask(home, "hello", deadline_s=5.0)
+    try:
+        found = ask(home, "hello", deadline_s=5.0)
+    except Refused as error:
+        raise NotOurs(f"what answers at {home.socket} is not a {__product__} daemon") from error
     if found.get("product") != __product__:
         raise NotOurs(f"what answers at {home.socket} is not a {__product__} daemon")
     if found.get("api") != API_VERSION:
