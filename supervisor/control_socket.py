@@ -27,11 +27,16 @@ def bind(path: Path) -> socket.socket:
         raise UnsafeFolder(f"{path} is too long for a unix socket", remedy="use a shorter runtime folder")
     beside.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.bind(str(beside))
-    beside.chmod(0o600)
-    made.listen(BACKLOG)
-    made.setblocking(False)
-    beside.rename(path)
+    try:
+        made.bind(str(beside))
+        beside.chmod(0o600)
+        made.listen(BACKLOG)
+        made.setblocking(False)
+        beside.rename(path)
+    except OSError:
+        made.close()
+        beside.unlink(missing_ok=True)
+        raise
     return made
 
 

@@ -197,12 +197,15 @@ class Daemon:
         """A sweeper of /tmp may take the socket away from under us; then it is bound again."""
         while True:
             await self.clock.sleep(SOCKET_CHECK_PERIOD_S)
-            if self._listening is not None and control_socket.inode(self.home.socket) != self._listening[1]:
-                log.warning("the control socket was taken away; bound again")
-                self.home.prepare()
-                await self._open_socket()
-            else:
-                os.utime(self.home.socket)
+            try:
+                if self._listening is not None and control_socket.inode(self.home.socket) != self._listening[1]:
+                    log.warning("the control socket was taken away; it is bound again")
+                    self.home.prepare()
+                    await self._open_socket()
+                else:
+                    os.utime(self.home.socket)
+            except (OSError, SweepError):
+                log.exception("the control socket cannot be looked after; the next try is soon")
 
     async def _close(self) -> None:
         if self._runner is not None:

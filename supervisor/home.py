@@ -78,14 +78,17 @@ class Home:
         return self.runtime() / f"{hashlib.sha256(run_id.encode()).hexdigest()[:8]}.gate"
 
     def prepare(self) -> None:
-        """Makes the folders, 0700. Raises UnsafeFolder when one is a link, another user's, or open to others."""
+        """Makes the folders, 0700. Raises UnsafeFolder when one cannot be made, is a link, or another user's."""
         os.umask(0o077)
-        for folder in (self.root, self.state, self.logs, self.runs, self.data):
-            folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.state, self.runs):
-            make_private(folder)
-        make_private(self.runtime().parent)
-        make_private(self.runtime())
+        try:
+            for folder in (self.root, self.state, self.logs, self.runs, self.data):
+                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.state, self.runs, self.runtime().parent, self.runtime()):
+                make_private(folder)
+        except OSError as error:
+            raise UnsafeFolder(
+                f"{error.filename} cannot be made: {error.strerror}", remedy="set SWEEP_HOME to a folder of your own"
+            ) from error
 
 
 def make_private(folder: Path) -> None:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 
-from supervisor.errors import AlreadyRunning
+from supervisor.errors import AlreadyRunning, UnsafeFolder
 from supervisor.home import Home
 
 
 def take_lock(home: Home) -> int:
-    """Raises AlreadyRunning. The file is never unlinked; what it holds is for messages only.
+    """Raises AlreadyRunning, or UnsafeFolder where no lock can be had. The file is never unlinked.
+
+    What it holds is for messages only: a pid in it may be anybody's by now.
 
     flock, not lockf: a POSIX lock is lost as soon as any code closes another descriptor of the file. O_CLOEXEC, so
     that no child keeps it.
     """
-    fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UnsafeFolder(f"{home.lock} cannot be opened: {error.strerror}", remedy=f"remove {home.lock}") from error
     try:
         _lock(fd)
     except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN):
+            os.close(fd)
+            raise UnsafeFolder(
+                f"{home.lock} cannot be locked: {error.strerror}", remedy="put SWEEP_HOME on a local disk"
+            ) from error
         holder = os.read(fd, 200).decode(errors="replace").strip() or "an unknown process"
         os.close(fd)
         raise AlreadyRunning(f"this home is held by {holder}") from error
