@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -40,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough.
-        sys.stderr.close()
+        # The reader (`| head`) has seen enough; the interpreter's last flush must not complain of it (exit code 120).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         refused = SystemRefused.because(error)
@@ -215,14 +216,20 @@ def _tail(home: Home, arguments: argparse.Namespace) -> int:
         if record is not None and tail.wanted(record, arguments.event, arguments.experiment, arguments.trial):
             print(line.decode().rstrip("\n") if as_json else tail.pretty(record), flush=True)
 
-    for line in tail.last_lines(path, arguments.lines):
-        show(line)
-    if arguments.follow:
-        print("==> Press Ctrl-C to exit <==", file=sys.stderr)
-        for line in tail.follow(path):
+    with path.open("rb") as file:
+        for line in tail.last_lines(file, arguments.lines):
             show(line)
-            if (tail.parse(line) or {}).get("event") == "daemon.stopped":
-                break
+        if not arguments.follow:
+            return 0
+        print("==> Press Ctrl-C to exit <==", file=sys.stderr)
+        try:
+            # From the same open file, or what is added between two opens would be lost.
+            for line in tail.follow(path, file):
+                show(line)
+                if (tail.parse(line) or {}).get("event") == "daemon.stopped":
+                    break
+        except FileNotFoundError as error:
+            raise NotFound(f"the log {path} has gone") from error
     return 0
 
 

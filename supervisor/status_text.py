@@ -10,6 +10,8 @@ from typing import Any
 
 from supervisor.lifecycle import ENDED, ProcessState
 
+MAX_REASON_SIGNS = 300
+
 
 def duration(seconds: float | None) -> str:
     """ "2 h 05 min", "41 s", or "?" for None."""
@@ -58,8 +60,14 @@ def pauses(view: dict[str, Any]) -> list[str]:
         if now is not None and command["since_wall"] is not None:
             since = f", for {duration(now - command['since_wall'])}"
         drill = " [drill]" if command["drill"] else ""
-        lines.append(f"{what} by {who}: {command['reason']}{since}{drill}")
+        lines.append(f"{what} by {who}: {one_line(command['reason'])}{since}{drill}")
     return lines
+
+
+def one_line(text: str) -> str:
+    """An error's text can be a traceback; whoever reads the table line by line must not trip over it."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= MAX_REASON_SIGNS else flat[: MAX_REASON_SIGNS - 1] + "…"
 
 
 def experiment_line(experiment: dict[str, Any], width: int) -> str:
@@ -69,8 +77,8 @@ def experiment_line(experiment: dict[str, Any], width: int) -> str:
 def _words(experiment: dict[str, Any]) -> str:
     state = ProcessState(experiment["state"])
     if state in (ProcessState.SKIPPED, ProcessState.FATAL, ProcessState.BACKOFF):
-        return str(experiment["reason"] or "")
-    if state is ProcessState.STOPPED and not experiment["ended"]:
+        return one_line(str(experiment["reason"] or ""))
+    if state is ProcessState.STOPPED and experiment["started_wall"] is None:
         return "not started"
     words = [f"{experiment['ended']}/{experiment['max_trials']} trials"]
     words += [_running(trial) for trial in experiment["running"]]
@@ -84,7 +92,7 @@ def _words(experiment: dict[str, Any]) -> str:
 
 
 def _running(trial: dict[str, Any]) -> str:
-    held = f" paused: {trial['held_for']}" if trial["state"] == "PAUSED" else ""
+    held = f" paused: {one_line(str(trial['held_for']))}" if trial["state"] == "PAUSED" else ""
     return f"trial {trial['number']} epoch {trial['epoch']}{held}"
 
 

@@ -5,6 +5,7 @@ Standard library only. Reads the file, so it works with no daemon.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -17,33 +18,38 @@ from typing import Any, BinaryIO
 POLL_S = 0.2
 
 
-def last_lines(path: Path, count: int) -> list[bytes]:
-    """The last `count` whole lines. Raises FileNotFoundError."""
-    with path.open("rb") as file:
-        return [line for line in deque(file, maxlen=count) if line.endswith(b"\n")]
+def last_lines(file: BinaryIO, count: int) -> list[bytes]:
+    """The last `count` whole lines; the file stands after them."""
+    return list(deque(_whole_lines(file), maxlen=count))
 
 
 def follow(
-    path: Path, sleep: Callable[[float], None] = time.sleep, until: Callable[[], bool] = bool
+    path: Path, file: BinaryIO, sleep: Callable[[float], None] = time.sleep, until: Callable[[], bool] = bool
 ) -> Iterator[bytes]:
-    """Lines that are added from now on, until `until()`; a file renamed away is read to its end first."""
-    file: BinaryIO = path.open("rb")
-    file.seek(0, os.SEEK_END)
+    """Lines after where `file`, the open `path`, stands, as they come, until `until()`. Closes it.
+
+    A file renamed away is read to its end before the new one of its name. Raises FileNotFoundError when there is none
+    within a minute.
+    """
     try:
         while not until():
-            line = file.readline()
-            if line.endswith(b"\n"):
-                yield line
-                continue
-            # Half a line: the writer's other half comes with the next read.
-            file.seek(-len(line), os.SEEK_CUR)
-            if not _same(file, path):
+            same = _same(file, path)
+            # After that look: what was written before the renaming must not be lost with the old file.
+            yield from _whole_lines(file)
+            if not same:
                 file.close()
                 file = _wait_for(path, sleep)
-                continue
-            sleep(POLL_S)
+            else:
+                sleep(POLL_S)
     finally:
         file.close()
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    """To the end, but for half a line there: the writer's other half comes with the next read."""
+    while (line := file.readline()).endswith(b"\n"):
+        yield line
+    file.seek(-len(line), os.SEEK_CUR)
 
 
 def _same(file: BinaryIO, path: Path) -> bool:
@@ -58,8 +64,8 @@ def _same(file: BinaryIO, path: Path) -> bool:
 def _wait_for(path: Path, sleep: Callable[[float], None]) -> BinaryIO:
     """The new file of that name; bounded by a minute, then FileNotFoundError."""
     for _ in range(int(60 / POLL_S)):
-        if path.exists():
-            break
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("rb")
         sleep(POLL_S)
     return path.open("rb")
 
