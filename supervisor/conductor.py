@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor import link, snapshot
+from supervisor import leftovers, link, snapshot
 from supervisor.clock import Clock
 from supervisor.command import Command, Origin, Rung, run, strictest
 from supervisor.driver_process import DriverProcess, DriverSilentError
@@ -388,6 +388,8 @@ class Conductor:
         if self.head is not None:
             await self.head.stop()
             self.head = None
+            # Ray's workers lead groups of their own, which the head's end does not reach.
+            await asyncio.to_thread(leftovers.end, self.home.key)
 
 
 def driven_seconds(events: Iterable[tuple[str, float]]) -> float:

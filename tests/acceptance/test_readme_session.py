@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from supervisor.ray_head import RayHead
 from tests.acceptance.conftest import Sweep, driver_pid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,7 @@ def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(swee
         shown[command] = _type(sweep, command)
 
     started = shown["supervisord start smoke"]
+    _assert_private(sweep, shown)
     for word in ("run ", "pid ", "socket ", "log ", "dashboard  http://127.0.0.1:"):
         assert word in started
     assert "passed 2, failed 0, skipped 0" in shown["supervisorctl wait"]
@@ -65,6 +67,16 @@ def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(swee
     report = sweep.home.run_folder(view["run"]["id"]) / "report.html"
     assert str(report) in shown["supervisorctl report"]
     assert "20k-h1" in report.read_text()
+
+
+def _assert_private(sweep: Sweep, shown: dict[str, str]) -> None:
+    """Ours alone: modes, the token, Ray's short folder inside a closed one, the dashboard on loopback only."""
+    for path, mode in ((sweep.home.state, 0o700), (sweep.home.runs, 0o700), (sweep.home.ray_token, 0o600)):
+        assert path.stat().st_mode & 0o777 == mode, path
+    assert sweep.home.audit_log("smoke").stat().st_mode & 0o777 == 0o600
+    assert sweep.home.runtime().stat().st_mode & 0o777 == 0o700
+    assert len(str(sweep.home.ray_temp)) <= 45
+    assert "--dashboard-host=127.0.0.1" in " ".join(RayHead(sweep.home, {}, 1, sweep.folder)._command(1, 2))
 
 
 def _assert_each_trial_once(sweep: Sweep) -> None:
