@@ -12,25 +12,15 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable
 from importlib import import_module
 from queue import Queue
 from typing import Any
 
 from supervisor.sensors.provider import Provider
+from supervisor.sensors.system_time import SystemTime
 
 MAX_WAITING = 16
-
-
-class SystemTime:
-    """The machine's clocks, without the event loop that supervisor.clock needs."""
-
-    def mono_s(self) -> float:
-        return time.monotonic()
-
-    def wall_s(self) -> float:
-        return time.time()
 
 
 def load_provider(target: str) -> Provider:
