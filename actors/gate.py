@@ -13,6 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ class GateWriter:
     def __init__(self, path: Path, mono_s: Callable[[], float] = time.monotonic) -> None:
         self._mono_s = mono_s
         self._rung, self._share = Rung.PAUSE, 0.0
+        self._writing = threading.Lock()
         fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -63,10 +65,15 @@ class GateWriter:
 
     def renew(self) -> None:
         """Vouch for what is written for LEASE_S more."""
-        LAYOUT.pack_into(self._map, 0, MAGIC, VERSION, int(self._rung), 0, self._share, self._mono_s(), os.getpid())
+        # From two threads of the watchdog, one of which may hold on to a writer that the other has closed.
+        with self._writing:
+            if not self._map.closed:
+                fields = (int(self._rung), 0, self._share, self._mono_s(), os.getpid())
+                LAYOUT.pack_into(self._map, 0, MAGIC, VERSION, *fields)
 
     def close(self) -> None:
-        self._map.close()
+        with self._writing:
+            self._map.close()
 
 
 class Gate:

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from actors.gate import GateWriter, flag_path
 from supervisor.clock import Clock
-from supervisor.command import ALL_NODES, Command, Origin, run, strictest
+from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest
 from supervisor.governor import GovernorMemory, Note, Now, decide, next_period_s
 from supervisor.policy import Policy
 from supervisor.reading import Reading
@@ -58,7 +57,9 @@ class Watchdog:
     def __init__(self, settings: WatchdogSettings) -> None:
         self._clock = Clock()
         self._changed = threading.Condition()
-        self._operator: tuple[Command, ...] = ()
+        # None until a driver has said what the operator wants: a restarted watchdog must not lift a pause for a moment.
+        self._operator: tuple[Command, ...] | None = None
+        self._stopped = threading.Event()
         self._governor = run(Origin.GOVERNOR)
         self._readings: list[Reading] = []
         self._notes: deque[tuple[int, Note]] = deque(maxlen=MAX_NOTES)
@@ -138,21 +139,28 @@ class Watchdog:
             self._called()
         return os.getpid()
 
+    def stop(self) -> None:
+        """Sample and renew no more; the flag's lease runs out."""
+        self._stopped.set()
+        self._wake.set()
+        with self._changed:
+            self._close()
+
     # Its own threads.
 
     def _called(self) -> None:
         self._called_mono_s = self._clock.mono_s()
 
     def _sample_for_ever(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             self._wake.wait(next_period_s(self._readings, self._policy, self._memory))
             self._wake.clear()
             with self._changed:
-                self._sample()
+                if not self._stopped.is_set():
+                    self._sample()
 
     def _renew_for_ever(self) -> None:
-        while True:
-            time.sleep(RENEW_S)
+        while not self._stopped.wait(RENEW_S):
             now = self._clock.mono_s()
             # Without the lock: a provider that hangs holds it, and then the lease shall run out, not this thread hang.
             if now - self._sampled_mono_s < max(STALLED_MIN_S, STALLED_PERIODS * self._policy.period_s):
@@ -172,6 +180,9 @@ class Watchdog:
             _save(self._memory_file, self._memory)
 
     def _write(self) -> None:
+        if self._operator is None:
+            self._gate.write(Rung.PAUSE, 0.0)
+            return
         here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
         command = strictest([*here, self._governor])
         self._gate.write(command.rung, command.throttle_share)
@@ -199,7 +210,7 @@ def _restored(file: Path) -> GovernorMemory:
         return GovernorMemory.from_json(json.loads(file.read_text()))
     except FileNotFoundError:
         return GovernorMemory()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         # Another version's, or torn by a crash. A governor without memory is merely more careful at first.
         logging.getLogger("watchdog").warning("the governor's memory in %s is of no use: %s", file, error)
         return GovernorMemory()

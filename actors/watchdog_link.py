@@ -23,7 +23,7 @@ from supervisor.link import RungChanged, Sampled, SensorNoted, WatchdogUp
 POLL_S = 2.0
 SAMPLE_EVERY_S = 5.0
 START_WITHIN_S = 60.0
-ANSWER_WITHIN_S = 10.0
+ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0
 MAX_CONCURRENCY = 8
 """RPCs at a time: one may wait for a change while others go through."""

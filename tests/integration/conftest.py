@@ -228,8 +228,8 @@ class FakeDaemon:
     def command(self, *commands: dict[str, Any]) -> None:
         self.send(Commanded(list(commands)))
 
-    def drill(self, name: str, duration_s: float) -> None:
-        self.send(DrillAsked(name, duration_s, None))
+    def drill(self, name: str, duration_s: float, node: str | None = None) -> None:
+        self.send(DrillAsked(name, duration_s, node))
 
     def finish(self) -> None:
         self.send(Finish("the test says so"))

@@ -1,0 +1,108 @@
+"""Watchdogs on a real Ray head: killed, hung, shared by drivers, one per node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from supervisor.command import Command, Origin, Rung
+from supervisor.link import ResultReported, SensorNoted, TrialHeld, TrialStarted, WatchdogUp
+
+PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
+
+
+@pytest.fixture
+def steps(spec, tmp_path):
+    log = tmp_path / "batches.jsonl"
+
+    def make(**changes):
+        config = {"batches": 5, "batch_s": 0.02, "steps": 20, "log": str(log), **changes.pop("config", {})}
+        return spec(trainable="actors_trainables:Steps", config=config, **changes)
+
+    return make, log
+
+
+def batches(log):
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_watchdog_that_is_gone_is_replaced_and_the_operators_pause_outlives_it(drive, steps, how):
+    """Paused before and after, by the operator only; then all comes back and no batch is lost or doubled."""
+    make, log = steps
+    daemon = drive(make(max_trials=1))
+    first = daemon.wait_for(WatchdogUp)
+    daemon.wait_for(ResultReported, lambda message: message.step == 2)
+    daemon.command(PAUSE)
+    daemon.wait_for(TrialHeld)
+    time.sleep(0.3)
+    while_closed = len(batches(log))
+    os.kill(first.pid, how)
+    lost = daemon.wait_for(SensorNoted, lambda message: message.kind == "watchdog.lost")
+    assert lost.node == first.node
+    second = daemon.wait_for(WatchdogUp)
+    assert second.pid != first.pid
+    time.sleep(0.5)
+    assert len(batches(log)) == while_closed
+    daemon.command()
+    assert daemon.end() == 0, daemon.log.read_text()
+    assert Counter(line["batch"] for line in batches(log)) == dict.fromkeys(range(1, 101), 1)
+
+
+def test_a_watchdog_outlives_a_killed_driver_and_serves_the_next(drive, steps):
+    make, _ = steps
+    first = drive(make(max_trials=1))
+    before = first.wait_for(WatchdogUp)
+    first.wait_for(ResultReported)
+    first.kill()
+    second = drive(make(max_trials=1), store=first.store)
+    assert second.wait_for(WatchdogUp).pid == before.pid
+    assert second.end() == 0, second.log.read_text()
+
+
+@pytest.fixture
+def second_node(ray_head):
+    """Another node of the module's head, on this machine."""
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={ray_head.address}",
+        "--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000",
+    ]  # fmt: skip
+    log = ray_head.folder / "second.log"
+    with log.open("wb") as stream:
+        node = subprocess.Popen(command, env=ray_head.environment, stdout=stream, stderr=stream, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while b"Ray runtime started" not in log.read_bytes():
+        assert node.poll() is None, log.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    yield
+    os.killpg(node.pid, signal.SIGKILL)
+    node.wait()
+
+
+def test_heat_on_one_node_pauses_its_trials_alone(drive, steps, second_node):
+    """Two nodes, a trial on each: while one is hot, the other works on and takes the next trial too."""
+    make, log = steps
+    daemon = drive(
+        make(max_trials=3, concurrency=2, resources={"cpu": 2.0, "gpu": 0.0}, config={"steps": 30, "batch_s": 0.02})
+    )
+    started = [daemon.wait_for(TrialStarted) for _ in range(2)]
+    hot, cool = started
+    assert hot.node != cool.node
+    daemon.drill("heat", 20.0, hot.node)
+    held = daemon.wait_for(TrialHeld)
+    assert (held.number, held.state) == (hot.number, "PAUSED")
+    third = daemon.wait_for(TrialStarted)
+    assert third.node == cool.node
+    released = daemon.wait_for(TrialHeld)
+    assert (released.number, released.state) == (hot.number, "RUNNING")
+    assert daemon.end() == 0, daemon.log.read_text()
+    assert [row.end_reason for row in daemon.store.rows.values()] == ["finished"] * 3
+    assert set(Counter((line["x"], line["batch"]) for line in batches(log)).values()) == {1}

@@ -1,0 +1,174 @@
+"""The watchdog of a node, without Ray: real sensors of this machine, the scripted one, the real governor."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from actors import watchdog
+from actors.gate import LAYOUT, flag_path
+from actors.watchdog import Watchdog, WatchdogSettings
+from supervisor.command import Command, Origin, Rung
+
+NODE = "n" * 40
+CALM = {
+    "period_s": 0.05, "fast_period_s": 0.05, "soft_dwell_s": 0, "pause_dwell_s": 0, "hold_min_s": 0,
+    "ease_after_s": 0.1, "min_off_s": 0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0, "memory_shed_percent": 98.0,
+    "memory_pause_percent": 99.0, "memory_critical_percent": 100.0,
+}  # fmt: skip
+PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "test").to_json()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A watchdog in this process; `script="heat"` style drills are asked of it later."""
+    started = []
+
+    def make(**changes):
+        settings = WatchdogSettings(NODE, str(tmp_path / "gate"), CALM, None, (str(tmp_path),))
+        started.append(Watchdog(WatchdogSettings(**{**vars(settings), **changes})))
+        return started[-1]
+
+    yield make
+    for dog in started:
+        dog.stop()
+
+
+def flag(tmp_path):
+    _, _, rung, _, _, lease, _ = LAYOUT.unpack_from(flag_path(str(tmp_path / "gate"), NODE).read_bytes())
+    return Rung(rung), lease
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_until_a_driver_has_spoken_the_flag_says_pause(start, tmp_path):
+    """A watchdog that Ray restarted does not know of an operator's pause."""
+    dog = start()
+    assert flag(tmp_path)[0] is Rung.PAUSE
+    dog.set_operator([])
+    assert flag(tmp_path)[0] is Rung.RUN
+
+
+def test_the_operators_command_is_in_the_flag_when_the_call_returns(start, tmp_path):
+    dog = start()
+    for commands, rung in (([PAUSE], Rung.PAUSE), ([], Rung.RUN)):
+        dog.set_operator(commands)
+        assert flag(tmp_path)[0] is rung
+
+
+def test_a_command_for_another_node_is_not_ours(start, tmp_path):
+    dog = start()
+    dog.set_operator([{**PAUSE, "scope": "another"}])
+    assert flag(tmp_path)[0] is Rung.RUN
+
+
+def test_a_drill_pauses_and_ends_and_each_change_wakes_the_long_poll(start, tmp_path):
+    dog = start()
+    dog.set_operator([])
+    version = dog.snapshot()["version"]
+    dog.start_drill("heat", 2.0)
+    rungs, drills = [], []
+    while not (rungs and rungs[-1] == "RUN" and "PAUSE" in rungs):
+        snapshot = dog.wait_change(version, 20.0)
+        assert snapshot["version"] > version, "nothing changed for 20 s"
+        version = snapshot["version"]
+        rungs.append(snapshot["command"]["rung"])
+        drills += [note["facts"]["drill"] for note in snapshot["notes"] if note["kind"] == "rung.changed"]
+    assert "PAUSE" in rungs
+    assert drills[0] is True
+    assert flag(tmp_path)[0] is Rung.RUN
+
+
+def test_a_long_poll_ends_in_time_when_nothing_changes(start):
+    dog = start()
+    snapshot = dog.snapshot()
+    wait_until(lambda: dog.snapshot()["version"] == dog.wait_change(dog.snapshot()["version"], 0.2)["version"])
+    assert snapshot["readings"], "this machine has at least its memory and disk"
+
+
+def test_an_unknown_drill_is_refused_with_the_names(start):
+    with pytest.raises(ValueError, match="sensor-lost"):
+        start().start_drill("haet", 1.0)
+
+
+def test_the_governors_memory_survives_a_restart(start, tmp_path):
+    """A pause goes on under the next watchdog: its minimum time off is not forgotten."""
+    hot, cool = tmp_path / "hot.jsonl", tmp_path / "cool.jsonl"
+    hot.write_text('{"at_s": 0.0, "celsius": 104.0}\n')
+    cool.write_text('{"at_s": 0.0, "celsius": 40.0}\n')
+    dog = start(policy={**CALM, "min_off_s": 3600.0}, script=str(hot))
+    dog.set_operator([])
+    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
+    dog.stop()
+    again = start(policy={**CALM, "min_off_s": 3600.0}, script=str(cool))
+    again.set_operator([])
+    time.sleep(0.3)
+    assert flag(tmp_path)[0] is Rung.PAUSE
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99}'])
+def test_a_memory_that_is_of_no_use_is_begun_anew(start, tmp_path, content):
+    path = flag_path(str(tmp_path / "gate"), NODE)
+    path.with_name(path.name + ".memory").write_text(content)
+    dog = start()
+    dog.set_operator([])
+    assert flag(tmp_path)[0] is Rung.RUN
+
+
+def test_the_lease_is_renewed_while_sampling_goes_on_and_not_after(start, tmp_path, monkeypatch):
+    """A provider that hangs must not leave trials running unwatched."""
+    monkeypatch.setattr(watchdog, "RENEW_S", 0.02)
+    monkeypatch.setattr(watchdog, "STALLED_MIN_S", 0.3)
+    dog = start()
+    dog.set_operator([])
+    before = flag(tmp_path)[1]
+    wait_until(lambda: flag(tmp_path)[1] > before)
+    hanging, let_go = threading.Event(), threading.Event()
+
+    class Hangs:
+        name = "hangs"
+
+        def read(self):
+            hanging.set()
+            let_go.wait(20)
+            return []
+
+        def close(self):
+            pass
+
+    dog._providers.append(Hangs())
+    assert hanging.wait(20)
+    time.sleep(0.6)
+    stale = flag(tmp_path)[1]
+    time.sleep(0.2)
+    assert flag(tmp_path)[1] == stale
+    let_go.set()
+    wait_until(lambda: flag(tmp_path)[1] > stale)
+
+
+def test_a_watchdog_that_nobody_calls_ends_itself(start, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(watchdog, "RENEW_S", 0.02)
+    monkeypatch.setattr(watchdog, "IDLE_END_S", 0.2)
+    monkeypatch.setattr(watchdog, "_end_this_actor", ended.set)
+    start()
+    assert ended.wait(20)
+
+
+def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path):
+    dog = start()
+    dog.set_operator([])
+    same = WatchdogSettings(NODE, str(tmp_path / "gate"), CALM, None, (str(tmp_path),))
+    providers = dog._providers
+    dog.configure(same)
+    assert dog._providers is providers
+    dog.configure(WatchdogSettings(**{**vars(same), "script": "heat"}))
+    assert dog._providers is not providers
+    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
