@@ -1,0 +1,341 @@
+"""The control socket, the API on it, and the client's side: one request's trouble is that request's only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pwd
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from supervisor import API_VERSION, __product__, api, client, control_socket
+from supervisor.errors import (
+    Conflict,
+    NotOurs,
+    NotRunning,
+    Refused,
+    SweepError,
+    UnsafeFolder,
+    VersionSkew,
+)
+from supervisor.home import Home
+
+
+class FakeVerbs:
+    """Records what it was asked; `trouble` is raised instead of an answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.trouble: Exception | None = None
+
+    def _answer(self, *call: Any) -> dict[str, Any]:
+        self.calls.append(call)
+        if self.trouble is not None:
+            raise self.trouble
+        return {"verb": call[0]}
+
+    def status(self, trials: bool) -> dict[str, Any]:
+        return self._answer("status", trials)
+
+    async def pause(self, target: str | None, now: bool, reason: str, who: str) -> dict[str, Any]:
+        return self._answer("pause", target, now, reason, who)
+
+    async def resume(self, target: str | None, who: str) -> dict[str, Any]:
+        return self._answer("resume", target, who)
+
+    async def stop(self, who: str) -> dict[str, Any]:
+        return self._answer("stop", who)
+
+    async def shutdown(self, who: str) -> dict[str, Any]:
+        return self._answer("shutdown", who)
+
+    async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
+        return self._answer("drill", name, duration_s, node)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short, because a socket's path is: pytest's own folders are too deep on some machines."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(Home, "runtime", lambda self: folder)
+    return Home(folder)
+
+
+Request = tuple[str, str, bytes | None]
+Answer = tuple[int, dict[str, Any]]
+
+
+def speak(home: Home, verbs: FakeVerbs, *requests: Request) -> list[Answer]:
+    """Each request's status and JSON, of a daemon's API on its real socket."""
+
+    async def all_of_them() -> list[Answer]:
+        runner = web.AppRunner(api.make_app(verbs), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, control_socket.bind(home.socket)).start()
+        answers = []
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(home.socket))) as session:
+            for method, path, body in requests:
+                async with session.request(method, f"http://sweep{path}", data=body) as response:
+                    answers.append((response.status, await response.json()))
+        await runner.cleanup()
+        return answers
+
+    return asyncio.run(all_of_them())
+
+
+def post(verb: str, body: Any) -> Request:
+    return "POST", f"/v1/{verb}", body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+# The socket
+
+
+def test_the_socket_is_for_its_owner_only_and_listens(folder: Path) -> None:
+    made = control_socket.bind(folder / "ctl.sock")
+    assert stat.S_IMODE((folder / "ctl.sock").lstat().st_mode) == 0o600
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(folder / "ctl.sock"))
+        accepted, _ = made.accept()
+        assert control_socket.peer_uid(accepted) in (os.geteuid(), None)
+        accepted.close()
+    made.close()
+    assert [each.name for each in folder.iterdir()] == ["ctl.sock"], "nothing is left beside it"
+
+
+def test_a_stale_socket_is_replaced(folder: Path) -> None:
+    path = folder / "ctl.sock"
+    stale = control_socket.bind(path)
+    stale.close()
+    before = control_socket.inode(path)
+    made = control_socket.bind(path)
+    assert control_socket.inode(path) != before
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(path))
+    made.close()
+
+
+def test_a_path_that_no_socket_can_have_is_refused_with_the_cure(folder: Path) -> None:
+    with pytest.raises(UnsafeFolder, match="too long") as refusal:
+        control_socket.bind(folder / ("x" * 120))
+    assert refusal.value.remedy is not None
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bind_that_fails_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "ctl.sock").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        control_socket.bind(folder / "ctl.sock")
+    assert [each.name for each in folder.iterdir()] == ["ctl.sock"]
+
+
+def test_a_socket_that_was_swept_away_has_no_inode(folder: Path) -> None:
+    made = control_socket.bind(folder / "ctl.sock")
+    assert control_socket.inode(folder / "ctl.sock") is not None
+    (folder / "ctl.sock").unlink()
+    assert control_socket.inode(folder / "ctl.sock") is None
+    made.close()
+
+
+# The API
+
+
+def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Home) -> None:
+    verbs, me = FakeVerbs(), pwd.getpwuid(os.geteuid()).pw_name
+    answers = speak(
+        home, verbs, ("GET", "/v1/status", None), ("GET", "/v1/status?trials=1", None),
+        post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"target": None}),
+        post("resume", {}), post("stop", {}), post("shutdown", b""),
+        post("drill", {"name": "heat", "duration_s": 5, "node": None}),
+    )  # fmt: skip
+    assert [status for status, _ in answers] == [200] * 8
+    assert verbs.calls == [
+        ("status", False), ("status", True), ("pause", "x", True, "visitors", me),
+        ("pause", None, False, "asked by the operator", me), ("resume", None, me), ("stop", me), ("shutdown", me),
+        ("drill", "heat", 5.0, None),
+    ]  # fmt: skip
+
+
+def test_hello_says_who_is_there(home: Home) -> None:
+    ((status, body),) = speak(home, FakeVerbs(), ("GET", "/v1/hello", None))
+    assert (status, body["product"], body["api"], body["pid"]) == (200, __product__, API_VERSION, os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "complaint"),
+    [
+        (post("pause", {"colour": "red"}), 409, "unknown key 'colour'; known: target, now, reason"),
+        (post("stop", {"now": True}), 409, "unknown key 'now'; known: none"),
+        (post("pause", {"now": "yes"}), 409, "now must be bool, not 'yes'"),
+        (post("pause", {"target": 7}), 409, "target must be str, not 7"),
+        (post("drill", {"name": "heat", "duration_s": True}), 409, "duration_s must be float, not True"),
+        (post("drill", {"name": "heat", "duration_s": 0.5}), 409, "from 1 to 3600"),
+        (post("drill", b'{"name": "heat", "duration_s": NaN}'), 409, "from 1 to 3600"),
+        (post("drill", b'{"name": "heat", "duration_s": 1e999}'), 409, "from 1 to 3600"),
+        (post("drill", {"duration_s": 5}), 409, "needs a name"),
+        (post("pause", b"now=true"), 409, "not JSON"),
+        (post("pause", b"\xff\xfe"), 409, "not JSON"),
+        (post("pause", b"[" * 50_000), 409, "not JSON"),
+        (post("pause", b"[1, 2]"), 409, "not a JSON object"),
+        (post("pause", {"reason": "x" * api.MAX_REQUEST_BYTES}), 413, "413"),
+        (post("reboot", {}), 404, "404"),
+        (("GET", "/v1/__class__", None), 404, "404"),
+        (("GET", "/v1/pause", None), 405, "405"),
+    ],
+)
+def test_bad_requests_are_refused_in_words_change_nothing_and_harm_no_other(
+    home: Home, request_: Request, status: int, complaint: str
+) -> None:
+    verbs = FakeVerbs()
+    (found, body), (next_status, _) = speak(home, verbs, request_, ("GET", "/v1/status", None))
+    assert (found, complaint in body["error"]) == (status, True), body
+    assert body["exit_code"] in (1, 2)
+    assert (next_status, verbs.calls) == (200, [("status", False)])
+
+
+def test_what_the_daemon_refuses_comes_with_its_cure_and_exit_code(home: Home) -> None:
+    verbs = FakeVerbs()
+    verbs.trouble = Conflict("x is not at work", remedy="wait")
+    ((status, body),) = speak(home, verbs, post("pause", {}))
+    assert (status, body) == (409, {"error": "x is not at work", "remedy": "wait", "exit_code": 1})
+
+
+def test_a_bug_in_one_verb_answers_500_and_the_next_request_works(home: Home) -> None:
+    verbs = FakeVerbs()
+    verbs.trouble = ZeroDivisionError("of all things")
+    (status, body), (next_status, _) = speak(home, verbs, post("stop", {}), ("GET", "/v1/hello", None))
+    assert status == 500
+    assert "of all things" in body["error"]
+    assert next_status == 200
+
+
+def test_another_users_process_is_refused_as_json(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "peer_uid", lambda connection: os.geteuid() + 4242)
+    verbs = FakeVerbs()
+    ((status, body),) = speak(home, verbs, post("stop", {}))
+    assert (status, body["exit_code"], verbs.calls) == (403, 4, [])
+    assert "may not command" in body["error"]
+
+
+# The client
+
+
+@pytest.fixture
+def serve(home: Home) -> Iterator[Callable[[bytes | None], None]]:
+    """A server that gives one connection a canned answer and closes it; None: never answers."""
+    listening = control_socket.bind(home.socket)
+    listening.setblocking(True)
+    threads: list[threading.Thread] = []
+    over = threading.Event()
+
+    def one(answer: bytes | None) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            if answer is None:
+                over.wait(20.0)
+                return
+            connection.recv(65536)
+            connection.sendall(answer)
+
+    def start(answer: bytes | None) -> None:
+        threads.append(threading.Thread(target=one, args=(answer,), daemon=True))
+        threads[-1].start()
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join(20.0)
+    listening.close()
+
+
+def http(status: str, body: Any) -> bytes:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw
+
+
+def test_the_client_and_the_api_understand_each_other(home: Home) -> None:
+    async def both() -> dict[str, Any]:
+        runner = web.AppRunner(api.make_app(FakeVerbs()), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, control_socket.bind(home.socket)).start()
+        try:
+            await asyncio.to_thread(client.greet, home)
+            return await asyncio.to_thread(client.ask, home, "pause", {"now": True})
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(both()) == {"verb": "pause"}
+
+
+def test_no_socket_and_a_stale_socket_both_mean_not_running(home: Home) -> None:
+    with pytest.raises(NotRunning, match="no daemon answers"):
+        client.ask(home, "status")
+    control_socket.bind(home.socket).close()
+    with pytest.raises(NotRunning, match="no daemon answers") as absent:
+        client.ask(home, "status")
+    assert absent.value.exit_code == 7
+
+
+def test_a_refusal_keeps_the_daemons_words_cure_and_exit_code(
+    home: Home, serve: Callable[[bytes | None], None]
+) -> None:
+    serve(http("409 Conflict", {"error": "not now", "remedy": "wait", "exit_code": 2}))
+    with pytest.raises(Refused, match="not now") as refusal:
+        client.ask(home, "pause", {})
+    assert (refusal.value.remedy, refusal.value.exit_code) == ("wait", 2)
+
+
+def test_a_daemon_that_ends_while_it_is_asked_is_not_running(home: Home, serve: Callable[[bytes | None], None]) -> None:
+    serve(b"")
+    with pytest.raises(NotRunning):
+        client.ask(home, "status")
+
+
+@pytest.mark.parametrize("answer", [http("200 OK", b"<html>"), http("200 OK", [1]), b"SSH-2.0-OpenSSH_9.6\r\n\r\n"])
+def test_an_answer_that_is_no_json_object_is_a_clear_error(
+    home: Home, serve: Callable[[bytes | None], None], answer: bytes
+) -> None:
+    serve(answer)
+    with pytest.raises(SweepError, match="broke off") as error:
+        client.ask(home, "status")
+    assert error.value.exit_code == 1
+
+
+def test_a_daemon_that_does_not_answer_is_given_up_after_the_deadline(
+    home: Home, serve: Callable[[bytes | None], None]
+) -> None:
+    serve(None)
+    with pytest.raises(SweepError, match="did not answer within") as error:
+        client.ask(home, "status", deadline_s=0.2)
+    assert error.value.remedy is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (http("200 OK", {"product": "supervisor", "api": API_VERSION}), NotOurs),
+        (http("404 Not Found", {"error": "no such page"}), NotOurs),
+        (http("200 OK", {"product": __product__, "api": API_VERSION + 1}), VersionSkew),
+    ],
+)
+def test_greeting_another_program_or_version_ends_with_exit_code_5(
+    home: Home, serve: Callable[[bytes | None], None], answer: bytes, error: type[SweepError]
+) -> None:
+    serve(answer)
+    with pytest.raises(error) as refusal:
+        client.greet(home)
+    assert refusal.value.exit_code == 5
