@@ -10,13 +10,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from supervisor import report_figures
+from supervisor import report_figures, report_scaling_figures
+from supervisor.report_answer import evaluation_section, scaling_section
+from supervisor.report_architectures import with_architectures
 from supervisor.report_drawing import Drawing, style
 from supervisor.report_files import best_json, json_bytes, report_json, results_csv, write_atomically
 from supervisor.report_html import Picture, Pictures, page
+from supervisor.report_scaling import ScalingAnswer, as_json, scaling_answer
 from supervisor.report_view import ExperimentRow, RunView, read_view
 
 MAX_VIEW_BYTES = 256 * 2**20
@@ -27,31 +31,42 @@ MAX_DRAWN_EXPERIMENTS = 60
 
 def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
     """Every file of the report, the page last; its path. Raises KeyError or ValueError for what is no snapshot."""
-    run = read_view(view, now_wall)
+    run = with_architectures(read_view(view, now_wall))
+    answer = scaling_answer(run)
     with style():
-        overview = report_figures.overview(run)
-        drawn = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
-    drawings = [overview, *(drawing for several in drawn.values() for drawing in several)]
-    for drawing in drawings:
-        if drawing is not None:
-            write_atomically(folder / "figures" / f"{drawing.name}.png", drawing.png)
-    _write_numbers(run, folder, None)
-    pictures = Pictures(
-        None if overview is None else _picture(overview),
-        {name: [_picture(drawing) for drawing in several] for name, several in drawn.items()},
-    )
+        overview = _known(report_figures.overview(run), report_scaling_figures.importances(run))
+        scaling = [] if answer is None else _scaling_drawings(run, answer)
+        own = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
+    for drawing in [*overview, *scaling, *(drawing for several in own.values() for drawing in several)]:
+        write_atomically(folder / "figures" / f"{drawing.name}.png", drawing.png)
+    _write_numbers(run, folder, None if answer is None else as_json(answer))
+    sections = [evaluation_section(run, [])]
+    if answer is not None:
+        sections.insert(0, scaling_section(answer, _pictures(scaling)))
+    pictures = Pictures(_pictures(overview), {name: _pictures(several) for name, several in own.items()})
     path = folder / "report.html"
-    write_atomically(path, page(run, pictures).encode())
+    write_atomically(path, page(run, pictures, "\n".join(sections)).encode())
     return path
 
 
+def _scaling_drawings(run: RunView, answer: ScalingAnswer) -> list[Drawing]:
+    return _known(
+        report_scaling_figures.loss_against_parameters(answer),
+        report_scaling_figures.residuals(answer),
+        report_scaling_figures.depth_and_width(run),
+    )
+
+
 def _drawings(experiment: ExperimentRow) -> list[Drawing]:
-    drawings = (report_figures.search(experiment), report_figures.parameters(experiment))
+    return _known(report_figures.search(experiment), report_figures.parameters(experiment))
+
+
+def _known(*drawings: Drawing | None) -> list[Drawing]:
     return [drawing for drawing in drawings if drawing is not None]
 
 
-def _picture(drawing: Drawing) -> Picture:
-    return Picture(drawing.svg, drawing.caption)
+def _pictures(drawings: Sequence[Drawing]) -> list[Picture]:
+    return [Picture(drawing.svg, drawing.caption) for drawing in drawings]
 
 
 def _write_numbers(run: RunView, folder: Path, answer: dict[str, Any] | None) -> None:

@@ -62,9 +62,10 @@ def _best_so_far(axis: Axes, experiment: ExperimentRow) -> None:
             axis.plot([n for n, _ in chosen], [v for _, v in chosen], marker, ms=4, color=colour, label=label)
     curve = best_so_far(experiment)
     if curve:
-        steps = [*curve, (experiment.trials[-1].number, curve[-1][1])]
+        steps = [*curve, (max(t.number for t in experiment.trials if not t.final), curve[-1][1])]
         axis.step([n for n, _ in steps], [v for _, v in steps], where="post", color=BLUE, lw=1.8, label="best so far")
-    failed = [t.number for t in experiment.trials if t.end_reason is not None and t.end_reason not in SUCCEEDED]
+    ended = [trial for trial in experiment.trials if trial.end_reason is not None and not trial.final]
+    failed = [trial.number for trial in ended if trial.end_reason not in SUCCEEDED]
     for place, number in enumerate(failed):
         axis.axvline(number, color=RED, lw=0.8, alpha=0.6, label="no value" if place == 0 else None)
     limits = robust_limits([value for _, value in experiment.valued], minimised=experiment.minimised)
@@ -147,6 +148,8 @@ def _one_parameter(
         places = [trial.params[name] for trial, _ in shown]
         if dimension.get("log"):
             axis.set_xscale("log")
+        elif dimension["type"] == "int":
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.plot(places, [value for _, value in shown], "o", ms=4, color=GREY, mec="none", alpha=0.8)
     for place, (trial, value) in zip(places, shown, strict=True):
         if trial is best:

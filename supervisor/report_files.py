@@ -84,6 +84,8 @@ def best_json(experiment: ExperimentRow, now_wall: float) -> dict[str, Any] | No
         "param_count": best.param_count,
         "training_s": round(best.training_s, 3),
         "trials": experiment.ended,
+        "finalized": experiment.finalized,
+        "evaluation": experiment.evaluation,
         "experiment_training_s": round(experiment.training_s, 3),
         "experiment_duration_s": _rounded(experiment.duration_s(now_wall)),
     }

@@ -61,14 +61,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the page shows beside its tables: an overview, and per experiment a few."""
+    """What the page shows beside its tables: some of the whole run, and per experiment a few."""
 
-    overview: Picture | None = None
+    overview: Sequence[Picture] = ()
     by_experiment: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
 
 
 def page(run: RunView, pictures: Pictures, answer: str = "") -> str:
-    """The whole document. `answer` is a section of HTML that stands before the experiments, "" for none."""
+    """The whole document. `answer` is HTML, such as report_answer gives, that stands before the experiments."""
     body = [
         f"<h1>{escape(run.plan)}</h1>",
         f'<p class="lead">{escape(headline(run))}.</p>',
@@ -76,7 +76,7 @@ def page(run: RunView, pictures: Pictures, answer: str = "") -> str:
         _missing(run),
         "<h2>Experiments</h2>",
         _experiments_table(run),
-        "" if pictures.overview is None else picture(pictures.overview),
+        *map(picture, pictures.overview),
         answer,
         *(_experiment(e, pictures.by_experiment.get(e.name, ())) for e in run.experiments),
         "<h2>The run</h2>",
@@ -92,7 +92,7 @@ _DOCUMENT = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
@@ -149,12 +149,16 @@ def _missing(run: RunView) -> str:
 
 
 def _experiments_table(run: RunView) -> str:
-    headings = ("experiment", "state", "trials", "ended by", "best", "trial", "best parameters", "training", "duration")
+    headings = ("experiment", "state", "trials", "ended by", "best", "trial", "final", "best parameters", "training",
+                "duration")  # fmt: skip
     rows = [_experiment_cells(experiment, run.now_wall) for experiment in run.experiments]
     if not rows:
         return "<p>The plan gave no experiment.</p>"
-    caption = "Best is the best value of the experiment's metric; training leaves pauses and waiting out."
-    return table(caption, headings, rows, frozenset({2, 4, 5, 7, 8}))
+    caption = (
+        "Best is the best value of the experiment's metric; final is the mean of the finally chosen configuration over "
+        "fresh seeds; training leaves pauses and waiting out."
+    )
+    return table(caption, headings, rows, frozenset({2, 4, 5, 6, 8, 9}))
 
 
 def _experiment_cells(experiment: ExperimentRow, now_wall: float) -> tuple[str, ...]:
@@ -168,6 +172,7 @@ def _experiment_cells(experiment: ExperimentRow, now_wall: float) -> tuple[str, 
         escape(reasons) or "–",
         "–" if best is None else f"{best.value:.5g}",
         "–" if best is None else str(best.number),
+        "–" if experiment.finalized is None else f"{experiment.finalized['val_loss']:.5g}",
         "–" if best is None else params_html(best),
         duration(experiment.training_s),
         duration(experiment.duration_s(now_wall)).replace("?", "–"),

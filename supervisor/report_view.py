@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from supervisor import finalize
 from supervisor.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.snapshot import best_trial, training_seconds
 from supervisor.status_text import duration
@@ -38,6 +39,11 @@ class TrialRow:
     ended_wall: float | None
 
     @property
+    def final(self) -> bool:
+        """Whether it is of the finalisation: a configuration of the search, trained again on another seed."""
+        return self.source == finalize.SOURCE
+
+    @property
     def param_count(self) -> int | None:
         count = self.record.get("param_count")
         return count if isinstance(count, int) else None
@@ -50,7 +56,11 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """An experiment. `best` is None until a trial has left a value; times are seconds since the epoch."""
+    """An experiment. `best` is None until a trial has left a value; times are seconds since the epoch.
+
+    `finalized` is the configuration that its finalisation chose (finalize.describe), `evaluation` what the one test
+    of it said; both None until then, and where the plan asks for neither.
+    """
 
     name: str
     cell: Mapping[str, Any]
@@ -61,6 +71,8 @@ class ExperimentRow:
     best: TrialRow | None
     started_wall: float | None
     ended_wall: float | None
+    finalized: Mapping[str, Any] | None = None
+    evaluation: Mapping[str, Any] | None = None
 
     @property
     def metric(self) -> str:
@@ -85,8 +97,10 @@ class ExperimentRow:
 
     @property
     def valued(self) -> tuple[tuple[TrialRow, float], ...]:
-        """The trials that left a value, with it."""
-        return tuple((t, t.value) for t in self.trials if t.value is not None and t.end_reason in SUCCEEDED)
+        """The search's trials that left a value, with it; the finalisation's are no search."""
+        return tuple(
+            (t, t.value) for t in self.trials if t.value is not None and t.end_reason in SUCCEEDED and not t.final
+        )
 
     @property
     def training_s(self) -> float:
@@ -160,6 +174,8 @@ def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
         best=None if best is None else next(t for t in trials if t.number == best["number"]),
         started_wall=view["started_wall"],
         ended_wall=view["ended_wall"],
+        finalized=view.get("finalized"),
+        evaluation=view.get("evaluation"),
     )
 
 
@@ -234,6 +250,10 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
         said.append("trials that left no value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")
     if experiment.best is None:
         said.append("no trial has left a value.")
+    elif experiment.spec.get("finalize") and experiment.finalized is None:
+        said.append("not finalised: its best value is the least of many noisy ones, and too good.")
+    elif experiment.finalized is not None and experiment.evaluation is None:
+        said.append("not tested.")
     return said
 
 

@@ -119,7 +119,7 @@ class Answer:
     draws: Array | None
 
     def band(self, group: int, params: Array) -> tuple[Array, Array]:
-        """The interval of the fitted loss at each of `params`: (low, high), (params,) each. Raises ValueError unfitted."""
+        """The interval of the fitted loss at each size: (low, high), shaped as `params`. Raises ValueError unfitted."""
         if self.draws is None or self.law is None:
             raise ValueError("there is no fit to draw a band from")
         curves = np.exp(self.law.problem_at(params, group).predict(self.draws))

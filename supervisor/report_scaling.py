@@ -1,0 +1,165 @@
+"""The answer of a plan with a budget axis: its points, the scaling analysis over them, and what to doubt about it.
+
+Imports NumPy: for the report's process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supervisor import scaling
+from supervisor.report_view import ExperimentRow, RunView
+from supervisor.scaling import Answer, Interval, Points, Slope
+from supervisor.scaling_solver import ALPHA_BOUNDS
+
+SIZE_AXIS = "budget"
+SEED = 20
+"""Of the bootstrap: a report that is made twice says the same twice."""
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """A final loss: of a seed of the finalised configuration, else of the search's best trial."""
+
+    experiment: str
+    group: str
+    params: int
+    loss: float
+    trial: int
+    finalized: bool
+
+
+@dataclass(frozen=True)
+class ScalingAnswer:
+    """The points by group (every axis of the plan but the budget), and the analysis of them.
+
+    `prior_loss` is each group's log loss of always answering the base rate, None where a trial did not record it.
+    """
+
+    groups: tuple[str, ...]
+    points: tuple[SizePoint, ...]
+    analysis: Answer
+    prior_loss: tuple[float | None, ...]
+    doubts: tuple[str, ...]
+
+    def group_index(self, group: str) -> int:
+        return self.groups.index(group)
+
+
+def scaling_answer(run: RunView) -> ScalingAnswer | None:
+    """None for a plan that is not about budgets, or whose trainable tells no parameter count."""
+    experiments = [e for e in run.experiments if SIZE_AXIS in e.cell and e.minimised]
+    points = [point for experiment in experiments for point in _points(experiment)]
+    if not points:
+        return None
+    groups = tuple(dict.fromkeys(point.group for point in points))
+    prior = tuple(_prior(experiments, group) for group in groups)
+    known = [value for value in prior if value is not None]
+    analysis = scaling.answer(
+        as_arrays(points, groups), np.random.default_rng(SEED), known if len(known) == len(groups) else None
+    )
+    return ScalingAnswer(groups, tuple(points), analysis, prior, tuple(_doubts(run, experiments, points, analysis)))
+
+
+def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
+    """The points as the fit takes them."""
+    group: NDArray[np.int64] = np.array([groups.index(point.group) for point in points], np.int64)
+    return Points(
+        np.array([point.params for point in points], np.float64),
+        np.array([point.loss for point in points], np.float64),
+        group,
+    )
+
+
+def _points(experiment: ExperimentRow) -> list[SizePoint]:
+    group = ", ".join(f"{axis} {value}" for axis, value in experiment.cell.items() if axis != SIZE_AXIS) or "all"
+    final, best = experiment.finalized, experiment.best
+    if final is not None and final.get("param_count"):
+        pairs = zip(final["trials"], final["val_losses"], strict=True)
+        kept = [(trial, loss) for trial, loss in pairs if loss is not None and loss > 0]
+        return [SizePoint(experiment.name, group, final["param_count"], loss, trial, True) for trial, loss in kept]
+    if best is None or best.param_count is None or best.value is None or best.value <= 0:
+        return []
+    return [SizePoint(experiment.name, group, best.param_count, best.value, best.number, False)]
+
+
+def _prior(experiments: list[ExperimentRow], group: str) -> float | None:
+    """Log loss of the base rate of the group's validation windows, as a trial of it recorded that."""
+    for experiment in experiments:
+        if any(point.group == group for point in _points(experiment)):
+            rates = (trial.record.get("base_rate_val") for trial in experiment.trials)
+            rate = next((value for value in rates if isinstance(value, float) and 0 < value < 1), None)
+            if rate is not None:
+                return float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
+    return None
+
+
+def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoint], analysis: Answer) -> list[str]:
+    said = []
+    without = [e.name for e in experiments if not any(point.experiment == e.name for point in points)]
+    if without:
+        said.append(f"No point yet from {', '.join(without)}.")
+    searched = sorted({point.experiment for point in points if not point.finalized})
+    if searched:
+        said.append(
+            f"The points of {', '.join(searched)} are the best of a search, on one seed each: the least of many "
+            "noisy losses, lower than the same model would score again."
+        )
+    if analysis.law is not None and analysis.seeds_per_cell == 1.0:
+        said.append(
+            "With one seed a cell the bootstrap has only the fit's own residuals to draw from; its 95 % intervals "
+            "are then too narrow (they held the truth in 82 to 90 % of simulations)."
+        )
+    if analysis.law is not None and not ALPHA_BOUNDS[0] < analysis.law.alpha < ALPHA_BOUNDS[1]:
+        said.append("The exponent met the bound of its range: these points do not determine it.")
+    sizes = len({e.cell[SIZE_AXIS] for e in experiments})
+    if analysis.law is not None and sizes < 5:
+        said.append(f"With {sizes} budgets the floors E are barely determined: the slopes are the safer statement.")
+    said.append("All losses are on the validation windows, which the search has chosen by.")
+    if run.on_sample:
+        said.append("The data are the embedded sample.")
+    return said
+
+
+def as_json(answer: ScalingAnswer) -> dict[str, Any]:
+    """The answer as numbers, for report.json."""
+    found, law = answer.analysis, answer.analysis.law
+    return {
+        "verdict": found.verdict,
+        "why": found.why,
+        "groups": list(answer.groups),
+        "points": [asdict(point) for point in answer.points],
+        "slopes": dict(zip(answer.groups, map(_slope, found.slopes), strict=True)),
+        "pooled_slope": _slope(found.pooled_slope),
+        "law": None
+        if law is None or found.alpha is None
+        else {
+            "formula": "L_g(N) = E_g + A_g N^-alpha",
+            "alpha": _with_interval(law.alpha, found.alpha),
+            "E": _by_group(answer.groups, law.floors, found.floors),
+            "A": _by_group(answer.groups, law.factors, found.factors),
+        },
+        "models": [asdict(score) for score in found.scores],
+        "prior_loss": dict(zip(answer.groups, answer.prior_loss, strict=True)),
+        "seeds_per_cell": found.seeds_per_cell,
+        "doubts": list(answer.doubts),
+    }
+
+
+def _by_group(groups: Sequence[str], values: Sequence[float], intervals: Sequence[Interval]) -> dict[str, Any]:
+    return {g: _with_interval(value, interval) for g, value, interval in zip(groups, values, intervals, strict=True)}
+
+
+def _slope(found: Slope | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {**_with_interval(found.value, found.interval), "df": found.df, "p_value": found.p_value}
+
+
+def _with_interval(value: float, interval: Interval) -> dict[str, float]:
+    return {"value": value, "low": interval.low, "high": interval.high}
