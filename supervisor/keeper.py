@@ -55,8 +55,18 @@ def main(argv: list[str]) -> int:
             # A timeout, because a pipe cannot wake us when the command ends.
             if select.select([0], [], [], 0.2)[0] and not os.read(0, 1024):
                 break
-        end_group(child.pid, grace_s)
+        _end(child, grace_s)
         return child.wait()
+
+
+def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
+    """As `end_group`, but the command itself is waited for: dead and unreaped, it would pass for a live member."""
+    deadline = time.monotonic() + grace_s
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(grace_s)
+    end_group(child.pid, deadline - time.monotonic())
 
 
 def exit_as(status: int) -> None:

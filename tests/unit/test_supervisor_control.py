@@ -250,6 +250,10 @@ def serve(home: Home) -> Iterator[Callable[[bytes | None], None]]:
                 return
             connection.recv(65536)
             connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            # A close with something unread would reset the connection, and the answer with it.
+            while connection.recv(65536):
+                pass
 
     def start(answer: bytes | None) -> None:
         threads.append(threading.Thread(target=one, args=(answer,), daemon=True))
