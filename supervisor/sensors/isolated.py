@@ -36,7 +36,7 @@ CLOSE_S = 1.0
 class Patience:
     """How long to wait for what. `grace_s` bounds what one read() may wait, `deadline_s` what an answer may take."""
 
-    grace_s: float = 0.25
+    grace_s: float = 0.15
     deadline_s: float = 2.0
     start_s: float = 10.0
     back_off_s: float = 1.0
@@ -83,6 +83,11 @@ class IsolatedProvider:
         self._fault: str | None = None
         self._faults_in_a_row = 0
         self._retry_mono_s = -math.inf
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, while there is one."""
+        return None if self._child is None else self._child.process.pid
 
     def probe(self) -> Availability:
         """Starts the child and asks it; waits `start_s` at most."""
