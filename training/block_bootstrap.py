@@ -1,0 +1,69 @@
+"""Intervals for scores of days that hang together: the stationary block bootstrap (Politis and Romano, 1994).
+
+Labels that look h days ahead overlap, and calm and wild months come in spells, so days are not independent and their
+plain standard error is too small. Blocks of random length keep neighbours together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from arch.bootstrap import StationaryBootstrap, optimal_block_length
+from scipy import stats
+
+from training.scores import Array
+
+DRAWS = 2000
+CONFIDENCE = 0.95
+SPELL_DAYS = 42
+"""Two trading months. Calm and wild spells last for weeks and hide in the noise of single days: the automatic choice
+sees little of them, and intervals from its short blocks covered about 80 instead of 95 % of simulated series."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and where it would lie, with CONFIDENCE, on other days of the same kind; None where it cannot be said."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def as_dict(self) -> dict[str, float | None]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def block_days(losses: Array, horizon: int) -> int:
+    """The mean block length for these daily losses (days,).
+
+    The longest of: the automatic choice of Politis and White (2004, corrected 2009), the days over which labels
+    overlap, and SPELL_DAYS; but no longer than a third of the days, which leaves at least three blocks.
+    """
+    found = float(optimal_block_length(losses)["stationary"].iloc[0]) if np.ptp(losses) > 0 else math.nan
+    chosen = max(horizon, SPELL_DAYS, found if math.isfinite(found) else 1.0)
+    return max(1, math.floor(min(math.ceil(chosen), len(losses) / 3)))
+
+
+def draw_weights(days: int, block: int, draws: int, seed: int) -> Array:
+    """How often each day is in each resample: (draws, days), rows sum to ``days``."""
+    bootstrap = StationaryBootstrap(block, np.arange(days), seed=np.random.default_rng(seed))
+    weights = np.empty((draws, days))
+    for row, (positional, _) in enumerate(bootstrap.bootstrap(draws)):
+        weights[row] = np.bincount(positional[0], minlength=days)
+    return weights
+
+
+def interval(value: float, drawn: Array, blocks: float) -> Interval:
+    """The percentile interval of a score from its resamples (draws,), those that could not be scored left out.
+
+    Widened as a mean's would be for ``blocks``, the number of blocks in the days: a resample varies about its own mean,
+    which takes 2 / blocks off the variance, and the variance itself is known from that many blocks only (Student's t).
+    """
+    known = drawn[np.isfinite(drawn)]
+    if not math.isfinite(value) or len(known) < len(drawn) / 2 or blocks <= 2:
+        return Interval(float(value) if math.isfinite(value) else None, None, None)
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    place = (1 + CONFIDENCE) / 2
+    wider = stats.t.ppf(place, blocks) / stats.norm.ppf(place) / math.sqrt(1 - 2 / blocks)
+    return Interval(float(value), float(value - (value - low) * wider), float(value + (high - value) * wider))

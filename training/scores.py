@@ -1,0 +1,87 @@
+"""Scores of a binary forecast, and of resampled ones at once: each takes a row of weights per resample.
+
+BCE is the mean log loss in nats; skill is 1 - BCE / BCE of always answering the train base rate, so 0 is no better than
+the class prior; AUC and average precision rank; Brier is the mean squared error of the probabilities (Brier, 1950).
+Equal scores share their rank, as scikit-learn has it. NumPy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+SCORES = ("bce", "skill", "auc", "average_precision", "brier")
+
+# A forecaster that is sure and wrong would lose infinitely; single precision cannot say more than this anyway.
+CLIP = 1e-7
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What was answered and what came: ``probabilities`` and ``labels`` (days,), and the prior (train base rate)."""
+
+    probabilities: Array
+    labels: Array
+    prior: float
+
+    def losses(self) -> Array:
+        """Log loss of each day, in nats, shape (days,)."""
+        return log_losses(self.probabilities, self.labels)
+
+    def prior_losses(self) -> Array:
+        """The same for the constant answer ``prior``."""
+        return log_losses(np.full(len(self.labels), self.prior), self.labels)
+
+
+def log_losses(probabilities: Array, labels: Array) -> Array:
+    """-log of the probability given to what came, probabilities clipped to CLIP .. 1 - CLIP. Shape (days,)."""
+    sure = np.clip(probabilities, CLIP, 1 - CLIP)
+    return -np.log(np.where(labels > 0.5, sure, 1 - sure))
+
+
+def scores(forecast: Forecast) -> dict[str, float]:
+    """Each of SCORES; AUC and average precision are NaN where a class is missing."""
+    found = resampled_scores(forecast, np.ones((1, len(forecast.labels))))
+    return {name: float(values[0]) for name, values in found.items()}
+
+
+def resampled_scores(forecast: Forecast, weights: Array) -> dict[str, Array]:
+    """Each of SCORES for every row of ``weights`` (draws, days), shape (draws,). A weight counts how often a day is in.
+
+    Ranks are NaN in a draw without both classes.
+    """
+    total = weights.sum(axis=1)
+    bce = weights @ forecast.losses() / total
+    prior = weights @ forecast.prior_losses() / total
+    squared = (np.clip(forecast.probabilities, 0, 1) - forecast.labels) ** 2
+    auc, average_precision = _ranked(forecast, weights)
+    return {
+        "bce": bce,
+        "skill": 1 - bce / prior,
+        "auc": auc,
+        "average_precision": average_precision,
+        "brier": weights @ squared / total,
+    }
+
+
+def _ranked(forecast: Forecast, weights: Array) -> tuple[Array, Array]:
+    """AUC (Mann and Whitney, 1947) and average precision, sum of precision x step of recall, both (draws,)."""
+    order = np.argsort(-forecast.probabilities, kind="stable")  # highest first
+    ranked, positive = forecast.probabilities[order], forecast.labels[order] > 0.5
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    hits = np.add.reduceat(weights[:, order] * positive, starts, axis=1)  # (draws, distinct scores)
+    misses = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
+    true, false = hits.cumsum(axis=1), misses.cumsum(axis=1)
+    n_positive, n_negative = true[:, -1], false[:, -1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Of the misses, those below a hit count whole and those beside it half.
+        below = n_negative[:, None] - false + misses / 2
+        auc = (hits * below).sum(axis=1) / (n_positive * n_negative)
+        precision = np.where(true + false > 0, true / (true + false), 0.0)
+        average_precision = (hits * precision).sum(axis=1) / n_positive
+    neither = (n_positive == 0) | (n_negative == 0)
+    return np.where(neither, np.nan, auc), np.where(neither, np.nan, average_precision)
