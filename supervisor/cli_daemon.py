@@ -130,10 +130,14 @@ def _request(
 
     return StartRequest(
         plan=loaded.plan.name,
-        fingerprint=fingerprint(loaded.plan, specs),
+        fingerprint=fingerprint(loaded.plan, specs, chosen.sha256 if chosen else None),
         source="built-in" if loaded.source_path is None else str(Path(loaded.source_path).resolve()),
         plan_text=loaded.text,
-        hardware={"policy": loaded.plan.policy, "script": loaded.sensor_script},
+        hardware={
+            "policy": loaded.plan.policy,
+            "script": loaded.sensor_script,
+            "wake_lock": loaded.plan.wake_lock,
+        },
         data={} if chosen is None else chosen.to_json(),
         specs=[spec.model_dump(mode="json") for spec in specs],
         new=arguments.new,

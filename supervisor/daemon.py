@@ -41,6 +41,7 @@ from supervisor.report_process import write_report
 from supervisor.request import StartRequest, choose_run
 from supervisor.single_instance import take_lock
 from supervisor.store import Event, Store
+from supervisor.wake_lock import WakeLock
 
 log = logging.getLogger("supervisor")
 
@@ -61,7 +62,10 @@ class Daemon:
         self.audit, self._replaced_log = open_audit_log(home.audit_log(self.plan), store)
         store.told = self._told
         folder = Path(row["source"]).parent if row["source"] != "built-in" else None
-        self.conductor = self._make_conductor(folder, json.loads(row["hardware"]))
+        hardware = json.loads(row["hardware"])
+        self._wants_wake_lock = bool(hardware.pop("wake_lock", True))
+        self._wake_lock = WakeLock()
+        self.conductor = self._make_conductor(folder, hardware)
         self._listening: tuple[Any, int] | None = None
         self._runner: web.AppRunner | None = None
 
@@ -121,6 +125,7 @@ class Daemon:
             self.ledger.move_run(ProcessState.STARTING)
             await self.conductor.start_ray()
             self.ledger.move_run(ProcessState.RUNNING, "run.started")
+            await self._take_wake_lock()
             ready.tell(self.facts())
             await self.conductor.conduct()
             guard.cancel()
@@ -134,6 +139,13 @@ class Daemon:
             self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
             await self._close()
         return self._exit_code()
+
+    async def _take_wake_lock(self) -> None:
+        if not self._wants_wake_lock:
+            return
+        taken = await self._wake_lock.take()
+        name = "wake_lock.taken" if taken.ok else "wake_lock.refused"
+        self.ledger.tell(name, reason=taken.reason)
 
     def facts(self) -> dict[str, Any]:
         """What `start` prints."""
@@ -208,6 +220,7 @@ class Daemon:
                 log.exception("the control socket cannot be looked after; the next try is soon")
 
     async def _close(self) -> None:
+        await self._wake_lock.release()
         if self._runner is not None:
             if self._listening is not None and control_socket.inode(self.home.socket) == self._listening[1]:
                 self.home.socket.unlink()

@@ -89,6 +89,8 @@ EVENTS: dict[str, EventKind] = {
     "clock.jumped": EventKind("warning", "{node}: the clock jumped; all samples dropped", ("node", "facts")),
     "hardware.sampled": EventKind("info", "{node}: {summary}", ("node", "summary", "readings", "protected")),
     "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
+    "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}", ("reason",)),
+    "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}", ("reason",)),
     "report.written": EventKind("info", "report at {path}", ("path",)),
     "report.failed": EventKind("warning", "no report: {error}", ("error",)),
 }

@@ -55,12 +55,16 @@ def expand(
     return [_spec(plan, cell, num_features, dataset) for cell in chosen]
 
 
-def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec]) -> str:
-    """SHA-256 in hex over what decides the results: the plan's name and its experiments in order.
+def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
+    """SHA-256 in hex over what decides the results: the plan's name, its experiments in order, its data's own hash.
 
     The hardware policy is not in it: easing a threshold of an unfinished run does not make it another run.
     """
-    content = {"plan": plan.name, "experiments": [spec.model_dump(mode="json") for spec in specs]}
+    content: dict[str, Any] = {
+        "plan": plan.name,
+        "experiments": [spec.model_dump(mode="json") for spec in specs],
+        "data": data_sha256,
+    }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

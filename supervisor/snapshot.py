@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
+from supervisor.lost_time import lost_seconds
 
 GIVEN_UP = "given up for a new run"
 """The reason of a run that will never go on."""
@@ -54,7 +55,21 @@ def run_snapshot(connection: sqlite3.Connection, run_id: str, *, trials: bool = 
         "run": run,
         "commands": [json.loads(row["command"]) for row in commands],
         "experiments": [_experiment(connection, row, trials) for row in rows],
+        "lost": _lost(connection, run_id),
     }
+
+
+def _lost(connection: sqlite3.Connection, run_id: str) -> list[dict[str, Any]]:
+    """Time that trials were held or waited for a new attempt (lost_time.lost_seconds), up to the run's last event."""
+    rows = connection.execute(
+        "SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN"
+        " ('trial.paused', 'trial.resumed', 'trial.requeued', 'trial.started', 'trial.finished', 'trial.failed')"
+        " OR seq = (SELECT max(seq) FROM event WHERE run = ?1)) ORDER BY seq",
+        (run_id,),
+    )
+    return lost_seconds(
+        (row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])) for row in rows
+    )
 
 
 def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:

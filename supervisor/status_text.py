@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.lifecycle import ENDED, ProcessState
+from supervisor.lost_time import by_cause
 
 MAX_REASON_SIGNS = 300
 
@@ -106,6 +107,9 @@ def status(view: dict[str, Any]) -> str:
         head += f", {hardware(view['nodes'])}"
     lines = [head, *(f"{'':<{width}}  {line}" for line in pauses(view))]
     lines += [experiment_line(experiment, width) for experiment in view["experiments"]]
+    if lost := by_cause(view.get("lost", [])):
+        causes = ", ".join(f"{cause} {duration(seconds)}" for cause, seconds in lost.items())
+        lines.append(f"{'':<{width}}  lost, over all trials: {causes}")
     if daemon:
         lines.append(f"{'':<{width}}  dashboard {daemon['dashboard'] or '-'}, log {daemon['log']}")
     return "\n".join(lines)
