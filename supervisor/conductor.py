@@ -202,8 +202,10 @@ class Conductor:
         except DriverSilentError as silence:
             status = str(silence)
             self.ledger.tell("driver.hung", experiment=name, silent_s=float(status.split()[0]))
+            await driver.kill()
         except link.LinkError as broken:
             status = f"broke the link: {broken}"
+            await driver.kill()
         finally:
             stopper.cancel()
             self.driver = self.current = None

@@ -230,7 +230,7 @@ def test_a_head_whose_command_does_not_exist_is_a_start_failure_and_harms_nobody
 def test_a_head_that_never_comes_up_is_ended_after_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_head, "START_DEADLINE_S", 1.0)
+    monkeypatch.setattr(ray_head, "START_DEADLINE_S", 0.7)
     head = head_of(tmp_path, monkeypatch, "sleep", "60")
     with pytest.raises(RayStartFailed):
         asyncio.run(head.start())
