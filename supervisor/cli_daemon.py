@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--timeout", type=float, default=READY_TIMEOUT_S, help="seconds to wait for the daemon")
     start.set_defaults(run=_start)
 
+    check = verbs.add_parser("check", help="is this machine ready for a plan? Exit code 1 when something stops it")
+    check.add_argument("plan", help="as for start")
+    check.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE", help="as for start")
+    check.add_argument("--json", action="store_true", help="the checks as a JSON list")
+    check.set_defaults(run=_check, only=None, experiments=[])
+
     plans = verbs.add_parser("plans", help="list the built-in plans")
     plans.set_defaults(run=_plans)
 
@@ -97,7 +104,7 @@ def _start(home: Home, arguments: argparse.Namespace) -> int:
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         return _dry_run(loaded, chosen, specs)
-    _preflight(home, loaded, specs)
+    _preflight(home, loaded, specs, chosen)
     if chosen is not None:
         print(chosen.sentence())
     return _launch(home, arguments, _request(arguments, loaded, chosen, specs))
@@ -154,12 +161,26 @@ def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[Exper
     return 0
 
 
-def _preflight(home: Home, loaded: LoadedPlan, specs: list[ExperimentSpec]) -> None:
+def _check(home: Home, arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from supervisor import preflight, start_checks
+    from supervisor.dataset_choice import with_training_errors
+
+    home.prepare()
+    loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
+    checks = start_checks.run_checks(home, loaded.plan, specs, chosen)
+    checks += start_checks.run_slow_checks(loaded.plan)
+    print(json.dumps([asdict(check) for check in checks], indent=1) if arguments.json else preflight.render(checks))
+    return int(preflight.worst(checks) is preflight.Level.ERROR)
+
+
+def _preflight(home: Home, loaded: LoadedPlan, specs: list[ExperimentSpec], chosen: DatasetChoice | None) -> None:
     """Prints warnings. Raises SweepError with every error that stands in the way."""
     from supervisor import preflight
     from supervisor.start_checks import run_checks
 
-    checks = run_checks(home, loaded.plan, specs)
+    checks = run_checks(home, loaded.plan, specs, chosen)
     for check in checks:
         if check.level is preflight.Level.WARNING:
             print(f"warning: {check.name}: {check.detail}", file=sys.stderr)

@@ -131,7 +131,7 @@ def dry_run_table(
     num_features: int | None = None,
 ) -> str:
     """The experiments as a table for people, with the total and the grounds of its figures below."""
-    memory = available_memory_bytes() if available_bytes is None else available_bytes
+    memory = machine_memory_bytes() if available_bytes is None else available_bytes
     count = cores or usable_cores()
     rows = [estimate(spec, memory, count, num_features) for spec in specs]
     header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
@@ -142,7 +142,7 @@ def dry_run_table(
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
             "memory: the smallest architecture split as far as can be, to the largest with its largest batch at once;",
-            f"      batches are split into micro-batches where memory is short; {_gib(memory)} available here",
+            f"      batches are split into micro-batches where memory is short; {_gib(memory)} for a trial on this machine",
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
         lines.append("architectures that do not fit are refused one by one before they start; the space stays whole")

@@ -23,6 +23,8 @@ from supervisor.keeper import end_group
 from supervisor.leftovers import MARK
 
 START_DEADLINE_S = 90.0
+DASHBOARD_PORT = 8265
+"""Ray's own default; another is taken where this one is not free."""
 STOP_GRACE_S = 1.0
 """Nothing in a Ray session is worth waiting for (the store is the truth), and TERM drains it for up to 30 s."""
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
@@ -88,7 +90,7 @@ class RayHead:
 
         A port that was free when it was chosen can be taken a moment later; so there is a second and a third choice.
         """
-        for preferred in (8265, None):
+        for preferred in (DASHBOARD_PORT, None):
             with contextlib.suppress(RayStartFailed):
                 return await self._start(preferred)
         return await self._start(None)
