@@ -16,7 +16,7 @@ from typing import Any
 
 from supervisor import report_figures, report_scaling_figures
 from supervisor.report_answer import evaluation_section, scaling_section
-from supervisor.report_architectures import with_architectures
+from supervisor.report_architectures import with_architectures, with_source
 from supervisor.report_drawing import Drawing, style
 from supervisor.report_files import best_json, json_bytes, report_json, results_csv, write_atomically
 from supervisor.report_html import Picture, Pictures, page
@@ -31,7 +31,7 @@ MAX_DRAWN_EXPERIMENTS = 60
 
 def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
     """Every file of the report, the page last; its path. Raises KeyError or ValueError for what is no snapshot."""
-    run = with_architectures(read_view(view, now_wall))
+    run = with_source(with_architectures(read_view(view, now_wall)))
     answer = scaling_answer(run)
     with style():
         overview = _known(report_figures.overview(run), report_scaling_figures.importances(run))

@@ -1,4 +1,4 @@
-"""Fills in the architecture of trials that ended without a record, such as pruned ones: params and the grid give it."""
+"""Fills in what the training room knows and the store does not: architectures without a record, where data are from."""
 
 from __future__ import annotations
 
@@ -20,6 +20,21 @@ def with_architectures(run: RunView) -> RunView:
     """The same run; where an experiment's grid can be told, its trials' records have architecture and param_count."""
     experiments = tuple(_filled(experiment) for experiment in run.experiments)
     return replace(run, experiments=experiments)
+
+
+def with_source(run: RunView) -> RunView:
+    """The same run; its data with their `source`, as the manifest of the raw bars gives it, where that can be read."""
+    from training.errors import TrainingError
+    from training.manifest import raw_path, read_raw_manifest
+
+    if "path" not in run.data or "source" in run.data:
+        return run
+    path = Path(run.data["path"])
+    try:
+        source = read_raw_manifest(raw_path(path.parent.parent, run.data["ticker"])).source
+    except (OSError, TrainingError):
+        return run
+    return replace(run, data={**run.data, "source": source})
 
 
 def _filled(experiment: ExperimentRow) -> ExperimentRow:

@@ -59,6 +59,7 @@ def report_json(run: RunView, answer: dict[str, Any] | None) -> dict[str, Any]:
         },
         "data": {**run.data, "embedded_sample": run.on_sample},
         "commands": list(run.commands),
+        "lost_seconds_by_cause": dict(run.lost),
         "missing": missing(run),
         "experiments": [_experiment(experiment, run.now_wall) for experiment in run.experiments],
         "answer": answer,

@@ -74,13 +74,14 @@ def page(run: RunView, pictures: Pictures, answer: str = "") -> str:
         f'<p class="lead">{escape(headline(run))}.</p>',
         _sample_warning(run),
         _missing(run),
+        answer,
         "<h2>Experiments</h2>",
         _experiments_table(run),
         *map(picture, pictures.overview),
-        answer,
         *(_experiment(e, pictures.by_experiment.get(e.name, ())) for e in run.experiments),
         "<h2>The run</h2>",
         _run_facts(run),
+        _lost(run),
         _commands(run),
     ]
     return _DOCUMENT.format(
@@ -132,11 +133,12 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], 
 def _sample_warning(run: RunView) -> str:
     if not run.on_sample:
         return ""
-    what = escape(str(run.data.get("ticker") or "S&P 500"))
+    ticker, wanted = str(run.data.get("ticker") or "S&P 500"), run.data.get("wanted")
+    instead = f", NOT {wanted}" if run.data.get("is_fallback") and wanted else ""
     return (
-        f'<p class="warning" role="note">These results are on the EMBEDDED SAMPLE ({what}, daily bars of 1999 to 2018 '
-        "that ship with a library), not on data that you imported. They show that the search works; "
-        "they say nothing about any other market or year.</p>"
+        f'<p class="warning" role="note">Data: the EMBEDDED SAMPLE{escape(instead)}. It is {escape(ticker)}, daily '
+        "bars of 1999 to 2018 that ship with a library. Good for seeing that everything works; no figure here is about "
+        "another market or a later year.</p>"
     )
 
 
@@ -236,8 +238,16 @@ def _run_facts(run: RunView) -> str:
     return f"<dl>{''.join(pairs)}</dl>"
 
 
+def _lost(run: RunView) -> str:
+    if not run.lost:
+        return ""
+    rows = [(escape(cause), duration(seconds)) for cause, seconds in run.lost.items()]
+    caption = "Time that trials were held or waited for another attempt, summed over trials"
+    return f"<h3>Time that was not training</h3>{table(caption, ('cause', 'time'), rows, frozenset({1}))}"
+
+
 def _commands(run: RunView) -> str:
-    """Who holds what at the moment of the report; over a run, its events tell."""
+    """Who holds what at the moment of the report."""
     view = {"commands": run.commands, "daemon": {"now_wall": run.now_wall}}
     lines = [f"<li>{escape(line)}</li>" for line in pauses(view)]
     held = [f"<li>{escape(e.name)}, trial {t.number}: {escape(t.held_for)}</li>"

@@ -9,6 +9,7 @@ from typing import Any
 
 from supervisor import finalize
 from supervisor.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+from supervisor.lost_time import by_cause
 from supervisor.snapshot import best_trial, training_seconds
 from supervisor.status_text import duration
 
@@ -127,6 +128,8 @@ class RunView:
     data: Mapping[str, Any]
     commands: tuple[Mapping[str, Any], ...]
     experiments: tuple[ExperimentRow, ...]
+    lost: Mapping[str, float]
+    """Seconds that trials were held or waited, by cause (lost_time.by_cause)."""
 
     @property
     def over(self) -> bool:
@@ -138,8 +141,8 @@ class RunView:
 
     @property
     def on_sample(self) -> bool:
-        """Whether the data are the embedded sample: then no figure here is about the plan's own market."""
-        return bool(self.data.get("sample")) or SAMPLE_SOURCE in str(self.data.get("source", ""))
+        """Whether the data are the embedded sample, in place of the plan's own or by its wish."""
+        return bool(self.data.get("is_fallback")) or SAMPLE_SOURCE in str(self.data.get("source", ""))
 
 
 def read_view(view: Mapping[str, Any], now_wall: float) -> RunView:
@@ -158,6 +161,7 @@ def read_view(view: Mapping[str, Any], now_wall: float) -> RunView:
         data=run["data"] or {},
         commands=tuple(view["commands"]),
         experiments=tuple(_experiment(experiment) for experiment in view["experiments"]),
+        lost=by_cause(view["lost"]),
     )
 
 

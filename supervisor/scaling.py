@@ -205,7 +205,7 @@ def bootstrap(points: Points, law: Law, rng: np.random.Generator, draws: int) ->
         centre = problem.predict(law.theta[None, :])[0]
         taken = min(n - 1, len(law.theta))
     deviations = (log_loss - centre) * np.sqrt(n / (n - taken))
-    drawn = centre + rng.choice(deviations - deviations.mean(), (draws, n))
+    drawn = centre + rng.choice(deviations, (draws, n))
     return descend(problem, drawn, np.repeat(law.theta[None, :], draws, axis=0))[0]
 
 
