@@ -107,6 +107,15 @@ def build_parser() -> argparse.ArgumentParser:
     sensors.add_argument("--json", action="store_true")
     sensors.set_defaults(run=_sensors)
 
+    doctor = verbs.add_parser("doctor", help="record every sensor into one file to send, or play such a file")
+    mode = doctor.add_mutually_exclusive_group(required=True)
+    mode.add_argument(
+        "--record", metavar="SECONDS", type=float, help="how long, such as 120: idle first, then under load"
+    )
+    mode.add_argument("--replay", metavar="FILE", help="what the governor would have done")
+    doctor.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
+    doctor.set_defaults(run=_doctor)
+
     version = verbs.add_parser("version", help="this program, its path and its socket")
     version.set_defaults(run=_version)
     return parser
@@ -329,6 +338,35 @@ def _sensors(_: Home, arguments: argparse.Namespace) -> int:
 
     found = sensors_verb.collect()
     print(json.dumps(found, indent=1) if arguments.json else sensors_verb.render(found))
+    return 0
+
+
+def _doctor(_: Home, arguments: argparse.Namespace) -> int:
+    return _replay(Path(arguments.replay)) if arguments.replay else _record(arguments)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from supervisor.sensors_record import record
+
+    file = Path(arguments.to or time.strftime("sensors-%Y%m%d-%H%M%S.jsonl"))
+    print(f"recording every sensor for {arguments.record:g} s into {file}", file=sys.stderr)
+    try:
+        passes = record(file, arguments.record)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    print(f"{passes} passes in {file}; play it with `supervisorctl doctor --replay {file}`")
+    return 0
+
+
+def _replay(file: Path) -> int:
+    from supervisor import doctor
+    from supervisor.policy import Policy
+
+    steps = 0
+    for step in doctor.replay(file, Policy()):
+        print(doctor.render(step))
+        steps += 1
+    print(f"{steps} changes with the default policy" if steps else "nothing to act on: RUN throughout")
     return 0
 
 

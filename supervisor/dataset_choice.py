@@ -32,7 +32,7 @@ class DatasetChoice:
     wanted: str
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "sample": self.ticker == SAMPLE_TICKER}
 
     def sentence(self) -> str:
         """For `start` to print, in capitals where the user did not get what the plan names."""
