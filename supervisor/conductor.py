@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import leftovers, link, snapshot
+from supervisor.answer_ledger import AnswerLedger
 from supervisor.clock import Clock
 from supervisor.command import Command, Origin, Rung, run, strictest
 from supervisor.driver_process import DriverProcess, DriverSilentError
 from supervisor.errors import RayStartFailed
+from supervisor.examiner import Examiner
 from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, ProcessState
@@ -62,6 +64,8 @@ class Conductor:
         self.home, self.ledger, self.clock = home, ledger, clock
         self._new_head, self._new_driver, self._skip_reason = new_head, new_driver, skip_reason
         self._watchdog = watchdog
+        self._answers = AnswerLedger(ledger.store, ledger.run_id)
+        self._examiner = Examiner(self._answers)
         self.head: RayHead | None = None
         self._head_watch: asyncio.Task[None] | None = None
         self.driver: DriverProcess | None = None
@@ -127,11 +131,15 @@ class Conductor:
         if reason is not None:
             self.ledger.move_experiment(name, ProcessState.SKIPPED, "experiment.skipped", reason)
             return
+        self._answers.warm(name, self.spec_of(name))
         fruitless = 0
         while True:
             before = self._progress(name)
             ended, error, status = await self._drive(name)
             if ended or self._out_of_time:
+                if error is None and not await self._examiner.examine(name, self._folder(name), self.stop_asked):
+                    self._stop_experiment(name)
+                    return
                 self._end_experiment(name, error)
                 return
             if self.stop_asked.is_set():

@@ -159,6 +159,17 @@ class Refused(SweepError):
     """The daemon refused the request."""
 
 
+class TestRefused(SweepError):
+    """The test split of this experiment was opened before."""
+
+    __test__ = False  # the name begins with Test; pytest would collect it
+    remedy = "a second look is no test: a new run (`--new`) is searched, and tested, anew"
+
+
+class EvaluationFailed(SweepError):
+    """The test could not be completed."""
+
+
 class ReportFailed(SweepError):
     """The report could not be written."""
 

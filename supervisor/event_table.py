@@ -48,6 +48,21 @@ EVENTS: dict[str, EventKind] = {
     "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}", ("reason",)),
     "experiment.paused": EventKind("warning", "{experiment} paused: {reason}", ("reason",)),
     "experiment.resumed": EventKind("info", "{experiment} goes on", ()),
+    "experiment.warmed": EventKind(
+        "info", "{experiment} begins with {count} points of {donor}", ("donor", "count", "points")
+    ),
+    "test.opened": EventKind(
+        "warning",
+        "test days of {dataset} opened for {experiment} by {by}: {reason}",
+        ("by", "reason", "dataset", "dataset_sha256", "split", "horizon", "trials", "openings", "earlier_runs"),
+    ),
+    "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", ("by", "reason", "openings")),
+    "test.scored": EventKind(
+        "info",
+        "{experiment} tested on {days} days to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
+        ("bce", "low", "high", "prior", "days", "dates", "last_day", "predictions", "predictions_sha256"),
+    ),
+    "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
     "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
     "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
     "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
@@ -52,7 +51,7 @@ class Outcome:
     @property
     def mean(self) -> float | None:
         known = [value for value in self.values if value is not None]
-        return fmean(known) if len(known) == len(self.values) else None
+        return sum(known) / len(known) if len(known) == len(self.values) else None
 
 
 def search_trials(spec: Spec) -> int:

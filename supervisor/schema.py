@@ -42,6 +42,14 @@ STEPS: tuple[str, ...] = (
     CREATE INDEX event_of_run ON event (run, seq);
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """,
+    # An experiment's one test: its opening is written before the first look, its result after.
+    """
+    CREATE TABLE evaluation (
+        run TEXT NOT NULL, experiment TEXT NOT NULL, openings INTEGER NOT NULL, opening TEXT NOT NULL,
+        result TEXT, wall REAL NOT NULL,
+        PRIMARY KEY (run, experiment), FOREIGN KEY (run, experiment) REFERENCES experiment(run, name)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from supervisor import finalize
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
 from supervisor.lost_time import lost_seconds
 
@@ -104,6 +105,19 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
     ]
 
 
+def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
+    """The result of an experiment's one test, with its opening; None until it is scored, or in a store without it."""
+    try:
+        row = connection.execute(
+            "SELECT opening, result FROM evaluation WHERE run = ? AND experiment = ?", (run_id, name)
+        ).fetchone()
+    except sqlite3.OperationalError:
+        return None  # read only, a store of the schema before; its daemon will bring it up to date
+    if row is None or row["result"] is None:
+        return None
+    return {**json.loads(row["result"]), "opening": json.loads(row["opening"])}
+
+
 def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
     """The ended trial with the best value; a pruned one counts, its value is what it reached."""
     valued = [
@@ -146,6 +160,8 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, with_trials: b
         ],
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
         "mean_trial_s": _mean_trial_s(ended),
+        "finalized": finalize.describe(spec, trials),
+        "evaluation": evaluation_of(connection, row["run"], row["name"]),
     }
     if with_trials:
         view["trials"] = trials

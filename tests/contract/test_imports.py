@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 LAZILY_TRAINING = ("supervisor.data_verbs", "supervisor.expand", "supervisor.estimate", "supervisor.plan_file",
                    "supervisor.plan_checks", "supervisor.preflight", "supervisor.dataset_choice",
                    "supervisor.start_checks",
-                   "supervisor.report*", "supervisor.warm_start")  # fmt: skip
+                   "supervisor.report*", "supervisor.warm_start",
+                   "supervisor.examiner")  # fmt: skip
 """Modules of supervisor that may import training too, but inside a function only: it may load torch."""
 
 NEVER: dict[str, set[str]] = {
