@@ -13,11 +13,12 @@ from actors.book import OWN_KEY, STEP, TrialBook
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from actors.recorder import Recorder
-from actors.scheduler import HardwareAwareScheduler, pruner
+from actors.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.search import open_search
 from actors.supervised import can_be_reused, own_settings, resolve, supervise
 from supervisor.finalize import is_final, trials_left
 from supervisor.link import Begin
+from supervisor.policy import Policy
 
 BUILT_IN = {"patchtst": "actors.trainable:PatchTSTTrainable"}
 
@@ -29,7 +30,8 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
     search = open_search(spec, begin.trials, folder, book, in_force, link)
-    scheduler = _scheduler(spec, begin.trials, book, in_force)
+    recorder = Recorder(link, book, in_force)
+    scheduler = _scheduler(begin, book, in_force, recorder)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources(spec["resources"])),
         param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"], int(spec["seed"]))},
@@ -45,7 +47,7 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
             name=spec["name"],
             storage_path=str(folder / "tune"),
             verbose=0,
-            callbacks=[Recorder(link, book, in_force)],
+            callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=int(spec["max_failures"])),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             stop={STEP: int(spec["max_epochs"])} if spec["max_epochs"] else None,
@@ -54,13 +56,16 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
     tuner.fit()
 
 
-def _scheduler(
-    spec: Mapping[str, Any], trials: list[dict[str, Any]], book: TrialBook, in_force: InForce
-) -> HardwareAwareScheduler:
-    max_epochs = spec["max_epochs"]
-    inner = pruner(spec["pruner"], spec["metric"], spec["mode"], max_epochs)
-    scheduler = HardwareAwareScheduler(inner, book, in_force, spec["pruner"].get("max_t") or max_epochs)
-    scheduler.feed(trial for trial in trials if not is_final(spec, int(trial["number"])))
+def _scheduler(begin: Begin, book: TrialBook, in_force: InForce, recorder: Recorder) -> HardwareAwareScheduler:
+    spec = begin.experiment
+    inner = pruner(spec["pruner"], spec["metric"], spec["mode"], spec["max_epochs"])
+    limits = SchedulerLimits(
+        max_t=spec["pruner"].get("max_t") or spec["max_epochs"],
+        concurrency=int(spec["concurrency"]),
+        release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
+    )
+    scheduler = HardwareAwareScheduler(inner, book, in_force, recorder, limits)
+    scheduler.feed(trial for trial in begin.trials if not is_final(spec, int(trial["number"])))
     return scheduler
 
 

@@ -1,10 +1,11 @@
 """The flag file of a node: its watchdog writes what trials may do, trials read it between batches, by mmap.
 
 Layout, 64 bytes, little endian: magic `SWPG` (4), layout version (u32), rung (u32, as in supervisor.command.Rung),
-padding (4), throttle share (f64), lease (f64, seconds of CLOCK_MONOTONIC when the writer last vouched for the flag),
-writer's pid (u32), zeros to the end. Each field is aligned and means something by itself, so a reader needs no lock.
+release (u32, 1 or 0), throttle share (f64), lease (f64, seconds of CLOCK_MONOTONIC when the writer last vouched for the
+flag), writer's pid (u32), zeros to the end. Each field is aligned and means something by itself: readers need no lock.
 
-STOP makes a trial leave its work: `wait` raises Leave, the trial saves itself and waits for its end.
+STOP makes a trial leave its work: `wait` raises Leave, the trial saves itself and waits for its end. So does a PAUSE
+with `release` set, which wants the trial's memory; but only a trial that can go on from a checkpoint leaves for that.
 A flag whose lease is older than LEASE_S, or that is missing, counts as PAUSE: a dead watchdog must be safe.
 """
 
@@ -46,7 +47,7 @@ class GateWriter:
 
     def __init__(self, path: Path, mono_s: Callable[[], float] = time.monotonic) -> None:
         self._mono_s = mono_s
-        self._rung, self._share = Rung.PAUSE, 0.0
+        self._rung, self._share, self._release = Rung.PAUSE, 0.0, False
         self._writing = threading.Lock()
         fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -59,8 +60,8 @@ class GateWriter:
         # Readers of an earlier watchdog's file see its lease run out, and open this one.
         fresh.replace(path)
 
-    def write(self, rung: Rung, throttle_share: float) -> None:
-        self._rung, self._share = rung, throttle_share
+    def write(self, rung: Rung, throttle_share: float, *, release: bool = False) -> None:
+        self._rung, self._share, self._release = rung, throttle_share, release
         self.renew()
 
     def renew(self) -> None:
@@ -68,7 +69,7 @@ class GateWriter:
         # From two threads of the watchdog, one of which may hold on to a writer that the other has closed.
         with self._writing:
             if not self._map.closed:
-                fields = (int(self._rung), 0, self._share, self._mono_s(), os.getpid())
+                fields = (int(self._rung), int(self._release), self._share, self._mono_s(), os.getpid())
                 LAYOUT.pack_into(self._map, 0, MAGIC, VERSION, *fields)
 
     def close(self) -> None:
@@ -87,7 +88,10 @@ class Gate:
     ) -> None:
         self._path, self._mono_s, self._sleep = path, mono_s, sleep
         self._map: mmap.mmap | None = None
+        self._released = False
         self._worked_from_mono_s = mono_s()
+        self.may_be_released = False
+        """Whether the trial loses nothing when it leaves for the sake of its memory."""
 
     def wait(self) -> float:
         """Return when the trial may go on; the seconds that it was kept waiting, 0.0 when it was not. Raises Leave."""
@@ -110,7 +114,7 @@ class Gate:
     def _wait_while_closed(self) -> None:
         # Without a bound on purpose: to stand still is the safe state, and the driver can always end its trials.
         while (rung := self._read(self._mono_s())[0]) >= Rung.PAUSE:
-            if rung is Rung.STOP:
+            if rung is Rung.STOP or (self._released and self.may_be_released):
                 raise Leave
             self._sleep(POLL_S)
 
@@ -120,6 +124,7 @@ class Gate:
             self._forget()
             found = self._fields()
             if found is None or now_mono_s - found[2] > LEASE_S:
+                self._released = False
                 return Rung.PAUSE, 0.0
         return Rung(found[0]), found[1]
 
@@ -128,9 +133,10 @@ class Gate:
             self._map = _open(self._path)
             if self._map is None:
                 return None
-        magic, version, rung, _, share, lease, _ = LAYOUT.unpack_from(self._map)
+        magic, version, rung, release, share, lease, _ = LAYOUT.unpack_from(self._map)
         if magic != MAGIC or version != VERSION or rung > Rung.STOP or not 0.0 <= share < 1.0:
             return None
+        self._released = release == 1
         return rung, share, lease
 
     def _forget(self) -> None:

@@ -112,10 +112,17 @@ class Recorder(Callback, PerProcess):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune will start the trial again, because its worker died."""
+        self._try_again(trial, "worker_died", _last_error(trial))
+
+    def release(self, trial: Trial) -> None:
+        """The trial leaves its worker to others, and will go on from its checkpoint later."""
+        self._try_again(trial, "released", None)
+
+    def _try_again(self, trial: Trial, cause: str, error: str | None) -> None:
         entry = self._book.entry(trial.trial_id)
         with self._book.lock:
             entry.running = False
-        self._link.send(AttemptLost(entry.number, entry.attempt, "worker_died", _last_error(trial)))
+        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error))
         entry.attempt += 1
         own = {"number": entry.number, "attempt": entry.attempt, "checkpoint": entry.checkpoint}
         config = {**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}}

@@ -1,7 +1,8 @@
 """HardwareAwareScheduler: any Ray scheduler, held back while a command forbids work.
 
 Every decision of the wrapped scheduler passes through, except that a trial which may go on is not let on while its node
-is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted. Of the finalisation's trials
+is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted. A pause that lasts, and SHED,
+take trials off their workers; they go on from their checkpoints later, as new attempts. Of the finalisation's trials
 the wrapped scheduler never hears: they are compared with one another, on all their epochs.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -17,6 +19,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from actors import ray_private
 from actors.book import LEFT, STEP, Entry, TrialBook, ended, finite_or_none
 from actors.in_force import InForce
+from actors.recorder import Recorder
 from supervisor.command import Rung
 
 FINISH_WITHIN_S = 30.0
@@ -66,16 +69,42 @@ def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | No
     raise ValueError(f"a pruner cannot be {kind!r}: asha, median and none are")
 
 
+@dataclass(frozen=True)
+class SchedulerLimits:
+    """`max_t` is the step at which a stop means finished, not pruned; None for no such step."""
+
+    max_t: int | None
+    concurrency: int
+    release_after_s: float
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A trial that was answered NOOP. One that has `left` its work can only be released."""
+
+    trial: Trial
+    since_mono_s: float
+    left: bool
+
+
 class HardwareAwareScheduler(TrialScheduler):
-    """Wraps `inner`. `max_t` is the step at which a stop means finished, not pruned; None for no such step."""
+    """Wraps `inner`."""
 
     _supports_buffered_results = False
 
-    def __init__(self, inner: Any, book: TrialBook, in_force: InForce, max_t: int | None) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        book: TrialBook,
+        in_force: InForce,
+        recorder: Recorder,
+        limits: SchedulerLimits,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.inner = inner
-        self._book, self._in_force, self._max_t = book, in_force, max_t
-        self._held: dict[str, Trial] = {}
+        self._book, self._in_force, self._recorder, self._limits = book, in_force, recorder, limits
+        self._held: dict[str, _Held] = {}
+        self._replayed: set[str] = set()
         self._finish_by_mono_s: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -110,7 +139,10 @@ class HardwareAwareScheduler(TrialScheduler):
         if self._final(trial):
             return
         self.inner.on_trial_add(tune_controller, trial)
-        for step, value in list(self._book.entry(trial.trial_id).results):
+        # A trial whose worker died is added again; what it reported is in the rungs already.
+        earlier = [] if trial.trial_id in self._replayed else list(self._book.entry(trial.trial_id).results)
+        self._replayed.add(trial.trial_id)
+        for step, value in earlier:
             if value is not None:
                 # Its earlier attempt got past these decisions, so they only fill the rungs.
                 self.inner.on_trial_result(tune_controller, trial, self._result(step, value))
@@ -118,8 +150,9 @@ class HardwareAwareScheduler(TrialScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         entry = self._book.entry(trial.trial_id)
         decision = str(self._decide(tune_controller, trial, result, entry))
-        if decision == TrialScheduler.CONTINUE and (LEFT in result or self._must_wait(entry)):
-            self._held[trial.trial_id] = trial
+        left = LEFT in result or self._is_one_too_many(entry)
+        if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
+            self._held[trial.trial_id] = _Held(trial, time.monotonic(), left)
             return str(TrialScheduler.NOOP)
         return decision
 
@@ -129,27 +162,56 @@ class HardwareAwareScheduler(TrialScheduler):
             return str(TrialScheduler.CONTINUE)
         decision = str(self.inner.on_trial_result(tune_controller, trial, result))
         if decision == TrialScheduler.STOP:
-            entry.pruned = self._max_t is None or int(result[STEP]) < self._max_t
+            max_t = self._limits.max_t
+            entry.pruned = max_t is None or int(result[STEP]) < max_t
         return decision
 
     def _must_wait(self, entry: Entry) -> bool:
         return self._in_force.finish_reason is not None or self._in_force.paused(entry.node)
+
+    def _is_one_too_many(self, entry: Entry) -> bool:
+        """Under SHED the youngest trial goes back to the queue, at the end of an epoch that it could save."""
+        running = self._book.running()
+        if len(running) <= self._allowed() or entry.checkpoint is None or self._in_force.finish_reason is not None:
+            return False
+        return entry.number == max(other.number for other in running)
+
+    def _allowed(self) -> int:
+        command = self._in_force.for_new_trials()
+        if command.rung not in (Rung.SHED, Rung.THROTTLE):
+            return self._limits.concurrency
+        return max(1, self._limits.concurrency - command.shed_trials)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         if self._in_force.finish_reason is not None:
             self._finish()
         else:
             self._let_go_on(tune_controller)
-        closed = self._in_force.for_new_trials().rung == Rung.HOLD or self._in_force.for_new_trials().rung >= Rung.PAUSE
-        if self._held or closed or self._in_force.finish_reason is not None:
+        closed = self._closed()
+        if self._held or closed:
             ray_private.nap_if_idle(tune_controller)
         return None if closed else self.inner.choose_trial_to_run(tune_controller)
 
+    def _closed(self) -> bool:
+        rung = self._in_force.for_new_trials().rung
+        if self._in_force.finish_reason is not None or rung is Rung.HOLD or rung >= Rung.PAUSE:
+            return True
+        return rung is not Rung.RUN and len(self._book.running()) >= self._allowed()
+
     def _let_go_on(self, tune_controller: Any) -> None:
-        for trial_id, trial in list(self._held.items()):
-            if not self._in_force.paused(self._book.entry(trial_id).node):
+        """Once a round, and so after the recorder has told what a trial reported last."""
+        now = time.monotonic()
+        for trial_id, held in list(self._held.items()):
+            entry = self._book.entry(trial_id)
+            paused = self._in_force.paused(entry.node)
+            long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
+            if held.left or (paused and long):
                 del self._held[trial_id]
-                ray_private.continue_trial(tune_controller, trial)
+                self._recorder.release(held.trial)
+                ray_private.release_trial(tune_controller, held.trial)
+            elif not paused:
+                del self._held[trial_id]
+                ray_private.continue_trial(tune_controller, held.trial)
 
     def _finish(self) -> None:
         """Raise Finished once every running trial has left its work or ended its epoch, or has had its time."""

@@ -146,9 +146,10 @@ class SupervisedTrainable(tune.Trainable):
         try:
             return self._one_step()
         except Leave:
-            if self._keeps_checkpoints() and self._step > 0:
+            if self.sweep_gate.may_be_released:
                 # In place of the last epoch's own: what was trained since is not lost.
                 self._save()
+            self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
             return {LEFT: True}
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             text = traceback.format_exc()
@@ -168,6 +169,7 @@ class SupervisedTrainable(tune.Trainable):
             result["time_this_iter_s"] = elapsed_s
         if self._keeps_checkpoints():
             result[CHECKPOINT] = str(self._save())
+            self.sweep_gate.may_be_released = True
         return result
 
     def sweep_whereabouts(self) -> tuple[str, int]:
@@ -198,10 +200,14 @@ class SupervisedTrainable(tune.Trainable):
             raise ValueError(f"{newest} is not named as a checkpoint")
         self.sweep_load(newest)  # type: ignore[attr-defined]  # of CheckpointFolders
         self._step = int(found[1])
+        self.sweep_gate.may_be_released = True
 
 
 class CheckpointFolders(tune.Trainable):
     """Stands behind a user's class: a checkpoint is a folder, unless the class has a better way of its own."""
+
+    def sweep_release(self) -> None:
+        """Let go of memory; the next thing that happens is a reset or the end. For classes that hold much."""
 
     def sweep_save(self, folder: Path, step: int) -> Path:
         """Write the checkpoint of a step into the trial's folder, atomically; its path."""

@@ -87,6 +87,10 @@ class PatchTSTTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         self._opened().load(Path(checkpoint) / STATE_FILE)
 
+    def sweep_release(self) -> None:
+        """Let go of model, optimiser and data."""
+        self.cleanup()
+
     def cleanup(self) -> None:
         if self._session is not None:
             self._session.close()

@@ -21,7 +21,7 @@ from supervisor.clock import Clock
 from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest
 from supervisor.governor import GovernorMemory, Note, Now, decide, next_period_s
 from supervisor.policy import Policy
-from supervisor.reading import Reading
+from supervisor.reading import Kind, Reading
 from supervisor.sensors.probe_order import open_providers
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import ScriptedProvider
@@ -59,6 +59,7 @@ class Watchdog:
         self._changed = threading.Condition()
         # None until a driver has said what the operator wants: a restarted watchdog must not lift a pause for a moment.
         self._operator: tuple[Command, ...] | None = None
+        self._paused_since_mono_s: float | None = None
         self._stopped = threading.Event()
         self._governor = run(Origin.GOVERNOR)
         self._readings: list[Reading] = []
@@ -185,7 +186,23 @@ class Watchdog:
             return
         here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
         command = strictest([*here, self._governor])
-        self._gate.write(command.rung, command.throttle_share)
+        self._gate.write(command.rung, command.throttle_share, release=self._release(command))
+
+    def _release(self, command: Command) -> bool:
+        """Whether paused trials are to give their memory back: the pause is long, or memory is what is short."""
+        now = self._clock.mono_s()
+        if command.rung is not Rung.PAUSE:
+            self._paused_since_mono_s = None
+            return False
+        if self._paused_since_mono_s is None:
+            self._paused_since_mono_s = now
+        return now - self._paused_since_mono_s > self._policy.release_after_s or any(
+            reading.kind is Kind.MEMORY
+            and reading.unit == "percent"
+            and reading.value is not None
+            and reading.value >= self._policy.memory_pause_percent
+            for reading in self._readings
+        )
 
     def _tell(self) -> None:
         self._version += 1

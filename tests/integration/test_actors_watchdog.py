@@ -13,9 +13,15 @@ from collections import Counter
 import pytest
 
 from supervisor.command import Command, Origin, Rung
-from supervisor.link import ResultReported, SensorNoted, TrialHeld, TrialStarted, WatchdogUp
+from supervisor.link import AttemptLost, ResultReported, SensorNoted, TrialHeld, TrialStarted, WatchdogUp
 
 PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
+SHED = Command(Rung.SHED, Origin.OPERATOR, "the operator says so", shed_trials=1).to_json()
+FAST = {
+    "period_s": 0.1, "fast_period_s": 0.1, "soft_dwell_s": 0, "pause_dwell_s": 0, "hold_min_s": 0, "ease_after_s": 0.1,
+    "min_off_s": 0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0, "memory_shed_percent": 98.0,
+    "memory_pause_percent": 99.0, "memory_critical_percent": 100.0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -54,6 +60,43 @@ def test_a_watchdog_that_is_gone_is_replaced_and_the_operators_pause_outlives_it
     daemon.command()
     assert daemon.end() == 0, daemon.log.read_text()
     assert Counter(line["batch"] for line in batches(log)) == dict.fromkeys(range(1, 101), 1)
+
+
+def test_a_long_pause_gives_the_memory_back_and_loses_no_batch(drive, steps):
+    """Past release_after_s the trial saves itself in the middle of its epoch, leaves, and goes on there later."""
+    make, log = steps
+    daemon = drive(
+        make(max_trials=1, config={"batches": 20, "steps": 4}), watchdog={"policy": {**FAST, "release_after_s": 1.0}}
+    )
+    daemon.wait_for(ResultReported)
+    time.sleep(0.1)
+    daemon.command(PAUSE)
+    daemon.wait_for(TrialHeld)
+    lost = daemon.wait_for(AttemptLost)
+    assert (lost.attempt, lost.cause, lost.error) == (1, "released", None)
+    daemon.command()
+    again = daemon.wait_for(TrialStarted)
+    assert (again.attempt, again.resumed_step) == (2, 1)
+    assert daemon.end() == 0, daemon.log.read_text()
+    assert Counter(line["batch"] for line in batches(log)) == dict.fromkeys(range(1, 81), 1)
+
+
+def test_shedding_takes_the_youngest_trial_and_brings_it_back(drive, steps):
+    """Under SHED one trial fewer; lifted: it goes on from its checkpoint. The other never stops."""
+    make, log = steps
+    daemon = drive(make(max_trials=2, concurrency=2, config={"steps": 60}))
+    daemon.wait_for(ResultReported, lambda message: message.number == 1)
+    daemon.command(SHED)
+    lost = daemon.wait_for(AttemptLost)
+    assert (lost.number, lost.cause) == (1, "released")
+    daemon.wait_for(ResultReported, lambda message: message.number == 0)
+    daemon.command()
+    again = daemon.wait_for(TrialStarted)
+    assert (again.number, again.attempt) == (1, 2)
+    assert again.resumed_step is not None
+    assert daemon.end() == 0, daemon.log.read_text()
+    assert [row.attempt for row in daemon.store.rows.values()] == [1, 2]
+    assert set(Counter((line["x"], line["batch"]) for line in batches(log)).values()) == {1}
 
 
 def test_a_watchdog_outlives_a_killed_driver_and_serves_the_next(drive, steps):

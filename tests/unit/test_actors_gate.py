@@ -155,6 +155,20 @@ def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
     assert opened
 
 
+def test_release_makes_only_those_leave_who_can_come_back(writer, gate, time):
+    """A trial without a checkpoint would lose its work: it waits on."""
+    writer.write(Rung.PAUSE, 0.0, release=True)
+    time.at(2.0, lambda: writer.write(Rung.RUN, 0.0))
+    assert gate.wait() >= 2.0
+    writer.write(Rung.PAUSE, 0.0, release=True)
+    gate.may_be_released = True
+    with pytest.raises(Leave):
+        gate.wait()
+    writer.write(Rung.PAUSE, 0.0)
+    time.at(1.0, lambda: writer.write(Rung.RUN, 0.0))
+    assert gate.wait() >= 1.0
+
+
 def test_the_layout_is_the_documented_one(writer, tmp_path, time):
     writer.write(Rung.THROTTLE, 0.25)
     data = (tmp_path / "flag").read_bytes()

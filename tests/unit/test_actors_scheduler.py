@@ -14,7 +14,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from actors.book import LEFT, STEP, TrialBook
 from actors.in_force import InForce
-from actors.scheduler import Finished, HardwareAwareScheduler, pruner
+from actors.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
 from supervisor.command import Command, Origin, Rung
 
 
@@ -36,13 +36,14 @@ class Scripted(FIFOScheduler):
 class FakeTrial:
     def __init__(self, trial_id):
         self.trial_id, self.status = trial_id, Trial.RUNNING
+        self.temporary_state = SimpleNamespace(ray_actor=None)
 
 
 class Controller:
     """As much of Tune's controller as is touched."""
 
     def __init__(self):
-        self.trained = []
+        self.trained, self.paused = [], []
         self._trial_to_actor = {}
         self._actor_manager = SimpleNamespace(num_actor_tasks=1)
 
@@ -54,17 +55,29 @@ class Controller:
     def get_trials(self):
         return []
 
+    def pause_trial(self, trial, should_checkpoint):
+        assert not should_checkpoint
+        trial.status = Trial.PAUSED
+        self.paused.append(trial.trial_id)
+
     def _schedule_trial_train(self, trial):
         self.trained.append(trial.trial_id)
 
 
 class Bench:
-    def __init__(self, inner, max_t=9, trials=()):
+    def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0):
         self.book, self.in_force, self.controller = TrialBook("loss", "min", trials), InForce(), Controller()
-        self.scheduler = HardwareAwareScheduler(inner, self.book, self.in_force, max_t)
+        self.released = []
+        recorder = SimpleNamespace(release=self.release)
+        limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s)
+        self.scheduler = HardwareAwareScheduler(inner, self.book, self.in_force, recorder, limits)
 
-    def trial(self, trial_id, number=0):
-        self.book.open(trial_id, number, {})
+    def release(self, trial):
+        self.released.append(trial.trial_id)
+        self.book.entry(trial.trial_id).running = False
+
+    def trial(self, trial_id, number=0, checkpoint=None):
+        self.book.open(trial_id, number, {}).checkpoint = checkpoint
         trial = self.controller.start(trial_id)
         self.scheduler.on_trial_add(self.controller, trial)
         self.book.entry(trial_id).running = True
@@ -203,6 +216,42 @@ def test_an_unknown_pruner_is_refused():
         pruner({"kind": "hyperbnd"}, "loss", "min", 9)
 
 
+def test_a_pause_that_lasts_takes_a_held_trial_off_its_worker():
+    """One with a checkpoint; without one it would lose its work, so it keeps its memory."""
+    bench = Bench(FIFOScheduler(), release_after_s=0.0)
+    saved, unsaved = bench.trial("a", 0, checkpoint="/c/checkpoint-1.pt"), bench.trial("b", 1)
+    bench.command(Rung.PAUSE)
+    for trial in (saved, unsaved):
+        bench.result(trial, 1, 0.5)
+    bench.choose()
+    assert bench.released == ["a"]
+    assert bench.controller.paused == ["a"]
+    bench.command(Rung.RUN)
+    bench.choose()
+    assert bench.controller.trained == ["b"]
+
+
+def test_a_trial_that_left_its_work_is_released_and_never_continued():
+    bench = Bench(FIFOScheduler())
+    trial = bench.trial("a", 0, checkpoint="/c/checkpoint-1.pt")
+    bench.scheduler.on_trial_result(bench.controller, trial, {LEFT: True, STEP: 2})
+    bench.choose()
+    assert bench.controller.paused == ["a"]
+    assert bench.controller.trained == []
+
+
+def test_shedding_sends_the_youngest_back_to_the_queue_and_no_more():
+    bench = Bench(FIFOScheduler())
+    old, young = (bench.trial(name, n, checkpoint="/c/checkpoint-1.pt") for n, name in enumerate("ab"))
+    command = Command(Rung.SHED, Origin.GOVERNOR, "test", shed_trials=5)
+    bench.in_force.set_governor("n", command)
+    assert bench.result(old, 1, 0.5) == TrialScheduler.CONTINUE
+    assert bench.result(young, 1, 0.5) == TrialScheduler.NOOP
+    assert bench.choose() is None
+    assert bench.released == ["b"]
+    assert bench.result(old, 2, 0.5) == TrialScheduler.CONTINUE
+
+
 def test_finishing_waits_until_each_trial_has_left_its_work():
     bench = Bench(FIFOScheduler())
     first, second = bench.trial("a"), bench.trial("b", 1)
@@ -225,5 +274,6 @@ def test_it_pickles_without_the_trials_that_it_holds():
     trial.handle = lambda: None
     bench.command(Rung.PAUSE)
     bench.result(trial, 1, 0.5)
+    bench.scheduler._recorder = None
     copy = pickle.loads(pickle.dumps(bench.scheduler))
     assert isinstance(copy.inner, FIFOScheduler)
