@@ -1,4 +1,4 @@
-"""Reads what an experiment's test left behind: every probability, beside the day and what came. Standard library only."""
+"""Reads what an experiment's test left: every probability, beside its day and what came. Standard library only."""
 
 from __future__ import annotations
 
