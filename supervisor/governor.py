@@ -23,6 +23,8 @@ from supervisor.sensor_watch import (
     Note,
     SensorMemory,
     Status,
+    load_of,
+    loads_of,
     stand_in,
     watch,
 )
@@ -127,7 +129,7 @@ def _judge(
 ) -> tuple[list[Verdict], dict[str, SensorMemory]]:
     by_id = {reading.sensor_id: reading for reading in readings}
     context = _context(readings)
-    loads = {r.component: r.value for r in readings if r.kind is Kind.UTILISATION and r.value is not None}
+    loads = loads_of(readings)
     verdicts: list[Verdict] = []
     after: dict[str, SensorMemory] = {}
     for sensor_id, sensor in sensors.items():
@@ -232,7 +234,7 @@ def _sampled(sensor: SensorMemory, value: float, now: Now) -> SensorMemory:
 def _parked(sensor_id: str, sensors: dict[str, SensorMemory], loads: dict[str, float], policy: Policy) -> Verdict:
     """A parked sensor is neither hot nor cool, unless its component rests or another source speaks for it."""
     sensor = sensors[sensor_id]
-    load = loads.get(sensor.component, loads.get("cpu"))
+    load = load_of(sensor_id, sensor.component, loads)
     rests = load is not None and load <= policy.parked_load_percent
     calm = (rests and sensor.fresh >= policy.fresh_samples) or stand_in(sensor_id, sensors) is not None
     return Verdict(Level.CALM if calm else Level.NEAR, f"{sensor_id} is parked", resumes=calm, drill=sensor.drill)

@@ -75,14 +75,16 @@ class SensorMemory:
         )
 
     def slope_per_s(self, value: float, mono_s: float) -> float | None:
-        """Least squares over the last half minute, this value included; None where that is too little to say."""
+        """How it moves, over the last half minute with this value; None where that is too little to say.
+
+        The gentler of the whole window's slope and its later half's, 0 where they differ in sign: a die that jumps
+        by 35 degrees within seconds when work starts, and stays there, is not on its way anywhere.
+        """
         points = [*self.samples, (mono_s, value)]
         if len(points) < 3 or points[-1][0] - points[0][0] < MIN_SLOPE_SPAN_S:
             return None
-        mean_t = sum(t for t, _ in points) / len(points)
-        mean_v = sum(v for _, v in points) / len(points)
-        spread = sum((t - mean_t) ** 2 for t, _ in points)
-        return sum((t - mean_t) * (v - mean_v) for t, v in points) / spread
+        whole, late = _least_squares(points), _least_squares(points[-max(3, (len(points) + 1) // 2) :])
+        return 0.0 if whole * late <= 0.0 else min(whole, late, key=abs)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -110,11 +112,19 @@ class Note:
 Sensors = Mapping[str, SensorMemory]
 
 
+def _least_squares(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the line through at least two points of different times."""
+    mean_t = sum(t for t, _ in points) / len(points)
+    mean_v = sum(v for _, v in points) / len(points)
+    spread = sum((t - mean_t) ** 2 for t, _ in points)
+    return sum((t - mean_t) * (v - mean_v) for t, v in points) / spread
+
+
 def watch(
     readings: Sequence[Reading], sensors: Sensors, policy: Policy, now: Now, *, paused: bool
 ) -> tuple[dict[str, SensorMemory], tuple[Note, ...]]:
     """The sensors' memory after this pass, and what is worth telling. While paused nothing is retired."""
-    loads = _loads(readings)
+    loads = loads_of(readings)
     present = {reading.sensor_id: reading for reading in readings if asks(reading, policy)}
     after: dict[str, SensorMemory] = {}
     notes: list[Note] = []
@@ -122,9 +132,10 @@ def watch(
         known = sensors.get(sensor_id)
         if known is None and reading.quality not in (Quality.OK, Quality.PARKED):
             continue  # never seen: it cannot be lost
-        after[sensor_id] = _seen(known, reading, loads.get(reading.component), policy, now)
+        after[sensor_id] = _seen(known, reading, load_of(sensor_id, reading.component, loads), policy, now)
     for sensor_id, known in sensors.items():
-        if sensor_id not in present and not known.drill:
+        # A drill's sensor goes with it. A folder's always reads, if only as an error: absent, it is watched no more.
+        if sensor_id not in present and not known.drill and known.kind is not Kind.DISK:
             after[sensor_id] = _unknown(known, "no reading")
     for sensor_id in list(after):
         after[sensor_id], note = _aged(sensor_id, after, policy, now, paused=paused)
@@ -133,9 +144,23 @@ def watch(
     return dict(list(after.items())[:MAX_SENSORS]), tuple(notes)
 
 
-def _loads(readings: Sequence[Reading]) -> dict[str, float]:
-    """Utilisation in percent by component."""
-    return {r.component: r.value for r in readings if r.kind is Kind.UTILISATION and r.value is not None}
+def loads_of(readings: Sequence[Reading]) -> dict[str, float]:
+    """Utilisation in percent, by device where the sensor's id names one, else by component."""
+    return {
+        device_of(reading.sensor_id) or reading.component: reading.value
+        for reading in readings
+        if reading.kind is Kind.UTILISATION and reading.value is not None
+    }
+
+
+def load_of(sensor_id: str, component: str, loads: Mapping[str, float]) -> float | None:
+    """The load of what a sensor measures: its own device's, since a second card's says nothing of the first."""
+    return loads.get(device_of(sensor_id), loads.get(component))
+
+
+def device_of(sensor_id: str) -> str:
+    """The part of an id before its last slash, which names the device; empty where there is none."""
+    return sensor_id.rpartition("/")[0]
 
 
 def _seen(known: SensorMemory | None, reading: Reading, load: float | None, policy: Policy, now: Now) -> SensorMemory:
@@ -242,6 +267,5 @@ def _speaks_for(other_id: str, sensor_id: str, sensors: Sensors) -> bool:
     if sensor.component == "cpu":
         pressure = other.kind is Kind.PRESSURE and other.component == "host"
         return pressure or (other.kind in TEMPERATURES and other.component == "cpu")
-    device = sensor_id.rpartition("/")[0]
-    same_device = device != "" and other_id.rpartition("/")[0] == device
+    same_device = device_of(sensor_id) != "" and device_of(other_id) == device_of(sensor_id)
     return same_device and other.kind in TEMPERATURES and other.component == sensor.component

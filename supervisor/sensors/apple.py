@@ -53,32 +53,27 @@ class AppleProvider:
     ) -> None:
         self._clock, self._native, self._make = clock, native, make
         self._groups: dict[str, list[str]] = {}
-        self._others: frozenset[str] = frozenset()
+        self._keys: frozenset[str] | None = None
         self._why_no_smc: str | None = None
 
     def probe(self) -> Availability:
         try:
-            self._native = self._native or self._make()
+            self._open()
         except (OSError, AttributeError, ValueError) as error:
             return Availability(False, f"macOS does not let us read: {error}", "expected outside Apple silicon")
-        try:
-            # Once: keys come and go with clusters' power, and a tool that starts on a hot machine must not lose any.
-            keys = self._native.smc_keys()
-        except OSError as error:
-            self._why_no_smc, keys = str(error), []
-        self._groups = rules.group_keys(keys)
-        self._others = frozenset(keys) & {"PSTR", "FNum"}
         temperatures = [r for r in self.read() if r.kind is Kind.TEMPERATURE]
         if not temperatures:
             why = self._why_no_smc or "neither SMC nor IOHID shows a temperature"
             return Availability(False, f"no temperature: {why}", "expected inside virtual machines")
-        return Availability(True, f"{len(temperatures)} temperatures, {len(keys)} SMC keys")
+        return Availability(True, f"{len(temperatures)} temperatures")
 
     def read(self) -> list[Reading]:
-        native = self._native
-        if native is None:
-            return []
         sampler = Sampler(self.name, Now.of(self._clock))
+        try:
+            native = self._open()
+        except (OSError, AttributeError, ValueError) as error:
+            failed = rules.Verdict(None, Quality.ERROR, str(error))
+            return [_temperature(sampler, "smc:TCMb", "cpu", failed, thresholds.APPLE_DIE_AVERAGE)]
         return [
             *self._smc(sampler, native),
             *self._hid(sampler, native),
@@ -86,6 +81,19 @@ class AppleProvider:
             self._level(sampler, "sysctl:memorypressure", "memory", native.memory_pressure, (1, 4)),
             *self._power_and_fans(sampler, native),
         ]
+
+    def _open(self) -> AppleNative:
+        """The native layer, with the keys known. Raises OSError, AttributeError and ValueError."""
+        if self._native is None:
+            self._native = self._make()
+        if self._keys is None:
+            # Once: keys come and go with clusters' power, and a tool that starts on a hot machine must not lose any.
+            try:
+                self._keys = frozenset(self._native.smc_keys())
+                self._groups = rules.group_keys(sorted(self._keys))
+            except OSError as error:
+                self._why_no_smc = str(error)
+        return self._native
 
     def close(self) -> None:
         """The kernel takes the connections back when the process ends; a second client would leak."""
@@ -126,10 +134,11 @@ class AppleProvider:
 
     def _power_and_fans(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
         readings = []
-        watts = _number(native, "PSTR") if "PSTR" in self._others else None
+        keys = self._keys or frozenset()
+        watts = _number(native, "PSTR") if "PSTR" in keys else None
         if watts is not None and 0.0 <= watts < 1000.0:
             readings.append(sampler.ok("smc:PSTR", Kind.POWER, "host", watts, "watt"))
-        fans = _number(native, "FNum") if "FNum" in self._others else None
+        fans = _number(native, "FNum") if "FNum" in keys else None
         for fan in range(min(MAX_FANS, int(fans or 0))):
             speed = _number(native, f"F{fan}Ac")
             if speed is not None and 0.0 <= speed < 20000.0:

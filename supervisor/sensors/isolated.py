@@ -89,6 +89,11 @@ class IsolatedProvider:
         """The child's, while there is one."""
         return None if self._child is None else self._child.process.pid
 
+    @property
+    def at_fault(self) -> bool:
+        """The child itself failed, at its last start or answer: it is worth asking again later."""
+        return self._fault is not None
+
     def probe(self) -> Availability:
         """Starts the child and asks it; waits `start_s` at most."""
         try:

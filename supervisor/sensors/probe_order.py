@@ -58,7 +58,7 @@ PROVIDERS = (
 def open_providers(
     script: str | Path | None, folders: Sequence[Path], clock: TimeSource, platform: str = sys.platform
 ) -> tuple[list[Provider], list[tuple[str, Availability]]]:
-    """The providers that work here, and what every one said of itself.
+    """The providers that work here or may yet, and what every one said of itself.
 
     `script` is a trace file, or a drill's name, to play in place of the real temperatures. The scripted provider is
     always there, since drills go through it. Raises ValueError or OSError for a bad script; a provider that cannot
@@ -71,8 +71,13 @@ def open_providers(
         if platform in listed.platforms and not (listed.thermal and script is not None)
     ]
     said = [(provider, provider.probe()) for provider in candidates]
-    for provider, availability in said:
-        if not availability.ok:
+    working = [provider for provider, availability in said if availability.ok or _may_recover(provider)]
+    for provider, _ in said:
+        if provider not in working:
             provider.close()
-    working = [provider for provider, availability in said if availability.ok]
     return working, [(provider.name, availability) for provider, availability in said]
+
+
+def _may_recover(provider: Provider) -> bool:
+    """A driver that hangs at the start is kept and asked again: a sensor may come back while a run lasts for days."""
+    return isinstance(provider, IsolatedProvider) and provider.at_fault

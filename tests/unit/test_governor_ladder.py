@@ -168,6 +168,16 @@ def test_a_steep_rise_holds_before_the_soft_limit_but_never_pauses() -> None:
     assert Rung.PAUSE not in story.rungs
 
 
+def test_the_jump_of_a_die_when_work_starts_sheds_nothing() -> None:
+    """35 degrees within seconds are normal; only a rise that goes on is looked ahead by."""
+    story = Story()
+    story.tell(45.0, for_s=60)
+    for celsius in (74.0, 79.0, *[80.0] * 40):
+        story.tell(celsius)
+    assert max(story.rungs) is Rung.HOLD
+    assert story.rungs[-1] is Rung.RUN
+
+
 def test_flap_control_comes_back_with_fewer_trials_after_three_pauses_in_an_hour() -> None:
     story = Story(Policy(min_off_s=60.0, ease_after_s=5.0, hold_min_s=0.0))
     for _ in range(3):
@@ -257,8 +267,35 @@ def test_stale_readings_are_no_readings() -> None:
     assert "stale" in story.told("sensor.lost")[0].facts["why"]
 
 
-def load(percent: float) -> Reading:
-    return reading(percent, "host:cpu", Kind.UTILISATION, "cpu", "percent")
+def load(percent: float, sensor_id: str = "host:cpu", component: str = "cpu") -> Reading:
+    return reading(percent, sensor_id, Kind.UTILISATION, component, "percent")
+
+
+def test_a_second_gpu_s_load_does_not_make_the_first_one_s_sensor_stuck() -> None:
+    story = Story()
+    core = reading(61.375, "nvml:GPU-1/core", component="gpu")
+    for tick in range(60):
+        idle, busy = (
+            load(5.0, "nvml:GPU-1/utilisation", "gpu"),
+            load(99.0 * (tick % 2), "nvml:GPU-2/utilisation", "gpu"),
+        )
+        story.tell([core, idle, busy])
+    assert not story.notes
+
+
+def test_a_folder_that_is_watched_no_more_is_not_lost() -> None:
+    story = Story()
+    folder = reading(5e10, "disk:/old", Kind.DISK, "disk", "bytes")
+    story.tell([folder, reading(50.0)], for_s=30)
+    assert story.tell([reading(50.0)], for_s=600) is Rung.RUN
+    assert not story.notes
+
+
+def test_a_folder_that_cannot_be_read_any_more_pauses() -> None:
+    story = Story()
+    folder = reading(5e10, "disk:/old", Kind.DISK, "disk", "bytes")
+    story.tell([folder], for_s=30)
+    assert story.tell([replace(folder, value=None, quality=Quality.ERROR)], for_s=130) is Rung.PAUSE
 
 
 @pytest.mark.parametrize(("value", "patience_s"), [(61.375, 120), (61.0, 600)])

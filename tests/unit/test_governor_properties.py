@@ -10,7 +10,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.command import Command, Rung
+from supervisor.command import Command, Origin, Rung, strictest
 from supervisor.governor import GovernorMemory, Now, decide
 from supervisor.policy import Policy
 from supervisor.reading import Kind, Limits, Quality, Reading
@@ -193,6 +193,15 @@ def test_no_trace_changes_the_concurrency_more_often_than_dwell_times_allow(stor
     decisions = play(trace, Policy())
     changes = [decision.now.mono_s for decision in decisions if decision.after.step != decision.before.step]
     assert all(sum(at <= other < at + 3600 for other in changes) <= 45 for at in changes)
+
+
+@settings(deadline=None, max_examples=60)
+@given(traces)
+def test_no_cooling_lifts_an_operator_s_pause_and_no_resume_a_governor_s(trace: list[Moment]) -> None:
+    pause, resume = (Command(rung, Origin.OPERATOR, "by hand") for rung in (Rung.PAUSE, Rung.RUN))
+    for decision in play(trace):
+        assert strictest([pause, decision.command]).rung >= Rung.PAUSE
+        assert strictest([resume, decision.command]).rung is decision.command.rung
 
 
 @settings(deadline=None, max_examples=60)

@@ -31,7 +31,7 @@ from supervisor.sensors.macmon import MacmonProvider
 from supervisor.sensors.memory_kills import MemoryKillsProvider
 from supervisor.sensors.nvidia import NvidiaProvider
 from supervisor.sensors.pressure_stall import PressureStallProvider
-from supervisor.sensors.probe_order import open_providers
+from supervisor.sensors.probe_order import ANYWHERE, Listed, open_providers
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import Frame, ScriptedProvider, simple_reading
 
@@ -371,6 +371,14 @@ def test_ids_are_unique_and_the_same_at_every_pass_and_start(make: Built) -> Non
     assert not any(re.search(r"hwmon\d", sensor_id) for sensor_id in ids)
 
 
+def test_it_reads_the_same_without_a_probe(make: Built) -> None:
+    """A child that was killed and started again is only ever asked to read."""
+    (probed, _), (unprobed, _) = make(), make()
+    probed.provider.probe()
+    told(probed), told(unprobed)  # the first pass has no difference to tell
+    assert {r.sensor_id for r in told(unprobed)} == {r.sensor_id for r in told(probed)}
+
+
 def test_what_breaks_below_is_a_reading_without_a_value_and_never_an_error(make: Built) -> None:
     case, clock = make()
     case.provider.probe()
@@ -421,6 +429,22 @@ def test_a_machine_without_sensors_is_no_error_and_says_what_would_help(platform
     assert {Kind.UTILISATION, Kind.MEMORY, Kind.DISK} <= kinds
     for provider in providers:
         provider.close()
+
+
+def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HandClock()
+    hanging = IsolatedProvider("late", ["sh", "-c", "sleep 1000"], clock, Patience(start_s=0.05))
+    absent = IsolatedProvider(
+        "none", ["sh", "-c", 'echo \'{"availability": {"ok": false, "reason": "no GPU"}}\''], clock
+    )
+    listed = (Listed(ANYWHERE, lambda _clock, _: hanging), Listed(ANYWHERE, lambda _clock, _: absent))
+    monkeypatch.setattr("supervisor.sensors.probe_order.PROVIDERS", listed)
+    providers, said = open_providers(None, [tmp_path], clock, "linux")
+    assert [provider.name for provider in providers] == ["scripted", "late"]
+    assert dict(said)["late"].reason == "its process hung: no answer in 0.05 s"
+    assert dict(said)["none"].reason == "no GPU"
+    assert [reading.kind for reading in hanging.read()] == [Kind.EVENT]
+    hanging.close()
 
 
 def test_a_script_takes_the_place_of_the_thermal_providers(tmp_path: Path) -> None:
