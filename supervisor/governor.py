@@ -16,7 +16,6 @@ from supervisor.governor_memory import GovernorMemory, carried
 from supervisor.policy import Policy
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensor_watch import (
-    GUARDED,
     MAX_SAMPLES,
     SAMPLE_EVERY_S,
     SAMPLES_FOR_S,
@@ -250,8 +249,7 @@ def _lost(
     level = Level.NEAR
     if sensor.vital and sensor.reported:
         level = Level.STEP if memory.step == 0 else Level.HOLD
-        alone = sensor.component in GUARDED and stand_in(sensor_id, sensors) is None
-        if missing_s > policy.lost_pause_s and alone:
+        if missing_s > policy.lost_pause_s and sensor.guards and stand_in(sensor_id, sensors) is None:
             level = Level.PAUSE
     return Verdict(level, cause, resumes=False, drill=sensor.drill)
 

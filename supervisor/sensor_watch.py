@@ -61,6 +61,11 @@ class SensorMemory:
     def vital(self) -> bool:
         return self.kind in VITAL
 
+    @property
+    def guards(self) -> bool:
+        """Whether the work must not go on without it, unless another source speaks for it."""
+        return self.vital and self.component in GUARDED
+
     def shifted(self, by_s: float) -> SensorMemory:
         """The same past on a clock that now reads `by_s` more, without samples and dwell times."""
         return replace(
@@ -234,16 +239,11 @@ def _aged(
         sensor = replace(sensor, reported=True)
         facts = {"sensor": sensor_id, "why": why, "drill": sensor.drill}
         note = Note("sensor.stuck" if stuck else "sensor.lost", facts)
-    if missing_s > policy.lost_pause_s and not (paused and sensor.vital) and _replaceable(sensor_id, sensors):
+    # While paused nothing stands in for a lost guard: the pause may be for what it saw last.
+    needed = sensor.guards and (paused or stand_in(sensor_id, sensors) is None)
+    if missing_s > policy.lost_pause_s and not needed:
         sensor = replace(sensor, status=Status.RETIRED)
     return sensor, note
-
-
-def _replaceable(sensor_id: str, sensors: Sensors) -> bool:
-    sensor = sensors[sensor_id]
-    if not sensor.vital or sensor.component not in GUARDED:
-        return True
-    return stand_in(sensor_id, sensors) is not None
 
 
 def stand_in(sensor_id: str, sensors: Sensors) -> str | None:

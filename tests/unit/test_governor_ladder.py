@@ -238,6 +238,24 @@ def test_a_pause_never_ends_on_an_unknown_sensor_and_ends_when_it_is_back() -> N
     assert len(story.told("sensor.recovered")) == 1
 
 
+def test_a_drive_s_lost_thermometer_eases_for_a_while_and_never_pauses() -> None:
+    story = Story()
+    drive = reading(50.0, "hwmon:0000:01:00.0/nvme/Composite", component="ssd")
+    story.tell([drive], for_s=30)
+    assert story.tell([], for_s=60) is Rung.SHED
+    assert story.tell([], for_s=600) is Rung.RUN
+    assert max(story.rungs) is Rung.SHED
+
+
+def test_thermal_pressure_speaks_for_a_lost_cpu_sensor() -> None:
+    story = Story()
+    pressure = reading(0.0, "notify:thermalpressure", Kind.PRESSURE, "host", "level")
+    story.tell([reading(60.0), pressure], for_s=30)
+    story.tell([pressure], for_s=700)
+    assert max(story.rungs) is Rung.SHED
+    assert story.rungs[-1] is Rung.RUN
+
+
 def test_a_lost_sensor_that_another_source_speaks_for_is_let_go() -> None:
     story = Story()
     both = [reading(60.0), reading(55.0, "t:other/b")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.policy import KNOWN_KEYS, RANGES, Policy
+
+DOCS = Path(__file__).parents[2] / "docs" / "sensors.md"
+BEGIN, END = "<!-- policy: begin -->", "<!-- policy: end -->"
+
+
+def table() -> str:
+    """The keys of docs/sensors.md; `python tests/unit/test_governor_policy.py` prints them."""
+    defaults = Policy().to_json()
+    rows = [
+        f"| {key} | {_short(defaults[key])} | {_short(low)} to {_short(high)} |" for key, (low, high) in RANGES.items()
+    ]
+    return "\n".join(["| key | default | allowed |", "|---|---|---|", *rows])
+
+
+def _short(number: float) -> str:
+    return f"{number:.10g}"
+
+
+def test_the_documented_keys_are_these() -> None:
+    text = DOCS.read_text()
+    assert text.split(BEGIN)[1].split(END)[0].strip() == table(), "run this file and paste what it prints"
 
 
 def test_the_defaults_are_valid_and_survive_json() -> None:
@@ -62,3 +85,7 @@ def test_any_section_gives_a_valid_policy_or_a_value_error(section: dict[str, An
         assert all(getattr(policy, key) == value for key, value in section.items())
         return
     assert any(key in message for key in KNOWN_KEYS)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")
