@@ -27,7 +27,7 @@ from supervisor.sensor_watch import (
     stand_in,
     watch,
 )
-from supervisor.sensors.drills import DRILL
+from supervisor.sensors.drills import DRILL, SENSOR
 from supervisor.sensors.instant import Now
 
 __all__ = ["GovernorMemory", "Note", "Now", "decide", "next_period_s"]
@@ -143,7 +143,7 @@ def _judge(
         else:
             continue
         verdicts.append(verdict)
-    verdicts += [_happened(reading) for reading in readings if reading.kind is Kind.EVENT and reading.value]
+    verdicts += [_killed(reading) for reading in readings if _is_kill(reading)]
     return verdicts, after
 
 
@@ -254,7 +254,12 @@ def _lost(
     return Verdict(level, cause, resumes=False, drill=sensor.drill)
 
 
-def _happened(reading: Reading) -> Verdict:
+def _is_kill(reading: Reading) -> bool:
+    """Processes were killed for want of memory. A GPU's Xid errors are told too, but no rung would mend them."""
+    return reading.kind is Kind.EVENT and reading.component == "memory" and bool(reading.value)
+
+
+def _killed(reading: Reading) -> Verdict:
     return Verdict(Level.STEP, f"{reading.sensor_id}: {reading.detail}", resumes=True, drill=reading.detail == DRILL)
 
 
@@ -275,12 +280,17 @@ def _protects(sensor: SensorMemory) -> bool:
 def _faults(readings: Sequence[Reading], memory: GovernorMemory) -> tuple[GovernorMemory, tuple[Note, ...]]:
     """A provider that hangs or crashes is told once, not at every reading."""
     failing = {r.sensor_id: r for r in readings if r.kind is Kind.EVENT and r.quality is Quality.ERROR}
-    notes = tuple(
+    hung = tuple(
         Note("sensor.hung", {"sensor": sensor_id, "why": reading.detail, "drill": reading.detail == DRILL})
         for sensor_id, reading in failing.items()
         if sensor_id not in memory.failing
     )
-    return replace(memory, failing=tuple(failing)), notes
+    back = tuple(
+        Note("sensor.recovered", {"sensor": sensor_id, "drill": sensor_id.startswith(SENSOR)})
+        for sensor_id in memory.failing
+        if sensor_id not in failing
+    )
+    return replace(memory, failing=tuple(failing)), hung + back
 
 
 # --- the ladder ------------------------------------------------------------------------------------------------------

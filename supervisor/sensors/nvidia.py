@@ -1,4 +1,4 @@
-"""NVIDIA GPUs by NVML (nvidia-ml-py): core and memory temperature, margin, thermal slow-down, use and power.
+"""NVIDIA GPUs by NVML (nvidia-ml-py): core and memory temperature, margin, thermal slow-down, use, power, Xid errors.
 
 Functions come and go: nvmlDeviceGetTemperature is "removed in CUDA 14.0", nvmlDeviceGetMarginTemperature needs
 driver 570, and the clocks' "throttle reasons" became "event reasons". Each is tried, none is required.
@@ -14,6 +14,7 @@ from typing import Any
 from supervisor.reading import Availability, Kind, Limits, Quality, Reading
 from supervisor.sensors import thresholds
 from supervisor.sensors.instant import Now, TimeSource
+from supervisor.sensors.nvidia_xid import XidListener, described
 from supervisor.sensors.provider import NO_LIMITS, Sampler
 
 MAX_DEVICES = 64
@@ -61,6 +62,7 @@ class NvidiaProvider:
     def __init__(self, clock: TimeSource, nvml: Any = None) -> None:
         self._clock, self._nvml = clock, nvml
         self._gpus: list[_Gpu] | None = None
+        self._xid: XidListener | None = None
         self._signals = (
             _Signal("core", Kind.TEMPERATURE, "gpu", "celsius", self._core, PLAUSIBLE_CELSIUS),
             _Signal("memory", Kind.TEMPERATURE, "vram", "celsius", self._memory, PLAUSIBLE_CELSIUS),
@@ -83,23 +85,25 @@ class NvidiaProvider:
             return Availability(False, f"NVML: {error}", REMEDIES.get(kind))
         if not self._gpus:
             return Availability(False, "no NVIDIA GPU here")
+        self._xid = XidListener(self._nvml, {gpu.uuid: gpu.handle for gpu in self._gpus})
         return Availability(True, f"{len(self._gpus)} GPUs")
 
     def read(self) -> list[Reading]:
         sampler = Sampler(self.name, Now.of(self._clock))
         if self._gpus is None and not self.probe().ok:
             return []
-        return [
+        readings = [
             reading
             for gpu in self._gpus or ()
             for signal in self._signals
             if (reading := self._one(sampler, gpu, signal)) is not None
         ]
+        return readings + self._xid_readings(sampler)
 
     def close(self) -> None:
         if self._gpus is None:
             return
-        self._gpus = None
+        self._gpus, self._xid = None, None
         try:
             self._nvml.nvmlShutdown()
         except Exception:  # noqa: BLE001 - a driver that is gone cannot be left in order, and nothing depends on it
@@ -143,6 +147,17 @@ class NvidiaProvider:
             low, high = signal.plausible
             return absent(Quality.IMPLAUSIBLE, f"{value:g} is outside {low:g} to {high:g}")
         return sampler.ok(sensor_id, signal.kind, signal.component, value, signal.unit, limits=limits)
+
+    def _xid_readings(self, sampler: Sampler) -> list[Reading]:
+        """Per GPU how many Xid errors came since the last pass, and which."""
+        if self._xid is None:
+            return []
+        new = self._xid.new()
+        by_gpu = {uuid: [xid for other, xid in new if other == uuid] for uuid in sorted(self._xid.supported)}
+        return [
+            sampler.ok(f"nvml:{uuid}/xid", Kind.EVENT, "gpu", float(len(xids)), "count", detail=described(xids))
+            for uuid, xids in by_gpu.items()
+        ]
 
     # --- one call each ---
 

@@ -352,11 +352,13 @@ def test_a_parked_sensor_ends_a_pause_only_while_its_component_rests() -> None:
     assert story.tell([parked(), load(3.0)]) is Rung.THROTTLE
 
 
-def test_a_provider_that_hangs_is_told_once() -> None:
+def test_a_provider_that_hangs_is_told_once_and_once_when_it_is_back() -> None:
     story = Story()
     hung = reading(None, "provider:nvml", Kind.EVENT, "provider", "count", detail="hung: no answer in 2 s")
     story.tell([reading(50.0), hung], for_s=60)
     assert [note.facts["why"] for note in story.told("sensor.hung")] == ["hung: no answer in 2 s"]
+    story.tell([reading(50.0)], for_s=60)
+    assert [note.facts["sensor"] for note in story.told("sensor.recovered")] == ["provider:nvml"]
 
 
 # --- clocks ----------------------------------------------------------------------------------------------------------

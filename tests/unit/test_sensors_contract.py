@@ -435,7 +435,7 @@ def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, m
     clock = HandClock()
     hanging = IsolatedProvider("late", ["sh", "-c", "sleep 1000"], clock, Patience(start_s=0.05))
     absent = IsolatedProvider(
-        "none", ["sh", "-c", 'echo \'{"availability": {"ok": false, "reason": "no GPU"}}\''], clock
+        "none", ["sh", "-c", 'read verb; echo \'{"availability": {"ok": false, "reason": "no GPU"}}\''], clock
     )
     listed = (Listed(ANYWHERE, lambda _clock, _: hanging), Listed(ANYWHERE, lambda _clock, _: absent))
     monkeypatch.setattr("supervisor.sensors.probe_order.PROVIDERS", listed)

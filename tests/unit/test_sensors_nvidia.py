@@ -12,7 +12,7 @@ from supervisor.reading import Limits, Quality, Reading
 from supervisor.sensors import thresholds
 from supervisor.sensors.nvidia import NvidiaProvider
 
-NOT_SUPPORTED, FUNCTION_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 3, 13, 15, 999
+NOT_SUPPORTED, NO_PERMISSION, TIMEOUT, FUNCTION_NOT_FOUND, GPU_IS_LOST, UNKNOWN = 3, 4, 10, 13, 15, 999
 DOCUMENTED = [*range(1, 31), UNKNOWN]
 
 
@@ -175,3 +175,33 @@ def test_nonsense_thresholds_become_defaults() -> None:
     assert readings["margin"].limits == thresholds.MARGIN
     shutdown_only = nvml(nvmlDeviceGetTemperatureThreshold=lambda _h, which: 100 if which == 0 else 0)
     assert read(shutdown_only)["core"].limits.critical == 93.0
+
+
+@dataclass
+class Event:
+    device: object
+    eventData: int  # noqa: N815 - NVML's name
+
+
+def test_xid_errors_are_told_once_with_what_they_mean() -> None:
+    pending = [Event(object(), 79), Event(object(), 13)]
+    module = nvml(
+        nvmlEventSetCreate=object(),
+        nvmlDeviceRegisterEvents=None,
+        nvmlEventSetWait_v2=lambda _events, _wait: pending.pop(0) if pending else NVMLError(TIMEOUT),
+    )
+    provider = NvidiaProvider(HandClock(), module)
+    provider.probe()
+    (first,), (second,) = (
+        [reading for reading in provider.read() if reading.sensor_id.endswith("/xid")] for _ in range(2)
+    )
+    assert (first.value, first.detail) == (2.0, "Xid 79 (the GPU has fallen off the bus), Xid 13")
+    assert (second.value, second.detail) == (0.0, "no Xid")
+
+
+@pytest.mark.parametrize("refused", ["nvmlEventSetCreate", "nvmlDeviceRegisterEvents"])
+def test_without_permission_to_listen_there_is_no_xid_reading(refused: str) -> None:
+    allowed: dict[str, Any] = {"nvmlEventSetCreate": object(), "nvmlDeviceRegisterEvents": None}
+    readings = read(nvml(**(allowed | {refused: NVMLError(NO_PERMISSION)})))
+    assert "xid" not in readings
+    assert readings["core"].value == 56.0
