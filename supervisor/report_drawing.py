@@ -78,6 +78,8 @@ def finish(figure: Figure, name: str, caption: str) -> Drawing:
     svg, png = io.StringIO(), io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(svg, format="svg", metadata=nothing)
+    # The layout holds for both; to work it out again would double the time.
+    figure.set_layout_engine("none")
     figure.savefig(png, format="png", dpi=PNG_DPI, facecolor="white")
     # A file name and the start of an id, so neither a slash nor a quotation mark.
     name = re.sub(r"[^A-Za-z0-9._-]", "_", name)

@@ -49,8 +49,10 @@ def _binned(shown: list[tuple[Any, float]], dimension: Mapping[str, Any]) -> lis
         keys = [str(param) for param, _ in shown]
     else:
         params = np.array([float(param) for param, _ in shown])
-        edges = np.unique(np.quantile(params, np.linspace(0, 1, min(MAX_BINS, len(shown) // 4) + 1)[1:-1]))
-        keys = [str(place) for place in np.searchsorted(edges, params, side="left")]
+        edges = np.unique(params)[1:]
+        if len(edges) >= MAX_BINS:
+            edges = np.unique(np.quantile(params, np.linspace(0, 1, min(MAX_BINS, len(shown) // 4) + 1)[1:-1]))
+        keys = [str(place) for place in np.searchsorted(edges, params, side="right")]
     bins: dict[str, list[float]] = {}
     for key, (_, value) in zip(keys, shown, strict=True):
         bins.setdefault(key, []).append(value)

@@ -84,7 +84,14 @@ def _scratch() -> Iterator[str]:
 
 
 def _environment(scratch: str) -> dict[str, str]:
-    return {**os.environ, "MPLBACKEND": "Agg", "MPLCONFIGDIR": scratch}
+    # One thread: its matrices are tiny, and trials may be at work on the other cores.
+    return {
+        **os.environ,
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": scratch,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
 
 
 def _encoded(view: dict[str, Any]) -> bytes:

@@ -246,7 +246,7 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
         case ProcessState.EXITED:
             pass
         case ProcessState.STOPPED if not experiment.trials:
-            said.append("not started.")
+            return ["not started."]
         case _:
             said.append(f"{experiment.state}, {ended} of {most} trials have ended.")
     failed = {reason: n for reason, n in experiment.end_reasons.items() if EndReason(reason) not in SUCCEEDED}
