@@ -23,6 +23,7 @@ from supervisor.lifecycle import (
     check_trial_move,
 )
 from supervisor.store import Change, Store
+from supervisor.thinned_readings import KEPT_DAYS, MinuteOfReadings
 
 _UNFINISHED_TRIALS = "SELECT * FROM trial WHERE run = ? AND experiment = ? AND state NOT IN ('TERMINATED', 'ERROR')"
 
@@ -126,6 +127,17 @@ class Ledger:
                 change.tell("daemon.recovered", requeued=len(rows))
         return len(rows)
 
+    def keep_readings(self, minutes: Sequence[MinuteOfReadings]) -> None:
+        """The first row of a minute stands: a restart within it tells only the rest. Old rows go."""
+        with self.store.change(self.run_id) as change:
+            for row in minutes:
+                change.execute(
+                    "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    self.run_id, row.node, row.sensor_id, row.minute, row.unit, row.count, row.believed,
+                    row.low, row.mean, row.high,
+                )  # fmt: skip
+            change.execute("DELETE FROM reading WHERE minute < ?", int(change.wall_s // 60) - KEPT_DAYS * 1440)
+
     # Experiments
 
     def experiment_state(self, name: str) -> ProcessState:
@@ -190,8 +202,9 @@ class Ledger:
 
     def _end_attempt(self, change: Change, name: str, number: int, attempt: int, cause: str) -> None:
         change.execute(
+            # One that was lost before keeps its own end and cause.
             "UPDATE attempt SET ended_wall = ?, cause = ?"
-            " WHERE run = ? AND experiment = ? AND trial = ? AND attempt = ?",
+            " WHERE run = ? AND experiment = ? AND trial = ? AND attempt = ? AND ended_wall IS NULL",
             change.wall_s, cause, self.run_id, name, number, attempt,
         )  # fmt: skip
 

@@ -338,7 +338,7 @@ def test_a_stop_in_the_middle_leaves_stopped_and_the_next_life_goes_on_without_l
 
 def test_a_stop_during_the_back_off_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conductor, "BACKOFF_CAP_S", 1000.0)
-    monkeypatch.setattr(conductor.random, "uniform", lambda low, high: 1000.0)
+    monkeypatch.setattr("supervisor.conductor.random.uniform", lambda low, high: 1000.0)
     stage = Stage(tmp_path, a=[[["die"]]])
 
     async def stop(at_work: Conductor) -> None:

@@ -278,7 +278,7 @@ STEPS = st.lists(
         st.tuples(st.just("reported"), NUMBERS, DRIFTS, st.integers(1, 4), VALUES),
         st.tuples(st.just("held"), NUMBERS, DRIFTS, st.sampled_from(["RUNNING", "PAUSED"])),
         st.tuples(st.just("lost"), NUMBERS, DRIFTS),
-        st.tuples(st.sampled_from(["ended", "recover", "requeue"]), NUMBERS, DRIFTS, ENDS, VALUES),
+        st.tuples(st.sampled_from(["ended", "ended", "recover", "requeue", "close"]), NUMBERS, DRIFTS, ENDS, VALUES),
     ),
     min_size=1,
     max_size=60,
@@ -295,19 +295,26 @@ def message_of(ledger: Ledger, step: tuple[Any, ...]) -> link.Message:
         case "started":
             return started(attempt, number)
         case "reported":
-            return reported(attempt, *rest, number=number)
+            return reported(attempt, rest[0], rest[1], number)
         case "held":
-            return held(attempt, *rest, number=number)
+            return held(attempt, rest[0], number)
         case "lost":
             return lost(attempt, number)
-    return ended(attempt, *rest, number=number)
+    return ended(attempt, rest[0], rest[1], number)
 
 
-def facts(ledger: Ledger) -> tuple[dict[tuple[int, int], tuple[Any, ...]], dict[int, tuple[Any, ...]]]:
-    """Results by trial and step, and ended trials by number."""
+Facts = dict[tuple[Any, ...], tuple[Any, ...]]
+
+
+def facts(ledger: Ledger) -> tuple[Facts, Facts, Facts]:
+    """What never changes again: results by trial and step, ended trials, ended attempts by trial and number."""
     results = {(r["trial"], r["step"]): tuple(r) for r in ledger.store.rows("SELECT * FROM result")}
-    over = {r["number"]: tuple(r) for r in ledger.store.rows("SELECT * FROM trial WHERE end_reason IS NOT NULL")}
-    return results, over
+    over = {(r["number"],): tuple(r) for r in ledger.store.rows("SELECT * FROM trial WHERE end_reason IS NOT NULL")}
+    tries = {
+        (r["trial"], r["attempt"]): tuple(r)
+        for r in ledger.store.rows("SELECT * FROM attempt WHERE ended_wall IS NOT NULL")
+    }
+    return results, over, tries
 
 
 def states(ledger: Ledger) -> list[tuple[Any, ...]]:
@@ -333,21 +340,24 @@ def check_consistent(ledger: Ledger) -> None:
 def test_no_order_of_late_doubled_and_lost_messages_breaks_the_ledger(steps: list[Any]) -> None:
     """Never two live attempts; results never change or vanish; an ended trial never changes; a change has its event."""
     ledger = make_ledger(":memory:")
-    results, over = facts(ledger)
+    results, over, tries = facts(ledger)
     for step in steps:
         seq, before = last_seq(ledger), states(ledger)
         if step[0] == "recover":
             ledger.recover()
         elif step[0] == "requeue":
             ledger.requeue_live_trials(E, "driver_died")
+        elif step[0] == "close":
+            ledger.end_unfinished_trials(E, "max_hours reached")
         else:
             ledger.hear(E, message_of(ledger, step))
             assert last_seq(ledger) > seq or step[0] in ("added", "reported", "held"), "a refusal leaves an event, too"
         assert states(ledger) == before or last_seq(ledger) > seq, "no change without an event"
-        now_results, now_over = facts(ledger)
-        assert results.items() <= now_results.items()
-        assert over.items() <= now_over.items()
-        results, over = now_results, now_over
+        now = facts(ledger)
+        assert results.items() <= now[0].items()
+        assert over.items() <= now[1].items()
+        assert tries.items() <= now[2].items()
+        results, over, tries = now
         check_consistent(ledger)
     told = [event.name for event in ledger.store.events_after(0)]
     assert told.count("trial.reported") == len(results)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from supervisor.lifecycle import (
 )
 
 
-def reachable(moves: dict[StrEnum, frozenset[StrEnum]], start: StrEnum) -> set[StrEnum]:
+def reachable(moves: Mapping[Any, frozenset[Any]], start: StrEnum) -> set[StrEnum]:
     found, left = {start}, [start]
     while left:
         for state in moves[left.pop()] - found:
@@ -35,8 +37,8 @@ def test_every_state_has_an_entry_and_every_move_leads_to_a_state() -> None:
 
 
 def test_every_state_can_be_reached_and_no_state_moves_to_itself() -> None:
-    assert reachable(dict(lifecycle._PROCESS_MOVES), ProcessState.STOPPED) == set(ProcessState)
-    assert reachable(dict(lifecycle._TRIAL_MOVES), TrialState.PENDING) == set(TrialState)
+    assert reachable(lifecycle._PROCESS_MOVES, ProcessState.STOPPED) == set(ProcessState)
+    assert reachable(lifecycle._TRIAL_MOVES, TrialState.PENDING) == set(TrialState)
     for state, targets in (*lifecycle._PROCESS_MOVES.items(), *lifecycle._TRIAL_MOVES.items()):
         assert state not in targets
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def change_and_fail(store: Store) -> None:
         raise RuntimeError("halfway")
 
 
-def change_and_tell(store: Store, name: str, **fields: str) -> None:
+def change_and_tell(store: Store, name: str, **fields: Any) -> None:
     with store.change() as change:
         change.execute("INSERT INTO meta VALUES ('a', '1')")
         change.tell(name, **fields)
@@ -41,7 +42,7 @@ class FailingCommit:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection, self.armed = connection, True
 
-    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         if sql == "COMMIT" and self.armed:
             self.armed = False
             raise sqlite3.OperationalError("database or disk is full")
