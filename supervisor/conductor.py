@@ -26,6 +26,7 @@ from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.ray_head import RayHead, status_text
+from supervisor.thinned_readings import Thinner
 
 log = logging.getLogger("supervisor")
 
@@ -74,6 +75,7 @@ class Conductor:
         self.stop_asked = asyncio.Event()
         self.stop_reason = ""
         self._out_of_time = False
+        self._thinner = Thinner()
 
     # Asked by the API
 
@@ -112,6 +114,7 @@ class Conductor:
                     return
                 await self._conduct_experiment(name)
         finally:
+            self.ledger.keep_readings(self._thinner.close())
             await self._end_ray()
 
     def _experiments_left(self) -> list[str]:
@@ -314,6 +317,8 @@ class Conductor:
         node = self.nodes.setdefault(message.node, NodeView())
         now = self.clock.mono_s()
         node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
+        if minutes := self._thinner.add(message.node, message.readings, self.clock.wall_s()):
+            self.ledger.keep_readings(minutes)
         if node.told_mono_s is None or now - node.told_mono_s >= HARDWARE_EVENT_PERIOD_S:
             node.told_mono_s = now
             self.ledger.tell(

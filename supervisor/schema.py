@@ -50,6 +50,14 @@ STEPS: tuple[str, ...] = (
         PRIMARY KEY (run, experiment), FOREIGN KEY (run, experiment) REFERENCES experiment(run, name)
     ) STRICT;
     """,
+    # What the sensors said, by the minute (thinned_readings.MinuteOfReadings).
+    """
+    CREATE TABLE reading (
+        run TEXT NOT NULL REFERENCES run(id), node TEXT NOT NULL, sensor TEXT NOT NULL, minute INTEGER NOT NULL,
+        unit TEXT NOT NULL, count INTEGER NOT NULL, believed INTEGER NOT NULL, low REAL, mean REAL, high REAL,
+        PRIMARY KEY (run, node, sensor, minute)
+    ) STRICT;
+    """,
 )
 
 VERSION = len(STEPS)

@@ -1,0 +1,61 @@
+"""Readings by the minute: a sensor's smallest, mean and largest value, for the store. Pure; standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+MINUTE_S = 60
+KEPT_DAYS = 60
+"""Rows older than this go: a run of 250 hours with twenty sensors is 300,000 rows, about 30 MB."""
+
+
+@dataclass(frozen=True)
+class MinuteOfReadings:
+    """One sensor, one minute. `low`, `mean`, `high` are None when no reading of that minute could be believed."""
+
+    node: str
+    sensor_id: str
+    unit: str
+    minute: int
+    """Whole minutes since the epoch."""
+    count: int
+    believed: int
+    low: float | None
+    mean: float | None
+    high: float | None
+
+
+class Thinner:
+    """Takes every reading, gives back the minutes that are over."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, str, str], tuple[int, int, list[float]]] = {}
+
+    def add(self, node: str, readings: Iterable[dict[str, Any]], wall_s: float) -> list[MinuteOfReadings]:
+        """`readings` are Reading.to_json(). A clock that was set back opens a new minute like any other."""
+        minute, over = int(wall_s // MINUTE_S), []
+        for reading in readings:
+            key = (node, str(reading["sensor_id"]), str(reading["unit"]))
+            begun, count, values = self._open.get(key, (minute, 0, []))
+            if begun != minute:
+                over.append(_closed(key, begun, count, values))
+                count, values = 0, []
+            if reading["value"] is not None:
+                values = [*values, float(reading["value"])]
+            self._open[key] = (minute, count + 1, values)
+        return over
+
+    def close(self) -> list[MinuteOfReadings]:
+        """The minutes that are not over yet, as far as they go."""
+        left = [_closed(key, *state) for key, state in self._open.items()]
+        self._open.clear()
+        return left
+
+
+def _closed(key: tuple[str, str, str], minute: int, count: int, values: list[float]) -> MinuteOfReadings:
+    mean = sum(values) / len(values) if values else None
+    return MinuteOfReadings(
+        *key, minute, count, len(values), min(values, default=None), mean, max(values, default=None)
+    )
