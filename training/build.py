@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from training.allocator import allocate_tightly
 from training.grid import Architecture, param_count
 from training.loop import Learner
 from training.memory import MemoryEstimate, Precision
@@ -57,6 +58,8 @@ def build_learner(settings: TrialSettings, architecture: Architecture, device: s
         model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
         rng_state = torch.get_rng_state()
     model.checkpoint_activations = memory.checkpoint_activations
+    if memory.checkpoint_activations and device == "cpu":
+        allocate_tightly()
     model.to(device)
     optimizer = torch.optim.AdamW(
         decay_groups(model, settings.weight_decay),
