@@ -207,6 +207,16 @@ def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(
     assert ledger.store.rows("SELECT ended_wall FROM run")[0]["ended_wall"] is None
 
 
+def test_what_an_ended_experiment_leaves_undone_ends_and_a_lost_attempt_keeps_its_own_end(ledger: Ledger) -> None:
+    hear(ledger, added(0), started(1), lost(1), added(1), started(1, 1), ended(1, number=1), added(2), started(1, 2))
+    before = tuple(ledger.store.rows("SELECT * FROM attempt WHERE trial = 0")[0])
+    assert ledger.end_unfinished_trials(E, "max_hours reached") == 2
+    assert tuple(ledger.store.rows("SELECT * FROM attempt WHERE trial = 0")[0]) == before
+    ends = [(row["end_reason"], row["error"]) for row in ledger.store.rows("SELECT * FROM trial ORDER BY number")]
+    assert ends == [("operator", "max_hours reached"), ("finished", None), ("operator", "max_hours reached")]
+    assert ledger.store.rows("SELECT * FROM attempt WHERE ended_wall IS NULL") == []
+
+
 def test_requeue_counts_only_live_trials_of_its_experiment(ledger: Ledger) -> None:
     hear(ledger, added(0), started(1), added(1), started(1, 1), ended(1, number=1), added(2))
     assert ledger.requeue_live_trials(E, "driver_died") == 1
