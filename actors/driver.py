@@ -64,7 +64,7 @@ class Driver:
         elif isinstance(message, Commanded):
             self._in_force.set_operator(Command.from_json(command) for command in message.commands)
             if self._watchdogs is not None:
-                self._watchdogs.set_operator(message.commands)
+                self._watchdogs.set_operator(*self._in_force.operator())
         elif isinstance(message, DrillAsked):
             if self._watchdogs is not None:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
@@ -122,7 +122,7 @@ class Driver:
         """By the flag, since a trial between two batches hears nothing else. The next driver lifts it."""
         if self._watchdogs is not None:
             command = Command(Rung.STOP, Origin.OPERATOR, self._in_force.finish_reason or "the driver ends")
-            self._watchdogs.set_operator([command.to_json()])
+            self._watchdogs.set_operator([command], time.monotonic_ns())
 
     def _search(self, begin: Begin, book: TrialBook) -> bool:
         from actors.experiment import fit

@@ -30,6 +30,8 @@ POLL_S = 0.02
 MAX_REST_S = 10.0
 """A trial whose batches take minutes is not put to rest for minutes more."""
 
+_RESTING = int(Rung.THROTTLE)
+
 assert LAYOUT.size <= SIZE_BYTES
 
 
@@ -78,7 +80,7 @@ class GateWriter:
 
 
 class Gate:
-    """A trial's side. `wait` costs under a microsecond while the gate is open."""
+    """A trial's side. `wait` costs a few hundred nanoseconds while the gate is open."""
 
     def __init__(
         self,
@@ -88,6 +90,9 @@ class Gate:
     ) -> None:
         self._path, self._mono_s, self._sleep = path, mono_s, sleep
         self._map: mmap.mmap | None = None
+        # Views of the map, for the one path that is walked at every batch. Every platform of ours is little endian.
+        self._rung_at: memoryview[int] | None = None
+        self._lease_at: memoryview[float] | None = None
         self._released = False
         self._worked_from_mono_s = mono_s()
         self.may_be_released = False
@@ -96,6 +101,13 @@ class Gate:
     def wait(self) -> float:
         """Return when the trial may go on; the seconds that it was kept waiting, 0.0 when it was not. Raises Leave."""
         began = self._mono_s()
+        rungs, leases = self._rung_at, self._lease_at
+        if rungs is not None and leases is not None and rungs[2] < _RESTING and began - leases[3] <= LEASE_S:
+            self._worked_from_mono_s = began
+            return 0.0
+        return self._wait(began)
+
+    def _wait(self, began: float) -> float:
         rung, share = self._read(began)
         if rung < Rung.THROTTLE:
             self._worked_from_mono_s = began
@@ -133,6 +145,9 @@ class Gate:
             self._map = _open(self._path)
             if self._map is None:
                 return None
+            whole = memoryview(self._map)
+            if LAYOUT.unpack_from(self._map)[:2] == (MAGIC, VERSION):
+                self._rung_at, self._lease_at = whole.cast("I"), whole.cast("d")
         magic, version, rung, release, share, lease, _ = LAYOUT.unpack_from(self._map)
         if magic != MAGIC or version != VERSION or rung > Rung.STOP or not 0.0 <= share < 1.0:
             return None
@@ -140,9 +155,8 @@ class Gate:
         return rung, share, lease
 
     def _forget(self) -> None:
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        # Not closed by hand: a map with views cannot be. The last reference unmaps it.
+        self._map = self._rung_at = self._lease_at = None
 
     def close(self) -> None:
         self._forget()

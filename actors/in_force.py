@@ -7,6 +7,7 @@ a new trial may start while at least one node would take it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from actors.per_process import PerProcess
@@ -19,7 +20,7 @@ class InForce(PerProcess):
     def __init__(self, operator: Iterable[Command] = ()) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._operator = tuple(operator)
+        self._operator, self._stamp = tuple(operator), time.monotonic_ns()
         self._governor: dict[str, Command] = {}
         self._listeners: list[Callable[[], None]] = []
         # A plain attribute: a signal handler may set it, and must not take a lock.
@@ -32,7 +33,7 @@ class InForce(PerProcess):
 
     def set_operator(self, commands: Iterable[Command]) -> None:
         with self._lock:
-            self._operator = tuple(commands)
+            self._operator, self._stamp = tuple(commands), time.monotonic_ns()
         self._tell()
 
     def set_governor(self, node: str, command: Command) -> None:
@@ -40,9 +41,16 @@ class InForce(PerProcess):
             self._governor[node] = command
         self._tell()
 
-    def operator(self) -> tuple[Command, ...]:
+    def forget_node(self, node: str) -> None:
+        """The node is gone, and what was said of it."""
         with self._lock:
-            return self._operator
+            self._governor.pop(node, None)
+        self._tell()
+
+    def operator(self) -> tuple[tuple[Command, ...], int]:
+        """The operator's commands, and the CLOCK_MONOTONIC nanosecond at which they came."""
+        with self._lock:
+            return self._operator, self._stamp
 
     def on_node(self, node: str) -> Command:
         """The strictest command on a node; one that nobody watches has the operator's only."""

@@ -59,12 +59,13 @@ class Watchdog:
         self._changed = threading.Condition()
         # None until a driver has said what the operator wants: a restarted watchdog must not lift a pause for a moment.
         self._operator: tuple[Command, ...] | None = None
+        self._operator_stamp = 0
         self._paused_since_mono_s: float | None = None
         self._stopped = threading.Event()
         self._governor = run(Origin.GOVERNOR)
         self._readings: list[Reading] = []
         self._notes: deque[tuple[int, Note]] = deque(maxlen=MAX_NOTES)
-        self._version = 0
+        self._version = self._fetched = 0
         self._called_mono_s = self._clock.mono_s()
         self._wake = threading.Event()
         with self._changed:
@@ -95,12 +96,19 @@ class Watchdog:
                 self._close()
                 self._open(settings)
                 self._tell()
-        return self.snapshot()
+        # What an earlier driver fetched it also told.
+        return self.snapshot(since=self._fetched)
 
-    def set_operator(self, commands: list[dict[str, Any]]) -> None:
-        """The operator's commands in force: written to the flag before this returns."""
+    def set_operator(self, commands: list[dict[str, Any]], stamp: int) -> None:
+        """The operator's commands in force: written to the flag before this returns.
+
+        `stamp` grows with each change; calls can overtake one another, and an older one changes nothing.
+        """
         with self._changed:
             self._called()
+            if stamp < self._operator_stamp:
+                return
+            self._operator_stamp = stamp
             self._operator = tuple(Command.from_json(command) for command in commands)
             self._write()
 
@@ -115,6 +123,7 @@ class Watchdog:
         """The governor's command, the latest readings, and the notes that are newer than version `since`."""
         with self._changed:
             self._called()
+            self._fetched = self._version
             return {
                 "version": self._version,
                 "pid": os.getpid(),
@@ -175,7 +184,7 @@ class Watchdog:
         self._governor, self._memory, notes = decide(self._readings, self._policy, self._memory, Now.of(self._clock))
         self._sampled_mono_s = self._clock.mono_s()
         self._write()
-        if notes or _shape(self._governor) != _shape(before):
+        if notes or shape(self._governor) != shape(before):
             self._notes.extend((self._version + 1, note) for note in notes)
             self._tell()
             _save(self._memory_file, self._memory)
@@ -217,7 +226,7 @@ class Watchdog:
         self._gate.close()
 
 
-def _shape(command: Command) -> tuple[object, ...]:
+def shape(command: Command) -> tuple[object, ...]:
     """What makes a command another one; its reason may tell a new temperature at each sample."""
     return command.rung, command.throttle_share, command.shed_trials, command.drill
 

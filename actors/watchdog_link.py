@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
-from actors.watchdog import Watchdog, WatchdogSettings
+from actors.watchdog import Watchdog, WatchdogSettings, shape
 from supervisor.command import Command, Origin, Rung
 from supervisor.link import RungChanged, Sampled, SensorNoted, WatchdogUp
 
@@ -25,6 +25,7 @@ SAMPLE_EVERY_S = 5.0
 START_WITHIN_S = 60.0
 ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0
+NODES_EVERY_S = 10.0
 MAX_CONCURRENCY = 8
 """RPCs at a time: one may wait for a change while others go through."""
 
@@ -40,13 +41,34 @@ class WatchdogLinks:
 
     def start(self) -> None:
         """Find or start every node's watchdog. Raises ray.exceptions.RayError when one does not come up."""
-        for node in ray.nodes():  # type: ignore[no-untyped-call]
-            if node["Alive"]:
-                found = _Node(self._link, self._in_force, self._of(str(node["NodeID"])))
-                found.find()
-                self._nodes[found.node] = found
+        for node in sorted(_alive()):
+            self._nodes[node] = self._add(node)
+            self._nodes[node].find()
         for found in self._nodes.values():
-            threading.Thread(target=found.listen_for_ever, name=f"watchdog-{found.node[:8]}", daemon=True).start()
+            found.listen()
+        threading.Thread(target=self._follow_the_cluster, name="nodes", daemon=True).start()
+
+    def _follow_the_cluster(self) -> None:
+        """A node that joins gets a watchdog, without which no trial would move there; one that is gone is forgotten."""
+        while True:
+            time.sleep(NODES_EVERY_S)
+            try:
+                alive = _alive()
+            except ray.exceptions.RayError as error:
+                LOG.warning("Ray does not say which nodes there are: %s", error)
+                continue
+            # A new dict each time: other threads go over the old one.
+            left = {node: found for node, found in self._nodes.items() if node in alive}
+            gone = [found for node, found in self._nodes.items() if node not in alive]
+            joined = {node: self._add(node) for node in sorted(alive - set(left))}
+            self._nodes = {**left, **joined}
+            for found in gone:
+                found.gone.set()
+            for found in joined.values():
+                found.listen()
+
+    def _add(self, node: str) -> _Node:
+        return _Node(self._link, self._in_force, self._of(node))
 
     def _of(self, node: str) -> WatchdogSettings:
         settings = self._settings
@@ -58,15 +80,20 @@ class WatchdogLinks:
             folders=tuple(settings.get("folders") or ()),
         )
 
-    def set_operator(self, commands: list[dict[str, Any]]) -> None:
+    def set_operator(self, commands: Iterable[Command], stamp: int) -> None:
         """Hand on what the operator wants; returns without waiting. A watchdog that is away gets it when it is back."""
+        body = [command.to_json() for command in commands]
         for found in self._nodes.values():
-            found.call("set_operator", commands)
+            found.call("set_operator", body, stamp)
 
     def start_drill(self, name: str, duration_s: float, node: str | None) -> None:
         for found in self._nodes.values():
             if node in (None, found.node):
                 found.call("start_drill", name, duration_s)
+
+
+def _alive() -> set[str]:
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
 
 
 class _Node:
@@ -79,6 +106,12 @@ class _Node:
         self._version = 0
         self._command: Command | None = None
         self._sampled_mono_s = float("-inf")
+        self._away = False
+        self.gone = threading.Event()
+        """Set when the node has left the cluster."""
+
+    def listen(self) -> None:
+        threading.Thread(target=self._listen, name=f"watchdog-{self.node[:8]}", daemon=True).start()
 
     def find(self) -> None:
         """Find the node's watchdog or start it, and bring it up to date."""
@@ -96,8 +129,10 @@ class _Node:
             .remote(self._settings)
         )
         snapshot = ray.get(self._actor.configure.remote(self._settings), timeout=START_WITHIN_S)
-        operator = [command.to_json() for command in self._in_force.operator()]
-        ray.get(self._actor.set_operator.remote(operator), timeout=ANSWER_WITHIN_S)
+        commands, stamp = self._in_force.operator()
+        body = [command.to_json() for command in commands]
+        ray.get(self._actor.set_operator.remote(body, stamp), timeout=ANSWER_WITHIN_S)
+        self._away = False
         self._link.send(WatchdogUp(self.node, snapshot["pid"], snapshot["protected"], snapshot["missing"]))
         self._take(snapshot)
 
@@ -105,8 +140,8 @@ class _Node:
         if self._actor is not None:
             getattr(self._actor, method).remote(*arguments)
 
-    def listen_for_ever(self) -> None:
-        while True:
+    def _listen(self) -> None:
+        while not self.gone.is_set():
             try:
                 if self._actor is None:
                     self.find()
@@ -116,6 +151,7 @@ class _Node:
                 # It died, hangs, or is being restarted. Its flag's lease runs out meanwhile, which pauses its trials.
                 LOG.warning("the watchdog of node %s does not answer: %s", self.node, error)
                 self._lost(error)
+        self._in_force.forget_node(self.node)
 
     def _lost(self, error: ray.exceptions.RayError) -> None:
         if self._actor is not None and isinstance(error, ray.exceptions.GetTimeoutError):
@@ -123,8 +159,10 @@ class _Node:
             ray.kill(self._actor, no_restart=False)
         self._actor, self._version = None, 0
         self._govern(Command(Rung.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time()))
-        self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": str(error)[:500]}))
-        time.sleep(RETRY_AFTER_S)
+        if not self._away:
+            self._away = True
+            self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": str(error)[:500]}))
+        self.gone.wait(RETRY_AFTER_S)
 
     def _take(self, snapshot: Mapping[str, Any]) -> None:
         self._version = snapshot["version"]
@@ -138,7 +176,7 @@ class _Node:
             self._link.send(Sampled(self.node, snapshot["readings"], snapshot["protected"]))
 
     def _govern(self, command: Command) -> None:
-        if command != self._command:
+        if self._command is None or shape(command) != shape(self._command):
             self._command = command
             # First the cause, then what it does to trials.
             self._link.send(RungChanged(self.node, command.to_json()))

@@ -52,26 +52,33 @@ def test_until_a_driver_has_spoken_the_flag_says_pause(start, tmp_path):
     """A watchdog that Ray restarted does not know of an operator's pause."""
     dog = start()
     assert flag(tmp_path)[0] is Rung.PAUSE
-    dog.set_operator([])
+    dog.set_operator([], time.monotonic_ns())
     assert flag(tmp_path)[0] is Rung.RUN
 
 
 def test_the_operators_command_is_in_the_flag_when_the_call_returns(start, tmp_path):
     dog = start()
     for commands, rung in (([PAUSE], Rung.PAUSE), ([], Rung.RUN)):
-        dog.set_operator(commands)
+        dog.set_operator(commands, time.monotonic_ns())
         assert flag(tmp_path)[0] is rung
 
 
 def test_a_command_for_another_node_is_not_ours(start, tmp_path):
     dog = start()
-    dog.set_operator([{**PAUSE, "scope": "another"}])
+    dog.set_operator([{**PAUSE, "scope": "another"}], time.monotonic_ns())
     assert flag(tmp_path)[0] is Rung.RUN
+
+
+def test_an_older_wish_of_the_operator_that_comes_late_changes_nothing(start, tmp_path):
+    dog = start()
+    dog.set_operator([PAUSE], 2)
+    dog.set_operator([], 1)
+    assert flag(tmp_path)[0] is Rung.PAUSE
 
 
 def test_a_drill_pauses_and_ends_and_each_change_wakes_the_long_poll(start, tmp_path):
     dog = start()
-    dog.set_operator([])
+    dog.set_operator([], time.monotonic_ns())
     version = dog.snapshot()["version"]
     dog.start_drill("heat", 2.0)
     rungs, drills = [], []
@@ -84,6 +91,16 @@ def test_a_drill_pauses_and_ends_and_each_change_wakes_the_long_poll(start, tmp_
     assert "PAUSE" in rungs
     assert drills[0] is True
     assert flag(tmp_path)[0] is Rung.RUN
+
+
+def test_the_next_driver_does_not_hear_old_notes_again(start, tmp_path):
+    dog = start()
+    same = WatchdogSettings(NODE, str(tmp_path / "gate"), CALM, None, (str(tmp_path),))
+    version = dog.snapshot()["version"]
+    dog.start_drill("heat", 0.5)
+    assert dog.wait_change(version, 20.0)["notes"]
+    wait_until(lambda: dog.snapshot()["command"]["rung"] == "RUN")
+    assert dog.configure(same)["notes"] == []
 
 
 def test_a_long_poll_ends_in_time_when_nothing_changes(start):
@@ -104,11 +121,11 @@ def test_the_governors_memory_survives_a_restart(start, tmp_path):
     hot.write_text('{"at_s": 0.0, "celsius": 104.0}\n')
     cool.write_text('{"at_s": 0.0, "celsius": 40.0}\n')
     dog = start(policy={**CALM, "min_off_s": 3600.0}, script=str(hot))
-    dog.set_operator([])
+    dog.set_operator([], time.monotonic_ns())
     wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
     dog.stop()
     again = start(policy={**CALM, "min_off_s": 3600.0}, script=str(cool))
-    again.set_operator([])
+    again.set_operator([], time.monotonic_ns())
     time.sleep(0.3)
     assert flag(tmp_path)[0] is Rung.PAUSE
 
@@ -118,7 +135,7 @@ def test_a_memory_that_is_of_no_use_is_begun_anew(start, tmp_path, content):
     path = flag_path(str(tmp_path / "gate"), NODE)
     path.with_name(path.name + ".memory").write_text(content)
     dog = start()
-    dog.set_operator([])
+    dog.set_operator([], time.monotonic_ns())
     assert flag(tmp_path)[0] is Rung.RUN
 
 
@@ -127,7 +144,7 @@ def test_the_lease_is_renewed_while_sampling_goes_on_and_not_after(start, tmp_pa
     monkeypatch.setattr(watchdog, "RENEW_S", 0.02)
     monkeypatch.setattr(watchdog, "STALLED_MIN_S", 0.3)
     dog = start()
-    dog.set_operator([])
+    dog.set_operator([], time.monotonic_ns())
     before = flag(tmp_path)[1]
     wait_until(lambda: flag(tmp_path)[1] > before)
     hanging, let_go = threading.Event(), threading.Event()
@@ -164,7 +181,7 @@ def test_a_watchdog_that_nobody_calls_ends_itself(start, monkeypatch):
 
 def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path):
     dog = start()
-    dog.set_operator([])
+    dog.set_operator([], time.monotonic_ns())
     same = WatchdogSettings(NODE, str(tmp_path / "gate"), CALM, None, (str(tmp_path),))
     providers = dog._providers
     dog.configure(same)
