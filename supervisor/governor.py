@@ -178,7 +178,8 @@ def _measured(
     ahead = band.value + rise * policy.lookahead_s
     soft_since = _since(sensor.soft_since_mono_s, soft or _reached(ahead, band.pause), now)
     pause_since = _since(sensor.pause_since_mono_s, pause, now)
-    sensor = replace(sensor, soft_since_mono_s=soft_since, pause_since_mono_s=pause_since)
+    if (soft_since, pause_since) != (sensor.soft_since_mono_s, sensor.pause_since_mono_s):
+        sensor = replace(sensor, soft_since_mono_s=soft_since, pause_since_mono_s=pause_since)
     level = _level(band, ahead, soft_since, pause_since, memory.step_since_mono_s, now)
     resumes = band.value <= band.resume and sensor.fresh >= policy.fresh_samples
     if level is Level.CALM and sensor.fresh < policy.fresh_samples:
@@ -280,6 +281,8 @@ def _protects(sensor: SensorMemory) -> bool:
 def _faults(readings: Sequence[Reading], memory: GovernorMemory) -> tuple[GovernorMemory, tuple[Note, ...]]:
     """A provider that hangs or crashes is told once, not at every reading."""
     failing = {r.sensor_id: r for r in readings if r.kind is Kind.EVENT and r.quality is Quality.ERROR}
+    if not failing and not memory.failing:
+        return memory, ()
     hung = tuple(
         Note("sensor.hung", {"sensor": sensor_id, "why": reading.detail, "drill": reading.detail == DRILL})
         for sensor_id, reading in failing.items()
@@ -301,7 +304,8 @@ def _climb(verdicts: Sequence[Verdict], policy: Policy, memory: GovernorMemory, 
     # Only heat that a pause does not cure is worth ending the driver for; memory may be another program's.
     burning = any(verdict.level is Level.CRITICAL and verdict.heat for verdict in verdicts)
     critical_since = _since(memory.critical_since_mono_s, burning, now)
-    memory = replace(memory, critical_since_mono_s=critical_since)
+    if critical_since != memory.critical_since_mono_s:
+        memory = replace(memory, critical_since_mono_s=critical_since)
     if memory.rung is Rung.STOP:
         return memory
     forced = memory.forced_until_mono_s is not None and now.mono_s < memory.forced_until_mono_s
@@ -360,7 +364,8 @@ def _eased(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> 
     top = policy.max_shed_trials + len(policy.throttle_shares)
     floor = memory.floor(now)
     calm_since = _since(memory.calm_since_mono_s, worst.level is Level.CALM, now)
-    memory = replace(memory, calm_since_mono_s=calm_since, step=max(memory.step, floor))
+    if calm_since != memory.calm_since_mono_s or memory.step < floor:
+        memory = replace(memory, calm_since_mono_s=calm_since, step=max(memory.step, floor))
     patience_s = policy.ease_after_s * 2.0**memory.doublings
     if worst.level >= Level.STEP and memory.step < top:
         memory = _step_up(memory, policy, now)

@@ -51,6 +51,8 @@ class GovernorMemory:
         return not self.protected
 
     def moved(self, rung: Rung, reason: str, now: Now, *, drill: bool = False) -> GovernorMemory:
+        if (rung, reason, drill) == (self.rung, self.reason, self.drill):
+            return self
         if rung is self.rung:
             return replace(self, reason=reason, drill=drill)
         return replace(
@@ -127,7 +129,7 @@ def carried(memory: GovernorMemory, policy: Policy, now: Now) -> tuple[GovernorM
         why, shift_s = "the machine restarted", elapsed_s
     elif abs(jump_s) > policy.clock_jump_s:
         why, shift_s = "wall time jumped: sleep, or the clock was set", 0.0
-    elif elapsed_s > max(policy.clock_jump_s, policy.stale_periods * policy.period_s):
+    elif elapsed_s > policy.stale_s:
         why, shift_s = "no reading for a while", elapsed_s
     else:
         return memory, ()

@@ -89,6 +89,11 @@ class Policy:
                     f"{smaller}: {getattr(self, smaller)} is not below {larger}, which is {getattr(self, larger)}"
                 )
 
+    @property
+    def stale_s(self) -> float:
+        """How old a reading may be. A busy machine delays a pass by seconds, whatever period was asked for."""
+        return max(self.clock_jump_s, self.stale_periods * self.period_s)
+
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Policy:
         """A policy from a plan's section. Raises ValueError that says key, value and what is allowed."""

@@ -171,9 +171,11 @@ def device_of(sensor_id: str) -> str:
 def _seen(known: SensorMemory | None, reading: Reading, load: float | None, policy: Policy, now: Now) -> SensorMemory:
     if known is None:
         known = SensorMemory(reading.kind, reading.component, reading.unit, Status.PARKED, now.mono_s)
-    known = replace(known, drill=reading.detail == DRILL)
+    drill = reading.detail == DRILL
+    if drill != known.drill:
+        known = replace(known, drill=drill)
     age_s = now.mono_s - reading.mono_s
-    if not -1.0 <= age_s <= policy.stale_periods * policy.period_s:
+    if not -1.0 <= age_s <= policy.stale_s:
         return _unknown(known, f"stale: {age_s:.1f} s old")
     if reading.quality is Quality.PARKED:
         return replace(

@@ -109,9 +109,12 @@ def play(trace: Sequence[Moment], policy: Policy = POLICY) -> list[Decision]:
 @settings(deadline=None, max_examples=150)
 @given(traces)
 def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
+    """Not even when an operator has just resumed with force."""
     for decision in play(trace):
         if any(r.value is not None and r.kind is Kind.TEMPERATURE and r.value >= 105.0 for r in decision.readings):
             assert decision.command.rung >= Rung.PAUSE
+            forced, _, _ = decide(decision.readings, POLICY, decision.before.forced(decision.now), decision.now)
+            assert forced.rung >= Rung.PAUSE
 
 
 @settings(deadline=None, max_examples=150)
@@ -140,13 +143,11 @@ def test_the_ladder_is_left_one_rung_at_a_time(trace: list[Moment]) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(traces, st.floats(0.0, 40.0))
-def test_a_hotter_reading_never_gives_a_looser_command(trace: list[Moment], hotter: float) -> None:
-    """From the same past, at any moment of any trace."""
+def test_a_stricter_reading_never_gives_a_looser_command(trace: list[Moment], hotter: float) -> None:
+    """Hotter, or with more memory in use; from the same past, at any moment of any trace."""
     for decision in play(trace):
         raised = [
-            replace(reading, value=reading.value + hotter)
-            if reading.kind is Kind.TEMPERATURE and reading.value is not None
-            else reading
+            replace(reading, value=reading.value + hotter) if reading.value is not None else reading
             for reading in decision.readings
         ]
         command, _, _ = decide(raised, POLICY, decision.before, decision.now)
