@@ -1,0 +1,146 @@
+"""Scores equal scikit-learn's, resampled scores equal those of the resample, and intervals cover what they claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
+
+from training.block_bootstrap import SPELL_DAYS, block_days, draw_weights, interval
+from training.metrics import auc
+from training.scores import CLIP, SCORES, Forecast, log_losses, resampled_scores, scores
+
+Array = NDArray[np.float64]
+
+
+@st.composite
+def forecasts(draw: st.DrawFn) -> Forecast:
+    """Any forecast with both classes; probabilities often equal, and sometimes 0 or 1."""
+    days = draw(st.integers(2, 60))
+    labels = draw(st.lists(st.integers(0, 1), min_size=days, max_size=days).filter(lambda found: len(set(found)) == 2))
+    grid = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]) | st.floats(0.0, 1.0)
+    probabilities = draw(st.lists(grid, min_size=days, max_size=days))
+    return Forecast(np.array(probabilities), np.array(labels, np.float64), draw(st.floats(0.05, 0.95)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(forecasts())
+def test_each_score_is_scikit_learns(forecast: Forecast) -> None:
+    found, p, y = scores(forecast), forecast.probabilities, forecast.labels
+    clipped = np.clip(p, CLIP, 1 - CLIP)
+    assert found["bce"] == pytest.approx(log_loss(y, clipped), rel=1e-9)
+    assert found["brier"] == pytest.approx(brier_score_loss(y, p), rel=1e-9, abs=1e-12)
+    assert found["auc"] == pytest.approx(roc_auc_score(y, p), rel=1e-9, abs=1e-12)
+    assert found["average_precision"] == pytest.approx(average_precision_score(y, p), rel=1e-9, abs=1e-12)
+    prior = log_loss(y, np.full(len(y), forecast.prior))
+    assert found["skill"] == pytest.approx(1 - found["bce"] / prior, rel=1e-9, abs=1e-9)
+    assert found["auc"] == pytest.approx(auc(p, y), rel=1e-9, abs=1e-12), "two places compute an AUC: they must agree"
+
+
+@settings(deadline=None, max_examples=60)
+@given(forecasts(), st.integers(0, 2**16))
+def test_a_resamples_scores_are_those_of_the_days_in_it(forecast: Forecast, seed: int) -> None:
+    days = len(forecast.labels)
+    places = np.random.default_rng(seed).integers(0, days, days)
+    weights = np.bincount(places, minlength=days)[None, :].astype(np.float64)
+    drawn = resampled_scores(forecast, weights)
+    direct = scores(Forecast(forecast.probabilities[places], forecast.labels[places], forecast.prior))
+    for name in SCORES:
+        assert drawn[name][0] == pytest.approx(direct[name], rel=1e-9, abs=1e-9, nan_ok=True)
+
+
+def test_the_prior_has_no_skill_and_an_oracle_has_all_of_it() -> None:
+    labels = np.array([0.0, 1, 1, 0, 1])
+    assert scores(Forecast(np.full(5, 0.3), labels, 0.3))["skill"] == 0
+    assert scores(Forecast(labels, labels, 0.3))["skill"] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_sure_and_wrong_forecast_loses_much_but_not_infinitely() -> None:
+    assert log_losses(np.array([0.0]), np.array([1.0]))[0] == pytest.approx(-np.log(CLIP))
+
+
+def test_ranks_of_one_class_are_nan_and_their_interval_is_absent() -> None:
+    forecast = Forecast(np.array([0.1, 0.2, 0.3]), np.zeros(3), 0.5)
+    assert np.isnan(scores(forecast)["auc"])
+    assert interval(float("nan"), np.full(10, np.nan), 20.0).as_dict() == {"value": None, "low": None, "high": None}
+
+
+def test_a_block_is_as_long_as_a_spell_or_the_overlap_and_leaves_three_blocks() -> None:
+    noise = np.random.default_rng(0).normal(size=900)
+    assert block_days(noise, horizon=5) == SPELL_DAYS
+    assert block_days(noise, horizon=60) == 60
+    assert block_days(noise[:60], horizon=5) == 20
+    assert block_days(np.zeros(900), horizon=1) == SPELL_DAYS
+
+
+def test_a_resample_has_as_many_days_as_there_are_and_depends_on_its_seed_alone() -> None:
+    weights = draw_weights(100, 10, 50, seed=3)
+    assert (weights.sum(axis=1) == 100).all()
+    assert (weights == draw_weights(100, 10, 50, seed=3)).all()
+    assert (weights != draw_weights(100, 10, 50, seed=4)).any()
+
+
+def test_too_few_blocks_give_no_interval() -> None:
+    assert interval(0.5, np.linspace(0, 1, 100), blocks=2.0).low is None
+
+
+# --- coverage: markets in which the truth is known ---------------------------------------------------------------
+
+
+def market(days: int, series: int, horizon: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """(probabilities, labels), each (series, days): volatility comes in spells (an AR(1) of .8), the label says
+    whether the largest of the next `horizon` shocks is above 1, and the forecast knows today's volatility."""
+    total = days + horizon
+    log_volatility = np.empty((series, total))
+    log_volatility[:, 0] = rng.normal(size=series)
+    noise = rng.normal(size=(series, total)) * np.sqrt(1 - 0.8**2)
+    for day in range(1, total):
+        log_volatility[:, day] = 0.8 * log_volatility[:, day - 1] + noise[:, day]
+    shocks = rng.normal(size=(series, total)) * np.exp(0.3 * log_volatility)
+    ahead = np.lib.stride_tricks.sliding_window_view(shocks[:, 1:], horizon, axis=1)[:, :days].max(axis=2)
+    base = {1: -1.6, 5: 0.0}[horizon]
+    probabilities = 1 / (1 + np.exp(-(base + 0.24 * log_volatility[:, :days])))
+    return probabilities, (ahead > 1).astype(np.float64)
+
+
+def coverage(names: tuple[str, ...], horizon: int, days: int, series: int, draws: int) -> dict[str, float]:
+    """The share of simulated test periods whose interval holds the score of an endless one."""
+    p, y = market(400, 4_000, horizon, np.random.default_rng(1))
+    truth = scores(Forecast(p.ravel(), y.ravel(), 0.2))
+    probabilities, labels = market(days, series, horizon, np.random.default_rng(2))
+    by_block: dict[int, Array] = {}
+    held = dict.fromkeys(names, 0)
+    for one, came in zip(probabilities, labels, strict=True):
+        forecast = Forecast(one, came, 0.2)
+        block = block_days(forecast.losses(), horizon)
+        # Resamples depend on the days' number alone, so series of one block length may share them.
+        if block not in by_block:
+            by_block[block] = draw_weights(days, block, draws, seed=block)
+        weights = by_block[block]
+        values = scores(forecast)
+        if names == ("bce",):
+            drawn = {"bce": weights @ forecast.losses() / days}
+        else:
+            drawn = resampled_scores(forecast, weights)
+        for name in names:
+            found = interval(values[name], drawn[name], days / block)
+            assert found.low is not None
+            assert found.high is not None
+            held[name] += found.low <= truth[name] <= found.high
+    return {name: count / series for name, count in held.items()}
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_the_losss_interval_covers_95_of_100_simulated_test_periods(horizon: int) -> None:
+    """640 days, as the sample's test split has; 93 to 97 % is the tolerance of 1,000 series."""
+    assert 0.93 <= coverage(("bce",), horizon, days=640, series=1_000, draws=1_000)["bce"] <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_every_scores_interval_covers_95_of_100_simulated_test_periods(horizon: int) -> None:
+    for name, share in coverage(SCORES, horizon, days=900, series=1_000, draws=1_000).items():
+        assert 0.92 <= share <= 0.97, (name, share)
