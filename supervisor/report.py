@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from supervisor import report_figures, report_scaling_figures
+from supervisor import report_figures, report_scaling_figures, report_test_figures
 from supervisor.report_answer import evaluation_section, scaling_section
 from supervisor.report_architectures import with_architectures, with_source
 from supervisor.report_drawing import Drawing, style
@@ -36,11 +36,13 @@ def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
     with style():
         overview = _known(report_figures.overview(run), report_scaling_figures.importances(run))
         scaling = [] if answer is None else _scaling_drawings(run, answer)
+        diagram, unread = report_test_figures.reliability(run, folder)
+        tested = _known(report_test_figures.skill(run), diagram)
         own = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
-    for drawing in [*overview, *scaling, *(drawing for several in own.values() for drawing in several)]:
+    for drawing in [*overview, *scaling, *tested, *(drawing for several in own.values() for drawing in several)]:
         write_atomically(folder / "figures" / f"{drawing.name}.png", drawing.png)
     _write_numbers(run, folder, None if answer is None else as_json(answer))
-    sections = [evaluation_section(run, [])]
+    sections = [evaluation_section(run, _pictures(tested), unread)]
     if answer is not None:
         sections.insert(0, scaling_section(answer, _pictures(scaling)))
     pictures = Pictures(_pictures(overview), {name: _pictures(several) for name, several in own.items()})

@@ -95,8 +95,11 @@ def _models(scores: Sequence[Score]) -> str:
     )
 
 
-def evaluation_section(run: RunView, pictures: Sequence[Picture]) -> str:
-    """The one test of each experiment beside its baselines, "" while none has been tested."""
+def evaluation_section(run: RunView, pictures: Sequence[Picture], unread: Sequence[str] = ()) -> str:
+    """The one test of each experiment beside its baselines, "" while none has been tested.
+
+    `unread` says in words whose predictions are not among the pictures.
+    """
     tested = [(e.name, e.evaluation) for e in run.experiments if e.evaluation is not None]
     if not tested:
         return ""
@@ -105,10 +108,11 @@ def evaluation_section(run: RunView, pictures: Sequence[Picture]) -> str:
         "Test windows, looked at once, after everything was chosen. In brackets 95 % intervals by stationary block "
         "bootstrap; skill is the share of the class prior's log loss that a model saves."
     )
+    notes = "".join(f"<p>{escape(words)}</p>" for words in unread)
     openings = "".join(f"<li>{_opening(name, evaluation)}</li>" for name, evaluation in tested)
     return (
         f"<section><h2>The test</h2>{table(caption, ('experiment', 'model', *SCORES.values()), rows, frozenset())}"
-        f"{''.join(map(picture, pictures))}<h3>When the test was opened</h3><ul>{openings}</ul></section>"
+        f"{''.join(map(picture, pictures))}{notes}<h3>When the test was opened</h3><ul>{openings}</ul></section>"
     )
 
 

@@ -12,7 +12,6 @@ from supervisor.report_view import ExperimentRow, RunView, TrialRow
 if TYPE_CHECKING:
     from training.grid import Grid
 
-OWN_TRAINABLE = "patchtst"
 ORDINALS = ("shape_rank", "heads_log2")
 
 
@@ -39,7 +38,7 @@ def with_source(run: RunView) -> RunView:
 
 def _filled(experiment: ExperimentRow) -> ExperimentRow:
     lacking = [trial for trial in experiment.trials if trial.param_count is None]
-    if experiment.spec["trainable"] != OWN_TRAINABLE or not lacking:
+    if not experiment.testable or not lacking:
         return experiment
     grid = _grid(experiment)
     if grid is None:

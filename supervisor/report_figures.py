@@ -28,16 +28,18 @@ def overview(run: RunView) -> Drawing | None:
     for place, experiment in enumerate(reversed(rows)):
         values = [value for _, value in experiment.valued]
         axis.plot(values, [place] * len(values), "o", ms=4, color=GREY, alpha=0.5, mec="none")
-        axis.plot([best_so_far(experiment)[-1][1]], [place], "D", ms=6, color=BLUE)
+        if experiment.best is not None and experiment.best.value is not None:
+            axis.plot([experiment.best.value], [place], "D", ms=6, color=BLUE)
     axis.set_yticks(range(len(rows)), [experiment.name for experiment in reversed(rows)])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     metrics = sorted({experiment.metric for experiment in rows})
     axis.set_xlabel(", ".join(metrics))
     every = [value for experiment in rows for _, value in experiment.valued]
+    every += [experiment.best.value for experiment in rows if experiment.best and experiment.best.value is not None]
     limits = robust_limits(every, minimised=rows[0].minimised)
     if limits:
         axis.set_xlim(limits)
-    caption = f"Each dot is a trial's {' or '.join(metrics)}, the diamond the best of its experiment."
+    caption = f"Each dot is a search trial's {' or '.join(metrics)}, the diamond the best of its experiment."
     return finish(figure, "overview", caption)
 
 

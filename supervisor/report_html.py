@@ -157,8 +157,8 @@ def _experiments_table(run: RunView) -> str:
     if not rows:
         return "<p>The plan gave no experiment.</p>"
     caption = (
-        "Best is the best value of the experiment's metric; final is the mean of the finally chosen configuration over "
-        "fresh seeds; training leaves pauses and waiting out."
+        "Best is the best value of the experiment's metric, lucky seeds included; final is the mean of the finally "
+        "chosen configuration over fresh seeds; training leaves pauses and waiting out."
     )
     return table(caption, headings, rows, frozenset({2, 4, 5, 6, 8, 9}))
 

@@ -39,13 +39,15 @@ class SizePoint:
 class ScalingAnswer:
     """The points by group (every axis of the plan but the budget), and the analysis of them.
 
-    `prior_loss` is each group's log loss of always answering the base rate, None where a trial did not record it.
+    `prior_loss` is each group's log loss of always answering the base rate, `forest_loss` that of a random forest on
+    the same windows; None where neither a trial nor a test recorded it.
     """
 
     groups: tuple[str, ...]
     points: tuple[SizePoint, ...]
     analysis: Answer
     prior_loss: tuple[float | None, ...]
+    forest_loss: tuple[float | None, ...]
     doubts: tuple[str, ...]
 
     def group_index(self, group: str) -> int:
@@ -59,12 +61,14 @@ def scaling_answer(run: RunView) -> ScalingAnswer | None:
     if not points:
         return None
     groups = tuple(dict.fromkeys(point.group for point in points))
-    prior = tuple(_prior(experiments, group) for group in groups)
+    prior = tuple(_prior(_of_group(experiments, group)) for group in groups)
     known = [value for value in prior if value is not None]
     analysis = scaling.answer(
         as_arrays(points, groups), np.random.default_rng(SEED), known if len(known) == len(groups) else None
     )
-    return ScalingAnswer(groups, tuple(points), analysis, prior, tuple(_doubts(run, experiments, points, analysis)))
+    forest = tuple(_baseline(_of_group(experiments, group), "forest") for group in groups)
+    doubts = tuple(_doubts(run, experiments, points, analysis))
+    return ScalingAnswer(groups, tuple(points), analysis, prior, forest, doubts)
 
 
 def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
@@ -78,7 +82,7 @@ def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
 
 
 def _points(experiment: ExperimentRow) -> list[SizePoint]:
-    group = ", ".join(f"{axis} {value}" for axis, value in experiment.cell.items() if axis != SIZE_AXIS) or "all"
+    group = _group_name(experiment)
     final, best = experiment.finalized, experiment.best
     if final is not None and final.get("param_count"):
         pairs = zip(final["trials"], final["val_losses"], strict=True)
@@ -89,15 +93,31 @@ def _points(experiment: ExperimentRow) -> list[SizePoint]:
     return [SizePoint(experiment.name, group, best.param_count, best.value, best.number, False)]
 
 
-def _prior(experiments: list[ExperimentRow], group: str) -> float | None:
-    """Log loss of the base rate of the group's validation windows, as a trial of it recorded that."""
+def _group_name(experiment: ExperimentRow) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in experiment.cell.items() if axis != SIZE_AXIS) or "all"
+
+
+def _of_group(experiments: list[ExperimentRow], group: str) -> list[ExperimentRow]:
+    return [experiment for experiment in experiments if _group_name(experiment) == group]
+
+
+def _baseline(experiments: list[ExperimentRow], model: str) -> float | None:
+    """A baseline's log loss on the validation windows, which are the same for every budget of a group."""
     for experiment in experiments:
-        if any(point.group == group for point in _points(experiment)):
-            rates = (trial.record.get("base_rate_val") for trial in experiment.trials)
-            rate = next((value for value in rates if isinstance(value, float) and 0 < value < 1), None)
-            if rate is not None:
-                return float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
+        found = (experiment.evaluation or {}).get("models", {}).get(model)
+        if found is not None:
+            return float(found["val"]["bce"]["value"])
     return None
+
+
+def _prior(experiments: list[ExperimentRow]) -> float | None:
+    """As a test scored it, by the train windows' base rate; else by the validation windows' own: never above it."""
+    tested = _baseline(experiments, "prior")
+    if tested is not None:
+        return tested
+    rates = (trial.record.get("base_rate_val") for experiment in experiments for trial in experiment.trials)
+    rate = next((value for value in rates if isinstance(value, float) and 0 < value < 1), None)
+    return None if rate is None else float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
 
 
 def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoint], analysis: Answer) -> list[str]:
@@ -151,6 +171,7 @@ def as_json(answer: ScalingAnswer) -> dict[str, Any]:
         },
         "models": [asdict(score) for score in found.scores],
         "prior_loss": dict(zip(answer.groups, answer.prior_loss, strict=True)),
+        "forest_loss": dict(zip(answer.groups, answer.forest_loss, strict=True)),
         "seeds_per_cell": found.seeds_per_cell,
         "doubts": list(answer.doubts),
     }

@@ -27,9 +27,11 @@ def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
         colour = SERIES[place % len(SERIES)]
         own = [point for point in answer.points if point.group == group]
         axis.plot([p.params for p in own], [p.loss for p in own], "o", ms=6, color=colour, mec="none", label=group)
-        prior = answer.prior_loss[place]
+        prior, forest = answer.prior_loss[place], answer.forest_loss[place]
         if prior is not None:
-            axis.axhline(prior, color=colour, lw=1, ls=":", label=f"class prior, {group}")
+            axis.axhline(prior, color=colour, lw=1.2, ls=":", label=f"class prior, {group}")
+        if forest is not None:
+            axis.axhline(forest, color=colour, lw=1.2, ls="--", label=f"random forest, {group}")
         if answer.analysis.law is not None:
             _curve(axis, answer, place, grid, colour)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="validation loss (nats)")
@@ -38,7 +40,8 @@ def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     law = "" if answer.analysis.law is None else " Lines: the pooled law; bands: its 95 % interval by bootstrap."
-    return finish(figure, "scaling-loss", f"Loss against parameters, both logarithmic.{law} Dotted: the class prior.")
+    flat = "Dotted: the class prior; dashed: a random forest, where they are known."
+    return finish(figure, "scaling-loss", f"Loss against parameters, both logarithmic.{law} {flat}")
 
 
 def _curve(axis: Axes, answer: ScalingAnswer, place: int, grid: Any, colour: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.status_text import duration
 
-HEADINGS = ("experiment", "state", "trials", "best", "best params", "duration")
+HEADINGS = ("experiment", "state", "trials", "best", "final", "best params", "duration")
+FINAL = HEADINGS.index("final")
 MAX_PARAMS_SIGNS = 60
 ELLIPSIS = "…"
 
@@ -16,10 +17,13 @@ ELLIPSIS = "…"
 def text_table(view: dict[str, Any], now_wall: float | None = None) -> str:
     """The experiments of a `run_snapshot` (with or without trials), a line each, then how many passed.
 
+    `final` is the mean of the finally chosen configuration over fresh seeds; the column is there where one is.
     `now_wall` (seconds since the epoch) gives a running experiment its duration so far.
     """
     rows = [HEADINGS, *(_row(experiment, now_wall) for experiment in view["experiments"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    if not any(experiment.get("finalized") for experiment in view["experiments"]):
+        rows = [tuple(cell for column, cell in enumerate(row) if column != FINAL) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     lines += _reasons(view["experiments"])
@@ -50,12 +54,13 @@ def short_params(params: dict[str, Any], max_signs: int = MAX_PARAMS_SIGNS) -> s
 
 
 def _row(experiment: dict[str, Any], now_wall: float | None) -> tuple[str, ...]:
-    best = experiment["best"]
+    best, final = experiment["best"], experiment.get("finalized")
     return (
         experiment["name"],
         experiment["state"],
         f"{experiment['ended']}/{experiment['max_trials']}",
         "-" if best is None else f"{best['value']:.5g}",
+        "-" if final is None else f"{final['val_loss']:.5g}",
         "-" if best is None else short_params(best["params"]),
         _duration(experiment, now_wall),
     )

@@ -17,6 +17,9 @@ SAMPLE_SOURCE = "arch.data"
 """The package whose S&P 500 and NASDAQ bars are the embedded sample (training.dataset_files)."""
 
 
+OWN_TRAINABLE = "patchtst"
+
+
 @dataclass(frozen=True)
 class TrialRow:
     """A trial. `results` is (step, value or None) by step; `training_s` leaves pauses out.
@@ -82,6 +85,11 @@ class ExperimentRow:
     @property
     def minimised(self) -> bool:
         return bool(self.spec["mode"] == "min")
+
+    @property
+    def testable(self) -> bool:
+        """Whether its models can be tested: a user's trainable keeps its test split to itself."""
+        return bool(self.spec["trainable"] == OWN_TRAINABLE)
 
     @property
     def max_trials(self) -> int:
@@ -256,8 +264,8 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
         said.append("no trial has left a value.")
     elif experiment.spec.get("finalize") and experiment.finalized is None:
         said.append("not finalised: its best value is the least of many noisy ones, and too good.")
-    elif experiment.finalized is not None and experiment.evaluation is None:
-        said.append("not tested.")
+    elif experiment.finalized is not None and experiment.evaluation is None and experiment.testable:
+        said.append("finalised, but not tested.")
     return said
 
 

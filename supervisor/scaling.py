@@ -136,7 +136,7 @@ def answer(
     pooled = slope(means)
     seeds = len(points.loss) / max(1, len(means.loss))
     if pooled is None or _fewest_sizes(points) < MIN_SIZES:
-        why = f"{len(means.loss)} cells in {points.groups} groups; each group needs {MIN_SIZES} sizes or more"
+        why = f"a group has {_fewest_sizes(points)} sizes, and each needs {MIN_SIZES} or more"
         return Answer("too few points", why, slopes, pooled, None, None, (), (), (), seeds, None)
     law = fit(points)
     drawn = bootstrap(points, law, rng, draws)

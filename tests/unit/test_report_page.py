@@ -310,6 +310,14 @@ def test_the_text_table_has_a_line_per_experiment_and_counts_them() -> None:
     assert lines[-1] == "passed 1, failed 0, skipped 1, unfinished 1"
 
 
+def test_the_text_table_shows_the_final_mean_where_there_is_one() -> None:
+    final = experiment("a", "EXITED", ten_trials()) | {"finalized": {"val_loss": 0.5124}}
+    lines = text_table(snapshot_of(final, experiment("b", "EXITED", ten_trials()))).splitlines()
+    assert lines[0].split()[3:5] == ["best", "final"]
+    assert lines[2].split()[3:5] == ["0.5", "0.5124"]
+    assert lines[3].split()[3:5] == ["0.5", "-"]
+
+
 def test_long_parameters_are_cut_with_an_ellipsis() -> None:
     short = short_params({f"parameter_{n}": 0.123456 for n in range(9)}, max_signs=30)
     assert len(short) == 30
