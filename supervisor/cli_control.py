@@ -17,7 +17,7 @@ from typing import Any
 
 from supervisor import __product__, __version__, status_text
 from supervisor.client import ask, greet
-from supervisor.errors import NotFound, NotRunning, SweepError, SystemRefused, UsageError
+from supervisor.errors import NotFound, NotRunning, SlowAnswer, SweepError, SystemRefused, UsageError
 from supervisor.home import Home, find_home
 from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.local_view import last_view
@@ -262,8 +262,9 @@ def _wait(home: Home, arguments: argparse.Namespace) -> int:
     end = None if arguments.timeout is None else time.monotonic() + arguments.timeout
     line = _ProgressLine(sys.stderr)
     while is_held(home):
-        # A daemon holds the lock a little longer than its socket, at either end of its life.
-        with contextlib.suppress(NotRunning):
+        # A daemon holds the lock a little longer than its socket, at either end of its life, and one answer that
+        # comes late on a busy machine is no reason to stop waiting.
+        with contextlib.suppress(NotRunning, SlowAnswer):
             line.show(status_text.progress(ask(home, "status")))
         if end is not None and time.monotonic() > end:
             line.close()

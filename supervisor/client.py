@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from supervisor import API_VERSION, __product__
-from supervisor.errors import NotOurs, NotPermitted, NotRunning, Refused, SweepError, VersionSkew
+from supervisor.errors import NotOurs, NotPermitted, NotRunning, Refused, SlowAnswer, SweepError, VersionSkew
 from supervisor.home import Home
 
 DEADLINE_S = 10.0
@@ -51,7 +51,7 @@ def ask(
     except PermissionError as error:
         raise NotPermitted(f"{home.socket} belongs to another user") from error
     except TimeoutError as error:
-        raise SweepError(
+        raise SlowAnswer(
             f"the daemon did not answer within {deadline_s:.0f} s", remedy=f"look into {home.logs / 'debug.jsonl'}"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -32,6 +32,8 @@ log = logging.getLogger("supervisor")
 
 MAX_FRUITLESS_STARTS = 5
 """A driver that died this often in a row without committing a result makes its experiment FATAL."""
+LONG_LIFE_S = 600.0
+"""A driver that lived this long counts as fruitful: a pause of days brings no results either."""
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
 HARDWARE_EVENT_PERIOD_S = 300.0
@@ -137,7 +139,7 @@ class Conductor:
         self._answers.warm(name, self.spec_of(name))
         fruitless = 0
         while True:
-            before = self._progress(name)
+            before, begun_s = self._progress(name), self.clock.mono_s()
             ended, error, status = await self._drive(name)
             if ended or self._out_of_time:
                 if error is None and not await self._examiner.examine(name, self._folder(name), self.stop_asked):
@@ -148,7 +150,8 @@ class Conductor:
             if self.stop_asked.is_set():
                 self._stop_experiment(name)
                 return
-            fruitless = 0 if self._progress(name) > before else fruitless + 1
+            lived = self.clock.mono_s() - begun_s >= LONG_LIFE_S
+            fruitless = 0 if lived or self._progress(name) > before else fruitless + 1
             if fruitless >= MAX_FRUITLESS_STARTS and self.head is None:
                 # No experiment's fault, so none is given up: the run waits for a person.
                 raise RayStartFailed(status)

@@ -39,6 +39,7 @@ from supervisor.ray_head import RayHead, child_environment
 from supervisor.readiness import Readiness
 from supervisor.report_process import write_report
 from supervisor.request import StartRequest, choose_run
+from supervisor.service_notify import ServiceNotify
 from supervisor.single_instance import take_lock
 from supervisor.store import Event, Store
 from supervisor.wake_lock import WakeLock
@@ -65,6 +66,8 @@ class Daemon:
         hardware = json.loads(row["hardware"])
         self._wants_wake_lock = bool(hardware.pop("wake_lock", True))
         self._wake_lock = WakeLock()
+        self._notify = ServiceNotify()
+        self._started_wall_s = clock.wall_s()
         self.conductor = self._make_conductor(folder, hardware)
         self._listening: tuple[Any, int] | None = None
         self._runner: web.AppRunner | None = None
@@ -127,6 +130,7 @@ class Daemon:
             self.ledger.move_run(ProcessState.RUNNING, "run.started")
             await self._take_wake_lock()
             ready.tell(self.facts())
+            self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
             await self.conductor.conduct()
             guard.cancel()
             await self._end_run()
@@ -136,6 +140,7 @@ class Daemon:
             self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)
             raise
         finally:
+            self._notify.tell(STOPPING="1")
             self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
             await self._close()
         return self._exit_code()
@@ -158,6 +163,7 @@ class Daemon:
             "socket": str(self.home.socket),
             "dashboard": head.dashboard if head else None,
             "token_file": str(self.home.ray_token),
+            "started_wall": self._started_wall_s,
         }
 
     async def _end_run(self) -> None:

@@ -86,6 +86,10 @@ class NotRunning(SweepError):
     remedy = "start one with `supervisord start PLAN`"
 
 
+class SlowAnswer(SweepError):
+    """The daemon did not answer in time."""
+
+
 class AlreadyRunning(SweepError):
     """A supervisor daemon already works on another plan in this home."""
 

@@ -142,7 +142,7 @@ def dry_run_table(
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
             "memory: the smallest architecture split as far as can be, to the largest with its largest batch at once;",
-            f"      batches are split into micro-batches where memory is short; {_gib(memory)} for a trial on this machine",
+            f"      batches are split into micro-batches where memory is short; {_gib(memory)} for a trial here",
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
         lines.append("architectures that do not fit are refused one by one before they start; the space stays whole")

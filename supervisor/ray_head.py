@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from supervisor.keeper import end_group
 from supervisor.leftovers import MARK
 
 START_DEADLINE_S = 90.0
+QUICK_FAILURE_S = 20.0
 DASHBOARD_PORT = 8265
 """Ray's own default; another is taken where this one is not free."""
 STOP_GRACE_S = 1.0
@@ -88,12 +90,18 @@ class RayHead:
     async def start(self) -> None:
         """Raises RayStartFailed with the end of Ray's own words.
 
-        A port that was free when it was chosen can be taken a moment later; so there is a second and a third choice.
+        A port that was free when it was chosen can be taken a moment later, and then Ray ends in seconds; so a quick
+        failure gets a second and a third choice.
         """
-        for preferred in (DASHBOARD_PORT, None):
-            with contextlib.suppress(RayStartFailed):
+        begun_s = time.monotonic()
+        for preferred in (DASHBOARD_PORT, None, None):
+            try:
                 return await self._start(preferred)
-        return await self._start(None)
+            except RayStartFailed as failure:
+                last = failure
+                if time.monotonic() - begun_s > QUICK_FAILURE_S:
+                    break
+        raise last
 
     async def _start(self, preferred_dashboard: int | None) -> None:
         self._prepare()

@@ -103,7 +103,7 @@ def status(view: dict[str, Any]) -> str:
     width = max([20, *(len(e["name"]) for e in view["experiments"])])
     head = f"{run['id']:<{width}}  {run['state']:<9} plan {run['plan']}"
     if daemon:
-        head += f", pid {daemon['pid']}, up {duration(daemon['now_wall'] - run['created_wall'])}"
+        head += f", pid {daemon['pid']}, up {duration(daemon['now_wall'] - daemon['started_wall'])}"
         head += f", {hardware(view['nodes'])}"
     lines = [head, *(f"{'':<{width}}  {line}" for line in pauses(view))]
     lines += [experiment_line(experiment, width) for experiment in view["experiments"]]

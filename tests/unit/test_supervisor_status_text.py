@@ -50,7 +50,8 @@ def view(*experiments: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "run": {"id": "smoke-20231114-221320", "state": "RUNNING", "plan": "smoke", "created_wall": NOW - 2 * HOUR},
         "commands": [], "experiments": list(experiments), "nodes": {"n": node()},
-        "daemon": {"pid": 42, "now_wall": NOW, "dashboard": "http://127.0.0.1:8265", "log": "/h/logs/smoke.jsonl"},
+        "daemon": {"pid": 42, "now_wall": NOW, "started_wall": NOW - 2 * HOUR, "dashboard": "http://127.0.0.1:8265",
+                   "log": "/h/logs/smoke.jsonl"},
     } | changes  # fmt: skip
 
 
