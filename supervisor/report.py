@@ -45,6 +45,8 @@ def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
     sections = [evaluation_section(run, _pictures(tested), unread)]
     if answer is not None:
         sections.insert(0, scaling_section(answer, _pictures(scaling)))
+    if len(run.experiments) > len(own):
+        sections.append(f"<p>Figures are drawn for the first {len(own)} of {len(run.experiments)} experiments.</p>")
     pictures = Pictures(_pictures(overview), {name: _pictures(several) for name, several in own.items()})
     path = folder / "report.html"
     write_atomically(path, page(run, pictures, "\n".join(sections)).encode())
