@@ -105,6 +105,7 @@ class HardwareAwareScheduler(TrialScheduler):
         self._book, self._in_force, self._recorder, self._limits = book, in_force, recorder, limits
         self._held: dict[str, _Held] = {}
         self._replayed: set[str] = set()
+        self._final: set[str] = set()
         self._finish_by_mono_s: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,11 +133,9 @@ class HardwareAwareScheduler(TrialScheduler):
     def _result(self, step: int, value: float | None) -> dict[str, Any]:
         return {STEP: step, self._book.metric: value}
 
-    def _final(self, trial: Trial) -> bool:
-        return self._book.entry(trial.trial_id).final
-
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        if self._final(trial):
+        if self._book.entry(trial.trial_id).final:
+            self._final.add(trial.trial_id)
             return
         self.inner.on_trial_add(tune_controller, trial)
         # A trial whose worker died is added again; what it reported is in the rungs already.
@@ -226,12 +225,12 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
-        if not self._final(trial):
+        if trial.trial_id not in self._final:
             self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         self._held.pop(trial.trial_id, None)
-        if self._final(trial):
+        if trial.trial_id in self._final:
             return
         if finite_or_none(result.get(self._book.metric)) is None:
             # A pruner's sums cannot take it; to a pruner it failed.
@@ -241,7 +240,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
-        if not self._final(trial):
+        if trial.trial_id not in self._final:
             self.inner.on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:

@@ -1,10 +1,9 @@
 """Warm start: an experiment begins with the best configurations of the next smaller budget, carried over to its size.
 
-A larger model wants a smaller learning rate. The learning rate is scaled by (d_small / d_large)^0.8 *
-(L_small / L_large)^0.4, where d is the width and L the depth of the two architectures: somewhat less than the 1 / d of
-muP for Adam (Yang et al., "Tensor Programs V", 2022) and about the 1 / sqrt(L) of its depth-wise sequel (Yang et al.,
-"Tensor Programs VI", 2023), because weight decay and clipping damp both. Shape and heads go by their quantile in their
-grid. Pure; standard library only.
+A larger model wants a smaller learning rate. It is scaled by (d_small / d_large)^0.8 * (L_small / L_large)^0.4, where d
+is the width and L the depth of the two architectures: a little gentler than the 1 / d of muP for Adam (Yang et al.,
+"Tensor Programs V", 2022) and the 1 / sqrt(L) of its extension to depth ("Tensor Programs VI", 2023).
+Shape and heads go by their quantile in their grid. Pure; standard library only.
 """
 
 from __future__ import annotations
