@@ -126,7 +126,7 @@ def _logistic(c: float) -> Callable[[int, int], Any]:
 
 
 def _forest(seed: int, threads: int) -> Any:
-    return RandomForestClassifier(n_estimators=300, min_samples_leaf=20, random_state=seed, n_jobs=threads)
+    return RandomForestClassifier(n_estimators=200, min_samples_leaf=20, random_state=seed, n_jobs=threads)
 
 
 def _boosting(seed: int, threads: int) -> Any:
@@ -144,6 +144,6 @@ _VOLATILITY = (
 )
 _KINDS: tuple[tuple[str, str, str, Callable[[int, int], Any]], ...] = (
     ("logistic", "logistic regression", "on four summaries of each feature, standardised, C = 0.01", _logistic(0.01)),
-    ("forest", "random forest", "on the same summaries, 300 trees, leaves of 20", _forest),
+    ("forest", "random forest", "on the same summaries, 200 trees, leaves of 20", _forest),
     ("boosting", "gradient boosting", "on the same summaries, 150 trees of 8 leaves, rate 0.05", _boosting),
 )
