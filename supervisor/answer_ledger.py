@@ -97,8 +97,7 @@ class AnswerLedger:
             change.tell(
                 "test.scored", experiment=name, bce=loss["value"], low=loss["low"], high=loss["high"],
                 prior=result["models"]["prior"]["test"]["bce"]["value"], days=result["windows"]["test"],
-                dates=result["dates"], last_day=result["dates"]["test"][1],
-                predictions=result["predictions"]["file"], predictions_sha256=result["predictions"]["sha256"],
+                last_day=result["dates"]["test"][1], result=result,
             )  # fmt: skip
 
     def tell_failed(self, name: str, error: str) -> None:

@@ -60,7 +60,7 @@ EVENTS: dict[str, EventKind] = {
     "test.scored": EventKind(
         "info",
         "{experiment} tested on {days} days to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
-        ("bce", "low", "high", "prior", "days", "dates", "last_day", "predictions", "predictions_sha256"),
+        ("bce", "low", "high", "prior", "days", "last_day", "result"),
     ),
     "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
     "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),

@@ -99,6 +99,7 @@ def test_an_opening_is_written_before_the_look_and_the_result_after(store: Store
     assert (said["by"], said["dataset_sha256"], said["trials"]) == ("a test", SHA, [8, 9])
     (scored,) = events(store, "test.scored")
     assert (scored["bce"], scored["last_day"]) == (0.6, "f")
+    assert scored["result"] == RESULT, "the log alone must be able to give the result back"
 
 
 def test_a_second_opening_of_the_same_experiment_is_refused_and_told(store: Store) -> None:
