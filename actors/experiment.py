@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from supervisor.finalize import is_final, trials_left
 from supervisor.link import Begin
 from supervisor.policy import Policy
 
+TUNE_FOLDER = "tune"
 BUILT_IN = {"patchtst": "actors.trainable:PatchTSTTrainable"}
 
 
@@ -28,6 +31,10 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
     ray_private.map_worker_deaths()
     spec, folder = begin.experiment, Path(begin.folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Ray's own folders of an earlier driver: nothing reads them, and they are never aged out.
+    shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)
+    # At the end it looks for files of its default loggers, which are off, and complains of each trial.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
     search = open_search(spec, begin.trials, folder, book, in_force, link)
     recorder = Recorder(link, book, in_force)
@@ -45,7 +52,7 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
         ),
         run_config=tune.RunConfig(
             name=spec["name"],
-            storage_path=str(folder / "tune"),
+            storage_path=str(folder / TUNE_FOLDER),
             verbose=0,
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=int(spec["max_failures"])),

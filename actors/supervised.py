@@ -6,9 +6,11 @@ not tell a bug, which another attempt repeats, from a worker that died.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import inspect
+import logging
 import os
 import pickle
 import re
@@ -31,6 +33,7 @@ from supervisor.errors import PlanError
 KEEP_CHECKPOINTS = 2
 """The newest, and the one before it in case the newest was lost with the page cache."""
 
+LOG = logging.getLogger("trainable")
 _NAME = re.compile(r"checkpoint-(\d+)(\.pt)?")
 _STATE = "state.pickle"
 
@@ -133,9 +136,9 @@ class SupervisedTrainable(tune.Trainable):
         node = ray.get_runtime_context().get_node_id()
         self.sweep_gate = Gate(flag_path(own["gate"], node))
         try:
-            prepare(config)
+            prepare(copy.deepcopy(config))
             if own["checkpoint"] is not None and self._keeps_checkpoints():
-                self._resume(Path(own["checkpoint"]))
+                self._resume(Path(own["checkpoint"]), lambda: prepare(copy.deepcopy(config)))
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             text = traceback.format_exc()
             self._failure = failed(failure_reason(text).value, text)
@@ -150,7 +153,8 @@ class SupervisedTrainable(tune.Trainable):
                 # In place of the last epoch's own: what was trained since is not lost.
                 self._save()
             self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
-            return {LEFT: True}
+            # The step is said, since Tune would count this as one more.
+            return {LEFT: True, STEP: self._step}
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             text = traceback.format_exc()
             return failed(failure_reason(text).value, text)
@@ -183,24 +187,45 @@ class SupervisedTrainable(tune.Trainable):
             and user.load_checkpoint is not tune.Trainable.load_checkpoint
         )
 
+    def _kept(self) -> list[tuple[int, Path]]:
+        """The trial's checkpoints on disk, by step."""
+        if not self._folder.is_dir():
+            return []
+        named = ((_NAME.fullmatch(entry.name), entry) for entry in self._folder.iterdir())
+        return sorted((int(found[1]), entry) for found, entry in named if found)
+
     def _save(self) -> Path:
         """One checkpoint, written aside and then named; older ones beyond KEEP_CHECKPOINTS go."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path: Path = self.sweep_save(self._folder, self._step)  # type: ignore[attr-defined]  # of CheckpointFolders
-        kept = sorted(
-            (int(found[1]), entry) for entry in self._folder.iterdir() if (found := _NAME.fullmatch(entry.name))
-        )
-        for _, old in kept[:-KEEP_CHECKPOINTS]:
+        for _, old in self._kept()[:-KEEP_CHECKPOINTS]:
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         return path
 
-    def _resume(self, newest: Path) -> None:
-        found = _NAME.fullmatch(newest.name)
-        if found is None:
-            raise ValueError(f"{newest} is not named as a checkpoint")
-        self.sweep_load(newest)  # type: ignore[attr-defined]  # of CheckpointFolders
-        self._step = int(found[1])
-        self.sweep_gate.may_be_released = True
+    def _resume(self, newest: Path, begin_anew: Callable[[], object]) -> None:
+        """Go on from that checkpoint; from the one before it, or from nothing, where it cannot be read.
+
+        A torn file costs epochs, which run again, and not the trial.
+        """
+        limit = _step_of(newest)
+        for step, path in reversed([(step, path) for step, path in self._kept() if step <= limit]):
+            try:
+                self.sweep_load(path)  # type: ignore[attr-defined]  # of CheckpointFolders
+            except Exception:
+                # Whatever a damaged file makes a user's code raise. Half loaded is worse than not at all.
+                LOG.exception("trial %s: %s cannot be used", self.sweep_number, path)
+                begin_anew()
+            else:
+                self._step, self.sweep_gate.may_be_released = step, True
+                return
+        LOG.warning("trial %s begins anew: no checkpoint up to %s can be used", self.sweep_number, newest)
+
+
+def _step_of(checkpoint: Path) -> int:
+    found = _NAME.fullmatch(checkpoint.name)
+    if found is None:
+        raise ValueError(f"{checkpoint} is not named as a checkpoint")
+    return int(found[1])
 
 
 class CheckpointFolders(tune.Trainable):
