@@ -41,6 +41,8 @@ SCHEMA = 1
 PREDICTIONS = "predictions.json"
 PARTS = ("val", "test")
 BATCH = 256
+RANDOM_SEED = 0
+"""Of the forest and of the resamples. One for all: the same windows give the same baselines at every budget."""
 MAX_REQUEST_BYTES = 4 * 2**20
 
 
@@ -93,7 +95,7 @@ def evaluate(request: Request) -> dict[str, Any]:
     answers = {str(seed.number): _predict(seed, architecture, windows, request) for seed in request.seeds}
     baselines = fit_baselines(
         windows.table, windows.labels, windows.manifest.features, {"train": windows.train, **parts}, settings.context,
-        settings.seed, request.threads,
+        RANDOM_SEED, request.threads,
     )  # fmt: skip
     result = _scored(request, windows, answers, baselines)
     result["predictions"] = _write_predictions(request.folder, windows, answers, baselines)
@@ -219,8 +221,7 @@ class _Judge:
         prior = float(windows.part_labels(windows.train).mean())
         losses = np.mean([Forecast(found[part], labels, prior).losses() for found in answers.values()], axis=0)
         block = block_days(losses, horizon)
-        # One fixed seed: the same run gives the same intervals.
-        return cls(labels, prior, block, draw_weights(len(labels), block, draws, seed=0))
+        return cls(labels, prior, block, draw_weights(len(labels), block, draws, RANDOM_SEED))
 
     @property
     def blocks(self) -> float:
