@@ -32,7 +32,7 @@ p { margin: .4rem 0; max-width: 46rem; }
 .soft { color: var(--soft); }
 .warning { background: var(--warn-page); color: var(--warn-ink); border: 2px solid var(--warn-line); border-radius: 6px;
   padding: .7rem 1rem; margin: 1rem 0; font-weight: 600; max-width: none; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .88rem; width: 100%; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); }

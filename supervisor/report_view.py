@@ -236,9 +236,12 @@ def missing(run: RunView) -> list[str]:
         said.append(f"The run is {run.state}: {done} of {len(run.experiments)} experiments have ended.")
     elif run.state is ProcessState.FATAL:
         said.append(f"The run itself failed: {run.reason or 'its log says why'}.")
+    # Twelve experiments that lack the same thing are one sentence, not twelve.
+    who: dict[str, list[str]] = {}
     for experiment in run.experiments:
-        said += [f"{experiment.name}: {words}" for words in _missing_of(experiment)]
-    return said
+        for words in _missing_of(experiment):
+            who.setdefault(words, []).append(experiment.name)
+    return said + [f"{', '.join(names)}: {words}" for words, names in who.items()]
 
 
 def _missing_of(experiment: ExperimentRow) -> list[str]:

@@ -193,6 +193,11 @@ def test_failed_and_skipped_experiments_say_why(tmp_path: Path) -> None:
     assert not (tmp_path / "a" / "best.json").exists()
 
 
+def test_what_several_experiments_lack_is_said_once(tmp_path: Path) -> None:
+    view = snapshot_of(experiment("a", "STOPPED", []), experiment("b", "STOPPED", []), state="RUNNING")
+    assert missing(read_view(view, NOW))[1:] == ["a, b: not started."]
+
+
 def test_an_empty_run_says_that_it_is_empty(tmp_path: Path) -> None:
     assert "The run has no experiment." in page_of(snapshot_of(), tmp_path).text
 
