@@ -95,14 +95,25 @@ class EncoderLayer(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         b, n, d = x.shape
-        qkv = self.qkv(x).view(b, n, 3, self.n_heads, d // self.n_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, N, D / H), a view
-        if q.dtype == torch.bfloat16 and q.device.type == "cpu":
-            # The fused kernel's backward is tenfold slower here: 14 ms against 0.7 ms a layer at D 128, H 2.
-            mixed = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
+        qkv = self.qkv(x).view(b, n, 3, self.n_heads, d // self.n_heads).permute(2, 0, 3, 1, 4)  # (3, B, H, N, D / H)
+        if qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu":
+            mixed = _attend_by_products(qkv)
         else:
-            mixed = functional.scaled_dot_product_attention(q, k, v)
+            mixed = functional.scaled_dot_product_attention(*qkv.unbind(0))
         return cast(Tensor, self.project(mixed.transpose(1, 2).reshape(b, n, d)))
+
+
+def _attend_by_products(qkv: Tensor) -> Tensor:
+    """Attention by two batched products, for bf16 on a CPU: (3, B, H, N, E) -> (B, H, N, E).
+
+    The fused kernel's backward is tenfold slower there (14 ms against 0.9 ms a layer at D 128, H 2). Scores are kept
+    transposed, for a softmax over rows runs vectorised where one over 15 columns does not: twice as fast.
+    """
+    _, b, h, n, e = qkv.shape
+    q, k, v = qkv.reshape(3, b * h, n, e).unbind(0)
+    transposed = torch.baddbmm(q.new_empty(()), k, q.transpose(1, 2), beta=0, alpha=e**-0.5)  # (B * H, keys, queries)
+    weights = torch.softmax(transposed, dim=1).transpose(1, 2)
+    return torch.bmm(weights, v).view(b, h, n, e)
 
 
 def normalise_window(windows: Tensor) -> Tensor:
