@@ -1,13 +1,17 @@
 """logs/PLAN.jsonl: every event of a plan's runs as one JSON object a line, fsynced. The daemon is its one writer.
 
 The store holds the same events, so this file can lag (a crash between commit and append) but never lead: what is
-missing at its end is appended at the next start, and a torn last line is cut off.
+missing at its end is appended at the next start, and a torn last line is cut off. Its lines form a chain
+(audit_chain), whose head goes into the store with the next change: a log that lost its end, or whose end was changed,
+is found out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +20,17 @@ from typing import Any, BinaryIO, cast
 import orjson
 import structlog
 
-from supervisor.errors import SweepError
+from supervisor import audit_parts, failpoints
+from supervisor.audit_chain import Head, digest, walk
+from supervisor.audit_parts import Limits
+from supervisor.errors import DiskFailed, LogDamaged, SweepError
 from supervisor.event_table import EVENTS, describe
 from supervisor.store import Event, Store
 
-_TAIL_BYTES = 4 * 1024 * 1024
+log = logging.getLogger("supervisor")
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What passes when somebody frees some space; every other failure of fsync(2) is final."""
 
 
 def as_record(event: Event) -> dict[str, Any]:
@@ -45,18 +55,35 @@ class _WholeLines:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.last_sha256: str | None = None
 
     def write(self, line: bytes) -> None:
+        """Raises OSError when the line is not there, DiskFailed when nobody can know.
+
+        A failed fsync(2) is not tried again: the kernel may have thrown the page away, and the next one would say that
+        all is well (https://wiki.postgresql.org/wiki/Fsync_Errors).
+        """
         start = os.fstat(self._fd).st_size
         try:
+            failpoints.hit("audit.write")
             written = os.write(self._fd, line)
-            os.fsync(self._fd)
         except OSError:
             os.ftruncate(self._fd, start)
             raise
         if written != len(line):
             os.ftruncate(self._fd, start)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            failpoints.hit("audit.sync")
+            os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, start)
+            if error.errno in FULL:
+                raise
+            raise DiskFailed(f"the log could not be synced: {error.strerror}") from error
+        self.last_sha256 = digest(line)
+        failpoints.hit("audit.written")
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -65,60 +92,127 @@ class _WholeLines:
 class AuditLog:
     """Appends; one write(2) a line, so that no reader sees half of one."""
 
-    def __init__(self, path: Path) -> None:
-        """Opens or creates `path`, 0600; cuts a torn tail.
+    def __init__(self, path: Path, recorded: Head | None = None, limits: Limits | None = None) -> None:
+        """Opens or creates `path`, 0600; cuts a torn tail, finishes an interrupted rotation, checks the chain.
 
-        Raises SweepError when it cannot be opened for writing (a link is not followed) or is no log of ours.
+        `recorded` is the head that the store knows. Raises SweepError when it cannot be opened for writing (a link is
+        not followed), LogDamaged when a line before the last is not what was written.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.path = path
+        self.path, self._limits = path, limits or Limits()
+        self._behind = self._broken = False
+        self.lost_from: int | None = None
+        """The store's head is past the log's: what follows this event had been written, and is gone."""
+        self.torn_bytes = 0
+        with contextlib.suppress(OSError):
+            # Not needed to go on; the next rotation tries again, and says so if it fails.
+            audit_parts.finish(path)
+        self._open()
         try:
-            self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
-        except OSError as error:
-            raise SweepError(
-                f"the log {path} cannot be written: {error.strerror}", remedy="make it a plain file that you may write"
-            ) from error
-        try:
-            self.torn_bytes, self.last_seq, self._last_ts = self._read_tail()
-        except SweepError:
+            self._read(recorded)
+        except (SweepError, OSError):
             self._file.close()
             raise
-        self._behind = False
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o600), "r+b", buffering=0)
+        except OSError as error:
+            raise SweepError(
+                f"the log {self.path} cannot be written: {error.strerror}",
+                remedy="make it a plain file that you may write",
+            ) from error
+        self._lines = _WholeLines(self._file.fileno())
         self._log = structlog.wrap_logger(
-            structlog.BytesLogger(cast(BinaryIO, _WholeLines(self._file.fileno()))),
+            structlog.BytesLogger(cast(BinaryIO, self._lines)),
             processors=[_add_stamp, _order, structlog.processors.JSONRenderer(serializer=_dumps)],
             wrapper_class=structlog.BoundLogger,
         )
 
-    def _read_tail(self) -> tuple[int, int, str]:
-        """Bytes cut off the end; seq (0 for none) and time of the last event. Raises SweepError when no line is one."""
+    def _read(self, recorded: Head | None) -> None:
+        """Where the log ends, once its torn tail is cut; the chain is checked on the way."""
+        self.torn_bytes = self._cut_torn_tail()
+        head, self._last_ts, saw_recorded = self._walk(self.path, recorded)
+        if head is None and (older := audit_parts.older_parts(self.path)):
+            # A crash between renaming the old part and the first line of the new one.
+            head, self._last_ts, saw_recorded = self._walk(older[-1], recorded)
+        self.head = head or Head()
+        # A recorded line that is older than all of these is in an older part, or another program rotated it away.
+        if recorded is not None and not saw_recorded and self.head.seq < recorded.seq:
+            self.lost_from = self.head.seq
+
+    def _walk(self, part: Path, recorded: Head | None) -> tuple[Head | None, str, bool]:
+        """The part's last head and time, and whether the recorded head is in it. Raises LogDamaged."""
+        last, stamp, seen = None, "", False
+        for record, head in walk(audit_parts.lines_of(part), str(part)):
+            last, stamp = head, record["ts"]
+            if recorded is not None and head.seq == recorded.seq:
+                seen = head.sha256 == recorded.sha256
+                if not seen:
+                    raise LogDamaged(f"{part}: event {head.seq} is not as the store knows that it was written")
+        return last, stamp, seen
+
+    def _cut_torn_tail(self) -> int:
+        """Bytes cut off after the last newline."""
         size = self._file.seek(0, os.SEEK_END)
-        self._file.seek(max(0, size - _TAIL_BYTES))
-        tail = self._file.read()
-        whole = tail[: tail.rfind(b"\n") + 1]
-        torn = len(tail) - len(whole)
-        if torn:
-            self._file.truncate(size - torn)
-        lines = whole.splitlines()
-        last = next((found for found in map(_seq_and_ts, reversed(lines)) if found is not None), None)
-        if last is None and lines:
-            raise SweepError(f"{self.path} holds no events", remedy="move it aside; the store fills a new one")
-        return torn, *(last or (0, ""))
+        end, block = size, 1 << 16
+        while end > 0:
+            start = max(0, end - block)
+            self._file.seek(start)
+            found = self._file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                end = start + found + 1
+                break
+            end = start
+        if end < size:
+            self._file.truncate(end)
+        return size - end
+
+    @property
+    def last_seq(self) -> int:
+        return self.head.seq
 
     def is_of(self, store: Store) -> bool:
         """Whether its last event is one of the store's; not so after the store was moved aside or put back."""
         if self.last_seq == 0:
             return True
         row = store.row("SELECT wall FROM event WHERE seq = ?", self.last_seq)
-        return row is not None and _stamp(row["wall"]) == self._last_ts
+        return row is not None and (not self._last_ts or _stamp(row["wall"]) == self._last_ts)
 
     def append(self, event: Event) -> None:
-        """Returns once the line is on the disk. Raises OSError when it is not; then nothing of it is there."""
+        """Returns once the line is on the disk.
+
+        Raises OSError when it is not (then nothing of it is there), DiskFailed when nobody can know.
+        """
         if event.seq <= self.last_seq:
             return
-        level = EVENTS[event.name].level
-        getattr(self._log, level)(event.name, wall_s=event.wall_s, level=level, **as_record(event))
-        self.last_seq = event.seq
+        if self._broken:
+            raise DiskFailed(f"{self.path} failed before; nothing more is written to it")
+        level, record = EVENTS[event.name].level, as_record(event)
+        try:
+            getattr(self._log, level)(event.name, wall_s=event.wall_s, level=level, **record, prev=self.head.sha256)
+        except DiskFailed:
+            self._broken = True
+            raise
+        self.head = Head(event.seq, self._lines.last_sha256)
+        if self._file.tell() >= self._limits.max_bytes:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        """A log that cannot be rotated grows on: a line more is worth more than the bound."""
+        try:
+            if self.path.exists():
+                audit_parts.rotate(self.path, self._limits)
+            self.reopen()
+            audit_parts.finish(self.path)
+        except (OSError, SweepError) as error:
+            log.warning("%s is not rotated to the end, the next line tries again: %s", self.path, error)
+
+    def reopen(self) -> None:
+        """Goes on in the file of that name: another program has renamed the old one. Raises SweepError."""
+        old = self._file
+        self._open()
+        old.close()
 
     def catch_up(self, store: Store, plan: str) -> int:
         """Appends what was committed of the plan's runs but not written; returns how many lines. Raises OSError."""
@@ -133,7 +227,7 @@ class AuditLog:
     def hear(self, event: Event, store: Store, plan: str) -> str | None:
         """Appends `event`, after those that a full disk kept out before; why not, where it could not be written.
 
-        Does not raise OSError: the store has the event, so a log that lags must not stop the work.
+        The store has the event, so a log that lags must not stop the work. A disk that failed must: raises DiskFailed.
         """
         try:
             if self._behind:
@@ -142,6 +236,9 @@ class AuditLog:
                 self.append(event)
         except OSError as error:
             self._behind = True
+            if error.errno not in FULL:
+                self._broken = True
+                raise DiskFailed(f"{self.path} could not be written: {error.strerror}") from error
             return f"{self.path} lags: {error}"
         return None
 
@@ -149,27 +246,29 @@ class AuditLog:
         self._file.close()
 
 
-def open_audit_log(path: Path, store: Store) -> tuple[AuditLog, Path | None]:
+def head_key(path: Path) -> str:
+    """Under which the store notes the head of the log at `path`."""
+    return f"audit_head:{path.stem}"
+
+
+def recorded_head(path: Path, store: Store) -> Head | None:
+    row = store.row("SELECT value FROM meta WHERE key = ?", head_key(path))
+    return None if row is None else Head.from_json(row["value"])
+
+
+def open_audit_log(path: Path, store: Store, limits: Limits | None = None) -> tuple[AuditLog, Path | None]:
     """The log at `path`; one of another store is renamed first, and where to is told. Raises SweepError.
 
     Its numbers would hide the new store's: an event is written only when its seq is larger than the last one's.
     """
-    audit = AuditLog(path)
+    audit = AuditLog(path, recorded_head(path, store), limits)
     if audit.is_of(store):
         return audit, None
     aside = path.with_name(f"{path.stem}.until-{audit.last_seq}{path.suffix}")
     audit.close()
-    path.rename(aside)
-    return AuditLog(path), aside
-
-
-def _seq_and_ts(line: bytes) -> tuple[int, str] | None:
-    """None for a line that is not an event of ours."""
-    try:
-        record = orjson.loads(line)
-        return int(record["seq"]), str(record["ts"])
-    except (ValueError, TypeError, KeyError):
-        return None
+    for part in audit_parts.all_parts(path):
+        part.rename(part.with_name(part.name.replace(path.name, aside.name, 1)))
+    return AuditLog(path, None, limits), aside
 
 
 def _add_stamp(_: Any, __: str, record: structlog.typing.EventDict) -> structlog.typing.EventDict:

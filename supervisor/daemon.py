@@ -23,11 +23,12 @@ from aiohttp import web
 
 from supervisor import __version__, control_socket, leftovers, snapshot
 from supervisor.api import make_app
-from supervisor.audit_log import open_audit_log
+from supervisor.audit_log import head_key, open_audit_log
+from supervisor.bounded_files import keep_bounded
 from supervisor.clock import Clock, boot_id
 from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
-from supervisor.diagnostics import set_up_logging
+from supervisor.diagnostics import reopen_debug_log, set_up_logging
 from supervisor.driver_process import DriverProcess
 from supervisor.errors import Conflict, NotFound, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
@@ -47,6 +48,7 @@ from supervisor.wake_lock import WakeLock
 log = logging.getLogger("supervisor")
 
 SOCKET_CHECK_PERIOD_S = 10.0
+HOUSEKEEPING_PERIOD_S = 60.0
 
 
 class Daemon:
@@ -85,6 +87,10 @@ class Daemon:
             failure = self.audit.hear(event, self.store, self.plan)
             if failure is not None:
                 log.error("%s", failure)
+            self._note_head()
+
+    def _note_head(self) -> None:
+        self.store.note(head_key(self.audit.path), self.audit.head.to_json())
 
     def _make_conductor(self, folder: Path | None, hardware: dict[str, Any]) -> Conductor:
         environment = child_environment(self.home, self.run_id, folder)
@@ -108,7 +114,7 @@ class Daemon:
 
     async def live(self, ready: Readiness) -> int:
         """Exit code of the run; 0 too when it was stopped."""
-        self.audit.catch_up(self.store, self.plan)
+        self._mend_log()
         if self._replaced_log is not None:
             self.ledger.tell("audit.replaced", path=str(self._replaced_log))
         if self.audit.torn_bytes:
@@ -124,7 +130,7 @@ class Daemon:
         try:
             await self._open_socket()
             self._handle_signals()
-            guard = asyncio.create_task(self._guard_socket())
+            guards = [asyncio.create_task(self._guard_socket()), asyncio.create_task(self._keep_house())]
             self.ledger.move_run(ProcessState.STARTING)
             await self.conductor.start_ray()
             self.ledger.move_run(ProcessState.RUNNING, "run.started")
@@ -132,7 +138,8 @@ class Daemon:
             ready.tell(self.facts())
             self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
             await self.conductor.conduct()
-            guard.cancel()
+            for guard in guards:
+                guard.cancel()
             await self._end_run()
             reason = "the run has ended"
         except SweepError as error:
@@ -144,6 +151,13 @@ class Daemon:
             self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
             await self._close()
         return self._exit_code()
+
+    def _mend_log(self) -> None:
+        """What was committed but not written, or written and lost, is written now."""
+        lines = self.audit.catch_up(self.store, self.plan)
+        self._note_head()
+        if self.audit.lost_from is not None:
+            self.ledger.tell("audit.restored", lines=lines, after=self.audit.lost_from)
 
     async def _take_wake_lock(self) -> None:
         if not self._wants_wake_lock:
@@ -225,6 +239,17 @@ class Daemon:
             except (OSError, SweepError):
                 log.exception("the control socket cannot be looked after; the next try is soon")
 
+    async def _keep_house(self) -> None:
+        """What children write themselves has no bound of its own."""
+        while True:
+            await self.clock.sleep(HOUSEKEEPING_PERIOD_S)
+            run_folder = self.home.run_folder(self.run_id)
+            for path in (self.home.logs / "daemon.log", run_folder / "ray.log", *run_folder.glob("*/driver.log")):
+                try:
+                    keep_bounded(path)
+                except OSError as error:
+                    log.warning("%s cannot be cut: %s", path, error)
+
     async def _close(self) -> None:
         await self._wake_lock.release()
         if self._runner is not None:
@@ -239,6 +264,15 @@ class Daemon:
             loop.add_signal_handler(number, self._signalled, number)
         # The terminal's end is none of our business.
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGUSR2, self._reopen_logs)
+
+    def _reopen_logs(self) -> None:
+        """For those who rotate logs by a program of their own."""
+        try:
+            self.audit.reopen()
+        except SweepError as error:
+            log.error("%s", error.message)  # noqa: TRY400 - the trace says nothing more
+        reopen_debug_log()
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name

@@ -30,3 +30,15 @@ def set_up_logging(home: Home) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler, logging.StreamHandler(sys.stderr)])
+
+
+def reopen_debug_log() -> None:
+    """The next line goes to the file of that name, as after another program has renamed the old one."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.handlers.RotatingFileHandler):
+            handler.acquire()
+            try:
+                handler.close()
+                handler.stream = handler._open()  # noqa: SLF001 - what the handler itself does after a rollover
+            finally:
+                handler.release()

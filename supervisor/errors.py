@@ -145,6 +145,26 @@ class StoreError(SweepError):
     """The state database cannot be used."""
 
 
+class StoreDamaged(StoreError):
+    """The state database is damaged."""
+
+    remedy = "`supervisord start` rebuilds it from the logs; `supervisorctl repair` shows what it would do"
+
+
+class LogDamaged(SweepError):
+    """A log of events is damaged in its middle."""
+
+    remedy = "`supervisorctl repair` shows the choices; nothing is lost by looking"
+
+
+class DiskFailed(SweepError):
+    """The disk did not keep what it was given."""
+
+    remedy = (
+        "what was told as saved before is safe; look at the disk (`dmesg`), then `supervisord start` goes on from it"
+    )
+
+
 class StoreTooNew(StoreError):
     """The state database was written by a newer version."""
 

@@ -26,6 +26,9 @@ EVENTS: dict[str, EventKind] = {
     ),
     "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
     "audit.repaired": EventKind("warning", "a torn last line of {bytes} bytes was cut off the log", ("bytes",)),
+    "audit.restored": EventKind(
+        "warning", "{lines} lines that the log had lost after event {after} were written again", ("lines", "after")
+    ),
     "audit.replaced": EventKind("warning", "the log of another store was moved to {path}", ("path",)),
     "run.created": EventKind("info", "run of {plan} created", ("plan", "fingerprint", "experiments", "data")),
     "run.started": EventKind("info", "run started", ()),
@@ -150,6 +153,7 @@ def render_markdown() -> str:
         "",
         "One JSON object a line in `logs/PLAN.jsonl`. Each has `ts` (UTC), `seq` (counts up), `level`, `event`,",
         "`msg`, `run`, and where it applies `experiment`, `trial`, `attempt`; its own fields stand below.",
+        "Each line ends with `prev`, the SHA-256 of the line before it, newline included.",
         "This page is made from `supervisor/event_table.py` by `python -m supervisor.event_table`.",
         "",
         "| event | level | says | fields |",

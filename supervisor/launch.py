@@ -50,7 +50,9 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
     """
     log_path = home.logs / "daemon.log"
     read_fd, write_fd = os.pipe()
-    with _as_file(request) as stdin, log_path.open("wb") as log:
+    log_path.write_bytes(b"")
+    # For appending: the daemon may cut it short later (bounded_files).
+    with _as_file(request) as stdin, log_path.open("ab") as log:
         process = subprocess.Popen(
             daemon_command(write_fd), stdin=stdin, stdout=log, stderr=log,
             start_new_session=True, pass_fds=(write_fd,), cwd=home.root,

@@ -107,7 +107,9 @@ class RayHead:
         self._prepare()
         port, dashboard = free_port(), free_port(preferred_dashboard)
         self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
-        with self.log.open("wb") as log:
+        self.log.write_bytes(b"")
+        # For appending: the daemon may cut it short later (bounded_files).
+        with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "supervisor.keeper", str(STOP_GRACE_S), *self._command(port, dashboard),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,

@@ -6,6 +6,7 @@ One connection in one process: SQLite before 3.51.3 can corrupt a WAL that two c
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import sys
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from supervisor import failpoints
 from supervisor.clock import Clock
-from supervisor.errors import StoreError, StoreTooNew
+from supervisor.errors import DiskFailed, DiskFull, StoreDamaged, StoreError, StoreTooNew, SweepError
 from supervisor.event_table import check_event
 from supervisor.schema import STEPS, VERSION
 
@@ -74,6 +76,10 @@ class Store:
         """Raises StoreTooNew for a newer schema, StoreError for a file that is not a sound store."""
         self.path, self._clock = path, clock
         self.told = told
+        self.before_change: Callable[[], None] | None = None
+        """Called before each transaction: where a full disk is seen coming."""
+        self._notes: dict[str, str] = {}
+        self._failed = False
         try:
             # Autocommit: the transactions are ours, by BEGIN IMMEDIATE below.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
@@ -83,7 +89,9 @@ class Store:
             self._migrate()
         except sqlite3.DatabaseError as error:
             self._abandon()
-            raise StoreError(f"{path} is not a sound store: {error}", remedy=f"move {path} aside") from error
+            if _kind(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise StoreDamaged(f"{path} is not a sound store: {error}") from error
+            raise StoreError(f"{path} cannot be opened: {error}", remedy="check its owner, mode and disk") from error
         except StoreError:
             self._abandon()
             raise
@@ -103,32 +111,72 @@ class Store:
     def _check(self) -> None:
         found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise StoreError(f"{self.path} is damaged: {found}", remedy=f"move {self.path} aside")
+            raise StoreDamaged(f"{self.path} is damaged: {found}")
 
     def _migrate(self) -> None:
         version = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StoreTooNew(f"{self.path} has schema {version}; this version knows {VERSION}")
         for number in range(version, VERSION):
+            failpoints.hit("store.migrate")
             # executescript commits first, so the step brings its own transaction.
             self.connection.executescript(f"BEGIN;{STEPS[number]};PRAGMA user_version = {number + 1};COMMIT;")
 
+    def note(self, key: str, value: str) -> None:
+        """Kept in `meta` with the next change: what may lag, but must not cost a sync of its own."""
+        self._notes[key] = value
+
     @contextmanager
     def change(self, run: str | None = None) -> Iterator[Change]:
-        """A transaction; its events are told after the commit. An exception inside rolls everything back."""
-        change = Change(self.connection, self._clock.wall_s(), run)
-        self.connection.execute("BEGIN IMMEDIATE")
+        """A transaction; its events are told after the commit. An exception inside rolls everything back.
+
+        Raises DiskFull when there was no space for it, DiskFailed when the disk did not take it; after that one
+        nothing more is tried, because nobody knows what the disk holds (https://www.sqlite.org/rescode.html#ioerr).
+        """
+        if self._failed:
+            raise DiskFailed(f"{self.path} failed before; nothing more is written to it")
+        if self.before_change is not None:
+            self.before_change()
+        # Microseconds, as the log has them: a store that is rebuilt from it is the same to the last bit.
+        change = Change(self.connection, round(self._clock.wall_s(), 6), run)
         try:
-            yield change
-            self.connection.execute("COMMIT")
-        except BaseException:
-            # A full disk ends a transaction by itself; a commit that fails may leave it open.
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield change
+                self._commit()
+            except BaseException:
+                # A full disk ends a transaction by itself; a commit that fails may leave it open.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+        except (sqlite3.OperationalError, OSError) as error:
+            refusal = self._refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+        failpoints.hit("store.committed")
         if self.told is not None:
             for event in change.events:
                 self.told(event)
+
+    def _commit(self) -> None:
+        for key, value in self._notes.items():
+            self.connection.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+            )
+        failpoints.hit("store.commit")
+        self.connection.execute("COMMIT")
+        self._notes.clear()
+
+    def _refusal(self, error: sqlite3.OperationalError | OSError) -> SweepError | None:
+        """What the disk's no means; None for an error that is not the disk's."""
+        kind = error.errno if isinstance(error, OSError) else _kind(error)
+        if kind in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else kind == sqlite3.SQLITE_FULL:
+            return DiskFull(f"no space is left for {self.path}")
+        if kind == (errno.EIO if isinstance(error, OSError) else sqlite3.SQLITE_IOERR):
+            self._failed = True
+            return DiskFailed(f"{self.path} could not be written: {error}")
+        return None
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         return self.connection.execute(sql, values).fetchall()
@@ -152,8 +200,28 @@ class Store:
             for row in rows
         ]  # fmt: skip
 
+    def back_up(self, target: Path) -> None:
+        """A copy of the whole store as it is now, at `target`. Raises StoreError, and leaves nothing there then."""
+        copy = sqlite3.connect(target, isolation_level=None)
+        try:
+            self.connection.backup(copy)
+            # A file of its own: no WAL beside it that a copy of it would forget.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            copy.close()
+            target.unlink(missing_ok=True)
+            raise StoreError(f"{target} could not be written: {error}", remedy="give another place for it") from error
+        finally:
+            copy.close()
+
     def close(self) -> None:
         self.connection.close()
+
+
+def _kind(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; None for an error that Python itself raised."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from supervisor.audit_log import AuditLog, open_audit_log
 from supervisor.clock import Clock
-from supervisor.errors import SweepError
+from supervisor.errors import DiskFailed, LogDamaged, SweepError
 from supervisor.store import Event, Store
 
 
@@ -63,7 +64,19 @@ def test_a_line_holds_time_number_level_name_sentence_ids_and_fields_in_that_ord
     event = tell(store, "cool again", trial=3, attempt=2)
     AuditLog(tmp_path / "a.jsonl").append(event)
     (line,) = lines(tmp_path / "a.jsonl")
-    assert list(line) == ["ts", "seq", "level", "event", "msg", "run", "experiment", "trial", "attempt", "reason"]
+    assert list(line) == [
+        "ts",
+        "seq",
+        "level",
+        "event",
+        "msg",
+        "run",
+        "experiment",
+        "trial",
+        "attempt",
+        "reason",
+        "prev",
+    ]
     assert line["ts"] == "2023-11-14T22:13:24.000000Z"
     assert (line["level"], line["event"], line["msg"]) == ("info", "trial.resumed", "trial 3 resumed")
 
@@ -109,22 +122,19 @@ def test_a_new_or_whole_log_has_nothing_torn(tmp_path: Path, store: Store) -> No
     assert (again.torn_bytes, again.last_seq) == (0, event.seq)
 
 
-def test_lines_that_somebody_added_by_hand_do_not_stop_a_start(tmp_path: Path, store: Store) -> None:
+@pytest.mark.parametrize("foreign", [b"\nnote to self: fan cleaned\n", b"[1]\n", b"{}\n", b"milk\nbread\n"])
+def test_what_is_no_event_before_the_last_line_is_refused_with_the_cure_and_stays(
+    tmp_path: Path, store: Store, foreign: bytes
+) -> None:
     path = tmp_path / "a.jsonl"
-    event = tell(store, "one")
-    AuditLog(path).append(event)
+    AuditLog(path).append(tell(store, "one"))
     with path.open("ab") as file:
-        file.write(b"\nnote to self: fan cleaned\n[1]\n{}\n")
-    assert AuditLog(path).last_seq == event.seq
-
-
-def test_a_file_that_is_no_log_is_refused_with_the_cure_and_stays(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b"milk\nbread\n")
-    with pytest.raises(SweepError, match="holds no events") as refusal:
+        file.write(foreign)
+    before = path.read_bytes()
+    with pytest.raises(LogDamaged, match="line 2: it is not an event") as refusal:
         AuditLog(path)
-    assert "move it aside" in refusal.value.render()
-    assert path.read_bytes() == b"milk\nbread\n"
+    assert "supervisorctl repair" in refusal.value.render()
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("written", range(5))
@@ -196,20 +206,40 @@ def test_a_full_disk_leaves_no_half_line_and_what_was_missed_comes_later_in_orde
     assert reasons(path) == ["one", "two", "three", "four"]
 
 
-def test_an_fsync_that_fails_takes_the_line_back(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing_fsync(number: int) -> Callable[[int], None]:
+    def fails(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fails
+
+
+def test_an_fsync_for_which_there_is_no_space_takes_the_line_back_and_may_be_tried_again(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = AuditLog(tmp_path / "a.jsonl")
-
-    def broken(fd: int) -> None:
-        raise OSError(errno.EIO, "input/output error")
-
     event = tell(store, "one")
     with monkeypatch.context() as patch:
-        patch.setattr("supervisor.audit_log.os.fsync", broken)
-        with pytest.raises(OSError, match="input/output"):
+        patch.setattr("supervisor.audit_log.os.fsync", failing_fsync(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space"):
             log.append(event)
     assert (tmp_path / "a.jsonl").read_bytes() == b""
     log.append(event)
     assert reasons(tmp_path / "a.jsonl") == ["one"]
+
+
+def test_an_fsync_that_the_disk_failed_is_final(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next fsync would say that all is well, although the page is gone: nothing is written here any more."""
+    log = AuditLog(tmp_path / "a.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr("supervisor.audit_log.os.fsync", failing_fsync(errno.EIO))
+        with pytest.raises(DiskFailed, match="could not be synced"):
+            log.hear(tell(store, "one"), store, "a")
+    with pytest.raises(DiskFailed, match="nothing more is written"):
+        log.hear(tell(store, "two"), store, "a")
+    assert (tmp_path / "a.jsonl").read_bytes() == b""
+    again = AuditLog(tmp_path / "a.jsonl")
+    again.catch_up(store, "a")
+    assert reasons(tmp_path / "a.jsonl") == ["one", "two"], "the next start writes what the store knows"
 
 
 def test_the_log_of_another_store_is_moved_aside_and_the_new_one_is_whole(tmp_path: Path, store: Store) -> None:

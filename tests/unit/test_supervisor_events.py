@@ -18,7 +18,7 @@ EVENT_ARGUMENT = {"tell": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desire
 """What tells of an event, and which of its arguments is the event's name."""
 
 ADDRESS = {"run", "experiment", "trial", "attempt"}
-OF_A_LINE = {"ts", "seq", "level", "event", "msg", *ADDRESS}
+OF_A_LINE = {"ts", "seq", "level", "event", "msg", "prev", *ADDRESS}
 
 IRREGULAR = {"lost", "stuck", "hung", "found", "kept"}
 """Past participles without -ed or -en."""

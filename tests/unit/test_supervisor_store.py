@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.errors import StoreError, StoreTooNew
+from supervisor.errors import StoreDamaged, StoreError, StoreTooNew
 from supervisor.schema import VERSION
 from supervisor.store import Event, Store, read_only
 
@@ -170,9 +170,9 @@ def test_a_damaged_file_is_refused_with_the_cure_and_not_touched(tmp_path: Path,
         for start in range(4096, len(whole), 4096):
             whole[start : start + 64] = b"\xff" * 64
     path.write_bytes(whole)
-    with pytest.raises(StoreError) as refusal:
+    with pytest.raises(StoreDamaged) as refusal:
         open_store(tmp_path)
-    assert f"move {path} aside" in refusal.value.render()
+    assert "supervisorctl repair" in refusal.value.render()
     assert path.read_bytes() == bytes(whole)
 
 

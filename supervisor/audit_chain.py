@@ -1,0 +1,90 @@
+"""The chain of an audit log: each line holds `prev`, the SHA-256 of the line before it, newline included.
+
+A line that was changed, cut out, put in or moved breaks the chain at the place, and `sha256sum` can say so, too.
+Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from supervisor.errors import LogDamaged
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a chain: the last line's event and digest (None: there is no line, or it is not known)."""
+
+    seq: int = 0
+    sha256: str | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"seq": self.seq, "sha256": self.sha256})
+
+    @classmethod
+    def from_json(cls, text: str) -> Head:
+        """Raises ValueError, KeyError, TypeError for anything else."""
+        value = json.loads(text)
+        return cls(int(value["seq"]), value["sha256"])
+
+
+def digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def walk(lines: Iterable[bytes], where: str, before: Head | None = None) -> Iterator[tuple[dict[str, Any], Head]]:
+    """Each line's record, and the chain's head after it. `before` is the head that the first line must follow.
+
+    None for `before`: whatever the first line follows is elsewhere. Lines of the version that knew no chain are let
+    through as long as none with `prev` came before. Raises LogDamaged with the file `where`, the line and the reason.
+    """
+    head, chained = before, False
+    for number, line in enumerate(lines, 1):
+        record = as_event(line)
+        if record is None:
+            raise _damaged(where, number, "it is not an event")
+        if head is not None and record["seq"] <= head.seq:
+            raise _damaged(where, number, f"event {record['seq']} comes after event {head.seq}")
+        if "prev" not in record and chained:
+            raise _damaged(where, number, "it is not a link of the chain")
+        if "prev" in record and head is not None and record["prev"] != head.sha256:
+            raise _damaged(where, number, f"it does not follow event {head.seq}")
+        chained = chained or "prev" in record
+        head = Head(record["seq"], digest(line))
+        yield record, head
+
+
+def _damaged(where: str, number: int, why: str) -> LogDamaged:
+    return LogDamaged(f"{where}, line {number}: {why}")
+
+
+def as_event(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None when it is no event of ours."""
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        try:
+            # What orjson could not write (audit_log) it cannot read, either.
+            record = json.loads(line)
+        except ValueError:
+            return None
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        return None
+    if not isinstance(record.get("seq"), int) or not isinstance(record.get("ts"), str):
+        return None
+    return record if wall_s(record["ts"]) is not None else None
+
+
+def wall_s(stamp: str) -> float | None:
+    """Seconds since the epoch of a line's `ts`; None when it is no time."""
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        return None
