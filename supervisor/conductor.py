@@ -24,6 +24,7 @@ from supervisor.errors import RayStartFailed
 from supervisor.examiner import Examiner
 from supervisor.home import Home
 from supervisor.ledger import Ledger
+from supervisor.leftovers import MARK
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.ray_head import RayHead, status_text
 from supervisor.thinned_readings import Thinner
@@ -68,7 +69,7 @@ class Conductor:
         self._new_head, self._new_driver, self._skip_reason = new_head, new_driver, skip_reason
         self._watchdog = watchdog
         self._answers = AnswerLedger(ledger.store, ledger.run_id)
-        self._examiner = Examiner(self._answers)
+        self._examiner = Examiner(self._answers, {MARK: home.key})
         self.head: RayHead | None = None
         self._head_watch: asyncio.Task[None] | None = None
         self.driver: DriverProcess | None = None

@@ -30,10 +30,13 @@ HOLD_POLL_S = 1.0
 
 
 class Examiner:
-    """`examine` is called when an experiment's driver has nothing left to do."""
+    """`examine` is called when an experiment's driver has nothing left to do.
 
-    def __init__(self, ledger: AnswerLedger, deadline_s: float = DEADLINE_S) -> None:
-        self._ledger, self._deadline_s = ledger, deadline_s
+    `mark` goes into the process's environment: by it the next daemon finds and ends what a dead one left.
+    """
+
+    def __init__(self, ledger: AnswerLedger, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
+        self._ledger, self._mark, self._deadline_s = ledger, mark, deadline_s
 
     async def examine(self, name: str, folder: Path, stop_asked: asyncio.Event) -> bool:
         """Tests the experiment's choice if there is one to test; False when it was stopped before it was done.
@@ -72,7 +75,7 @@ class Examiner:
         return not stop_asked.is_set()
 
     async def _unless_stopped(self, request: dict[str, Any], stop_asked: asyncio.Event) -> dict[str, Any] | None:
-        work = asyncio.create_task(evaluate(request, self._deadline_s))
+        work = asyncio.create_task(evaluate(request, self._deadline_s, self._mark))
         stop = asyncio.create_task(stop_asked.wait())
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -133,14 +136,14 @@ def chosen_json(choice: finalize.Outcome, result: dict[str, Any]) -> dict[str, A
     }
 
 
-async def evaluate(request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+async def evaluate(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
     """The answer of a training.evaluation process. Raises EvaluationFailed with its last words."""
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complaint:
         try:
             # -P: a file beside the daemon's working folder must not stand in for a module.
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "training.evaluation", stdin=asyncio.subprocess.PIPE, stdout=said,
-                stderr=complaint, env=_environment(request["threads"]), start_new_session=True,
+                stderr=complaint, env=_environment(request["threads"]) | mark, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise EvaluationFailed(f"the test's process cannot start: {error}") from error

@@ -188,7 +188,7 @@ def examine(ledger: AnswerLedger, folder: Path, stop: bool = False, name: str = 
         asked = asyncio.Event()
         if stop:
             asyncio.get_running_loop().call_later(0.05, asked.set)
-        return await asyncio.wait_for(Examiner(ledger).examine(name, folder, asked), 20)
+        return await asyncio.wait_for(Examiner(ledger, {}).examine(name, folder, asked), 20)
 
     return asyncio.run(go())
 
@@ -198,7 +198,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The requests that reached the process of the test, which answers RESULT."""
     seen: list[dict[str, Any]] = []
 
-    async def answer(request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+    async def answer(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
         seen.append(request)
         return RESULT
 
@@ -243,7 +243,7 @@ def test_a_search_that_nothing_came_of_is_not_tested_and_says_so(
 def test_a_test_that_fails_is_told_and_leaves_the_search_standing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+    async def fail(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
         raise EvaluationFailed("no disk")
 
     monkeypatch.setattr(examiner, "evaluate", fail)
@@ -259,7 +259,7 @@ def test_a_stop_ends_the_test_and_the_next_daemon_repeats_it(
 ) -> None:
     ended = []
 
-    async def last_long(request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
+    async def last_long(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
         try:
             await asyncio.sleep(60)
         finally:
@@ -301,9 +301,25 @@ def test_a_user_trainable_is_finalised_but_has_no_test(
 def test_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
     """The real process, asked nonsense."""
     with pytest.raises(EvaluationFailed, match=r"ended with 1: KeyError: 'trials'"):
-        asyncio.run(examiner.evaluate({"threads": 1}, 60))
+        asyncio.run(examiner.evaluate({"threads": 1}, 60, {}))
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     with pytest.raises(EvaluationFailed, match=r"longer than 0\.01 s"):
-        asyncio.run(examiner.evaluate({"threads": 1}, 0.01))
+        asyncio.run(examiner.evaluate({"threads": 1}, 0.01, {}))
+
+
+def test_the_process_bears_the_mark_by_which_a_dead_daemons_leftovers_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a test whose daemon was killed would go on beside its own repetition, and write the same file."""
+    seen: list[dict[str, str]] = []
+
+    async def refuse(*command: str, env: dict[str, str], **options: Any) -> None:
+        seen.append(env)
+        raise OSError("not today")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    with pytest.raises(EvaluationFailed, match="cannot start: not today"):
+        asyncio.run(examiner.evaluate({"threads": 2}, 60, {"SWEEP_OWNER": "home"}))
+    assert (seen[0]["SWEEP_OWNER"], seen[0]["OMP_NUM_THREADS"]) == ("home", "2")
