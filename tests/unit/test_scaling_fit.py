@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from supervisor.scaling import Answer, Points, answer, bootstrap, fit, slope
 from supervisor.scaling_solver import ALPHA_BOUNDS, HUBER_DELTA, Problem, descend, huber
@@ -14,6 +17,13 @@ from supervisor.scaling_solver import ALPHA_BOUNDS, HUBER_DELTA, Problem, descen
 FLOORS, FACTORS, ALPHA = (0.40, 0.60, 0.58), (4.0, 6.0, 5.0), 0.25
 BUDGETS = (2e6, 2e7, 2e8, 2e9)
 SIMULATIONS = 100
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As in the report's process: on matrices of seven rows more threads only wait for one another."""
+    with threadpool_limits(1):
+        yield
 
 
 def simulated(
