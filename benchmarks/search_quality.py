@@ -202,7 +202,7 @@ def main() -> None:
     machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
     print(f"machine: {machine}, Optuna {optuna.__version__}")
     print(f"{len(grid)} architectures of {arguments.budget}, {arguments.seeds} seeds, {TRIALS} trials")
-    print("\n| surface | method | regret @20 | regret @50 | plan minus it @20 [95 %] | plan minus it @50 [95 %] | CPU s |")
+    print("\n| surface | method | regret @20 | regret @50 | plan minus it @20 [95 %] | @50 [95 %] | CPU s |")
     print("|---|---|---|---|---|---|---|")
     for landscape in LANDSCAPES:
         table(landscape, grid, methods, arguments.seeds)
