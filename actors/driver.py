@@ -59,7 +59,8 @@ class Driver:
         """In the link's thread."""
         if isinstance(message, Begin):
             self._begin = message
-            self._in_force.set_operator(Command.from_json(command) for command in message.commands)
+            commands = [Command.from_json(command) for command in message.commands]
+            self._in_force.begin(str(message.experiment["name"]), commands)
             self._begun.set()
         elif isinstance(message, Commanded):
             self._in_force.set_operator(Command.from_json(command) for command in message.commands)

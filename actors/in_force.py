@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from actors.per_process import PerProcess
-from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest
+from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest, trial_scope
 
 
 class InForce(PerProcess):
@@ -22,6 +23,8 @@ class InForce(PerProcess):
         self._lock = threading.Lock()
         self._operator, self._stamp = tuple(operator), time.monotonic_ns()
         self._governor: dict[str, Command] = {}
+        self._experiment = ""
+        self._standing: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
         # A plain attribute: a signal handler may set it, and must not take a lock.
         self.finish_reason: str | None = None
@@ -31,10 +34,26 @@ class InForce(PerProcess):
     def on_change(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
+    def begin(self, experiment: str, commands: Iterable[Command]) -> None:
+        """The experiment that this driver executes, and what the operator wanted when it began.
+
+        A trial that was to stand from its next report on has had one: it comes back at its checkpoint, and stands.
+        """
+        commands = list(commands)
+        self._experiment = experiment
+        self._standing = frozenset(command.scope for command in commands if command.trial is not None)
+        self.set_operator(commands)
+
     def set_operator(self, commands: Iterable[Command]) -> None:
+        """All of the operator's commands; those for other experiments' trials are left out."""
+        ours = [command for command in commands if command.trial is None or command.trial[0] == self._experiment]
         with self._lock:
-            self._operator, self._stamp = tuple(commands), time.monotonic_ns()
+            self._standing &= {command.scope for command in ours}
+            self._operator, self._stamp = tuple(self._at_once(command) for command in ours), time.monotonic_ns()
         self._tell()
+
+    def _at_once(self, command: Command) -> Command:
+        return replace(command, rung=Rung.PAUSE) if command.scope in self._standing else command
 
     def set_governor(self, node: str, command: Command) -> None:
         with self._lock:
@@ -65,6 +84,30 @@ class InForce(PerProcess):
 
     def paused(self, node: str) -> bool:
         return self.on_node(node).rung >= Rung.PAUSE
+
+    def on_trial(self, node: str, number: int) -> Command:
+        """The strictest command on a trial that runs on a node."""
+        with self._lock:
+            return strictest([self._on_node(node), *self._for_trial(number)])
+
+    def stands(self, node: str, number: int, *, reported: bool) -> bool:
+        """Whether a trial is to stand still; `reported` says that it has come to the end of a step.
+
+        A node's HOLD lets its running trials finish; the HOLD of one trial lets it work to its next report.
+        """
+        with self._lock:
+            least = Rung.HOLD if reported else Rung.PAUSE
+            alone = any(command.rung >= least for command in self._for_trial(number))
+            return alone or self._on_node(node).rung >= Rung.PAUSE
+
+    def keeps_out(self, number: int) -> bool:
+        """Whether the operator wants this one trial not to be taken up again."""
+        with self._lock:
+            return bool(self._for_trial(number))
+
+    def _for_trial(self, number: int) -> list[Command]:
+        scope = trial_scope(self._experiment, number)
+        return [command for command in self._operator if command.scope == scope]
 
     def _on_node(self, node: str) -> Command:
         here = [command for command in self._operator if command.scope in (ALL_NODES, node)]

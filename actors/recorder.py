@@ -79,7 +79,7 @@ class Recorder(Callback, PerProcess):
             TrialStarted(entry.number, entry.attempt, trial.trial_id, node, pid, resumed_step=entry.resumed_step)
         )
         with self._book.lock:
-            entry.node, entry.running, entry.held = node, True, False
+            entry.node, entry.running, entry.held, entry.reported = node, True, False, False
         self.apply_holds()
 
     def on_trial_result(
@@ -146,8 +146,8 @@ class Recorder(Callback, PerProcess):
         # One at a time: two threads that each saw a change must not send the two in the wrong order.
         with self._holding:
             for entry in self._book.running():
-                command = self._in_force.on_node(entry.node)
-                paused = self._in_force.paused(entry.node)
+                command = self._in_force.on_trial(entry.node, entry.number)
+                paused = self._in_force.stands(entry.node, entry.number, reported=entry.reported)
                 if paused != entry.held:
                     entry.held = paused
                     state = TrialState.PAUSED if paused else TrialState.RUNNING

@@ -9,7 +9,7 @@ the wrapped scheduler never hears: they are compared with one another, on all th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,22 @@ class _Held:
     left: bool
 
 
+class _Others:
+    """Tune's controller without the trials that the operator holds, for the wrapped scheduler to choose from."""
+
+    def __init__(self, tune_controller: Any, left_out: Callable[[Trial], bool]) -> None:
+        self._tune_controller, self._left_out = tune_controller, left_out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tune_controller, name)
+
+    def get_trials(self) -> list[Trial]:
+        return [trial for trial in self._tune_controller.get_trials() if not self._left_out(trial)]
+
+    def any_left_out(self) -> bool:
+        return any(map(self._left_out, self._tune_controller.get_trials()))
+
+
 class HardwareAwareScheduler(TrialScheduler):
     """Wraps `inner`."""
 
@@ -151,6 +167,7 @@ class HardwareAwareScheduler(TrialScheduler):
         decision = str(self._decide(tune_controller, trial, result, entry))
         left = LEFT in result or self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
+            entry.reported = True
             self._held[trial.trial_id] = _Held(trial, time.monotonic(), left)
             return str(TrialScheduler.NOOP)
         return decision
@@ -166,7 +183,10 @@ class HardwareAwareScheduler(TrialScheduler):
         return decision
 
     def _must_wait(self, entry: Entry) -> bool:
-        return self._in_force.finish_reason is not None or self._in_force.paused(entry.node)
+        return self._in_force.finish_reason is not None or self._stands(entry)
+
+    def _stands(self, entry: Entry) -> bool:
+        return self._in_force.stands(entry.node, entry.number, reported=True)
 
     def _is_one_too_many(self, entry: Entry) -> bool:
         """Under SHED the youngest trial goes back to the queue, at the end of an epoch that it could save."""
@@ -187,9 +207,16 @@ class HardwareAwareScheduler(TrialScheduler):
         else:
             self._let_go_on(tune_controller)
         closed = self._closed()
-        if self._held or closed:
+        others = _Others(tune_controller, self._is_kept_out)
+        if self._held or closed or others.any_left_out():
             ray_private.nap_if_idle(tune_controller)
-        return None if closed else self.inner.choose_trial_to_run(tune_controller)
+        chosen: Trial | None = None if closed else self.inner.choose_trial_to_run(others)
+        # Hyperband keeps a list of its own.
+        return None if chosen is not None and self._is_kept_out(chosen) else chosen
+
+    def _is_kept_out(self, trial: Trial) -> bool:
+        """A trial that was released and that the operator holds by itself; one that has a worker stands at its gate."""
+        return trial.status == Trial.PAUSED and self._in_force.keeps_out(self._book.entry(trial.trial_id).number)
 
     def _closed(self) -> bool:
         rung = self._in_force.for_new_trials().rung
@@ -202,7 +229,7 @@ class HardwareAwareScheduler(TrialScheduler):
         now = time.monotonic()
         for trial_id, held in list(self._held.items()):
             entry = self._book.entry(trial_id)
-            paused = self._in_force.paused(entry.node)
+            paused = self._stands(entry)
             long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
             if held.left or (paused and long):
                 del self._held[trial_id]
@@ -210,7 +237,11 @@ class HardwareAwareScheduler(TrialScheduler):
                 ray_private.release_trial(tune_controller, held.trial)
             elif not paused:
                 del self._held[trial_id]
+                entry.reported = False
                 ray_private.continue_trial(tune_controller, held.trial)
+        if self._held:
+            # A trial that is held alone stands from its report on, which the recorder has told by now.
+            self._recorder.apply_holds()
 
     def _finish(self) -> None:
         """Raise Finished once every running trial has left its work or ended its epoch, or has had its time."""

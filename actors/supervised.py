@@ -134,7 +134,7 @@ class SupervisedTrainable(tune.Trainable):
         self._step = 0
         self._failure: dict[str, Any] | None = None
         node = ray.get_runtime_context().get_node_id()
-        self.sweep_gate = Gate(flag_path(own["gate"], node))
+        self.sweep_gate = Gate(flag_path(own["gate"], node), trial=self.sweep_number)
         try:
             prepare(copy.deepcopy(config))
             if own["checkpoint"] is not None and self._keeps_checkpoints():

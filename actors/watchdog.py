@@ -61,6 +61,7 @@ class Watchdog:
         self._operator: tuple[Command, ...] | None = None
         self._operator_stamp = 0
         self._paused_since_mono_s: float | None = None
+        self._held_since_mono_s: dict[int, float] = {}
         self._stopped = threading.Event()
         self._governor = run(Origin.GOVERNOR)
         self._readings: list[Reading] = []
@@ -195,7 +196,18 @@ class Watchdog:
             return
         here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
         command = strictest([*here, self._governor])
-        self._gate.write(command.rung, command.throttle_share, release=self._release(command))
+        release = self._release(command)
+        self._gate.write(command.rung, command.throttle_share, release=release, held=self._held(self._operator))
+
+    def _held(self, operator: tuple[Command, ...]) -> dict[int, bool]:
+        """The trials that the operator holds each by itself, with whether it is to give its memory back."""
+        now, short = self._clock.mono_s(), self._memory_is_short()
+        numbers = [command.trial[1] for command in operator if command.trial and command.rung >= Rung.PAUSE]
+        self._held_since_mono_s = {number: self._held_since_mono_s.get(number, now) for number in numbers}
+        return {
+            number: short or now - since > self._policy.release_after_s
+            for number, since in self._held_since_mono_s.items()
+        }
 
     def _release(self, command: Command) -> bool:
         """Whether paused trials are to give their memory back: the pause is long, or memory is what is short."""
@@ -205,8 +217,12 @@ class Watchdog:
             return False
         if self._paused_since_mono_s is None:
             self._paused_since_mono_s = now
-        return now - self._paused_since_mono_s > self._policy.release_after_s or any(
+        return now - self._paused_since_mono_s > self._policy.release_after_s or self._memory_is_short()
+
+    def _memory_is_short(self) -> bool:
+        return any(
             reading.kind is Kind.MEMORY
+            and reading.component == "host"
             and reading.unit == "percent"
             and reading.value is not None
             and reading.value >= self._policy.memory_pause_percent

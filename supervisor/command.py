@@ -29,7 +29,12 @@ class Origin(StrEnum):
 
 
 ALL_NODES = "all"
-"""The scope of a command that holds on every node; any other scope is a node's id."""
+"""The scope of a command that holds on every node; any other scope is a node's id or a trial (`trial_scope`)."""
+
+
+def trial_scope(experiment: str, number: int) -> str:
+    """The scope of a command for one trial alone. No node's id has a slash."""
+    return f"{experiment}/{number}"
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class Command:
 
     `shed_trials` is how many concurrent trials fewer than the plan's may run, from SHED on; one always may.
 
-    `now` matters for an operator's PAUSE only: False lets running trials finish and starts no new ones
-    (so its rung is HOLD), True closes the gates at the next batch. `since_wall` is seconds since the epoch.
+    An operator's pause without --now is a HOLD: no new trials start, running ones finish; a HOLD of one trial stops
+    it at its next report. With --now it is a PAUSE: gates close at the next batch. `since_wall` is seconds since the
+    epoch.
     """
 
     rung: Rung
@@ -51,6 +57,12 @@ class Command:
     who: str | None = None
     drill: bool = False
     shed_trials: int = 0
+
+    @property
+    def trial(self) -> tuple[str, int] | None:
+        """The experiment and number of the one trial that it is for; None for a node's or everybody's."""
+        experiment, slash, number = self.scope.rpartition("/")
+        return (experiment, int(number)) if slash else None
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from actors.gate import (
     LAYOUT,
     LEASE_S,
     MAGIC,
+    MAX_HELD_TRIALS,
     MAX_REST_S,
     POLL_S,
     SIZE_BYTES,
@@ -179,3 +181,55 @@ def test_the_layout_is_the_documented_one(writer, tmp_path, time):
 
 def test_each_node_has_a_flag_of_its_own():
     assert flag_path("/run/gate", "a" * 40) != flag_path("/run/gate", "b" * 40)
+
+
+def test_a_trial_that_is_held_alone_stands_and_the_others_go_on(writer, tmp_path, time):
+    """Out of its hold it comes within a poll; a number that was held before it keeps its own."""
+    held, other = (Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=number) for number in (3, 4))
+    writer.write(Rung.RUN, 0.0, held={3: False, 7: False})
+    assert other.wait() == 0.0
+    time.at(2.0, lambda: writer.write(Rung.RUN, 0.0, held={7: False}))
+    assert 2.0 <= held.wait() <= 2.0 + 2 * POLL_S
+    assert held.wait() == 0.0
+
+
+def test_a_held_trial_leaves_when_it_is_to_be_released_and_can_come_back(writer, tmp_path, time):
+    held = Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=3)
+    held.may_be_released = True
+    writer.write(Rung.RUN, 0.0, held={3: False})
+    time.at(2.0, lambda: writer.write(Rung.RUN, 0.0, held={3: True}))
+    with pytest.raises(Leave):
+        held.wait()
+    assert time.now >= 1002.0
+
+
+@given(stories=st.lists(st.dictionaries(st.integers(0, 60), st.booleans(), max_size=MAX_HELD_TRIALS), max_size=6))
+@settings(deadline=None, max_examples=40)
+def test_the_flag_names_just_the_trials_that_are_held_and_none_moves(tmp_path_factory, stories):
+    """One that stays held keeps its slot: a reader between two writes never misses it."""
+    time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
+    writer = GateWriter(path, time.mono_s)
+    before = {}
+    for story in stories:
+        writer.write(Rung.RUN, 0.0, held=story)
+        slots = memoryview(path.read_bytes()).cast("I")[16:64].tolist()
+        now = {slot & ~(1 << 31): at for at, slot in enumerate(slots) if slot != 0xFFFFFFFF}
+        assert set(now) == set(story)
+        assert all(now[number] == at for number, at in before.items() if number in now)
+        before = now
+        for number in range(61):
+            gate = Gate(path, time.mono_s, time.sleep, trial=number)
+            assert gate._read(time.now)[0] is (Rung.PAUSE if number in story else Rung.RUN)
+
+
+def test_no_reader_ever_sees_a_closed_flag_open(tmp_path):
+    """The writer renews its lease without clearing the rung first, not even for a microsecond."""
+    writer = GateWriter(tmp_path / "flag")
+    writer.write(Rung.PAUSE, 0.0)
+    rungs, seen = memoryview(writer._map).cast("I"), set()
+    renewing = threading.Thread(target=lambda: [writer.renew() for _ in range(3000)])
+    renewing.start()
+    while renewing.is_alive():
+        seen.update(rungs[2] for _ in range(200))
+    assert seen == {int(Rung.PAUSE)}
+    rungs.release()

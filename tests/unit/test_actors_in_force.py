@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.in_force import InForce
-from supervisor.command import ALL_NODES, Command, Origin, Rung
+from supervisor.command import ALL_NODES, Command, Origin, Rung, trial_scope
 
 RUNGS = st.sampled_from(Rung)
 
@@ -59,3 +59,30 @@ def test_every_change_is_told():
     in_force.set_governor("n", governor(Rung.RUN))
     in_force.set_operator([])
     assert told == [Rung.PAUSE, Rung.PAUSE, Rung.RUN]
+
+
+def test_a_trials_pause_is_its_own():
+    in_force = InForce()
+    in_force.begin("e", [])
+    in_force.set_operator([operator(Rung.PAUSE, trial_scope("e", 3)), operator(Rung.PAUSE, trial_scope("other", 4))])
+    assert in_force.stands("n", 3, reported=False)
+    assert not in_force.stands("n", 4, reported=True)
+    assert not in_force.paused("n")
+    assert in_force.for_new_trials().rung is Rung.RUN
+    assert in_force.on_trial("n", 3).rung is Rung.PAUSE
+
+
+def test_a_trial_that_is_held_works_to_its_next_report_and_after_a_restart_stands_at_once():
+    hold = operator(Rung.HOLD, trial_scope("e", 3))
+    first, next_one = InForce(), InForce()
+    first.begin("e", [])
+    first.set_operator([hold])
+    assert not first.stands("n", 3, reported=False)
+    assert first.stands("n", 3, reported=True)
+    next_one.begin("e", [hold])
+    next_one.set_operator([hold, operator(Rung.HOLD)])
+    assert next_one.stands("n", 3, reported=False)
+    assert next_one.operator()[0][0].rung is Rung.PAUSE
+    next_one.set_operator([])
+    next_one.set_operator([hold])
+    assert not next_one.stands("n", 3, reported=False)

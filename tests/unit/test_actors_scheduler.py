@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from actors.book import LEFT, STEP, TrialBook
 from actors.in_force import InForce
 from actors.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
-from supervisor.command import Command, Origin, Rung
+from supervisor.command import Command, Origin, Rung, trial_scope
 
 
 class Scripted(FIFOScheduler):
@@ -68,7 +68,7 @@ class Bench:
     def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0):
         self.book, self.in_force, self.controller = TrialBook("loss", "min", trials), InForce(), Controller()
         self.released = []
-        recorder = SimpleNamespace(release=self.release)
+        recorder = SimpleNamespace(release=self.release, apply_holds=lambda: None)
         limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s)
         self.scheduler = HardwareAwareScheduler(inner, self.book, self.in_force, recorder, limits)
 
@@ -277,3 +277,37 @@ def test_it_pickles_without_the_trials_that_it_holds():
     bench.scheduler._recorder = None
     copy = pickle.loads(pickle.dumps(bench.scheduler))
     assert isinstance(copy.inner, FIFOScheduler)
+
+
+def test_a_trial_that_the_operator_holds_stands_at_its_report_and_the_others_go_on():
+    bench = Bench(FIFOScheduler())
+    held, other = bench.trial("a", 3), bench.trial("b", 4)
+    bench.in_force.begin("e", [])
+    bench.in_force.set_operator([Command(Rung.HOLD, Origin.OPERATOR, "test", trial_scope("e", 3))])
+    assert bench.result(held, 1, 0.5) == TrialScheduler.NOOP
+    assert bench.result(other, 1, 0.5) == TrialScheduler.CONTINUE
+    bench.choose()
+    assert bench.controller.trained == []
+    assert bench.book.entry("a").reported
+    bench.in_force.set_operator([])
+    bench.choose()
+    assert bench.controller.trained == ["a"]
+    assert not bench.book.entry("a").reported
+
+
+def test_a_released_trial_that_the_operator_holds_waits_while_others_are_chosen():
+    """Ray's schedulers would take up any PAUSED trial again, the first in the list."""
+    bench = Bench(FIFOScheduler(), release_after_s=0.0)
+    held, other = (bench.trial(name, n, checkpoint="/c/checkpoint-1.pt") for n, name in enumerate("ab"))
+    bench.controller.get_trials = lambda: [held, other]
+    for trial in (held, other):
+        trial.placement_group_factory = None
+    bench.in_force.begin("e", [])
+    bench.in_force.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
+    assert bench.result(held, 1, 0.5) == TrialScheduler.NOOP
+    assert bench.choose() is None
+    assert bench.controller.paused == ["a"]
+    other.status = Trial.PAUSED
+    assert bench.choose() is other
+    bench.in_force.set_operator([])
+    assert bench.choose() is held

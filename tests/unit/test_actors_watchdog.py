@@ -8,9 +8,9 @@ import time
 import pytest
 
 from actors import watchdog
-from actors.gate import LAYOUT, flag_path
+from actors.gate import LAYOUT, Gate, Leave, flag_path
 from actors.watchdog import Watchdog, WatchdogSettings
-from supervisor.command import Command, Origin, Rung
+from supervisor.command import Command, Origin, Rung, trial_scope
 
 NODE = "n" * 40
 CALM = {
@@ -189,3 +189,16 @@ def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path
     dog.configure(WatchdogSettings(**{**vars(same), "script": "heat"}))
     assert dog._providers is not providers
     wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
+
+
+def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
+    """And after `release_after_s` it is told to give its memory back."""
+    dog = start(policy={**CALM, "release_after_s": 0.2})
+    dog.set_operator([{**PAUSE, "scope": trial_scope("e", 5)}], time.monotonic_ns())
+    path = flag_path(str(tmp_path / "gate"), NODE)
+    gates = {number: Gate(path, trial=number) for number in (5, 6)}
+    assert gates[5]._read(time.monotonic())[0] is Rung.PAUSE
+    assert gates[6].wait() == 0.0
+    gates[5].may_be_released = True
+    with pytest.raises(Leave):
+        gates[5].wait()
