@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -20,6 +21,22 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+@dataclass
+class HandClock:
+    """Time that passes only when somebody sets `now_s` or sleeps: hours of heat in milliseconds, the same each time."""
+
+    now_s: float = 100.0
+
+    def mono_s(self) -> float:
+        return self.now_s
+
+    def wall_s(self) -> float:
+        return 1.7e9 + self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
 
 
 def boot_id() -> str | None:

@@ -9,25 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.clock import HandClock
 from supervisor.command import Command, Rung
 from supervisor.errors import UsageError
 from supervisor.governor import GovernorMemory, Note, Now, decide, next_period_s
 from supervisor.policy import Policy
 from supervisor.sensors.scripted import ScriptedProvider, load_trace
-
-WALL_BEGIN_S = 1_000_000_000.0
-"""Any fixed instant: a replay must not depend on today."""
-
-
-@dataclass
-class _VirtualClock:
-    passed_s: float = 0.0
-
-    def mono_s(self) -> float:
-        return self.passed_s
-
-    def wall_s(self) -> float:
-        return WALL_BEGIN_S + self.passed_s
 
 
 @dataclass(frozen=True)
@@ -47,16 +34,16 @@ def replay(file: Path, policy: Policy) -> Iterator[Step]:
         raise UsageError(f"{file} is not a recording: {error}") from error
     if not frames:
         raise UsageError(f"{file} holds no readings")
-    clock = _VirtualClock()
+    clock = HandClock(0.0)
     provider = ScriptedProvider(clock, frames)
     memory, rung = GovernorMemory(), Rung.RUN
-    while clock.passed_s <= frames[-1].at_s:
+    while clock.now_s <= frames[-1].at_s:
         readings = provider.read()
         command, memory, notes = decide(readings, policy, memory, Now.of(clock))
         if command.rung is not rung or notes:
-            yield Step(clock.passed_s, command, notes)
+            yield Step(clock.now_s, command, notes)
         rung = command.rung
-        clock.passed_s += next_period_s(readings, policy, memory)
+        clock.now_s += next_period_s(readings, policy, memory)
 
 
 def render(step: Step) -> str:

@@ -7,29 +7,18 @@ import plistlib
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.clock import HandClock
 from supervisor.reading import Quality, Reading
 from supervisor.sensors.apple import AppleProvider
 from supervisor.sensors.apple_native import Darwin
 from supervisor.sensors.apple_rules import decode, group_keys, hid_rejected, hottest
 from supervisor.sensors.mac_battery import MacBatteryProvider
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
 
 
 class FakeMac:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import supervisor.sensors
+from supervisor.clock import HandClock
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors.apple import AppleProvider
 from supervisor.sensors.battery import BatteryProvider
@@ -52,17 +53,6 @@ UNITS = {
     Kind.FREQUENCY: {"megahertz"},
     Kind.EVENT: {"count"},
 }
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
 
 
 class Breakable:

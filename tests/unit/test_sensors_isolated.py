@@ -6,11 +6,11 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import psutil
 import pytest
 
+from supervisor.clock import HandClock
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors.isolated import IsolatedProvider, Patience, child_command
 
@@ -31,17 +31,6 @@ ANSWER = json.dumps({"readings": [GOOD]})
 # `read` in a shell takes one request, so these children answer in turn as the real one does.
 HEALTHY = f"while read verb; do echo '{ANSWER}'; done"
 PATIENCE = Patience(grace_s=5.0, deadline_s=2.0, start_s=2.0)
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from supervisor.clock import HandClock
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors import thresholds
 from supervisor.sensors.battery import BatteryProvider
@@ -21,17 +21,6 @@ from supervisor.sensors.memory_kills import MemoryKillsProvider
 from supervisor.sensors.pressure_stall import PressureStallProvider
 
 GIB = 2**30
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
 
 
 CLOCK = HandClock()

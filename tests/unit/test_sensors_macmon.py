@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.clock import HandClock
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors.instant import Now
 from supervisor.sensors.macmon import MacmonProvider, macmon_readings
 from supervisor.sensors.provider import Sampler
 
 FIXTURES = Path(__file__).parent / "fixtures_sensors"
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
 
 
 def until_it_speaks(provider: MacmonProvider) -> list[Reading]:

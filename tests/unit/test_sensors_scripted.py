@@ -8,23 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.clock import HandClock
 from supervisor.command import Rung
 from supervisor.governor import GovernorMemory, Note, Now, decide
 from supervisor.policy import Policy
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors.drills import DRILL, DRILLS
 from supervisor.sensors.scripted import ScriptedProvider, load_trace
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
 
 
 def test_a_line_holds_until_the_next_and_the_last_for_ever(tmp_path: Path) -> None:

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.clock import HandClock
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors import thresholds
 from supervisor.sensors.scripted import load_trace
 from supervisor.sensors_record import record
 from supervisor.sensors_verb import UNPROTECTED, collect, render
-
-
-@dataclass
-class HandClock:
-    now_s: float = 100.0
-
-    def mono_s(self) -> float:
-        return self.now_s
-
-    def wall_s(self) -> float:
-        return 1.7e9 + self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
 
 
 def test_what_is_collected_is_json_and_names_every_provider(tmp_path: Path) -> None:
