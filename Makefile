@@ -40,7 +40,7 @@ test-all: $(STAMP) ## Run every test, slow ones included
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
 	@for file in benchmarks/$(BENCH).py; do \
-		echo "==> $$file"; $(BIN)/python "$$file" || exit $$?; \
+		echo "==> $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit $$?; \
 	done
 
 verify: $(STAMP) ## Check the imported market data against their recorded checksums

@@ -1,6 +1,6 @@
 """Twelve simulated hours under the ladder, under switches and under nobody: a table and a picture.
 
-    python benchmarks/heat.py [--hours 12] [--out heat.png]
+    python -m benchmarks.heat [--hours 12] [--out heat.png]
 
 The machine is simulated (supervisor/rehearsal.py says how); the governor and its policy are the real ones.
 """

@@ -1,6 +1,6 @@
 """What supervision costs: milliseconds per trial that does nothing, beside a bare Optuna loop and plain Ray Tune.
 
-    python benchmarks/overhead.py [--trials 20]
+    python -m benchmarks.overhead [--trials 20]
 
 The driver is the real one. The daemon is stood in for by a loop that commits each message to a SQLite file with
 synchronous=FULL before it acknowledges it, as the daemon does. The first three trials, which pay for the start of

@@ -1,6 +1,6 @@
 """How fast a pause is felt and how fast work goes on, and what a paused driver costs, beside plain Ray's own PAUSE.
 
-    python benchmarks/pause.py [--pauses 20]
+    python -m benchmarks.pause [--pauses 20]
 
 Two trials of 20 ms batches. Times are from the moment the operator's command is written to the driver's pipe (for plain
 Ray: from the moment its scheduler could know) to the start of the last batch, and from the command that lifts it to the

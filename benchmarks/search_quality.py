@@ -1,6 +1,6 @@
 """How good a search is after 20 and 50 trials: phase6a's own settings beside random search and a usual mistake.
 
-    python benchmarks/search_quality.py [--seeds 20] [--budget 200M]
+    python -m benchmarks.search_quality [--seeds 20] [--budget 200M]
 
 Each seed is a response surface over the real architecture grid of the plan, drawn anew; every method searches the same
 surfaces. Regret is the noise-free loss of the configuration with the best observed (noisy) loss, less the surface's

@@ -1,6 +1,6 @@
 """What sampling costs on this machine, and whether a bad provider disturbs the others.
 
-    python benchmarks/watchdog.py [--seconds 60] [--period 5]
+    python -m benchmarks.watchdog [--seconds 60] [--period 5]
 
 Three tables: latency of one pass (providers and governor); CPU and memory of the watchdog's side and of the sensors'
 children at that period; and the period that the others keep beside a provider that blocks, crashes, floods or forks.
