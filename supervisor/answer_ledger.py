@@ -19,6 +19,11 @@ MAX_OPENINGS = 3
 """A test that died this often before its result was kept is given up."""
 
 
+def opening_at(wall_s: float) -> str:
+    """When a test was opened, as its record says it."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds")
+
+
 @dataclass(frozen=True)
 class AnswerLedger:
     """The writes of one run."""
@@ -75,7 +80,7 @@ class AnswerLedger:
                 ).fetchall()  # fmt: skip
                 full = {**opening, "openings": before + 1, "earlier_runs": [other["run"] for other in earlier]}
                 change.tell("test.opened", experiment=name, **full)
-                full["at"] = datetime.fromtimestamp(change.wall_s, UTC).isoformat(timespec="seconds")
+                full["at"] = opening_at(change.wall_s)
                 change.execute(
                     "INSERT INTO evaluation VALUES (?, ?, ?, ?, NULL, ?)"
                     " ON CONFLICT DO UPDATE SET openings = excluded.openings, opening = excluded.opening,"

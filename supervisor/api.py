@@ -10,6 +10,7 @@ import logging
 import os
 import pwd
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -33,6 +34,7 @@ class Verbs(Protocol):
     async def stop(self, who: str) -> dict[str, Any]: ...
     async def shutdown(self, who: str) -> dict[str, Any]: ...
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]: ...
+    async def backup(self, path: Path, who: str) -> dict[str, Any]: ...
 
 
 def make_app(verbs: Verbs) -> web.Application:
@@ -73,6 +75,13 @@ def make_app(verbs: Verbs) -> web.Application:
             raise UsageError(f"duration_s must be from 1 to {MAX_DRILL_S:.0f}, not {duration_s}")
         return web.json_response(await verbs.drill(body["name"], duration_s, body.get("node")))
 
+    async def backup(request: web.Request) -> web.Response:
+        body = await _body(request, {"path": str})
+        path = Path(body.get("path", ""))
+        if not path.is_absolute():
+            raise UsageError("a backup needs the absolute path of a new file")
+        return web.json_response(await verbs.backup(path, _who(request)))
+
     app.add_routes(
         [
             web.get("/v1/hello", hello),
@@ -82,6 +91,7 @@ def make_app(verbs: Verbs) -> web.Application:
             web.post("/v1/stop", stop),
             web.post("/v1/shutdown", shutdown),
             web.post("/v1/drill", drill),
+            web.post("/v1/backup", backup),
         ]
     )
     return app

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from supervisor.errors import LogDamaged
+from supervisor.store import Event
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,10 @@ def _damaged(where: str, number: int, why: str) -> LogDamaged:
 def as_event(line: bytes) -> dict[str, Any] | None:
     """The record of a line; None when it is no event of ours."""
     try:
-        record = orjson.loads(line)
-    except ValueError:
-        try:
-            # What orjson could not write (audit_log) it cannot read, either.
-            record = json.loads(line)
-        except ValueError:
-            return None
+        # Not orjson: it would read a whole number over 64 bits as a float, and a rebuilt store would differ.
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(record, dict) or not isinstance(record.get("event"), str):
         return None
     if not isinstance(record.get("seq"), int) or not isinstance(record.get("ts"), str):
@@ -88,3 +84,17 @@ def wall_s(stamp: str) -> float | None:
         return datetime.fromisoformat(stamp).timestamp()
     except ValueError:
         return None
+
+
+_OF_A_LINE = frozenset({"ts", "seq", "level", "event", "msg", "prev", "run", "experiment", "trial", "attempt"})
+
+
+def to_event(record: dict[str, Any]) -> Event:
+    """The event that a line was written from."""
+    stamp = wall_s(record["ts"])
+    assert stamp is not None
+    fields = {key: value for key, value in record.items() if key not in _OF_A_LINE}
+    return Event(
+        record["seq"], stamp, record["event"], record.get("run"), record.get("experiment"), record.get("trial"),
+        record.get("attempt"), fields,
+    )  # fmt: skip

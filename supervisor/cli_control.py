@@ -24,6 +24,7 @@ from supervisor.local_view import last_view
 
 STATUS_UNKNOWN = 4
 WAIT_POLL_S = 0.5
+BACKUP_DEADLINE_S = 300.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,6 +116,14 @@ def build_parser() -> argparse.ArgumentParser:
     mode.add_argument("--replay", metavar="FILE", help="what the governor would have done")
     doctor.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
     doctor.set_defaults(run=_doctor)
+
+    backup = verbs.add_parser("backup", help="copy the store into one new file, while the run goes on")
+    backup.add_argument("file", type=Path, help="a file that is not there yet")
+    backup.set_defaults(run=_backup)
+
+    repair = verbs.add_parser("repair", help="what is wrong with store and logs, and what can be done")
+    repair.add_argument("--apply", action="store_true", help="do it; what is replaced is kept beside it")
+    repair.set_defaults(run=_repair)
 
     version = verbs.add_parser("version", help="this program, its path and its socket")
     version.set_defaults(run=_version)
@@ -332,6 +341,43 @@ def _report_view(home: Home, run_or_plan: str | None) -> dict[str, Any]:
         f"the daemon works on {view['run']['id']}, not on {run_or_plan!r}",
         remedy="its report is in its run folder; a new one can be written once the daemon has ended",
     )
+
+
+def _backup(home: Home, arguments: argparse.Namespace) -> int:
+    path = arguments.file.absolute()
+    try:
+        size = ask(home, "backup", {"path": str(path)}, deadline_s=BACKUP_DEADLINE_S)["bytes"]
+    except NotRunning:
+        from supervisor.backup import back_up_without_daemon
+
+        size = back_up_without_daemon(home, path)
+    print(
+        f"{path}: {size} bytes; to use it, end the daemon and put it in the place of {home.store};"
+        " what the logs know beyond it is added at the next start"
+    )
+    return 0
+
+
+def _repair(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.clock import Clock
+    from supervisor.repair import examine
+    from supervisor.single_instance import take_lock
+
+    if not home.state.is_dir():
+        raise NotFound("this home has no store and no logs yet")
+    lock = take_lock(home)
+    try:
+        findings = examine(home, Clock())
+        for finding in findings:
+            print(finding.what)
+            print(f"  {'done' if arguments.apply else 'cure'}: {finding.apply() if arguments.apply else finding.cure}")
+    finally:
+        os.close(lock)
+    if not findings:
+        print("store and logs are sound and tell one story")
+    elif not arguments.apply:
+        print("nothing was changed: `supervisorctl repair --apply` does what stands under `cure`")
+    return int(bool(findings) and not arguments.apply)
 
 
 def _sensors(_: Home, arguments: argparse.Namespace) -> int:

@@ -225,6 +225,8 @@ def _already_running(home: Home, request: Any) -> int:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
+    if facts.get("rebuilt"):
+        print(f"ATTENTION: {facts['rebuilt']}")
     print(f"run        {facts['run']}")
     print(f"daemon     pid {facts['pid']}, socket {facts['socket']}")
     print(f"log        {facts['log']}")

@@ -24,6 +24,7 @@ from aiohttp import web
 from supervisor import __version__, control_socket, leftovers, snapshot
 from supervisor.api import make_app
 from supervisor.audit_log import head_key, open_audit_log
+from supervisor.backup import back_up
 from supervisor.bounded_files import keep_bounded
 from supervisor.clock import Clock, boot_id
 from supervisor.command import ALL_NODES, Command, Origin, Rung
@@ -38,6 +39,7 @@ from supervisor.lifecycle import ENDED, Desired, ProcessState, run_exit_code
 from supervisor.plan import ExperimentSpec
 from supervisor.ray_head import RayHead, child_environment
 from supervisor.readiness import Readiness
+from supervisor.rebuild import Rebuilt, open_or_rebuild
 from supervisor.report_process import write_report
 from supervisor.request import StartRequest, choose_run
 from supervisor.service_notify import ServiceNotify
@@ -54,8 +56,10 @@ HOUSEKEEPING_PERIOD_S = 60.0
 class Daemon:
     """One run, from recovery to its end. Also the verbs of the API (api.Verbs)."""
 
-    def __init__(self, home: Home, store: Store, clock: Clock, request: StartRequest) -> None:
-        self.home, self.store, self.clock = home, store, clock
+    def __init__(
+        self, home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None
+    ) -> None:
+        self.home, self.store, self.clock, self._rebuilt = home, store, clock, rebuilt
         self.run_id = choose_run(store, request, clock)
         row = store.row("SELECT plan, hardware, source FROM run WHERE id = ?", self.run_id)
         assert row is not None
@@ -115,6 +119,8 @@ class Daemon:
     async def live(self, ready: Readiness) -> int:
         """Exit code of the run; 0 too when it was stopped."""
         self._mend_log()
+        if self._rebuilt is not None:
+            self.ledger.tell("store.rebuilt", **self._rebuilt.to_json())
         if self._replaced_log is not None:
             self.ledger.tell("audit.replaced", path=str(self._replaced_log))
         if self.audit.torn_bytes:
@@ -178,6 +184,7 @@ class Daemon:
             "dashboard": head.dashboard if head else None,
             "token_file": str(self.home.ray_token),
             "started_wall": self._started_wall_s,
+            "rebuilt": None if self._rebuilt is None else self._rebuilt.sentence(),
         }
 
     async def _end_run(self) -> None:
@@ -336,6 +343,11 @@ class Daemon:
         self.conductor.ask_stop(f"shut down by {who}")
         return {"run": self.run_id}
 
+    async def backup(self, path: Path, who: str) -> dict[str, Any]:
+        size = back_up(self.store, path)
+        self.ledger.tell("store.copied", path=str(path), bytes=size, who=who)
+        return {"path": str(path), "bytes": size}
+
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
         if not await self.conductor.drill(name, duration_s, node):
             raise Conflict("no experiment is at work, so there is no watchdog to drill")
@@ -349,9 +361,9 @@ def _skip_reason(spec: dict[str, Any]) -> str | None:
 
 
 async def _serve(home: Home, request: StartRequest, ready: Readiness) -> int:
-    store = Store(home.store, Clock())
+    store, rebuilt = open_or_rebuild(home, Clock())
     try:
-        return await Daemon(home, store, Clock(), request).live(ready)
+        return await Daemon(home, store, Clock(), request, rebuilt).live(ready)
     finally:
         store.close()
 

@@ -25,15 +25,30 @@ EVENTS: dict[str, EventKind] = {
         "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
     ),
     "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
+    "store.rebuilt": EventKind(
+        "error",
+        "the store was rebuilt from the logs, because {cause}; the old one lies at {aside}",
+        ("cause", "aside", "events", "runs", "problems"),
+    ),
+    "store.copied": EventKind("info", "store copied to {path} by {who}", ("path", "bytes", "who")),
     "audit.repaired": EventKind("warning", "a torn last line of {bytes} bytes was cut off the log", ("bytes",)),
     "audit.restored": EventKind(
         "warning", "{lines} lines that the log had lost after event {after} were written again", ("lines", "after")
     ),
     "audit.replaced": EventKind("warning", "the log of another store was moved to {path}", ("path",)),
-    "run.created": EventKind("info", "run of {plan} created", ("plan", "fingerprint", "experiments", "data")),
+    "run.created": EventKind(
+        "info",
+        "run of {plan} created",
+        ("plan", "fingerprint", "experiments", "data", "source", "plan_text", "hardware", "specs"),
+    ),
+    "run.moved": EventKind("info", "run is {state}", ("state",)),
+    "run.wanted": EventKind("info", "run wanted again by {who}", ("who",)),
+    "run.reopened": EventKind("info", "run that could not go on is tried again", ()),
     "run.started": EventKind("info", "run started", ()),
-    "run.paused": EventKind("warning", "paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope")),
-    "run.resumed": EventKind("info", "resumed by {who}", ("who", "scope")),
+    "run.paused": EventKind(
+        "warning", "{scope} paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope", "command")
+    ),
+    "run.resumed": EventKind("info", "{scope} resumed by {who}", ("who", "scope")),
     "run.stopped": EventKind("warning", "stopped by {who}", ("who",)),
     "run.finished": EventKind(
         "info",
@@ -42,6 +57,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "run.failed": EventKind("error", "run cannot go on: {error}", ("error",)),
     "run.abandoned": EventKind("warning", "run given up for a new one", ()),
+    "experiment.moved": EventKind("info", "{experiment} is {state}", ("state", "reason")),
     "experiment.started": EventKind("info", "{experiment} started", ("max_trials",)),
     "experiment.finished": EventKind(
         "info", "{experiment} finished: best {best} of {trials} trials", ("best", "best_trial", "trials", "seconds")
@@ -80,15 +96,24 @@ EVENTS: dict[str, EventKind] = {
     "trial.reported": EventKind(
         "info", "trial {trial} epoch {step}: {value}", ("step", "value", "metrics", "checkpoint")
     ),
-    "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason",)),
-    "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason",)),
+    "trial.repeated": EventKind(
+        "info",
+        "trial {trial} epoch {step} trained again by attempt {attempt}; the first result stands",
+        ("step", "value", "checkpoint"),
+    ),
+    "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason", "drill")),
+    "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason", "drill")),
     "trial.requeued": EventKind(
         "warning", "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})", ("cause", "error")
     ),
     "trial.finished": EventKind(
-        "info", "trial {trial} {end_reason}: {value}", ("end_reason", "value", "epochs", "seconds")
+        "info",
+        "trial {trial} {end_reason}: {value}",
+        ("end_reason", "value", "epochs", "seconds", "error", "record"),
     ),
-    "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", ("end_reason", "error", "seconds")),
+    "trial.failed": EventKind(
+        "warning", "trial {trial} {end_reason}: {error}", ("end_reason", "error", "seconds", "record")
+    ),
     "result.refused": EventKind(
         "warning", "a late {message} of trial {trial} attempt {attempt} was refused: {reason}", ("message", "reason")
     ),

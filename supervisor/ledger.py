@@ -52,7 +52,11 @@ def create_run(
                 "INSERT INTO experiment (run, name, ordinal, spec, state) VALUES (?, ?, ?, ?, ?)",
                 run_id, spec["name"], ordinal, json.dumps(spec), ProcessState.STOPPED,
             )  # fmt: skip
-        change.tell("run.created", plan=plan, fingerprint=fingerprint, experiments=len(specs), data=data)
+        # Everything: the log alone must be able to give the run back (replay).
+        change.tell(
+            "run.created", plan=plan, fingerprint=fingerprint, experiments=len(specs), data=data, source=source,
+            plan_text=plan_text, hardware=hardware, specs=list(specs),
+        )  # fmt: skip
 
 
 class Ledger:
@@ -69,13 +73,15 @@ class Ledger:
         return ProcessState(row["state"])
 
     def move_run(self, state: ProcessState, event: str | None = None, **fields: Any) -> None:
-        """Raises ValueError for a move that lifecycle does not know."""
+        """Tells `event`, or just the state. Raises ValueError for a move that lifecycle does not know."""
         with self.store.change(self.run_id) as change:
             check_process_move(self.run_state(), state)
             ended = change.wall_s if state in (ProcessState.EXITED, ProcessState.FATAL) else None
             change.execute("UPDATE run SET state = ?, ended_wall = ? WHERE id = ?", state, ended, self.run_id)
             if event is not None:
                 change.tell(event, **fields)
+            else:
+                change.tell("run.moved", state=state)
 
     def desire(self, desired: Desired, event: str, **fields: Any) -> None:
         """Writes down what the operator wants before anything acts on it."""
@@ -90,7 +96,10 @@ class Ledger:
                 "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
                 self.run_id, command.scope, json.dumps(command.to_json()),
             )  # fmt: skip
-            change.tell("run.paused", who=command.who, reason=command.reason, mode=mode, scope=command.scope)
+            change.tell(
+                "run.paused", who=command.who, reason=command.reason, mode=mode, scope=command.scope,
+                command=command.to_json(),
+            )  # fmt: skip
 
     def drop_command(self, scope: str, who: str | None) -> bool:
         """False when no operator's command of that scope was in force."""
@@ -115,16 +124,21 @@ class Ledger:
         with self.store.change(self.run_id) as change:
             unclean = change.execute(f"SELECT 1 FROM run WHERE id = ? AND state IN {live}", self.run_id).fetchone()  # noqa: S608
             # A FATAL run was started again by a person.
-            change.execute(
+            moved = change.execute(
                 f"UPDATE run SET state = 'STOPPED', ended_wall = NULL WHERE id = ? AND state IN {live[:-1]}, 'FATAL')",  # noqa: S608
                 self.run_id,
-            )
-            change.execute(f"UPDATE experiment SET state = 'STOPPED' WHERE run = ? AND state IN {live}", self.run_id)  # noqa: S608
+            ).rowcount
+            moved += change.execute(
+                f"UPDATE experiment SET state = 'STOPPED' WHERE run = ? AND state IN {live}",  # noqa: S608
+                self.run_id,
+            ).rowcount
             rows = self.store.rows("SELECT * FROM trial WHERE run = ? AND state IN ('RUNNING', 'PAUSED')", self.run_id)
             for row in rows:
                 self._lose_attempt(change, row["experiment"], row["number"], row["attempt"], "daemon_died", None)
             if unclean:
                 change.tell("daemon.recovered", requeued=len(rows))
+            elif moved:
+                change.tell("run.reopened")
         return len(rows)
 
     def keep_readings(self, minutes: Sequence[MinuteOfReadings]) -> None:
@@ -148,7 +162,7 @@ class Ledger:
     def move_experiment(
         self, name: str, state: ProcessState, event: str | None = None, reason: str | None = None, **fields: Any
     ) -> None:
-        """`reason` is kept with the state, and told where the event has such a field.
+        """`reason` is kept with the state, and told where the event has such a field; no event: the state is told.
 
         Raises ValueError for a move that lifecycle does not know.
         """
@@ -166,6 +180,8 @@ class Ledger:
             )  # fmt: skip
             if event is not None:
                 change.tell(event, experiment=name, **fields)
+            else:
+                change.tell("experiment.moved", experiment=name, state=state, reason=reason)
 
     def requeue_live_trials(self, name: str, cause: str) -> int:
         """After a driver or daemon died: every live attempt is lost and its trial waits for the next. How many."""
@@ -187,7 +203,7 @@ class Ledger:
                 )  # fmt: skip
                 where: dict[str, Any] = {"experiment": name, "trial": row["number"], "attempt": row["attempt"]}
                 self._end_attempt(change, name, row["number"], row["attempt"], EndReason.OPERATOR)
-                change.tell("trial.failed", **where, end_reason=EndReason.OPERATOR, error=why, seconds=None)
+                change.tell("trial.failed", **where, end_reason=EndReason.OPERATOR, error=why, seconds=None, record={})
         return len(rows)
 
     def _lose_attempt(
@@ -266,7 +282,8 @@ class Ledger:
 
     def _result_reported(self, name: str, message: link.ResultReported) -> None:
         with self.store.change(self.run_id) as change:
-            if not self._fenced(change, name, message):
+            row = self._fenced(change, name, message)
+            if row is None:
                 return
             added = change.execute(
                 "INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -285,6 +302,24 @@ class Ledger:
                     "trial.reported", experiment=name, trial=message.number, attempt=message.attempt,
                     step=message.step, value=message.value, metrics=message.metrics, checkpoint=message.checkpoint,
                 )  # fmt: skip
+            elif self._says_something(row, message):
+                change.tell(
+                    "trial.repeated", experiment=name, trial=message.number, attempt=message.attempt,
+                    step=message.step, value=message.value, checkpoint=message.checkpoint,
+                )  # fmt: skip
+
+    def _says_something(self, row: Any, message: link.ResultReported) -> bool:
+        """Whether a result that is there already was trained again, or names another checkpoint than the last one."""
+        if message.checkpoint is not None and (message.checkpoint, message.step) != tuple(
+            row[key] for key in ("checkpoint", "checkpoint_step")
+        ):
+            return True
+        first = self.store.row(
+            "SELECT attempt FROM result WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
+            self.run_id, row["experiment"], message.number, message.step,
+        )  # fmt: skip
+        assert first is not None
+        return bool(first["attempt"] != message.attempt)
 
     def _trial_held(self, name: str, message: link.TrialHeld) -> None:
         with self.store.change(self.run_id) as change:
@@ -324,10 +359,14 @@ class Ledger:
                     self.run_id, name, message.number,
                 )[0]["n"]  # fmt: skip
                 change.tell(
-                    "trial.finished", **where, end_reason=reason, value=message.value, epochs=epochs, seconds=seconds
-                )
+                    "trial.finished", **where, end_reason=reason, value=message.value, epochs=epochs, seconds=seconds,
+                    error=message.error, record=message.record,
+                )  # fmt: skip
             else:
-                change.tell("trial.failed", **where, end_reason=reason, error=message.error, seconds=seconds)
+                change.tell(
+                    "trial.failed", **where, end_reason=reason, error=message.error, seconds=seconds,
+                    record=message.record,
+                )  # fmt: skip
 
     def _attempt_lost(self, name: str, message: link.AttemptLost) -> None:
         with self.store.change(self.run_id) as change:

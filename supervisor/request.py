@@ -8,7 +8,6 @@ from typing import Any
 
 from supervisor import snapshot
 from supervisor.clock import Clock
-from supervisor.command import ALL_NODES
 from supervisor.errors import NotFound, PlanChanged, UsageError
 from supervisor.ledger import Ledger, create_run
 from supervisor.lifecycle import Desired, ProcessState
@@ -56,7 +55,7 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
         if unfinished["desired"] == Desired.STOP:
             with store.change(run_id) as change:
                 change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
-                change.tell("run.resumed", who="supervisord start", scope=ALL_NODES)
+                change.tell("run.wanted", who="supervisord start")
         return run_id
     if unfinished is not None:
         _give_up(store, str(unfinished["id"]))

@@ -62,6 +62,9 @@ class FakeVerbs:
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
         return self._answer("drill", name, duration_s, node)
 
+    async def backup(self, path: Path, who: str) -> dict[str, Any]:
+        return self._answer("backup", path, who)
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -160,13 +163,13 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         home, verbs, ("GET", "/v1/status", None), ("GET", "/v1/status?trials=1", None),
         post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"target": None}),
         post("resume", {}), post("stop", {}), post("shutdown", b""),
-        post("drill", {"name": "heat", "duration_s": 5, "node": None}),
+        post("drill", {"name": "heat", "duration_s": 5, "node": None}), post("backup", {"path": "/x/copy.db"}),
     )  # fmt: skip
-    assert [status for status, _ in answers] == [200] * 8
+    assert [status for status, _ in answers] == [200] * 9
     assert verbs.calls == [
         ("status", False), ("status", True), ("pause", "x", True, "visitors", me),
         ("pause", None, False, "asked by the operator", me), ("resume", None, me), ("stop", me), ("shutdown", me),
-        ("drill", "heat", 5.0, None),
+        ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
     ]  # fmt: skip
 
 
@@ -179,6 +182,7 @@ def test_hello_says_who_is_there(home: Home) -> None:
     ("request_", "status", "complaint"),
     [
         (post("pause", {"colour": "red"}), 409, "unknown key 'colour'; known: target, now, reason"),
+        (post("backup", {"path": "copy.db"}), 409, "the absolute path of a new file"),
         (post("stop", {"now": True}), 409, "unknown key 'now'; known: none"),
         (post("pause", {"now": "yes"}), 409, "now must be bool, not 'yes'"),
         (post("pause", {"target": 7}), 409, "target must be str, not 7"),

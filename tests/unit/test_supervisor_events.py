@@ -20,7 +20,7 @@ EVENT_ARGUMENT = {"tell": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desire
 ADDRESS = {"run", "experiment", "trial", "attempt"}
 OF_A_LINE = {"ts", "seq", "level", "event", "msg", "prev", *ADDRESS}
 
-IRREGULAR = {"lost", "stuck", "hung", "found", "kept"}
+IRREGULAR = {"lost", "stuck", "hung", "found", "kept", "rebuilt"}
 """Past participles without -ed or -en."""
 
 

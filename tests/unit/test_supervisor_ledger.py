@@ -165,7 +165,7 @@ def test_a_result_said_twice_counts_once_and_the_first_stays(ledger: Ledger) -> 
     hear(ledger, added(), started(1), reported(1, 1, 0.5))
     assert hear(ledger, reported(1, 1, 0.9)) == []
     hear(ledger, lost(1), started(2))
-    assert hear(ledger, reported(2, 1, 0.7)) == []
+    assert hear(ledger, reported(2, 1, 0.7)) == ["trial.repeated"], "an epoch trained again is told, but counts once"
     assert [row["value"] for row in ledger.store.rows("SELECT value FROM result")] == [0.5]
 
 

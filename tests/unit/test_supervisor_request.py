@@ -142,7 +142,7 @@ def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(
         choose(store, None)
     assert choose(store, "smoke") == run
     assert store.rows("SELECT desired FROM run")[0]["desired"] == "run"
-    assert events(store)[-1] == "run.resumed"
+    assert events(store)[-1] == "run.wanted"
     assert choose(store, None) == run
 
 
