@@ -34,7 +34,8 @@ _CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
 @dataclass
 class Entry:
     """One trial that is not over. `told` are the steps that the study knows; `best` is the best finite value so far.
-    `held` is what the daemon was told, `reported` whether it stands at the end of a step.
+    `held` is what the daemon was told, `drilled` whether a drill was the cause; `reported` is whether it stands at
+    the end of a step.
 
     A `final` one is of the finalisation: neither sampler nor pruner hears of it.
     """
@@ -49,6 +50,7 @@ class Entry:
     pruned: bool = False
     running: bool = False
     held: bool = False
+    drilled: bool = False
     reported: bool = False
     node: str = ""
     told: set[int] = field(default_factory=set)

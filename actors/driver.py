@@ -21,7 +21,7 @@ from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from supervisor.command import Command, Origin, Rung
 from supervisor.finalize import trials_left
-from supervisor.link import Begin, Commanded, DrillAsked, ExperimentEnded, Finish, Heartbeat, Hello, Message
+from supervisor.link import Begin, Commanded, DrillAsked, ExperimentEnded, Finish, ForceAsked, Heartbeat, Hello, Message
 
 if TYPE_CHECKING:
     from actors.watchdog_link import WatchdogLinks
@@ -69,6 +69,9 @@ class Driver:
         elif isinstance(message, DrillAsked):
             if self._watchdogs is not None:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
+        elif isinstance(message, ForceAsked):
+            if self._watchdogs is not None:
+                self._watchdogs.force(message.node, message.for_s)
         elif isinstance(message, Finish):
             self._in_force.finish_reason = message.reason
 

@@ -116,13 +116,14 @@ class Recorder(Callback, PerProcess):
 
     def release(self, trial: Trial) -> None:
         """The trial leaves its worker to others, and will go on from its checkpoint later."""
-        self._try_again(trial, "released", None)
+        entry = self._book.entry(trial.trial_id)
+        self._try_again(trial, "released", None, self._in_force.on_trial(entry.node, entry.number).drill)
 
-    def _try_again(self, trial: Trial, cause: str, error: str | None) -> None:
+    def _try_again(self, trial: Trial, cause: str, error: str | None, drill: bool = False) -> None:
         entry = self._book.entry(trial.trial_id)
         with self._book.lock:
             entry.running = False
-        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error))
+        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error, drill))
         entry.attempt += 1
         own = {"number": entry.number, "attempt": entry.attempt, "checkpoint": entry.checkpoint}
         config = {**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}}
@@ -151,7 +152,10 @@ class Recorder(Callback, PerProcess):
                 if paused != entry.held:
                     entry.held = paused
                     state = TrialState.PAUSED if paused else TrialState.RUNNING
-                    self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason))
+                    # The end of a hold is a drill's doing where its beginning was.
+                    drill = command.drill if paused else entry.drilled
+                    entry.drilled = paused and command.drill
+                    self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason, drill))
 
 
 def _last_error(trial: Trial) -> str:

@@ -39,16 +39,23 @@ MAX_NOTES = 200
 
 MAX_LONG_POLL_S = 30.0
 
+MEMORY_KEPT_S = 3600.0
+"""As long as the governor looks back (flap control); what it knew before that is no news of this machine."""
+
 
 @dataclass(frozen=True)
 class WatchdogSettings:
-    """What a driver tells a node's watchdog. `gate` is the flag files' common prefix (gate.flag_path)."""
+    """What a driver tells a node's watchdog. `gate` is the flag files' common prefix (gate.flag_path).
+
+    `memory` is the file of the governor's memory; where its folder is not to be seen, it is kept beside the flag.
+    """
 
     node: str
     gate: str
     policy: Mapping[str, Any]
     script: str | None
     folders: tuple[str, ...]
+    memory: str | None = None
 
 
 class Watchdog:
@@ -81,8 +88,10 @@ class Watchdog:
         self._providers, said = open_providers(settings.script, folders, self._clock)
         self._missing = {name: found.reason for name, found in said if not found.ok}
         path = flag_path(settings.gate, settings.node)
-        self._memory_file = path.with_name(path.name + ".memory")
-        self._memory = _restored(self._memory_file)
+        asked = Path(settings.memory) if settings.memory is not None else None
+        seen = asked is not None and asked.parent.is_dir()
+        self._memory_file = asked if asked is not None and seen else path.with_name(path.name + ".memory")
+        self._memory = _restored(self._memory_file, Now.of(self._clock))
         self._sampled_mono_s = self._clock.mono_s()
         self._gate = GateWriter(path)
         self._sample()
@@ -119,6 +128,15 @@ class Watchdog:
             self._called()
             self._scripted().start_drill(name, duration_s)
         self._wake.set()
+
+    def force(self, for_s: float) -> dict[str, Any]:
+        """The operator's word: for `for_s` seconds only a critical reading pauses. The snapshot after it."""
+        with self._changed:
+            self._called()
+            self._memory = self._memory.forced(Now.of(self._clock), for_s)
+            self._sample()
+            _save(self._memory_file, self._memory)
+        return self.snapshot(since=self._fetched)
 
     def snapshot(self, since: int = 0) -> dict[str, Any]:
         """The governor's command, the latest readings, and the notes that are newer than version `since`."""
@@ -247,9 +265,15 @@ def shape(command: Command) -> tuple[object, ...]:
     return command.rung, command.throttle_share, command.shed_trials, command.drill
 
 
-def _restored(file: Path) -> GovernorMemory:
+def _restored(file: Path, now: Now) -> GovernorMemory:
+    """What the node's last governor knew. A STOP holds until an operator lifts it, all else for MEMORY_KEPT_S."""
     try:
-        return GovernorMemory.from_json(json.loads(file.read_text()))
+        memory = GovernorMemory.from_json(json.loads(file.read_text()))
+        old = memory.last is None or not 0.0 <= now.wall_s - memory.last.wall_s <= MEMORY_KEPT_S
+        if memory.rung is Rung.STOP:
+            # Of its sensors some may be gone with the machine's last boot: they are not lost, they are not there.
+            return GovernorMemory(rung=Rung.STOP, reason=memory.reason, protected=memory.protected) if old else memory
+        return GovernorMemory() if old else memory
     except FileNotFoundError:
         return GovernorMemory()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

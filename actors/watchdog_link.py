@@ -38,12 +38,16 @@ class WatchdogLinks:
     def __init__(self, link: DaemonLink, in_force: InForce, settings: Mapping[str, Any]) -> None:
         self._link, self._in_force, self._settings = link, in_force, settings
         self._nodes: dict[str, _Node] = {}
+        self._forced_s: float | None = settings.get("forced_s")
 
     def start(self) -> None:
         """Find or start every node's watchdog. Raises ray.exceptions.RayError when one does not come up."""
-        for node in sorted(_alive()):
-            self._nodes[node] = self._add(node)
+        hosts = _hosts()
+        for node in sorted(hosts):
+            self._nodes[node] = self._add(node, hosts)
             self._nodes[node].find()
+        # Once: a watchdog that comes later has not been overruled.
+        self._forced_s = None
         for found in self._nodes.values():
             found.listen()
         threading.Thread(target=self._follow_the_cluster, name="nodes", daemon=True).start()
@@ -53,24 +57,24 @@ class WatchdogLinks:
         while True:
             time.sleep(NODES_EVERY_S)
             try:
-                alive = _alive()
+                alive = _hosts()
             except ray.exceptions.RayError as error:
                 LOG.warning("Ray does not say which nodes there are: %s", error)
                 continue
             # A new dict each time: other threads go over the old one.
             left = {node: found for node, found in self._nodes.items() if node in alive}
             gone = [found for node, found in self._nodes.items() if node not in alive]
-            joined = {node: self._add(node) for node in sorted(alive - set(left))}
+            joined = {node: self._add(node, alive) for node in sorted(set(alive) - set(left))}
             self._nodes = {**left, **joined}
             for found in gone:
                 found.gone.set()
             for found in joined.values():
                 found.listen()
 
-    def _add(self, node: str) -> _Node:
-        return _Node(self._link, self._in_force, self._of(node))
+    def _add(self, node: str, hosts: Mapping[str, str]) -> _Node:
+        return _Node(self._link, self._in_force, self._of(node, hosts), self._forced_s)
 
-    def _of(self, node: str) -> WatchdogSettings:
+    def _of(self, node: str, hosts: Mapping[str, str]) -> WatchdogSettings:
         settings = self._settings
         return WatchdogSettings(
             node=node,
@@ -78,6 +82,7 @@ class WatchdogLinks:
             policy=settings["policy"],
             script=settings.get("script"),
             folders=tuple(settings.get("folders") or ()),
+            memory=None if settings.get("memory") is None else memory_file(settings["memory"], node, hosts),
         )
 
     def set_operator(self, commands: Iterable[Command], stamp: int) -> None:
@@ -91,16 +96,35 @@ class WatchdogLinks:
             if node in (None, found.node):
                 found.call("start_drill", name, duration_s)
 
+    def force(self, node: str | None, for_s: float) -> None:
+        """Hand on the operator's word against the governor."""
+        for found in self._nodes.values():
+            if node in (None, found.node):
+                found.call("force", for_s)
 
-def _alive() -> set[str]:
-    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+
+def _hosts() -> dict[str, str]:
+    """The host of each node of the cluster that is alive, by the node's id."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {str(node["NodeID"]): str(node["NodeManagerHostname"]) for node in nodes if node["Alive"]}
+
+
+def memory_file(prefix: str, node: str, hosts: Mapping[str, str]) -> str:
+    """Where the governor of a node keeps its memory: by host, since a node's id dies with its cluster.
+
+    Where one host has several nodes, which only a simulated cluster has, all but the first keep theirs by id.
+    """
+    host = hosts[node]
+    first = min(other for other, its_host in hosts.items() if its_host == host)
+    name = "".join(sign if sign.isalnum() or sign in "-." else "_" for sign in host)
+    return f"{prefix}.{name}" if node == first else f"{prefix}.{name}.{node[:12]}"
 
 
 class _Node:
     """One node's watchdog."""
 
-    def __init__(self, link: DaemonLink, in_force: InForce, settings: WatchdogSettings) -> None:
-        self._link, self._in_force, self._settings = link, in_force, settings
+    def __init__(self, link: DaemonLink, in_force: InForce, settings: WatchdogSettings, forced_s: float | None) -> None:
+        self._link, self._in_force, self._settings, self._forced_s = link, in_force, settings, forced_s
         self.node = settings.node
         self._actor: Any = None
         self._version = 0
@@ -129,6 +153,10 @@ class _Node:
             .remote(self._settings)
         )
         snapshot = ray.get(self._actor.configure.remote(self._settings), timeout=START_WITHIN_S)
+        if self._forced_s is not None:
+            # Before its STOP is heard, which would end this driver.
+            snapshot = ray.get(self._actor.force.remote(self._forced_s), timeout=ANSWER_WITHIN_S)
+            self._forced_s = None
         commands, stamp = self._in_force.operator()
         body = [command.to_json() for command in commands]
         ray.get(self._actor.set_operator.remote(body, stamp), timeout=ANSWER_WITHIN_S)

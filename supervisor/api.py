@@ -29,8 +29,12 @@ class Verbs(Protocol):
     """What the daemon can be asked. Each raises SweepError for what it refuses."""
 
     def status(self, trials: bool) -> dict[str, Any]: ...
-    async def pause(self, target: str | None, now: bool, reason: str, who: str) -> dict[str, Any]: ...
-    async def resume(self, target: str | None, who: str) -> dict[str, Any]: ...
+    async def pause(
+        self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
+    ) -> dict[str, Any]: ...
+    async def resume(
+        self, target: str | None, who: str, node: str | None = None, force: bool = False
+    ) -> dict[str, Any]: ...
     async def stop(self, who: str) -> dict[str, Any]: ...
     async def shutdown(self, who: str) -> dict[str, Any]: ...
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]: ...
@@ -50,13 +54,15 @@ def make_app(verbs: Verbs) -> web.Application:
         return web.json_response(verbs.status(request.query.get("trials") == "1"))
 
     async def pause(request: web.Request) -> web.Response:
-        body = await _body(request, {"target": str, "now": bool, "reason": str})
+        body = await _body(request, {"target": str, "now": bool, "reason": str, "node": str})
         reason = body.get("reason") or "asked by the operator"
-        return web.json_response(await verbs.pause(body.get("target"), bool(body.get("now")), reason, _who(request)))
+        now, who = bool(body.get("now")), _who(request)
+        return web.json_response(await verbs.pause(body.get("target"), now, reason, who, body.get("node")))
 
     async def resume(request: web.Request) -> web.Response:
-        body = await _body(request, {"target": str})
-        return web.json_response(await verbs.resume(body.get("target"), _who(request)))
+        body = await _body(request, {"target": str, "node": str, "force": bool})
+        force, who = bool(body.get("force")), _who(request)
+        return web.json_response(await verbs.resume(body.get("target"), who, body.get("node"), force))
 
     async def stop(request: web.Request) -> web.Response:
         await _body(request, {})

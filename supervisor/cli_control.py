@@ -17,6 +17,7 @@ from typing import Any
 
 from supervisor import __product__, __version__, status_text
 from supervisor.client import ask, greet
+from supervisor.command import Command
 from supervisor.errors import NotFound, NotRunning, SlowAnswer, SweepError, SystemRefused, UsageError
 from supervisor.home import Home, find_home
 from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
@@ -63,15 +64,26 @@ def build_parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     pause = verbs.add_parser("pause", help="start no new trials; running ones finish (--now: all stop at once)")
-    pause.add_argument("target", nargs="?", help="the experiment at work; the run when left out")
+    pause.add_argument(
+        "target", nargs="?", metavar="EXPERIMENT|TRIAL",
+        help="the experiment at work, or one trial (NUMBER or EXPERIMENT/NUMBER), which stops at its next report; "
+        "the run when left out",
+    )  # fmt: skip
+    pause.add_argument("--node", help="one node only, by its id or the beginning of it")
     pause.add_argument(
         "--now", action="store_true", help="running trials stop at their next batch and keep their place"
     )
     pause.add_argument("--reason", default="", help="shown in status and written to the log")
     pause.set_defaults(run=_pause)
 
-    resume = verbs.add_parser("resume", help="lift the operator's pause; never the governor's")
-    resume.add_argument("target", nargs="?", help="as for pause")
+    resume = verbs.add_parser("resume", help="lift the operator's pause; the governor's only with --force")
+    resume.add_argument("target", nargs="?", metavar="EXPERIMENT|TRIAL", help="as for pause")
+    resume.add_argument("--node", help="as for pause")
+    resume.add_argument(
+        "--force", action="store_true",
+        help="overrule the governor for 10 minutes: work goes on although sensors are hot or unknown; only a critical "
+        "reading still pauses",
+    )  # fmt: skip
     resume.set_defaults(run=_resume)
 
     stop = verbs.add_parser("stop", help="checkpoint and end the run; it stays stopped until it is started again")
@@ -159,17 +171,30 @@ def _status_without_daemon(home: Home, arguments: argparse.Namespace, absent: No
 
 def _pause(home: Home, arguments: argparse.Namespace) -> int:
     greet(home)
-    ask(home, "pause", {"target": arguments.target, "now": arguments.now, "reason": arguments.reason})
-    print("paused: " + ("trials stop at their next batch" if arguments.now else "no new trials; running ones finish"))
+    body = {"target": arguments.target, "now": arguments.now, "reason": arguments.reason, "node": arguments.node}
+    scope = ask(home, "pause", body)["command"]["scope"]
+    trial = Command.scope_of_trial(scope) is not None
+    if arguments.now:
+        what = "it stops at its next batch" if trial else "trials stop at their next batch"
+    else:
+        what = "it stops at its next report" if trial else "no new trials; running ones finish"
+    print(f"paused{status_text.scope(scope)}: {what}")
     return 0
 
 
 def _resume(home: Home, arguments: argparse.Namespace) -> int:
     greet(home)
-    answer = ask(home, "resume", {"target": arguments.target})
-    print("resumed" if answer["lifted"] else "nothing to resume: no operator's pause was in force")
+    body = {"target": arguments.target, "node": arguments.node, "force": arguments.force}
+    answer = ask(home, "resume", body)
+    if arguments.force:
+        print("FORCED: the governor is overruled for 10 minutes; only a critical reading pauses the work now")
+        print("  sensors that are hot or unknown do not; watch `supervisorctl status`")
+    elif not answer["lifted"]:
+        print("nothing to resume: no operator's pause was in force there")
+    if answer["lifted"]:
+        print("resumed")
     force = answer["in_force"]
-    if force["rung"] != "RUN":
+    if force["rung"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
         print(f"still {force['rung']} by the {force['origin']}: {force['reason']}")
     return 0
 

@@ -61,7 +61,12 @@ class Command:
     @property
     def trial(self) -> tuple[str, int] | None:
         """The experiment and number of the one trial that it is for; None for a node's or everybody's."""
-        experiment, slash, number = self.scope.rpartition("/")
+        return self.scope_of_trial(self.scope)
+
+    @staticmethod
+    def scope_of_trial(scope: str) -> tuple[str, int] | None:
+        """What `trial_scope` put together; None for any other scope."""
+        experiment, slash, number = scope.rpartition("/")
         return (experiment, int(number)) if slash else None
 
     def to_json(self) -> dict[str, Any]:

@@ -11,16 +11,16 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from supervisor import leftovers, link, snapshot
 from supervisor.answer_ledger import AnswerLedger
 from supervisor.clock import Clock
-from supervisor.command import Command, Origin, Rung, run, strictest
+from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest, trial_scope
 from supervisor.driver_process import DriverProcess, DriverSilentError
-from supervisor.errors import RayStartFailed
+from supervisor.errors import Conflict, RayStartFailed
 from supervisor.examiner import Examiner
 from supervisor.home import Home
 from supervisor.ledger import Ledger
@@ -38,6 +38,10 @@ LONG_LIFE_S = 600.0
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
 HARDWARE_EVENT_PERIOD_S = 300.0
+FORCE_S = 600.0
+"""How long an operator's `resume --force` overrules the governor; a critical reading pauses all the same."""
+HEARD_WITHIN_S = 30.0
+"""A node that has been silent for longer does not speak for the cluster while others do."""
 
 
 @dataclass
@@ -78,6 +82,11 @@ class Conductor:
         self.stop_asked = asyncio.Event()
         self.stop_reason = ""
         self._out_of_time = False
+        self._stop: Command | None = None
+        """The governor's STOP that ended a driver; only an operator goes on from it."""
+        self._let_go = asyncio.Event()
+        self._forced = False
+        self._paused_by_drill = False
         self._thinner = Thinner()
 
     # Asked by the API
@@ -87,6 +96,20 @@ class Conductor:
         if self.driver is not None:
             await self.driver.send(link.Commanded([command.to_json() for command in self.ledger.commands()]))
         self._settle_pause()
+
+    async def force(self, node: str | None, who: str) -> None:
+        """The operator's word against the governor's, for FORCE_S. Raises Conflict when it restrains nothing."""
+        held = [view.command for name, view in self.nodes.items() if node in (None, name)]
+        strict = strictest([run(Origin.GOVERNOR), *held, *([self._stop] if self._stop else [])])
+        if strict.rung < Rung.PAUSE:
+            raise Conflict("the governor pauses nothing", remedy="`supervisorctl resume` lifts the operator's pauses")
+        self.ledger.tell(
+            "governor.forced", who=who, for_s=FORCE_S, node=node, rung=strict.rung.name, reason=strict.reason
+        )
+        if self.driver is not None and self._stop is None:
+            await self.driver.send(link.ForceAsked(node, FORCE_S))
+        self._forced, self._stop = self._stop is not None, None
+        self._let_go.set()
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> bool:
         """False when no driver is there to pass it on."""
@@ -107,6 +130,9 @@ class Conductor:
         head = self._new_head()
         await head.start()
         self.head = head
+        # Another cluster has other nodes. A pause of one that is gone is taken to mean all: its machine may be any.
+        self.nodes.clear()
+        self._widen_node_commands()
         self.ledger.tell("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
         self._head_watch = asyncio.create_task(self._watch_head(head))
 
@@ -152,6 +178,13 @@ class Conductor:
                 self._stop_experiment(name)
                 return
             lived = self.clock.mono_s() - begun_s >= LONG_LIFE_S
+            if self._stop is not None:
+                fruitless = 0
+                await self._wait_for_an_operator(name, self._stop)
+                if self.stop_asked.is_set():
+                    self._stop_experiment(name)
+                    return
+                continue
             fruitless = 0 if lived or self._progress(name) > before else fruitless + 1
             if fruitless >= MAX_FRUITLESS_STARTS and self.head is None:
                 # No experiment's fault, so none is given up: the run waits for a person.
@@ -185,6 +218,19 @@ class Conductor:
         )  # fmt: skip
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stop_asked.wait(), wait_s)
+
+    async def _wait_for_an_operator(self, name: str, stop: Command) -> None:
+        """After the governor's STOP: what is too hot in spite of a pause is not to be tried again by itself."""
+        self._let_go.clear()
+        self.ledger.requeue_live_trials(name, "stopped by the governor")
+        text = f"STOP by the governor: {stop.reason}; `supervisorctl resume --force` goes on"
+        self.ledger.move_experiment(name, ProcessState.BACKOFF, "experiment.paused", text, drill=stop.drill)
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._let_go, self.stop_asked)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
 
     # One driver
 
@@ -268,8 +314,13 @@ class Conductor:
             commands=[command.to_json() for command in self.ledger.commands()],
             ray_address=ray_address,
             folder=str(self._folder(name)),
-            watchdog=self._watchdog,
+            watchdog={**self._watchdog, **self._force_once()},
         )
+
+    def _force_once(self) -> dict[str, Any]:
+        """A watchdog that is asked by the next driver must not stop that too, before it can be told."""
+        forced, self._forced = self._forced, False
+        return {"forced_s": FORCE_S} if forced else {}
 
     def _folder(self, name: str) -> Path:
         return self.home.run_folder(self.ledger.run_id) / name
@@ -298,9 +349,13 @@ class Conductor:
             case link.SensorNoted():
                 sensor = message.facts.get("sensor")
                 fields = {"node": message.node, "facts": message.facts}
-                self.ledger.tell(message.kind, **fields, **({} if sensor is None else {"sensor": sensor}))
+                drill = {"drill": True} if message.facts.get("drill") else {}
+                self.ledger.tell(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
             case link.Heartbeat() | link.ExperimentEnded():
                 pass
+            case link.TrialEnded():
+                self.ledger.hear(name, message)
+                self.ledger.drop_command(trial_scope(name, message.number), "the end of the trial")
             case _:
                 self.ledger.hear(name, message)
 
@@ -327,23 +382,40 @@ class Conductor:
             node.told_mono_s = now
             self.ledger.tell(
                 "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
-                readings=message.readings, protected=message.protected,
+                readings=message.readings, protected=message.protected, missing=node.missing,
             )  # fmt: skip
 
     def _rung_changed(self, message: link.RungChanged) -> None:
         node = self.nodes.setdefault(message.node, NodeView())
         command = Command.from_json(message.command)
-        if command.rung is not node.command.rung:
+        before = node.command
+        if _step(command) != _step(before):
             self.ledger.tell(
-                "rung.changed", node=message.node, rung=command.rung.name, previous=node.command.rung.name,
-                reason=command.reason, throttle_share=command.throttle_share, drill=command.drill,
+                "rung.changed", node=message.node, rung=command.rung.name, previous=before.rung.name,
+                reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
+                # What eases back from a drill is the drill's doing, too.
+                drill=command.drill or (before.drill and command.rung < before.rung),
             )  # fmt: skip
         node.command = command
+        if command.rung is Rung.STOP:
+            self._stop = command
         self._settle_pause()
 
     def in_force(self) -> Command:
-        """The strictest of all commands, of every origin and node."""
-        return strictest([run(Origin.GOVERNOR), *self.ledger.commands(), *(n.command for n in self.nodes.values())])
+        """What holds for the run as a whole: the operator's word for all, and what even the freest node has to obey."""
+        operator = self.ledger.commands()
+        now = self.clock.mono_s()
+        heard = {
+            name: view
+            for name, view in self.nodes.items()
+            if view.heard_mono_s is None or now - view.heard_mono_s <= HEARD_WITHIN_S
+        }
+        on_nodes = [
+            strictest([view.command, *(command for command in operator if command.scope == name)])
+            for name, view in (heard or self.nodes).items()
+        ]
+        freest = min(on_nodes, key=lambda command: command.rung, default=run(Origin.GOVERNOR))
+        return strictest([freest, *(command for command in operator if command.scope == ALL_NODES)])
 
     def _settle_pause(self) -> None:
         """The experiment's state follows the strictest command: any pause of the operator's, or a governor's PAUSE."""
@@ -353,9 +425,14 @@ class Conductor:
         command = self.in_force()
         paused = command.rung >= Rung.PAUSE or (command.origin is Origin.OPERATOR and command.rung >= Rung.HOLD)
         if paused and state is ProcessState.RUNNING:
-            self.ledger.move_experiment(self.current, ProcessState.PAUSED, "experiment.paused", command.reason)
+            self._paused_by_drill = command.drill
+            self.ledger.move_experiment(
+                self.current, ProcessState.PAUSED, "experiment.paused", command.reason, drill=command.drill
+            )
         elif not paused and state is ProcessState.PAUSED:
-            self.ledger.move_experiment(self.current, ProcessState.RUNNING, "experiment.resumed")
+            self.ledger.move_experiment(
+                self.current, ProcessState.RUNNING, "experiment.resumed", drill=self._paused_by_drill
+            )
 
     # Ends
 
@@ -393,6 +470,15 @@ class Conductor:
         assert row is not None
         return round(self.clock.wall_s() - (row["started_wall"] or self.clock.wall_s()), 1)
 
+    def _widen_node_commands(self) -> None:
+        commands = self.ledger.commands()
+        for command in commands:
+            if command.scope != ALL_NODES and command.trial is None:
+                self.ledger.drop_command(command.scope, "the end of the cluster that had this node")
+                wider = replace(command, scope=ALL_NODES)
+                earlier = [other for other in self.ledger.commands() if other.scope == ALL_NODES]
+                self.ledger.put_command(strictest([wider, *earlier]), "its node has a new id")
+
     async def _watch_head(self, head: RayHead) -> None:
         status = await head.exited()
         self.ledger.tell("ray.exited", status=status_text(status))
@@ -409,6 +495,11 @@ class Conductor:
             self.head = None
             # Ray's workers lead groups of their own, which the head's end does not reach.
             await asyncio.to_thread(leftovers.end, self.home.key)
+
+
+def _step(command: Command) -> tuple[Rung, float, int]:
+    """Where on the ladder it stands, steps within a rung included."""
+    return command.rung, command.throttle_share, command.shed_trials
 
 
 def driven_seconds(events: Iterable[tuple[str, float]]) -> float:
@@ -431,7 +522,9 @@ def summarise(readings: list[dict[str, Any]], protected: bool) -> str:
     temperatures = [r["value"] for r in readings if r["kind"] == "temperature" and r["value"] is not None]
     parts = [f"{max(temperatures):.0f} C" if temperatures else ("no reading" if protected else "no sensor")]
     for kind, label in (("utilisation", "cpu"), ("memory", "memory")):
-        values = [r["value"] for r in readings if r["kind"] == kind and r["unit"] == "%" and r["value"] is not None]
+        values = [
+            r["value"] for r in readings if r["kind"] == kind and r["unit"] == "percent" and r["value"] is not None
+        ]
         if values:
             parts.append(f"{label} {max(values):.0f} %")
     return ", ".join(parts)

@@ -31,7 +31,7 @@ from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
 from supervisor.diagnostics import reopen_debug_log, set_up_logging
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, NotFound, SweepError, SystemRefused
+from supervisor.errors import Conflict, SweepError, SystemRefused, UsageError
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.ledger import Ledger
@@ -42,9 +42,11 @@ from supervisor.readiness import Readiness
 from supervisor.rebuild import Rebuilt, open_or_rebuild
 from supervisor.report_process import write_report
 from supervisor.request import StartRequest, choose_run
+from supervisor.sensors.drills import DRILLS
 from supervisor.service_notify import ServiceNotify
 from supervisor.single_instance import take_lock
 from supervisor.store import Event, Store
+from supervisor.targets import Targets
 from supervisor.wake_lock import WakeLock
 
 log = logging.getLogger("supervisor")
@@ -109,6 +111,7 @@ class Daemon:
             skip_reason=_skip_reason,
             watchdog={
                 "gate": str(self.home.gate(self.run_id)),
+                "memory": str(self.home.state / "governor"),
                 "folders": [str(self.home.state), str(self.home.runs), str(self.home.logs)],
                 **hardware,
             },
@@ -310,29 +313,33 @@ class Daemon:
             "nodes": nodes,
         }
 
-    async def pause(self, target: str | None, now: bool, reason: str, who: str) -> dict[str, Any]:
-        self._check_target(target)
+    async def pause(
+        self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
+    ) -> dict[str, Any]:
+        scope = self._targets().to_pause(target, node, self.ledger.commands())
         rung = Rung.PAUSE if now else Rung.HOLD
-        command = Command(rung, Origin.OPERATOR, reason, ALL_NODES, self.clock.wall_s(), who=who)
-        self.ledger.put_command(command, "now" if now else "after running trials")
+        command = Command(rung, Origin.OPERATOR, reason, scope, self.clock.wall_s(), who=who)
+        mode = "now" if now else "after running trials" if command.trial is None else "at its next report"
+        self.ledger.put_command(command, mode)
         await self.conductor.commands_changed()
         return {"command": command.to_json()}
 
-    async def resume(self, target: str | None, who: str) -> dict[str, Any]:
-        self._check_target(target)
-        lifted = self.ledger.drop_command(ALL_NODES, who)
+    async def resume(
+        self, target: str | None, who: str, node: str | None = None, force: bool = False
+    ) -> dict[str, Any]:
+        scope = self._targets().to_resume(target, node, self.ledger.commands())
+        if force:
+            if Command.scope_of_trial(scope) is not None:
+                raise UsageError("--force overrules a node's governor; no trial has one of its own")
+            await self.conductor.force(None if scope == ALL_NODES else scope, who)
+        lifted = self.ledger.drop_command(scope, who)
         await self.conductor.commands_changed()
-        return {"lifted": lifted, "in_force": self.conductor.in_force().to_json()}
+        commands = [command.to_json() for command in self.ledger.commands()]
+        return {"lifted": lifted, "in_force": self.conductor.in_force().to_json(), "commands": commands}
 
-    def _check_target(self, target: str | None) -> None:
-        """Raises NotFound, or Conflict for what cannot be paused by itself."""
-        if target is None or target in (self.run_id, self.plan):
-            return
-        names = [row["name"] for row in self.store.rows("SELECT name FROM experiment WHERE run = ?", self.run_id)]
-        if target not in names:
-            raise NotFound(f"no experiment {target!r} in this run; there are {', '.join(names)}")
-        if target != self.conductor.current:
-            raise Conflict(f"{target} is not at work now; {self.conductor.current or 'nothing'} is")
+    def _targets(self) -> Targets:
+        conductor = self.conductor
+        return Targets(self.store.connection, self.run_id, self.plan, conductor.current, conductor.nodes)
 
     async def stop(self, who: str) -> dict[str, Any]:
         self.ledger.desire(Desired.STOP, "run.stopped", who=who)
@@ -349,6 +356,10 @@ class Daemon:
         return {"path": str(path), "bytes": size}
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
+        if name not in DRILLS:
+            raise UsageError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
+        if node is not None:
+            node = self._targets().to_drill(node)
         if not await self.conductor.drill(name, duration_s, node):
             raise Conflict("no experiment is at work, so there is no watchdog to drill")
         return {"name": name, "duration_s": duration_s}

@@ -65,8 +65,8 @@ EVENTS: dict[str, EventKind] = {
     "experiment.failed": EventKind("error", "{experiment} failed: {error}", ("error", "seconds")),
     "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}", ("reason",)),
     "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}", ("reason",)),
-    "experiment.paused": EventKind("warning", "{experiment} paused: {reason}", ("reason",)),
-    "experiment.resumed": EventKind("info", "{experiment} goes on", ()),
+    "experiment.paused": EventKind("warning", "{experiment} paused: {reason}", ("reason", "drill")),
+    "experiment.resumed": EventKind("info", "{experiment} goes on", ("drill",)),
     "experiment.warmed": EventKind(
         "info", "{experiment} begins with {count} points of {donor}", ("donor", "count", "points")
     ),
@@ -104,7 +104,9 @@ EVENTS: dict[str, EventKind] = {
     "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason", "drill")),
     "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason", "drill")),
     "trial.requeued": EventKind(
-        "warning", "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})", ("cause", "error")
+        "warning",
+        "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})",
+        ("cause", "error", "drill"),
     ),
     "trial.finished": EventKind(
         "info",
@@ -123,14 +125,21 @@ EVENTS: dict[str, EventKind] = {
     ),
     "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", ("node", "sensor", "facts")),
     "rung.changed": EventKind(
-        "warning", "{node}: {rung}, {reason}", ("node", "rung", "previous", "reason", "throttle_share", "drill")
+        "warning",
+        "{node}: {rung}, {reason}",
+        ("node", "rung", "previous", "reason", "throttle_share", "shed_trials", "drill"),
     ),
-    "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", ("node", "sensor", "facts")),
-    "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", ("node", "sensor", "facts")),
-    "sensor.hung": EventKind("warning", "{node}: sensor {sensor} hangs", ("node", "sensor", "facts")),
-    "sensor.recovered": EventKind("info", "{node}: sensor {sensor} is back", ("node", "sensor", "facts")),
+    "governor.forced": EventKind(
+        "warning",
+        "{who} lets work go on for {for_s} s although the governor says {rung}: {reason}",
+        ("who", "for_s", "node", "rung", "reason"),
+    ),
+    "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", ("node", "sensor", "facts", "drill")),
+    "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", ("node", "sensor", "facts", "drill")),
+    "sensor.hung": EventKind("warning", "{node}: sensor {sensor} hangs", ("node", "sensor", "facts", "drill")),
+    "sensor.recovered": EventKind("info", "{node}: sensor {sensor} is back", ("node", "sensor", "facts", "drill")),
     "clock.jumped": EventKind("warning", "{node}: the clock jumped; all samples dropped", ("node", "facts")),
-    "hardware.sampled": EventKind("info", "{node}: {summary}", ("node", "summary", "readings", "protected")),
+    "hardware.sampled": EventKind("info", "{node}: {summary}", ("node", "summary", "readings", "protected", "missing")),
     "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
     "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}", ("reason",)),
     "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}", ("reason",)),

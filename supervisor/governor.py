@@ -62,7 +62,7 @@ def decide(
 ) -> tuple[Command, GovernorMemory, tuple[Note, ...]]:
     """The command from now on, the memory to hand in next time, and what is worth telling."""
     memory, notes = carried(memory, policy, now)
-    before = memory.rung
+    before, was, drilled = memory.rung, _place(memory, policy), memory.drill
     paused = before >= Rung.PAUSE
     sensors, seen = watch(readings, memory.sensors, policy, now, paused=paused)
     verdicts, sensors = _judge(readings, sensors, memory, policy, now)
@@ -74,16 +74,23 @@ def decide(
         verdicts.append(missing)
     memory = _climb(verdicts, _after_drill(readings, policy, memory), memory, now)
     notes = (*notes, *seen, *faults)
-    if memory.rung is not before:
+    if _place(memory, policy) != was:
         facts = {
             "rung": memory.rung.name,
             "previous": before.name,
             "reason": memory.reason,
             "throttle_share": memory.throttle_share(policy),
-            "drill": memory.drill,
+            "shed_trials": memory.shed_trials(policy),
+            # What eases back from a drill is the drill's doing, too.
+            "drill": memory.drill or (drilled and memory.rung < before),
         }
         notes = (*notes, Note("rung.changed", facts))
     return _command(memory, policy), memory, notes
+
+
+def _place(memory: GovernorMemory, policy: Policy) -> tuple[Rung, float, int]:
+    """Where on the ladder it stands, steps within a rung included."""
+    return memory.rung, memory.throttle_share(policy), memory.shed_trials(policy)
 
 
 def _after_drill(readings: Sequence[Reading], policy: Policy, memory: GovernorMemory) -> Policy:

@@ -207,14 +207,24 @@ class Ledger:
         return len(rows)
 
     def _lose_attempt(
-        self, change: Change, name: str, number: int, attempt: int, cause: str, error: str | None
+        self,
+        change: Change,
+        name: str,
+        number: int,
+        attempt: int,
+        cause: str,
+        error: str | None,
+        *,
+        drill: bool = False,
     ) -> None:
         change.execute(
             "UPDATE trial SET state = 'PENDING', held_for = NULL WHERE run = ? AND experiment = ? AND number = ?",
             self.run_id, name, number,
         )  # fmt: skip
         self._end_attempt(change, name, number, attempt, cause)
-        change.tell("trial.requeued", experiment=name, trial=number, attempt=attempt, cause=cause, error=error)
+        change.tell(
+            "trial.requeued", experiment=name, trial=number, attempt=attempt, cause=cause, error=error, drill=drill
+        )
 
     def _end_attempt(self, change: Change, name: str, number: int, attempt: int, cause: str) -> None:
         change.execute(
@@ -334,7 +344,10 @@ class Ledger:
                 state, held_for, self.run_id, name, message.number,
             )  # fmt: skip
             event = "trial.paused" if state is TrialState.PAUSED else "trial.resumed"
-            change.tell(event, experiment=name, trial=message.number, attempt=message.attempt, reason=message.reason)
+            change.tell(
+                event, experiment=name, trial=message.number, attempt=message.attempt, reason=message.reason,
+                drill=message.drill,
+            )  # fmt: skip
 
     def _trial_ended(self, name: str, message: link.TrialEnded) -> None:
         with self.store.change(self.run_id) as change:
@@ -371,7 +384,9 @@ class Ledger:
     def _attempt_lost(self, name: str, message: link.AttemptLost) -> None:
         with self.store.change(self.run_id) as change:
             if self._fenced(change, name, message):
-                self._lose_attempt(change, name, message.number, message.attempt, message.cause, message.error)
+                self._lose_attempt(
+                    change, name, message.number, message.attempt, message.cause, message.error, drill=message.drill
+                )
 
     def _trial(self, name: str, number: int) -> Any:
         return self.store.row(

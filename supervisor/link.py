@@ -82,6 +82,7 @@ class TrialHeld:
     attempt: int
     state: str
     reason: str
+    drill: bool = False
 
     def __post_init__(self) -> None:
         if self.state not in (TrialState.RUNNING, TrialState.PAUSED):
@@ -111,6 +112,7 @@ class AttemptLost:
     attempt: int
     cause: str
     error: str | None
+    drill: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ class Begin:
 
     `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
     attempt (the last one used, 0 for none), results ([[step, value], ...]) and checkpoint (a path or None).
-    `commands` are the operator's commands in force. `watchdog` has gate (path), policy, script, drill.
+    `commands` are the operator's commands in force. `watchdog` has gate (path), memory (path), policy, script, folders,
+    and `forced_s` when the operator has just overruled a STOP.
     """
 
     run_id: str
@@ -195,6 +198,14 @@ class DrillAsked:
 
 
 @dataclass(frozen=True)
+class ForceAsked:
+    """Daemon: the operator lets work go on for `for_s` seconds although the governor of a node (None: all) pauses."""
+
+    node: str | None
+    for_s: float
+
+
+@dataclass(frozen=True)
 class Finish:
     """Daemon: checkpoint, end, exit 0."""
 
@@ -204,7 +215,7 @@ class Finish:
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
-    | Begin | Ack | Commanded | DrillAsked | Finish
+    | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
 )  # fmt: skip
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}
 UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from supervisor.command import ALL_NODES, Command
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.lost_time import by_cause
 
@@ -55,14 +56,24 @@ def pauses(view: dict[str, Any]) -> list[str]:
         who = command["who"] or command["origin"]
         what = "PAUSED" if command["rung"] in ("PAUSE", "STOP") else command["rung"]
         if command["origin"] == "operator" and command["rung"] == "HOLD":
-            what = "PAUSED (running trials finish)"
+            alone = Command.scope_of_trial(command.get("scope", ALL_NODES)) is not None
+            what = "PAUSED (at its next report)" if alone else "PAUSED (running trials finish)"
         since = ""
         now = view.get("daemon", {}).get("now_wall")
         if now is not None and command["since_wall"] is not None:
             since = f", for {duration(now - command['since_wall'])}"
         drill = " [drill]" if command["drill"] else ""
-        lines.append(f"{what} by {who}: {one_line(command['reason'])}{since}{drill}")
+        where = scope(command.get("scope", ALL_NODES))
+        lines.append(f"{what}{where} by {who}: {one_line(command['reason'])}{since}{drill}")
     return lines
+
+
+def scope(text: str) -> str:
+    """Where a command holds, as words to put behind a verb; nothing when it holds everywhere."""
+    if text == ALL_NODES:
+        return ""
+    trial = Command.scope_of_trial(text)
+    return f" on node {text[:12]}" if trial is None else f" trial {trial[1]} of {trial[0]}"
 
 
 def one_line(text: str) -> str:

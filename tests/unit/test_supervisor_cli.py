@@ -206,18 +206,26 @@ class FakeDaemon:
 @pytest.mark.parametrize(
     ("arguments", "body", "words"),
     [
-        (["pause"], {"target": None, "now": False, "reason": ""}, "no new trials; running ones finish"),
-        (["pause", "--now", "--reason", "x"], {"target": None, "now": True, "reason": "x"}, "at their next batch"),
-        (["pause", "2M-h1"], {"target": "2M-h1", "now": False, "reason": ""}, "paused"),
+        (["pause"], {}, "paused: no new trials; running ones finish"),
+        (["pause", "--now", "--reason", "x"], {"now": True, "reason": "x"}, "paused: trials stop at their next batch"),
+        (["pause", "2M-h1"], {"target": "2M-h1"}, "paused: no new trials"),
+        (["pause", "17"], {"target": "17"}, "paused trial 17 of 2M-h1: it stops at its next report"),
+        (
+            ["pause", "17", "--now"],
+            {"target": "17", "now": True},
+            "paused trial 17 of 2M-h1: it stops at its next batch",
+        ),
+        (["pause", "--node", "3f"], {"node": "3f"}, "paused on node 3fabcdabcdab: no new trials"),
     ],
 )
 def test_pause_says_which_pause_it_is(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: list[str], body: dict[str, Any], words: str,
 ) -> None:  # fmt: skip
-    daemon = FakeDaemon(monkeypatch)
+    scope = "2M-h1/17" if body.get("target") == "17" else "3f" + 10 * "abcd" if body.get("node") else "all"
+    daemon = FakeDaemon(monkeypatch, pause={"command": {"scope": scope}})
     assert cli_control.main(arguments) == 0
-    assert daemon.asked == [("pause", body)]
+    assert daemon.asked == [("pause", {"target": None, "now": False, "reason": "", "node": None} | body)]
     assert words in capsys.readouterr().out
 
 
@@ -225,7 +233,7 @@ def test_pause_says_which_pause_it_is(
     ("lifted", "rung", "lines"),
     [
         (True, "RUN", ["resumed"]),
-        (False, "RUN", ["nothing to resume: no operator's pause was in force"]),
+        (False, "RUN", ["nothing to resume: no operator's pause was in force there"]),
         (True, "PAUSE", ["resumed", "still PAUSE by the governor: 92 C"]),
     ],
 )
@@ -237,6 +245,18 @@ def test_resume_says_what_still_holds(
     FakeDaemon(monkeypatch, resume={"lifted": lifted, "in_force": force})
     assert cli_control.main(["resume"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_resume_with_force_says_loudly_what_it_does(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    force = {"rung": "PAUSE", "origin": "governor", "reason": "92 C"}
+    daemon = FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force})
+    assert cli_control.main(["resume", "--force"]) == 0
+    assert daemon.asked == [("resume", {"target": None, "node": None, "force": True})]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("FORCED: the governor is overruled for 10 minutes; only a critical reading pauses")
+    assert lines[-1] == "resumed"
 
 
 def test_stop_waits_until_the_daemon_has_let_go(

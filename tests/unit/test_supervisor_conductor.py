@@ -18,7 +18,7 @@ from supervisor.clock import Clock
 from supervisor.command import Command, Origin, Rung
 from supervisor.conductor import MAX_FRUITLESS_STARTS, Conductor, NodeView, summarise
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import RayStartFailed
+from supervisor.errors import Conflict, RayStartFailed
 from supervisor.home import Home
 from supervisor.ledger import Ledger, create_run
 from supervisor.ray_head import RayHead
@@ -68,6 +68,8 @@ begin = await_message(lambda each: isinstance(each, link.Begin))
 starts = pathlib.Path(begin.folder) / "starts"
 life = len(starts.read_text()) if starts.exists() else 0
 starts.write_text("x" * (life + 1))
+with (starts.parent / "forced").open("a") as forced:
+    forced.write(f"{begin.watchdog.get('forced_s')} ")
 stories = begin.experiment["stories"]
 attempts = {trial["number"]: trial["attempt"] for trial in begin.trials}
 
@@ -97,6 +99,8 @@ for step, *facts in stories[min(life, len(stories) - 1)]:
         os.kill(os.getpid(), signal.SIGKILL)
     elif step == "await":
         await_message(lambda each: type(each).__name__ == facts[0])
+    elif step == "exit":
+        os._exit(0)
     elif step == "finish":
         await_message(lambda each: isinstance(each, link.Finish))
         os._exit(0)
@@ -507,6 +511,103 @@ def test_a_governors_pause_shows_and_neither_origin_lifts_the_others(tmp_path: P
     assert changes == [("RUN", "SHED", True), ("SHED", "PAUSE", True), ("PAUSE", "RUN", True)]
 
 
+def scoped(scope: str, rung: Rung = Rung.PAUSE) -> Command:
+    return dataclasses.replace(operators(rung), scope=scope)
+
+
+def test_a_pause_of_one_trial_or_one_node_is_not_the_experiments(tmp_path: Path) -> None:
+    """Others work on; with its last node the experiment stands, too."""
+    up = [["message", "RungChanged", {"node": node, "command": run_().to_json()}] for node in ("n1", "n2")]
+    stage = Stage(tmp_path, a=[[*up, ["result", 0, 1], ["finish"]], DONE])
+
+    async def watch(at_work: Conductor) -> None:
+        await until(lambda: len(stage.facts("trial.reported")) == 1, "the driver is up")
+        for command, paused in ((scoped("a/0"), False), (scoped("n1"), False), (scoped("n2"), True)):
+            stage.ledger.put_command(command, "now")
+            await at_work.commands_changed()
+            assert stage.states() == {"a": "PAUSED" if paused else "RUNNING"}
+        assert at_work.in_force().scope in ("n1", "n2")
+        at_work.ask_stop("enough")
+
+    stage.conduct(watch)
+
+
+def run_() -> Command:
+    return Command(Rung.RUN, Origin.GOVERNOR, "nothing to hold for")
+
+
+def test_a_trials_pause_ends_with_the_trial(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, a=[DONE])
+    stage.ledger.put_command(scoped("a/0"), "now")
+    stage.conduct()
+    assert stage.ledger.commands() == []
+    assert [fact["scope"] for fact in stage.facts("run.resumed")] == ["a/0"]
+
+
+def test_a_nodes_pause_holds_for_all_once_its_cluster_is_gone(tmp_path: Path) -> None:
+    """Its machine may be any of the new cluster's, and a pause must not be lost with an id."""
+    stage = Stage(tmp_path, a=[[["finish"]]])
+    stage.ledger.put_command(scoped("n1"), "now")
+
+    async def watch(at_work: Conductor) -> None:
+        await until(lambda: stage.states()["a"] == "PAUSED", "the pause holds")
+        at_work.ask_stop("enough")
+
+    stage.conduct(watch)
+    assert [(command.scope, command.who) for command in stage.ledger.commands()] == [("all", "ann")]
+
+
+def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None:
+    """No further driver starts by itself; the next one is told to overrule its watchdog."""
+    stage = Stage(tmp_path, a=[[governors(Rung.STOP), ["exit"]], DONE])
+
+    async def watch(at_work: Conductor) -> None:
+        with pytest.raises(Conflict, match="pauses nothing"):
+            await at_work.force(None, "ann")
+        await until(lambda: stage.states()["a"] == "BACKOFF", "the driver has ended")
+        assert "resume --force" in stage.reason("a")
+        assert len(stage.facts("driver.started")) == 1
+        await at_work.force(None, "ann")
+
+    stage.conduct(watch)
+    assert stage.states() == {"a": "EXITED"}
+    assert [(fact["who"], fact["rung"], fact["for_s"]) for fact in stage.facts("governor.forced")] == [
+        ("ann", "STOP", 600.0)
+    ]
+    lives = (stage.home.run_folder("r") / "a" / "forced").read_text().split()
+    assert lives == ["None", "600.0"]
+
+
+def test_force_against_a_pause_goes_to_the_driver_at_work(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, a=[[governors(Rung.PAUSE), ["await", "ForceAsked"], ["trial", 0, 0.5]]])
+
+    async def watch(at_work: Conductor) -> None:
+        await until(lambda: stage.states()["a"] == "PAUSED", "the governor pauses")
+        await at_work.force(None, "ann")
+
+    stage.conduct(watch)
+    assert stage.states() == {"a": "EXITED"}
+    assert stage.facts("governor.forced")[0]["reason"] == "92 C"
+
+
+def test_each_event_of_a_drill_says_so_also_the_end_of_what_it_began(tmp_path: Path) -> None:
+    lost = ["message", "SensorNoted", {"node": "n", "kind": "sensor.lost", "facts": {"sensor": "s", "drill": True}}]
+    held = [
+        ["message", "TrialHeld", {"number": 1, "attempt": 1, "state": state, "reason": "92 C", "drill": True}]
+        for state in ("PAUSED", "RUNNING")
+    ]
+    back = dataclasses.replace(run_(), scope="node-1").to_json()
+    story = [
+        ["result", 1, 1], lost, governors(Rung.SHED), governors(Rung.PAUSE), *held,
+        ["message", "RungChanged", {"node": "node-1", "command": back}],
+    ]  # fmt: skip
+    stage = Stage(tmp_path, a=[story])
+    stage.conduct()
+    caused = ["sensor.lost", "rung.changed", "experiment.paused", "trial.paused", "trial.resumed", "experiment.resumed"]
+    for name in caused:
+        assert [fact["drill"] for fact in stage.facts(name)] == [True] * max(1, 3 * (name == "rung.changed"))
+
+
 def test_a_dead_drivers_governor_holds_nobody(tmp_path: Path) -> None:
     """Its pause could not be lifted any more: only the next driver's watchdog knows whether it is still hot."""
     stage = Stage(tmp_path, a=[[governors(Rung.PAUSE), ["die"]], DONE])
@@ -554,9 +655,13 @@ def test_an_ended_experiment_has_no_live_trial(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("readings", "protected", "text"),
     [
-        ([("temperature", 61.4, "C"), ("temperature", 55.0, "C"), ("utilisation", 97.2, "%")], True, "61 C, cpu 97 %"),
         (
-            [("temperature", None, "C"), ("memory", 41.0, "%"), ("memory", 5e9, "bytes")],
+            [("temperature", 61.4, "C"), ("temperature", 55.0, "C"), ("utilisation", 97.2, "percent")],
+            True,
+            "61 C, cpu 97 %",
+        ),
+        (
+            [("temperature", None, "C"), ("memory", 41.0, "percent"), ("memory", 5e9, "bytes")],
             True,
             "no reading, memory 41 %",
         ),

@@ -47,11 +47,15 @@ class FakeVerbs:
     def status(self, trials: bool) -> dict[str, Any]:
         return self._answer("status", trials)
 
-    async def pause(self, target: str | None, now: bool, reason: str, who: str) -> dict[str, Any]:
-        return self._answer("pause", target, now, reason, who)
+    async def pause(
+        self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
+    ) -> dict[str, Any]:
+        return self._answer("pause", target, now, reason, who, node)
 
-    async def resume(self, target: str | None, who: str) -> dict[str, Any]:
-        return self._answer("resume", target, who)
+    async def resume(
+        self, target: str | None, who: str, node: str | None = None, force: bool = False
+    ) -> dict[str, Any]:
+        return self._answer("resume", target, who, node, force)
 
     async def stop(self, who: str) -> dict[str, Any]:
         return self._answer("stop", who)
@@ -161,14 +165,15 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
     verbs, me = FakeVerbs(), pwd.getpwuid(os.geteuid()).pw_name
     answers = speak(
         home, verbs, ("GET", "/v1/status", None), ("GET", "/v1/status?trials=1", None),
-        post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"target": None}),
-        post("resume", {}), post("stop", {}), post("shutdown", b""),
+        post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"node": "3f"}),
+        post("resume", {}), post("resume", {"node": "3f", "force": True}), post("stop", {}), post("shutdown", b""),
         post("drill", {"name": "heat", "duration_s": 5, "node": None}), post("backup", {"path": "/x/copy.db"}),
     )  # fmt: skip
-    assert [status for status, _ in answers] == [200] * 9
+    assert [status for status, _ in answers] == [200] * 10
     assert verbs.calls == [
-        ("status", False), ("status", True), ("pause", "x", True, "visitors", me),
-        ("pause", None, False, "asked by the operator", me), ("resume", None, me), ("stop", me), ("shutdown", me),
+        ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
+        ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False),
+        ("resume", None, me, "3f", True), ("stop", me), ("shutdown", me),
         ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
     ]  # fmt: skip
 
@@ -181,7 +186,7 @@ def test_hello_says_who_is_there(home: Home) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "complaint"),
     [
-        (post("pause", {"colour": "red"}), 409, "unknown key 'colour'; known: target, now, reason"),
+        (post("pause", {"colour": "red"}), 409, "unknown key 'colour'; known: target, now, reason, node"),
         (post("backup", {"path": "copy.db"}), 409, "the absolute path of a new file"),
         (post("stop", {"now": True}), 409, "unknown key 'now'; known: none"),
         (post("pause", {"now": "yes"}), 409, "now must be bool, not 'yes'"),

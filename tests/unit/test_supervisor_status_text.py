@@ -113,6 +113,15 @@ def test_the_line_of_an_experiment_in_each_state(changes: dict[str, Any], line: 
         ([], command("STOP", "governor", since_wall=None), ["PAUSED by governor: visitors"]),
         ([], command("RUN", "governor"), []),
         (
+            [command("PAUSE", scope="2M-h1/17"), command("HOLD", scope="2M-h1/18"), command("PAUSE", scope="3f" * 28)],
+            command("RUN", "governor"),
+            [
+                "PAUSED trial 17 of 2M-h1 by ann: visitors, for 1 min 30 s",
+                "PAUSED (at its next report) trial 18 of 2M-h1 by ann: visitors, for 1 min 30 s",
+                "PAUSED on node 3f3f3f3f3f3f by ann: visitors, for 1 min 30 s",
+            ],
+        ),
+        (
             [command("PAUSE", reason="one\ntwo")],
             command("PAUSE", "governor", reason="92 C"),
             ["PAUSED by ann: one two, for 1 min 30 s", "PAUSED by governor: 92 C, for 1 min 30 s"],
