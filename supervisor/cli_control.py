@@ -137,6 +137,11 @@ def build_parser() -> argparse.ArgumentParser:
     repair.add_argument("--apply", action="store_true", help="do it; what is replaced is kept beside it")
     repair.set_defaults(run=_repair)
 
+    audit = verbs.add_parser("audit", help="prove from log, store and checkpoints that a run lost nothing")
+    audit.add_argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
+    audit.add_argument("--json", action="store_true", help="each promise with its faults")
+    audit.set_defaults(run=_audit)
+
     version = verbs.add_parser("version", help="this program, its path and its socket")
     version.set_defaults(run=_version)
     return parser
@@ -403,6 +408,34 @@ def _repair(home: Home, arguments: argparse.Namespace) -> int:
     elif not arguments.apply:
         print("nothing was changed: `supervisorctl repair --apply` does what stands under `cure`")
     return int(bool(findings) and not arguments.apply)
+
+
+def _audit(home: Home, arguments: argparse.Namespace) -> int:
+    import tempfile
+    from dataclasses import asdict
+
+    from supervisor import audit_checks, audit_evidence
+    from supervisor.store import read_only
+
+    with tempfile.TemporaryDirectory(prefix="sweep-audit-") as folder:
+        copy = Path(folder) / "store.db"
+        try:
+            # Only the daemon opens its store; everyone else reads a copy.
+            ask(home, "backup", {"path": str(copy)}, deadline_s=BACKUP_DEADLINE_S)
+        except NotRunning:
+            if not home.store.exists():
+                raise NotFound("this home has no run yet", remedy="start one with `supervisord start smoke`") from None
+            copy = home.store
+        with read_only(copy) as connection:
+            evidence = audit_evidence.gather(home, connection, arguments.run_or_plan)
+    verdicts = audit_checks.check(evidence)
+    if arguments.json:
+        print(
+            json.dumps({"run": evidence.run, "verdicts": [asdict(v) | {"holds": v.holds} for v in verdicts]}, indent=1)
+        )
+    else:
+        print(audit_checks.render(evidence, verdicts))
+    return int(not all(verdict.holds for verdict in verdicts))
 
 
 def _sensors(_: Home, arguments: argparse.Namespace) -> int:
