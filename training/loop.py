@@ -95,14 +95,17 @@ class Learner:
     def own_randomness_discarded(self) -> Iterator[None]:
         """As ``own_randomness``, but what is drawn inside leaves no trace: for trying a step out."""
         kept, kept_cuda = self.rng_state, self.cuda_rng_state
-        with self.own_randomness():
-            yield
-        self.rng_state, self.cuda_rng_state = kept, kept_cuda
+        try:
+            with self.own_randomness():
+                yield
+        finally:
+            self.rng_state, self.cuda_rng_state = kept, kept_cuda
 
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
         """Lend torch's global generators to this trial: others in the process neither see nor disturb its dropout."""
         before = torch.get_rng_state()
+        before_cuda = None if self.cuda_rng_state is None else torch.cuda.get_rng_state(self.device)
         torch.set_rng_state(self.rng_state)
         if self.cuda_rng_state is not None:
             torch.cuda.set_rng_state(self.cuda_rng_state, self.device)
@@ -113,6 +116,8 @@ class Learner:
             if self.cuda_rng_state is not None:
                 self.cuda_rng_state = torch.cuda.get_rng_state(self.device)
             torch.set_rng_state(before)
+            if before_cuda is not None:
+                torch.cuda.set_rng_state(before_cuda, self.device)
 
 
 def epochs(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> Iterator[Epoch]:
@@ -136,12 +141,18 @@ def steps_per_epoch(windows: MarketWindows, batch_size: int) -> int:
 def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> None:
     settings, progress = learner.settings, learner.progress
     order = cut(_epoch_order(windows.train, settings.seed, progress.epoch), settings.batch_size)
-    check_every = 1 if learner.device.type == "cpu" else ACCELERATOR_CHECK_BATCHES
+    check_every = _batches_between_checks(learner.device)
     total = len(order) * settings.max_epochs
     learner.model.train()
     pending: Tensor | None = None
     while progress.batch < len(order):
-        paused = gate()
+        try:
+            paused = gate()
+        except BaseException:
+            # Who leaves here comes back to Progress alone: what is still on the device must be in it.
+            if pending is not None:
+                progress.loss_sum += _finite(pending, progress)
+            raise
         started = clock()
         step = progress.epoch * len(order) + progress.batch
         set_learning_rate(learner, learning_rate_at(step, total, settings.learning_rate, settings.warmup_fraction))
@@ -154,6 +165,10 @@ def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Cl
             progress.loss_sum += _finite(pending, progress)
             pending = None
         progress.seconds += clock() - started
+
+
+def _batches_between_checks(device: torch.device) -> int:
+    return 1 if device.type == "cpu" else ACCELERATOR_CHECK_BATCHES
 
 
 def train_batch(learner: Learner, windows: MarketWindows, samples: Tensor) -> Tensor:
