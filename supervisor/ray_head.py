@@ -140,6 +140,8 @@ class RayHead:
             "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={self.cpus}",
             f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={self.home.ray_temp}",
             f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
+            # The drivers do not want the workers' output, so its collector would be a process for nothing.
+            "--include-log-monitor=false",
         ]  # fmt: skip
 
     async def _wait_until_up(self, port: int) -> None:
