@@ -47,6 +47,11 @@ def flag_path(prefix: str, node: str) -> Path:
     return Path(f"{prefix}.{node[:12]}")
 
 
+def trials_folder(prefix: str, node: str) -> Path:
+    """Where the workers of a node note which trial they work on, for supervisor.sensors.trial_memory."""
+    return Path(f"{flag_path(prefix, node)}.trials")
+
+
 class Leave(Exception):
     """The work is to be left where it is: save, and do not go on."""
 
@@ -58,6 +63,7 @@ class GateWriter:
         self._mono_s = mono_s
         self._rung, self._share, self._release = Rung.PAUSE, 0.0, False
         self._held: dict[int, bool] = {}
+        self._renewed_mono_s = mono_s()
         self._writing = threading.Lock()
         fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
         descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -81,6 +87,11 @@ class GateWriter:
         self._held = dict(sorted((held or {}).items())[:MAX_HELD_TRIALS])
         self.renew()
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the writer last vouched for the flag."""
+        return self._mono_s() - self._renewed_mono_s
+
     def renew(self) -> None:
         """Vouch for what is written for LEASE_S more."""
         # From two threads of the watchdog, one of which may hold on to a writer that the other has closed.
@@ -91,7 +102,7 @@ class GateWriter:
             self._words[_RUNG], self._words[_RELEASE] = int(self._rung), int(self._release)
             self._doubles[_SHARE] = self._share
             self._write_held()
-            self._doubles[_LEASE] = self._mono_s()
+            self._doubles[_LEASE] = self._renewed_mono_s = self._mono_s()
 
     def _write_held(self) -> None:
         slots = self._words[_SLOTS]

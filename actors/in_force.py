@@ -24,6 +24,7 @@ class InForce(PerProcess):
         self._operator, self._stamp = tuple(operator), time.monotonic_ns()
         self._governor: dict[str, Command] = {}
         self._experiment = ""
+        self._largest: dict[str, str | None] = {}
         self._standing: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
         # A plain attribute: a signal handler may set it, and must not take a lock.
@@ -60,10 +61,23 @@ class InForce(PerProcess):
             self._governor[node] = command
         self._tell()
 
+    def set_largest(self, node: str, trial: str | None) -> None:
+        """The trial that holds most of a node's memory while that is short; None while it is not."""
+        with self._lock:
+            self._largest[node] = trial
+
+    def to_shed(self, running: Iterable[int]) -> int | None:
+        """Which of these trials goes under SHED: the largest where memory is short, else the youngest; None of none."""
+        running = list(running)
+        with self._lock:
+            largest = [n for n in running if trial_scope(self._experiment, n) in self._largest.values()]
+        return max(largest or running, default=None)
+
     def forget_node(self, node: str) -> None:
         """The node is gone, and what was said of it."""
         with self._lock:
             self._governor.pop(node, None)
+            self._largest.pop(node, None)
         self._tell()
 
     def operator(self) -> tuple[tuple[Command, ...], int]:

@@ -189,11 +189,11 @@ class HardwareAwareScheduler(TrialScheduler):
         return self._in_force.stands(entry.node, entry.number, reported=True)
 
     def _is_one_too_many(self, entry: Entry) -> bool:
-        """Under SHED the youngest trial goes back to the queue, at the end of an epoch that it could save."""
+        """Under SHED one trial goes back to the queue, at the end of an epoch that it could save."""
         running = self._book.running()
         if len(running) <= self._allowed() or entry.checkpoint is None or self._in_force.finish_reason is not None:
             return False
-        return entry.number == max(other.number for other in running)
+        return entry.number == self._in_force.to_shed(other.number for other in running)
 
     def _allowed(self) -> int:
         command = self._in_force.for_new_trials()

@@ -27,8 +27,9 @@ from ray.tune.result import RESULT_DUPLICATE
 from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
 
 from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
-from actors.gate import Gate, Leave, flag_path
+from actors.gate import Gate, Leave, flag_path, trials_folder
 from supervisor.errors import PlanError
+from supervisor.sensors.trial_memory import drop_note, note_trial
 
 KEEP_CHECKPOINTS = 2
 """The newest, and the one before it in case the newest was lost with the page cache."""
@@ -135,6 +136,8 @@ class SupervisedTrainable(tune.Trainable):
         self._failure: dict[str, Any] | None = None
         node = ray.get_runtime_context().get_node_id()
         self.sweep_gate = Gate(flag_path(own["gate"], node), trial=self.sweep_number)
+        self._notes = trials_folder(own["gate"], node)
+        note_trial(self._notes, os.getpid(), Path(own["folder"]).name, self.sweep_number)
         try:
             prepare(copy.deepcopy(config))
             if own["checkpoint"] is not None and self._keeps_checkpoints():
@@ -153,6 +156,7 @@ class SupervisedTrainable(tune.Trainable):
                 # In place of the last epoch's own: what was trained since is not lost.
                 self._save()
             self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
+            drop_note(self._notes, os.getpid())
             # The step is said, since Tune would count this as one more.
             return {LEFT: True, STEP: self._step}
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's

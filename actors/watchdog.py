@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.gate import GateWriter, flag_path
+from actors.gate import GateWriter, flag_path, trials_folder
+from actors.watchdog_gauges import WatchdogGauges
 from supervisor.clock import Clock
 from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest
 from supervisor.governor import GovernorMemory, Note, Now, decide, next_period_s
@@ -25,6 +26,7 @@ from supervisor.reading import Kind, Reading
 from supervisor.sensors.probe_order import open_providers
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import ScriptedProvider
+from supervisor.sensors.trial_memory import LARGEST
 
 RENEW_S = 1.0
 """Well within the lease: a writer that is held up once or twice loses nothing."""
@@ -61,8 +63,10 @@ class WatchdogSettings:
 class Watchdog:
     """Every public method is an RPC and returns at once, `wait_change` after a while."""
 
-    def __init__(self, settings: WatchdogSettings) -> None:
+    def __init__(self, settings: WatchdogSettings, gauges: WatchdogGauges | None = None) -> None:
         self._clock = Clock()
+        self._gauges = gauges
+        self._in_force = run(Origin.GOVERNOR)
         self._changed = threading.Condition()
         # None until a driver has said what the operator wants: a restarted watchdog must not lift a pause for a moment.
         self._operator: tuple[Command, ...] | None = None
@@ -85,7 +89,9 @@ class Watchdog:
         self._settings = settings
         self._policy = Policy.from_mapping(settings.policy)
         folders = [Path(folder) for folder in settings.folders]
-        self._providers, said = open_providers(settings.script, folders, self._clock)
+        self._providers, said = open_providers(
+            settings.script, folders, self._clock, trials=trials_folder(settings.gate, settings.node)
+        )
         self._missing = {name: found.reason for name, found in said if not found.ok}
         path = flag_path(settings.gate, settings.node)
         asked = Path(settings.memory) if settings.memory is not None else None
@@ -150,6 +156,7 @@ class Watchdog:
                 "readings": [reading.to_json() for reading in self._readings],
                 "protected": not self._memory.unprotected,
                 "missing": dict(self._missing),
+                "largest_trial": self._largest_trial(),
                 "notes": [
                     {"kind": note.kind, "facts": dict(note.facts)} for version, note in self._notes if version > since
                 ],
@@ -194,6 +201,8 @@ class Watchdog:
             # Without the lock: a provider that hangs holds it, and then the lease shall run out, not this thread hang.
             if now - self._sampled_mono_s < max(STALLED_MIN_S, STALLED_PERIODS * self._policy.period_s):
                 self._gate.renew()
+            if self._gauges is not None:
+                self._gauges.show(self._in_force, self._readings, now - self._sampled_mono_s, self._gate.age_s)
             if now - self._called_mono_s > IDLE_END_S:
                 _end_this_actor()
 
@@ -213,7 +222,7 @@ class Watchdog:
             self._gate.write(Rung.PAUSE, 0.0)
             return
         here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
-        command = strictest([*here, self._governor])
+        command = self._in_force = strictest([*here, self._governor])
         release = self._release(command)
         self._gate.write(command.rung, command.throttle_share, release=release, held=self._held(self._operator))
 
@@ -238,14 +247,22 @@ class Watchdog:
         return now - self._paused_since_mono_s > self._policy.release_after_s or self._memory_is_short()
 
     def _memory_is_short(self) -> bool:
-        return any(
-            reading.kind is Kind.MEMORY
-            and reading.component == "host"
-            and reading.unit == "percent"
-            and reading.value is not None
-            and reading.value >= self._policy.memory_pause_percent
+        return self._memory_percent() >= self._policy.memory_pause_percent
+
+    def _memory_percent(self) -> float:
+        """Of the host; 0 where nobody says."""
+        found = [
+            reading.value
             for reading in self._readings
-        )
+            if (reading.kind, reading.component, reading.unit) == (Kind.MEMORY, "host", "percent")
+        ]
+        return max((value for value in found if value is not None), default=0.0)
+
+    def _largest_trial(self) -> str | None:
+        """The trial (EXPERIMENT/NUMBER) that gives most when it goes; None while memory is no trouble."""
+        if self._memory_percent() < self._policy.memory_shed_percent:
+            return None
+        return next((reading.detail for reading in self._readings if reading.sensor_id == LARGEST), None)
 
     def _tell(self) -> None:
         self._version += 1
@@ -258,6 +275,13 @@ class Watchdog:
         for provider in self._providers:
             _close_quietly(provider)
         self._gate.close()
+
+
+class WatchdogActor(Watchdog):
+    """As Ray runs it: with gauges, which need a Ray worker."""
+
+    def __init__(self, settings: WatchdogSettings) -> None:
+        super().__init__(settings, WatchdogGauges(settings.node))
 
 
 def shape(command: Command) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
-from actors.watchdog import Watchdog, WatchdogSettings, shape
+from actors.watchdog import WatchdogActor, WatchdogSettings, shape
 from supervisor.command import Command, Origin, Rung
 from supervisor.link import RungChanged, Sampled, SensorNoted, WatchdogUp
 
@@ -140,7 +140,7 @@ class _Node:
     def find(self) -> None:
         """Find the node's watchdog or start it, and bring it up to date."""
         self._actor = (
-            ray.remote(Watchdog)
+            ray.remote(WatchdogActor)
             .options(
                 name=f"watchdog-{self.node[:12]}",
                 lifetime="detached",
@@ -194,6 +194,7 @@ class _Node:
 
     def _take(self, snapshot: Mapping[str, Any]) -> None:
         self._version = snapshot["version"]
+        self._in_force.set_largest(self.node, snapshot["largest_trial"])
         self._govern(Command.from_json(snapshot["command"]))
         for note in snapshot["notes"]:
             if note["kind"] != "rung.changed":

@@ -19,6 +19,7 @@ from supervisor.sensors.memory_kills import MemoryKillsProvider
 from supervisor.sensors.pressure_stall import PressureStallProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import ScriptedProvider
+from supervisor.sensors.trial_memory import TrialMemoryProvider
 
 LINUX, MACOS = ("linux",), ("darwin",)
 ANYWHERE = LINUX + MACOS
@@ -56,13 +57,17 @@ PROVIDERS = (
 
 
 def open_providers(
-    script: str | Path | None, folders: Sequence[Path], clock: TimeSource, platform: str = sys.platform
+    script: str | Path | None,
+    folders: Sequence[Path],
+    clock: TimeSource,
+    platform: str = sys.platform,
+    trials: Path | None = None,
 ) -> tuple[list[Provider], list[tuple[str, Availability]]]:
     """The providers that work here or may yet, and what every one said of itself.
 
     `script` is a trace file, or a drill's name, to play in place of the real temperatures. The scripted provider is
-    always there, since drills go through it. Raises ValueError or OSError for a bad script; a provider that cannot
-    work here is no error.
+    always there, since drills go through it. `trials` is where workers note their trials (trial_memory.py). Raises
+    ValueError or OSError for a bad script; a provider that cannot work here is no error.
     """
     candidates: list[Provider] = [ScriptedProvider.playing(script, clock)]
     candidates += [
@@ -70,6 +75,8 @@ def open_providers(
         for listed in PROVIDERS
         if platform in listed.platforms and not (listed.thermal and script is not None)
     ]
+    if trials is not None:
+        candidates.append(TrialMemoryProvider(trials, clock))
     said = [(provider, provider.probe()) for provider in candidates]
     working = [provider for provider, availability in said if availability.ok or _may_recover(provider)]
     for provider, _ in said:

@@ -86,3 +86,15 @@ def test_a_trial_that_is_held_works_to_its_next_report_and_after_a_restart_stand
     next_one.set_operator([])
     next_one.set_operator([hold])
     assert not next_one.stands("n", 3, reported=False)
+
+
+def test_under_shed_the_largest_goes_where_memory_is_short_and_else_the_youngest():
+    in_force = InForce()
+    in_force.begin("e", [])
+    assert in_force.to_shed([3, 5, 4]) == 5
+    in_force.set_largest("n", "e/3")
+    assert in_force.to_shed([3, 5, 4]) == 3
+    assert in_force.to_shed([5, 4]) == 5
+    in_force.forget_node("n")
+    assert in_force.to_shed([3, 5]) == 5
+    assert in_force.to_shed([]) is None

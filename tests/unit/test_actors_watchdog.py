@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from actors import watchdog
 from actors.gate import LAYOUT, Gate, Leave, flag_path
-from actors.watchdog import Watchdog, WatchdogSettings
+from actors.watchdog import Watchdog, WatchdogSettings, _restored
+from actors.watchdog_link import memory_file
+from supervisor.clock import Clock, HandClock
 from supervisor.command import Command, Origin, Rung, trial_scope
+from supervisor.governor_memory import GovernorMemory
+from supervisor.sensors.instant import Now
+from supervisor.sensors.isolated import IsolatedProvider, Patience
+from supervisor.sensors.scripted import simple_reading
 
 NODE = "n" * 40
 CALM = {
@@ -202,3 +213,65 @@ def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
     gates[5].may_be_released = True
     with pytest.raises(Leave):
         gates[5].wait()
+
+
+def test_an_operators_force_lifts_the_governors_pause_but_not_above_critical(start, tmp_path):
+    """And it outlives the watchdog: the pause does not come back with the next one."""
+    script = tmp_path / "trace.jsonl"
+    script.write_text('{"at_s": 0.0, "celsius": 101.0}\n')
+    settings = {"script": str(script), "policy": {**CALM, "min_off_s": 3600.0}}
+    dog = start(**settings)
+    dog.set_operator([], time.monotonic_ns())
+    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
+    assert dog.force(600.0)["command"]["rung"] == "THROTTLE"
+    assert flag(tmp_path)[0] is Rung.THROTTLE
+    dog.stop()
+    again = start(**settings)
+    again.set_operator([], time.monotonic_ns())
+    assert flag(tmp_path)[0] is Rung.THROTTLE
+    again.stop()
+    script.write_text('{"at_s": 0.0, "celsius": 107.0}\n')
+    hotter = start(**settings)
+    assert hotter.force(600.0)["command"]["rung"] == "PAUSE"
+
+
+def test_a_stop_is_kept_for_the_host_and_a_pause_of_yesterday_is_not(tmp_path):
+    """A new cluster has new node ids, and a reboot a new clock; an operator's absence outlasts both."""
+    clock = HandClock()
+    for rung, kept in ((Rung.STOP, Rung.STOP), (Rung.PAUSE, Rung.RUN)):
+        memory = replace(GovernorMemory(rung=rung, reason="hot"), last=Now.of(clock))
+        (tmp_path / "governor.host").write_text(json.dumps(memory.to_json()))
+        assert _restored(tmp_path / "governor.host", Now(5.0, clock.wall_s() + 86400.0)).rung is kept
+        assert _restored(tmp_path / "governor.host", Now(clock.mono_s() + 5.0, clock.wall_s() + 5.0)).rung is rung
+
+
+def test_the_memory_is_named_by_its_host_and_of_two_nodes_on_one_host_each_has_its_own():
+    hosts = {"b" * 40: "ann's mac", "a" * 40: "ann's mac", "c" * 40: "other"}
+    assert memory_file("/s/governor", "a" * 40, hosts) == "/s/governor.ann_s_mac"
+    assert memory_file("/s/governor", "c" * 40, hosts) == "/s/governor.other"
+    assert memory_file("/s/governor", "b" * 40, hosts) == "/s/governor.ann_s_mac." + "b" * 12
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_sensors_child_that_is_gone_is_told_eases_the_work_and_comes_back(start, tmp_path, how):
+    """A vital sensor that is lost sheds and pauses; with its child back the work goes on."""
+    dog = start(policy={**CALM, "lost_pause_s": 0.2, "lost_shed_periods": 2.0})
+    dog.set_operator([], time.monotonic_ns())
+    answer = json.dumps({"readings": [simple_reading(61.5).to_json()]})
+    stamped = f"""
+import sys, time
+for line in sys.stdin:
+    answer = {answer!r}.replace('"mono_s": 0.0', f'"mono_s": {{time.monotonic()}}')
+    print(answer.replace('"wall_s": 0.0', f'"wall_s": {{time.time()}}'), flush=True)
+"""
+    patience = Patience(deadline_s=0.5, back_off_s=1.5, max_back_off_s=1.5)
+    child = IsolatedProvider("fake", [sys.executable, "-c", stamped], Clock(), patience)
+    with dog._changed:
+        dog._providers.append(child)
+    wait_until(lambda: any(r["sensor_id"] == "script:cpu" and r["quality"] == "ok" for r in dog.snapshot()["readings"]))
+    version = dog.snapshot()["version"]
+    os.kill(child.pid, how)
+    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
+    wait_until(lambda: flag(tmp_path)[0] is Rung.RUN)
+    notes = [note["kind"] for note in dog.snapshot(since=version)["notes"]]
+    assert {"sensor.hung", "sensor.lost", "sensor.recovered"} <= set(notes)

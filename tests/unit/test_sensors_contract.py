@@ -35,6 +35,7 @@ from supervisor.sensors.pressure_stall import PressureStallProvider
 from supervisor.sensors.probe_order import ANYWHERE, Listed, open_providers
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import Frame, ScriptedProvider, simple_reading
+from supervisor.sensors.trial_memory import TrialMemoryProvider, note_trial
 
 FIXTURES = Path(__file__).parent / "fixtures_sensors"
 UNITS = {
@@ -244,6 +245,17 @@ def memory_kills(clock: HandClock, _: Path) -> Case:
     )
 
 
+def trial_memory(clock: HandClock, root: Path) -> Case:
+    below = Breakable()
+    note_trial(root / "trials", 4242, "2M-h1", 17)
+
+    def resident(pid: int, noted_wall_s: float) -> int | None:
+        below.check()
+        return 2**30
+
+    return on_fake(lambda _: TrialMemoryProvider(root / "trials", clock, resident), below)
+
+
 def nvidia(clock: HandClock, _: Path) -> Case:
     return on_fake(lambda below: NvidiaProvider(clock, below), Nvml())
 
@@ -296,6 +308,7 @@ CASES = (
     macmon,
     scripted,
     isolated,
+    trial_memory,
 )
 
 
@@ -400,7 +413,7 @@ def test_the_suite_covers_every_provider_there_is() -> None:
     }
     covered = {type(case(HandClock(), Path("/nonexistent")).provider) for case in (nvidia, apple, scripted, isolated)}
     covered |= {HostProvider, DiskProvider, HwmonProvider, PressureStallProvider, CpuThrottleProvider}
-    covered |= {BatteryProvider, MemoryKillsProvider, MacBatteryProvider, MacmonProvider}
+    covered |= {TrialMemoryProvider, BatteryProvider, MemoryKillsProvider, MacBatteryProvider, MacmonProvider}
     assert classes == covered
 
 
