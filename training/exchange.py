@@ -24,7 +24,7 @@ class SessionGaps:
 def compare_sessions(dates: pd.DatetimeIndex, calendar: str = DEFAULT_CALENDAR) -> SessionGaps:
     """Compare sorted, tz-naive days with the sessions of ``calendar`` between the first and the last of them.
 
-    Raises TrainingError for a calendar that the library does not know.
+    Raises TrainingError for a calendar that the library does not know, or not for these years.
     """
     try:
         known = exchange_calendars.get_calendar(calendar, start=dates[0], end=dates[-1] + pd.Timedelta(days=7))
@@ -32,7 +32,13 @@ def compare_sessions(dates: pd.DatetimeIndex, calendar: str = DEFAULT_CALENDAR) 
         raise TrainingError(
             f"there is no exchange calendar {calendar!r}", "Such as XNYS, XNAS, XLON, XETR, 24/7; or none."
         ) from None
-    sessions = known.sessions_in_range(dates[0], dates[-1])
+    except ValueError as error:  # the library has holidays of this exchange for other years only
+        raise TrainingError(
+            f"calendar {calendar!r} does not reach {dates[0]:%Y-%m-%d} .. {dates[-1]:%Y-%m-%d}: {error}",
+            "Take another calendar, or none, or leave those years out.",
+        ) from None
+    # Not sessions_in_range: it refuses a first day that is no session, which is a finding here and no error.
+    sessions = known.sessions[(known.sessions >= dates[0]) & (known.sessions <= dates[-1])]
     return SessionGaps(calendar, _iso(sessions.difference(dates)), _iso(dates.difference(sessions)))
 
 

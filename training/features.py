@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from training.errors import TrainingError
 
 FEATURE_VERSION = 1
+# The longest that the exchange ever closed while VIX was computed is 7 days, September 2001.
+MAX_VIX_AGE_DAYS = 10
 
 Series = NDArray[np.float64]
 
@@ -39,7 +41,8 @@ def compute_features(bars: pd.DataFrame, tier: str, vix: pd.DataFrame | None = N
 
     ``bars`` has a sorted DatetimeIndex of n days and open, high, low, close, volume. The result has n rows and the
     same index; the first rows, where an indicator still warms up (199 days for sma_200), hold NaN.
-    Raises TrainingError for an unknown tier, bars without volume, and the VIX tier without VIX bars.
+    Raises TrainingError for an unknown tier, bars without volume, and the VIX tier without VIX bars or with a hole
+    in them longer than MAX_VIX_AGE_DAYS.
     """
     if tier not in TIERS:
         raise TrainingError(f"there is no feature tier {tier!r}", f"Choose one of {', '.join(TIERS)}.")
@@ -118,6 +121,15 @@ def _vix(dates: pd.DatetimeIndex, vix: pd.DataFrame) -> dict[str, Series]:
     )
     # VIX settles a quarter of an hour after the shares close: the session before is the last one surely known.
     position = frame.index.searchsorted(dates, side="left") - 1
+    latest = frame.index[np.maximum(position, 0)]
+    stale = (position >= 0) & (dates - latest > pd.Timedelta(days=MAX_VIX_AGE_DAYS))
+    if stale.any():
+        row = int(np.argmax(stale))
+        raise TrainingError(
+            f"VIX is {(dates[row] - latest[row]).days} days old on {dates[row]:%Y-%m-%d}: there is none after "
+            f"{latest[row]:%Y-%m-%d}",
+            "Import VIX bars that reach as far as the shares do, without holes.",
+        )
     return {
         name: np.where(position >= 0, frame[name].to_numpy(np.float64)[np.maximum(position, 0)], np.nan)
         for name in VIX_COLUMNS

@@ -11,6 +11,7 @@ import pytest
 
 from training.dataset_files import build_dataset, import_file, import_sample, list_data, verify
 from training.errors import BadFile, DatasetError, TrainingError
+from training.exchange import compare_sessions
 from training.features import FEATURE_VERSION, TIERS
 from training.manifest import (
     dataset_path,
@@ -103,6 +104,21 @@ def test_an_unknown_calendar_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(TrainingError, match="no exchange calendar 'XMOON'"):
         import_file(BARS, "TEST", tmp_path, calendar="XMOON")
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("first", ["2020-01-01", "2020-01-04"])
+def test_a_file_may_begin_on_a_day_that_is_no_session(first: str) -> None:
+    days = pd.date_range(first, "2020-03-01", freq="D")
+    gaps = compare_sessions(days, "XNYS")
+    assert gaps.missing == ()
+    assert gaps.extra[0] == first
+    assert len(gaps.extra) + len(pd.bdate_range(first, "2020-03-01")) - len(days) in {2, 3}  # the holidays
+
+
+def test_years_that_a_calendar_does_not_know_are_an_error_with_a_cure() -> None:
+    with pytest.raises(TrainingError, match="'XHKG' does not reach 1950-01-03") as caught:
+        compare_sessions(pd.bdate_range("1950-01-03", periods=300), "XHKG")
+    assert "none" in caught.value.remedy
 
 
 def test_the_embedded_sample_is_two_real_markets_without_a_gap(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,13 @@ def test_vix_of_the_same_day_is_not_used() -> None:
     # The rows behind day 600 differ from WHOLE also where NaN meets NaN; compare only from there on.
     assert not moved.iloc[300 : day + 1].any()
     assert moved.iloc[day + 1]
+
+
+@pytest.mark.parametrize("kept", [slice(0, 600), [*range(300), *range(320, len(BARS))]])
+def test_vix_that_ended_or_has_a_hole_is_refused_not_drawn_out(kept: Any) -> None:
+    last = VIX.index[599 if isinstance(kept, slice) else 299]
+    with pytest.raises(TrainingError, match=f"there is none after {last:%Y-%m-%d}"):
+        compute_features(BARS, "a25_vix", VIX.iloc[kept])
 
 
 def test_warm_up_lasts_199_days_and_no_hole_follows() -> None:

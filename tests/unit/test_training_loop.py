@@ -342,9 +342,14 @@ def test_leaving_with_a_loss_not_yet_read_does_not_hide_that_it_diverged(
 def test_a_step_tried_out_leaves_no_trace_in_the_randomness_even_if_it_fails(dataset: Path) -> None:
     learner, _ = made(dataset)
     before = learner.rng_state.clone()
-    with pytest.raises(RuntimeError), learner.own_randomness_discarded():
-        torch.rand(3)
-        raise RuntimeError
+
+    def fail() -> None:
+        with learner.own_randomness_discarded():
+            torch.rand(3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert torch.equal(learner.rng_state, before)
 
 
