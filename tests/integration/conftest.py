@@ -86,18 +86,19 @@ class RayHead:
     address: str
     environment: dict[str, str]
     folder: Path
+    metrics_port: int
 
 
 @pytest.fixture(scope="module")
 def ray_head():
     """`ray start --head --block` as a child in its own session, in a short folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="swr", dir="/tmp"))
-    port = free_port()
+    port, metrics_port = free_port(), free_port()
     env = environment(folder)
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
-        "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--num-cpus=2",
-        "--object-store-memory=100000000", f"--temp-dir={folder}", "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--metrics-export-port={metrics_port}",
+        "--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}", "--disable-usage-stats",
     ]  # fmt: skip
     with (folder / "head.log").open("wb") as log:
         head = subprocess.Popen(
@@ -109,7 +110,7 @@ def ray_head():
             assert head.poll() is None, (folder / "head.log").read_text()
             assert time.monotonic() < deadline, "Ray's head did not start within 60 s"
             time.sleep(0.1)
-        yield RayHead(f"127.0.0.1:{port}", env, folder)
+        yield RayHead(f"127.0.0.1:{port}", env, folder, metrics_port)
     finally:
         os.killpg(head.pid, signal.SIGTERM)
         try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 
 import pytest
 
-from supervisor.command import Command, Origin, Rung
-from supervisor.link import AttemptLost, ResultReported, SensorNoted, TrialHeld, TrialStarted, WatchdogUp
+from supervisor.command import Command, Origin, Rung, trial_scope
+from supervisor.link import AttemptLost, ResultReported, SensorNoted, TrialEnded, TrialHeld, TrialStarted, WatchdogUp
 
 PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
 SHED = Command(Rung.SHED, Origin.OPERATOR, "the operator says so", shed_trials=1).to_json()
@@ -39,6 +41,7 @@ def batches(log):
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_watchdog_that_is_gone_is_replaced_and_the_operators_pause_outlives_it(drive, steps, how):
     """Paused before and after, by the operator only; then all comes back and no batch is lost or doubled."""
@@ -99,6 +102,59 @@ def test_shedding_takes_the_youngest_trial_and_brings_it_back(drive, steps):
     assert set(Counter((line["x"], line["batch"]) for line in batches(log)).values()) == {1}
 
 
+def test_a_paused_trial_stands_alone_also_after_its_driver_was_killed(drive, steps):
+    """At its next report; the other goes on to its end. The next driver brings it back standing, until it is lifted."""
+    make, log = steps
+    spec = make(max_trials=2, concurrency=2, enqueue=[{"x": 0.1}, {"x": 0.2}], config={"steps": 30})
+    hold = Command(Rung.HOLD, Origin.OPERATOR, "the operator says so", trial_scope("one", 0)).to_json()
+
+    def of_held():
+        return [line["batch"] for line in batches(log) if line["x"] == 0.1]
+
+    first = drive(spec)
+    first.wait_for(ResultReported, lambda message: message.number == 0 and message.step == 2)
+    first.command(hold)
+    held = first.wait_for(TrialHeld)
+    assert (held.number, held.state) == (0, "PAUSED")
+    stands = len(of_held())
+    first.wait_for(ResultReported, lambda message: message.number == 1 and message.step >= 8)
+    assert len(of_held()) == stands, "it stands at the end of a step, and batches are logged before they are reported"
+    first.kill()
+
+    second = drive(spec, store=first.store, commands=[hold])
+    ended = second.wait_for(TrialEnded)
+    assert ended.number == 1
+    assert len(of_held()) == stands
+    second.command()
+    assert second.end() == 0, second.log.read_text()
+    assert of_held() == list(range(1, 151))
+
+
+def test_the_gauges_are_at_rays_metrics_endpoint(drive, steps, ray_head):
+    """Prometheus scrapes them there, and Ray's dashboard shows them."""
+    make, _ = steps
+    daemon = drive(make(max_trials=1, config={"steps": 300}))
+    node = daemon.wait_for(WatchdogUp).node
+    daemon.wait_for(ResultReported)
+    daemon.command(PAUSE)
+    deadline = time.monotonic() + 60
+    wanted = re.compile(rf'sweep_watchdog_rung\{{[^}}]*node="{node[:12]}"[^}}]*\}} 4\.0')
+    while not wanted.search(scraped(ray_head)):
+        assert time.monotonic() < deadline, scraped(ray_head)[-2000:]
+        time.sleep(0.5)
+    assert "sweep_watchdog_memory_percent" in scraped(ray_head)
+    daemon.kill()
+
+
+def scraped(ray_head):
+    """What the head's node offers to Prometheus; nothing before its agent is up."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ray_head.metrics_port}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+    except OSError:
+        return ""
+
+
 def test_a_watchdog_outlives_a_killed_driver_and_serves_the_next(drive, steps):
     make, _ = steps
     first = drive(make(max_trials=1))
@@ -130,6 +186,7 @@ def second_node(ray_head):
     node.wait()
 
 
+@pytest.mark.slow
 def test_heat_on_one_node_pauses_its_trials_alone(drive, steps, second_node):
     """Two nodes, a trial on each: while one is hot, the other works on and takes the next trial too."""
     make, log = steps
