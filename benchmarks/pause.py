@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from overhead import machine, start_head
+from benchmarks.overhead import machine, start_head
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 

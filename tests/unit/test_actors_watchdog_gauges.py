@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 from actors.watchdog import Watchdog, WatchdogSettings
 from actors.watchdog_gauges import GAUGES, WatchdogGauges
@@ -66,3 +67,10 @@ def test_a_watchdog_keeps_its_gauges_up_to_date(tmp_path, monkeypatch):
         time.sleep(0.01)
     assert shown.values["sweep_watchdog_lease_age_seconds"] < 15.0
     dog.stop()
+
+
+def test_the_docs_list_each_gauge_with_its_description():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sensors.md").read_text()
+    table = page.partition("<!-- gauges: begin -->")[2].partition("<!-- gauges: end -->")[0]
+    rows = [line for line in table.strip().splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{name}` | {description} |" for name, description in GAUGES.items()]
