@@ -40,9 +40,13 @@ def block_days(losses: Array, horizon: int) -> int:
     The longest of: the automatic choice of Politis and White (2004, corrected 2009), the days over which labels
     overlap, and SPELL_DAYS; but no longer than a third of the days, which leaves at least three blocks.
     """
-    found = float(optimal_block_length(losses)["stationary"].iloc[0]) if np.ptp(losses) > 0 else math.nan
-    chosen = max(horizon, SPELL_DAYS, found if math.isfinite(found) else 1.0)
-    return max(1, math.floor(min(math.ceil(chosen), len(losses) / 3)))
+    least, most = max(horizon, SPELL_DAYS), max(1, len(losses) // 3)
+    if (
+        most <= least or np.ptp(losses) == 0
+    ):  # the automatic choice could change nothing, and fails on a handful of days
+        return min(least, most)
+    found = float(optimal_block_length(losses)["stationary"].iloc[0])
+    return min(max(least, math.ceil(found) if math.isfinite(found) else 1), most)
 
 
 def draw_weights(days: int, block: int, draws: int, seed: int) -> Array:

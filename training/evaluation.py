@@ -90,9 +90,10 @@ def evaluate(request: Request) -> dict[str, Any]:
     architecture = _architecture(settings)
     for seed in request.seeds:
         _checked_weights(seed, architecture, request.opening.dataset_sha256)
+    at_once = _windows_at_once(settings, architecture, request.device)
     windows = open_windows(settings, request.opening)
     parts = {"val": windows.val, "test": windows.test}
-    answers = {str(seed.number): _predict(seed, architecture, windows, request) for seed in request.seeds}
+    answers = {str(seed.number): _predict(seed, architecture, windows, request, at_once) for seed in request.seeds}
     baselines = fit_baselines(
         windows.table, windows.labels, windows.manifest.features, {"train": windows.train, **parts}, settings.context,
         RANDOM_SEED, request.threads,
@@ -119,27 +120,39 @@ def _checked_weights(seed: Seed, architecture: Architecture, dataset_sha256: str
     return state
 
 
+def _device_here(device: str) -> str:
+    """Where the trials ran, if this machine has it: on any device the answers are the same but for rounding."""
+    return device if device in available_devices() else "cpu"
+
+
+def _windows_at_once(settings: TrialSettings, architecture: Architecture, device: str) -> int:
+    """As many windows as even a training step would fit with. Raises DoesNotFit."""
+    device = _device_here(device)
+    memory = choose_micro_batch(
+        architecture, BATCH, torch.device(device).type,  # type: ignore[arg-type]  # one of ours by available_devices
+        available_bytes=device_memory_bytes(device, psutil.virtual_memory().available),
+        precision=precision_for(settings, device),
+    )  # fmt: skip
+    return memory.micro_batch
+
+
 def _predict(
-    seed: Seed, architecture: Architecture, windows: OpenedWindows, request: Request
+    seed: Seed, architecture: Architecture, windows: OpenedWindows, request: Request, at_once: int
 ) -> dict[str, NDArray[np.float64]]:
     """Probabilities (windows,) of each part."""
     settings = seed.settings
-    device = request.device if request.device in available_devices() else "cpu"
+    device = _device_here(request.device)
     model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
     model.load_state_dict(_checked_weights(seed, architecture, request.opening.dataset_sha256)["model"])
     model.to(device).eval()
     precision = precision_for(settings, device)
-    memory = choose_micro_batch(
-        architecture, BATCH, torch.device(device).type,  # type: ignore[arg-type]  # one of ours by available_devices
-        available_bytes=device_memory_bytes(device, psutil.virtual_memory().available), precision=precision,
-    )  # fmt: skip
     days = torch.from_numpy(windows.days.astype(np.float32)).to(device)
     autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
     found: dict[str, NDArray[np.float64]] = {}
     with torch.inference_mode(), autocast:
         for name, part in (("val", windows.val), ("test", windows.test)):
             samples = torch.from_numpy(part).to(device)
-            logits = [model(gather(days, piece, settings.context)) for piece in cut(samples, memory.micro_batch)]
+            logits = [model(gather(days, piece, settings.context)) for piece in cut(samples, at_once)]
             found[name] = _sigmoid(torch.cat(logits).float().cpu().numpy().astype(np.float64))
     return found
 

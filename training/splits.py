@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import SealedTestError, SplitError
+from training.manifest import sync_folder
 from training.settings import SplitSettings
 
 Indices = NDArray[np.int64]
@@ -77,6 +78,7 @@ class TestOpening:
             json.dump(content, stream, indent=2)
             stream.flush()
             os.fsync(stream.fileno())
+        sync_folder(self.record.parent)
 
 
 def open_test(splits: SplitIndices, opening: TestOpening) -> Indices:

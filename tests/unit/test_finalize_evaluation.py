@@ -21,7 +21,7 @@ from supervisor.examiner import WEIGHTS
 from training.baselines import fit_baselines, summaries
 from training.best_weights import FILE, keep_weights, read_weights
 from training.dataset_files import build_dataset, import_file
-from training.errors import CheckpointError, SealedTestError
+from training.errors import CheckpointError, DoesNotFit, SealedTestError
 from training.evaluation import Request, evaluate
 from training.manifest import dataset_path, manifest_path, read_manifest, sha256_of, write_manifest
 from training.scores import SCORES, Forecast, scores
@@ -112,6 +112,15 @@ def test_searching_never_reads_the_test_split(dataset: Path, tmp_path: Path) -> 
         return losses
 
     assert search(poisoned) == search(dataset)
+
+
+def test_too_little_memory_is_found_out_before_the_test_is_opened(
+    dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.evaluation.device_memory_bytes", lambda *_: 1000)
+    with pytest.raises(DoesNotFit):
+        evaluate(request(dataset, trained[0], tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_best_epochs_weights_are_kept_and_no_others(dataset: Path, tmp_path: Path) -> None:

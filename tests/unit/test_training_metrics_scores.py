@@ -74,6 +74,7 @@ def test_a_block_is_as_long_as_a_spell_or_the_overlap_and_leaves_three_blocks() 
     assert block_days(noise, horizon=60) == 60
     assert block_days(noise[:60], horizon=5) == 20
     assert block_days(np.zeros(900), horizon=1) == SPELL_DAYS
+    assert [block_days(noise[:days], horizon=1) for days in (1, 2, 3, 6, 7)] == [1, 1, 1, 2, 2]
 
 
 def test_a_resample_has_as_many_days_as_there_are_and_depends_on_its_seed_alone() -> None:

@@ -113,6 +113,12 @@ class TestTheSeal:
         }
         assert record.stat().st_mode & 0o777 == 0o600
 
+    def test_its_record_survives_a_power_cut(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        synced: list[Path] = []
+        monkeypatch.setattr("training.splits.sync_folder", synced.append)
+        open_test(self.parts(), opening(tmp_path / "test-opened.json"))
+        assert synced == [tmp_path]
+
     def test_it_does_not_open_twice(self, tmp_path: Path) -> None:
         record = tmp_path / "test-opened.json"
         open_test(self.parts(), opening(record))
