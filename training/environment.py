@@ -33,10 +33,19 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
 
 
-def git_commit() -> str | None:
-    """The commit of this source tree, with ``-dirty`` after it for local changes; None outside a checkout."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+def git_commit(file: Path = Path(__file__)) -> str | None:
+    """The commit of the source tree of ``file``, with ``-dirty`` after it for local changes; None outside a checkout.
+
+    A file that git does not track, such as one installed below somebody else's checkout, is outside.
+    """
+    file = file.resolve()
+    if _git(file.parent, "ls-files", "--", file.name) is None:
+        return None
+    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    command = ["git", "-C", str(folder), *words]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -6,7 +6,7 @@ are not counting (the runtime, the allocator) were measured and say so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from training.errors import DoesNotFit
@@ -100,7 +100,7 @@ def choose_micro_batch(
                 checkpoint_activations=recompute,
             )
             if smallest.total_bytes <= available_bytes:
-                return replace(smallest, accumulation=-(-batch_size // micro))
+                return smallest
             micro //= 2
     assert smallest is not None
     raise DoesNotFit(smallest.total_bytes, available_bytes)

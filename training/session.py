@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.build import build_learner, compile_forward, flops_per_step, precision_for
 from training.checkpoint import read_checkpoint, write_checkpoint
-from training.device import available_devices, choose_device, device_memory_bytes
+from training.device import available_devices, choose_device, device_memory_bytes, release_cached_memory
 from training.environment import git_commit, library_versions
 from training.errors import CheckpointError, DoesNotFit, TrainingError
 from training.grid import grid_of, param_count
@@ -101,23 +101,24 @@ class TrainingSession:
         try:
             progress = Progress(**state["progress"])
             learner.model.load_state_dict(state["model"])
-            learner.optimizer.load_state_dict(state["optimizer"])
+            # The optimiser takes CPU tensors as they are: mapped ones would hold a deleted checkpoint's disk space.
+            learner.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            rng_state, cuda_rng_state = state["rng_state"].clone(), state["cuda_rng_state"]
+            micro_batch = min(learner.micro_batch, int(state["micro_batch"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not hold what this trial needs: {error}") from error
         learner.progress = progress
-        learner.rng_state = state["rng_state"].clone()
-        if learner.cuda_rng_state is not None and state["cuda_rng_state"] is not None:
-            learner.cuda_rng_state = state["cuda_rng_state"].clone()
+        learner.rng_state = rng_state
+        if learner.cuda_rng_state is not None and cuda_rng_state is not None:
+            learner.cuda_rng_state = cuda_rng_state.clone()
         # The same cut gives the same bits; a smaller one is what less memory than last time asks for.
-        learner.micro_batch = min(learner.micro_batch, int(state["micro_batch"]))
+        learner.micro_batch = micro_batch
         self._epochs = None
 
     def close(self) -> None:
         """Let go of model, optimiser and data. A closed session only has its record left."""
         self._epochs = self._learner = self._windows = None
-        gc.collect()
-        if self.choice.device == "cuda":
-            torch.cuda.empty_cache()
+        release_cached_memory(self.choice.device)
 
     def record(self) -> dict[str, Any]:
         """What this trial is and ran on, as plain JSON values."""
@@ -161,6 +162,12 @@ class TrainingSession:
             memory = self._fit(device)
         except DoesNotFit:
             return math.inf
+        fastest = self._fastest_step(device, memory, windows)
+        # The learner is gone by now; what torch keeps of it would be missing when the trial itself is fitted.
+        release_cached_memory(device)
+        return fastest
+
+    def _fastest_step(self, device: str, memory: MemoryEstimate, windows: MarketWindows) -> float:
         learner = build_learner(self.settings, self.architecture, device, memory)
         local = windows.to(learner.device)
         samples = local.train[: self.settings.batch_size]

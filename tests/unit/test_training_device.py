@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
-from training.device import CPU_CEILING_FLOPS, DeviceChoice, choose_device
+from training.device import CPU_CEILING_FLOPS, DeviceChoice, choose_device, device_memory_bytes
 from training.errors import SettingsError
 
 
@@ -56,3 +57,11 @@ def test_what_was_asked_for_is_taken_untimed_or_refused() -> None:
     assert (choice.device, asked) == ("cpu", [])
     with pytest.raises(SettingsError, match="not on this machine"):
         choose("cuda", ["cpu"], {})
+
+
+def test_memory_that_torch_keeps_for_itself_counts_as_free_to_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (30, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 50)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 10)
+    assert device_memory_bytes("cuda", cpu_available_bytes=7) == 30 + 50 - 10
+    assert device_memory_bytes("cpu", cpu_available_bytes=7) == 7

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import subprocess
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,14 +15,20 @@ from typing import Any
 import pytest
 import torch
 
+from training.build import build_learner
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.dataset_files import build_dataset, import_file
+from training.device import release_cached_memory
+from training.environment import git_commit
 from training.errors import CheckpointError, DoesNotFit, GridError, SettingsError, TrainingError
 from training.grid import param_count
-from training.loop import Epoch
+from training.loop import Epoch, Learner
 from training.manifest import dataset_path, sha256_of
+from training.model import PatchTST
 from training.session import TrainingSession
+from training.windows import load_windows
 
+MAPS = Path("/proc/self/maps")
 BARS = Path(__file__).parent / "data" / "bars.csv"
 
 
@@ -127,6 +136,45 @@ def test_saved_in_the_middle_of_an_epoch_it_goes_on_to_the_same_bits(dataset: Pa
     assert_same_state(state_of(second, tmp_path / "b.pt"), state_of(straight, tmp_path / "a.pt"))
 
 
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process has mapped")
+def test_a_loaded_checkpoint_is_let_go_so_that_deleting_it_frees_the_disk(dataset: Path, tmp_path: Path) -> None:
+    first = made(dataset)
+    first.step()
+    first.save(tmp_path / "loaded.pt")
+    second = made(dataset)
+    second.load(tmp_path / "loaded.pt")
+    assert "loaded.pt" not in MAPS.read_text()
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused_as_one(dataset: Path, tmp_path: Path) -> None:
+    whole = state_of(made(dataset), tmp_path / "c.pt")
+    for part in ("model", "optimizer", "progress", "rng_state", "cuda_rng_state", "micro_batch"):
+        write_checkpoint(tmp_path / "d.pt", {key: value for key, value in whole.items() if key != part})
+        with pytest.raises(CheckpointError, match=f"does not hold what this trial needs: '{part}'"):
+            made(dataset).load(tmp_path / "d.pt")
+
+
+def test_a_device_tried_out_is_left_empty(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = made(dataset)
+    windows = load_windows(session.settings)
+    tried: list[weakref.ref[PatchTST]] = []
+    left: list[tuple[str, PatchTST | None]] = []
+
+    def build(*given: Any) -> Learner:
+        learner = build_learner(*given)
+        tried.append(weakref.ref(learner.model))
+        return learner
+
+    def release(device: str) -> None:
+        release_cached_memory(device)
+        left.append((device, tried[0]()))
+
+    monkeypatch.setattr("training.session.build_learner", build)
+    monkeypatch.setattr("training.session.release_cached_memory", release)
+    assert 0 < session._time_step("cpu", windows) < math.inf
+    assert left == [("cpu", None)]
+
+
 def test_the_same_config_gives_the_same_bits_and_another_seed_does_not(dataset: Path) -> None:
     losses = [made(dataset, seed=seed).step().val_loss for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
@@ -231,6 +279,18 @@ def test_the_record_is_json_and_says_what_the_trial_is_and_ran_on(dataset: Path)
     assert {"python", "numpy", "pandas", "TA-Lib"} <= record["libraries"].keys()
     assert 0 < record["base_rate_val"] < 1
     assert "git_commit" in record
+
+
+def test_a_file_that_git_does_not_track_has_no_commit(tmp_path: Path) -> None:
+    """Installed below somebody else's checkout, their commit is not ours."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for name in ("tracked.py", "installed.py"):
+        (tmp_path / name).write_text("")
+    subprocess.run([*git, "add", "tracked.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "theirs"], check=True)
+    assert len(git_commit(tmp_path / "tracked.py") or "") == 40
+    assert git_commit(tmp_path / "installed.py") is None
 
 
 def test_what_cannot_fit_is_refused_before_it_starts_with_both_figures(dataset: Path) -> None:
