@@ -41,9 +41,8 @@ def block_days(losses: Array, horizon: int) -> int:
     overlap, and SPELL_DAYS; but no longer than a third of the days, which leaves at least three blocks.
     """
     least, most = max(horizon, SPELL_DAYS), max(1, len(losses) // 3)
-    if (
-        most <= least or np.ptp(losses) == 0
-    ):  # the automatic choice could change nothing, and fails on a handful of days
+    # Where it could change nothing the automatic choice is not asked: it fails on a handful of days.
+    if most <= least or np.ptp(losses) == 0:
         return min(least, most)
     found = float(optimal_block_length(losses)["stationary"].iloc[0])
     return min(max(least, math.ceil(found) if math.isfinite(found) else 1), most)
