@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor import __product__, __version__
-from supervisor.errors import AlreadyRunning, NotRunning, SweepError, SystemRefused
-from supervisor.home import Home, find_home
+from supervisor.errors import AlreadyRunning, NotRunning, SweepError
+from supervisor.home import Home
+from supervisor.run_verb import run_verb
 
 if TYPE_CHECKING:
     from supervisor.dataset_choice import DatasetChoice
@@ -24,23 +25,7 @@ READY_TIMEOUT_S = 120.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Never raises for what a user can do wrong."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.verb is None:
-        parser.print_help()
-        return 2
-    try:
-        return int(arguments.run(find_home(), arguments))
-    except SweepError as error:
-        print(f"supervisord: {error.render()}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        refused = SystemRefused.because(error)
-        print(f"supervisord: {refused.render()}", file=sys.stderr)
-        return refused.exit_code
-    except KeyboardInterrupt:
-        print("supervisord: interrupted; nothing of it is left running", file=sys.stderr)
-        return 130
+    return run_verb(build_parser(), argv)
 
 
 def build_parser() -> argparse.ArgumentParser:

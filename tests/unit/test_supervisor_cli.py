@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor import cli_control, cli_daemon
+from supervisor import cli_control, cli_daemon, control_keep, control_steer
 from supervisor.audit_log import AuditLog
-from supervisor.cli_control import parse_duration
 from supervisor.clock import Clock
+from supervisor.control_steer import parse_duration
 from supervisor.errors import AlreadyRunning, NotFound, NotRunning, UsageError
 from supervisor.home import Home
 from supervisor.ledger import Ledger, create_run
@@ -195,8 +195,9 @@ class FakeDaemon:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> None:
         self.asked: list[tuple[str, Any]] = []
         self._answers = answers
-        monkeypatch.setattr(cli_control, "greet", lambda home: {})
-        monkeypatch.setattr(cli_control, "ask", self._ask)
+        for verbs in (control_steer, control_keep):
+            monkeypatch.setattr(verbs, "greet", lambda home: {})
+            monkeypatch.setattr(verbs, "ask", self._ask)
 
     def _ask(self, home: Home, verb: str, body: Any = None, *, query: str = "") -> dict[str, Any]:
         self.asked.append((verb, body))
