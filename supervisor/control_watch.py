@@ -36,7 +36,10 @@ def _status_without_daemon(home: Home, arguments: argparse.Namespace, absent: No
     """The last run as the store knows it; exit code 4 all the same, as LSB has it for a program that is not there."""
     try:
         view = last_view(home, trials=arguments.json)
-    except (NotFound, NotRunning):
+    except NotRunning as silent:
+        silent.exit_code = STATUS_UNKNOWN
+        raise
+    except NotFound:
         absent.exit_code = STATUS_UNKNOWN
         raise absent from None
     print(json.dumps(view, indent=1) if arguments.json else status_text.status(view))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor import cli_control, cli_daemon, control_keep, control_steer
+from supervisor import cli_control, cli_daemon, control_steer
 from supervisor.audit_log import AuditLog
 from supervisor.clock import Clock
 from supervisor.control_steer import parse_duration
@@ -195,9 +195,8 @@ class FakeDaemon:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> None:
         self.asked: list[tuple[str, Any]] = []
         self._answers = answers
-        for verbs in (control_steer, control_keep):
-            monkeypatch.setattr(verbs, "greet", lambda home: {})
-            monkeypatch.setattr(verbs, "ask", self._ask)
+        monkeypatch.setattr(control_steer, "greet", lambda home: {})
+        monkeypatch.setattr(control_steer, "ask", self._ask)
 
     def _ask(self, home: Home, verb: str, body: Any = None, *, query: str = "") -> dict[str, Any]:
         self.asked.append((verb, body))
