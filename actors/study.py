@@ -20,11 +20,11 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from actors.book import ended
+from actors.study_journal import CopiedJournal
 from supervisor.lifecycle import EndReason
 
 FILE = "study.journal"
@@ -106,12 +106,10 @@ class SamplerPerTrial(BaseSampler):
 
 
 def open_storage(folder: Path) -> BaseStorage:
-    """An empty journal in the experiment's folder; what was there is deleted."""
+    """An empty journal with its copy in the experiment's folder; what was there is deleted."""
     file = folder / FILE
-    for stale in (file, file.with_name(file.name + ".lock")):
-        stale.unlink(missing_ok=True)
-    # The symlink lock, Optuna's default, blocks the next writer for 30 s when its holder is killed.
-    return JournalStorage(JournalFileBackend(str(file), lock_obj=JournalFileOpenLock(str(file))))
+    file.unlink(missing_ok=True)
+    return JournalStorage(CopiedJournal(file))
 
 
 def build_study(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.storages import InMemoryStorage
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from actors.search import Space
@@ -122,6 +126,34 @@ def test_a_journal_is_new_at_each_start(tmp_path):
         study.ask()
         with (tmp_path / "study.journal").open("a") as journal:
             journal.write('{"op_code": 4, "torn')
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "grown"])
+def test_a_search_goes_on_where_its_journal_is_damaged(tmp_path, damage):
+    """Numbers go on, and the file is whole again for those who look at it."""
+    study = build_study(open_storage(tmp_path), "s", "min", SPACE.distributions, [], [])
+    file = tmp_path / "study.journal"
+    assert study.ask().number == 0
+    whole = file.read_bytes()
+    if damage == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:40] if damage == "cut" else whole + b"{torn")
+    assert [study.ask().number for _ in range(2)] == [1, 2]
+    seen = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(file))))
+    assert [trial.number for trial in seen.trials] == [0, 1, 2]
+
+
+def test_a_search_goes_on_where_its_journal_cannot_be_written(tmp_path, caplog):
+    """The folder is gone, for two trials: told once."""
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    study = build_study(open_storage(folder), "s", "min", SPACE.distributions, [], [])
+    shutil.rmtree(folder)
+    assert [study.ask().number for _ in range(2)] == [0, 1]
+    told = [record.message for record in caplog.records if "the search goes on without it" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith(f"{folder}/study.journal cannot be written")
 
 
 def test_seeds_differ_by_trial_and_by_experiment():
