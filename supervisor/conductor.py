@@ -11,14 +11,15 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from supervisor import leftovers, link, snapshot
 from supervisor.answer_ledger import AnswerLedger
 from supervisor.clock import Clock
-from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest, trial_scope
+from supervisor.cluster_view import ClusterView, NodeView
+from supervisor.command import ALL_NODES, Command, Origin, Rung, strictest, trial_scope
 from supervisor.driver_process import DriverProcess, DriverSilentError
 from supervisor.errors import Conflict, RayStartFailed
 from supervisor.examiner import Examiner
@@ -27,7 +28,6 @@ from supervisor.ledger import Ledger
 from supervisor.leftovers import MARK
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.ray_head import RayHead, status_text
-from supervisor.thinned_readings import Thinner
 
 log = logging.getLogger("supervisor")
 
@@ -37,23 +37,8 @@ LONG_LIFE_S = 600.0
 """A driver that lived this long counts as fruitful: a pause of days brings no results either."""
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
-HARDWARE_EVENT_PERIOD_S = 300.0
 FORCE_S = 600.0
 """How long an operator's `resume --force` overrules the governor; a critical reading pauses all the same."""
-HEARD_WITHIN_S = 30.0
-"""A node that has been silent for longer does not speak for the cluster while others do."""
-
-
-@dataclass
-class NodeView:
-    """What a node's watchdog last said."""
-
-    protected: bool = False
-    missing: dict[str, str] = field(default_factory=dict)
-    readings: list[dict[str, Any]] = field(default_factory=list)
-    command: Command = field(default_factory=lambda: run(Origin.GOVERNOR))
-    heard_mono_s: float | None = None
-    told_mono_s: float | None = None
 
 
 class Conductor:
@@ -78,7 +63,7 @@ class Conductor:
         self._head_watch: asyncio.Task[None] | None = None
         self.driver: DriverProcess | None = None
         self.current: str | None = None
-        self.nodes: dict[str, NodeView] = {}
+        self._cluster = ClusterView(ledger, clock)
         self.stop_asked = asyncio.Event()
         self.stop_reason = ""
         self._out_of_time = False
@@ -87,7 +72,10 @@ class Conductor:
         self._let_go = asyncio.Event()
         self._forced = False
         self._paused_by_drill = False
-        self._thinner = Thinner()
+
+    @property
+    def nodes(self) -> dict[str, NodeView]:
+        return self._cluster.nodes
 
     # Asked by the API
 
@@ -99,8 +87,7 @@ class Conductor:
 
     async def force(self, node: str | None, who: str) -> None:
         """The operator's word against the governor's, for FORCE_S. Raises Conflict when it restrains nothing."""
-        held = [view.command for name, view in self.nodes.items() if node in (None, name)]
-        strict = strictest([run(Origin.GOVERNOR), *held, *([self._stop] if self._stop else [])])
+        strict = self._stop or self._cluster.governors(node)
         if strict.rung < Rung.PAUSE:
             raise Conflict("the governor pauses nothing", remedy="`supervisorctl resume` lifts the operator's pauses")
         self.ledger.tell(
@@ -143,7 +130,7 @@ class Conductor:
                     return
                 await self._conduct_experiment(name)
         finally:
-            self.ledger.keep_readings(self._thinner.close())
+            self._cluster.close()
             await self._end_ray()
 
     def _experiments_left(self) -> list[str]:
@@ -270,9 +257,7 @@ class Conductor:
         finally:
             stopper.cancel()
             self.driver = self.current = None
-            for node in self.nodes.values():
-                # Nobody is left to say that a pause has ended; the next driver says what is in force then.
-                node.command = run(Origin.GOVERNOR)
+            self._cluster.driver_gone()
             returncode = await self._reap(driver)
         if error is not None and self.head is not head:
             # What a driver says of a cluster that died under it is no verdict on the experiment.
@@ -341,16 +326,13 @@ class Conductor:
                 )
                 self._settle_pause()
             case link.WatchdogUp():
-                self._watchdog_up(message)
+                self._cluster.watchdog_up(message)
             case link.Sampled():
-                self._sampled(message)
+                self._cluster.sampled(message)
             case link.RungChanged():
                 self._rung_changed(message)
             case link.SensorNoted():
-                sensor = message.facts.get("sensor")
-                fields = {"node": message.node, "facts": message.facts}
-                drill = {"drill": True} if message.facts.get("drill") else {}
-                self.ledger.tell(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
+                self._cluster.noted(message)
             case link.Heartbeat() | link.ExperimentEnded():
                 pass
             case link.TrialEnded():
@@ -361,61 +343,16 @@ class Conductor:
 
     # Hardware
 
-    def _watchdog_up(self, message: link.WatchdogUp) -> None:
-        node = self.nodes.setdefault(message.node, NodeView())
-        first = node.heard_mono_s is None
-        node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self.clock.mono_s()
-        self.ledger.tell(
-            "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
-        )
-        if first and not message.protected:
-            why = "; ".join(f"{name}: {reason}" for name, reason in message.missing.items()) or "none was found"
-            self.ledger.tell("watchdog.unprotected", node=message.node, why=why)
-
-    def _sampled(self, message: link.Sampled) -> None:
-        node = self.nodes.setdefault(message.node, NodeView())
-        now = self.clock.mono_s()
-        node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
-        if minutes := self._thinner.add(message.node, message.readings, self.clock.wall_s()):
-            self.ledger.keep_readings(minutes)
-        if node.told_mono_s is None or now - node.told_mono_s >= HARDWARE_EVENT_PERIOD_S:
-            node.told_mono_s = now
-            self.ledger.tell(
-                "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
-                readings=message.readings, protected=message.protected, missing=node.missing,
-            )  # fmt: skip
-
     def _rung_changed(self, message: link.RungChanged) -> None:
-        node = self.nodes.setdefault(message.node, NodeView())
-        command = Command.from_json(message.command)
-        before = node.command
-        if _step(command) != _step(before):
-            self.ledger.tell(
-                "rung.changed", node=message.node, rung=command.rung.name, previous=before.rung.name,
-                reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
-                # What eases back from a drill is the drill's doing, too.
-                drill=command.drill or (before.drill and command.rung < before.rung),
-            )  # fmt: skip
-        node.command = command
-        if command.rung is Rung.STOP:
+        self._cluster.rung_changed(message)
+        command = self.in_force()
+        if command.rung is Rung.STOP and command.origin is Origin.GOVERNOR:
             self._stop = command
         self._settle_pause()
 
     def in_force(self) -> Command:
-        """What holds for the run as a whole: the operator's word for all, and what even the freest node has to obey."""
-        operator = self.ledger.commands()
-        now = self.clock.mono_s()
-        heard = {
-            name: view
-            for name, view in self.nodes.items()
-            if view.heard_mono_s is None or now - view.heard_mono_s <= HEARD_WITHIN_S
-        }
-        on_nodes = [
-            strictest([view.command, *(command for command in operator if command.scope == name)])
-            for name, view in (heard or self.nodes).items()
-        ]
-        freest = min(on_nodes, key=lambda command: command.rung, default=run(Origin.GOVERNOR))
-        return strictest([freest, *(command for command in operator if command.scope == ALL_NODES)])
+        """What holds for the run as a whole."""
+        return self._cluster.in_force(self.ledger.commands())
 
     def _settle_pause(self) -> None:
         """The experiment's state follows the strictest command: any pause of the operator's, or a governor's PAUSE."""
@@ -497,11 +434,6 @@ class Conductor:
             await asyncio.to_thread(leftovers.end, self.home.key)
 
 
-def _step(command: Command) -> tuple[Rung, float, int]:
-    """Where on the ladder it stands, steps within a rung included."""
-    return command.rung, command.throttle_share, command.shed_trials
-
-
 def driven_seconds(events: Iterable[tuple[str, float]]) -> float:
     """Seconds during which a driver was alive, from (name, wall time) of one experiment's events, in order.
 
@@ -515,16 +447,3 @@ def driven_seconds(events: Iterable[tuple[str, float]]) -> float:
             begun = wall_s
         last = wall_s
     return total + (max(0.0, last - begun) if begun is not None else 0.0)
-
-
-def summarise(readings: list[dict[str, Any]], protected: bool) -> str:
-    """One line for people: the hottest temperature or why there is none, CPU and memory."""
-    temperatures = [r["value"] for r in readings if r["kind"] == "temperature" and r["value"] is not None]
-    parts = [f"{max(temperatures):.0f} C" if temperatures else ("no reading" if protected else "no sensor")]
-    for kind, label in (("utilisation", "cpu"), ("memory", "memory")):
-        values = [
-            r["value"] for r in readings if r["kind"] == kind and r["unit"] == "percent" and r["value"] is not None
-        ]
-        if values:
-            parts.append(f"{label} {max(values):.0f} %")
-    return ", ".join(parts)

@@ -15,8 +15,9 @@ import pytest
 
 from supervisor import conductor, snapshot
 from supervisor.clock import Clock
+from supervisor.cluster_view import NodeView, summarise
 from supervisor.command import Command, Origin, Rung
-from supervisor.conductor import MAX_FRUITLESS_STARTS, Conductor, NodeView, summarise
+from supervisor.conductor import MAX_FRUITLESS_STARTS, Conductor
 from supervisor.driver_process import DriverProcess
 from supervisor.errors import Conflict, RayStartFailed
 from supervisor.home import Home
