@@ -17,7 +17,7 @@ from aiohttp import web
 
 from supervisor import API_VERSION, __product__, __version__
 from supervisor.control_socket import peer_uid
-from supervisor.errors import NotPermitted, SweepError, UsageError
+from supervisor.errors import DiskFailed, NotPermitted, SweepError, UsageError
 
 log = logging.getLogger("supervisor")
 
@@ -39,11 +39,13 @@ class Verbs(Protocol):
     async def shutdown(self, who: str) -> dict[str, Any]: ...
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]: ...
     async def backup(self, path: Path, who: str) -> dict[str, Any]: ...
+    def disk_failed(self, error: DiskFailed) -> None: ...
 
 
 def make_app(verbs: Verbs) -> web.Application:
     """The whole API; errors of ours become JSON with an exit code, a bug of ours harms its one request only."""
     app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json, _only_us])
+    app[DISK_FAILED] = verbs.disk_failed
 
     async def hello(_: web.Request) -> web.Response:
         return web.json_response(
@@ -135,6 +137,7 @@ def _who(request: web.Request) -> str:
         return f"uid {uid}"
 
 
+DISK_FAILED: web.AppKey[Callable[[DiskFailed], None]] = web.AppKey("disk_failed")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -152,6 +155,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except SweepError as error:
+        if isinstance(error, DiskFailed):
+            request.app[DISK_FAILED](error)
         status = 403 if isinstance(error, NotPermitted) else 409
         body = {"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
         return web.json_response(body, status=status)

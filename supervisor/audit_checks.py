@@ -66,7 +66,9 @@ def _order(evidence: Evidence) -> Verdict:
     told, kept = {event.seq: event for event in evidence.told}, {event.seq: event for event in evidence.kept}
     if len(told) < len(evidence.told):
         faults.append("the log holds two events of one number")
-    faults += [f"event {seq} ({kept[seq].name}) is not in the log" for seq in sorted(kept.keys() - told.keys())]
+    missing = sorted(kept.keys() - told.keys())
+    lag = " yet: `supervisorctl repair --apply` appends it" if missing and missing[0] > max(told, default=0) else ""
+    faults += [f"event {seq} ({kept[seq].name}) is not in the log{lag}" for seq in missing]
     faults += [f"event {seq} ({told[seq].name}) is not in the store" for seq in sorted(told.keys() - kept.keys())]
     faults += [
         f"event {seq}: the log says {told[seq].name}, the store {kept[seq].name}, or their fields differ"

@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from supervisor import leftovers, link, snapshot
+from supervisor import failpoints, leftovers, link, snapshot
 from supervisor.answer_ledger import AnswerLedger
 from supervisor.clock import Clock
 from supervisor.cluster_view import ClusterView, NodeView
 from supervisor.command import ALL_NODES, Command, Origin, Rung, strictest, trial_scope
+from supervisor.disk_room import DiskRoom
 from supervisor.driver_process import DriverProcess, DriverSilentError
-from supervisor.errors import Conflict, RayStartFailed
+from supervisor.errors import Conflict, DiskFailed, DiskFull, RayStartFailed
 from supervisor.examiner import Examiner
 from supervisor.home import Home
 from supervisor.ledger import Ledger
@@ -53,10 +54,12 @@ class Conductor:
         new_driver: Callable[[str], DriverProcess],
         skip_reason: Callable[[dict[str, Any]], str | None],
         watchdog: dict[str, Any],
+        room: DiskRoom | None = None,
     ) -> None:
         self.home, self.ledger, self.clock = home, ledger, clock
         self._new_head, self._new_driver, self._skip_reason = new_head, new_driver, skip_reason
-        self._watchdog = watchdog
+        self._watchdog, self._room = watchdog, room
+        self._disk_full: Command | None = None
         self._answers = AnswerLedger(ledger.store, ledger.run_id)
         self._examiner = Examiner(self._answers, {MARK: home.key})
         self.head: RayHead | None = None
@@ -82,8 +85,18 @@ class Conductor:
     async def commands_changed(self) -> None:
         """The store's operator commands go to the driver, and the experiment's state follows."""
         if self.driver is not None:
-            await self.driver.send(link.Commanded([command.to_json() for command in self.ledger.commands()]))
+            await self.driver.send(link.Commanded([command.to_json() for command in self._commands()]))
         self._settle_pause()
+
+    async def hold_for_disk(self, reason: str | None) -> None:
+        """The daemon's own pause, while its disk is full; None lifts it."""
+        since = self.clock.wall_s()
+        self._disk_full = None if reason is None else Command(Rung.PAUSE, Origin.GOVERNOR, reason, since_wall=since)
+        await self.commands_changed()
+
+    def _commands(self) -> list[Command]:
+        """What the driver has to obey beside its nodes' governors."""
+        return [*self.ledger.commands(), *([self._disk_full] if self._disk_full else [])]
 
     async def force(self, node: str | None, who: str) -> None:
         """The operator's word against the governor's, for FORCE_S. Raises Conflict when it restrains nothing."""
@@ -130,8 +143,10 @@ class Conductor:
                     return
                 await self._conduct_experiment(name)
         finally:
-            self._cluster.close()
-            await self._end_ray()
+            try:
+                self._cluster.close()
+            finally:
+                await self._end_ray()
 
     def _experiments_left(self) -> list[str]:
         rows = self.ledger.store.rows(
@@ -244,8 +259,9 @@ class Conductor:
             async for message, number in driver.messages():
                 if isinstance(message, link.ExperimentEnded):
                     ended, error = True, message.error
-                self._listen(name, message)
+                await self._listen(name, message)
                 if number is not None:
+                    failpoints.hit("ack.send")
                     await driver.send(link.Ack(number))
         except DriverSilentError as silence:
             status = str(silence)
@@ -254,6 +270,10 @@ class Conductor:
         except link.LinkError as broken:
             status = f"broke the link: {broken}"
             await driver.kill()
+        except (DiskFull, DiskFailed):
+            # What it has to say cannot be kept; the next one begins from what was.
+            await driver.kill()
+            raise
         finally:
             stopper.cancel()
             self.driver = self.current = None
@@ -296,7 +316,7 @@ class Conductor:
             run_id=self.ledger.run_id,
             experiment=self.spec_of(name),
             trials=snapshot.for_begin(self.ledger.store.connection, self.ledger.run_id, name),
-            commands=[command.to_json() for command in self.ledger.commands()],
+            commands=[command.to_json() for command in self._commands()],
             ray_address=ray_address,
             folder=str(self._folder(name)),
             watchdog={**self._watchdog, **self._force_once()},
@@ -310,10 +330,21 @@ class Conductor:
     def _folder(self, name: str) -> Path:
         return self.home.run_folder(self.ledger.run_id) / name
 
-    def _listen(self, name: str, message: link.Message) -> None:
-        """Raises LinkError for what makes no sense: a driver's nonsense ends the driver, not the daemon."""
+    async def _listen(self, name: str, message: link.Message) -> None:
+        """Raises LinkError for what makes no sense: a driver's nonsense ends the driver, not the daemon.
+
+        On a full disk it waits: the message is neither committed nor acknowledged, so it is not lost.
+        """
         try:
-            self._hear(name, message)
+            while True:
+                try:
+                    return self._hear(name, message)
+                except DiskFull:
+                    if self._room is None:
+                        raise
+                    self._room.give_up()
+                    if not await self._room.wait(self.stop_asked):
+                        raise
         except (ValueError, KeyError, TypeError) as error:
             log.exception("the driver of %s sent nonsense: %r", name, message)
             raise link.LinkError(f"{type(message).__name__}: {error}") from error
@@ -352,7 +383,7 @@ class Conductor:
 
     def in_force(self) -> Command:
         """What holds for the run as a whole."""
-        return self._cluster.in_force(self.ledger.commands())
+        return self._cluster.in_force(self._commands())
 
     def _settle_pause(self) -> None:
         """The experiment's state follows the strictest command: any pause of the operator's, or a governor's PAUSE."""

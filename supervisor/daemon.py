@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from supervisor import __version__, control_socket, leftovers, snapshot
+from supervisor import __version__, control_socket, failpoints, leftovers, snapshot
 from supervisor.api import make_app
 from supervisor.audit_log import head_key, open_audit_log
 from supervisor.backup import back_up
@@ -30,8 +31,9 @@ from supervisor.clock import Clock, boot_id
 from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
 from supervisor.diagnostics import reopen_debug_log, set_up_logging
+from supervisor.disk_room import DiskRoom
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, SweepError, SystemRefused, UsageError
+from supervisor.errors import Conflict, DiskFailed, DiskFull, SweepError, SystemRefused, UsageError
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.ledger import Ledger
@@ -53,6 +55,7 @@ log = logging.getLogger("supervisor")
 
 SOCKET_CHECK_PERIOD_S = 10.0
 HOUSEKEEPING_PERIOD_S = 60.0
+ROOM_PERIOD_S = 1.0
 
 
 class Daemon:
@@ -62,6 +65,8 @@ class Daemon:
         self, home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None
     ) -> None:
         self.home, self.store, self.clock, self._rebuilt = home, store, clock, rebuilt
+        self._room = DiskRoom(home.state, clock)
+        store.before_change = self._room.look
         self.run_id = choose_run(store, request, clock)
         row = store.row("SELECT plan, hardware, source FROM run WHERE id = ?", self.run_id)
         assert row is not None
@@ -79,13 +84,17 @@ class Daemon:
         self.conductor = self._make_conductor(folder, hardware)
         self._listening: tuple[Any, int] | None = None
         self._runner: web.AppRunner | None = None
+        self._main: asyncio.Task[Any] | None = None
+        self._disk_failure: DiskFailed | None = None
 
     def _freeze_plan(self) -> None:
         """The run's own copy of its plan, for people; the store's is the one that counts."""
         folder = self.home.run_folder(self.run_id)
+        failpoints.hit("run.folder")
         folder.mkdir(exist_ok=True)
         row = self.store.row("SELECT plan_text FROM run WHERE id = ?", self.run_id)
         assert row is not None
+        failpoints.hit("run.plan")
         (folder / "plan.yaml").write_text(row["plan_text"])
 
     def _told(self, event: Event) -> None:
@@ -115,6 +124,7 @@ class Daemon:
                 "folders": [str(self.home.state), str(self.home.runs), str(self.home.logs)],
                 **hardware,
             },
+            room=self._room,
         )
 
     # The life
@@ -136,30 +146,88 @@ class Daemon:
             "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id()
         )
         reason = "it failed; its log says why"
+        self._main = asyncio.current_task()
         try:
             await self._open_socket()
             self._handle_signals()
-            guards = [asyncio.create_task(self._guard_socket()), asyncio.create_task(self._keep_house())]
+            guards = [asyncio.create_task(self._guard_socket()), asyncio.create_task(self._keep_house()),
+                      asyncio.create_task(self._watch_room())]  # fmt: skip
             self.ledger.move_run(ProcessState.STARTING)
             await self.conductor.start_ray()
             self.ledger.move_run(ProcessState.RUNNING, "run.started")
             await self._take_wake_lock()
+            failpoints.hit("ready.tell")
             ready.tell(self.facts())
             self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
-            await self.conductor.conduct()
+            await self._conduct()
             for guard in guards:
                 guard.cancel()
             await self._end_run()
             reason = "the run has ended"
         except SweepError as error:
             reason = error.message
-            self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)
+            with self._as_far_as_the_disk_goes():
+                # A disk can fail at the very last event.
+                if self.ledger.run_state() is not ProcessState.EXITED:
+                    self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)
             raise
+        except asyncio.CancelledError:
+            if self._disk_failure is None:
+                raise
+            reason = self._disk_failure.message
+            raise self._disk_failure from None
         finally:
             self._notify.tell(STOPPING="1")
-            self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
+            with self._as_far_as_the_disk_goes():
+                self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
             await self._close()
         return self._exit_code()
+
+    @contextlib.contextmanager
+    def _as_far_as_the_disk_goes(self) -> Iterator[None]:
+        """For last words: what ended the daemon must not be hidden by a disk that does not take them."""
+        try:
+            yield
+        except (DiskFull, DiskFailed) as error:
+            log.error("%s", error.message)  # noqa: TRY400 - the trace says nothing more
+
+    async def _conduct(self) -> None:
+        """Conducts the run to its end; after a disk that was full at the wrong moment, from what the store holds."""
+        while True:
+            try:
+                return await self.conductor.conduct()
+            except DiskFull as full:
+                log.error("%s; waiting until there is space", full.message)  # noqa: TRY400
+                self._room.give_up()
+                if not await self._room.wait(self.conductor.stop_asked):
+                    raise
+                self.ledger.recover()
+                self.ledger.move_run(ProcessState.STARTING)
+                self.ledger.move_run(ProcessState.RUNNING, "run.started")
+
+    async def _watch_room(self) -> None:
+        """The pause while the disk is full, and its end, are told and kept up."""
+        told = False
+        while True:
+            try:
+                self._room.look()
+                if self._room.full != told:
+                    name, free = "disk.filled" if not told else "disk.freed", self._room.free()
+                    self.ledger.tell(name, folder=str(self.home.state), free_bytes=free)
+                    told = not told
+                    await self.conductor.hold_for_disk("the disk is full" if told else None)
+            except (DiskFull, OSError) as error:
+                log.warning("the full disk cannot be told of yet: %s", error)
+            except DiskFailed as error:
+                return self.disk_failed(error)
+            await self.clock.sleep(ROOM_PERIOD_S)
+
+    def disk_failed(self, error: DiskFailed) -> None:
+        """Nothing more can be promised: the daemon ends, and the next one recovers from what was kept."""
+        log.error("%s", error.message)
+        self._disk_failure = error
+        if self._main is not None:
+            self._main.cancel()
 
     def _mend_log(self) -> None:
         """What was committed but not written, or written and lost, is written now."""
@@ -261,6 +329,7 @@ class Daemon:
                     log.warning("%s cannot be cut: %s", path, error)
 
     async def _close(self) -> None:
+        failpoints.hit("daemon.close")
         await self._wake_lock.release()
         if self._runner is not None:
             if self._listening is not None and control_socket.inode(self.home.socket) == self._listening[1]:

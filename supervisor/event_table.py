@@ -31,6 +31,10 @@ EVENTS: dict[str, EventKind] = {
         ("cause", "aside", "events", "runs", "problems"),
     ),
     "store.copied": EventKind("info", "store copied to {path} by {who}", ("path", "bytes", "who")),
+    "disk.filled": EventKind(
+        "error", "{free_bytes} bytes are free at {folder}: work pauses until there is space", ("folder", "free_bytes")
+    ),
+    "disk.freed": EventKind("info", "{free_bytes} bytes are free at {folder}: work goes on", ("folder", "free_bytes")),
     "audit.repaired": EventKind("warning", "a torn last line of {bytes} bytes was cut off the log", ("bytes",)),
     "audit.restored": EventKind(
         "warning", "{lines} lines that the log had lost after event {after} were written again", ("lines", "after")

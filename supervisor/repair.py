@@ -38,7 +38,52 @@ def examine(home: Home, clock: Clock) -> list[Finding]:
         (path, damage_of(path, _recorded(home, clock, path, lost=cause is not None)))
         for path in rebuild.audit_logs(home)
     ]
-    return [*store_lost, *(_log_damaged(home, clock, path, damage) for path, damage in logs if damage is not None)]
+    damaged = [_log_damaged(home, clock, path, damage) for path, damage in logs if damage is not None]
+    sound = [path for path, damage in logs if damage is None]
+    return [*store_lost, *damaged, *([] if store_lost else _lags(home, clock, sound))]
+
+
+def _lags(home: Home, clock: Clock, logs: list[Path]) -> list[Finding]:
+    """Logs that end before the store does: a daemon died between the two, and no other has come since."""
+    if not home.store.exists():
+        return []
+    store = Store(home.store, clock)
+    try:
+        behind = []
+        for path in logs:
+            last = rebuild.last_event(path)
+            missing = len(store.events_after(last["seq"] if last else 0, path.name.removesuffix(".jsonl")))
+            if missing:
+                behind.append(_log_lags(home, clock, path, missing))
+        return behind
+    finally:
+        store.close()
+
+
+def _log_lags(home: Home, clock: Clock, path: Path, missing: int) -> Finding:
+    def apply() -> str:
+        return f"{_catch_up(home, clock, path)} lines were appended to {path}"
+
+    return Finding(
+        f"{path} lacks {missing} events at its end that the store has (a daemon died between the two)",
+        "append them; the next start of this plan would, too",
+        apply,
+    )
+
+
+def _catch_up(home: Home, clock: Clock, path: Path) -> int:
+    """Appends what the store has beyond the log, and notes the new head; how many lines."""
+    store = Store(home.store, clock)
+    try:
+        log = AuditLog(path, recorded_head(path, store))
+        lines = log.catch_up(store, path.name.removesuffix(".jsonl"))
+        store.note(head_key(path), log.head.to_json())
+        with store.change():
+            pass  # for the note
+        log.close()
+    finally:
+        store.close()
+    return lines
 
 
 def damage_of(path: Path, recorded: Head | None) -> str | None:
@@ -87,18 +132,20 @@ def _log_damaged(home: Home, clock: Clock, path: Path, damage: str) -> Finding:
         plan = path.name.removesuffix(".jsonl")
         for part in all_parts(path):
             part.rename(part.with_name(part.name.replace(path.name, f"{plan}.damaged-{stamp}.jsonl", 1)))
-        store = Store(home.store, clock)
-        try:
-            log = AuditLog(path)
-            lines = log.catch_up(store, plan)
-            store.note(head_key(path), log.head.to_json())
-            with store.change():
-                pass  # the note alone: the old head is that of the log that was moved
-            log.close()
-        finally:
-            store.close()
+        _forget_head(home, clock, path)
+        lines = _catch_up(home, clock, path)
         return f"{path} was written anew from the store, {lines} lines; the old one is {plan}.damaged-{stamp}.jsonl"
 
     return Finding(
         f"the log is damaged: {damage}", "write it anew from the store; the damaged one is kept beside it", apply
     )
+
+
+def _forget_head(home: Home, clock: Clock, path: Path) -> None:
+    """The head in the store is that of the log that was moved."""
+    store = Store(home.store, clock)
+    try:
+        with store.change() as change:
+            change.execute("DELETE FROM meta WHERE key = ?", head_key(path))
+    finally:
+        store.close()

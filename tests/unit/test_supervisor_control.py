@@ -21,6 +21,7 @@ from aiohttp import web
 from supervisor import API_VERSION, __product__, api, client, control_socket
 from supervisor.errors import (
     Conflict,
+    DiskFailed,
     NotOurs,
     NotRunning,
     Refused,
@@ -65,6 +66,9 @@ class FakeVerbs:
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
         return self._answer("drill", name, duration_s, node)
+
+    def disk_failed(self, error: DiskFailed) -> None:
+        self._answer("disk_failed", error)
 
     async def backup(self, path: Path, who: str) -> dict[str, Any]:
         return self._answer("backup", path, who)
