@@ -1,10 +1,13 @@
 """How fast a pause is felt and how fast work goes on, and what a paused driver costs, beside plain Ray's own PAUSE.
 
-    python -m benchmarks.pause [--pauses 20]
+    python -m benchmarks.pause [--pauses 20] [--drills 50]
 
 Two trials of 20 ms batches. Times are from the moment the operator's command is written to the driver's pipe (for plain
 Ray: from the moment its scheduler could know) to the start of the last batch, and from the command that lifts it to the
-first batch of each trial. CPU is the driver's, in percent of one core, over 5 s.
+first batch of each trial. CPU is the driver's, in percent of one core, over 5 s. The row of drills counts from the
+moment that the drill is asked for, before its first hot reading, to the last batch of the last trial; "resumed" is from
+the drill's end, and holds the wait for the next reading (1 s at most). Then what each process costs: CPU over 5 s and
+memory that it shares with nobody, of the driver and of the node's watchdog, beside a Ray worker that does nothing.
 """
 
 from __future__ import annotations
@@ -19,19 +22,33 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
-from benchmarks.overhead import machine, start_head
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from benchmarks.overhead import machine, start_head
 from supervisor.command import Command, Origin, Rung
-from supervisor.link import Ack, Begin, Commanded, Hello, Message, ResultReported, decode, encode
+from supervisor.link import (
+    Ack,
+    Begin,
+    Commanded,
+    DrillAsked,
+    Hello,
+    Message,
+    ResultReported,
+    RungChanged,
+    WatchdogUp,
+    decode,
+    encode,
+)
 
 BATCH_S, BATCHES, TRIALS = 0.02, 25, 2
-SETTLE_S, CPU_OVER_S = 0.7, 5.0
+SETTLE_S, CPU_OVER_S, DRILL_S = 0.7, 5.0, 2.0
 
 
 class Batches(tune.Trainable):
@@ -124,6 +141,8 @@ class Daemon:
         watchdog = {"gate": str(folder / "gate"), "policy": policy, "script": None}
         self._begin = Begin("run", spec, [], [], address, str(folder / "experiment"), watchdog)
         self.results = 0
+        self.watchdog_pid: int | None = None
+        self.rung = Rung.RUN
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -134,10 +153,21 @@ class Daemon:
                     self.send(self._begin)
                 if number is not None:
                     self.send(Ack(number))
+                if isinstance(message, WatchdogUp):
+                    self.watchdog_pid = message.pid
+                if isinstance(message, RungChanged):
+                    self.rung = Rung[message.command["rung"]]
                 self.results += isinstance(message, ResultReported)
 
     def send(self, message: Message) -> None:
         os.write(self._write, encode(message))
+
+    def wait_for_rung(self, fits: Callable[[Rung], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not fits(self.rung):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"still {self.rung.name} after a minute")
+            time.sleep(0.01)
 
     def command(self, *commands: Command) -> float:
         at = time.monotonic()
@@ -154,7 +184,9 @@ def row(name: str, felt: list[float], resumed: list[float], cpu: str) -> str:
 
 
 def ours(address: str, environment: dict[str, str], folder: Path, pauses: int, release_after_s: float) -> str:
-    daemon = Daemon(address, environment, folder, {"release_after_s": release_after_s})
+    # The watchdog looks at the length of a pause once a period.
+    policy = {"release_after_s": release_after_s, "period_s": 1.0, "fast_period_s": 1.0}
+    daemon = Daemon(address, environment, folder, policy)
     pause = Command(Rung.PAUSE, Origin.OPERATOR, "benchmark")
     felt, resumed, cpu = [], [], 0.0
     wait_for_both(daemon.log, 0.0)
@@ -177,6 +209,90 @@ def ours(address: str, environment: dict[str, str], folder: Path, pauses: int, r
     daemon.process.wait()
     name = "ours, released from its worker" if released else "ours, held in memory"
     return row(name, felt, resumed, f"{cpu:.1f}")
+
+
+def drilled(address: str, environment: dict[str, str], folder: Path, drills: int) -> tuple[str, list[float]]:
+    """A spike past critical, again and again; its row, and the sorted seconds to the last batch."""
+    # Coming back with fewer trials would send one to the queue in the middle of a measurement.
+    daemon = Daemon(address, environment, folder, {"max_shed_trials": 0})
+    felt, resumed = [], []
+    wait_for_both(daemon.log, 0.0)
+    for _ in range(drills):
+        time.sleep(0.5)
+        at = time.monotonic()
+        daemon.send(DrillAsked("spike", DRILL_S, None))
+        daemon.wait_for_rung(lambda rung: rung >= Rung.PAUSE)
+        daemon.wait_for_rung(lambda rung: rung < Rung.PAUSE)
+        wait_for_both(daemon.log, time.monotonic())
+        last, first = gap(daemon.log, at)
+        felt.append(max(0.0, last - at))
+        resumed += [start - at - DRILL_S for start in first]
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+    return row("ours, a drill's hot reading", felt, resumed, "-"), sorted(felt)
+
+
+def gap(log: Path, after: float) -> tuple[float, list[float]]:
+    """The last batch of the last worker before each stood still for a second, and the first batches after that."""
+    by_worker: dict[str, list[float]] = {}
+    for worker, at in starts(log):
+        by_worker.setdefault(worker, []).append(at)
+    last, first = after, []
+    for times in by_worker.values():
+        pairs = [(before, now) for before, now in pairwise(times) if now > after and now - before > 1.0]
+        if pairs:
+            last, first = max(last, pairs[0][0]), [*first, pairs[0][1]]
+    if len(first) < TRIALS:
+        raise SystemExit(f"only {len(first)} of {TRIALS} trials stood still")
+    return last, first
+
+
+def costs(address: str, environment: dict[str, str], folder: Path) -> list[str]:
+    """CPU and memory of driver and watchdog while running and held, and of a worker of Ray's that does nothing."""
+    daemon = Daemon(address, environment, folder, {})
+    wait_for_both(daemon.log, 0.0)
+    assert daemon.watchdog_pid is not None
+    bare = subprocess.Popen(
+        [sys.executable, __file__, "--bare", address, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert bare.stdout is not None
+    observed = {
+        "driver": psutil.Process(daemon.process.pid),
+        "watchdog": psutil.Process(daemon.watchdog_pid),
+        "a bare Ray worker": psutil.Process(int(bare.stdout.readline())),
+    }
+    rows = {name: f"{name:<44}" for name in observed}
+    for command in ([], [Command(Rung.PAUSE, Origin.OPERATOR, "benchmark")]):
+        daemon.command(*command)
+        time.sleep(2.0)
+        for process in observed.values():
+            process.cpu_percent()
+        time.sleep(CPU_OVER_S)
+        for name, process in observed.items():
+            rows[name] += f"{process.cpu_percent():>9.1f}"
+    for name, process in observed.items():
+        rows[name] += f"{process.memory_full_info().uss / 2**20:>12.0f}"
+    for process in (bare, daemon.process):
+        process.kill()
+        process.wait()
+    return list(rows.values())
+
+
+def run_bare(address: str) -> None:
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    # Held on to, or Ray ends it.
+    actor = ray.remote(Bare).options(num_cpus=0).remote()
+    print(ray.get(actor.pid.remote()), flush=True)
+    time.sleep(600)
+
+
+class Bare:
+    """An actor that does nothing."""
+
+    def pid(self) -> int:
+        return os.getpid()
 
 
 def plain(address: str, folder: Path, pauses: int) -> str:
@@ -222,7 +338,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pauses", type=int, default=20)
     parser.add_argument("--plain", nargs=2, metavar=("ADDRESS", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--drills", type=int, default=50)
+    parser.add_argument("--bare", nargs=2, metavar=("ADDRESS", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.bare:
+        run_bare(arguments.bare[0])
+        return
     if arguments.plain:
         run_plain(arguments.plain[0], Path(arguments.plain[1]))
         return
@@ -231,10 +352,13 @@ def main() -> None:
     few = max(1, arguments.pauses // 5)
     rows = []
     try:
-        for name in ("held", "released", "plain"):
+        for name in ("held", "released", "plain", "drilled", "costs"):
             (folder / name).mkdir()
         rows.append(ours(address, environment, folder / "held", arguments.pauses, release_after_s=3600.0))
         rows.append(ours(address, environment, folder / "released", few, release_after_s=1.0))
+        drill_row, felt = drilled(address, environment, folder / "drilled", arguments.drills)
+        rows.append(drill_row)
+        cost_rows = costs(address, environment, folder / "costs")
         rows.append(plain(address, folder / "plain", few))
     finally:
         os.killpg(head.pid, signal.SIGKILL)
@@ -245,6 +369,10 @@ def main() -> None:
     )
     print(f"{'milliseconds':<44}{'felt':>9}{'worst':>9}{'resumed':>9}{'worst':>9}{'CPU %':>9}")
     print("\n".join(rows))
+    p99 = felt[min(len(felt) - 1, int(0.99 * len(felt)))]
+    print(f"{arguments.drills} drills: felt within {1e3 * p99:.0f} ms at p99")
+    print(f"{'CPU %, MiB':<44}{'running':>9}{'held':>9}{'its own MiB':>12}")
+    print("\n".join(cost_rows))
 
 
 if __name__ == "__main__":
