@@ -52,6 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="the checks as a JSON list")
     check.set_defaults(run=_check, only=None, experiments=[])
 
+    service = verbs.add_parser("install-service", help="have systemd or launchd start the daemon, also after a reboot")
+    service.add_argument("--dry-run", action="store_true", help="print the file and where it would go; write nothing")
+    service.set_defaults(run=_install_service)
+
     plans = verbs.add_parser("plans", help="list the built-in plans")
     plans.set_defaults(run=_plans)
 
@@ -61,6 +65,22 @@ def build_parser() -> argparse.ArgumentParser:
     data_verbs.add_arguments(data)
     data.set_defaults(run=_data)
     return parser
+
+
+def _install_service(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor import service_files
+
+    file = service_files.service_file(home)
+    if arguments.dry_run:
+        print(file.text, end="")
+        print(f"it would be written to {file.path}", file=sys.stderr)
+        return 0
+    home.prepare()
+    print(f"{file.path}: {'written' if service_files.install(file) else 'is there already, the same'}")
+    print("then:")
+    for step in file.next_steps:
+        print(f"  {step}")
+    return 0
 
 
 def _plans(_: Home, __: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, Desired, ProcessState, run_exit_code
+from supervisor.loop_watchdog import LoopWatchdog
 from supervisor.plan import ExperimentSpec
 from supervisor.ray_head import RayHead, child_environment
 from supervisor.readiness import Readiness
@@ -85,6 +86,7 @@ class Daemon:
         self._listening: tuple[Any, int] | None = None
         self._runner: web.AppRunner | None = None
         self._main: asyncio.Task[Any] | None = None
+        self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
 
     def _freeze_plan(self) -> None:
@@ -150,6 +152,8 @@ class Daemon:
         try:
             await self._open_socket()
             self._handle_signals()
+            # To the very end: the report after the run takes its time, too.
+            self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
             guards = [asyncio.create_task(self._guard_socket()), asyncio.create_task(self._keep_house()),
                       asyncio.create_task(self._watch_room())]  # fmt: skip
             self.ledger.move_run(ProcessState.STARTING)
