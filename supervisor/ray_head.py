@@ -25,6 +25,8 @@ from supervisor.leftovers import MARK
 
 START_DEADLINE_S = 90.0
 QUICK_FAILURE_S = 20.0
+PORT_TAKEN = "address already in use"
+"""strerror(EADDRINUSE), as Linux and macOS spell it but for its first letter."""
 DASHBOARD_PORT = 8265
 """Ray's own default; another is taken where this one is not free."""
 STOP_GRACE_S = 1.0
@@ -90,8 +92,8 @@ class RayHead:
     async def start(self) -> None:
         """Raises RayStartFailed with the end of Ray's own words.
 
-        A port that was free when it was chosen can be taken a moment later, and then Ray ends in seconds; so a quick
-        failure gets a second and a third choice.
+        A port that was free when it was chosen can be taken a moment later. Then Ray ends in seconds, or, where it was
+        the dashboard's, says so and ends after a minute; either way there is a second and a third choice.
         """
         begun_s = time.monotonic()
         for preferred in (DASHBOARD_PORT, None, None):
@@ -99,7 +101,7 @@ class RayHead:
                 return await self._start(preferred)
             except RayStartFailed as failure:
                 last = failure
-                if time.monotonic() - begun_s > QUICK_FAILURE_S:
+                if time.monotonic() - begun_s > QUICK_FAILURE_S and PORT_TAKEN not in str(failure).lower():
                     break
         raise last
 

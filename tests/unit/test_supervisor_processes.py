@@ -218,6 +218,19 @@ def test_a_head_that_dies_at_once_is_a_start_failure_with_its_last_words(
         asyncio.run(head.start())
 
 
+@pytest.mark.parametrize(("words", "starts"), [("[Errno 98] Address already in use", 3), ("no such cluster", 1)])
+def test_a_slow_failure_is_tried_again_only_where_a_port_was_taken(
+    words: str, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray without a port for its dashboard takes a minute to give up."""
+    monkeypatch.setattr(ray_head, "QUICK_FAILURE_S", 0.0)
+    tried = tmp_path / "tried"
+    head = head_of(tmp_path, monkeypatch, "sh", "-c", f"echo x >> {tried}; echo '{words}' >&2; exit 1")
+    with pytest.raises(RayStartFailed):
+        asyncio.run(head.start())
+    assert len(tried.read_text().split()) == starts
+
+
 def test_a_head_whose_command_does_not_exist_is_a_start_failure_and_harms_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
