@@ -160,4 +160,8 @@ class Recorder(Callback, PerProcess):
 
 def _last_error(trial: Trial) -> str:
     error = trial.get_error()
-    return str(error)[-MAX_ERROR_SIGNS:] if error else "no error was kept"
+    return (
+        str(error)[-MAX_ERROR_SIGNS:]
+        if error
+        else "its worker process ended without an error: killed, or it left by itself"
+    )

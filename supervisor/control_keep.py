@@ -85,10 +85,11 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
     return int(not all(verdict.holds for verdict in verdicts))
 
 
-def sensors(_: Home, arguments: argparse.Namespace) -> int:
+def sensors(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor import sensors_verb
 
-    found = sensors_verb.collect()
+    # The disk that a run here would fill; a home that is new has no folder yet.
+    found = sensors_verb.collect([next(folder for folder in (home.state, *home.state.parents) if folder.exists())])
     print(json.dumps(found, indent=1) if arguments.json else sensors_verb.render(found))
     return 0
 

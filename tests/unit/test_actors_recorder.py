@@ -60,6 +60,15 @@ def test_a_trials_life_is_told_in_order(bench):
     assert bench.book.running() == []
 
 
+def test_a_worker_that_left_no_error_is_told_in_words(bench):
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_recover", trial)
+    assert bench.link[-1] == AttemptLost(
+        4, 1, "worker_died", "its worker process ended without an error: killed, or it left by itself"
+    )
+
+
 def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(bench):
     trial = FakeTrial("a", error="The actor died")
     call(bench, "on_trial_start", trial)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import stat
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from supervisor import control_keep, sensors_verb
 from supervisor.clock import HandClock
+from supervisor.home import Home
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors import thresholds
 from supervisor.sensors.scripted import load_trace
@@ -24,6 +27,21 @@ def test_what_is_collected_is_json_and_names_every_provider(tmp_path: Path) -> N
     assert {"scripted", "host", "disk"} <= {provider["name"] for provider in collected["providers"]}
     ids = {reading["sensor_id"] for reading in collected["readings"]}
     assert {"host:memory.used", "host:cpu", f"disk:{tmp_path}"} <= ids
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_the_disk_shown_is_the_homes_from_any_folder(
+    new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    if not new:
+        home.state.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sensors_verb, "SETTLE_S", 0.0)
+    assert control_keep.sensors(home, argparse.Namespace(json=True)) == 0
+    disks = [r["sensor_id"] for r in json.loads(capsys.readouterr().out)["readings"] if r["kind"] == "disk"]
+    assert disks == [f"disk:{tmp_path if new else home.state}"]
 
 
 def reading(sensor_id: str, kind: Kind, value: float | None, unit: str, **more: Any) -> dict[str, Any]:
