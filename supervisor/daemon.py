@@ -42,7 +42,7 @@ from supervisor.loop_watchdog import LoopWatchdog
 from supervisor.plan import ExperimentSpec
 from supervisor.ray_head import RayHead, child_environment
 from supervisor.readiness import Readiness
-from supervisor.rebuild import Rebuilt, open_or_rebuild
+from supervisor.rebuild import UNTOLD, Rebuilt, open_or_rebuild
 from supervisor.report_process import write_report
 from supervisor.request import StartRequest, choose_run
 from supervisor.sensors.drills import DRILLS
@@ -135,7 +135,9 @@ class Daemon:
         """Exit code of the run; 0 too when it was stopped."""
         self._mend_log()
         if self._rebuilt is not None:
-            self.ledger.tell("store.rebuilt", **self._rebuilt.to_json())
+            with self.store.change(self.run_id) as change:
+                change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
+                change.tell("store.rebuilt", **self._rebuilt.to_json())
         if self._replaced_log is not None:
             self.ledger.tell("audit.replaced", path=str(self._replaced_log))
         if self.audit.torn_bytes:

@@ -7,6 +7,7 @@ renamed, so a crash in between finds no store and begins again.
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ log = logging.getLogger("supervisor")
 NOT_REBUILT = "the readings of the sensors by the minute"
 """What no event carries."""
 MAX_PROBLEMS = 20
+UNTOLD = "store_rebuilt"
+"""The key in `meta` of a rebuild that no event tells of yet."""
 
 
 @dataclass
@@ -37,20 +40,18 @@ class Rebuilt:
     cause: str
     aside: Path | None = None
     events: int = 0
-    runs: list[str] = field(default_factory=list)
+    runs: int = 0
     problems: list[str] = field(default_factory=list)
     """What the logs could not give back, at most MAX_PROBLEMS of it."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "cause": self.cause, "aside": None if self.aside is None else str(self.aside), "events": self.events,
-            "runs": len(self.runs), "problems": self.problems,
+            "runs": self.runs, "problems": self.problems,
         }  # fmt: skip
 
     def sentence(self) -> str:
-        lines = [
-            f"the store was rebuilt from the logs, because {self.cause}: {len(self.runs)} runs, {self.events} events"
-        ]
+        lines = [f"the store was rebuilt from the logs, because {self.cause}: {self.runs} runs, {self.events} events"]
         if self.aside is not None:
             lines.append(f"the old one lies at {self.aside}")
         lines.append(f"not in the logs and so lost: {'; '.join([NOT_REBUILT, *self.problems])}")
@@ -68,16 +69,15 @@ def _is_aside(name: str) -> bool:
 
 
 def open_or_rebuild(home: Home, clock: Clock) -> tuple[Store, Rebuilt | None]:
-    """The home's store, sound and complete; how it was rebuilt, where it had to be.
+    """The home's store, sound and complete; how it was rebuilt, now or before and nobody has told of it.
 
     Raises StoreTooNew; LogDamaged when a log that is needed is damaged itself (`supervisorctl repair` goes on then).
     """
     cause = why_lost(home, clock)
-    if cause is None:
-        return Store(home.store, clock), None
-    rebuilt = rebuild(home, clock, cause)
-    log.error("%s", rebuilt.sentence())
-    return Store(home.store, clock), rebuilt
+    if cause is not None:
+        log.error("%s", rebuild(home, clock, cause).sentence())
+    store = Store(home.store, clock)
+    return store, untold(store)
 
 
 def why_lost(home: Home, clock: Clock) -> str | None:
@@ -138,12 +138,16 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
     store = Store(beside, clock)
     try:
         _fill(store, _all_events(home, rebuilt, tolerate), rebuilt)
-        rebuilt.runs = [row["id"] for row in store.rows("SELECT id FROM run ORDER BY created_wall")]
+        rebuilt.runs = len(store.rows("SELECT id FROM run"))
+        rebuilt.aside = _free_name(home, clock) if _files(home) else None
+        # In the new store itself: the daemon that tells of it may be a later one.
+        store.connection.execute("INSERT INTO meta VALUES (?, ?)", (UNTOLD, json.dumps(rebuilt.to_json())))
         # All of it into the one file that is renamed.
         store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         store.close()
-    rebuilt.aside = set_aside(home, clock)
+    if rebuilt.aside is not None:
+        set_aside(home, rebuilt.aside)
     failpoints.hit("rebuild.rename")
     beside.rename(home.store)
     sync_folder(home.state)
@@ -201,21 +205,32 @@ def _note(rebuilt: Rebuilt, problem: str) -> None:
         rebuilt.problems.append(problem)
 
 
-def set_aside(home: Home, clock: Clock) -> Path | None:
-    """Renames the store with the files that SQLite keeps beside it; None when none of them is there.
+def untold(store: Store) -> Rebuilt | None:
+    """The rebuild that made this store, if no daemon has told of it yet (`tell` it with the deletion of UNTOLD)."""
+    row = store.row("SELECT value FROM meta WHERE key = ?", UNTOLD)
+    if row is None:
+        return None
+    known = json.loads(row["value"])
+    return Rebuilt(**{**known, "aside": None if known["aside"] is None else Path(known["aside"])})
+
+
+def _files(home: Home) -> list[tuple[Path, str]]:
+    """The store with the files that SQLite keeps beside it, as far as they are there; each with its suffix."""
+    named = [(home.store.with_name(home.store.name + suffix), suffix) for suffix in ("", "-wal", "-shm")]
+    return [(path, suffix) for path, suffix in named if path.exists()]
+
+
+def _free_name(home: Home, clock: Clock) -> Path:
+    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y%m%d-%H%M%S")
+    taken = {path.name for path in home.state.iterdir()}
+    names = (f"{home.store.name}.aside-{stamp}{number}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
+    return home.state / next(name for name in names if name not in taken)
+
+
+def set_aside(home: Home, aside: Path) -> None:
+    """Renames the store to `aside`, and with it the files that SQLite keeps beside it.
 
     A write-ahead log that stayed behind would be played into the next store of that name.
     """
-    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y%m%d-%H%M%S")
-    aside = home.store.with_name(f"{home.store.name}.aside-{stamp}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = home.store.with_name(f"{home.store.name}.aside-{stamp}-{number}")
-    moved = False
-    for suffix in ("", "-wal", "-shm"):
-        found = home.store.with_name(home.store.name + suffix)
-        if found.exists():
-            found.rename(aside.with_name(aside.name + suffix))
-            moved = True
-    return aside if moved else None
+    for path, suffix in _files(home):
+        path.rename(aside.with_name(aside.name + suffix))

@@ -243,6 +243,9 @@ def test_a_store_that_is_gone_or_an_old_copy_is_given_back_and_a_sound_one_is_le
     assert rebuilt is not None
     assert "knows more than it does" in rebuilt.cause
     assert tables(home.store) == before
+    store, again = rebuild.open_or_rebuild(home, UnevenClock())
+    store.close()
+    assert again == rebuilt, "as long as no daemon has told of it, the next one does"
     home.store.unlink()
     store, rebuilt = rebuild.open_or_rebuild(home, UnevenClock())
     store.close()
@@ -266,8 +269,8 @@ def test_the_write_ahead_log_of_the_lost_store_is_moved_with_it(home: Home) -> N
     wal = home.store.with_name("sweep.db-wal")
     kept = wal.read_bytes()
     assert kept
-    aside = rebuild.set_aside(home, UnevenClock())
-    assert aside is not None
+    aside = home.state / "sweep.db.aside-1"
+    rebuild.set_aside(home, aside)
     assert aside.with_name(f"{aside.name}-wal").read_bytes() == kept
     assert list(home.state.glob("sweep.db")) + list(home.state.glob("sweep.db-*")) == []
 
