@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from supervisor import scaling
 from supervisor.lifecycle import ProcessState
-from supervisor.report_view import ExperimentRow, RunView
+from supervisor.report_view import OWN_TRAINABLE, ExperimentRow, RunView
 from supervisor.scaling import Answer, Interval, Points, Slope
 from supervisor.scaling_solver import ALPHA_BOUNDS
 
@@ -145,9 +145,23 @@ def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoi
     sizes = len({e.cell[SIZE_AXIS] for e in experiments})
     if analysis.law is not None and sizes < 5:
         said.append(f"With {sizes} budgets the floors E are barely determined: the slopes are the safer statement.")
+    said.extend(_outdone(experiments))
     said.append("All losses are on the validation windows, which the search has chosen by.")
     if run.on_sample:
         said.append("The data are the embedded sample.")
+    return said
+
+
+def _outdone(experiments: list[ExperimentRow]) -> list[str]:
+    """On the test, how often a baseline has the lower log loss: a law of a model that simpler ones beat says little."""
+    tested = [e.evaluation["models"] for e in experiments if e.evaluation is not None]
+    said = []
+    for name in dict.fromkeys(name for models in tested for name in models if name != OWN_TRAINABLE):
+        losses = [(models[OWN_TRAINABLE], models[name]) for models in tested if name in models]
+        better = sum(simple["test"]["bce"]["value"] < own["test"]["bce"]["value"] for own, simple in losses)
+        if better * 2 > len(losses):
+            title = next(models[name]["title"] for models in tested if name in models)
+            said.append(f"On the test, a simpler model is better: {title}, in {better} of {len(losses)} experiments.")
     return said
 
 
