@@ -164,6 +164,8 @@ class TrialBook(PerProcess):
             return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_SIGNS:])
         if entry.best is None and not entry.results:
             return Verdict(EndReason.ERROR, None, f"it ended without reporting {self.metric!r}")
+        if entry.last_value is None and result and self.metric not in result:
+            return Verdict(EndReason.ERROR, None, f"its last report has no {self.metric!r}, the plan's metric")
         if entry.last_value is None:
-            return Verdict(EndReason.DIVERGED, None, f"its last {self.metric!r} is missing or not a finite number")
+            return Verdict(EndReason.DIVERGED, None, f"its last {self.metric!r} is not a finite number")
         return Verdict(EndReason.PRUNED if entry.pruned else EndReason.FINISHED, entry.best, None)

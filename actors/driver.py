@@ -20,6 +20,7 @@ from actors.book import TrialBook
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from supervisor.command import Command, Origin, Rung
+from supervisor.errors import SweepError
 from supervisor.finalize import trials_left
 from supervisor.link import Begin, Commanded, DrillAsked, ExperimentEnded, Finish, ForceAsked, Heartbeat, Hello, Message
 
@@ -179,7 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
         complete = driver.run()
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it was, the daemon must hear of it
         traceback.print_exc()
-        return _settle(link, ExperimentEnded(f"{type(error).__name__}: {error}"[:4000]))
+        # An error of ours has a cure that only a person knows. Anything else may be a moment's trouble of the machine.
+        final = isinstance(error, SweepError)
+        return _settle(link, ExperimentEnded(f"{type(error).__name__}: {error}"[:4000], final))
     return _settle(link, ExperimentEnded(None) if complete else None)
 
 

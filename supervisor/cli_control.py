@@ -16,7 +16,7 @@ from supervisor.run_verb import run_verb
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Never raises for what a user can do wrong."""
-    return run_verb(build_parser(), argv)
+    return run_verb(build_parser(), argv, "the run goes on")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ READY_TIMEOUT_S = 120.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code. Never raises for what a user can do wrong."""
-    return run_verb(build_parser(), argv)
+    return run_verb(build_parser(), argv, "nothing of it is left running")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -175,7 +175,7 @@ def _check(home: Home, arguments: argparse.Namespace) -> int:
     home.prepare()
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     checks = start_checks.run_checks(home, loaded.plan, specs, chosen)
-    checks += start_checks.run_slow_checks(loaded.plan)
+    checks += [start_checks.check_script(loaded.sensor_script), *start_checks.run_slow_checks(loaded.plan)]
     print(json.dumps([asdict(check) for check in checks], indent=1) if arguments.json else preflight.render(checks))
     return int(preflight.worst(checks) is preflight.Level.ERROR)
 
@@ -183,9 +183,9 @@ def _check(home: Home, arguments: argparse.Namespace) -> int:
 def _preflight(home: Home, loaded: LoadedPlan, specs: list[ExperimentSpec], chosen: DatasetChoice | None) -> None:
     """Prints warnings. Raises SweepError with every error that stands in the way."""
     from supervisor import preflight
-    from supervisor.start_checks import run_checks
+    from supervisor.start_checks import check_script, run_checks
 
-    checks = run_checks(home, loaded.plan, specs, chosen)
+    checks = [*run_checks(home, loaded.plan, specs, chosen), check_script(loaded.sensor_script)]
     for check in checks:
         if check.level is preflight.Level.WARNING:
             print(f"warning: {check.name}: {check.detail}", file=sys.stderr)

@@ -258,7 +258,8 @@ class Conductor:
             await (driver.kill() if head is None else driver.send(self._begin(name, head.address)))
             async for message, number in driver.messages():
                 if isinstance(message, link.ExperimentEnded):
-                    ended, error = True, message.error
+                    ended, error = message.final or message.error is None, message.error
+                    status = "" if ended else f"it stumbled: {message.error}"
                 await self._listen(name, message)
                 if number is not None:
                     failpoints.hit("ack.send")
@@ -423,7 +424,7 @@ class Conductor:
     def _fail_experiment(self, name: str, error: str) -> None:
         self.ledger.requeue_live_trials(name, "experiment_failed")
         self.ledger.move_experiment(
-            name, ProcessState.FATAL, "experiment.failed", error, error=error, seconds=self._seconds(name)
+            name, ProcessState.FATAL, "experiment.failed", in_a_line(error), error=error, seconds=self._seconds(name)
         )
 
     def _stop_experiment(self, name: str) -> None:
@@ -463,6 +464,12 @@ class Conductor:
             self.head = None
             # Ray's workers lead groups of their own, which the head's end does not reach.
             await asyncio.to_thread(leftovers.end, self.home.key)
+
+
+def in_a_line(error: str) -> str:
+    """The last line that says something: of a traceback, the exception itself."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return lines[-1] if lines else error
 
 
 def driven_seconds(events: Iterable[tuple[str, float]]) -> float:

@@ -43,8 +43,16 @@ def _status_without_daemon(home: Home, arguments: argparse.Namespace, absent: No
         absent.exit_code = STATUS_UNKNOWN
         raise absent from None
     print(json.dumps(view, indent=1) if arguments.json else status_text.status(view))
-    print("no daemon is running; this is how the last run stands", file=sys.stderr)
+    print(_why_no_daemon(view["run"]["state"]), file=sys.stderr)
     return STATUS_UNKNOWN
+
+
+def _why_no_daemon(state: str) -> str:
+    if state in (ProcessState.EXITED, ProcessState.FATAL):
+        return "no daemon is running: the run has ended"
+    if state == ProcessState.STOPPED:
+        return "no daemon is running: the run is stopped; `supervisord start` with its plan goes on with it"
+    return "no daemon is running: it ended without a word; `supervisord start` goes on with the run"
 
 
 def tail_log(home: Home, arguments: argparse.Namespace) -> int:

@@ -150,9 +150,13 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class ExperimentEnded:
-    """Driver: nothing is left to do. `error` is None when all went well."""
+    """Driver: nothing is left to do. `error` is None when all went well.
+
+    `final` False: the driver stumbled over something that is not the plan's fault; another driver may try.
+    """
 
     error: str | None
+    final: bool = True
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,11 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
 
 
-def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """The exit code. A subparser sets `run`, which takes the home and the arguments and returns its own."""
+def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interrupted: str) -> int:
+    """The exit code. A subparser sets `run`, which takes the home and the arguments and returns its own.
+
+    `interrupted` is what Ctrl-C leaves behind, for the user to read.
+    """
     arguments = parser.parse_args(argv)
     if arguments.verb is None:
         parser.print_help()
@@ -28,7 +31,7 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int
     except SweepError as error:
         return _say(parser.prog, error)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        print(f"\n{parser.prog}: interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; the interpreter's last flush must not complain of it (exit code 120).

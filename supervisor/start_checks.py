@@ -110,6 +110,19 @@ def check_dataset(chosen: DatasetChoice) -> Check:
     )
 
 
+def check_script(script: str | None) -> Check:
+    """Whether the trace or drill that the plan plays in place of sensors can be played."""
+    from supervisor.sensors.scripted import ScriptedProvider
+
+    if script is None:
+        return ok("sensor script", "none: real sensors")
+    try:
+        ScriptedProvider.playing(script, Clock())
+    except (OSError, ValueError) as error:
+        return Check("sensor script", Level.ERROR, str(error), "correct hardware.sensor_script in the plan")
+    return Check("sensor script", Level.WARNING, f"{script} plays beside the real sensors", "for drills and tests only")
+
+
 def check_port() -> Check:
     port = free_port(DASHBOARD_PORT)
     if port == DASHBOARD_PORT:

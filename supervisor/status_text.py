@@ -111,7 +111,7 @@ def _running(trial: dict[str, Any]) -> str:
 def status(view: dict[str, Any]) -> str:
     """What `supervisorctl status` prints."""
     run, daemon = view["run"], view.get("daemon")
-    width = max([20, *(len(e["name"]) for e in view["experiments"])])
+    width = max([20, len(run["id"]), *(len(e["name"]) for e in view["experiments"])])
     head = f"{run['id']:<{width}}  {run['state']:<9} plan {run['plan']}"
     if daemon:
         head += f", pid {daemon['pid']}, up {duration(daemon['now_wall'] - daemon['started_wall'])}"
@@ -131,7 +131,9 @@ def progress(view: dict[str, Any]) -> str:
     experiments = view["experiments"]
     done = sum(ProcessState(e["state"]) in ENDED for e in experiments)
     now = next((e for e in experiments if e["state"] in ("STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING")), None)
-    parts = [f"experiment {min(done + 1, len(experiments))}/{len(experiments)}"]
+    if done == len(experiments):
+        return f"all {done} experiments have ended; the report is being written"
+    parts = [f"experiment {done + 1}/{len(experiments)}"]
     if now is not None:
         parts.append(f"{now['name']} {now['state']}")
         parts.append(f"trial {now['ended'] + len(now['running'])}/{now['max_trials']}")
