@@ -35,6 +35,9 @@ FILLED_IN = {
 }
 """Keys of a patchtst trial that the plan may not give itself, and where they come from."""
 
+TAKEN_NAMES = ("debug", "daemon")
+"""A plan's log is logs/NAME.jsonl, and these lie there already."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -56,7 +59,7 @@ def nearest(word: object, options: Iterable[object], described: str = "valid one
 
 def problems(plan: Plan) -> list[Problem]:
     """All that is wrong with a plan that is well-formed. Empty: it can be expanded."""
-    found = [*_matrix(plan), *_overrides(plan), *_hardware(plan)]
+    found = [*_name(plan), *_matrix(plan), *_overrides(plan), *_hardware(plan)]
     if not found:  # the cells make sense only when the matrix does
         found += _unique(problem for cell in cells(plan) for problem in _cell(plan, cell))
     return found
@@ -64,6 +67,11 @@ def problems(plan: Plan) -> list[Problem]:
 
 def _unique(found: Iterable[Problem]) -> list[Problem]:
     return list(dict.fromkeys(found))
+
+
+def _name(plan: Plan) -> Iterator[Problem]:
+    if plan.name in TAKEN_NAMES:
+        yield Problem(("name",), f"{plan.name} is the name of a log of the daemon's own", "choose another name")
 
 
 def _matrix(plan: Plan) -> Iterator[Problem]:

@@ -8,6 +8,8 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import Sweep
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "quadratic.yaml"
@@ -68,6 +70,7 @@ def test_stop_kill_and_start_again_lose_nothing(sweep: Sweep) -> None:
     assert sorted(ended) == list(range(8))
 
 
+@pytest.mark.slow
 def test_max_hours_end_an_experiment_with_what_it_has(sweep: Sweep) -> None:
     """The example of the docs, with more trials than its hours allow: the best so far stands, the rest is over."""
     limit = ("--set", f"max_hours={8 / 3600}", "--set", "max_trials=5000", "--experiments", "m4")

@@ -80,6 +80,7 @@ def test_a_search_of_patchtst_ends_with_records_and_checkpoints(drive, patchtst)
     assert not {"config", "pid", "trial_id"} & set(epoch)
 
 
+@pytest.mark.slow
 def test_pause_kill_and_finish_leave_the_weights_of_an_undisturbed_run(drive, patchtst, tmp_path):
     """Held at a batch, its worker killed, its driver finished in the middle of an epoch: bit for bit the same model."""
     whole = patchtst(8, max_trials=1, enqueue=[POINT])

@@ -130,6 +130,7 @@ def test_a_paused_trial_stands_alone_also_after_its_driver_was_killed(drive, ste
     assert of_held() == list(range(1, 151))
 
 
+@pytest.mark.slow
 def test_the_gauges_are_at_rays_metrics_endpoint(drive, steps, ray_head):
     """Prometheus scrapes them there, and Ray's dashboard shows them."""
     make, _ = steps

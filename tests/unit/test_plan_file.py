@@ -348,3 +348,10 @@ def test_a_plan_with_one_line_mangled_loads_or_gives_a_plan_error(at: int, junk:
     except PlanError:
         return
     assert loaded.text == text
+
+
+def test_a_plan_may_not_bear_the_name_of_a_log_of_the_daemons_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(PlanError, match=r"name: debug is the name of a log"):
+        load_plan(path, ["name=debug"])
