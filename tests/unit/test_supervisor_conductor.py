@@ -106,7 +106,7 @@ for step, *facts in stories[min(life, len(stories) - 1)]:
         await_message(lambda each: isinstance(each, link.Finish))
         os._exit(0)
     elif step == "fail":
-        tell(link.ExperimentEnded(facts[0]))
+        tell(link.ExperimentEnded(*facts))
         os._exit(1)
 tell(link.ExperimentEnded(None))
 """
@@ -235,6 +235,19 @@ def test_experiments_run_in_order_one_is_skipped_one_fails_and_the_next_goes_on(
     assert (finished["best"], finished["best_trial"], finished["trials"]) == (0.25, 0, 2)
     assert len(stage.heads) == 1, "one Ray for all"
     assert stage.heads[0].stopped
+
+
+def test_a_driver_that_stumbles_is_followed_by_another_and_the_reason_is_kept_in_a_line(tmp_path: Path) -> None:
+    """What is not the plan's fault may be a moment's trouble: no verdict on the experiment."""
+    stumble = ["fail", "Traceback (most recent call last):\n  ...\nOSError: a disk hiccup", False]
+    stage = Stage(tmp_path, a=[[["trial", 0, 0.5], stumble], [["trial", 1, 0.25]]])
+    stage.conduct()
+    assert stage.states() == {"a": "EXITED"}
+    assert "a disk hiccup" in stage.facts("driver.exited")[0]["status"]
+    (tmp_path / "b").mkdir()
+    failed = Stage(tmp_path / "b", b=[[["fail", "Traceback:\n  ...\nPlanError: no such module"]]])
+    failed.conduct()
+    assert failed.reason("b") == "PlanError: no such module"
 
 
 def test_an_experiment_without_a_value_has_failed(tmp_path: Path) -> None:
