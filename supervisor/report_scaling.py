@@ -145,11 +145,19 @@ def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoi
     sizes = len({e.cell[SIZE_AXIS] for e in experiments})
     if analysis.law is not None and sizes < 5:
         said.append(f"With {sizes} budgets the floors E are barely determined: the slopes are the safer statement.")
+    if _only_pooled(analysis.slopes, analysis.pooled_slope):
+        said.append("No group shows it alone: the interval of each slope holds zero, only the pooled one does not.")
     said.extend(_outdone(experiments))
     said.append("All losses are on the validation windows, which the search has chosen by.")
     if run.on_sample:
         said.append("The data are the embedded sample.")
     return said
+
+
+def _only_pooled(slopes: Sequence[Slope | None], pooled: Slope | None) -> bool:
+    """Whether the pooled slope alone leaves zero out: such an answer rests on taking the groups together."""
+    known = [slope for slope in slopes if slope is not None]
+    return pooled is not None and bool(known) and 0.0 not in pooled.interval and all(0.0 in s.interval for s in known)
 
 
 def _outdone(experiments: list[ExperimentRow]) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.lifecycle import ProcessState
-from supervisor.report_scaling import _outdone
+from supervisor.report_scaling import _only_pooled, _outdone
 from supervisor.report_view import ExperimentRow
+from supervisor.scaling import Interval, Slope
 
 
 def _tested(**losses: float) -> ExperimentRow:
@@ -32,3 +33,16 @@ def test_nothing_is_said_where_the_model_leads_or_nothing_was_tested() -> None:
     untested = ExperimentRow("e", {}, ProcessState.RUNNING, None, {}, (), None, None, None)
     assert _outdone([_tested(patchtst=0.4, forest=0.5), untested]) == []
     assert _outdone([]) == []
+
+
+def _slope(low: float, high: float) -> Slope:
+    return Slope((low + high) / 2, Interval(low, high), 2, 0.1)
+
+
+def test_a_pooled_slope_that_no_group_shows_is_a_doubt() -> None:
+    """Only when every group's interval holds zero, and the pooled one does not."""
+    flat, falling = _slope(-0.02, 0.01), _slope(-0.02, -0.01)
+    assert _only_pooled([flat, flat, None], falling)
+    assert not _only_pooled([flat, falling], falling)
+    assert not _only_pooled([flat, flat], flat)
+    assert not _only_pooled([], None)
