@@ -127,3 +127,25 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 def driver_pid(events: list[dict[str, Any]]) -> int:
     """Of the driver that was started last."""
     return int([event["pid"] for event in events if event["event"] == "driver.started"][-1])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    made = Home((tmp_path / "home").resolve())
+    made.root.mkdir()
+    yield made
+    shutil.rmtree(made.runtime(), ignore_errors=True)
+
+
+@pytest.fixture
+def small_disk(home: Home) -> Iterator[Home]:
+    """The home on a file system of 16 MiB."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", home.root], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield home
+    finally:
+        subprocess.run(["umount", "--lazy", home.root], check=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Sweep
+from tests.acceptance.conftest import Sweep, driver_pid
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "quadratic.yaml"
 
@@ -82,3 +82,29 @@ def test_max_hours_end_an_experiment_with_what_it_has(sweep: Sweep) -> None:
     assert 0 < experiment["ended"] < 5000
     assert experiment["best"] is not None
     assert all(trial["end_reason"] in ("finished", "pruned", "operator") for trial in experiment["trials"])
+
+
+@pytest.mark.slow
+def test_a_driver_stopped_in_a_pause_is_replaced_and_the_pause_holds(sweep: Sweep) -> None:
+    """SIGSTOP of the driver while paused: no batch runs, it counts as hung, another takes over, the wish survives."""
+    plan = sweep.plan("stopped", "[0]", max_trials=3, pause_s=0.3)
+    assert sweep.d("start", plan).returncode == 0
+    sweep.until("a result", lambda v: any(t["results"] for t in v["experiments"][0]["trials"]))
+    assert sweep.ctl("pause", "--now", "--reason", "quiet please").returncode == 0
+    sweep.until("paused", lambda v: v["experiments"][0]["state"] == "PAUSED")
+    os.kill(driver_pid(sweep.events("stopped")), signal.SIGSTOP)
+
+    held = sweep.until("another driver", lambda v: v["experiments"][0]["driver_starts"] == 2, timeout_s=90.0)
+    assert held["commands"][0]["reason"] == "quiet please"
+    again = sweep.until("paused again", lambda v: v["experiments"][0]["state"] == "PAUSED")
+    names = [event["event"] for event in sweep.events("stopped")]
+    assert "driver.hung" in names
+    after_pause = names[names.index("experiment.paused") + 1 :]
+    # The epoch at work may still report while its trial comes to rest; nothing does after that.
+    assert after_pause.count("trial.reported") <= 2
+    assert again["commands"][0]["rung"] == "PAUSE"
+
+    assert sweep.ctl("resume").returncode == 0
+    assert sweep.ctl("wait", "--timeout", "90").returncode == 0
+    trials = sweep.status()["experiments"][0]["trials"]
+    assert [trial["end_reason"] for trial in trials] == ["finished"] * 3

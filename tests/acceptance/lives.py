@@ -1,0 +1,243 @@
+"""Lives of the real daemon without Ray: to be killed, starved of disk, damaged and begun again, a second each.
+
+A life is a fork of this process: the real Daemon, store, log and socket, a Ray head that is none, and a driver that
+plays a story over the real link, keeping a diary of what was acknowledged to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor import audit_checks, audit_evidence, audit_parts, daemon, disk_room, failpoints
+from supervisor.audit_log import open_audit_log
+from supervisor.audit_parts import Limits
+from supervisor.disk_room import MIB, DiskRoom, RoomLimits
+from supervisor.driver_process import DriverProcess
+from supervisor.home import Home
+from supervisor.readiness import Readiness
+from supervisor.request import StartRequest
+from supervisor.single_instance import take_lock
+from supervisor.store import read_only
+
+TRIALS, EPOCHS = 2, 3
+KILLED = -signal.SIGKILL
+
+DRIVER = """
+import argparse, hashlib, os, pathlib, time
+from supervisor import link
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--read-fd", type=int)
+parser.add_argument("--write-fd", type=int)
+arguments = parser.parse_args()
+inbox, outbox = os.fdopen(arguments.read_fd, "rb"), os.fdopen(arguments.write_fd, "wb", 0)
+count = 0
+
+def hear():
+    line = inbox.readline()
+    if not line:
+        os._exit(70)
+    return link.decode(line)[0]
+
+def keep(path, data, mode="wb"):
+    "As a trial does on a full disk: again, until there is space."
+    while True:
+        try:
+            with path.open(mode) as file:
+                file.write(data)
+            return
+        except OSError:
+            time.sleep(0.1)
+
+def tell(message):
+    global count
+    count += 1
+    outbox.write(link.encode(message, count))
+    while hear() != link.Ack(count):
+        pass
+    if isinstance(message, link.ResultReported):
+        keep(diary, f"{message.number} {message.step}\\n".encode(), "ab")
+
+outbox.write(link.encode(link.Hello(os.getpid(), {})))
+begin = hear()
+folder = pathlib.Path(begin.folder)
+diary = folder / "diary"
+known = {trial["number"]: trial for trial in begin.trials}
+for number in range(begin.experiment["max_trials"]):
+    trial = known.get(number, {"attempt": 0, "end_reason": None, "checkpoint": None})
+    if trial["end_reason"] is not None:
+        continue
+    done = int(trial["checkpoint"].rsplit("-", 1)[1].split(".")[0]) if trial["checkpoint"] else 0
+    attempt = trial["attempt"] + 1
+    tell(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
+    tell(link.TrialStarted(number, attempt, "ray", "node", os.getpid(), done or None))
+    for step in range(done + 1, EPOCHS + 1):
+        checkpoint = folder / f"{number}-checkpoint-{step}.pt"
+        body = b"x" * 100
+        time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))
+        keep(checkpoint, body + b"SWEEPCK1" + hashlib.sha256(body).digest())
+        tell(link.ResultReported(number, attempt, step, 1 / step, {}, str(checkpoint)))
+    tell(link.TrialEnded(number, attempt, "finished", 1 / EPOCHS, None, {}))
+tell(link.ExperimentEnded(None))
+""".replace("EPOCHS", str(EPOCHS))
+
+SPECS = [{"name": "x", "mode": "min", "max_trials": TRIALS, "concurrency": 1, "max_hours": None, "enqueue": []}]
+REQUEST = StartRequest("p", fingerprint="f", plan_text="name: p\n", hardware={"wake_lock": False}, specs=SPECS)
+
+
+LIMITS = RoomLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
+
+
+class FakeHead:
+    def __init__(self, *_: Any) -> None:
+        self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 3
+
+    async def start(self) -> None:
+        """There is no Ray to start."""
+
+    async def exited(self) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    async def stop(self) -> None:
+        """Nor to stop."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a life is lived in.
+
+    `free` is the free space, look by look; the last stays. Empty: the real one. `driver` is its program; `change` is
+    called in the fork before the life, to put another piece in place of one of the daemon's.
+    """
+
+    failpoint: str = ""
+    free: tuple[int, ...] = (10_000_000,)
+    request: StartRequest = REQUEST
+    driver: str = DRIVER
+    change: Callable[[], object] = int
+
+
+def live(home: Home, setting: Setting) -> int:
+    """One life in this process, which ends with it."""
+    failpoints._armed = failpoints._parse(setting.failpoint)
+    free = list(setting.free)
+
+    def free_bytes(folder: Path) -> int:
+        if not free:
+            return disk_room.free_bytes(folder)
+        return free.pop(0) if len(free) > 1 else free[0]
+
+    async def no_report(_: Any) -> None:
+        return None
+
+    daemon.RayHead = FakeHead  # type: ignore[misc, assignment]
+    daemon.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
+        dict(os.environ), log, 20.0, (sys.executable, "-c", setting.driver)
+    )
+    daemon._skip_reason = lambda spec: None
+    daemon.open_audit_log = functools.partial(open_audit_log, limits=Limits(max_bytes=1500, parts=30))
+    limits = LIMITS if free else RoomLimits(reserve_bytes=MIB, low_bytes=MIB // 2, enough_bytes=3 * MIB)
+    daemon.DiskRoom = lambda folder, clock: DiskRoom(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]
+    daemon.Daemon._report = no_report  # type: ignore[method-assign]
+    daemon.leftovers.end = lambda key: []  # type: ignore[assignment]
+    setting.change()
+    home.prepare()
+    lock = take_lock(home)
+    try:
+        return asyncio.run(daemon._serve(home, setting.request, Readiness(None)))
+    except daemon.SweepError as error:
+        os.write(2, f"ended by {error.render()}\n".encode())
+        return error.exit_code
+    except OSError as error:
+        os.write(2, f"ended by {error}\n".encode())
+        return 1
+    finally:
+        os.close(lock)
+
+
+def life(home: Home, failpoint: str = "", free: list[int] | None = None, **setting: Any) -> tuple[int, bool]:
+    """How it ended (as subprocess says it), and whether the failpoint was reached."""
+    if free is not None:
+        setting["free"] = tuple(free)
+    return ended(*begin(home, Setting(failpoint, **setting)))
+
+
+def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
+    """Begins a life; its pid, and where it says whether the failpoint was reached."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 99
+        try:
+            os.close(reads)
+            with (home.root / "life.log").open("ab") as log:
+                os.dup2(log.fileno(), 1)
+                os.dup2(log.fileno(), 2)
+            code = live(home, setting)
+            armed = failpoints._armed
+            os.write(writes, b"1" if armed is not None and armed.count >= armed.hit else b"0")
+        except BaseException:  # noqa: BLE001 - a fork must not go on as pytest
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(writes)
+    return child, reads
+
+
+def ended(child: int, reads: int) -> tuple[int, bool]:
+    told = os.read(reads, 1)
+    os.close(reads)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code, code == KILLED or told == b"1"
+
+
+def state(home: Home) -> str | None:
+    if not home.store.exists():
+        return None
+    with read_only(home.store) as connection:
+        try:
+            row = connection.execute("SELECT state FROM run").fetchone()
+        except audit_evidence.sqlite3.OperationalError:
+            return None  # killed before the first schema step
+    return None if row is None else str(row[0])
+
+
+def check_everything(home: Home) -> list[dict[str, Any]]:
+    """The run has ended, the checker is happy, and whatever the driver was told to be committed is there."""
+    with read_only(home.store) as connection:
+        assert connection.execute("SELECT count(*) FROM run").fetchone()[0] == 1
+        evidence = audit_evidence.gather(home, connection, "p")
+    verdicts = audit_checks.check(evidence)
+    assert [verdict for verdict in verdicts if not verdict.holds] == []
+    assert [row["state"] for row in evidence.stored["run"]] == ["EXITED"]
+    assert {(row["number"], row["end_reason"]) for row in evidence.stored["trial"]} == {
+        (0, "finished"),
+        (1, "finished"),
+    }
+    kept = {(row["trial"], row["step"]) for row in evidence.stored["result"]}
+    assert kept == {(trial, step) for trial in range(TRIALS) for step in range(1, EPOCHS + 1)}
+    diary = home.run_folder(evidence.run) / "x" / "diary"
+    acknowledged = [tuple(map(int, line.split())) for line in diary.read_text().splitlines()]
+    assert set(acknowledged) <= kept
+    return [{"event": event.name, **event.fields} for event in evidence.told]
+
+
+def until_told(home: Home, event: str) -> None:
+    """Waits for an event in the log's parts, half a minute at most."""
+    for _ in range(600):
+        parts = audit_parts.all_parts(home.audit_log("p"))
+        if any(f'"event":"{event}"'.encode() in line for part in parts for line in audit_parts.lines_of(part)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{event} was never told: {(home.root / 'life.log').read_text()}")
