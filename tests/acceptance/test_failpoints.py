@@ -33,14 +33,18 @@ PREPARED = {"rebuild.rename": "damaged", "rebuild.renamed": "damaged", "reserve.
 """What must be so before the point can be reached."""
 
 CASES = [
-    # The later hits of a point are the same code at other moments of the run: for `make test-all`.
-    pytest.param(f"{point}:{hit}:{fault}", marks=[pytest.mark.slow] if hit != HITS.get(point, (1,))[0] else [])
+    f"{point}:{hit}:{fault}"
     for point, faults in failpoints.POINTS.items()
     for fault in faults
     for hit in HITS.get(point, (1,))
 ]
 
 
+@pytest.mark.fault(
+    "2",
+    "killed, disk full or disk broken at any durable step, from the start on",
+    "the next start goes on; every acknowledged result is there once, the checker is happy",
+)
 @pytest.mark.parametrize("case", CASES)
 def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is_lost(home: Home, case: str) -> None:
     point, _, fault = case.split(":")
@@ -67,6 +71,11 @@ def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is
     assert told.count("store.rebuilt") == (prepared == "damaged"), "told once, by whichever life came so far"
 
 
+@pytest.mark.fault(
+    "35",
+    "a commit or a sync fails with EIO",
+    "the daemon ends with exit code 1 and tries no second sync; the next start goes on from what was kept",
+)
 @pytest.mark.parametrize("point", ["store.commit", "audit.sync"])
 def test_a_disk_that_failed_ends_the_daemon_at_once_and_no_write_is_tried_again(home: Home, point: str) -> None:
     code, reached = life(home, f"{point}:12:eio")
@@ -86,6 +95,11 @@ def test_a_disk_that_is_full_for_a_while_pauses_the_run_is_told_and_the_same_dae
     assert names.count("daemon.started") == 1
 
 
+@pytest.mark.fault(
+    "32",
+    "the state's disk really fills (a small tmpfs)",
+    "the reserve makes room to write the pause; when space is back the same daemon goes on by itself",
+)
 def test_on_a_disk_that_really_fills_the_pause_is_written_and_the_run_goes_on_by_itself(
     small_disk: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +126,11 @@ def test_on_a_disk_that_really_fills_the_pause_is_written_and_the_run_goes_on_by
     assert "experiment.resumed" in names
 
 
+@pytest.mark.fault(
+    "32",
+    "the disk is full just when a result is committed",
+    "neither committed nor acknowledged until there is space; then it is",
+)
 def test_a_full_disk_at_a_drivers_message_is_waited_out_without_losing_it(home: Home) -> None:
     assert life(home, "store.commit:12x2:enospc") == (0, True)
     names = [event["event"] for event in check_everything(home)]
