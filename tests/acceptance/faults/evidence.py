@@ -1,0 +1,47 @@
+"""What a fault left behind, read as an outsider would: the audit log's lines, the store's rows, the checker's verdicts.
+
+`told`, `stored`, `audited` and `nothing_begun` need no daemon, and disturb none.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from supervisor import audit_checks, audit_evidence, audit_parts
+from supervisor.home import Home
+from supervisor.store import read_only
+
+
+def told(home: Home, plan: str = "p") -> list[dict[str, Any]]:
+    """The events of the plan's log, all its parts, in order. Half a line at the end, still being written, is left."""
+    lines = [line for part in audit_parts.all_parts(home.audit_log(plan)) for line in audit_parts.lines_of(part)]
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def names(events: list[dict[str, Any]]) -> list[str]:
+    return [str(event["event"]) for event in events]
+
+
+def stored(home: Home, sql: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows of the store, read beside whoever has it open."""
+    with read_only(home.store) as connection:
+        return [dict(row) for row in connection.execute(sql, values)]
+
+
+def audited(home: Home, plan: str = "p") -> list[dict[str, Any]]:
+    """The checker finds every promise kept for the plan's one run; the run's events, from the store's point of view."""
+    with read_only(home.store) as connection:
+        evidence = audit_evidence.gather(home, connection, plan)
+    broken = [verdict for verdict in audit_checks.check(evidence) if not verdict.holds]
+    assert broken == []
+    return [{"event": event.name, "trial": event.trial, "attempt": event.attempt, **event.fields}
+            for event in evidence.told]  # fmt: skip
+
+
+def nothing_begun(home: Home) -> None:
+    """No run was made: neither in the store, if there is one, nor on the disk, nor in a log."""
+    if home.store.exists():
+        assert stored(home, "SELECT count(*) AS runs FROM run") == [{"runs": 0}]
+    assert [path.name for path in home.runs.glob("*")] == []
+    assert [path.name for path in home.logs.glob("*.jsonl*") if path.name != "debug.jsonl"] == []

@@ -1,0 +1,27 @@
+"""The table of faults says what the tests do, and each of them takes its verdict from store, log or checker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.faults import table
+
+FAULTS = table.collect()
+
+
+def test_the_table_of_faults_is_fresh() -> None:
+    """If not: `python -m tests.acceptance.faults.table`."""
+    page = table.PAGE.read_text()
+    assert table.with_table(page, FAULTS) == page
+
+
+def test_each_fault_is_judged_by_what_store_log_or_checker_say() -> None:
+    assert [f"{fault.module}: {fault.test}" for fault in FAULTS if not fault.has_evidence] == []
+
+
+def test_a_mark_that_is_no_fault_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "test_x.py").write_text('@pytest.mark.fault("x", "a")\ndef test_y(): ...\n')
+    with pytest.raises(ValueError, match=r"test_x.py:1: a fault's mark is number, fault and outcome"):
+        table.collect(tmp_path)
