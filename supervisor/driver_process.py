@@ -7,16 +7,21 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from supervisor import link
 from supervisor.keeper import end_group
 
 SILENCE_LIMIT_S = 60.0
 """A driver beats every 2 s; one that has been silent for this long is hung, and hung counts as dead."""
+SILENCE_SLICES = 20
+"""Silence is counted in slices, so a time in which the daemon itself stood still counts as one of them at most."""
 FINISH_GRACE_S = 40.0
 DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
+
+T = TypeVar("T")
 
 
 class DriverSilentError(Exception):
@@ -76,15 +81,18 @@ class DriverProcess:
         """
         line = link.encode(message)
         try:
-            async with asyncio.timeout(self._silence_limit_s), self._writing:
-                if self._write_fd is not None:
-                    # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
-                    await asyncio.to_thread(_write_all, self._write_fd, line)
+            await within(self._silence_limit_s, self._write(line))
         except BrokenPipeError:
             return
         except TimeoutError:
             self._deaf = True
             await self.kill()
+
+    async def _write(self, line: bytes) -> None:
+        async with self._writing:
+            if self._write_fd is not None:
+                # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
+                await asyncio.to_thread(_write_all, self._write_fd, line)
 
     async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
         """What the driver says, until it closes its pipe.
@@ -95,8 +103,7 @@ class DriverProcess:
         assert self._reader is not None
         while True:
             try:
-                async with asyncio.timeout(self._silence_limit_s):
-                    line = await self._reader.readline()
+                line = await within(self._silence_limit_s, self._reader.readline())
             except TimeoutError as error:
                 raise DriverSilentError(f"{self._silence_limit_s:.0f} s without a word") from error
             except ValueError as error:
@@ -132,6 +139,21 @@ class DriverProcess:
         if self._write_fd is not None:
             os.close(self._write_fd)
             self._write_fd = None
+
+
+async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Raises TimeoutError when it took `limit_s` seconds in which this process was awake.
+
+    A laptop's lid that was closed, or SIGSTOP, must not make the first look afterwards find everybody silent.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(SILENCE_SLICES):
+            if (await asyncio.wait({task}, timeout=limit_s / SILENCE_SLICES))[0]:
+                return task.result()
+    finally:
+        task.cancel()
+    raise TimeoutError(f"{limit_s:g} s")
 
 
 def _write_all(fd: int, line: bytes) -> None:

@@ -16,9 +16,13 @@ class ServiceNotify:
         self._address = None if address is None else address.replace("@", "\0", 1)
 
     def tell(self, **facts: str) -> None:
-        """READY="1", STATUS="...", STOPPING="1", WATCHDOG="1". A manager that does not listen is no trouble of ours."""
+        """READY="1", STATUS="...", STOPPING="1", WATCHDOG="1". A manager that does not listen is no trouble of ours.
+
+        Nor is one that has stopped reading: a datagram for which its queue has no room is dropped, never waited for.
+        """
         if self._address is None:
             return
         message = "\n".join(f"{key}={value}" for key, value in facts.items()).encode()
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)
             channel.sendto(message, self._address)
