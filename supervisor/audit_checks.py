@@ -10,7 +10,7 @@ from typing import Any
 
 from supervisor import finalize
 from supervisor.audit_evidence import Evidence, Rows
-from supervisor.conductor import driven_seconds
+from supervisor.experiment_course import driven_seconds
 from supervisor.lifecycle import ENDED, TRIAL_ENDED, ProcessState, TrialState
 from supervisor.store import Event
 

@@ -20,24 +20,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
-from supervisor import __version__, control_socket, failpoints, leftovers, snapshot
-from supervisor.api import make_app
+from supervisor import __version__, failpoints, leftovers, snapshot
 from supervisor.audit_log import head_key, open_audit_log
-from supervisor.backup import back_up
-from supervisor.bounded_files import keep_bounded
 from supervisor.clock import Clock, boot_id
-from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
+from supervisor.control_server import ControlServer
+from supervisor.daemon_verbs import DaemonVerbs
 from supervisor.diagnostics import reopen_debug_log, set_up_logging
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, DiskFailed, DiskFull, SweepError, SystemRefused, UsageError
+from supervisor.errors import DiskFailed, DiskFull, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
+from supervisor.housekeeping import keep_house, watch_room
 from supervisor.ledger import Ledger
-from supervisor.lifecycle import ENDED, Desired, ProcessState, run_exit_code
+from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.loop_watchdog import LoopWatchdog
 from supervisor.plan import ExperimentSpec
 from supervisor.ray_head import RayHead, child_environment
@@ -45,22 +42,16 @@ from supervisor.readiness import Readiness
 from supervisor.rebuild import UNTOLD, Rebuilt, open_or_rebuild
 from supervisor.report_process import write_report
 from supervisor.request import StartRequest, choose_run
-from supervisor.sensors.drills import DRILLS
 from supervisor.service_notify import ServiceNotify
 from supervisor.single_instance import take_lock
 from supervisor.store import Event, Store
-from supervisor.targets import Targets
 from supervisor.wake_lock import WakeLock
 
 log = logging.getLogger("supervisor")
 
-SOCKET_CHECK_PERIOD_S = 10.0
-HOUSEKEEPING_PERIOD_S = 60.0
-ROOM_PERIOD_S = 1.0
-
 
 class Daemon:
-    """One run, from recovery to its end. Also the verbs of the API (api.Verbs)."""
+    """One run, from recovery to its end."""
 
     def __init__(
         self, home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None
@@ -81,10 +72,9 @@ class Daemon:
         self._wants_wake_lock = bool(hardware.pop("wake_lock", True))
         self._wake_lock = WakeLock()
         self._notify = ServiceNotify()
-        self._started_wall_s = clock.wall_s()
         self.conductor = self._make_conductor(folder, hardware)
-        self._listening: tuple[Any, int] | None = None
-        self._runner: web.AppRunner | None = None
+        self._verbs = DaemonVerbs(home, self.ledger, clock, self.plan, self.conductor, rebuilt, self.disk_failed)
+        self._server = ControlServer(home, clock, self._verbs)
         self._main: asyncio.Task[Any] | None = None
         self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
@@ -152,18 +142,21 @@ class Daemon:
         reason = "it failed; its log says why"
         self._main = asyncio.current_task()
         try:
-            await self._open_socket()
+            await self._server.open()
             self._handle_signals()
             # To the very end: the report after the run takes its time, too.
             self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
-            guards = [asyncio.create_task(self._guard_socket()), asyncio.create_task(self._keep_house()),
-                      asyncio.create_task(self._watch_room())]  # fmt: skip
+            guards = [
+                asyncio.create_task(self._server.guard()),
+                asyncio.create_task(keep_house(self.home, self.run_id, self.clock)),
+                asyncio.create_task(self._watch_room()),
+            ]
             self.ledger.move_run(ProcessState.STARTING)
             await self.conductor.start_ray()
             self.ledger.move_run(ProcessState.RUNNING, "run.started")
             await self._take_wake_lock()
             failpoints.hit("ready.tell")
-            ready.tell(self.facts())
+            ready.tell(self._verbs.facts())
             self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
             await self._conduct()
             for guard in guards:
@@ -212,21 +205,10 @@ class Daemon:
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
 
     async def _watch_room(self) -> None:
-        """The pause while the disk is full, and its end, are told and kept up."""
-        told = False
-        while True:
-            try:
-                self._room.look()
-                if self._room.full != told:
-                    name, free = "disk.filled" if not told else "disk.freed", self._room.free()
-                    self.ledger.tell(name, folder=str(self.home.state), free_bytes=free)
-                    told = not told
-                    await self.conductor.hold_for_disk("the disk is full" if told else None)
-            except (DiskFull, OSError) as error:
-                log.warning("the full disk cannot be told of yet: %s", error)
-            except DiskFailed as error:
-                return self.disk_failed(error)
-            await self.clock.sleep(ROOM_PERIOD_S)
+        try:
+            await watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state))
+        except DiskFailed as error:
+            self.disk_failed(error)
 
     def disk_failed(self, error: DiskFailed) -> None:
         """Nothing more can be promised: the daemon ends, and the next one recovers from what was kept."""
@@ -248,21 +230,6 @@ class Daemon:
         taken = await self._wake_lock.take()
         name = "wake_lock.taken" if taken.ok else "wake_lock.refused"
         self.ledger.tell(name, reason=taken.reason)
-
-    def facts(self) -> dict[str, Any]:
-        """What `start` prints."""
-        head = self.conductor.head
-        return {
-            "run": self.run_id,
-            "plan": self.plan,
-            "pid": os.getpid(),
-            "log": str(self.audit.path),
-            "socket": str(self.home.socket),
-            "dashboard": head.dashboard if head else None,
-            "token_file": str(self.home.ray_token),
-            "started_wall": self._started_wall_s,
-            "rebuilt": None if self._rebuilt is None else self._rebuilt.sentence(),
-        }
 
     async def _end_run(self) -> None:
         states = self._experiment_states()
@@ -296,51 +263,10 @@ class Daemon:
         states = self._experiment_states()
         return run_exit_code(states) if all(state in ENDED for state in states) else 0
 
-    # The socket
-
-    async def _open_socket(self) -> None:
-        if self._runner is None:
-            # No access log: the audit log tells who did what.
-            self._runner = web.AppRunner(make_app(self), access_log=None, shutdown_timeout=2.0)
-            await self._runner.setup()
-        made = control_socket.bind(self.home.socket)
-        await web.SockSite(self._runner, made).start()
-        bound = control_socket.inode(self.home.socket)
-        assert bound is not None
-        self._listening = (made, bound)
-
-    async def _guard_socket(self) -> None:
-        """A sweeper of /tmp may take the socket away from under us; then it is bound again."""
-        while True:
-            await self.clock.sleep(SOCKET_CHECK_PERIOD_S)
-            try:
-                if self._listening is not None and control_socket.inode(self.home.socket) != self._listening[1]:
-                    log.warning("the control socket was taken away; it is bound again")
-                    self.home.prepare()
-                    await self._open_socket()
-                else:
-                    os.utime(self.home.socket)
-            except (OSError, SweepError):
-                log.exception("the control socket cannot be looked after; the next try is soon")
-
-    async def _keep_house(self) -> None:
-        """What children write themselves has no bound of its own."""
-        while True:
-            await self.clock.sleep(HOUSEKEEPING_PERIOD_S)
-            run_folder = self.home.run_folder(self.run_id)
-            for path in (self.home.logs / "daemon.log", run_folder / "ray.log", *run_folder.glob("*/driver.log")):
-                try:
-                    keep_bounded(path)
-                except OSError as error:
-                    log.warning("%s cannot be cut: %s", path, error)
-
     async def _close(self) -> None:
         failpoints.hit("daemon.close")
         await self._wake_lock.release()
-        if self._runner is not None:
-            if self._listening is not None and control_socket.inode(self.home.socket) == self._listening[1]:
-                self.home.socket.unlink()
-            await self._runner.cleanup()
+        await self._server.close()
         self.audit.close()
 
     def _handle_signals(self) -> None:
@@ -365,79 +291,6 @@ class Daemon:
             log.warning("a second %s: ending at once", name)
             os._exit(1)  # the next start recovers; waiting is what the user no longer wants
         self.conductor.ask_stop(name)
-
-    # The verbs
-
-    def status(self, trials: bool) -> dict[str, Any]:
-        view = snapshot.run_snapshot(self.store.connection, self.run_id, trials=trials)
-        now = self.clock.mono_s()
-        nodes = {
-            name: {
-                "protected": node.protected,
-                "missing": node.missing,
-                "command": node.command.to_json(),
-                "age_s": None if node.heard_mono_s is None else round(now - node.heard_mono_s, 1),
-                "readings": node.readings,
-            }
-            for name, node in self.conductor.nodes.items()
-        }
-        return {
-            **view,
-            "daemon": self.facts() | {"version": __version__, "now_wall": self.clock.wall_s()},
-            "in_force": self.conductor.in_force().to_json(),
-            "nodes": nodes,
-        }
-
-    async def pause(
-        self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
-    ) -> dict[str, Any]:
-        scope = self._targets().to_pause(target, node, self.ledger.commands())
-        rung = Rung.PAUSE if now else Rung.HOLD
-        command = Command(rung, Origin.OPERATOR, reason, scope, self.clock.wall_s(), who=who)
-        mode = "now" if now else "after running trials" if command.trial is None else "at its next report"
-        self.ledger.put_command(command, mode)
-        await self.conductor.commands_changed()
-        return {"command": command.to_json()}
-
-    async def resume(
-        self, target: str | None, who: str, node: str | None = None, force: bool = False
-    ) -> dict[str, Any]:
-        scope = self._targets().to_resume(target, node, self.ledger.commands())
-        if force:
-            if Command.scope_of_trial(scope) is not None:
-                raise UsageError("--force overrules a node's governor; no trial has one of its own")
-            await self.conductor.force(None if scope == ALL_NODES else scope, who)
-        lifted = self.ledger.drop_command(scope, who)
-        await self.conductor.commands_changed()
-        commands = [command.to_json() for command in self.ledger.commands()]
-        return {"lifted": lifted, "in_force": self.conductor.in_force().to_json(), "commands": commands}
-
-    def _targets(self) -> Targets:
-        conductor = self.conductor
-        return Targets(self.store.connection, self.run_id, self.plan, conductor.current, conductor.nodes)
-
-    async def stop(self, who: str) -> dict[str, Any]:
-        self.ledger.desire(Desired.STOP, "run.stopped", who=who)
-        self.conductor.ask_stop(f"stopped by {who}")
-        return {"run": self.run_id}
-
-    async def shutdown(self, who: str) -> dict[str, Any]:
-        self.conductor.ask_stop(f"shut down by {who}")
-        return {"run": self.run_id}
-
-    async def backup(self, path: Path, who: str) -> dict[str, Any]:
-        size = back_up(self.store, path)
-        self.ledger.tell("store.copied", path=str(path), bytes=size, who=who)
-        return {"path": str(path), "bytes": size}
-
-    async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
-        if name not in DRILLS:
-            raise UsageError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
-        if node is not None:
-            node = self._targets().to_drill(node)
-        if not await self.conductor.drill(name, duration_s, node):
-            raise Conflict("no experiment is at work, so there is no watchdog to drill")
-        return {"name": name, "duration_s": duration_s}
 
 
 def _skip_reason(spec: dict[str, Any]) -> str | None:

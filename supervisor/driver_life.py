@@ -1,0 +1,123 @@
+"""One driver's life, from its begin to its end: what it says is heard, committed and acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supervisor import failpoints, link
+from supervisor.disk_room import DiskRoom
+from supervisor.driver_process import DriverProcess, DriverSilentError
+from supervisor.errors import DiskFailed, DiskFull
+from supervisor.experiment_course import MAX_HOURS_REACHED
+from supervisor.ledger import Ledger
+
+log = logging.getLogger("supervisor")
+
+
+@dataclass(frozen=True)
+class DriverEnd:
+    """How a driver's life ended."""
+
+    ended: bool
+    """Whether it ended its experiment, too."""
+    error: str | None
+    """What it said that went wrong."""
+    status: str
+    """What made it end, where the process's own status does not say it."""
+    out_of_time: bool = False
+    """Its experiment's `max_hours` were over."""
+
+
+class DriverLife:
+    """Of a driver that is spawned. `await live(...)`, then `await reap()`."""
+
+    def __init__(
+        self,
+        driver: DriverProcess,
+        name: str,
+        ledger: Ledger,
+        hear: Callable[[link.Message], None],
+        room: DiskRoom | None,
+        stop_asked: asyncio.Event,
+    ) -> None:
+        """`hear` keeps a message, raising ValueError, KeyError or TypeError for one that makes no sense."""
+        self._driver, self._name, self._ledger, self._hear = driver, name, ledger, hear
+        self._room, self._stop_asked = room, stop_asked
+        self._out_of_time = self._ended = False
+        self._error: str | None = None
+        self._status = ""
+
+    async def live(
+        self, begin: link.Begin | None, seconds_left: float | None, stop_reason: Callable[[], str]
+    ) -> DriverEnd:
+        """Until its pipe closes; it is killed when it is silent, deaf or talks nonsense, or `begin` is None.
+
+        Raises DiskFull and DiskFailed: what it has to say cannot be kept, and it is killed.
+        """
+        stopper = asyncio.create_task(self._finish_when_asked(seconds_left, stop_reason))
+        try:
+            # A head that died while the driver was spawned has nobody else to end this driver.
+            await (self._driver.kill() if begin is None else self._driver.send(begin))
+            await self._converse()
+        except DriverSilentError as silence:
+            self._status = str(silence)
+            self._ledger.tell("driver.hung", experiment=self._name, silent_s=float(self._status.split()[0]))
+            await self._driver.kill()
+        except link.LinkError as broken:
+            self._status = f"broke the link: {broken}"
+            await self._driver.kill()
+        except (DiskFull, DiskFailed):
+            # What it has to say cannot be kept; the next one begins from what was.
+            await self._driver.kill()
+            raise
+        finally:
+            stopper.cancel()
+        return DriverEnd(self._ended, self._error, self._status, self._out_of_time)
+
+    async def _converse(self) -> None:
+        async for message, number in self._driver.messages():
+            if isinstance(message, link.ExperimentEnded):
+                self._ended, self._error = message.final or message.error is None, message.error
+                self._status = "" if self._ended else f"it stumbled: {message.error}"
+            await self._listen(message)
+            if number is not None:
+                failpoints.hit("ack.send")
+                await self._driver.send(link.Ack(number))
+
+    async def reap(self) -> int:
+        """Its exit status. Its pipe is closed: it has ended or is about to; its group goes with it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._driver.exited(), 10.0)
+        await self._driver.kill()
+        return await self._driver.exited()
+
+    async def _finish_when_asked(self, seconds_left: float | None, stop_reason: Callable[[], str]) -> None:
+        """Ends the driver when the run is to stop, or when its experiment's `max_hours` are over."""
+        try:
+            await asyncio.wait_for(self._stop_asked.wait(), seconds_left)
+        except TimeoutError:
+            self._out_of_time = True
+        await self._driver.finish(stop_reason() or MAX_HOURS_REACHED)
+
+    async def _listen(self, message: link.Message) -> None:
+        """Raises LinkError for what makes no sense: a driver's nonsense ends the driver, not the daemon.
+
+        On a full disk it waits: the message is neither committed nor acknowledged, so it is not lost.
+        """
+        try:
+            while True:
+                try:
+                    return self._hear(message)
+                except DiskFull:
+                    if self._room is None:
+                        raise
+                    self._room.give_up()
+                    if not await self._room.wait(self._stop_asked):
+                        raise
+        except (ValueError, KeyError, TypeError) as error:
+            log.exception("the driver of %s sent nonsense: %r", self._name, message)
+            raise link.LinkError(f"{type(message).__name__}: {error}") from error

@@ -1,0 +1,48 @@
+"""What the daemon does now and then beside its work: it bounds the logs that children write, and watches the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from supervisor.bounded_files import keep_bounded
+from supervisor.clock import Clock
+from supervisor.disk_room import DiskRoom
+from supervisor.errors import DiskFull
+from supervisor.home import Home
+from supervisor.ledger import Ledger
+
+log = logging.getLogger("supervisor")
+
+HOUSEKEEPING_PERIOD_S = 60.0
+ROOM_PERIOD_S = 1.0
+
+
+async def keep_house(home: Home, run_id: str, clock: Clock) -> None:
+    """What children write themselves has no bound of its own. Never returns."""
+    while True:
+        await clock.sleep(HOUSEKEEPING_PERIOD_S)
+        run_folder = home.run_folder(run_id)
+        for path in (home.logs / "daemon.log", run_folder / "ray.log", *run_folder.glob("*/driver.log")):
+            try:
+                keep_bounded(path)
+            except OSError as error:
+                log.warning("%s cannot be cut: %s", path, error)
+
+
+async def watch_room(
+    room: DiskRoom, ledger: Ledger, clock: Clock, hold: Callable[[str | None], Awaitable[None]], folder: str
+) -> None:
+    """The pause while the disk is full, and its end, are told and kept up, by `hold`. Raises DiskFailed."""
+    told = False
+    while True:
+        try:
+            room.look()
+            if room.full != told:
+                name, free = "disk.filled" if not told else "disk.freed", room.free()
+                ledger.tell(name, folder=folder, free_bytes=free)
+                told = not told
+                await hold("the disk is full" if told else None)
+        except (DiskFull, OSError) as error:
+            log.warning("the full disk cannot be told of yet: %s", error)
+        await clock.sleep(ROOM_PERIOD_S)
