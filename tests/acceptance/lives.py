@@ -7,14 +7,15 @@ plays a story over the real link, keeping a diary of what was acknowledged to it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,24 @@ parser.add_argument("--write-fd", type=int)
 arguments = parser.parse_args()
 inbox, outbox = os.fdopen(arguments.read_fd, "rb"), os.fdopen(arguments.write_fd, "wb", 0)
 count = 0
+rungs = []
 
 def hear():
+    global rungs
     line = inbox.readline()
     if not line:
         os._exit(70)
-    return link.decode(line)[0]
+    message = link.decode(line)[0]
+    if isinstance(message, link.Finish) and "SWEEP_TEST_STUBBORN" not in os.environ:
+        os._exit(0)
+    if isinstance(message, link.Begin | link.Commanded):
+        rungs = [command["rung"] for command in message.commands]
+    return message
+
+def rest(*kept_from):
+    "As long as one of the commands keeps us from what comes next."
+    while set(rungs) & set(kept_from):
+        hear()
 
 def keep(path, data, mode="wb"):
     "As a trial does on a full disk: again, until there is space."
@@ -79,11 +92,13 @@ for number in range(begin.experiment["max_trials"]):
         continue
     done = int(trial["checkpoint"].rsplit("-", 1)[1].split(".")[0]) if trial["checkpoint"] else 0
     attempt = trial["attempt"] + 1
+    rest("HOLD", "PAUSE")
     tell(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
     tell(link.TrialStarted(number, attempt, "ray", "node", os.getpid(), done or None))
     for step in range(done + 1, EPOCHS + 1):
         checkpoint = folder / f"{number}-checkpoint-{step}.pt"
         body = b"x" * 100
+        rest("PAUSE")
         time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))
         keep(checkpoint, body + b"SWEEPCK1" + hashlib.sha256(body).digest())
         tell(link.ResultReported(number, attempt, step, 1 / step, {}, str(checkpoint)))
@@ -118,7 +133,8 @@ class Setting:
     """What a life is lived in.
 
     `free` is the free space, look by look; the last stays. Empty: the real one. `driver` is its program; `change` is
-    called in the fork before the life, to put another piece in place of one of the daemon's.
+    called in the fork before the life, to put another piece in place of one of the daemon's. The story takes `pause_s`
+    for each of its epochs; a `stubborn` driver hears no word of finishing.
     """
 
     failpoint: str = ""
@@ -126,11 +142,17 @@ class Setting:
     request: StartRequest = REQUEST
     driver: str = DRIVER
     change: Callable[[], object] = int
+    pause_s: float = 0.0
+    stubborn: bool = False
 
 
 def live(home: Home, setting: Setting) -> int:
     """One life in this process, which ends with it."""
     failpoints._armed = failpoints._parse(setting.failpoint)
+    if setting.pause_s:
+        os.environ["SWEEP_TEST_PAUSE_S"] = str(setting.pause_s)
+    if setting.stubborn:
+        os.environ["SWEEP_TEST_STUBBORN"] = "1"
     free = list(setting.free)
 
     def free_bytes(folder: Path) -> int:
@@ -202,6 +224,41 @@ def ended(child: int, reads: int) -> tuple[int, bool]:
     return code, code == KILLED or told == b"1"
 
 
+@dataclass
+class Life:
+    """A life under way. `reads` is where it says whether the failpoint was reached."""
+
+    pid: int
+    reads: int
+    end: tuple[int, bool] | None = field(default=None)
+
+    def ended(self) -> tuple[int, bool]:
+        """Waits for its end: how it ended, and whether the failpoint was reached."""
+        if self.end is None:
+            self.end = ended(self.pid, self.reads)
+        return self.end
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9, and waits until it is gone."""
+        self.signal(signal.SIGKILL)
+        assert self.ended()[0] == KILLED
+
+
+@contextlib.contextmanager
+def living(home: Home, setting: Setting = Setting()) -> Iterator[Life]:
+    """A life beside the test; it is killed at the end of the block if it still goes on."""
+    it = Life(*begin(home, setting))
+    try:
+        yield it
+    finally:
+        if it.end is None:
+            os.kill(it.pid, signal.SIGKILL)
+            it.ended()
+
+
 def state(home: Home) -> str | None:
     if not home.store.exists():
         return None
@@ -233,11 +290,22 @@ def check_everything(home: Home) -> list[dict[str, Any]]:
     return [{"event": event.name, **event.fields} for event in evidence.told]
 
 
-def until_told(home: Home, event: str) -> None:
-    """Waits for an event in the log's parts, half a minute at most."""
-    for _ in range(600):
+def until_told(home: Home, event: str, times: int = 1) -> None:
+    """Waits for so many events of that name in the log's parts, half a minute at most."""
+    sign = f'"event":"{event}"'.encode()
+
+    def told() -> bool:
         parts = audit_parts.all_parts(home.audit_log("p"))
-        if any(f'"event":"{event}"'.encode() in line for part in parts for line in audit_parts.lines_of(part)):
-            return
+        return sum(sign in line for part in parts for line in audit_parts.lines_of(part)) >= times
+
+    until(home, f"{event} is told", told)
+
+
+def until(home: Home, what: str, test: Callable[[], object]) -> None:
+    """Waits until `test` holds, half a minute at most; a file that a rotation moves meanwhile is looked for again."""
+    for _ in range(600):
+        with contextlib.suppress(FileNotFoundError):
+            if test():
+                return
         time.sleep(0.05)
-    raise AssertionError(f"{event} was never told: {(home.root / 'life.log').read_text()}")
+    raise AssertionError(f"never: {what}; {(home.root / 'life.log').read_text()}")
