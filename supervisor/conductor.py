@@ -228,7 +228,8 @@ class Conductor:
             watchdog={**self._watchdog, **self._holds.forced_once()},
         )
 
-    def _hear(self, course: ExperimentCourse, message: link.Message) -> None:
+    def _hear(self, course: ExperimentCourse, message: link.Message) -> bool:
+        """False for what the ledger refused."""
         match message:
             case link.Hello():
                 self.ledger.move_experiment(
@@ -246,10 +247,12 @@ class Conductor:
             case link.Heartbeat() | link.ExperimentEnded():
                 pass
             case link.TrialEnded():
-                self.ledger.hear(course.name, message)
+                believed = self.ledger.hear(course.name, message)
                 self.ledger.drop_command(trial_scope(course.name, message.number), "the end of the trial")
+                return believed
             case _:
-                self.ledger.hear(course.name, message)
+                return self.ledger.hear(course.name, message)
+        return True
 
     # Ray
 

@@ -17,6 +17,9 @@ from supervisor.ledger import Ledger
 
 log = logging.getLogger("supervisor")
 
+REFUSALS_IN_A_ROW = 10
+"""A trial that is fenced off speaks a few times more before its driver notices; one that speaks on never will."""
+
 
 @dataclass(frozen=True)
 class DriverEnd:
@@ -40,16 +43,17 @@ class DriverLife:
         driver: DriverProcess,
         name: str,
         ledger: Ledger,
-        hear: Callable[[link.Message], None],
+        hear: Callable[[link.Message], bool],
         room: DiskRoom | None,
         stop_asked: asyncio.Event,
     ) -> None:
-        """`hear` keeps a message, raising ValueError, KeyError or TypeError for one that makes no sense."""
+        """`hear` keeps a message, or refuses it: False. ValueError, KeyError, TypeError: it makes no sense."""
         self._driver, self._name, self._ledger, self._hear = driver, name, ledger, hear
         self._room, self._stop_asked = room, stop_asked
         self._out_of_time = self._ended = False
         self._error: str | None = None
         self._status = ""
+        self._refusals: dict[int, int] = {}
 
     async def live(
         self, begin: link.Begin | None, seconds_left: float | None, stop_reason: Callable[[], str]
@@ -103,6 +107,15 @@ class DriverLife:
             self._out_of_time = True
         await self._driver.finish(stop_reason() or MAX_HOURS_REACHED)
 
+    def _count(self, message: link.Message, *, believed: bool) -> None:
+        """Raises LinkError when a trial was refused REFUSALS_IN_A_ROW times: the two no longer mean the same trials."""
+        number: int | None = getattr(message, "number", None)
+        if number is None:
+            return
+        self._refusals[number] = 0 if believed else self._refusals.get(number, 0) + 1
+        if self._refusals[number] >= REFUSALS_IN_A_ROW:
+            raise link.LinkError(f"{REFUSALS_IN_A_ROW} messages in a row about trial {number} were refused")
+
     async def _listen(self, message: link.Message) -> None:
         """Raises LinkError for what makes no sense: a driver's nonsense ends the driver, not the daemon.
 
@@ -111,7 +124,7 @@ class DriverLife:
         try:
             while True:
                 try:
-                    return self._hear(message)
+                    return self._count(message, believed=self._hear(message))
                 except DiskFull:
                     if self._room is None:
                         raise

@@ -121,7 +121,7 @@ EVENTS: dict[str, EventKind] = {
         "warning", "trial {trial} {end_reason}: {error}", ("end_reason", "error", "seconds", "record")
     ),
     "result.refused": EventKind(
-        "warning", "a late {message} of trial {trial} attempt {attempt} was refused: {reason}", ("message", "reason")
+        "warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}", ("message", "reason")
     ),
     "watchdog.started": EventKind("info", "watchdog of node {node} is up", ("node", "pid", "protected", "missing")),
     "watchdog.unprotected": EventKind(

@@ -64,6 +64,7 @@ class Ledger:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
+        self._refused = False
 
     # The run
 
@@ -236,8 +237,9 @@ class Ledger:
 
     # What a driver says
 
-    def hear(self, name: str, message: link.Message) -> None:
-        """Commits what the driver of experiment `name` says; a late or doubled message is refused with an event."""
+    def hear(self, name: str, message: link.Message) -> bool:
+        """Commits what the driver of experiment `name` says; False when it was refused, which is told."""
+        self._refused = False
         match message:
             case link.TrialAdded():
                 self._trial_added(name, message)
@@ -253,6 +255,7 @@ class Ledger:
                 self._attempt_lost(name, message)
             case _:
                 raise ValueError(f"{type(message).__name__} is not about a trial")
+        return not self._refused
 
     def _trial_added(self, name: str, message: link.TrialAdded) -> None:
         with self.store.change(self.run_id) as change:
@@ -414,6 +417,7 @@ class Ledger:
         return None
 
     def _refuse(self, change: Change, name: str, message: Any, reason: str) -> None:
+        self._refused = True
         change.tell(
             "result.refused", experiment=name, trial=message.number, attempt=message.attempt,
             message=type(message).__name__, reason=reason,

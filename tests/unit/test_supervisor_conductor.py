@@ -9,6 +9,7 @@ import pytest
 
 from supervisor import conductor, experiment_course
 from supervisor.conductor import MAX_FRUITLESS_STARTS, Conductor
+from supervisor.driver_life import REFUSALS_IN_A_ROW
 from supervisor.driver_process import DriverProcess
 from supervisor.errors import RayStartFailed
 from tests.unit.conductor_stage import DONE, FakeHead, Stage, until
@@ -134,6 +135,30 @@ def test_a_driver_that_talks_nonsense_is_replaced_and_the_daemon_lives_on(tmp_pa
     assert stage.states() == {"a": "EXITED"}
     (death,) = stage.facts("driver.exited")
     assert death["status"].startswith("broke the link")
+
+
+def test_a_driver_that_goes_on_about_a_fenced_attempt_is_replaced_not_refused_for_ever(tmp_path: Path) -> None:
+    """Its idea of the trial is not the store's, and only a new begin tells it better."""
+    late = ["message", "ResultReported", {
+        "number": 0, "attempt": 7, "step": 9, "value": 0.1, "metrics": {}, "checkpoint": None,
+    }]  # fmt: skip
+    stage = Stage(tmp_path, a=[[["result", 0, 1], *[late] * 30, ["sleep"]], DONE])
+    stage.conduct()
+    assert stage.states() == {"a": "EXITED"}
+    assert len(stage.facts("result.refused")) == REFUSALS_IN_A_ROW
+    (death,) = stage.facts("driver.exited")
+    assert "about trial 0 were refused" in death["status"]
+
+
+def test_a_few_late_words_of_a_fenced_attempt_cost_no_driver(tmp_path: Path) -> None:
+    """One that is believed in between shows that the two still mean the same."""
+    late = ["message", "TrialHeld", {"number": 0, "attempt": 0, "state": "PAUSED", "reason": "late"}]
+    believed = ["message", "TrialAdded", {"number": 0, "params": {}, "source": "sampled"}]
+    few = [*[late] * (REFUSALS_IN_A_ROW - 1), believed]
+    stage = Stage(tmp_path, a=[[["result", 0, 1], *few, *few, ["trial", 1, 0.5]]])
+    stage.conduct()
+    assert stage.states() == {"a": "EXITED"}
+    assert stage.facts("driver.exited") == []
 
 
 def test_a_stop_in_the_middle_leaves_stopped_and_the_next_life_goes_on_without_loss(tmp_path: Path) -> None:
