@@ -36,10 +36,12 @@ class ClusterView:
         self._ledger, self._clock = ledger, clock
         self._thinner = Thinner()
         self.nodes: dict[str, NodeView] = {}
+        self.watched = False
+        """Whether a watchdog has spoken through the driver at work."""
 
     def watchdog_up(self, message: link.WatchdogUp) -> None:
         node = self.nodes.setdefault(message.node, NodeView())
-        first = node.heard_mono_s is None
+        self.watched, first = True, node.heard_mono_s is None
         node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self._clock.mono_s()
         self._ledger.tell(
             "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
@@ -101,6 +103,7 @@ class ClusterView:
 
     def driver_gone(self) -> None:
         """Nobody is left to say that a pause has ended; the next driver says what is in force then."""
+        self.watched = False
         for node in self.nodes.values():
             node.command = run(Origin.GOVERNOR)
 

@@ -18,7 +18,7 @@ from supervisor.command import Command, trial_scope
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_life import DriverEnd, DriverLife
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import RayStartFailed
+from supervisor.errors import Conflict, RayStartFailed
 from supervisor.examiner import Examiner
 from supervisor.experiment_course import ExperimentCourse
 from supervisor.holds import FORCE_S, Holds
@@ -60,6 +60,9 @@ class Conductor:
         """The experiment that the driver works on."""
         self._cluster = ClusterView(ledger, clock)
         self._holds = Holds(ledger, clock, self._cluster)
+        self._drill: link.DrillAsked | None = None
+        """A drill that no watchdog plays yet."""
+        self._drill_task: asyncio.Task[None] | None = None
         self.stop_asked = asyncio.Event()
         self.stop_reason = ""
 
@@ -90,12 +93,24 @@ class Conductor:
             await self.driver.send(link.ForceAsked(node, FORCE_S))
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> bool:
-        """False when no driver is there to pass it on."""
-        if self.driver is None:
+        """False when it waits for the next driver's watchdog: none is there to play it now. A later one replaces it.
+
+        Raises Conflict when there will be no other driver.
+        """
+        if self.stop_asked.is_set() or not self._experiments_left():
+            raise Conflict("the run is ending, so there is no watchdog to drill")
+        self._drill = link.DrillAsked(name, duration_s, node)
+        if self.driver is None or not self._cluster.watched:
             return False
-        self.ledger.tell("drill.started", name=name, duration_s=duration_s, node=node, drill=True)
-        await self.driver.send(link.DrillAsked(name, duration_s, node))
+        await self._play_drill(self.driver)
         return True
+
+    async def _play_drill(self, driver: DriverProcess) -> None:
+        asked, self._drill = self._drill, None
+        if asked is None:
+            return
+        self.ledger.tell("drill.started", name=asked.name, duration_s=asked.duration_s, node=asked.node, drill=True)
+        await driver.send(asked)
 
     def ask_stop(self, reason: str) -> None:
         self.stop_reason = reason
@@ -191,6 +206,7 @@ class Conductor:
 
     async def _drive(self, course: ExperimentCourse) -> DriverEnd:
         course.start()
+        await self._sweep()
         driver = self._new_driver(course.name)
         try:
             if self.head is None:
@@ -238,6 +254,8 @@ class Conductor:
                 self._holds.settle(self.current)
             case link.WatchdogUp():
                 self._cluster.watchdog_up(message)
+                if self._drill is not None and self.driver is not None:
+                    self._drill_task = asyncio.create_task(self._play_drill(self.driver))
             case link.Sampled():
                 self._cluster.sampled(message)
             case link.RungChanged():
@@ -253,6 +271,12 @@ class Conductor:
             case _:
                 return self.ledger.hear(course.name, message)
         return True
+
+    async def _sweep(self) -> None:
+        """What the last driver's trials left behind, or a head that died: no process group reaches it."""
+        ended = await asyncio.to_thread(leftovers.end, self.home.key, orphans_only=True)
+        if ended:
+            self.ledger.tell("leftovers.ended", processes=ended)
 
     # Ray
 

@@ -74,8 +74,9 @@ def _await_end(home: Home, deadline_s: float) -> int:
 def drill(home: Home, arguments: argparse.Namespace) -> int:
     greet(home)
     duration_s = parse_duration(arguments.duration)
-    ask(home, "drill", {"name": arguments.name, "duration_s": duration_s, "node": arguments.node})
-    print(f"drill {arguments.name} for {status_text.duration(duration_s)}")
+    answer = ask(home, "drill", {"name": arguments.name, "duration_s": duration_s, "node": arguments.node})
+    begins = "" if answer["begun"] else ": it begins when the next experiment's watchdog is up"
+    print(f"drill {arguments.name} for {status_text.duration(duration_s)}{begins}")
     return 0
 
 

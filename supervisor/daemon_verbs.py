@@ -12,7 +12,7 @@ from supervisor.backup import back_up
 from supervisor.clock import Clock
 from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
-from supervisor.errors import Conflict, DiskFailed, UsageError
+from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Desired
@@ -124,6 +124,5 @@ class DaemonVerbs:
             raise UsageError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
         if node is not None:
             node = self._targets().to_drill(node)
-        if not await self._conductor.drill(name, duration_s, node):
-            raise Conflict("no experiment is at work, so there is no watchdog to drill")
-        return {"name": name, "duration_s": duration_s}
+        begun = await self._conductor.drill(name, duration_s, node)
+        return {"name": name, "duration_s": duration_s, "begun": begun}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -204,14 +205,35 @@ def test_a_dead_drivers_governor_holds_nobody(tmp_path: Path) -> None:
     assert stage.told("experiment.paused") == [("experiment.paused", "a")]
 
 
-def test_a_drill_is_told_and_passed_on_and_without_a_driver_it_is_refused(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, a=[[["await", "DrillAsked"], ["trial", 0, 0.5]]])
+UP = ["message", "WatchdogUp", {"node": "n", "pid": 1, "protected": True, "missing": {}}]
+
+
+def test_a_drill_is_told_and_passed_on(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, a=[[UP, ["await", "DrillAsked"], ["trial", 0, 0.5]]])
 
     async def drill(at_work: Conductor) -> None:
-        assert await at_work.drill("heat", 5.0, None) is False
-        await until(lambda: stage.states()["a"] == "RUNNING", "the driver is up")
+        await until(lambda: bool(stage.facts("watchdog.started")), "the watchdog is up")
         assert await at_work.drill("heat", 5.0, None) is True
 
     stage.conduct(drill)
     assert stage.states() == {"a": "EXITED"}
     assert stage.facts("drill.started") == [{"name": "heat", "duration_s": 5.0, "node": None, "drill": True}]
+
+
+def test_a_drill_between_two_watchdogs_waits_for_the_next_and_after_the_last_it_is_refused(tmp_path: Path) -> None:
+    """Whoever asks for one while an experiment begins gets it a little later, not never."""
+    stage = Stage(tmp_path, a=[[UP, ["await", "DrillAsked"], ["trial", 0, 0.5]]])
+
+    async def drill(at_work: Conductor) -> None:
+        assert await at_work.drill("heat", 7.0, None) is False
+        assert await at_work.drill("flap", 5.0, None) is False
+
+    stage.conduct(drill)
+    assert stage.states() == {"a": "EXITED"}
+    assert [(fact["name"], fact["duration_s"]) for fact in stage.facts("drill.started")] == [("flap", 5.0)]
+    assert [name for name, _ in stage.told("watchdog.started", "drill.started")] == [
+        "watchdog.started", "drill.started",
+    ]  # fmt: skip
+    assert stage.now is not None
+    with pytest.raises(Conflict, match="the run is ending"):
+        asyncio.run(stage.now.drill("heat", 5.0, None))
