@@ -20,7 +20,7 @@ class EventKind:
 
 EVENTS: dict[str, EventKind] = {
     "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id")),
-    "leftovers.ended": EventKind("warning", "processes of a dead daemon were ended: {processes}", ("processes",)),
+    "leftovers.ended": EventKind("warning", "processes that were left behind were ended: {processes}", ("processes",)),
     "daemon.recovered": EventKind(
         "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
     ),

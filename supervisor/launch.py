@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from supervisor import init_process
 from supervisor.errors import DaemonDied, SweepError
 from supervisor.home import Home
 from supervisor.request import StartRequest
@@ -36,9 +37,14 @@ def _as_file(request: StartRequest) -> IO[bytes]:
 
 
 def become_daemon(request: StartRequest) -> None:
-    """For service managers: this very process becomes the daemon, in the foreground. Does not return."""
+    """For service managers: this very process becomes the daemon, in the foreground. Does not return.
+
+    As process 1, of a container say, it becomes the daemon's parent instead (init_process).
+    """
     os.dup2(_as_file(request).fileno(), 0)
     command = daemon_command(None)
+    if os.getpid() == 1:
+        os._exit(init_process.run(command))
     os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
 
 

@@ -1,6 +1,6 @@
-"""Processes of ours that a dead daemon left behind: found by a mark in their environment, and ended.
+"""Processes of ours that somebody dead (a daemon, a driver, a trial) left behind: found by a mark, and ended.
 
-The caller holds the home's lock, so nothing that bears the mark and is not its own child can be wanted.
+The caller holds the home's lock, so nothing that bears the mark and does not descend from it can be wanted.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ MARK = "SWEEP_OWNER"
 """Every child of a daemon, and theirs, has this in its environment, set to the home's key."""
 
 
-def find(home_key: str) -> list[psutil.Process]:
-    """The marked processes of this user, but for this process and its ancestors."""
+def find(home_key: str, *, orphans_only: bool = False) -> list[psutil.Process]:
+    """The marked processes of this user, but for this process and its ancestors.
+
+    `orphans_only` leaves out what descends from this process: what is at work, and what its parent will end.
+    """
     kept = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid not in kept and process.environ().get(MARK) == home_key:
+            if process.pid in kept or process.environ().get(MARK) != home_key:
+                continue
+            if not (orphans_only and os.getpid() in [parent.pid for parent in process.parents()]):
                 found.append(process)
         except (psutil.Error, OSError):
             # Another user's, a zombie, or gone since: none of them is ours to end.
@@ -27,9 +32,9 @@ def find(home_key: str) -> list[psutil.Process]:
     return found
 
 
-def end(home_key: str, grace_s: float = 2.0) -> list[str]:
+def end(home_key: str, grace_s: float = 2.0, *, orphans_only: bool = False) -> list[str]:
     """Ends them, TERM then KILL; returns what they were ("pid name")."""
-    found = find(home_key)
+    found = find(home_key, orphans_only=orphans_only)
     names = []
     for process in found:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import functools
 import os
 import signal
@@ -172,7 +173,7 @@ def live(home: Home, setting: Setting) -> int:
     limits = LIMITS if free else RoomLimits(reserve_bytes=MIB, low_bytes=MIB // 2, enough_bytes=3 * MIB)
     daemon.DiskRoom = lambda folder, clock: DiskRoom(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]
     daemon.Daemon._report = no_report  # type: ignore[method-assign]
-    daemon.leftovers.end = lambda key: []  # type: ignore[assignment]
+    daemon.leftovers.end = lambda key, **_: []  # type: ignore[assignment]
     setting.change()
     home.prepare()
     lock = take_lock(home)
@@ -206,6 +207,9 @@ def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
             with (home.root / "life.log").open("ab") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
+            # pytest's own would take what is said about a hang.
+            sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+            faulthandler.disable()
             code = live(home, setting)
             armed = failpoints._armed
             os.write(writes, b"1" if armed is not None and armed.count >= armed.hit else b"0")

@@ -1,0 +1,76 @@
+"""Drivers that play a story of their own, and what a life is changed by, for tests of faults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from supervisor import daemon, leftovers
+from supervisor.client import ask
+from supervisor.driver_process import DriverProcess
+from supervisor.errors import NotRunning
+from supervisor.home import Home
+from tests.acceptance import lives
+from tests.acceptance.lives import DRIVER, Life, Setting, living
+
+_BETWEEN = '        time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))\n'
+_FIRST = "known = {"
+END_LEFTOVERS = leftovers.end
+"""The real one: a life has none, since its processes bear no mark."""
+
+
+def story(at: str) -> str:
+    """The usual driver, which calls `at(number, attempt, step)` before it reports an epoch; `at` is its source."""
+    assert _BETWEEN in DRIVER
+    program = DRIVER.replace(_BETWEEN, "        at(number, attempt, step)\n")
+    return program.replace(_FIRST, f"{at}\n{_FIRST}", 1)
+
+
+ONCE = """
+def once(name):
+    "Whether this is the first time, over all drivers of the run."
+    try:
+        (folder / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+"""
+
+
+def patience(seconds: float, program: str) -> Callable[[], None]:
+    """A change that finds a driver silent after so many seconds."""
+
+    def change() -> None:
+        daemon.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
+            dict(os.environ), log, seconds, (lives.sys.executable, "-c", program)
+        )
+
+    return change
+
+
+def finishes(home: Home, it: Life) -> None:
+    """It ends its run, with exit code 0."""
+    assert it.ended()[0] == 0, (home.root / "life.log").read_text()
+
+
+def live_to_the_end(home: Home, setting: Setting | None = None) -> None:
+    with living(home, setting or Setting()) as it:
+        finishes(home, it)
+
+
+def status(home: Home) -> dict[str, Any] | None:
+    """The daemon's own; None while nobody answers."""
+    try:
+        return ask(home, "status", query="?trials=1")
+    except NotRunning:
+        return None
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended: reaped, or waiting for its parent to look."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
