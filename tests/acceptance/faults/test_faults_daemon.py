@@ -1,0 +1,233 @@
+"""Faults of the daemon itself: killed, stopped, begun twice, its lock, its socket, its main loop."""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor import daemon, snapshot
+from supervisor.client import ask
+from supervisor.errors import SweepError
+from supervisor.home import SOCKET_PATH_MAX_BYTES, Home
+from supervisor.loop_watchdog import LoopWatchdog
+from supervisor.request import StartRequest
+from tests.acceptance.faults.evidence import audited, names, stored, told
+from tests.acceptance.faults.stories import is_gone
+from tests.acceptance.lives import KILLED, Setting, check_everything, life, living, state, until, until_told
+
+SLOW = Setting(pause_s=0.3)
+
+
+def driver_of(home: Home) -> int:
+    return int([event["pid"] for event in told(home) if event["event"] == "driver.started"][-1])
+
+
+def each_lost_trial_goes_on_once_from_its_last_checkpoint(events: list[dict[str, Any]], cause: str) -> None:
+    """What `trial.requeued` and the next `trial.started` say, against what was reported before."""
+    lost = [event for event in events if event["event"] == "trial.requeued"]
+    assert [event["cause"] for event in lost] == [cause], "one trial was at work, and it was lost once"
+    for event in lost:
+        mine = [each for each in events if each.get("trial") == event["trial"]]
+        reported = [e["step"] for e in mine if e["event"] == "trial.reported" and e["seq"] < event["seq"]]
+        started = [e for e in mine if e["event"] == "trial.started" and e["seq"] > event["seq"]]
+        assert [e["attempt"] for e in started] == [event["attempt"] + 1]
+        assert started[0].get("resumed_step") == max(reported, default=None)
+
+
+@pytest.mark.fault(
+    "1",
+    "kill -9 of the daemon while trials run",
+    "the driver ends by itself; the trial at work is requeued once and goes on from its last checkpoint",
+)
+def test_a_killed_daemon_takes_its_driver_along_and_the_next_goes_on_from_the_checkpoint(home: Home) -> None:
+    with living(home, SLOW) as first:
+        until_told(home, "trial.reported", times=2)
+        driver = driver_of(home)
+        first.kill()
+    until(home, "the driver has ended", lambda: is_gone(driver))
+    assert state(home) == "RUNNING", "nobody was there to write anything else"
+    assert life(home) == (0, False)
+    check_everything(home)
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "daemon_died")
+    assert names(told(home)).count("daemon.recovered") == 1
+
+
+@pytest.mark.fault(
+    "3",
+    "kill -9 of the daemon just after it took an operator's pause",
+    "the pause was written first: the next daemon holds it until it is lifted, and no trial begins meanwhile",
+)
+def test_a_pause_outlives_a_daemon_that_was_killed_over_it(home: Home) -> None:
+    with living(home, SLOW) as first:
+        until_told(home, "trial.reported")
+        ask(home, "pause", {"now": True, "reason": "the fan is loud"})
+        first.kill()
+    before = stored(home, "SELECT count(*) AS n FROM result")
+    with living(home, SLOW) as second:
+        until_told(home, "experiment.paused", times=2)
+        time.sleep(1.0)  # several epochs' time, in which none may be
+        assert stored(home, "SELECT state FROM experiment") == [{"state": "PAUSED"}]
+        assert stored(home, "SELECT count(*) AS n FROM result") == before
+        ask(home, "resume", {})
+        assert second.ended() == (0, False)
+    check_everything(home)
+    paused = [event for event in told(home) if event["event"] == "run.paused"]
+    assert [event["reason"] for event in paused] == ["the fan is loud"]
+
+
+@pytest.mark.fault(
+    "3",
+    "kill -9 of the daemon while it stops at an operator's word",
+    "it stays stopped: a start without a plan refuses with exit code 2; by its name it goes on to its end",
+)
+@pytest.mark.parametrize("moment", ["while the driver ends", "at the last step"])
+def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, moment: str) -> None:
+    at_once = moment == "while the driver ends"
+    with living(home, Setting("" if at_once else "daemon.close:1:kill", pause_s=0.3, stubborn=at_once)) as first:
+        until_told(home, "trial.reported")
+        ask(home, "stop", {})
+        if at_once:
+            first.signal(signal.SIGKILL)
+        assert first.ended()[0] == KILLED
+    assert stored(home, "SELECT desired FROM run") == [{"desired": "stop"}]
+    begun = names(told(home)).count("daemon.started")
+    assert life(home, request=StartRequest(plan=None))[0] == 2
+    assert "no unfinished run" in (home.root / "life.log").read_text()
+    assert names(told(home)).count("daemon.started") == begun
+    assert life(home) == (0, False)
+    check_everything(home)
+    assert names(told(home)).count("run.wanted") == 1
+
+
+@pytest.mark.fault(
+    "6",
+    "a stale lock file whose pid belongs to a stranger by now",
+    "the lock itself is free, so the daemon starts; the stranger hears no signal",
+)
+def test_a_stale_lock_with_a_strangers_pid_is_no_obstacle_and_the_stranger_is_left_alone(home: Home) -> None:
+    home.prepare()
+    with subprocess.Popen(["sleep", "120"]) as stranger:
+        try:
+            home.lock.write_text(f"pid {stranger.pid}\n")
+            assert life(home) == (0, False)
+            # Any signal that a daemon sends would have ended it.
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+    assert names(check_everything(home)).count("daemon.started") == 1
+
+
+@pytest.mark.fault(
+    "9",
+    "the socket file of a daemon that died lies in the way",
+    "it is replaced without a word; the new daemon answers at it",
+)
+def test_a_stale_socket_is_replaced(home: Home) -> None:
+    home.prepare()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(home.socket))
+    stale = home.socket.lstat().st_ino
+    with living(home, SLOW) as it:
+        until_told(home, "trial.reported")
+        assert ask(home, "status")["run"]["plan"] == "p"
+        assert home.socket.lstat().st_ino != stale
+        assert it.ended() == (0, False)
+    check_everything(home)
+    assert not home.socket.exists(), "and it goes with its daemon"
+
+
+@pytest.mark.fault(
+    "10",
+    "the home's path is longer than a unix socket's may be",
+    "the socket has a short path of its own, which the first event tells",
+)
+def test_a_long_path_of_the_home_does_not_reach_the_socket(tmp_path: Path) -> None:
+    home = Home(tmp_path / ("d" * 120) / ("e" * 120))
+    home.root.mkdir(parents=True)
+    with living(home, SLOW) as it:
+        until_told(home, "trial.reported")
+        assert ask(home, "status")["daemon"]["socket"] == str(home.socket)
+        assert it.ended() == (0, False)
+    check_everything(home)
+    (path,) = [event["socket"] for event in told(home) if event["event"] == "daemon.started"]
+    assert path == str(home.socket)
+    assert len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES
+    assert len(os.fsencode(home.state / "ctl.sock")) > 108, "in the home it could not have been"
+    home.runtime().rmdir()
+
+
+@pytest.mark.fault(
+    "12",
+    "SIGTERM",
+    "STOPPING, the trial at work goes back to the queue, exit code 0; the next start goes on from its checkpoint",
+)
+def test_sigterm_ends_the_work_in_order(home: Home) -> None:
+    with living(home, SLOW) as it:
+        until_told(home, "trial.reported")
+        it.signal(signal.SIGTERM)
+        assert it.ended() == (0, False)
+    moves = [event["state"] for event in told(home) if event["event"] == "run.moved"]
+    assert moves[-2:] == ["STOPPING", "STOPPED"]
+    assert [event["reason"] for event in told(home) if event["event"] == "daemon.stopped"] == ["SIGTERM"]
+    assert stored(home, "SELECT desired FROM run") == [{"desired": "run"}], "nobody said that it shall not go on"
+    audited(home)
+    assert life(home, request=StartRequest(plan=None)) == (0, False)
+    check_everything(home)
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "stopped")
+
+
+@pytest.mark.fault(
+    "12",
+    "a second SIGTERM while the driver does not come to an end",
+    "the daemon ends at once; the next start recovers",
+)
+def test_a_second_sigterm_ends_it_at_once(home: Home) -> None:
+    with living(home, Setting(pause_s=0.3, stubborn=True)) as it:
+        until_told(home, "trial.reported")
+        driver = driver_of(home)
+        it.signal(signal.SIGTERM)
+        time.sleep(0.3)  # two that are pending at once are one (signal(7))
+        it.signal(signal.SIGTERM)
+        assert it.ended() == (1, False)
+    until(home, "the driver has ended", lambda: is_gone(driver))
+    assert life(home) == (0, False)
+    check_everything(home)
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "daemon_died")
+
+
+def hang(*_: Any, **__: Any) -> dict[str, Any]:
+    time.sleep(120)
+    return {}
+
+
+def with_a_loop_that_hangs() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    daemon.LoopWatchdog = functools.partial(LoopWatchdog, limit_s=1.0)  # type: ignore[misc, assignment]
+    snapshot.run_snapshot = hang
+
+
+@pytest.mark.fault(
+    "13",
+    "the main loop stands still",
+    "a thread writes every stack down and aborts the daemon; the next start recovers",
+)
+def test_a_main_loop_that_hangs_is_written_down_and_aborted(home: Home) -> None:
+    with living(home, Setting(pause_s=0.3, change=with_a_loop_that_hangs)) as it:
+        until_told(home, "trial.reported")
+        with pytest.raises(SweepError):
+            ask(home, "status", deadline_s=60.0)
+        assert it.ended()[0] == -signal.SIGABRT
+    words = (home.root / "life.log").read_text()
+    assert "the main loop stands still" in words
+    assert "in hang" in words, "the stack names what it hung in"
+    assert life(home) == (0, False)
+    assert names(check_everything(home)).count("daemon.recovered") == 1
