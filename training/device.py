@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from training.allocator import give_back_free_memory
 from training.errors import SettingsError
 from training.settings import DeviceRequest
 
@@ -77,9 +78,10 @@ def device_memory_bytes(device: str, cpu_available_bytes: int) -> int:
 
 
 def release_cached_memory(device: str) -> None:
-    """Collect what nobody refers to any more, and give a GPU's cached blocks back to it."""
+    """Collect what nobody refers to any more, and give it back: a GPU's cached blocks, and the process's own."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
     elif device == "mps":
         torch.mps.empty_cache()
+    give_back_free_memory()

@@ -27,6 +27,15 @@ MIN_MICRO_BATCH = 1
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """What a trial may hold at once since its memory ran out: at most ``micro_batch`` windows (1 or more), and their
+    activations only where ``checkpoint_activations`` is False."""
+
+    micro_batch: int
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryEstimate:
     """A trial's predicted peak, by part. ``accumulation`` micro-batches of ``micro_batch`` windows make one batch."""
 
@@ -80,16 +89,17 @@ def choose_micro_batch(
     *,
     available_bytes: int,
     precision: Precision = "fp32",
+    limit: MemoryLimit | None = None,
 ) -> MemoryEstimate:
-    """The cheapest way to run a batch within ``available_bytes``.
+    """The cheapest way to run a batch within ``available_bytes`` and ``limit``.
 
     Splitting costs little until matrices get thin, recomputing costs a third forward pass: so micro-batches are
     halved first, and activations are recomputed only when a single window still does not fit.
     Raises DoesNotFit, with both figures, when nothing helps.
     """
     smallest: MemoryEstimate | None = None
-    for recompute in (False, True):
-        micro = batch_size
+    for recompute in (False, True) if limit is None or not limit.checkpoint_activations else (True,):
+        micro = batch_size if limit is None else min(batch_size, limit.micro_batch)
         while micro >= MIN_MICRO_BATCH:
             smallest = predict_trial_memory(
                 architecture,
@@ -104,6 +114,15 @@ def choose_micro_batch(
             micro //= 2
     assert smallest is not None
     raise DoesNotFit(smallest.total_bytes, available_bytes)
+
+
+def limit_below(estimate: MemoryEstimate) -> MemoryLimit | None:
+    """The next smaller way to run the same batch: half the micro-batch, recomputing only below one window; None below
+    that. What the memory model says of either is not asked: it said that this estimate would fit.
+    """
+    if estimate.micro_batch > MIN_MICRO_BATCH:
+        return MemoryLimit(estimate.micro_batch // 2, estimate.checkpoint_activations)
+    return None if estimate.checkpoint_activations else MemoryLimit(MIN_MICRO_BATCH, checkpoint_activations=True)
 
 
 def largest_trial(grid: Grid, batch_size: int, device_kind: DeviceKind = "cpu") -> MemoryEstimate:

@@ -21,7 +21,7 @@ from training.environment import git_commit, library_versions
 from training.errors import CheckpointError, DoesNotFit, TrainingError
 from training.grid import grid_of, param_count
 from training.loop import Clock, Epoch, Learner, Progress, epochs, gather, train_batch
-from training.memory import MemoryEstimate, choose_micro_batch
+from training.memory import MemoryEstimate, MemoryLimit, choose_micro_batch, limit_below, predict_trial_memory
 from training.settings import TrialSettings
 from training.windows import MarketWindows, load_windows
 
@@ -36,12 +36,19 @@ class TrainingSession:
 
     ``gate()`` is called between batches; it blocks while the trial is paused and returns the seconds it blocked. It
     may raise to leave an epoch in the middle: the session stays whole, can be saved, and steps on from there.
+    ``limit`` is what less memory than the model predicted asks for: the batch is the same, in smaller pieces.
     Raises on construction: SettingsError, GridError, DatasetError, SplitError, DoesNotFit.
     """
 
     def __init__(
-        self, config: Mapping[str, object], *, gate: Callable[[], float], clock: Clock = time.monotonic
+        self,
+        config: Mapping[str, object],
+        *,
+        gate: Callable[[], float],
+        limit: MemoryLimit | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
+        self._limit = limit
         self.settings = TrialSettings.from_config(config)
         torch.set_num_threads(self.settings.threads)
         self._gate, self._clock = gate, clock
@@ -113,7 +120,12 @@ class TrainingSession:
             learner.cuda_rng_state = cuda_rng_state.clone()
         # The same cut gives the same bits; a smaller one is what less memory than last time asks for.
         learner.micro_batch = micro_batch
+        self.memory = self._estimate(micro_batch)
         self._epochs = None
+
+    def smaller(self) -> MemoryLimit | None:
+        """The limit under which this trial would take less memory than now; None when there is no smaller way."""
+        return limit_below(self.memory)
 
     def close(self) -> None:
         """Let go of model, optimiser and data. A closed session only has its record left."""
@@ -154,6 +166,17 @@ class TrainingSession:
             torch.device(device).type,  # type: ignore[arg-type]  # a str in torch, one of ours by available_devices
             available_bytes=free if limit is None else min(free, limit),
             precision=precision_for(self.settings, device),
+            limit=self._limit,
+        )
+
+    def _estimate(self, micro_batch: int) -> MemoryEstimate:
+        return predict_trial_memory(
+            self.architecture,
+            self.settings.batch_size,
+            torch.device(self.choice.device).type,  # type: ignore[arg-type]  # as in _fit
+            precision=precision_for(self.settings, self.choice.device),
+            micro_batch=micro_batch,
+            checkpoint_activations=self.memory.checkpoint_activations,
         )
 
     def _time_step(self, device: str, windows: MarketWindows) -> float:

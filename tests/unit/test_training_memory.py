@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from training.errors import DoesNotFit
 from training.grid import Architecture, build_grid, param_count
-from training.memory import choose_micro_batch, largest_trial, predict_trial_memory
+from training.memory import MemoryLimit, choose_micro_batch, largest_trial, limit_below, predict_trial_memory
 
 GIB = 2**30
 
@@ -96,3 +96,33 @@ def test_the_largest_trial_of_a_grid_is_its_hungriest_not_its_biggest() -> None:
     )
     largest = largest_trial(grid, 64)
     assert largest.total_bytes == max(predict_trial_memory(one, 64).total_bytes for one in grid)
+
+
+@settings(deadline=None, max_examples=60)
+@given(architectures, st.integers(1, 512))
+def test_running_out_again_and_again_halves_down_to_one_window_then_recomputes_then_ends(
+    shape: Architecture, batch: int
+) -> None:
+    """Each way takes less than the one before and covers the same batch; there are log2 of them, and one more."""
+    estimate, seen = predict_trial_memory(shape, batch), []
+    while (limit := limit_below(estimate)) is not None:
+        smaller = choose_micro_batch(shape, batch, available_bytes=2**62, limit=limit)
+        assert smaller.activations_bytes < estimate.activations_bytes or shape.n_layers == 1
+        assert smaller.micro_batch * smaller.accumulation >= batch > smaller.micro_batch * (smaller.accumulation - 1)
+        seen.append((smaller.micro_batch, smaller.checkpoint_activations))
+        estimate = smaller
+    halves = [(batch >> times, False) for times in range(1, batch.bit_length())]
+    assert seen == [*halves, (1, True)]
+
+
+def test_a_limit_binds_beside_the_memory_that_is_there() -> None:
+    shape = architecture(256, 8)
+    limited = choose_micro_batch(shape, 64, available_bytes=2**62, limit=MemoryLimit(8))
+    assert (limited.micro_batch, limited.accumulation, limited.checkpoint_activations) == (8, 8, False)
+    recomputing = choose_micro_batch(
+        shape, 64, available_bytes=2**62, limit=MemoryLimit(1, checkpoint_activations=True)
+    )
+    assert (recomputing.micro_batch, recomputing.checkpoint_activations) == (1, True)
+    assert choose_micro_batch(shape, 4, available_bytes=2**62, limit=MemoryLimit(8)).micro_batch == 4
+    with pytest.raises(DoesNotFit):
+        choose_micro_batch(shape, 64, available_bytes=1, limit=MemoryLimit(8))

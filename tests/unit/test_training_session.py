@@ -24,6 +24,7 @@ from training.errors import CheckpointError, DoesNotFit, GridError, SettingsErro
 from training.grid import param_count
 from training.loop import Epoch, Learner
 from training.manifest import dataset_path, sha256_of
+from training.memory import MemoryLimit
 from training.model import PatchTST
 from training.session import TrainingSession
 from training.windows import load_windows
@@ -63,8 +64,10 @@ def no_gate() -> float:
     return 0.0
 
 
-def made(dataset: Path, gate: Callable[[], float] = no_gate, **changes: Any) -> TrainingSession:
-    return TrainingSession(config(dataset, **changes), gate=gate)
+def made(
+    dataset: Path, gate: Callable[[], float] = no_gate, limit: MemoryLimit | None = None, **changes: Any
+) -> TrainingSession:
+    return TrainingSession(config(dataset, **changes), gate=gate, limit=limit)
 
 
 def outcome(epoch: Epoch) -> dict[str, Any]:
@@ -305,6 +308,44 @@ def test_less_memory_gives_smaller_micro_batches_and_the_same_loss(dataset: Path
     assert tight.memory.micro_batch < whole.memory.micro_batch
     assert tight.memory.accumulation > 1
     assert tight.step().train_loss == pytest.approx(whole.step().train_loss, rel=1e-3)
+
+
+def test_a_trial_whose_memory_ran_out_goes_on_in_smaller_pieces_to_the_same_losses(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """From its checkpoint, with half the micro-batch and twice the pieces; its record says what it now takes."""
+    whole = made(dataset, dropout=0.0, precision="fp32", max_epochs=3)
+    first = whole.step()
+    whole.save(tmp_path / "c.pt")
+    undisturbed = [whole.step() for _ in range(2)]
+    halved = made(dataset, limit=whole.smaller(), dropout=0.0, precision="fp32", max_epochs=3)
+    halved.load(tmp_path / "c.pt")
+    before, after = whole.record()["memory"], halved.record()["memory"]
+    assert (after["micro_batch"], after["accumulation"]) == (before["micro_batch"] // 2, 2 * before["accumulation"])
+    assert after["total_bytes"] < before["total_bytes"]
+    again = [halved.step() for _ in range(2)]
+    assert first.number == 1
+    for one, other in zip(undisturbed, again, strict=True):
+        assert (other.samples, other.learning_rate) == (one.samples, one.learning_rate)
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
+        assert other.val_loss == pytest.approx(one.val_loss, rel=1e-4)
+
+
+def test_a_resumed_trial_keeps_its_pieces_and_says_so(dataset: Path, tmp_path: Path) -> None:
+    """The checkpoint's cut holds for a session that was given more memory, and its record and estimate are of it."""
+    small = made(dataset, limit=MemoryLimit(8))
+    small.step()
+    small.save(tmp_path / "c.pt")
+    resumed = made(dataset)
+    resumed.load(tmp_path / "c.pt")
+    assert resumed.record()["memory"] == small.record()["memory"]
+    assert resumed.smaller() == MemoryLimit(4)
+
+
+def test_a_trial_that_recomputes_one_window_at_a_time_has_no_smaller_way(dataset: Path) -> None:
+    last = made(dataset, limit=MemoryLimit(1, checkpoint_activations=True), max_epochs=1)
+    assert last.smaller() is None
+    assert last.record()["memory"]["checkpoint_activations"] is True
 
 
 def test_bad_settings_grids_and_devices_are_refused_at_once(dataset: Path) -> None:
