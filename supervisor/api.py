@@ -5,11 +5,13 @@ curl --unix-socket SOCKET http://sweep/v1/status
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
 import pwd
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +19,21 @@ from aiohttp import web
 
 from supervisor import API_VERSION, __product__, __version__
 from supervisor.control_socket import peer_uid
-from supervisor.errors import DiskFailed, NotPermitted, SweepError, UsageError
+from supervisor.errors import DiskFailed, NotFound, NotPermitted, SweepError, UsageError
 
 log = logging.getLogger("supervisor")
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_DRILL_S = 3600.0
+BODY_WITHIN_S = 10.0
+API_HEADER = "Sweep-Api"
+"""On every answer, so that a client of another version knows before it reads on."""
+STATUS_OF: dict[type[SweepError], int] = {UsageError: 400, NotPermitted: 403, NotFound: 404}
+"""HTTP status codes (RFC 9110, section 15.5); what has none here is a conflict with the present state, 409."""
+
+DISK_FAILED: web.AppKey[Callable[[DiskFailed], None]] = web.AppKey("disk_failed")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Body = dict[str, Any]
 
 
 class Verbs(Protocol):
@@ -42,86 +53,113 @@ class Verbs(Protocol):
     def disk_failed(self, error: DiskFailed) -> None: ...
 
 
+async def _hello(_: Verbs, __: Body, ___: str) -> dict[str, Any]:
+    return {"product": __product__, "version": __version__, "api": API_VERSION, "pid": os.getpid()}
+
+
+async def _status(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
+    return verbs.status(body.get("trials") == "1")
+
+
+async def _pause(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    reason = body.get("reason") or "asked by the operator"
+    return await verbs.pause(body.get("target"), bool(body.get("now")), reason, who, body.get("node"))
+
+
+async def _resume(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    return await verbs.resume(body.get("target"), who, body.get("node"), bool(body.get("force")))
+
+
+async def _stop(verbs: Verbs, _: Body, who: str) -> dict[str, Any]:
+    return await verbs.stop(who)
+
+
+async def _shutdown(verbs: Verbs, _: Body, who: str) -> dict[str, Any]:
+    return await verbs.shutdown(who)
+
+
+async def _drill(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
+    if "name" not in body:
+        raise UsageError("a drill needs a name")
+    duration_s = float(body.get("duration_s", 60.0))
+    if not 1.0 <= duration_s <= MAX_DRILL_S:
+        raise UsageError(f"duration_s must be from 1 to {MAX_DRILL_S:.0f}, not {duration_s}")
+    return await verbs.drill(body["name"], duration_s, body.get("node"))
+
+
+async def _backup(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    path = Path(body.get("path", ""))
+    if not path.is_absolute():
+        raise UsageError("a backup needs the absolute path of a new file")
+    return await verbs.backup(path, who)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One verb: a GET's keys come in its query, a POST's as a JSON object. What is not a key here is refused."""
+
+    method: str
+    verb: str
+    keys: dict[str, type]
+    answer: Callable[[Verbs, Body, str], Awaitable[dict[str, Any]]]
+
+
+ROUTES = (
+    Route("GET", "hello", {}, _hello),
+    Route("GET", "status", {"trials": str}, _status),
+    Route("POST", "pause", {"target": str, "now": bool, "reason": str, "node": str}, _pause),
+    Route("POST", "resume", {"target": str, "node": str, "force": bool}, _resume),
+    Route("POST", "stop", {}, _stop),
+    Route("POST", "shutdown", {}, _shutdown),
+    Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
+    Route("POST", "backup", {"path": str}, _backup),
+)
+"""Every verb that there is: nothing else can be asked of a daemon."""
+
+
 def make_app(verbs: Verbs) -> web.Application:
     """The whole API; errors of ours become JSON with an exit code, a bug of ours harms its one request only."""
-    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json, _only_us])
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json])
     app[DISK_FAILED] = verbs.disk_failed
-
-    async def hello(_: web.Request) -> web.Response:
-        return web.json_response(
-            {"product": __product__, "version": __version__, "api": API_VERSION, "pid": os.getpid()}
-        )
-
-    async def status(request: web.Request) -> web.Response:
-        return web.json_response(verbs.status(request.query.get("trials") == "1"))
-
-    async def pause(request: web.Request) -> web.Response:
-        body = await _body(request, {"target": str, "now": bool, "reason": str, "node": str})
-        reason = body.get("reason") or "asked by the operator"
-        now, who = bool(body.get("now")), _who(request)
-        return web.json_response(await verbs.pause(body.get("target"), now, reason, who, body.get("node")))
-
-    async def resume(request: web.Request) -> web.Response:
-        body = await _body(request, {"target": str, "node": str, "force": bool})
-        force, who = bool(body.get("force")), _who(request)
-        return web.json_response(await verbs.resume(body.get("target"), who, body.get("node"), force))
-
-    async def stop(request: web.Request) -> web.Response:
-        await _body(request, {})
-        return web.json_response(await verbs.stop(_who(request)))
-
-    async def shutdown(request: web.Request) -> web.Response:
-        await _body(request, {})
-        return web.json_response(await verbs.shutdown(_who(request)))
-
-    async def drill(request: web.Request) -> web.Response:
-        body = await _body(request, {"name": str, "duration_s": float, "node": str})
-        if "name" not in body:
-            raise UsageError("a drill needs a name")
-        duration_s = float(body.get("duration_s", 60.0))
-        if not 1.0 <= duration_s <= MAX_DRILL_S:
-            raise UsageError(f"duration_s must be from 1 to {MAX_DRILL_S:.0f}, not {duration_s}")
-        return web.json_response(await verbs.drill(body["name"], duration_s, body.get("node")))
-
-    async def backup(request: web.Request) -> web.Response:
-        body = await _body(request, {"path": str})
-        path = Path(body.get("path", ""))
-        if not path.is_absolute():
-            raise UsageError("a backup needs the absolute path of a new file")
-        return web.json_response(await verbs.backup(path, _who(request)))
-
-    app.add_routes(
-        [
-            web.get("/v1/hello", hello),
-            web.get("/v1/status", status),
-            web.post("/v1/pause", pause),
-            web.post("/v1/resume", resume),
-            web.post("/v1/stop", stop),
-            web.post("/v1/shutdown", shutdown),
-            web.post("/v1/drill", drill),
-            web.post("/v1/backup", backup),
-        ]
-    )
+    for route in ROUTES:
+        app.router.add_route(route.method, f"/v1/{route.verb}", _handler(verbs, route))
     return app
 
 
-async def _body(request: web.Request, known: dict[str, type]) -> dict[str, Any]:
-    """The request's JSON object, each key known and of its type; null counts as absent. Raises UsageError."""
-    raw = await request.read()
+def _handler(verbs: Verbs, route: Route) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        given = dict(request.query) if route.method == "GET" else await _json_object(request)
+        return web.json_response(await route.answer(verbs, checked(given, route.keys), _who(request)))
+
+    return handle
+
+
+async def _json_object(request: web.Request) -> Body:
+    """The request's body; none counts as an empty object. Raises UsageError, HTTPRequestTimeout."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            raw = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     try:
         body = json.loads(raw) if raw else {}
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the request is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise UsageError("the request is not a JSON object")
+    return body
+
+
+def checked(body: Body, known: Mapping[str, type]) -> Body:
+    """`body` without its nulls, each key known and of its type. Raises UsageError."""
     for key, value in body.items():
         if key not in known:
-            raise UsageError(f"unknown key {key!r}; known: {', '.join(known) or 'none'}")
+            raise UsageError(f"unknown key {key!r:.100}; known: {', '.join(known) or 'none'}")
         wanted = (int, float) if known[key] is float else known[key]
         # JSON's true is an int in Python, and no number to anybody else.
         fits = isinstance(value, wanted) and not (isinstance(value, bool) and known[key] is not bool)
         if value is not None and not fits:
-            raise UsageError(f"{key} must be {known[key].__name__}, not {value!r}")
+            raise UsageError(f"{key} must be {known[key].__name__}, not {value!r:.100}")
     return {key: value for key, value in body.items() if value is not None}
 
 
@@ -137,27 +175,20 @@ def _who(request: web.Request) -> str:
         return f"uid {uid}"
 
 
-DISK_FAILED: web.AppKey[Callable[[DiskFailed], None]] = web.AppKey("disk_failed")
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@web.middleware
-async def _only_us(request: web.Request, handler: Handler) -> web.StreamResponse:
-    connection = request.transport.get_extra_info("socket") if request.transport else None
-    uid = peer_uid(connection) if connection is not None else None
-    if uid is not None and uid not in (os.geteuid(), 0):
-        raise NotPermitted(f"user id {uid} may not command this daemon")
-    return await handler(request)
-
-
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await _answered(request, handler)
+    response.headers[API_HEADER] = str(API_VERSION)
+    return response
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except SweepError as error:
         if isinstance(error, DiskFailed):
             request.app[DISK_FAILED](error)
-        status = 403 if isinstance(error, NotPermitted) else 409
+        status = STATUS_OF.get(type(error), 409)
         body = {"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
         return web.json_response(body, status=status)
     except web.HTTPException as error:

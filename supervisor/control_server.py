@@ -1,43 +1,94 @@
-"""The daemon's end of the control socket: serves the API on it, and binds it again when it is swept away."""
+"""The daemon's end of the control socket: serves the API to its own user, within bounds; binds a swept one again."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import logging
 import os
 import socket
+from collections.abc import Callable
 
 from aiohttp import web
 
 from supervisor import control_socket
 from supervisor.api import Verbs, make_app
 from supervisor.clock import Clock
-from supervisor.errors import SweepError
+from supervisor.errors import NotPermitted, SweepError
 from supervisor.home import Home
 
 log = logging.getLogger("supervisor")
 
 SOCKET_CHECK_PERIOD_S = 10.0
+MAX_CONNECTIONS = 64
+SILENT_FOR_S = 10.0
+"""How long a connection may take for a request's headers; commands of ours send theirs at once."""
+MAX_HEADER_BYTES = 4096
+REFUSAL_PERIOD_S = 60.0
+"""Refused users are told at most so often: whoever knocks all day must not fill the log."""
 
 
 class ControlServer:
     """`open()`, keep `guard()` going, `close()`."""
 
-    def __init__(self, home: Home, clock: Clock, verbs: Verbs) -> None:
-        self._home, self._clock, self._verbs = home, clock, verbs
+    def __init__(self, home: Home, clock: Clock, verbs: Verbs, refused: Callable[[int], None]) -> None:
+        """`refused` hears the id of another user who asked."""
+        self._home, self._clock, self._verbs, self._refused = home, clock, verbs, refused
         self._runner: web.AppRunner | None = None
         self._listening: tuple[socket.socket, int] | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._refusals: set[asyncio.Task[None]] = set()
+        self._told_mono_s: float | None = None
 
     async def open(self) -> None:
         """Raises UnsafeFolder, or OSError for a socket that cannot be bound."""
         if self._runner is None:
             # No access log: the audit log tells who did what.
-            self._runner = web.AppRunner(make_app(self._verbs), access_log=None, shutdown_timeout=2.0)
+            self._runner = web.AppRunner(
+                make_app(self._verbs), access_log=None, shutdown_timeout=2.0, lingering_time=2.0,
+                keepalive_timeout=SILENT_FOR_S, max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES,
+            )  # fmt: skip
             await self._runner.setup()
         made = control_socket.bind(self._home.socket)
-        await web.SockSite(self._runner, made).start()
+        self._stop_accepting()
         bound = control_socket.inode(self._home.socket)
         assert bound is not None
         self._listening = (made, bound)
+        self._accepting = asyncio.create_task(self._accept(made))
+
+    async def _accept(self, listening: socket.socket) -> None:
+        """Hands each connection on that may speak. Not aiohttp's own site: it asks neither who it is nor how many."""
+        loop = asyncio.get_running_loop()
+        assert self._runner is not None
+        assert self._runner.server is not None
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                log.warning("no connection can be taken: %s", error)  # such as too many open files
+                await asyncio.sleep(1.0)
+                continue
+            uid = control_socket.peer_uid(connection)
+            if not control_socket.may_command(uid):
+                self._refuse(connection, uid or 0)
+            elif len(self._runner.server.connections) >= MAX_CONNECTIONS:
+                log.warning("more than %d connections at once: one was closed", MAX_CONNECTIONS)
+                connection.close()
+            else:
+                await loop.connect_accepted_socket(self._runner.server, connection)
+
+    def _refuse(self, connection: socket.socket, uid: int) -> None:
+        now_s = self._clock.mono_s()
+        if self._told_mono_s is None or now_s - self._told_mono_s >= REFUSAL_PERIOD_S:
+            self._told_mono_s = now_s
+            self._refused(uid)
+        if len(self._refusals) >= MAX_CONNECTIONS:
+            connection.close()
+            return
+        task = asyncio.create_task(_say_no(connection, uid))
+        self._refusals.add(task)
+        task.add_done_callback(self._refusals.discard)
 
     async def guard(self) -> None:
         """A sweeper of /tmp may take the socket away from under us; then it is bound again."""
@@ -56,8 +107,30 @@ class ControlServer:
     def _ours(self) -> bool:
         return self._listening is not None and control_socket.inode(self._home.socket) == self._listening[1]
 
+    def _stop_accepting(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+        if self._listening is not None:
+            self._listening[0].close()
+            self._listening = None
+
     async def close(self) -> None:
         if self._runner is not None:
             if self._ours():
                 self._home.socket.unlink()
+            self._stop_accepting()
             await self._runner.cleanup()
+
+
+async def _say_no(connection: socket.socket, uid: int) -> None:
+    """One answer, whatever the question, which is read first: a close with something unread takes the answer along."""
+    raw = json.dumps(
+        {"error": f"user id {uid} may not command this daemon", "exit_code": NotPermitted.exit_code}
+    ).encode()
+    head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(raw)}\r\nConnection: close\r\n\r\n".encode()
+    loop = asyncio.get_running_loop()
+    with connection, contextlib.suppress(OSError, TimeoutError):
+        connection.setblocking(False)
+        async with asyncio.timeout(1.0):
+            await loop.sock_recv(connection, 65536)
+            await loop.sock_sendall(connection, head + raw)

@@ -48,11 +48,34 @@ def inode(path: Path) -> int | None:
         return None
 
 
+_UCRED = struct.Struct("3i")
+"""pid, uid, gid (unix(7))."""
+_XUCRED = struct.Struct("2Ihxx16I")
+"""version, uid, number of groups, groups (sys/ucred.h of macOS)."""
+_SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
+"""sys/un.h of macOS; Python's socket module does not name them."""
+
+
 def peer_uid(connection: socket.socket) -> int | None:
     """The user id at the other end; None where the platform does not tell (then the file mode is the guard)."""
     # Not sys.platform: the type checker would call one of the branches unreachable.
     option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
+    try:
+        if option is not None:
+            return int(_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, option, _UCRED.size))[1])
+        return uid_of_xucred(connection.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size))
+    except OSError:
         return None
-    _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i")))
-    return int(uid)
+
+
+def uid_of_xucred(raw: bytes) -> int | None:
+    """From what LOCAL_PEERCRED gives (unix(4) of macOS); None for a version or size that is not the one known."""
+    if len(raw) != _XUCRED.size:
+        return None
+    version, uid, *_ = _XUCRED.unpack(raw)
+    return int(uid) if version == 0 else None
+
+
+def may_command(uid: int | None) -> bool:
+    """The daemon's own user and root may; where nobody says who it is, the socket's mode has said so."""
+    return uid is None or uid in (os.geteuid(), 0)

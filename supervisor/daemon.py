@@ -32,10 +32,11 @@ from supervisor.driver_process import DriverProcess
 from supervisor.errors import DiskFailed, DiskFull, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
-from supervisor.housekeeping import keep_house, watch_room
+from supervisor.housekeeping import keep_house, watch_room, watch_time
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.loop_watchdog import LoopWatchdog
+from supervisor.notifier import Notifier
 from supervisor.plan import ExperimentSpec
 from supervisor.ray_head import RayHead, child_environment
 from supervisor.readiness import Readiness
@@ -72,9 +73,10 @@ class Daemon:
         self._wants_wake_lock = bool(hardware.pop("wake_lock", True))
         self._wake_lock = WakeLock()
         self._notify = ServiceNotify()
+        self._notifier = Notifier(self.ledger, self.plan, home.notify, clock)
         self.conductor = self._make_conductor(folder, hardware)
         self._verbs = DaemonVerbs(home, self.ledger, clock, self.plan, self.conductor, rebuilt, self.disk_failed)
-        self._server = ControlServer(home, clock, self._verbs)
+        self._server = ControlServer(home, clock, self._verbs, self._peer_refused)
         self._main: asyncio.Task[Any] | None = None
         self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
@@ -150,6 +152,8 @@ class Daemon:
                 asyncio.create_task(self._server.guard()),
                 asyncio.create_task(keep_house(self.home, self.run_id, self.clock)),
                 asyncio.create_task(self._watch_room()),
+                asyncio.create_task(self._watch_time()),
+                asyncio.create_task(self._notifier.run()),
             ]
             self.ledger.move_run(ProcessState.STARTING)
             await self.conductor.start_ray()
@@ -178,6 +182,7 @@ class Daemon:
         finally:
             self._notify.tell(STOPPING="1")
             with self._as_far_as_the_disk_goes():
+                await self._notifier.last_words()
                 self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
             await self._close()
         return self._exit_code()
@@ -204,9 +209,19 @@ class Daemon:
                 self.ledger.move_run(ProcessState.STARTING)
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
 
+    def _peer_refused(self, uid: int) -> None:
+        with self._as_far_as_the_disk_goes():
+            self.ledger.tell("peer.refused", uid=uid)
+
     async def _watch_room(self) -> None:
         try:
             await watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state))
+        except DiskFailed as error:
+            self.disk_failed(error)
+
+    async def _watch_time(self) -> None:
+        try:
+            await watch_time(self.ledger, self.clock)
         except DiskFailed as error:
             self.disk_failed(error)
 
@@ -242,7 +257,7 @@ class Daemon:
         assert row is not None
         self.ledger.move_run(
             ProcessState.EXITED, "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
-            skipped=counts[ProcessState.SKIPPED], seconds=round(self.clock.wall_s() - row["created_wall"], 1),
+            skipped=counts[ProcessState.SKIPPED], seconds=max(0.0, round(self.clock.wall_s() - row["created_wall"], 1)),
         )  # fmt: skip
         await self._report()
 

@@ -24,7 +24,13 @@ EVENTS: dict[str, EventKind] = {
     "daemon.recovered": EventKind(
         "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
     ),
+    "peer.refused": EventKind("warning", "user id {uid} asked on the control socket and was refused", ("uid",)),
     "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
+    "daemon.stood_still": EventKind(
+        "warning", "the daemon stood still for {seconds} s: stopped, or the machine was too busy", ("seconds",)
+    ),
+    "machine.slept": EventKind("info", "the machine slept for {seconds} s, which count for nobody", ("seconds",)),
+    "clock.set": EventKind("warning", "the clock was set by {seconds} s; `seq` tells the order", ("seconds",)),
     "store.rebuilt": EventKind(
         "error",
         "the store was rebuilt from the logs, because {cause}; the old one lies at {aside}",
@@ -88,6 +94,7 @@ EVENTS: dict[str, EventKind] = {
     "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
     "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
     "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
+    "ray.session_lost": EventKind("error", "{path} of Ray's session was deleted: Ray begins anew", ("path",)),
     "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
     "driver.exited": EventKind("warning", "driver of {experiment} died: {status}", ("status", "retry_in_s", "log")),
     "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed", ("silent_s",)),
@@ -107,6 +114,16 @@ EVENTS: dict[str, EventKind] = {
     ),
     "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason", "drill")),
     "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason", "drill")),
+    "trial.hung": EventKind(
+        "warning",
+        "trial {trial} hung, silent for {silent_s} s (median {median_s} s); the stacks of its worker: {dump}",
+        ("silent_s", "median_s", "dump"),
+    ),
+    "worker.stuck": EventKind(
+        "error",
+        "trial {trial} hangs and its worker {pid} cannot be killed, its place stays taken: {why}",
+        ("node", "pid", "why"),
+    ),
     "trial.requeued": EventKind(
         "warning",
         "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})",
@@ -147,6 +164,10 @@ EVENTS: dict[str, EventKind] = {
     "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
     "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}", ("reason",)),
     "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}", ("reason",)),
+    "notice.sent": EventKind("info", "a message tells of {count} events up to {up_to}", ("count", "up_to")),
+    "notice.failed": EventKind(
+        "warning", "no message gets through: {error}; the next try in {retry_in_s} s", ("error", "retry_in_s")
+    ),
     "report.written": EventKind("info", "report at {path}", ("path",)),
     "report.failed": EventKind("warning", "no report: {error}", ("error",)),
 }

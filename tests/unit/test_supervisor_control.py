@@ -21,7 +21,6 @@ from aiohttp import web
 from supervisor import API_VERSION, __product__, api, client, control_socket
 from supervisor.errors import (
     Conflict,
-    DiskFailed,
     NotOurs,
     NotRunning,
     Refused,
@@ -30,48 +29,7 @@ from supervisor.errors import (
     VersionSkew,
 )
 from supervisor.home import Home
-
-
-class FakeVerbs:
-    """Records what it was asked; `trouble` is raised instead of an answer."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.trouble: Exception | None = None
-
-    def _answer(self, *call: Any) -> dict[str, Any]:
-        self.calls.append(call)
-        if self.trouble is not None:
-            raise self.trouble
-        return {"verb": call[0]}
-
-    def status(self, trials: bool) -> dict[str, Any]:
-        return self._answer("status", trials)
-
-    async def pause(
-        self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
-    ) -> dict[str, Any]:
-        return self._answer("pause", target, now, reason, who, node)
-
-    async def resume(
-        self, target: str | None, who: str, node: str | None = None, force: bool = False
-    ) -> dict[str, Any]:
-        return self._answer("resume", target, who, node, force)
-
-    async def stop(self, who: str) -> dict[str, Any]:
-        return self._answer("stop", who)
-
-    async def shutdown(self, who: str) -> dict[str, Any]:
-        return self._answer("shutdown", who)
-
-    async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
-        return self._answer("drill", name, duration_s, node)
-
-    def disk_failed(self, error: DiskFailed) -> None:
-        self._answer("disk_failed", error)
-
-    async def backup(self, path: Path, who: str) -> dict[str, Any]:
-        return self._answer("backup", path, who)
+from tests.unit.fake_verbs import FakeVerbs
 
 
 @pytest.fixture
@@ -190,24 +148,25 @@ def test_hello_says_who_is_there(home: Home) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "complaint"),
     [
-        (post("pause", {"colour": "red"}), 409, "unknown key 'colour'; known: target, now, reason, node"),
-        (post("backup", {"path": "copy.db"}), 409, "the absolute path of a new file"),
-        (post("stop", {"now": True}), 409, "unknown key 'now'; known: none"),
-        (post("pause", {"now": "yes"}), 409, "now must be bool, not 'yes'"),
-        (post("pause", {"target": 7}), 409, "target must be str, not 7"),
-        (post("drill", {"name": "heat", "duration_s": True}), 409, "duration_s must be float, not True"),
-        (post("drill", {"name": "heat", "duration_s": 0.5}), 409, "from 1 to 3600"),
-        (post("drill", b'{"name": "heat", "duration_s": NaN}'), 409, "from 1 to 3600"),
-        (post("drill", b'{"name": "heat", "duration_s": 1e999}'), 409, "from 1 to 3600"),
-        (post("drill", {"duration_s": 5}), 409, "needs a name"),
-        (post("pause", b"now=true"), 409, "not JSON"),
-        (post("pause", b"\xff\xfe"), 409, "not JSON"),
-        (post("pause", b"[" * 50_000), 409, "not JSON"),
-        (post("pause", b"[1, 2]"), 409, "not a JSON object"),
+        (post("pause", {"colour": "red"}), 400, "unknown key 'colour'; known: target, now, reason, node"),
+        (post("backup", {"path": "copy.db"}), 400, "the absolute path of a new file"),
+        (post("stop", {"now": True}), 400, "unknown key 'now'; known: none"),
+        (post("pause", {"now": "yes"}), 400, "now must be bool, not 'yes'"),
+        (post("pause", {"target": 7}), 400, "target must be str, not 7"),
+        (post("drill", {"name": "heat", "duration_s": True}), 400, "duration_s must be float, not True"),
+        (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),
+        (post("drill", b'{"name": "heat", "duration_s": NaN}'), 400, "from 1 to 3600"),
+        (post("drill", b'{"name": "heat", "duration_s": 1e999}'), 400, "from 1 to 3600"),
+        (post("drill", {"duration_s": 5}), 400, "needs a name"),
+        (post("pause", b"now=true"), 400, "not JSON"),
+        (post("pause", b"\xff\xfe"), 400, "not JSON"),
+        (post("pause", b"[" * 50_000), 400, "not JSON"),
+        (post("pause", b"[1, 2]"), 400, "not a JSON object"),
         (post("pause", {"reason": "x" * api.MAX_REQUEST_BYTES}), 413, "413"),
         (post("reboot", {}), 404, "404"),
         (("GET", "/v1/__class__", None), 404, "404"),
         (("GET", "/v1/pause", None), 405, "405"),
+        (("GET", "/v1/status?everything=1", None), 400, "unknown key 'everything'; known: trials"),
     ],
 )
 def test_bad_requests_are_refused_in_words_change_nothing_and_harm_no_other(
@@ -236,12 +195,14 @@ def test_a_bug_in_one_verb_answers_500_and_the_next_request_works(home: Home) ->
     assert next_status == 200
 
 
-def test_another_users_process_is_refused_as_json(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "peer_uid", lambda connection: os.geteuid() + 4242)
-    verbs = FakeVerbs()
-    ((status, body),) = speak(home, verbs, post("stop", {}))
-    assert (status, body["exit_code"], verbs.calls) == (403, 4, [])
-    assert "may not command" in body["error"]
+def test_the_verbs_are_a_table_and_nothing_else_is_routed(home: Home) -> None:
+    """One list says everything that can be asked of a daemon, and the app has just that."""
+    routed = {(route.method, route.resource.canonical) for route in api.make_app(FakeVerbs()).router.routes()}
+    table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
+    assert {pair for pair in routed if pair[0] != "HEAD"} == table
+    assert {verb for _, verb in table} == {
+        f"/v1/{verb}" for verb in ("hello", "status", "pause", "resume", "stop", "shutdown", "drill", "backup")
+    }
 
 
 # The client

@@ -1,0 +1,50 @@
+"""The daemon's verbs as a fake: for tests of what lies between a client and them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from supervisor.errors import DiskFailed
+
+
+class FakeVerbs:
+    """Records what it was asked; `trouble` is raised instead of an answer."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.trouble: Exception | None = None
+
+    def _answer(self, *call: Any) -> dict[str, Any]:
+        self.calls.append(call)
+        if self.trouble is not None:
+            raise self.trouble
+        return {"verb": call[0]}
+
+    def status(self, trials: bool) -> dict[str, Any]:
+        return self._answer("status", trials)
+
+    async def pause(
+        self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
+    ) -> dict[str, Any]:
+        return self._answer("pause", target, now, reason, who, node)
+
+    async def resume(
+        self, target: str | None, who: str, node: str | None = None, force: bool = False
+    ) -> dict[str, Any]:
+        return self._answer("resume", target, who, node, force)
+
+    async def stop(self, who: str) -> dict[str, Any]:
+        return self._answer("stop", who)
+
+    async def shutdown(self, who: str) -> dict[str, Any]:
+        return self._answer("shutdown", who)
+
+    async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
+        return self._answer("drill", name, duration_s, node)
+
+    def disk_failed(self, error: DiskFailed) -> None:
+        self._answer("disk_failed", error)
+
+    async def backup(self, path: Path, who: str) -> dict[str, Any]:
+        return self._answer("backup", path, who)
