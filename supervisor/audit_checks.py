@@ -239,7 +239,11 @@ def _out_of_time(evidence: Evidence, name: str, spec: dict[str, Any]) -> bool:
     """Whether the experiment's `max_hours` were used up; a minute is left for the driver to notice."""
     if spec.get("max_hours") is None:
         return False
-    events = [(e.name, e.wall_s) for e in evidence.told if e.experiment == name or e.name.startswith("daemon.")]
+    events = [
+        (e.name, e.wall_s, e.fields)
+        for e in evidence.told
+        if e.experiment == name or e.name.startswith("daemon.") or e.name in ("machine.slept", "clock.set")
+    ]
     return driven_seconds(events) >= float(spec["max_hours"]) * 3600.0 - 60.0
 
 

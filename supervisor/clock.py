@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,14 @@ class Clock:
     def mono_s(self) -> float:
         """Seconds of a clock that nobody sets."""
         return time.monotonic()
+
+    def boot_s(self) -> float | None:
+        """Seconds of a clock that nobody sets and that goes on while the machine sleeps; None where there is none.
+
+        CLOCK_BOOTTIME on Linux; on macOS CLOCK_MONOTONIC does so, and Python's time.monotonic does not.
+        """
+        clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if sys.platform == "darwin" else None)
+        return None if clock is None else time.clock_gettime(clock)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +20,7 @@ from supervisor.command import Command, trial_scope
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_life import DriverEnd, DriverLife
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, RayStartFailed
+from supervisor.errors import Conflict, DiskFailed, DiskFull, RayStartFailed
 from supervisor.examiner import Examiner
 from supervisor.experiment_course import ExperimentCourse
 from supervisor.holds import FORCE_S, Holds
@@ -26,7 +28,10 @@ from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.leftovers import MARK
 from supervisor.lifecycle import ENDED, ProcessState
+from supervisor.ray_folder import RayFolder
 from supervisor.ray_head import RayHead, status_text
+
+log = logging.getLogger("supervisor")
 
 MAX_FRUITLESS_STARTS = 5
 """A driver that died this often in a row without committing a result makes its experiment FATAL."""
@@ -55,6 +60,7 @@ class Conductor:
         self._examiner = Examiner(self._answers, {MARK: home.key})
         self.head: RayHead | None = None
         self._head_watch: asyncio.Task[None] | None = None
+        self._folder_watch: asyncio.Task[None] | None = None
         self.driver: DriverProcess | None = None
         self.current: str | None = None
         """The experiment that the driver works on."""
@@ -82,9 +88,9 @@ class Conductor:
             await self.driver.send(link.Commanded([command.to_json() for command in self._holds.commands()]))
         self._holds.settle(self.current)
 
-    async def hold_for_disk(self, reason: str | None) -> None:
-        """The daemon's own pause, while its disk is full; None lifts it."""
-        self._holds.for_disk(reason)
+    async def hold_for_disk(self, reason: str | None, disk: str = "state") -> None:
+        """The daemon's own pause, while that disk is full; None lifts it."""
+        self._holds.for_disk(disk, reason)
         await self.commands_changed()
 
     async def force(self, node: str | None, who: str) -> None:
@@ -127,6 +133,7 @@ class Conductor:
         self._holds.widen_node_commands()
         self.ledger.tell("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
         self._head_watch = asyncio.create_task(self._watch_head(head))
+        self._folder_watch = asyncio.create_task(self._watch_folder(head))
 
     async def conduct(self) -> None:
         try:
@@ -282,15 +289,29 @@ class Conductor:
 
     async def _watch_head(self, head: RayHead) -> None:
         status = await head.exited()
-        self.ledger.tell("ray.exited", status=status_text(status))
         self.head = None
+        try:
+            self.ledger.tell("ray.exited", status=status_text(status))
+        except (DiskFull, DiskFailed) as error:
+            # Untold, but not undone: a driver without its head would hang.
+            log.error("Ray ended with %s, which cannot be told: %s", status_text(status), error)  # noqa: TRY400
+        if self._folder_watch is not None:
+            self._folder_watch.cancel()
         await head.stop()
         if self.driver is not None:
             await self.driver.kill()
 
+    async def _watch_folder(self, head: RayHead) -> None:
+        hold = functools.partial(self.hold_for_disk, disk="ray")
+        lost = await RayFolder(self.home.ray_temp, self.ledger, self.clock, hold).watch()
+        with contextlib.suppress(DiskFull, DiskFailed):
+            self.ledger.tell("ray.session_lost", path=str(lost))
+        await head.stop()
+
     async def _end_ray(self) -> None:
-        if self._head_watch is not None:
-            self._head_watch.cancel()
+        for watch in (self._head_watch, self._folder_watch):
+            if watch is not None:
+                watch.cancel()
         if self.head is not None:
             await self.head.stop()
             self.head = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from supervisor.clock import Clock
 from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ProcessState
+from supervisor.time_watch import uncounted_s
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
@@ -50,10 +51,11 @@ class ExperimentCourse:
         if max_hours is None:
             return None
         events = self._ledger.store.rows(
-            "SELECT name, wall FROM event WHERE run = ? AND (experiment = ? OR name LIKE 'daemon.%') ORDER BY seq",
+            "SELECT name, wall, fields FROM event WHERE run = ?"
+            " AND (experiment = ? OR name LIKE 'daemon.%' OR name IN ('machine.slept', 'clock.set')) ORDER BY seq",
             self._ledger.run_id, self.name,
         )  # fmt: skip
-        spent_s = driven_seconds([(row["name"], row["wall"]) for row in events])
+        spent_s = driven_seconds((row["name"], row["wall"], json.loads(row["fields"])) for row in events)
         return max(0.0, max_hours * 3600.0 - spent_s)
 
     # Moves
@@ -116,7 +118,7 @@ class ExperimentCourse:
             "SELECT started_wall FROM experiment WHERE run = ? AND name = ?", self._ledger.run_id, self.name
         )
         assert row is not None
-        return round(self._clock.wall_s() - (row["started_wall"] or self._clock.wall_s()), 1)
+        return max(0.0, round(self._clock.wall_s() - (row["started_wall"] or self._clock.wall_s()), 1))
 
 
 def in_a_line(error: str) -> str:
@@ -125,16 +127,24 @@ def in_a_line(error: str) -> str:
     return lines[-1] if lines else error
 
 
-def driven_seconds(events: Iterable[tuple[str, float]]) -> float:
-    """Seconds during which a driver was alive, from (name, wall time) of one experiment's events, in order.
+_DRIVER_ENDS = ("driver.exited", "experiment.finished", "experiment.failed", "experiment.stopped")
 
-    A driver whose end nobody saw counts up to the last event before the next one's start.
+
+def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
+    """Seconds during which a driver was alive, from (name, wall time, fields) of an experiment's and the run's events.
+
+    In the order in which they were told. A driver whose end nobody saw counts up to the last event before the next
+    one's start. Time in which the machine slept, and by which the clock was set, is taken out.
     """
     total, begun, last = 0.0, None, 0.0
-    for name, wall_s in events:
+    for name, wall_s, fields in events:
+        if begun is not None:
+            begun += uncounted_s(name, fields)
         if name in ("driver.started", "daemon.started") and begun is not None:
             total, begun = total + max(0.0, last - begun), None
         if name == "driver.started":
             begun = wall_s
+        elif name in _DRIVER_ENDS and begun is not None:
+            total, begun = total + max(0.0, wall_s - begun), None
         last = wall_s
     return total + (max(0.0, last - begun) if begun is not None else 0.0)

@@ -22,7 +22,7 @@ class Holds:
 
     def __init__(self, ledger: Ledger, clock: Clock, cluster: ClusterView) -> None:
         self._ledger, self._clock, self._cluster = ledger, clock, cluster
-        self._disk_full: Command | None = None
+        self._full: dict[str, Command] = {}
         self.stop: Command | None = None
         """The governor's STOP that ended a driver; only an operator goes on from it."""
         self.let_go = asyncio.Event()
@@ -31,16 +31,17 @@ class Holds:
 
     def commands(self) -> list[Command]:
         """What the driver has to obey beside its nodes' governors."""
-        return [*self._ledger.commands(), *([self._disk_full] if self._disk_full else [])]
+        return [*self._ledger.commands(), *self._full.values()]
 
     def in_force(self) -> Command:
         """What holds for the run as a whole."""
         return self._cluster.in_force(self.commands())
 
-    def for_disk(self, reason: str | None) -> None:
-        """The daemon's own pause, while its disk is full; None lifts it."""
-        since = self._clock.wall_s()
-        self._disk_full = None if reason is None else Command(Rung.PAUSE, Origin.GOVERNOR, reason, since_wall=since)
+    def for_disk(self, disk: str, reason: str | None) -> None:
+        """The daemon's own pause, while that disk is full; None lifts it."""
+        self._full.pop(disk, None)
+        if reason is not None:
+            self._full[disk] = Command(Rung.PAUSE, Origin.GOVERNOR, reason, since_wall=self._clock.wall_s())
 
     def force(self, node: str | None, who: str) -> bool:
         """The operator's word against the governor's, for FORCE_S; whether the driver at work is to be told.

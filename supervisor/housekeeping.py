@@ -1,16 +1,18 @@
-"""What the daemon does now and then beside its work: it bounds the logs that children write, and watches the disk."""
+"""What the daemon does now and then beside its work: it bounds its children's logs, watches the disk and the clocks."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
 
+from supervisor import time_watch
 from supervisor.bounded_files import keep_bounded
 from supervisor.clock import Clock
 from supervisor.disk_room import DiskRoom
 from supervisor.errors import DiskFull
 from supervisor.home import Home
 from supervisor.ledger import Ledger
+from supervisor.time_watch import Look
 
 log = logging.getLogger("supervisor")
 
@@ -28,6 +30,20 @@ async def keep_house(home: Home, run_id: str, clock: Clock) -> None:
                 keep_bounded(path)
             except OSError as error:
                 log.warning("%s cannot be cut: %s", path, error)
+
+
+async def watch_time(ledger: Ledger, clock: Clock) -> None:
+    """What the clocks show to have passed for nobody is told. Never returns; raises DiskFailed."""
+    before = Look.at(clock)
+    while True:
+        await clock.sleep(time_watch.PERIOD_S)
+        now = Look.at(clock)
+        try:
+            for event, fields in time_watch.between(before, now):
+                ledger.tell(event, **fields)
+        except DiskFull as error:
+            log.warning("the time that passed for nobody cannot be told of: %s", error)
+        before = now
 
 
 async def watch_room(

@@ -253,6 +253,10 @@ class Ledger:
                 self._trial_ended(name, message)
             case link.AttemptLost():
                 self._attempt_lost(name, message)
+            case link.TrialHung():
+                self._tell_of(name, message, "trial.hung", ("silent_s", "median_s", "dump"))
+            case link.WorkerStuck():
+                self._tell_of(name, message, "worker.stuck", ("node", "pid", "why"))
             case _:
                 raise ValueError(f"{type(message).__name__} is not about a trial")
         return not self._refused
@@ -367,7 +371,7 @@ class Ledger:
                 json.dumps(message.record), change.wall_s, self.run_id, name, message.number,
             )  # fmt: skip
             self._end_attempt(change, name, message.number, message.attempt, reason)
-            seconds = round(change.wall_s - (row["started_wall"] or change.wall_s), 3)
+            seconds = max(0.0, round(change.wall_s - (row["started_wall"] or change.wall_s), 3))
             where: dict[str, Any] = {"experiment": name, "trial": message.number, "attempt": message.attempt}
             if good:
                 epochs = self.store.rows(
@@ -390,6 +394,13 @@ class Ledger:
                 self._lose_attempt(
                     change, name, message.number, message.attempt, message.cause, message.error, drill=message.drill
                 )
+
+    def _tell_of(self, name: str, message: Any, event: str, fields: tuple[str, ...]) -> None:
+        """What changes nothing by itself."""
+        with self.store.change(self.run_id) as change:
+            if self._fenced(change, name, message):
+                told = {field: getattr(message, field) for field in fields}
+                change.tell(event, experiment=name, trial=message.number, attempt=message.attempt, **told)
 
     def _trial(self, name: str, number: int) -> Any:
         return self.store.row(

@@ -38,7 +38,7 @@ def unfinished_run(
     """
     found: sqlite3.Row | None = connection.execute(
         "SELECT * FROM run WHERE state != 'EXITED' AND reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2)"
-        " AND (?3 OR desired = 'run') ORDER BY created_wall DESC, rowid DESC LIMIT 1",
+        " AND (?3 OR desired = 'run') ORDER BY rowid DESC LIMIT 1",
         (GIVEN_UP, plan, stopped_too),
     ).fetchone()
     return found
@@ -99,8 +99,19 @@ def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
     """The trials as a driver's `begin` wants them (link.Begin)."""
     wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
+    lost: dict[int, list[str]] = {}
+    for row in connection.execute(
+        "SELECT trial, cause FROM attempt WHERE run = ? AND experiment = ? AND cause IS NOT NULL"
+        " ORDER BY trial, attempt",
+        (run_id, name),
+    ):
+        lost.setdefault(row["trial"], []).append(row["cause"])
     return [
-        {**{key: trial[key] for key in wanted}, "results": [[step, value] for step, value, _ in trial["results"]]}
+        {
+            **{key: trial[key] for key in wanted},
+            "results": [[step, value] for step, value, _ in trial["results"]],
+            "lost": lost.get(trial["number"], []),
+        }
         for trial in trials_of(connection, run_id, name)
     ]
 
