@@ -96,6 +96,9 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
     doctor.set_defaults(run=control_keep.doctor)
 
+    notify = verbs.add_parser("notify", help="send a test message to the addresses in state/notify")
+    notify.set_defaults(run=control_keep.notify)
+
     backup = verbs.add_parser("backup", help="copy the store into one new file, while the run goes on")
     backup.add_argument("file", type=Path, help="a file that is not there yet")
     backup.set_defaults(run=control_keep.backup)

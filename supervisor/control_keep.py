@@ -14,7 +14,7 @@ from pathlib import Path
 
 from supervisor import __product__, __version__
 from supervisor.client import ask
-from supervisor.errors import NotFound, NotRunning, UsageError
+from supervisor.errors import NotFound, NotRunning, NotSent, UsageError
 from supervisor.home import Home
 
 BACKUP_DEADLINE_S = 300.0
@@ -32,6 +32,22 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
         f"{path}: {size} bytes; to use it, end the daemon and put it in the place of {home.store};"
         " what the logs know beyond it is added at the next start"
     )
+    return 0
+
+
+def notify(home: Home, _: argparse.Namespace) -> int:
+    import asyncio
+
+    from supervisor.notice_addresses import read_addresses
+    from supervisor.notifier import SEND_WITHIN_S, send_by_child
+
+    addresses = read_addresses(home.notify)
+    if not addresses:
+        raise NotFound(f"{home.notify} names no address", remedy="one a line, such as ntfy://my-topic; mode 0600")
+    outcome = asyncio.run(send_by_child(addresses, "sweep supervisor", "A test message.", SEND_WITHIN_S))
+    if outcome.problem is not None:
+        raise NotSent(outcome.problem)
+    print(f"sent to {len(addresses)} address{'es' if len(addresses) > 1 else ''}")
     return 0
 
 

@@ -141,6 +141,12 @@ class UnsafeFolder(SweepError):
     exit_code = 4
 
 
+class UnsafeFile(SweepError):
+    """A file of ours is not safe to use."""
+
+    exit_code = 4
+
+
 class StoreError(SweepError):
     """The state database cannot be used."""
 
@@ -192,6 +198,12 @@ class TestRefused(SweepError):
 
 class EvaluationFailed(SweepError):
     """The test could not be completed."""
+
+
+class NotSent(SweepError):
+    """A message did not reach everybody."""
+
+    remedy = "look at the addresses in state/notify (one of Apprise's a line), and at the network"
 
 
 class ReportFailed(SweepError):

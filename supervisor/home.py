@@ -37,6 +37,11 @@ class Home:
         return self.state / "ray_token"
 
     @property
+    def notify(self) -> Path:
+        """Where messages go: notice_addresses."""
+        return self.state / "notify"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

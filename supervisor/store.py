@@ -36,6 +36,14 @@ class Event:
     attempt: int | None
     fields: dict[str, Any]
 
+    @staticmethod
+    def of_row(row: sqlite3.Row) -> Event:
+        """An event as its table has it."""
+        return Event(
+            row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
+            json.loads(row["fields"]),
+        )  # fmt: skip
+
 
 @dataclass
 class Change:
@@ -192,13 +200,7 @@ class Store:
             " ORDER BY seq LIMIT ?3",
             seq, plan, limit,
         )  # fmt: skip
-        return [
-            Event(
-                row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
-                json.loads(row["fields"]),
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [Event.of_row(row) for row in rows]
 
     def back_up(self, target: Path) -> None:
         """A copy of the whole store as it is now, at `target`. Raises StoreError, and leaves nothing there then."""
