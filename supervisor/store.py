@@ -157,7 +157,7 @@ class Store:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
-        except (sqlite3.OperationalError, OSError) as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             refusal = self._refusal(error)
             if refusal is None:
                 raise
@@ -176,22 +176,36 @@ class Store:
         self.connection.execute("COMMIT")
         self._notes.clear()
 
-    def _refusal(self, error: sqlite3.OperationalError | OSError) -> SweepError | None:
+    def _refusal(self, error: sqlite3.DatabaseError | OSError) -> SweepError | None:
         """What the disk's no means; None for an error that is not the disk's."""
         kind = error.errno if isinstance(error, OSError) else _kind(error)
         if kind in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else kind == sqlite3.SQLITE_FULL:
             return DiskFull(f"no space is left for {self.path}")
-        if kind == (errno.EIO if isinstance(error, OSError) else sqlite3.SQLITE_IOERR):
+        if kind in ((errno.EIO, errno.EROFS) if isinstance(error, OSError) else _BROKEN):
             self._failed = True
             return DiskFailed(f"{self.path} could not be written: {error}")
         return None
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        return self.connection.execute(sql, values).fetchall()
+        """Raises DiskFailed when the disk does not give back what it was given."""
+        with self._reading():
+            return self.connection.execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
-        return found
+        """The first of the rows. Raises DiskFailed as `rows` does."""
+        with self._reading():
+            found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
+            return found
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _kind(error) not in _BROKEN:
+                raise
+            self._failed = True
+            raise DiskFailed(f"{self.path} could not be read: {error}") from error
 
     def events_after(self, seq: int, plan: str | None = None, limit: int = 10_000) -> list[Event]:
         """At most `limit` events with a larger `seq`, oldest first; of one plan's runs where given."""
@@ -218,6 +232,13 @@ class Store:
 
     def close(self) -> None:
         self.connection.close()
+
+
+_BROKEN = (
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
+"""What a disk that failed, or was made read-only by the kernel, looks like through SQLite once the store is open."""
 
 
 def _kind(error: sqlite3.Error) -> int | None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import faulthandler
 import functools
+import logging
 import os
 import signal
 import sys
@@ -207,9 +208,10 @@ def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
             with (home.root / "life.log").open("ab") as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
-            # pytest's own would take what is said about a hang.
+            # pytest's own would take what the life has to say.
             sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
             faulthandler.disable()
+            logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
             code = live(home, setting)
             armed = failpoints._armed
             os.write(writes, b"1" if armed is not None and armed.count >= armed.hit else b"0")
