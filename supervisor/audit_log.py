@@ -119,7 +119,7 @@ class AuditLog:
             self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o600), "r+b", buffering=0)
         except OSError as error:
             raise SweepError(
-                f"the log {self.path} cannot be written: {error.strerror}",
+                f"the log {self.path} cannot be written by user id {os.geteuid()}: {error.strerror}",
                 remedy="make it a plain file that you may write",
             ) from error
         self._lines = _WholeLines(self._file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import sqlite3
@@ -15,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.home import Home
-from supervisor.single_instance import is_held
 from tests.acceptance.conftest import Sweep
-from tests.acceptance.faults.evidence import audited, names, nothing_begun, stored, told
+from tests.acceptance.faults.evidence import names, stored, told
 from tests.acceptance.lives import (
     KILLED,
     REQUEST,
@@ -25,7 +25,6 @@ from tests.acceptance.lives import (
     check_everything,
     life,
     living,
-    state,
     until,
     until_told,
 )
@@ -126,5 +125,167 @@ def test_a_disk_that_takes_nothing_more_ends_the_daemon(
     subprocess.run(["e2fsck", "-fy", tmp_path / "disk"], capture_output=True, check=False)
     subprocess.run(["mount", "-o", "loop", tmp_path / "disk", home.state], check=True)
     assert stored(home, "SELECT count(*) AS n FROM result")[0]["n"] >= acknowledged
+    assert life(home) == (0, False)
+    check_everything(home)
+
+
+@pytest.mark.fault(
+    "36",
+    "the log's last line is torn, as by a power cut",
+    "it is cut off and told (`audit.repaired`); the event itself comes again from the store",
+)
+def test_a_torn_last_line_is_cut_off_and_written_again(home: Home) -> None:
+    assert life(home, "ack.send:5:kill")[0] == KILLED
+    log = home.audit_log("p")
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-20])
+    lost = len(whole.splitlines()[-1]) + 1 - 20
+    assert life(home) == (0, False)
+    check_everything(home)
+    assert [event["bytes"] for event in told(home) if event["event"] == "audit.repaired"] == [lost]
+
+
+@pytest.mark.fault(
+    "36",
+    "a line in the log's middle is damaged",
+    "the start is refused; `repair` shows the choice, `repair --apply` writes the log anew and keeps the damaged one",
+)
+def test_a_log_damaged_in_its_middle_is_refused_until_it_is_repaired(home: Home, sweep: Sweep) -> None:
+    assert life(home, "ack.send:5:kill")[0] == KILLED
+    log = home.audit_log("p")
+    lines = log.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:-2], lines[-2].replace(b'"seq":', b'"seq"::'), lines[-1]])
+    log.write_bytes(damaged)
+    before = stored(home, "SELECT * FROM event")
+
+    assert life(home)[0] == 1
+    assert f"line {len(lines) - 1}: it is not an event" in words(home)
+    assert "supervisorctl repair" in words(home)
+    shown = sweep.ctl("repair")
+    assert "write it anew from the store; the damaged one is kept beside it" in shown.stdout
+    assert log.read_bytes() == damaged, "looking changes nothing"
+    assert stored(home, "SELECT * FROM event") == before
+
+    applied = sweep.ctl("repair", "--apply")
+    assert applied.returncode == 0, applied.stderr
+    (kept,) = home.logs.glob("p.damaged-*.jsonl")
+    assert kept.read_bytes() == damaged
+    assert life(home) == (0, False)
+    check_everything(home)
+
+
+@pytest.mark.fault(
+    "37",
+    "the store's file is damaged (PRAGMA quick_check)",
+    "it is moved aside and rebuilt from the log, and this is told; the run goes on and ends whole",
+)
+def test_a_damaged_store_is_moved_aside_and_rebuilt_from_the_log(home: Home) -> None:
+    assert life(home, "ack.send:6:kill")[0] == KILLED
+    with contextlib.closing(sqlite3.connect(home.store)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        results = connection.execute("SELECT trial, step, value FROM result").fetchall()
+    with home.store.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 3 * 4096)
+    assert life(home) == (0, False)
+    check_everything(home)
+    (rebuilt,) = [event for event in told(home) if event["event"] == "store.rebuilt"]
+    assert "damaged" in rebuilt["cause"] or "not a sound store" in rebuilt["cause"]
+    assert Path(rebuilt["aside"]).read_bytes()[4096:4100] == b"\xff" * 4
+    kept = [tuple(row.values()) for row in stored(home, "SELECT trial, step, value FROM result")]
+    assert set(results) <= set(kept), "what was acknowledged came back"
+    assert len(results) > 0
+
+
+@pytest.mark.fault(
+    "37",
+    "the store is gone",
+    "it is rebuilt from the log, and this is told: never silently empty",
+)
+def test_a_store_that_is_gone_is_rebuilt_and_not_begun_anew(home: Home) -> None:
+    assert life(home, "ack.send:6:kill")[0] == KILLED
+    for path in home.state.glob("sweep.db*"):
+        path.unlink()
+    assert life(home) == (0, False)
+    check_everything(home)
+    (rebuilt,) = [event for event in told(home) if event["event"] == "store.rebuilt"]
+    assert rebuilt["cause"] == "it was not there"
+    assert names(told(home)).count("run.created") == 1
+
+
+@pytest.mark.fault(
+    "38",
+    "another program reads the store in one long transaction (a backup)",
+    "the daemon writes on; the run ends whole",
+)
+def test_a_foreign_reader_with_a_long_transaction_holds_nothing_up(home: Home) -> None:
+    with living(home, SLOW) as it:
+        until_told(home, "trial.reported")
+        with contextlib.closing(sqlite3.connect(f"{home.store.as_uri()}?mode=ro", uri=True)) as reader:
+            reader.execute("BEGIN")
+            seen = reader.execute("SELECT count(*) FROM result").fetchone()
+            assert it.ended() == (0, False)
+            assert reader.execute("SELECT count(*) FROM result").fetchone() == seen, "it still reads what was"
+    check_everything(home)
+
+
+@pytest.mark.fault(
+    "40",
+    "the store is of a newer version",
+    "the start is refused with what to do; not a byte of the store or the log is changed",
+)
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(home: Home) -> None:
+    assert life(home, "ack.send:5:kill")[0] == KILLED
+    with contextlib.closing(sqlite3.connect(home.store)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before, log = home.store.read_bytes(), home.audit_log("p").read_bytes()
+    assert life(home)[0] == 1
+    assert "schema 99" in words(home)
+    assert "upgrade this installation" in words(home)
+    assert (home.store.read_bytes(), home.audit_log("p").read_bytes()) == (before, log)
+    assert stored(home, "SELECT state FROM run") == [{"state": "RUNNING"}], "it can still be read by its own version"
+
+
+@pytest.mark.fault(
+    "40",
+    "the plan has changed since its unfinished run began",
+    "the start is refused with both ways on; the run stays as it is, and goes on with the plan as it was",
+)
+def test_a_changed_plan_does_not_go_on_with_another_plans_run(home: Home) -> None:
+    assert life(home, "ack.send:5:kill")[0] == KILLED
+    before = stored(home, "SELECT id, state, fingerprint FROM run")
+    assert life(home, request=replace(REQUEST, fingerprint="another"))[0] == 1
+    assert "the plan has changed since it began" in words(home)
+    assert "--new gives it up" in words(home)
+    assert stored(home, "SELECT id, state, fingerprint FROM run") == before
+    assert life(home) == (0, False)
+    check_everything(home)
+
+
+def without_root_rights() -> None:
+    """Root that may not write where a mode says no (capabilities(7): CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH)."""
+    libc, header, data = ctypes.CDLL(None, use_errno=True), struct.pack("Ii", 0x20080522, 0), bytearray(24)
+    fields = (ctypes.c_char * 24).from_buffer(data)
+    if libc.capget(header, fields):
+        raise OSError(ctypes.get_errno(), "capget")
+    effective, *others = struct.unpack("6I", data)
+    struct.pack_into("6I", data, 0, effective & ~0b110, *others)
+    if libc.capset(header, fields):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+@pytest.mark.fault(
+    "41",
+    "the folder of the logs cannot be written when the daemon starts",
+    "the start fails with the path and the user id; no run is RUNNING",
+)
+def test_logs_that_cannot_be_written_stop_the_start(home: Home, sweep: Sweep) -> None:
+    home.prepare()
+    home.logs.chmod(0o500)
+    assert life(home, change=without_root_rights)[0] == 1
+    assert f"{home.audit_log('p')} cannot be written by user id {os.geteuid()}: Permission denied" in words(home)
+    assert stored(home, "SELECT state FROM run WHERE state = 'RUNNING'") == []
+    home.logs.chmod(0o700)
     assert life(home) == (0, False)
     check_everything(home)
