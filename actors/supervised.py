@@ -111,6 +111,10 @@ class SupervisedTrainable(tune.Trainable):
     """Open while trials of this node may work; a class that works in batches waits at it between them."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        if OWN_KEY not in config:
+            # The usual reset_config() of a user's class calls it; Tune always passes ours.
+            super().setup(config)
+            return
         self._begin(config, super().setup)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

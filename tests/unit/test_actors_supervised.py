@@ -48,6 +48,12 @@ def trial(tmp_path):
     return made
 
 
+def test_a_class_may_call_its_own_setup_when_it_is_reused(trial):
+    """As most reset_config() methods do: the user's setup runs, with the user's config and nothing else."""
+    trial.setup({"x": 1})
+    assert trial.begun == 2
+
+
 def save(trial, *steps):
     paths = []
     for step in steps:
