@@ -15,6 +15,7 @@ from typing import Any
 
 from actors.per_process import PerProcess
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
+from supervisor.worker_death import DEATHS
 
 STEP = "training_iteration"
 END, ERROR, RECORD, CHECKPOINT = "sweep_end", "sweep_error", "sweep_record", "sweep_checkpoint"
@@ -35,7 +36,7 @@ _CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
 class Entry:
     """One trial that is not over. `told` are the steps that the study knows; `best` is the best finite value so far.
     `held` is what the daemon was told, `drilled` whether a drill was the cause; `reported` is whether it stands at
-    the end of a step.
+    the end of a step. `deaths` are the workers that died of it under earlier drivers.
 
     A `final` one is of the finalisation: neither sampler nor pruner hears of it.
     """
@@ -55,6 +56,7 @@ class Entry:
     node: str = ""
     told: set[int] = field(default_factory=set)
     final: bool = False
+    deaths: int = 0
 
     @property
     def resumed_step(self) -> int | None:
@@ -113,6 +115,7 @@ class TrialBook(PerProcess):
         entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
         if earlier is not None:
             entry.checkpoint = earlier["checkpoint"]
+            entry.deaths = sum(cause in DEATHS for cause in earlier.get("lost", ()))
             last_kept = entry.resumed_step or 0
             for step, value in earlier["results"]:
                 # Steps past the checkpoint run again and are reported again.

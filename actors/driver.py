@@ -133,9 +133,9 @@ class Driver:
         from actors.experiment import fit
         from actors.scheduler import Finished
 
-        if self._in_force.finish_reason is None and any_left(begin):
+        if self._watchdogs is not None and self._in_force.finish_reason is None and any_left(begin):
             try:
-                fit(begin, book, self._in_force, self.link)
+                fit(begin, book, self._in_force, self.link, self._watchdogs.how_died)
             except Finished as finished:
                 logging.getLogger("driver").warning("finished early: %s", finished)
         return self._in_force.finish_reason is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,20 @@ from actors.supervised import can_be_reused, own_settings, resolve, supervise
 from supervisor.finalize import is_final, trials_left
 from supervisor.link import Begin
 from supervisor.policy import Policy
+from supervisor.worker_death import Death
 
 TUNE_FOLDER = "tune"
 BUILT_IN = {"patchtst": "actors.trainable:PatchTSTTrainable"}
 
 
-def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> None:
+HowDied = Callable[[str, str, int, int], Death]
+"""(node, the experiment's folder, number, attempt) -> how that attempt's worker died (WatchdogLinks.how_died)."""
+
+
+def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink, how_died: HowDied) -> None:
     """Run what is left of the experiment. Raises PlanError for a trainable that cannot be, scheduler.Finished."""
     ray_private.map_worker_deaths()
+    ray_private.count_deaths_once()
     spec, folder = begin.experiment, Path(begin.folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Ray's own folders of an earlier driver: nothing reads them, and they are never aged out.
@@ -37,7 +43,9 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink) -> N
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
     search = open_search(spec, begin.trials, folder, book, in_force, link)
-    recorder = Recorder(link, book, in_force)
+    recorder = Recorder(
+        link, book, in_force, lambda node, number, attempt: how_died(node, folder.name, number, attempt)
+    )
     scheduler = _scheduler(begin, book, in_force, recorder)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources(spec["resources"])),

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 IDLE_NAP_S = 0.05
@@ -20,6 +21,7 @@ IDLE_NAP_S = 0.05
 WHEREABOUTS_TIMEOUT_S = 10.0
 
 _MARK = "_sweep_maps_worker_deaths"
+_ONCE = "_sweep_counts_deaths_once"
 
 
 def controller_of(passed: Any) -> Any:
@@ -95,3 +97,31 @@ def map_worker_deaths() -> None:
 
     setattr(mapped, _MARK, True)
     manager._actor_task_failed = mapped
+
+
+def count_deaths_once() -> None:
+    """Let a worker that dies while a trial takes it over cost that trial one attempt.
+
+    Tune tells such a death twice, by the actor and by its task. The first puts the trial back to PENDING; the second
+    finds it there and ends it for good, whatever max_failures says. Calling this twice changes nothing.
+    """
+    controller: Any = TuneController
+    original = controller._process_trial_failure
+    if getattr(original, _ONCE, False):
+        return
+
+    def once(self: Any, trial: Trial, exception: Exception) -> None:
+        if isinstance(exception, RayActorError):
+            # Left in there, it would wait for its worker's reset for ever.
+            self._resetting_trials.discard(trial)
+            if trial.status == Trial.PENDING:
+                return
+        original(self, trial, exception)
+
+    setattr(once, _ONCE, True)
+    controller._process_trial_failure = once
+
+
+def add_failures(trial: Trial, count: int) -> None:
+    """Let Tune count so many failures more against a trial's max_failures: those that an earlier driver saw."""
+    trial.run_metadata.num_failures += count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune import Callback
@@ -14,8 +14,9 @@ from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, 
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from actors.per_process import PerProcess
-from supervisor.lifecycle import TrialState
-from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialStarted
+from supervisor.lifecycle import EndReason, TrialState
+from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialHung, TrialStarted
+from supervisor.worker_death import HUNG, OOM_KILLED, Death
 
 FILLED_IN_BY_TUNE = frozenset(
     [
@@ -39,6 +40,12 @@ FILLED_IN_BY_TUNE = frozenset(
     ]
 )
 """What Tune adds to a result that is no metric of the trial. `time_this_iter_s` stays: it is the epoch's length."""
+
+Deaths = Callable[[str, int, int], Death]
+"""(node, number, attempt) -> how that attempt's worker died; an empty node where none is known."""
+
+END_REASONS = {HUNG: EndReason.HUNG, OOM_KILLED: EndReason.OOM}
+"""What a trial ends as whose worker died so once too often; for other deaths the error's text decides."""
 
 _OWN = frozenset({END, ERROR, RECORD, CHECKPOINT})
 
@@ -66,9 +73,11 @@ def _plain(value: Any) -> Any:
 class Recorder(Callback, PerProcess):
     """Its callbacks run in Tune's thread; `apply_holds` also in those that change the commands."""
 
-    def __init__(self, link: DaemonLink, book: TrialBook, in_force: InForce) -> None:
+    def __init__(
+        self, link: DaemonLink, book: TrialBook, in_force: InForce, deaths: Deaths = lambda node, *_: Death(node=node)
+    ) -> None:
         PerProcess.__init__(self)
-        self._link, self._book, self._in_force = link, book, in_force
+        self._link, self._book, self._in_force, self._deaths = link, book, in_force, deaths
         self._holding = threading.Lock()
         in_force.on_change(self.apply_holds)
 
@@ -112,7 +121,23 @@ class Recorder(Callback, PerProcess):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tune will start the trial again, because its worker died."""
-        self._try_again(trial, "worker_died", _last_error(trial))
+        death = self._death_of(trial)
+        self._try_again(trial, death.cause, death.text or _last_error(trial))
+
+    def _death_of(self, trial: Trial) -> Death:
+        """How the worker of a trial's attempt died; told, if it hung."""
+        entry = self._book.entry(trial.trial_id)
+        death = self._deaths(entry.node if entry.running else "", entry.number, entry.attempt)
+        if not entry.running:
+            # It died while it was being started. Only what has begun can be lost.
+            self._link.send(
+                TrialStarted(
+                    entry.number, entry.attempt, trial.trial_id, death.node, death.pid, resumed_step=entry.resumed_step
+                )
+            )
+        if death.cause == HUNG and death.silent_s is not None:
+            self._link.send(TrialHung(entry.number, entry.attempt, death.silent_s, death.median_s, death.dump))
+        return death
 
     def release(self, trial: Trial) -> None:
         """The trial leaves its worker to others, and will go on from its checkpoint later."""
@@ -131,9 +156,11 @@ class Recorder(Callback, PerProcess):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Its worker died once too often, or Tune itself failed on it."""
-        text = _last_error(trial)
+        death = self._death_of(trial)
+        text = death.text or _last_error(trial)
+        reason = END_REASONS.get(death.cause) or failure_reason(text)
         entry = self._end(trial)
-        self._link.send(TrialEnded(entry.number, entry.attempt, failure_reason(text).value, None, text))
+        self._link.send(TrialEnded(entry.number, entry.attempt, reason.value, None, text))
 
     def _end(self, trial: Trial) -> Entry:
         entry = self._book.entry(trial.trial_id)

@@ -150,12 +150,17 @@ class HardwareAwareScheduler(TrialScheduler):
         return {STEP: step, self._book.metric: value}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        if self._book.entry(trial.trial_id).final:
+        entry = self._book.entry(trial.trial_id)
+        # What died of it under earlier drivers counts, or one that kills its workers would never come to its end.
+        if entry.deaths:
+            ray_private.add_failures(trial, entry.deaths)
+            entry.deaths = 0
+        if entry.final:
             self._final.add(trial.trial_id)
             return
         self.inner.on_trial_add(tune_controller, trial)
         # A trial whose worker died is added again; what it reported is in the rungs already.
-        earlier = [] if trial.trial_id in self._replayed else list(self._book.entry(trial.trial_id).results)
+        earlier = [] if trial.trial_id in self._replayed else list(entry.results)
         self._replayed.add(trial.trial_id)
         for step, value in earlier:
             if value is not None:

@@ -26,9 +26,13 @@ from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
 
+from actors.beat import Beat, Whose, beats_folder
 from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
 from actors.gate import Gate, Leave, flag_path, trials_folder
+from actors.worker_process import dump_on_signal, prefer_for_oom
 from supervisor.errors import PlanError
+from supervisor.hang import Phase
+from supervisor.process_identity import started_at
 from supervisor.sensors.trial_memory import drop_note, note_trial
 
 KEEP_CHECKPOINTS = 2
@@ -110,6 +114,10 @@ class SupervisedTrainable(tune.Trainable):
     sweep_gate: Gate
     """Open while trials of this node may work; a class that works in batches waits at it between them."""
 
+    sweep_batches = False
+    """A class says True when it waits at its gate before every batch, those of validation too: then a hang is noticed
+    by its batches, in minutes, where that of other code is noticed by its steps, in hours."""
+
     def setup(self, config: dict[str, Any]) -> None:
         if OWN_KEY not in config:
             # The usual reset_config() of a user's class calls it; Tune always passes ours.
@@ -139,7 +147,8 @@ class SupervisedTrainable(tune.Trainable):
         self._step = 0
         self._failure: dict[str, Any] | None = None
         node = ray.get_runtime_context().get_node_id()
-        self.sweep_gate = Gate(flag_path(own["gate"], node), trial=self.sweep_number)
+        self._beat = self._begin_beat(own, beats_folder(own["gate"], node))
+        self.sweep_gate = Gate(flag_path(own["gate"], node), trial=self.sweep_number, beat=self._beat)
         self._notes = trials_folder(own["gate"], node)
         note_trial(self._notes, os.getpid(), Path(own["folder"]).name, self.sweep_number)
         try:
@@ -149,6 +158,16 @@ class SupervisedTrainable(tune.Trainable):
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             text = traceback.format_exc()
             self._failure = failed(failure_reason(text).value, text)
+        self._beat.phase(Phase.IDLE)
+
+    def _begin_beat(self, own: Mapping[str, Any], beats: Path) -> Beat:
+        """From here on the node's watchdog sees how this attempt gets on, and can have its stacks."""
+        prefer_for_oom()
+        dump_on_signal(beats)
+        pid = os.getpid()
+        experiment = Path(own["folder"]).name
+        whose = Whose(experiment, self.sweep_number, int(own["attempt"]), str(self._folder), pid, started_at(pid))
+        return Beat(beats, whose, in_batches=self.sweep_batches)
 
     def step(self) -> dict[str, Any]:
         if self._failure is not None:
@@ -156,21 +175,27 @@ class SupervisedTrainable(tune.Trainable):
         try:
             return self._one_step()
         except Leave:
+            self._beat.phase(Phase.PREPARING)
             if self.sweep_gate.may_be_released:
                 # In place of the last epoch's own: what was trained since is not lost.
                 self._save()
             self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
             drop_note(self._notes, os.getpid())
+            self._beat.drop()
             # The step is said, since Tune would count this as one more.
             return {LEFT: True, STEP: self._step}
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             text = traceback.format_exc()
             return failed(failure_reason(text).value, text)
+        finally:
+            self._beat.phase(Phase.IDLE)
 
     def _one_step(self) -> dict[str, Any]:
         self.sweep_gate.wait()
         began = time.monotonic()
+        self._beat.begin_step()
         result = dict(super().step())
+        self._beat.end_step()
         elapsed_s = time.monotonic() - began
         if RESULT_DUPLICATE in result or (END in result and STEP not in result):
             return result
@@ -180,6 +205,7 @@ class SupervisedTrainable(tune.Trainable):
             # Tune counts from report to report, pauses included.
             result["time_this_iter_s"] = elapsed_s
         if self._keeps_checkpoints():
+            self._beat.phase(Phase.PREPARING)
             result[CHECKPOINT] = str(self._save())
             self.sweep_gate.may_be_released = True
         return result

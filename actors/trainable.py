@@ -26,6 +26,7 @@ class PatchTSTTrainable(tune.Trainable):
     """Runs under `supervised.SupervisedTrainable`, which gives it its gate, number and seed, and keeps its files."""
 
     sweep_gate: Gate
+    sweep_batches = True
     sweep_number: int
     sweep_seed: int
     sweep_final: bool

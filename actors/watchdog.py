@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.beat import beats_folder
 from actors.gate import GateWriter, flag_path, trials_folder
+from actors.hang_watch import HangWatch
 from actors.watchdog_gauges import WatchdogGauges
 from supervisor.clock import Clock
 from supervisor.command import ALL_NODES, Command, Origin, Rung, run, strictest
@@ -82,7 +84,7 @@ class Watchdog:
         self._wake = threading.Event()
         with self._changed:
             self._open(settings)
-        for target in (self._sample_for_ever, self._renew_for_ever):
+        for target in (self._sample_for_ever, self._renew_for_ever, self._look_for_hangs_for_ever):
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
 
     def _open(self, settings: WatchdogSettings) -> None:
@@ -99,6 +101,7 @@ class Watchdog:
         self._memory_file = asked if asked is not None and seen else path.with_name(path.name + ".memory")
         self._memory = _restored(self._memory_file, Now.of(self._clock))
         self._sampled_mono_s = self._clock.mono_s()
+        self._hangs = HangWatch(beats_folder(settings.gate, settings.node), self._policy, self._note, self._clock)
         self._gate = GateWriter(path)
         self._sample()
 
@@ -169,6 +172,10 @@ class Watchdog:
             self._changed.wait_for(lambda: self._version != version, timeout=min(timeout_s, MAX_LONG_POLL_S))
             return self.snapshot(since=version)
 
+    def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
+        """How that attempt's worker died (worker_death.Death); None where it is not of this node, or alive."""
+        return self._hangs.how_died(experiment, number, attempt)
+
     def ping(self) -> int:
         """The watchdog's pid."""
         with self._changed:
@@ -194,6 +201,15 @@ class Watchdog:
             with self._changed:
                 if not self._stopped.is_set():
                     self._sample()
+
+    def _look_for_hangs_for_ever(self) -> None:
+        while not self._stopped.wait(self._hangs.period_s):
+            self._hangs.look()
+
+    def _note(self, kind: str, facts: dict[str, Any]) -> None:
+        with self._changed:
+            self._notes.append((self._version + 1, Note(kind, facts)))
+            self._tell()
 
     def _renew_for_ever(self) -> None:
         while not self._stopped.wait(RENEW_S):

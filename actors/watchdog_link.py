@@ -18,7 +18,8 @@ from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from actors.watchdog import WatchdogActor, WatchdogSettings, shape
 from supervisor.command import Command, Origin, Rung
-from supervisor.link import RungChanged, Sampled, SensorNoted, WatchdogUp
+from supervisor.link import RungChanged, Sampled, SensorNoted, WatchdogUp, WorkerStuck
+from supervisor.worker_death import Death
 
 POLL_S = 2.0
 SAMPLE_EVERY_S = 5.0
@@ -96,6 +97,13 @@ class WatchdogLinks:
             if node in (None, found.node):
                 found.call("start_drill", name, duration_s)
 
+    def how_died(self, node: str, experiment: str, number: int, attempt: int) -> Death:
+        """How an attempt's worker died, as the watchdog of its node knows; all are asked where `node` is empty."""
+        for found in self._nodes.values():
+            if node in ("", found.node) and (death := found.how_died(experiment, number, attempt)) is not None:
+                return death
+        return Death(node=node)
+
     def force(self, node: str | None, for_s: float) -> None:
         """Hand on the operator's word against the governor."""
         for found in self._nodes.values():
@@ -168,6 +176,18 @@ class _Node:
         if self._actor is not None:
             getattr(self._actor, method).remote(*arguments)
 
+    def how_died(self, experiment: str, number: int, attempt: int) -> Death | None:
+        """None where it is not of this node, or its watchdog does not say."""
+        actor = self._actor
+        if actor is None:
+            return None
+        try:
+            body = ray.get(actor.how_died.remote(experiment, number, attempt), timeout=ANSWER_WITHIN_S)
+        except ray.exceptions.RayError as error:
+            LOG.warning("the watchdog of node %s does not say how a worker died: %s", self.node, error)
+            return None
+        return None if body is None else Death.from_json({**body, "node": self.node})
+
     def _listen(self) -> None:
         while not self.gone.is_set():
             try:
@@ -197,12 +217,17 @@ class _Node:
         self._in_force.set_largest(self.node, snapshot["largest_trial"])
         self._govern(Command.from_json(snapshot["command"]))
         for note in snapshot["notes"]:
-            if note["kind"] != "rung.changed":
+            if note["kind"] == "worker.stuck":
+                self._link.send(self._stuck(note["facts"]))
+            elif note["kind"] != "rung.changed":
                 self._link.send(SensorNoted(self.node, note["kind"], note["facts"]))
         now = time.monotonic()
         if now - self._sampled_mono_s >= SAMPLE_EVERY_S:
             self._sampled_mono_s = now
             self._link.send(Sampled(self.node, snapshot["readings"], snapshot["protected"]))
+
+    def _stuck(self, facts: Mapping[str, Any]) -> WorkerStuck:
+        return WorkerStuck(facts["number"], facts["attempt"], self.node, facts["pid"], facts["why"])
 
     def _govern(self, command: Command) -> None:
         if self._command is None or shape(command) != shape(self._command):

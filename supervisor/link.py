@@ -105,8 +105,36 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class TrialHung:
+    """Driver: an attempt made no progress for `silent_s` and its worker was ended; its end or loss is told next.
+
+    `median_s` is what its batch or step usually takes, None before the first; `dump` a file with its stacks.
+    """
+
+    number: int
+    attempt: int
+    silent_s: float
+    median_s: float | None
+    dump: str | None
+
+
+@dataclass(frozen=True)
+class WorkerStuck:
+    """Driver: the worker of an attempt that hangs cannot be killed: it waits for a disk or a device."""
+
+    number: int
+    attempt: int
+    node: str
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True)
 class AttemptLost:
-    """Driver: an attempt failed through no fault of its trial (`cause`: worker_died, released). It is tried again."""
+    """Driver: an attempt failed through no fault of its trial (`cause`: one of worker_death's, or released).
+
+    It is tried again.
+    """
 
     number: int
     attempt: int
@@ -164,7 +192,8 @@ class Begin:
     """Daemon: what to do. The store's truth about an experiment; DESIGN's "Flow of a result".
 
     `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
-    attempt (the last one used, 0 for none), results ([[step, value], ...]) and checkpoint (a path or None).
+    attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None) and lost
+    (why its earlier attempts ended, oldest first).
     `commands` are the operator's commands in force. `watchdog` has gate (path), memory (path), policy, script, folders,
     and `forced_s` when the operator has just overruled a STOP.
     """
@@ -218,7 +247,7 @@ class Finish:
 
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
-    | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
+    | TrialHung | WorkerStuck | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
     | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
 )  # fmt: skip
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}

@@ -77,6 +77,12 @@ class Policy:
     battery_hold_percent: float = 50.0
     battery_pause_percent: float = 20.0
 
+    # Trials that hang (supervisor/hang.py).
+    hung_factor: float = 20.0  # times the median batch: a machine that swaps or is throttled slows down by less
+    hung_min_s: float = 300.0  # whatever the median: a stalled disk or a recompiled kernel takes minutes
+    hung_first_s: float = 3600.0  # the first batch, building, loading, saving: imports, compilation, tens of GB
+    hung_first_step_s: float = 86400.0  # the first step of code whose batches nobody sees may be a night's work
+
     limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -169,6 +175,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "disk_pause_bytes": (0.0, 1e15),
     "battery_hold_percent": (0.0, 100.0),
     "battery_pause_percent": (0.0, 100.0),
+    "hung_factor": (2.0, 1000.0),
+    "hung_min_s": (0.1, 86400.0),
+    "hung_first_s": (0.1, 604800.0),
+    "hung_first_step_s": (0.1, 2592000.0),
 }
 """Lowest and highest allowed value of each number, both inclusive; whole numbers where both bounds are."""
 

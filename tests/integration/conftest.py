@@ -136,6 +136,7 @@ class Row:
     checkpoint: str | None = None
     error: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
 
     def truth(self) -> dict[str, Any]:
         row = asdict(self)
@@ -165,7 +166,10 @@ class Store:
             row.results = [kept for kept in row.results if kept[0] != message.step] + [[message.step, message.value]]
             row.checkpoint = message.checkpoint or row.checkpoint
         elif isinstance(message, AttemptLost):
-            self.rows[message.number].state = "PENDING"
+            row = self.rows[message.number]
+            assert (row.state, row.attempt) == ("RUNNING", message.attempt), f"no such attempt to lose: {message}"
+            row.state = "PENDING"
+            row.lost.append(message.cause)
         elif isinstance(message, TrialEnded):
             row = self.rows[message.number]
             assert row.end_reason is None, f"trial {message.number} ended twice"

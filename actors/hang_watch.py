@@ -1,0 +1,184 @@
+"""The part of a node's watchdog that looks whether its trials get on, ends those that hang, and knows how workers died.
+
+It has a thread of its own: a sensor's provider that hangs must not keep it, nor a worker that dies slowly the sensors.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from actors.beat import SUFFIX, Whose, read_beat
+from actors.worker_process import end_process, stacks_file, stacks_of
+from supervisor.clock import Clock
+from supervisor.hang import Attention, Hang, Progress, hang_of
+from supervisor.policy import Policy
+from supervisor.process_identity import started_at
+from supervisor.sensors.memory_kills import kill_counts
+from supervisor.worker_death import HUNG, OOM_KILLED, Death, MemoryKills
+
+MAX_PERIOD_S, MIN_PERIOD_S = 5.0, 0.1
+PERIODS_PER_ALLOWANCE = 10.0
+"""A hang is noticed at most a tenth late."""
+
+MAX_WORKERS = 512
+MAX_DEATHS = 256
+LOG = logging.getLogger("hang-watch")
+
+_Key = tuple[str, int, int]
+_Kept = TypeVar("_Kept")
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the watch does to processes; tests put their own in its place."""
+
+    started_at: Callable[[int], str | None] = started_at
+    stacks_of: Callable[[Path, int], str | None] = stacks_of
+    end: Callable[[int, str], bool] = end_process
+    kill_counts: Callable[[], Mapping[str, int]] = kill_counts
+
+
+class HangWatch:
+    """`tell(kind, facts)` hands on a note for the daemon. `how_died` may be called from any thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: Policy,
+        tell: Callable[[str, dict[str, Any]], None],
+        clock: Clock | None = None,
+        hands: Hands | None = None,
+    ) -> None:
+        self._folder, self._policy, self._tell = folder, policy, tell
+        self._clock, self._hands = clock or Clock(), hands or Hands()
+        now = self._clock.mono_s()
+        self._attention = Attention(now, now)
+        self._unkillable: set[tuple[int, str | None]] = set()
+        self._lock = threading.Lock()
+        self._deaths: dict[_Key, Death] = {}
+        self._buried: dict[_Key, int] = {}
+        self._kills = MemoryKills().seen(self._hands.kill_counts(), now)
+
+    @property
+    def period_s(self) -> float:
+        shortest_s = min(self._policy.hung_min_s, self._policy.hung_first_s)
+        return min(MAX_PERIOD_S, max(MIN_PERIOD_S, shortest_s / PERIODS_PER_ALLOWANCE))
+
+    def look(self) -> None:
+        """One round over all workers. Ending one that hangs takes up to 20 s."""
+        now = self._clock.mono_s()
+        self._attention = self._attention.looking(now, self.period_s)
+        with self._lock:
+            self._kills = self._kills.seen(self._hands.kill_counts(), now)
+        for path, whose, progress in self._workers():
+            if self._is_dead(whose):
+                with self._lock:
+                    self._bury(path, whose)
+            elif hang := hang_of(progress, self._policy, now, self._attention.watched_from_mono_s):
+                self._end(path, whose, progress, hang)
+        # What a slow end took is nobody's silence.
+        self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
+
+    def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
+        """The death (Death.to_json) of an attempt's worker, once; None where it is not of this node, or alive.
+
+        Once, because an attempt that died before it was told as begun may have its number given out again.
+        """
+        key = (experiment, number, attempt)
+        with self._lock:
+            for path, whose, _ in self._workers():
+                if _key(whose) == key and self._is_dead(whose):
+                    self._bury(path, whose)
+            pid = self._buried.pop(key, None)
+            death = self._deaths.pop(key, None)
+            if death is None and pid is not None:
+                death = self._classified(pid)
+            return None if death is None else death.to_json()
+
+    def _is_dead(self, whose: Whose) -> bool:
+        return self._hands.started_at(whose.pid) != whose.started
+
+    def _classified(self, pid: int) -> Death:
+        """The kernel counts before it kills, so what killed a worker that is dead was counted."""
+        self._kills = self._kills.seen(self._hands.kill_counts(), self._clock.mono_s())
+        self._kills, claimed = self._kills.claimed()
+        if claimed:
+            return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=pid)
+        return Death(pid=pid)
+
+    def _workers(self) -> Iterator[tuple[Path, Whose, Progress]]:
+        paths = sorted(self._folder.glob(f"*{SUFFIX}"))[:MAX_WORKERS] if self._folder.is_dir() else []
+        for path in paths:
+            try:
+                found = read_beat(path)
+            except OSError:
+                continue  # its worker has just dropped it
+            if found is not None:
+                yield path, *found
+
+    def _bury(self, path: Path, whose: Whose) -> None:
+        """Under the lock. Why it died is asked later, if it matters: a worker whose trial is over just goes."""
+        _keep(self._buried, _key(whose), whose.pid)
+        self._unkillable.discard((whose.pid, whose.started))
+        path.unlink(missing_ok=True)
+        stacks_file(self._folder, whose.pid).unlink(missing_ok=True)
+
+    def _end(self, path: Path, whose: Whose, progress: Progress, hang: Hang) -> None:
+        if whose.started is None or (whose.pid, whose.started) in self._unkillable:
+            return
+        stacks = self._stacks(whose)
+        again = read_beat(path)
+        if again is None or again[0] != whose or again[1].since_mono_s != progress.since_mono_s:
+            # It has got on meanwhile.
+            return
+        dump = self._write_dump(whose, hang, stacks)
+        text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be had"
+        death = Death(HUNG, text, "", whose.pid, hang.silent_s, hang.median_s, dump)
+        with self._lock:
+            # Before its end: Tune asks for the cause within milliseconds.
+            _keep(self._deaths, _key(whose), death)
+        if not self._hands.end(whose.pid, whose.started):
+            self._unkillable.add((whose.pid, whose.started))
+            self._tell("worker.stuck", {**asdict(whose), "why": text})
+
+    def _stacks(self, whose: Whose) -> str | None:
+        try:
+            return self._hands.stacks_of(self._folder, whose.pid)
+        except OSError as error:
+            LOG.warning("no stacks of worker %s: %s", whose.pid, error)
+            return None
+
+    def _write_dump(self, whose: Whose, hang: Hang, stacks: str | None) -> str | None:
+        if stacks is None:
+            return None
+        path = Path(whose.folder) / f"hung-attempt-{whose.attempt}.txt"
+        head = f"{whose.experiment} trial {whose.number}, attempt {whose.attempt}, process {whose.pid}: "
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(f"{head}{sentence(hang)}\n\n{stacks}")
+        except OSError as error:
+            # A full disk, perhaps the very cause of the hang, must not save the worker.
+            LOG.warning("the stacks of worker %s cannot be kept: %s", whose.pid, error)
+            return None
+        return str(path)
+
+
+def sentence(hang: Hang) -> str:
+    """The hang in words."""
+    median = "before its first batch or step" if hang.median_s is None else f"median {hang.median_s:.3g} s"
+    return f"silent for {hang.silent_s:.0f} s where {hang.allowed_s:.0f} s are allowed ({median})"
+
+
+def _key(whose: Whose) -> _Key:
+    return whose.experiment, whose.number, whose.attempt
+
+
+def _keep(kept: dict[_Key, _Kept], key: _Key, value: _Kept) -> None:
+    kept[key] = value
+    while len(kept) > MAX_DEATHS:
+        del kept[next(iter(kept))]
