@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from supervisor import init_process
-from supervisor.errors import DaemonDied, SweepError
+from supervisor.errors import AlreadyRunning, DaemonDied, SweepError
 from supervisor.home import Home
 from supervisor.request import StartRequest
 
@@ -41,7 +41,8 @@ def become_daemon(request: StartRequest) -> None:
 
     As process 1, of a container say, it becomes the daemon's parent instead (init_process).
     """
-    os.dup2(_as_file(request).fileno(), 0)
+    with _as_file(request) as stdin:
+        os.dup2(stdin.fileno(), 0)
     command = daemon_command(None)
     if os.getpid() == 1:
         os._exit(init_process.run(command))
@@ -83,7 +84,9 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
 def _facts(line: bytes) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(line)
     if "error" in facts:
-        error = SweepError(facts["error"], remedy=facts["remedy"])
+        # Of two that start at the same moment one finds the home held.
+        kind = AlreadyRunning if facts.get("kind") == AlreadyRunning.__name__ else SweepError
+        error = kind(facts["error"], remedy=facts["remedy"])
         error.exit_code = int(facts["exit_code"])
         raise error
     return facts
