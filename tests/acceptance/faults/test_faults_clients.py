@@ -1,0 +1,171 @@
+"""Faults at the control socket: a bug in a verb, clients that hang, flood, lie about their size, or are not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from supervisor import daemon, snapshot
+from supervisor.audit_log import open_audit_log
+from supervisor.client import ask
+from supervisor.errors import Refused
+from supervisor.home import Home
+from tests.acceptance.faults.evidence import names, stored, told
+from tests.acceptance.lives import Setting, check_everything, living, until, until_told
+
+SLOW = Setting(pause_s=0.3)
+MIB = 1 << 20
+
+
+def connected(home: Home, said: bytes = b"") -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    # Blocking as yet: it waits for its turn, where one with a time-out would be turned away (unix(7)).
+    made.connect(str(home.socket))
+    made.settimeout(60.0)
+    made.sendall(said)
+    return made
+
+
+def answer_of(connection: socket.socket) -> bytes:
+    with contextlib.suppress(ConnectionError):
+        return connection.recv(65536)
+    return b""
+
+
+def with_a_bug_in_status() -> None:
+    right: Callable[..., dict[str, Any]] = snapshot.run_snapshot
+
+    def run_snapshot(connection: Any, run_id: str, *, trials: bool = True) -> dict[str, Any]:
+        if trials:
+            raise ZeroDivisionError("a bug in the list of trials")
+        return right(connection, run_id, trials=trials)
+
+    snapshot.run_snapshot = run_snapshot
+
+
+@pytest.mark.fault(
+    "15",
+    "a bug in one verb of the API",
+    "an error to the one who asked, with its trace in the debug log; others are served, the run ends whole",
+)
+def test_a_bug_in_a_verb_harms_its_one_request_only(home: Home) -> None:
+    with living(home, Setting(pause_s=0.3, change=with_a_bug_in_status)) as it:
+        until_told(home, "trial.reported")
+        with pytest.raises(Refused, match="a bug in the list of trials") as refusal:
+            ask(home, "status", query="?trials=1")
+        assert refusal.value.exit_code == 1
+        assert ask(home, "status")["run"]["state"] == "RUNNING"
+        assert it.ended() == (0, False)
+    assert "in run_snapshot" in (home.root / "life.log").read_text()
+    assert names(check_everything(home)).count("daemon.started") == 1
+
+
+@pytest.mark.fault(
+    "16",
+    "clients that hang, send half a request, endless headers or a gigabyte, or leave in the middle of the answer",
+    "each is bounded; another client is served meanwhile; the daemon's memory does not follow, the run ends whole",
+)
+def test_bad_clients_cost_others_nothing(home: Home) -> None:
+    with living(home, SLOW) as it, contextlib.ExitStack() as hanging:
+        until_told(home, "trial.reported")
+        before_bytes = psutil.Process(it.pid).memory_info().rss
+        for said in [b""] * 15 + [b"GET /v1/sta"] * 15:
+            hanging.enter_context(connected(home, said))
+        for _ in range(100):
+            connected(home, b"GET /v1/status?trials=1 HTTP/1.1\r\nHost: x\r\n\r\n").close()
+
+        with connected(home) as endless, contextlib.suppress(ConnectionError, TimeoutError):
+            for _ in range(16 * MIB // 1024):
+                endless.sendall(b"X-More: " + b"y" * 1014 + b"\r\n")
+        with connected(home, b"POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 1073741824\r\n\r\n") as large:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                for _ in range(1024):
+                    large.sendall(b"x" * MIB)
+            assert answer_of(large).partition(b"\r\n")[0].split()[1:2] in ([b"413"], []), "refused, or closed at once"
+
+        assert ask(home, "status", deadline_s=60.0)["run"]["state"] == "RUNNING"
+        assert psutil.Process(it.pid).memory_info().rss - before_bytes < 128 * MIB
+        assert it.ended() == (0, False)
+    assert names(check_everything(home)).count("daemon.started") == 1
+    assert stored(home, "SELECT desired FROM run") == [{"desired": "run"}], "no bad request was half obeyed"
+
+
+def as_nobody(home: Home, request: bytes) -> bytes:
+    """What the daemon answers another user, who came as far as its socket."""
+    home.socket.chmod(0o666)
+    home.runtime().chmod(0o711)
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            # From inside: the folders above stay closed to others, as they are.
+            os.chdir(home.runtime())
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as made:
+                made.connect(home.socket.name)
+                made.sendall(request)
+                os.write(writes, made.recv(65536))
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as answer:
+        found = answer.read()
+    os.waitpid(child, 0)
+    return found
+
+
+@pytest.mark.fault(
+    "17",
+    "another user asks on the control socket",
+    "refused with 403 and told (`peer.refused`); nothing is done",
+)
+def test_another_user_is_refused_and_it_is_told(home: Home) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with living(home, SLOW) as it:
+        until_told(home, "trial.reported")
+        refusal = as_nobody(home, b"POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        assert b" 403 " in refusal.partition(b"\r\n")[0]
+        assert b"user id 65534 may not command this daemon" in refusal
+        until_told(home, "peer.refused")
+        assert it.ended() == (0, False)
+    check_everything(home)
+    assert [event["uid"] for event in told(home) if event["event"] == "peer.refused"] == [65534]
+    assert "run.stopped" not in names(told(home))
+
+
+@pytest.mark.fault(
+    "18",
+    "a thousand questions and two hundred pauses, as in a week",
+    "descriptors and threads are as before, memory within a few MiB (24 simulated hours: `benchmarks`)",
+)
+def test_questions_and_commands_leave_nothing_behind_in_the_daemon(home: Home) -> None:
+    def ask_away(times: int) -> None:
+        for turn in range(times):
+            ask(home, "status", query="?trials=1")
+            if turn % 5 == 0:
+                ask(home, "pause", {"now": True, "reason": f"turn {turn}"})
+
+    # A log that keeps it all: the usual one of a life is cut into parts and forgets.
+    with living(home, Setting(pause_s=0.3, change=lambda: setattr(daemon, "open_audit_log", open_audit_log))) as it:
+        until_told(home, "trial.reported")
+        process = psutil.Process(it.pid)
+        ask_away(200)
+        until(home, "connections are closed", lambda: len(process.net_connections("unix")) <= 6)
+        before = process.num_fds(), process.num_threads(), process.memory_info().rss
+        ask_away(1000)
+        until(home, "no descriptor more", lambda: process.num_fds() <= before[0])
+        assert process.num_threads() <= before[1]
+        assert process.memory_info().rss - before[2] < 16 * MIB
+        ask(home, "resume", {})
+        assert it.ended() == (0, False)
+    check_everything(home)
+    assert names(told(home)).count("run.paused") == 240
