@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from supervisor import API_VERSION, __product__, __version__
+from supervisor.client import API_HEADER
 from supervisor.control_socket import peer_uid
 from supervisor.errors import DiskFailed, NotFound, NotPermitted, SweepError, UsageError
 
@@ -26,8 +27,6 @@ log = logging.getLogger("supervisor")
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_DRILL_S = 3600.0
 BODY_WITHIN_S = 10.0
-API_HEADER = "Sweep-Api"
-"""On every answer, so that a client of another version knows before it reads on."""
 STATUS_OF: dict[type[SweepError], int] = {UsageError: 400, NotPermitted: 403, NotFound: 404}
 """HTTP status codes (RFC 9110, section 15.5); what has none here is a conflict with the present state, 409."""
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.plan_file import LoadedPlan
 
 READY_TIMEOUT_S = 120.0
+HELD_POLL_S = 0.1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--only", metavar="VALUE", help="only experiments with this value on an axis, such as 2M")
     start.add_argument("--experiments", action="append", default=[], metavar="GLOB", help="only experiments so named")
     start.add_argument("--new", action="store_true", help="give up an unfinished run of this plan, begin another")
+    start.add_argument("--retry", action="store_true", help="go on with the last run, try what failed in it again")
     start.add_argument("--dry-run", action="store_true", help="print what would run and what it would take; no more")
     start.add_argument("--foreground", action="store_true", help="do not detach (service managers set this up)")
     start.add_argument("--timeout", type=float, default=READY_TIMEOUT_S, help="seconds to wait for the daemon")
@@ -105,7 +108,7 @@ def _start(home: Home, arguments: argparse.Namespace) -> int:
 
     home.prepare()
     if arguments.plan is None:
-        return _launch(home, arguments, StartRequest(plan=None))
+        return _launch(home, arguments, StartRequest(plan=None, retry=arguments.retry))
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         return _dry_run(loaded, chosen, specs)
@@ -153,6 +156,7 @@ def _request(
         data={} if chosen is None else chosen.to_json(),
         specs=[spec.model_dump(mode="json") for spec in specs],
         new=arguments.new,
+        retry=arguments.retry,
     )
 
 
@@ -198,35 +202,55 @@ def _preflight(home: Home, loaded: LoadedPlan, specs: list[ExperimentSpec], chos
 
 
 def _launch(home: Home, arguments: argparse.Namespace, request: Any) -> int:
+    from supervisor import launch
     from supervisor.single_instance import is_held
 
-    if is_held(home):
-        return _already_running(home, request)
-    from supervisor import launch
-
+    if is_held(home) and _is_it_running(home, request, arguments.timeout):
+        return 0
     if arguments.foreground or "NOTIFY_SOCKET" in os.environ:
         launch.become_daemon(request)
-    _print_facts(launch.start_daemon(home, request, arguments.timeout))
+    try:
+        _print_facts(launch.start_daemon(home, request, arguments.timeout))
+    except AlreadyRunning:
+        # Another start was a moment quicker; what matters is whether it is the same.
+        if not _is_it_running(home, request, arguments.timeout):
+            raise
     return 0
 
 
-def _already_running(home: Home, request: Any) -> int:
-    """0 when it works on what was asked for; raises AlreadyRunning when on something else."""
+def _is_it_running(home: Home, request: Any, timeout_s: float) -> bool:
+    """Waits for a daemon that is starting or ending; False when the home has become free.
+
+    Raises AlreadyRunning when it works on something else, or neither answers nor ends within `timeout_s`.
+    """
+    from supervisor.single_instance import holder, is_held
+
+    end_s = time.monotonic() + timeout_s
+    while is_held(home):
+        try:
+            return _already_running(home, request)
+        except NotRunning as absent:
+            if time.monotonic() > end_s:
+                raise AlreadyRunning(
+                    f"a daemon ({holder(home)}) is starting or ending in this home, for more than {timeout_s:.0f} s",
+                    remedy="try again in a few seconds",
+                ) from absent
+            time.sleep(HELD_POLL_S)
+    return False
+
+
+def _already_running(home: Home, request: Any) -> bool:
+    """True when it works on what was asked for. Raises AlreadyRunning when on something else, NotRunning."""
     from supervisor.client import ask, greet
 
-    try:
-        greet(home)
-        view = ask(home, "status")
-    except NotRunning as error:
-        raise AlreadyRunning(
-            "a daemon is starting or ending in this home", remedy="try again in a few seconds"
-        ) from error
+    greet(home)
+    view = ask(home, "status")
     same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
     if not same or request.new:
         raise AlreadyRunning(f"daemon {view['daemon']['pid']} works on {view['run']['id']}")
     print("already running:")
     _print_facts(view["daemon"])
-    return 0
+    return True
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

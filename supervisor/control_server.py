@@ -14,13 +14,14 @@ from aiohttp import web
 
 from supervisor import control_socket
 from supervisor.api import Verbs, make_app
+from supervisor.client import SOCKET_BACK_S
 from supervisor.clock import Clock
 from supervisor.errors import NotPermitted, SweepError
 from supervisor.home import Home
 
 log = logging.getLogger("supervisor")
 
-SOCKET_CHECK_PERIOD_S = 10.0
+SOCKET_CHECK_PERIOD_S = SOCKET_BACK_S
 MAX_CONNECTIONS = 64
 SILENT_FOR_S = 10.0
 """How long a connection may take for a request's headers; commands of ours send theirs at once."""

@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         home.prepare()
         set_up_logging(home)
         request = StartRequest(**json.load(sys.stdin))
-        lock = take_lock(home)
+        lock = take_lock(home, f"plan {request.plan}" if request.plan else "")
         try:
             return asyncio.run(_serve(home, request, ready))
         finally:

@@ -104,6 +104,8 @@ def make_private(folder: Path) -> None:
         raise UnsafeFolder(f"{folder} is not a folder (a link?)", remedy=f"remove {folder}")
     if found.st_uid != os.geteuid():
         raise UnsafeFolder(f"{folder} belongs to user id {found.st_uid}", remedy="use a SWEEP_HOME of your own")
+    if found.st_mode & stat.S_ISVTX:
+        raise UnsafeFolder(f"{folder} is shared by all users (sticky)", remedy="use a SWEEP_HOME of your own")
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
 

@@ -26,5 +26,6 @@ class Readiness:
 
     def fail(self, error: SweepError) -> int:
         """Tells what went wrong; the exit code to end with."""
-        self.tell({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code})
+        kind = type(error).__name__
+        self.tell({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code, "kind": kind})
         return error.exit_code

@@ -11,10 +11,10 @@ from supervisor.errors import AlreadyRunning, UnsafeFolder
 from supervisor.home import Home
 
 
-def take_lock(home: Home) -> int:
+def take_lock(home: Home, purpose: str = "") -> int:
     """Raises AlreadyRunning, or UnsafeFolder where no lock can be had. The file is never unlinked.
 
-    What it holds is for messages only: a pid in it may be anybody's by now.
+    What it holds ("pid 7", then `purpose`) is for messages only: a pid in it may be anybody's by now.
 
     flock, not lockf: a POSIX lock is lost as soon as any code closes another descriptor of the file. O_CLOEXEC, so
     that no child keeps it.
@@ -23,6 +23,10 @@ def take_lock(home: Home) -> int:
         fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise UnsafeFolder(f"{home.lock} cannot be opened: {error.strerror}", remedy=f"remove {home.lock}") from error
+    owner = os.fstat(fd).st_uid
+    if owner != os.geteuid():
+        os.close(fd)
+        raise UnsafeFolder(f"{home.lock} belongs to user id {owner}", remedy="use a SWEEP_HOME of your own")
     try:
         _lock(fd)
     except OSError as error:
@@ -31,12 +35,19 @@ def take_lock(home: Home) -> int:
             raise UnsafeFolder(
                 f"{home.lock} cannot be locked: {error.strerror}", remedy="put SWEEP_HOME on a local disk"
             ) from error
-        holder = os.read(fd, 200).decode(errors="replace").strip() or "an unknown process"
         os.close(fd)
-        raise AlreadyRunning(f"this home is held by {holder}") from error
+        raise AlreadyRunning(f"this home is held by {holder(home) or 'an unknown process'}") from error
     os.ftruncate(fd, 0)
-    os.pwrite(fd, f"pid {os.getpid()}\n".encode(), 0)
+    os.pwrite(fd, f"pid {os.getpid()}{purpose and ', '}{purpose}\n".encode(), 0)
     return fd
+
+
+def holder(home: Home) -> str | None:
+    """What the holder wrote into the lock, such as "pid 7"; for messages only. None when it says nothing."""
+    try:
+        return home.lock.read_text(errors="replace")[:200].strip() or None
+    except OSError:
+        return None
 
 
 def _lock(fd: int) -> None:

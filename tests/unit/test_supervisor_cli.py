@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -303,24 +304,89 @@ def test_a_start_of_what_already_runs_says_so_and_of_another_plan_is_refused(
     answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f"}}
     monkeypatch.setattr("supervisor.client.greet", lambda home: {})
     monkeypatch.setattr("supervisor.client.ask", lambda home, verb: answer)
-    assert cli_daemon._already_running(home, StartRequest(plan="smoke", fingerprint="f")) == 0
+    assert cli_daemon._already_running(home, StartRequest(plan="smoke", fingerprint="f"))
     assert capsys.readouterr().out.startswith("already running:\nrun        smoke-1")
-    assert cli_daemon._already_running(home, StartRequest(plan=None)) == 0
+    assert cli_daemon._already_running(home, StartRequest(plan=None))
     with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
         cli_daemon._already_running(home, StartRequest(plan="smoke", fingerprint="g"))
     with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
         cli_daemon._already_running(home, StartRequest(plan="smoke", fingerprint="f", new=True))
 
 
-def test_a_start_beside_a_daemon_that_is_just_ending_is_asked_to_come_back(
+def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_word(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The home is held, nobody answers yet: a moment later the daemon says what it works on."""
+    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
+    asked: list[str] = []
+
+    def greet(home: Home) -> dict[str, Any]:
+        asked.append("hello")
+        if len(asked) < 4:
+            raise NotRunning
+        return {}
+
+    monkeypatch.setattr("supervisor.client.greet", greet)
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f"}}
+    monkeypatch.setattr("supervisor.client.ask", lambda home, verb: answer)
+    home.state.mkdir(parents=True)
+    lock = take_lock(home, "plan smoke")
+    try:
+        assert cli_daemon._is_it_running(home, StartRequest(plan="smoke", fingerprint="f"), 60.0)
+        with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+            cli_daemon._is_it_running(home, StartRequest(plan="other", fingerprint="g"), 60.0)
+    finally:
+        os.close(lock)
+    assert len(asked) == 5
+    assert capsys.readouterr().out.count("already running:") == 1
+
+
+def test_a_start_beside_a_daemon_that_never_speaks_names_it_and_one_that_ends_frees_the_home(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(home: Home) -> dict[str, Any]:
         raise NotRunning
 
     monkeypatch.setattr("supervisor.client.greet", absent)
-    with pytest.raises(AlreadyRunning, match="starting or ending"):
-        cli_daemon._already_running(home, StartRequest(plan=None))
+    home.state.mkdir(parents=True)
+    lock = take_lock(home, "plan smoke")
+    try:
+        with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, plan smoke\) is starting or ending"):
+            cli_daemon._is_it_running(home, StartRequest(plan=None), 0.0)
+    finally:
+        os.close(lock)
+    assert not cli_daemon._is_it_running(home, StartRequest(plan=None), 0.0)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_starts_at_the_same_moment_the_slower_one_says_what_the_quicker_one_runs(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], same: bool
+) -> None:
+    """Both found the home free; the slower one's daemon then found it held."""
+    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
+    locks: list[int] = []
+
+    def beaten(*_: Any) -> dict[str, Any]:
+        locks.append(take_lock(home, "plan smoke"))
+        raise AlreadyRunning("this home is held by pid 42")
+
+    home.state.mkdir(parents=True)
+    monkeypatch.setattr("supervisor.launch.start_daemon", beaten)
+    monkeypatch.setattr("supervisor.client.greet", lambda home: {})
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f"}}
+    monkeypatch.setattr("supervisor.client.ask", lambda home, verb: answer)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    arguments = argparse.Namespace(foreground=False, timeout=60.0)
+    request = StartRequest(plan="smoke", fingerprint="f" if same else "g")
+    try:
+        if same:
+            assert cli_daemon._launch(home, arguments, request) == 0
+            assert "already running:\nrun        smoke-1" in capsys.readouterr().out
+        else:
+            with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+                cli_daemon._launch(home, arguments, request)
+    finally:
+        os.close(locks[0])
 
 
 def test_supervisord_without_a_verb_prints_its_help(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -22,13 +23,16 @@ from supervisor import API_VERSION, __product__, api, client, control_socket
 from supervisor.errors import (
     Conflict,
     NotOurs,
+    NotPermitted,
     NotRunning,
     Refused,
+    SlowAnswer,
     SweepError,
     UnsafeFolder,
     VersionSkew,
 )
 from supervisor.home import Home
+from supervisor.single_instance import take_lock
 from tests.unit.fake_verbs import FakeVerbs
 
 
@@ -300,6 +304,74 @@ def test_a_daemon_that_does_not_answer_is_given_up_after_the_deadline(
     with pytest.raises(SweepError, match="did not answer within") as error:
         client.ask(home, "status", deadline_s=0.2)
     assert error.value.remedy is not None
+
+
+def test_the_deadline_is_for_the_whole_answer_not_for_each_byte_of_it(home: Home) -> None:
+    """A daemon that trickles would keep a command for ever: each byte begins a socket's own timeout anew."""
+    listening = control_socket.bind(home.socket)
+    listening.setblocking(True)
+    over = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not over.wait(0.02):
+                connection.sendall(b" ")
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(SlowAnswer, match="did not answer within"):
+            client.ask(home, "status", deadline_s=0.5)
+    finally:
+        over.set()
+        thread.join(20.0)
+        listening.close()
+
+
+def test_a_link_or_another_users_file_in_place_of_the_socket_is_not_spoken_to(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in /tmp are first come, first served: what is said there must not go to a stranger."""
+    elsewhere = home.root / "elsewhere.sock"
+    listening = control_socket.bind(elsewhere)
+    home.socket.symlink_to(elsewhere)
+    with pytest.raises(NotPermitted, match="no socket of this user's"):
+        client.ask(home, "status")
+    home.socket.unlink()
+    elsewhere.rename(home.socket)
+    monkeypatch.setattr(os, "geteuid", lambda: home.socket.lstat().st_uid + 1)
+    with pytest.raises(NotPermitted, match="no socket of this user's") as refusal:
+        client.ask(home, "status")
+    assert (refusal.value.exit_code, str(home.socket) in str(refusal.value.remedy)) == (4, True)
+    listening.close()
+
+
+def test_a_held_home_without_a_socket_is_told_from_one_without_a_daemon(home: Home) -> None:
+    """Its socket was swept away: the daemon is alive and binds it again, so nobody needs to start another."""
+    home.state.mkdir()
+    lock = take_lock(home, "plan smoke")
+    try:
+        with pytest.raises(NotRunning, match=rf"pid {os.getpid()}, plan smoke\) holds this home") as absent:
+            client.ask(home, "status")
+    finally:
+        os.close(lock)
+    assert absent.value.remedy == "try again in 10 s"
+    assert absent.value.exit_code == 7
+
+
+def test_any_verb_of_a_command_of_another_version_ends_with_exit_code_5(
+    home: Home, serve: Callable[[bytes | None], None]
+) -> None:
+    """Each answer says which version it is: `status` and `wait` need no greeting first."""
+    head = f"HTTP/1.1 200 OK\r\n{client.API_HEADER}: {API_VERSION + 1}\r\nContent-Length: 2\r\n\r\n{{}}"
+    serve(head.encode())
+    with pytest.raises(VersionSkew, match=f"API version {API_VERSION + 1}, this command {API_VERSION}") as skew:
+        client.ask(home, "status")
+    assert (skew.value.exit_code, "with the version that started it" in str(skew.value.remedy)) == (5, True)
+    ((_, body),) = speak(home, FakeVerbs(), ("GET", "/v1/hello", None))
+    assert body["api"] == API_VERSION
 
 
 @pytest.mark.parametrize(

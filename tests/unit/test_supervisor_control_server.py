@@ -105,11 +105,15 @@ def test_a_real_process_of_another_user_is_refused_even_where_the_folder_lets_it
         reads, writes = os.pipe()
         child = os.fork()
         if child == 0:
-            os.setuid(OTHER_UID)
-            with contextlib.suppress(BaseException), connect(home) as connection:
-                connection.sendall(b"POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-                os.write(writes, connection.recv(65536))
-            os._exit(0)
+            try:
+                os.setuid(OTHER_UID)
+                with connect(home) as connection:
+                    connection.sendall(b"POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                    os.write(writes, connection.recv(65536))
+            except BaseException as error:  # noqa: BLE001 - a fork must not go on as pytest
+                os.write(writes, repr(error).encode())
+            finally:
+                os._exit(0)
         os.close(writes)
         with os.fdopen(reads, "rb") as pipe:
             said = await asyncio.to_thread(pipe.read)
@@ -119,7 +123,7 @@ def test_a_real_process_of_another_user_is_refused_even_where_the_folder_lets_it
 
     said, told = served(home, try_it)
     head, _, body = said.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 403")
+    assert head.startswith(b"HTTP/1.1 403"), said
     assert json.loads(body) == {"error": f"user id {OTHER_UID} may not command this daemon", "exit_code": 4}
     assert told == [OTHER_UID]
 

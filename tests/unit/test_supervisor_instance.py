@@ -131,6 +131,28 @@ def test_a_link_or_a_file_in_place_of_a_private_folder_is_refused(tmp_path: Path
         make_private(tmp_path / "link")
 
 
+def test_a_folder_of_another_user_or_of_all_users_is_refused_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's mistake may close /tmp to everybody else."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with pytest.raises(UnsafeFolder, match="shared by all users"):
+        make_private(shared)
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(UnsafeFolder, match="belongs to user id"):
+        make_private(tmp_path)
+
+
+def test_a_lock_of_another_user_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.lock.touch()
+    monkeypatch.setattr(os, "geteuid", lambda: home.lock.stat().st_uid + 1)
+    with pytest.raises(UnsafeFolder, match="belongs to user id"):
+        take_lock(home)
+
+
 def test_a_home_that_cannot_be_made_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "umask", lambda mask: 0)
     (tmp_path / "file").write_text("")
