@@ -87,16 +87,17 @@ class ExperimentCourse:
 
     def end(self, error: str | None) -> None:
         """EXITED with its best trial; FATAL with `error`, or when no trial left a value."""
-        self._ledger.end_unfinished_trials(self.name, MAX_HOURS_REACHED if error is None else error)
-        trials = snapshot.trials_of(self._ledger.store.connection, self._ledger.run_id, self.name)
-        best = snapshot.best_trial(trials, self.spec["mode"])
-        if error is None and best is None:
-            first = next((t["error"] or t["end_reason"] for t in trials if t["end_reason"]), "no trial was started")
-            error = f"no trial of {len(trials)} left a value; the first: {first}"
         if error is not None:
+            # Its trials wait: `start --retry` goes on with them.
             self.fail(error)
             return
-        assert best is not None
+        self._ledger.end_unfinished_trials(self.name, MAX_HOURS_REACHED)
+        trials = snapshot.trials_of(self._ledger.store.connection, self._ledger.run_id, self.name)
+        best = snapshot.best_trial(trials, self.spec["mode"])
+        if best is None:
+            first = next((t["error"] or t["end_reason"] for t in trials if t["end_reason"]), "no trial was started")
+            self.fail(f"no trial of {len(trials)} left a value; the first: {first}")
+            return
         self._ledger.move_experiment(
             self.name, ProcessState.EXITED, "experiment.finished", best=best["value"], best_trial=best["number"],
             trials=len(trials), seconds=self._seconds(),

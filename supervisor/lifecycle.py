@@ -67,8 +67,8 @@ _PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
     _S.PAUSED: frozenset({_S.RUNNING, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
     _S.BACKOFF: frozenset({_S.STARTING, _S.STOPPING, _S.FATAL}),
     _S.STOPPING: frozenset({_S.STOPPED, _S.EXITED, _S.FATAL}),
-    _S.EXITED: frozenset(),
-    # A person may start a FATAL one again.
+    # A run that has ended may be opened again, for what failed in it; a person may start a FATAL experiment again.
+    _S.EXITED: frozenset({_S.STOPPED}),
     _S.FATAL: frozenset({_S.STOPPED}),
     _S.SKIPPED: frozenset({_S.STOPPED}),
 }

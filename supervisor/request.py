@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor import snapshot
 from supervisor.clock import Clock
-from supervisor.errors import NotFound, PlanChanged, UsageError
+from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.ledger import Ledger, create_run
 from supervisor.lifecycle import Desired, ProcessState
 from supervisor.store import Store
@@ -28,14 +28,19 @@ class StartRequest:
     specs: list[dict[str, Any]] = field(default_factory=list)
     new: bool = False
     """Give up an unfinished run of this plan and begin another."""
+    retry: bool = False
+    """Go on with the last run (of the plan, where one is named), ended or not, and try again what failed in it."""
 
 
 def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
     """The id of the run to work on: an unfinished one of the same fingerprint goes on, else a new one is made.
 
     Raises PlanChanged when an unfinished run of the plan has another fingerprint and `new` is not set, NotFound when
-    no plan was named and nothing is unfinished, UsageError for a plan without experiments.
+    no plan was named and nothing is unfinished, UsageError for a plan without experiments; with `retry` also Conflict
+    when nothing failed.
     """
+    if request.retry:
+        return _retried(store, request)
     unfinished = snapshot.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
     if request.plan is None:
         if unfinished is None:
@@ -53,9 +58,7 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
             )
         run_id = str(unfinished["id"])
         if unfinished["desired"] == Desired.STOP:
-            with store.change(run_id) as change:
-                change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
-                change.tell("run.wanted", who="supervisord start")
+            _want(store, run_id)
         return run_id
     if unfinished is not None:
         _give_up(store, str(unfinished["id"]))
@@ -65,6 +68,37 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
         plan_text=request.plan_text, hardware=request.hardware, data=request.data, specs=request.specs,
     )  # fmt: skip
     return run_id
+
+
+def _retried(store: Store, request: StartRequest) -> str:
+    last = snapshot.last_run_of(store.connection, request.plan)
+    if last is None:
+        raise NotFound("there is no run of which something could be tried again", remedy="leave --retry out")
+    run_id = str(last["id"])
+    if request.plan is not None and last["fingerprint"] != request.fingerprint:
+        raise PlanChanged(
+            f"the plan has changed since run {run_id}", remedy="put it back as it was, or leave --retry out: a new run"
+        )
+    again = ("FATAL", "SKIPPED")
+    rows = store.rows("SELECT name, state FROM experiment WHERE run = ? ORDER BY ordinal", run_id)
+    names = [row["name"] for row in rows if row["state"] in again]
+    if not names:
+        raise Conflict(f"nothing of run {run_id} failed", remedy="leave --retry out")
+    ledger = Ledger(store, run_id)
+    if ledger.run_state() is ProcessState.EXITED:
+        # The run first: one that is open with its failures is tried again just the same.
+        ledger.move_run(ProcessState.STOPPED)
+    for name in names:
+        ledger.move_experiment(name, ProcessState.STOPPED, reason="to be tried again")
+    if last["desired"] == Desired.STOP:
+        _want(store, run_id)
+    return run_id
+
+
+def _want(store: Store, run_id: str) -> None:
+    with store.change(run_id) as change:
+        change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
+        change.tell("run.wanted", who="supervisord start")
 
 
 def _give_up(store: Store, run_id: str) -> None:

@@ -44,6 +44,15 @@ def unfinished_run(
     return found
 
 
+def last_run_of(connection: sqlite3.Connection, plan: str | None) -> sqlite3.Row | None:
+    """The newest run that was not given up, ended or not; of `plan` where given."""
+    found: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM run WHERE reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2) ORDER BY rowid DESC LIMIT 1",
+        (GIVEN_UP, plan),
+    ).fetchone()
+    return found
+
+
 def run_snapshot(connection: sqlite3.Connection, run_id: str, *, trials: bool = True) -> dict[str, Any]:
     """Everything about a run. `trials` False leaves out the list of trials and keeps the counts."""
     run = dict(connection.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone())

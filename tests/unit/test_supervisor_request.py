@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.errors import NotFound, PlanChanged, UsageError
+from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Desired, ProcessState
 from supervisor.request import StartRequest, choose_run
@@ -166,3 +166,53 @@ def test_a_plan_without_experiments_is_refused_and_changes_nothing(store: Store)
     with pytest.raises(UsageError, match="no experiments"):
         choose_run(store, StartRequest(plan="smoke", fingerprint="f"), StillClock())
     assert (runs(store), events(store)) == ([], [])
+
+
+def failed_run(store: Store) -> str:
+    """A run that has ended, and whose only experiment failed."""
+    run = choose(store, "smoke")
+    ledger = Ledger(store, run)
+    ledger.move_run(ProcessState.STARTING)
+    ledger.move_experiment("x", ProcessState.FATAL, "experiment.failed", error="a missing module", seconds=1.0)
+    ledger.move_run(ProcessState.RUNNING)
+    ledger.move_run(ProcessState.EXITED)
+    return run
+
+
+def retry(store: Store, plan: str | None, fingerprint: str = "f") -> str:
+    return choose_run(store, StartRequest(plan=plan, fingerprint=fingerprint, specs=SPECS, retry=True), StillClock())
+
+
+@pytest.mark.parametrize("plan", ["smoke", None])
+def test_retry_opens_the_last_run_again_for_what_failed_in_it(store: Store, plan: str | None) -> None:
+    run = failed_run(store)
+    assert retry(store, plan) == run
+    ledger = Ledger(store, run)
+    assert (ledger.run_state(), ledger.experiment_state("x")) == (ProcessState.STOPPED, ProcessState.STOPPED)
+    ended = store.row("SELECT ended_wall FROM run")
+    assert ended is not None
+    assert ended["ended_wall"] is None
+
+
+def test_retry_with_nothing_that_failed_or_with_another_plan_is_refused_and_changes_nothing(store: Store) -> None:
+    with pytest.raises(NotFound, match="no run"):
+        retry(store, "smoke")
+    failed_run(store)
+    before = events(store)
+    with pytest.raises(PlanChanged, match="has changed since"):
+        retry(store, "smoke", "g")
+    assert events(store) == before
+    retry(store, "smoke")
+    before = events(store)
+    with pytest.raises(Conflict, match="nothing of run"):
+        retry(store, "smoke")
+    assert events(store) == before
+
+
+def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
+    run = failed_run(store)
+    with store.change(run) as change:
+        change.execute("UPDATE run SET desired = 'stop' WHERE id = ?", run)
+        change.tell("run.stopped", who="me")
+    retry(store, "smoke")
+    assert events(store)[-1] == "run.wanted"
