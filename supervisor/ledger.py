@@ -307,6 +307,8 @@ class Ledger:
                 self.run_id, name, message.number, message.step, message.attempt, message.value,
                 json.dumps(message.metrics), change.wall_s,
             ).rowcount  # fmt: skip
+            if not added and self._comes_late(row, message):
+                return
             if message.checkpoint is not None:
                 change.execute(
                     "UPDATE trial SET checkpoint = ?, checkpoint_step = ?"
@@ -325,18 +327,27 @@ class Ledger:
                     step=message.step, value=message.value, checkpoint=message.checkpoint,
                 )  # fmt: skip
 
+    def _comes_late(self, row: Any, message: link.ResultReported) -> bool:
+        """Whether the same attempt has gone past it: its checkpoint must not take the place of the later one."""
+        if row["checkpoint_step"] is None or message.step >= row["checkpoint_step"]:
+            return False
+        return self._first_attempt(row, row["checkpoint_step"]) == message.attempt
+
     def _says_something(self, row: Any, message: link.ResultReported) -> bool:
         """Whether a result that is there already was trained again, or names another checkpoint than the last one."""
         if message.checkpoint is not None and (message.checkpoint, message.step) != tuple(
             row[key] for key in ("checkpoint", "checkpoint_step")
         ):
             return True
+        return self._first_attempt(row, message.step) != message.attempt
+
+    def _first_attempt(self, row: Any, step: int) -> int | None:
+        """Which attempt was the first to report that epoch of the trial; None where it was never reported."""
         first = self.store.row(
             "SELECT attempt FROM result WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
-            self.run_id, row["experiment"], message.number, message.step,
+            self.run_id, row["experiment"], row["number"], step,
         )  # fmt: skip
-        assert first is not None
-        return bool(first["attempt"] != message.attempt)
+        return None if first is None else int(first["attempt"])
 
     def _trial_held(self, name: str, message: link.TrialHeld) -> None:
         with self.store.change(self.run_id) as change:

@@ -169,6 +169,15 @@ def test_a_result_said_twice_counts_once_and_the_first_stays(ledger: Ledger) -> 
     assert [row["value"] for row in ledger.store.rows("SELECT value FROM result")] == [0.5]
 
 
+def test_a_result_that_comes_again_late_does_not_bring_an_older_checkpoint_back(ledger: Ledger) -> None:
+    hear(ledger, added(), started(1), reported(1, 1), reported(1, 2))
+    assert hear(ledger, reported(1, 1)) == []
+    assert ledger.store.rows("SELECT checkpoint FROM trial")[0]["checkpoint"] == "checkpoint-2.pt"
+    # Another attempt may have had to go back to it.
+    assert hear(ledger, started(2), reported(2, 1)) == ["trial.requeued", "trial.started", "trial.repeated"]
+    assert ledger.store.rows("SELECT checkpoint FROM trial")[0]["checkpoint"] == "checkpoint-1.pt"
+
+
 def test_an_adopted_trial_keeps_its_first_parameters(ledger: Ledger) -> None:
     hear(ledger, added())
     assert hear(ledger, link.TrialAdded(0, {"lr": 99.0}, "enqueued")) == []
