@@ -1,0 +1,251 @@
+"""Where the chaos test happens: a home on a small disk of its own, the real commands, and the processes to hit.
+
+Every process that is hit or ended bears the home's mark; nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from supervisor import leftovers
+from supervisor.client import ask
+from supervisor.errors import SweepError
+from supervisor.home import Home
+
+BIN = Path(sys.executable).parent
+PLAN_NAME = "chaos"
+DISK_BYTES = 256 * 1024 * 1024
+EPOCH_S = 0.6
+PARTS = 4
+COMMAND_WITHIN_S = 120.0
+PLAN = """\
+name: {name}
+description: many short trials, to be killed
+trainable: chaos_trainable:Chain
+seed: {seed}
+metric: loss
+mode: min
+matrix: {{part: {parts}}}
+config: {{diary: "{folder}/diary", hurry: "{folder}/hurry", epoch_s: {epoch_s}}}
+space:
+  x: {{type: float, low: -3, high: 3}}
+max_trials: {trials}
+max_epochs: 6
+concurrency: 2
+resources: {{cpu: 1}}
+sampler: {{kind: tpe, startup_trials: 5}}
+pruner: {{kind: asha, grace_period: 2, reduction_factor: 2}}
+# A blow that is aimed at random makes no trial a poison pill.
+max_failures: 100
+wake_lock: false
+# The disk is small and this is about faults, not about heat: thresholds that a pause can leave at once.
+hardware: {{disk_hold_bytes: 2.0e+6, disk_pause_bytes: 1.0e+6, soft_dwell_s: 0, pause_dwell_s: 0, hold_min_s: 0,
+  ease_after_s: 0.1, min_off_s: 0, memory_shed_percent: 97, memory_pause_percent: 98, memory_critical_percent: 99}}
+"""
+
+
+def role_of(name: str, command: Sequence[str]) -> str | None:
+    """What a process of a run is: driver, worker, raylet, gcs, keeper, watchdog, dashboard, agent; None for others."""
+    program = Path(command[0]).name if command else name
+    title = command[0] if command else ""
+    if title.startswith("ray::"):
+        what = title.removeprefix("ray::").lower()
+        if what.startswith("watchdog"):
+            return "watchdog"
+        return "agent" if what.endswith("agent") else "worker" if what.startswith("supervised") else None
+    if program in ("raylet", "gcs_server"):
+        return "gcs" if program == "gcs_server" else "raylet"
+    modules = {"actors.driver": "driver", "supervisor.keeper": "keeper"}
+    for module, role in modules.items():
+        if module in command:
+            return role
+    return "dashboard" if any(part.endswith("dashboard/dashboard.py") for part in command) else None
+
+
+@dataclass
+class Log:
+    """The audit log, followed as it grows: what has been read stays read, whatever happens to the file."""
+
+    path: Path
+    events: list[dict[str, Any]] = field(default_factory=list)
+    _at: int = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The events since the last look."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._at += len(whole)
+        fresh = [json.loads(line) for line in whole.splitlines()]
+        self.events += fresh
+        return fresh
+
+    def live_workers(self) -> dict[tuple[str, int], int]:
+        """The worker's pid of each attempt that lives, by experiment and trial."""
+        live: dict[tuple[str, int], int] = {}
+        for event in self.events:
+            key = (event.get("experiment"), event.get("trial"))
+            if event["event"] == "trial.started":
+                live[key] = event["worker_pid"]
+            elif event["event"] in ("trial.requeued", "trial.finished", "trial.failed"):
+                live.pop(key, None)
+        return live
+
+
+class Field:
+    """`with Field(...) as field:` makes the folder and mounts the disk; the end takes away what was made."""
+
+    def __init__(self, seed: int, trials: int, *, keep: bool) -> None:
+        self.keep = keep
+        self.folder = Path(tempfile.mkdtemp(prefix="swc", dir="/tmp"))
+        self.home = Home((self.folder / "home").resolve())
+        self.home.root.mkdir(mode=0o700)
+        self.why_no_disk = self._mount()
+        self.plan = self.folder / f"{PLAN_NAME}.yaml"
+        parts = list(range(1, PARTS + 1))
+        self.plan.write_text(
+            PLAN.format(name=PLAN_NAME, seed=seed, parts=parts, folder=self.folder, epoch_s=EPOCH_S, trials=trials)
+        )
+        shutil.copy(Path(__file__).with_name("chaos_trainable.py"), self.folder)
+        self.log = Log(self.home.audit_log(PLAN_NAME))
+
+    def _mount(self) -> str | None:
+        """A small disk for the home. Returns why there is none."""
+        if os.geteuid() != 0:
+            return "only root can mount a small disk"
+        options = f"size={DISK_BYTES},mode=700"
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", self.home.root],
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        return None if done.returncode == 0 else done.stderr.strip() or "mount failed"
+
+    def __enter__(self) -> Field:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for daemon in self.daemons():
+            daemon.kill()
+        leftovers.end(self.home.key, grace_s=1.0)
+        shutil.rmtree(self.home.runtime(), ignore_errors=True)
+        if self.keep:
+            self._keep()
+            return
+        if self.why_no_disk is None:
+            subprocess.run(["umount", "--lazy", self.home.root], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep(self) -> None:
+        """What the small disk holds moves to the real one: a mount must not be left behind."""
+        if self.why_no_disk is None:
+            shutil.copytree(self.home.root, self.folder / "kept", dirs_exist_ok=True)
+            subprocess.run(["umount", "--lazy", self.home.root], check=False)
+            self.home.root.rmdir()
+            (self.folder / "kept").rename(self.home.root)
+        print(f"kept: {self.folder}; SWEEP_HOME={self.home.root} supervisorctl status")
+
+    # Commands
+
+    def command(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("SWEEP_", "NOTIFY_", "RAY_"))
+        }
+        return subprocess.run(
+            [BIN / program, *arguments],
+            env={**environment, "SWEEP_HOME": str(self.home.root)}, cwd=self.folder, capture_output=True, text=True,
+            timeout=COMMAND_WITHIN_S, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def status(self) -> dict[str, Any] | None:
+        """None when no daemon answers."""
+        try:
+            return ask(self.home, "status", deadline_s=5.0)
+        except SweepError:
+            return None
+
+    # Processes
+
+    def processes(self, role: str) -> list[psutil.Process]:
+        """The run's processes of a role, by pid. Its children bear the daemon's mark, the daemon itself does not."""
+        if role == "daemon":
+            return self.daemons()
+        found = []
+        for process in leftovers.find(self.home.key):
+            with contextlib.suppress(psutil.Error):
+                if role_of(process.name(), process.cmdline()) == role:
+                    found.append(process)
+        return sorted(found, key=lambda process: process.pid)
+
+    def daemons(self) -> list[psutil.Process]:
+        """The daemon of this home, if it lives: by the pid in its lock, and its environment."""
+        try:
+            process = psutil.Process(int(self.home.lock.read_text().split()[1]))
+            ours = process.environ().get("SWEEP_HOME") == str(self.home.root)
+            return [process] if ours and process.status() != psutil.STATUS_ZOMBIE else []
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return []
+
+    def workers(self) -> list[psutil.Process]:
+        """The workers that are at a trial, as the log tells it."""
+        found = []
+        for pid in sorted(set(self.log.live_workers().values())):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.environ().get(leftovers.MARK) == self.home.key:
+                    found.append(process)
+        return found
+
+    def left(self, within_s: float) -> list[str]:
+        """Processes with the mark that are still there after so long."""
+        end = time.monotonic() + within_s
+        while (found := leftovers.find(self.home.key)) and time.monotonic() < end:
+            time.sleep(0.2)
+        names = []
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                names.append(f"{process.pid} {' '.join(process.cmdline())[:150]}")
+        return names
+
+    # Disk
+
+    @property
+    def filler(self) -> Path:
+        return self.home.root / "filler"
+
+    def fill(self) -> None:
+        """Until nothing fits any more."""
+        with self.filler.open("ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 12):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"\0" * size)
+
+    def free(self) -> None:
+        self.filler.unlink(missing_ok=True)
+
+    def checkpoints(self) -> dict[str, int]:
+        """How many there are, by the trial's folder."""
+        counts: dict[str, int] = {}
+        for path in self.home.runs.glob("*/*/*/*"):
+            if path.name.startswith(("checkpoint-", ".fresh-")):
+                folder = str(path.parent.relative_to(self.home.runs))
+                counts[folder] = counts.get(folder, 0) + 1
+        return counts

@@ -1,0 +1,104 @@
+"""Which fault comes when: a pure function of the seed.
+
+Faults are dealt from a deck that holds each kind as often as its weight: in each deck there is everything, in an
+order that only the seed knows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+MAX_AFTER_S = 1.5
+MAX_LASTS_S = 4.0
+MAX_HASTY = 2
+"""How many faults in a row may come before work goes on: five fruitless drivers in a row end an experiment."""
+
+
+class Kind(StrEnum):
+    """What is done to the run."""
+
+    WORKER = "kill a worker"
+    WORKERS = "kill every worker"
+    DRIVER = "kill the driver"
+    DAEMON = "kill the daemon"
+    RAYLET = "kill the raylet"
+    GCS = "kill gcs_server"
+    KEEPER = "kill the head's keeper"
+    WATCHDOG = "kill the watchdog"
+    DASHBOARD = "kill the dashboard"
+    AGENT = "kill an agent of Ray"
+    STORM = "kill worker, driver and raylet"
+    STOP_WORKER = "SIGSTOP a worker"
+    STOP_DRIVER = "SIGSTOP the driver"
+    STOP_DAEMON = "SIGSTOP the daemon"
+    DISK = "fill the disk"
+    PAUSE = "pause --now, resume"
+    HOLD = "pause, resume"
+    PAUSE_TRIAL = "pause a trial, resume it"
+    STOP_START = "stop, start"
+
+
+WEIGHTS: dict[Kind, int] = {
+    # Ray's head takes 6 s to come back, a worker 2 s: most kills are of what is cheap to replace.
+    Kind.WORKER: 16,
+    Kind.WORKERS: 12,
+    Kind.DRIVER: 10,
+    Kind.WATCHDOG: 3,
+    Kind.DASHBOARD: 2,
+    Kind.AGENT: 2,
+    Kind.DAEMON: 3,
+    Kind.RAYLET: 2,
+    Kind.GCS: 2,
+    Kind.KEEPER: 1,
+    Kind.STORM: 2,
+    Kind.STOP_WORKER: 2,
+    Kind.STOP_DRIVER: 1,
+    Kind.STOP_DAEMON: 1,
+    Kind.DISK: 1,
+    Kind.PAUSE: 3,
+    Kind.HOLD: 1,
+    Kind.PAUSE_TRIAL: 1,
+    Kind.STOP_START: 1,
+}
+
+KILLS_IN_A_PAUSE = (Kind.WORKER, Kind.DRIVER, Kind.DAEMON)
+_MAY_BE_HASTY = frozenset({Kind.WORKER, Kind.WORKERS, Kind.DRIVER, Kind.WATCHDOG, Kind.RAYLET, Kind.DASHBOARD})
+_SOLO = frozenset({Kind.DISK, Kind.PAUSE, Kind.HOLD, Kind.PAUSE_TRIAL, Kind.STOP_START})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One blow. `after_s` is waited first, from the moment that work went on after the one before.
+
+    `lasts_s`: how long a process stands still, a disk is full, a pause holds. `aim` in [0, 1) chooses among several
+    processes. A `hasty` one is followed by the next fault without waiting for work to go on. `during` is killed while
+    a pause holds.
+    """
+
+    kind: Kind
+    after_s: float
+    lasts_s: float
+    aim: float
+    hasty: bool = False
+    during: Kind | None = None
+
+
+def schedule(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Iterator[Fault]:
+    """Faults of these kinds without end; the same for the same seed. Raises ValueError without a kind."""
+    rng = random.Random(seed)
+    hasty_in_a_row = 0
+    if not kinds:
+        raise ValueError("a schedule needs a kind of fault")
+    while True:
+        deck = [kind for kind, weight in WEIGHTS.items() if kind in kinds for _ in range(weight)]
+        rng.shuffle(deck)
+        for place, kind in enumerate(deck):
+            follower = deck[place + 1] if place + 1 < len(deck) else None
+            may = kind in _MAY_BE_HASTY and follower is not None and follower not in _SOLO
+            hasty = rng.random() < 0.3 and may and hasty_in_a_row < MAX_HASTY
+            hasty_in_a_row = hasty_in_a_row + 1 if hasty else 0
+            during = rng.choice((None, *KILLS_IN_A_PAUSE)) if kind is Kind.PAUSE else None
+            yield Fault(kind, rng.uniform(0.0, MAX_AFTER_S), rng.uniform(1.0, MAX_LASTS_S), rng.random(), hasty, during)
