@@ -6,8 +6,9 @@ It has a thread of its own: a sensor's provider that hangs must not keep it, nor
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from supervisor.clock import Clock
 from supervisor.hang import Attention, Hang, Progress, hang_of
 from supervisor.policy import Policy
 from supervisor.process_identity import started_at
-from supervisor.sensors.memory_kills import kill_counts
+from supervisor.sensors.cgroup import kill_count, kill_counter
 from supervisor.worker_death import HUNG, OOM_KILLED, Death, MemoryKills
 
 MAX_PERIOD_S, MIN_PERIOD_S = 5.0, 0.1
@@ -40,7 +41,8 @@ class Hands:
     started_at: Callable[[int], str | None] = started_at
     stacks_of: Callable[[Path, int], str | None] = stacks_of
     end: Callable[[int, str], bool] = end_process
-    kill_counts: Callable[[], Mapping[str, int]] = kill_counts
+    kill_counter: Callable[[int], Path | None] = kill_counter
+    kill_count: Callable[[Path], int | None] = kill_count
 
 
 class HangWatch:
@@ -61,8 +63,12 @@ class HangWatch:
         self._unkillable: set[tuple[int, str | None]] = set()
         self._lock = threading.Lock()
         self._deaths: dict[_Key, Death] = {}
-        self._buried: dict[_Key, int] = {}
-        self._kills = MemoryKills().seen(self._hands.kill_counts(), now)
+        self._buried: dict[_Key, Whose] = {}
+        self._kills = MemoryKills()
+        self._counters: dict[Whose, Path | None] = {}
+        # A worker that dies before it was looked at was likely in the same group as this process.
+        self._own_counter = self._hands.kill_counter(os.getpid())
+        self._count(self._own_counter)
 
     @property
     def period_s(self) -> float:
@@ -73,9 +79,12 @@ class HangWatch:
         """One round over all workers. Ending one that hangs takes up to 20 s."""
         now = self._clock.mono_s()
         self._attention = self._attention.looking(now, self.period_s)
+        workers = list(self._workers())
         with self._lock:
-            self._kills = self._kills.seen(self._hands.kill_counts(), now)
-        for path, whose, progress in self._workers():
+            self._counters = {whose: self._counter_of(whose) for _, whose, _ in workers}
+            for counter in {*self._counters.values(), self._own_counter}:
+                self._count(counter)
+        for path, whose, progress in workers:
             if self._is_dead(whose):
                 with self._lock:
                     self._bury(path, whose)
@@ -94,22 +103,32 @@ class HangWatch:
             for path, whose, _ in self._workers():
                 if _key(whose) == key and self._is_dead(whose):
                     self._bury(path, whose)
-            pid = self._buried.pop(key, None)
+            dead = self._buried.pop(key, None)
             death = self._deaths.pop(key, None)
-            if death is None and pid is not None:
-                death = self._classified(pid)
+            if death is None and dead is not None:
+                death = self._classified(dead)
             return None if death is None else death.to_json()
 
     def _is_dead(self, whose: Whose) -> bool:
         return self._hands.started_at(whose.pid) != whose.started
 
-    def _classified(self, pid: int) -> Death:
+    def _classified(self, whose: Whose) -> Death:
         """The kernel counts before it kills, so what killed a worker that is dead was counted."""
-        self._kills = self._kills.seen(self._hands.kill_counts(), self._clock.mono_s())
-        self._kills, claimed = self._kills.claimed()
+        counter, claimed = self._counters.get(whose, self._own_counter), False
+        if counter is not None:
+            self._count(counter)
+            self._kills, claimed = self._kills.claimed(counter)
         if claimed:
-            return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=pid)
-        return Death(pid=pid)
+            return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=whose.pid)
+        return Death(pid=whose.pid)
+
+    def _counter_of(self, whose: Whose) -> Path | None:
+        return self._counters.get(whose) if self._is_dead(whose) else self._hands.kill_counter(whose.pid)
+
+    def _count(self, counter: Path | None) -> None:
+        count = None if counter is None else self._hands.kill_count(counter)
+        if counter is not None and count is not None:
+            self._kills = self._kills.seen({counter: count}, self._clock.mono_s())
 
     def _workers(self) -> Iterator[tuple[Path, Whose, Progress]]:
         paths = sorted(self._folder.glob(f"*{SUFFIX}"))[:MAX_WORKERS] if self._folder.is_dir() else []
@@ -123,7 +142,7 @@ class HangWatch:
 
     def _bury(self, path: Path, whose: Whose) -> None:
         """Under the lock. Why it died is asked later, if it matters: a worker whose trial is over just goes."""
-        _keep(self._buried, _key(whose), whose.pid)
+        _keep(self._buried, _key(whose), whose)
         self._unkillable.discard((whose.pid, whose.started))
         path.unlink(missing_ok=True)
         stacks_file(self._folder, whose.pid).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 WORKER_DIED, OOM_KILLED, HUNG = "worker_died", "oom_killed", "hung"
@@ -16,6 +17,7 @@ CLAIM_WITHIN_S = 60.0
 """A kill that no worker's death was laid to for so long was somebody else's."""
 
 MAX_UNCLAIMED = 64
+MAX_COUNTERS = 512
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,27 @@ class Death:
 class MemoryKills:
     """The kernel's out-of-memory kills, as its counters tell them, that no worker's death was laid to yet.
 
-    A control group and the machine both count the same kill, so what rose most counts.
+    `counts` is what each counter said last; `unclaimed` has a counter and the monotonic second for each kill.
     """
 
-    counts: Mapping[str, int] = field(default_factory=dict)
-    unclaimed_mono_s: tuple[float, ...] = ()
+    counts: Mapping[Path, int] = field(default_factory=dict)
+    unclaimed: tuple[tuple[Path, float], ...] = ()
 
-    def seen(self, counts: Mapping[str, int], now_mono_s: float) -> MemoryKills:
-        """The counters were read again; the first time only shows where they stand."""
-        rises = [count - self.counts[name] for name, count in counts.items() if name in self.counts]
-        fresh = [now_mono_s] * max(0, max(rises, default=0))
-        recent = [at for at in self.unclaimed_mono_s if now_mono_s - at <= CLAIM_WITHIN_S]
-        return MemoryKills(dict(counts), tuple([*recent, *fresh][-MAX_UNCLAIMED:]))
+    def seen(self, counts: Mapping[Path, int], now_mono_s: float) -> MemoryKills:
+        """Some counters were read again; a counter's first reading only shows where it stands."""
+        recent = [kill for kill in self.unclaimed if now_mono_s - kill[1] <= CLAIM_WITHIN_S]
+        fresh = [
+            (counter, now_mono_s)
+            for counter, count in counts.items()
+            for _ in range(min(MAX_UNCLAIMED, count - self.counts.get(counter, count)))
+        ]
+        known = [*({**self.counts, **counts}).items()][-MAX_COUNTERS:]
+        return MemoryKills(dict(known), tuple([*recent, *fresh][-MAX_UNCLAIMED:]))
 
-    def claimed(self) -> tuple[MemoryKills, bool]:
-        """Lay a death to the oldest kill; False where there was none."""
-        return MemoryKills(self.counts, self.unclaimed_mono_s[1:]), bool(self.unclaimed_mono_s)
+    def claimed(self, counter: Path) -> tuple[MemoryKills, bool]:
+        """Lay a death to the oldest kill of its counter; False where there was none."""
+        found = next((kill for kill in self.unclaimed if kill[0] == counter), None)
+        left = list(self.unclaimed)
+        if found is not None:
+            left.remove(found)
+        return MemoryKills(self.counts, tuple(left)), found is not None

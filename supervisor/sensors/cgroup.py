@@ -34,23 +34,38 @@ def memory_groups(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup"
     return [group for folder, version in _folders(proc, root) if (group := _group(folder, version)) is not None]
 
 
+def kill_counter(pid: int, proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> Path | None:
+    """The file that counts the kernel's out-of-memory kills where a process lives: its group's, else the machine's."""
+    groups = [_events(folder, version) for folder, version in _folders(proc, root, str(pid))]
+    return next((file for file in [*groups, proc / "vmstat"] if kill_count(file) is not None), None)
+
+
+def kill_count(counter: Path) -> int | None:
+    """What such a file says; None where it does not say."""
+    return _table(counter).get("oom_kill")
+
+
 def memory_event_counts(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
     """Counters of this process's own group since it began: high, oom, oom_kill, as far as the kernel tells."""
     for folder, version in _folders(proc, root):
-        table = _table(folder / ("memory.events" if version == 2 else "memory.oom_control"))
+        table = _table(_events(folder, version))
         if table:
             return {key: table[key] for key in ("high", "oom", "oom_kill") if key in table}
     return {}
 
 
-def _folders(proc: Path, root: Path) -> Iterator[tuple[Path, int]]:
+def _events(folder: Path, version: int) -> Path:
+    return folder / ("memory.events" if version == 2 else "memory.oom_control")
+
+
+def _folders(proc: Path, root: Path, pid: str = "self") -> Iterator[tuple[Path, int]]:
     """Each candidate folder with its version, innermost first; falls back on the mount's own root.
 
     Inside a container without a cgroup namespace the path in /proc names a folder of the host's tree that is
     not mounted here, while the mount itself shows the container's group.
     """
     try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
+        lines = (proc / pid / "cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines[:64]:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from pathlib import Path
 
 from supervisor.reading import Availability, Kind, Reading
 from supervisor.sensors.cgroup import memory_event_counts
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
-
-
-def kill_counts(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
-    """Out-of-memory kills so far, in this process's control group and on the whole machine, as far as they are told."""
-    counts: dict[str, int | None] = {"group": memory_event_counts(proc, root).get("oom_kill")}
-    with contextlib.suppress(OSError):
-        lines = (proc / "vmstat").read_text().splitlines()
-        counts["machine"] = next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
-    return {name: count for name, count in counts.items() if count is not None}
 
 
 class MemoryKillsProvider:

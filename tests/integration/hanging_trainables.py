@@ -25,6 +25,13 @@ def once(folder, name):
     return True
 
 
+def swallow(group):
+    """Into a control group of little memory, and then more than there is; after a moment, so that it is seen there."""
+    (group / "cgroup.procs").write_text("0")
+    time.sleep(2.0)
+    return len([os.urandom(1 << 20) for _ in range(1000)])
+
+
 class Troubled(tune.Trainable):
     """Steps of two batches. `trouble` says what befalls the trial, once or (`always`) whenever it gets there."""
 
@@ -64,6 +71,8 @@ class Troubled(tune.Trainable):
             return
         if what.endswith("hangs"):
             wait_for_godot()
+        if what == "swallows memory":
+            swallow(Path(self.settings["group"]))
         os.kill(os.getpid(), signal.SIGKILL)
 
 

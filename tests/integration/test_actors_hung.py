@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ IMPATIENT = {**FAST_POLICY, "hung_min_s": 3.0, "hung_first_s": 3.0, "hung_first_
 def troubled(spec, tmp_path):
     """The spec of trials to which the named troubles befall, one each, in this order; each may die once."""
 
-    def make(*troubles: str):
+    def make(*troubles: str, **config):
         return spec(
             trainable="hanging_trainables:Troubled",
-            config={"marks": str(tmp_path)},
+            config={"marks": str(tmp_path), **config},
             space={"trouble": {"type": "categorical", "choices": sorted(set(troubles))}},
             enqueue=[{"trouble": trouble} for trouble in troubles],
             max_trials=len(troubles),
@@ -38,6 +39,23 @@ def impatient(drive):
         return drive(experiment, watchdog={"policy": IMPATIENT}, **more)
 
     return start
+
+
+@pytest.fixture
+def small_group():
+    """A control group of 64 MiB, of which the kernel kills what wants more."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    top = version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")
+    group, limit = top / f"sweep-test-{os.getpid()}", "memory.limit_in_bytes" if version_1.is_dir() else "memory.max"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        (group / limit).write_text(str(64 << 20))
+        yield group
+    finally:
+        group.rmdir()
 
 
 def told_of(daemon, number: int) -> list[object]:
@@ -105,6 +123,16 @@ def test_a_worker_that_dies_while_it_starts_or_saves_costs_one_attempt(impatient
     lost = [(message.number, message.attempt, message.cause) for message in daemon.all(AttemptLost)]
     assert lost == [(number, 1, "worker_died") for number in (0, 2, 3)]
     assert [row.attempt for row in daemon.store.rows.values()] == [2, 1, 2, 2]
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_is_told_as_such(impatient, troubled, small_group):
+    """A real kill by the kernel's out-of-memory killer: its own counters tell it from any other kill -9."""
+    daemon = impatient(troubled("swallows memory in step", "nothing", group=str(small_group)))
+    assert daemon.end(120) == 0, daemon.log.read_text()
+    (lost,) = daemon.all(AttemptLost)
+    assert (lost.number, lost.attempt, lost.cause) == (0, 1, "oom_killed")
+    assert "memory had run out" in lost.error
+    assert [row.end_reason for row in daemon.store.rows.values()] == ["finished", "finished"]
 
 
 def test_deaths_under_an_earlier_driver_count(impatient, troubled):

@@ -76,4 +76,4 @@ def test_a_trials_actor_is_where_it_is_looked_for():
 
 
 def test_whereabouts_of_a_trial_without_an_actor_are_unknown():
-    assert ray_private.whereabouts(SimpleNamespace(temporary_state=_TemporaryTrialState())) == ("", None)
+    assert ray_private.whereabouts(SimpleNamespace(temporary_state=_TemporaryTrialState())) == ray_private.Whereabouts()
