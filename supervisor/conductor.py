@@ -88,6 +88,10 @@ class Conductor:
             await self.driver.send(link.Commanded([command.to_json() for command in self._holds.commands()]))
         self._holds.settle(self.current)
 
+    def full_disks(self) -> list[Command]:
+        """The pauses for a full disk, but for that of the daemon's own state, which it looks at itself."""
+        return self._holds.full_disks("ray")
+
     async def hold_for_disk(self, reason: str | None, disk: str = "state") -> None:
         """The daemon's own pause, while that disk is full; None lifts it."""
         self._holds.for_disk(disk, reason)

@@ -75,7 +75,9 @@ class Daemon:
         self._notify = ServiceNotify()
         self._notifier = Notifier(self.ledger, self.plan, home.notify, clock)
         self.conductor = self._make_conductor(folder, hardware)
-        self._verbs = DaemonVerbs(home, self.ledger, clock, self.plan, self.conductor, rebuilt, self.disk_failed)
+        self._verbs = DaemonVerbs(
+            home, self.ledger, clock, self.plan, self.conductor, self._room, rebuilt, self.disk_failed
+        )
         self._server = ControlServer(home, clock, self._verbs, self._peer_refused)
         self._main: asyncio.Task[Any] | None = None
         self._loop_watch: asyncio.Task[None] | None = None

@@ -12,6 +12,7 @@ from supervisor.backup import back_up
 from supervisor.clock import Clock
 from supervisor.command import ALL_NODES, Command, Origin, Rung
 from supervisor.conductor import Conductor
+from supervisor.disk_room import DiskRoom
 from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.ledger import Ledger
@@ -31,12 +32,13 @@ class DaemonVerbs:
         clock: Clock,
         plan: str,
         conductor: Conductor,
+        room: DiskRoom,
         rebuilt: Rebuilt | None,
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
         """`disk_failed` is told when a verb met a disk that no longer keeps anything."""
         self._home, self._ledger, self._clock, self._plan = home, ledger, clock, plan
-        self._conductor, self._rebuilt = conductor, rebuilt
+        self._conductor, self._room, self._rebuilt = conductor, room, rebuilt
         self._started_wall_s = clock.wall_s()
         self.disk_failed = disk_failed
 
@@ -71,9 +73,19 @@ class DaemonVerbs:
         return {
             **view,
             "daemon": self.facts() | {"version": __version__, "now_wall": self._clock.wall_s()},
+            "disk": self._disk(),
+            "held": [command.to_json() for command in self._conductor.full_disks()],
             "in_force": self._conductor.in_force().to_json(),
             "nodes": nodes,
         }
+
+    def _disk(self) -> dict[str, Any]:
+        try:
+            free: int | None = self._room.free()
+        except OSError:
+            free = None  # a folder that has gone; `status` must still say the rest
+        enough = self._room.limits.enough_bytes
+        return {"folder": str(self._home.state), "free_bytes": free, "full": self._room.full, "enough_bytes": enough}
 
     async def pause(
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.sizes import human
+
 if TYPE_CHECKING:
     from supervisor.plan import ExperimentSpec
     from training.grid import Architecture
@@ -102,7 +104,7 @@ def fits(spec: ExperimentSpec, available_bytes: int, num_features: int | None = 
     if not needs:
         return Fit(True, None, available_bytes, "memory unknown: not a trainable of ours on the CPU")
     needed = min(needs)
-    figures = f"needs {_gib(needed)} at least, {_gib(available_bytes)} available"
+    figures = f"needs {human(needed)} at least, {human(available_bytes)} available"
     if needed > available_bytes:
         return Fit(False, needed, available_bytes, f"does not fit: its smallest architecture {figures}")
     return Fit(True, needed, available_bytes, f"fits: its smallest architecture {figures}")
@@ -142,7 +144,7 @@ def dry_run_table(
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
             "memory: the smallest architecture split as far as can be, to the largest with its largest batch at once;",
-            f"      batches are split into micro-batches where memory is short; {_gib(memory)} for a trial here",
+            f"      batches are split into micro-batches where memory is short; {human(memory)} for a trial here",
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
         lines.append("architectures that do not fit are refused one by one before they start; the space stays whole")
@@ -159,7 +161,7 @@ def usable_cores() -> int:
 def _row(row: Estimate) -> tuple[str, ...]:
     memory = "unknown"
     if row.smallest_bytes is not None and row.largest_bytes is not None:
-        memory = f"{_gib(row.smallest_bytes)} to {_gib(row.largest_bytes)}"
+        memory = f"{human(row.smallest_bytes)} to {human(row.largest_bytes)}"
     grid = "unknown" if row.architectures is None else str(row.architectures)
     if row.fitting is None or row.architectures is None:
         fit = "unknown"
@@ -299,10 +301,6 @@ def _batch_sizes(spec: ExperimentSpec) -> list[int]:
     if dimension.type == "categorical":
         return [int(choice) for choice in dimension.choices if isinstance(choice, int | float)]
     return [int(dimension.low), int(dimension.high)]
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
 
 
 def _duration(seconds: float | None) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from supervisor.sizes import human
+
 
 @dataclass(frozen=True)
 class EventKind:
@@ -38,10 +40,10 @@ EVENTS: dict[str, EventKind] = {
     ),
     "store.copied": EventKind("info", "store copied to {path} by {who}", ("path", "bytes", "who")),
     "disk.filled": EventKind(
-        "error", "{free_bytes} bytes are free at {folder}: work pauses until there is space", ("folder", "free_bytes")
+        "error", "only {free_bytes} are free at {folder}: work pauses until there is space", ("folder", "free_bytes")
     ),
-    "disk.freed": EventKind("info", "{free_bytes} bytes are free at {folder}: work goes on", ("folder", "free_bytes")),
-    "audit.repaired": EventKind("warning", "a torn last line of {bytes} bytes was cut off the log", ("bytes",)),
+    "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on", ("folder", "free_bytes")),
+    "audit.repaired": EventKind("warning", "a torn last line of {bytes} was cut off the log", ("bytes",)),
     "audit.restored": EventKind(
         "warning", "{lines} lines that the log had lost after event {after} were written again", ("lines", "after")
     ),
@@ -119,6 +121,9 @@ EVENTS: dict[str, EventKind] = {
         "trial {trial} hung, silent for {silent_s} s (median {median_s} s); the stacks of its worker: {dump}",
         ("silent_s", "median_s", "dump"),
     ),
+    "checkpoint.rejected": EventKind(
+        "warning", "trial {trial} cannot use {path}: attempt {attempt} goes on from before it", ("path",)
+    ),
     "worker.stuck": EventKind(
         "error",
         "trial {trial} hangs and its worker {pid} cannot be killed, its place stays taken: {why}",
@@ -178,7 +183,7 @@ NODE_SIGNS = 8
 
 
 def describe(name: str, values: dict[str, object]) -> str:
-    """The event as a sentence; what a field lacks shows as a dash, floats and node ids are cut short."""
+    """The event as a sentence; what a field lacks is a dash, floats and node ids are cut short, bytes have units."""
     return EVENTS[name].text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
 
 
@@ -187,6 +192,10 @@ def _short(key: str, value: object) -> object:
         return "-"
     if key == "node":
         return str(value)[:NODE_SIGNS]
+    if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):
+        return human(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
     return f"{value:.6g}" if isinstance(value, float) else value
 
 

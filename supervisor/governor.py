@@ -29,6 +29,7 @@ from supervisor.sensor_watch import (
 )
 from supervisor.sensors.drills import DRILL, SENSOR
 from supervisor.sensors.instant import Now
+from supervisor.sizes import human
 
 __all__ = ["GovernorMemory", "Note", "Now", "decide", "next_period_s"]
 
@@ -174,7 +175,7 @@ def _measured(
     slope = sensor.slope_per_s(value, now.mono_s)
     band = band_of(reading, policy, context, slope)
     sensor = _sampled(sensor, value, now)
-    label = f"{reading.sensor_id} at {value:.4g} {reading.unit}"
+    label = f"{reading.sensor_id} at {_figure(value, reading.unit)}"
     drill = reading.detail == DRILL
     if band is None:
         cleared = replace(sensor, soft_since_mono_s=None, pause_since_mono_s=None)
@@ -191,7 +192,7 @@ def _measured(
     resumes = band.value <= band.resume and sensor.fresh >= policy.fresh_samples
     if level is Level.CALM and sensor.fresh < policy.fresh_samples:
         level = Level.NEAR
-    return sensor, Verdict(level, f"{label}, {_versus(band, level)}", resumes, drill, heat=_protects(sensor))
+    return sensor, Verdict(level, f"{label}, {_versus(band, level, reading)}", resumes, drill, heat=_protects(sensor))
 
 
 def _level(
@@ -225,10 +226,18 @@ def _since(since: float | None, present: bool, now: Now) -> float | None:
     return now.mono_s if since is None else since
 
 
-def _versus(band: Band, level: Level) -> str:
+def _versus(band: Band, level: Level, reading: Reading) -> str:
     limits = {Level.CRITICAL: band.critical, Level.PAUSE: band.pause}
     limit = limits.get(level, band.soft)
-    return "no limit" if limit is None else f"{level.name.lower()} limit {abs(limit):.4g}"
+    if limit is None:
+        return "no limit"
+    # What grows is compared by its growth, per second: swap.
+    figure = human(abs(limit)) if reading.kind is Kind.DISK else f"{abs(limit):.4g}"
+    return f"{level.name.lower()} limit {figure}"
+
+
+def _figure(value: float, unit: str) -> str:
+    return human(value) if unit == "bytes" else f"{value:.4g} {unit}"
 
 
 def _sampled(sensor: SensorMemory, value: float, now: Now) -> SensorMemory:

@@ -43,6 +43,9 @@ class Holds:
         if reason is not None:
             self._full[disk] = Command(Rung.PAUSE, Origin.GOVERNOR, reason, since_wall=self._clock.wall_s())
 
+    def full_disks(self, *disks: str) -> list[Command]:
+        return [self._full[disk] for disk in disks if disk in self._full]
+
     def force(self, node: str | None, who: str) -> bool:
         """The operator's word against the governor's, for FORCE_S; whether the driver at work is to be told.
 

@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.sizes import human
+
 if TYPE_CHECKING:
     from supervisor.plan import Data, ExperimentSpec
 
@@ -131,21 +133,21 @@ def check_folder(name: str, folder: Path) -> Check:
 def check_disk(folder: Path, hold_bytes: float, pause_bytes: float, free_bytes: int | None = None) -> Check:
     """Free space against the hardware policy's two floors: below the lower one nothing could run."""
     free = shutil.disk_usage(_existing(folder)).free if free_bytes is None else free_bytes
-    detail = f"{_gib(free)} free for {folder}"
+    detail = f"{human(free)} free for {folder}"
     cure = "free some space, or put SWEEP_HOME on a larger disk"
     if free < pause_bytes:
-        return Check("disk", Level.ERROR, f"{detail}, {_gib(pause_bytes)} needed at least", cure)
+        return Check("disk", Level.ERROR, f"{detail}, {human(pause_bytes)} needed at least", cure)
     if free < hold_bytes:
-        return Check("disk", Level.WARNING, f"{detail}, no new trial starts below {_gib(hold_bytes)}", cure)
+        return Check("disk", Level.WARNING, f"{detail}, no new trial starts below {human(hold_bytes)}", cure)
     return ok("disk", detail)
 
 
 def check_memory(available_bytes: int) -> Check:
-    detail = f"{_gib(available_bytes)} available"
+    detail = f"{human(available_bytes)} available"
     if available_bytes >= MEMORY_FLOOR_BYTES:
         return ok("memory", detail)
     cure = "close other programs, or give the container more"
-    return Check("memory", Level.WARNING, f"{detail}, Ray and one trial need {_gib(MEMORY_FLOOR_BYTES)}", cure)
+    return Check("memory", Level.WARNING, f"{detail}, Ray and one trial need {human(MEMORY_FLOOR_BYTES)}", cure)
 
 
 def check_clock(wall_s: float, last_seen_s: float | None = None) -> Check:
@@ -195,7 +197,3 @@ def check_user(uid: int | None = None) -> Check:
 
 def _existing(folder: Path) -> Path:
     return next((place for place in (folder, *folder.parents) if place.is_dir()), Path("/"))
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"

@@ -11,13 +11,13 @@ from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.probe_order import open_providers
 from supervisor.sensors.system_time import SystemTime
+from supervisor.sizes import human
 
 SETTLE_S = 0.3
 """Between two passes: use of the CPU and grown counters are differences."""
 
 UNPROTECTED = "UNPROTECTED: no temperature can be read here. Memory, swap, disk and battery are guarded; heat is not."
 HEADER = ("sensor", "value", "soft / pause / critical", "limits by", "quality", "age", "read by")
-BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 SYMBOLS = {"celsius": "°C", "percent": "%", "watt": "W", "rpm": "rpm", "megahertz": "MHz"}
 
 
@@ -90,17 +90,10 @@ def _value(value: float | None, unit: str) -> str:
     if value is None:
         return "none"
     if unit == "bytes":
-        return _bytes(value)
+        return human(value)
     if unit in ("level", "flag", "count"):
         return f"{value:g}"
     return f"{value:.1f} {SYMBOLS.get(unit, unit)}"
-
-
-def _bytes(value: float) -> str:
-    power = 0
-    while value >= 1024 and power < len(BYTE_UNITS) - 1:
-        value, power = value / 1024, power + 1
-    return f"{value:.1f} {BYTE_UNITS[power]}"
 
 
 def _is_thermal(reading: Reading) -> bool:

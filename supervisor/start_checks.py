@@ -21,6 +21,7 @@ from supervisor.plan import ExperimentSpec, Plan
 from supervisor.policy import Policy
 from supervisor.preflight import Check, Level, ok
 from supervisor.ray_head import DASHBOARD_PORT, free_port
+from supervisor.sizes import human
 
 PROBE_DEADLINE_S = 60.0
 CHECKPOINT_BYTES_PER_PARAMETER = 12
@@ -70,13 +71,15 @@ def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, core
         return ok("largest trial", "memory unknown: not a trainable of ours")
     skipped = [row.name for row in known if row.fitting == 0]
     if len(skipped) == len(known):
-        detail = f"no experiment fits into {_gib(memory_bytes)}"
+        detail = f"no experiment fits into {human(memory_bytes)}"
         return Check("largest trial", Level.ERROR, detail, "use a larger machine, or --only a smaller budget")
     if skipped:
-        detail = f"{', '.join(skipped)} cannot fit into {_gib(memory_bytes)} and will be skipped"
+        detail = f"{', '.join(skipped)} cannot fit into {human(memory_bytes)} and will be skipped"
         return Check("largest trial", Level.WARNING, detail, "use a larger machine for those")
     largest = max(row.largest_bytes or 0 for row in known)
-    return ok("largest trial", f"up to {_gib(largest)} with its whole batch at once, {_gib(memory_bytes)} for it here")
+    return ok(
+        "largest trial", f"up to {human(largest)} with its whole batch at once, {human(memory_bytes)} for it here"
+    )
 
 
 def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Check:
@@ -92,7 +95,7 @@ def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Che
         return ok("checkpoints", "size unknown: not a trainable of ours")
     free = os.statvfs(folder if folder.exists() else folder.parent)
     free_bytes = free.f_bavail * free.f_frsize
-    detail = f"{_gib(max(needs))} for the checkpoints of the largest trials, {_gib(free_bytes)} free"
+    detail = f"{human(max(needs))} for the checkpoints of the largest trials, {human(free_bytes)} free"
     if free_bytes < max(needs):
         return Check("checkpoints", Level.WARNING, detail, "free some space before the larger budgets begin")
     return ok("checkpoints", detail)
@@ -170,7 +173,3 @@ def check_temperature() -> Check:
     reasons = "; ".join(f"{p['name']}: {p['reason']}" for p in found["providers"] if not p["ok"])
     remedies = "; ".join(dict.fromkeys(p["remedy"] for p in found["providers"] if not p["ok"] and p["remedy"]))
     return Check("temperature", Level.WARNING, f"UNPROTECTED, none can be read: {reasons}", remedies or None)
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"

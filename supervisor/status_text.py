@@ -11,6 +11,7 @@ from typing import Any
 from supervisor.command import ALL_NODES, Command
 from supervisor.lifecycle import ENDED, ProcessState
 from supervisor.lost_time import by_cause
+from supervisor.sizes import human
 
 MAX_REASON_SIGNS = 300
 
@@ -48,8 +49,8 @@ def hardware(nodes: dict[str, Any]) -> str:
 
 def pauses(view: dict[str, Any]) -> list[str]:
     """Who holds what, why and since when; nothing when all runs."""
-    lines = []
-    commands = [*view["commands"], *(node["command"] for node in view.get("nodes", {}).values())]
+    lines = full_disk(view.get("disk"))
+    commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
     for command in commands:
         if command["rung"] == "RUN":
             continue
@@ -66,6 +67,15 @@ def pauses(view: dict[str, Any]) -> list[str]:
         where = scope(command.get("scope", ALL_NODES))
         lines.append(f"{what}{where} by {who}: {one_line(command['reason'])}{since}{drill}")
     return lines
+
+
+def full_disk(disk: dict[str, Any] | None) -> list[str]:
+    """The daemon's own pause while there is no room for what it must write."""
+    if disk is None or not disk["full"]:
+        return []
+    free = "an unknown space" if disk["free_bytes"] is None else human(disk["free_bytes"])
+    enough = human(disk["enough_bytes"])
+    return [f"PAUSED: the disk is full, {free} free at {disk['folder']}; goes on by itself once there are {enough}"]
 
 
 def scope(text: str) -> str:

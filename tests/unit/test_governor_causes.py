@@ -88,3 +88,17 @@ def test_the_user_s_limits_win_over_the_device_s() -> None:
     policy = Policy.from_mapping({"limits": {"x:temp*": {"soft": 40, "pause": 45, "critical": 50}}})
     device = Limits(92.0, 99.0, 105.0, "device")
     assert last([[reading(Kind.TEMPERATURE, "celsius", 51.0, limits=device)]], policy) is Rung.PAUSE
+
+
+def test_a_disk_that_fills_holds_new_trials_first_and_its_reason_has_units() -> None:
+    """Below the floor nothing new begins, since each trial brings its checkpoints; what runs goes on to the next."""
+    policy, memory = Policy(), GovernorMemory()
+    found = {}
+    for gib in (5.0, 3.9, 3.9):
+        sample = replace(reading(Kind.DISK, "bytes", gib * 2**30, "disk"), mono_s=1000.0, wall_s=1.7e9)
+        command, memory, _ = decide([sample], policy, memory, Now(1000.0, 1.7e9))
+        found[gib] = command
+    assert (policy.disk_hold_bytes, policy.disk_pause_bytes) == (4 * 2**30, 2**30)
+    assert found[5.0].rung is Rung.RUN
+    assert found[3.9].rung is Rung.HOLD
+    assert found[3.9].reason == "x:disk at 3.9 GiB, hold limit 4.0 GiB"

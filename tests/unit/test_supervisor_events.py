@@ -20,7 +20,7 @@ EVENT_ARGUMENT = {"tell": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desire
 ADDRESS = {"run", "experiment", "trial", "attempt"}
 OF_A_LINE = {"ts", "seq", "level", "event", "msg", "prev", *ADDRESS}
 
-IRREGULAR = {"lost", "stuck", "hung", "found", "kept", "rebuilt"}
+IRREGULAR = {"lost", "stuck", "hung", "found", "kept", "rebuilt", "set", "sent", "slept", "still"}
 """Past participles without -ed or -en."""
 
 
@@ -114,6 +114,14 @@ def test_a_sentence_is_filled_in_and_what_is_missing_is_a_dash() -> None:
     )
     assert describe("driver.started", {"pid": 7, "experiment": None}) == "driver 7 of - started"
     assert describe("run.failed", {"error": "{pid} {0} }{"}) == "run cannot go on: {pid} {0} }{"
+
+
+def test_bytes_have_units_and_lists_are_no_python() -> None:
+    filled = describe("disk.filled", {"folder": "/h", "free_bytes": 1_300_000})
+    assert filled == "only 1.2 MiB are free at /h: work pauses until there is space"
+    assert describe("audit.repaired", {"bytes": 34}) == "a torn last line of 34 bytes was cut off the log"
+    ended = describe("leftovers.ended", {"processes": ["7 python", "8 raylet"]})
+    assert ended.endswith(": 7 python, 8 raylet")
 
 
 def test_what_is_not_in_the_table_is_a_bug_of_the_caller() -> None:

@@ -201,6 +201,17 @@ def test_a_duration_says_the_time_to_within_its_last_unit(seconds: float) -> Non
     assert said - 0.5 <= seconds < said + UNITS[words[-1]] + 0.5
 
 
+def test_a_full_disk_is_told_with_its_folder_and_what_is_free() -> None:
+    disk = {"folder": "/h/state", "free_bytes": 1_300_000, "full": True, "enough_bytes": 64 << 20}
+    text = "PAUSED: the disk is full, 1.2 MiB free at /h/state; goes on by itself once there are 64.0 MiB"
+    assert text in status_text.status(view(experiment(), disk=disk))
+    assert text in status_text.progress(view(experiment(), disk=disk))
+    assert "an unknown space free" in status_text.status(view(disk=disk | {"free_bytes": None}))
+    assert "disk" not in status_text.status(view(experiment(), disk=disk | {"full": False}))
+    held = command("PAUSE", "governor", reason="no room for Ray's folder /tmp/x")
+    assert "PAUSED by governor: no room for Ray's folder /tmp/x" in status_text.status(view(held=[held]))
+
+
 def test_progress_shows_where_the_run_is() -> None:
     text = status_text.progress(view(experiment(state="EXITED", mean_trial_s=60.0), experiment("2M-h3")))
     assert text == "experiment 2/2 | 2M-h3 RUNNING | trial 19/50 | best 0.1235 | 61 C | ETA 33 min 00 s"
