@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # ruff: noqa: SLF001 - private names are what this file is for
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.air.execution._internal import RayActorManager
@@ -62,21 +62,32 @@ def nap_if_idle(passed: Any) -> None:
         time.sleep(IDLE_NAP_S)
 
 
-def whereabouts(trial: Trial) -> tuple[str, int | None]:
-    """The Ray node id and pid of a started trial's worker; ("", None) when it does not answer in time.
+class Whereabouts(NamedTuple):
+    """Of a started trial: its worker's Ray node id and pid, and from which of its epochs it goes on.
+
+    `unusable` are the paths of newer checkpoints that it could not read. A worker that does not answer is nowhere.
+    """
+
+    node: str = ""
+    pid: int | None = None
+    resumed_step: int | None = None
+    unusable: tuple[str, ...] = ()
+
+
+def whereabouts(trial: Trial) -> Whereabouts:
+    """Asks a started trial's worker; the default when it does not answer in time.
 
     Tune tells a callback neither before the first result, and a trial that hangs in its first step needs both.
     """
     actor: Any = trial.temporary_state.ray_actor
     if actor is None:
-        return "", None
+        return Whereabouts()
     try:
         answer: Any = ray.get(actor.sweep_whereabouts.remote(), timeout=WHEREABOUTS_TIMEOUT_S)
     except ray.exceptions.RayError:
         # It died this moment, or is stuck: Tune will say so itself.
-        return "", None
-    node, pid = answer
-    return str(node), int(pid)
+        return Whereabouts()
+    return Whereabouts(*answer)
 
 
 def map_worker_deaths() -> None:

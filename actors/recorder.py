@@ -15,7 +15,15 @@ from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
 from actors.per_process import PerProcess
 from supervisor.lifecycle import EndReason, TrialState
-from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialHung, TrialStarted
+from supervisor.link import (
+    AttemptLost,
+    CheckpointUnusable,
+    ResultReported,
+    TrialEnded,
+    TrialHeld,
+    TrialHung,
+    TrialStarted,
+)
 from supervisor.worker_death import HUNG, OOM_KILLED, Death
 
 FILLED_IN_BY_TUNE = frozenset(
@@ -83,12 +91,13 @@ class Recorder(Callback, PerProcess):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         entry = self._book.entry(trial.trial_id)
-        node, pid = ray_private.whereabouts(trial)
-        self._link.send(
-            TrialStarted(entry.number, entry.attempt, trial.trial_id, node, pid, resumed_step=entry.resumed_step)
-        )
+        found = ray_private.whereabouts(trial)
+        resumed = found.resumed_step if found.pid is not None else entry.resumed_step
+        self._link.send(TrialStarted(entry.number, entry.attempt, trial.trial_id, found.node, found.pid, resumed))
+        for path in found.unusable:
+            self._link.send(CheckpointUnusable(entry.number, entry.attempt, path))
         with self._book.lock:
-            entry.node, entry.running, entry.held, entry.reported = node, True, False, False
+            entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
         self.apply_holds()
 
     def on_trial_result(

@@ -28,6 +28,7 @@ from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_functi
 
 from actors.beat import Beat, Whose, beats_folder
 from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
+from actors.full_disk import when_there_is_space
 from actors.gate import Gate, Leave, flag_path, trials_folder
 from actors.worker_process import dump_on_signal, prefer_for_oom
 from supervisor.errors import PlanError
@@ -145,6 +146,8 @@ class SupervisedTrainable(tune.Trainable):
         self._folder = Path(own["folder"]) / str(own["number"])
         self.sweep_number, self.sweep_seed, self.sweep_final = int(own["number"]), int(own["seed"]), bool(own["final"])
         self._step = 0
+        self._resumed_step: int | None = None
+        self._unusable: list[str] = []
         self._failure: dict[str, Any] | None = None
         node = ray.get_runtime_context().get_node_id()
         self._beat = self._begin_beat(own, beats_folder(own["gate"], node))
@@ -210,9 +213,9 @@ class SupervisedTrainable(tune.Trainable):
             self.sweep_gate.may_be_released = True
         return result
 
-    def sweep_whereabouts(self) -> tuple[str, int]:
-        """The Ray node id and the pid of this worker."""
-        return str(ray.get_runtime_context().get_node_id()), os.getpid()
+    def sweep_whereabouts(self) -> tuple[str, int, int | None, tuple[str, ...]]:
+        """As ray_private.Whereabouts."""
+        return str(ray.get_runtime_context().get_node_id()), os.getpid(), self._resumed_step, tuple(self._unusable)
 
     def _keeps_checkpoints(self) -> bool:
         user = _user_class(type(self))
@@ -229,6 +232,12 @@ class SupervisedTrainable(tune.Trainable):
         return sorted((int(found[1]), entry) for found, entry in named if found)
 
     def _save(self) -> Path:
+        """The checkpoint of this step; on a full disk once there is space again."""
+        path = when_there_is_space(self._save_now, self._folder.parent, lambda: self._beat.phase(Phase.WAITING))
+        self._beat.phase(Phase.PREPARING)
+        return path
+
+    def _save_now(self) -> Path:
         """One checkpoint, written aside and then named; older ones beyond KEEP_CHECKPOINTS go."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path: Path = self.sweep_save(self._folder, self._step)  # type: ignore[attr-defined]  # of CheckpointFolders
@@ -242,15 +251,20 @@ class SupervisedTrainable(tune.Trainable):
         A torn file costs epochs, which run again, and not the trial.
         """
         limit = _step_of(newest)
-        for step, path in reversed([(step, path) for step, path in self._kept() if step <= limit]):
+        kept = [(step, path) for step, path in self._kept() if step <= limit]
+        if limit not in dict(kept):
+            self._unusable.append(str(newest))
+        for step, path in reversed(kept):
             try:
                 self.sweep_load(path)  # type: ignore[attr-defined]  # of CheckpointFolders
             except Exception:
                 # Whatever a damaged file makes a user's code raise. Half loaded is worse than not at all.
                 LOG.exception("trial %s: %s cannot be used", self.sweep_number, path)
+                self._unusable.append(str(path))
                 begin_anew()
             else:
                 self._step, self.sweep_gate.may_be_released = step, True
+                self._resumed_step = step
                 return
         LOG.warning("trial %s begins anew: no checkpoint up to %s can be used", self.sweep_number, newest)
 
@@ -271,13 +285,14 @@ class CheckpointFolders(tune.Trainable):
     def sweep_save(self, folder: Path, step: int) -> Path:
         """Write the checkpoint of a step into the trial's folder, atomically; its path."""
         final, fresh = folder / f"checkpoint-{step}", folder / f".fresh-{step}"
-        for stale in (final, fresh):
-            if stale.exists():
-                shutil.rmtree(stale)
+        if fresh.exists():
+            shutil.rmtree(fresh)
         fresh.mkdir(mode=0o700)
         state = self.save_checkpoint(str(fresh))
         if isinstance(state, dict):
             (fresh / _STATE).write_bytes(pickle.dumps(state))
+        if final.exists():
+            shutil.rmtree(final)
         fresh.rename(final)
         return final
 

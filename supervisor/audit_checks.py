@@ -255,7 +255,11 @@ def _checkpoints(evidence: Evidence) -> Verdict:
 
 
 def _epochs(evidence: Evidence) -> Verdict:
-    """An attempt that goes on from a checkpoint repeats at most one epoch; one without has nothing to go on from."""
+    """An attempt that goes on from a checkpoint repeats at most one epoch; one without has nothing to go on from.
+
+    Nor has one whose newest checkpoint the disk did not give back, and that said so.
+    """
+    unusable = {(e.experiment, e.trial, e.attempt) for e in evidence.told if e.name == "checkpoint.rejected"}
     reached: dict[Key, int] = defaultdict(int)
     saved: dict[Key, int] = {}
     wasted, faults = 0, []
@@ -267,7 +271,7 @@ def _epochs(evidence: Evidence) -> Verdict:
             wasted += event.name == "trial.repeated"
         elif event.name == "trial.started":
             begins = event.fields["resumed_step"] or 0
-            if key in saved and reached[key] - begins > 1:
+            if key in saved and reached[key] - begins > 1 and (*key, event.attempt) not in unusable:
                 faults.append(
                     f"event {event.seq}: {key[0]} trial {key[1]} goes on from epoch {begins} after epoch {reached[key]}"
                 )

@@ -255,6 +255,8 @@ class Ledger:
                 self._attempt_lost(name, message)
             case link.TrialHung():
                 self._tell_of(name, message, "trial.hung", ("silent_s", "median_s", "dump"))
+            case link.CheckpointUnusable():
+                self._tell_of(name, message, "checkpoint.rejected", ("path",))
             case link.WorkerStuck():
                 self._tell_of(name, message, "worker.stuck", ("node", "pid", "why"))
             case _:

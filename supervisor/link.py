@@ -119,6 +119,15 @@ class TrialHung:
 
 
 @dataclass(frozen=True)
+class CheckpointUnusable:
+    """Driver: a live attempt could not read that checkpoint, and goes on from an older one or from scratch."""
+
+    number: int
+    attempt: int
+    path: str
+
+
+@dataclass(frozen=True)
 class WorkerStuck:
     """Driver: the worker of an attempt that hangs cannot be killed: it waits for a disk or a device."""
 
@@ -247,7 +256,7 @@ class Finish:
 
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
-    | TrialHung | WorkerStuck | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
+    | TrialHung | CheckpointUnusable | WorkerStuck | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
     | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
 )  # fmt: skip
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}

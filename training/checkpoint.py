@@ -29,10 +29,16 @@ class _HashingWriter:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.digest = hashlib.sha256()
+        self.failure: OSError | None = None
+        """What the file system said; torch.save makes a RuntimeError without a word of it."""
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        return self._stream.write(data)
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         self._stream.flush()
@@ -47,7 +53,12 @@ def write_checkpoint(path: Path, state: Mapping[str, object]) -> None:
     try:
         with partial.open("wb") as stream:
             writer = _HashingWriter(stream)
-            torch.save({"schema": SCHEMA, **state}, cast(Any, writer))
+            try:
+                torch.save({"schema": SCHEMA, **state}, cast(Any, writer))
+            except RuntimeError as error:
+                if writer.failure is None:
+                    raise
+                raise writer.failure from error
             stream.write(_MAGIC + writer.digest.digest())
             stream.flush()
             os.fsync(stream.fileno())

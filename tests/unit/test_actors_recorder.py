@@ -12,7 +12,7 @@ from actors.book import CHECKPOINT, END, ERROR, LEFT, OWN_KEY, RECORD, STEP, Tri
 from actors.in_force import InForce
 from actors.recorder import Recorder, metrics_of
 from supervisor.command import Command, Origin, Rung
-from supervisor.link import AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialStarted, encode
+from supervisor.link import AttemptLost, CheckpointUnusable, ResultReported, TrialEnded, TrialHeld, TrialStarted, encode
 
 
 class Link(list):
@@ -36,10 +36,14 @@ class FakeTrial:
 
 @pytest.fixture
 def bench(monkeypatch):
-    monkeypatch.setattr(ray_private, "whereabouts", lambda trial: ("node", 123))
+    whereabouts = ray_private.Whereabouts("node", 123)
+    monkeypatch.setattr(ray_private, "whereabouts", lambda trial: made.whereabouts)
     link, book, in_force = Link(), TrialBook("loss", "min", []), InForce()
     book.open("a", 4, {"x": 1})
-    return SimpleNamespace(link=link, book=book, in_force=in_force, recorder=Recorder(link, book, in_force))
+    made = SimpleNamespace(
+        link=link, book=book, in_force=in_force, recorder=Recorder(link, book, in_force), whereabouts=whereabouts
+    )
+    return made
 
 
 def call(bench, name, trial, **more):
@@ -77,8 +81,23 @@ def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(ben
     assert bench.link[-1] == AttemptLost(4, 1, "worker_died", "The actor died")
     assert trial.config["x"] == 1
     assert trial.config[OWN_KEY] == {"number": 4, "attempt": 2, "checkpoint": "/f/4/checkpoint-3.pt", "folder": "/f"}
+    bench.whereabouts = ray_private.Whereabouts("node", 123, 3)
     call(bench, "on_trial_start", trial)
     assert bench.link[-1] == TrialStarted(4, 2, "a", "node", 123, 3)
+
+
+def test_a_trial_whose_checkpoint_could_not_be_read_is_told_to_go_on_from_where_it_does(bench):
+    bench.book.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
+    bench.whereabouts = ray_private.Whereabouts("node", 123, 2, ("/f/4/checkpoint-3.pt",))
+    call(bench, "on_trial_start", FakeTrial("a"))
+    assert bench.link == [TrialStarted(4, 1, "a", "node", 123, 2), CheckpointUnusable(4, 1, "/f/4/checkpoint-3.pt")]
+
+
+def test_a_worker_that_does_not_answer_is_taken_to_go_on_from_its_checkpoint(bench):
+    bench.book.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
+    bench.whereabouts = ray_private.Whereabouts()
+    call(bench, "on_trial_start", FakeTrial("a"))
+    assert bench.link == [TrialStarted(4, 1, "a", "", None, 3)]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def trial(tmp_path):
     made = kind.__new__(kind)
     Counts.setup(made, {})
     made._folder, made._step, made.sweep_number = tmp_path / "0", 0, 0
-    made.sweep_gate = SimpleNamespace(may_be_released=False)
+    made._resumed_step, made._unusable = None, []
+    made.sweep_gate, made._beat = SimpleNamespace(may_be_released=False), SimpleNamespace(phase=lambda phase: None)
     return made
 
 
@@ -129,6 +130,7 @@ def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(trial):
     (second / "state.pickle").write_bytes(b"torn")
     trial._resume(second, lambda: Counts.setup(trial, {}))
     assert (trial.count, trial._step, trial.begun) == (1, 1, 2)
+    assert (trial._resumed_step, trial._unusable) == (1, [str(second)])
     (first / "state.pickle").write_bytes(b"")
     trial._step = 0
     trial._resume(second, lambda: Counts.setup(trial, {}))
@@ -138,3 +140,4 @@ def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(trial):
 def test_a_checkpoint_that_is_gone_costs_epochs_and_not_the_trial(trial, tmp_path):
     trial._resume(tmp_path / "0" / "checkpoint-3", lambda: None)
     assert trial._step == 0
+    assert (trial._resumed_step, trial._unusable) == (None, [str(tmp_path / "0" / "checkpoint-3")])
