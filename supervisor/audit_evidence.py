@@ -44,8 +44,13 @@ class Evidence:
     """How many checkpoints were looked at: those that the store names for trials that have not ended."""
 
 
-def gather(home: Home, connection: sqlite3.Connection, run_or_plan: str | None = None) -> Evidence:
-    """Reads everything; changes nothing. Raises NotFound when there is no such run."""
+def gather(
+    home: Home, connection: sqlite3.Connection, run_or_plan: str | None = None, *, live: bool = False
+) -> Evidence:
+    """Reads everything; changes nothing. Raises NotFound when there is no such run.
+
+    `live`: the connection is to a copy of the store of a daemon that goes on. What its log says of later is left out.
+    """
     run = latest_run(connection, run_or_plan) or latest_run(connection, plan=run_or_plan)
     if run is None:
         raise NotFound(f"there is no run or plan {run_or_plan!r} in this home")
@@ -53,6 +58,8 @@ def gather(home: Home, connection: sqlite3.Connection, run_or_plan: str | None =
     evidence = Evidence(run, plan)
     _read_log(evidence, home.audit_log(plan), connection)
     _read_store(evidence, connection)
+    if live:
+        evidence.told = [event for event in evidence.told if event.seq <= evidence.numbers[2]]
     _replay(evidence)
     _look_at_checkpoints(evidence)
     return evidence

@@ -90,7 +90,8 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
                 raise NotFound("this home has no run yet", remedy="start one with `supervisord start smoke`") from None
             copy = home.store
         with read_only(copy) as connection:
-            evidence = audit_evidence.gather(home, connection, arguments.run_or_plan)
+            live = copy != home.store
+            evidence = audit_evidence.gather(home, connection, arguments.run_or_plan, live=live)
     verdicts = audit_checks.check(evidence)
     if arguments.json:
         print(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from supervisor import checkpoint_file, cli_control, link
+from supervisor import audit_checks, audit_evidence, checkpoint_file, cli_control, link
 from supervisor.audit_chain import digest
 from supervisor.audit_log import head_key, open_audit_log
 from supervisor.home import Home
 from supervisor.ledger import Ledger, create_run
 from supervisor.lifecycle import ProcessState
-from supervisor.store import Store
+from supervisor.store import Store, read_only
 from training.checkpoint import write_checkpoint
 
 E = "2M-h1"
@@ -121,6 +122,22 @@ def test_the_table_says_what_holds_and_the_exit_code_says_it_too(
     assert "BROKEN  checkpoints" in table
     assert "checkpoints: 20M-h1 trial 0" in table
     assert cli_control.main(["audit", "no such run"]) == 2
+
+
+def test_a_run_that_goes_on_while_it_is_audited_passes(home: Home, tmp_path: Path) -> None:
+    """What the daemon tells after its store was copied is in the log and not in the copy: no fault."""
+    with read_only(home.store) as store, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        store.backup(copy)
+    store = Store(home.store, StepClock())  # type: ignore[arg-type]
+    Ledger(store, "p-1").tell("store.copied", path="copy.db", bytes=1, who="x")
+    log, _ = open_audit_log(home.audit_log("p"), store)
+    log.catch_up(store, "p")
+    log.close()
+    store.close()
+    with read_only(tmp_path / "copy.db") as copy:
+        found = {live: audit_checks.check(audit_evidence.gather(home, copy, "p", live=live)) for live in (True, False)}
+    assert [verdict for verdict in found[True] if not verdict.holds] == []
+    assert [verdict.name for verdict in found[False] if not verdict.holds] == ["events"]
 
 
 # Planting: in the log (its chain made whole again, so that only the fault itself is there), or in the store
