@@ -57,6 +57,9 @@ def child_environment(home: Home, run_id: str, import_folder: Path | None) -> di
         # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # Of each of the session's logs. Ray keeps five of 512 MB, which a disk that only just sufficed has not.
+        "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         # Spinning OpenMP threads collapse when another process takes their core.
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -131,8 +134,12 @@ class RayHead:
         if not token.exists():
             token.touch(mode=0o600)
             token.write_text(secrets.token_hex(32))
-        # Sessions are never aged out by Ray, and none outlives its head.
-        shutil.rmtree(self.home.ray_temp, ignore_errors=True)
+        # Sessions are never aged out by Ray, and none outlives its head. Nor do the flags and notes of its nodes.
+        for stale in (self.home.ray_temp, *self.home.runtime().glob("*.gate.*")):
+            if stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
         make_private(self.home.ray_temp)
 
     def _command(self, port: int, dashboard: int) -> list[str]:

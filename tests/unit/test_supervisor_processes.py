@@ -250,6 +250,23 @@ def test_a_head_that_never_comes_up_is_ended_after_the_deadline(
     wait_until(lambda: is_gone(head.pid), "the head has ended")
 
 
+def test_what_earlier_sessions_left_is_gone_before_the_next_head_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cluster's nodes have new ids, so their flags would pile up, as Ray's sessions would."""
+    head = head_of(tmp_path, monkeypatch, "true")
+    session = head.home.ray_temp / "session_2026" / "logs"
+    session.mkdir(parents=True)
+    (session / "raylet.out").write_text("old")
+    (tmp_path / "0a.gate.n1").write_text("flag")
+    (tmp_path / "0a.gate.n1.trials").mkdir()
+    (tmp_path / "0a.gate.n1.trials" / "7").write_text("note")
+    (tmp_path / "ctl.sock").write_text("not ours to sweep")
+    head._prepare()
+    assert {path.name for path in tmp_path.iterdir()} == {"ray", "state", "ctl.sock"}
+    assert list(head.home.ray_temp.iterdir()) == []
+
+
 def test_the_token_is_for_its_owner_only_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = head_of(tmp_path, monkeypatch, "true")
     head._prepare()
