@@ -20,6 +20,7 @@ from supervisor import finalize
 from supervisor.answer_ledger import AnswerLedger
 from supervisor.errors import EvaluationFailed, SweepError, TestRefused
 from supervisor.keeper import end_group
+from supervisor.passed_environment import passed_on
 
 WEIGHTS = "best.pt"
 """The file of a finalisation trial's best weights, in its folder (training.best_weights)."""
@@ -170,7 +171,7 @@ async def evaluate(request: dict[str, Any], deadline_s: float, mark: dict[str, s
 def _environment(threads: int) -> dict[str, str]:
     from training.environment import thread_environment
 
-    return {**os.environ, **thread_environment(threads)}
+    return {**passed_on(), **thread_environment(threads)}
 
 
 def _last_words(complaint: IO[bytes]) -> str:

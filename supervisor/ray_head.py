@@ -22,6 +22,7 @@ from supervisor.errors import RayStartFailed
 from supervisor.home import Home, make_private
 from supervisor.keeper import end_group
 from supervisor.leftovers import MARK
+from supervisor.passed_environment import passed_on
 
 START_DEADLINE_S = 90.0
 QUICK_FAILURE_S = 20.0
@@ -34,20 +35,13 @@ STOP_GRACE_S = 1.0
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """Trials pass a few numbers; checkpoints go by file. Ray would take 30 % of the memory."""
 
-_PASSED_ON = (
-    "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
-    "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
-)  # fmt: skip
-
 
 def child_environment(home: Home, run_id: str, import_folder: Path | None) -> dict[str, str]:
     """What the Ray head, the drivers and so the trials may know: an allow-list, and what Ray needs to be private.
 
     `import_folder` is where a user's plan looks for its own trainable.
     """
-    passed = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
-    return passed | {
+    return passed_on() | {
         MARK: home.key,
         "SWEEP_RUN_ID": run_id,
         "PYTHONUNBUFFERED": "1",

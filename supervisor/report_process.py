@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from supervisor.errors import ReportFailed
 from supervisor.keeper import end_group
+from supervisor.passed_environment import passed_on
 
 DEADLINE_S = 180.0
 LAST_WORDS_BYTES = 2_000
@@ -86,7 +87,7 @@ def _scratch() -> Iterator[str]:
 def _environment(scratch: str) -> dict[str, str]:
     # One thread: its matrices are tiny, and trials may be at work on the other cores.
     return {
-        **os.environ,
+        **passed_on(),
         "MPLBACKEND": "Agg",
         "MPLCONFIGDIR": scratch,
         "OMP_NUM_THREADS": "1",

@@ -1,0 +1,19 @@
+"""What a child process may know of the daemon's environment: an allow-list, so that no secret in it gets further.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+
+NAMES = (
+    "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
+    "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
+)  # fmt: skip
+
+
+def passed_on() -> dict[str, str]:
+    """The variables of this process that a child gets; it may add its own."""
+    return {name: os.environ[name] for name in NAMES if name in os.environ}
