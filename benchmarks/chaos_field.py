@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -195,9 +196,9 @@ class Field:
         return sorted(found, key=lambda process: process.pid)
 
     def daemons(self) -> list[psutil.Process]:
-        """The daemon of this home, if it lives: by the pid in its lock, and its environment."""
+        """The daemon of this home, if it lives: by the first number in its lock, and its environment."""
         try:
-            process = psutil.Process(int(self.home.lock.read_text().split()[1]))
+            process = psutil.Process(int(re.findall(r"\d+", self.home.lock.read_text())[0]))
             ours = process.environ().get("SWEEP_HOME") == str(self.home.root)
             return [process] if ours and process.status() != psutil.STATUS_ZOMBIE else []
         except (OSError, ValueError, IndexError, psutil.Error):
