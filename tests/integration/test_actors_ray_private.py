@@ -77,3 +77,22 @@ def test_a_trials_actor_is_where_it_is_looked_for():
 
 def test_whereabouts_of_a_trial_without_an_actor_are_unknown():
     assert ray_private.whereabouts(SimpleNamespace(temporary_state=_TemporaryTrialState())) == ray_private.Whereabouts()
+
+
+def test_the_names_for_counting_a_death_once_are_there():
+    """Why: a trial that takes a worker over is PENDING, and Tune gives up a PENDING one whatever max_failures says.
+    `_process_trial_failure(trial, exception)`, `_resetting_trials`; `run_metadata.num_failures`."""
+    assert list(inspect.signature(TuneController._process_trial_failure).parameters) == ["self", "trial", "exception"]
+    assert "self._resetting_trials: Set[Trial] = set()" in inspect.getsource(TuneController.__init__)
+    told_twice = inspect.getsource(inspect.unwrap(RayActorManager._actor_task_failed))
+    if getattr(RayActorManager._actor_task_failed, ray_private._MARK, False):
+        told_twice = inspect.getsource(RayActorManager._actor_task_failed.__closure__[0].cell_contents)
+    assert "tracked_actor._on_error(tracked_actor, exception)" in told_twice
+    assert "tracked_actor_task._on_error(tracked_actor, exception)" in told_twice
+    assert "self.run_metadata.num_failures <= self.max_failures" in inspect.getsource(Trial.should_recover)
+
+
+def test_failures_of_earlier_drivers_are_added():
+    trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=1))
+    ray_private.add_failures(trial, 2)
+    assert trial.run_metadata.num_failures == 3

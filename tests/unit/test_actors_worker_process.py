@@ -74,6 +74,7 @@ def test_a_process_that_said_nothing_of_the_signal_is_not_sent_it(start, tmp_pat
 def test_a_stopped_process_has_no_stacks_but_can_be_ended(start, tmp_path):
     process = start(DUMPS.format(folder=str(tmp_path)))
     process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
     naps = []
     assert stacks_of(tmp_path, process.pid, naps.append) is None
     assert sum(naps) >= 5.0, "it is given its time"
