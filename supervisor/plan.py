@@ -276,7 +276,9 @@ class Plan(Part):
         description="the governor's policy (docs/sensors.md), and sensor_script: a trace file or drill to play",
     )
     wake_lock: bool = Field(default=True, description="keep the machine awake while the run is at work")
-    max_failures: int = Field(default=3, ge=0, le=100, description="attempts beyond the first when a worker dies or hangs")
+    max_failures: int = Field(
+        default=3, ge=0, le=100, description="attempts beyond the first when a worker dies or hangs"
+    )
     overrides: Annotated[tuple[Override, ...], BeforeValidator(_as_tuple)] = Field(
         default=(), max_length=100, description="what differs in some cells of the matrix"
     )
