@@ -54,7 +54,8 @@ class RayFolder:
                 for path in self._session:
                     if not path.exists():
                         return path
-                await self._look_at_space()
+                if self._session:
+                    await self._look_at_space()
                 await self._clock.sleep(PERIOD_S)
         finally:
             if self._full:

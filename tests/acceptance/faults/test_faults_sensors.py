@@ -1,0 +1,205 @@
+"""Faults of sensors, of the machine's temperature and power, and of its GPU, through the real watchdog and governor.
+
+The driver of these lives runs a watchdog in its own process and passes on what it says, as the real one does.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.home import Home
+from supervisor.sensors.nvidia_xid import described
+from tests.acceptance.faults.evidence import names
+from tests.acceptance.faults.stories import live_to_the_end, story
+from tests.acceptance.lives import Setting, check_everything
+
+POLICY = {
+    "period_s": 0.1, "fast_period_s": 0.1, "soft_dwell_s": 0.1, "pause_dwell_s": 0.2, "hold_min_s": 0.1,
+    "ease_after_s": 0.1, "min_off_s": 0.5, "lost_pause_s": 1.0, "resume_band": 12.0,
+}  # fmt: skip
+"""The product's, in hundredths of its times."""
+
+WATCHED = """
+from actors import watchdog
+from supervisor.clock import Clock
+from supervisor.command import Rung
+from supervisor.sensors.isolated import IsolatedProvider, Patience
+from supervisor.sensors.provider import Availability
+from supervisor.sensors.scripted import ScriptedProvider
+
+def open_providers(*_, **__):
+    provider = PROVIDER
+    return [provider], [(provider.name, provider.probe())]
+
+watchdog.open_providers = open_providers
+dog = watchdog.Watchdog(watchdog.WatchdogSettings("node", str(folder / "gate"), POLICY, None, ()))
+dog.set_operator([], 1)
+heard, command, seen = 0, None, dog.snapshot()
+tell(link.WatchdogUp("node", seen["pid"], seen["protected"], seen["missing"]))
+
+def pass_on():
+    global heard, command
+    seen = dog.snapshot(since=heard)
+    heard = seen["version"]
+    for note in seen["notes"]:
+        if note["kind"] != "rung.changed":
+            tell(link.SensorNoted("node", note["kind"], note["facts"]))
+    outbox.write(link.encode(link.Sampled("node", seen["readings"], seen["protected"])))
+    before, command = command, seen["command"]
+    if before is None or any(before[key] != command[key] for key in ("rung", "shed_trials")):
+        tell(link.RungChanged("node", command))
+    return Rung[command["rung"]]
+
+def at(number, attempt, step):
+    "An epoch of half a second, and of as long as the governor pauses."
+    begun = time.monotonic()
+    while pass_on() >= Rung.PAUSE or time.monotonic() < begun + 0.5:
+        if time.monotonic() > begun + 60.0:
+            os._exit(1)
+        time.sleep(0.05)
+"""
+
+CHILD = """
+import json, pathlib, sys, time
+plan, born = json.loads(sys.argv[1]), pathlib.Path(sys.argv[2])
+life = len(born.read_text()) if born.exists() else 0
+born.write_text("x" * (life + 1))
+for count, verb in enumerate(sys.stdin):
+    if verb.strip() == "probe":
+        answer = {"availability": {"ok": True, "reason": "here", "remedy": None}}
+    else:
+        what = plan["lives"][min(life, len(plan["lives"]) - 1)]
+        what = plan["good"] if what == "good" or count < what[1] else what[0]
+        if what == "hang":
+            time.sleep(1000)
+        stamp = {"mono_s": time.monotonic(), "wall_s": time.time()}
+        answer = {"readings": [{**each, **stamp} for each in what]} if isinstance(what, list) else what
+    print(json.dumps(answer) if isinstance(answer, dict) else answer, flush=True)
+"""
+"""A provider's process. Its n-th life is `good`, or [what it says from a read on, which]; `hang` says nothing."""
+
+
+def scripted(frames: list[dict[str, Any]], folder: Path) -> str:
+    """A story with sensors that say what `frames` say."""
+    trace = folder / "trace.jsonl"
+    trace.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
+    return watched(f"ScriptedProvider.playing({str(trace)!r}, Clock())")
+
+
+def isolated(good: list[dict[str, Any]], lives: list[Any], folder: Path) -> str:
+    """A story with sensors that are read by a process of their own, which is at fault in some of its lives."""
+    plan = json.dumps({"good": good, "lives": lives})
+    command = f"[__import__('sys').executable, '-c', {CHILD!r}, {plan!r}, {str(folder / 'born')!r}]"
+    patience = "Patience(grace_s=0.5, deadline_s=1.0, start_s=10.0, back_off_s=0.4)"
+    return watched(f"IsolatedProvider('die', {command}, Clock(), {patience})")
+
+
+def watched(provider: str) -> str:
+    return story(WATCHED.replace("PROVIDER", provider).replace("POLICY", repr(POLICY)))
+
+
+def reading(sensor_id: str, kind: str, component: str, value: float | None, unit: str, **more: Any) -> dict[str, Any]:
+    limits = {"soft": 92.0, "pause": 99.0, "critical": 105.0, "source": "default"} if kind == "temperature" else {}
+    return {
+        "sensor_id": sensor_id, "kind": kind, "component": component, "value": value, "unit": unit, "mono_s": 0.0,
+        "wall_s": 0.0, "source": "fake", "quality": "error" if value is None else "ok", "limits": limits,
+        "detail": None, **more,
+    }  # fmt: skip
+
+
+def battery(percent: float, discharging: bool) -> list[dict[str, Any]]:
+    return [
+        reading("bat:0/charge", "battery", "battery", percent, "percent"),
+        reading("bat:0/discharging", "battery", "battery", float(discharging), "flag"),
+    ]
+
+
+def paused_for(events: list[dict[str, Any]]) -> list[str]:
+    return [event["reason"] for event in events if event["event"] == "experiment.paused"]
+
+
+LIMITS = {
+    "heat": (
+        [{"at_s": 0, "celsius": 50}, {"at_s": 1, "celsius": 101}, {"at_s": 2.5, "celsius": 50}],
+        "101",
+    ),
+    "battery": (
+        [
+            {"at_s": 0, "readings": battery(80.0, True)},
+            {"at_s": 1, "readings": battery(12.0, True)},
+            {"at_s": 2.5, "readings": battery(60.0, False)},
+        ],
+        "bat:0/charge",
+    ),
+}
+
+
+@pytest.mark.fault(
+    "47", "too hot; battery nearly empty", "paused with the cause, goes on by itself once it is well below the limit"
+)
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_of_the_machine_pauses_the_run_and_lets_it_go_on_by_itself(home: Home, limit: str) -> None:
+    frames, cause = LIMITS[limit]
+    live_to_the_end(home, Setting(driver=scripted(frames, home.root)))
+    events = check_everything(home)
+    (reason,) = paused_for(events)
+    assert cause in reason
+    seen = names(events)
+    assert seen.count("experiment.resumed") == 1
+    assert seen.index("rung.changed") < seen.index("experiment.paused") < seen.index("experiment.resumed")
+    between = seen[seen.index("experiment.paused") : seen.index("experiment.resumed")]
+    assert "trial.reported" not in between
+    rungs = [event["rung"] for event in events if event["event"] == "rung.changed"]
+    assert "PAUSE" in rungs
+    assert not {"driver.hung", "driver.exited"} & set(seen)
+
+
+DIE = [reading("fake:die/a", "temperature", "cpu", 50.0, "celsius")]
+
+
+@pytest.mark.fault(
+    "46", "a sensor's process hangs, then prints garbage",
+    "the reading is unknown after its deadline, the run pauses for that, goes on when it is back; nothing crashes",
+)  # fmt: skip
+def test_a_sensor_that_hangs_and_lies_pauses_the_run_until_it_is_back(home: Home) -> None:
+    """Its process sleeps for ever in its first life, prints garbage in three more, and is well after that."""
+    lives = [["hang", 12], ["not json", 0], ["not json", 0], ["not json", 0], "good"]
+    live_to_the_end(home, Setting(driver=isolated(DIE, lives, home.root)))
+    events = check_everything(home)
+    (reason,) = paused_for(events)
+    assert "fake:die/a" in reason
+    seen = names(events)
+    hung = [event for event in events if event["event"] in ("sensor.hung", "sensor.lost")]
+    assert any("hung: no answer" in json.dumps(event["facts"]) for event in hung), hung
+    assert seen.index("experiment.paused") < seen.index("sensor.recovered") <= seen.index("experiment.resumed")
+    assert seen.count("driver.started") == 1
+
+
+XID_79 = described([79])
+GPU = [
+    reading("nvml:GPU-1/core", "temperature", "gpu", 60.0, "celsius"),
+    reading("nvml:GPU-1/xid", "event", "gpu", 0.0, "count", detail="no Xid"),
+]
+FALLEN = [
+    reading("nvml:GPU-1/core", "temperature", "gpu", None, "celsius", detail="GPU is lost"),
+    reading("nvml:GPU-1/xid", "event", "gpu", 1.0, "count", detail=XID_79),
+]
+
+
+@pytest.mark.fault(
+    "24", "the GPU falls off the bus (Xid 79)", "the run pauses and names the sensor; it goes on when the card is back",
+    faked="a provider that says what NVML says then",
+)  # fmt: skip
+def test_a_gpu_that_fell_off_the_bus_pauses_the_run_with_the_cause(home: Home) -> None:
+    frames = [{"at_s": 0, "readings": GPU}, {"at_s": 1, "readings": FALLEN}, {"at_s": 4, "readings": GPU}]
+    live_to_the_end(home, Setting(driver=scripted(frames, home.root)))
+    events = check_everything(home)
+    (reason,) = paused_for(events)
+    assert "nvml:GPU-1/core" in reason
+    lost = [event["facts"] for event in events if event["event"] == "sensor.lost"]
+    assert "GPU is lost" in json.dumps(lost)
+    assert "experiment.resumed" in names(events)
