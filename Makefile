@@ -10,9 +10,13 @@ PYTHON ?=
 JOBS ?= 2
 # Which benchmarks `make bench` runs: `make bench BENCH=overhead`.
 BENCH ?= *
+# How long `make chaos` does its worst, in what order, and whether it keeps the home: `make chaos SECONDS=60 SEED=2 KEEP=1`.
+SECONDS ?= 600
+SEED ?= 1
+KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check test test-all bench clean verify
+.PHONY: help install run check test test-all bench chaos clean verify
 
 help: ## Show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -42,8 +46,12 @@ test-all: $(STAMP) ## Run every test, slow ones included
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
 	@for file in benchmarks/$(BENCH).py; do \
+		case $$file in benchmarks/chaos*) continue;; esac; \
 		echo "==> $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit $$?; \
 	done
+
+chaos: $(STAMP) ## Kill and starve a real search for SECONDS, then prove that it lost nothing
+	$(BIN)/python -m benchmarks.chaos --seconds $(SECONDS) --seed $(SEED) $(if $(KEEP),--keep)
 
 verify: $(STAMP) ## Check the imported market data against their recorded checksums
 	@echo "==> checking the market data"

@@ -145,6 +145,7 @@ class Play:
         goes_on_s = None if fault.hasty else self._until_work_goes_on(fault, struck_s)
         self.blows.append(Blow(fault, self.evidence.kills - before, goes_on_s))
         self._count_descriptors()
+        self.site.agents()
 
     def _hit(self, fault: Fault) -> float:
         """The wall time from which on work may go on."""

@@ -76,6 +76,11 @@ def role_of(name: str, command: Sequence[str]) -> str | None:
     return "dashboard" if any(part.endswith("dashboard/dashboard.py") for part in command) else None
 
 
+def _lives(process: psutil.Process) -> bool:
+    # A pid that another process has by now is no process of ours: psutil looks at the time of its start.
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+
+
 @dataclass
 class Log:
     """The audit log, followed as it grows: what has been read stays read, whatever happens to the file."""
@@ -124,6 +129,7 @@ class Field:
             PLAN.format(name=PLAN_NAME, seed=seed, parts=parts, folder=self.folder, epoch_s=EPOCH_S, trials=trials)
         )
         shutil.copy(Path(__file__).with_name("chaos_trainable.py"), self.folder)
+        self._agents: set[psutil.Process] = set()
         self.log = Log(self.home.audit_log(PLAN_NAME))
 
     def _mount(self) -> str | None:
@@ -188,12 +194,23 @@ class Field:
         """The run's processes of a role, by pid. Its children bear the daemon's mark, the daemon itself does not."""
         if role == "daemon":
             return self.daemons()
+        if role == "agent":
+            return self.agents()
         found = []
         for process in leftovers.find(self.home.key):
             with contextlib.suppress(psutil.Error):
                 if role_of(process.name(), process.cmdline()) == role:
                     found.append(process)
         return sorted(found, key=lambda process: process.pid)
+
+    def agents(self) -> list[psutil.Process]:
+        """Ray's agents write over their environment, and the mark in it: they are found as children of the raylet."""
+        found = []
+        for raylet in self.processes("raylet"):
+            with contextlib.suppress(psutil.Error):
+                found += [child for child in raylet.children() if role_of(child.name(), child.cmdline()) == "agent"]
+        self._agents |= set(found)
+        return found
 
     def daemons(self) -> list[psutil.Process]:
         """The daemon of this home, if it lives: by the first number in its lock, and its environment."""
@@ -215,9 +232,9 @@ class Field:
         return found
 
     def left(self, within_s: float) -> list[str]:
-        """Processes with the mark that are still there after so long."""
+        """Processes with the mark, and agents that were seen, that are still there after so long."""
         end = time.monotonic() + within_s
-        while (found := leftovers.find(self.home.key)) and time.monotonic() < end:
+        while (found := [*leftovers.find(self.home.key), *filter(_lives, self._agents)]) and time.monotonic() < end:
             time.sleep(0.2)
         names = []
         for process in found:
