@@ -90,8 +90,12 @@ class Notifier:
     async def last_words(self) -> None:
         """The end of the run is news, too; the next daemon tells what does not get through now."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_WITHIN_S):
-                await self.tell_news(LAST_WORDS_WITHIN_S)
+            # A message that is on its way may take longer than is left.
+            await asyncio.wait_for(self._sending.acquire(), LAST_WORDS_WITHIN_S)
+            try:
+                await self._tell_news(LAST_WORDS_WITHIN_S)
+            finally:
+                self._sending.release()
 
     async def tell_news(self, within_s: float) -> bool:
         """Whether there was something to tell and somebody to tell it to."""

@@ -1,0 +1,72 @@
+"""Faults of the services that carry messages to people: down, or asleep. The run never notices."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from supervisor import notifier
+from supervisor.home import Home
+from tests.acceptance.faults.evidence import told
+from tests.acceptance.faults.stories import finishes, live_to_the_end, story
+from tests.acceptance.lives import DRIVER, Setting, check_everything, living, until_told
+
+SLOWLY = "def at(number, attempt, step):\n    time.sleep(0.3)"
+
+
+def impatient() -> None:
+    notifier.LOOK_PERIOD_S = 0.1
+    notifier.LAST_WORDS_WITHIN_S = 1.0
+    notifier.SEND_WITHIN_S = 1.0
+
+
+def address(home: Home, text: str) -> None:
+    home.prepare()
+    home.notify.write_text(text)
+    home.notify.chmod(0o600)
+
+
+@pytest.fixture
+def silent_service() -> Iterator[str]:
+    """Takes a connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: taken.append(server.accept()[0]), daemon=True)
+        thread.start()
+        yield f"json://127.0.0.1:{server.getsockname()[1]}/"
+        for each in taken:
+            each.close()
+
+
+@pytest.mark.fault(
+    "50",
+    "the service that carries messages is down for days",
+    "told once; the run never waits for it; the next daemon still knows what was not told",
+)
+def test_a_service_that_is_down_holds_nothing_up_and_the_news_are_kept(home: Home) -> None:
+    address(home, "json://127.0.0.1:9/\n")
+    setting = Setting(driver=story(SLOWLY), change=impatient)
+    with living(home, setting) as it:
+        until_told(home, "trial.started")
+        finishes(home, it)
+    failed = [event for event in told(home) if event["event"] == "notice.failed"]
+    assert len(failed) == 1, "a service that is down must not fill the log"
+    assert "json (address 1)" in failed[0]["error"]
+    assert not [event for event in told(home) if event["event"] == "notice.sent"]
+    check_everything(home)
+
+
+@pytest.mark.fault(
+    "50",
+    "the service takes the message and never answers",
+    "the sender is ended after its deadline, the run goes on and ends as ever",
+)
+def test_a_service_that_never_answers_is_not_waited_for(home: Home, silent_service: str) -> None:
+    address(home, f"{silent_service}\n")
+    live_to_the_end(home, Setting(driver=DRIVER, change=impatient))
+    failed = [event for event in told(home) if event["event"] == "notice.failed"]
+    assert [event["error"] for event in failed] == ["no service answered within 1 s"]
+    check_everything(home)
