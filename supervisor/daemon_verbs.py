@@ -17,8 +17,10 @@ from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Desired
+from supervisor.plan_source import PlanSource
 from supervisor.rebuild import Rebuilt
 from supervisor.sensors.drills import DRILLS
+from supervisor.status_view import StatusView
 from supervisor.targets import Targets
 
 
@@ -33,13 +35,15 @@ class DaemonVerbs:
         plan: str,
         conductor: Conductor,
         room: DiskRoom,
+        source: PlanSource,
         rebuilt: Rebuilt | None,
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
         """`disk_failed` is told when a verb met a disk that no longer keeps anything."""
         self._home, self._ledger, self._clock, self._plan = home, ledger, clock, plan
-        self._conductor, self._room, self._rebuilt = conductor, room, rebuilt
+        self._conductor, self._room, self._source, self._rebuilt = conductor, room, source, rebuilt
         self._started_wall_s = clock.wall_s()
+        self._view = StatusView(ledger.store.connection, ledger.run_id)
         self.disk_failed = disk_failed
 
     def facts(self) -> dict[str, Any]:
@@ -58,7 +62,8 @@ class DaemonVerbs:
         }
 
     def status(self, trials: bool) -> dict[str, Any]:
-        view = snapshot.run_snapshot(self._ledger.store.connection, self._ledger.run_id, trials=trials)
+        store, run_id = self._ledger.store, self._ledger.run_id
+        view = snapshot.run_snapshot(store.connection, run_id) if trials else self._view.now()
         now = self._clock.mono_s()
         nodes = {
             name: {
@@ -73,6 +78,7 @@ class DaemonVerbs:
         return {
             **view,
             "daemon": self.facts() | {"version": __version__, "now_wall": self._clock.wall_s()},
+            "plan_file": self._source.view(),
             "disk": self._disk(),
             "held": [command.to_json() for command in self._conductor.full_disks()],
             "in_force": self._conductor.in_force().to_json(),

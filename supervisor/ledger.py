@@ -64,6 +64,7 @@ class Ledger:
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.store, self.run_id = store, run_id
+        self._swept_day: int | None = None
         self._refused = False
 
     # The run
@@ -151,7 +152,11 @@ class Ledger:
                     self.run_id, row.node, row.sensor_id, row.minute, row.unit, row.count, row.believed,
                     row.low, row.mean, row.high,
                 )  # fmt: skip
-            change.execute("DELETE FROM reading WHERE minute < ?", int(change.wall_s // 60) - KEPT_DAYS * 1440)
+            minute = int(change.wall_s // 60)
+            # Once a day: it reads the whole table, and this is called every minute.
+            if minute // 1440 != self._swept_day:
+                change.execute("DELETE FROM reading WHERE minute < ?", minute - KEPT_DAYS * 1440)
+                self._swept_day = minute // 1440
 
     # Experiments
 

@@ -8,6 +8,7 @@ from supervisor import snapshot
 from supervisor.errors import NotFound, NotRunning
 from supervisor.home import Home
 from supervisor.single_instance import is_held
+from supervisor.status_view import StatusView
 from supervisor.store import read_only
 
 
@@ -26,4 +27,4 @@ def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True
             found = snapshot.latest_run(connection, plan=run_or_plan)
         if found is None:
             raise NotFound(f"there is no run or plan {run_or_plan!r} in this home")
-        return snapshot.run_snapshot(connection, found, trials=trials)
+        return snapshot.run_snapshot(connection, found) if trials else StatusView(connection, found).now()

@@ -2,37 +2,67 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 _ENDS = ("trial.resumed", "trial.finished", "trial.failed", "trial.requeued")
+TOLD_BY = ("trial.paused", "trial.started", *_ENDS)
+"""The events that say when a hold begins and ends."""
+_FIGURES = re.compile(r" (?:at|for|after) -?\d.*", re.DOTALL)
+"""The governor's reasons name the moment's figures ("cpu at 91 celsius, ..."), which would make each pause a cause."""
+
+Held = tuple[str, float, str | None, int | None, dict[str, Any]]
+"""Of an event: name, wall time in seconds, experiment, trial, fields."""
 
 
-def lost_seconds(events: Iterable[tuple[str, float, str | None, int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Held seconds of each trial by cause: [{experiment, trial, cause, seconds}, ...], in the order they began.
+class LostTime:
+    """Adds them up, an event after the other, oldest first.
 
-    `events` are (name, wall time, experiment, trial, fields), oldest first. A hold that has not ended counts to the
-    last event. A trial that waits for its next attempt has lost the time until that begins ("restart").
+    A trial that waits for its next attempt has lost the time until that begins ("restart").
     """
-    held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
-    found: dict[tuple[str | None, int | None, str], float] = {}
-    last = 0.0
-    for name, wall_s, experiment, trial, fields in events:
-        last = wall_s
+
+    def __init__(self, *, by_trial: bool = True) -> None:
+        """`by_trial` False: over all trials, so that what is kept and given does not grow with their number."""
+        self._by_trial = by_trial
+        self._held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
+        self._found: dict[tuple[str | None, int | None, str], float] = {}
+
+    def add(self, event: Held) -> None:
+        name, wall_s, experiment, trial, fields = event
         key = (experiment, trial)
-        if key in held and (name in _ENDS or name == "trial.started"):
-            cause, since = held.pop(key)
-            found[(*key, cause)] = found.get((*key, cause), 0.0) + max(0.0, wall_s - since)
+        if key in self._held and name in (*_ENDS, "trial.started"):
+            cause, since = self._held.pop(key)
+            self._count(self._found, key, cause, wall_s - since)
         if name == "trial.paused":
-            held[key] = (str(fields.get("reason") or "unknown"), wall_s)
+            self._held[key] = (_FIGURES.sub("", str(fields.get("reason") or "unknown")), wall_s)
         elif name == "trial.requeued":
-            held[key] = (f"restart after {fields.get('cause')}", wall_s)
-    for key, (cause, since) in held.items():
-        found[(*key, cause)] = found.get((*key, cause), 0.0) + max(0.0, last - since)
-    return [
-        {"experiment": experiment, "trial": trial, "cause": cause, "seconds": round(seconds, 1)}
-        for (experiment, trial, cause), seconds in found.items()
-    ]
+            self._held[key] = (f"restart after {fields.get('cause')}", wall_s)
+
+    def seconds(self, until_wall_s: float) -> list[dict[str, Any]]:
+        """[{experiment, trial, cause, seconds}, ...] in the order they began; what is held now counts until then."""
+        found = dict(self._found)
+        for key, (cause, since) in self._held.items():
+            self._count(found, key, cause, until_wall_s - since)
+        return [
+            {"experiment": experiment, "trial": trial, "cause": cause, "seconds": round(seconds, 1)}
+            for (experiment, trial, cause), seconds in found.items()
+        ]
+
+    def _count(
+        self, found: dict[tuple[str | None, int | None, str], float], key: tuple[Any, Any], cause: str, seconds: float
+    ) -> None:
+        whole = (*(key if self._by_trial else (None, None)), cause)
+        found[whole] = found.get(whole, 0.0) + max(0.0, seconds)
+
+
+def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
+    """Held seconds of each trial by cause, up to the last of these events (LostTime.seconds)."""
+    lost, last_s = LostTime(), 0.0
+    for event in events:
+        lost.add(event)
+        last_s = event[1]
+    return lost.seconds(last_s)
 
 
 def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:

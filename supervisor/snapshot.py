@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor import finalize
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
-from supervisor.lost_time import lost_seconds
+from supervisor.lost_time import TOLD_BY, lost_seconds
 
 GIVEN_UP = "given up for a new run"
 """The reason of a run that will never go on."""
@@ -53,33 +53,43 @@ def last_run_of(connection: sqlite3.Connection, plan: str | None) -> sqlite3.Row
     return found
 
 
-def run_snapshot(connection: sqlite3.Connection, run_id: str, *, trials: bool = True) -> dict[str, Any]:
-    """Everything about a run. `trials` False leaves out the list of trials and keeps the counts."""
+def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
+    """Everything about a run, with every trial and its results. status_view.StatusView has it without those."""
+    return {
+        **run_itself(connection, run_id),
+        "experiments": [_experiment(connection, row) for row in experiment_rows(connection, run_id)],
+        "lost": _lost(connection, run_id),
+    }
+
+
+def run_itself(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
+    """The run and the operator's commands in force."""
     run = dict(connection.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone())
     for key in ("hardware", "data"):
         run[key] = json.loads(run[key])
     run.pop("plan_text")
-    rows = connection.execute("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", (run_id,)).fetchall()
     commands = connection.execute("SELECT command FROM command WHERE run = ? ORDER BY scope", (run_id,)).fetchall()
-    return {
-        "run": run,
-        "commands": [json.loads(row["command"]) for row in commands],
-        "experiments": [_experiment(connection, row, trials) for row in rows],
-        "lost": _lost(connection, run_id),
-    }
+    return {"run": run, "commands": [json.loads(row["command"]) for row in commands]}
+
+
+def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3.Row]:
+    return connection.execute("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", (run_id,)).fetchall()
 
 
 def _lost(connection: sqlite3.Connection, run_id: str) -> list[dict[str, Any]]:
     """Time that trials were held or waited for a new attempt (lost_time.lost_seconds), up to the run's last event."""
     rows = connection.execute(
-        "SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN"
-        " ('trial.paused', 'trial.resumed', 'trial.requeued', 'trial.started', 'trial.finished', 'trial.failed')"
+        f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(TOLD_BY)}"  # noqa: S608 - ours
         " OR seq = (SELECT max(seq) FROM event WHERE run = ?1)) ORDER BY seq",
         (run_id,),
     )
     return lost_seconds(
         (row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])) for row in rows
     )
+
+
+def _marks(names: Iterable[str]) -> str:
+    return "(" + ", ".join(f"'{name}'" for name in names) + ")"
 
 
 def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
@@ -157,13 +167,35 @@ def training_seconds(trial: dict[str, Any]) -> float:
     return float(sum(seconds for _, _, seconds in trial["results"] if seconds is not None))
 
 
-def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, with_trials: bool) -> dict[str, Any]:
-    spec = json.loads(row["spec"])
-    trials = trials_of(connection, row["run"], row["name"])
-    best = best_trial(trials, spec["mode"])
-    ended = [trial for trial in trials if TrialState(trial["state"]) in TRIAL_ENDED]
+def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
+    for trial in trials:
+        trial["epoch"] = len(trial["results"])
+    view = experiment_view(row, spec, trials, sum(map(training_seconds, ended(trials))))
+    for trial in trials:
+        del trial["epoch"]
+    return {
+        **view,
+        "finalized": finalize.describe(spec, trials),
+        "evaluation": evaluation_of(connection, row["run"], row["name"]),
+        "trials": trials,
+    }
+
+
+def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [trial for trial in trials if TrialState(trial["state"]) in TRIAL_ENDED]
+
+
+def experiment_view(
+    row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """An experiment without its trials, from its row and theirs; `epoch` is needed of those at work.
+
+    `seconds` is the training time of the ended ones, added up.
+    """
+    best, over = best_trial(trials, spec["mode"]), ended(trials)
     running = [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]
-    view: dict[str, Any] = {
+    return {
         "name": row["name"],
         "state": row["state"],
         "reason": row["reason"],
@@ -172,20 +204,12 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, with_trials: b
         "ended_wall": row["ended_wall"],
         "spec": spec,
         "max_trials": spec["max_trials"],
-        "counts": _counts(ended),
-        "ended": len(ended),
-        "running": [
-            {"number": t["number"], "state": t["state"], "epoch": len(t["results"]), "held_for": t["held_for"]}
-            for t in running
-        ],
+        "counts": _counts(over),
+        "ended": len(over),
+        "running": [{key: t[key] for key in ("number", "state", "epoch", "held_for")} for t in running],
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
-        "mean_trial_s": _mean_trial_s(ended),
-        "finalized": finalize.describe(spec, trials),
-        "evaluation": evaluation_of(connection, row["run"], row["name"]),
+        "mean_trial_s": seconds / len(over) if over else None,
     }
-    if with_trials:
-        view["trials"] = trials
-    return view
 
 
 def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:
@@ -193,8 +217,3 @@ def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:
     for trial in ended:
         counts[trial["end_reason"]] = counts.get(trial["end_reason"], 0) + 1
     return counts
-
-
-def _mean_trial_s(ended: list[dict[str, Any]]) -> float | None:
-    """Mean training time of the ended trials, in seconds; None before the first."""
-    return sum(map(training_seconds, ended)) / len(ended) if ended else None

@@ -45,7 +45,9 @@ class Thinner:
             if reading["value"] is not None:
                 values = [*values, float(reading["value"])]
             self._open[key] = (minute, count + 1, values)
-        return over
+        # A node or a sensor that is gone must not stay open for ever.
+        gone = [key for key, (begun, _, _) in self._open.items() if abs(begun - minute) > 1]
+        return over + [_closed(key, *self._open.pop(key)) for key in gone]
 
     def close(self) -> list[MinuteOfReadings]:
         """The minutes that are not over yet, as far as they go."""

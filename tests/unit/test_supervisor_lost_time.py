@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.lost_time import by_cause, lost_seconds
+from supervisor.lost_time import Held, by_cause, lost_seconds
 
 NAMES = ["trial.paused", "trial.resumed", "trial.requeued", "trial.started", "trial.finished", "trial.reported"]
 
@@ -34,6 +34,15 @@ def test_the_wait_for_a_new_attempt_is_lost_to_what_ended_the_last() -> None:
         ("trial.started", 12.0, "a", 1, {}),
     ]
     assert by_cause(lost_seconds(events)) == {"restart after driver_died": 7.0}
+
+
+def test_the_figures_of_the_moment_make_no_cause_of_their_own() -> None:
+    reasons = ["cpu at 91.5 celsius, pause limit 88", "cpu at 93 celsius, pause limit 88", "a call"]
+    events: list[Held] = []
+    for place, reason in enumerate(reasons):
+        events.append(("trial.paused", 10.0 * place, "a", 1, {"reason": reason}))
+        events.append(("trial.resumed", 10.0 * place + 4.0, "a", 1, {}))
+    assert by_cause(lost_seconds(events)) == {"cpu": 8.0, "a call": 4.0}
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 3), st.floats(0, 100)), max_size=40))

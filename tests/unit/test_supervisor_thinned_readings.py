@@ -25,3 +25,12 @@ def test_minutes_hold_every_reading_once_with_its_extremes(steps: list[tuple[flo
         assert (row.low, row.high) == (min(values, default=None), max(values, default=None))
         assert row.mean is None or row.low - 1e-9 <= row.mean <= row.high + 1e-9
     assert len({(row.sensor_id, row.minute) for row in rows}) == len(rows)
+
+
+def test_what_is_heard_no_more_is_closed_and_forgotten() -> None:
+    """Each start of Ray gives nodes new ids; those of a week's starts are not all kept."""
+    thinner, rows = Thinner(), []
+    for start in range(50):
+        rows += thinner.add(f"node{start}", [{"sensor_id": "a", "unit": "celsius", "value": 1.0}], 600.0 * start)
+    assert [row.node for row in rows] == [f"node{start}" for start in range(49)]
+    assert len(thinner.close()) == 1

@@ -1,0 +1,120 @@
+"""The daemon of the soak (benchmarks/soak.py): the real one, on a clock that its driver's heart moves on."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.soak_driver import TICK_S, TOLD_BY_ENVIRONMENT, Tale
+from supervisor import daemon, link
+from supervisor.clock import Clock
+from supervisor.diagnostics import set_up_logging
+from supervisor.driver_process import DriverProcess
+from supervisor.home import Home
+from supervisor.readiness import Readiness
+from supervisor.request import StartRequest
+from supervisor.single_instance import take_lock
+from supervisor.store import Store
+
+
+class StoryClock(Clock):
+    """Time that passes only by `go_on`; who sleeps is woken then."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+        self._turn = itertools.count()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+
+    def wall_s(self) -> float:
+        return 1.7e9 + self.passed_s
+
+    def mono_s(self) -> float:
+        return 1000.0 + self.passed_s
+
+    def boot_s(self) -> float | None:
+        return self.mono_s()
+
+    async def sleep(self, seconds: float) -> None:
+        wakes: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.passed_s + seconds, next(self._turn), wakes))
+        await wakes
+
+    def go_on(self, seconds: float) -> None:
+        self.passed_s += seconds
+        while self._sleepers and self._sleepers[0][0] <= self.passed_s:
+            wakes = heapq.heappop(self._sleepers)[2]
+            if not wakes.done():
+                wakes.set_result(None)
+
+
+class NoHead:
+    """In the place of a Ray head."""
+
+    def __init__(self, *_: Any) -> None:
+        self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 1
+
+    async def start(self) -> None:
+        """There is nothing to start."""
+
+    async def exited(self) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    async def stop(self) -> None:
+        """Nor to stop."""
+
+
+class StoryDriver(DriverProcess):
+    """A real process on real pipes; each of its heartbeats is a tick of the clock."""
+
+    clock: StoryClock
+
+    async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
+        async for message, number in super().messages():
+            if isinstance(message, link.Heartbeat):
+                self.clock.go_on(TICK_S)
+                # Whoever woke has its turn before the next message, as in slower days.
+                await asyncio.sleep(0)
+            yield message, number
+
+
+DRIVER_COMMAND = (sys.executable, "-c", "from benchmarks.soak_driver import main; main()")
+
+
+async def _no_report(_: Any) -> None:
+    """A report is made once, after the run."""
+
+
+def main() -> int:
+    tale = Tale(**json.loads(os.environ[TOLD_BY_ENVIRONMENT]))
+    home, clock = Home(Path(tale.home)), StoryClock()
+    StoryDriver.clock = clock
+    daemon.RayHead = NoHead  # type: ignore[misc, assignment]
+    daemon.DriverProcess = lambda _, log: StoryDriver(  # type: ignore[misc, assignment]
+        dict(os.environ), log, 120.0, DRIVER_COMMAND
+    )
+    daemon._skip_reason = lambda _: None  # noqa: SLF001
+    daemon.Daemon._report = _no_report  # type: ignore[method-assign]  # noqa: SLF001
+    specs = [
+        {"name": f"x{place}", "mode": "min", "max_trials": tale.trials, "concurrency": 4, "max_hours": None,
+         "enqueue": []}
+        for place in range(tale.experiments)
+    ]  # fmt: skip
+    request = StartRequest(
+        "soak", fingerprint="f", plan_text="name: soak\n", hardware={"wake_lock": False}, specs=specs
+    )
+    home.prepare()
+    set_up_logging(home)
+    lock = take_lock(home)
+    try:
+        store = Store(home.store, clock)
+        return asyncio.run(daemon.Daemon(home, store, clock, request).live(Readiness(None)))
+    finally:
+        os.close(lock)
