@@ -14,17 +14,21 @@ from supervisor.ledger import Ledger
 log = logging.getLogger("supervisor")
 
 PERIOD_S = 2.0
+SOCKETS = ("raylet", "plasma_store")
 LOW_BYTES, ENOUGH_BYTES = 32 * MIB, 128 * MIB
 """A session writes logs and sockets there, some megabytes a day; the gap keeps a pause from flapping."""
 
 
 def session_of(ray_temp: Path) -> tuple[Path, ...]:
-    """What must stay while a session lives: its folder, and the sockets by which workers find Ray. () without one."""
+    """What must stay while a session lives: its folder, and the sockets by which workers find Ray. () without one.
+
+    Those of the raylet and of its object store; the dashboard's may come and go.
+    """
     latest = ray_temp / "session_latest"
     if not latest.exists():
         return ()
     session = latest.resolve()
-    return (session, *sorted((session / "sockets").glob("*")))
+    return (session, *(path for path in (session / "sockets" / name for name in SOCKETS) if path.exists()))
 
 
 def still_full(full: bool, free: int) -> bool:
