@@ -115,7 +115,7 @@ class SupervisedTrainable(tune.Trainable):
     sweep_gate: Gate
     """Open while trials of this node may work; a class that works in batches waits at it between them."""
 
-    sweep_batches = False
+    sweep_batches: bool
     """A class says True when it waits at its gate before every batch, those of validation too: then a hang is noticed
     by its batches, in minutes, where that of other code is noticed by its steps, in hours."""
 
@@ -170,7 +170,8 @@ class SupervisedTrainable(tune.Trainable):
         pid = os.getpid()
         experiment = Path(own["folder"]).name
         whose = Whose(experiment, self.sweep_number, int(own["attempt"]), str(self._folder), pid, started_at(pid))
-        return Beat(beats, whose, in_batches=self.sweep_batches)
+        # Of the user's class, which may never have heard of it.
+        return Beat(beats, whose, in_batches=bool(getattr(_user_class(type(self)), "sweep_batches", False)))
 
     def step(self) -> dict[str, Any]:
         if self._failure is not None:

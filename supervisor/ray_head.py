@@ -50,6 +50,8 @@ def child_environment(home: Home, run_id: str, import_folder: Path | None) -> di
         "RAY_USAGE_STATS_ENABLED": "0",
         # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
         "RAY_memory_monitor_refresh_ms": "0",
+        # Ray would have the kernel take any worker first, the watchdog too; trials offer themselves.
+        "RAY_worker_oom_score_adjustment": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         # Of each of the session's logs. Ray keeps five of 512 MB, which a disk that only just sufficed has not.
         "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),

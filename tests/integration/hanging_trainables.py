@@ -25,10 +25,12 @@ def once(folder, name):
     return True
 
 
-def swallow(group):
-    """Into a control group of little memory, and then more than there is; after a moment, so that it is seen there."""
+def swallow(group, beat):
+    """Into a control group of little memory, and then more than there is; after a while, so that it is seen there."""
     (group / "cgroup.procs").write_text("0")
-    time.sleep(2.0)
+    for _ in range(25):
+        beat()
+        time.sleep(0.2)
     return len([os.urandom(1 << 20) for _ in range(1000)])
 
 
@@ -72,7 +74,7 @@ class Troubled(tune.Trainable):
         if what.endswith("hangs"):
             wait_for_godot()
         if what == "swallows memory":
-            swallow(Path(self.settings["group"]))
+            swallow(Path(self.settings["group"]), self.sweep_gate.wait)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

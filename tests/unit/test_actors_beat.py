@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray import tune
 
+import actors.supervised
 from actors.beat import BATCHES, TAILS, Beat, Whose, read_beat
-from actors.gate import LEASE_S, Gate, GateWriter
+from actors.gate import LEASE_S, Gate, GateWriter, Leave
+from actors.trainable import PatchTSTTrainable
 from supervisor.clock import HandClock
 from supervisor.command import Rung
 from supervisor.hang import Phase, Progress
+from supervisor.process_identity import started_at
 
 WHOSE = Whose("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
 
@@ -134,3 +140,86 @@ def test_who_stands_at_a_closed_gate_or_rests_is_waiting_and_its_wait_is_no_batc
     assert closed.wait() > 0
     assert seen == [Phase.WAITING]
     assert noted(tmp_path / "beats") == Progress(Phase.WORKING, clock.now_s, True, (2.0,))
+
+
+class Looks(tune.Trainable):
+    """Notes what its own note says, in its step and while it is saved."""
+
+    sweep_batches = True
+
+    def step(self):
+        self.seen = [self.look()]
+        return {"loss": 1.0}
+
+    def save_checkpoint(self, checkpoint_dir):
+        self.seen.append(self.look())
+        return {}
+
+    def load_checkpoint(self, checkpoint):
+        """Begins where it stands."""
+
+
+class Unaware(Looks):
+    sweep_batches = False
+
+
+@pytest.fixture
+def supervised(tmp_path, monkeypatch):
+    """A supervised trial as it stands after its setup, without Ray around it, and a look at its note."""
+    monkeypatch.setattr(actors.supervised, "prefer_for_oom", lambda: None)
+    monkeypatch.setattr(actors.supervised, "dump_on_signal", lambda beats: None)
+
+    def make(kind):
+        made = actors.supervised.supervise(kind)
+        trial = made.__new__(made)
+        trial._failure, trial._step, trial.sweep_number, trial._folder = None, 0, 7, tmp_path / "one" / "7"
+        trial._notes, trial.sweep_memory = tmp_path / "trials", None
+        trial._beat = trial._begin_beat({"folder": str(tmp_path / "one"), "attempt": 3}, tmp_path / "beats")
+        trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0, may_be_released=True)
+        trial.look = lambda: read_beat(tmp_path / "beats" / f"{os.getpid()}.beat")[1].phase
+        return trial
+
+    return make
+
+
+def test_a_trial_works_in_its_step_prepares_while_it_is_saved_and_is_idle_between(supervised, tmp_path):
+    trial = supervised(Looks)
+    assert trial.look() is Phase.PREPARING
+    trial.step()
+    assert trial.seen == [Phase.WORKING, Phase.PREPARING]
+    assert trial.look() is Phase.IDLE
+    [path] = (tmp_path / "beats").iterdir()
+    whose, progress = read_beat(path)
+    assert (whose.experiment, whose.number, whose.attempt, whose.folder) == ("one", 7, 3, str(tmp_path / "one" / "7"))
+    assert whose.started == started_at(os.getpid())
+    assert len(progress.tails_s) == 1
+
+
+def test_a_step_that_fails_leaves_the_trial_idle(supervised):
+    trial = supervised(Looks)
+    trial.look = lambda: 1 / 0
+    assert trial.step()["done"] is True
+    del trial.look
+    assert trial._beat._words[2] == Phase.IDLE
+
+
+def test_a_trial_that_leaves_its_work_has_no_note_any_more(supervised, tmp_path):
+    def leave():
+        raise Leave
+
+    trial = supervised(Looks)
+    trial.seen, trial.sweep_gate.wait = [], leave
+    trial.step()
+    assert trial.seen == [Phase.PREPARING]
+    assert list((tmp_path / "beats").iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "in_batches"), [(Looks, True), (Unaware, False)])
+def test_a_class_says_whether_it_waits_at_its_gate_before_every_batch(supervised, tmp_path, kind, in_batches):
+    supervised(kind)
+    [path] = (tmp_path / "beats").iterdir()
+    assert read_beat(path)[1].in_batches is in_batches
+
+
+def test_the_built_in_trainable_does():
+    assert PatchTSTTrainable.sweep_batches is True
