@@ -13,14 +13,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
-from supervisor import API_VERSION, api, daemon, time_watch
+from supervisor import API_VERSION, api, daemon, notifier, time_watch
 from supervisor.client import ask, greet
 from supervisor.clock import Clock
 from supervisor.errors import PlanChanged, VersionSkew
@@ -408,3 +410,92 @@ def test_as_process_1_it_hands_term_on(home: Home) -> None:
     assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "run"}]
     live_to_the_end(home)
     check_everything(home)
+
+
+class Service(ThreadingHTTPServer):
+    """Takes messages while it is `up`; before that it keeps everybody waiting."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Desk)
+        self.up, self.taken, self.asked = threading.Event(), list[str](), 0
+
+    @property
+    def address(self) -> str:
+        return f"json://127.0.0.1:{self.server_port}/"
+
+
+class Desk(BaseHTTPRequestHandler):
+    server: Service
+
+    def do_POST(self) -> None:
+        self.server.asked += 1
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if not self.server.up.wait(60.0):
+            return
+        self.server.taken.append(body)
+        with contextlib.suppress(OSError):  # it gave up long ago
+            self.send_response(200)
+            self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Its words are none of the test's."""
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service() as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.up.set()
+        made.shutdown()
+
+
+def impatient_notifier(within_s: float) -> None:
+    notifier.LOOK_PERIOD_S, notifier.AT_MOST_EVERY_S, notifier.SEND_WITHIN_S = 0.1, 0.1, within_s
+    notifier.LAST_WORDS_WITHIN_S = 10.0
+    notifier.retry_in_s = lambda failures: 0.2
+
+
+LOSES_A_SENSOR = """
+def at(number, attempt, step):
+    for _ in range(60):
+        if not (folder.parents[2] / "hurry").exists():
+            time.sleep(0.1)
+    if (number, attempt, step) == (0, 1, 1):
+        tell(link.WatchdogUp("node", os.getpid(), True, {}))
+        tell(link.SensorNoted("node", "watchdog.lost", {"sensor": "fake:die/a"}))
+"""
+
+
+@pytest.mark.fault(
+    "50",
+    "the messages' service is down",
+    "the loop never waits, one event says it; what was missed is told later",
+)
+def test_what_a_service_that_was_down_has_missed_is_told_later(
+    home: Home, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("apprise", reason="messages need the extra `notify`")
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    home.prepare()
+    home.notify.touch(mode=0o600)
+    home.notify.write_text(f"{service.address}\n")
+    driver = story(LOSES_A_SENSOR)
+    with living(home, Setting(driver=driver, change=functools.partial(impatient_notifier, 4.0))) as it:
+        until_told(home, "notice.failed")
+        until(home, "it was tried again", lambda: service.asked > 1)
+        assert status(home) is not None, "it answers all the while"
+        reported = names(told(home)).count("trial.reported")
+        until(home, "work goes on", lambda: names(told(home)).count("trial.reported") > reported)
+        it.kill()
+    assert "notice.sent" not in names(told(home))
+    assert names(told(home)).count("notice.failed") == 1, "once, however often it is tried"
+    service.up.set()
+    service.taken.clear()
+    (home.root / "hurry").touch()
+    live_to_the_end(home, Setting(driver=driver, change=functools.partial(impatient_notifier, 30.0)))
+    events = check_everything(home)
+    assert "notice.sent" in names(events)
+    assert any("the watchdog of node node does not answer" in body for body in service.taken), service.taken
+    assert any("run finished" in body for body in service.taken)
