@@ -64,15 +64,17 @@ class Chain(tune.Trainable):
         end = (self._batches // BATCHES + 1) * BATCHES
         while self._batches < end:
             self.sweep_gate.wait()
-            self._note()
+            self._note("batch", self._batches)
             time.sleep(batch_s)
             self._link = next_link(self._link, self._batches)
             self._batches += 1
         epoch = self._batches // BATCHES
+        self._note("epoch", epoch)
         return {"loss": loss_after(epoch, self._link, self._x)}
 
-    def _note(self) -> None:
-        line = f"{time.monotonic()} {os.getpid()} {self._part} {self.sweep_number} {self._batches}\n"
+    def _note(self, what: str, number: int) -> None:
+        """A batch that begins, or an epoch that was trained to its end."""
+        line = f"{time.monotonic()} {os.getpid()} {self._part} {self.sweep_number} {what} {number}\n"
         # One write to a file opened for appending: lines of several processes do not mix.
         file = os.open(self._diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:

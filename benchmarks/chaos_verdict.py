@@ -23,14 +23,15 @@ MAX_FAULTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A line of the diary: this batch began at this moment (monotonic seconds) in that process."""
+class Line:
+    """Of the diary: a batch (from 0) began at this moment in that process, or an epoch (from 1) was at its end."""
 
     mono_s: float
     pid: int
     part: int
     number: int
-    batch: int
+    batch: int | None = None
+    epoch: int | None = None
 
     @property
     def key(self) -> Key:
@@ -60,7 +61,7 @@ class Evidence:
     trials: list[Trial] = field(default_factory=list)
     seen: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
-    diary: list[Batch] = field(default_factory=list)
+    diary: list[Line] = field(default_factory=list)
     kills: int = 0
     quiet: list[tuple[float, float]] = field(default_factory=list)
     descriptors: dict[int, list[int]] = field(default_factory=dict)
@@ -83,13 +84,14 @@ class Verdict:
     faults: list[str]
 
 
-def parse_diary(lines: Iterable[str]) -> list[Batch]:
+def parse_diary(lines: Iterable[str]) -> list[Line]:
     """A last line that a kill cut short is left out."""
     found = []
     for line in lines:
         parts = line.split()
-        if len(parts) == 5 and line.endswith("\n"):
-            found.append(Batch(float(parts[0]), *map(int, parts[1:])))
+        if len(parts) == 6 and line.endswith("\n"):
+            moment, pid, part, number, what, count = parts
+            found.append(Line(float(moment), int(pid), int(part), int(number), **{what: int(count)}))
     return found
 
 
@@ -155,8 +157,8 @@ def _complete(evidence: Evidence) -> Verdict:
     return Verdict("each trial ends, finished or pruned", f"{len(evidence.trials)} trials", faults)
 
 
-def _of_each_trial(diary: Iterable[Batch]) -> dict[Key, list[Batch]]:
-    found: dict[Key, list[Batch]] = defaultdict(list)
+def _of_each_trial(diary: Iterable[Line]) -> dict[Key, list[Line]]:
+    found: dict[Key, list[Line]] = defaultdict(list)
     for line in sorted(diary, key=lambda line: line.mono_s):
         found[line.key].append(line)
     return found
@@ -173,17 +175,18 @@ def _alone(evidence: Evidence) -> Verdict:
     return Verdict("at most one attempt of a trial is live", f"{attempts} spans of work", faults)
 
 
-def losses_in_epochs(diary: Iterable[Batch]) -> list[float]:
+def losses_in_epochs(diary: Iterable[Line]) -> list[float]:
     """What each new beginning of a trial trained again, in epochs; without those that lost nothing."""
     found = []
     for lines in _of_each_trial(diary).values():
-        found += [(b.batch + 1 - a.batch) / BATCHES for b, a in pairwise(lines) if a.batch <= b.batch]
+        batches = [line.batch for line in lines if line.batch is not None]
+        found += [(before + 1 - after) / BATCHES for before, after in pairwise(batches) if after <= before]
     return found
 
 
-def whole_epochs_again(diary: Iterable[Batch]) -> int:
-    """Epochs that were trained to their last batch more than once, each time but the first."""
-    ends = Counter((line.key, line.batch) for line in diary if line.batch % BATCHES == BATCHES - 1)
+def whole_epochs_again(diary: Iterable[Line]) -> int:
+    """Epochs that were trained to their end more than once, each time but the first."""
+    ends = Counter((line.key, line.epoch) for line in diary if line.epoch is not None)
     return sum(count - 1 for count in ends.values())
 
 
@@ -203,7 +206,7 @@ def _wasted(evidence: Evidence) -> Verdict:
 def _obeyed(evidence: Evidence) -> Verdict:
     faults = []
     for begin_s, end_s in evidence.quiet:
-        late = [line for line in evidence.diary if begin_s < line.mono_s < end_s]
+        late = [line for line in evidence.diary if line.batch is not None and begin_s < line.mono_s < end_s]
         if late:
             faults.append(f"{len(late)} batches ran in a pause of {end_s - begin_s:.1f} s, the first {late[0]}")
     return Verdict("a pause holds, through kills too", f"{len(evidence.quiet)} pauses", faults)

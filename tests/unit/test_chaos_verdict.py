@@ -13,8 +13,8 @@ from benchmarks.chaos import first_result, wall_s
 from benchmarks.chaos_field import role_of
 from benchmarks.chaos_trainable import BATCHES, EPOCHS, expected_losses
 from benchmarks.chaos_verdict import (
-    Batch,
     Evidence,
+    Line,
     Trial,
     judge,
     losses_in_epochs,
@@ -35,9 +35,13 @@ def _events(trials: list[Trial]) -> list[dict[str, Any]]:
     return events
 
 
-def _diary(pids: list[tuple[int, range]], part: int = 1, number: int = 0) -> list[Batch]:
-    batches = [(pid, batch) for pid, span in pids for batch in span]
-    return [Batch(float(moment), pid, part, number, batch) for moment, (pid, batch) in enumerate(batches)]
+def _diary(pids: list[tuple[int, range]], number: int = 0) -> list[Line]:
+    lines = []
+    for moment, (pid, batch) in enumerate((pid, batch) for pid, span in pids for batch in span):
+        lines.append(Line(float(moment), pid, 1, number, batch=batch))
+        if batch % BATCHES == BATCHES - 1:
+            lines.append(Line(moment + 0.5, pid, 1, number, epoch=batch // BATCHES + 1))
+    return lines
 
 
 @pytest.fixture
@@ -76,11 +80,11 @@ def _change_a_loss(evidence: Evidence) -> None:
 
 
 def _train_on_after_another(evidence: Evidence) -> None:
-    evidence.diary.append(Batch(999.0, 7, 1, 0, 47))
+    evidence.diary.append(Line(999.0, 7, 1, 0, 47))
 
 
 def _train_in_a_pause(evidence: Evidence) -> None:
-    evidence.diary.append(Batch(1001.0, 8, 1, 0, 47))
+    evidence.diary.append(Line(1001.0, 8, 1, 0, 47))
 
 
 def _waste(evidence: Evidence) -> None:
@@ -135,9 +139,9 @@ def test_work_went_on_with_the_first_result_that_the_fault_had_to_do_with() -> N
 
 
 def test_a_diary_s_torn_last_line_is_left_out() -> None:
-    assert parse_diary(["1.5 7 1 0 3\n", "1.6 7 1 0 4\n", "1.7 7 1 0"]) == [
-        Batch(1.5, 7, 1, 0, 3),
-        Batch(1.6, 7, 1, 0, 4),
+    assert parse_diary(["1.5 7 1 0 batch 7\n", "1.6 7 1 0 epoch 1\n", "1.7 7 1 0 batch 1"]) == [
+        Line(1.5, 7, 1, 0, batch=7),
+        Line(1.6, 7, 1, 0, epoch=1),
     ]
 
 
