@@ -204,7 +204,11 @@ class Watchdog:
 
     def _look_for_hangs_for_ever(self) -> None:
         while not self._stopped.wait(self._hangs.period_s):
-            self._hangs.look()
+            try:
+                self._hangs.look()
+            except Exception:
+                # Whatever one look stumbles over: with this thread gone, every later hang would stay unseen.
+                logging.getLogger("watchdog").exception("looking for trials that hang")
 
     def _note(self, kind: str, facts: dict[str, Any]) -> None:
         with self._changed:
