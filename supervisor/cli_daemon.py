@@ -108,7 +108,8 @@ def _start(home: Home, arguments: argparse.Namespace) -> int:
 
     home.prepare()
     if arguments.plan is None:
-        return _launch(home, arguments, StartRequest(plan=None, retry=arguments.retry))
+        by_service = arguments.foreground or "NOTIFY_SOCKET" in os.environ
+        return _launch(home, arguments, StartRequest(plan=None, retry=arguments.retry, by_service=by_service))
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         return _dry_run(loaded, chosen, specs)
@@ -141,6 +142,7 @@ def _request(
     arguments: argparse.Namespace, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]
 ) -> Any:
     from supervisor.expand import fingerprint
+    from supervisor.plan_source import sha256_of
     from supervisor.request import StartRequest
 
     return StartRequest(
@@ -152,6 +154,7 @@ def _request(
             "policy": loaded.plan.policy,
             "script": loaded.sensor_script,
             "wake_lock": loaded.plan.wake_lock,
+            "source_sha256": None if loaded.source_path is None else sha256_of(loaded.source_path),
         },
         data={} if chosen is None else chosen.to_json(),
         specs=[spec.model_dump(mode="json") for spec in specs],
@@ -221,15 +224,17 @@ def _launch(home: Home, arguments: argparse.Namespace, request: Any) -> int:
 def _is_it_running(home: Home, request: Any, timeout_s: float) -> bool:
     """Waits for a daemon that is starting or ending; False when the home has become free.
 
-    Raises AlreadyRunning when it works on something else, or neither answers nor ends within `timeout_s`.
+    Raises AlreadyRunning when it works on something else, or neither answers nor ends within `timeout_s`, HomeHeld
+    when there is no daemon to wait for.
     """
-    from supervisor.single_instance import holder, is_held
+    from supervisor.single_instance import check_no_leftover, holder, is_held
 
     end_s = time.monotonic() + timeout_s
     while is_held(home):
         try:
             return _already_running(home, request)
         except NotRunning as absent:
+            check_no_leftover(home)
             if time.monotonic() > end_s:
                 raise AlreadyRunning(
                     f"a daemon ({holder(home)}) is starting or ending in this home, for more than {timeout_s:.0f} s",

@@ -119,10 +119,14 @@ def _check_api(theirs: str | None) -> None:
 
 def _absent(home: Home, detail: str) -> NotRunning:
     """Why nobody answers: no daemon, or one that is there but whose socket is not."""
+    from supervisor.lock_holder import leftover
     from supervisor.single_instance import holder, is_held
 
     if not is_held(home):
         return NotRunning(f"no daemon answers at {home.socket}{detail}")
+    left = leftover(home)
+    if left is not None:
+        return NotRunning(left.sentence(), remedy=left.cure())
     return NotRunning(
         f"a daemon ({holder(home) or 'of unknown pid'}) holds this home, but nobody answers at {home.socket}: it is"
         " starting or ending, or its socket was swept away and will be bound again",

@@ -97,6 +97,10 @@ class AlreadyRunning(SweepError):
     remedy = "wait for it, stop it with `supervisorctl shutdown`, or give the second one its own SWEEP_HOME"
 
 
+class HomeHeld(SweepError):
+    """A process that a dead daemon left behind holds this home's lock."""
+
+
 class NotPermitted(SweepError):
     """This user may not do that."""
 
@@ -115,6 +119,13 @@ class Conflict(SweepError):
 
 class DaemonDied(SweepError):
     """The daemon died before it was ready."""
+
+
+class CrashLoop(SweepError):
+    """The daemon died again and again before anything got done."""
+
+    exit_code = 6
+    remedy = "look into logs/daemon.log; `supervisord start` by hand tries again"
 
 
 class DiskFull(SweepError):

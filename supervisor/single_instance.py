@@ -7,12 +7,13 @@ import fcntl
 import os
 import time
 
-from supervisor.errors import AlreadyRunning, UnsafeFolder
+from supervisor.errors import AlreadyRunning, HomeHeld, UnsafeFolder
 from supervisor.home import Home
+from supervisor.lock_holder import leftover
 
 
 def take_lock(home: Home, purpose: str = "") -> int:
-    """Raises AlreadyRunning, or UnsafeFolder where no lock can be had. The file is never unlinked.
+    """Raises AlreadyRunning, HomeHeld, or UnsafeFolder where no lock can be had. The file is never unlinked.
 
     What it holds ("pid 7", then `purpose`) is for messages only: a pid in it may be anybody's by now.
 
@@ -36,10 +37,18 @@ def take_lock(home: Home, purpose: str = "") -> int:
                 f"{home.lock} cannot be locked: {error.strerror}", remedy="put SWEEP_HOME on a local disk"
             ) from error
         os.close(fd)
+        check_no_leftover(home)
         raise AlreadyRunning(f"this home is held by {holder(home) or 'an unknown process'}") from error
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"pid {os.getpid()}{purpose and ', '}{purpose}\n".encode(), 0)
     return fd
+
+
+def check_no_leftover(home: Home) -> None:
+    """Raises HomeHeld when what holds the lock is no daemon, but something that a dead one left behind."""
+    left = leftover(home)
+    if left is not None:
+        raise HomeHeld(left.sentence(), remedy=left.cure())
 
 
 def holder(home: Home) -> str | None:

@@ -176,9 +176,10 @@ def live(home: Home, setting: Setting) -> int:
     daemon.Daemon._report = no_report  # type: ignore[method-assign]
     daemon.leftovers.end = lambda key, **_: []  # type: ignore[assignment]
     setting.change()
-    home.prepare()
-    lock = take_lock(home)
+    lock = None
     try:
+        home.prepare()
+        lock = take_lock(home)
         return asyncio.run(daemon._serve(home, setting.request, Readiness(None)))
     except daemon.SweepError as error:
         os.write(2, f"ended by {error.render()}\n".encode())
@@ -187,7 +188,8 @@ def live(home: Home, setting: Setting) -> int:
         os.write(2, f"ended by {error}\n".encode())
         return 1
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def life(home: Home, failpoint: str = "", free: list[int] | None = None, **setting: Any) -> tuple[int, bool]:

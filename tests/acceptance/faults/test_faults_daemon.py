@@ -20,7 +20,9 @@ from supervisor.errors import SweepError
 from supervisor.home import SOCKET_PATH_MAX_BYTES, Home
 from supervisor.loop_watchdog import LoopWatchdog
 from supervisor.request import StartRequest
-from tests.acceptance.faults.evidence import audited, names, stored, told
+from supervisor.single_instance import is_held, take_lock
+from tests.acceptance.conftest import Sweep
+from tests.acceptance.faults.evidence import audited, names, nothing_begun, stored, told
 from tests.acceptance.faults.stories import is_gone
 from tests.acceptance.lives import KILLED, Setting, check_everything, life, living, state, until, until_told
 
@@ -124,6 +126,49 @@ def test_a_stale_lock_with_a_strangers_pid_is_no_obstacle_and_the_stranger_is_le
         finally:
             stranger.kill()
     assert names(check_everything(home)).count("daemon.started") == 1
+
+
+def leave_a_holder_behind(home: Home) -> int:
+    """A child that its daemon forked, without exec(2), and that holds the lock after the daemon's death; its pid."""
+    reads, writes = os.pipe()
+    daemons = os.fork()
+    if daemons == 0:
+        take_lock(home)
+        child = os.fork()
+        if child == 0:
+            os.close(writes)
+            signal.pause()
+            os._exit(0)
+        os.write(writes, str(child).encode())
+        os._exit(0)
+    os.close(writes)
+    os.waitpid(daemons, 0)
+    with os.fdopen(reads) as told_pid:
+        return int(told_pid.read())
+
+
+@pytest.mark.fault(
+    "7",
+    "a process that a dead daemon forked still holds the lock",
+    "the start is refused with that process's pid and the cure, not with `already running`; once it is gone, it starts",
+)
+def test_a_leftover_that_holds_the_lock_is_named(home: Home, sweep: Sweep) -> None:
+    home.prepare()
+    left = leave_a_holder_behind(home)
+    try:
+        begun = sweep.d("start", sweep.plan("p"))
+        assert begun.returncode == 1
+        assert f"process {left} (" in begun.stderr
+        assert f"kill {left}" in begun.stderr
+        assert "already running" not in begun.stdout + begun.stderr
+        assert f"process {left} (" in sweep.ctl("pause").stderr
+        assert life(home)[0] == 1
+        nothing_begun(home)
+    finally:
+        os.kill(left, signal.SIGKILL)
+    until(home, "the lock is free", lambda: not is_held(home))
+    assert life(home) == (0, False)
+    check_everything(home)
 
 
 @pytest.mark.fault(
