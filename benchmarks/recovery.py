@@ -1,0 +1,139 @@
+"""How long a search stands still after one of its processes was killed: worker, driver, raylet, gcs_server, the daemon.
+
+    python -m benchmarks.recovery [--rounds 3]
+
+A real search (two trials at a time, epochs of 0.6 s, a checkpoint each) in a home of its own; each process in turn is
+killed by SIGKILL while a trial with a checkpoint is at work. Seconds from the kill until the log tells of it, until the
+first `trial.started` after it, and until that attempt's first epoch is kept: by the events' own times. A daemon that
+was killed is started again at once, as a service manager would; the time that `supervisord start` takes is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from benchmarks.chaos_field import Field
+from benchmarks.overhead import machine
+
+ROLES = ("worker", "driver", "raylet", "gcs", "daemon")
+TRIALS = 400
+"""More than are done in the time that this takes."""
+WITHIN_S = 180.0
+SEEN = {
+    "worker": "trial.requeued",
+    "driver": "driver.exited",
+    "raylet": "ray.exited",
+    "gcs": "ray.exited",
+    "daemon": "daemon.recovered",
+}
+"""The event by which each death is told."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Seconds from the kill."""
+
+    role: str
+    seen_s: float
+    started_s: float
+    reported_s: float
+
+
+def at(event: dict[str, Any]) -> float:
+    """Its wall time, in seconds since the epoch."""
+    return datetime.fromisoformat(event["ts"]).timestamp()
+
+
+def following(field: Field) -> Iterator[list[dict[str, Any]]]:
+    """All events so far, every tenth of a second. Raises TimeoutError after WITHIN_S."""
+    end = time.monotonic() + WITHIN_S
+    while time.monotonic() < end:
+        field.log.read()
+        yield field.log.events
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing of what was waited for came within {WITHIN_S:g} s")
+
+
+def until_at_work(field: Field) -> None:
+    """Until two attempts live, and one of them has reported since it began."""
+    for events in following(field):
+        live = field.log.live_workers()
+        reported = {(e["experiment"], e["trial"], e["attempt"]) for e in events if e["event"] == "trial.reported"}
+        starts = {(e["experiment"], e["trial"]): e["attempt"] for e in events if e["event"] == "trial.started"}
+        if len(live) == 2 and any((*key, starts[key]) in reported for key in live):
+            return
+
+
+def recover(field: Field, role: str) -> Recovery:
+    until_at_work(field)
+    victim = (field.workers() if role == "worker" else field.processes(role))[0]
+    before, killed_s = len(field.log.events), time.time()
+    victim.kill()
+    if role == "daemon":
+        begin(field)
+    for events in following(field):
+        after = events[before:]
+        seen = [e for e in after if e["event"] == SEEN[role]]
+        # A trial that began by itself in the moment of the kill is no recovery.
+        starts = [e for e in after if e["event"] == "trial.started" and seen and e["seq"] > seen[0]["seq"]]
+        if not starts:
+            continue
+        who = [starts[0][key] for key in ("experiment", "trial", "attempt")]
+        epochs = [
+            e
+            for e in after
+            if e["event"] in ("trial.reported", "trial.repeated")
+            and [e[key] for key in ("experiment", "trial", "attempt")] == who
+        ]
+        if epochs:
+            return Recovery(role, at(seen[0]) - killed_s, at(starts[0]) - killed_s, at(epochs[0]) - killed_s)
+    raise AssertionError("following() ends by itself")
+
+
+def begin(field: Field) -> None:
+    done = field.command("supervisord", "start", str(field.plan))
+    if done.returncode != 0:
+        raise SystemExit(done.stderr)
+
+
+def table(found: list[Recovery]) -> str:
+    lines = [
+        "killed    times   seen, s       next trial started, s   its epoch kept, s   (median, worst)",
+        "------    -----   -----------   ---------------------   -----------------",
+    ]
+    for role in ROLES:
+        of_role = [each for each in found if each.role == role]
+        columns = [[each.seen_s for each in of_role], [each.started_s for each in of_role],
+                   [each.reported_s for each in of_role]]  # fmt: skip
+        texts = [f"{statistics.median(column):.1f}, {max(column):.1f}" for column in columns if column]
+        if texts:
+            lines.append(f"{role:<10}{len(of_role):<8}{texts[0]:<14}{texts[1]:<24}{texts[2]}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = parser.parse_args().rounds
+    found = []
+    with Field(seed=1, trials=TRIALS, keep=False) as field:
+        begin(field)
+        for _ in range(rounds):
+            for role in ROLES:
+                found.append(recover(field, role))
+                print(f"{role}: {found[-1].started_s:.1f} s", file=sys.stderr)
+        field.command("supervisorctl", "stop")
+    print(machine())
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
