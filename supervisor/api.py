@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import pwd
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ log = logging.getLogger("supervisor")
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_DRILL_S = 3600.0
+MAX_TEXT_SIGNS = 4096
+"""PATH_MAX on Linux; nobody says more in a reason."""
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs: no UTF-8 can hold those."""
 BODY_WITHIN_S = 10.0
 STATUS_OF: dict[type[SweepError], int] = {UsageError: 400, NotPermitted: 403, NotFound: 404}
 """HTTP status codes (RFC 9110, section 15.5); what has none here is a conflict with the present state, 409."""
@@ -88,7 +93,7 @@ async def _drill(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
 
 async def _backup(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     path = Path(body.get("path", ""))
-    if not path.is_absolute():
+    if not path.is_absolute() or not path.name:
         raise UsageError("a backup needs the absolute path of a new file")
     return await verbs.backup(path, who)
 
@@ -140,6 +145,8 @@ async def _json_object(request: web.Request) -> Body:
             raw = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    except web.RequestPayloadError as error:
+        raise UsageError(f"the request's body cannot be read: {error}") from error
     try:
         body = json.loads(raw) if raw else {}
     except (ValueError, RecursionError) as error:
@@ -159,6 +166,9 @@ def checked(body: Body, known: Mapping[str, type]) -> Body:
         fits = isinstance(value, wanted) and not (isinstance(value, bool) and known[key] is not bool)
         if value is not None and not fits:
             raise UsageError(f"{key} must be {known[key].__name__}, not {value!r:.100}")
+        # It is shown in a terminal, handed to the file system, kept in events.
+        if isinstance(value, str) and (_NO_TEXT.search(value) or len(value) > MAX_TEXT_SIGNS):
+            raise UsageError(f"{key} must be one line of at most {MAX_TEXT_SIGNS} signs, not {value!r:.100}")
     return {key: value for key, value in body.items() if value is not None}
 
 

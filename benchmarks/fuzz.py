@@ -1,0 +1,169 @@
+"""Ten thousand malformed requests on the control socket: who is answered, and does anybody else have to wait?
+
+    python -m benchmarks.fuzz [--requests 10000] [--seed 1]
+
+The daemon is the real one, on its real socket, with a driver that only beats its heart. Another process asks for its
+`status` all along, and its waits are the figures. Exit code 1 when an answer was not a clear refusal, a right request
+was not answered, or the daemon died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from benchmarks.fuzz_requests import Attack, attack, fault_of
+from benchmarks.overhead import machine
+from supervisor.client import ask
+from supervisor.errors import SweepError
+from supervisor.home import Home
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+ANSWER_WITHIN_S = 20.0
+HELD_AT_ONCE = 20
+"""Connections with half a request that are kept open meanwhile; the daemon takes 64."""
+
+
+class Besieger:
+    """Sends attacks to the socket of a home, one after the other; keeps those that leave half a request open."""
+
+    def __init__(self, home: Home, seed: int) -> None:
+        self._home, self._rng = home, random.Random(seed)
+        self._held: list[socket.socket] = []
+        self.kinds: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    def send(self) -> None:
+        sent = attack(self._rng)
+        self.kinds[sent.kind] += 1
+        fault = fault_of(sent, self._answer(sent))
+        if fault is not None:
+            self.faults.append(f"{sent.kind}: {b''.join(sent.pieces)[:300]!r} -> {fault}")
+
+    def _answer(self, sent: Attack) -> bytes:
+        """What came back until the daemon closed. Nothing, when nobody waits for it."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(ANSWER_WITHIN_S)
+        connection.connect(str(self._home.socket))
+        answer = b""
+        # It may close before it has read everything: that is an answer, too.
+        with contextlib.suppress(ConnectionError):
+            for piece in sent.pieces:
+                connection.sendall(piece)
+        if sent.says == "nothing":
+            self._hold(connection)
+            return b""
+        with connection, contextlib.suppress(ConnectionError):
+            if sent.says == "4xx":
+                # What is no HTTP has no end; this is it.
+                connection.shutdown(socket.SHUT_WR)
+            while got := connection.recv(1 << 16):
+                answer += got
+        return answer
+
+    def _hold(self, connection: socket.socket) -> None:
+        self._held.append(connection)
+        if len(self._held) > HELD_AT_ONCE:
+            self._held.pop(self._rng.randrange(len(self._held))).close()
+
+    def close(self) -> None:
+        for connection in self._held:
+            connection.close()
+        self._held.clear()
+
+
+def asker() -> None:
+    """Asks for `status` until its input ends; then says how long each took, in seconds, as JSON."""
+    home, waits = Home(Path(sys.argv[1])), []
+    os.set_blocking(0, False)
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            if os.read(0, 1) == b"":
+                break
+        begun = time.perf_counter()
+        ask(home, "status")
+        waits.append(time.perf_counter() - begun)
+        time.sleep(0.01)
+    print(json.dumps(waits))
+
+
+@contextlib.contextmanager
+def daemon(home: Home) -> Iterator[int]:
+    """A daemon at work in `home`; its pid. It is asked to end, and must end well."""
+    environment = {**os.environ, "SWEEP_HOME": str(home.root), "PYTHONPATH": str(CHECKOUT)}
+    with (home.root / "daemon.out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; from benchmarks.fuzz_life import main; sys.exit(main())"],
+            env=environment, cwd=CHECKOUT, stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        for _ in range(600):
+            with contextlib.suppress(SweepError):
+                if ask(home, "status")["experiments"][0]["state"] == "RUNNING":
+                    break
+            time.sleep(0.1)
+        yield process.pid
+        if process.poll() is None:
+            ask(home, "shutdown", {})
+        process.wait(60.0)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def besiege(home: Home, pid: int, requests: int, seed: int) -> tuple[Besieger, list[float]]:
+    """The attacks, and what another client waited meanwhile, in seconds."""
+    besieger = Besieger(home, seed)
+    with subprocess.Popen(
+        [sys.executable, "-c", "from benchmarks.fuzz import asker; asker()", str(home.root)],
+        cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        for _ in range(requests):
+            besieger.send()
+        besieger.close()
+        said, _ = other.communicate(timeout=60.0)
+    if not psutil.pid_exists(pid):
+        besieger.faults.append("the daemon died")
+    return besieger, sorted(json.loads(said or b"[]"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        home = Home(Path(folder))
+        with daemon(home) as pid:
+            begun, before = time.monotonic(), psutil.Process(pid).memory_info().rss
+            besieger, waits = besiege(home, pid, arguments.requests, arguments.seed)
+            took_s = time.monotonic() - begun
+            grown = psutil.Process(pid).memory_info().rss - before
+            left = psutil.Process(pid).num_fds()
+    print(f"{arguments.requests} malformed requests in {took_s:.0f} s; {machine()}")
+    print(", ".join(f"{kind} {count}" for kind, count in sorted(besieger.kinds.items())))
+    if waits:
+        p50, p99 = (1e3 * waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99))
+        figures = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {waits[-1] * 1e3:.1f} ms"
+        print(f"another client's status, {len(waits)} times: {figures}")
+    print(f"the daemon's memory went up by {grown / (1 << 20):.1f} MiB; {left} descriptors are open")
+    print(*(besieger.faults[:20] or ["each got a clear refusal"]), sep="\n")
+    return 1 if besieger.faults or not waits else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

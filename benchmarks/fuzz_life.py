@@ -1,0 +1,51 @@
+"""The daemon that benchmarks/fuzz.py besieges: the real one, with a driver that only says that it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from benchmarks.soak_life import NoHead
+from supervisor import daemon
+from supervisor.driver_process import DriverProcess
+from supervisor.home import find_home
+from supervisor.readiness import Readiness
+from supervisor.request import StartRequest
+from supervisor.single_instance import take_lock
+
+DRIVER = """
+import argparse, os, select
+from supervisor import link
+parser = argparse.ArgumentParser()
+parser.add_argument("--read-fd", type=int)
+parser.add_argument("--write-fd", type=int)
+fds = parser.parse_args()
+os.write(fds.write_fd, link.encode(link.Hello(os.getpid(), {})))
+heard = b""
+while b'"Finish"' not in heard:
+    os.write(fds.write_fd, link.encode(link.Heartbeat(1)))
+    if select.select([fds.read_fd], [], [], 1.0)[0]:
+        heard = os.read(fds.read_fd, 1 << 20)
+        if not heard:
+            break
+"""
+SPECS = [{"name": "x", "mode": "min", "max_trials": 2, "concurrency": 1, "max_hours": None, "enqueue": []}]
+
+
+def main() -> int:
+    home = find_home()
+    daemon.RayHead = NoHead  # type: ignore[misc, assignment]
+    daemon.DriverProcess = lambda _, log: DriverProcess(  # type: ignore[misc, assignment]
+        dict(os.environ), log, 60.0, (sys.executable, "-c", DRIVER)
+    )
+    daemon._skip_reason = lambda _: None  # noqa: SLF001
+    home.prepare()
+    lock = take_lock(home)
+    try:
+        request = StartRequest(
+            "fuzz", fingerprint="f", plan_text="name: fuzz\n", hardware={"wake_lock": False}, specs=SPECS
+        )
+        return asyncio.run(daemon._serve(home, request, Readiness(None)))  # noqa: SLF001
+    finally:
+        os.close(lock)
