@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from actors.less_memory import ALONE, Memory, Offer
 from actors.per_process import PerProcess
 from supervisor.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 from supervisor.worker_death import DEATHS
@@ -24,11 +25,22 @@ END, ERROR, RECORD, CHECKPOINT = "sweep_end", "sweep_error", "sweep_record", "sw
 LEFT = "sweep_left"
 """The key of a result that is none: the trial has left its work and stands still."""
 
+OUT_OF_MEMORY, SMALLER = "sweep_out_of_memory", "sweep_smaller"
+"""Keys of such a result: the error, where memory ran out; and what the next attempt could be given to take less."""
+
 OWN_KEY = "sweep"
 """The key of a Tune trial's config under which its number travels to the trial; users' trainables never see it."""
 
 MAX_ERROR_SIGNS = 4_000
-_OUT_OF_MEMORY = ("OutOfMemoryError", "out of memory", "MemoryError", "DoesNotFit")
+_OUT_OF_MEMORY = (
+    "OutOfMemoryError",
+    "out of memory",  # of MPS, and of CUDA's own calls
+    "MemoryError",
+    "can't allocate memory",  # of torch's CPU allocator
+    "Cannot allocate memory",  # ENOMEM
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DoesNotFit",
+)
 _CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
 
 
@@ -39,6 +51,9 @@ class Entry:
     the end of a step. `deaths` are the workers that died of it under earlier drivers.
 
     A `final` one is of the finalisation: neither sampler nor pruner hears of it.
+
+    `memory` is what its attempts are given to take less of it, `offer` what the next one could be given; `ran_out` is
+    the error of an attempt whose memory ran out and that left its work (less_memory).
     """
 
     number: int
@@ -57,6 +72,14 @@ class Entry:
     told: set[int] = field(default_factory=set)
     final: bool = False
     deaths: int = 0
+    memory: Memory | None = None
+    offer: Offer | None = None
+    ran_out: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is to have the machine to itself."""
+        return self.memory is not None and bool(self.memory.get(ALONE))
 
     @property
     def resumed_step(self) -> int | None:
@@ -114,7 +137,7 @@ class TrialBook(PerProcess):
         earlier = self._unfinished.get(number)
         entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
         if earlier is not None:
-            entry.checkpoint = earlier["checkpoint"]
+            entry.checkpoint, entry.memory = earlier["checkpoint"], earlier.get("memory")
             entry.deaths = sum(cause in DEATHS for cause in earlier.get("lost", ()))
             last_kept = entry.resumed_step or 0
             for step, value in earlier["results"]:
@@ -137,6 +160,11 @@ class TrialBook(PerProcess):
         with self.lock:
             return [entry for entry in self._by_id.values() if entry.running]
 
+    def any_alone(self) -> bool:
+        """Whether a trial is to have the machine to itself, now or later."""
+        with self.lock:
+            return any(entry.alone for entry in self._by_id.values())
+
     def close(self, trial_id: str) -> None:
         """Forget a trial that is over: a search of 10,000 trials must not keep them all."""
         with self.lock:
@@ -150,6 +178,15 @@ class TrialBook(PerProcess):
             self._note(entry, step, value)
             entry.checkpoint = result.get(CHECKPOINT) or entry.checkpoint
         return entry, step, value
+
+    def note_left(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Take in what a trial said when it left its work."""
+        with self.lock:
+            entry = self._by_id[trial_id]
+            entry.ran_out = result.get(OUT_OF_MEMORY)
+            entry.checkpoint = result.get(CHECKPOINT) or entry.checkpoint
+            if SMALLER in result:
+                entry.offer = Offer(result[SMALLER])
 
     def _note(self, entry: Entry, step: int, value: float | None) -> None:
         entry.results.append((step, value))

@@ -66,7 +66,7 @@ class Driver:
         elif isinstance(message, Commanded):
             self._in_force.set_operator(Command.from_json(command) for command in message.commands)
             if self._watchdogs is not None:
-                self._watchdogs.set_operator(*self._in_force.operator())
+                self._watchdogs.set_operator(*self._in_force.for_watchdogs())
         elif isinstance(message, DrillAsked):
             if self._watchdogs is not None:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
@@ -113,9 +113,10 @@ class Driver:
     def _watch(self, begin: Begin) -> None:
         from actors.watchdog_link import WatchdogLinks
 
-        self._watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
+        self._watchdogs = watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
         self._in_force.on_change(self._end_at_stop)
         self._in_force.leave = self._leave
+        self._in_force.tell_watchdogs = lambda: watchdogs.set_operator(*self._in_force.for_watchdogs())
         self._watchdogs.start()
 
     def _end_at_stop(self) -> None:

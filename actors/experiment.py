@@ -14,10 +14,11 @@ from actors import ray_private
 from actors.book import OWN_KEY, STEP, TrialBook
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
+from actors.memory_guard import MemoryGuard
 from actors.recorder import Recorder
 from actors.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.search import open_search
-from actors.supervised import can_be_reused, own_settings, resolve, supervise
+from actors.supervised import can_be_reused, keeps_checkpoints, own_settings, resolve, supervise
 from supervisor.finalize import is_final, trials_left
 from supervisor.link import Begin
 from supervisor.policy import Policy
@@ -47,6 +48,8 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink, how_
         link, book, in_force, lambda node, number, attempt: how_died(node, folder.name, number, attempt)
     )
     scheduler = _scheduler(begin, book, in_force, recorder)
+    if keeps_checkpoints(trainable):
+        MemoryGuard(in_force, book)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources(spec["resources"])),
         param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"], int(spec["seed"]))},

@@ -29,8 +29,11 @@ class InForce(PerProcess):
         self._listeners: list[Callable[[], None]] = []
         # A plain attribute: a signal handler may set it, and must not take a lock.
         self.finish_reason: str | None = None
+        self._asked_back: dict[int, Command] = {}
         self.leave: Callable[[], None] = lambda: None
         """Make all trials leave their work; the driver puts the watchdogs' means here."""
+        self.tell_watchdogs: Callable[[], None] = lambda: None
+        """Hand `for_watchdogs` on; the driver puts the watchdogs' means here."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
@@ -80,10 +83,38 @@ class InForce(PerProcess):
             self._largest.pop(node, None)
         self._tell()
 
-    def operator(self) -> tuple[tuple[Command, ...], int]:
-        """The operator's commands, and the CLOCK_MONOTONIC nanosecond at which they came."""
+    def for_watchdogs(self) -> tuple[tuple[Command, ...], int]:
+        """The operator's commands, a STOP for each trial whose memory is asked back, and the CLOCK_MONOTONIC
+        nanosecond of the last change."""
         with self._lock:
-            return self._operator, self._stamp
+            return (*self._operator, *self._asked_back.values()), self._stamp
+
+    def governors(self) -> dict[str, tuple[Command, int | None]]:
+        """Of each node: its governor's command, and the trial of ours that holds most while its memory is short."""
+        with self._lock:
+            return {node: (command, self._largest_on(node)) for node, command in self._governor.items()}
+
+    def _largest_on(self, node: str) -> int | None:
+        found = Command.scope_of_trial(self._largest.get(node) or "")
+        return found[1] if found is not None and found[0] == self._experiment else None
+
+    def ask_back(self, number: int, reason: str) -> None:
+        """A trial is to leave its work at its next batch, until `given_back`."""
+        with self._lock:
+            scope = trial_scope(self._experiment, number)
+            self._asked_back[number] = Command(Rung.STOP, Origin.GOVERNOR, reason, scope)
+            self._stamp = time.monotonic_ns()
+        self.tell_watchdogs()
+
+    def given_back(self, number: int) -> bool:
+        """The attempt is over. Whether it had been asked for its memory."""
+        with self._lock:
+            asked = self._asked_back.pop(number, None) is not None
+            if asked:
+                self._stamp = time.monotonic_ns()
+        if asked:
+            self.tell_watchdogs()
+        return asked
 
     def on_node(self, node: str) -> Command:
         """The strictest command on a node; one that nobody watches has the operator's only."""

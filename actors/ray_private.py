@@ -15,6 +15,8 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, Worke
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
+from actors.less_memory import Memory
+
 IDLE_NAP_S = 0.05
 """Tune's loop does not wait while no actor has work: 2,000 rounds a second, 60 % of a core."""
 
@@ -65,13 +67,15 @@ def nap_if_idle(passed: Any) -> None:
 class Whereabouts(NamedTuple):
     """Of a started trial: its worker's Ray node id and pid, and from which of its epochs it goes on.
 
-    `unusable` are the paths of newer checkpoints that it could not read. A worker that does not answer is nowhere.
+    `unusable` are the paths of newer checkpoints that it could not read; `smaller` is what its next attempt could be
+    given to take less memory (less_memory.Offer). A worker that does not answer is nowhere.
     """
 
     node: str = ""
     pid: int | None = None
     resumed_step: int | None = None
     unusable: tuple[str, ...] = ()
+    smaller: Memory | None = None
 
 
 def whereabouts(trial: Trial) -> Whereabouts:

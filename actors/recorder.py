@@ -13,6 +13,7 @@ from actors import ray_private
 from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, RECORD, Entry, TrialBook, failure_reason
 from actors.daemon_link import DaemonLink
 from actors.in_force import InForce
+from actors.less_memory import ASKED_BACK, OOM, Offer, next_attempt
 from actors.per_process import PerProcess
 from supervisor.lifecycle import EndReason, TrialState
 from supervisor.link import (
@@ -98,6 +99,8 @@ class Recorder(Callback, PerProcess):
             self._link.send(CheckpointUnusable(entry.number, entry.attempt, path))
         with self._book.lock:
             entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
+            # Asked for at its start: a worker that the kernel kills says nothing more.
+            entry.offer = None if found.pid is None else Offer(found.smaller)
         self.apply_holds()
 
     def on_trial_result(
@@ -151,15 +154,29 @@ class Recorder(Callback, PerProcess):
     def release(self, trial: Trial) -> None:
         """The trial leaves its worker to others, and will go on from its checkpoint later."""
         entry = self._book.entry(trial.trial_id)
-        self._try_again(trial, "released", None, self._in_force.on_trial(entry.node, entry.number).drill)
+        drill = self._in_force.on_trial(entry.node, entry.number).drill
+        asked_back = self._in_force.given_back(entry.number)
+        if entry.ran_out is not None:
+            self._try_again(trial, OOM, entry.ran_out)
+        else:
+            self._try_again(trial, ASKED_BACK if asked_back else "released", None, drill)
 
     def _try_again(self, trial: Trial, cause: str, error: str | None, drill: bool = False) -> None:
         entry = self._book.entry(trial.trial_id)
+        self._in_force.given_back(entry.number)
         with self._book.lock:
-            entry.running = False
-        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error, drill))
+            after = next_attempt(cause, entry.memory, entry.offer, drill=drill)
+            reduced = dict(after.memory) if after.memory is not None and after.memory != entry.memory else None
+            entry.running, entry.memory, entry.offer, entry.ran_out = False, after.memory, None, None
+        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error, drill, reduced))
         entry.attempt += 1
-        own = {"number": entry.number, "attempt": entry.attempt, "checkpoint": entry.checkpoint}
+        own = {
+            "number": entry.number,
+            "attempt": entry.attempt,
+            "checkpoint": entry.checkpoint,
+            "memory": entry.memory,
+            "spent": (error or cause) if after.spent else None,
+        }
         config = {**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}}
         trial.set_config(config)  # type: ignore[no-untyped-call]
 
@@ -173,6 +190,7 @@ class Recorder(Callback, PerProcess):
 
     def _end(self, trial: Trial) -> Entry:
         entry = self._book.entry(trial.trial_id)
+        self._in_force.given_back(entry.number)
         with self._book.lock:
             entry.running = False
         self._book.close(trial.trial_id)

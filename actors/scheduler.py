@@ -169,6 +169,8 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         entry = self._book.entry(trial.trial_id)
+        if LEFT in result:
+            self._book.note_left(trial.trial_id, result)
         decision = str(self._decide(tune_controller, trial, result, entry))
         left = LEFT in result or self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
@@ -215,9 +217,25 @@ class HardwareAwareScheduler(TrialScheduler):
         others = _Others(tune_controller, self._is_kept_out)
         if self._held or closed or others.any_left_out():
             ray_private.nap_if_idle(tune_controller)
-        chosen: Trial | None = None if closed else self.inner.choose_trial_to_run(others)
+        if closed or self._runs_alone():
+            return None
+        waiting = self._waits_to_be_alone(others)
+        if waiting is not None:
+            # What runs ends first, and nothing new is begun.
+            return None if self._book.running() else waiting
+        chosen: Trial | None = self.inner.choose_trial_to_run(others)
         # Hyperband keeps a list of its own.
         return None if chosen is not None and self._is_kept_out(chosen) else chosen
+
+    def _runs_alone(self) -> bool:
+        return any(entry.alone for entry in self._book.running())
+
+    def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
+        """The first of the trials that are to have the machine to themselves."""
+        if not self._book.any_alone():
+            return None
+        waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
+        return next((trial for trial in waiting if self._book.entry(trial.trial_id).alone), None)
 
     def _is_kept_out(self, trial: Trial) -> bool:
         """A trial that was released and that the operator holds by itself; one that has a worker stands at its gate."""

@@ -66,7 +66,14 @@ class GatedSearch(Searcher):
             self._link.send(TrialAdded(number, dict(params), source))
         if not final:
             self._tell_earlier(trial_id, entry)
-        own = {"number": number, "attempt": entry.attempt, "checkpoint": entry.checkpoint, "final": final}
+        own = {
+            "number": number,
+            "attempt": entry.attempt,
+            "checkpoint": entry.checkpoint,
+            "memory": entry.memory,
+            "spent": None,
+            "final": final,
+        }
         return {**params, OWN_KEY: own}
 
     def _may_start(self) -> bool:

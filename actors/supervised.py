@@ -27,12 +27,25 @@ from ray.tune.result import RESULT_DUPLICATE
 from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
 
 from actors.beat import Beat, Whose, beats_folder
-from actors.book import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_SIGNS, OWN_KEY, STEP, failure_reason
+from actors.book import (
+    CHECKPOINT,
+    END,
+    ERROR,
+    LEFT,
+    MAX_ERROR_SIGNS,
+    OUT_OF_MEMORY,
+    OWN_KEY,
+    SMALLER,
+    STEP,
+    failure_reason,
+)
 from actors.full_disk import when_there_is_space
 from actors.gate import Gate, Leave, flag_path, trials_folder
+from actors.less_memory import Memory, once_alone
 from actors.worker_process import dump_on_signal, prefer_for_oom
 from supervisor.errors import PlanError
 from supervisor.hang import Phase
+from supervisor.lifecycle import EndReason
 from supervisor.process_identity import started_at
 from supervisor.sensors.trial_memory import drop_note, note_trial
 
@@ -86,6 +99,15 @@ def can_be_reused(trainable: type[tune.Trainable]) -> bool:
     return bool(_user_class(trainable).reset_config is not tune.Trainable.reset_config)
 
 
+def keeps_checkpoints(trainable: type[tune.Trainable]) -> bool:
+    """Whether its trials can leave their work and go on from there: a class that says how to save and to load."""
+    user = _user_class(trainable)
+    return not issubclass(user, FunctionTrainable) and (
+        user.save_checkpoint is not tune.Trainable.save_checkpoint
+        and user.load_checkpoint is not tune.Trainable.load_checkpoint
+    )
+
+
 def _user_class(trainable: type) -> Any:
     order = trainable.__mro__
     return order[order.index(SupervisedTrainable) + 1]
@@ -119,6 +141,9 @@ class SupervisedTrainable(tune.Trainable):
     """A class says True when it waits at its gate before every batch, those of validation too: then a hang is noticed
     by its batches, in minutes, where that of other code is noticed by its steps, in hours."""
 
+    sweep_memory: Memory | None = None
+    """What this attempt is given to take less memory than an earlier one: what `sweep_smaller` said then."""
+
     def setup(self, config: dict[str, Any]) -> None:
         if OWN_KEY not in config:
             # The usual reset_config() of a user's class calls it; Tune always passes ours.
@@ -145,7 +170,7 @@ class SupervisedTrainable(tune.Trainable):
         self.config.pop(OWN_KEY, None)
         self._folder = Path(own["folder"]) / str(own["number"])
         self.sweep_number, self.sweep_seed, self.sweep_final = int(own["number"]), int(own["seed"]), bool(own["final"])
-        self._step = 0
+        self._step, self.sweep_memory = 0, own["memory"]
         self._resumed_step: int | None = None
         self._unusable: list[str] = []
         self._failure: dict[str, Any] | None = None
@@ -154,14 +179,23 @@ class SupervisedTrainable(tune.Trainable):
         self.sweep_gate = Gate(flag_path(own["gate"], node), trial=self.sweep_number, beat=self._beat)
         self._notes = trials_folder(own["gate"], node)
         note_trial(self._notes, os.getpid(), Path(own["folder"]).name, self.sweep_number)
-        try:
-            prepare(copy.deepcopy(config))
-            if own["checkpoint"] is not None and self._keeps_checkpoints():
-                self._resume(Path(own["checkpoint"]), lambda: prepare(copy.deepcopy(config)))
-        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
-            text = traceback.format_exc()
-            self._failure = failed(failure_reason(text).value, text)
+        # What is left in its first epoch, too, is saved.
+        self.sweep_gate.may_be_released = self._keeps_checkpoints()
+        if own["spent"] is not None:
+            self._failure = failed(EndReason.OOM.value, own["spent"])
+        elif (text := self._prepared(own["checkpoint"], lambda: prepare(copy.deepcopy(config)))) is not None:
+            self._failure = self._stopped_by(text)
         self._beat.phase(Phase.IDLE)
+
+    def _prepared(self, checkpoint: str | None, prepare: Callable[[], object]) -> str | None:
+        """Get ready, from the checkpoint where there is one; the traceback where that failed."""
+        try:
+            prepare()
+            if checkpoint is not None and self._keeps_checkpoints():
+                self._resume(Path(checkpoint), prepare)
+        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
+            return traceback.format_exc()
+        return None
 
     def _begin_beat(self, own: Mapping[str, Any], beats: Path) -> Beat:
         """From here on the node's watchdog sees how this attempt gets on, and can have its stacks."""
@@ -177,22 +211,51 @@ class SupervisedTrainable(tune.Trainable):
         if self._failure is not None:
             return self._failure
         try:
-            return self._one_step()
-        except Leave:
-            self._beat.phase(Phase.PREPARING)
-            if self.sweep_gate.may_be_released:
-                # In place of the last epoch's own: what was trained since is not lost.
-                self._save()
-            self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
-            drop_note(self._notes, os.getpid())
-            self._beat.drop()
-            # The step is said, since Tune would count this as one more.
-            return {LEFT: True, STEP: self._step}
-        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
-            text = traceback.format_exc()
-            return failed(failure_reason(text).value, text)
+            result, text = self._step_or_text()
+            if result is not None:
+                return result
+            # Not while the exception is handled: its traceback holds on to every tensor of the step.
+            return self._left() if text is None else self._stopped_by(text)
         finally:
             self._beat.phase(Phase.IDLE)
+
+    def _step_or_text(self) -> tuple[dict[str, Any] | None, str | None]:
+        """A step's result, or the traceback that ended it; neither when the gate wants the work to be left."""
+        try:
+            return self._one_step(), None
+        except Leave:
+            return None, None
+        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
+            return None, traceback.format_exc()
+
+    def _left(self) -> dict[str, Any]:
+        """Stand still where the gate said so, without the model: the answer is no epoch."""
+        self._beat.phase(Phase.PREPARING)
+        # The step is said, since Tune would count this as one more.
+        left: dict[str, Any] = {LEFT: True, STEP: self._step, SMALLER: self._smaller()}
+        if self.sweep_gate.may_be_released:
+            # In place of the last epoch's own: what was trained since is not lost.
+            left[CHECKPOINT] = str(self._save())
+        self._let_go()
+        return left
+
+    def _stopped_by(self, text: str) -> dict[str, Any]:
+        """The answer after an error: the trial's end, unless memory ran out and there is a way to take less."""
+        reason = failure_reason(text)
+        smaller = self._smaller() if reason is EndReason.OOM else None
+        if smaller is None:
+            return failed(reason.value, text)
+        self._let_go()
+        return {LEFT: True, STEP: self._step, OUT_OF_MEMORY: text[-MAX_ERROR_SIGNS:], SMALLER: smaller}
+
+    def _let_go(self) -> None:
+        self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
+        drop_note(self._notes, os.getpid())
+        self._beat.drop()
+
+    def _smaller(self) -> Memory | None:
+        offer: Memory | None = self.sweep_smaller()  # type: ignore[attr-defined]  # of CheckpointFolders
+        return offer
 
     def _one_step(self) -> dict[str, Any]:
         self.sweep_gate.wait()
@@ -201,6 +264,9 @@ class SupervisedTrainable(tune.Trainable):
         result = dict(super().step())
         self._beat.end_step()
         elapsed_s = time.monotonic() - began
+        if END in result and STEP not in result and result[END] == EndReason.OOM:
+            # A function's, which caught it itself.
+            return self._stopped_by(result[ERROR])
         if RESULT_DUPLICATE in result or (END in result and STEP not in result):
             return result
         result.setdefault(STEP, self._step + 1)
@@ -211,19 +277,15 @@ class SupervisedTrainable(tune.Trainable):
         if self._keeps_checkpoints():
             self._beat.phase(Phase.PREPARING)
             result[CHECKPOINT] = str(self._save())
-            self.sweep_gate.may_be_released = True
         return result
 
-    def sweep_whereabouts(self) -> tuple[str, int, int | None, tuple[str, ...]]:
+    def sweep_whereabouts(self) -> tuple[str, int, int | None, tuple[str, ...], Memory | None]:
         """As ray_private.Whereabouts."""
-        return str(ray.get_runtime_context().get_node_id()), os.getpid(), self._resumed_step, tuple(self._unusable)
+        node = str(ray.get_runtime_context().get_node_id())
+        return node, os.getpid(), self._resumed_step, tuple(self._unusable), self._smaller()
 
     def _keeps_checkpoints(self) -> bool:
-        user = _user_class(type(self))
-        return not issubclass(user, FunctionTrainable) and (
-            user.save_checkpoint is not tune.Trainable.save_checkpoint
-            and user.load_checkpoint is not tune.Trainable.load_checkpoint
-        )
+        return keeps_checkpoints(type(self))
 
     def _kept(self) -> list[tuple[int, Path]]:
         """The trial's checkpoints on disk, by step."""
@@ -264,8 +326,7 @@ class SupervisedTrainable(tune.Trainable):
                 self._unusable.append(str(path))
                 begin_anew()
             else:
-                self._step, self.sweep_gate.may_be_released = step, True
-                self._resumed_step = step
+                self._step = self._resumed_step = step
                 return
         LOG.warning("trial %s begins anew: no checkpoint up to %s can be used", self.sweep_number, newest)
 
@@ -282,6 +343,13 @@ class CheckpointFolders(tune.Trainable):
 
     def sweep_release(self) -> None:
         """Let go of memory; the next thing that happens is a reset or the end. For classes that hold much."""
+
+    def sweep_smaller(self) -> Memory | None:
+        """What the next attempt is given as `sweep_memory`, so that it takes less memory; None: nothing is left to try.
+
+        For a class that says nothing else: once more, with the machine to itself.
+        """
+        return once_alone(self.sweep_memory)  # type: ignore[attr-defined]  # of SupervisedTrainable
 
     def sweep_save(self, folder: Path, step: int) -> Path:
         """Write the checkpoint of a step into the trial's folder, atomically; its path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ from ray import tune
 
 from actors.book import END, ERROR, RECORD, STEP
 from actors.gate import Gate
+from actors.less_memory import ALONE, Memory, once_alone
 from supervisor.lifecycle import EndReason
 from training.environment import thread_environment
 from training.errors import Diverged
+from training.memory import MemoryLimit
 from training.settings import derive_seed
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class PatchTSTTrainable(tune.Trainable):
     sweep_seed: int
     sweep_final: bool
     """Whether the trial is of the finalisation: then its best epoch's weights are kept, to be tested."""
+    sweep_memory: Memory | None
 
     _best_step: int | None = None
     """The epoch that was just trained, if it is the best so far and not saved yet."""
@@ -50,8 +54,19 @@ class PatchTSTTrainable(tune.Trainable):
         from training.session import TrainingSession
 
         seed = config.get("seed", derive_seed(self.sweep_seed, self.sweep_number))
-        self._session = TrainingSession({**config, "seed": seed}, gate=self.sweep_gate.wait)
+        self._session = TrainingSession({**config, "seed": seed}, gate=self.sweep_gate.wait, limit=self._limit())
         self._record = self._session.record()
+
+    def _limit(self) -> MemoryLimit | None:
+        given = {key: value for key, value in (self.sweep_memory or {}).items() if key != ALONE}
+        return MemoryLimit(**given) if given else None
+
+    def sweep_smaller(self) -> Memory | None:
+        """Half the micro-batch, at last recomputing. One that could not even be built is built once more, alone."""
+        if self._session is None:
+            return once_alone(self.sweep_memory)
+        limit = self._session.smaller()
+        return None if limit is None else asdict(limit)
 
     def _opened(self) -> TrainingSession:
         if self._session is None:
@@ -80,6 +95,8 @@ class PatchTSTTrainable(tune.Trainable):
 
     def sweep_load(self, path: Path) -> None:
         self._opened().load(path)
+        # The checkpoint's micro-batch may be smaller than what was chosen.
+        self._record = self._opened().record()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """For schedulers that pause and resume by Tune's own means."""

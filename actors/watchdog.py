@@ -247,12 +247,14 @@ class Watchdog:
         self._gate.write(command.rung, command.throttle_share, release=release, held=self._held(self._operator))
 
     def _held(self, operator: tuple[Command, ...]) -> dict[int, bool]:
-        """The trials that the operator holds each by itself, with whether it is to give its memory back."""
+        """The trials that are held each by itself, with whether it is to give its memory back: a STOP says at once."""
         now, short = self._clock.mono_s(), self._memory_is_short()
-        numbers = [command.trial[1] for command in operator if command.trial and command.rung >= Rung.PAUSE]
+        held = [command for command in operator if command.trial and command.rung >= Rung.PAUSE]
+        numbers = [command.trial[1] for command in held if command.trial]
+        leaving = {command.trial[1] for command in held if command.trial and command.rung is Rung.STOP}
         self._held_since_mono_s = {number: self._held_since_mono_s.get(number, now) for number in numbers}
         return {
-            number: short or now - since > self._policy.release_after_s
+            number: short or number in leaving or now - since > self._policy.release_after_s
             for number, since in self._held_since_mono_s.items()
         }
 

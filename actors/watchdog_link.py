@@ -165,7 +165,7 @@ class _Node:
             # Before its STOP is heard, which would end this driver.
             snapshot = ray.get(self._actor.force.remote(self._forced_s), timeout=ANSWER_WITHIN_S)
             self._forced_s = None
-        commands, stamp = self._in_force.operator()
+        commands, stamp = self._in_force.for_watchdogs()
         body = [command.to_json() for command in commands]
         ray.get(self._actor.set_operator.remote(body, stamp), timeout=ANSWER_WITHIN_S)
         self._away = False

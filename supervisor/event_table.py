@@ -21,7 +21,24 @@ class EventKind:
 
 
 EVENTS: dict[str, EventKind] = {
-    "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id")),
+    "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id", "by")),
+    "daemon.delayed": EventKind(
+        "warning", "the last {starts} starts came to nothing: this one waits {wait_s} s", ("starts", "wait_s")
+    ),
+    "daemon.crash_looped": EventKind(
+        "error", "{starts} starts in a row came to nothing: no further one by itself", ("starts",)
+    ),
+    "stop.forced": EventKind(
+        "error", "{what} had not ended {after_s} s after it was asked to: killed", ("what", "after_s")
+    ),
+    "plan.compared": EventKind(
+        "info", "{path} read again; the run keeps its own copy. Changed there: {changes}", ("path", "sha256", "changes")
+    ),
+    "plan.refused": EventKind(
+        "warning",
+        "{path} is no valid plan any more; the run keeps its own copy: {error}",
+        ("path", "sha256", "error"),
+    ),
     "leftovers.ended": EventKind("warning", "processes that were left behind were ended: {processes}", ("processes",)),
     "daemon.recovered": EventKind(
         "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
@@ -134,6 +151,7 @@ EVENTS: dict[str, EventKind] = {
         "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})",
         ("cause", "error", "drill"),
     ),
+    "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}", ("memory",)),
     "trial.finished": EventKind(
         "info",
         "trial {trial} {end_reason}: {value}",
@@ -172,6 +190,9 @@ EVENTS: dict[str, EventKind] = {
     "notice.sent": EventKind("info", "a message tells of {count} events up to {up_to}", ("count", "up_to")),
     "notice.failed": EventKind(
         "warning", "no message gets through: {error}; the next try in {retry_in_s} s", ("error", "retry_in_s")
+    ),
+    "checkpoints.pruned": EventKind(
+        "info", "{count} files of trials that have ended were removed: {bytes}", ("count", "bytes")
     ),
     "report.written": EventKind("info", "report at {path}", ("path",)),
     "report.failed": EventKind("warning", "no report: {error}", ("error",)),

@@ -412,6 +412,12 @@ class Ledger:
                 self._lose_attempt(
                     change, name, message.number, message.attempt, message.cause, message.error, drill=message.drill
                 )
+                if message.memory is not None:
+                    # Kept by the event alone: snapshot.for_begin reads it from there.
+                    change.tell(
+                        "trial.reduced", experiment=name, trial=message.number, attempt=message.attempt,
+                        memory=message.memory,
+                    )  # fmt: skip
 
     def _tell_of(self, name: str, message: Any, event: str, fields: tuple[str, ...]) -> None:
         """What changes nothing by itself."""

@@ -140,9 +140,10 @@ class WorkerStuck:
 
 @dataclass(frozen=True)
 class AttemptLost:
-    """Driver: an attempt failed through no fault of its trial (`cause`: one of worker_death's, or released).
+    """Driver: an attempt is over and its trial is not: it is tried again.
 
-    It is tried again.
+    `cause` is one of worker_death's, released, oom (an allocation failed) or memory (asked back by the governor);
+    `memory` is what the next attempt is given to take less of it, None when that does not change.
     """
 
     number: int
@@ -150,6 +151,7 @@ class AttemptLost:
     cause: str
     error: str | None
     drill: bool = False
+    memory: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -201,8 +203,8 @@ class Begin:
     """Daemon: what to do. The store's truth about an experiment; DESIGN's "Flow of a result".
 
     `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
-    attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None) and lost
-    (why its earlier attempts ended, oldest first).
+    attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
+    (why its earlier attempts ended, oldest first) and memory (what AttemptLost last said of it, or None).
     `commands` are the operator's commands in force. `watchdog` has gate (path), memory (path), policy, script, folders,
     and `forced_s` when the operator has just overruled a STOP.
     """

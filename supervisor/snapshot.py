@@ -125,14 +125,25 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
         (run_id, name),
     ):
         lost.setdefault(row["trial"], []).append(row["cause"])
+    memory = _memory_given(connection, run_id, name)
     return [
         {
             **{key: trial[key] for key in wanted},
             "results": [[step, value] for step, value, _ in trial["results"]],
             "lost": lost.get(trial["number"], []),
+            "memory": memory.get(trial["number"]),
         }
         for trial in trials_of(connection, run_id, name)
     ]
+
+
+def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, dict[str, Any]]:
+    """What trials whose memory ran out are given to take less of it: the last that was told of each."""
+    rows = connection.execute(
+        "SELECT trial, fields FROM event WHERE run = ? AND experiment = ? AND name = 'trial.reduced' ORDER BY seq",
+        (run_id, name),
+    )
+    return {row["trial"]: json.loads(row["fields"])["memory"] for row in rows}
 
 
 def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:

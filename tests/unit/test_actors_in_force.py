@@ -82,7 +82,7 @@ def test_a_trial_that_is_held_works_to_its_next_report_and_after_a_restart_stand
     next_one.begin("e", [hold])
     next_one.set_operator([hold, operator(Rung.HOLD)])
     assert next_one.stands("n", 3, reported=False)
-    assert next_one.operator()[0][0].rung is Rung.PAUSE
+    assert next_one.for_watchdogs()[0][0].rung is Rung.PAUSE
     next_one.set_operator([])
     next_one.set_operator([hold])
     assert not next_one.stands("n", 3, reported=False)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from actors import ray_private
-from actors.book import CHECKPOINT, END, ERROR, LEFT, OWN_KEY, RECORD, STEP, TrialBook
+from actors.book import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, RECORD, SMALLER, STEP, TrialBook
 from actors.in_force import InForce
 from actors.recorder import Recorder, metrics_of
 from supervisor.command import Command, Origin, Rung
 from supervisor.link import AttemptLost, CheckpointUnusable, ResultReported, TrialEnded, TrialHeld, TrialStarted, encode
+from supervisor.worker_death import OOM_KILLED, Death
 
 
 class Link(list):
@@ -80,7 +81,14 @@ def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(ben
     call(bench, "on_trial_recover", trial)
     assert bench.link[-1] == AttemptLost(4, 1, "worker_died", "The actor died")
     assert trial.config["x"] == 1
-    assert trial.config[OWN_KEY] == {"number": 4, "attempt": 2, "checkpoint": "/f/4/checkpoint-3.pt", "folder": "/f"}
+    assert trial.config[OWN_KEY] == {
+        "number": 4,
+        "attempt": 2,
+        "checkpoint": "/f/4/checkpoint-3.pt",
+        "memory": None,
+        "spent": None,
+        "folder": "/f",
+    }
     bench.whereabouts = ray_private.Whereabouts("node", 123, 3)
     call(bench, "on_trial_start", trial)
     assert bench.link[-1] == TrialStarted(4, 2, "a", "node", 123, 3)
@@ -140,3 +148,52 @@ def test_metrics_are_the_trials_own_and_fit_on_the_wire():
     assert metrics["loss"] == 0.5
     assert metrics["nested"] == {"a": [1, 2]}
     assert encode(ResultReported(0, 1, 1, 0.5, metrics, None), 1).endswith(b"\n")
+
+
+HALF = {"micro_batch": 32, "checkpoint_activations": False}
+
+
+def started(bench, smaller=HALF):
+    bench.whereabouts = ray_private.Whereabouts("node", 123, smaller=smaller)
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    return trial
+
+
+def test_memory_that_ran_out_is_a_lost_attempt_and_the_next_one_is_given_less(bench):
+    trial = started(bench)
+    bench.book.note_left("a", {LEFT: True, STEP: 2, OUT_OF_MEMORY: "it ran out", SMALLER: HALF})
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "oom", "it ran out", memory=HALF)
+    assert (trial.config[OWN_KEY]["memory"], trial.config[OWN_KEY]["spent"]) == (HALF, None)
+    call(bench, "on_trial_start", trial)
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 2, "released", None)
+    assert trial.config[OWN_KEY]["memory"] == HALF
+
+
+def test_a_trial_that_was_asked_for_its_memory_leaves_for_that_cause(bench):
+    trial = started(bench)
+    bench.in_force.ask_back(4, "memory at 91 %")
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "memory", None, memory=HALF)
+    assert bench.in_force.for_watchdogs()[0] == ()
+
+
+@pytest.mark.parametrize("smaller", [HALF, None])
+def test_a_worker_that_the_kernel_killed_for_memory_comes_back_with_less_or_to_tell_its_end(bench, smaller):
+    """What it could be given it said at its start. With nothing smaller left the next one only says `oom`."""
+    bench.recorder._deaths = lambda node, number, attempt: Death(OOM_KILLED, "the kernel killed it", node)
+    trial = started(bench, smaller)
+    call(bench, "on_trial_recover", trial)
+    assert bench.link[-1] == AttemptLost(4, 1, OOM_KILLED, "the kernel killed it", memory=smaller)
+    own = trial.config[OWN_KEY]
+    assert (own["memory"], own["spent"]) == ((smaller, None) if smaller else (None, "the kernel killed it"))
+
+
+def test_a_trial_that_ends_is_asked_for_nothing_any_more(bench):
+    trial = started(bench)
+    bench.in_force.ask_back(4, "memory at 91 %")
+    trial.last_result = {"loss": 1.0, STEP: 1}
+    call(bench, "on_trial_complete", trial)
+    assert bench.in_force.for_watchdogs()[0] == ()

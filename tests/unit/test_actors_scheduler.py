@@ -311,3 +311,35 @@ def test_a_released_trial_that_the_operator_holds_waits_while_others_are_chosen(
     assert bench.choose() is other
     bench.in_force.set_operator([])
     assert bench.choose() is held
+
+
+def test_a_trial_that_is_to_be_alone_waits_for_the_others_to_end_and_lets_none_beside_it():
+    bench = Bench(FIFOScheduler())
+    alone, other, late = (bench.trial(name, n) for n, name in enumerate("abc"))
+    for trial in (alone, other, late):
+        trial.placement_group_factory = None
+    bench.controller.get_trials = lambda: [late, alone, other]
+    bench.book.entry("a").memory = {"alone": True}
+    for trial, name in ((alone, "a"), (late, "c")):
+        trial.status, bench.book.entry(name).running = Trial.PAUSED, False
+    assert bench.choose() is None
+    bench.book.entry("b").running = False
+    assert bench.choose() is alone
+    bench.book.entry("a").running = True
+    assert bench.choose() is None
+    bench.book.close("a")
+    bench.controller.get_trials = lambda: [late, other]
+    assert bench.choose() is late
+
+
+def test_a_trial_that_is_to_be_alone_and_that_the_operator_holds_keeps_nobody_waiting():
+    bench = Bench(FIFOScheduler())
+    alone, other = (bench.trial(name, n) for n, name in enumerate("ab"))
+    bench.controller.get_trials = lambda: [alone, other]
+    for trial, name in ((alone, "a"), (other, "b")):
+        trial.placement_group_factory = None
+        trial.status, bench.book.entry(name).running = Trial.PAUSED, False
+    bench.book.entry("a").memory = {"alone": True}
+    bench.in_force.begin("e", [])
+    bench.in_force.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
+    assert bench.choose() is other

@@ -70,7 +70,8 @@ def bench(tmp_path):
 def test_a_suggestion_carries_its_number_and_is_told_to_the_daemon(bench):
     b = bench(enqueue=[{"x": 0.25}])
     first, second = b.search.suggest("a"), b.search.suggest("b")
-    assert first == {"x": 0.25, OWN_KEY: {"number": 0, "attempt": 1, "checkpoint": None, "final": False}}
+    own = {"number": 0, "attempt": 1, "checkpoint": None, "memory": None, "spent": None, "final": False}
+    assert first == {"x": 0.25, OWN_KEY: own}
     assert b.link.sent == [TrialAdded(0, {"x": 0.25}, "enqueued"), TrialAdded(1, {"x": second["x"]}, "sampled")]
 
 
@@ -106,7 +107,14 @@ def test_an_unfinished_trial_is_adopted_and_not_added_again(bench):
     b = bench([row(0, results=[(1, 3.0), (2, 2.0)], checkpoint="/run/0/checkpoint-1.pt")])
     assert b.search.suggest("a") == {
         "x": 0.5,
-        OWN_KEY: {"number": 0, "attempt": 2, "checkpoint": "/run/0/checkpoint-1.pt", "final": False},
+        OWN_KEY: {
+            "number": 0,
+            "attempt": 2,
+            "checkpoint": "/run/0/checkpoint-1.pt",
+            "memory": None,
+            "spent": None,
+            "final": False,
+        },
     }
     assert b.link.sent == []
     assert b.study()[0].intermediate_values == {1: 3.0}

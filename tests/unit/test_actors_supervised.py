@@ -114,7 +114,7 @@ def test_a_trial_goes_on_from_its_checkpoint(trial):
     [path] = save(trial, 4)
     trial._step = trial.count = 0
     trial._resume(path, lambda: None)
-    assert (trial.count, trial._step, trial.sweep_gate.may_be_released) == (4, 4, True)
+    assert (trial.count, trial._step, trial._resumed_step) == (4, 4, 4)
 
 
 def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(trial):

@@ -215,6 +215,21 @@ def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
         gates[5].wait()
 
 
+def test_a_single_trials_stop_makes_it_leave_at_once_and_the_others_go_on(start, tmp_path):
+    """So the governor asks the largest for its memory back."""
+    dog = start()
+    stop = Command(Rung.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 5))
+    dog.set_operator([stop.to_json()], time.monotonic_ns())
+    path = flag_path(str(tmp_path / "gate"), NODE)
+    gates = {number: Gate(path, trial=number) for number in (5, 6)}
+    gates[5].may_be_released = True
+    with pytest.raises(Leave):
+        gates[5].wait()
+    assert gates[6].wait() == 0.0
+    dog.set_operator([], time.monotonic_ns())
+    assert gates[5].wait() == 0.0
+
+
 def test_an_operators_force_lifts_the_governors_pause_but_not_above_critical(start, tmp_path):
     """And it outlives the watchdog: the pause does not come back with the next one."""
     script = tmp_path / "trace.jsonl"

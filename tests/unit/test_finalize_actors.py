@@ -118,7 +118,8 @@ def test_a_new_driver_goes_on_with_the_same_choice_and_seeds(tmp_path: Any) -> N
     bench = Bench(tmp_path, (*search, row(4, 0.25, **params[4]), row(5, None, None, **params[5])))
     given = bench.search.suggest("f0")
     assert given is not None
-    assert given.pop(OWN_KEY) == {"number": 5, "attempt": 2, "checkpoint": None, "final": True}
+    own = {"number": 5, "attempt": 2, "checkpoint": None, "memory": None, "spent": None, "final": True}
+    assert given.pop(OWN_KEY) == own
     assert given == params[5]
     assert bench.sent == [], "the daemon knows that trial already"
     assert bench.search.suggest("f1") == Searcher.FINISHED

@@ -31,6 +31,7 @@ BY_HINT: dict[Any, st.SearchStrategy[Any]] = {
     str | None: st.none() | TEXT,
     bool: st.booleans(),
     dict[str, Any]: st.dictionaries(TEXT, JSON, max_size=3),
+    dict[str, Any] | None: st.none() | st.dictionaries(TEXT, JSON, max_size=3),
     dict[str, str]: st.dictionaries(TEXT, TEXT, max_size=3),
     list[dict[str, Any]]: st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=3),
 }
