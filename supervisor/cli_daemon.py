@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 READY_TIMEOUT_S = 120.0
 HELD_POLL_S = 0.1
+ENDING = ("STOPPING", "STOPPED", "EXITED", "FATAL")
+"""States of a run that its daemon leaves alone from then on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -245,11 +247,16 @@ def _is_it_running(home: Home, request: Any, timeout_s: float) -> bool:
 
 
 def _already_running(home: Home, request: Any) -> bool:
-    """True when it works on what was asked for. Raises AlreadyRunning when on something else, NotRunning."""
+    """True when it works on what was asked for. Raises AlreadyRunning when on something else.
+
+    NotRunning when nobody answers, or one that is about to end: a run that is over has the report to write yet.
+    """
     from supervisor.client import ask, greet
 
     greet(home)
     view = ask(home, "status")
+    if view["daemon"]["stopping"] or view["run"]["state"] in ENDING:
+        raise NotRunning(f"daemon {view['daemon']['pid']} is ending")
     same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
     if not same or request.new:
         raise AlreadyRunning(f"daemon {view['daemon']['pid']} works on {view['run']['id']}")

@@ -58,6 +58,7 @@ class DaemonVerbs:
             "dashboard": head.dashboard if head else None,
             "token_file": str(self._home.ray_token),
             "started_wall": self._started_wall_s,
+            "stopping": self._conductor.stop_asked.is_set(),
             "rebuilt": None if self._rebuilt is None else self._rebuilt.sentence(),
         }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import daemon, snapshot
+from supervisor import daemon, driver_process, snapshot
 from supervisor.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import SOCKET_PATH_MAX_BYTES, Home
@@ -249,6 +249,28 @@ def test_a_second_sigterm_ends_it_at_once(home: Home) -> None:
     each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "daemon_died")
 
 
+@pytest.mark.fault(
+    "12",
+    "SIGTERM, and the driver does not come to an end within its grace",
+    "it is killed with its group and this is told (`stop.forced`); exit code 0, the next start goes on",
+)
+def test_a_driver_that_does_not_finish_in_time_is_killed_and_it_is_told(home: Home) -> None:
+    quick = lambda: setattr(driver_process, "FINISH_GRACE_S", 0.5)  # noqa: E731
+    with living(home, Setting(pause_s=1.0, stubborn=True, change=quick)) as it:
+        until_told(home, "trial.reported")
+        driver = driver_of(home)
+        it.signal(signal.SIGTERM)
+        assert it.ended() == (0, False)
+    assert is_gone(driver)
+    (forced,) = [event for event in told(home) if event["event"] == "stop.forced"]
+    assert forced["after_s"] == 0.5
+    assert stored(home, "SELECT state FROM run") == [{"state": "STOPPED"}]
+    audited(home)
+    assert life(home) == (0, False)
+    check_everything(home)
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "stopped")
+
+
 def hang(*_: Any, **__: Any) -> dict[str, Any]:
     time.sleep(120)
     return {}
@@ -269,7 +291,7 @@ def test_a_main_loop_that_hangs_is_written_down_and_aborted(home: Home) -> None:
     with living(home, Setting(pause_s=0.3, change=with_a_loop_that_hangs)) as it:
         until_told(home, "trial.reported")
         with pytest.raises(SweepError):
-            ask(home, "status", deadline_s=60.0)
+            ask(home, "status", query="?trials=1", deadline_s=60.0)
         assert it.ended()[0] == -signal.SIGABRT
     words = (home.root / "life.log").read_text()
     assert "the main loop stands still" in words
