@@ -255,7 +255,7 @@ def _already_running(home: Home, request: Any) -> bool:
 
     greet(home)
     view = ask(home, "status")
-    if view["daemon"]["stopping"] or view["run"]["state"] in ENDING:
+    if view["daemon"].get("stopping") or view["run"]["state"] in ENDING:
         raise NotRunning(f"daemon {view['daemon']['pid']} is ending")
     same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
     if not same or request.new:

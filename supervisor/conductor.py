@@ -122,6 +122,12 @@ class Conductor:
         self.ledger.tell("drill.started", name=asked.name, duration_s=asked.duration_s, node=asked.node, drill=True)
         await driver.send(asked)
 
+    async def kill(self) -> None:
+        """Ends every process of the run at once: what was asked to end has not."""
+        if self.driver is not None:
+            await self.driver.kill()
+        await asyncio.to_thread(leftovers.end, self.home.key, grace_s=0.0)
+
     def ask_stop(self, reason: str) -> None:
         self.stop_reason = reason
         self.stop_asked.set()
@@ -131,7 +137,11 @@ class Conductor:
     async def start_ray(self) -> None:
         """Raises RayStartFailed."""
         head = self._new_head()
-        await head.start()
+        try:
+            await head.start()
+        except asyncio.CancelledError:
+            await head.stop()
+            raise
         self.head = head
         self.nodes.clear()
         self._holds.widen_node_commands()

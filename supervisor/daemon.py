@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from supervisor import __version__, failpoints, leftovers, snapshot
+from supervisor import __version__, crash_loop, failpoints, leftovers, snapshot
 from supervisor.audit_log import head_key, open_audit_log
 from supervisor.clock import Clock, boot_id
 from supervisor.conductor import Conductor
@@ -29,7 +29,7 @@ from supervisor.daemon_verbs import DaemonVerbs
 from supervisor.diagnostics import reopen_debug_log, set_up_logging
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import DiskFailed, DiskFull, SweepError, SystemRefused
+from supervisor.errors import Conflict, CrashLoop, DiskFailed, DiskFull, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.housekeeping import keep_house, watch_room, watch_time
@@ -38,6 +38,7 @@ from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.loop_watchdog import LoopWatchdog
 from supervisor.notifier import Notifier
 from supervisor.plan import ExperimentSpec
+from supervisor.plan_source import PlanSource
 from supervisor.ray_head import RayHead, child_environment
 from supervisor.readiness import Readiness
 from supervisor.rebuild import UNTOLD, Rebuilt, open_or_rebuild
@@ -49,6 +50,9 @@ from supervisor.store import Event, Store
 from supervisor.wake_lock import WakeLock
 
 log = logging.getLogger("supervisor")
+
+STOP_WITHIN_S = 90.0
+"""From the first wish to stop: a driver gets 40 s for its checkpoints, Ray's end takes up to 20; our unit gives 120."""
 
 
 class Daemon:
@@ -70,18 +74,22 @@ class Daemon:
         store.told = self._told
         folder = Path(row["source"]).parent if row["source"] != "built-in" else None
         hardware = json.loads(row["hardware"])
+        self._source = PlanSource(None if folder is None else Path(row["source"]), hardware.pop("source_sha256", None))
+        self._by_service = request.by_service
         self._wants_wake_lock = bool(hardware.pop("wake_lock", True))
         self._wake_lock = WakeLock()
         self._notify = ServiceNotify()
         self._notifier = Notifier(self.ledger, self.plan, home.notify, clock)
         self.conductor = self._make_conductor(folder, hardware)
         self._verbs = DaemonVerbs(
-            home, self.ledger, clock, self.plan, self.conductor, self._room, rebuilt, self.disk_failed
+            home, self.ledger, clock, self.plan, self.conductor, self._room, self._source, rebuilt, self.disk_failed
         )
         self._server = ControlServer(home, clock, self._verbs, self._peer_refused)
         self._main: asyncio.Task[Any] | None = None
         self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
+        self._forced = False
+        self._reread_task: asyncio.Task[None] | None = None
 
     def _freeze_plan(self) -> None:
         """The run's own copy of its plan, for people; the store's is the one that counts."""
@@ -139,10 +147,12 @@ class Daemon:
         ended = await asyncio.to_thread(leftovers.end, self.home.key)
         if ended:
             self.ledger.tell("leftovers.ended", processes=ended)
+        verdict = self._judge_start()
         self.ledger.recover()
         self.ledger.tell(
-            "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id()
-        )
+            "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
+            by="service" if self._by_service else "command",
+        )  # fmt: skip
         reason = "it failed; its log says why"
         self._main = asyncio.current_task()
         try:
@@ -156,15 +166,19 @@ class Daemon:
                 asyncio.create_task(self._watch_room()),
                 asyncio.create_task(self._watch_time()),
                 asyncio.create_task(self._notifier.run()),
+                asyncio.create_task(self._enforce_stop()),
             ]
+            await self._delay(verdict)
             self.ledger.move_run(ProcessState.STARTING)
-            await self.conductor.start_ray()
-            self.ledger.move_run(ProcessState.RUNNING, "run.started")
-            await self._take_wake_lock()
-            failpoints.hit("ready.tell")
-            ready.tell(self._verbs.facts())
-            self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
-            await self._conduct()
+            if await self._start_ray():
+                self.ledger.move_run(ProcessState.RUNNING, "run.started")
+                await self._take_wake_lock()
+                failpoints.hit("ready.tell")
+                ready.tell(self._verbs.facts())
+                self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
+                await self._conduct()
+            else:
+                ready.fail(Conflict("it was stopped before it was ready"))
             for guard in guards:
                 guard.cancel()
             await self._end_run()
@@ -177,10 +191,11 @@ class Daemon:
                     self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)
             raise
         except asyncio.CancelledError:
-            if self._disk_failure is None:
+            if self._disk_failure is not None:
+                reason = self._disk_failure.message
+                raise self._disk_failure from None
+            if not self._forced:
                 raise
-            reason = self._disk_failure.message
-            raise self._disk_failure from None
         finally:
             self._notify.tell(STOPPING="1")
             with self._as_far_as_the_disk_goes():
@@ -210,6 +225,55 @@ class Daemon:
                 self.ledger.recover()
                 self.ledger.move_run(ProcessState.STARTING)
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
+
+    def _judge_start(self) -> crash_loop.Verdict:
+        """Only a service manager's start is held back: a person who starts it wants it now."""
+        if not self._by_service:
+            return crash_loop.Verdict(0, 0.0, given_up=False)
+        marks = ", ".join("?" * len(crash_loop.WATCHED))
+        rows = self.store.rows(
+            f"SELECT name, wall, fields FROM event WHERE run = ? AND name IN ({marks}) ORDER BY seq DESC LIMIT 100",  # noqa: S608
+            self.run_id, *crash_loop.WATCHED,
+        )  # fmt: skip
+        events = [(row["name"], row["wall"], json.loads(row["fields"]).get("by") == "service") for row in rows]
+        return crash_loop.judge(reversed(events), self.clock.wall_s())
+
+    async def _delay(self, verdict: crash_loop.Verdict) -> None:
+        """Raises CrashLoop."""
+        if verdict.given_up:
+            self.ledger.tell("daemon.crash_looped", starts=verdict.starts)
+            raise CrashLoop(f"{verdict.starts} starts in a row came to nothing")
+        if verdict.delay_s:
+            self.ledger.tell("daemon.delayed", starts=verdict.starts, wait_s=verdict.delay_s)
+            # Ready to be asked, which is all that its service manager waits for.
+            self._notify.tell(READY="1", STATUS=f"{verdict.starts} starts came to nothing; waiting")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.conductor.stop_asked.wait(), verdict.delay_s)
+
+    async def _start_ray(self) -> bool:
+        """False when the run is to stop before Ray is up. Raises RayStartFailed."""
+        start = asyncio.create_task(self.conductor.start_ray())
+        stop = asyncio.create_task(self.conductor.stop_asked.wait())
+        try:
+            await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                await start
+            return start.done()
+        finally:
+            for task in (start, stop):
+                task.cancel()
+            await asyncio.gather(start, stop, return_exceptions=True)
+
+    async def _enforce_stop(self) -> None:
+        """What was asked to stop does so in time, or is made to; the store holds what is needed to go on."""
+        await self.conductor.stop_asked.wait()
+        await self.clock.sleep(STOP_WITHIN_S)
+        with self._as_far_as_the_disk_goes():
+            self.ledger.tell("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
+        await self.conductor.kill()
+        self._forced = True
+        if self._main is not None:
+            self._main.cancel()
 
     def _peer_refused(self, uid: int) -> None:
         with self._as_far_as_the_disk_goes():
@@ -290,9 +354,27 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
-        # The terminal's end is none of our business.
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        # Also what a terminal's end sends; so nothing may come of it that anybody could mind.
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         loop.add_signal_handler(signal.SIGUSR2, self._reopen_logs)
+
+    def _hung_up(self) -> None:
+        log.info("SIGHUP: the plan's file is read again; no trial is touched")
+        if self._reread_task is None or self._reread_task.done():
+            self._reread_task = asyncio.create_task(self._reread_plan())
+
+    async def _reread_plan(self) -> None:
+        if self._source.path is None:
+            return
+        row = self.store.row("SELECT plan_text FROM run WHERE id = ?", self.run_id)
+        assert row is not None
+        found = await asyncio.to_thread(self._source.reread, row["plan_text"])
+        where = {"path": str(self._source.path), "sha256": found.sha256}
+        with self._as_far_as_the_disk_goes():
+            if found.error is not None:
+                self.ledger.tell("plan.refused", **where, error=found.error)
+            else:
+                self.ledger.tell("plan.compared", **where, changes=list(found.changes))
 
     def _reopen_logs(self) -> None:
         """For those who rotate logs by a program of their own."""

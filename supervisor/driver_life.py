@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from supervisor import failpoints, link
+from supervisor import driver_process, failpoints, link
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_process import DriverProcess, DriverSilentError
 from supervisor.errors import DiskFailed, DiskFull
@@ -80,6 +80,9 @@ class DriverLife:
             raise
         finally:
             stopper.cancel()
+        if self._driver.finish_forced:
+            what, after_s = f"the driver of {self._name}", driver_process.FINISH_GRACE_S
+            self._ledger.tell("stop.forced", experiment=self._name, what=what, after_s=after_s)
         return DriverEnd(self._ended, self._error, self._status, self._out_of_time)
 
     async def _converse(self) -> None:

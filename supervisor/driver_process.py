@@ -41,6 +41,8 @@ class DriverProcess:
         self._environment, self.log, self._silence_limit_s = environment, log, silence_limit_s
         self._command = command
         self._deaf = False
+        self.finish_forced = False
+        """Whether it had to be killed after it was asked to finish."""
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._write_fd: int | None = None
@@ -117,8 +119,10 @@ class DriverProcess:
     async def finish(self, reason: str) -> None:
         """Asks it to checkpoint and end, then waits; ends it by force after FINISH_GRACE_S."""
         await self.send(link.Finish(reason))
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(self.exited(), FINISH_GRACE_S)
+        except TimeoutError:
+            self.finish_forced = True
         await self.kill()
 
     async def kill(self) -> None:

@@ -215,6 +215,8 @@ def _short(key: str, value: object) -> object:
         return str(value)[:NODE_SIGNS]
     if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):
         return human(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "-"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -28,6 +28,8 @@ class StartRequest:
     specs: list[dict[str, Any]] = field(default_factory=list)
     new: bool = False
     """Give up an unfinished run of this plan and begin another."""
+    by_service: bool = False
+    """Started by a service manager, not by a person: then a crash loop ends (crash_loop)."""
     retry: bool = False
     """Go on with the last run (of the plan, where one is named), ended or not, and try again what failed in it."""
 

@@ -78,6 +78,14 @@ def full_disk(disk: dict[str, Any] | None) -> list[str]:
     return [f"PAUSED: the disk is full, {free} free at {disk['folder']}; goes on by itself once there are {enough}"]
 
 
+def plan_file(view: dict[str, Any] | None) -> str | None:
+    """That the plan's file is not what the run was begun with, which nothing else would show."""
+    if view is None or not view["changed"]:
+        return None
+    then, now = (str(view[key])[:12] for key in ("sha256", "sha256_now"))
+    return f"{view['path']} has changed since (sha256 {then}, now {now}); the run keeps its own copy"
+
+
 def scope(text: str) -> str:
     """Where a command holds, as words to put behind a verb; nothing when it holds everywhere."""
     if text == ALL_NODES:
@@ -131,6 +139,8 @@ def status(view: dict[str, Any]) -> str:
     if lost := by_cause(view.get("lost", [])):
         causes = ", ".join(f"{cause} {duration(seconds)}" for cause, seconds in lost.items())
         lines.append(f"{'':<{width}}  lost, over all trials: {causes}")
+    if changed := plan_file(view.get("plan_file")):
+        lines.append(f"{'':<{width}}  {changed}")
     if daemon:
         lines.append(f"{'':<{width}}  dashboard {daemon['dashboard'] or '-'}, log {daemon['log']}")
     return "\n".join(lines)
