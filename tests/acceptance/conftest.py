@@ -106,7 +106,7 @@ class Sweep:
     def end(self) -> None:
         """Ends the daemon by the pid in its lock, and then whatever bears this home's mark."""
         try:
-            pid = int(self.home.lock.read_text().split()[1])
+            pid = int(self.home.lock.read_text().split()[1].rstrip(","))
             if str(self.home.root) in Path(f"/proc/{pid}/environ").read_text():
                 os.kill(pid, signal.SIGKILL)
         except (OSError, IndexError, ValueError):
