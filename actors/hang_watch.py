@@ -63,7 +63,7 @@ class HangWatch:
         self._unkillable: set[tuple[int, str | None]] = set()
         self._lock = threading.Lock()
         self._deaths: dict[_Key, Death] = {}
-        self._buried: dict[_Key, Whose] = {}
+        self._buried: dict[_Key, tuple[int, Path | None]] = {}
         self._kills = MemoryKills()
         self._counters: dict[Whose, Path | None] = {}
         # A worker that dies before it was looked at was likely in the same group as this process.
@@ -106,21 +106,21 @@ class HangWatch:
             dead = self._buried.pop(key, None)
             death = self._deaths.pop(key, None)
             if death is None and dead is not None:
-                death = self._classified(dead)
+                death = self._classified(*dead)
             return None if death is None else death.to_json()
 
     def _is_dead(self, whose: Whose) -> bool:
         return self._hands.started_at(whose.pid) != whose.started
 
-    def _classified(self, whose: Whose) -> Death:
+    def _classified(self, pid: int, counter: Path | None) -> Death:
         """The kernel counts before it kills, so what killed a worker that is dead was counted."""
-        counter, claimed = self._counters.get(whose, self._own_counter), False
+        claimed = False
         if counter is not None:
             self._count(counter)
             self._kills, claimed = self._kills.claimed(counter)
         if claimed:
-            return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=whose.pid)
-        return Death(pid=whose.pid)
+            return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=pid)
+        return Death(pid=pid)
 
     def _counter_of(self, whose: Whose) -> Path | None:
         return self._counters.get(whose) if self._is_dead(whose) else self._hands.kill_counter(whose.pid)
@@ -142,7 +142,7 @@ class HangWatch:
 
     def _bury(self, path: Path, whose: Whose) -> None:
         """Under the lock. Why it died is asked later, if it matters: a worker whose trial is over just goes."""
-        _keep(self._buried, _key(whose), whose)
+        _keep(self._buried, _key(whose), (whose.pid, self._counters.get(whose, self._own_counter)))
         self._unkillable.discard((whose.pid, whose.started))
         path.unlink(missing_ok=True)
         stacks_file(self._folder, whose.pid).unlink(missing_ok=True)
@@ -151,9 +151,7 @@ class HangWatch:
         if whose.started is None or (whose.pid, whose.started) in self._unkillable:
             return
         stacks = self._stacks(whose)
-        again = read_beat(path)
-        if again is None or again[0] != whose or again[1].since_mono_s != progress.since_mono_s:
-            # It has got on meanwhile.
+        if not self._is_silent_still(path, whose, progress):
             return
         dump = self._write_dump(whose, hang, stacks)
         text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be had"
@@ -164,6 +162,15 @@ class HangWatch:
         if not self._hands.end(whose.pid, whose.started):
             self._unkillable.add((whose.pid, whose.started))
             self._tell("worker.stuck", {**asdict(whose), "why": text})
+
+    def _is_silent_still(self, path: Path, whose: Whose, progress: Progress) -> bool:
+        """False for one that got on while its stacks were written, and for one that died by itself."""
+        try:
+            again = read_beat(path)
+        except OSError:
+            return False
+        same = again is not None and again[0] == whose and again[1].since_mono_s == progress.since_mono_s
+        return same and not self._is_dead(whose)
 
     def _stacks(self, whose: Whose) -> str | None:
         try:

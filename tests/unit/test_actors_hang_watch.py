@@ -149,6 +149,26 @@ def test_a_trial_that_gets_on_while_its_stacks_are_written_is_spared(bench):
     assert not list(bench.folder.rglob("hung-*"))
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_trial_that_dies_while_its_stacks_are_written_did_not_die_of_its_silence(bench, asked):
+    """Whether Tune has asked for the cause already or not."""
+    bench.at_work()
+    causes = []
+
+    def dies():
+        del bench.machine.alive[11]
+        bench.machine.kills[GROUP] += 1
+        if asked:
+            causes.append(bench.watch.how_died("one", 4, 2)["cause"])
+
+    bench.machine.at_dump = dies
+    bench.passes(70.0)
+    if not asked:
+        causes.append(bench.watch.how_died("one", 4, 2)["cause"])
+    assert (bench.machine.ended, causes) == ([], ["oom_killed"])
+    assert not list(bench.folder.rglob("hung-*"))
+
+
 def test_a_worker_that_cannot_be_killed_is_told_once_and_not_tried_for_ever(bench):
     bench.at_work()
     bench.machine.immortal = True
