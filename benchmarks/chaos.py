@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -40,6 +41,8 @@ PAUSED_WITHIN_S = 60.0
 FULL_WITHIN_S = 30.0
 TRIALS_PER_S = 1.5
 """More than are done in that time; what is left is hurried through at the end."""
+MAX_TROUBLES = 8
+"""After so many it is given up: what is broken is known by then."""
 LOOK_S = 0.1
 WANTED_ENDS = ("the run has ended", "stopped by")
 """How a daemon's reason for its end may begin."""
@@ -94,6 +97,9 @@ class Play:
                 self.trouble(f"the daemon ended by itself: {event['reason']}")
         return fresh
 
+    def hopeless(self) -> bool:
+        return len(self.evidence.troubles) >= MAX_TROUBLES
+
     def trouble(self, what: str) -> None:
         print(f"  TROUBLE: {what}", flush=True)
         self.evidence.troubles.append(what)
@@ -108,7 +114,7 @@ class Play:
             self.look()
             if test():
                 return True
-            if self.over():
+            if self.over() or self.hopeless():
                 return False
             if not self.site.daemons():
                 self.start()
@@ -116,18 +122,18 @@ class Play:
         self.trouble(f"not within {within_s:.0f} s: {what}")
         return False
 
-    def start(self, *plan: str) -> None:
+    def start(self, *plan: str, may_fail: bool = False) -> None:
         done = self.site.command("supervisord", "start", *plan)
         self.look()
-        if done.returncode != 0 and not self.over():
-            self.trouble(f"supervisord start {' '.join(plan)}: {done.returncode}: {done.stderr.strip()[-600:]}")
+        if done.returncode != 0 and not may_fail and not self.over():
+            self.trouble(f"supervisord start {' '.join(plan)}: {done.returncode}: {done.stderr.strip()[-300:]!r}")
             time.sleep(1.0)
 
     def operate(self, *arguments: str, may_fail: bool = False) -> bool:
         done = self.site.command("supervisorctl", *arguments)
         self.look()
         if done.returncode != 0 and not may_fail and not self.over():
-            self.trouble(f"supervisorctl {' '.join(arguments)}: {done.returncode}: {done.stderr.strip()[-600:]}")
+            self.trouble(f"supervisorctl {' '.join(arguments)}: {done.returncode}: {done.stderr.strip()[-300:]!r}")
         return done.returncode == 0
 
     # Blows
@@ -193,7 +199,12 @@ class Play:
         self.site.fill()
         try:
             self.wait("the full disk is told", lambda: self.count("disk.filled") > told, FULL_WITHIN_S)
+            if fault.during is not None:
+                self._kill(fault.during, fault.aim)
             time.sleep(fault.lasts_s)
+            if not self.site.daemons():
+                # It may refuse, for want of space; once there is some it may not.
+                self.start(may_fail=True)
         finally:
             self.site.free()
         return time.time()
@@ -316,13 +327,19 @@ def gather(play: Play) -> None:
     evidence, site = play.evidence, play.site
     evidence.left = site.left(10.0)
     evidence.seen = site.log.events
-    evidence.told = [json.loads(line) for line in site.home.audit_log(PLAN_NAME).read_text().splitlines()]
-    evidence.diary = parse_diary((site.folder / "diary").read_text().splitlines(keepends=True))
+    evidence.told = [json.loads(line) for line in _lines(site.home.audit_log(PLAN_NAME))]
+    evidence.diary = parse_diary(_lines(site.folder / "diary"))
     evidence.checkpoints = site.checkpoints()
-    with closing(sqlite3.connect(site.home.store)) as store:
-        evidence.trials = list(_trials(store))
+    if site.home.store.exists():
+        with closing(sqlite3.connect(site.home.store)) as store:
+            evidence.trials = list(_trials(store))
     audit = site.command("supervisorctl", "audit")
     evidence.audit = None if audit.returncode == 0 else (audit.stdout + audit.stderr)[-3000:]
+
+
+def _lines(path: Path) -> list[str]:
+    """With their ends; none where there is no file: then nothing ever worked."""
+    return path.read_text().splitlines(keepends=True) if path.exists() else []
 
 
 def _trials(store: sqlite3.Connection) -> Iterator[Trial]:
@@ -367,7 +384,7 @@ def run(seconds: float, seed: int, kinds: Collection[Kind], *, keep: bool) -> in
         play.wait("a first result", lambda: play.count("trial.reported") > 0, GOES_ON_WITHIN_S)
         play.until_s = time.monotonic() + seconds
         for fault in schedule(seed, kinds):
-            if time.monotonic() > play.until_s or play.over():
+            if time.monotonic() > play.until_s or play.over() or play.hopeless():
                 break
             play.strike(fault)
         let_go_on(play)

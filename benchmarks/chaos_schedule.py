@@ -64,7 +64,7 @@ WEIGHTS: dict[Kind, int] = {
     Kind.STOP_START: 1,
 }
 
-KILLS_IN_A_PAUSE = (Kind.WORKER, Kind.DRIVER, Kind.DAEMON)
+KILLS_MEANWHILE = (Kind.WORKER, Kind.DRIVER, Kind.DAEMON)
 _MAY_BE_HASTY = frozenset({Kind.WORKER, Kind.WORKERS, Kind.DRIVER, Kind.WATCHDOG, Kind.RAYLET, Kind.DASHBOARD})
 _SOLO = frozenset({Kind.DISK, Kind.PAUSE, Kind.HOLD, Kind.PAUSE_TRIAL, Kind.STOP_START})
 
@@ -75,7 +75,7 @@ class Fault:
 
     `lasts_s`: how long a process stands still, a disk is full, a pause holds. `aim` in [0, 1) chooses among several
     processes. A `hasty` one is followed by the next fault without waiting for work to go on. `during` is killed while
-    a pause holds.
+    a pause holds or the disk is full.
     """
 
     kind: Kind
@@ -100,5 +100,5 @@ def schedule(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Iterator[Fault
             may = kind in _MAY_BE_HASTY and follower is not None and follower not in _SOLO
             hasty = rng.random() < 0.3 and may and hasty_in_a_row < MAX_HASTY
             hasty_in_a_row = hasty_in_a_row + 1 if hasty else 0
-            during = rng.choice((None, *KILLS_IN_A_PAUSE)) if kind is Kind.PAUSE else None
+            during = rng.choice((None, *KILLS_MEANWHILE)) if kind in (Kind.PAUSE, Kind.DISK) else None
             yield Fault(kind, rng.uniform(0.0, MAX_AFTER_S), rng.uniform(1.0, MAX_LASTS_S), rng.random(), hasty, during)

@@ -16,6 +16,7 @@ from benchmarks.chaos_trainable import BATCHES, EPOCHS, expected_losses
 Key = tuple[int, int]
 """A trial: its experiment's part and its number."""
 
+MAX_LOSS_EPOCHS = 2.0
 MAX_DESCRIPTORS_MORE = 16
 MAX_CHECKPOINTS_OF_A_TRIAL = 3
 """The newest two, and one that a kill left half written."""
@@ -196,11 +197,16 @@ def _wasted(evidence: Evidence) -> Verdict:
     faults = []
     if whole > evidence.kills:
         faults.append(f"{whole} epochs were trained again from end to end, after {evidence.kills} kills")
-    figure = (
-        f"{whole} whole epochs again after {evidence.kills} kills; with parts of epochs {sum(losses):.1f}, "
-        f"the worst {max(losses, default=0.0):.2f} at once"
-    )
+    figure = f"{whole} whole epochs again after {evidence.kills} kills, with parts of epochs {sum(losses):.1f}"
     return Verdict("wasted epochs are not more than kills", figure, faults)
+
+
+def _cheap(evidence: Evidence) -> Verdict:
+    """A trial works on for a moment after its daemon is dead, so the epoch at work counts as well."""
+    losses = losses_in_epochs(evidence.diary)
+    faults = [f"{loss:.2f} epochs were trained again at once" for loss in losses if loss > MAX_LOSS_EPOCHS]
+    figure = f"{max(losses, default=0.0):.2f} epochs at once at most"
+    return Verdict("a fault costs a trial an epoch, and the one at work", figure, faults)
 
 
 def _obeyed(evidence: Evidence) -> Verdict:
@@ -238,7 +244,7 @@ def _audited(evidence: Evidence) -> Verdict:
     return Verdict("supervisorctl audit is content", "it was asked at the end", faults)
 
 
-_CHECKS = (_lost, _twice, _true, _complete, _alone, _wasted, _obeyed, _flat, _gone, _went_on, _audited)
+_CHECKS = (_lost, _twice, _true, _complete, _alone, _wasted, _cheap, _obeyed, _flat, _gone, _went_on, _audited)
 
 
 def render(verdicts: Sequence[Verdict]) -> str:

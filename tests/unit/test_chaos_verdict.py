@@ -87,6 +87,10 @@ def _train_in_a_pause(evidence: Evidence) -> None:
     evidence.diary.append(Line(1001.0, 8, 1, 0, 47))
 
 
+def _fall_back(evidence: Evidence) -> None:
+    evidence.diary += _diary([(11, range(3 * BATCHES)), (12, range(BATCHES // 2, 3 * BATCHES))], number=2)
+
+
 def _waste(evidence: Evidence) -> None:
     evidence.diary += _diary([(11, range(2 * BATCHES)), (12, range(2 * BATCHES))], number=2)
 
@@ -101,6 +105,7 @@ BREAKS: dict[str, tuple[Callable[[Evidence], object], str]] = {
     "a trial that was never made": (lambda e: e.wanted.update({2: 1}), "each trial ends, finished or pruned"),
     "two processes at one trial": (_train_on_after_another, "at most one attempt of a trial is live"),
     "more waste than kills": (_waste, "wasted epochs are not more than kills"),
+    "a trial that fell far back": (_fall_back, "a fault costs a trial an epoch, and the one at work"),
     "a batch in a pause": (_train_in_a_pause, "a pause holds, through kills too"),
     "descriptors that pile up": (lambda e: e.descriptors.update({5: [14, 90]}), "descriptors and files do not pile up"),
     "checkpoints that pile up": (lambda e: e.checkpoints.update({"1": 9}), "descriptors and files do not pile up"),
