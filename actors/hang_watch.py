@@ -28,10 +28,16 @@ PERIODS_PER_ALLOWANCE = 10.0
 
 MAX_WORKERS = 512
 MAX_DEATHS = 256
+WRITE_WITHIN_S = 5.0
 LOG = logging.getLogger("hang-watch")
 
 _Key = tuple[str, int, int]
 _Kept = TypeVar("_Kept")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(text)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Hands:
     started_at: Callable[[int], str | None] = started_at
     stacks_of: Callable[[Path, int], str | None] = stacks_of
     end: Callable[[int, str], bool] = end_process
+    write: Callable[[Path, str], None] = _write
     kill_counter: Callable[[int], Path | None] = kill_counter
     kill_count: Callable[[Path], int | None] = kill_count
 
@@ -90,7 +97,7 @@ class HangWatch:
                     self._bury(path, whose)
             elif hang := hang_of(progress, self._policy, now, self._attention.watched_from_mono_s):
                 self._end(path, whose, progress, hang)
-        # What a slow end took is nobody's silence.
+        # The time that a slow end took is no gap: nobody was stopped.
         self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
 
     def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
@@ -184,14 +191,21 @@ class HangWatch:
             return None
         path = Path(whose.folder) / f"hung-attempt-{whose.attempt}.txt"
         head = f"{whose.experiment} trial {whose.number}, attempt {whose.attempt}, process {whose.pid}: "
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_text(f"{head}{sentence(hang)}\n\n{stacks}")
-        except OSError as error:
-            # A full disk, perhaps the very cause of the hang, must not save the worker.
-            LOG.warning("the stacks of worker %s cannot be kept: %s", whose.pid, error)
-            return None
-        return str(path)
+        written = threading.Event()
+
+        def write() -> None:
+            try:
+                self._hands.write(path, f"{head}{sentence(hang)}\n\n{stacks}")
+            except OSError as error:
+                LOG.warning("the stacks of worker %s cannot be kept: %s", whose.pid, error)
+            else:
+                written.set()
+
+        # In a thread: the disk may be full or gone, perhaps the very cause of the hang, and must not save the worker.
+        writer = threading.Thread(target=write, name="stacks", daemon=True)
+        writer.start()
+        writer.join(WRITE_WITHIN_S)
+        return str(path) if written.is_set() else None
 
 
 def sentence(hang: Hang) -> str:

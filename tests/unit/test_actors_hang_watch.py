@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from actors import hang_watch
 from actors.beat import Beat, Whose
 from actors.hang_watch import Hands, HangWatch
 from supervisor.clock import HandClock
@@ -25,6 +27,7 @@ class Machine:
         self.immortal = self.speechless = False
         self.kills = {OWN: 0, GROUP: 0}
         self.at_dump = lambda: None
+        self.write = Hands().write
 
     def stacks_of(self, folder, pid):
         self.at_dump()
@@ -40,7 +43,7 @@ class Machine:
 
     def hands(self):
         return Hands(
-            started_at=self.alive.get, stacks_of=self.stacks_of, end=self.end,
+            started_at=self.alive.get, stacks_of=self.stacks_of, end=self.end, write=self.write,
             kill_counter=lambda pid: GROUP if pid in self.alive else OWN, kill_count=self.kills.get,
         )  # fmt: skip
 
@@ -182,9 +185,13 @@ def test_a_worker_that_cannot_be_killed_is_told_once_and_not_tried_for_ever(benc
     assert bench.watch.how_died("one", 4, 2)["cause"] == "hung"
 
 
-@pytest.mark.parametrize("why", ["speechless", "no room"])
-def test_without_stacks_it_is_ended_all_the_same(bench, why):
+@pytest.mark.parametrize("why", ["speechless", "no room", "a disk that hangs"])
+def test_without_stacks_it_is_ended_all_the_same(bench, why, monkeypatch):
     bench.at_work()
+    if why == "a disk that hangs":
+        monkeypatch.setattr(hang_watch, "WRITE_WITHIN_S", 0.1)
+        bench.machine.write = lambda path, text: threading.Event().wait(300)
+        bench.watch = bench.a_watch()
     bench.machine.speechless = why == "speechless"
     if why == "no room":
         (bench.folder / "one").write_text("a file where the trial's folder should be")
