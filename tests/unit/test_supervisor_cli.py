@@ -301,7 +301,7 @@ def test_a_start_of_what_already_runs_says_so_and_of_another_plan_is_refused(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": "d", "token_file": "t"}
-    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f"}}
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
     monkeypatch.setattr("supervisor.client.greet", lambda home: {})
     monkeypatch.setattr("supervisor.client.ask", lambda home, verb: answer)
     assert cli_daemon._already_running(home, StartRequest(plan="smoke", fingerprint="f"))
@@ -327,7 +327,7 @@ def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_word(
         return {}
 
     monkeypatch.setattr("supervisor.client.greet", greet)
-    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f"}}
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
     monkeypatch.setattr("supervisor.client.ask", lambda home, verb: answer)
     home.state.mkdir(parents=True)
     lock = take_lock(home, "plan smoke")
@@ -373,7 +373,7 @@ def test_of_two_starts_at_the_same_moment_the_slower_one_says_what_the_quicker_o
     home.state.mkdir(parents=True)
     monkeypatch.setattr("supervisor.launch.start_daemon", beaten)
     monkeypatch.setattr("supervisor.client.greet", lambda home: {})
-    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f"}}
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
     monkeypatch.setattr("supervisor.client.ask", lambda home, verb: answer)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     arguments = argparse.Namespace(foreground=False, timeout=60.0)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
+import shlex
+import signal
 import subprocess
+import termios
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +20,7 @@ from supervisor.expand import expand, fingerprint
 from supervisor.home import Home
 from supervisor.plan_file import load_plan
 from tests.acceptance.conftest import BIN, Sweep
-from tests.acceptance.faults.evidence import names, stored, told
+from tests.acceptance.faults.evidence import audited, names, stored, told
 from tests.acceptance.lives import REQUEST, Setting, check_everything, living, until_told
 
 
@@ -90,3 +96,80 @@ def test_a_daemon_that_is_killed_before_it_is_ready_is_told_by_start(home: Home,
         until_told(home, "daemon.started")
         it.kill()
     assert stored(home, "SELECT count(*) AS runs FROM run") == [{"runs": 1}]
+
+
+def shell_in_a_terminal(command: list[str], sweep: Sweep) -> tuple[subprocess.Popen[bytes], int]:
+    """A shell that leads a session of a terminal of its own, runs the command there and waits; and its other end."""
+    master, slave = os.openpty()
+
+    def take_the_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    line = " ".join(shlex.quote(str(part)) for part in command)
+    shell = subprocess.Popen(
+        ["/bin/sh", "-c", f"{line}; echo code=$? ended; read nothing"], stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True, preexec_fn=take_the_terminal, env=sweep.environment, cwd=sweep.folder,
+    )  # fmt: skip
+    os.close(slave)
+    return shell, master
+
+
+def read_until(master: int, sign: bytes) -> bytes:
+    said = b""
+    while sign not in said:
+        ready, _, _ = select.select([master], [], [], 90.0)
+        assert ready, f"it only said {said!r}"
+        said += os.read(master, 4096)
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    "4",
+    "two `start`s of one plan at the same moment, with a real Ray",
+    "one daemon and one run; both end with exit code 0, one of them says `already running`",
+)
+@pytest.mark.fault(
+    "11",
+    "the terminal of `start` is closed; later the daemon gets a SIGHUP",
+    "neither ends it, and no trial is touched",
+)
+@pytest.mark.fault(
+    "5",
+    "`start` while the daemon is stopping, with a real Ray",
+    "it waits for the old daemon's end, then starts; the trials go on under it, each once",
+)
+def test_one_daemon_comes_of_two_starts_and_outlives_its_terminal_and_a_start_follows_a_stop(sweep: Sweep) -> None:
+    plan = sweep.plan("p", max_trials=4, pause_s=1.0)
+    shell, master = shell_in_a_terminal([BIN / "supervisord", "start", plan], sweep)
+    try:
+        second = sweep.d("start", plan)
+        first = read_until(master, b" ended").decode()
+        assert second.returncode == 0, second.stderr
+        assert "code=0 ended" in first
+        assert (first + second.stdout).count("already running:") == 1
+        pid = sweep.until("a result", lambda _: stored(sweep.home, "SELECT * FROM result"))["daemon"]["pid"]
+    finally:
+        os.close(master)  # the terminal is closed: the shell and all in its session hear SIGHUP
+        shell.wait(60)
+    assert shell.returncode == -signal.SIGHUP
+    os.kill(pid, signal.SIGHUP)
+    before = len(stored(sweep.home, "SELECT * FROM result"))
+    view = sweep.until("it goes on", lambda _: len(stored(sweep.home, "SELECT * FROM result")) > before)
+    assert view["daemon"]["pid"] == pid
+    assert not {"trial.requeued", "driver.exited"} & set(names(told(sweep.home)))
+
+    with subprocess.Popen(
+        [BIN / "supervisorctl", "shutdown"], env=sweep.environment, stdout=subprocess.PIPE, text=True
+    ) as stopping:
+        assert stopping.stdout is not None
+        assert "the daemon ends" in stopping.stdout.readline()
+        again = sweep.d("start", plan)
+        assert again.returncode == 0, again.stderr
+        assert "already running" not in again.stdout
+        stopping.wait(60)
+    assert sweep.ctl("wait", "--timeout", "120").returncode == 0
+    audited(sweep.home)
+    assert names(told(sweep.home)).count("daemon.started") == 2
+    assert stored(sweep.home, "SELECT count(*) AS runs FROM run") == [{"runs": 1}]
+    assert stored(sweep.home, "SELECT DISTINCT end_reason FROM trial") == [{"end_reason": "finished"}]
