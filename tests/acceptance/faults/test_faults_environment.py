@@ -27,6 +27,7 @@ from supervisor.client import ask, greet
 from supervisor.clock import Clock
 from supervisor.errors import PlanChanged, VersionSkew
 from supervisor.home import Home
+from supervisor.plan_source import sha256_of
 from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
 from tests.acceptance.faults.stories import ONCE, finishes, is_gone, live_to_the_end, patience, status, story
 from tests.acceptance.lives import (
@@ -239,18 +240,31 @@ def test_after_a_reboot_a_stopped_run_stays_stopped(home: Home) -> None:
 
 
 @pytest.mark.fault(
-    "48", "the plan's file is edited while its run is at work", "the run keeps its copy; the edited plan is refused"
-)
+    "48", "the plan's file is edited while its run is at work",
+    "status says so, SIGHUP tells what differs or why it is no plan; the run keeps its copy, the edited one is refused",
+)  # fmt: skip
 def test_an_edited_plan_changes_no_run_that_began_before(home: Home) -> None:
     file = home.root / "p.yaml"
     file.write_text("name: p\n")
-    request = dataclasses.replace(REQUEST, source=str(file))
+    hardware = {**REQUEST.hardware, "source_sha256": sha256_of(file)}
+    request = dataclasses.replace(REQUEST, source=str(file), hardware=hardware)
     edited = dataclasses.replace(request, plan_text="name: p\nseed: 2\n", fingerprint="g",
                                  specs=[{**REQUEST.specs[0], "max_trials": 99}])  # fmt: skip
-    with living(home, Setting(request=request, pause_s=0.2)) as it:
+    with living(home, Setting(request=request, pause_s=1.0)) as it:
         until_told(home, "trial.reported")
-        file.write_text("name: p\nseed: 2\n")
+        assert "has changed since" not in control(home, "status").stdout
+        file.write_text((CHECKOUT / "docs" / "examples" / "quadratic.yaml").read_text())
+        assert f"{file} has changed since" in control(home, "status").stdout
+        it.signal(signal.SIGHUP)
+        until_told(home, "plan.compared")
+        file.write_text("name: [\n")
+        it.signal(signal.SIGHUP)
+        until_told(home, "plan.refused")
         it.kill()
+    (compared,) = [event["changes"] for event in told(home) if event["event"] == "plan.compared"]
+    assert "name: p -> quadratic" in compared
+    (refused,) = [event["error"] for event in told(home) if event["event"] == "plan.refused"]
+    assert "not YAML" in refused
     rows = stored(home, "SELECT id, fingerprint, plan_text FROM run")
     with living(home, Setting(request=edited)) as it:
         assert it.ended()[0] == PlanChanged.exit_code

@@ -227,7 +227,9 @@ def raylet(search: Search) -> None:
 
 
 def agent(search: Search) -> None:
-    _kill(search.processes("dashboard/agent.py"))
+    """Of the raylet's children: an agent writes its title over its environment, and so over the mark."""
+    (found,) = search.processes("raylet/raylet")
+    _kill([child for child in found.children() if any("agent" in part.lower() for part in child.cmdline()[:3])])
 
 
 def folder(search: Search) -> None:
