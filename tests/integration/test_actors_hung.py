@@ -71,6 +71,7 @@ def assert_each_result_once(daemon) -> None:
         assert len(reported) == len(set(reported)), "a step was reported twice"
 
 
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_with_its_stacks_and_goes_on_from_its_checkpoint(impatient, troubled):
     """In its second step, while it is built, while it saves. One that always hangs ends as hung; the search goes on."""
     daemon = impatient(troubled("hangs in step", "always hangs in step", "hangs in setup", "hangs in save", "nothing"))
@@ -136,6 +137,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_told_as_such(impatient, tr
     assert [row.end_reason for row in daemon.store.rows.values()] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_deaths_under_an_earlier_driver_count(impatient, troubled):
     """A trial whose workers died max_failures times before its driver did gets no new allowance from the next."""
     experiment = troubled("always hangs in step")
