@@ -32,7 +32,7 @@ from supervisor.driver_process import DriverProcess
 from supervisor.errors import Conflict, CrashLoop, DiskFailed, DiskFull, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
-from supervisor.housekeeping import keep_house, watch_room, watch_time
+from supervisor.housekeeping import keep_house, watch_log, watch_room, watch_time
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.loop_watchdog import LoopWatchdog
@@ -84,7 +84,7 @@ class Daemon:
         self._verbs = DaemonVerbs(
             home, self.ledger, clock, self.plan, self.conductor, self._room, self._source, rebuilt, self.disk_failed
         )
-        self._server = ControlServer(home, clock, self._verbs, self._peer_refused)
+        self._server = ControlServer(home, clock, self._verbs, self._peer_refused, self._socket_rebound)
         self._main: asyncio.Task[Any] | None = None
         self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
@@ -135,24 +135,7 @@ class Daemon:
 
     async def live(self, ready: Readiness) -> int:
         """Exit code of the run; 0 too when it was stopped."""
-        self._mend_log()
-        if self._rebuilt is not None:
-            with self.store.change(self.run_id) as change:
-                change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
-                change.tell("store.rebuilt", **self._rebuilt.to_json())
-        if self._replaced_log is not None:
-            self.ledger.tell("audit.replaced", path=str(self._replaced_log))
-        if self.audit.torn_bytes:
-            self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
-        ended = await asyncio.to_thread(leftovers.end, self.home.key)
-        if ended:
-            self.ledger.tell("leftovers.ended", processes=ended)
-        verdict = self._judge_start()
-        self.ledger.recover()
-        self.ledger.tell(
-            "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
-            by="service" if self._by_service else "command",
-        )  # fmt: skip
+        verdict = await self._recover()
         reason = "it failed; its log says why"
         self._main = asyncio.current_task()
         try:
@@ -164,6 +147,7 @@ class Daemon:
                 asyncio.create_task(self._server.guard()),
                 asyncio.create_task(keep_house(self.home, self.run_id, self.clock)),
                 asyncio.create_task(self._watch_room()),
+                asyncio.create_task(self._watch_log()),
                 asyncio.create_task(self._watch_time()),
                 asyncio.create_task(self._notifier.run()),
                 asyncio.create_task(self._enforce_stop()),
@@ -203,6 +187,31 @@ class Daemon:
                 self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
             await self._close()
         return self._exit_code()
+
+    async def _recover(self) -> crash_loop.Verdict:
+        """Starting is recovering: what the last life left is mended, ended and told."""
+        self._mend_log()
+        if self._rebuilt is not None:
+            with self.store.change(self.run_id) as change:
+                change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
+                change.tell("store.rebuilt", **self._rebuilt.to_json())
+        if self._replaced_log is not None:
+            self.ledger.tell("audit.replaced", path=str(self._replaced_log))
+        if self.audit.torn_bytes:
+            self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
+        ended = await asyncio.to_thread(leftovers.end, self.home.key)
+        if ended:
+            self.ledger.tell("leftovers.ended", processes=ended)
+        verdict = self._judge_start()
+        self.ledger.recover()
+        self.ledger.tell(
+            "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
+            by="service" if self._by_service else "command",
+        )  # fmt: skip
+        if os.geteuid() == 0:
+            log.warning("running as root: what a trial does, it may do to the whole machine")
+            self.ledger.tell("daemon.privileged", uid=0)
+        return verdict
 
     @contextlib.contextmanager
     def _as_far_as_the_disk_goes(self) -> Iterator[None]:
@@ -279,9 +288,19 @@ class Daemon:
         with self._as_far_as_the_disk_goes():
             self.ledger.tell("peer.refused", uid=uid)
 
+    def _socket_rebound(self) -> None:
+        with self._as_far_as_the_disk_goes():
+            self.ledger.tell("socket.rebound", path=str(self.home.socket))
+
     async def _watch_room(self) -> None:
         try:
             await watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state))
+        except DiskFailed as error:
+            self.disk_failed(error)
+
+    async def _watch_log(self) -> None:
+        try:
+            await watch_log(self.audit, self.plan, self.ledger, self.clock)
         except DiskFailed as error:
             self.disk_failed(error)
 

@@ -19,6 +19,7 @@ from supervisor.ledger import Ledger
 from supervisor.lifecycle import Desired
 from supervisor.plan_source import PlanSource
 from supervisor.rebuild import Rebuilt
+from supervisor.redaction import redact
 from supervisor.sensors.drills import DRILLS
 from supervisor.status_view import StatusView
 from supervisor.targets import Targets
@@ -99,7 +100,7 @@ class DaemonVerbs:
     ) -> dict[str, Any]:
         scope = self._targets().to_pause(target, node, self._ledger.commands())
         rung = Rung.PAUSE if now else Rung.HOLD
-        command = Command(rung, Origin.OPERATOR, reason, scope, self._clock.wall_s(), who=who)
+        command = Command(rung, Origin.OPERATOR, redact(reason), scope, self._clock.wall_s(), who=who)
         mode = "now" if now else "after running trials" if command.trial is None else "at its next report"
         self._ledger.put_command(command, mode)
         await self._conductor.commands_changed()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
+from typing import Any
 
 import structlog
 
 from supervisor.home import Home
+from supervisor.redaction import redact
 
 
 def set_up_logging(home: Home) -> None:
@@ -26,10 +28,25 @@ def set_up_logging(home: Home) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
+                _without_secrets,
             ],
         )
     )
-    logging.basicConfig(level=logging.INFO, handlers=[handler, logging.StreamHandler(sys.stderr)])
+    plain = logging.StreamHandler(sys.stderr)
+    plain.setFormatter(_PlainFormatter(logging.BASIC_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler, plain])
+
+
+def _without_secrets(_: Any, __: str, line: Any) -> str:
+    """The last step: also what a trace quotes has passed by then."""
+    return redact(line if isinstance(line, str) else line.decode())
+
+
+class _PlainFormatter(logging.Formatter):
+    """For standard error, which is logs/daemon.log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def reopen_debug_log() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from supervisor import driver_process, failpoints, link
 from supervisor.disk_room import DiskRoom
@@ -14,6 +14,7 @@ from supervisor.driver_process import DriverProcess, DriverSilentError
 from supervisor.errors import DiskFailed, DiskFull
 from supervisor.experiment_course import MAX_HOURS_REACHED
 from supervisor.ledger import Ledger
+from supervisor.redaction import redact
 
 log = logging.getLogger("supervisor")
 
@@ -33,6 +34,15 @@ class DriverEnd:
     """What made it end, where the process's own status does not say it."""
     out_of_time: bool = False
     """Its experiment's `max_hours` were over."""
+
+
+def without_secrets(message: link.Message) -> link.Message:
+    """An error's text is foreign words, and may quote what its program knows."""
+    match message:
+        case link.TrialEnded() | link.AttemptLost() | link.ExperimentEnded() if message.error is not None:
+            return replace(message, error=redact(message.error))
+        case _:
+            return message
 
 
 class DriverLife:
@@ -86,7 +96,8 @@ class DriverLife:
         return DriverEnd(self._ended, self._error, self._status, self._out_of_time)
 
     async def _converse(self) -> None:
-        async for message, number in self._driver.messages():
+        async for said, number in self._driver.messages():
+            message = without_secrets(said)
             if isinstance(message, link.ExperimentEnded):
                 self._ended, self._error = message.final or message.error is None, message.error
                 self._status = "" if self._ended else f"it stumbled: {message.error}"

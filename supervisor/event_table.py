@@ -22,12 +22,20 @@ class EventKind:
 
 EVENTS: dict[str, EventKind] = {
     "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id", "by")),
+    "daemon.privileged": EventKind(
+        "warning", "the daemon runs as root (user id {uid}): so do its trials; an account of its own is safer", ("uid",)
+    ),
     "daemon.delayed": EventKind(
         "warning", "the last {starts} starts came to nothing: this one waits {wait_s} s", ("starts", "wait_s")
     ),
     "daemon.crash_looped": EventKind(
         "error", "{starts} starts in a row came to nothing: no further one by itself", ("starts",)
     ),
+    "socket.rebound": EventKind("warning", "the control socket {path} was taken away and is bound again", ("path",)),
+    "audit.lagged": EventKind(
+        "error", "the log cannot grow ({error}): the store has the events, the run goes on", ("error",)
+    ),
+    "audit.caught_up": EventKind("info", "the log has caught up with the store"),
     "stop.forced": EventKind(
         "error", "{what} had not ended {after_s} s after it was asked to: killed", ("what", "after_s")
     ),

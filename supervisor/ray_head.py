@@ -23,6 +23,7 @@ from supervisor.home import Home, make_private
 from supervisor.keeper import end_group
 from supervisor.leftovers import MARK
 from supervisor.passed_environment import passed_on
+from supervisor.redaction import redact
 
 START_DEADLINE_S = 90.0
 QUICK_FAILURE_S = 20.0
@@ -48,6 +49,9 @@ def child_environment(home: Home, run_id: str, import_folder: Path | None) -> di
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # What Ray does on macOS by itself: 127.0.0.1 stays that. Elsewhere it takes the machine's own address for it,
+        # and then GCS, raylet and every worker listen on all interfaces.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
         "RAY_memory_monitor_refresh_ms": "0",
         # Ray would have the kernel take any worker first, the watchdog too; trials offer themselves.
@@ -163,7 +167,8 @@ class RayHead:
         raise self._failure()
 
     def _failure(self) -> RayStartFailed:
-        return RayStartFailed(f"Ray did not start; its last words:\n{self._said()[-2000:].decode(errors='replace')}")
+        said = redact(self._said()[-2000:].decode(errors="replace"))
+        return RayStartFailed(f"Ray did not start; its last words:\n{said}")
 
     def _said(self) -> bytes:
         with self.log.open("rb") as log:
