@@ -67,6 +67,7 @@ def homes(tmp_path: Path) -> Iterator[tuple[Sweep, Sweep]]:
             each.end()
 
 
+@pytest.mark.timeout(600)
 def test_an_interrupted_search_ends_with_the_same_trials_and_bits(homes: tuple[Sweep, Sweep]) -> None:
     """kill -9 of driver, daemon and worker and a stop, at seeded moments: parameters, losses and ends are the same."""
     calm, stormy = homes
@@ -89,7 +90,7 @@ def _run(sweep: Sweep, meanwhile: Callable[[], None]) -> int:
     started = sweep.d("start", str(sweep.folder / "bits.yaml"))
     assert started.returncode == 0, started.stderr
     meanwhile()
-    return sweep.ctl("wait", "--timeout", "110").returncode
+    return sweep.ctl("wait", "--timeout", "200", timeout=220).returncode
 
 
 def _interrupt(sweep: Sweep, rng: random.Random) -> None:
