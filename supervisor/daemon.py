@@ -22,6 +22,7 @@ from typing import Any
 
 from supervisor import __version__, crash_loop, failpoints, leftovers, snapshot
 from supervisor.audit_log import head_key, open_audit_log
+from supervisor.checkpoint_room import CheckpointRoom
 from supervisor.clock import Clock, boot_id
 from supervisor.conductor import Conductor
 from supervisor.control_server import ControlServer
@@ -69,6 +70,7 @@ class Daemon:
         assert row is not None
         self.plan = str(row["plan"])
         self.ledger = Ledger(store, self.run_id)
+        self._checkpoints = CheckpointRoom(self.ledger, home.run_folder(self.run_id))
         self._freeze_plan()
         self.audit, self._replaced_log = open_audit_log(home.audit_log(self.plan), store)
         store.told = self._told
@@ -145,7 +147,7 @@ class Daemon:
             self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
             guards = [
                 asyncio.create_task(self._server.guard()),
-                asyncio.create_task(keep_house(self.home, self.run_id, self.clock)),
+                asyncio.create_task(self._keep_house()),
                 asyncio.create_task(self._watch_room()),
                 asyncio.create_task(self._watch_log()),
                 asyncio.create_task(self._watch_time()),
@@ -292,6 +294,12 @@ class Daemon:
         with self._as_far_as_the_disk_goes():
             self.ledger.tell("socket.rebound", path=str(self.home.socket))
 
+    async def _keep_house(self) -> None:
+        try:
+            await keep_house(self.home, self.run_id, self.clock, self._checkpoints)
+        except DiskFailed as error:
+            self.disk_failed(error)
+
     async def _watch_room(self) -> None:
         try:
             await watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state))
@@ -337,6 +345,7 @@ class Daemon:
             self.ledger.move_run(ProcessState.STOPPING)
             self.ledger.move_run(ProcessState.STOPPED)
             return
+        await self._checkpoints.tidy_up()
         counts = {state: states.count(state) for state in ENDED}
         row = self.store.row("SELECT created_wall FROM run WHERE id = ?", self.run_id)
         assert row is not None

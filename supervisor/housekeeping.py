@@ -6,7 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from supervisor import time_watch
+from supervisor.audit_log import AuditLog
 from supervisor.bounded_files import keep_bounded
+from supervisor.checkpoint_room import CheckpointRoom
 from supervisor.clock import Clock
 from supervisor.disk_room import DiskRoom
 from supervisor.errors import DiskFull
@@ -20,8 +22,8 @@ HOUSEKEEPING_PERIOD_S = 60.0
 ROOM_PERIOD_S = 1.0
 
 
-async def keep_house(home: Home, run_id: str, clock: Clock) -> None:
-    """What children write themselves has no bound of its own. Never returns."""
+async def keep_house(home: Home, run_id: str, clock: Clock, checkpoints: CheckpointRoom) -> None:
+    """What children write themselves has no bound of its own. Never returns; raises DiskFailed."""
     while True:
         await clock.sleep(HOUSEKEEPING_PERIOD_S)
         run_folder = home.run_folder(run_id)
@@ -30,6 +32,27 @@ async def keep_house(home: Home, run_id: str, clock: Clock) -> None:
                 keep_bounded(path)
             except OSError as error:
                 log.warning("%s cannot be cut: %s", path, error)
+        await checkpoints.tidy()
+
+
+async def watch_log(audit: AuditLog, plan: str, ledger: Ledger, clock: Clock) -> None:
+    """A log that lags behind the store is told of, tried again, and told of when it has caught up.
+
+    Never returns; raises DiskFailed.
+    """
+    told = False
+    while True:
+        await clock.sleep(ROOM_PERIOD_S)
+        try:
+            if audit.lag is not None and not told:
+                ledger.tell("audit.lagged", error=audit.lag)
+                told = True
+            if told:
+                audit.catch_up(ledger.store, plan)
+                ledger.tell("audit.caught_up")
+                told = False
+        except (DiskFull, OSError) as error:
+            log.warning("the log lags: %s", error)
 
 
 async def watch_time(ledger: Ledger, clock: Clock) -> None:

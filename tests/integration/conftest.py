@@ -138,6 +138,7 @@ class Row:
     error: str | None = None
     record: dict[str, Any] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
+    memory: dict[str, Any] | None = None
 
     def truth(self) -> dict[str, Any]:
         row = asdict(self)
@@ -171,6 +172,7 @@ class Store:
             assert (row.state, row.attempt) == ("RUNNING", message.attempt), f"no such attempt to lose: {message}"
             row.state = "PENDING"
             row.lost.append(message.cause)
+            row.memory = message.memory or row.memory
         elif isinstance(message, TrialEnded):
             row = self.rows[message.number]
             assert row.end_reason is None, f"trial {message.number} ended twice"

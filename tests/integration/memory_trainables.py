@@ -1,0 +1,78 @@
+"""Trainables that run out of memory, or hold enough to be asked for it; workers import them by name."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+from ray import tune
+
+from actors.trainable import PatchTSTTrainable
+
+
+class Hungry(PatchTSTTrainable):
+    """The built-in one on a device that is too small: from its second epoch on for more windows than it has room for.
+
+    It fails as CUDA does, in the middle of an epoch, with an error that has torch's own type.
+    """
+
+    def setup(self, config):
+        self.room = config.pop("room")
+        super().setup(config)
+
+    def reset_config(self, new_config):
+        self.room = new_config.pop("room")
+        return super().reset_config(new_config)
+
+    def step(self):
+        session = self._opened()
+        learner, forward = session._learner, session._learner.forward
+
+        def too_much(windows):
+            if learner.progress.epoch == 1 and learner.progress.batch == 2 and len(windows) > self.room:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return forward(windows)
+
+        learner.forward = too_much
+        try:
+            return super().step()
+        finally:
+            learner.forward = forward
+
+
+def insatiable(config):
+    """Runs out at once where x is below zero, and says each time when it ran; else reports, slowly."""
+    with Path(config["log"]).open("a") as log:
+        log.write(json.dumps({"x": config["x"], "began": time.monotonic()}) + "\n")
+    if config["x"] < 0:
+        raise MemoryError("no memory for this trial")
+    for step in range(1, 4):
+        time.sleep(0.3)
+        tune.report({"loss": config["x"] + 1 / step})
+    with Path(config["log"]).open("a") as log:
+        log.write(json.dumps({"x": config["x"], "ended": time.monotonic()}) + "\n")
+
+
+class Asked(tune.Trainable):
+    """Works in short batches until it is given less memory; its first epoch is so long that only leaving ends it."""
+
+    def setup(self, config):
+        self.batch = 0
+
+    def sweep_smaller(self):
+        return None if self.sweep_memory == {"micro_batch": 1} else {"micro_batch": 1}
+
+    def step(self):
+        while self.sweep_memory is None:
+            self.sweep_gate.wait()
+            self.batch += 1
+            time.sleep(0.02)
+        return {"loss": 1.0, "batches_before": self.batch, "done": True}
+
+    def save_checkpoint(self, checkpoint_dir):
+        return {"batch": self.batch}
+
+    def load_checkpoint(self, checkpoint):
+        self.batch = checkpoint["batch"]
