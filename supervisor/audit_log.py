@@ -99,7 +99,9 @@ class AuditLog:
         not followed), LogDamaged when a line before the last is not what was written.
         """
         self.path, self._limits = path, limits or Limits()
-        self._behind = self._broken = False
+        self._broken = False
+        self.lag: str | None = None
+        """Why the last line could not be written, though the store has it; None when the log is whole."""
         self.lost_from: int | None = None
         """The store's head is past the log's: what follows this event had been written, and is gone."""
         self.torn_bytes = 0
@@ -221,7 +223,7 @@ class AuditLog:
             for event in missing:
                 self.append(event)
             count += len(missing)
-        self._behind = False
+        self.lag = None
         return count
 
     def hear(self, event: Event, store: Store, plan: str) -> str | None:
@@ -230,12 +232,12 @@ class AuditLog:
         The store has the event, so a log that lags must not stop the work. A disk that failed must: raises DiskFailed.
         """
         try:
-            if self._behind:
+            if self.lag is not None:
                 self.catch_up(store, plan)
             else:
                 self.append(event)
         except OSError as error:
-            self._behind = True
+            self.lag = f"{self.path}: {error.strerror}"
             if error.errno not in FULL:
                 self._broken = True
                 raise DiskFailed(f"{self.path} could not be written: {error.strerror}") from error

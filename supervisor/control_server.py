@@ -33,9 +33,11 @@ REFUSAL_PERIOD_S = 60.0
 class ControlServer:
     """`open()`, keep `guard()` going, `close()`."""
 
-    def __init__(self, home: Home, clock: Clock, verbs: Verbs, refused: Callable[[int], None]) -> None:
-        """`refused` hears the id of another user who asked."""
-        self._home, self._clock, self._verbs, self._refused = home, clock, verbs, refused
+    def __init__(
+        self, home: Home, clock: Clock, verbs: Verbs, refused: Callable[[int], None], rebound: Callable[[], None]
+    ) -> None:
+        """`refused` hears the id of another user who asked, `rebound` that the socket had to be bound again."""
+        self._home, self._clock, self._verbs, self._refused, self._rebound = home, clock, verbs, refused, rebound
         self._runner: web.AppRunner | None = None
         self._listening: tuple[socket.socket, int] | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -102,6 +104,7 @@ class ControlServer:
                     log.warning("the control socket was taken away; it is bound again")
                     self._home.prepare()
                     await self.open()
+                    self._rebound()
             except (OSError, SweepError):
                 log.exception("the control socket cannot be looked after; the next try is soon")
 

@@ -29,8 +29,9 @@ from supervisor.control_server import ControlServer
 from supervisor.daemon_verbs import DaemonVerbs
 from supervisor.diagnostics import reopen_debug_log, set_up_logging
 from supervisor.disk_room import DiskRoom
+from supervisor.driver_life import LOCKED_POLL_S, stops_within
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, CrashLoop, DiskFailed, DiskFull, SweepError, SystemRefused
+from supervisor.errors import Conflict, CrashLoop, DiskFailed, DiskFull, StoreLocked, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.housekeeping import keep_house, watch_log, watch_room, watch_time
@@ -229,13 +230,27 @@ class Daemon:
             try:
                 return await self.conductor.conduct()
             except DiskFull as full:
-                log.error("%s; waiting until there is space", full.message)  # noqa: TRY400
+                await self._go_on_after(full)
+
+    async def _go_on_after(self, full: DiskFull) -> None:
+        """Waits until the store can be written, then recovers. Raises `full` when the run is to stop before."""
+        while True:
+            log.error("%s; waiting until it can be kept", full.message)
+            if isinstance(full, StoreLocked):
+                possible = not await stops_within(self.conductor.stop_asked, LOCKED_POLL_S)
+            else:
                 self._room.give_up()
-                if not await self._room.wait(self.conductor.stop_asked):
-                    raise
+                possible = await self._room.wait(self.conductor.stop_asked)
+            if not possible:
+                raise full
+            try:
                 self.ledger.recover()
                 self.ledger.move_run(ProcessState.STARTING)
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
+            except DiskFull as again:
+                full = again
+            else:
+                return
 
     def _judge_start(self) -> crash_loop.Verdict:
         """Only a service manager's start is held back: a person who starts it wants it now."""
@@ -292,7 +307,7 @@ class Daemon:
 
     def _socket_rebound(self) -> None:
         with self._as_far_as_the_disk_goes():
-            self.ledger.tell("socket.rebound", path=str(self.home.socket))
+            self.ledger.tell("socket.restored", path=str(self.home.socket))
 
     async def _keep_house(self) -> None:
         try:

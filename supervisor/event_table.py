@@ -31,11 +31,11 @@ EVENTS: dict[str, EventKind] = {
     "daemon.crash_looped": EventKind(
         "error", "{starts} starts in a row came to nothing: no further one by itself", ("starts",)
     ),
-    "socket.rebound": EventKind("warning", "the control socket {path} was taken away and is bound again", ("path",)),
+    "socket.restored": EventKind("warning", "the control socket {path} was taken away and is bound again", ("path",)),
     "audit.lagged": EventKind(
         "error", "the log cannot grow ({error}): the store has the events, the run goes on", ("error",)
     ),
-    "audit.caught_up": EventKind("info", "the log has caught up with the store"),
+    "audit.recovered": EventKind("info", "the log has caught up with the store"),
     "stop.forced": EventKind(
         "error", "{what} had not ended {after_s} s after it was asked to: killed", ("what", "after_s")
     ),

@@ -49,7 +49,7 @@ async def watch_log(audit: AuditLog, plan: str, ledger: Ledger, clock: Clock) ->
                 told = True
             if told:
                 audit.catch_up(ledger.store, plan)
-                ledger.tell("audit.caught_up")
+                ledger.tell("audit.recovered")
                 told = False
         except (DiskFull, OSError) as error:
             log.warning("the log lags: %s", error)

@@ -318,7 +318,7 @@ class Lives(OneHome):
             row = self.store.rows("SELECT count(*) AS n, min(seq) AS first, max(seq) AS last FROM event")[0]
             assert (row["first"], row["last"]) == (1, row["n"])
             assert self.audit is not None
-            assert self.log_full or self.audit.head.seq == row["last"] or self.audit._behind
+            assert self.log_full or self.audit.head.seq == row["last"] or self.audit.lag is not None
 
     @invariant()
     def states_move_as_lifecycle_says(self) -> None:

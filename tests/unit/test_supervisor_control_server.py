@@ -37,7 +37,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 
 @contextlib.asynccontextmanager
 async def serving(home: Home, refused: list[int]) -> AsyncIterator[ControlServer]:
-    server = ControlServer(home, Clock(), FakeVerbs(), refused.append)
+    server = ControlServer(home, Clock(), FakeVerbs(), refused.append, lambda: None)
     await server.open()
     try:
         yield server

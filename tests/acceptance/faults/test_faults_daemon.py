@@ -9,14 +9,15 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from supervisor import daemon, driver_process, snapshot
+from supervisor import control_server, crash_loop, daemon, driver_process, snapshot
 from supervisor.client import ask
-from supervisor.errors import SweepError
+from supervisor.errors import CrashLoop, NotPermitted, NotRunning, SweepError
 from supervisor.home import SOCKET_PATH_MAX_BYTES, Home
 from supervisor.loop_watchdog import LoopWatchdog
 from supervisor.request import StartRequest
@@ -24,7 +25,7 @@ from supervisor.single_instance import is_held, take_lock
 from tests.acceptance.conftest import Sweep
 from tests.acceptance.faults.evidence import audited, names, nothing_begun, stored, told
 from tests.acceptance.faults.stories import is_gone
-from tests.acceptance.lives import KILLED, Setting, check_everything, life, living, state, until, until_told
+from tests.acceptance.lives import KILLED, REQUEST, Setting, check_everything, life, living, state, until, until_told
 
 SLOW = Setting(pause_s=0.3)
 
@@ -172,6 +173,34 @@ def test_a_leftover_that_holds_the_lock_is_named(home: Home, sweep: Sweep) -> No
 
 
 @pytest.mark.fault(
+    "8",
+    "the control socket is deleted, or another file put in its place, as by a sweeper of /tmp",
+    "it is bound again within its period and told (`socket.restored`); meanwhile a client hears who holds the home",
+)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_socket_that_is_swept_away_is_bound_again(home: Home, replaced: bool) -> None:
+    every_3_s = lambda: setattr(control_server, "SOCKET_CHECK_PERIOD_S", 3.0)  # noqa: E731
+    with living(home, Setting(pause_s=1.0, change=every_3_s)) as it:
+        until_told(home, "trial.reported")
+        home.socket.unlink()
+        if replaced:
+            home.socket.write_text("not a socket")
+        with pytest.raises(NotPermitted if replaced else NotRunning) as absent:
+            ask(home, "status")
+        if replaced:
+            assert f"{home.socket} is no socket of this user's" in absent.value.message
+        else:
+            assert f"a daemon (pid {it.pid}" in absent.value.message
+            assert "its socket was swept away and will be bound again" in absent.value.message
+        until_told(home, "socket.restored")
+        assert ask(home, "status")["daemon"]["pid"] == it.pid
+        assert it.ended() == (0, False)
+    check_everything(home)
+    assert names(told(home)).count("socket.restored") == 1
+    assert not home.socket.exists()
+
+
+@pytest.mark.fault(
     "9",
     "the socket file of a daemon that died lies in the way",
     "it is replaced without a word; the new daemon answers at it",
@@ -208,6 +237,27 @@ def test_a_long_path_of_the_home_does_not_reach_the_socket(tmp_path: Path) -> No
     assert len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES
     assert len(os.fsencode(home.state / "ctl.sock")) > 108, "in the home it could not have been"
     home.runtime().rmdir()
+
+
+@pytest.mark.fault(
+    "11",
+    "SIGHUP after the plan's file was edited",
+    "the file is read again and what changed is told (`plan.compared`); the run keeps its copy, no trial is touched",
+)
+def test_sighup_reads_the_plan_again_and_touches_no_trial(home: Home, sweep: Sweep) -> None:
+    path = Path(sweep.plan("p"))
+    text = path.read_text()
+    with living(home, replace(SLOW, request=replace(REQUEST, source=str(path), plan_text=text))) as it:
+        until_told(home, "trial.reported")
+        path.write_text(text.replace("max_trials: 4", "max_trials: 400"))
+        it.signal(signal.SIGHUP)
+        until_told(home, "plan.compared")
+        assert it.ended() == (0, False)
+    check_everything(home)
+    (compared,) = [event for event in told(home) if event["event"] == "plan.compared"]
+    assert any("max_trials" in change and "400" in change for change in compared["changes"])
+    assert stored(home, "SELECT plan_text FROM run") == [{"plan_text": text}]
+    assert not {"trial.requeued", "driver.exited"} & set(names(told(home)))
 
 
 @pytest.mark.fault(
@@ -298,3 +348,34 @@ def test_a_main_loop_that_hangs_is_written_down_and_aborted(home: Home) -> None:
     assert "in hang" in words, "the stack names what it hung in"
     assert life(home) == (0, False)
     assert names(check_everything(home)).count("daemon.recovered") == 1
+
+
+BY_SERVICE = StartRequest(plan=None, by_service=True)
+
+
+def without_long_delays() -> None:
+    crash_loop.DELAY_BASE_S = 0.01
+
+
+@pytest.mark.fault(
+    "14",
+    "a service manager starts the daemon again and again, and each dies before anything got done",
+    "from the sixth on each waits longer (`daemon.delayed`), the tenth gives up (`daemon.crash_looped`, exit code 6); "
+    "a person's start goes on",
+)
+def test_a_crash_loop_is_slowed_down_and_given_up_until_a_person_starts_it(home: Home) -> None:
+    dies = "ready.tell:1:kill"
+    assert life(home, dies)[0] == KILLED
+    for _ in range(crash_loop.MAX_STARTS - 1):
+        assert life(home, dies, request=BY_SERVICE, change=without_long_delays)[0] == KILLED
+    for _ in range(2):
+        assert life(home, request=BY_SERVICE, change=without_long_delays)[0] == CrashLoop.exit_code
+    events = told(home)
+    waits = [event["wait_s"] for event in events if event["event"] == "daemon.delayed"]
+    assert waits == [0.01 * 2.0**turn for turn in range(len(waits))]
+    assert len(waits) == crash_loop.MAX_STARTS - crash_loop.FREE_STARTS
+    assert names(events).count("daemon.crash_looped") == 2
+    assert names(events).count("driver.started") == 0
+    assert state(home) == "FATAL"
+    assert life(home, request=StartRequest(plan=None)) == (0, False)
+    check_everything(home)
