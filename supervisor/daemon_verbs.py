@@ -82,6 +82,7 @@ class DaemonVerbs:
             "daemon": self.facts() | {"version": __version__, "now_wall": self._clock.wall_s()},
             "plan_file": self._source.view(),
             "disk": self._disk(),
+            "store_locked": self._ledger.store.locked,
             "held": [command.to_json() for command in self._conductor.full_disks()],
             "in_force": self._conductor.in_force().to_json(),
             "nodes": nodes,

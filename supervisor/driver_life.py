@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from supervisor import driver_process, failpoints, link
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_process import DriverProcess, DriverSilentError
-from supervisor.errors import DiskFailed, DiskFull
+from supervisor.errors import DiskFailed, DiskFull, StoreLocked
 from supervisor.experiment_course import MAX_HOURS_REACHED
 from supervisor.ledger import Ledger
 from supervisor.redaction import redact
 
 log = logging.getLogger("supervisor")
 
+LOCKED_POLL_S = 1.0
 REFUSALS_IN_A_ROW = 10
 """A trial that is fenced off speaks a few times more before its driver notices; one that speaks on never will."""
 
@@ -34,6 +35,13 @@ class DriverEnd:
     """What made it end, where the process's own status does not say it."""
     out_of_time: bool = False
     """Its experiment's `max_hours` were over."""
+
+
+async def stops_within(stop_asked: asyncio.Event, seconds: float) -> bool:
+    """Waits; True as soon as the run is to stop."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop_asked.wait(), seconds)
+    return stop_asked.is_set()
 
 
 def without_secrets(message: link.Message) -> link.Message:
@@ -139,6 +147,10 @@ class DriverLife:
             while True:
                 try:
                     return self._count(message, believed=self._hear(message))
+                except StoreLocked as locked:
+                    log.warning("%s; waiting", locked.message)
+                    if await stops_within(self._stop_asked, LOCKED_POLL_S):
+                        raise
                 except DiskFull:
                     if self._room is None:
                         raise

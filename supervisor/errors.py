@@ -134,6 +134,12 @@ class DiskFull(SweepError):
     remedy = "free some space, or put SWEEP_HOME on a larger disk"
 
 
+class StoreLocked(DiskFull):
+    """Another program holds the state database: like a full disk, it passes, and until then nothing can be kept."""
+
+    remedy = "end what copies or opens it (`fuser state/sweep.db`); copies are made by `supervisorctl backup`"
+
+
 class SystemRefused(SweepError):
     """The operating system refused."""
 

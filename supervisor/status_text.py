@@ -50,6 +50,8 @@ def hardware(nodes: dict[str, Any]) -> str:
 def pauses(view: dict[str, Any]) -> list[str]:
     """Who holds what, why and since when; nothing when all runs."""
     lines = full_disk(view.get("disk"))
+    if view.get("store_locked"):
+        lines.append("DEGRADED: another program holds the store; what trials report waits until it lets go")
     commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
     for command in commands:
         if command["rung"] == "RUN":

@@ -18,9 +18,12 @@ from typing import Any
 
 from supervisor import failpoints
 from supervisor.clock import Clock
-from supervisor.errors import DiskFailed, DiskFull, StoreDamaged, StoreError, StoreTooNew, SweepError
+from supervisor.errors import DiskFailed, DiskFull, StoreDamaged, StoreError, StoreLocked, StoreTooNew, SweepError
 from supervisor.event_table import check_event
 from supervisor.schema import STEPS, VERSION
+
+BUSY_TIMEOUT_S = 2.0
+"""How long a change waits for another program's lock. The daemon's one loop stands meanwhile, so not for long."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,13 @@ class Store:
         self.told = told
         self.before_change: Callable[[], None] | None = None
         """Called before each transaction: where a full disk is seen coming."""
+        self.locked = False
+        """Whether another program held it at the last change."""
         self._notes: dict[str, str] = {}
         self._failed = False
         try:
             # Autocommit: the transactions are ours, by BEGIN IMMEDIATE below.
-            self.connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+            self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
             self.connection.row_factory = sqlite3.Row
             self._configure()
             self._check()
@@ -138,7 +143,8 @@ class Store:
     def change(self, run: str | None = None) -> Iterator[Change]:
         """A transaction; its events are told after the commit. An exception inside rolls everything back.
 
-        Raises DiskFull when there was no space for it, DiskFailed when the disk did not take it; after that one
+        Raises DiskFull when there was no space for it, StoreLocked when another program held it, DiskFailed when the
+        disk did not take it; after that one
         nothing more is tried, because nobody knows what the disk holds (https://www.sqlite.org/rescode.html#ioerr).
         """
         if self._failed:
@@ -162,6 +168,7 @@ class Store:
             if refusal is None:
                 raise
             raise refusal from error
+        self.locked = False
         failpoints.hit("store.committed")
         if self.told is not None:
             for event in change.events:
@@ -181,6 +188,9 @@ class Store:
         kind = error.errno if isinstance(error, OSError) else _kind(error)
         if kind in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else kind == sqlite3.SQLITE_FULL:
             return DiskFull(f"no space is left for {self.path}")
+        if isinstance(error, sqlite3.Error) and kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self.locked = True
+            return StoreLocked(f"another program holds {self.path}")
         if kind in ((errno.EIO, errno.EROFS) if isinstance(error, OSError) else _BROKEN):
             self._failed = True
             return DiskFailed(f"{self.path} could not be written: {error}")

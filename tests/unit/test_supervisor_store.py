@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.errors import StoreDamaged, StoreError, StoreTooNew
+from supervisor.errors import DiskFull, StoreDamaged, StoreError, StoreLocked, StoreTooNew
 from supervisor.schema import VERSION
 from supervisor.store import Event, Store, read_only
 
@@ -194,3 +194,25 @@ def test_reading_what_is_no_store_raises_a_store_error(tmp_path: Path) -> None:
         connection.execute("SELECT * FROM run")
     with pytest.raises(StoreError, match="cannot be read"), read_only(tmp_path / "absent.db"):
         pass
+
+
+def test_another_programs_lock_is_waited_for_then_refused_and_when_it_lets_go_all_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup tool that copies the file itself: no reason to end, since it passes."""
+    monkeypatch.setattr("supervisor.store.BUSY_TIMEOUT_S", 0.05)
+    store = Store(tmp_path / "sweep.db", Clock())
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreLocked, match="another program holds") as refusal, store.change() as change:
+        change.tell("run.started")
+    assert store.locked
+    assert "supervisorctl backup" in str(refusal.value.remedy)
+    assert isinstance(refusal.value, DiskFull), "whoever waits for space waits for this, too"
+    other.execute("ROLLBACK")
+    with store.change() as change:
+        change.tell("run.started")
+    assert not store.locked
+    assert [event.name for event in store.events_after(0)] == ["run.started"]
+    other.close()
+    store.close()
