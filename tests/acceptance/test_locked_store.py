@@ -1,0 +1,36 @@
+"""Another program holds the store for a while: the daemon says so, waits, and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+
+from supervisor.client import ask
+from supervisor.errors import NotRunning, SlowAnswer
+from supervisor.home import Home
+from supervisor.lifecycle import ProcessState
+from tests.acceptance.lives import Setting, check_everything, living, until_told
+
+
+def test_a_store_that_another_program_locks_degrades_the_daemon_and_ends_nothing(home: Home) -> None:
+    with living(home, Setting(pause_s=0.3)) as it:
+        until_told(home, "trial.reported")
+        with contextlib.closing(sqlite3.connect(home.store, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert any(is_degraded(home) for _ in range(60))
+            other.execute("ROLLBACK")
+        assert it.ended() == (0, False)
+    names = [event["event"] for event in check_everything(home)]
+    assert (names.count("daemon.started"), names.count("driver.started")) == (1, 1)
+    assert "disk.filled" not in names
+
+
+def is_degraded(home: Home) -> bool:
+    """Whether `status`, which is answered all the while, says that the store is held."""
+    time.sleep(0.2)
+    with contextlib.suppress(NotRunning, SlowAnswer):
+        view = ask(home, "status", deadline_s=30.0)
+        assert view["run"]["state"] == ProcessState.RUNNING
+        return bool(view["store_locked"])
+    return False
