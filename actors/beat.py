@@ -19,6 +19,7 @@ from pathlib import Path
 
 from actors.gate import flag_path
 from supervisor.hang import Phase, Progress
+from supervisor.typed_json import check_fields
 
 MAGIC, VERSION = b"SWPB", 1
 _HEADER = struct.Struct("<4sI")
@@ -101,13 +102,15 @@ class Beat:
 
 def read_beat(path: Path) -> tuple[Whose, Progress] | None:
     """A worker's note; None for a file that is none. Raises OSError."""
-    body = path.read_bytes()[:MAX_FILE_BYTES]
+    with path.open("rb") as file:
+        body = file.read(MAX_FILE_BYTES)
     if len(body) < _TEXT_AT or len(body) % 8 or _HEADER.unpack_from(body) != (MAGIC, VERSION):
         return None
     words, doubles = memoryview(body).cast("I"), memoryview(body).cast("d")
     try:
         whose, phase = Whose(**json.loads(body[_TEXT_AT:])), Phase(words[_PHASE])
-    except (ValueError, TypeError):
+        check_fields(whose)
+    except (ValueError, TypeError, RecursionError):
         return None
     return whose, Progress(
         phase,

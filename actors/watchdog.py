@@ -322,7 +322,7 @@ def _restored(file: Path, now: Now) -> GovernorMemory:
         return GovernorMemory() if old else memory
     except FileNotFoundError:
         return GovernorMemory()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         # Another version's, or torn by a crash. A governor without memory is merely more careful at first.
         logging.getLogger("watchdog").warning("the governor's memory in %s is of no use: %s", file, error)
         return GovernorMemory()

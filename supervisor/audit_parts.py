@@ -9,12 +9,14 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from supervisor import failpoints
+from supervisor.errors import LogDamaged
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,14 @@ def all_parts(path: Path) -> list[Path]:
 
 
 def lines_of(part: Path) -> Iterator[bytes]:
-    """Its lines; half a line at the end is left out. Raises OSError, also for a compressed file that is damaged."""
+    """Its lines; half a line at the end is left out. Raises OSError, and LogDamaged for one that cannot be unpacked."""
     try:
         with cast(BinaryIO, gzip.open(part, "rb")) if part.suffix == ".gz" else part.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n"):
                     yield line
-    except EOFError as error:
-        raise OSError(f"{part} was cut short: {error}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise LogDamaged(f"{part} cannot be unpacked: {error}") from error
 
 
 def rotate(path: Path, limits: Limits) -> None:

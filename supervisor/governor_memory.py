@@ -10,9 +10,12 @@ from supervisor.command import Rung
 from supervisor.policy import Policy
 from supervisor.sensor_watch import Note, SensorMemory, Status
 from supervisor.sensors.instant import Now
+from supervisor.typed_json import check_fields
 
 SCHEMA = 1
 MAX_PAUSES_KEPT = 64
+MAX_STEPS = 1000
+"""Far more than a ladder has steps, or a wait is doubled."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class GovernorMemory:
         if value.get("schema") != SCHEMA:
             raise ValueError(f"a governor's memory of schema {value.get('schema')!r}, not {SCHEMA}")
         rest = {key: entry for key, entry in value.items() if key != "schema"}
-        return cls(
+        made = cls(
             **{
                 **rest,
                 "rung": Rung[value["rung"]],
@@ -110,6 +113,12 @@ class GovernorMemory:
                 "last": None if value["last"] is None else Now(**value["last"]),
             }
         )
+        check_fields(made)
+        if made.last is not None:
+            check_fields(made.last)
+        if not all(0 <= count <= MAX_STEPS for count in (made.step, made.doublings, made.floor_step)):
+            raise ValueError("a governor's memory with steps that no governor takes")
+        return made
 
 
 def carried(memory: GovernorMemory, policy: Policy, now: Now) -> tuple[GovernorMemory, tuple[Note, ...]]:

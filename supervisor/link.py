@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import types
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from supervisor.lifecycle import EndReason, TrialState
+from supervisor.typed_json import check, check_fields
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 """A `begin` carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
@@ -296,40 +295,9 @@ def decode(line: bytes) -> tuple[Message, int | None]:
         body = finite(json.loads(line))
         kind = _TYPES[body.pop("type")]
         number: int | None = body.pop("id")
-        _check("id", number, int | None)
+        check("id", number, int | None)
         message: Message = kind(**body)
-        for name, hint in _hints(kind).items():
-            _check(name, getattr(message, name), hint)
+        check_fields(message)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LinkError(f"not a message: {line[:200]!r} ({error})") from error
     return message, number
-
-
-def _check(name: str, value: Any, hint: Any) -> None:
-    """Raises TypeError for a value that is not what its annotation says."""
-    if not _is_a(value, hint):
-        raise TypeError(f"{name} is {value!r:.100}")
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _is_a(value: Any, hint: Any) -> bool:
-    """Whether a JSON value fits an annotation: plain types, unions of them, lists and dicts."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_a(value, choice) for choice in get_args(hint))
-    origin = get_origin(hint)
-    if origin is list:
-        return isinstance(value, list) and all(_is_a(item, get_args(hint)[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_is_a(item, get_args(hint)[1]) for item in value.values())
-    if hint is Any:
-        return True
-    if hint is int:
-        # The store's whole numbers have 64 bits.
-        return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor import snapshot
-from supervisor.errors import NotFound, NotRunning
+from supervisor.errors import NotFound, NotRunning, StoreDamaged
 from supervisor.home import Home
 from supervisor.single_instance import is_held
 from supervisor.status_view import StatusView
@@ -27,4 +27,8 @@ def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True
             found = snapshot.latest_run(connection, plan=run_or_plan)
         if found is None:
             raise NotFound(f"there is no run or plan {run_or_plan!r} in this home")
-        return snapshot.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
+        try:
+            return snapshot.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            # Every page of the file is sound, and what stands on one is nonsense.
+            raise StoreDamaged(f"{home.store} holds what no store does: {error}") from error

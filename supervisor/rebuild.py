@@ -6,6 +6,7 @@ renamed, so a crash in between finds no store and begins again.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import logging
@@ -19,7 +20,7 @@ from supervisor import failpoints
 from supervisor.audit_chain import Head, as_event, to_event, walk, wall_s
 from supervisor.audit_parts import all_parts, lines_of, sync_folder
 from supervisor.clock import Clock
-from supervisor.errors import StoreDamaged, StoreError
+from supervisor.errors import LogDamaged, StoreDamaged, StoreError
 from supervisor.home import Home
 from supervisor.replay import CannotReplay, Replay
 from supervisor.store import Event, Store
@@ -111,7 +112,7 @@ def leads(path: Path, store: Store) -> bool:
     if end is None:
         return False
     # Another store's log also has larger numbers, but not this store's last event.
-    found = (as_event(line) for part in all_parts(path) for line in lines_of(part))
+    found = (as_event(line) for part in all_parts(path) for line in _readable(part))
     return any(record is not None and (record["seq"], wall_s(record["ts"])) == tuple(end) for record in found)
 
 
@@ -119,11 +120,17 @@ def last_event(path: Path) -> dict[str, Any] | None:
     """The record of the log's last whole line that is an event."""
     for part in reversed(all_parts(path)):
         last = None
-        for line in lines_of(part):
+        for line in _readable(part):
             last = line
         if last is not None:
             return as_event(last)
     return None
+
+
+def _readable(part: Path) -> Iterator[bytes]:
+    """Its lines up to the first damage: whoever needs them all will say what is wrong with it."""
+    with contextlib.suppress(LogDamaged):
+        yield from lines_of(part)
 
 
 def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> Rebuilt:
@@ -195,7 +202,7 @@ def _events_of(path: Path, rebuilt: Rebuilt, tolerate: bool) -> Iterator[Event]:
                     continue
                 last = record["seq"]
                 yield to_event(record)
-        except OSError as error:
+        except (OSError, LogDamaged) as error:
             _note(rebuilt, str(error))
 
 

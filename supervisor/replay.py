@@ -16,6 +16,8 @@ from supervisor.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState
 from supervisor.snapshot import GIVEN_UP
 from supervisor.store import Event
 
+_NONSENSE = (TypeError, ValueError, AttributeError, OverflowError)
+"""What Python makes of a field of another type than the ledger would have written."""
 LIVE = "('STARTING', 'RUNNING', 'PAUSED', 'BACKOFF', 'STOPPING')"
 
 
@@ -31,7 +33,17 @@ class Replay:
         self._known: set[str] = set()
 
     def apply(self, event: Event) -> None:
-        """Raises CannotReplay for an event of a run whose creation was not there or was told without its plan."""
+        """Raises CannotReplay for an event of a run whose creation was not there, and for one that is not whole."""
+        try:
+            self._apply(event)
+        except KeyError as error:
+            raise CannotReplay(f"event {event.seq}: {event.name} was told without {error}") from error
+        except sqlite3.IntegrityError as error:
+            raise CannotReplay(f"event {event.seq}: {event.name} cannot follow what came before: {error}") from error
+        except (*_NONSENSE, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError) as error:
+            raise CannotReplay(f"event {event.seq}: {event.name} holds what no such event does: {error}") from error
+
+    def _apply(self, event: Event) -> None:
         self.connection.execute(
             "INSERT INTO event (seq, wall, name, run, experiment, trial, attempt, fields)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -42,14 +54,7 @@ class Replay:
             raise CannotReplay(f"event {event.seq}: the log does not hold the beginning of {event.run}")
         handler = _HANDLERS.get(event.name)
         if handler is not None:
-            try:
-                handler(self, event)
-            except KeyError as error:
-                raise CannotReplay(f"event {event.seq}: {event.name} was told without {error}") from error
-            except sqlite3.IntegrityError as error:
-                raise CannotReplay(
-                    f"event {event.seq}: {event.name} cannot follow what came before: {error}"
-                ) from error
+            handler(self, event)
         if event.name == "run.created" and event.run is not None:
             self._known.add(event.run)
 

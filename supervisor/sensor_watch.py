@@ -17,6 +17,7 @@ from supervisor.policy import Policy
 from supervisor.reading import Kind, Quality, Reading
 from supervisor.sensors.drills import DRILL
 from supervisor.sensors.instant import Now
+from supervisor.typed_json import check_fields
 
 MAX_SENSORS = 512
 MAX_SAMPLES = 12
@@ -96,7 +97,8 @@ class SensorMemory:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SensorMemory:
-        return cls(
+        """Raises ValueError, KeyError or TypeError for what is no memory of a sensor."""
+        made = cls(
             **{
                 **value,
                 "kind": Kind(value["kind"]),
@@ -104,6 +106,8 @@ class SensorMemory:
                 "samples": tuple((float(t), float(v)) for t, v in value["samples"]),
             }
         )
+        check_fields(made)
+        return made
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def _load(path: Path, cls: type[M]) -> M:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist: this dataset is not registered") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
     return _from_content(path, content, cls)
 

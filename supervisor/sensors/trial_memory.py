@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from supervisor.sensors.provider import Sampler
 
 MAX_WORKERS = 512
 MAX_NOTE_SIGNS = 200
+_PID = re.compile("[1-9][0-9]{0,8}")
 TOTAL, LARGEST = "trial:memory.total", "trial:memory.largest"
 
 Resident = Callable[[int, float], int | None]
@@ -50,6 +52,11 @@ def resident_bytes(pid: int, noted_wall_s: float) -> int | None:
         return None
 
 
+def _said(note: Path) -> str:
+    with note.open(encoding="utf-8", errors="replace") as file:
+        return file.read(MAX_NOTE_SIGNS)
+
+
 class TrialMemoryProvider:
     """Bytes of all trials' workers on this node, and of the largest, which the detail names."""
 
@@ -84,12 +91,12 @@ class TrialMemoryProvider:
             return []
         found = []
         for note in sorted(self._folder.iterdir())[:MAX_WORKERS]:
-            if not note.name.isdigit():
+            if not _PID.fullmatch(note.name):
                 continue
             try:
-                noted_s, trial = note.stat().st_mtime, note.read_text()[:MAX_NOTE_SIGNS]
-            except FileNotFoundError:
-                continue  # its worker has just dropped it
+                noted_s, trial = note.stat().st_mtime, _said(note)
+            except OSError:
+                continue  # its worker has just dropped it, or it is no worker's
             resident = self._resident(int(note.name), noted_s)
             if resident is None:
                 note.unlink(missing_ok=True)
