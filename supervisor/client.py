@@ -21,6 +21,7 @@ SOCKET_BACK_S = 10.0
 """A daemon looks after its socket this often."""
 
 
+TURNED_AWAY_POLL_S = 0.05
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 """A run's whole status is a few megabytes; what has no end is not one."""
 
@@ -38,7 +39,13 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.end_s = self._end_s
         self.sock.shorten()
         _check_socket(self._path)
-        self.sock.connect(self._path)
+        while True:
+            try:
+                return self.sock.connect(self._path)
+            except BlockingIOError:
+                # More wait for the daemon than it lets wait (unix(7)): one with a deadline is turned away at once.
+                self.sock.shorten()
+                time.sleep(TURNED_AWAY_POLL_S)
 
 
 class _DeadlineSocket(socket.socket):

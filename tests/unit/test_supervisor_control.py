@@ -9,6 +9,7 @@ import os
 import pwd
 import socket
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -304,6 +305,20 @@ def test_a_daemon_that_does_not_answer_is_given_up_after_the_deadline(
     with pytest.raises(SweepError, match="did not answer within") as error:
         client.ask(home, "status", deadline_s=0.2)
     assert error.value.remedy is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux turns away whom a full queue cannot take")
+def test_a_daemon_whose_queue_is_full_is_asked_again_until_the_deadline(home: Home) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as waiting:
+        listening.bind(str(home.socket))
+        listening.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                one.connect(str(home.socket))
+        with pytest.raises(SlowAnswer, match="did not answer within"):
+            client.ask(home, "hello", deadline_s=0.3)
 
 
 def test_the_deadline_is_for_the_whole_answer_not_for_each_byte_of_it(home: Home) -> None:
