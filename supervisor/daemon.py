@@ -456,6 +456,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ready = Readiness(arguments.ready_fd)
     home = find_home()
     try:
+        home.refuse_network_disk()
         home.prepare()
         set_up_logging(home)
         request = StartRequest(**json.load(sys.stdin))

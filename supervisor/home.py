@@ -82,6 +82,15 @@ class Home:
     def gate(self, run_id: str) -> Path:
         return self.runtime() / f"{hashlib.sha256(run_id.encode()).hexdigest()[:8]}.gate"
 
+    def refuse_network_disk(self) -> None:
+        """Raises UnsafeFolder when the state would lie where neither its lock nor its store can be trusted."""
+        kind = _on_network(self.state)
+        if kind is not None:
+            raise UnsafeFolder(
+                f"{self.state} lies on a network disk ({kind}), where its lock and its store cannot be trusted",
+                remedy="set SWEEP_HOME to a folder on a local disk; data may stay where they are",
+            )
+
     def prepare(self) -> None:
         """Makes the folders, 0700. Raises UnsafeFolder when one cannot be made, is a link, or another user's."""
         os.umask(0o077)
@@ -94,6 +103,12 @@ class Home:
             raise UnsafeFolder(
                 f"{error.filename} cannot be made: {error.strerror}", remedy="set SWEEP_HOME to a folder of your own"
             ) from error
+
+
+def _on_network(folder: Path) -> str | None:
+    from supervisor.file_system import network_kind  # only a start pays for it
+
+    return network_kind(folder)
 
 
 def make_private(folder: Path) -> None:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.file_system import network_kind
 from supervisor.sizes import human
 
 if TYPE_CHECKING:
@@ -128,6 +129,15 @@ def check_folder(name: str, folder: Path) -> Check:
     except OSError as error:
         detail = f"{place} is not writable: {error.strerror}"
         return Check(name, Level.ERROR, detail, "change its owner or mode, or set SWEEP_HOME to a folder of yours")
+
+
+def check_file_system(folder: Path) -> Check:
+    """Whether the state's disk is this machine's own: the daemon refuses to start on another."""
+    kind = network_kind(_existing(folder))
+    if kind is None:
+        return ok("file system", "a local disk")
+    detail = f"{folder} lies on a network disk ({kind}), where its lock and its store cannot be trusted"
+    return Check("file system", Level.ERROR, detail, "set SWEEP_HOME to a folder on a local disk")
 
 
 def check_disk(folder: Path, hold_bytes: float, pause_bytes: float, free_bytes: int | None = None) -> Check:

@@ -46,6 +46,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         preflight.check_user(),
         preflight.check_clock(Clock().wall_s()),
         *(preflight.check_folder(folder.name, folder) for folder in (home.state, home.runs, home.logs)),
+        preflight.check_file_system(home.state),
         preflight.check_disk(home.runs, policy.disk_hold_bytes, policy.disk_pause_bytes),
         check_checkpoint_space(home.runs, specs),
         preflight.check_memory(available_memory_bytes()),
