@@ -46,7 +46,7 @@ def tree() -> str:
                 lines.append(f"  {path.name:<27}{_first_line(ROOT / name)}")
     lines += [
         f"{'tests/':<29}unit (no Ray), contract, integration (Ray), acceptance (the real commands)",
-        f"{'docs/':<29}runbook, plans, events, sensors, training, evaluation, report, reliability, decisions, examples",
+        f"{'docs/':<29}runbook, plans, events, sensors, training, evaluation, report, reliability, security, decisions, examples",
         f"{'logs/':<29}JSON lines at run time",
         "```",
     ]
