@@ -34,8 +34,9 @@ def test_a_simulated_hour_leaves_a_whole_run_and_no_more_open_than_before(home: 
 DAY = [
     Look(
         hour=place / 2, events=2000 * place, rss_bytes=60 << 20, descriptors=15, threads=5,
-        store_bytes=1_600_000 * place, wal_bytes=4 << 20, log_bytes=1_000_000 * (place % 40), log_parts_bytes=1_000_000 * place, readings=600 * place,
-        status_p50_s=0.0015, status_p99_s=0.006, full_status_s=None, commit_p50_s=0.0005, commit_p99_s=0.005,
+        store_bytes=1_600_000 * place, wal_bytes=4 << 20, log_bytes=1_000_000 * (place % 40),
+        log_parts_bytes=1_000_000 * place, readings=600 * place, status_p50_s=0.0015, status_p99_s=0.006,
+        full_status_s=None, commit_p50_s=0.0005, commit_p99_s=0.005,
     )
     for place in range(1, 49)
 ]  # fmt: skip
