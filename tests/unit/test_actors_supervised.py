@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from ray import tune
 
+import actors.supervised
+from actors.book import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
+from actors.gate import Leave
 from actors.supervised import KEEP_CHECKPOINTS, can_be_reused, resolve, supervise
+from actors.trainable import PatchTSTTrainable
 from supervisor.errors import PlanError
+from training.errors import DoesNotFit
+from training.memory import MemoryLimit
 
 
 class Counts(tune.Trainable):
@@ -141,3 +152,138 @@ def test_a_checkpoint_that_is_gone_costs_epochs_and_not_the_trial(trial, tmp_pat
     trial._resume(tmp_path / "0" / "checkpoint-3", lambda: None)
     assert trial._step == 0
     assert (trial._resumed_step, trial._unusable) == (None, [str(tmp_path / "0" / "checkpoint-3")])
+
+
+# --- memory that runs out --------------------------------------------------------------------------------------------
+
+
+class Block:
+    """As large as memory is."""
+
+
+class Blocks(Counts):
+    """Each step holds a large block while it works, and then whatever `then` does."""
+
+    def then(self):
+        """Nothing."""
+
+    def step(self):
+        block = Block()
+        self.block = weakref.ref(block)
+        self.then()
+        return {"loss": 1.0}
+
+    def sweep_release(self):
+        self.block_at_release = self.block()
+
+    def sweep_smaller(self):
+        return None if self.sweep_memory == {"windows": 1} else {"windows": 1}
+
+
+@pytest.fixture
+def blocks(tmp_path):
+    kind = supervise(Blocks)
+    made = kind.__new__(kind)
+    Counts.setup(made, {})
+    made._folder, made._step, made.sweep_number, made._failure = tmp_path / "0", 0, 0, None
+    made._resumed_step, made._unusable, made._notes = None, [], tmp_path / "notes"
+    made.sweep_gate = SimpleNamespace(may_be_released=True, wait=lambda: 0.0)
+    made._beat = SimpleNamespace(
+        phase=lambda phase: None, begin_step=lambda: None, end_step=lambda: None, drop=lambda: None
+    )
+    return made
+
+
+def raising(error):
+    def then():
+        # A fresh one: an error that somebody holds on to holds its traceback's frames.
+        raise type(error)(*error.args)
+
+    return then
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        DoesNotFit(5, 3),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{str(error)[:12]}",
+)
+def test_memory_that_ran_out_is_left_for_an_attempt_that_takes_less(blocks, error):
+    """Of CUDA, MPS and CPU; and what the step held is free before the trainable is told to let go of the rest."""
+    blocks.then, blocks._step = raising(error), 3
+    result = blocks.step()
+    assert (result[LEFT], result[STEP], result[SMALLER]) == (True, 3, {"windows": 1})
+    assert type(error).__name__ in result[OUT_OF_MEMORY]
+    assert "done" not in result
+    assert blocks.block_at_release is None
+
+
+def test_it_ends_the_trial_where_nothing_smaller_is_left(blocks):
+    blocks.then, blocks.sweep_memory = raising(MemoryError()), {"windows": 1}
+    assert (blocks.step()[END], blocks.step()["done"]) == ("oom", True)
+
+
+def test_another_error_ends_the_trial_as_before(blocks):
+    blocks.then = raising(ValueError("a bug"))
+    result = blocks.step()
+    assert (result[END], result["done"]) == ("error", True)
+
+
+def test_a_trial_that_leaves_in_its_first_epoch_says_where_it_saved_itself(blocks, tmp_path):
+    """Nothing of that epoch is lost, whoever wanted it to leave."""
+    blocks.then = raising(Leave())
+    blocks.count = 5
+    result = blocks.step()
+    assert result[CHECKPOINT] == str(tmp_path / "0" / "checkpoint-0")
+    blocks.count = 0
+    blocks._resume(Path(result[CHECKPOINT]), lambda: None)
+    assert (blocks.count, blocks._resumed_step) == (5, 0)
+
+
+def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_says_how_it_ended(blocks, tmp_path, monkeypatch):
+    monkeypatch.setattr(actors.supervised.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n"))
+    monkeypatch.setattr(actors.supervised, "prefer_for_oom", lambda: None)
+    monkeypatch.setattr(actors.supervised, "dump_on_signal", lambda beats: None)
+    blocks.config, prepared = {}, []
+    own = {"number": 2, "attempt": 4, "seed": 1, "final": False, "checkpoint": None, "memory": {"windows": 1}}
+    files = {"folder": str(tmp_path / "e"), "gate": str(tmp_path / "gate")}
+    blocks._begin({OWN_KEY: {**own, **files, "spent": "the kernel killed it"}}, prepared.append)
+    assert (blocks.step()[END], blocks.step()[ERROR]) == ("oom", "the kernel killed it")
+    assert prepared == []
+
+
+# --- the built-in trainable ------------------------------------------------------------------------------------------
+
+
+def session_like(smaller):
+    return SimpleNamespace(smaller=lambda: smaller, close=lambda: None)
+
+
+@pytest.fixture
+def patchtst():
+    kind = supervise(PatchTSTTrainable)
+    return kind.__new__(kind)
+
+
+def test_the_built_in_trainable_offers_its_sessions_smaller_way(patchtst):
+    patchtst._session = session_like(MemoryLimit(16))
+    assert patchtst.sweep_smaller() == {"micro_batch": 16, "checkpoint_activations": False}
+    patchtst._session = session_like(None)
+    assert patchtst.sweep_smaller() is None
+
+
+def test_one_that_does_not_even_fit_when_it_is_built_is_built_once_more_alone(patchtst):
+    assert patchtst.sweep_smaller() == {"alone": True}
+    patchtst.sweep_memory = {"micro_batch": 4, "checkpoint_activations": False}
+    assert patchtst.sweep_smaller() == {**patchtst.sweep_memory, "alone": True}
+    patchtst.sweep_memory = patchtst.sweep_smaller()
+    assert patchtst._limit() == MemoryLimit(4)
+    assert patchtst.sweep_smaller() is None
