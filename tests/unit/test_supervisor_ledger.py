@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from supervisor.clock import Clock
 from supervisor.command import Command, Origin, Rung
 from supervisor.ledger import Ledger, create_run
 from supervisor.lifecycle import Desired, EndReason, ProcessState
+from supervisor.snapshot import for_begin
 from supervisor.store import Store
 
 E = "x"
@@ -383,3 +385,27 @@ def test_no_order_of_late_doubled_and_lost_messages_breaks_the_ledger(steps: lis
     assert told.count("trial.finished") + told.count("trial.failed") == len(over)
     assert told.count("trial.added") == ledger.store.rows("SELECT count(*) FROM trial")[0][0]
     assert told.count("trial.started") == ledger.store.rows("SELECT count(*) FROM attempt")[0][0]
+
+
+def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_next_driver(ledger: Ledger) -> None:
+    """The last word counts, whatever else its attempts are lost by; a refused one counts nothing."""
+    half, quarter = ({"micro_batch": size, "checkpoint_activations": False} for size in (32, 16))
+
+    def given() -> list[Any]:
+        return [trial["memory"] for trial in for_begin(ledger.store.connection, "r", E)]
+
+    for number in (0, 1):
+        ledger.hear(E, added(number))
+        ledger.hear(E, started(1, number))
+    assert given() == [None, None]
+    ledger.hear(E, link.AttemptLost(0, 1, "oom", "it ran out", memory=half))
+    ledger.hear(E, link.AttemptLost(1, 1, "worker_died", None))
+    assert given() == [half, None]
+    assert not ledger.hear(E, link.AttemptLost(0, 1, "oom", "again", memory=quarter))
+    ledger.hear(E, started(2))
+    ledger.hear(E, link.AttemptLost(0, 2, "memory", None, memory=quarter))
+    ledger.hear(E, started(3))
+    ledger.hear(E, link.AttemptLost(0, 3, "released", None))
+    assert given() == [quarter, None]
+    rows = ledger.store.rows("SELECT attempt, fields FROM event WHERE name = 'trial.reduced' ORDER BY seq")
+    assert [(row["attempt"], json.loads(row["fields"])["memory"]) for row in rows] == [(1, half), (2, quarter)]
