@@ -6,6 +6,8 @@ import contextlib
 import sqlite3
 import time
 
+import pytest
+
 from supervisor.client import ask
 from supervisor.errors import NotRunning, SlowAnswer
 from supervisor.home import Home
@@ -13,6 +15,11 @@ from supervisor.lifecycle import ProcessState
 from tests.acceptance.lives import Setting, check_everything, living, until_told
 
 
+@pytest.mark.fault(
+    "38",
+    "another program locks the store for writing",
+    "`status` says so and is answered, what the driver says waits uncommitted; then the same daemon and driver go on",
+)
 def test_a_store_that_another_program_locks_degrades_the_daemon_and_ends_nothing(home: Home) -> None:
     with living(home, Setting(pause_s=0.3)) as it:
         until_told(home, "trial.reported")
