@@ -25,3 +25,9 @@ def test_a_mark_that_is_no_fault_is_told_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "test_x.py").write_text('@pytest.mark.fault("x", "a")\ndef test_y(): ...\n')
     with pytest.raises(ValueError, match=r"test_x.py:1: a fault's mark is number, fault and outcome"):
         table.collect(tmp_path)
+
+
+def test_each_number_has_its_test_and_nearly_all_faults_are_real() -> None:
+    """A fault is faked only where a Linux machine cannot be brought to have it."""
+    assert sorted({fault.number for fault in FAULTS}) == list(table.NUMBERS)
+    assert len({fault.number for fault in FAULTS if fault.faked is None}) >= table.REAL_AT_LEAST

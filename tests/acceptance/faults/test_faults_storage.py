@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import io
+import json
 import os
 import shutil
 import sqlite3
@@ -12,14 +14,15 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from supervisor import cli_daemon, daemon, file_system
 from supervisor.home import Home
 from tests.acceptance.conftest import Sweep
-from tests.acceptance.faults.evidence import names, stored, told
+from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
 from tests.acceptance.lives import (
     KILLED,
     REQUEST,
@@ -304,3 +307,30 @@ def test_logs_that_cannot_be_written_stop_the_start(home: Home, sweep: Sweep) ->
     home.logs.chmod(0o700)
     assert life(home) == (0, False)
     check_everything(home)
+
+
+@pytest.mark.fault(
+    "42",
+    "the home lies on a network disk",
+    "the start is refused with the disk's kind and the cure, by the command and by the daemon itself; no run is made",
+    faked="the kernel's list of mounts says nfs4",
+)
+def test_a_home_on_a_network_disk_is_refused(
+    home: Home, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home.prepare()
+    mounts = sweep.folder / "mounts"
+    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {home.root} nfs4 rw,vers=4.2 0 0\n")
+    monkeypatch.setattr(file_system, "PROC_MOUNTS", mounts)
+    monkeypatch.setenv("SWEEP_HOME", str(home.root))
+    monkeypatch.chdir(sweep.folder)
+    assert cli_daemon.main(["start", sweep.plan("p")]) != 0
+    refusals = [capfd.readouterr().err]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(REQUEST))))
+    reads, writes = os.pipe()
+    assert daemon.main(["--ready-fd", str(writes)]) != 0
+    with os.fdopen(reads) as told_start:
+        refusals.append(told_start.read())
+    for said in refusals:
+        assert f"{home.state} lies on a network disk (nfs4)" in said
+    nothing_begun(home)
