@@ -145,7 +145,7 @@ def test_another_user_is_refused_and_it_is_told(home: Home) -> None:
 @pytest.mark.fault(
     "18",
     "a thousand questions and two hundred pauses, as in a week",
-    "descriptors and threads are as before, memory within a few MiB (24 simulated hours: `benchmarks`)",
+    "descriptors and threads are as before, memory within 16 MiB (a simulated day: `benchmarks/soak.py`)",
 )
 def test_questions_and_commands_leave_nothing_behind_in_the_daemon(home: Home) -> None:
     def ask_away(times: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import driver_process
+from supervisor import driver_process, leftovers
 from supervisor.client import ask
 from supervisor.expand import expand, fingerprint
 from supervisor.home import Home
@@ -91,6 +91,7 @@ def test_a_daemon_that_is_killed_before_it_is_ready_is_told_by_start(home: Home,
     assert begun.returncode == 1
     assert "the daemon died before it was ready" in begun.stderr
     assert stored(home, "SELECT state FROM run") == [{"state": "STOPPED"}]
+    assert leftovers.find(home.key) == []
     with living(home, as_if_begun_with(plan)) as it:
         # What the user's own plan asks for cannot be played by a story; that the run is taken up can be seen.
         until_told(home, "daemon.started")
