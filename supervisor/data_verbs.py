@@ -120,10 +120,21 @@ def _verify(args: argparse.Namespace, data_dir: Path) -> int:
     findings = verify(data_dir)
     for finding in findings:
         print(f"{finding.problem:<13}{finding.path}: {finding.detail}")
+        print(f"{'':<13}cure: {cure(finding.problem, finding.path)}")
     if findings:
         return EXIT_FINDINGS
     print(f"{len(list_data(data_dir))} registered files in {data_dir} are whole and unchanged.")
     return EXIT_OK
+
+
+def cure(problem: str, path: Path) -> str:
+    """What to do about a finding of `verify`; raw files came from the user, processed ones can be built again."""
+    if path.parent.name == "processed":
+        return f"remove {path} and its .json; `supervisord data build`, or the next start, makes them again"
+    if problem == "unregistered":
+        return f"register it with `supervisord data import {path} --ticker NAME`, or move it away"
+    ticker = path.stem
+    return f"bring the bars again: `supervisord data import FILE --ticker {ticker}`, or `data fetch {ticker}`"
 
 
 def _calendar(args: argparse.Namespace) -> str | None:

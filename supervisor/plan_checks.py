@@ -51,7 +51,8 @@ class Problem:
 def nearest(word: object, options: Iterable[object], described: str = "valid ones") -> str:
     """A remedy: the option most like `word`, or the list of them."""
     names = [str(option) for option in options]
-    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
+    # Of two signs one that fits is much: 3M is near 2M.
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6 if len(str(word)) > 2 else 0.5)
     if near:
         return f"did you mean {near[0]}?"
     return f"{described}: {', '.join(names[:40])}" if names else f"there are no {described}"

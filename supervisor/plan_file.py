@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from supervisor import plan_sets, plan_yaml
+from supervisor import plan_sets, plan_words, plan_yaml
 from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import PLAN_NAME_PATTERN, Plan
 from supervisor.plan_checks import Problem, is_file_name, nearest, problems
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml")
 MAX_SHOWN = 5
-
-_PLAIN = {
-    "missing": "is missing",
-    "string_type": "must be a text",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "dict_type": "must be a mapping of keys to values",
-    "model_type": "must be a mapping of keys to values",
-    "model_attributes_type": "must be a mapping of keys to values",
-    "tuple_type": "must be a list",
-    "union_tag_not_found": "does not say which kind it is",
-}
-"""Our words for pydantic's; the others are clear enough."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +104,7 @@ def parse_plan(text: str, file: str, *, source_path: Path | None = None, sets: S
         plan = Plan.model_validate(changed)
     except ValidationError as error:
         raise _error((_problem(detail, changed) for detail in error.errors()), source) from None
-    found = problems(plan)
+    found = [*problems(plan), *_like_a_built_in(plan, source_path)]
     if found:
         raise _error(found, source)
     frozen = plan_sets.as_text(changed, f"{file} with {' '.join(origins.values())}") if sets else text
@@ -146,6 +132,20 @@ def list_plans() -> list[PlanSummary]:
         sizes = [cell.max_trials for cell in cells(plan)]
         summaries.append(PlanSummary(name, plan.description, len(sizes), sum(sizes)))
     return summaries
+
+
+def _like_a_built_in(plan: Plan, source_path: Path | None) -> list[Problem]:
+    """Two plans of one name would share a log, and one would go on with the other's run."""
+    if source_path is None or plan.name not in plan_names():
+        return []
+    try:
+        if source_path.samefile(str(_folder() / f"{plan.name}.yaml")):
+            return []
+    except OSError:
+        pass  # a text without a file: then it is no built-in one
+    return [
+        Problem(("name",), f"{plan.name} is the name of a built-in plan", f"choose another, such as my-{plan.name}")
+    ]
 
 
 def _folder() -> Traversable:
@@ -199,17 +199,13 @@ def _problem(detail: ErrorDetails, data: Any) -> Problem:
         return Problem(
             (*path, key), f"no such {key} {context['tag']}", nearest(context["tag"], valid, f"values of {key}")
         )
-    what = _PLAIN.get(kind) or detail["msg"].removeprefix("Value error, ")
-    remedy: str | None = None
+    what, remedy = plan_words.say(kind, context, path[-1] if path else "", given, detail["msg"])
     if detail["loc"][-1:] == ("[key]",):
         what, remedy = "is not a usable name", "use letters, digits and _, at most 64"
     if kind == "union_tag_not_found":
         remedy = "add the key " + str(context["discriminator"]).strip("'")
-    if kind == "literal_error":
-        valid = [word.strip(" '") for word in re.split(r",| or ", str(context["expected"]))]
-        remedy = nearest(given, valid, "values")
-    shown = "" if kind == "missing" or isinstance(given, dict | list) else f", not {_short(given)}"
-    return Problem(path, what[:1].lower() + what[1:] + shown, remedy)
+    silent = kind in ("missing", "too_short") or isinstance(given, dict | list) or given == ""
+    return Problem(path, what if silent else f"{what}, not {_short(given)}", remedy)
 
 
 def _path(location: tuple[int | str, ...], data: Any, *, keep_last: bool) -> tuple[plan_yaml.Path, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- tree: made from", "<!-- end of tree -->"
+DOCS = "runbook, plans, events, sensors, training, evaluation, report, reliability, security, decisions, examples"
 ROOMS = {
     "supervisor": "commands, daemon, store, plans, governor, report; knows no Ray, torch or Optuna",
     "supervisor/sensors": "where readings come from",
@@ -46,7 +47,7 @@ def tree() -> str:
                 lines.append(f"  {path.name:<27}{_first_line(ROOT / name)}")
     lines += [
         f"{'tests/':<29}unit (no Ray), contract, integration (Ray), acceptance (the real commands)",
-        f"{'docs/':<29}runbook, plans, events, sensors, training, evaluation, report, reliability, security, decisions, examples",
+        f"{'docs/':<29}{DOCS}",
         f"{'logs/':<29}JSON lines at run time",
         "```",
     ]

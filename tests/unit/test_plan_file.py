@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor import plan_sets
+from supervisor import plan_file, plan_sets
 from supervisor.errors import PlanError, UnknownPlan
+from supervisor.plan_checks import nearest
 from supervisor.plan_file import LoadedPlan, apply_sets, list_plans, load_plan, parse_plan, plan_names
 
 MINIMAL = """\
@@ -56,18 +57,18 @@ def with_line(addition: str) -> tuple[str, int]:
         ("resources: {cpus: 2}", 0, "resources.cpus", "unknown key", "did you mean cpu?"),
         ("concurrency: two", 0, "concurrency", "must be a whole number", None),
         ("concurrency: 1.5", 0, "concurrency", "must be a whole number", None),
-        ("concurrency: 0", 0, "concurrency", "greater than or equal to 1", None),
+        ("concurrency: 0", 0, "concurrency", "must be at least 1, not 0", None),
         ("concurrency: true", 0, "concurrency", "must be a whole number", None),
-        ("mode: mni", 0, "mode", "'min' or 'max'", "did you mean min?"),
-        ("sampler: {kind: tpee}", 0, "sampler.kind", "'tpe', 'gp' or 'random'", "did you mean tpe?"),
+        ("mode: mni", 0, "mode", "must be min or max", "did you mean min?"),
+        ("sampler: {kind: tpee}", 0, "sampler.kind", "must be tpe, gp or random", "did you mean tpe?"),
         ("pruner: {kind: ahsa}", 0, "pruner.kind", "no such kind ahsa", "did you mean asha?"),
         ("pruner: {grace_period: 1}", 0, "pruner", "does not say which kind", "add the key kind"),
         ("pruner: {kind: asha, grace_period: 9, max_t: 3}", 0, "pruner", "grace_period (9) is above max_t (3)", None),
-        ("seed: -1", 0, "seed", "greater than or equal to 0", None),
+        ("seed: -1", 0, "seed", "must be at least 0, not -1", None),
         ("resources: 3", 0, "resources", "must be a mapping", None),
         ("max_hours: .5h", 0, "max_hours", "must be a number", None),
         ("data: {tier: a25}", 0, "data.ticker", "is missing", None),
-        ("data: {ticker: ../../etc, tier: a25}", 0, "data.ticker", "match pattern", None),
+        ("data: {ticker: ../../etc, tier: a25}", 0, "data.ticker", "must be 1 to 16 letters", "data list"),
         ("enqueue:\n  - {x: 1}\n  - {y: 1}", 2, "enqueue.1.y", "y is not in space", "parameters: x, n, c"),
         ("enqueue: [{x: 11}]", 0, "enqueue.0.x", "11 is outside 0.1 .. 10", "take a value"),
         ("enqueue: [{n: 2}]", 0, "enqueue.0.n", "not a step of 2 from 1", "take a value"),
@@ -114,7 +115,7 @@ def test_what_is_wrong_is_said_with_line_key_and_cure(
         ("x: {type: float, low: 0.1", "x: {type: float, lo: 0.1", "space.x.lo", "unknown key"),
         ("n: {type: int, low: 1", "n: {type: int, low: 10", "space.n", "must not be above"),
         ("n: {type: int, low: 1", "n: {type: int, log: true, low: 1", "space.n", "no step"),
-        ("choices: [a, 1, null]", "choices: []", "space.c.choices", "at least 1 item"),
+        ("choices: [a, 1, null]", "choices: []", "space.c.choices", "must not be empty"),
         ("choices: [a, 1, null]", "choices: [a, a]", "space.c", "stands twice"),
         ("choices: [a, 1, null]", "choices: abc", "space.c.choices", "must be a list"),
         ("n: {type: int", "steps: {type: int", "space.steps", "is in config too"),
@@ -122,13 +123,13 @@ def test_what_is_wrong_is_said_with_line_key_and_cure(
         ("n: {type: int", "n-1: {type: int", "space.n-1", "not a usable name"),
         ("c: {type: categorical, choices: [a, 1, null]}", "c: {type: grid, axis: shape_rank}", "space.c.type",
          "only trainable patchtst has a grid"),
-        ("depth: [1, 2]", "depth: []", "matrix.depth", "at least 1 item"),
+        ("depth: [1, 2]", "depth: []", "matrix.depth", "must not be empty"),
         ("depth: [1, 2]", "depth: [1, 1]", "matrix.depth", "stands twice"),
         ("depth: [1, 2]", "depth: 1", "matrix.depth", "must be a list"),
-        ("size: [small, large]", "size: [../up]", "matrix.size.0", "match pattern"),
-        ("trainable: my.module:f", "trainable: my.module.f", "trainable", "match pattern"),
-        ("trainable: my.module:f", "trainable: ../x:f", "trainable", "match pattern"),
-        ("name: mine", "name: ../mine", "name", "match pattern"),
+        ("size: [small, large]", "size: [../up]", "matrix.size.0", "is not a usable name"),
+        ("trainable: my.module:f", "trainable: my.module.f", "trainable", "MODULE:NAME"),
+        ("trainable: my.module:f", "trainable: ../x:f", "trainable", "MODULE:NAME"),
+        ("name: mine", "name: ../mine", "name", "begin with a letter or digit"),
         ("max_trials: 4\n", "", "max_trials", "is missing"),
     ],
 )  # fmt: skip
@@ -154,7 +155,7 @@ def test_two_cells_of_one_name_are_refused() -> None:
 
 def test_several_problems_are_told_at_once() -> None:
     error = refused(*with_line("concurrency: 0\nmax_failures: x\nmode: q")[:1])
-    assert "greater than or equal to 1" in error.message
+    assert "must be at least 1" in error.message
     assert "also mine.yaml:15: max_failures" in error.message
     assert "also mine.yaml:16: mode" in error.message
 
@@ -355,3 +356,37 @@ def test_a_plan_may_not_bear_the_name_of_a_log_of_the_daemons_own(tmp_path: Path
     path.write_text(MINIMAL)
     with pytest.raises(PlanError, match=r"name: debug is the name of a log"):
         load_plan(path, ["name=debug"])
+
+
+def test_no_word_of_the_validation_library_reaches_a_person() -> None:
+    """Its sentences are about strings, patterns and input; a plan's author wrote texts, names and numbers."""
+    foreign = ("pattern", "validation", "Input", "input", "string", "tuple", "dictionary", "^")
+    for old, new in (
+        ("name: mine", "name: 'a b'"), ("trainable: my.module:f", "trainable: quick"),
+        ("max_trials: 4", "max_trials: 0"), ("max_trials: 4", "max_trials: 2.5"), ("depth: [1, 2]", "depth: []"),
+        ("choices: [a, 1, null]", "choices: []"), ("max_epochs: 5", "max_epochs: 5\nmode: mim"),
+        ("max_epochs: 5", "max_epochs: 5\nmetric: ''"),
+    ):  # fmt: skip
+        assert old in MINIMAL
+        said = refused(MINIMAL.replace(old, new)).render()
+        assert not [word for word in foreign if word in said], said
+
+
+def test_a_users_plan_may_not_bear_a_built_in_ones_name_but_the_built_in_files_may_be_named_by_path(
+    tmp_path: Path,
+) -> None:
+    """They would share a log, and one would go on with the other's run."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(load_plan("smoke").text)
+    with pytest.raises(PlanError, match="smoke is the name of a built-in plan") as refusal:
+        load_plan(mine)
+    assert (refusal.value.key, refusal.value.remedy) == ("name", "choose another, such as my-smoke")
+    mine.write_text(load_plan("smoke").text.replace("name: smoke", "name: my-smoke"))
+    assert load_plan(mine).plan.name == "my-smoke"
+    built_in = Path(plan_file.__file__).parents[1] / "tune_configs" / "smoke.yaml"
+    assert load_plan(built_in).plan.name == "smoke"
+
+
+def test_a_value_of_two_signs_finds_its_neighbour() -> None:
+    assert nearest("3M", ["2M", "20M", "200M", "2B"]) == "did you mean 2M?"
+    assert nearest("xy", ["2M", "20M"]) == "valid ones: 2M, 20M"

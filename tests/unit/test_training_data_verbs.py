@@ -78,6 +78,13 @@ def test_verify_answers_in_words_and_exit_code(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert said.startswith("missing")
     assert "TEST_dataset_a25.parquet" in said
+    assert "cure: remove" in said
+    raw = next((tmp_path / "raw").glob("*.parquet"))
+    raw.write_bytes(raw.read_bytes() + b"x")
+    assert run(tmp_path, "verify") == 1
+    said = capsys.readouterr().out
+    assert f"changed      {raw}" in said
+    assert "cure: bring the bars again: `supervisord data import FILE --ticker TEST`" in said
 
 
 def test_sample_brings_two_markets_and_their_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
