@@ -222,14 +222,14 @@ class Field:
             return []
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that are at a trial, as the log tells it."""
+        """The workers that are at a trial, as the log tells it; those that are about to be, where there is none."""
         found = []
         for pid in sorted(set(self.log.live_workers().values())):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
                 if process.environ().get(leftovers.MARK) == self.home.key:
                     found.append(process)
-        return found
+        return found or self.processes("worker")
 
     def left(self, within_s: float) -> list[str]:
         """Processes with the mark, and agents that were seen, that are still there after so long."""

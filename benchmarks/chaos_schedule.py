@@ -24,6 +24,7 @@ class Kind(StrEnum):
     WORKERS = "kill every worker"
     DRIVER = "kill the driver"
     DAEMON = "kill the daemon"
+    TERM_DAEMON = "SIGTERM the daemon"
     RAYLET = "kill the raylet"
     GCS = "kill gcs_server"
     KEEPER = "kill the head's keeper"
@@ -50,6 +51,7 @@ WEIGHTS: dict[Kind, int] = {
     Kind.DASHBOARD: 2,
     Kind.AGENT: 2,
     Kind.DAEMON: 3,
+    Kind.TERM_DAEMON: 1,
     Kind.RAYLET: 2,
     Kind.GCS: 2,
     Kind.KEEPER: 1,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos import first_result, wall_s
 from benchmarks.chaos_field import role_of
+from benchmarks.chaos_play import first_result, wall_s
 from benchmarks.chaos_trainable import BATCHES, EPOCHS, expected_losses
 from benchmarks.chaos_verdict import (
     Evidence,
