@@ -75,7 +75,12 @@ def as_event(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(record.get("seq"), int) or not isinstance(record.get("ts"), str):
         return None
+    if not all(isinstance(record.get(key), kind | None) for key, kind in _IDS.items()):
+        return None
     return record if wall_s(record["ts"]) is not None else None
+
+
+_IDS: dict[str, type] = {"run": str, "experiment": str, "trial": int, "attempt": int}
 
 
 def wall_s(stamp: str) -> float | None:

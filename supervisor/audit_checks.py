@@ -36,7 +36,16 @@ class Verdict:
 
 def check(evidence: Evidence) -> list[Verdict]:
     """Every promise, in the order of docs/reliability.md."""
-    return [one(evidence) for one in _CHECKS]
+    return [_checked(one, evidence) for one in _CHECKS]
+
+
+def _checked(one: Callable[[Evidence], Verdict], evidence: Evidence) -> Verdict:
+    try:
+        return one(evidence)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # The daemon tells no such event: somebody wrote into the log, or into the store.
+        fault = f"it cannot be checked: an event or a row holds what none does ({error!r})"
+        return Verdict(one.__name__.removeprefix("_"), "can be checked", "", [fault])
 
 
 def render(evidence: Evidence, verdicts: Iterable[Verdict]) -> str:

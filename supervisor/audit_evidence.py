@@ -95,7 +95,7 @@ def _read_damaged(evidence: Evidence, part: Path) -> None:
             record = as_event(line)
             if record is not None and record.get("run") == evidence.run and record["seq"] not in known:
                 evidence.told.append(to_event(record))
-    except OSError as error:
+    except (LogDamaged, OSError) as error:
         evidence.chain_faults.append(str(error))
 
 

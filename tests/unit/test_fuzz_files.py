@@ -22,7 +22,7 @@ import torch
 
 from actors import watchdog
 from actors.beat import Beat, Whose, read_beat
-from supervisor import checkpoint_file, rebuild, repair, tail
+from supervisor import audit_checks, audit_evidence, checkpoint_file, rebuild, repair, tail
 from supervisor.audit_log import AuditLog, open_audit_log
 from supervisor.clock import Clock, HandClock
 from supervisor.errors import PlanError, SweepError
@@ -36,7 +36,7 @@ from supervisor.policy import Policy
 from supervisor.reading import Kind, Reading
 from supervisor.sensors.instant import Now
 from supervisor.sensors.trial_memory import TrialMemoryProvider
-from supervisor.store import Store
+from supervisor.store import Store, read_only
 from tests.unit.broken_files import broken, retyped
 from tests.unit.test_supervisor_rebuild import lived
 from training.checkpoint import read_checkpoint, write_checkpoint
@@ -262,7 +262,7 @@ def forged(rng: random.Random, lines: bytes) -> bytes:
 
 @seeds(200)
 def test_a_broken_log_is_mended_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
-    """By the daemon's opening, by `repair`, by `tail`, and as the source of a rebuild."""
+    """By the checker, by `repair`, by `tail`, by the daemon's opening, and as the source of a rebuild."""
     rng, home = random.Random(seed), copy_of(sound, tmp_path)
     path = home.audit_log("p")
     part = path.with_name(f"{path.name}.1.gz")
@@ -278,6 +278,9 @@ def test_a_broken_log_is_mended_or_refused(sound: Home, tmp_path: Path, seed: in
             part.unlink()
             path.write_bytes(forged(rng, whole))
     before = contents(tmp_path)
+    with read_only(home.store) as connection:
+        evidence = audit_evidence.gather(home, connection, "p")
+    assert len(audit_checks.render(evidence, audit_checks.check(evidence)))
     refused_or_read(lambda: repair.examine(home, Clock()), SweepError)
     with path.open("rb") as file:
         for line in tail.last_lines(file, 50):
