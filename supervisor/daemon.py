@@ -14,9 +14,8 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,14 @@ from supervisor.checkpoint_room import CheckpointRoom
 from supervisor.clock import Clock, boot_id
 from supervisor.conductor import Conductor
 from supervisor.control_server import ControlServer
+from supervisor.daemon_signals import DaemonSignals
 from supervisor.daemon_verbs import DaemonVerbs
-from supervisor.diagnostics import reopen_debug_log, set_up_logging
+from supervisor.delayed_start import delay_start, judge_start
+from supervisor.diagnostics import set_up_logging
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_life import LOCKED_POLL_S, stops_within
 from supervisor.driver_process import DriverProcess
-from supervisor.errors import Conflict, CrashLoop, DiskFailed, DiskFull, StoreLocked, SweepError, SystemRefused
+from supervisor.errors import Conflict, DiskFailed, DiskFull, StoreLocked, SweepError, SystemRefused
 from supervisor.estimate import fits, machine_memory_bytes
 from supervisor.home import Home, find_home
 from supervisor.housekeeping import keep_house, watch_log, watch_room, watch_time
@@ -92,7 +93,7 @@ class Daemon:
         self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
         self._forced = False
-        self._reread_task: asyncio.Task[None] | None = None
+        self._signals = DaemonSignals(self.conductor, self.audit, self._source, self.ledger)
 
     def _freeze_plan(self) -> None:
         """The run's own copy of its plan, for people; the store's is the one that counts."""
@@ -143,19 +144,12 @@ class Daemon:
         self._main = asyncio.current_task()
         try:
             await self._server.open()
-            self._handle_signals()
+            self._signals.handle()
             # To the very end: the report after the run takes its time, too.
             self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
-            guards = [
-                asyncio.create_task(self._server.guard()),
-                asyncio.create_task(self._keep_house()),
-                asyncio.create_task(self._watch_room()),
-                asyncio.create_task(self._watch_log()),
-                asyncio.create_task(self._watch_time()),
-                asyncio.create_task(self._notifier.run()),
-                asyncio.create_task(self._enforce_stop()),
-            ]
-            await self._delay(verdict)
+            guards = [asyncio.create_task(self._guard(watch)) for watch in self._watches()]
+            if verdict is not None:
+                await delay_start(verdict, self.ledger, self._notify, self.conductor.stop_asked)
             self.ledger.move_run(ProcessState.STARTING)
             if await self._start_ray():
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
@@ -191,7 +185,7 @@ class Daemon:
             await self._close()
         return self._exit_code()
 
-    async def _recover(self) -> crash_loop.Verdict:
+    async def _recover(self) -> crash_loop.Verdict | None:
         """Starting is recovering: what the last life left is mended, ended and told."""
         self._mend_log()
         if self._rebuilt is not None:
@@ -205,7 +199,7 @@ class Daemon:
         ended = await asyncio.to_thread(leftovers.end, self.home.key)
         if ended:
             self.ledger.tell("leftovers.ended", processes=ended)
-        verdict = self._judge_start()
+        verdict = judge_start(self.ledger, self.clock) if self._by_service else None
         self.ledger.recover()
         self.ledger.tell(
             "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
@@ -252,30 +246,6 @@ class Daemon:
             else:
                 return
 
-    def _judge_start(self) -> crash_loop.Verdict:
-        """Only a service manager's start is held back: a person who starts it wants it now."""
-        if not self._by_service:
-            return crash_loop.Verdict(0, 0.0, given_up=False)
-        marks = ", ".join("?" * len(crash_loop.WATCHED))
-        rows = self.store.rows(
-            f"SELECT name, wall, fields FROM event WHERE run = ? AND name IN ({marks}) ORDER BY seq DESC LIMIT 100",  # noqa: S608
-            self.run_id, *crash_loop.WATCHED,
-        )  # fmt: skip
-        events = [(row["name"], row["wall"], json.loads(row["fields"]).get("by") == "service") for row in rows]
-        return crash_loop.judge(reversed(events), self.clock.wall_s())
-
-    async def _delay(self, verdict: crash_loop.Verdict) -> None:
-        """Raises CrashLoop."""
-        if verdict.given_up:
-            self.ledger.tell("daemon.crash_looped", starts=verdict.starts)
-            raise CrashLoop(f"{verdict.starts} starts in a row came to nothing")
-        if verdict.delay_s:
-            self.ledger.tell("daemon.delayed", starts=verdict.starts, wait_s=verdict.delay_s)
-            # Ready to be asked, which is all that its service manager waits for.
-            self._notify.tell(READY="1", STATUS=f"{verdict.starts} starts came to nothing; waiting")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.conductor.stop_asked.wait(), verdict.delay_s)
-
     async def _start_ray(self) -> bool:
         """False when the run is to stop before Ray is up. Raises RayStartFailed."""
         start = asyncio.create_task(self.conductor.start_ray())
@@ -309,27 +279,21 @@ class Daemon:
         with self._as_far_as_the_disk_goes():
             self.ledger.tell("socket.restored", path=str(self.home.socket))
 
-    async def _keep_house(self) -> None:
-        try:
-            await keep_house(self.home, self.run_id, self.clock, self._checkpoints)
-        except DiskFailed as error:
-            self.disk_failed(error)
+    def _watches(self) -> list[Coroutine[Any, Any, None]]:
+        """What goes on beside the work, until the work has ended."""
+        return [
+            self._server.guard(),
+            keep_house(self.home, self.run_id, self.clock, self._checkpoints),
+            watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state)),
+            watch_log(self.audit, self.plan, self.ledger, self.clock),
+            watch_time(self.ledger, self.clock),
+            self._notifier.run(),
+            self._enforce_stop(),
+        ]
 
-    async def _watch_room(self) -> None:
+    async def _guard(self, watch: Coroutine[Any, Any, None]) -> None:
         try:
-            await watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state))
-        except DiskFailed as error:
-            self.disk_failed(error)
-
-    async def _watch_log(self) -> None:
-        try:
-            await watch_log(self.audit, self.plan, self.ledger, self.clock)
-        except DiskFailed as error:
-            self.disk_failed(error)
-
-    async def _watch_time(self) -> None:
-        try:
-            await watch_time(self.ledger, self.clock)
+            await watch
         except DiskFailed as error:
             self.disk_failed(error)
 
@@ -392,47 +356,6 @@ class Daemon:
         await self._wake_lock.release()
         await self._server.close()
         self.audit.close()
-
-    def _handle_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-        # Also what a terminal's end sends; so nothing may come of it that anybody could mind.
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-        loop.add_signal_handler(signal.SIGUSR2, self._reopen_logs)
-
-    def _hung_up(self) -> None:
-        log.info("SIGHUP: the plan's file is read again; no trial is touched")
-        if self._reread_task is None or self._reread_task.done():
-            self._reread_task = asyncio.create_task(self._reread_plan())
-
-    async def _reread_plan(self) -> None:
-        if self._source.path is None:
-            return
-        row = self.store.row("SELECT plan_text FROM run WHERE id = ?", self.run_id)
-        assert row is not None
-        found = await asyncio.to_thread(self._source.reread, row["plan_text"])
-        where = {"path": str(self._source.path), "sha256": found.sha256}
-        with self._as_far_as_the_disk_goes():
-            if found.error is not None:
-                self.ledger.tell("plan.refused", **where, error=found.error)
-            else:
-                self.ledger.tell("plan.compared", **where, changes=list(found.changes))
-
-    def _reopen_logs(self) -> None:
-        """For those who rotate logs by a program of their own."""
-        try:
-            self.audit.reopen()
-        except SweepError as error:
-            log.error("%s", error.message)  # noqa: TRY400 - the trace says nothing more
-        reopen_debug_log()
-
-    def _signalled(self, number: int) -> None:
-        name = signal.Signals(number).name
-        if self.conductor.stop_asked.is_set():
-            log.warning("a second %s: ending at once", name)
-            os._exit(1)  # the next start recovers; waiting is what the user no longer wants
-        self.conductor.ask_stop(name)
 
 
 def _skip_reason(spec: dict[str, Any]) -> str | None:
