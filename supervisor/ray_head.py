@@ -29,6 +29,8 @@ START_DEADLINE_S = 90.0
 QUICK_FAILURE_S = 20.0
 PORT_TAKEN = "address already in use"
 """strerror(EADDRINUSE), as Linux and macOS spell it but for its first letter."""
+DASHBOARD_GAVE_UP = "Failed to find a valid port for dashboard"
+"""Ray's words (dashboard/http_server_head.py), before it ends; of other ports in use it makes nothing."""
 DASHBOARD_PORT = 8265
 """Ray's own default; another is taken where this one is not free."""
 STOP_GRACE_S = 1.0
@@ -96,7 +98,7 @@ class RayHead:
         """Raises RayStartFailed with the end of Ray's own words.
 
         A port that was free when it was chosen can be taken a moment later. Then Ray ends in seconds, or, where it was
-        the dashboard's, says so and ends after a minute; either way there is a second and a third choice.
+        the dashboard's, would wait a minute for it; either way there is a second and a third choice.
         """
         begun_s = time.monotonic()
         for preferred in (DASHBOARD_PORT, None, None):
@@ -161,10 +163,22 @@ class RayHead:
                 while self._process.returncode is None:
                     if await _accepts(port) and b"Ray runtime started" in self._said():
                         return
+                    if DASHBOARD_GAVE_UP in self._dashboard_said():
+                        # Ray itself waits another minute for a dashboard that has ended.
+                        await self.stop()
+                        raise RayStartFailed(f"Ray did not start; the dashboard:\n{self._dashboard_said()[-2000:]}")
                     await asyncio.sleep(0.1)
         except TimeoutError:
             await self.stop()
         raise self._failure()
+
+    def _dashboard_said(self) -> str:
+        """Its last words; nothing while it lives."""
+        try:
+            with (self.home.ray_temp / "session_latest" / "logs" / "dashboard.err").open(errors="replace") as file:
+                return redact(file.read(64_000))
+        except OSError:
+            return ""
 
     def _failure(self) -> RayStartFailed:
         said = redact(self._said()[-2000:].decode(errors="replace"))

@@ -185,6 +185,11 @@ def test_a_child_knows_only_what_it_may(tmp_path: Path, monkeypatch: pytest.Monk
     assert child_environment(Home(tmp_path), "run-1", tmp_path)["PYTHONPATH"] == str(tmp_path)
 
 
+def test_rays_own_memory_monitor_is_off(tmp_path: Path) -> None:
+    """One kill of its ends a whole sweep; who gives memory back is the governor's to say, and the kernel's at the worst."""
+    assert child_environment(Home(tmp_path), "run-1", None)["RAY_memory_monitor_refresh_ms"] == "0"
+
+
 def test_a_preferred_port_that_is_taken_is_not_insisted_on() -> None:
     import socket
 
@@ -229,6 +234,18 @@ def test_a_slow_failure_is_tried_again_only_where_a_port_was_taken(
     with pytest.raises(RayStartFailed):
         asyncio.run(head.start())
     assert len(tried.read_text().split()) == starts
+
+
+def test_a_dashboard_that_lost_its_port_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would look at the clock for a minute before it says so."""
+    tried, logs = tmp_path / "tried", tmp_path / "ray" / "session_latest" / "logs"
+    words = "Failed to find a valid port for dashboard: [Errno 98] Address already in use"
+    script = f"echo x >> {tried}; mkdir -p {logs}; echo '{words}' > {logs}/dashboard.err; sleep 60"
+    head = head_of(tmp_path, monkeypatch, "sh", "-c", script)
+    with pytest.raises(RayStartFailed, match="Address already in use"):
+        asyncio.run(head.start())
+    assert len(tried.read_text().split()) == 3, "a second and a third choice, each at once"
+    wait_until(lambda: is_gone(head.pid), "the head has ended")
 
 
 def test_a_head_whose_command_does_not_exist_is_a_start_failure_and_harms_nobody(
