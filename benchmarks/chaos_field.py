@@ -106,7 +106,9 @@ class Log:
         """The worker's pid of each attempt that lives, by experiment and trial."""
         live: dict[tuple[str, int], int] = {}
         for event in self.events:
-            key = (event.get("experiment"), event.get("trial"))
+            if not event["event"].startswith("trial."):
+                continue
+            key = (event["experiment"], event["trial"])
             if event["event"] == "trial.started":
                 live[key] = event["worker_pid"]
             elif event["event"] in ("trial.requeued", "trial.finished", "trial.failed"):
