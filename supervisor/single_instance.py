@@ -11,6 +11,8 @@ from supervisor.errors import AlreadyRunning, HomeHeld, UnsafeFolder
 from supervisor.home import Home
 from supervisor.lock_holder import leftover
 
+DISK_TROUBLE = (errno.EIO, errno.EROFS, errno.ENOSPC)
+
 
 def take_lock(home: Home, purpose: str = "") -> int:
     """Raises AlreadyRunning, HomeHeld, or UnsafeFolder where no lock can be had. The file is never unlinked.
@@ -23,7 +25,8 @@ def take_lock(home: Home, purpose: str = "") -> int:
     try:
         fd = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise UnsafeFolder(f"{home.lock} cannot be opened: {error.strerror}", remedy=f"remove {home.lock}") from error
+        remedy = "look at the disk (`dmesg`)" if error.errno in DISK_TROUBLE else f"remove {home.lock}"
+        raise UnsafeFolder(f"{home.lock} cannot be opened: {error.strerror}", remedy=remedy) from error
     owner = os.fstat(fd).st_uid
     if owner != os.geteuid():
         os.close(fd)

@@ -92,7 +92,8 @@ class Store:
         self.locked = False
         """Whether another program held it at the last change."""
         self._notes: dict[str, str] = {}
-        self._failed = False
+        self._failure: str | None = None
+        """What the disk refused for good; nothing is written after that."""
         try:
             # Autocommit: the transactions are ours, by BEGIN IMMEDIATE below.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
@@ -147,8 +148,8 @@ class Store:
         disk did not take it; after that one
         nothing more is tried, because nobody knows what the disk holds (https://www.sqlite.org/rescode.html#ioerr).
         """
-        if self._failed:
-            raise DiskFailed(f"{self.path} failed before; nothing more is written to it")
+        if self._failure is not None:
+            raise DiskFailed(f"{self._failure}; nothing more is written to it")
         if self.before_change is not None:
             self.before_change()
         # Microseconds, as the log has them: a store that is rebuilt from it is the same to the last bit.
@@ -192,8 +193,8 @@ class Store:
             self.locked = True
             return StoreLocked(f"another program holds {self.path}")
         if kind in ((errno.EIO, errno.EROFS) if isinstance(error, OSError) else _BROKEN):
-            self._failed = True
-            return DiskFailed(f"{self.path} could not be written: {error}")
+            self._failure = f"{self.path} could not be written: {error}"
+            return DiskFailed(self._failure)
         return None
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -214,8 +215,8 @@ class Store:
         except sqlite3.DatabaseError as error:
             if _kind(error) not in _BROKEN:
                 raise
-            self._failed = True
-            raise DiskFailed(f"{self.path} could not be read: {error}") from error
+            self._failure = f"{self.path} could not be read: {error}"
+            raise DiskFailed(self._failure) from error
 
     def events_after(self, seq: int, plan: str | None = None, limit: int = 10_000) -> list[Event]:
         """At most `limit` events with a larger `seq`, oldest first; of one plan's runs where given."""

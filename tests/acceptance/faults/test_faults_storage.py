@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import struct
@@ -136,7 +137,10 @@ def test_a_disk_that_takes_nothing_more_ends_the_daemon(
         assert it.ended() == (1, False), words(home)
     assert "ended by" in words(home)
     assert life(home)[0] in (1, 4), "another start says what is wrong, too"
-    assert "Traceback" not in words(home).split("ended by")[-1]
+    ends = words(home).split("ended by")[1:]
+    assert all(re.search("error|[Rr]ead-?only", end) for end in ends), "each has the disk's own words"
+    assert all("dmesg" in end for end in ends), "and where to look"
+    assert "Traceback" not in ends[-1]
     acknowledged = len((next(home.runs.glob("*")) / "x" / "diary").read_text().splitlines())
     # The disk is mended and comes back.
     subprocess.run(["umount", home.state], check=True)
