@@ -38,7 +38,8 @@ def as_if_begun_with(plan: str, pause_s: float = 0.5, **more: Any) -> Setting:
 )
 def test_a_second_start_leaves_the_first_alone(home: Home, sweep: Sweep) -> None:
     plan = sweep.plan("p")
-    with living(home, as_if_begun_with(plan)) as it:
+    # Longer than two commands take on a busy machine.
+    with living(home, as_if_begun_with(plan, pause_s=3.0)) as it:
         until_told(home, "trial.reported")
         before = home.lock.read_text(), home.lock.stat().st_ino, home.socket.stat().st_ino
         same = sweep.d("start", plan)
