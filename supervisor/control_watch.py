@@ -16,7 +16,7 @@ from supervisor import status_text
 from supervisor.client import ask
 from supervisor.errors import NotFound, NotRunning, SlowAnswer, SweepError
 from supervisor.home import Home
-from supervisor.lifecycle import ENDED, ProcessState, run_exit_code
+from supervisor.lifecycle import ENDED, Desired, ProcessState, run_exit_code
 from supervisor.local_view import last_view
 
 STATUS_UNKNOWN = 4
@@ -43,15 +43,17 @@ def _status_without_daemon(home: Home, arguments: argparse.Namespace, absent: No
         absent.exit_code = STATUS_UNKNOWN
         raise absent from None
     print(json.dumps(view, indent=1) if arguments.json else status_text.status(view))
-    print(_why_no_daemon(view["run"]["state"]), file=sys.stderr)
+    print(_why_no_daemon(view["run"]["state"], view["run"]["desired"]), file=sys.stderr)
     return STATUS_UNKNOWN
 
 
-def _why_no_daemon(state: str) -> str:
+def _why_no_daemon(state: str, desired: str) -> str:
     if state in (ProcessState.EXITED, ProcessState.FATAL):
         return "no daemon is running: the run has ended"
     if state == ProcessState.STOPPED:
         return "no daemon is running: the run is stopped; `supervisord start` with its plan goes on with it"
+    if desired == Desired.STOP:
+        return "no daemon is running: it ended while it was stopping; `supervisord start` with its plan goes on with it"
     return "no daemon is running: it ended without a word; `supervisord start` goes on with the run"
 
 

@@ -93,7 +93,7 @@ def test_a_pause_outlives_a_daemon_that_was_killed_over_it(home: Home) -> None:
     "it stays stopped: a start without a plan refuses with exit code 2; by its name it goes on to its end",
 )
 @pytest.mark.parametrize("moment", ["while the driver ends", "at the last step"])
-def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, moment: str) -> None:
+def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, sweep: Sweep, moment: str) -> None:
     at_once = moment == "while the driver ends"
     with living(home, Setting("" if at_once else "daemon.close:1:kill", pause_s=0.3, stubborn=at_once)) as first:
         until_told(home, "trial.reported")
@@ -102,6 +102,7 @@ def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, moment: st
             first.signal(signal.SIGKILL)
         assert first.ended()[0] == KILLED
     assert stored(home, "SELECT desired FROM run") == [{"desired": "stop"}]
+    assert "`supervisord start` with its plan goes on with it" in sweep.ctl("status").stderr
     begun = names(told(home)).count("daemon.started")
     assert life(home, request=StartRequest(plan=None))[0] == 2
     assert "no unfinished run" in (home.root / "life.log").read_text()
