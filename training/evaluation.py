@@ -186,6 +186,8 @@ def _scored(
     return {
         "schema": SCHEMA,
         "param_count": param_count(_architecture(settings)),
+        # Where the answers came from: a machine that has lost its GPU answers on its CPU.
+        "device": {"asked": request.device, "used": _device_here(request.device)},
         "dates": {name: [windows.dates[part[0]], windows.dates[part[-1]]] for name, part in days.items()},
         "windows": {name: len(part) for name, part in days.items()},
         "base_rate": {name: float(windows.part_labels(part).mean()) for name, part in days.items()},

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from training.scores import auc
+
 
 def binary_metrics(logits: NDArray[np.float64], labels: NDArray[np.float64]) -> dict[str, float]:
     """``accuracy`` at logit 0, ``base_rate``, ``prior_loss`` and, with both classes there, ``auc``. Arrays (samples,).
@@ -22,16 +24,6 @@ def binary_metrics(logits: NDArray[np.float64], labels: NDArray[np.float64]) -> 
     if 0 < rate < 1:
         metrics["auc"] = auc(logits, labels)
     return metrics
-
-
-def auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Area under the ROC curve by ranks (Mann and Whitney, 1947), ties at their mean rank. Needs both classes."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[inverse]
-    positive = labels > 0.5
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
 def _entropy(rate: float) -> float:

@@ -64,7 +64,9 @@ class PatchTST(nn.Module):
                 tokens = checkpoint(layer, tokens, use_reentrant=False)
             else:
                 tokens = layer(tokens)
-        logits: Tensor = self.head(self.norm(tokens).flatten(1))  # (B, N * D) -> (B, 1)
+        # In float32 whatever the rest runs in: a bf16 logit has 8 bits, too few to rank days by.
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits: Tensor = self.head(self.norm(tokens).float().flatten(1))  # (B, N * D) -> (B, 1)
         return logits.squeeze(-1)
 
     def patches(self, windows: Tensor) -> Tensor:

@@ -58,20 +58,26 @@ def resampled_scores(forecast: Forecast, weights: Array) -> dict[str, Array]:
     bce = weights @ forecast.losses() / total
     prior = weights @ forecast.prior_losses() / total
     squared = (np.clip(forecast.probabilities, 0, 1) - forecast.labels) ** 2
-    auc, average_precision = _ranked(forecast, weights)
+    area, average_precision = _ranked(forecast.probabilities, forecast.labels, weights)
     return {
         "bce": bce,
         "skill": 1 - bce / prior,
-        "auc": auc,
+        "auc": area,
         "average_precision": average_precision,
         "brier": weights @ squared / total,
     }
 
 
-def _ranked(forecast: Forecast, weights: Array) -> tuple[Array, Array]:
+def auc(answers: Array, labels: Array) -> float:
+    """Area under the ROC curve of any answers that rank, both arrays (days,); NaN where a class is missing."""
+    area, _ = _ranked(answers, labels, np.ones((1, len(labels))))
+    return float(area[0])
+
+
+def _ranked(answers: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
     """AUC (Mann and Whitney, 1947) and average precision, sum of precision x step of recall, both (draws,)."""
-    order = np.argsort(-forecast.probabilities, kind="stable")  # highest first
-    ranked, positive = forecast.probabilities[order], forecast.labels[order] > 0.5
+    order = np.argsort(-answers, kind="stable")  # highest first
+    ranked, positive = answers[order], labels[order] > 0.5
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
     hits = np.add.reduceat(weights[:, order] * positive, starts, axis=1)  # (draws, distinct scores)
     misses = np.add.reduceat(weights[:, order] * ~positive, starts, axis=1)
@@ -80,8 +86,8 @@ def _ranked(forecast: Forecast, weights: Array) -> tuple[Array, Array]:
     with np.errstate(invalid="ignore", divide="ignore"):
         # Of the misses, those below a hit count whole and those beside it half.
         below = n_negative[:, None] - false + misses / 2
-        auc = (hits * below).sum(axis=1) / (n_positive * n_negative)
+        area = (hits * below).sum(axis=1) / (n_positive * n_negative)
         precision = np.where(true + false > 0, true / (true + false), 0.0)
         average_precision = (hits * precision).sum(axis=1) / n_positive
     neither = (n_positive == 0) | (n_negative == 0)
-    return np.where(neither, np.nan, auc), np.where(neither, np.nan, average_precision)
+    return np.where(neither, np.nan, area), np.where(neither, np.nan, average_precision)

@@ -22,7 +22,7 @@ from training.baselines import fit_baselines, summaries
 from training.best_weights import FILE, keep_weights, read_weights
 from training.dataset_files import build_dataset, import_file
 from training.errors import CheckpointError, DoesNotFit, SealedTestError
-from training.evaluation import Request, evaluate
+from training.evaluation import Request, _device_here, evaluate
 from training.manifest import dataset_path, manifest_path, read_manifest, sha256_of, write_manifest
 from training.scores import SCORES, Forecast, scores
 from training.sealed_windows import open_windows
@@ -159,6 +159,19 @@ def test_every_forecaster_has_every_score_with_its_interval(tested: tuple[Path, 
                 assert found["low"] <= found["value"] <= found["high"]
     assert result["models"]["prior"]["test"]["skill"]["value"] == 0
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_the_result_says_on_which_device_the_answers_were_computed(tested: tuple[Path, dict[str, Any]]) -> None:
+    assert tested[1]["device"] == {"asked": "cpu", "used": "cpu"}
+
+
+def test_a_test_on_a_machine_without_the_trials_gpu_is_answered_on_its_cpu_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu"])
+    assert _device_here("cuda") == "cpu"
+    monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu", "cuda"])
+    assert _device_here("cuda") == "cuda"
 
 
 def test_the_paired_difference_is_that_of_the_two_losses(tested: tuple[Path, dict[str, Any]]) -> None:

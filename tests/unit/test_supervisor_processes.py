@@ -183,10 +183,13 @@ def test_a_child_knows_only_what_it_may(tmp_path: Path, monkeypatch: pytest.Monk
     assert (found["LANG"], found[leftovers.MARK], found["SWEEP_RUN_ID"]) == ("C.UTF-8", Home(tmp_path).key, "run-1")
     assert (found["RAY_AUTH_MODE"], found["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
     assert child_environment(Home(tmp_path), "run-1", tmp_path)["PYTHONPATH"] == str(tmp_path)
+    monkeypatch.setenv("HF_HOME", "/models")
+    named = child_environment(Home(tmp_path), "run-1", None, ("HF_HOME", "NOT_SET_AT_ALL"))
+    assert named.keys() - found.keys() == {"HF_HOME"}, "what the plan names is passed on where it is set"
 
 
 def test_rays_own_memory_monitor_is_off(tmp_path: Path) -> None:
-    """One kill of its ends a whole sweep; who gives memory back is the governor's to say, and the kernel's at the worst."""
+    """One kill of its ends a whole sweep. Who gives memory back the governor says, and at the worst the kernel."""
     assert child_environment(Home(tmp_path), "run-1", None)["RAY_memory_monitor_refresh_ms"] == "0"
 
 
