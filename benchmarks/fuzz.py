@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -33,6 +33,7 @@ from supervisor.home import Home
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 ANSWER_WITHIN_S = 20.0
+QUIET_S = 5.0
 HELD_AT_ONCE = 20
 """Connections with half a request that are kept open meanwhile; the daemon takes 64."""
 
@@ -57,7 +58,12 @@ class Besieger:
         """What came back until the daemon closed. Nothing, when nobody waits for it."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(ANSWER_WITHIN_S)
-        connection.connect(str(self._home.socket))
+        for _ in range(1000):
+            # Turned away when too many wait already (unix(7)), as any client.
+            with contextlib.suppress(BlockingIOError):
+                connection.connect(str(self._home.socket))
+                break
+            time.sleep(0.005)
         answer = b""
         # It may close before it has read everything: that is an answer, too.
         with contextlib.suppress(ConnectionError):
@@ -125,20 +131,37 @@ def daemon(home: Home) -> Iterator[int]:
         process.wait()
 
 
-def besiege(home: Home, pid: int, requests: int, seed: int) -> tuple[Besieger, list[float]]:
-    """The attacks, and what another client waited meanwhile, in seconds."""
-    besieger = Besieger(home, seed)
+def asking(home: Home, meanwhile: Callable[[], object]) -> list[float]:
+    """What another client's `status` took while `meanwhile` ran, in seconds, sorted; empty when one failed."""
     with subprocess.Popen(
         [sys.executable, "-c", "from benchmarks.fuzz import asker; asker()", str(home.root)],
         cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as other:  # fmt: skip
+        meanwhile()
+        said, _ = other.communicate(timeout=60.0)
+    return sorted(json.loads(said or b"[]"))
+
+
+def besiege(home: Home, pid: int, requests: int, seed: int) -> tuple[Besieger, list[float]]:
+    """The attacks, and what another client waited meanwhile."""
+    besieger = Besieger(home, seed)
+
+    def attack_all() -> None:
         for _ in range(requests):
             besieger.send()
         besieger.close()
-        said, _ = other.communicate(timeout=60.0)
+
+    waits = asking(home, attack_all)
     if not psutil.pid_exists(pid):
         besieger.faults.append("the daemon died")
-    return besieger, sorted(json.loads(said or b"[]"))
+    return besieger, waits
+
+
+def figures(waits: list[float]) -> str:
+    if not waits:
+        return "none"
+    p50, p99 = (1e3 * waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99))
+    return f"{len(waits)} times, p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {waits[-1] * 1e3:.1f} ms"
 
 
 def main() -> int:
@@ -149,17 +172,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         home = Home(Path(folder))
         with daemon(home) as pid:
-            begun, before = time.monotonic(), psutil.Process(pid).memory_info().rss
+            process = psutil.Process(pid)
+            quiet = asking(home, lambda: time.sleep(QUIET_S))
+            begun, before, worked = time.monotonic(), process.memory_info().rss, process.cpu_times()
             besieger, waits = besiege(home, pid, arguments.requests, arguments.seed)
             took_s = time.monotonic() - begun
-            grown = psutil.Process(pid).memory_info().rss - before
-            left = psutil.Process(pid).num_fds()
+            grown, left, ended = process.memory_info().rss - before, process.num_fds(), process.cpu_times()
+            worked_s = ended.user + ended.system - worked.user - worked.system
     print(f"{arguments.requests} malformed requests in {took_s:.0f} s; {machine()}")
     print(", ".join(f"{kind} {count}" for kind, count in sorted(besieger.kinds.items())))
-    if waits:
-        p50, p99 = (1e3 * waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99))
-        figures = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {waits[-1] * 1e3:.1f} ms"
-        print(f"another client's status, {len(waits)} times: {figures}")
+    print(f"another client's status meanwhile: {figures(waits)}; in the quiet before: {figures(quiet)}")
+    print(
+        f"the daemon took {1e3 * worked_s / arguments.requests:.2f} ms of CPU a request, the other client's among them"
+    )
     print(f"the daemon's memory went up by {grown / (1 << 20):.1f} MiB; {left} descriptors are open")
     print(*(besieger.faults[:20] or ["each got a clear refusal"]), sep="\n")
     return 1 if besieger.faults or not waits else 0
