@@ -55,9 +55,11 @@ class RayFolder:
         """Holds the work while the disk is full; returns once the session has lost something, which that is."""
         try:
             while True:
-                for path in self._session:
-                    if not path.exists():
-                        return path
+                lost = next((path for path in self._session if not path.exists()), None)
+                if lost is not None:
+                    # A head that ends takes its sockets away itself; then whoever waits for it ends this watch.
+                    await self._clock.sleep(PERIOD_S)
+                    return lost
                 if self._session:
                     await self._look_at_space()
                 await self._clock.sleep(PERIOD_S)

@@ -56,7 +56,7 @@ class Troubled(tune.Trainable):
     def is_killed_for_memory(self):
         group = self.folder / "group"
         (pathlib.Path(group.read_text()) / "cgroup.procs").write_text(str(os.getpid()))
-        time.sleep(1.0)
+        time.sleep(5.0)  # until the watchdog has looked at it there
         held = []
         while True:
             held.append(bytearray(os.urandom(1 << 20) * 8))
