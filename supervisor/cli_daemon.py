@@ -156,6 +156,7 @@ def _request(
             "policy": loaded.plan.policy,
             "script": loaded.sensor_script,
             "wake_lock": loaded.plan.wake_lock,
+            "pass_environment": list(loaded.plan.pass_environment),
             "source_sha256": None if loaded.source_path is None else sha256_of(loaded.source_path),
         },
         data={} if chosen is None else chosen.to_json(),

@@ -116,7 +116,7 @@ class Daemon:
         self.store.note(head_key(self.audit.path), self.audit.head.to_json())
 
     def _make_conductor(self, folder: Path | None, hardware: dict[str, Any]) -> Conductor:
-        environment = child_environment(self.home, self.run_id, folder)
+        environment = child_environment(self.home, self.run_id, folder, hardware.pop("pass_environment", ()))
         cpus = os.cpu_count() or 1
         run_folder = self.home.run_folder(self.run_id)
         return Conductor(

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable
@@ -24,6 +23,7 @@ from supervisor.keeper import end_group
 from supervisor.ledger import Ledger
 from supervisor.notice_addresses import read_addresses
 from supervisor.notices import NAMES, Notice, compose, notable, retry_in_s
+from supervisor.passed_environment import passed_on
 from supervisor.store import Event, Store
 
 log = logging.getLogger("supervisor")
@@ -35,10 +35,7 @@ LAST_WORDS_WITHIN_S = 10.0
 MAX_OUTSTANDING = 500
 """So many of the newest events are read for a message; it shows fewer, and counts the rest."""
 TOLD = "notices.told"
-_PASSED_ON = (
-    *("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-)
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 @dataclass(frozen=True)
@@ -157,7 +154,7 @@ async def send_by_child(addresses: list[str], title: str, body: str, within_s: f
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "supervisor.notice_child", stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-            env={key: os.environ[key] for key in _PASSED_ON if key in os.environ},
+            env=passed_on(PROXIES),
         )  # fmt: skip
     except OSError as error:
         return Outcome(False, f"the sender cannot start: {error}")

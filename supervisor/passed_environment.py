@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 NAMES = (
     "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
@@ -14,6 +15,6 @@ NAMES = (
 )  # fmt: skip
 
 
-def passed_on() -> dict[str, str]:
-    """The variables of this process that a child gets; it may add its own."""
-    return {name: os.environ[name] for name in NAMES if name in os.environ}
+def passed_on(more: Sequence[str] = ()) -> dict[str, str]:
+    """The variables of this process that a child gets, NAMES and `more`, where they are set; it may add its own."""
+    return {name: os.environ[name] for name in (*NAMES, *more) if name in os.environ}

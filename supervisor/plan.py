@@ -25,6 +25,7 @@ MAX_TRIALS = 100_000
 AxisText = Annotated[str, Field(pattern=VALUE_PATTERN)]
 AxisValue = AxisText | int | float
 ParamName = Annotated[str, Field(pattern=PARAM_PATTERN)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Constant = str | int | float | bool
 GridAxis = Literal["shape_rank", "heads_log2"]
 
@@ -276,6 +277,10 @@ class Plan(Part):
         description="the governor's policy (docs/sensors.md), and sensor_script: a trace file or drill to play",
     )
     wake_lock: bool = Field(default=True, description="keep the machine awake while the run is at work")
+    pass_environment: Annotated[tuple[VariableName, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), max_length=50,
+        description="variables of the environment of `supervisord start` that trials get beside the usual ones",
+    )  # fmt: skip
     max_failures: int = Field(
         default=3, ge=0, le=100, description="attempts beyond the first when a worker dies or hangs"
     )

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,12 +40,12 @@ OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """Trials pass a few numbers; checkpoints go by file. Ray would take 30 % of the memory."""
 
 
-def child_environment(home: Home, run_id: str, import_folder: Path | None) -> dict[str, str]:
+def child_environment(home: Home, run_id: str, import_folder: Path | None, more: Sequence[str] = ()) -> dict[str, str]:
     """What the Ray head, the drivers and so the trials may know: an allow-list, and what Ray needs to be private.
 
-    `import_folder` is where a user's plan looks for its own trainable.
+    `import_folder` is where a user's plan looks for its own trainable; `more` are the variables that the plan names.
     """
-    return passed_on() | {
+    return passed_on(more) | {
         MARK: home.key,
         "SWEEP_RUN_ID": run_id,
         "PYTHONUNBUFFERED": "1",

@@ -56,6 +56,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         *([] if chosen is None else [check_dataset(chosen)]),
         check_port(),
         *([check_wake_lock()] if plan.wake_lock else []),
+        *([check_environment(plan.pass_environment)] if plan.pass_environment else []),
     ]
 
 
@@ -140,6 +141,14 @@ def check_wake_lock() -> Check:
         return ok("wake lock", "possible")
     detail = "neither caffeinate nor systemd-inhibit is here: the machine may fall asleep under the run"
     return Check("wake lock", Level.WARNING, detail, "turn sleep off by hand, or set wake_lock: false in the plan")
+
+
+def check_environment(names: Sequence[str]) -> Check:
+    missing = [name for name in names if name not in os.environ]
+    if not missing:
+        return ok("environment", f"{', '.join(names)} will be passed on")
+    detail = f"the plan passes {', '.join(missing)} on, which is not set here"
+    return Check("environment", Level.WARNING, detail, "set it, or take it out of the plan's pass_environment")
 
 
 def check_accelerator(plan: Plan) -> Check:
