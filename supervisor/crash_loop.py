@@ -27,6 +27,8 @@ class Verdict:
     """Starts in a row that came to nothing."""
     delay_s: float
     given_up: bool
+    told: bool = False
+    """Given up before this start, so there is nothing new to tell."""
 
 
 def judge(events: Iterable[tuple[str, float, bool]], now_wall_s: float) -> Verdict:
@@ -45,7 +47,7 @@ def judge(events: Iterable[tuple[str, float, bool]], now_wall_s: float) -> Verdi
         given_up = given_up or name == LOOPED
     count = len(starts if given_up else _chain(starts, now_wall_s))
     if given_up or count >= MAX_STARTS:
-        return Verdict(count, 0.0, given_up=True)
+        return Verdict(count, 0.0, given_up=True, told=given_up)
     delay_s = 0.0 if count < FREE_STARTS else min(DELAY_CAP_S, DELAY_BASE_S * 2.0 ** (count - FREE_STARTS))
     return Verdict(count, delay_s, given_up=False)
 

@@ -27,7 +27,7 @@ from supervisor.conductor import Conductor
 from supervisor.control_server import ControlServer
 from supervisor.daemon_signals import DaemonSignals
 from supervisor.daemon_verbs import DaemonVerbs
-from supervisor.delayed_start import delay_start, judge_start
+from supervisor.delayed_start import delay_start, judge_start, status_for_manager, under_launchd
 from supervisor.diagnostics import set_up_logging
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_life import LOCKED_POLL_S, stops_within
@@ -390,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.close(lock)
     except SweepError as error:
         log.error("%s", error.render())  # noqa: TRY400 - an error of ours says it all; a trace would bury it
-        return ready.fail(error)
+        return status_for_manager(ready.fail(error), launchd=under_launchd())
     except OSError as error:
         log.exception("the operating system refused")
         return ready.fail(SystemRefused.because(error))

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import errno
 
+NOT_WORTH_A_RETRY = (2, 4, 5, 6)
+"""Exit codes after which a service manager's next start would end in the same way."""
+
 
 class SweepError(Exception):
     """Something went wrong."""

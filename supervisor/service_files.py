@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.errors import Conflict
+from supervisor.errors import NOT_WORTH_A_RETRY, Conflict
 from supervisor.home import Home
 
 MARK = "written by supervisord install-service"
@@ -34,7 +34,7 @@ RestartSec=5
 RestartSteps=6
 RestartMaxDelaySec=5min
 # Nothing to go on with, no right, another program's name, a plan that is wrong: trying again would not help.
-RestartPreventExitStatus=2 4 5 6
+RestartPreventExitStatus={no_retry}
 WatchdogSec=120
 TimeoutStartSec=180
 # Trials save themselves first.
@@ -82,6 +82,7 @@ def _systemd(home: Home) -> ServiceFile:
         mark=MARK, home_plain=str(home.root).replace("%", "%%").replace("\n", " "),
         command=" ".join(_quoted(word) for word in _command()),
         environment=_quoted(f"SWEEP_HOME={home.root}").replace("$$", "$"),
+        no_retry=" ".join(map(str, NOT_WORTH_A_RETRY)),
     )  # fmt: skip
     steps = (
         f"systemctl --user daemon-reload && systemctl --user enable {name}",

@@ -132,7 +132,8 @@ def test_a_daemon_that_dies_at_each_start_is_delayed_then_given_up_until_a_perso
     assert life(home, request=by_service, change=hurried)[0] == 6
     assert life(home, request=by_service, change=hurried)[0] == 6, "nor later"
     assert [event["starts"] for event in fields(home, "daemon.delayed")] == [5, 6, 7, 8]
-    assert len(fields(home, "daemon.crash_looped")) == 2
+    assert len(fields(home, "daemon.crash_looped")) == 1, "told once, however often a service manager asks"
+    assert len(fields(home, "daemon.started")) == crash_loop.MAX_STARTS + 1
     assert fields(home, "driver.started") == []
     assert life(home, request=StartRequest(plan=None)) == (0, False)
     check_everything(home)

@@ -50,6 +50,23 @@ def test_a_driver_that_stumbles_is_followed_by_another_and_the_reason_is_kept_in
     assert failed.reason("b") == "PlanError: no such module"
 
 
+def test_a_secret_that_a_driver_quotes_is_not_written_down(tmp_path: Path) -> None:
+    """Neither in the store's rows nor in an event: the error of a trial, of a lost attempt, of the experiment."""
+    said = "cannot reach https://ann:hush-hush@host: WANDB_API_KEY=0123abcd"
+    end = {"number": 0, "attempt": 1, "end_reason": "error", "value": None, "error": said, "record": {}}
+    lost = {"number": 1, "attempt": 1, "cause": "worker_died", "error": said}
+    story = [["result", 0, 1], ["message", "TrialEnded", end], ["result", 1, 1], ["message", "AttemptLost", lost],
+             ["fail", said]]  # fmt: skip
+    stage = Stage(tmp_path, a=[story])
+    stage.conduct()
+    assert stage.states() == {"a": "FATAL"}
+    assert stage.reason("a") == "cannot reach https://***@host: WANDB_API_KEY=***"
+    told = [str(event.fields) for event in stage.store.events_after(0) if event.name != "run.created"]
+    kept = [str(tuple(row)) for table in ("trial", "attempt") for row in stage.store.rows(f"SELECT * FROM {table}")]
+    assert sum("https://***@host" in each for each in [*told, *kept]) == 4, "three events and a trial"
+    assert not [each for each in [*told, *kept] if "hush-hush" in each or "0123abcd" in each]
+
+
 def test_an_experiment_without_a_value_has_failed(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[]])
     stage.conduct()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import client, control_server, control_socket
+from supervisor import api, client, control_server, control_socket
 from supervisor.clock import Clock
 from supervisor.control_server import ControlServer
 from supervisor.errors import Refused
@@ -169,6 +169,21 @@ def test_more_connections_than_the_bound_are_closed_and_room_comes_back(
 
     said, _ = served(home, crowd)
     assert said == str(os.getpid()).encode()
+
+
+def test_a_body_that_does_not_come_is_a_408_and_costs_nobody_else_anything(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "BODY_WITHIN_S", 0.3)
+
+    async def promise(_: ControlServer) -> bytes:
+        connection = connect(home)
+        connection.sendall(b"POST /v1/pause HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert (await ask(home))["pid"] == os.getpid()
+        return await closed(connection)
+
+    said, _ = served(home, promise)
+    assert said.startswith(b"HTTP/1.1 408"), said
 
 
 @pytest.mark.parametrize(

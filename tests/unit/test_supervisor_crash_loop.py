@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.crash_loop import CHAIN_GAP_S, DELAY_CAP_S, FREE_STARTS, MAX_STARTS, PROGRESS, WATCHED, judge
+from supervisor.delayed_start import status_for_manager, under_launchd
 
 Told = tuple[str, float, bool]
 
@@ -37,9 +39,23 @@ def test_a_run_that_fails_in_an_orderly_way_each_time_is_a_loop_all_the_same() -
 def test_what_was_given_up_stays_given_up_however_long_until_a_person_starts_it() -> None:
     told = [*deaths(MAX_STARTS), ("daemon.crash_looped", 50.0, False)]
     assert judge(told, 1e9).given_up
+    assert judge(told, 1e9).told
+    assert not judge(deaths(MAX_STARTS), 50.0).told, "the first time it is news"
     told += [("daemon.started", 1e9, False)]
     assert not judge(told, 1e9 + 1.0).given_up
     assert judge(told, 1e9 + 1.0).starts == 1
+
+
+def test_launchd_which_stops_at_no_exit_code_is_told_success_where_another_try_is_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [status_for_manager(code, launchd=True) for code in (0, 1, 2, 6, 7)] == [0, 1, 0, 0, 7]
+    assert [status_for_manager(code, launchd=False) for code in (0, 1, 2, 6, 7)] == [0, 1, 2, 6, 7]
+    monkeypatch.delenv("XPC_SERVICE_NAME", raising=False)
+    assert not under_launchd()
+    for name, agent in (("0", False), ("sweep-supervisor.0a1b", True)):
+        monkeypatch.setenv("XPC_SERVICE_NAME", name)
+        assert under_launchd() is agent
 
 
 @settings(max_examples=200, deadline=None)
