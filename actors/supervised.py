@@ -10,6 +10,7 @@ import copy
 import functools
 import importlib
 import inspect
+import json
 import logging
 import os
 import pickle
@@ -193,6 +194,8 @@ class SupervisedTrainable(tune.Trainable):
             prepare()
             if checkpoint is not None and self._keeps_checkpoints():
                 self._resume(Path(checkpoint), prepare)
+            # Now rather than when memory has run out: what it offers must be of use then.
+            self._smaller()
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             return traceback.format_exc()
         return None
@@ -254,8 +257,12 @@ class SupervisedTrainable(tune.Trainable):
         self._beat.drop()
 
     def _smaller(self) -> Memory | None:
-        offer: Memory | None = self.sweep_smaller()  # type: ignore[attr-defined]  # of CheckpointFolders
-        return offer
+        """What the trainable offers. Raises TypeError for what can be no offer: it goes by JSON."""
+        offer = self.sweep_smaller()  # type: ignore[attr-defined]  # of CheckpointFolders
+        if offer is not None and not isinstance(offer, dict):
+            raise TypeError(f"sweep_smaller() returned {offer!r}: it must be a dict or None")
+        taken: Memory | None = json.loads(json.dumps(offer))
+        return taken
 
     def _one_step(self) -> dict[str, Any]:
         self.sweep_gate.wait()

@@ -231,6 +231,16 @@ def test_it_ends_the_trial_where_nothing_smaller_is_left(blocks):
     assert (blocks.step()[END], blocks.step()["done"]) == ("oom", True)
 
 
+@pytest.mark.parametrize("offer", [7, {"windows": object()}])
+def test_an_offer_that_is_none_fails_its_trial_before_anything_runs_out(blocks, offer):
+    """Its text says whose fault it is; the driver, which would have to pass it on, never sees it."""
+    blocks.sweep_smaller = lambda: offer
+    text = blocks._prepared(None, lambda: None)
+    assert "TypeError" in text
+    del blocks.sweep_smaller
+    assert blocks._prepared(None, lambda: None) is None
+
+
 def test_another_error_ends_the_trial_as_before(blocks):
     blocks.then = raising(ValueError("a bug"))
     result = blocks.step()
