@@ -121,7 +121,7 @@ EVENTS: dict[str, EventKind] = {
     "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
     "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
     "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
-    "ray.session_lost": EventKind("error", "{path} of Ray's session was deleted: Ray begins anew", ("path",)),
+    "ray.session_lost": EventKind("error", "{path} of Ray's session is gone: Ray begins anew", ("path",)),
     "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
     "driver.exited": EventKind("warning", "driver of {experiment} died: {status}", ("status", "retry_in_s", "log")),
     "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed", ("silent_s",)),

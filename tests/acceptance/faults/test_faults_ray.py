@@ -267,8 +267,7 @@ def test_a_search_survives_every_part_of_ray(sweep: Sweep) -> None:
     events = audited(sweep.home, "parts")
     lost = [event["path"] for event in events if event["event"] == "ray.session_lost"]
     assert all(path.startswith(str(sweep.home.ray_temp)) for path in lost)
-    assert len(lost) <= 1, "only for the folder, and only where Ray did not end by itself at once"
-    assert names(events).count("ray.exited") >= 3
+    assert names(events).count("ray.exited") >= 3, "a raylet without its agents ends, too, but need not"
     assert {event["cause"] for event in events if event["event"] == "trial.requeued"} <= {"driver_died", "worker_died"}
     resumed = [e["resumed_step"] for e in events if e["event"] == "trial.started" and e["attempt"] > 1]
     assert any(step is not None for step in resumed)
