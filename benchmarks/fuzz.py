@@ -106,6 +106,18 @@ def asker() -> None:
     print(json.dumps(waits))
 
 
+def _until_it_runs(home: Home, process: subprocess.Popen[bytes]) -> None:
+    """Raises RuntimeError, with what it said, for a daemon that does not come up."""
+    for _ in range(600):
+        with contextlib.suppress(SweepError):
+            if ask(home, "status")["experiments"][0]["state"] == "RUNNING":
+                return
+        if process.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"the daemon did not come up: {(home.root / 'daemon.out').read_text()}")
+
+
 @contextlib.contextmanager
 def daemon(home: Home) -> Iterator[int]:
     """A daemon at work in `home`; its pid. It is asked to end, and must end well."""
@@ -116,11 +128,7 @@ def daemon(home: Home) -> Iterator[int]:
             env=environment, cwd=CHECKOUT, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        for _ in range(600):
-            with contextlib.suppress(SweepError):
-                if ask(home, "status")["experiments"][0]["state"] == "RUNNING":
-                    break
-            time.sleep(0.1)
+        _until_it_runs(home, process)
         yield process.pid
         if process.poll() is None:
             ask(home, "shutdown", {})

@@ -155,7 +155,7 @@ def draw(looks: list[Look], out: Path) -> None:
         ("memory, MiB", [("daemon, resident", [each.rss_bytes / MIB for each in looks])]),
         ("number", [("open descriptors", [each.descriptors for each in looks]),
                     ("threads", [each.threads for each in looks])]),
-        ("`status`, ms", [("median of 20", [each.status_p50_s * 1e3 for each in looks]),
+        ("answer to status, ms", [("median of 20", [each.status_p50_s * 1e3 for each in looks]),
                           ("slowest of 20", [each.status_p99_s * 1e3 for each in looks])]),
         ("told until kept, ms", [("median", [each.commit_p50_s * 1e3 for each in looks]),
                                  ("99 of 100", [each.commit_p99_s * 1e3 for each in looks])]),
