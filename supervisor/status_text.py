@@ -14,6 +14,8 @@ from supervisor.lost_time import by_cause
 from supervisor.sizes import human
 
 MAX_REASON_SIGNS = 300
+MAX_CAUSES = 6
+"""Of lost time, the largest; a person's reasons are as many as the pauses."""
 
 
 def duration(seconds: float | None) -> str:
@@ -139,8 +141,10 @@ def status(view: dict[str, Any]) -> str:
     lines = [head, *(f"{'':<{width}}  {line}" for line in pauses(view))]
     lines += [experiment_line(experiment, width) for experiment in view["experiments"]]
     if lost := by_cause(view.get("lost", [])):
-        causes = ", ".join(f"{cause} {duration(seconds)}" for cause, seconds in lost.items())
-        lines.append(f"{'':<{width}}  lost, over all trials: {causes}")
+        shown = [f"{cause} {duration(seconds)}" for cause, seconds in list(lost.items())[:MAX_CAUSES]]
+        if others := list(lost.values())[MAX_CAUSES:]:
+            shown.append(f"{len(others)} other causes {duration(sum(others))}")
+        lines.append(f"{'':<{width}}  lost, over all trials: {', '.join(shown)}")
     if changed := plan_file(view.get("plan_file")):
         lines.append(f"{'':<{width}}  {changed}")
     if daemon:

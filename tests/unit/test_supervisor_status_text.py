@@ -65,6 +65,18 @@ def test_status_of_a_run_at_work() -> None:
     ]
 
 
+def test_lost_time_is_shown_by_its_largest_causes_and_the_rest_in_one() -> None:
+    lost = [{"experiment": "x", "trial": 1, "cause": f"c{n}", "seconds": 10.0 * n} for n in range(1, 10)]
+    assert (
+        status_text.status({**view(experiment()), "lost": lost})
+        .splitlines()[2]
+        .endswith(
+            "lost, over all trials: c9 1 min 30 s, c8 1 min 20 s, c7 1 min 10 s, c6 1 min 00 s, c5 50 s, c4 40 s,"
+            " 3 other causes 1 min 00 s"
+        )
+    )
+
+
 def test_status_without_a_daemon_shows_how_the_last_run_stands() -> None:
     last = view(experiment(state="STOPPED", running=[]))
     del last["daemon"], last["nodes"]
