@@ -38,7 +38,7 @@ ROLES: dict[Kind, tuple[str, ...]] = {
     Kind.WATCHDOG: ("watchdog",),
     Kind.DASHBOARD: ("dashboard",),
     Kind.AGENT: ("agent",),
-    Kind.STORM: ("worker", "driver", "raylet"),
+    Kind.STORM: ("worker", "worker", "driver", "raylet"),
     Kind.STOP_WORKER: ("worker",),
     Kind.STOP_DRIVER: ("driver",),
     Kind.STOP_DAEMON: ("daemon",),

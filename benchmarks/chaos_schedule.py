@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-MAX_AFTER_S = 1.5
+MAX_AFTER_S = 1.2
 MAX_LASTS_S = 4.0
+HASTY = 0.35
+"""The share of the faults that may be hasty, and are."""
 MAX_HASTY = 2
 """How many faults in a row may come before work goes on: five fruitless drivers in a row end an experiment."""
 
@@ -31,7 +33,7 @@ class Kind(StrEnum):
     WATCHDOG = "kill the watchdog"
     DASHBOARD = "kill the dashboard"
     AGENT = "kill an agent of Ray"
-    STORM = "kill worker, driver and raylet"
+    STORM = "kill workers, driver and raylet"
     STOP_WORKER = "SIGSTOP a worker"
     STOP_DRIVER = "SIGSTOP the driver"
     STOP_DAEMON = "SIGSTOP the daemon"
@@ -45,7 +47,7 @@ class Kind(StrEnum):
 WEIGHTS: dict[Kind, int] = {
     # Ray's head takes 6 s to come back, a worker 2 s: most kills are of what is cheap to replace.
     Kind.WORKER: 16,
-    Kind.WORKERS: 12,
+    Kind.WORKERS: 14,
     Kind.DRIVER: 10,
     Kind.WATCHDOG: 3,
     Kind.DASHBOARD: 2,
@@ -100,7 +102,7 @@ def schedule(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Iterator[Fault
         for place, kind in enumerate(deck):
             follower = deck[place + 1] if place + 1 < len(deck) else None
             may = kind in _MAY_BE_HASTY and follower is not None and follower not in _SOLO
-            hasty = rng.random() < 0.3 and may and hasty_in_a_row < MAX_HASTY
+            hasty = rng.random() < HASTY and may and hasty_in_a_row < MAX_HASTY
             hasty_in_a_row = hasty_in_a_row + 1 if hasty else 0
             during = rng.choice((None, *KILLS_MEANWHILE)) if kind in (Kind.PAUSE, Kind.DISK) else None
             yield Fault(kind, rng.uniform(0.0, MAX_AFTER_S), rng.uniform(1.0, MAX_LASTS_S), rng.random(), hasty, during)
