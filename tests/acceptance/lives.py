@@ -36,14 +36,14 @@ TRIALS, EPOCHS = 2, 3
 KILLED = -signal.SIGKILL
 
 DRIVER = """
-import argparse, hashlib, os, pathlib, time
+import argparse, hashlib, os, pathlib, select, time
 from supervisor import link
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--read-fd", type=int)
 parser.add_argument("--write-fd", type=int)
 arguments = parser.parse_args()
-inbox, outbox = os.fdopen(arguments.read_fd, "rb"), os.fdopen(arguments.write_fd, "wb", 0)
+inbox, outbox = os.fdopen(arguments.read_fd, "rb", 0), os.fdopen(arguments.write_fd, "wb", 0)
 count = 0
 rungs = []
 
@@ -62,7 +62,10 @@ def hear():
 def rest(*kept_from):
     "As long as one of the commands keeps us from what comes next."
     while set(rungs) & set(kept_from):
-        hear()
+        if select.select([inbox], [], [], 2.0)[0]:
+            hear()
+        else:
+            outbox.write(link.encode(link.Heartbeat(0)))
 
 def keep(path, data, mode="wb"):
     "As a trial does on a full disk: again, until there is space."

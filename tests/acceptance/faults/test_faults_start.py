@@ -24,7 +24,7 @@ from tests.acceptance.faults.evidence import audited, names, stored, told
 from tests.acceptance.lives import REQUEST, Setting, check_everything, living, until_told
 
 
-def as_if_begun_with(plan: str, pause_s: float = 0.5, **more: Any) -> Setting:
+def as_if_begun_with(plan: str, pause_s: float = 0.3, **more: Any) -> Setting:
     """A life that counts as a run of that plan's file."""
     loaded = load_plan(plan, [])
     known = fingerprint(loaded.plan, expand(loaded.plan, num_features=None, dataset=None), None)
@@ -38,9 +38,10 @@ def as_if_begun_with(plan: str, pause_s: float = 0.5, **more: Any) -> Setting:
 )
 def test_a_second_start_leaves_the_first_alone(home: Home, sweep: Sweep) -> None:
     plan = sweep.plan("p")
-    # Longer than two commands take on a busy machine.
-    with living(home, as_if_begun_with(plan, pause_s=3.0)) as it:
+    with living(home, as_if_begun_with(plan)) as it:
         until_told(home, "trial.reported")
+        # It stands still meanwhile, however long a command takes on a busy machine.
+        ask(home, "pause", {"now": True})
         before = home.lock.read_text(), home.lock.stat().st_ino, home.socket.stat().st_ino
         same = sweep.d("start", plan)
         assert (same.returncode, same.stdout.splitlines()[0]) == (0, "already running:"), same.stderr
@@ -49,6 +50,7 @@ def test_a_second_start_leaves_the_first_alone(home: Home, sweep: Sweep) -> None
         assert other.returncode == 1
         assert f"daemon {it.pid} works on p-" in other.stderr
         assert (home.lock.read_text(), home.lock.stat().st_ino, home.socket.stat().st_ino) == before
+        ask(home, "resume", {})
         assert it.ended() == (0, False)
     check_everything(home)
     assert names(told(home)).count("daemon.started") == 1

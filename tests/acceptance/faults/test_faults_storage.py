@@ -72,7 +72,7 @@ def test_a_full_disk_under_the_logs_stops_no_trial_and_the_log_catches_up(home: 
     # Slow enough for the look at the log, which is every second.
     with (
         mounted(home.logs, "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"),
-        living(home, Setting(pause_s=0.8)) as it,
+        living(home, Setting(pause_s=1.2)) as it,
     ):
         until_told(home, "trial.reported")
         fill(home.logs / "filler")
@@ -131,7 +131,7 @@ def test_a_disk_that_takes_nothing_more_ends_the_daemon(
     state_on_a_disk: Home, fault: Callable[[Path], None], tmp_path: Path
 ) -> None:
     home = state_on_a_disk
-    with living(home, SLOW) as it:
+    with living(home, Setting(pause_s=1.0)) as it:
         until_told(home, "trial.reported")
         fault(home.state)
         assert it.ended() == (1, False), words(home)
