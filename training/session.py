@@ -56,6 +56,8 @@ class TrainingSession:
         grid = grid_of(self.settings, windows.manifest.num_features)
         self.architecture = grid.architecture(self.settings.shape_rank, self.settings.heads_log2)
         self._data_record = _data_record(windows)
+        # Once: git takes a moment, and what runs does not change.
+        self._ran_in = {"libraries": library_versions(), "git_commit": git_commit()}
         self.choice = choose_device(
             self.settings.device,
             available_devices(),
@@ -148,8 +150,7 @@ class TrainingSession:
             "memory": asdict(self.memory),
             "seed": self.settings.seed,
             **self._data_record,
-            "libraries": library_versions(),
-            "git_commit": git_commit(),
+            **self._ran_in,
         }
 
     def _open(self) -> tuple[Learner, MarketWindows]:

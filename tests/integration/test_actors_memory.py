@@ -89,6 +89,7 @@ def test_a_trial_whose_memory_runs_out_goes_on_with_half_the_micro_batch_to_the_
     assert (memory["micro_batch"], memory["accumulation"]) == (16, 4)
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_too_large_at_any_micro_batch_ends_as_oom(drive, patchtst):
     """64 windows, halved down to one, recomputed: eight attempts, whichever driver makes them."""
     experiment = patchtst(room=0)
