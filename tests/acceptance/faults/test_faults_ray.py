@@ -204,8 +204,8 @@ def test_a_search_survives_its_worker_and_its_driver(sweep: Sweep) -> None:
     assert resumed[0] is not None
     assert [e["status"] for e in events if e["event"] == "driver.exited"] == ["signal SIGKILL"]
     swept = [text for e in events if e["event"] == "leftovers.ended" for text in e["processes"]]
-    assert swept == [f"{child} sleep"], "what Ray still needs is left alone"
-    assert "ray.exited" not in names(events)
+    assert f"{child} sleep" in swept
+    assert "ray.exited" not in names(events), "what Ray still needs is left alone"
 
     trials = {trial["number"]: trial for trial in stored(sweep.home, "SELECT * FROM trial")}
     assert json.loads(trials[0]["params"])["x"] == -1.5
