@@ -67,6 +67,7 @@ def homes(tmp_path: Path) -> Iterator[tuple[Sweep, Sweep]]:
             each.end()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_interrupted_search_ends_with_the_same_trials_and_bits(homes: tuple[Sweep, Sweep]) -> None:
     """kill -9 of driver, daemon and worker and a stop, at seeded moments: parameters, losses and ends are the same."""
