@@ -70,7 +70,10 @@ def test_a_users_function_is_searched_to_the_last_trial(drive, spec):
 
 
 def test_failed_trials_are_told_and_leave_nothing_running(drive, spec):
-    """NaN, an error, no memory and no report at all each end their own trial with its reason, and fail in the study."""
+    """NaN, an error, no memory and no report at all each end their own trial with its reason, and fail in the study.
+
+    Only the one that ran out of memory is tried again, once, with the machine to itself.
+    """
     kinds = ["nan", "raises", "memory", "silent", "good"]
     daemon = drive(
         spec(
@@ -85,7 +88,8 @@ def test_failed_trials_are_told_and_leave_nothing_running(drive, spec):
     assert [row.end_reason for row in rows.values()] == ["diverged", "error", "oom", "error", "finished"]
     assert "made to fail" in rows[1].error
     assert "without reporting 'loss'" in rows[3].error
-    assert not daemon.all(AttemptLost)
+    lost = daemon.all(AttemptLost)
+    assert [(message.number, message.cause, message.memory) for message in lost] == [(2, "oom", {"alone": True})]
     assert [trial.state.name for trial in study_of(daemon).trials] == ["FAIL"] * 4 + ["COMPLETE"]
 
 
