@@ -29,9 +29,14 @@ class Head:
 
     @classmethod
     def from_json(cls, text: str) -> Head:
-        """Raises ValueError, KeyError, TypeError for anything else."""
-        value = json.loads(text)
-        return cls(int(value["seq"]), value["sha256"])
+        """Raises ValueError for anything else."""
+        try:
+            match json.loads(text):
+                case {"seq": int(seq), "sha256": str() | None as sha256}:
+                    return cls(seq, sha256)
+        except RecursionError:
+            pass  # nested too deep, so no head either
+        raise ValueError(f"{text[:80]!r} is no head of a chain")
 
 
 def digest(line: bytes) -> str:

@@ -66,7 +66,7 @@ def gather(
 
 
 def _read_log(evidence: Evidence, path: Path, connection: sqlite3.Connection) -> None:
-    recorded = _recorded(connection, path.stem)
+    recorded = _recorded(connection, path.stem, evidence)
     head, seen = None, recorded is None
     parts = all_parts(path)
     if not parts:
@@ -99,9 +99,13 @@ def _read_damaged(evidence: Evidence, part: Path) -> None:
         evidence.chain_faults.append(str(error))
 
 
-def _recorded(connection: sqlite3.Connection, plan: str) -> Head | None:
+def _recorded(connection: sqlite3.Connection, plan: str, evidence: Evidence) -> Head | None:
     row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"audit_head:{plan}",)).fetchone()
-    return None if row is None else Head.from_json(row[0])
+    try:
+        return None if row is None else Head.from_json(row[0])
+    except ValueError as error:
+        evidence.chain_faults.append(f"the store's note of the log's end is of no use: {error}")
+        return None
 
 
 def _read_store(evidence: Evidence, connection: sqlite3.Connection) -> None:

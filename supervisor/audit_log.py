@@ -254,8 +254,14 @@ def head_key(path: Path) -> str:
 
 
 def recorded_head(path: Path, store: Store) -> Head | None:
+    """What the store knows of the log's end; None where it knows nothing, or nothing that makes sense."""
     row = store.row("SELECT value FROM meta WHERE key = ?", head_key(path))
-    return None if row is None else Head.from_json(row["value"])
+    try:
+        return None if row is None else Head.from_json(row["value"])
+    except ValueError as error:
+        # The checker tells of it, too. It only guards the log's end, and comes anew with the next event.
+        log.warning("the store's note of the end of %s is of no use: %s", path, error)
+        return None
 
 
 def open_audit_log(path: Path, store: Store, limits: Limits | None = None) -> tuple[AuditLog, Path | None]:

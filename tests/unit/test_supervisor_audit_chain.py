@@ -243,3 +243,21 @@ def test_a_follower_reads_across_a_rotation_without_loss(tmp_path: Path, store: 
                 break
     assert seen == [1, 2, 3, 4, 5, 6, 7]
     assert older_parts(path), "the log was rotated under the reader"
+
+
+@pytest.mark.parametrize("nonsense", ["", "{", "[]", "7", '{"seq": "1", "sha256": null}', '{"seq": 1, "sha256": 2}'])
+def test_a_note_of_the_logs_end_that_makes_no_sense_stops_no_start(
+    tmp_path: Path, store: Store, nonsense: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.jsonl"
+    fill(store, AuditLog(path), 2)
+    store.note(head_key(path), nonsense)
+    with store.change("a-1") as change:
+        change.tell("daemon.stopped", reason="last")
+    log, aside = open_audit_log(path, store)
+    log.catch_up(store, "a")
+    assert aside is None
+    assert "is of no use" in caplog.text
+    assert [record["seq"] for record in whole(path)] == [1, 2, 3]
+    with pytest.raises(ValueError, match=r"head of a chain|Expecting"):
+        Head.from_json(nonsense)
