@@ -18,11 +18,13 @@ SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|(?:^
 _URL_USER = re.compile(r"(?<=://)[^/\s:@'\"]*:[^/\s@'\"]+(?=@)|(?<=://)[A-Za-z0-9_.-]{16,}(?=@)")
 """https://user:password@host, and https://token@host (RFC 3986, section 3.2.1)."""
 _ASSIGNED = re.compile(
-    r"""(\b[A-Za-z0-9_-]*(?:token|secret|passw(?:or)?d|credential|api_?key|[A-Z0-9]_KEY)[A-Za-z0-9_-]*["']?\s*=\s*["']?"""
-    r"""|["'][A-Za-z0-9_-]*(?:token|secret|passw(?:or)?d|credential|api_?key)[A-Za-z0-9_-]*["']\s*:\s*["'])"""
+    r"""((?:token|secret|passw(?:or)?d|credential|api_?key|[A-Z0-9]_KEY)[A-Za-z0-9_-]{0,64}["']?\s{0,64}=\s{0,64}["']?"""
+    r"""|(?:token|secret|passw(?:or)?d|credential|api_?key)[A-Za-z0-9_-]{0,64}["']\s{0,64}:\s{0,64}["'])"""
     r"""([^\s"',;&)}\]]+)""",
     re.IGNORECASE,
 )
+"""token=abc, "token": "abc". Each of its repetitions is bounded: a driver may say 16 MiB in one line, and the daemon's
+loop stands still while it is looked through."""
 _BEARER = re.compile(r"(\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}")
 """RFC 6750, section 2.1, and RFC 7617."""
 
