@@ -17,6 +17,8 @@ from supervisor.time_watch import uncounted_s
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
+_STOPPED = "STOP by the governor: "
+"""How the reason of a pause begins in which no driver is alive."""
 
 
 class ExperimentCourse:
@@ -82,7 +84,7 @@ class ExperimentCourse:
     def await_operator(self, reason: str, drill: bool) -> None:
         """After the governor's STOP."""
         self._ledger.requeue_live_trials(self.name, "stopped by the governor")
-        text = f"STOP by the governor: {reason}; `supervisorctl resume --force` goes on"
+        text = f"{_STOPPED}{reason}; `supervisorctl resume --force` goes on"
         self._ledger.move_experiment(self.name, ProcessState.BACKOFF, "experiment.paused", text, drill=drill)
 
     def end(self, error: str | None) -> None:
@@ -129,23 +131,33 @@ def in_a_line(error: str) -> str:
 
 
 _DRIVER_ENDS = ("driver.exited", "experiment.finished", "experiment.failed", "experiment.stopped")
+_NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
 
 
 def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
     """Seconds during which a driver was alive, from (name, wall time, fields) of an experiment's and the run's events.
 
-    In the order in which they were told. A driver whose end nobody saw counts up to the last event before the next
-    one's start. Time in which the machine slept, and by which the clock was set, is taken out.
+    In the order in which they were told. A driver whose end nobody saw counts up to the last event that was told
+    before somebody found it gone. Time in which the machine slept, and by which the clock was set, is taken out.
     """
     total, begun, last = 0.0, None, 0.0
     for name, wall_s, fields in events:
         if begun is not None:
             begun += uncounted_s(name, fields)
-        if name in ("driver.started", "daemon.started") and begun is not None:
-            total, begun = total + max(0.0, last - begun), None
+            end = _end_of_driver(name, wall_s, fields, last)
+            if end is not None:
+                total, begun = total + max(0.0, end - begun), None
         if name == "driver.started":
             begun = wall_s
-        elif name in _DRIVER_ENDS and begun is not None:
-            total, begun = total + max(0.0, wall_s - begun), None
         last = wall_s
     return total + (max(0.0, last - begun) if begun is not None else 0.0)
+
+
+def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wall_s: float) -> float | None:
+    """The wall time at which the driver ended: this event's, or that of the one before it; None when it lives on."""
+    if name in _DRIVER_ENDS or (name == "experiment.paused" and str(fields.get("reason")).startswith(_STOPPED)):
+        return wall_s
+    # Told days later, maybe: a start sends the trials back to the queue before it says that it is one.
+    requeued = name == "trial.requeued" and fields.get("cause") == "daemon_died"
+    starting = name == "experiment.moved" and fields.get("state") == ProcessState.STARTING
+    return last_wall_s if name in _NO_DRIVER_BY_THEN or requeued or starting else None
