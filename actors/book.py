@@ -160,10 +160,10 @@ class TrialBook(PerProcess):
         with self.lock:
             return [entry for entry in self._by_id.values() if entry.running]
 
-    def any_alone(self) -> bool:
-        """Whether a trial is to have the machine to itself, now or later."""
+    def alone(self) -> list[Entry]:
+        """The trials that are to have the machine to themselves, now or later."""
         with self.lock:
-            return any(entry.alone for entry in self._by_id.values())
+            return [entry for entry in self._by_id.values() if entry.alone]
 
     def close(self, trial_id: str) -> None:
         """Forget a trial that is over: a search of 10,000 trials must not keep them all."""

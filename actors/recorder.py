@@ -106,8 +106,12 @@ class Recorder(Callback, PerProcess):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if LEFT in result or (END in result and self._book.metric not in result):
-            # No epoch: the trial stands still, or failed.
+        if LEFT in result:
+            # Not in the scheduler: Tune flattens what that hears, and an offer is a dict.
+            self._book.note_left(trial.trial_id, result)
+            return
+        if END in result and self._book.metric not in result:
+            # No epoch: it failed.
             return
         entry, step, value = self._book.note(trial.trial_id, result)
         self._link.send(

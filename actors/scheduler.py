@@ -169,8 +169,6 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         entry = self._book.entry(trial.trial_id)
-        if LEFT in result:
-            self._book.note_left(trial.trial_id, result)
         decision = str(self._decide(tune_controller, trial, result, entry))
         left = LEFT in result or self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
@@ -221,8 +219,8 @@ class HardwareAwareScheduler(TrialScheduler):
             return None
         waiting = self._waits_to_be_alone(others)
         if waiting is not None:
-            # What runs ends first, and nothing new is begun.
-            return None if self._book.running() else waiting
+            # What runs or is about to ends first, and nothing new is begun (search).
+            return None if self._book.running() or _begins_another(others, waiting) else waiting
         chosen: Trial | None = self.inner.choose_trial_to_run(others)
         # Hyperband keeps a list of its own.
         return None if chosen is not None and self._is_kept_out(chosen) else chosen
@@ -232,7 +230,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
         """The first of the trials that are to have the machine to themselves."""
-        if not self._book.any_alone():
+        if not self._book.alone():
             return None
         waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
         return next((trial for trial in waiting if self._book.entry(trial.trial_id).alone), None)
@@ -299,3 +297,8 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def debug_string(self) -> str:
         return f"{self.inner.debug_string()} ({len(self._held)} held)"
+
+
+def _begins_another(tune_controller: _Others, waiting: Trial) -> bool:
+    """Whether Tune is about to start a trial: it asks nobody about those that are PENDING."""
+    return any(trial.status == Trial.PENDING and trial is not waiting for trial in tune_controller.get_trials())

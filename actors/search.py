@@ -78,10 +78,19 @@ class GatedSearch(Searcher):
 
     def _may_start(self) -> bool:
         """HOLD keeps every new trial back; SHED and THROTTLE let fewer than usual run, at least one."""
+        if self._one_is_alone():
+            return False
         command = self._in_force.for_new_trials()
         if command.rung in (Rung.SHED, Rung.THROTTLE):
             return len(self._book.running()) < max(1, self._concurrency - command.shed_trials)
         return command.rung < Rung.HOLD
+
+    def _one_is_alone(self) -> bool:
+        """Whether a trial has the machine to itself or waits for it; not one that the operator keeps from it.
+
+        Asked here, since Tune starts whatever the search gives without asking the scheduler.
+        """
+        return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._book.alone())
 
     def _tell_earlier(self, trial_id: str, entry: Entry) -> None:
         for step, value in list(entry.results):

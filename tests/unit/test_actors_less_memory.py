@@ -154,10 +154,10 @@ def test_an_unfinished_trial_goes_on_with_the_memory_that_it_was_given():
     }  # fmt: skip
     book = TrialBook("loss", "min", [earlier])
     assert book.open("a", 3, {}).memory == HALF
-    assert not book.any_alone()
+    assert book.alone() == []
     alone = TrialBook("loss", "min", [{**earlier, "memory": {ALONE: True}}])
-    assert alone.open("a", 3, {}).alone
-    assert alone.any_alone()
+    opened = alone.open("a", 3, {})
+    assert alone.alone() == [opened]
 
 
 def test_what_a_trial_says_when_it_leaves_is_noted():

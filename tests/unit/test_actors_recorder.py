@@ -162,7 +162,7 @@ def started(bench, smaller=HALF):
 
 def test_memory_that_ran_out_is_a_lost_attempt_and_the_next_one_is_given_less(bench):
     trial = started(bench)
-    bench.book.note_left("a", {LEFT: True, STEP: 2, OUT_OF_MEMORY: "it ran out", SMALLER: HALF})
+    call(bench, "on_trial_result", trial, result={LEFT: True, STEP: 2, OUT_OF_MEMORY: "it ran out", SMALLER: HALF})
     bench.recorder.release(trial)
     assert bench.link[-1] == AttemptLost(4, 1, "oom", "it ran out", memory=HALF)
     assert (trial.config[OWN_KEY]["memory"], trial.config[OWN_KEY]["spent"]) == (HALF, None)
@@ -170,6 +170,16 @@ def test_memory_that_ran_out_is_a_lost_attempt_and_the_next_one_is_given_less(be
     bench.recorder.release(trial)
     assert bench.link[-1] == AttemptLost(4, 2, "released", None)
     assert trial.config[OWN_KEY]["memory"] == HALF
+
+
+def test_what_a_trial_offers_when_it_leaves_counts_and_not_what_it_offered_at_its_start(bench):
+    """Nor is it needed at the start, where its worker may have been too slow to answer."""
+    bench.whereabouts = ray_private.Whereabouts()
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_result", trial, result={LEFT: True, STEP: 2, OUT_OF_MEMORY: "it ran out", SMALLER: HALF})
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "oom", "it ran out", memory=HALF)
 
 
 def test_a_trial_that_was_asked_for_its_memory_leaves_for_that_cause(bench):

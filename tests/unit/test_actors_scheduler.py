@@ -323,7 +323,9 @@ def test_a_trial_that_is_to_be_alone_waits_for_the_others_to_end_and_lets_none_b
     for trial, name in ((alone, "a"), (late, "c")):
         trial.status, bench.book.entry(name).running = Trial.PAUSED, False
     assert bench.choose() is None
-    bench.book.entry("b").running = False
+    bench.book.entry("b").running, other.status = False, Trial.PENDING
+    assert bench.choose() is None, "its worker died, and Tune will start it again"
+    other.status = Trial.TERMINATED
     assert bench.choose() is alone
     bench.book.entry("a").running = True
     assert bench.choose() is None

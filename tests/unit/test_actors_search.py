@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from actors.book import END, OWN_KEY, STEP, TrialBook
 from actors.in_force import InForce
 from actors.search import open_search
-from supervisor.command import Command, Origin, Rung
+from supervisor.command import Command, Origin, Rung, trial_scope
 from supervisor.link import TrialAdded
 
 
@@ -94,6 +94,22 @@ def test_shedding_lowers_the_concurrency_but_never_to_nothing(bench, rung):
     assert b.search.suggest("b") is None
     b.govern(rung, shed_trials=1)
     assert b.search.suggest("b") is not None
+
+
+def test_nothing_new_is_begun_beside_a_trial_that_is_to_be_alone(bench):
+    """Tune starts what the search gives without asking the scheduler. One that the operator holds keeps nobody."""
+    b = bench()
+    b.in_force.begin("s", [])
+    b.search.suggest("a")
+    alone = b.book.entry("a")
+    alone.memory = {"alone": True}
+    assert b.search.suggest("b") is None
+    b.in_force.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "test", trial_scope("s", 0))])
+    assert b.search.suggest("b") is not None
+    alone.running = True
+    assert b.search.suggest("c") is None
+    b.book.close("a")
+    assert b.search.suggest("c") is not None
 
 
 def test_a_driver_that_is_to_finish_gets_no_more_trials(bench):
