@@ -55,6 +55,7 @@ class Driver:
         self._begun = threading.Event()
         self._in_force = InForce()
         self._watchdogs: WatchdogLinks | None = None
+        self._leaving = False
 
     def on_message(self, message: Message) -> None:
         """In the link's thread."""
@@ -65,8 +66,7 @@ class Driver:
             self._begun.set()
         elif isinstance(message, Commanded):
             self._in_force.set_operator(Command.from_json(command) for command in message.commands)
-            if self._watchdogs is not None:
-                self._watchdogs.set_operator(*self._in_force.for_watchdogs())
+            self._tell_watchdogs()
         elif isinstance(message, DrillAsked):
             if self._watchdogs is not None:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
@@ -113,10 +113,10 @@ class Driver:
     def _watch(self, begin: Begin) -> None:
         from actors.watchdog_link import WatchdogLinks
 
-        self._watchdogs = watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
+        self._watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
         self._in_force.on_change(self._end_at_stop)
         self._in_force.leave = self._leave
-        self._in_force.tell_watchdogs = lambda: watchdogs.set_operator(*self._in_force.for_watchdogs())
+        self._in_force.tell_watchdogs = self._tell_watchdogs
         self._watchdogs.start()
 
     def _end_at_stop(self) -> None:
@@ -124,8 +124,14 @@ class Driver:
         if command.rung is Rung.STOP and self._in_force.finish_reason is None:
             self._in_force.finish_reason = f"STOP by the {command.origin}: {command.reason}"
 
+    def _tell_watchdogs(self) -> None:
+        # What comes later would lift the STOP by which all trials are to leave.
+        if self._watchdogs is not None and not self._leaving:
+            self._watchdogs.set_operator(*self._in_force.for_watchdogs())
+
     def _leave(self) -> None:
         """By the flag, since a trial between two batches hears nothing else. The next driver lifts it."""
+        self._leaving = True
         if self._watchdogs is not None:
             command = Command(Rung.STOP, Origin.OPERATOR, self._in_force.finish_reason or "the driver ends")
             self._watchdogs.set_operator([command], time.monotonic_ns())
