@@ -218,7 +218,8 @@ class SupervisedTrainable(tune.Trainable):
             if result is not None:
                 return result
             # Not while the exception is handled: its traceback holds on to every tensor of the step.
-            return self._left() if text is None else self._stopped_by(text)
+            left, text = self._left_or_text() if text is None else (None, text)
+            return self._stopped_by(text) if left is None else left
         finally:
             self._beat.phase(Phase.IDLE)
 
@@ -228,6 +229,13 @@ class SupervisedTrainable(tune.Trainable):
             return self._one_step(), None
         except Leave:
             return None, None
+        except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
+            return None, traceback.format_exc()
+
+    def _left_or_text(self) -> tuple[dict[str, Any] | None, str]:
+        """The answer of a trial that leaves its work, or the traceback of why it could not be saved."""
+        try:
+            return self._left(), ""
         except Exception:  # noqa: BLE001 - whatever a user's code raises is its trial's end, and nothing else's
             return None, traceback.format_exc()
 
@@ -245,7 +253,7 @@ class SupervisedTrainable(tune.Trainable):
     def _stopped_by(self, text: str) -> dict[str, Any]:
         """The answer after an error: the trial's end, unless memory ran out and there is a way to take less."""
         reason = failure_reason(text)
-        smaller = self._smaller() if reason is EndReason.OOM else None
+        smaller = self._smaller_or_none() if reason is EndReason.OOM else None
         if smaller is None:
             return failed(reason.value, text)
         self._let_go()
@@ -263,6 +271,15 @@ class SupervisedTrainable(tune.Trainable):
             raise TypeError(f"sweep_smaller() returned {offer!r}: it must be a dict or None")
         taken: Memory | None = json.loads(json.dumps(offer))
         return taken
+
+    def _smaller_or_none(self) -> Memory | None:
+        """Of one that may be half built, or half torn down: what it cannot say it does not offer."""
+        try:
+            return self._smaller()
+        except Exception:
+            # Whatever a user's code raises then, it is not why this trial stands still.
+            LOG.exception("trial %s cannot say how to take less memory", self.sweep_number)
+            return None
 
     def _one_step(self) -> dict[str, Any]:
         self.sweep_gate.wait()
@@ -289,7 +306,7 @@ class SupervisedTrainable(tune.Trainable):
     def sweep_whereabouts(self) -> tuple[str, int, int | None, tuple[str, ...], Memory | None]:
         """As ray_private.Whereabouts."""
         node = str(ray.get_runtime_context().get_node_id())
-        return node, os.getpid(), self._resumed_step, tuple(self._unusable), self._smaller()
+        return node, os.getpid(), self._resumed_step, tuple(self._unusable), self._smaller_or_none()
 
     def _keeps_checkpoints(self) -> bool:
         return keeps_checkpoints(type(self))

@@ -241,6 +241,26 @@ def test_an_offer_that_is_none_fails_its_trial_before_anything_runs_out(blocks, 
     assert blocks._prepared(None, lambda: None) is None
 
 
+def failing(*_):
+    raise ValueError("half built")
+
+
+def test_one_that_cannot_even_say_what_it_needs_less_of_ends_for_want_of_memory(blocks):
+    """As after a setup() that ran out: nothing of its own was set yet. Tune would take it for a dead worker."""
+    blocks.then, blocks.sweep_smaller = raising(MemoryError()), failing
+    result = blocks.step()
+    assert (result[END], result["done"]) == ("oom", True)
+    assert "half built" not in result[ERROR]
+
+
+def test_one_that_cannot_be_saved_as_it_leaves_ends_by_that_error(blocks):
+    """As one does that cannot be saved after a step."""
+    blocks.then, blocks.save_checkpoint = raising(Leave()), failing
+    result = blocks.step()
+    assert (result[END], result["done"]) == ("error", True)
+    assert "half built" in result[ERROR]
+
+
 def test_another_error_ends_the_trial_as_before(blocks):
     blocks.then = raising(ValueError("a bug"))
     result = blocks.step()
