@@ -5,6 +5,7 @@ Addresses hold passwords, so the file must be its owner's alone, and what is sai
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -18,16 +19,25 @@ MAX_ADDRESSES = 20
 def read_addresses(path: Path) -> list[str]:
     """The addresses; none for a file that is not there. Raises UnsafeFile, UsageError for what is no address."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return _parsed(path, _content(path))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}", remedy=f"make {path} a plain file") from error
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+
+
+def _content(path: Path) -> bytes:
+    """Its first MAX_BYTES + 1. Raises OSError, also for a folder; UnsafeFile for what is not its owner's alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise UnsafeFile(f"{path} is not yours alone", remedy=f"chown it to yourself and `chmod 600 {path}`")
-        return _parsed(path, file.read(MAX_BYTES + 1))
+        return os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _parsed(path: Path, data: bytes) -> list[str]:

@@ -170,6 +170,10 @@ async def send_by_child(addresses: list[str], title: str, body: str, within_s: f
             await child.wait()
     if child.returncode != 0:
         return Outcome(False, f"the sender ended with {child.returncode}")
-    failures: dict[str, str] = json.loads(answer)
+    try:
+        failures: dict[str, str] = dict(json.loads(answer))
+    except (ValueError, TypeError):
+        # What a service's plug-in prints stands before it, and may quote the address: it is not shown.
+        return Outcome(False, "the sender's answer makes no sense")
     problem = "; ".join(f"{address}: {why}" for address, why in failures.items())
     return Outcome(len(failures) < len(addresses), problem or None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -164,6 +165,31 @@ def test_links_and_what_is_no_address_are_refused_without_showing_it(file: Path,
     file.write_text("ntfy://a\n" * 21)
     with pytest.raises(UsageError, match="more than 20"):
         read_addresses(file)
+
+
+def test_a_folder_in_the_files_place_is_refused_in_words_and_ends_no_watch(ledger: Ledger, file: Path) -> None:
+    file.unlink()
+    file.mkdir(mode=0o700)
+    open_before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(UnsafeFile, match="cannot be read: Is a directory"):
+        read_addresses(file)
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
+    tell(ledger, file, Service(), "experiment.failed")
+    row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
+    assert row is not None
+    assert "make" in json.loads(row["fields"])["error"]
+
+
+def test_a_sender_that_prints_something_else_has_reached_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = tmp_path / "python"
+    for answer in (SECRET, "[1]"):
+        sender.write_text(f"#!/bin/sh\ncat > /dev/null\necho '{answer}'\n")
+        sender.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(sender))
+        outcome = asyncio.run(send_by_child(["json://192.0.2.1"], "title", "body", 60.0))
+        assert outcome == Outcome(False, "the sender's answer makes no sense")
 
 
 @pytest.fixture
