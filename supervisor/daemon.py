@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ log = logging.getLogger("supervisor")
 
 STOP_WITHIN_S = 90.0
 """From the first wish to stop: a driver gets 40 s for its checkpoints, Ray's end takes up to 20; our unit gives 120."""
+WATCH_AGAIN_S = 60.0
+"""After which a watch that failed begins anew."""
 
 
 class Daemon:
@@ -147,7 +149,7 @@ class Daemon:
             self._signals.handle()
             # To the very end: the report after the run takes its time, too.
             self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
-            guards = [asyncio.create_task(self._guard(watch)) for watch in self._watches()]
+            guards = [asyncio.create_task(self._guard(begin)) for begin in self._watches()]
             if verdict is not None:
                 await delay_start(verdict, self.ledger, self._notify, self.conductor.stop_asked)
             self.ledger.move_run(ProcessState.STARTING)
@@ -164,12 +166,13 @@ class Daemon:
                 guard.cancel()
             await self._end_run()
             reason = "the run has ended"
-        except SweepError as error:
-            reason = error.message
+        except Exception as error:
+            # Of whatever kind: a daemon that dies of the same bug at each start is a crash loop, and is known by this.
+            reason = error.message if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
             with self._as_far_as_the_disk_goes():
                 # A disk can fail at the very last event.
                 if self.ledger.run_state() is not ProcessState.EXITED:
-                    self.ledger.move_run(ProcessState.FATAL, "run.failed", error=error.message)
+                    self.ledger.move_run(ProcessState.FATAL, "run.failed", error=reason)
             raise
         except asyncio.CancelledError:
             if self._disk_failure is not None:
@@ -279,23 +282,30 @@ class Daemon:
         with self._as_far_as_the_disk_goes():
             self.ledger.tell("socket.restored", path=str(self.home.socket))
 
-    def _watches(self) -> list[Coroutine[Any, Any, None]]:
+    def _watches(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the work, until the work has ended."""
+        folder, hold = str(self.home.state), self.conductor.hold_for_disk
         return [
-            self._server.guard(),
-            keep_house(self.home, self.run_id, self.clock, self._checkpoints),
-            watch_room(self._room, self.ledger, self.clock, self.conductor.hold_for_disk, str(self.home.state)),
-            watch_log(self.audit, self.plan, self.ledger, self.clock),
-            watch_time(self.ledger, self.clock),
-            self._notifier.run(),
-            self._enforce_stop(),
+            self._server.guard,
+            lambda: keep_house(self.home, self.run_id, self.clock, self._checkpoints),
+            lambda: watch_room(self._room, self.ledger, self.clock, hold, folder),
+            lambda: watch_log(self.audit, self.plan, self.ledger, self.clock),
+            lambda: watch_time(self.ledger, self.clock),
+            self._notifier.run,
+            self._enforce_stop,
         ]
 
-    async def _guard(self, watch: Coroutine[Any, Any, None]) -> None:
-        try:
-            await watch
-        except DiskFailed as error:
-            self.disk_failed(error)
+    async def _guard(self, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Until it ends by itself. One that fails begins anew: for weeks nobody would miss it."""
+        while True:
+            try:
+                return await begin()
+            except DiskFailed as error:
+                return self.disk_failed(error)
+            except Exception:
+                # Whatever it was, it is none of the trials' business.
+                log.exception("a watch failed, and begins anew in %s s", WATCH_AGAIN_S)
+            await self.clock.sleep(WATCH_AGAIN_S)
 
     def disk_failed(self, error: DiskFailed) -> None:
         """Nothing more can be promised: the daemon ends, and the next one recovers from what was kept."""

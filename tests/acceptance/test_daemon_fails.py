@@ -1,0 +1,64 @@
+"""What fails in the daemon itself: a watch that begins anew, and a bug that ends it at each start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from supervisor import daemon
+from supervisor.clock import Clock
+from supervisor.delayed_start import judge_start
+from supervisor.home import Home
+from supervisor.ledger import Ledger
+from supervisor.store import Store
+from tests.acceptance.lives import REQUEST, FakeHead, check_everything, life
+
+
+def a_watch_that_fails_at_first() -> None:
+    looks: Iterator[int] = iter(range(1000))
+
+    async def watch(ledger: Ledger, _: Clock) -> None:
+        if next(looks) == 0:
+            raise PermissionError("no look is allowed")
+        ledger.tell("machine.slept", seconds=7.0)
+        await asyncio.Event().wait()
+
+    daemon.watch_time = watch  # type: ignore[assignment]
+    daemon.WATCH_AGAIN_S = 0.05  # type: ignore[misc]
+
+
+def test_a_watch_that_fails_says_so_and_begins_anew(home: Home) -> None:
+    assert life(home, change=a_watch_that_fails_at_first, pause_s=0.2) == (0, False)
+    told = check_everything(home)
+    assert [event["seconds"] for event in told if event["event"] == "machine.slept"] == [7.0]
+    said = (home.root / "life.log").read_text()
+    assert said.count("a watch failed, and begins anew") == 1
+    assert "no look is allowed" in said
+
+
+def a_bug_as_ray_starts() -> None:
+    class Buggy(FakeHead):
+        async def start(self) -> None:
+            raise RuntimeError("nobody thought of this")
+
+    daemon.RayHead = Buggy  # type: ignore[misc, assignment]
+
+
+def test_a_daemon_that_a_bug_ends_at_each_start_is_a_crash_loop(home: Home) -> None:
+    request = replace(REQUEST, by_service=True)
+    for _ in range(2):
+        assert life(home, change=a_bug_as_ray_starts, request=request)[0] not in (0, None)
+    store = Store(home.store, Clock())
+    try:
+        run: Any = store.row("SELECT id, state FROM run")
+        assert run["state"] == "FATAL"
+        assert judge_start(Ledger(store, run["id"]), Clock()).starts == 2
+        failures = store.rows("SELECT fields FROM event WHERE name = 'run.failed'")
+        assert all("RuntimeError: nobody thought of this" in row["fields"] for row in failures)
+        assert len(failures) == 2
+    finally:
+        store.close()
+    assert life(home, request=request)[0] == 0, "the bug is mended"
+    check_everything(home)
