@@ -93,6 +93,8 @@ class Beat:
         tail_s = self._mono_s() - self._doubles[_SINCE]
         self._doubles[_TAILS_AT + self._steps % TAILS] = tail_s
         self._steps += 1
+        # A worker waits at its gate before it begins the next step, too.
+        self._waits = 0
         self.phase(Phase.IDLE)
 
     def drop(self) -> None:

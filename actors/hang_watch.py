@@ -161,6 +161,9 @@ class HangWatch:
         if not self._is_silent_still(path, whose, progress):
             return
         dump = self._write_dump(whose, hang, stacks)
+        # Again: a slow disk may have been the whole reason, and its end lets the trial on as it takes the dump.
+        if not self._is_silent_still(path, whose, progress):
+            return
         text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be had"
         death = Death(HUNG, text, "", whose.pid, hang.silent_s, hang.median_s, dump)
         with self._lock:
@@ -171,7 +174,7 @@ class HangWatch:
             self._tell("worker.stuck", {**asdict(whose), "why": text})
 
     def _is_silent_still(self, path: Path, whose: Whose, progress: Progress) -> bool:
-        """False for one that got on while its stacks were written, and for one that died by itself."""
+        """False for one that got on while its stacks were taken or kept, and for one that died by itself."""
         try:
             again = read_beat(path)
         except OSError:

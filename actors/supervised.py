@@ -299,7 +299,6 @@ class SupervisedTrainable(tune.Trainable):
             # Tune counts from report to report, pauses included.
             result["time_this_iter_s"] = elapsed_s
         if self._keeps_checkpoints():
-            self._beat.phase(Phase.PREPARING)
             result[CHECKPOINT] = str(self._save())
         return result
 
@@ -320,12 +319,12 @@ class SupervisedTrainable(tune.Trainable):
 
     def _save(self) -> Path:
         """The checkpoint of this step; on a full disk once there is space again."""
-        path = when_there_is_space(self._save_now, self._folder.parent, lambda: self._beat.phase(Phase.WAITING))
-        self._beat.phase(Phase.PREPARING)
-        return path
+        return when_there_is_space(self._save_now, self._folder.parent, lambda: self._beat.phase(Phase.WAITING))
 
     def _save_now(self) -> Path:
         """One checkpoint, written aside and then named; older ones beyond KEEP_CHECKPOINTS go."""
+        # Each time anew: only who waits for space may be silent for ever.
+        self._beat.phase(Phase.PREPARING)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path: Path = self.sweep_save(self._folder, self._step)  # type: ignore[attr-defined]  # of CheckpointFolders
         for _, old in self._kept()[:-KEEP_CHECKPOINTS]:

@@ -15,7 +15,8 @@ def started_at(pid: int, proc: Path = Path("/proc")) -> str | None:
     Linux: clock ticks from boot to its start, which no change of the clock moves. Elsewhere psutil's creation time.
     """
     try:
-        fields = (proc / str(pid) / "stat").read_text().rpartition(_AFTER_NAME)[2].split()
+        # A process may give itself any bytes for a name.
+        fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(_AFTER_NAME)[2].split()
         return None if fields[_STATE] in ("Z", "X") else fields[_START_TICKS]
     except (OSError, IndexError):
         if proc.is_dir():

@@ -52,6 +52,7 @@ def test_a_worker_is_preparing_until_it_says_otherwise(beat, clock, tmp_path):
 def test_batches_and_what_follows_the_last_are_measured(beat, clock, tmp_path):
     """From wait to wait within a step; what comes before a step's first wait is no batch, nor is the time between."""
     for _ in range(2):
+        beat.batch(clock.mono_s())  # a step waits once before it begins
         beat.begin_step()
         clock.sleep(0.5)  # before the first wait
         for seconds in (1.0, 2.0):
@@ -193,6 +194,21 @@ def test_a_trial_works_in_its_step_prepares_while_it_is_saved_and_is_idle_betwee
     assert (whose.experiment, whose.number, whose.attempt, whose.folder) == ("one", 7, 3, str(tmp_path / "one" / "7"))
     assert whose.started == started_at(os.getpid())
     assert len(progress.tails_s) == 1
+
+
+def test_only_a_trial_that_waits_for_space_may_be_silent_for_ever(supervised, monkeypatch):
+    """Each time that it tries to save it is watched again."""
+    trial = supervised(Looks)
+    trial.seen = []
+
+    def once_there_is_space(save, folder, waits):
+        waits()
+        trial.seen.append(trial.look())
+        return save()
+
+    monkeypatch.setattr(actors.supervised, "when_there_is_space", once_there_is_space)
+    trial._save()
+    assert trial.seen == [Phase.WAITING, Phase.PREPARING]
 
 
 def test_a_step_that_fails_leaves_the_trial_idle(supervised):

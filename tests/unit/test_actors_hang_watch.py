@@ -152,6 +152,17 @@ def test_a_trial_that_gets_on_while_its_stacks_are_written_is_spared(bench):
     assert not list(bench.folder.rglob("hung-*"))
 
 
+def test_a_trial_that_gets_on_while_its_stacks_are_kept_is_spared(bench):
+    """What a slow disk held up goes on when that disk does, and takes the stacks at the same moment."""
+    beat = bench.at_work()
+    bench.machine.write = lambda path, text: beat.batch(bench.clock.mono_s())
+    bench.watch = bench.a_watch()
+    bench.passes(55.0)
+    assert bench.machine.ended == []
+    bench.passes(55.0)
+    assert bench.watch.how_died("one", 4, 2) is None
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_trial_that_dies_while_its_stacks_are_written_did_not_die_of_its_silence(bench, asked):
     """Whether Tune has asked for the cause already or not."""

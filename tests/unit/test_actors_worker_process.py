@@ -121,3 +121,11 @@ def test_the_score_is_raised_and_never_lowered(tmp_path):
         prefer_for_oom(tmp_path)
         assert int(file.read_text()) == after
     prefer_for_oom(tmp_path / "elsewhere")
+
+
+def test_a_process_may_bear_any_bytes_for_a_name(tmp_path):
+    """It sets them itself (prctl PR_SET_NAME), and one such must not keep the watch from all the others."""
+    (tmp_path / "11").mkdir()
+    fields = b" ".join(str(number).encode() for number in range(4, 53))
+    (tmp_path / "11/stat").write_bytes(b"11 (ray::\xff) Z 1 \xc3) S " + fields + b"\n")
+    assert started_at(11, tmp_path) == "22"
