@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.beat import SUFFIX, Whose, read_beat
+from actors.beat import STACKS_SUFFIX, SUFFIX, Whose, read_beat
 from actors.worker_process import end_process, stacks_file, stacks_of
 from supervisor.clock import Clock
 from supervisor.hang import Attention, Hang, Progress, hang_of
@@ -97,6 +97,7 @@ class HangWatch:
                     self._bury(path, whose)
             elif hang := hang_of(progress, self._policy, now, self._attention.watched_from_mono_s):
                 self._end(path, whose, progress, hang)
+        self._sweep({whose.pid for _, whose, _ in workers})
         # The time that a slow end took is no gap: nobody was stopped.
         self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
 
@@ -153,6 +154,13 @@ class HangWatch:
         self._unkillable.discard((whose.pid, whose.started))
         path.unlink(missing_ok=True)
         stacks_file(self._folder, whose.pid).unlink(missing_ok=True)
+
+    def _sweep(self, noted: set[int]) -> None:
+        """A worker that ended without a trial has no note to be buried with, only the file for its stacks."""
+        for file in self._folder.glob(f"*{STACKS_SUFFIX}"):
+            pid = int(file.stem)
+            if pid not in noted and self._hands.started_at(pid) is None:
+                file.unlink(missing_ok=True)
 
     def _end(self, path: Path, whose: Whose, progress: Progress, hang: Hang) -> None:
         if whose.started is None or (whose.pid, whose.started) in self._unkillable:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 _ENDS = ("trial.resumed", "trial.finished", "trial.failed", "trial.requeued")
-TOLD_BY = ("trial.paused", "trial.started", *_ENDS)
+_GIVEN_UP = "experiment.failed"
+TOLD_BY = ("trial.paused", "trial.started", *_ENDS, _GIVEN_UP)
 """The events that say when a hold begins and ends."""
 _FIGURES = re.compile(r" (?:at|for|after) -?\d.*", re.DOTALL)
 """The governor's reasons name the moment's figures ("cpu at 91 celsius, ..."), which would make each pause a cause."""
@@ -19,7 +20,8 @@ Held = tuple[str, float, str | None, int | None, dict[str, Any]]
 class LostTime:
     """Adds them up, an event after the other, oldest first.
 
-    A trial that waits for its next attempt has lost the time until that begins ("restart").
+    A trial that waits for its next attempt has lost the time until that begins ("restart"), or until its experiment is
+    given up: from then on it waits for a person.
     """
 
     def __init__(self, *, by_trial: bool = True) -> None:
@@ -31,6 +33,8 @@ class LostTime:
     def add(self, event: Held) -> None:
         name, wall_s, experiment, trial, fields = event
         key = (experiment, trial)
+        if name == _GIVEN_UP:
+            self._let_go(experiment, wall_s)
         if key in self._held and name in (*_ENDS, "trial.started"):
             cause, since = self._held.pop(key)
             self._count(self._found, key, cause, wall_s - since)
@@ -38,6 +42,11 @@ class LostTime:
             self._held[key] = (_FIGURES.sub("", str(fields.get("reason") or "unknown")), wall_s)
         elif name == "trial.requeued":
             self._held[key] = (f"restart after {fields.get('cause')}", wall_s)
+
+    def _let_go(self, experiment: str | None, wall_s: float) -> None:
+        for key in [key for key in self._held if key[0] == experiment]:
+            cause, since = self._held.pop(key)
+            self._count(self._found, key, cause, wall_s - since)
 
     def seconds(self, until_wall_s: float) -> list[dict[str, Any]]:
         """[{experiment, trial, cause, seconds}, ...] in the order they began; what is held now counts until then."""

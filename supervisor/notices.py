@@ -13,7 +13,7 @@ WELCOME = frozenset({"run.finished", "experiment.finished", "experiment.skipped"
 """Worth a message though nothing is wrong, or no longer. Beside these: every error, and a governor that stops work."""
 
 NAMES = tuple(sorted({name for name, kind in EVENTS.items() if kind.level == "error"} | WELCOME | {"rung.changed"}))
-"""All that can be notable, for the store's index; `notable` looks closer."""
+"""All that can be notable, for the store to choose by; `notable` looks closer."""
 
 MAX_LINES = 20
 LINE_SIGNS = 300

@@ -111,6 +111,8 @@ class Notifier:
             return False
         notice = self._news()
         if notice is None:
+            # The next look, in seconds, must not go through the same events again.
+            self._move_to(self._newest())
             return False
         self._settle(notice, await self._send(addresses, notice.title, notice.body, within_s))
         return True

@@ -247,6 +247,17 @@ def test_a_worker_that_lives_or_is_unknown_has_no_death(bench):
     assert bench.watch.how_died("two", 4, 2) is None
 
 
+def test_a_worker_that_ends_without_a_trial_leaves_no_file_behind(bench):
+    """A search of weeks has thousands of them. One that lives, between two trials, needs its file."""
+    for pid in (11, 12, 13):
+        bench.worker(pid=pid, number=pid).drop()
+        (bench.folder / "beats" / f"{pid}.stacks").touch()
+    bench.worker(pid=12, number=12)
+    del bench.machine.alive[13]
+    bench.watch.look()
+    assert {path.name for path in (bench.folder / "beats").glob("*.stacks")} == {"11.stacks", "12.stacks"}
+
+
 def test_a_death_is_told_once(bench):
     """The number of an attempt that was never told as begun may be given out again."""
     bench.at_work()

@@ -36,6 +36,23 @@ def test_the_wait_for_a_new_attempt_is_lost_to_what_ended_the_last() -> None:
     assert by_cause(lost_seconds(events)) == {"restart after driver_died": 7.0}
 
 
+def test_what_waits_in_an_experiment_that_was_given_up_waits_for_a_person_and_loses_nothing() -> None:
+    """The run goes on with its other experiments, for days maybe."""
+    events = [
+        ("trial.requeued", 5.0, "a", 1, {"cause": "driver_died"}),
+        ("trial.requeued", 9.0, "b", 1, {"cause": "driver_died"}),
+        ("trial.requeued", 10.0, "a", 2, {"cause": "experiment_failed"}),
+        ("experiment.failed", 10.0, "a", None, {"error": "its driver died 5 times"}),
+        ("trial.started", 11.0, "b", 1, {}),
+        ("trial.reported", 90_000.0, "b", 1, {}),
+        ("trial.started", 95_000.0, "a", 1, {}),
+    ]
+    assert by_cause(lost_seconds(events)) == {
+        "restart after driver_died": 7.0,
+        "restart after experiment_failed": 0.0,
+    }
+
+
 def test_the_figures_of_the_moment_make_no_cause_of_their_own() -> None:
     reasons = ["cpu at 91.5 celsius, pause limit 88", "cpu at 93 celsius, pause limit 88", "a call"]
     events: list[Held] = []

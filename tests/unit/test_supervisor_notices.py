@@ -105,6 +105,16 @@ def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: L
     assert "it broke" not in service.messages[1][1]
 
 
+def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: Ledger, file: Path) -> None:
+    notifier = tell(ledger, file, Service(), "trial.added", "trial.added")
+    ledger.tell("trial.added", experiment="one")
+    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", TOLD)
+    assert row is not None
+    assert int(row["value"]) == 2
+    ledger.tell("experiment.finished", experiment="one")
+    assert asyncio.run(notifier.tell_news(1.0)), "and overlooks none"
+
+
 def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: Ledger, file: Path) -> None:
     service = Service()
     service.problem = "ntfy (address 1): the service did not take it"
