@@ -157,9 +157,9 @@ class HangWatch:
 
     def _sweep(self, noted: set[int]) -> None:
         """A worker that ended without a trial has no note to be buried with, only the file for its stacks."""
-        for file in self._folder.glob(f"*{STACKS_SUFFIX}"):
-            pid = int(file.stem)
-            if pid not in noted and self._hands.started_at(pid) is None:
+        for file in self._folder.glob(f"[1-9]*{STACKS_SUFFIX}"):
+            pid = int(file.stem) if file.stem.isdecimal() else None
+            if pid is not None and pid not in noted and self._hands.started_at(pid) is None:
                 file.unlink(missing_ok=True)
 
     def _end(self, path: Path, whose: Whose, progress: Progress, hang: Hang) -> None:
