@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,10 @@ FINISH_GRACE_S = 40.0
 DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
 
 T = TypeVar("T")
+
+
+class _ClosedError(Exception):
+    """The pipe to the driver was closed."""
 
 
 class DriverSilentError(Exception):
@@ -45,7 +50,7 @@ class DriverProcess:
         """Whether it had to be killed after it was asked to finish."""
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
-        self._write_fd: int | None = None
+        self._pipe: io.FileIO | None = None
         self._writing = asyncio.Lock()
 
     @property
@@ -55,7 +60,9 @@ class DriverProcess:
 
     async def spawn(self) -> None:
         """Raises OSError when the process cannot be made."""
-        driver_reads, self._write_fd = os.pipe()
+        driver_reads, to_driver = os.pipe()
+        # Not its bare number: a write that comes after the end must find it closed, not what was opened since.
+        self._pipe = io.FileIO(to_driver, "wb")
         daemon_reads, driver_writes = os.pipe()
         try:
             with self.log.open("ab") as log:
@@ -84,7 +91,7 @@ class DriverProcess:
         line = link.encode(message)
         try:
             await within(self._silence_limit_s, self._write(line))
-        except BrokenPipeError:
+        except (BrokenPipeError, _ClosedError):
             return
         except TimeoutError:
             self._deaf = True
@@ -92,9 +99,9 @@ class DriverProcess:
 
     async def _write(self, line: bytes) -> None:
         async with self._writing:
-            if self._write_fd is not None:
+            if self._pipe is not None:
                 # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
-                await asyncio.to_thread(_write_all, self._write_fd, line)
+                await asyncio.to_thread(_write_all, self._pipe, line)
 
     async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
         """What the driver says, until it closes its pipe.
@@ -140,9 +147,9 @@ class DriverProcess:
         return await self._process.wait()
 
     def _close(self) -> None:
-        if self._write_fd is not None:
-            os.close(self._write_fd)
-            self._write_fd = None
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
 
 
 async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
@@ -160,7 +167,11 @@ async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
     raise TimeoutError(f"{limit_s:g} s")
 
 
-def _write_all(fd: int, line: bytes) -> None:
+def _write_all(pipe: io.FileIO, line: bytes) -> None:
+    """Raises BrokenPipeError when nobody reads any more, _ClosedError when the pipe was closed meanwhile."""
     view = memoryview(line)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[pipe.write(view) :]
+        except ValueError as error:
+            raise _ClosedError from error
