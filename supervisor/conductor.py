@@ -227,6 +227,9 @@ class Conductor:
 
     async def _drive(self, course: ExperimentCourse) -> DriverEnd:
         course.start()
+        # One that an experiment's last driver heard as it ended: if it holds, the node's governor still knows (its
+        # memory), and this driver's death must not be taken for its work.
+        self._holds.stop = None
         await self._sweep()
         driver = self._new_driver(course.name)
         try:

@@ -167,6 +167,14 @@ def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None
     assert lives == ["None", "600.0"]
 
 
+def test_a_stop_that_came_as_an_experiment_ended_holds_no_later_one(tmp_path: Path) -> None:
+    """The death of a later driver is not its work: that one is followed by another, without an operator."""
+    stage = Stage(tmp_path, a=[[*DONE, governors(Rung.STOP)]], b=[[["die"]], DONE])
+    stage.conduct()
+    assert stage.states() == {"a": "EXITED", "b": "EXITED"}
+    assert stage.told("driver.exited", "experiment.paused") == [("experiment.paused", "a"), ("driver.exited", "b")]
+
+
 def test_force_against_a_pause_goes_to_the_driver_at_work(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[governors(Rung.PAUSE), ["await", "ForceAsked"], ["trial", 0, 0.5]]])
 
