@@ -131,6 +131,9 @@ class TrialBook(PerProcess):
         self.lock = threading.RLock()
         self._by_id: dict[str, Entry] = {}
         self._unfinished = {int(trial["number"]): trial for trial in trials if not ended(trial)}
+        self._alone_ahead = {
+            number for number, trial in self._unfinished.items() if (trial.get("memory") or {}).get(ALONE)
+        }
 
     def open(self, trial_id: str, number: int, params: dict[str, Any], *, final: bool = False) -> Entry:
         """A trial that Tune will run: new, or one that an earlier driver left unfinished."""
@@ -146,6 +149,7 @@ class TrialBook(PerProcess):
                     self._note(entry, int(step), value)
         with self.lock:
             self._by_id[trial_id] = entry
+            self._alone_ahead.discard(number)
         return entry
 
     def known(self, number: int) -> bool:
@@ -164,6 +168,12 @@ class TrialBook(PerProcess):
         """The trials that are to have the machine to themselves, now or later."""
         with self.lock:
             return [entry for entry in self._by_id.values() if entry.alone]
+
+    def in_the_way(self) -> list[Entry]:
+        """The trials beside which no other may be opened: those that are to be alone; while one of those that an
+        earlier driver left is to be so and is not open yet, all."""
+        with self.lock:
+            return list(self._by_id.values()) if self._alone_ahead else self.alone()
 
     def close(self, trial_id: str) -> None:
         """Forget a trial that is over: a search of 10,000 trials must not keep them all."""

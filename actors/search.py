@@ -86,11 +86,11 @@ class GatedSearch(Searcher):
         return command.rung < Rung.HOLD
 
     def _one_is_alone(self) -> bool:
-        """Whether a trial has the machine to itself or waits for it; not one that the operator keeps from it.
+        """Whether a trial has the machine to itself or is to; not one that the operator keeps from it.
 
         Asked here, since Tune starts whatever the search gives without asking the scheduler.
         """
-        return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._book.alone())
+        return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._book.in_the_way())
 
     def _tell_earlier(self, trial_id: str, entry: Entry) -> None:
         for step, value in list(entry.results):

@@ -112,6 +112,19 @@ def test_nothing_new_is_begun_beside_a_trial_that_is_to_be_alone(bench):
     assert b.search.suggest("c") is not None
 
 
+def test_after_a_restart_a_trial_that_is_to_be_alone_is_not_begun_beside_others(bench):
+    """One after another, until it has had its turn: which number comes next the study decides."""
+    b = bench([row(0), {**row(1), "memory": {"alone": True}}, row(2)])
+    assert b.search.suggest("a")[OWN_KEY]["number"] == 0
+    assert b.search.suggest("b") is None
+    b.book.close("a")
+    assert b.search.suggest("b")[OWN_KEY]["number"] == 1
+    assert b.search.suggest("c") is None
+    b.book.close("b")
+    assert b.search.suggest("c")[OWN_KEY]["number"] == 2
+    assert b.search.suggest("d") is not None
+
+
 def test_a_driver_that_is_to_finish_gets_no_more_trials(bench):
     b = bench()
     b.in_force.finish_reason = "told to"
