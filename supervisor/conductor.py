@@ -16,7 +16,7 @@ from supervisor import leftovers, link, snapshot
 from supervisor.answer_ledger import AnswerLedger
 from supervisor.clock import Clock
 from supervisor.cluster_view import ClusterView, NodeView
-from supervisor.command import Command, trial_scope
+from supervisor.command import Command
 from supervisor.disk_room import DiskRoom
 from supervisor.driver_life import DriverEnd, DriverLife
 from supervisor.driver_process import DriverProcess
@@ -194,11 +194,15 @@ class Conductor:
                 fruitless = 0
                 await self._wait_for_an_operator(course, self._holds.stop)
             else:
-                fruitless = 0 if lived or course.progress() > before else fruitless + 1
+                # Neither a driver nor Ray gets far on a full disk: that is no fault of the experiment's.
+                starved = self._room is not None and self._room.full
+                fruitless = 0 if lived or starved or course.progress() > before else fruitless + 1
                 if fruitless >= MAX_FRUITLESS_STARTS:
                     self._give_up(course, fruitless, end.status)
                     return True
                 await self._pause_for(course.back_off(fruitless, end.status))
+                if self._room is not None and starved:
+                    await self._room.wait(self.stop_asked)
             if self.stop_asked.is_set():
                 return False
 
@@ -288,10 +292,6 @@ class Conductor:
                 self._cluster.noted(message)
             case link.Heartbeat() | link.ExperimentEnded():
                 pass
-            case link.TrialEnded():
-                believed = self.ledger.hear(course.name, message)
-                self.ledger.drop_command(trial_scope(course.name, message.number), "the end of the trial")
-                return believed
             case _:
                 return self.ledger.hear(course.name, message)
         return True

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor import link
-from supervisor.command import Command
+from supervisor.command import Command, trial_scope
 from supervisor.event_table import EVENTS
 from supervisor.lifecycle import (
     SUCCEEDED,
@@ -106,9 +106,12 @@ class Ledger:
     def drop_command(self, scope: str, who: str | None) -> bool:
         """False when no operator's command of that scope was in force."""
         with self.store.change(self.run_id) as change:
-            gone = change.execute("DELETE FROM command WHERE run = ? AND scope = ?", self.run_id, scope).rowcount
-            if gone:
-                change.tell("run.resumed", who=who, scope=scope)
+            return self._drop_command(change, scope, who)
+
+    def _drop_command(self, change: Change, scope: str, who: str | None) -> bool:
+        gone = change.execute("DELETE FROM command WHERE run = ? AND scope = ?", self.run_id, scope).rowcount
+        if gone:
+            change.tell("run.resumed", who=who, scope=scope)
         return bool(gone)
 
     def commands(self) -> list[Command]:
@@ -405,6 +408,7 @@ class Ledger:
                     "trial.failed", **where, end_reason=reason, error=message.error, seconds=seconds,
                     record=message.record,
                 )  # fmt: skip
+            self._drop_command(change, trial_scope(name, message.number), "the end of the trial")
 
     def _attempt_lost(self, name: str, message: link.AttemptLost) -> None:
         with self.store.change(self.run_id) as change:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from supervisor import experiment_course
+from supervisor.clock import Clock
 from supervisor.command import Command, Origin, Rung
-from supervisor.conductor import Conductor
+from supervisor.conductor import MAX_FRUITLESS_STARTS, Conductor
+from supervisor.disk_room import DiskRoom, RoomLimits
 from supervisor.errors import Conflict
 from tests.unit.conductor_stage import DONE, Stage, until
 
@@ -245,3 +247,22 @@ def test_a_drill_between_two_watchdogs_waits_for_the_next_and_after_the_last_it_
     assert stage.now is not None
     with pytest.raises(Conflict, match="the run is ending"):
         asyncio.run(stage.now.drill("heat", 5.0, None))
+
+
+def test_drivers_that_die_on_a_full_disk_do_not_use_up_the_experiments_starts(tmp_path: Path) -> None:
+    """Not a driver more until there is space; then all starts are left."""
+    free = [0]
+    limits = RoomLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
+    room = DiskRoom(tmp_path, Clock(), limits, free=lambda _: free[0])
+    room.give_up()
+    deaths: list[list[list[Any]]] = [[["die"]]] * MAX_FRUITLESS_STARTS
+    stage = Stage(tmp_path, a=[*deaths, DONE])
+
+    async def make_space(at_work: Conductor) -> None:
+        at_work._room = room
+        await until(lambda: len(stage.facts("driver.exited")) == 1, "the first driver has died")
+        free[0] = 1 << 30
+
+    stage.conduct(make_space)
+    assert stage.states() == {"a": "EXITED"}
+    assert len(stage.facts("driver.exited")) == MAX_FRUITLESS_STARTS

@@ -409,3 +409,15 @@ def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_
     assert given() == [quarter, None]
     rows = ledger.store.rows("SELECT attempt, fields FROM event WHERE name = 'trial.reduced' ORDER BY seq")
     assert [(row["attempt"], json.loads(row["fields"])["memory"]) for row in rows] == [(1, half), (2, quarter)]
+
+
+def test_a_trials_pause_ends_with_the_trial_and_not_with_an_attempt_that_no_longer_speaks_for_it(
+    ledger: Ledger,
+) -> None:
+    pause = Command(Rung.PAUSE, Origin.OPERATOR, "visitors", f"{E}/0", 1.0, who="ann")
+    hear(ledger, added(), started(1), lost(1), started(2))
+    ledger.put_command(pause, "at its next report")
+    assert hear(ledger, ended(1)) == ["result.refused"]
+    assert ledger.commands() == [pause]
+    assert hear(ledger, ended(2)) == ["trial.finished", "run.resumed"]
+    assert ledger.commands() == []
