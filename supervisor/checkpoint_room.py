@@ -175,6 +175,11 @@ def _remove(path: Path) -> int:
 
 def _numbers(folder: Path) -> set[int]:
     """The numbers of the trials that have a folder there. One that is a link is none of ours."""
-    if not folder.is_dir():
+    try:
+        return {int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal() and not entry.is_symlink()}
+    except FileNotFoundError:
         return set()
-    return {int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal() and not entry.is_symlink()}
+    except OSError as error:
+        # A run's end must not fail for want of tidiness.
+        log.warning("%s cannot be tidied: %s", folder, error)
+        return set()

@@ -165,6 +165,9 @@ class World:
         elif not self._believes(self.run.trials.get((name, message.number)), message):
             self.run.refused += 1
         else:
+            if isinstance(message, link.TrialEnded):
+                # With the trial ends what an operator held of it alone.
+                self.run.commands.pop(f"{name}/{message.number}", None)
             self._believed(self.run.trials[name, message.number], message)
         self.note()
 

@@ -231,3 +231,11 @@ def test_a_link_in_the_place_of_a_trials_folder_is_not_followed(bench: Bench, tm
     bench.ledger.hear("x", link.TrialEnded(4, 1, "error", None, "no"))
     bench.tidy()
     assert (elsewhere / "checkpoint-1.pt").exists()
+
+
+def test_an_experiments_folder_that_cannot_be_read_fails_no_run(bench: Bench) -> None:
+    (bench.folder / "x").rename(bench.folder / "aside")
+    assert bench.tidy() == 0, "there is none yet"
+    (bench.folder / "x").write_text("not a folder")
+    assert bench.tidy() == 0
+    asyncio.run(bench.room.tidy_up())
