@@ -348,8 +348,9 @@ class Daemon:
         view = snapshot.run_snapshot(self.store.connection, self.run_id)
         try:
             path = await write_report(view, self.home.run_folder(self.run_id))
-        except SweepError as error:
-            self.ledger.tell("report.failed", error=error.message)
+        except (SweepError, OSError) as error:
+            # The run has ended, and well: a folder for temporary files that is full must not make it a failure.
+            self.ledger.tell("report.failed", error=str(error))
         else:
             self.ledger.tell("report.written", path=str(path))
 

@@ -38,6 +38,25 @@ def test_a_watch_that_fails_says_so_and_begins_anew(home: Home) -> None:
     assert "no look is allowed" in said
 
 
+REPORT = daemon.Daemon._report
+"""Which a life has not."""
+
+
+def no_place_for_a_report() -> None:
+    async def write_report(*_: Any) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    daemon.Daemon._report = REPORT  # type: ignore[method-assign]
+    daemon.write_report = write_report  # type: ignore[assignment]
+
+
+def test_a_report_that_finds_no_place_to_begin_makes_no_failure_of_a_run_that_passed(home: Home) -> None:
+    assert life(home, change=no_place_for_a_report) == (0, False)
+    told = check_everything(home)
+    (failed,) = [event["error"] for event in told if event["event"] == "report.failed"]
+    assert "No usable temporary directory" in failed
+
+
 def a_bug_as_ray_starts() -> None:
     class Buggy(FakeHead):
         async def start(self) -> None:
