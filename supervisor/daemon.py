@@ -56,6 +56,8 @@ log = logging.getLogger("supervisor")
 
 STOP_WITHIN_S = 90.0
 """From the first wish to stop: a driver gets 40 s for its checkpoints, Ray's end takes up to 20; our unit gives 120."""
+KILL_WITHIN_S, CLOSE_WITHIN_S = 10.0, 15.0
+"""After STOP_WITHIN_S: what can be killed is gone within the first, the last words are said within the second."""
 WATCH_AGAIN_S = 60.0
 """After which a watch that failed begins anew."""
 
@@ -269,10 +271,15 @@ class Daemon:
         await self.clock.sleep(STOP_WITHIN_S)
         with self._as_far_as_the_disk_goes():
             self.ledger.tell("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
-        await self.conductor.kill()
+        with contextlib.suppress(TimeoutError):
+            # A process that waits in the kernel for a disk or a device hears no KILL, and could be waited for for ever.
+            await asyncio.wait_for(self.conductor.kill(), KILL_WITHIN_S)
         self._forced = True
         if self._main is not None:
             self._main.cancel()
+        await self.clock.sleep(CLOSE_WITHIN_S)
+        log.error("what is left cannot be ended; the daemon ends without it")
+        os._exit(0)  # as after any forced stop; the next start ends what is left, or tells of it
 
     def _peer_refused(self, uid: int) -> None:
         with self._as_far_as_the_disk_goes():

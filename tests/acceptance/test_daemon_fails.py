@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from supervisor import daemon
 from supervisor.clock import Clock
 from supervisor.delayed_start import judge_start
+from supervisor.driver_process import DriverProcess
 from supervisor.home import Home
 from supervisor.ledger import Ledger
 from supervisor.store import Store
-from tests.acceptance.lives import REQUEST, FakeHead, check_everything, life
+from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything, life, living, until_told
 
 
 def a_watch_that_fails_at_first() -> None:
@@ -36,6 +38,25 @@ def test_a_watch_that_fails_says_so_and_begins_anew(home: Home) -> None:
     said = (home.root / "life.log").read_text()
     assert said.count("a watch failed, and begins anew") == 1
     assert "no look is allowed" in said
+
+
+def nothing_can_be_killed() -> None:
+    async def in_vain(_: DriverProcess) -> None:
+        await asyncio.Event().wait()
+
+    DriverProcess.kill = in_vain  # type: ignore[method-assign]
+    daemon.STOP_WITHIN_S = daemon.KILL_WITHIN_S = daemon.CLOSE_WITHIN_S = 0.3  # type: ignore[misc]
+
+
+def test_a_stop_comes_to_its_end_though_a_driver_cannot_be_killed(home: Home) -> None:
+    """As one that waits in the kernel for a disk that hangs."""
+    with living(home, Setting(pause_s=0.3, stubborn=True, change=nothing_can_be_killed)) as it:
+        until_told(home, "trial.reported")
+        it.signal(signal.SIGTERM)
+        assert it.ended()[0] == 0
+    assert "cannot be ended" in (home.root / "life.log").read_text()
+    assert life(home) == (0, False)
+    assert [event["what"] for event in check_everything(home) if event["event"] == "stop.forced"] == ["the daemon"]
 
 
 REPORT = daemon.Daemon._report
