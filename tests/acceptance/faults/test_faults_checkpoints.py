@@ -83,6 +83,17 @@ def newest_checkpoint(sweep: Sweep) -> Path:
     return Path(row["checkpoint"])
 
 
+def stands(sweep: Sweep) -> None:
+    """Waits until the epoch at work when the pause came has been reported."""
+    seen: list[int] = []
+
+    def settled(_: object) -> bool:
+        seen.append(results(sweep))
+        return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    sweep.until("the trial stands", settled, timeout_s=120.0)
+
+
 @pytest.mark.slow
 @pytest.mark.fault(
     "33",
@@ -111,6 +122,7 @@ def test_a_full_disk_and_a_damaged_checkpoint_cost_a_trial_epochs_and_not_its_li
 
     assert sweep.ctl("pause", "--now").returncode == 0
     sweep.until("paused", lambda view: view["experiments"][0]["state"] == "PAUSED", timeout_s=120.0)
+    stands(sweep)
     damaged = newest_checkpoint(sweep)
     with (damaged / "weights").open("r+b") as file:
         file.truncate(1000)
