@@ -383,9 +383,13 @@ class CheckpointFolders(tune.Trainable):
         state = self.save_checkpoint(str(fresh))
         if isinstance(state, dict):
             (fresh / _STATE).write_bytes(pickle.dumps(state))
+        for path in (*fresh.rglob("*"), fresh):
+            if not path.is_symlink():
+                _sync(path)
         if final.exists():
             shutil.rmtree(final)
         fresh.rename(final)
+        _sync(folder)
         return final
 
     def sweep_load(self, path: Path) -> None:
@@ -394,6 +398,15 @@ class CheckpointFolders(tune.Trainable):
         # Ours alone to write: the run's folder is 0700.
         taken: Any = pickle.loads(state.read_bytes()) if state.exists() else str(path)  # noqa: S301
         self.load_checkpoint(taken)
+
+
+def _sync(path: Path) -> None:
+    """To the disk, before a name promises that it is there: a power cut must not leave an empty checkpoint."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def own_settings(folder: Path, gate: str, seed: int) -> Mapping[str, Any]:

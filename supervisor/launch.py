@@ -57,9 +57,9 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
     """
     log_path = home.logs / "daemon.log"
     read_fd, write_fd = os.pipe()
-    log_path.write_bytes(b"")
-    # For appending: the daemon may cut it short later (bounded_files).
+    # For appending: the last daemon's end may stand there, and this one may cut it short later (bounded_files).
     with _as_file(request) as stdin, log_path.open("ab") as log:
+        begun_at = log.tell()
         process = subprocess.Popen(
             daemon_command(write_fd), stdin=stdin, stdout=log, stderr=log,
             start_new_session=True, pass_fds=(write_fd,), cwd=home.root,
@@ -77,7 +77,7 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
         raise SweepError(f"the daemon was not ready within {timeout_s:.0f} s", remedy=f"look into {log_path}")
     if not line:
         _end(process)
-        raise DaemonDied(f"the daemon died before it was ready; the end of {log_path}:\n{_tail(log_path)}")
+        raise DaemonDied(f"the daemon died before it was ready; the end of {log_path}:\n{_tail(log_path, begun_at)}")
     return _facts(line)
 
 
@@ -115,6 +115,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, begun_at: int) -> str:
+    """The last lines that came after the first `begun_at` bytes."""
     with path.open(errors="replace") as file:
+        file.seek(begun_at)
         return "".join(deque(file, maxlen=LAST_LOG_LINES)).rstrip()

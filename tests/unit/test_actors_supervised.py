@@ -113,6 +113,21 @@ def test_the_newest_checkpoints_are_kept_and_named_by_their_step(trial):
     assert len(trial._kept()) == KEEP_CHECKPOINTS
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here that says whose a descriptor is")
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(trial, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(trial, 1)
+    assert synced[-2:] == [".fresh-1", trial._folder.name], "the folder under its first name, then where it got its own"
+    assert "state.pickle" in synced[:-2]
+
+
 def test_saving_a_step_again_takes_the_place_of_the_first(trial):
     save(trial, 1)
     trial.count = 7

@@ -220,6 +220,11 @@ def test_a_daemon_that_dies_leaves_the_end_of_its_log(home: Home, monkeypatch: p
         launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
     assert "line 29" in str(death.value)
     assert "line 10\n" not in str(death.value), "only the last lines"
+    start_instead(monkeypatch, "raise SystemExit('again')")
+    with pytest.raises(DaemonDied, match="again") as death:
+        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    assert "out of luck" not in str(death.value), "only this daemon's"
+    assert "out of luck" in (home.logs / "daemon.log").read_text(), "what ended the one before is still there"
 
 
 def test_a_daemon_that_is_not_ready_in_time_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
