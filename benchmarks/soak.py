@@ -29,7 +29,7 @@ from scipy.stats import theilslopes
 
 from benchmarks.overhead import machine
 from benchmarks.soak_driver import AT_ONCE, TOLD_BY_ENVIRONMENT, Look, Tale
-from supervisor import audit_checks, audit_evidence
+from supervisor import audit_checks, audit_evidence, launch
 from supervisor.audit_parts import Limits
 from supervisor.home import Home
 from supervisor.store import read_only
@@ -68,7 +68,8 @@ def tale_of(home: Path, table: Path, hours: float, events: int, experiments: int
 
 def live(tale: Tale) -> list[Look]:
     """The day; what was measured in it. Raises CalledProcessError when the daemon did not end well."""
-    environment = {**os.environ, TOLD_BY_ENVIRONMENT: json.dumps(dataclasses.asdict(tale)), "PYTHONPATH": str(CHECKOUT)}
+    told = json.dumps(dataclasses.asdict(tale))
+    environment = {**os.environ, **launch.MALLOC, TOLD_BY_ENVIRONMENT: told, "PYTHONPATH": str(CHECKOUT)}
     with (Path(tale.home) / "daemon.out").open("wb") as out:
         subprocess.run(
             [sys.executable, "-c", "import sys; from benchmarks.soak_life import main; sys.exit(main())"],

@@ -258,3 +258,15 @@ def test_ctrl_c_during_the_start_leaves_no_half_started_daemon(home: Home, monke
         launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
     with pytest.raises(ProcessLookupError):
         os.kill(int((home.root / "pid").read_text()), 0)
+
+
+def test_the_daemon_has_one_arena_of_memory_and_its_children_the_usual(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_instead(
+        monkeypatch,
+        "import json, os, sys; from supervisor.passed_environment import passed_on;"
+        "facts = {'own': os.environ['MALLOC_ARENA_MAX'], 'child': 'MALLOC_ARENA_MAX' in passed_on()};"
+        "os.write(int(sys.argv[1]), json.dumps(facts).encode() + b'\\n')",
+    )
+    assert launch.start_daemon(home, StartRequest(plan="smoke"), 20.0) == {"own": "1", "child": False}
