@@ -25,7 +25,7 @@ def supervisord(argv: list[str] | None = None) -> int:
     code = _refuse("supervisord", arguments)
     if code is not None:
         return code
-    from supervisor.cli_daemon import main
+    from supervisor.cli.supervisord import main
 
     return main(arguments)
 
@@ -36,7 +36,7 @@ def supervisorctl(argv: list[str] | None = None) -> int:
     code = _refuse("supervisorctl", arguments)
     if code is not None:
         return code
-    from supervisor.cli_control import main
+    from supervisor.cli.supervisorctl import main
 
     return main(arguments)
 
@@ -47,7 +47,7 @@ def _refuse(program: str, argv: list[str]) -> int | None:
     if trouble is not None:
         print(f"{program}: {trouble}", file=sys.stderr)
         return _NOT_OURS
-    from supervisor.foreign import explain_foreign_flags
+    from supervisor.cli.other_supervisor import explain_foreign_flags
 
     explanation = explain_foreign_flags(program, argv)
     if explanation is not None:

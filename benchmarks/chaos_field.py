@@ -21,10 +21,10 @@ from typing import Any
 
 import psutil
 
-from supervisor import leftovers
-from supervisor.client import ask
+from supervisor.control.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import Home
+from supervisor.processes import orphans
 
 BIN = Path(sys.executable).parent
 PLAN_NAME = "chaos"
@@ -69,7 +69,7 @@ def role_of(name: str, command: Sequence[str]) -> str | None:
         return "agent" if what.endswith("agent") else "worker" if what.startswith("supervised") else None
     if program in ("raylet", "gcs_server"):
         return "gcs" if program == "gcs_server" else "raylet"
-    modules = {"actors.driver": "driver", "supervisor.keeper": "keeper"}
+    modules = {"actors.driver": "driver", "supervisor.processes.guardian": "keeper"}
     for module, role in modules.items():
         if module in command:
             return role
@@ -153,7 +153,7 @@ class Field:
     def __exit__(self, *_: object) -> None:
         for daemon in self.daemons():
             daemon.kill()
-        leftovers.end(self.home.key, grace_s=1.0)
+        orphans.end(self.home.key, grace_s=1.0)
         shutil.rmtree(self.home.runtime(), ignore_errors=True)
         if self.keep:
             self._keep()
@@ -199,7 +199,7 @@ class Field:
         if role == "agent":
             return self.agents()
         found = []
-        for process in leftovers.find(self.home.key):
+        for process in orphans.find(self.home.key):
             with contextlib.suppress(psutil.Error):
                 if role_of(process.name(), process.cmdline()) == role:
                     found.append(process)
@@ -229,14 +229,14 @@ class Field:
         for pid in sorted(set(self.log.live_workers().values())):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
-                if process.environ().get(leftovers.MARK) == self.home.key:
+                if process.environ().get(orphans.MARK) == self.home.key:
                     found.append(process)
         return found or self.processes("worker")
 
     def left(self, within_s: float) -> list[str]:
         """Processes with the mark, and agents that were seen, that are still there after so long."""
         end = time.monotonic() + within_s
-        while (found := [*leftovers.find(self.home.key), *filter(_lives, self._agents)]) and time.monotonic() < end:
+        while (found := [*orphans.find(self.home.key), *filter(_lives, self._agents)]) and time.monotonic() < end:
             time.sleep(0.2)
         names = []
         for process in found:

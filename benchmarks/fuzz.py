@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks.fuzz_requests import Attack, attack, fault_of
 from benchmarks.overhead import machine
-from supervisor.client import ask
+from supervisor.control.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import Home
 

@@ -7,16 +7,16 @@ import os
 import sys
 
 from benchmarks.soak_life import NoHead
-from supervisor import daemon
-from supervisor.driver_process import DriverProcess
+from supervisor.control.handshake import Readiness
+from supervisor.daemon import daemon
+from supervisor.daemon.run_selection import StartRequest
 from supervisor.home import find_home
-from supervisor.readiness import Readiness
-from supervisor.request import StartRequest
-from supervisor.single_instance import take_lock
+from supervisor.home_lock import take_lock
+from supervisor.processes.driver_process import DriverProcess
 
 DRIVER = """
 import argparse, os, select
-from supervisor import link
+from supervisor.domain import messages as link
 parser = argparse.ArgumentParser()
 parser.add_argument("--read-fd", type=int)
 parser.add_argument("--write-fd", type=int)

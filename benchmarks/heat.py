@@ -2,7 +2,7 @@
 
     python -m benchmarks.heat [--hours 12] [--out heat.png]
 
-The machine is simulated (supervisor/rehearsal.py says how); the governor and its policy are the real ones.
+The machine is simulated (benchmarks/heat_simulation.py says how); the governor and its policy are the real ones.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from supervisor.policy import Policy
-from supervisor.rehearsal import ON_OFF, Controller, Ladder, Machine, Story, Unchecked, rehearse
+from benchmarks.heat_simulation import ON_OFF, Controller, Ladder, Machine, Story, Unchecked, rehearse
+from supervisor.governor.policy import Policy
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -82,7 +82,7 @@ def plain_tune(address: str, folder: Path, trials: int) -> list[float]:
 
 
 def our_driver(address: str, environment: dict[str, str], folder: Path, trials: int) -> list[float]:
-    from supervisor.link import Ack, Begin, Hello, TrialEnded, decode, encode
+    from supervisor.domain.messages import Ack, Begin, Hello, TrialEnded, decode, encode
 
     to_driver, write_fd = os.pipe()
     read_fd, from_driver = os.pipe()

@@ -32,8 +32,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from benchmarks.overhead import machine, start_head
-from supervisor.command import Command, Origin, Rung
-from supervisor.link import (
+from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.messages import (
     Ack,
     Begin,
     Commanded,

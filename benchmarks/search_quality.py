@@ -28,9 +28,9 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from actors.study import SamplerPerTrial, distribution, sampler_factory
-from supervisor.expand import expand, grid_of
-from supervisor.plan_file import load_plan
+from actors.driver.study import SamplerPerTrial, distribution, sampler_factory
+from supervisor.plan.expansion import expand, grid_of
+from supervisor.plan.loader import load_plan
 from training.grid import Grid
 
 NUM_FEATURES = 25

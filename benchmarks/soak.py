@@ -29,10 +29,12 @@ from scipy.stats import theilslopes
 
 from benchmarks.overhead import machine
 from benchmarks.soak_driver import AT_ONCE, TOLD_BY_ENVIRONMENT, Look, Tale
-from supervisor import audit_checks, audit_evidence, launch
-from supervisor.audit_parts import Limits
+from supervisor.audit import evidence as audit_evidence
+from supervisor.audit import invariants
+from supervisor.audit.rotation import Limits
+from supervisor.cli import launch
 from supervisor.home import Home
-from supervisor.store import read_only
+from supervisor.store.database import read_only
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -186,7 +188,7 @@ def broken_promises(home: Home) -> list[str]:
     """What the checker has to say of the day's run; empty when it is content."""
     with read_only(home.store) as connection:
         evidence = audit_evidence.gather(home, connection, "soak")
-    verdicts = audit_checks.check(evidence)
+    verdicts = invariants.check(evidence)
     return [fault for verdict in verdicts for fault in verdict.faults]
 
 

@@ -20,11 +20,13 @@ from typing import Any
 
 import psutil
 
-from supervisor import audit_parts, client, link
-from supervisor.command import Command, Origin, Rung
+from supervisor.audit import rotation
+from supervisor.control import client
+from supervisor.domain import messages as link
+from supervisor.domain.command import Command, Origin, Rung
 from supervisor.home import Home
-from supervisor.reading import Kind, Reading
-from supervisor.store import read_only
+from supervisor.sensors.reading import Kind, Reading
+from supervisor.store.database import read_only
 
 TICK_S = 2.0
 MEASURE_EVERY_S = 1800.0
@@ -171,7 +173,7 @@ def look(home: Home, pid: int, hour: float, waits_s: list[float], *, last: bool)
     process = psutil.Process(pid)
     asks = sorted(_timed(home, "") for _ in range(ASKS))
     commits = sorted(waits_s) or [0.0]
-    parts = audit_parts.all_parts(home.audit_log("soak"))
+    parts = rotation.all_parts(home.audit_log("soak"))
     with read_only(home.store) as connection:
         events, kept = (connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("event", "reading"))
     with process.oneshot():

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.soak_driver import TICK_S, TOLD_BY_ENVIRONMENT, Tale
-from supervisor import daemon, link
 from supervisor.clock import Clock
-from supervisor.diagnostics import set_up_logging
-from supervisor.driver_process import DriverProcess
+from supervisor.control.handshake import Readiness
+from supervisor.daemon import daemon
+from supervisor.daemon.run_selection import StartRequest
+from supervisor.daemon.upkeep.debug_log import set_up_logging
+from supervisor.domain import messages as link
 from supervisor.home import Home
-from supervisor.readiness import Readiness
-from supervisor.request import StartRequest
-from supervisor.single_instance import take_lock
-from supervisor.store import Store
+from supervisor.home_lock import take_lock
+from supervisor.processes.driver_process import DriverProcess
+from supervisor.store.database import Store
 
 
 class StoryClock(Clock):

@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from supervisor.governor import GovernorMemory, Now, decide
-from supervisor.policy import Policy
-from supervisor.sensors.isolated import IsolatedProvider, child_command
-from supervisor.sensors.probe_order import open_providers
+from supervisor.governor.ladder import GovernorMemory, Now, decide
+from supervisor.governor.policy import Policy
+from supervisor.sensors.discovery import open_providers
+from supervisor.sensors.isolation import IsolatedProvider, child_command
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.system_time import SystemTime
 

@@ -106,7 +106,7 @@ class Home:
 
 
 def _on_network(folder: Path) -> str | None:
-    from supervisor.file_system import network_kind  # only a start pays for it
+    from supervisor.filesystem import network_kind  # only a start pays for it
 
     return network_kind(folder)
 

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from training.splits import Indices
+from training.data.splits import Indices
 
 Array = NDArray[np.float64]
 

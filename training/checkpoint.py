@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from training.data.manifest import sync_folder
 from training.errors import CheckpointError
-from training.manifest import sync_folder
 
 SCHEMA = 1
 _MAGIC = b"SWEEPCK1"

@@ -25,17 +25,17 @@ from training.baselines import Baseline, fit_baselines
 from training.best_weights import read_weights
 from training.block_bootstrap import CONFIDENCE, DRAWS, Interval, block_days, draw_weights, interval
 from training.build import precision_for
+from training.data.manifest import read_manifest, write_atomically
+from training.data.sealed_windows import OpenedWindows, open_windows
+from training.data.splits import TestOpening
 from training.device import available_devices, device_memory_bytes
 from training.errors import CheckpointError, TrainingError
 from training.grid import Architecture, grid_of, param_count
 from training.loop import cut, gather
-from training.manifest import read_manifest, write_atomically
 from training.memory import choose_micro_batch
 from training.model import PatchTST
 from training.scores import SCORES, Array, Forecast, resampled_scores, scores
-from training.sealed_windows import OpenedWindows, open_windows
 from training.settings import TrialSettings
-from training.splits import TestOpening
 
 SCHEMA = 1
 PREDICTIONS = "predictions.json"

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.windows import MarketWindows
 from training.errors import Diverged
 from training.metrics import binary_metrics
 from training.model import PatchTST
 from training.schedule import learning_rate_at
 from training.settings import TrialSettings, derive_seed
-from training.windows import MarketWindows
 
 EndReason = Literal["finished", "early_stopped"]
 Gate = Callable[[], float]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training.build import build_learner, compile_forward, flops_per_step, precision_for
 from training.checkpoint import read_checkpoint, write_checkpoint
+from training.data.windows import MarketWindows, load_windows
 from training.device import available_devices, choose_device, device_memory_bytes, release_cached_memory
 from training.environment import git_commit, library_versions
 from training.errors import CheckpointError, DoesNotFit, TrainingError
@@ -23,7 +24,6 @@ from training.grid import grid_of, param_count
 from training.loop import Clock, Epoch, Learner, Progress, epochs, gather, train_batch
 from training.memory import MemoryEstimate, MemoryLimit, choose_micro_batch, limit_below, predict_trial_memory
 from training.settings import TrialSettings
-from training.windows import MarketWindows, load_windows
 
 # One step pays for first-time set-up, the next three are timed and the fastest counts: noise only ever adds.
 TIMED_STEPS = 3

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.reading import Availability, Kind, Quality, Reading
-from supervisor.sensors import thresholds
+from supervisor.sensors import default_limits
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 MAX_SUPPLIES = 32
 PLAUSIBLE_CELSIUS = (1.0, 95.0)
@@ -62,7 +62,7 @@ def _one(sampler: Sampler, battery: Path) -> list[Reading]:
         low, high = PLAUSIBLE_CELSIUS
         sensor_id, kind = f"{prefix}/temperature", Kind.TEMPERATURE
         if low <= celsius <= high:
-            readings.append(sampler.ok(sensor_id, kind, "battery", celsius, "celsius", limits=thresholds.BATTERY))
+            readings.append(sampler.ok(sensor_id, kind, "battery", celsius, "celsius", limits=default_limits.BATTERY))
         else:
             why = f"{celsius:g} is outside {low:g} to {high:g}"
             readings.append(sampler.absent(sensor_id, kind, "battery", "celsius", Quality.IMPLAUSIBLE, why))

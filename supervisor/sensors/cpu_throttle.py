@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.reading import Availability, Kind, Quality, Reading
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 MAX_CPUS = 4096
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from supervisor.reading import Availability, Kind, Quality, Reading
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 
 def _free_bytes(folder: Path) -> tuple[int, int]:

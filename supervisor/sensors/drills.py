@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor.reading import Kind, Limits, Quality, Reading
-from supervisor.sensors import thresholds
+from supervisor.sensors import default_limits
+from supervisor.sensors.reading import Kind, Limits, Quality, Reading
 
 DRILL = "drill"
 """The detail of every reading of a drill; the governor marks the commands it leads to."""
@@ -36,7 +36,7 @@ def _reading(
 
 def _temperature(celsius: float | None) -> list[Reading]:
     # A component of its own: no real sensor may stand in for the one that the drill takes away.
-    return [_reading(Kind.TEMPERATURE, DRILL, celsius, "celsius", limits=thresholds.APPLE_DIE_AVERAGE)]
+    return [_reading(Kind.TEMPERATURE, DRILL, celsius, "celsius", limits=default_limits.APPLE_DIE_AVERAGE)]
 
 
 def heat(elapsed_s: float, duration_s: float) -> list[Reading]:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from supervisor.reading import Availability, Kind, Quality, Reading
 from supervisor.sensors.cgroup import MemoryGroup, memory_groups
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 
 @dataclass(frozen=True)

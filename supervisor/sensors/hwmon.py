@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from supervisor.reading import Availability, Kind, Limits, Quality, Reading
-from supervisor.sensors import thresholds
+from supervisor.sensors import default_limits
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_CHIPS = 64
 MAX_CHANNELS = 32
@@ -42,14 +42,14 @@ class _Allowed:
 # An allow-list, since boards' own chips read 121 and 127.5 from inputs that nobody wired (SYSTIN, AUXTIN),
 # acpitz a constant, and a 1-wire bus takes a second per reading and is disturbed by it.
 ALLOWED = (
-    _Allowed(("coretemp",), ("Package id *",), "cpu", lambda _, crit: thresholds.intel_cpu(crit)),
-    _Allowed(("k10temp", "zenpower"), ("Tctl", "Tdie", "Tccd*"), "cpu", lambda _max, _crit: thresholds.AMD_CPU),
-    _Allowed(("cpu_thermal", "scpi_sensors"), ("*",), "cpu", lambda _max, _crit: thresholds.SMALL_BOARD_CPU),
-    _Allowed(("nvme",), ("Composite",), "ssd", thresholds.nvme, (1.0, 95.0)),
-    _Allowed(("amdgpu",), ("edge", "junction"), "gpu", lambda _, crit: thresholds.gpu_memory(crit)),
-    _Allowed(("amdgpu", "xe", "i915"), ("mem", "vram"), "vram", lambda _, crit: thresholds.gpu_memory(crit)),
-    _Allowed(("xe", "i915"), ("pkg",), "gpu", lambda _, crit: thresholds.nvidia_core(crit)),
-    _Allowed(("nouveau",), ("*",), "gpu", lambda _, crit: thresholds.nvidia_core(crit)),
+    _Allowed(("coretemp",), ("Package id *",), "cpu", lambda _, crit: default_limits.intel_cpu(crit)),
+    _Allowed(("k10temp", "zenpower"), ("Tctl", "Tdie", "Tccd*"), "cpu", lambda _max, _crit: default_limits.AMD_CPU),
+    _Allowed(("cpu_thermal", "scpi_sensors"), ("*",), "cpu", lambda _max, _crit: default_limits.SMALL_BOARD_CPU),
+    _Allowed(("nvme",), ("Composite",), "ssd", default_limits.nvme, (1.0, 95.0)),
+    _Allowed(("amdgpu",), ("edge", "junction"), "gpu", lambda _, crit: default_limits.gpu_memory(crit)),
+    _Allowed(("amdgpu", "xe", "i915"), ("mem", "vram"), "vram", lambda _, crit: default_limits.gpu_memory(crit)),
+    _Allowed(("xe", "i915"), ("pkg",), "gpu", lambda _, crit: default_limits.nvidia_core(crit)),
+    _Allowed(("nouveau",), ("*",), "gpu", lambda _, crit: default_limits.nvidia_core(crit)),
 )
 
 
@@ -189,7 +189,7 @@ def _limits(file: Path, allowed: _Allowed) -> Limits:
     stem = str(file).removesuffix("input")
     present = _celsius_or_none(file)
     maximum, crit = (
-        thresholds.plausible_limit(_celsius_or_none(Path(stem + end)), above=present) for end in ("max", "crit")
+        default_limits.plausible_limit(_celsius_or_none(Path(stem + end)), above=present) for end in ("max", "crit")
     )
     return allowed.limits(maximum, crit)
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from supervisor.reading import Availability, Kind, Quality, Reading
-from supervisor.sensors import thresholds
+from supervisor.sensors import default_limits
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 COMMAND = ("ioreg", "-arn", "AppleSmartBattery")
 MAX_BYTES = 4 * 2**20
@@ -93,7 +93,7 @@ def _battery_readings(entry: dict[str, Any], sampler: Sampler) -> list[Reading]:
         sensor_id, kind = "battery:mac/temperature", Kind.TEMPERATURE
         # The unit differs between models, so what is no battery's temperature is none at all.
         readings.append(
-            sampler.ok(sensor_id, kind, "battery", celsius, "celsius", limits=thresholds.BATTERY)
+            sampler.ok(sensor_id, kind, "battery", celsius, "celsius", limits=default_limits.BATTERY)
             if low <= celsius <= high
             else sampler.absent(
                 sensor_id,

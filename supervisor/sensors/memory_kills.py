@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor.reading import Availability, Kind, Reading
 from supervisor.sensors.cgroup import memory_event_counts
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Reading
 
 
 class MemoryKillsProvider:

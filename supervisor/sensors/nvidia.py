@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
-from supervisor.reading import Availability, Kind, Limits, Quality, Reading
-from supervisor.sensors import thresholds
+from supervisor.sensors import default_limits
 from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.nvidia_xid import XidListener, described
 from supervisor.sensors.provider import NO_LIMITS, Sampler
+from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_DEVICES = 64
 PLAUSIBLE_CELSIUS = (1.0, 125.0)
@@ -116,13 +116,13 @@ class NvidiaProvider:
         slowdown = self._threshold(handle, SLOWDOWN)
         shutdown = self._threshold(handle, SHUTDOWN)
         if slowdown is None and shutdown is not None:
-            slowdown = thresholds.plausible_limit(shutdown - 5.0)
+            slowdown = default_limits.plausible_limit(shutdown - 5.0)
         margin = self._quietly(lambda: self._field(handle, SLOWDOWN_MARGIN_FIELD), None)
         return _Gpu(
             handle,
             uuid.decode() if isinstance(uuid, bytes) else str(uuid),
-            core=thresholds.nvidia_core(slowdown),
-            memory=thresholds.gpu_memory(self._threshold(handle, MEMORY_MAXIMUM)),
+            core=default_limits.nvidia_core(slowdown),
+            memory=default_limits.gpu_memory(self._threshold(handle, MEMORY_MAXIMUM)),
             margin=_margin_limits(margin),
         )
 
@@ -193,7 +193,7 @@ class NvidiaProvider:
     def _threshold(self, handle: Any, which: int) -> float | None:
         celsius = self._quietly(lambda: float(self._nvml.nvmlDeviceGetTemperatureThreshold(handle, which)), None)
         # 127 is what some drivers say for "none" (nvidia-settings issue 34).
-        return None if celsius == 127.0 else thresholds.plausible_limit(celsius)
+        return None if celsius == 127.0 else default_limits.plausible_limit(celsius)
 
     def _field(self, handle: Any, field_id: int) -> int:
         """A whole number by its field id. Raises the error of the field, as NVML's other calls do."""
@@ -217,8 +217,8 @@ def _missing(error: Exception) -> bool:
 def _margin_limits(slowdown: float | None) -> Limits:
     """Hopper's margins count down to a slow-down point of their own, such as -2; without it every node alarms."""
     if slowdown is None or not -20.0 <= slowdown <= 0.0:
-        return thresholds.MARGIN
-    base = thresholds.MARGIN
+        return default_limits.MARGIN
+    base = default_limits.MARGIN
     assert base.soft is not None
     assert base.pause is not None
     assert base.critical is not None

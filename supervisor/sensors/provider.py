@@ -1,11 +1,11 @@
-"""What every provider of readings is. Adding one is a new file and a line in probe_order.py (docs/sensors.md)."""
+"""What every provider of readings is. Adding one is a new file and a line in discovery.py (docs/sensors.md)."""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from supervisor.reading import Availability, Kind, Limits, Quality, Reading
 from supervisor.sensors.instant import Now
+from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 NO_LIMITS = Limits()
 
@@ -14,7 +14,7 @@ NO_LIMITS = Limits()
 class Provider(Protocol):
     """A source of readings.
 
-    `read` never raises and returns at once (under `supervisor.sensors.isolated` it may take its grace time):
+    `read` never raises and returns at once (under `supervisor.sensors.isolation` it may take its grace time):
     what cannot be read is a Reading without a value whose quality and detail say why.
     """
 

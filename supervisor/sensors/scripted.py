@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from supervisor.reading import Availability, Kind, Limits, Quality, Reading
-from supervisor.sensors import thresholds
+from supervisor.sensors import default_limits
 from supervisor.sensors.drills import DRILL, DRILLS
 from supervisor.sensors.instant import Now, TimeSource
+from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_TRACE_BYTES = 64 * 2**20
 DRILL_S = 60.0
@@ -71,7 +71,7 @@ def _reading(entry: dict[str, Any]) -> Reading:
     full = {"source": "scripted", "quality": "ok", "mono_s": 0.0, "wall_s": 0.0, "limits": {}, "detail": None, **entry}
     reading = Reading.from_json(full)
     if reading.kind is Kind.TEMPERATURE and reading.limits == Limits():
-        return replace(reading, limits=thresholds.APPLE_DIE_AVERAGE)
+        return replace(reading, limits=default_limits.APPLE_DIE_AVERAGE)
     return reading
 
 
@@ -87,7 +87,7 @@ def simple_reading(celsius: float | None) -> Reading:
         wall_s=0.0,
         source="scripted",
         quality=Quality.ERROR if celsius is None else Quality.OK,
-        limits=thresholds.APPLE_DIE_AVERAGE,
+        limits=default_limits.APPLE_DIE_AVERAGE,
     )
 
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from supervisor import leftovers
-from supervisor.client import ask
+from supervisor.control.client import ask
 from supervisor.errors import NotRunning
 from supervisor.home import Home
+from supervisor.processes import orphans
 
 BIN = Path(sys.executable).parent
 QUICK = """\
@@ -111,7 +111,7 @@ class Sweep:
                 os.kill(pid, signal.SIGKILL)
         except (OSError, IndexError, ValueError):
             pass  # no daemon was ever here, or it has ended
-        leftovers.end(self.home.key, grace_s=0.5)
+        orphans.end(self.home.key, grace_s=0.5)
         shutil.rmtree(self.home.runtime(), ignore_errors=True)
 
 

@@ -21,23 +21,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from supervisor import audit_checks, audit_evidence, audit_parts, daemon, disk_room, failpoints
-from supervisor.audit_log import open_audit_log
-from supervisor.audit_parts import Limits
-from supervisor.disk_room import MIB, DiskRoom, RoomLimits
-from supervisor.driver_process import DriverProcess
+from supervisor import failpoints
+from supervisor.audit import evidence as audit_evidence
+from supervisor.audit import invariants, rotation
+from supervisor.audit.log import open_audit_log
+from supervisor.audit.rotation import Limits
+from supervisor.control.handshake import Readiness
+from supervisor.daemon import daemon
+from supervisor.daemon.run_selection import StartRequest
+from supervisor.daemon.upkeep import disk_reserve
+from supervisor.daemon.upkeep.disk_reserve import MIB, DiskRoom, RoomLimits
 from supervisor.home import Home
-from supervisor.readiness import Readiness
-from supervisor.request import StartRequest
-from supervisor.single_instance import take_lock
-from supervisor.store import read_only
+from supervisor.home_lock import take_lock
+from supervisor.processes.driver_process import DriverProcess
+from supervisor.store.database import read_only
 
 TRIALS, EPOCHS = 2, 3
 KILLED = -signal.SIGKILL
 
 DRIVER = """
 import argparse, hashlib, os, pathlib, select, time
-from supervisor import link
+from supervisor.domain import messages as link
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--read-fd", type=int)
@@ -162,7 +166,7 @@ def live(home: Home, setting: Setting) -> int:
 
     def free_bytes(folder: Path) -> int:
         if not free:
-            return disk_room.free_bytes(folder)
+            return disk_reserve.free_bytes(folder)
         return free.pop(0) if len(free) > 1 else free[0]
 
     async def no_report(_: Any) -> None:
@@ -286,7 +290,7 @@ def check_everything(home: Home) -> list[dict[str, Any]]:
     with read_only(home.store) as connection:
         assert connection.execute("SELECT count(*) FROM run").fetchone()[0] == 1
         evidence = audit_evidence.gather(home, connection, "p")
-    verdicts = audit_checks.check(evidence)
+    verdicts = invariants.check(evidence)
     assert [verdict for verdict in verdicts if not verdict.holds] == []
     assert [row["state"] for row in evidence.stored["run"]] == ["EXITED"]
     assert {(row["number"], row["end_reason"]) for row in evidence.stored["trial"]} == {
@@ -306,8 +310,8 @@ def until_told(home: Home, event: str, times: int = 1) -> None:
     sign = f'"event":"{event}"'.encode()
 
     def told() -> bool:
-        parts = audit_parts.all_parts(home.audit_log("p"))
-        return sum(sign in line for part in parts for line in audit_parts.lines_of(part)) >= times
+        parts = rotation.all_parts(home.audit_log("p"))
+        return sum(sign in line for part in parts for line in rotation.lines_of(part)) >= times
 
     until(home, f"{event} is told", told)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import leftovers
-from supervisor.single_instance import is_held
+from supervisor.home_lock import is_held
+from supervisor.processes import orphans
 from tests.acceptance.conftest import BIN, Sweep
 
 
@@ -102,7 +102,7 @@ def test_ctrl_c_at_any_moment_of_start_leaves_nothing_running(sweep: Sweep, afte
         assert process.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in stderr or after_s < 0.5
     assert not is_held(sweep.home)
-    assert leftovers.find(sweep.home.key) == []
+    assert orphans.find(sweep.home.key) == []
 
 
 def test_a_daemon_that_dies_before_it_is_ready_shows_its_last_words(sweep: Sweep) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import housekeeping
+from supervisor.daemon.upkeep import background
 from supervisor.home import Home
 from tests.acceptance.lives import DRIVER, EPOCHS, KILLED, check_everything, life, state
 
@@ -16,7 +16,7 @@ IN_FOLDERS = DRIVER.replace(OLD, NEW)
 
 
 def always_tidying() -> None:
-    housekeeping.HOUSEKEEPING_PERIOD_S = 0.01
+    background.HOUSEKEEPING_PERIOD_S = 0.01
 
 
 def left(home: Home) -> list[str]:

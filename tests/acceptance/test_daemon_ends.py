@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from supervisor import crash_loop, daemon, driver_process
-from supervisor.driver_process import DriverProcess
+from supervisor.daemon import daemon
+from supervisor.daemon.run_selection import StartRequest
+from supervisor.daemon.upkeep import crash_loop
 from supervisor.home import Home
-from supervisor.plan_file import load_plan
-from supervisor.plan_source import sha256_of
-from supervisor.request import StartRequest
+from supervisor.plan.drift import sha256_of
+from supervisor.plan.loader import load_plan
+from supervisor.processes import driver_process
+from supervisor.processes.driver_process import DriverProcess
 from tests.acceptance.faults.evidence import told
 from tests.acceptance.lives import KILLED, REQUEST, Setting, check_everything, life, living, state, until, until_told
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from supervisor import daemon
 from supervisor.clock import Clock
-from supervisor.delayed_start import judge_start
-from supervisor.driver_process import DriverProcess
+from supervisor.daemon import daemon
+from supervisor.daemon.upkeep.delayed_start import judge_start
 from supervisor.home import Home
-from supervisor.ledger import Ledger
-from supervisor.store import Store
+from supervisor.processes.driver_process import DriverProcess
+from supervisor.store.database import Store
+from supervisor.store.run_writer import Ledger
 from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything, life, living, until_told
 
 

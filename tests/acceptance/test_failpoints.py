@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import failpoints, repair
+from supervisor import failpoints
+from supervisor.audit import maintenance
 from supervisor.clock import Clock
 from supervisor.home import Home
-from supervisor.schema import VERSION
+from supervisor.store.schema import VERSION
 from tests.acceptance.lives import KILLED, Setting, begin, check_everything, ended, life, state, until_told
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is
             code, _ = life(home)
     assert state(home) == "EXITED", (home.root / "life.log").read_text()
     # The last event of all may be in the store only, and no other start comes to write it.
-    for finding in repair.examine(home, Clock()):
+    for finding in maintenance.examine(home, Clock()):
         assert re.search("lacks [12] events at its end", finding.what), finding.what
         finding.apply()
     told = [event["event"] for event in check_everything(home)]

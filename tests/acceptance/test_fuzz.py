@@ -8,10 +8,11 @@ import pytest
 
 from benchmarks.fuzz import besiege, daemon
 from benchmarks.fuzz_requests import KINDS, Attack, attack, fault_of
-from supervisor import audit_checks, audit_evidence
-from supervisor.client import ask
+from supervisor.audit import evidence as audit_evidence
+from supervisor.audit import invariants
+from supervisor.control.client import ask
 from supervisor.home import Home
-from supervisor.store import read_only
+from supervisor.store.database import read_only
 
 REQUESTS, SEED = 1000, 7
 
@@ -31,7 +32,7 @@ def test_no_malformed_request_does_harm(home: Home) -> None:
         ]
     with read_only(home.store) as connection:
         evidence = audit_evidence.gather(home, connection, "fuzz")
-    assert [verdict for verdict in audit_checks.check(evidence) if not verdict.holds] == []
+    assert [verdict for verdict in invariants.check(evidence) if not verdict.holds] == []
     assert {event.name for event in evidence.told} & {
         "run.paused",
         "run.stopped",

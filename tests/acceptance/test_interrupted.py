@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from supervisor import snapshot
 from supervisor.home import Home
-from supervisor.store import read_only
+from supervisor.store import queries
+from supervisor.store.database import read_only
 from tests.acceptance.conftest import Sweep, driver_pid
 
 SEED = 20261123
@@ -137,7 +137,7 @@ def _outcome(home: Home) -> dict[str, Any]:
     """All that must not depend on what happened on the way; floats as hex."""
     with read_only(home.store) as connection:
         run = connection.execute("SELECT id FROM run").fetchone()[0]
-        (experiment,) = snapshot.run_snapshot(connection, run)["experiments"]
+        (experiment,) = queries.run_snapshot(connection, run)["experiments"]
         metrics = connection.execute("SELECT trial, step, metrics FROM result ORDER BY trial, step").fetchall()
     trials = {
         trial["number"]: {

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from supervisor.client import ask
+from supervisor.control.client import ask
+from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import NotRunning, SlowAnswer
 from supervisor.home import Home
-from supervisor.lifecycle import ProcessState
 from tests.acceptance.lives import Setting, check_everything, living, until_told
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from supervisor.ray_head import RayHead
+from supervisor.processes.ray_head import RayHead
 from tests.acceptance.conftest import Sweep, driver_pid
 
 ROOT = Path(__file__).resolve().parents[2]

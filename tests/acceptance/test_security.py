@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor import leftovers
 from supervisor.home import Home
+from supervisor.processes import orphans
 from tests.acceptance.conftest import Sweep
 from tests.acceptance.faults.evidence import told
 from tests.acceptance.lives import Setting, life, living, until_told
@@ -65,7 +65,7 @@ def test_a_real_run_listens_on_loopback_only_wants_its_token_and_hands_no_secret
     if os.geteuid() == 0:
         assert "running as root" in started.stderr
     view = sweep.until("a trial reports", lambda view: any(t["results"] for t in view["experiments"][0]["trials"]))
-    family = [psutil.Process(view["daemon"]["pid"]), *leftovers.find(sweep.home.key)]
+    family = [psutil.Process(view["daemon"]["pid"]), *orphans.find(sweep.home.key)]
     names = {process.name() for process in family}
     assert {"gcs_server", "raylet"} <= names, names
     listening = {

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import soak
 from benchmarks.soak_driver import Look
-from supervisor.audit_parts import Limits
+from supervisor.audit.rotation import Limits
 from supervisor.home import Home
 
 EXPERIMENTS, EVENTS = 2, 600

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import _sweep_launcher
-from supervisor.foreign import explain_foreign_flags
+from supervisor.cli.other_supervisor import explain_foreign_flags
 
 CHECKOUT = Path(_sweep_launcher.__file__).resolve().parent
 OURS = '__product__ = "sweep-supervisor"\n'
@@ -25,10 +25,13 @@ def site(tmp_path: Path) -> Path:
     package.mkdir(parents=True)
     (site / "sweep_supervisor-0.1.0.dist-info").mkdir()
     (site / "_sweep_launcher.py").write_bytes((CHECKOUT / "_sweep_launcher.py").read_bytes())
-    (package / "foreign.py").write_bytes((CHECKOUT / "supervisor" / "foreign.py").read_bytes())
     (package / "__init__.py").write_text(OURS)
-    for cli in ("cli_daemon", "cli_control"):
-        (package / f"{cli}.py").write_text(f"def main(argv):\n    print({cli!r}, argv)\n    return 42\n")
+    room = package / "cli"
+    room.mkdir()
+    for name in ("__init__.py", "other_supervisor.py"):
+        (room / name).write_bytes((CHECKOUT / "supervisor" / "cli" / name).read_bytes())
+    for cli in ("supervisord", "supervisorctl"):
+        (room / f"{cli}.py").write_text(f"def main(argv):\n    print({cli!r}, argv)\n    return 42\n")
     return site
 
 
@@ -58,12 +61,12 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
-@pytest.mark.parametrize(("command", "cli"), [("supervisord", "cli_daemon"), ("supervisorctl", "cli_control")])
+@pytest.mark.parametrize("command", ["supervisord", "supervisorctl"])
 def test_an_undisturbed_installation_starts_its_own_program_and_hands_on_its_exit_code(
-    site: Path, command: str, cli: str
+    site: Path, command: str
 ) -> None:
     result = launch(site, command=command, argv=("status", "--json"))
-    assert (result.returncode, result.stdout.strip(), result.stderr) == (42, f"{cli} ['status', '--json']", "")
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (42, f"{command} ['status', '--json']", "")
 
 
 def test_another_package_first_on_the_path_is_refused_with_both_paths(site: Path, tmp_path: Path) -> None:

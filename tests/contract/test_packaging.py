@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from setuptools import find_packages
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOMS = ("supervisor", "actors", "training", "tune_configs")
@@ -48,12 +49,10 @@ def package_files() -> Iterator[Path]:
                 yield path.relative_to(CHECKOUT)
 
 
-def test_every_folder_with_modules_is_a_listed_package_and_the_reverse(pyproject: dict[str, Any]) -> None:
+def test_every_folder_with_modules_is_found_as_a_package_and_no_other_is(pyproject: dict[str, Any]) -> None:
     on_disk = {".".join(path.parent.parts) for path in package_files() if path.suffix == ".py"}
-    listed = pyproject["tool"]["setuptools"]["packages"]
-    assert sorted(on_disk) == sorted(listed)
-    for package in listed:
-        assert (CHECKOUT / package.replace(".", "/") / "__init__.py").is_file()
+    found = find_packages(str(CHECKOUT), **pyproject["tool"]["setuptools"]["packages"]["find"])
+    assert sorted(on_disk) == sorted(found)
 
 
 def test_every_data_file_of_a_package_is_installed_with_it(pyproject: dict[str, Any]) -> None:

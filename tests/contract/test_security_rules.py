@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import plan, plan_yaml
 from supervisor.errors import PlanError
+from supervisor.plan import schema, yaml_reader
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE_FROM_DATA = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-STATE_OF_A_USERS_CLASS = "actors/supervised.py"
+STATE_OF_A_USERS_CLASS = "actors/trial/supervised.py"
 """The one place that pickles: what a user's own class saved, read by that class's own process, never the daemon."""
 
 
@@ -91,10 +91,10 @@ def test_only_a_users_own_class_has_its_own_state_unpickled() -> None:
 )
 def test_a_tag_or_an_alias_in_a_plan_is_refused(text: str) -> None:
     with pytest.raises(PlanError):
-        plan_yaml.parse(text + "\n", "p.yaml")
+        yaml_reader.parse(text + "\n", "p.yaml")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".x", "", "a\n", "a\0", "x" * 65, "-x", "a b"])
 def test_a_plans_name_cannot_leave_its_folder(name: str) -> None:
     """It becomes the name of a log and of a run's folder."""
-    assert not re.fullmatch(plan.PLAN_NAME_PATTERN, name)
+    assert not re.fullmatch(schema.PLAN_NAME_PATTERN, name)

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.lifecycle import SUCCEEDED, EndReason
-from supervisor.link import (
+from supervisor.domain.lifecycle import SUCCEEDED, EndReason
+from supervisor.domain.messages import (
     UNACKNOWLEDGED,
     Ack,
     AttemptLost,

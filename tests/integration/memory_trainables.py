@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from ray import tune
 
-from actors.trainable import PatchTSTTrainable
+from actors.trial.patchtst import PatchTSTTrainable
 
 
 class Hungry(PatchTSTTrainable):

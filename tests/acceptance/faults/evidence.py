@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from supervisor import audit_checks, audit_evidence, audit_parts
+from supervisor.audit import evidence as audit_evidence
+from supervisor.audit import invariants, rotation
 from supervisor.home import Home
-from supervisor.store import read_only
+from supervisor.store.database import read_only
 
 
 def told(home: Home, plan: str = "p") -> list[dict[str, Any]]:
     """The events of the plan's log, all its parts, in order. Half a line at the end, still being written, is left."""
-    lines = [line for part in audit_parts.all_parts(home.audit_log(plan)) for line in audit_parts.lines_of(part)]
+    lines = [line for part in rotation.all_parts(home.audit_log(plan)) for line in rotation.lines_of(part)]
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
@@ -33,7 +34,7 @@ def audited(home: Home, plan: str = "p") -> list[dict[str, Any]]:
     """The checker finds every promise kept for the plan's one run; the run's events, from the store's point of view."""
     with read_only(home.store) as connection:
         evidence = audit_evidence.gather(home, connection, plan)
-    broken = [verdict for verdict in audit_checks.check(evidence) if not verdict.holds]
+    broken = [verdict for verdict in invariants.check(evidence) if not verdict.holds]
     assert broken == []
     return [{"event": event.name, "trial": event.trial, "attempt": event.attempt, **event.fields}
             for event in evidence.told]  # fmt: skip

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from supervisor import daemon, leftovers
-from supervisor.client import ask
-from supervisor.driver_process import DriverProcess
+from supervisor.control.client import ask
+from supervisor.daemon import daemon
 from supervisor.errors import NotRunning
 from supervisor.home import Home
+from supervisor.processes import orphans
+from supervisor.processes.driver_process import DriverProcess
 from tests.acceptance import lives
 from tests.acceptance.lives import DRIVER, Life, Setting, living
 
 _BETWEEN = '        time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))\n'
 _FIRST = "known = {"
-END_LEFTOVERS = leftovers.end
+END_LEFTOVERS = orphans.end
 """The real one: a life has none, since its processes bear no mark."""
 
 

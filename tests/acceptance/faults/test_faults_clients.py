@@ -11,11 +11,12 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor import daemon, snapshot
-from supervisor.audit_log import open_audit_log
-from supervisor.client import ask
+from supervisor.audit.log import open_audit_log
+from supervisor.control.client import ask
+from supervisor.daemon import daemon
 from supervisor.errors import Refused
 from supervisor.home import Home
+from supervisor.store import queries
 from tests.acceptance.faults.evidence import names, stored, told
 from tests.acceptance.lives import Setting, check_everything, living, until, until_told
 
@@ -39,14 +40,14 @@ def answer_of(connection: socket.socket) -> bytes:
 
 
 def with_a_bug_in_status() -> None:
-    right: Callable[..., dict[str, Any]] = snapshot.run_snapshot
+    right: Callable[..., dict[str, Any]] = queries.run_snapshot
 
     def run_snapshot(connection: Any, run_id: str, *, trials: bool = True) -> dict[str, Any]:
         if trials:
             raise ZeroDivisionError("a bug in the list of trials")
         return right(connection, run_id, trials=trials)
 
-    snapshot.run_snapshot = run_snapshot
+    queries.run_snapshot = run_snapshot
 
 
 @pytest.mark.fault(

@@ -15,13 +15,17 @@ from typing import Any
 
 import pytest
 
-from supervisor import control_server, crash_loop, daemon, driver_process, snapshot
-from supervisor.client import ask
+from supervisor.control import server
+from supervisor.control.client import ask
+from supervisor.daemon import daemon
+from supervisor.daemon.run_selection import StartRequest
+from supervisor.daemon.upkeep import crash_loop
+from supervisor.daemon.upkeep.loop_watchdog import LoopWatchdog
 from supervisor.errors import CrashLoop, NotPermitted, NotRunning, SweepError
 from supervisor.home import SOCKET_PATH_MAX_BYTES, Home
-from supervisor.loop_watchdog import LoopWatchdog
-from supervisor.request import StartRequest
-from supervisor.single_instance import is_held, take_lock
+from supervisor.home_lock import is_held, take_lock
+from supervisor.processes import driver_process
+from supervisor.store import queries
 from tests.acceptance.conftest import Sweep
 from tests.acceptance.faults.evidence import audited, names, nothing_begun, stored, told
 from tests.acceptance.faults.stories import is_gone
@@ -182,7 +186,7 @@ def test_a_leftover_that_holds_the_lock_is_named(home: Home, sweep: Sweep) -> No
 )
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_socket_that_is_swept_away_is_bound_again(home: Home, replaced: bool) -> None:
-    every_2_s = lambda: setattr(control_server, "SOCKET_CHECK_PERIOD_S", 2.0)  # noqa: E731
+    every_2_s = lambda: setattr(server, "SOCKET_CHECK_PERIOD_S", 2.0)  # noqa: E731
     with living(home, Setting(pause_s=1.0, change=every_2_s)) as it:
         until_told(home, "trial.reported")
         home.socket.unlink()
@@ -332,7 +336,7 @@ def hang(*_: Any, **__: Any) -> dict[str, Any]:
 def with_a_loop_that_hangs() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     daemon.LoopWatchdog = functools.partial(LoopWatchdog, limit_s=1.0)  # type: ignore[misc, assignment]
-    snapshot.run_snapshot = hang
+    queries.run_snapshot = hang
 
 
 @pytest.mark.fault(

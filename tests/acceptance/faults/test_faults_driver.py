@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import daemon, driver_process, leftovers
-from supervisor.client import ask
+from supervisor.control.client import ask
+from supervisor.daemon import daemon
 from supervisor.home import Home
-from supervisor.leftovers import MARK
+from supervisor.processes import driver_process
+from supervisor.processes import orphans as leftovers
+from supervisor.processes.orphans import MARK
 from tests.acceptance.faults.evidence import names, stored, told
 from tests.acceptance.faults.stories import (
     END_LEFTOVERS,

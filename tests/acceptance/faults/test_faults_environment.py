@@ -22,12 +22,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from supervisor import API_VERSION, api, daemon, notifier, time_watch
-from supervisor.client import ask, greet
+from supervisor import API_VERSION
 from supervisor.clock import Clock
+from supervisor.control import api
+from supervisor.control.client import ask, greet
+from supervisor.daemon import daemon
+from supervisor.daemon.upkeep import notifier, time_watch
 from supervisor.errors import PlanChanged, VersionSkew
 from supervisor.home import Home
-from supervisor.plan_source import sha256_of
+from supervisor.plan.drift import sha256_of
 from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
 from tests.acceptance.faults.stories import ONCE, finishes, is_gone, live_to_the_end, patience, status, story
 from tests.acceptance.lives import (
@@ -353,7 +356,7 @@ def test_beside_the_other_supervisor_nothing_is_begun(home: Home, tmp_path: Path
 AS_PROCESS_1 = """
 import os, sys
 from tests.acceptance import lives
-from supervisor import launch
+from supervisor.cli import launch
 from supervisor.home import Home
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from supervisor import notifier
+from supervisor.daemon.upkeep import notifier
 from supervisor.home import Home
 from tests.acceptance.faults.evidence import told
 from tests.acceptance.faults.stories import finishes, live_to_the_end, story

@@ -18,8 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor import daemon, leftovers, ray_folder
+from supervisor.daemon import daemon, ray_session
 from supervisor.home import Home
+from supervisor.processes import orphans
 from tests.acceptance.conftest import Sweep, driver_pid
 from tests.acceptance.faults.evidence import audited, names, stored, told
 from tests.acceptance.faults.stories import finishes, is_gone, story
@@ -130,7 +131,7 @@ class Search:
     def processes(self, *marks: str) -> list[psutil.Process]:
         """Of this search, whose command line holds every one of `marks`."""
         found = []
-        for process in leftovers.find(self.sweep.home.key):
+        for process in orphans.find(self.sweep.home.key):
             with contextlib.suppress(psutil.Error):
                 line = " ".join(process.cmdline())
                 if all(mark in line for mark in marks):
@@ -292,7 +293,7 @@ class FolderHead(FakeHead):
         FolderHead.made += 1
         session = self._temp / f"session_{FolderHead.made}"
         (session / "sockets").mkdir(parents=True)
-        for name in ray_folder.SOCKETS:
+        for name in ray_session.SOCKETS:
             (session / "sockets" / name).touch()
         latest = self._temp / "session_latest"
         latest.unlink(missing_ok=True)
@@ -308,7 +309,7 @@ class FolderHead(FakeHead):
 
 def with_folders() -> None:
     daemon.RayHead = FolderHead  # type: ignore[misc, assignment]
-    ray_folder.PERIOD_S = 0.1
+    ray_session.PERIOD_S = 0.1
 
 
 SLOW = story("def at(number, attempt, step):\n    rest('PAUSE')\n    time.sleep(0.3)\n    rest('PAUSE')\n")

@@ -24,10 +24,10 @@ POLICY = {
 """The product's, in hundredths of its times."""
 
 WATCHED = """
-from actors import watchdog
+from actors.watchdog import actor as watchdog
 from supervisor.clock import Clock
-from supervisor.command import Rung
-from supervisor.sensors.isolated import IsolatedProvider, Patience
+from supervisor.domain.command import Rung
+from supervisor.sensors.isolation import IsolatedProvider, Patience
 from supervisor.sensors.provider import Availability
 from supervisor.sensors.scripted import ScriptedProvider
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from supervisor import driver_process, leftovers
-from supervisor.client import ask
-from supervisor.expand import expand, fingerprint
+from supervisor.control.client import ask
 from supervisor.home import Home
-from supervisor.plan_file import load_plan
+from supervisor.plan.expansion import expand, fingerprint
+from supervisor.plan.loader import load_plan
+from supervisor.processes import driver_process, orphans
 from tests.acceptance.conftest import BIN, Sweep
 from tests.acceptance.faults.evidence import audited, names, stored, told
 from tests.acceptance.lives import REQUEST, Setting, check_everything, living, until_told
@@ -94,7 +94,7 @@ def test_a_daemon_that_is_killed_before_it_is_ready_is_told_by_start(home: Home,
     assert begun.returncode == 1
     assert "the daemon died before it was ready" in begun.stderr
     assert stored(home, "SELECT state FROM run") == [{"state": "STOPPED"}]
-    assert leftovers.find(home.key) == []
+    assert orphans.find(home.key) == []
     with living(home, as_if_begun_with(plan)) as it:
         # What the user's own plan asks for cannot be played by a story; that the run is taken up can be seen.
         until_told(home, "daemon.started")

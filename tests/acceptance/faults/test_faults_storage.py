@@ -20,7 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import cli_daemon, daemon, file_system
+from supervisor import filesystem
+from supervisor.cli import supervisord
+from supervisor.daemon import daemon
 from supervisor.home import Home
 from tests.acceptance.conftest import Sweep
 from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
@@ -327,10 +329,10 @@ def test_a_home_on_a_network_disk_is_refused(
     home.prepare()
     mounts = sweep.folder / "mounts"
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {home.root} nfs4 rw,vers=4.2 0 0\n")
-    monkeypatch.setattr(file_system, "PROC_MOUNTS", mounts)
+    monkeypatch.setattr(filesystem, "PROC_MOUNTS", mounts)
     monkeypatch.setenv("SWEEP_HOME", str(home.root))
     monkeypatch.chdir(sweep.folder)
-    assert cli_daemon.main(["start", sweep.plan("p")]) != 0
+    assert supervisord.main(["start", sweep.plan("p")]) != 0
     refusals = [capfd.readouterr().err]
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(REQUEST))))
     reads, writes = os.pipe()

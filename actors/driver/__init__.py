@@ -1,0 +1,1 @@
+"""Runs one experiment on Ray: Tuner, scheduler, search and recorder."""

@@ -1,0 +1,85 @@
+"""The driver's end of the pipes to the daemon.
+
+A message that matters gets an id and is kept until the daemon says that it has committed it. End of file means that
+the daemon died; there is no reconnecting over a pipe, so the driver ends too and the next one starts from the store.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+from actors.driver.process_local import PerProcess
+from supervisor.domain.messages import MAX_LINE_BYTES, UNACKNOWLEDGED, Ack, LinkError, Message, decode, encode
+
+MAX_KEPT = 10_000
+"""Unacknowledged messages. A daemon that is this far behind stops the search until it catches up."""
+
+MAX_WAIT_S = 600.0
+
+
+class DaemonLink(PerProcess):
+    """Sends from any thread; receives in a thread of its own, which calls `on_message` and, at the end, `on_eof`."""
+
+    def __init__(self, read_fd: int, write_fd: int) -> None:
+        super().__init__()
+        self._read_fd, self._write_fd = read_fd, write_fd
+        self._kept: dict[int, Message] = {}
+        self._next_id = 1
+        self._writing = threading.Lock()
+        self._acked = threading.Condition()
+
+    def send(self, message: Message) -> None:
+        """Write one message; blocks while the daemon is too far behind. A closed pipe is `on_eof`'s business."""
+        number = None if isinstance(message, UNACKNOWLEDGED) else self._keep(message)
+        line = encode(message, number)
+        with self._writing:
+            self._write(line)
+
+    def _keep(self, message: Message) -> int:
+        with self._acked:
+            self._acked.wait_for(lambda: len(self._kept) < MAX_KEPT, timeout=MAX_WAIT_S)
+            number = self._next_id
+            self._next_id += 1
+            self._kept[number] = message
+        return number
+
+    def _write(self, line: bytes) -> None:
+        view = memoryview(line)
+        while view:
+            try:
+                view = view[os.write(self._write_fd, view) :]
+            except BrokenPipeError:
+                # The reader thread sees end of file too, and ends the driver.
+                return
+
+    def wait_until_acknowledged(self, timeout_s: float) -> int:
+        """Wait for the daemon to commit everything; the number of messages that it has not."""
+        with self._acked:
+            self._acked.wait_for(lambda: not self._kept, timeout=timeout_s)
+            return len(self._kept)
+
+    def receive(self, on_message: Callable[[Message], None], on_eof: Callable[[], None]) -> threading.Thread:
+        """Start the reader. A line that is no message is as bad as end of file: the two sides do not fit."""
+        thread = threading.Thread(target=self._receive, args=(on_message, on_eof), name="daemon-link", daemon=True)
+        thread.start()
+        return thread
+
+    def _receive(self, on_message: Callable[[Message], None], on_eof: Callable[[], None]) -> None:
+        try:
+            with os.fdopen(self._read_fd, "rb") as stream:
+                while line := stream.readline(MAX_LINE_BYTES + 1):
+                    message, _ = decode(line)
+                    if isinstance(message, Ack):
+                        self._acknowledge(message.of)
+                    else:
+                        on_message(message)
+        except (OSError, LinkError) as error:
+            os.write(2, f"the daemon's pipe: {error}\n".encode())
+        on_eof()
+
+    def _acknowledge(self, number: int) -> None:
+        with self._acked:
+            self._kept.pop(number, None)
+            self._acked.notify_all()

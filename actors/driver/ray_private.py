@@ -1,0 +1,142 @@
+"""The only file that uses names which Ray keeps to itself, each with its reason.
+
+pyproject.toml pins Ray for this file's sake; tests/integration/test_ray_private.py fails when a name goes.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: SLF001 - private names are what this file is for
+import time
+from typing import Any, NamedTuple
+
+import ray
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+from actors.trial.memory_retry import Memory
+
+IDLE_NAP_S = 0.05
+"""Tune's loop does not wait while no actor has work: 2,000 rounds a second, 60 % of a core."""
+
+WHEREABOUTS_TIMEOUT_S = 10.0
+
+_MARK = "_sweep_maps_worker_deaths"
+_ONCE = "_sweep_counts_deaths_once"
+
+
+def controller_of(passed: Any) -> Any:
+    """The TuneController behind what Tune hands to a scheduler: itself, or a wrapper that warns at each private use."""
+    return getattr(passed, "_tune_controller", passed)
+
+
+def continue_trial(passed: Any, trial: Trial) -> bool:
+    """Run the next step of a trial that was answered NOOP. False when it is no longer there to run.
+
+    Tune has no public way to go on from NOOP; PAUSE, its public hold, frees the actor and takes 7 to 13 s to undo.
+    """
+    controller = controller_of(passed)
+    if trial.status != Trial.RUNNING or trial not in controller._trial_to_actor:
+        return False
+    controller._schedule_trial_train(trial)
+    return True
+
+
+def release_trial(passed: Any, trial: Trial) -> None:
+    """Take a trial that stands still off its worker; it stays PAUSED until the scheduler chooses it again.
+
+    Tune's own PAUSE would first save it by Tune's means, 13 s and a second copy of what is on disk already.
+    """
+    controller = controller_of(passed)
+    if trial.status != Trial.RUNNING or trial not in controller._trial_to_actor:
+        return
+    actor: Any = trial.temporary_state.ray_actor
+    if actor is not None:
+        # Tune may keep the worker for a later trial; the model must not wait in it.
+        actor.sweep_release.remote()
+    controller.pause_trial(trial, should_checkpoint=False)
+
+
+def nap_if_idle(passed: Any) -> None:
+    """Sleep a moment when no actor has work to wait for."""
+    if controller_of(passed)._actor_manager.num_actor_tasks == 0:
+        time.sleep(IDLE_NAP_S)
+
+
+class Whereabouts(NamedTuple):
+    """Of a started trial: its worker's Ray node id and pid, and from which of its epochs it goes on.
+
+    `unusable` are the paths of newer checkpoints that it could not read; `smaller` is what its next attempt could be
+    given to take less memory (less_memory.Offer). A worker that does not answer is nowhere.
+    """
+
+    node: str = ""
+    pid: int | None = None
+    resumed_step: int | None = None
+    unusable: tuple[str, ...] = ()
+    smaller: Memory | None = None
+
+
+def whereabouts(trial: Trial) -> Whereabouts:
+    """Asks a started trial's worker; the default when it does not answer in time.
+
+    Tune tells a callback neither before the first result, and a trial that hangs in its first step needs both.
+    """
+    actor: Any = trial.temporary_state.ray_actor
+    if actor is None:
+        return Whereabouts()
+    try:
+        answer: Any = ray.get(actor.sweep_whereabouts.remote(), timeout=WHEREABOUTS_TIMEOUT_S)
+    except ray.exceptions.RayError:
+        # It died this moment, or is stuck: Tune will say so itself.
+        return Whereabouts()
+    return Whereabouts(*answer)
+
+
+def map_worker_deaths() -> None:
+    """Let the loss of one worker fail one trial.
+
+    Tune's actor manager knows RayActorError and RayTaskError; on the three others that mean the same it raises
+    RuntimeError out of Tuner.fit(), which ends the whole search. Calling this twice changes nothing.
+    """
+    manager: Any = RayActorManager
+    original = manager._actor_task_failed
+    if getattr(original, _MARK, False):
+        return
+
+    def mapped(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
+        if isinstance(exception, OutOfMemoryError | NodeDiedError | WorkerCrashedError):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {str(exception)[:2000]}")
+        return original(self, tracked_actor_task, exception)
+
+    setattr(mapped, _MARK, True)
+    manager._actor_task_failed = mapped
+
+
+def count_deaths_once() -> None:
+    """Let a worker that dies while a trial takes it over cost that trial one attempt.
+
+    Tune tells such a death twice, by the actor and by its task. The first puts the trial back to PENDING; the second
+    finds it there and ends it for good, whatever max_failures says. Calling this twice changes nothing.
+    """
+    controller: Any = TuneController
+    original = controller._process_trial_failure
+    if getattr(original, _ONCE, False):
+        return
+
+    def once(self: Any, trial: Trial, exception: Exception) -> None:
+        if isinstance(exception, RayActorError):
+            # Left in there, it would wait for its worker's reset for ever.
+            self._resetting_trials.discard(trial)
+            if trial.status == Trial.PENDING:
+                return
+        original(self, trial, exception)
+
+    setattr(once, _ONCE, True)
+    controller._process_trial_failure = once
+
+
+def add_failures(trial: Trial, count: int) -> None:
+    """Let Tune count so many failures more against a trial's max_failures: those that an earlier driver saw."""
+    trial.run_metadata.num_failures += count

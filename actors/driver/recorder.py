@@ -1,0 +1,236 @@
+"""The Tune callback that tells the daemon what happens to each trial."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from actors.driver import ray_private
+from actors.driver.commands_in_force import InForce
+from actors.driver.daemon_link import DaemonLink
+from actors.driver.process_local import PerProcess
+from actors.driver.trial_registry import (
+    CHECKPOINT,
+    END,
+    ERROR,
+    LEFT,
+    MAX_ERROR_SIGNS,
+    OWN_KEY,
+    RECORD,
+    Entry,
+    TrialBook,
+    failure_reason,
+)
+from actors.trial.memory_retry import ASKED_BACK, OOM, Offer, next_attempt
+from actors.trial.worker_exit import HUNG, OOM_KILLED, Death
+from supervisor.domain.lifecycle import EndReason, TrialState
+from supervisor.domain.messages import (
+    AttemptLost,
+    CheckpointUnusable,
+    ResultReported,
+    TrialEnded,
+    TrialHeld,
+    TrialHung,
+    TrialStarted,
+)
+
+FILLED_IN_BY_TUNE = frozenset(
+    [
+        "config",
+        "date",
+        "done",
+        "experiment_tag",
+        "hostname",
+        "iterations_since_restore",
+        "node_ip",
+        "pid",
+        "should_checkpoint",
+        "checkpoint_dir_name",
+        "time_since_restore",
+        "time_total_s",
+        "timestamp",
+        "timesteps_since_restore",
+        "timesteps_total",
+        "training_iteration",
+        "trial_id",
+    ]
+)
+"""What Tune adds to a result that is no metric of the trial. `time_this_iter_s` stays: it is the epoch's length."""
+
+Deaths = Callable[[str, int, int], Death]
+"""(node, number, attempt) -> how that attempt's worker died; an empty node where none is known."""
+
+END_REASONS = {HUNG: EndReason.HUNG, OOM_KILLED: EndReason.OOM}
+"""What a trial ends as whose worker died so once too often; for other deaths the error's text decides."""
+
+_OWN = frozenset({END, ERROR, RECORD, CHECKPOINT})
+
+
+def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's own metrics, as JSON knows them: anything else becomes its text."""
+    return {
+        str(key): _plain(value)
+        for key, value in result.items()
+        if key not in FILLED_IN_BY_TUNE and key not in _OWN and key != OWN_KEY
+    }
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    item = getattr(value, "item", None)
+    return _plain(item()) if callable(item) and getattr(value, "size", 0) == 1 else str(value)
+
+
+class Recorder(Callback, PerProcess):
+    """Its callbacks run in Tune's thread; `apply_holds` also in those that change the commands."""
+
+    def __init__(
+        self, link: DaemonLink, book: TrialBook, in_force: InForce, deaths: Deaths = lambda node, *_: Death(node=node)
+    ) -> None:
+        PerProcess.__init__(self)
+        self._link, self._book, self._in_force, self._deaths = link, book, in_force, deaths
+        self._holding = threading.Lock()
+        in_force.on_change(self.apply_holds)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        entry = self._book.entry(trial.trial_id)
+        found = ray_private.whereabouts(trial)
+        resumed = found.resumed_step if found.pid is not None else entry.resumed_step
+        self._link.send(TrialStarted(entry.number, entry.attempt, trial.trial_id, found.node, found.pid, resumed))
+        for path in found.unusable:
+            self._link.send(CheckpointUnusable(entry.number, entry.attempt, path))
+        with self._book.lock:
+            entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
+            # Asked for at its start: a worker that the kernel kills says nothing more.
+            entry.offer = None if found.pid is None else Offer(found.smaller)
+        self.apply_holds()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if LEFT in result:
+            # Not in the scheduler: Tune flattens what that hears, and an offer is a dict.
+            self._book.note_left(trial.trial_id, result)
+            return
+        if END in result and self._book.metric not in result:
+            # No epoch: it failed.
+            return
+        entry, step, value = self._book.note(trial.trial_id, result)
+        self._link.send(
+            ResultReported(
+                entry.number, entry.attempt, step, value, metrics_of(result), checkpoint=result.get(CHECKPOINT)
+            )
+        )
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        last = trial.last_result or {}
+        verdict = self._book.verdict(trial.trial_id, last)
+        entry = self._end(trial)
+        self._link.send(
+            TrialEnded(
+                entry.number,
+                entry.attempt,
+                verdict.end_reason.value,
+                verdict.value,
+                verdict.error,
+                record=last.get(RECORD) or {},
+            )
+        )
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tune will start the trial again, because its worker died."""
+        death = self._death_of(trial)
+        self._try_again(trial, death.cause, death.text or _last_error(trial))
+
+    def _death_of(self, trial: Trial) -> Death:
+        """How the worker of a trial's attempt died; told, if it hung."""
+        entry = self._book.entry(trial.trial_id)
+        death = self._deaths(entry.node if entry.running else "", entry.number, entry.attempt)
+        if not entry.running:
+            # It died while it was being started. Only what has begun can be lost.
+            self._link.send(
+                TrialStarted(
+                    entry.number, entry.attempt, trial.trial_id, death.node, death.pid, resumed_step=entry.resumed_step
+                )
+            )
+        if death.cause == HUNG and death.silent_s is not None:
+            self._link.send(TrialHung(entry.number, entry.attempt, death.silent_s, death.median_s, death.dump))
+        return death
+
+    def release(self, trial: Trial) -> None:
+        """The trial leaves its worker to others, and will go on from its checkpoint later."""
+        entry = self._book.entry(trial.trial_id)
+        drill = self._in_force.on_trial(entry.node, entry.number).drill
+        asked_back = self._in_force.given_back(entry.number)
+        if entry.ran_out is not None:
+            self._try_again(trial, OOM, entry.ran_out)
+        else:
+            self._try_again(trial, ASKED_BACK if asked_back else "released", None, drill)
+
+    def _try_again(self, trial: Trial, cause: str, error: str | None, drill: bool = False) -> None:
+        entry = self._book.entry(trial.trial_id)
+        self._in_force.given_back(entry.number)
+        with self._book.lock:
+            after = next_attempt(cause, entry.memory, entry.offer, drill=drill)
+            reduced = dict(after.memory) if after.memory is not None and after.memory != entry.memory else None
+            entry.running, entry.memory, entry.offer, entry.ran_out = False, after.memory, None, None
+        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error, drill, reduced))
+        entry.attempt += 1
+        own = {
+            "number": entry.number,
+            "attempt": entry.attempt,
+            "checkpoint": entry.checkpoint,
+            "memory": entry.memory,
+            "spent": (error or cause) if after.spent else None,
+        }
+        config = {**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}}
+        trial.set_config(config)  # type: ignore[no-untyped-call]
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Its worker died once too often, or Tune itself failed on it."""
+        death = self._death_of(trial)
+        text = death.text or _last_error(trial)
+        reason = END_REASONS.get(death.cause) or failure_reason(text)
+        entry = self._end(trial)
+        self._link.send(TrialEnded(entry.number, entry.attempt, reason.value, None, text))
+
+    def _end(self, trial: Trial) -> Entry:
+        entry = self._book.entry(trial.trial_id)
+        self._in_force.given_back(entry.number)
+        with self._book.lock:
+            entry.running = False
+        self._book.close(trial.trial_id)
+        return entry
+
+    def apply_holds(self) -> None:
+        """Tell which running trials stand still under the commands in force, and which go on."""
+        # One at a time: two threads that each saw a change must not send the two in the wrong order.
+        with self._holding:
+            for entry in self._book.running():
+                command = self._in_force.on_trial(entry.node, entry.number)
+                paused = self._in_force.stands(entry.node, entry.number, reported=entry.reported)
+                if paused != entry.held:
+                    entry.held = paused
+                    state = TrialState.PAUSED if paused else TrialState.RUNNING
+                    # The end of a hold is a drill's doing where its beginning was.
+                    drill = command.drill if paused else entry.drilled
+                    entry.drilled = paused and command.drill
+                    self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason, drill))
+
+
+def _last_error(trial: Trial) -> str:
+    error = trial.get_error()
+    return (
+        str(error)[-MAX_ERROR_SIGNS:]
+        if error
+        else "its worker process ended without an error: killed, or it left by itself"
+    )

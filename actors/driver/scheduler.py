@@ -1,0 +1,304 @@
+"""HardwareAwareScheduler: any Ray scheduler, held back while a command forbids work.
+
+Every decision of the wrapped scheduler passes through, except that a trial which may go on is not let on while its node
+is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted. A pause that lasts, and SHED,
+take trials off their workers; they go on from their checkpoints later, as new attempts. Of the finalisation's trials
+the wrapped scheduler never hears: they are compared with one another, on all their epochs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from actors.driver import ray_private
+from actors.driver.commands_in_force import InForce
+from actors.driver.recorder import Recorder
+from actors.driver.trial_registry import LEFT, STEP, Entry, TrialBook, ended, finite_or_none
+from supervisor.domain.command import Rung
+
+FINISH_WITHIN_S = 30.0
+
+
+class Finished(BaseException):
+    """The driver was told to finish and its trials are at rest.
+
+    Not an Exception: Tune would catch that and spend 15 s on stopping actors that end with the driver anyway.
+    """
+
+
+class StandIn:
+    """What a pruner needs to know of a trial that ended under an earlier driver."""
+
+    status = Trial.TERMINATED
+
+    def __init__(self, number: int) -> None:
+        self.trial_id = f"earlier-{number}"
+
+
+def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> Any:
+    """The plan's pruner as a Ray scheduler. Raises ValueError for one that there is not."""
+    kind = spec["kind"]
+    if kind == "none":
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    grace = spec.get("grace_period") or 1
+    if kind == "asha":
+        return ASHAScheduler(
+            time_attr=STEP,
+            metric=metric,
+            mode=mode,
+            max_t=spec.get("max_t") or max_epochs or 100,
+            grace_period=grace,
+            reduction_factor=spec.get("reduction_factor") or 4,
+        )
+    if kind == "median":
+        return MedianStoppingRule(
+            time_attr=STEP,
+            metric=metric,
+            mode=mode,
+            grace_period=grace,
+            min_samples_required=spec.get("min_samples_required") or 3,
+            # Infinite: with too few samples the rule otherwise pauses a trial to let a waiting one run.
+            min_time_slice=float("inf"),  # type: ignore[arg-type]
+        )
+    raise ValueError(f"a pruner cannot be {kind!r}: asha, median and none are")
+
+
+@dataclass(frozen=True)
+class SchedulerLimits:
+    """`max_t` is the step at which a stop means finished, not pruned; None for no such step."""
+
+    max_t: int | None
+    concurrency: int
+    release_after_s: float
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A trial that was answered NOOP. One that has `left` its work can only be released."""
+
+    trial: Trial
+    since_mono_s: float
+    left: bool
+
+
+class _Others:
+    """Tune's controller without the trials that the operator holds, for the wrapped scheduler to choose from."""
+
+    def __init__(self, tune_controller: Any, left_out: Callable[[Trial], bool]) -> None:
+        self._tune_controller, self._left_out = tune_controller, left_out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tune_controller, name)
+
+    def get_trials(self) -> list[Trial]:
+        return [trial for trial in self._tune_controller.get_trials() if not self._left_out(trial)]
+
+    def any_left_out(self) -> bool:
+        return any(map(self._left_out, self._tune_controller.get_trials()))
+
+
+class HardwareAwareScheduler(TrialScheduler):
+    """Wraps `inner`."""
+
+    _supports_buffered_results = False
+
+    def __init__(
+        self,
+        inner: Any,
+        book: TrialBook,
+        in_force: InForce,
+        recorder: Recorder,
+        limits: SchedulerLimits,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.inner = inner
+        self._book, self._in_force, self._recorder, self._limits = book, in_force, recorder, limits
+        self._held: dict[str, _Held] = {}
+        self._replayed: set[str] = set()
+        self._final: set[str] = set()
+        self._finish_by_mono_s: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A Trial holds an actor's handle, which Tune's snapshot of its configuration cannot take along.
+        return {**self.__dict__, "_held": {}}
+
+    @property
+    def metric(self) -> Any:
+        return self.inner.metric
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return bool(self.inner.set_search_properties(metric, mode, **spec))
+
+    def feed(self, trials: Iterable[Mapping[str, Any]]) -> None:
+        """Take in what earlier drivers' ended trials reported, so that rungs and medians survive a restart."""
+        for trial in trials:
+            results = [self._result(step, value) for step, value in trial["results"] if value is not None]
+            if ended(trial) and results:
+                stand_in = StandIn(int(trial["number"]))
+                self.inner.on_trial_add(None, stand_in)
+                for result in results:
+                    self.inner.on_trial_result(None, stand_in, result)
+                self.inner.on_trial_complete(None, stand_in, results[-1])
+
+    def _result(self, step: int, value: float | None) -> dict[str, Any]:
+        return {STEP: step, self._book.metric: value}
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        entry = self._book.entry(trial.trial_id)
+        # What died of it under earlier drivers counts, or one that kills its workers would never come to its end.
+        if entry.deaths:
+            ray_private.add_failures(trial, entry.deaths)
+            entry.deaths = 0
+        if entry.final:
+            self._final.add(trial.trial_id)
+            return
+        self.inner.on_trial_add(tune_controller, trial)
+        # A trial whose worker died is added again; what it reported is in the rungs already.
+        earlier = [] if trial.trial_id in self._replayed else list(entry.results)
+        self._replayed.add(trial.trial_id)
+        for step, value in earlier:
+            if value is not None:
+                # Its earlier attempt got past these decisions, so they only fill the rungs.
+                self.inner.on_trial_result(tune_controller, trial, self._result(step, value))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        entry = self._book.entry(trial.trial_id)
+        decision = str(self._decide(tune_controller, trial, result, entry))
+        left = LEFT in result or self._is_one_too_many(entry)
+        if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
+            entry.reported = True
+            self._held[trial.trial_id] = _Held(trial, time.monotonic(), left)
+            return str(TrialScheduler.NOOP)
+        return decision
+
+    def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any], entry: Entry) -> str:
+        # A NaN would poison a rung's percentile; such a trial is judged when it ends.
+        if entry.final or finite_or_none(result.get(self._book.metric)) is None:
+            return str(TrialScheduler.CONTINUE)
+        decision = str(self.inner.on_trial_result(tune_controller, trial, result))
+        if decision == TrialScheduler.STOP:
+            max_t = self._limits.max_t
+            entry.pruned = max_t is None or int(result[STEP]) < max_t
+        return decision
+
+    def _must_wait(self, entry: Entry) -> bool:
+        return self._in_force.finish_reason is not None or self._stands(entry)
+
+    def _stands(self, entry: Entry) -> bool:
+        return self._in_force.stands(entry.node, entry.number, reported=True)
+
+    def _is_one_too_many(self, entry: Entry) -> bool:
+        """Under SHED one trial goes back to the queue, at the end of an epoch that it could save."""
+        running = self._book.running()
+        if len(running) <= self._allowed() or entry.checkpoint is None or self._in_force.finish_reason is not None:
+            return False
+        return entry.number == self._in_force.to_shed(other.number for other in running)
+
+    def _allowed(self) -> int:
+        command = self._in_force.for_new_trials()
+        if command.rung not in (Rung.SHED, Rung.THROTTLE):
+            return self._limits.concurrency
+        return max(1, self._limits.concurrency - command.shed_trials)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if self._in_force.finish_reason is not None:
+            self._finish()
+        else:
+            self._let_go_on(tune_controller)
+        closed = self._closed()
+        others = _Others(tune_controller, self._is_kept_out)
+        if self._held or closed or others.any_left_out():
+            ray_private.nap_if_idle(tune_controller)
+        if closed or self._runs_alone():
+            return None
+        waiting = self._waits_to_be_alone(others)
+        if waiting is not None:
+            # What runs or is about to ends first, and nothing new is begun (search).
+            return None if self._book.running() or _begins_another(others, waiting) else waiting
+        chosen: Trial | None = self.inner.choose_trial_to_run(others)
+        # Hyperband keeps a list of its own.
+        return None if chosen is not None and self._is_kept_out(chosen) else chosen
+
+    def _runs_alone(self) -> bool:
+        return any(entry.alone for entry in self._book.running())
+
+    def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
+        """The first of the trials that are to have the machine to themselves."""
+        if not self._book.alone():
+            return None
+        waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
+        return next((trial for trial in waiting if self._book.entry(trial.trial_id).alone), None)
+
+    def _is_kept_out(self, trial: Trial) -> bool:
+        """A trial that was released and that the operator holds by itself; one that has a worker stands at its gate."""
+        return trial.status == Trial.PAUSED and self._in_force.keeps_out(self._book.entry(trial.trial_id).number)
+
+    def _closed(self) -> bool:
+        rung = self._in_force.for_new_trials().rung
+        if self._in_force.finish_reason is not None or rung is Rung.HOLD or rung >= Rung.PAUSE:
+            return True
+        return rung is not Rung.RUN and len(self._book.running()) >= self._allowed()
+
+    def _let_go_on(self, tune_controller: Any) -> None:
+        """Once a round, and so after the recorder has told what a trial reported last."""
+        now = time.monotonic()
+        for trial_id, held in list(self._held.items()):
+            entry = self._book.entry(trial_id)
+            paused = self._stands(entry)
+            long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
+            if held.left or (paused and long):
+                del self._held[trial_id]
+                self._recorder.release(held.trial)
+                ray_private.release_trial(tune_controller, held.trial)
+            elif not paused:
+                del self._held[trial_id]
+                entry.reported = False
+                ray_private.continue_trial(tune_controller, held.trial)
+        if self._held:
+            # A trial that is held alone stands from its report on, which the recorder has told by now.
+            self._recorder.apply_holds()
+
+    def _finish(self) -> None:
+        """Raise Finished once every running trial has left its work or ended its epoch, or has had its time."""
+        now = time.monotonic()
+        if self._finish_by_mono_s is None:
+            self._finish_by_mono_s = now + FINISH_WITHIN_S
+            self._in_force.leave()
+        held = {self._book.entry(trial_id).number for trial_id in self._held}
+        busy = [entry for entry in self._book.running() if entry.number not in held]
+        if not busy or now > self._finish_by_mono_s:
+            raise Finished(self._in_force.finish_reason)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._held.pop(trial.trial_id, None)
+        if trial.trial_id not in self._final:
+            self.inner.on_trial_error(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._held.pop(trial.trial_id, None)
+        if trial.trial_id in self._final:
+            return
+        if finite_or_none(result.get(self._book.metric)) is None:
+            # A pruner's sums cannot take it; to a pruner it failed.
+            self.inner.on_trial_error(tune_controller, trial)
+        else:
+            self.inner.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        self._held.pop(trial.trial_id, None)
+        if trial.trial_id not in self._final:
+            self.inner.on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        return f"{self.inner.debug_string()} ({len(self._held)} held)"
+
+
+def _begins_another(tune_controller: _Others, waiting: Trial) -> bool:
+    """Whether Tune is about to start a trial: it asks nobody about those that are PENDING."""
+    return any(trial.status == Trial.PENDING and trial is not waiting for trial in tune_controller.get_trials())

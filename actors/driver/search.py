@@ -1,0 +1,179 @@
+"""Search: Ray's OptunaSearch behind a gate.
+
+The gate keeps back new trials while a command forbids them, keeps out values that would break the study, and tells
+Optuna how each trial really ended. Only public names of OptunaSearch and Optuna are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import Trial
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from actors.driver.commands_in_force import InForce
+from actors.driver.daemon_link import DaemonLink
+from actors.driver.finalisation import Finalisation
+from actors.driver.study import SamplerPerTrial, build_study, distribution, open_storage, sampler_factory, told_value
+from actors.driver.trial_registry import OWN_KEY, STEP, Entry, TrialBook, finite_or_none
+from supervisor.domain.command import Rung
+from supervisor.domain.finalists import SOURCE, is_final
+from supervisor.domain.messages import TrialAdded
+
+
+class GatedSearch(Searcher):
+    """Wraps OptunaSearch; its state is the daemon's, so Tune's own snapshots of a searcher save nothing."""
+
+    def __init__(
+        self,
+        inner: OptunaSearch,
+        space: Space,
+        book: TrialBook,
+        in_force: InForce,
+        link: DaemonLink,
+        finalisation: Finalisation,
+        enqueued: int,
+        concurrency: int,
+    ) -> None:
+        super().__init__(metric=book.metric, mode=book.mode)
+        # Not `searcher`: Tune looks for that name to find layers of its own.
+        self._inner, self._space, self._book, self._in_force, self._link = inner, space, book, in_force, link
+        self._finalisation, self._enqueued, self._concurrency = finalisation, enqueued, concurrency
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        finished: Any = Searcher.FINISHED
+        if self._in_force.finish_reason is not None:
+            return finished  # type: ignore[no-any-return]
+        if not self._may_start():
+            return None
+        if self._finalisation.search_is_given():
+            if self._finalisation.search_goes_on():
+                return None
+            found = self._finalisation.take()
+            return finished if found is None else self._open(trial_id, *found, source=SOURCE)
+        config = dict(self._inner.suggest(trial_id) or {})
+        number = config.pop(OWN_KEY)["number"]
+        self._finalisation.search_gave()
+        return self._open(trial_id, number, config, "enqueued" if number < self._enqueued else "sampled")
+
+    def _open(self, trial_id: str, number: int, params: dict[str, Any], source: str) -> dict[str, Any]:
+        known, final = self._book.known(number), source == SOURCE
+        entry = self._book.open(trial_id, number, dict(params), final=final)
+        if not known:
+            self._link.send(TrialAdded(number, dict(params), source))
+        if not final:
+            self._tell_earlier(trial_id, entry)
+        own = {
+            "number": number,
+            "attempt": entry.attempt,
+            "checkpoint": entry.checkpoint,
+            "memory": entry.memory,
+            "spent": None,
+            "final": final,
+        }
+        return {**params, OWN_KEY: own}
+
+    def _may_start(self) -> bool:
+        """HOLD keeps every new trial back; SHED and THROTTLE let fewer than usual run, at least one."""
+        if self._one_is_alone():
+            return False
+        command = self._in_force.for_new_trials()
+        if command.rung in (Rung.SHED, Rung.THROTTLE):
+            return len(self._book.running()) < max(1, self._concurrency - command.shed_trials)
+        return command.rung < Rung.HOLD
+
+    def _one_is_alone(self) -> bool:
+        """Whether a trial has the machine to itself or is to; not one that the operator keeps from it.
+
+        Asked here, since Tune starts whatever the search gives without asking the scheduler.
+        """
+        return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._book.in_the_way())
+
+    def _tell_earlier(self, trial_id: str, entry: Entry) -> None:
+        for step, value in list(entry.results):
+            self._tell(trial_id, entry, step, value)
+
+    def _tell(self, trial_id: str, entry: Entry, step: int, value: float | None) -> None:
+        if value is not None and step not in entry.told:
+            entry.told.add(step)
+            self._inner.on_trial_result(trial_id, {self._book.metric: told_value(value), STEP: step})
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        entry = self._book.entry(trial_id)
+        if not entry.final:
+            self._tell(trial_id, entry, int(result[STEP]), finite_or_none(result.get(self._book.metric)))
+
+    def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
+        entry = self._book.entry(trial_id)
+        verdict = None if error or result is None else self._book.verdict(trial_id, result)
+        self._finalisation.note(entry, verdict)
+        if entry.final:
+            return
+        if verdict is None or not verdict.succeeded:
+            self._inner.on_trial_complete(trial_id, None, error=True)
+            return
+        # The step that ends a trial is never reported to a searcher by Tune.
+        for step, value in list(entry.results):
+            self._tell(trial_id, entry, step, value)
+        if entry.pruned or verdict.value is None:
+            self._inner.on_trial_complete(trial_id, None, error=False)
+        else:
+            self._inner.on_trial_complete(trial_id, {self._book.metric: told_value(verdict.value)})
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the store is the truth."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a search is never restored, always rebuilt."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the store is the truth."""
+
+
+class Space:
+    """A plan's space as Optuna's define-by-run function; it also tells each Tune trial its number."""
+
+    def __init__(self, space: Mapping[str, Mapping[str, Any]]) -> None:
+        self.distributions = {name: distribution(dimension) for name, dimension in space.items()}
+        self._space = space
+
+    def __call__(self, trial: Trial) -> dict[str, Any]:
+        for name, dimension in self._space.items():
+            if dimension["type"] == "categorical":
+                trial.suggest_categorical(name, dimension["choices"])
+            elif dimension["type"] == "float":
+                trial.suggest_float(name, dimension["low"], dimension["high"], log=dimension.get("log", False))
+            else:
+                step = dimension.get("step") or 1
+                trial.suggest_int(name, dimension["low"], dimension["high"], step=step, log=dimension.get("log", False))
+        return {OWN_KEY: {"number": trial.number}}
+
+
+def open_search(
+    spec: Mapping[str, Any],
+    trials: list[dict[str, Any]],
+    folder: Path,
+    book: TrialBook,
+    in_force: InForce,
+    link: DaemonLink,
+) -> GatedSearch:
+    """The search of an experiment, its study rebuilt from the daemon's trials in the experiment's folder."""
+    space = Space(spec["space"])
+    points = list(spec["enqueue"])
+    storage = open_storage(folder)
+    searched = [trial for trial in trials if not is_final(spec, int(trial["number"]))]
+    build_study(storage, spec["name"], spec["mode"], space.distributions, searched, points[len(searched) :])
+    sampler = spec["sampler"]
+    inner = OptunaSearch(
+        space=space,
+        metric=spec["metric"],
+        mode=spec["mode"],
+        storage=storage,
+        study_name=spec["name"],
+        sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
+    )
+    finalisation = Finalisation(spec, trials)
+    return GatedSearch(inner, space, book, in_force, link, finalisation, len(points), int(spec["concurrency"]))

@@ -1,0 +1,221 @@
+"""The driver's own list of trials: which Tune trial is which number, on which attempt, and what became of it.
+
+Search, scheduler and recorder each see a part of a trial's life through Tune's callbacks; here the parts meet.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from actors.driver.process_local import PerProcess
+from actors.trial.memory_retry import ALONE, Memory, Offer
+from actors.trial.worker_exit import DEATHS
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
+
+STEP = "training_iteration"
+END, ERROR, RECORD, CHECKPOINT = "sweep_end", "sweep_error", "sweep_record", "sweep_checkpoint"
+"""Keys that our trainables add to a result: why it ended, its error, its record, its checkpoint."""
+
+LEFT = "sweep_left"
+"""The key of a result that is none: the trial has left its work and stands still."""
+
+OUT_OF_MEMORY, SMALLER = "sweep_out_of_memory", "sweep_smaller"
+"""Keys of such a result: the error, where memory ran out; and what the next attempt could be given to take less."""
+
+OWN_KEY = "sweep"
+"""The key of a Tune trial's config under which its number travels to the trial; users' trainables never see it."""
+
+MAX_ERROR_SIGNS = 4_000
+_OUT_OF_MEMORY = (
+    "OutOfMemoryError",
+    "out of memory",  # of MPS, and of CUDA's own calls
+    "MemoryError",
+    "can't allocate memory",  # of torch's CPU allocator
+    "Cannot allocate memory",  # ENOMEM
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DoesNotFit",
+)
+_CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass
+class Entry:
+    """One trial that is not over. `told` are the steps that the study knows; `best` is the best finite value so far.
+    `held` is what the daemon was told, `drilled` whether a drill was the cause; `reported` is whether it stands at
+    the end of a step. `deaths` are the workers that died of it under earlier drivers.
+
+    A `final` one is of the finalisation: neither sampler nor pruner hears of it.
+
+    `memory` is what its attempts are given to take less of it, `offer` what the next one could be given; `ran_out` is
+    the error of an attempt whose memory ran out and that left its work (less_memory).
+    """
+
+    number: int
+    params: dict[str, Any]
+    attempt: int
+    results: list[tuple[int, float | None]] = field(default_factory=list)
+    checkpoint: str | None = None
+    best: float | None = None
+    last_value: float | None = None
+    pruned: bool = False
+    running: bool = False
+    held: bool = False
+    drilled: bool = False
+    reported: bool = False
+    node: str = ""
+    told: set[int] = field(default_factory=set)
+    final: bool = False
+    deaths: int = 0
+    memory: Memory | None = None
+    offer: Offer | None = None
+    ran_out: str | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is to have the machine to itself."""
+        return self.memory is not None and bool(self.memory.get(ALONE))
+
+    @property
+    def resumed_step(self) -> int | None:
+        """The step of its checkpoint, by the file's name; None when it starts from scratch."""
+        found = _CHECKPOINT_STEP.fullmatch(PurePath(self.checkpoint).stem) if self.checkpoint else None
+        return int(found.group(1)) if found else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a trial ended. `value` is its best finite value, None unless it succeeded."""
+
+    end_reason: EndReason
+    value: float | None
+    error: str | None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.end_reason in SUCCEEDED
+
+
+def finite_or_none(value: Any) -> float | None:
+    """A real number as a float; None for anything else, booleans and NaN included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        # NumPy's and torch's scalars are no Python numbers, but know how to become one.
+        item = getattr(value, "item", None)
+        value = item() if callable(item) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+    return float(value) if math.isfinite(value) else None
+
+
+def failure_reason(text: str) -> EndReason:
+    """Memory ran out, or something else went wrong: by the error's text."""
+    return EndReason.OOM if any(mark in text for mark in _OUT_OF_MEMORY) else EndReason.ERROR
+
+
+def ended(trial: Mapping[str, Any]) -> bool:
+    """Whether one of a `begin`'s trials is over."""
+    return trial["state"] in TRIAL_ENDED
+
+
+class TrialBook(PerProcess):
+    """All trials of one experiment, by number and by Tune's id. Every method may be called from any thread."""
+
+    def __init__(self, metric: str, mode: str, trials: Iterable[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.metric, self.mode = metric, mode
+        self.lock = threading.RLock()
+        self._by_id: dict[str, Entry] = {}
+        self._unfinished = {int(trial["number"]): trial for trial in trials if not ended(trial)}
+        self._alone_ahead = {
+            number for number, trial in self._unfinished.items() if (trial.get("memory") or {}).get(ALONE)
+        }
+
+    def open(self, trial_id: str, number: int, params: dict[str, Any], *, final: bool = False) -> Entry:
+        """A trial that Tune will run: new, or one that an earlier driver left unfinished."""
+        earlier = self._unfinished.get(number)
+        entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
+        if earlier is not None:
+            entry.checkpoint, entry.memory = earlier["checkpoint"], earlier.get("memory")
+            entry.deaths = sum(cause in DEATHS for cause in earlier.get("lost", ()))
+            last_kept = entry.resumed_step or 0
+            for step, value in earlier["results"]:
+                # Steps past the checkpoint run again and are reported again.
+                if step <= last_kept:
+                    self._note(entry, int(step), value)
+        with self.lock:
+            self._by_id[trial_id] = entry
+            self._alone_ahead.discard(number)
+        return entry
+
+    def known(self, number: int) -> bool:
+        """Whether the daemon has this number already."""
+        return number in self._unfinished
+
+    def entry(self, trial_id: str) -> Entry:
+        with self.lock:
+            return self._by_id[trial_id]
+
+    def running(self) -> list[Entry]:
+        with self.lock:
+            return [entry for entry in self._by_id.values() if entry.running]
+
+    def alone(self) -> list[Entry]:
+        """The trials that are to have the machine to themselves, now or later."""
+        with self.lock:
+            return [entry for entry in self._by_id.values() if entry.alone]
+
+    def in_the_way(self) -> list[Entry]:
+        """The trials beside which no other may be opened: those that are to be alone; while one of those that an
+        earlier driver left is to be so and is not open yet, all."""
+        with self.lock:
+            return list(self._by_id.values()) if self._alone_ahead else self.alone()
+
+    def close(self, trial_id: str) -> None:
+        """Forget a trial that is over: a search of 10,000 trials must not keep them all."""
+        with self.lock:
+            self._by_id.pop(trial_id, None)
+
+    def note(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Entry, int, float | None]:
+        """Take a result in; its trial, step and value."""
+        with self.lock:
+            entry = self._by_id[trial_id]
+            step, value = int(result.get(STEP, 0)), finite_or_none(result.get(self.metric))
+            self._note(entry, step, value)
+            entry.checkpoint = result.get(CHECKPOINT) or entry.checkpoint
+        return entry, step, value
+
+    def note_left(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Take in what a trial said when it left its work."""
+        with self.lock:
+            entry = self._by_id[trial_id]
+            entry.ran_out = result.get(OUT_OF_MEMORY)
+            entry.checkpoint = result.get(CHECKPOINT) or entry.checkpoint
+            if SMALLER in result:
+                entry.offer = Offer(result[SMALLER])
+
+    def _note(self, entry: Entry, step: int, value: float | None) -> None:
+        entry.results.append((step, value))
+        entry.last_value = value
+        if value is not None:
+            better = min if self.mode == "min" else max
+            entry.best = value if entry.best is None else better(entry.best, value)
+
+    def verdict(self, trial_id: str, result: Mapping[str, Any]) -> Verdict:
+        """How a trial ended that Tune calls complete, from its last result."""
+        entry = self.entry(trial_id)
+        if END in result:
+            reason = EndReason(result[END])
+            text = result.get(ERROR)
+            return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_SIGNS:])
+        if entry.best is None and not entry.results:
+            return Verdict(EndReason.ERROR, None, f"it ended without reporting {self.metric!r}")
+        if entry.last_value is None and result and self.metric not in result:
+            return Verdict(EndReason.ERROR, None, f"its last report has no {self.metric!r}, the plan's metric")
+        if entry.last_value is None:
+            return Verdict(EndReason.DIVERGED, None, f"its last {self.metric!r} is not a finite number")
+        return Verdict(EndReason.PRUNED if entry.pruned else EndReason.FINISHED, entry.best, None)

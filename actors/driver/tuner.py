@@ -1,0 +1,96 @@
+"""Builds the Tuner of one experiment, fresh at each driver start, and runs it in the calling thread."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from actors.driver import ray_private
+from actors.driver.commands_in_force import InForce
+from actors.driver.daemon_link import DaemonLink
+from actors.driver.memory_guard import MemoryGuard
+from actors.driver.recorder import Recorder
+from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
+from actors.driver.search import open_search
+from actors.driver.trial_registry import OWN_KEY, STEP, TrialBook
+from actors.trial.supervised import can_be_reused, keeps_checkpoints, own_settings, resolve, supervise
+from actors.trial.worker_exit import Death
+from supervisor.domain.finalists import is_final, trials_left
+from supervisor.domain.messages import Begin
+from supervisor.governor.policy import Policy
+
+TUNE_FOLDER = "tune"
+BUILT_IN = {"patchtst": "actors.trial.patchtst:PatchTSTTrainable"}
+
+
+HowDied = Callable[[str, str, int, int], Death]
+"""(node, the experiment's folder, number, attempt) -> how that attempt's worker died (WatchdogLinks.how_died)."""
+
+
+def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink, how_died: HowDied) -> None:
+    """Run what is left of the experiment. Raises PlanError for a trainable that cannot be, scheduler.Finished."""
+    ray_private.map_worker_deaths()
+    ray_private.count_deaths_once()
+    spec, folder = begin.experiment, Path(begin.folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Ray's own folders of an earlier driver: nothing reads them, and they are never aged out.
+    shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)
+    # At the end it looks for files of its default loggers, which are off, and complains of each trial.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
+    search = open_search(spec, begin.trials, folder, book, in_force, link)
+    recorder = Recorder(
+        link, book, in_force, lambda node, number, attempt: how_died(node, folder.name, number, attempt)
+    )
+    scheduler = _scheduler(begin, book, in_force, recorder)
+    if keeps_checkpoints(trainable):
+        MemoryGuard(in_force, book)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _resources(spec["resources"])),
+        param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"], int(spec["seed"]))},
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=trials_left(spec, begin.trials),
+            max_concurrent_trials=int(spec["concurrency"]),
+            reuse_actors=can_be_reused(trainable),
+            trial_dirname_creator=_folder_name,
+        ),
+        run_config=tune.RunConfig(
+            name=spec["name"],
+            storage_path=str(folder / TUNE_FOLDER),
+            verbose=0,
+            callbacks=[recorder],
+            failure_config=tune.FailureConfig(max_failures=int(spec["max_failures"])),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            stop={STEP: int(spec["max_epochs"])} if spec["max_epochs"] else None,
+        ),
+    )
+    tuner.fit()
+
+
+def _scheduler(begin: Begin, book: TrialBook, in_force: InForce, recorder: Recorder) -> HardwareAwareScheduler:
+    spec = begin.experiment
+    inner = pruner(spec["pruner"], spec["metric"], spec["mode"], spec["max_epochs"])
+    limits = SchedulerLimits(
+        max_t=spec["pruner"].get("max_t") or spec["max_epochs"],
+        concurrency=int(spec["concurrency"]),
+        release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
+    )
+    scheduler = HardwareAwareScheduler(inner, book, in_force, recorder, limits)
+    scheduler.feed(trial for trial in begin.trials if not is_final(spec, int(trial["number"])))
+    return scheduler
+
+
+def _resources(resources: Mapping[str, float]) -> dict[str, float]:
+    return {"cpu": float(resources["cpu"]), "gpu": float(resources["gpu"])}
+
+
+def _folder_name(trial: Any) -> str:
+    own = trial.config[OWN_KEY]
+    return f"{own['number']}-{own['attempt']}"

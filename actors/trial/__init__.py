@@ -1,0 +1,1 @@
+"""Runs inside a worker: the supervised trainable, its gate, heartbeat and checkpoints."""

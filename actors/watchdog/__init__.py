@@ -1,0 +1,1 @@
+"""Samples the sensors of one node, governs it and looks for hung trials."""

@@ -1,0 +1,235 @@
+"""The part of a node's watchdog that looks whether its trials get on, ends those that hang, and knows how workers died.
+
+It has a thread of its own: a sensor's provider that hangs must not keep it, nor a worker that dies slowly the sensors.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from actors.trial.heartbeat import STACKS_SUFFIX, SUFFIX, Whose, read_beat
+from actors.trial.worker_exit import HUNG, OOM_KILLED, Death, MemoryKills
+from actors.trial.worker_process import end_process, stacks_file, stacks_of
+from actors.watchdog.hang_detection import Attention, Hang, Progress, hang_of
+from supervisor.clock import Clock
+from supervisor.governor.policy import Policy
+from supervisor.processes.identity import started_at
+from supervisor.sensors.cgroup import kill_count, kill_counter
+
+MAX_PERIOD_S, MIN_PERIOD_S = 5.0, 0.1
+PERIODS_PER_ALLOWANCE = 10.0
+"""A hang is noticed at most a tenth late."""
+
+MAX_WORKERS = 512
+MAX_DEATHS = 256
+WRITE_WITHIN_S = 5.0
+LOG = logging.getLogger("hang-watch")
+
+_Key = tuple[str, int, int]
+_Kept = TypeVar("_Kept")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.write_text(text)
+
+
+@dataclass(frozen=True)
+class Hands:
+    """What the watch does to processes; tests put their own in its place."""
+
+    started_at: Callable[[int], str | None] = started_at
+    stacks_of: Callable[[Path, int], str | None] = stacks_of
+    end: Callable[[int, str], bool] = end_process
+    write: Callable[[Path, str], None] = _write
+    kill_counter: Callable[[int], Path | None] = kill_counter
+    kill_count: Callable[[Path], int | None] = kill_count
+
+
+class HangWatch:
+    """`tell(kind, facts)` hands on a note for the daemon. `how_died` may be called from any thread."""
+
+    def __init__(
+        self,
+        folder: Path,
+        policy: Policy,
+        tell: Callable[[str, dict[str, Any]], None],
+        clock: Clock | None = None,
+        hands: Hands | None = None,
+    ) -> None:
+        self._folder, self._policy, self._tell = folder, policy, tell
+        self._clock, self._hands = clock or Clock(), hands or Hands()
+        now = self._clock.mono_s()
+        self._attention = Attention(now, now)
+        self._unkillable: set[tuple[int, str | None]] = set()
+        self._lock = threading.Lock()
+        self._deaths: dict[_Key, Death] = {}
+        self._buried: dict[_Key, tuple[int, Path | None]] = {}
+        self._kills = MemoryKills()
+        self._counters: dict[Whose, Path | None] = {}
+        # A worker that dies before it was looked at was likely in the same group as this process.
+        self._own_counter = self._hands.kill_counter(os.getpid())
+        self._count(self._own_counter)
+
+    @property
+    def period_s(self) -> float:
+        shortest_s = min(self._policy.hung_min_s, self._policy.hung_first_s)
+        return min(MAX_PERIOD_S, max(MIN_PERIOD_S, shortest_s / PERIODS_PER_ALLOWANCE))
+
+    def look(self) -> None:
+        """One round over all workers. Ending one that hangs takes up to 20 s."""
+        now = self._clock.mono_s()
+        self._attention = self._attention.looking(now, self.period_s)
+        workers = list(self._workers())
+        with self._lock:
+            self._counters = {whose: self._counter_of(whose) for _, whose, _ in workers}
+            for counter in {*self._counters.values(), self._own_counter}:
+                self._count(counter)
+        for path, whose, progress in workers:
+            if self._is_dead(whose):
+                with self._lock:
+                    self._bury(path, whose)
+            elif hang := hang_of(progress, self._policy, now, self._attention.watched_from_mono_s):
+                self._end(path, whose, progress, hang)
+        self._sweep({whose.pid for _, whose, _ in workers})
+        # The time that a slow end took is no gap: nobody was stopped.
+        self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
+
+    def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
+        """The death (Death.to_json) of an attempt's worker, once; None where it is not of this node, or alive.
+
+        Once, because an attempt that died before it was told as begun may have its number given out again.
+        """
+        key = (experiment, number, attempt)
+        with self._lock:
+            for path, whose, _ in self._workers():
+                if _key(whose) == key and self._is_dead(whose):
+                    self._bury(path, whose)
+            dead = self._buried.pop(key, None)
+            death = self._deaths.pop(key, None)
+            if death is None and dead is not None:
+                death = self._classified(*dead)
+            return None if death is None else death.to_json()
+
+    def _is_dead(self, whose: Whose) -> bool:
+        return self._hands.started_at(whose.pid) != whose.started
+
+    def _classified(self, pid: int, counter: Path | None) -> Death:
+        """The kernel counts before it kills, so what killed a worker that is dead was counted."""
+        claimed = False
+        if counter is not None:
+            self._count(counter)
+            self._kills, claimed = self._kills.claimed(counter)
+        if claimed:
+            return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=pid)
+        return Death(pid=pid)
+
+    def _counter_of(self, whose: Whose) -> Path | None:
+        return self._counters.get(whose) if self._is_dead(whose) else self._hands.kill_counter(whose.pid)
+
+    def _count(self, counter: Path | None) -> None:
+        count = None if counter is None else self._hands.kill_count(counter)
+        if counter is not None and count is not None:
+            self._kills = self._kills.seen({counter: count}, self._clock.mono_s())
+
+    def _workers(self) -> Iterator[tuple[Path, Whose, Progress]]:
+        paths = sorted(self._folder.glob(f"*{SUFFIX}"))[:MAX_WORKERS] if self._folder.is_dir() else []
+        for path in paths:
+            try:
+                found = read_beat(path)
+            except OSError:
+                continue  # its worker has just dropped it
+            if found is not None:
+                yield path, *found
+
+    def _bury(self, path: Path, whose: Whose) -> None:
+        """Under the lock. Why it died is asked later, if it matters: a worker whose trial is over just goes."""
+        _keep(self._buried, _key(whose), (whose.pid, self._counters.get(whose, self._own_counter)))
+        self._unkillable.discard((whose.pid, whose.started))
+        path.unlink(missing_ok=True)
+        stacks_file(self._folder, whose.pid).unlink(missing_ok=True)
+
+    def _sweep(self, noted: set[int]) -> None:
+        """A worker that ended without a trial has no note to be buried with, only the file for its stacks."""
+        for file in self._folder.glob(f"[1-9]*{STACKS_SUFFIX}"):
+            pid = int(file.stem) if file.stem.isdecimal() else None
+            if pid is not None and pid not in noted and self._hands.started_at(pid) is None:
+                file.unlink(missing_ok=True)
+
+    def _end(self, path: Path, whose: Whose, progress: Progress, hang: Hang) -> None:
+        if whose.started is None or (whose.pid, whose.started) in self._unkillable:
+            return
+        stacks = self._stacks(whose)
+        if not self._is_silent_still(path, whose, progress):
+            return
+        dump = self._write_dump(whose, hang, stacks)
+        # Again: a slow disk may have been the whole reason, and its end lets the trial on as it takes the dump.
+        if not self._is_silent_still(path, whose, progress):
+            return
+        text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be had"
+        death = Death(HUNG, text, "", whose.pid, hang.silent_s, hang.median_s, dump)
+        with self._lock:
+            # Before its end: Tune asks for the cause within milliseconds.
+            _keep(self._deaths, _key(whose), death)
+        if not self._hands.end(whose.pid, whose.started):
+            self._unkillable.add((whose.pid, whose.started))
+            self._tell("worker.stuck", {**asdict(whose), "why": text})
+
+    def _is_silent_still(self, path: Path, whose: Whose, progress: Progress) -> bool:
+        """False for one that got on while its stacks were taken or kept, and for one that died by itself."""
+        try:
+            again = read_beat(path)
+        except OSError:
+            return False
+        same = again is not None and again[0] == whose and again[1].since_mono_s == progress.since_mono_s
+        return same and not self._is_dead(whose)
+
+    def _stacks(self, whose: Whose) -> str | None:
+        try:
+            return self._hands.stacks_of(self._folder, whose.pid)
+        except OSError as error:
+            LOG.warning("no stacks of worker %s: %s", whose.pid, error)
+            return None
+
+    def _write_dump(self, whose: Whose, hang: Hang, stacks: str | None) -> str | None:
+        if stacks is None:
+            return None
+        path = Path(whose.folder) / f"hung-attempt-{whose.attempt}.txt"
+        head = f"{whose.experiment} trial {whose.number}, attempt {whose.attempt}, process {whose.pid}: "
+        written = threading.Event()
+
+        def write() -> None:
+            try:
+                self._hands.write(path, f"{head}{sentence(hang)}\n\n{stacks}")
+            except OSError as error:
+                LOG.warning("the stacks of worker %s cannot be kept: %s", whose.pid, error)
+            else:
+                written.set()
+
+        # In a thread: the disk may be full or gone, perhaps the very cause of the hang, and must not save the worker.
+        writer = threading.Thread(target=write, name="stacks", daemon=True)
+        writer.start()
+        writer.join(WRITE_WITHIN_S)
+        return str(path) if written.is_set() else None
+
+
+def sentence(hang: Hang) -> str:
+    """The hang in words."""
+    median = "before its first batch or step" if hang.median_s is None else f"median {hang.median_s:.3g} s"
+    return f"silent for {hang.silent_s:.0f} s where {hang.allowed_s:.0f} s are allowed ({median})"
+
+
+def _key(whose: Whose) -> _Key:
+    return whose.experiment, whose.number, whose.attempt
+
+
+def _keep(kept: dict[_Key, _Kept], key: _Key, value: _Kept) -> None:
+    kept[key] = value
+    while len(kept) > MAX_DEATHS:
+        del kept[next(iter(kept))]

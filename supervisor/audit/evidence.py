@@ -1,0 +1,157 @@
+"""What the checker looks at: one run, as its log tells it, as the log replays, as the store has it, and on the disk."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supervisor.audit import checkpoint_file
+from supervisor.audit.hash_chain import Head, as_event, to_event, walk
+from supervisor.audit.rotation import all_parts, lines_of
+from supervisor.errors import LogDamaged, NotFound
+from supervisor.home import Home
+from supervisor.store.database import Event
+from supervisor.store.projection import CannotReplay, Replay
+from supervisor.store.queries import latest_run
+from supervisor.store.schema import STEPS
+
+Rows = dict[str, list[dict[str, Any]]]
+TABLES = ("experiment", "trial", "attempt", "result", "command", "evaluation")
+_RUN_COLUMN = {"run": "id"}
+
+
+@dataclass
+class Evidence:
+    """Of one run. `told` are the log's events of it, `kept` the store's; both in the order in which they were found."""
+
+    run: str
+    plan: str
+    chain_faults: list[str] = field(default_factory=list)
+    lines: int = 0
+    told: list[Event] = field(default_factory=list)
+    kept: list[Event] = field(default_factory=list)
+    numbers: tuple[int, int, int] = (0, 0, 0)
+    """Of all events in the store: how many, the first and the last number."""
+    stored: Rows = field(default_factory=dict)
+    replayed: Rows = field(default_factory=dict)
+    replay_faults: list[str] = field(default_factory=list)
+    checkpoint_faults: list[str] = field(default_factory=list)
+    checkpoints: int = 0
+    """How many checkpoints were looked at: those that the store names for trials that have not ended."""
+
+
+def gather(
+    home: Home, connection: sqlite3.Connection, run_or_plan: str | None = None, *, live: bool = False
+) -> Evidence:
+    """Reads everything; changes nothing. Raises NotFound when there is no such run.
+
+    `live`: the connection is to a copy of the store of a daemon that goes on. What its log says of later is left out.
+    """
+    run = latest_run(connection, run_or_plan) or latest_run(connection, plan=run_or_plan)
+    if run is None:
+        raise NotFound(f"there is no run or plan {run_or_plan!r} in this home")
+    (plan,) = connection.execute("SELECT plan FROM run WHERE id = ?", (run,)).fetchone()
+    evidence = Evidence(run, plan)
+    _read_log(evidence, home.audit_log(plan), connection)
+    _read_store(evidence, connection)
+    if live:
+        evidence.told = [event for event in evidence.told if event.seq <= evidence.numbers[2]]
+    _replay(evidence)
+    _look_at_checkpoints(evidence)
+    return evidence
+
+
+def _read_log(evidence: Evidence, path: Path, connection: sqlite3.Connection) -> None:
+    recorded = _recorded(connection, path.stem, evidence)
+    head, seen = None, recorded is None
+    parts = all_parts(path)
+    if not parts:
+        evidence.chain_faults.append(f"{path} is not there")
+    for part in parts:
+        try:
+            for record, after in walk(lines_of(part), str(part), head):
+                head = after
+                seen = seen or after == recorded
+                evidence.lines += 1
+                if record.get("run") == evidence.run:
+                    evidence.told.append(to_event(record))
+        except (LogDamaged, OSError) as error:
+            evidence.chain_faults.append(str(error))
+            head = None
+            _read_damaged(evidence, part)
+    if not seen and recorded is not None:
+        evidence.chain_faults.append(f"event {recorded.seq}, the last that the store knows to be written, is not there")
+
+
+def _read_damaged(evidence: Evidence, part: Path) -> None:
+    """What can still be read of a part with damage: no other check may hold only because nothing is there."""
+    known = {event.seq for event in evidence.told}
+    try:
+        for line in lines_of(part):
+            record = as_event(line)
+            if record is not None and record.get("run") == evidence.run and record["seq"] not in known:
+                evidence.told.append(to_event(record))
+    except (LogDamaged, OSError) as error:
+        evidence.chain_faults.append(str(error))
+
+
+def _recorded(connection: sqlite3.Connection, plan: str, evidence: Evidence) -> Head | None:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"audit_head:{plan}",)).fetchone()
+    try:
+        return None if row is None else Head.from_json(row[0])
+    except ValueError as error:
+        evidence.chain_faults.append(f"the store's note of the log's end is of no use: {error}")
+        return None
+
+
+def _read_store(evidence: Evidence, connection: sqlite3.Connection) -> None:
+    evidence.stored = _tables(connection, evidence.run)
+    count, first, last = connection.execute("SELECT count(*), min(seq), max(seq) FROM event").fetchone()
+    evidence.numbers = (count, first, last)
+    rows = connection.execute("SELECT * FROM event WHERE run = ? ORDER BY seq", (evidence.run,))
+    evidence.kept = [event_of(row) for row in rows]
+
+
+def event_of(row: sqlite3.Row) -> Event:
+    return Event(
+        row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
+        json.loads(row["fields"]),
+    )  # fmt: skip
+
+
+def _tables(connection: sqlite3.Connection, run: str) -> Rows:
+    found = {}
+    for table in ("run", *TABLES):
+        column = _RUN_COLUMN.get(table, "run")
+        rows = connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY 1, 2, 3", (run,))  # noqa: S608
+        found[table] = [dict(row) for row in rows]
+    return found
+
+
+def _replay(evidence: Evidence) -> None:
+    with closing(sqlite3.connect(":memory:")) as memory:
+        memory.row_factory = sqlite3.Row
+        for step in STEPS:
+            memory.executescript(step)
+        replay = Replay(memory)
+        for event in evidence.told:
+            try:
+                replay.apply(event)
+            except (CannotReplay, sqlite3.IntegrityError) as error:
+                evidence.replay_faults.append(str(error))
+        evidence.replayed = _tables(memory, evidence.run)
+
+
+def _look_at_checkpoints(evidence: Evidence) -> None:
+    for trial in evidence.stored["trial"]:
+        if trial["end_reason"] is None and trial["checkpoint"] is not None:
+            evidence.checkpoints += 1
+            fault = checkpoint_file.fault_of(Path(trial["checkpoint"]))
+            if fault is not None:
+                evidence.checkpoint_faults.append(
+                    f"{trial['experiment']} trial {trial['number']}: {trial['checkpoint']}: {fault}"
+                )

@@ -1,0 +1,110 @@
+"""The chain of an audit log: each line holds `prev`, the SHA-256 of the line before it, newline included.
+
+A line that was changed, cut out, put in or moved breaks the chain at the place, and `sha256sum` can say so, too.
+Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from supervisor.errors import LogDamaged
+from supervisor.store.database import Event
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a chain: the last line's event and digest (None: there is no line, or it is not known)."""
+
+    seq: int = 0
+    sha256: str | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"seq": self.seq, "sha256": self.sha256})
+
+    @classmethod
+    def from_json(cls, text: str) -> Head:
+        """Raises ValueError for anything else."""
+        try:
+            match json.loads(text):
+                case {"seq": int(seq), "sha256": str() | None as sha256}:
+                    return cls(seq, sha256)
+        except RecursionError:
+            pass  # nested too deep, so no head either
+        raise ValueError(f"{text[:80]!r} is no head of a chain")
+
+
+def digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def walk(lines: Iterable[bytes], where: str, before: Head | None = None) -> Iterator[tuple[dict[str, Any], Head]]:
+    """Each line's record, and the chain's head after it. `before` is the head that the first line must follow.
+
+    None for `before`: whatever the first line follows is elsewhere. Lines of the version that knew no chain are let
+    through as long as none with `prev` came before. Raises LogDamaged with the file `where`, the line and the reason.
+    """
+    head, chained = before, False
+    for number, line in enumerate(lines, 1):
+        record = as_event(line)
+        if record is None:
+            raise _damaged(where, number, "it is not an event")
+        if head is not None and record["seq"] <= head.seq:
+            raise _damaged(where, number, f"event {record['seq']} comes after event {head.seq}")
+        if "prev" not in record and chained:
+            raise _damaged(where, number, "it is not a link of the chain")
+        if "prev" in record and head is not None and record["prev"] != head.sha256:
+            raise _damaged(where, number, f"it does not follow event {head.seq}")
+        chained = chained or "prev" in record
+        head = Head(record["seq"], digest(line))
+        yield record, head
+
+
+def _damaged(where: str, number: int, why: str) -> LogDamaged:
+    return LogDamaged(f"{where}, line {number}: {why}")
+
+
+def as_event(line: bytes) -> dict[str, Any] | None:
+    """The record of a line; None when it is no event of ours."""
+    try:
+        # Not orjson: it would read a whole number over 64 bits as a float, and a rebuilt store would differ.
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        return None
+    if not isinstance(record.get("seq"), int) or not isinstance(record.get("ts"), str):
+        return None
+    if not all(isinstance(record.get(key), kind | None) for key, kind in _IDS.items()):
+        return None
+    return record if wall_s(record["ts"]) is not None else None
+
+
+_IDS: dict[str, type] = {"run": str, "experiment": str, "trial": int, "attempt": int}
+
+
+def wall_s(stamp: str) -> float | None:
+    """Seconds since the epoch of a line's `ts`; None when it is no time."""
+    try:
+        return datetime.fromisoformat(stamp).timestamp()
+    except ValueError:
+        return None
+
+
+_OF_A_LINE = frozenset({"ts", "seq", "level", "event", "msg", "prev", "run", "experiment", "trial", "attempt"})
+
+
+def to_event(record: dict[str, Any]) -> Event:
+    """The event that a line was written from."""
+    stamp = wall_s(record["ts"])
+    assert stamp is not None
+    fields = {key: value for key, value in record.items() if key not in _OF_A_LINE}
+    return Event(
+        record["seq"], stamp, record["event"], record.get("run"), record.get("experiment"), record.get("trial"),
+        record.get("attempt"), fields,
+    )  # fmt: skip

@@ -1,0 +1,294 @@
+"""The promises, checked one by one against the evidence of a run. Pure: evidence in, verdicts out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.audit.evidence import Evidence, Rows
+from supervisor.daemon.experiment_state import driven_seconds
+from supervisor.domain import finalists
+from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState, TrialState
+from supervisor.store.database import Event
+
+Key = tuple[str, int]
+"""A trial: its experiment and its number."""
+
+MAX_FAULTS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One promise: what was counted, and every way in which it does not hold (none: it does)."""
+
+    name: str
+    claim: str
+    counted: str
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        return not self.faults
+
+
+def check(evidence: Evidence) -> list[Verdict]:
+    """Every promise, in the order of docs/reliability.md."""
+    return [_checked(one, evidence) for one in _CHECKS]
+
+
+def _checked(one: Callable[[Evidence], Verdict], evidence: Evidence) -> Verdict:
+    try:
+        return one(evidence)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # The daemon tells no such event: somebody wrote into the log, or into the store.
+        fault = f"it cannot be checked: an event or a row holds what none does ({error!r})"
+        return Verdict(one.__name__.removeprefix("_"), "can be checked", "", [fault])
+
+
+def render(evidence: Evidence, verdicts: Iterable[Verdict]) -> str:
+    """A table for people, then the faults, at most MAX_FAULTS_SHOWN of each."""
+    verdicts = list(verdicts)
+    lines = [f"audit of {evidence.run}"]
+    lines += [f"  {'holds ' if v.holds else 'BROKEN'}  {v.name:<12} {v.claim:<62} {v.counted}" for v in verdicts]
+    for verdict in verdicts:
+        for fault in verdict.faults[:MAX_FAULTS_SHOWN]:
+            lines.append(f"{verdict.name}: {fault}")
+        if len(verdict.faults) > MAX_FAULTS_SHOWN:
+            lines.append(f"{verdict.name}: and {len(verdict.faults) - MAX_FAULTS_SHOWN} more")
+    return "\n".join(lines)
+
+
+def _chain(evidence: Evidence) -> Verdict:
+    return Verdict(
+        "chain", "no line of the log was changed, lost or put in", f"{evidence.lines} lines", evidence.chain_faults
+    )
+
+
+def _order(evidence: Evidence) -> Verdict:
+    faults = []
+    count, first, last = evidence.numbers
+    if count and (first, last) != (1, count):
+        faults.append(f"the store holds {count} events, numbered from {first} to {last}")
+    told, kept = {event.seq: event for event in evidence.told}, {event.seq: event for event in evidence.kept}
+    if len(told) < len(evidence.told):
+        faults.append("the log holds two events of one number")
+    missing = sorted(kept.keys() - told.keys())
+    lag = " yet: `supervisorctl repair --apply` appends it" if missing and missing[0] > max(told, default=0) else ""
+    faults += [f"event {seq} ({kept[seq].name}) is not in the log{lag}" for seq in missing]
+    faults += [f"event {seq} ({told[seq].name}) is not in the store" for seq in sorted(told.keys() - kept.keys())]
+    faults += [
+        f"event {seq}: the log says {told[seq].name}, the store {kept[seq].name}, or their fields differ"
+        for seq in sorted(told.keys() & kept.keys())
+        if _plain(told[seq]) != _plain(kept[seq])
+    ]
+    return Verdict(
+        "events", "store and log hold the same events, numbered without a gap", f"{len(kept)} events", faults
+    )
+
+
+def _plain(event: Event) -> str:
+    """Everything of an event; an event's JSON, so that 1 and 1.0 are two things."""
+    return json.dumps([event.name, event.run, event.experiment, event.trial, event.attempt, event.fields])
+
+
+def _story(evidence: Evidence) -> Verdict:
+    faults = list(evidence.replay_faults)
+    for table, rows in evidence.stored.items():
+        faults += _differences(table, rows, evidence.replayed[table])
+    count = sum(len(rows) for rows in evidence.stored.values())
+    return Verdict("replay", "the log alone gives back every row of the store", f"{count} rows", faults)
+
+
+def _differences(table: str, stored: list[dict[str, Any]], replayed: list[dict[str, Any]]) -> Iterator[str]:
+    keys = {"run": ("id",), "experiment": ("name",), "trial": ("experiment", "number"), "command": ("scope",),
+            "attempt": ("experiment", "trial", "attempt"), "result": ("experiment", "trial", "step"),
+            "evaluation": ("experiment",)}[table]  # fmt: skip
+    left = {tuple(row[key] for key in keys): row for row in stored}
+    right = {tuple(row[key] for key in keys): row for row in replayed}
+    for key in sorted(left.keys() | right.keys()):
+        where = f"{table} {' '.join(map(str, key))}"
+        if key not in right:
+            yield f"{where} is in the store only"
+        elif key not in left:
+            yield f"{where} is in the log only"
+        elif left[key] != right[key]:
+            unlike = [name for name in left[key] if left[key][name] != right[key][name]]
+            yield f"{where}: {', '.join(unlike)} differ"
+
+
+def _results(evidence: Evidence) -> Verdict:
+    told = Counter(
+        (event.experiment, event.trial, event.fields["step"])
+        for event in evidence.told
+        if event.name == "trial.reported"
+    )
+    kept = Counter((row["experiment"], row["trial"], row["step"]) for row in evidence.stored["result"])
+    faults = [f"{_place(key)} was told {count} times" for key, count in told.items() if count > 1]
+    faults += [f"{_place(key)} is in the log and not in the store" for key in told.keys() - kept.keys()]
+    faults += [f"{_place(key)} is in the store and not in the log" for key in kept.keys() - told.keys()]
+    return Verdict("results", "each result is in both, and counted once", f"{len(kept)} results", sorted(faults))
+
+
+def _place(key: tuple[Any, ...]) -> str:
+    return f"{key[0]} trial {key[1]} epoch {key[2]}"
+
+
+_OF_AN_ATTEMPT = ("trial.reported", "trial.repeated", "trial.paused", "trial.resumed", "trial.requeued")
+
+
+def _attempts(evidence: Evidence) -> Verdict:
+    """Replays who may speak: the fence, seen from outside."""
+    live: dict[Key, int] = {}
+    last: dict[Key, int] = defaultdict(int)
+    over: set[Key] = set()
+    faults, started = [], 0
+    for event, key in _of_trials(evidence.told):
+        who = f"event {event.seq}: {key[0]} trial {key[1]} attempt {event.attempt}"
+        attempt = event.attempt or 0
+        if key in over and event.name != "trial.added":
+            faults.append(f"{who}: {event.name} after the trial had ended")
+        if event.name == "trial.started":
+            started += 1
+            if key in live:
+                faults.append(f"{who} began while attempt {live[key]} was live")
+            if attempt <= last[key]:
+                faults.append(f"{who} began after attempt {last[key]}")
+            live[key], last[key] = attempt, max(attempt, last[key])
+        elif event.name in _OF_AN_ATTEMPT:
+            if live.get(key) != attempt:
+                faults.append(f"{who}: {event.name}, but {live.get(key, 'none')} was live")
+            if event.name == "trial.requeued":
+                live.pop(key, None)
+        elif event.name in ("trial.finished", "trial.failed"):
+            live.pop(key, None)
+            over.add(key)
+    faults += [
+        f"{row['experiment']} trial {row['trial']} has two live attempts in the store"
+        for row, count in _live_in_store(evidence.stored)
+        if count > 1
+    ]
+    return Verdict(
+        "attempts", "at most one attempt of a trial lives, and only it speaks", f"{started} attempts", faults
+    )
+
+
+def _live_in_store(stored: Rows) -> list[tuple[dict[str, Any], int]]:
+    rows = [row for row in stored["attempt"] if row["ended_wall"] is None]
+    counts = Counter((row["experiment"], row["trial"]) for row in rows)
+    return [(row, counts[row["experiment"], row["trial"]]) for row in rows]
+
+
+def _of_trials(events: Iterable[Event]) -> Iterator[tuple[Event, Key]]:
+    for event in events:
+        if event.name.startswith("trial.") and event.experiment is not None and event.trial is not None:
+            yield event, (event.experiment, event.trial)
+
+
+def _ends(evidence: Evidence) -> Verdict:
+    ends = Counter(key for event, key in _of_trials(evidence.told) if event.name in ("trial.finished", "trial.failed"))
+    states = {row["name"]: ProcessState(row["state"]) for row in evidence.stored["experiment"]}
+    faults, ended = [], 0
+    for trial in evidence.stored["trial"]:
+        key = (trial["experiment"], trial["number"])
+        over = TrialState(trial["state"]) in TRIAL_ENDED
+        ended += over
+        if ends[key] != over:
+            faults.append(f"{key[0]} trial {key[1]} is {trial['state']} and its end was told {ends[key]} times")
+        if not over and states[trial["experiment"]] is ProcessState.EXITED:
+            faults.append(f"{key[0]} has finished, and its trial {key[1]} is {trial['state']}")
+    run = ProcessState(evidence.stored["run"][0]["state"])
+    if run is ProcessState.EXITED:
+        faults += [
+            f"the run has finished, and {name} is {state}" for name, state in states.items() if state not in ENDED
+        ]
+    return Verdict("ends", "what has ended has ended once, and leaves nothing open", f"{ended} trials", faults)
+
+
+def _causes(evidence: Evidence) -> Verdict:
+    lost = [event for event in evidence.told if event.name == "trial.requeued"]
+    faults = [
+        f"event {event.seq}: {event.experiment} trial {event.trial} was requeued without a cause"
+        for event in lost
+        if not event.fields.get("cause")
+    ]
+    faults += [
+        f"{row['experiment']} trial {row['trial']} attempt {row['attempt']} ended without a cause"
+        for row in evidence.stored["attempt"]
+        if row["ended_wall"] is not None and not row["cause"]
+    ]
+    return Verdict("causes", "each attempt that was lost has its cause", f"{len(lost)} lost", faults)
+
+
+def _counts(evidence: Evidence) -> Verdict:
+    faults, total = [], 0
+    for experiment in evidence.stored["experiment"]:
+        name, spec = experiment["name"], json.loads(experiment["spec"])
+        trials = [
+            {**row, "params": json.loads(row["params"]), "record": json.loads(row["record"])}
+            for row in evidence.stored["trial"]
+            if row["experiment"] == name
+        ]
+        total += len(trials)
+        numbers = sorted(trial["number"] for trial in trials)
+        if numbers != list(range(len(numbers))):
+            faults.append(f"{name}: its trials are numbered {numbers}")
+        wanted = finalists.trials_in_all(spec, trials)
+        if len(trials) > spec["max_trials"]:
+            faults.append(f"{name} has {len(trials)} trials, more than its {spec['max_trials']}")
+        fewer = ProcessState(experiment["state"]) is ProcessState.EXITED and len(trials) < wanted
+        if fewer and not _out_of_time(evidence, name, spec):
+            faults.append(f"{name} has finished with {len(trials)} trials instead of {wanted}")
+    return Verdict("counts", "each experiment has its trials, unless its hours were over", f"{total} trials", faults)
+
+
+def _out_of_time(evidence: Evidence, name: str, spec: dict[str, Any]) -> bool:
+    """Whether the experiment's `max_hours` were used up; a minute is left for the driver to notice."""
+    if spec.get("max_hours") is None:
+        return False
+    events = [
+        (e.name, e.wall_s, e.fields)
+        for e in evidence.told
+        if e.experiment == name or e.name.startswith("daemon.") or e.name in ("machine.slept", "clock.set")
+    ]
+    return driven_seconds(events) >= float(spec["max_hours"]) * 3600.0 - 60.0
+
+
+def _checkpoints(evidence: Evidence) -> Verdict:
+    return Verdict(
+        "checkpoints", "what waiting trials would go on from is there and whole", f"{evidence.checkpoints} looked at",
+        evidence.checkpoint_faults,
+    )  # fmt: skip
+
+
+def _epochs(evidence: Evidence) -> Verdict:
+    """An attempt that goes on from a checkpoint repeats at most one epoch; one without has nothing to go on from.
+
+    Nor has one whose newest checkpoint the disk did not give back, and that said so.
+    """
+    unusable = {(e.experiment, e.trial, e.attempt) for e in evidence.told if e.name == "checkpoint.rejected"}
+    reached: dict[Key, int] = defaultdict(int)
+    saved: dict[Key, int] = {}
+    wasted, faults = 0, []
+    for event, key in _of_trials(evidence.told):
+        if event.name in ("trial.reported", "trial.repeated"):
+            reached[key] = max(reached[key], event.fields["step"])
+            if event.fields["checkpoint"] is not None:
+                saved[key] = event.fields["step"]
+            wasted += event.name == "trial.repeated"
+        elif event.name == "trial.started":
+            begins = event.fields["resumed_step"] or 0
+            if key in saved and reached[key] - begins > 1 and (*key, event.attempt) not in unusable:
+                faults.append(
+                    f"event {event.seq}: {key[0]} trial {key[1]} goes on from epoch {begins} after epoch {reached[key]}"
+                )
+    return Verdict(
+        "epochs", "no fault costs a trial with checkpoints more than one epoch", f"{wasted} repeated", faults
+    )
+
+
+_CHECKS: tuple[Callable[[Evidence], Verdict], ...] = (
+    _chain, _order, _story, _results, _attempts, _ends, _causes, _counts, _checkpoints, _epochs,
+)  # fmt: skip

@@ -1,0 +1,243 @@
+"""A lost store, given back by the audit logs: what was there is moved aside, never deleted, and it is told.
+
+Lost means: damaged, gone, or behind the logs (an old copy was put in its place). The new one is made beside and
+renamed, so a crash in between finds no store and begins again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from supervisor import failpoints
+from supervisor.audit.hash_chain import Head, as_event, to_event, walk, wall_s
+from supervisor.audit.rotation import all_parts, lines_of, sync_folder
+from supervisor.clock import Clock
+from supervisor.errors import LogDamaged, StoreDamaged, StoreError
+from supervisor.home import Home
+from supervisor.store.database import Event, Store
+from supervisor.store.projection import CannotReplay, Replay
+
+log = logging.getLogger("supervisor")
+
+NOT_REBUILT = "the readings of the sensors by the minute"
+"""What no event carries."""
+MAX_PROBLEMS = 20
+UNTOLD = "store_rebuilt"
+"""The key in `meta` of a rebuild that no event tells of yet."""
+
+
+@dataclass
+class Rebuilt:
+    """What a rebuild found and did. `aside` is where the old store lies, None when there was none."""
+
+    cause: str
+    aside: Path | None = None
+    events: int = 0
+    runs: int = 0
+    problems: list[str] = field(default_factory=list)
+    """What the logs could not give back, at most MAX_PROBLEMS of it."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cause": self.cause, "aside": None if self.aside is None else str(self.aside), "events": self.events,
+            "runs": self.runs, "problems": self.problems,
+        }  # fmt: skip
+
+    def sentence(self) -> str:
+        lines = [f"the store was rebuilt from the logs, because {self.cause}: {self.runs} runs, {self.events} events"]
+        if self.aside is not None:
+            lines.append(f"the old one lies at {self.aside}")
+        lines.append(f"not in the logs and so lost: {'; '.join([NOT_REBUILT, *self.problems])}")
+        return "\n  ".join(lines)
+
+
+def audit_logs(home: Home) -> list[Path]:
+    """The logs of plans, by name; also one of which only older parts are left."""
+    names = {name.name.split(".jsonl")[0] + ".jsonl" for name in home.logs.glob("*.jsonl*")}
+    return [home.logs / name for name in sorted(names) if name != "debug.jsonl" and not _is_aside(name)]
+
+
+def _is_aside(name: str) -> bool:
+    return ".until-" in name or ".damaged-" in name
+
+
+def open_or_rebuild(home: Home, clock: Clock) -> tuple[Store, Rebuilt | None]:
+    """The home's store, sound and complete; how it was rebuilt, now or before and nobody has told of it.
+
+    Raises StoreTooNew; LogDamaged when a log that is needed is damaged itself (`supervisorctl repair` goes on then).
+    """
+    cause = why_lost(home, clock)
+    if cause is not None:
+        log.error("%s", rebuild(home, clock, cause).sentence())
+    store = Store(home.store, clock)
+    return store, untold(store)
+
+
+def why_lost(home: Home, clock: Clock) -> str | None:
+    """Why the store must be rebuilt; None when it need not. Raises StoreTooNew, StoreError."""
+    if not home.store.exists():
+        return "it was not there" if any(last_event(path) for path in audit_logs(home)) else None
+    try:
+        store = Store(home.store, clock)
+    except StoreDamaged as error:
+        return error.message
+    try:
+        behind = [path.name for path in audit_logs(home) if leads(path, store)]
+    finally:
+        store.close()
+    return f"{', '.join(behind)} knows more than it does" if behind else None
+
+
+def leads(path: Path, store: Store) -> bool:
+    """Whether the log goes on from where this store ends: an older copy of the store was put in its place."""
+    last = last_event(path)
+    row = store.row("SELECT coalesce(max(seq), 0) AS seq FROM event")
+    assert row is not None
+    if last is None or last["seq"] <= row["seq"]:
+        return False
+    if row["seq"] == 0:
+        return True
+    end = store.row(
+        "SELECT seq, wall FROM event WHERE run IN (SELECT id FROM run WHERE plan = ?) ORDER BY seq DESC LIMIT 1",
+        path.name.removesuffix(".jsonl"),
+    )
+    if end is None:
+        return False
+    # Another store's log also has larger numbers, but not this store's last event.
+    found = (as_event(line) for part in all_parts(path) for line in _readable(part))
+    return any(record is not None and (record["seq"], wall_s(record["ts"])) == tuple(end) for record in found)
+
+
+def last_event(path: Path) -> dict[str, Any] | None:
+    """The record of the log's last whole line that is an event."""
+    for part in reversed(all_parts(path)):
+        last = None
+        for line in _readable(part):
+            last = line
+        if last is not None:
+            return as_event(last)
+    return None
+
+
+def _readable(part: Path) -> Iterator[bytes]:
+    """Its lines up to the first damage: whoever needs them all will say what is wrong with it."""
+    with contextlib.suppress(LogDamaged):
+        yield from lines_of(part)
+
+
+def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> Rebuilt:
+    """Makes the store anew from every log. `tolerate` leaves out lines that are damaged, instead of LogDamaged.
+
+    Raises StoreError when two logs hold different events of one number.
+    """
+    rebuilt = Rebuilt(cause)
+    beside = home.store.with_name(f"{home.store.name}.rebuilding")
+    for suffix in ("", "-wal", "-shm"):
+        beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+    store = Store(beside, clock)
+    try:
+        _fill(store, _all_events(home, rebuilt, tolerate), rebuilt)
+        rebuilt.runs = len(store.rows("SELECT id FROM run"))
+        rebuilt.aside = _free_name(home, clock) if _files(home) else None
+        # In the new store itself: the daemon that tells of it may be a later one.
+        store.connection.execute("INSERT INTO meta VALUES (?, ?)", (UNTOLD, json.dumps(rebuilt.to_json())))
+        # All of it into the one file that is renamed.
+        store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        store.close()
+    if rebuilt.aside is not None:
+        set_aside(home, rebuilt.aside)
+    failpoints.hit("rebuild.rename")
+    beside.rename(home.store)
+    sync_folder(home.state)
+    failpoints.hit("rebuild.renamed")
+    return rebuilt
+
+
+def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
+    replay, last = Replay(store.connection), 0
+    store.connection.execute("BEGIN IMMEDIATE")
+    for event in events:
+        if event.seq == last:
+            raise StoreError(
+                f"two logs in the home hold different events of the number {last}: they are of two stores",
+                remedy="move the older of the logs out of the logs folder",
+            )
+        last = event.seq
+        try:
+            replay.apply(event)
+        except CannotReplay as problem:
+            _note(rebuilt, str(problem))
+        rebuilt.events += 1
+    store.connection.execute("COMMIT")
+
+
+def _all_events(home: Home, rebuilt: Rebuilt, tolerate: bool) -> Iterator[Event]:
+    streams = [_events_of(path, rebuilt, tolerate) for path in audit_logs(home)]
+    return heapq.merge(*streams, key=lambda event: event.seq)
+
+
+def _events_of(path: Path, rebuilt: Rebuilt, tolerate: bool) -> Iterator[Event]:
+    head: Head | None = None
+    last = 0
+    for part in all_parts(path):
+        if not tolerate:
+            for record, after in walk(lines_of(part), str(part), head):
+                head = after
+                yield to_event(record)
+            continue
+        try:
+            for number, line in enumerate(lines_of(part), 1):
+                record = as_event(line)  # type: ignore[assignment]
+                if record is None or record["seq"] <= last:
+                    _note(rebuilt, f"{part}, line {number}")
+                    continue
+                last = record["seq"]
+                yield to_event(record)
+        except (OSError, LogDamaged) as error:
+            _note(rebuilt, str(error))
+
+
+def _note(rebuilt: Rebuilt, problem: str) -> None:
+    log.warning("rebuilding the store: %s", problem)
+    if len(rebuilt.problems) < MAX_PROBLEMS:
+        rebuilt.problems.append(problem)
+
+
+def untold(store: Store) -> Rebuilt | None:
+    """The rebuild that made this store, if no daemon has told of it yet (`tell` it with the deletion of UNTOLD)."""
+    row = store.row("SELECT value FROM meta WHERE key = ?", UNTOLD)
+    if row is None:
+        return None
+    known = json.loads(row["value"])
+    return Rebuilt(**{**known, "aside": None if known["aside"] is None else Path(known["aside"])})
+
+
+def _files(home: Home) -> list[tuple[Path, str]]:
+    """The store with the files that SQLite keeps beside it, as far as they are there; each with its suffix."""
+    named = [(home.store.with_name(home.store.name + suffix), suffix) for suffix in ("", "-wal", "-shm")]
+    return [(path, suffix) for path, suffix in named if path.exists()]
+
+
+def _free_name(home: Home, clock: Clock) -> Path:
+    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y%m%d-%H%M%S")
+    taken = {path.name for path in home.state.iterdir()}
+    names = (f"{home.store.name}.aside-{stamp}{number}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
+    return home.state / next(name for name in names if name not in taken)
+
+
+def set_aside(home: Home, aside: Path) -> None:
+    """Renames the store to `aside`, and with it the files that SQLite keeps beside it.
+
+    A write-ahead log that stayed behind would be played into the next store of that name.
+    """
+    for path, suffix in _files(home):
+        path.rename(aside.with_name(aside.name + suffix))

@@ -1,0 +1,188 @@
+"""The verbs of `supervisord data`: import, fetch, sample, build, list, verify.
+
+Only argparse is loaded until a verb runs; the training room, with pandas and TA-Lib, is imported inside it.
+Its errors (TrainingError, with a remedy) pass through: the caller turns them into a message and an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.data.manifest import Manifest, ProcessedManifest, RawManifest
+
+EXIT_OK = 0
+EXIT_FINDINGS = 1
+DEFAULT_TIER = "a25"
+TIERS = ("a20", "a25", "a25_vix")
+# Yahoo's caret marks an index; an index has no volume worth the name and serves other tickers' tiers.
+INDEX_MARK = "^"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs below the parser of `supervisord data`; the chosen one lands in ``args.data_verb``."""
+    verbs = parser.add_subparsers(dest="data_verb", metavar="VERB", required=True)
+
+    importing = verbs.add_parser("import", help="check a CSV or parquet file of daily bars and build its dataset")
+    importing.add_argument("file", type=Path, metavar="FILE")
+    importing.add_argument("--ticker", required=True, help="such as SPY or ^VIX")
+    _add_build_options(importing)
+
+    fetching = verbs.add_parser("fetch", help="download daily bars (needs the extra: sweep-supervisor[fetch])")
+    fetching.add_argument("tickers", nargs="+", metavar="TICKER")
+    _add_build_options(fetching)
+
+    verbs.add_parser("sample", help="register the embedded S&P 500 and NASDAQ bars, 1999 to 2018, and build them")
+
+    building = verbs.add_parser("build", help="build a dataset of another feature tier from imported bars")
+    building.add_argument("ticker", metavar="TICKER")
+    building.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER)
+
+    verbs.add_parser("list", help="what is registered")
+    verbs.add_parser("verify", help="name every file that is missing, changed, outdated or unregistered")
+
+
+def run(args: argparse.Namespace, data_dir: Path) -> int:
+    """Carry out ``args.data_verb`` in ``data_dir`` and print what happened. Returns the exit code.
+
+    ``verify`` returns 1 when it finds something. Raises the training room's errors.
+    """
+    verbs: dict[str, Callable[[argparse.Namespace, Path], int]] = {
+        "import": _import,
+        "fetch": _fetch,
+        "sample": _sample,
+        "build": _build,
+        "list": _list,
+        "verify": _verify,
+    }
+    return verbs[args.data_verb](args, data_dir)
+
+
+def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="feature tier to build (default a25)")
+    parser.add_argument(
+        "--calendar", default="XNYS", help="exchange to compare sessions with, such as XLON or 24/7; none for no check"
+    )
+
+
+def _import(args: argparse.Namespace, data_dir: Path) -> int:
+    from training.data.dataset_files import import_file
+
+    manifest = import_file(args.file, args.ticker, data_dir, calendar=_calendar(args))
+    _say_imported(manifest, data_dir)
+    _build_if_shares(manifest, args.tier, data_dir)
+    return EXIT_OK
+
+
+def _fetch(args: argparse.Namespace, data_dir: Path) -> int:
+    from training.data.dataset_files import import_fetched
+
+    for ticker in args.tickers:
+        manifest = import_fetched(ticker, data_dir, calendar=_calendar(args))
+        _say_imported(manifest, data_dir)
+        _build_if_shares(manifest, args.tier, data_dir)
+    return EXIT_OK
+
+
+def _sample(args: argparse.Namespace, data_dir: Path) -> int:
+    from training.data.dataset_files import import_sample
+
+    for manifest in import_sample(data_dir):
+        _say_imported(manifest, data_dir)
+        _build_if_shares(manifest, DEFAULT_TIER, data_dir)
+    return EXIT_OK
+
+
+def _build(args: argparse.Namespace, data_dir: Path) -> int:
+    from training.data.dataset_files import build_dataset
+
+    _say_built(build_dataset(args.ticker, args.tier, data_dir), data_dir)
+    return EXIT_OK
+
+
+def _list(args: argparse.Namespace, data_dir: Path) -> int:
+    from training.data.dataset_files import list_data
+
+    manifests = list_data(data_dir)
+    if not manifests:
+        print(f"Nothing is registered in {data_dir}. `supervisord data sample` brings data to begin with.")
+        return EXIT_OK
+    _print_table(("file", "rows", "first", "last", "inputs", "sha256", "source"), [_row(m) for m in manifests])
+    return EXIT_OK
+
+
+def _verify(args: argparse.Namespace, data_dir: Path) -> int:
+    from training.data.dataset_files import list_data, verify
+
+    findings = verify(data_dir)
+    for finding in findings:
+        print(f"{finding.problem:<13}{finding.path}: {finding.detail}")
+        print(f"{'':<13}cure: {cure(finding.problem, finding.path)}")
+    if findings:
+        return EXIT_FINDINGS
+    print(f"{len(list_data(data_dir))} registered files in {data_dir} are whole and unchanged.")
+    return EXIT_OK
+
+
+def cure(problem: str, path: Path) -> str:
+    """What to do about a finding of `verify`; raw files came from the user, processed ones can be built again."""
+    if path.parent.name == "processed":
+        return f"remove {path} and its .json; `supervisord data build`, or the next start, makes them again"
+    if problem == "unregistered":
+        return f"register it with `supervisord data import {path} --ticker NAME`, or move it away"
+    ticker = path.stem
+    return f"bring the bars again: `supervisord data import FILE --ticker {ticker}`, or `data fetch {ticker}`"
+
+
+def _calendar(args: argparse.Namespace) -> str | None:
+    return None if args.calendar.lower() == "none" else str(args.calendar)
+
+
+def _build_if_shares(manifest: RawManifest, tier: str, data_dir: Path) -> None:
+    """Build the dataset at once, unless these bars are an index's without volume, which no tier is built on."""
+    from training.data.dataset_files import build_dataset
+
+    if "volume" in manifest.columns and not manifest.symbol.startswith(INDEX_MARK):
+        _say_built(build_dataset(manifest.ticker, tier, data_dir), data_dir)
+    else:
+        print("  no dataset of its own: it has no volume, or is an index; it serves tier a25_vix of other tickers")
+
+
+def _say_imported(manifest: RawManifest, data_dir: Path) -> None:
+    print(
+        f"{manifest.ticker}: {manifest.rows:,} days, {manifest.first_date} to {manifest.last_date}, {manifest.source}"
+    )
+    print(f"  {data_dir / 'raw' / manifest.file}  sha256 {manifest.sha256[:12]}")
+    if manifest.ignored_columns:
+        print(f"  not used: {', '.join(manifest.ignored_columns)}")
+    for count, dates, words in (
+        (manifest.missing_sessions, manifest.missing_dates, "sessions without a row"),
+        (manifest.extra_days, manifest.extra_dates, "rows that are no session"),
+    ):
+        if count:
+            shown = ", ".join(dates[:5]) + (", ..." if count > len(dates[:5]) else "")
+            print(f"  {manifest.calendar}: {count} {words} ({shown})")
+
+
+def _say_built(manifest: ProcessedManifest, data_dir: Path) -> None:
+    from training.data.windows import base_rates
+
+    path = data_dir / "processed" / manifest.file
+    print(f"  {path}  {manifest.rows:,} days x {manifest.num_features} inputs  sha256 {manifest.sha256[:12]}")
+    rates = ", ".join(f"{rate:.1%} at {horizon} d" for horizon, rate in base_rates(path).items())
+    print(f"  base rate (high reaches +1 %): {rates}")
+
+
+def _row(manifest: Manifest) -> tuple[str, ...]:
+    inputs = str(manifest.num_features) if manifest.kind == "processed" else "raw"
+    first, last = manifest.first_date, manifest.last_date
+    return manifest.file, f"{manifest.rows:,}", first, last, inputs, manifest.sha256[:12], manifest.source
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

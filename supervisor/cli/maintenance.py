@@ -1,0 +1,153 @@
+"""The verbs of supervisorctl that look after store, log and sensors. Each returns the exit code.
+
+Standard library at import; a verb imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from supervisor import __product__, __version__
+from supervisor.control.client import ask
+from supervisor.errors import NotFound, NotRunning, NotSent, UsageError
+from supervisor.home import Home
+
+BACKUP_DEADLINE_S = 300.0
+
+
+def backup(home: Home, arguments: argparse.Namespace) -> int:
+    path = arguments.file.absolute()
+    try:
+        size = ask(home, "backup", {"path": str(path)}, deadline_s=BACKUP_DEADLINE_S)["bytes"]
+    except NotRunning:
+        from supervisor.audit.backup import back_up_without_daemon
+
+        size = back_up_without_daemon(home, path)
+    print(
+        f"{path}: {size} bytes; to use it, end the daemon and put it in the place of {home.store};"
+        " what the logs know beyond it is added at the next start"
+    )
+    return 0
+
+
+def notify(home: Home, _: argparse.Namespace) -> int:
+    import asyncio
+
+    from supervisor.daemon.upkeep.notifier import SEND_WITHIN_S, send_by_child
+    from supervisor.processes.notice_addresses import read_addresses
+
+    addresses = read_addresses(home.notify)
+    if not addresses:
+        raise NotFound(f"{home.notify} names no address", remedy="one a line, such as ntfy://my-topic; mode 0600")
+    outcome = asyncio.run(send_by_child(addresses, "sweep supervisor", "A test message.", SEND_WITHIN_S))
+    if outcome.problem is not None:
+        raise NotSent(outcome.problem)
+    print(f"sent to {len(addresses)} address{'es' if len(addresses) > 1 else ''}")
+    return 0
+
+
+def repair(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.audit.maintenance import examine
+    from supervisor.clock import Clock
+    from supervisor.home_lock import take_lock
+
+    if not home.state.is_dir():
+        raise NotFound("this home has no store and no logs yet")
+    lock = take_lock(home)
+    try:
+        findings = examine(home, Clock())
+        for finding in findings:
+            print(finding.what)
+            print(f"  {'done' if arguments.apply else 'cure'}: {finding.apply() if arguments.apply else finding.cure}")
+    finally:
+        os.close(lock)
+    if not findings:
+        print("store and logs are sound and tell one story")
+    elif not arguments.apply:
+        print("nothing was changed: `supervisorctl repair --apply` does what stands under `cure`")
+    return int(bool(findings) and not arguments.apply)
+
+
+def audit(home: Home, arguments: argparse.Namespace) -> int:
+    import tempfile
+    from dataclasses import asdict
+
+    from supervisor.audit import evidence as audit_evidence
+    from supervisor.audit import invariants
+    from supervisor.store.database import read_only
+
+    with tempfile.TemporaryDirectory(prefix="sweep-audit-") as folder:
+        copy = Path(folder) / "store.db"
+        try:
+            # Only the daemon opens its store; everyone else reads a copy.
+            ask(home, "backup", {"path": str(copy)}, deadline_s=BACKUP_DEADLINE_S)
+        except NotRunning:
+            if not home.store.exists():
+                raise NotFound("this home has no run yet", remedy="start one with `supervisord start smoke`") from None
+            copy = home.store
+        with read_only(copy) as connection:
+            live = copy != home.store
+            evidence = audit_evidence.gather(home, connection, arguments.run_or_plan, live=live)
+    verdicts = invariants.check(evidence)
+    if arguments.json:
+        print(
+            json.dumps({"run": evidence.run, "verdicts": [asdict(v) | {"holds": v.holds} for v in verdicts]}, indent=1)
+        )
+    else:
+        print(invariants.render(evidence, verdicts))
+    return int(not all(verdict.holds for verdict in verdicts))
+
+
+def sensors(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.cli import sensors as sensors_verb
+
+    # The disk that a run here would fill; a home that is new has no folder yet.
+    found = sensors_verb.collect([next(folder for folder in (home.state, *home.state.parents) if folder.exists())])
+    print(json.dumps(found, indent=1) if arguments.json else sensors_verb.render(found))
+    return 0
+
+
+def doctor(_: Home, arguments: argparse.Namespace) -> int:
+    return _replay(Path(arguments.replay)) if arguments.replay else _record(arguments)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from supervisor.sensors.survey import record
+
+    file = Path(arguments.to or time.strftime("sensors-%Y%m%d-%H%M%S.jsonl"))
+    print(f"recording every sensor for {arguments.record:g} s into {file}", file=sys.stderr)
+    try:
+        passes = record(file, arguments.record)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    print(f"{passes} passes in {file}; play it with `supervisorctl doctor --replay {file}`")
+    return 0
+
+
+def _replay(file: Path) -> int:
+    from supervisor.governor import simulate as doctor
+    from supervisor.governor.policy import Policy
+
+    steps = 0
+    for step in doctor.replay(file, Policy()):
+        print(doctor.render(step))
+        steps += 1
+    print(f"{steps} changes with the default policy" if steps else "nothing to act on: RUN throughout")
+    return 0
+
+
+def version(home: Home, _: argparse.Namespace) -> int:
+    print(f"{__product__} {__version__}, {Path(__file__).resolve().parent}, socket {home.socket}")
+    return 0
+
+
+def completion(parser: argparse.ArgumentParser, shell: str) -> int:
+    import shtab
+
+    print(shtab.complete(parser, shell=shell))
+    return 0

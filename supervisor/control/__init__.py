@@ -1,0 +1,1 @@
+"""Serves and calls the control API over a unix socket."""

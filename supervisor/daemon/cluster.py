@@ -1,0 +1,129 @@
+"""What the daemon knows of the cluster's nodes from their watchdogs, and what holds for the run as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.clock import Clock
+from supervisor.domain import messages
+from supervisor.domain.command import ALL_NODES, Command, Origin, Rung, run, strictest
+from supervisor.store.reading_rollup import Thinner
+from supervisor.store.run_writer import Ledger
+
+HARDWARE_EVENT_PERIOD_S = 300.0
+HEARD_WITHIN_S = 30.0
+"""A node that has been silent for longer does not speak for the cluster while others do."""
+
+
+@dataclass
+class NodeView:
+    """What a node's watchdog last said."""
+
+    protected: bool = False
+    missing: dict[str, str] = field(default_factory=dict)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    command: Command = field(default_factory=lambda: run(Origin.GOVERNOR))
+    heard_mono_s: float | None = None
+    told_mono_s: float | None = None
+
+
+class ClusterView:
+    """Each method takes one message in and tells what is worth an event."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger, self._clock = ledger, clock
+        self._thinner = Thinner()
+        self.nodes: dict[str, NodeView] = {}
+        self.watched = False
+        """Whether a watchdog has spoken through the driver at work."""
+
+    def watchdog_up(self, message: messages.WatchdogUp) -> None:
+        node = self.nodes.setdefault(message.node, NodeView())
+        self.watched, first = True, node.heard_mono_s is None
+        node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self._clock.mono_s()
+        self._ledger.tell(
+            "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
+        )
+        if first and not message.protected:
+            why = "; ".join(f"{name}: {reason}" for name, reason in message.missing.items()) or "none was found"
+            self._ledger.tell("watchdog.unprotected", node=message.node, why=why)
+
+    def sampled(self, message: messages.Sampled) -> None:
+        node = self.nodes.setdefault(message.node, NodeView())
+        now = self._clock.mono_s()
+        node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
+        if minutes := self._thinner.add(message.node, message.readings, self._clock.wall_s()):
+            self._ledger.keep_readings(minutes)
+        if node.told_mono_s is None or now - node.told_mono_s >= HARDWARE_EVENT_PERIOD_S:
+            node.told_mono_s = now
+            self._ledger.tell(
+                "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
+                readings=message.readings, protected=message.protected, missing=node.missing,
+            )  # fmt: skip
+
+    def noted(self, message: messages.SensorNoted) -> None:
+        sensor = message.facts.get("sensor")
+        fields = {"node": message.node, "facts": message.facts}
+        drill = {"drill": True} if message.facts.get("drill") else {}
+        self._ledger.tell(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
+
+    def rung_changed(self, message: messages.RungChanged) -> None:
+        node = self.nodes.setdefault(message.node, NodeView())
+        command, before = Command.from_json(message.command), node.command
+        node.command = command
+        if _step(command) != _step(before):
+            self._ledger.tell(
+                "rung.changed", node=message.node, rung=command.rung.name, previous=before.rung.name,
+                reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
+                # What eases back from a drill is the drill's doing, too.
+                drill=command.drill or (before.drill and command.rung < before.rung),
+            )  # fmt: skip
+
+    def in_force(self, operator: Sequence[Command]) -> Command:
+        """What holds for the run as a whole: the operator's word for all, and what even the freest node must obey."""
+        now = self._clock.mono_s()
+        heard = {
+            name: view
+            for name, view in self.nodes.items()
+            if view.heard_mono_s is None or now - view.heard_mono_s <= HEARD_WITHIN_S
+        }
+        on_nodes = [
+            strictest([view.command, *(command for command in operator if command.scope == name)])
+            for name, view in (heard or self.nodes).items()
+        ]
+        freest = min(on_nodes, key=lambda command: command.rung, default=run(Origin.GOVERNOR))
+        return strictest([freest, *(command for command in operator if command.scope == ALL_NODES)])
+
+    def governors(self, node: str | None) -> Command:
+        """The strictest governor of a node (None: of all)."""
+        held = [view.command for name, view in self.nodes.items() if node in (None, name)]
+        return strictest([run(Origin.GOVERNOR), *held])
+
+    def driver_gone(self) -> None:
+        """Nobody is left to say that a pause has ended; the next driver says what is in force then."""
+        self.watched = False
+        for node in self.nodes.values():
+            node.command = run(Origin.GOVERNOR)
+
+    def close(self) -> None:
+        """Keep the readings of the minute that has not ended."""
+        self._ledger.keep_readings(self._thinner.close())
+
+
+def _step(command: Command) -> tuple[Rung, float, int]:
+    """Where on the ladder it stands, steps within a rung included."""
+    return command.rung, command.throttle_share, command.shed_trials
+
+
+def summarise(readings: Sequence[Mapping[str, Any]], protected: bool) -> str:
+    """One line for people: the hottest temperature or why there is none, CPU and memory."""
+    temperatures = [r["value"] for r in readings if r["kind"] == "temperature" and r["value"] is not None]
+    parts = [f"{max(temperatures):.0f} C" if temperatures else ("no reading" if protected else "no sensor")]
+    for kind, label in (("utilisation", "cpu"), ("memory", "memory")):
+        percents = [r["value"] for r in readings if (r["kind"], r["unit"]) == (kind, "percent")]
+        values = [value for value in percents if value is not None]
+        if values:
+            parts.append(f"{label} {max(values):.0f} %")
+    return ", ".join(parts)

@@ -1,0 +1,120 @@
+"""What a pause or resume is aimed at: words of the command line -> the scope of a command. Standard library only."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from supervisor.domain.command import ALL_NODES, Command, trial_scope
+from supervisor.domain.lifecycle import TRIAL_ENDED, TrialState
+from supervisor.errors import Conflict, NotFound, UsageError
+
+NODE_SIGNS = 12
+MAX_NAMES = 20
+MAX_HELD_TRIALS = 48
+"""As many as a node's flag has slots for (actors/trial/gate.py)."""
+
+
+class Targets:
+    """The names of one run: its experiments and trials as the store has them, its nodes as their watchdogs said.
+
+    `current` is the experiment at work. Each method raises NotFound with the names that there are.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, run_id: str, plan: str, current: str | None, nodes: Iterable[str]
+    ) -> None:
+        self._connection, self._run_id, self._plan = connection, run_id, plan
+        self._current, self._nodes = current, sorted(nodes)
+
+    def to_pause(self, target: str | None, node: str | None, commands: Sequence[Command]) -> str:
+        """The scope of a new command. Raises Conflict for what cannot be paused now, UsageError for two targets."""
+        scope = self._scope(target, node, ())
+        trial = Command.scope_of_trial(scope)
+        if trial is not None:
+            state = self._trial_state(*trial)
+            if state in TRIAL_ENDED:
+                raise Conflict(f"trial {scope} has ended ({state.value})")
+            held = [command for command in commands if command.trial is not None and command.scope != scope]
+            if len(held) >= MAX_HELD_TRIALS:
+                raise Conflict(f"{len(held)} trials are paused one by one", remedy="pause the experiment instead")
+        return scope
+
+    def to_resume(self, target: str | None, node: str | None, commands: Sequence[Command]) -> str:
+        """The scope of a command to lift; one whose node or trial is gone can be named all the same."""
+        return self._scope(target, node, [command.scope for command in commands])
+
+    def to_drill(self, node: str) -> str:
+        """The id of a node."""
+        return self._node(node, self._nodes)
+
+    def _scope(self, target: str | None, node: str | None, known: Iterable[str]) -> str:
+        if target is not None and node is not None:
+            raise UsageError("a target and --node cannot be given together")
+        known = set(known)
+        if node is not None:
+            others = {scope for scope in known if scope != ALL_NODES and Command.scope_of_trial(scope) is None}
+            return self._node(node, sorted({*self._nodes, *others}))
+        if target is None or target in (self._run_id, self._plan):
+            return ALL_NODES
+        if target in self._experiments():
+            return self._experiment(target)
+        return self._trial(target, known)
+
+    def _node(self, wanted: str, nodes: Sequence[str]) -> str:
+        found = [node for node in nodes if node.startswith(wanted)] if wanted else []
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(node[:NODE_SIGNS] for node in nodes) or "none yet"
+        if found:
+            raise NotFound(
+                f"node {wanted!r} is the beginning of {len(found)} ids", remedy=f"write more of one: {names}"
+            )
+        raise NotFound(f"no node's id begins with {wanted!r}; there are {names}")
+
+    def _experiment(self, name: str) -> str:
+        if name != self._current:
+            raise Conflict(f"{name} is not at work now; {self._current or 'nothing'} is")
+        # Experiments run one after the other: to hold this one is to hold the run.
+        return ALL_NODES
+
+    def _trial(self, target: str, known: set[str]) -> str:
+        experiment, slash, number = target.rpartition("/")
+        if not slash:
+            experiment = self._current or ""
+        if not (number.isascii() and number.isdigit() and len(number) < 10):
+            raise NotFound(
+                f"no experiment {target!r} in this run; there are {', '.join(self._experiments())}",
+                remedy="a trial is a number, or EXPERIMENT/NUMBER",
+            )
+        scope = trial_scope(experiment, int(number))
+        if scope not in known:
+            self._trial_state(experiment, int(number))
+        return scope
+
+    def _trial_state(self, experiment: str, number: int) -> TrialState:
+        if experiment not in self._experiments():
+            raise NotFound(
+                f"no experiment {experiment!r} in this run; there are {', '.join(self._experiments())}"
+                if experiment
+                else f"no experiment is at work, so trial {number} needs its experiment's name",
+                remedy=f"write EXPERIMENT/{number}",
+            )
+        row = self._connection.execute(
+            "SELECT state FROM trial WHERE run = ? AND experiment = ? AND number = ?",
+            (self._run_id, experiment, number),
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"no trial {number} in {experiment}; not ended are {self._live(experiment)}")
+        return TrialState(row["state"])
+
+    def _live(self, experiment: str) -> str:
+        rows = self._connection.execute(
+            "SELECT number FROM trial WHERE run = ? AND experiment = ? AND end_reason IS NULL ORDER BY number LIMIT ?",
+            (self._run_id, experiment, MAX_NAMES),
+        ).fetchall()
+        return ", ".join(str(row["number"]) for row in rows) or "none"
+
+    def _experiments(self) -> list[str]:
+        rows = self._connection.execute("SELECT name FROM experiment WHERE run = ? ORDER BY ordinal", (self._run_id,))
+        return [str(row["name"]) for row in rows]

@@ -1,0 +1,179 @@
+"""Has an experiment's answer tested once its finalisation has ended: opens the test in the store, then starts a process
+of its own that looks (training.evaluation), and keeps what it says.
+
+The daemon itself loads none of it. Standard library at import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from supervisor.domain import finalists
+from supervisor.errors import EvaluationFailed, SweepError, TestRefused
+from supervisor.processes.environment import passed_on
+from supervisor.processes.guardian import end_group
+from supervisor.store.evaluation_writer import AnswerLedger
+
+WEIGHTS = "best.pt"
+"""The file of a finalisation trial's best weights, in its folder (training.best_weights)."""
+DEADLINE_S = 3600.0
+"""A 2B model reads a few thousand windows in minutes; the baselines take seconds."""
+LAST_WORDS_BYTES = 2_000
+HOLD_POLL_S = 1.0
+
+
+class Examiner:
+    """`examine` is called when an experiment's driver has nothing left to do.
+
+    `mark` goes into the process's environment: by it the next daemon finds and ends what a dead one left.
+    """
+
+    def __init__(self, ledger: AnswerLedger, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
+        self._ledger, self._mark, self._deadline_s = ledger, mark, deadline_s
+
+    async def examine(self, name: str, folder: Path, stop_asked: asyncio.Event) -> bool:
+        """Tests the experiment's choice if there is one to test; False when it was stopped before it was done.
+
+        What goes wrong is told and does not fail the experiment: its search stands.
+        """
+        spec = self._ledger.spec(name)
+        if spec.get("finalize") is None or spec["trainable"] != "patchtst" or self._ledger.scored(name):
+            return True
+        trials = self._ledger.trials(name)
+        choice = finalists.chosen(spec, trials)
+        if choice is None:
+            self._ledger.tell_failed(name, "no configuration was finalised on all its seeds")
+            return True
+        if not await self._released(stop_asked):
+            return False
+        record = {int(trial["number"]): trial["record"] for trial in trials}[choice.finalist.numbers[0]]
+        try:
+            opening = self._ledger.open_test(name, opening_of(spec, choice, record))
+            result = await self._unless_stopped(request_of(spec, choice, opening, record, folder), stop_asked)
+        except TestRefused:
+            return True
+        except SweepError as error:
+            self._ledger.tell_failed(name, error.message)
+            return True
+        if result is None:
+            return False
+        self._ledger.keep_result(name, {**result, "chosen": chosen_json(choice, result)})
+        return True
+
+    async def _released(self, stop_asked: asyncio.Event) -> bool:
+        """Wait while an operator holds new work back; False when asked to stop."""
+        while self._ledger.operator_holds() and not stop_asked.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop_asked.wait(), HOLD_POLL_S)
+        return not stop_asked.is_set()
+
+    async def _unless_stopped(self, request: dict[str, Any], stop_asked: asyncio.Event) -> dict[str, Any] | None:
+        work = asyncio.create_task(evaluate(request, self._deadline_s, self._mark))
+        stop = asyncio.create_task(stop_asked.wait())
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            for task in (work, stop):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, SweepError):
+                    await task
+
+
+def opening_of(spec: dict[str, Any], choice: finalists.Outcome, record: dict[str, Any]) -> dict[str, Any]:
+    """Who looks, why, and at which days: the facts of a test's opening that do not depend on when."""
+    config = spec["config"]
+    return {
+        "by": "the daemon",
+        "reason": f"trial {choice.finalist.from_trial} has the best mean of {len(choice.values)} seeds",
+        "dataset": Path(str(config["dataset"])).name,
+        "dataset_sha256": record.get("dataset_sha256"),
+        "split": config.get("split", {}),
+        "horizon": config.get("horizon"),
+        "trials": list(choice.finalist.numbers),
+    }
+
+
+def request_of(
+    spec: dict[str, Any], choice: finalists.Outcome, opening: dict[str, Any], record: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """What training.evaluation.Request.from_json takes."""
+    device = (record.get("device") or {}).get("chosen") or "cpu"
+    return {
+        "trials": [
+            {"number": number, "config": {**spec["config"], **params}, "weights": str(folder / str(number) / WEIGHTS)}
+            for number, params in choice.finalist.trials().items()
+        ],
+        "folder": str(folder),
+        "device": device,
+        "threads": max(1, math.floor(spec["resources"]["cpu"] * spec["concurrency"])),
+        "opening": {
+            "record": f"test-opened-{opening['openings']}.json",
+            "by": opening["by"],
+            "reason": opening["reason"],
+            "at": opening["at"],
+        },
+    }
+
+
+def chosen_json(choice: finalists.Outcome, result: dict[str, Any]) -> dict[str, Any]:
+    """Which configuration was tested."""
+    return {
+        "from_trial": choice.finalist.from_trial,
+        "trials": list(choice.finalist.numbers),
+        "seeds": list(choice.finalist.seeds),
+        "params": dict(choice.finalist.params),
+        "param_count": result.get("param_count"),
+        "val_losses": list(choice.values),
+        "val_loss": choice.mean,
+    }
+
+
+async def evaluate(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
+    """The answer of a training.evaluation process. Raises EvaluationFailed with its last words."""
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complaint:
+        try:
+            # -P: a file beside the daemon's working folder must not stand in for a module.
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "training.evaluation", stdin=asyncio.subprocess.PIPE, stdout=said,
+                stderr=complaint, env=_environment(request["threads"]) | mark, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise EvaluationFailed(f"the test's process cannot start: {error}") from error
+        try:
+            async with asyncio.timeout(deadline_s):
+                await child.communicate(json.dumps(request).encode())
+        except TimeoutError as error:
+            raise EvaluationFailed(f"the test took longer than {deadline_s:g} s") from error
+        finally:
+            # Also on cancellation: a child that nobody waits for must not live on.
+            if child.returncode is None:
+                end_group(child.pid, 0.0)
+                await child.wait()
+        if child.returncode != 0:
+            raise EvaluationFailed(f"the test's process ended with {child.returncode}: {_last_words(complaint)}")
+        said.seek(0)
+        try:
+            result: dict[str, Any] = json.load(said)
+        except ValueError as error:
+            raise EvaluationFailed(f"the test's process did not answer in JSON: {error}") from error
+        return result
+
+
+def _environment(threads: int) -> dict[str, str]:
+    from training.environment import thread_environment
+
+    return {**passed_on(), **thread_environment(threads)}
+
+
+def _last_words(complaint: IO[bytes]) -> str:
+    complaint.seek(max(0, complaint.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
+    return complaint.read().decode(errors="replace").strip() or "without a word"

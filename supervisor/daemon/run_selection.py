@@ -1,0 +1,122 @@
+"""What `start` asks of a daemon, and which run that means. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from supervisor.clock import Clock
+from supervisor.domain.lifecycle import Desired, ProcessState
+from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
+from supervisor.store import queries
+from supervisor.store.database import Store
+from supervisor.store.run_writer import Ledger, create_run
+
+
+@dataclass(frozen=True)
+class StartRequest:
+    """A resolved plan, or `plan` None: go on with the newest unfinished run, whatever its plan."""
+
+    plan: str | None
+    fingerprint: str = ""
+    source: str = "built-in"
+    """Path of the plan file, or built-in."""
+    plan_text: str = ""
+    hardware: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    specs: list[dict[str, Any]] = field(default_factory=list)
+    new: bool = False
+    """Give up an unfinished run of this plan and begin another."""
+    by_service: bool = False
+    """Started by a service manager, not by a person: then a crash loop ends (crash_loop)."""
+    retry: bool = False
+    """Go on with the last run (of the plan, where one is named), ended or not, and try again what failed in it."""
+
+
+def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
+    """The id of the run to work on: an unfinished one of the same fingerprint goes on, else a new one is made.
+
+    Raises PlanChanged when an unfinished run of the plan has another fingerprint and `new` is not set, NotFound when
+    no plan was named and nothing is unfinished, UsageError for a plan without experiments; with `retry` also Conflict
+    when nothing failed.
+    """
+    if request.retry:
+        return _retried(store, request)
+    unfinished = queries.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
+    if request.plan is None:
+        if unfinished is None:
+            raise NotFound("there is no unfinished run to go on with", remedy="name a plan: `supervisord start smoke`")
+        return str(unfinished["id"])
+    if not request.specs:
+        raise UsageError(f"plan {request.plan} has no experiments")
+    if unfinished is not None and not request.new:
+        if unfinished["fingerprint"] != request.fingerprint:
+            stopped = unfinished["desired"] == Desired.STOP
+            way_on = "with the plan as it was, it goes on" if stopped else "`supervisord start` alone goes on with it"
+            raise PlanChanged(
+                f"run {unfinished['id']} of {request.plan} is unfinished, and the plan has changed since it began",
+                remedy=f"{way_on}; --new gives it up and begins another",
+            )
+        run_id = str(unfinished["id"])
+        if unfinished["desired"] == Desired.STOP:
+            _want(store, run_id)
+        return run_id
+    if unfinished is not None:
+        _give_up(store, str(unfinished["id"]))
+    run_id = _new_id(store, request.plan, clock)
+    create_run(
+        store, run_id, plan=request.plan, fingerprint=request.fingerprint, source=request.source,
+        plan_text=request.plan_text, hardware=request.hardware, data=request.data, specs=request.specs,
+    )  # fmt: skip
+    return run_id
+
+
+def _retried(store: Store, request: StartRequest) -> str:
+    last = queries.last_run_of(store.connection, request.plan)
+    if last is None:
+        raise NotFound("there is no run of which something could be tried again", remedy="leave --retry out")
+    run_id = str(last["id"])
+    if request.plan is not None and last["fingerprint"] != request.fingerprint:
+        raise PlanChanged(
+            f"the plan has changed since run {run_id}", remedy="put it back as it was, or leave --retry out: a new run"
+        )
+    again = ("FATAL", "SKIPPED")
+    rows = store.rows("SELECT name, state FROM experiment WHERE run = ? ORDER BY ordinal", run_id)
+    names = [row["name"] for row in rows if row["state"] in again]
+    if not names:
+        raise Conflict(f"nothing of run {run_id} failed", remedy="leave --retry out")
+    ledger = Ledger(store, run_id)
+    if ledger.run_state() is ProcessState.EXITED:
+        # The run first: one that is open with its failures is tried again just the same.
+        ledger.move_run(ProcessState.STOPPED)
+    for name in names:
+        ledger.move_experiment(name, ProcessState.STOPPED, reason="to be tried again")
+    if last["desired"] == Desired.STOP:
+        _want(store, run_id)
+    return run_id
+
+
+def _want(store: Store, run_id: str) -> None:
+    with store.change(run_id) as change:
+        change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
+        change.tell("run.wanted", who="supervisord start")
+
+
+def _give_up(store: Store, run_id: str) -> None:
+    ledger = Ledger(store, run_id)
+    ledger.recover()
+    with store.change(run_id) as change:
+        change.execute(
+            "UPDATE run SET state = ?, desired = ?, reason = ?, ended_wall = ? WHERE id = ?",
+            ProcessState.FATAL, Desired.STOP, queries.GIVEN_UP, change.wall_s, run_id,
+        )  # fmt: skip
+        change.tell("run.abandoned")
+
+
+def _new_id(store: Store, plan: str, clock: Clock) -> str:
+    stamp = datetime.fromtimestamp(clock.wall_s(), UTC).strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        if queries.latest_run(store.connection, f"{plan}-{stamp}{suffix}") is None:
+            return f"{plan}-{stamp}{suffix}"
+    raise UsageError("a hundred runs were started in one second")

@@ -1,0 +1,67 @@
+"""What signals mean: TERM and INT end the work in order, HUP reads the plan's file again, USR2 reopens the logs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+
+from supervisor.audit.log import AuditLog
+from supervisor.daemon.orchestrator import Conductor
+from supervisor.daemon.upkeep.debug_log import reopen_debug_log
+from supervisor.errors import DiskFailed, DiskFull, SweepError
+from supervisor.plan.drift import PlanSource
+from supervisor.store.run_writer import Ledger
+
+log = logging.getLogger("supervisor")
+
+
+class DaemonSignals:
+    """`handle()` once, in the running loop."""
+
+    def __init__(self, conductor: Conductor, audit: AuditLog, source: PlanSource, ledger: Ledger) -> None:
+        self._conductor, self._audit, self._source, self._ledger = conductor, audit, source, ledger
+        self._reread_task: asyncio.Task[None] | None = None
+
+    def handle(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        # Also what a terminal's end sends; so nothing may come of it that anybody could mind.
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        loop.add_signal_handler(signal.SIGUSR2, self._reopen_logs)
+
+    def _stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._conductor.stop_asked.is_set():
+            log.warning("a second %s: ending at once", name)
+            os._exit(1)  # the next start recovers; waiting is what the user no longer wants
+        self._conductor.ask_stop(name)
+
+    def _hung_up(self) -> None:
+        log.info("SIGHUP: the plan's file is read again; no trial is touched")
+        if self._reread_task is None or self._reread_task.done():
+            self._reread_task = asyncio.create_task(self._reread_plan())
+
+    async def _reread_plan(self) -> None:
+        if self._source.path is None:
+            return
+        row = self._ledger.store.row("SELECT plan_text FROM run WHERE id = ?", self._ledger.run_id)
+        assert row is not None
+        found = await asyncio.to_thread(self._source.reread, row["plan_text"])
+        where = {"path": str(self._source.path), "sha256": found.sha256}
+        with contextlib.suppress(DiskFull, DiskFailed):
+            if found.error is not None:
+                self._ledger.tell("plan.refused", **where, error=found.error)
+            else:
+                self._ledger.tell("plan.compared", **where, changes=list(found.changes))
+
+    def _reopen_logs(self) -> None:
+        """For those who rotate logs by a program of their own."""
+        try:
+            self._audit.reopen()
+        except SweepError as error:
+            log.error("%s", error.message)  # noqa: TRY400 - the trace says nothing more
+        reopen_debug_log()

@@ -1,0 +1,303 @@
+"""The wire between the daemon and a driver: one JSON object a line, over a pipe each way. Standard library only.
+
+Both sides end when the other's pipe closes: end of file means that the other died. What must not be lost carries an
+`id`; the daemon answers `ack` with that id once it has committed it, and the driver keeps the message until then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from supervisor.domain.codec import check, check_fields
+from supervisor.domain.lifecycle import EndReason, TrialState
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A `begin` carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
+
+
+class LinkError(Exception):
+    """The other side sent something that is not a message."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Driver: I am up."""
+
+    pid: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class WatchdogUp:
+    """Driver: a node's watchdog answers. `missing` maps a provider to why it cannot work there."""
+
+    node: str
+    pid: int
+    protected: bool
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TrialAdded:
+    """Driver: the searcher chose a configuration. `source` is sampled or enqueued."""
+
+    number: int
+    params: dict[str, Any]
+    source: str
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """Driver: an attempt runs. `resumed_step` is the epoch of its checkpoint, None from scratch."""
+
+    number: int
+    attempt: int
+    ray_trial_id: str
+    node: str
+    worker_pid: int | None
+    resumed_step: int | None
+
+
+@dataclass(frozen=True)
+class ResultReported:
+    """Driver: an epoch is done. `value` is the metric, None when it is missing or not finite."""
+
+    number: int
+    attempt: int
+    step: int
+    value: float | None
+    metrics: dict[str, Any]
+    checkpoint: str | None
+
+
+@dataclass(frozen=True)
+class TrialHeld:
+    """Driver: a trial's state changed between RUNNING and PAUSED (`state`)."""
+
+    number: int
+    attempt: int
+    state: str
+    reason: str
+    drill: bool = False
+
+    def __post_init__(self) -> None:
+        if self.state not in (TrialState.RUNNING, TrialState.PAUSED):
+            raise ValueError(f"a trial is not held in state {self.state!r}")
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """Driver: a trial is over. `end_reason` is one of lifecycle.EndReason; `error` its text, at most 4,000 signs."""
+
+    number: int
+    attempt: int
+    end_reason: str
+    value: float | None
+    error: str | None
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        EndReason(self.end_reason)
+
+
+@dataclass(frozen=True)
+class TrialHung:
+    """Driver: an attempt made no progress for `silent_s` and its worker was ended; its end or loss is told next.
+
+    `median_s` is what its batch or step usually takes, None before the first; `dump` a file with its stacks.
+    """
+
+    number: int
+    attempt: int
+    silent_s: float
+    median_s: float | None
+    dump: str | None
+
+
+@dataclass(frozen=True)
+class CheckpointUnusable:
+    """Driver: a live attempt could not read that checkpoint, and goes on from an older one or from scratch."""
+
+    number: int
+    attempt: int
+    path: str
+
+
+@dataclass(frozen=True)
+class WorkerStuck:
+    """Driver: the worker of an attempt that hangs cannot be killed: it waits for a disk or a device."""
+
+    number: int
+    attempt: int
+    node: str
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True)
+class AttemptLost:
+    """Driver: an attempt is over and its trial is not: it is tried again.
+
+    `cause` is one of worker_death's, released, oom (an allocation failed) or memory (asked back by the governor);
+    `memory` is what the next attempt is given to take less of it, None when that does not change.
+    """
+
+    number: int
+    attempt: int
+    cause: str
+    error: str | None
+    drill: bool = False
+    memory: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class RungChanged:
+    """Driver: a node's governor moved. `command` is Command.to_json()."""
+
+    node: str
+    command: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Driver: a node's latest readings (Reading.to_json() each). Not acknowledged."""
+
+    node: str
+    readings: list[dict[str, Any]]
+    protected: bool
+
+
+@dataclass(frozen=True)
+class SensorNoted:
+    """Driver: the governor noticed something about a sensor. `kind` is an event's name."""
+
+    node: str
+    kind: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Driver: still here. Not acknowledged."""
+
+    trials_running: int
+
+
+@dataclass(frozen=True)
+class ExperimentEnded:
+    """Driver: nothing is left to do. `error` is None when all went well.
+
+    `final` False: the driver stumbled over something that is not the plan's fault; another driver may try.
+    """
+
+    error: str | None
+    final: bool = True
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Daemon: what to do. The store's truth about an experiment; DESIGN's "Flow of a result".
+
+    `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
+    attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
+    (why its earlier attempts ended, oldest first) and memory (what AttemptLost last said of it, or None).
+    `commands` are the operator's commands in force. `watchdog` has gate (path), memory (path), policy, script, folders,
+    and `forced_s` when the operator has just overruled a STOP.
+    """
+
+    run_id: str
+    experiment: dict[str, Any]
+    trials: list[dict[str, Any]]
+    commands: list[dict[str, Any]]
+    ray_address: str
+    folder: str
+    watchdog: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ack:
+    """Daemon: committed."""
+
+    of: int
+
+
+@dataclass(frozen=True)
+class Commanded:
+    """Daemon: the operator's commands now in force, all of them."""
+
+    commands: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DrillAsked:
+    """Daemon: play a named drill through the scripted provider of a node (None: of all)."""
+
+    name: str
+    duration_s: float
+    node: str | None
+
+
+@dataclass(frozen=True)
+class ForceAsked:
+    """Daemon: the operator lets work go on for `for_s` seconds although the governor of a node (None: all) pauses."""
+
+    node: str | None
+    for_s: float
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Daemon: checkpoint, end, exit 0."""
+
+    reason: str
+
+
+Message = (
+    Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
+    | TrialHung | CheckpointUnusable | WorkerStuck | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
+    | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
+)  # fmt: skip
+_TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}
+UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that is not finite replaced by None, deeply: JSON has no NaN.
+
+    Half a surrogate pair (of a file name that is not UTF-8, in an error's text) becomes "?": no file takes it.
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {finite(str(key)): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def encode(message: Message, number: int | None = None) -> bytes:
+    """One line. Raises TypeError for values that JSON does not know, LinkError for a line over the bound."""
+    body = {"type": type(message).__name__, "id": number, **finite(asdict(message))}
+    line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise LinkError(f"a {type(message).__name__} of {len(line)} bytes is over the bound of {MAX_LINE_BYTES}")
+    return line
+
+
+def decode(line: bytes) -> tuple[Message, int | None]:
+    """The message of a line and its id. Raises LinkError for anything else."""
+    try:
+        body = finite(json.loads(line))
+        kind = _TYPES[body.pop("type")]
+        number: int | None = body.pop("id")
+        check("id", number, int | None)
+        message: Message = kind(**body)
+        check_fields(message)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LinkError(f"not a message: {line[:200]!r} ({error})") from error
+    return message, number

@@ -1,0 +1,277 @@
+"""What the governor remembers of each sensor, and what it makes of its silence.
+
+Pure: readings + memory -> memory + notes. A sensor is `ok`, `parked` (power-gated: it says nothing, and that is
+right), `unknown` (lost, stale, stuck, implausible) or `retired` (lost, but another source of the same component
+speaks for it). Unknown is never a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from supervisor.domain.codec import check_fields
+from supervisor.governor.policy import Policy
+from supervisor.governor.thresholds import TEMPERATURES, asks
+from supervisor.sensors.drills import DRILL
+from supervisor.sensors.instant import Now
+from supervisor.sensors.reading import Kind, Quality, Reading
+
+MAX_SENSORS = 512
+MAX_SAMPLES = 12
+SAMPLE_EVERY_S = 2.5
+SAMPLES_FOR_S = 30.0
+MIN_SLOPE_SPAN_S = 9.0
+VITAL = frozenset({Kind.TEMPERATURE, Kind.MARGIN, Kind.PRESSURE, Kind.MEMORY, Kind.DISK})
+"""Kinds whose loss eases and then pauses the work; the others are only missed."""
+GUARDED = frozenset({"cpu", "gpu", "vram", "host", "disk", "memory", DRILL})
+"""Components whose lost vital sensor pauses; a lost drive's or battery's thermometer only eases, for a while."""
+
+
+class Status(StrEnum):
+    OK = "ok"
+    PARKED = "parked"
+    UNKNOWN = "unknown"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class SensorMemory:
+    """One sensor's past, as far as the governor needs it. Times are CLOCK_MONOTONIC seconds."""
+
+    kind: Kind
+    component: str
+    unit: str
+    status: Status
+    last_good_mono_s: float
+    drill: bool = False
+    fresh: int = 0
+    why_unknown: str | None = None
+    reported: bool = False
+    same_value: float | None = None
+    same_since_mono_s: float = 0.0
+    load_low: float | None = None
+    load_high: float | None = None
+    samples: tuple[tuple[float, float], ...] = ()
+    soft_since_mono_s: float | None = None
+    pause_since_mono_s: float | None = None
+
+    @property
+    def vital(self) -> bool:
+        return self.kind in VITAL
+
+    @property
+    def guards(self) -> bool:
+        """Whether the work must not go on without it, unless another source speaks for it."""
+        return self.vital and self.component in GUARDED
+
+    def shifted(self, by_s: float) -> SensorMemory:
+        """The same past on a clock that now reads `by_s` more, without samples and dwell times."""
+        return replace(
+            self,
+            last_good_mono_s=self.last_good_mono_s + by_s,
+            same_since_mono_s=self.same_since_mono_s + by_s,
+            fresh=0,
+            same_value=None,
+            samples=(),
+            soft_since_mono_s=None,
+            pause_since_mono_s=None,
+        )
+
+    def slope_per_s(self, value: float, mono_s: float) -> float | None:
+        """How it moves, over the last half minute with this value; None where that is too little to say.
+
+        The gentler of the whole window's slope and its later half's, 0 where they differ in sign: a die that jumps
+        by 35 degrees within seconds when work starts, and stays there, is not on its way anywhere.
+        """
+        points = [*self.samples, (mono_s, value)]
+        if len(points) < 3 or points[-1][0] - points[0][0] < MIN_SLOPE_SPAN_S:
+            return None
+        whole, late = _least_squares(points), _least_squares(points[-max(3, (len(points) + 1) // 2) :])
+        return 0.0 if whole * late <= 0.0 else min(whole, late, key=abs)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SensorMemory:
+        """Raises ValueError, KeyError or TypeError for what is no memory of a sensor."""
+        made = cls(
+            **{
+                **value,
+                "kind": Kind(value["kind"]),
+                "status": Status(value["status"]),
+                "samples": tuple((float(t), float(v)) for t, v in value["samples"]),
+            }
+        )
+        check_fields(made)
+        return made
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something worth an event: its name, and its facts as JSON values."""
+
+    kind: str
+    facts: Mapping[str, Any]
+
+
+Sensors = Mapping[str, SensorMemory]
+
+
+def _least_squares(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the line through at least two points of different times."""
+    mean_t = sum(t for t, _ in points) / len(points)
+    mean_v = sum(v for _, v in points) / len(points)
+    spread = sum((t - mean_t) ** 2 for t, _ in points)
+    return sum((t - mean_t) * (v - mean_v) for t, v in points) / spread
+
+
+def watch(
+    readings: Sequence[Reading], sensors: Sensors, policy: Policy, now: Now, *, paused: bool
+) -> tuple[dict[str, SensorMemory], tuple[Note, ...]]:
+    """The sensors' memory after this pass, and what is worth telling. While paused nothing is retired."""
+    loads = loads_of(readings)
+    present = {reading.sensor_id: reading for reading in readings if asks(reading, policy)}
+    after: dict[str, SensorMemory] = {}
+    notes: list[Note] = []
+    for sensor_id, reading in present.items():
+        known = sensors.get(sensor_id)
+        if known is None and reading.quality not in (Quality.OK, Quality.PARKED):
+            continue  # never seen: it cannot be lost
+        after[sensor_id] = _seen(known, reading, load_of(sensor_id, reading.component, loads), policy, now)
+    for sensor_id, known in sensors.items():
+        # A drill's sensor goes with it. A folder's always reads, if only as an error: absent, it is watched no more.
+        if sensor_id not in present and not known.drill and known.kind is not Kind.DISK:
+            after[sensor_id] = _unknown(known, "no reading")
+    for sensor_id in list(after):
+        after[sensor_id], note = _aged(sensor_id, after, policy, now, paused=paused)
+        if note is not None:
+            notes.append(note)
+    return dict(list(after.items())[:MAX_SENSORS]), tuple(notes)
+
+
+def loads_of(readings: Sequence[Reading]) -> dict[str, float]:
+    """Utilisation in percent, by device where the sensor's id names one, else by component."""
+    return {
+        device_of(reading.sensor_id) or reading.component: reading.value
+        for reading in readings
+        if reading.kind is Kind.UTILISATION and reading.value is not None
+    }
+
+
+def load_of(sensor_id: str, component: str, loads: Mapping[str, float]) -> float | None:
+    """The load of what a sensor measures: its own device's, since a second card's says nothing of the first."""
+    return loads.get(device_of(sensor_id), loads.get(component))
+
+
+def device_of(sensor_id: str) -> str:
+    """The part of an id before its last slash, which names the device; empty where there is none."""
+    return sensor_id.rpartition("/")[0]
+
+
+def _seen(known: SensorMemory | None, reading: Reading, load: float | None, policy: Policy, now: Now) -> SensorMemory:
+    if known is None:
+        known = SensorMemory(reading.kind, reading.component, reading.unit, Status.PARKED, now.mono_s)
+    drill = reading.detail == DRILL
+    if drill != known.drill:
+        known = replace(known, drill=drill)
+    age_s = now.mono_s - reading.mono_s
+    if not -1.0 <= age_s <= policy.stale_s:
+        return _unknown(known, f"stale: {age_s:.1f} s old")
+    if reading.quality is Quality.PARKED:
+        return replace(
+            known, status=Status.PARKED, last_good_mono_s=now.mono_s, fresh=known.fresh + 1, same_value=None, samples=()
+        )
+    if reading.value is None:
+        return _unknown(known, f"{reading.quality.value}: {reading.detail or 'no detail'}")
+    known = _same(known, reading.value, load, now)
+    if _stuck(known, reading.value, policy, now):
+        return _unknown(known, f"stuck at {reading.value:g} for {now.mono_s - known.same_since_mono_s:.0f} s")
+    return replace(known, status=Status.OK, last_good_mono_s=now.mono_s, fresh=min(known.fresh + 1, 99))
+
+
+def _unknown(known: SensorMemory, why: str) -> SensorMemory:
+    if known.status is Status.RETIRED:
+        return known
+    return replace(
+        known,
+        status=Status.UNKNOWN,
+        why_unknown=why,
+        fresh=0,
+        samples=(),
+        soft_since_mono_s=None,
+        pause_since_mono_s=None,
+    )
+
+
+def _same(known: SensorMemory, value: float, load: float | None, now: Now) -> SensorMemory:
+    """How long this very value has been read, and the span of the load in that time."""
+    if known.same_value != value:
+        return replace(known, same_value=value, same_since_mono_s=now.mono_s, load_low=load, load_high=load)
+    if load is None:
+        return known
+    low = load if known.load_low is None else min(known.load_low, load)
+    high = load if known.load_high is None else max(known.load_high, load)
+    return replace(known, load_low=low, load_high=high)
+
+
+def _stuck(known: SensorMemory, value: float, policy: Policy, now: Now) -> bool:
+    """The same to the last bit while the load moved. Only for degrees: levels and byte counts do repeat."""
+    if known.kind is not Kind.TEMPERATURE or known.load_low is None or known.load_high is None:
+        return False
+    patience_s = policy.stuck_integer_s if value.is_integer() else policy.stuck_s
+    moved = known.load_high - known.load_low >= policy.stuck_load_percent
+    return moved and now.mono_s - known.same_since_mono_s >= patience_s
+
+
+def _aged(
+    sensor_id: str, sensors: Sensors, policy: Policy, now: Now, *, paused: bool
+) -> tuple[SensorMemory, Note | None]:
+    """Report a sensor that went or came back; retire one that another source stands in for."""
+    sensor = sensors[sensor_id]
+    if sensor.status is not Status.UNKNOWN:
+        if sensor.reported and sensor.status is not Status.RETIRED:
+            back = replace(sensor, reported=False, why_unknown=None)
+            return back, Note("sensor.recovered", {"sensor": sensor_id, "drill": sensor.drill})
+        return sensor, None
+    note = None
+    missing_s = now.mono_s - sensor.last_good_mono_s
+    why = sensor.why_unknown or ""
+    stuck = why.startswith("stuck")
+    if not sensor.reported and (stuck or missing_s >= policy.lost_shed_periods * policy.period_s):
+        sensor = replace(sensor, reported=True)
+        facts = {"sensor": sensor_id, "why": why, "drill": sensor.drill}
+        note = Note("sensor.stuck" if stuck else "sensor.lost", facts)
+    # While paused nothing stands in for a lost guard: the pause may be for what it saw last.
+    needed = sensor.guards and (paused or stand_in(sensor_id, sensors) is None)
+    if missing_s > policy.lost_pause_s and not needed:
+        sensor = replace(sensor, status=Status.RETIRED)
+    return sensor, note
+
+
+def stand_in(sensor_id: str, sensors: Sensors) -> str | None:
+    """Another live source that speaks for the same component.
+
+    For a CPU any other CPU temperature or the system's thermal pressure; for a GPU and its memory another sensor of
+    the same device, since a second card's says nothing of the first.
+    """
+    sensor = sensors[sensor_id]
+    if sensor.kind not in (*TEMPERATURES, Kind.PRESSURE):
+        return None
+    return next(
+        (other_id for other_id in sensors if other_id != sensor_id and _speaks_for(other_id, sensor_id, sensors)), None
+    )
+
+
+def _speaks_for(other_id: str, sensor_id: str, sensors: Sensors) -> bool:
+    other, sensor = sensors[other_id], sensors[sensor_id]
+    if other.status is not Status.OK:
+        return False
+    if sensor.component == "cpu":
+        pressure = other.kind is Kind.PRESSURE and other.component == "host"
+        return pressure or (other.kind in TEMPERATURES and other.component == "cpu")
+    same_device = device_of(sensor_id) != "" and device_of(other_id) == device_of(sensor_id)
+    return same_device and other.kind in TEMPERATURES and other.component == sensor.component

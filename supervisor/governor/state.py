@@ -1,0 +1,164 @@
+"""What the governor hands itself from one decision to the next: JSON-able, so a restarted watchdog goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from supervisor.domain.codec import check_fields
+from supervisor.domain.command import Rung
+from supervisor.governor.policy import Policy
+from supervisor.governor.sensor_health import Note, SensorMemory, Status
+from supervisor.sensors.instant import Now
+
+SCHEMA = 1
+MAX_PAUSES_KEPT = 64
+MAX_STEPS = 1000
+"""Far more than a ladder has steps, or a wait is doubled."""
+
+
+@dataclass(frozen=True)
+class GovernorMemory:
+    """Times named mono are CLOCK_MONOTONIC seconds of the watchdog's machine.
+
+    `step` counts how far work is eased below the plan: first one trial fewer per step, then a larger rest share.
+    `doublings` is how often the wait before easing back was doubled, since the last time it did not hold.
+    `floor_step` is the least of it while flap control holds. `protected` is whether any thermal sensor was ever seen.
+    """
+
+    rung: Rung = Rung.RUN
+    reason: str = "nothing to hold for"
+    drill: bool = False
+    rung_since_mono_s: float = 0.0
+    rung_since_wall_s: float | None = None
+    step: int = 0
+    step_since_mono_s: float = 0.0
+    eased_last: bool = False
+    doublings: int = 0
+    calm_since_mono_s: float | None = None
+    critical_since_mono_s: float | None = None
+    pauses_mono_s: tuple[float, ...] = ()
+    floor_step: int = 0
+    floor_until_mono_s: float = 0.0
+    forced_until_mono_s: float | None = None
+    protected: bool = False
+    failing: tuple[str, ...] = ()
+    sensors: Mapping[str, SensorMemory] = field(default_factory=dict)
+    started_mono_s: float = 0.0
+    last: Now | None = None
+
+    @property
+    def unprotected(self) -> bool:
+        """No thermal sensor was ever seen: memory, swap and disk are guarded, heat is not."""
+        return not self.protected
+
+    def moved(self, rung: Rung, reason: str, now: Now, *, drill: bool = False) -> GovernorMemory:
+        if (rung, reason, drill) == (self.rung, self.reason, self.drill):
+            return self
+        if rung is self.rung:
+            return replace(self, reason=reason, drill=drill)
+        return replace(
+            self, rung=rung, reason=reason, drill=drill, rung_since_mono_s=now.mono_s, rung_since_wall_s=now.wall_s
+        )
+
+    def shed_trials(self, policy: Policy) -> int:
+        """How many concurrent trials fewer than the plan's may run."""
+        return policy.max_shed_trials if self.rung >= Rung.THROTTLE else min(self.step, policy.max_shed_trials)
+
+    def throttle_share(self, policy: Policy) -> float:
+        """The share of time that trials rest, 0 to 1."""
+        if self.rung is not Rung.THROTTLE:
+            return 0.0
+        return policy.throttle_shares[min(self.step - policy.max_shed_trials, len(policy.throttle_shares)) - 1]
+
+    def pauses_within(self, seconds: float, now: Now) -> tuple[float, ...]:
+        return tuple(at for at in self.pauses_mono_s if now.mono_s - at < seconds)[-MAX_PAUSES_KEPT:]
+
+    def floor(self, now: Now) -> int:
+        return self.floor_step if now.mono_s < self.floor_until_mono_s else 0
+
+    def forced(self, now: Now, for_s: float = 600.0) -> GovernorMemory:
+        """What an operator's resume with force leaves: a pause ends although the sensors do not allow it.
+
+        For `for_s` seconds only a critical reading pauses again, and sensors that are unknown are forgotten.
+        A STOP ends too. Without force an operator's resume changes nothing here.
+        """
+        sensors = {key: sensor for key, sensor in self.sensors.items() if sensor.status is not Status.UNKNOWN}
+        rung = Rung.PAUSE if self.rung is Rung.STOP else self.rung
+        return replace(
+            self, rung=rung, sensors=sensors, forced_until_mono_s=now.mono_s + for_s, critical_since_mono_s=None
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        value["schema"] = SCHEMA
+        value["rung"] = self.rung.name
+        value["sensors"] = {key: sensor.to_json() for key, sensor in self.sensors.items()}
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> GovernorMemory:
+        """Raises ValueError for the memory of another version, KeyError or TypeError for what is none."""
+        if value.get("schema") != SCHEMA:
+            raise ValueError(f"a governor's memory of schema {value.get('schema')!r}, not {SCHEMA}")
+        rest = {key: entry for key, entry in value.items() if key != "schema"}
+        made = cls(
+            **{
+                **rest,
+                "rung": Rung[value["rung"]],
+                "pauses_mono_s": tuple(value["pauses_mono_s"]),
+                "failing": tuple(value["failing"]),
+                "sensors": {key: SensorMemory.from_json(entry) for key, entry in value["sensors"].items()},
+                "last": None if value["last"] is None else Now(**value["last"]),
+            }
+        )
+        check_fields(made)
+        if made.last is not None:
+            check_fields(made.last)
+        if not all(0 <= count <= MAX_STEPS for count in (made.step, made.doublings, made.floor_step)):
+            raise ValueError("a governor's memory with steps that no governor takes")
+        return made
+
+
+def carried(memory: GovernorMemory, policy: Policy, now: Now) -> tuple[GovernorMemory, tuple[Note, ...]]:
+    """The memory brought to `now`. After sleep, a restart or a reboot every sample is dropped.
+
+    Sleep and a set clock show as wall time moving without monotonic time; a reboot as monotonic time going back;
+    a restarted or stalled watchdog as a gap. Times are moved so that what had elapsed has still elapsed.
+    """
+    last = memory.last
+    if last is None:
+        begun = replace(memory, started_mono_s=now.mono_s, rung_since_mono_s=now.mono_s, rung_since_wall_s=now.wall_s)
+        return replace(begun, last=now, step_since_mono_s=now.mono_s), ()
+    memory = replace(memory, last=now)
+    elapsed_s = now.mono_s - last.mono_s
+    jump_s = (now.wall_s - last.wall_s) - elapsed_s
+    if elapsed_s < 0:
+        why, shift_s = "the machine restarted", elapsed_s
+    elif abs(jump_s) > policy.clock_jump_s:
+        why, shift_s = "wall time jumped: sleep, or the clock was set", 0.0
+    elif elapsed_s > policy.stale_s:
+        why, shift_s = "no reading for a while", elapsed_s
+    else:
+        return memory, ()
+    note = Note("clock.jumped", {"why": why, "jump_s": round(jump_s, 3), "gap_s": round(elapsed_s, 3)})
+    return _shifted(memory, shift_s), (note,)
+
+
+def _shifted(memory: GovernorMemory, by_s: float) -> GovernorMemory:
+    def optional(at: float | None) -> float | None:
+        return None if at is None else at + by_s
+
+    return replace(
+        memory,
+        rung_since_mono_s=memory.rung_since_mono_s + by_s,
+        step_since_mono_s=memory.step_since_mono_s + by_s,
+        calm_since_mono_s=None,
+        critical_since_mono_s=None,
+        pauses_mono_s=tuple(at + by_s for at in memory.pauses_mono_s),
+        floor_until_mono_s=memory.floor_until_mono_s + by_s,
+        forced_until_mono_s=optional(memory.forced_until_mono_s),
+        started_mono_s=memory.started_mono_s + by_s,
+        sensors={key: sensor.shifted(by_s) for key, sensor in memory.sensors.items()},
+    )

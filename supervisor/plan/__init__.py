@@ -1,0 +1,1 @@
+"""Turns a plan's file into resolved experiments."""

@@ -1,0 +1,97 @@
+"""Which dataset a plan works on: the imported ticker where there is one, else the embedded sample, said aloud.
+
+Standard library at import; building a dataset loads pandas, and only where one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from supervisor.errors import DataMissing, SweepError
+from supervisor.plan.schema import Data
+
+SAMPLE_TICKER = "SP500"
+
+
+@dataclass(frozen=True)
+class DatasetChoice:
+    """What the trials will see. `path` is the processed file; dates are ISO days."""
+
+    path: str
+    ticker: str
+    tier: str
+    sha256: str
+    rows: int
+    first_date: str
+    last_date: str
+    num_features: int
+    is_fallback: bool
+    wanted: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "sample": self.ticker == SAMPLE_TICKER}
+
+    def sentence(self) -> str:
+        """For `start` to print, in capitals where the user did not get what the plan names."""
+        what = f"{self.ticker}, {self.rows} days from {self.first_date} to {self.last_date}, {self.num_features} inputs"
+        if not self.is_fallback:
+            return f"data: {what}"
+        return (
+            f"DATA: THE EMBEDDED SAMPLE, NOT {self.wanted}: {what}\n"
+            f"      for {self.wanted} itself: supervisord data import FILE --ticker {self.wanted}"
+        )
+
+
+def choose_dataset(data: Data, data_dir: Path) -> DatasetChoice:
+    """The plan's dataset, built if its raw file is there but the dataset is not, or the sample's.
+
+    Raises DataMissing, or an error of the training room for files that are broken.
+    """
+    from training.data.manifest import dataset_path, raw_path
+
+    if dataset_path(data_dir, data.ticker, data.tier).exists() or raw_path(data_dir, data.ticker).exists():
+        return _choice(data, data.ticker, data_dir)
+    if data.ticker != SAMPLE_TICKER and data.fallback != "sample":
+        raise DataMissing(f"there are no data of {data.ticker} in {data_dir}")
+    return _choice(data, SAMPLE_TICKER, data_dir)
+
+
+def _choice(data: Data, ticker: str, data_dir: Path) -> DatasetChoice:
+    from training.data.manifest import dataset_path, raw_path, read_manifest
+
+    path = dataset_path(data_dir, ticker, data.tier)
+    if not path.exists():
+        from training.data.dataset_files import build_dataset, import_sample
+
+        if not raw_path(data_dir, ticker).exists():
+            import_sample(data_dir)
+        build_dataset(ticker, data.tier, data_dir)
+    manifest = read_manifest(path)
+    return DatasetChoice(
+        path=str(path),
+        ticker=ticker,
+        tier=data.tier,
+        sha256=manifest.sha256,
+        rows=manifest.rows,
+        first_date=manifest.first_date,
+        last_date=manifest.last_date,
+        num_features=manifest.num_features,
+        is_fallback=ticker != data.ticker,
+        wanted=data.ticker,
+    )
+
+
+T = TypeVar("T")
+
+
+def with_training_errors(work: Callable[[], T]) -> T:
+    """The training room knows nothing of exit codes: what it raises becomes an error of ours."""
+    from training.errors import TrainingError
+
+    try:
+        return work()
+    except TrainingError as error:
+        raise SweepError(str(error), remedy=getattr(error, "remedy", None)) from error

@@ -1,0 +1,110 @@
+"""The file that a run's plan came from, once the run has begun: has it changed, in what? The run keeps its copy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.errors import PlanError, SweepError
+
+MAX_CHANGES = 20
+
+
+@dataclass(frozen=True)
+class Reread:
+    """What a second look at a plan's file gave. `error` when it is no plan any more; then nothing else is known."""
+
+    sha256: str | None
+    changes: tuple[str, ...] = ()
+    """ "config.lr: 0.1 -> 0.2", the first MAX_CHANGES."""
+    error: str | None = None
+
+
+class PlanSource:
+    """Of one run. `path` is None for a built-in plan; `sha256` is the file's when the run began, None if unknown."""
+
+    def __init__(self, path: Path | None, sha256: str | None) -> None:
+        self.path, self.sha256 = path, sha256
+        self._seen: tuple[int, int, str] | None = None
+
+    def changed(self) -> bool | None:
+        """Whether the file is another one than when the run began; None where that cannot be said."""
+        now = self._hash_now()
+        return None if self.sha256 is None or now is None else now != self.sha256
+
+    def view(self) -> dict[str, Any] | None:
+        """For `status`; None for a built-in plan."""
+        if self.path is None:
+            return None
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "sha256_now": self._hash_now(),
+            "changed": self.changed(),
+        }
+
+    def _hash_now(self) -> str | None:
+        """Hashed again only when size or time have changed: `status` asks often."""
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+            if self._seen is None or self._seen[:2] != (found.st_mtime_ns, found.st_size):
+                self._seen = (found.st_mtime_ns, found.st_size, sha256_of(self.path))
+        except (OSError, SweepError):
+            return None
+        return self._seen[2]
+
+    def reread(self, frozen_text: str) -> Reread:
+        """The file as it is now against the run's own copy of its plan."""
+        from supervisor.plan import yaml_reader
+        from supervisor.plan.loader import load_plan
+
+        assert self.path is not None
+        try:
+            loaded = load_plan(self.path)
+            ours, theirs = (
+                yaml_reader.parse(frozen_text, "the run's copy"),
+                yaml_reader.parse(loaded.text, str(self.path)),
+            )
+        except SweepError as error:
+            return Reread(self._hash_now(), error=error.message)
+        changes = differences(ours.value, theirs.value)
+        return Reread(self._hash_now(), tuple(changes[:MAX_CHANGES]))
+
+
+def sha256_of(path: Path) -> str:
+    """Raises OSError, or PlanError for a file that is too large to be a plan."""
+    from supervisor.plan.yaml_reader import MAX_BYTES
+
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise PlanError(f"the file is larger than {MAX_BYTES:,} bytes", file=str(path))
+    return hashlib.sha256(content).hexdigest()
+
+
+def differences(before: Any, after: Any) -> list[str]:
+    """Each value that differs, by its dotted key."""
+    left, right = dict(_flat(before, "")), dict(_flat(after, ""))
+    return [
+        f"{key}: {_short(left.get(key, 'absent'))} -> {_short(right.get(key, 'absent'))}"
+        for key in dict.fromkeys([*left, *right])
+        if left.get(key, "absent") != right.get(key, "absent")
+    ]
+
+
+def _flat(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{where}.{key}" if where else str(key))
+    else:
+        yield where, value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,224 @@
+"""A plan's experiments, resolved: grids become whole numbers, quantiles become values, limits become one another's.
+
+Pure but for `training.grid`, which is standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from supervisor.errors import PlanError
+from supervisor.plan.matrix import Cell, cells
+from supervisor.plan.schema import (
+    AshaPruner,
+    CategoricalDimension,
+    Dimension,
+    ExperimentSpec,
+    Finalize,
+    FloatDimension,
+    GridDimension,
+    IntDimension,
+    MedianPruner,
+    NoPruner,
+    Plan,
+    Pruner,
+    Quantile,
+    ResolvedAsha,
+)
+from supervisor.plan.validation import nearest, value_problem
+
+if TYPE_CHECKING:
+    from training.grid import Grid
+
+Bounds = dict[str, tuple[int, int]]
+
+
+def expand(
+    plan: Plan,
+    num_features: int | None = None,
+    dataset: str | None = None,
+    only: str | None = None,
+    globs: Sequence[str] = (),
+) -> list[ExperimentSpec]:
+    """The experiments in order: the first axis of the matrix varies slowest.
+
+    `num_features` is the dataset's input width (its manifest) and `dataset` its file; a plan with a grid needs
+    the first. `only` keeps the cells that have this value on any axis, `globs` those whose name matches one of them.
+    Raises PlanError when nothing matches, when a grid is empty, or when an enqueued value is not in the grid.
+    """
+    chosen = _select(list(cells(plan)), only, globs)
+    return [_spec(plan, cell, num_features, dataset) for cell in chosen]
+
+
+def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
+    """SHA-256 in hex over what decides the results: the plan's name, its experiments in order, its data's own hash.
+
+    The hardware policy is not in it: easing a threshold of an unfinished run does not make it another run.
+    """
+    content: dict[str, Any] = {
+        "plan": plan.name,
+        "experiments": [spec.model_dump(mode="json") for spec in specs],
+        "data": data_sha256,
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def grid_of(spec_config: dict[str, Any], num_features: int) -> Grid:
+    """The architecture grid of an experiment's config. Raises PlanError with the nearest sizes when it is empty."""
+    from training.errors import TrainingError
+    from training.grid import build_grid
+    from training.settings import TrialSettings, parse_budget
+
+    default = TrialSettings.__dataclass_fields__
+    window = [spec_config.get(key, default[key].default) for key in ("context", "patch", "stride")]
+    try:
+        return build_grid(parse_budget(spec_config["budget"]), spec_config["grid"], num_features, *window)
+    except TrainingError as error:
+        raise PlanError(f"budget {spec_config['budget']}: {error}", key="config.grid", remedy=error.remedy) from error
+
+
+def _select(found: list[Cell], only: str | None, globs: Sequence[str]) -> list[Cell]:
+    names = [cell.name for cell in found]
+    kept = found
+    if only is not None:
+        kept = [cell for cell in kept if only in {str(value) for value in cell.axes.values()} or only == cell.name]
+        if not kept:
+            values = list(dict.fromkeys(str(value) for cell in found for value in cell.axes.values()))
+            raise PlanError(f"--only {only} matches no experiment", remedy=_choices(only, values or names, "values"))
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise PlanError(f"--experiments {glob} matches none", remedy=_choices(glob, names, "experiments"))
+    if globs:
+        kept = [cell for cell in kept if any(fnmatchcase(cell.name, glob) for glob in globs)]
+        if not kept:
+            raise PlanError(f"--only {only} and --experiments {' '.join(globs)} have no experiment in common",
+                            remedy=_choices("", names, "experiments"))  # fmt: skip
+    return kept
+
+
+def _choices(word: str, names: list[str], described: str) -> str:
+    close = nearest(word, names, described)
+    listed = f"{described}: {', '.join(names[:40])}"
+    return close if close == listed else f"{close} {listed}"
+
+
+def _spec(plan: Plan, cell: Cell, num_features: int | None, dataset: str | None) -> ExperimentSpec:
+    config = _config(plan, cell, dataset)
+    bounds = _grid_bounds(cell, config, num_features)
+    space = {name: _resolve(dimension, bounds) for name, dimension in cell.space.items()}
+    return ExperimentSpec(
+        name=cell.name,
+        cell=cell.axes,
+        trainable=plan.trainable,
+        config=config,
+        space=space,
+        metric=plan.metric,
+        mode=plan.mode,
+        max_trials=cell.max_trials,
+        max_epochs=cell.max_epochs,
+        max_hours=cell.max_hours,
+        concurrency=min(cell.concurrency, cell.max_trials),
+        resources=cell.resources,
+        sampler=cell.sampler,
+        enqueue=_enqueue(cell, space),
+        pruner=_pruner(cell.pruner, cell.max_epochs),
+        finalize=_finalize(cell),
+        warm_start=plan.warm_start,
+        seed=_experiment_seed(plan.seed, cell.name),
+        max_failures=cell.max_failures,
+    )
+
+
+def _experiment_seed(plan_seed: int, name: str) -> int:
+    """32 bits of SHA-256: experiments share no random numbers, and one that runs alone has the same as among all."""
+    return int.from_bytes(hashlib.sha256(f"experiment:{plan_seed}:{name}".encode()).digest()[:4], "big")
+
+
+def _config(plan: Plan, cell: Cell, dataset: str | None) -> dict[str, Any]:
+    config = dict(cell.config)
+    if dataset is not None and plan.data is not None:
+        config["dataset"] = dataset
+    if plan.trainable == "patchtst":
+        config["max_epochs"] = cell.max_epochs  # the learning rate's decay ends there
+        if "threads" not in cell.space:
+            # One thread a core that Ray gave: more would spin against the neighbours.
+            config.setdefault("threads", max(1, math.floor(cell.resources.cpu)))
+    return config
+
+
+def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -> Bounds:
+    if not any(isinstance(dimension, GridDimension) for dimension in cell.space.values()):
+        return {}
+    if num_features is None:
+        raise PlanError(
+            f"{cell.name}: the architecture grid needs the dataset's number of features",
+            key="data",
+            remedy="import or build the dataset first: `supervisord data list` shows what is there",
+        )
+    return grid_of(config, num_features).axes()
+
+
+def _resolve(dimension: Dimension, bounds: Bounds) -> FloatDimension | IntDimension | CategoricalDimension:
+    if isinstance(dimension, GridDimension):
+        low, high = bounds[dimension.axis]
+        return IntDimension(type="int", low=low, high=high)
+    return dimension
+
+
+def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """As many enqueued points as the search has trials, each once: two quantiles of a short grid can be one value."""
+    points: list[dict[str, Any]] = []
+    for index, params in enumerate(cell.enqueue):
+        point = {name: _enqueued(space[name], value) for name, value in params.items()}
+        for name, value in point.items():
+            wrong = value_problem(space[name], value)
+            if wrong:
+                key = f"enqueue.{index}.{name}"
+                raise PlanError(f"{cell.name}: {key}: {wrong}", key=key, remedy="write {quantile: 0 to 1} instead")
+        if point not in points:
+            points.append(point)
+    finalize = _finalize(cell)
+    return tuple(points[: cell.max_trials - (0 if finalize is None else finalize.top * finalize.seeds)])
+
+
+def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
+    if not isinstance(value, Quantile):
+        return value
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        place = math.exp(math.log(low) + value.quantile * (math.log(high) - math.log(low)))
+    else:
+        place = low + value.quantile * (high - low)
+    place = min(max(place, low), high)  # exp(log(x)) may miss x by a bit
+    if isinstance(dimension, FloatDimension):
+        return float(place)
+    step = dimension.step
+    return int(low + min(round((place - low) / step), (high - low) // step) * step)
+
+
+def _finalize(cell: Cell) -> Finalize | None:
+    """At most half of the trials: with fewer than were planned for, first `top` shrinks, then `seeds`."""
+    if cell.finalize is None:
+        return None
+    half = cell.max_trials // 2
+    seeds = min(cell.finalize.seeds, half)
+    return Finalize(top=min(cell.finalize.top, half // seeds), seeds=seeds) if seeds else None
+
+
+def _pruner(pruner: Pruner, max_epochs: int) -> ResolvedAsha | MedianPruner | NoPruner:
+    """With fewer epochs than rungs were planned for, the grace period shrinks with them."""
+    if not isinstance(pruner, AshaPruner):
+        return pruner
+    top = min(pruner.max_t or max_epochs, max_epochs)
+    return ResolvedAsha(
+        kind="asha",
+        grace_period=min(pruner.grace_period, top),
+        reduction_factor=pruner.reduction_factor,
+        max_t=top,
+    )

@@ -1,0 +1,122 @@
+"""The tables of docs/plans.md, made from the models: `python -m supervisor.plan.export` rewrites them in place."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from supervisor.plan import schema as plan
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+SECTIONS: tuple[tuple[str, type[plan.Part]], ...] = (
+    ("The plan", plan.Plan),
+    ("space: a float", plan.FloatDimension),
+    ("space: an int", plan.IntDimension),
+    ("space: a categorical", plan.CategoricalDimension),
+    ("space: a grid axis", plan.GridDimension),
+    ("enqueue: a place instead of a value", plan.Quantile),
+    ("resources", plan.Resources),
+    ("sampler", plan.Sampler),
+    ("pruner: asha", plan.AshaPruner),
+    ("pruner: median", plan.MedianPruner),
+    ("pruner: none", plan.NoPruner),
+    ("finalize", plan.Finalize),
+    ("warm_start", plan.WarmStart),
+    ("data", plan.Data),
+    ("overrides: an entry", plan.Override),
+    ("overrides: what `set` may hold", plan.OverrideSet),
+)
+_FIXED = {
+    "config": "mapping",
+    "space": "mapping of dimensions",
+    "matrix": "mapping of lists",
+    "hardware": "mapping",
+    "when": "mapping",
+    "enqueue": "list of mappings",
+    "overrides": "list of entries",
+    "choices": "list",
+}
+_JSON_TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+
+
+def tables() -> str:
+    """Markdown: a section for each model, a row for each key."""
+    return "\n".join(_section(title, model) for title, model in SECTIONS)
+
+
+def rewritten(document: str) -> str:
+    """`document` with what lies between the marks replaced. Raises ValueError without the marks."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document needs {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+
+
+def _section(title: str, model: type[plan.Part]) -> str:
+    lines = [f"### {title}", "", (model.__doc__ or "").strip(), ""]
+    lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+    properties = model.model_json_schema()["properties"]
+    for key in model.model_fields:
+        lines.append(f"| `{key}` | {_type(key, properties[key])} | {_default(model, key)} | {_meaning(model, key)} |")
+    return "\n".join([*(re.sub(r"\n\s+", "\n", line) for line in lines), ""])
+
+
+def _type(key: str, schema: dict[str, Any]) -> str:
+    if key in _FIXED:
+        return _FIXED[key]
+    kinds = schema.get("anyOf", [schema])
+    said = [_one_type(kind) for kind in kinds]
+    shown = " or ".join(name for name in said if name != "null")
+    return f"{shown}{', or null' if 'null' in said else ''}{_bounds(kinds[0])}"
+
+
+def _one_type(schema: dict[str, Any]) -> str:
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    name = str(schema.get("type", "object"))
+    return _JSON_TYPES.get(name, "mapping" if name == "object" else name)
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    said = [f"{word} {schema[key]:,}" for key, word in words.items() if key in schema]
+    return f", {', '.join(said)}" if said else ""
+
+
+def _default(model: type[plan.Part], key: str) -> str:
+    field = model.model_fields[key]
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, plan.Part):
+        value = value.model_dump(mode="json")
+    if model is plan.OverrideSet:
+        return "as the plan"
+    return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
+
+
+def _meaning(model: type[plan.Part], key: str) -> str:
+    source = plan.Plan if model is plan.OverrideSet else model
+    said = source.model_fields[key].description
+    return said or "which kind this is"
+
+
+def main() -> int:
+    """Rewrite docs/plans.md of this checkout."""
+    path = Path(str(resources.files("tune_configs"))).parent / "docs" / "plans.md"
+    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
+    sys.stdout.write(f"wrote {path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""The plan: what a user writes in tune_configs/NAME.yaml, and `ExperimentSpec`, one experiment of it, resolved.
+
+Every model is strict, closed to unknown keys and frozen. `docs/plans.md` is the reference for people and
+`tune_configs/plan.schema.json` the one for editors; both are checked against these classes. What needs more than one
+key to judge is in `supervisor.plan.validation`, reading files in `supervisor.plan.loader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+PLAN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Also a folder's and a log file's name: no separators, no leading dot."""
+TRAINABLE_PATTERN = r"^(patchtst|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*)$"
+PARAM_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
+VALUE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$"
+
+MAX_EXPERIMENTS = 1_000
+MAX_TRIALS = 100_000
+
+AxisText = Annotated[str, Field(pattern=VALUE_PATTERN)]
+AxisValue = AxisText | int | float
+ParamName = Annotated[str, Field(pattern=PARAM_PATTERN)]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Constant = str | int | float | bool
+GridAxis = Literal["shape_rank", "heads_log2"]
+
+
+def _as_tuple(value: object) -> object:
+    """YAML and JSON have lists where a frozen model has tuples; strict validation would refuse them."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_or_more(value: object) -> object:
+    return _as_tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+class Part(BaseModel):
+    """Base of all: strict, closed, frozen, finite. An unknown key is told apart so that a near one can be offered."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys_only(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise PydanticCustomError(
+                        "unknown_key", "unknown key {key}", {"key": str(key), "valid": sorted(cls.model_fields)}
+                    )
+        return data
+
+
+class FloatDimension(Part):
+    """A real number. With `log`, its logarithm is what is uniform."""
+
+    type: Literal["float"]
+    low: float = Field(description="smallest value")
+    high: float = Field(description="largest value")
+    log: bool = Field(default=False, description="sample the logarithm; needs low > 0")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError("log needs low above 0")
+        return self
+
+
+class IntDimension(Part):
+    """A whole number, bounds included. `low` may equal `high`: a grid of one budget can have a single shape."""
+
+    type: Literal["int"]
+    low: int = Field(description="smallest value")
+    high: int = Field(description="largest value, included")
+    log: bool = Field(default=False, description="sample the logarithm; needs low >= 1 and step 1")
+    step: int = Field(default=1, ge=1, description="distance of neighbouring values from low upwards")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not be above high ({self.high})")
+        if self.log and (self.low < 1 or self.step != 1):
+            raise ValueError("log needs low of at least 1 and no step")
+        return self
+
+
+class CategoricalDimension(Part):
+    """One of a list, without an order."""
+
+    type: Literal["categorical"]
+    choices: Annotated[tuple[Constant | None, ...], BeforeValidator(_as_tuple)] = Field(
+        min_length=1, max_length=1_000, description="the values"
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        kinds = [(type(choice).__name__, choice) for choice in self.choices]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("a choice stands twice in the list")
+        return self
+
+
+class GridDimension(Part):
+    """An ordinal of the budget's architecture grid; `patchtst` only. Becomes an int dimension per experiment.
+
+    `shape_rank` counts shapes from deep and narrow to shallow and wide, `heads_log2` is log2 of the heads
+    (training.grid).
+    """
+
+    type: Literal["grid"]
+    axis: GridAxis = Field(description="which ordinal of the grid")
+
+
+ResolvedDimension = Annotated[FloatDimension | IntDimension | CategoricalDimension, Field(discriminator="type")]
+Dimension = Annotated[FloatDimension | IntDimension | CategoricalDimension | GridDimension, Field(discriminator="type")]
+
+
+class Quantile(Part):
+    """A place between a numeric dimension's bounds, for `enqueue`: the bounds of a grid differ per budget."""
+
+    quantile: float = Field(ge=0, le=1, description="0 is the dimension's low, 1 its high (log scale where log)")
+
+
+EnqueuedValue = Quantile | Constant | None
+
+
+class Resources(Part):
+    """What one trial gets of a node, in Ray's logical units."""
+
+    cpu: float = Field(default=1.0, gt=0, le=4096, description="CPU cores of a trial")
+    gpu: float = Field(default=0.0, ge=0, le=1024, description="GPUs of a trial; 0.5 lets two share one")
+
+
+class Sampler(Part):
+    """Who proposes parameters (Optuna)."""
+
+    kind: Literal["tpe", "gp", "random"] = Field(
+        default="tpe", description="tree-structured Parzen estimator, Gaussian process, or random"
+    )
+    startup_trials: int = Field(
+        default=10, ge=0, le=10_000, description="trials at random before the model is used; enqueued ones count"
+    )
+
+
+class AshaPruner(Part):
+    """Asynchronous successive halving (Li et al., MLSys 2020): the best 1/reduction_factor of a rung go on."""
+
+    kind: Literal["asha"]
+    grace_period: int = Field(default=1, ge=1, description="epochs that every trial gets: the first rung")
+    reduction_factor: float = Field(default=3.0, gt=1, le=100, description="rungs and survivors thin by this factor")
+    max_t: int | None = Field(default=None, ge=1, description="epochs at the top rung; null: max_epochs")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_t is not None and self.grace_period > self.max_t:
+            raise ValueError(f"grace_period ({self.grace_period}) is above max_t ({self.max_t})")
+        return self
+
+
+class MedianPruner(Part):
+    """Median stopping (Golovin et al., KDD 2017): a trial worse than the median of the others' means is ended."""
+
+    kind: Literal["median"]
+    grace_period: int = Field(default=5, ge=1, description="warm-up: epochs that every trial gets")
+    min_samples_required: int = Field(default=5, ge=1, description="trials that a median needs")
+
+
+class NoPruner(Part):
+    """Every trial runs to its own end."""
+
+    kind: Literal["none"]
+
+
+Pruner = Annotated[AshaPruner | MedianPruner | NoPruner, Field(discriminator="kind")]
+
+
+class Finalize(Part):
+    """What follows the search: its best configurations trained again on fresh seeds, never pruned; the best mean wins.
+
+    These `top` x `seeds` trials are part of `max_trials`, at most half of it: with fewer `top` shrinks, then `seeds`.
+    With `patchtst` the winner is then tested, once.
+    """
+
+    top: int = Field(default=4, ge=1, le=100, description="configurations of the search that are trained again")
+    seeds: int = Field(default=3, ge=1, le=100, description="fresh seeds for each of them; a user's trainable finds "
+                       "its own as `seed` in its config")  # fmt: skip
+
+
+class WarmStart(Part):
+    """An experiment begins with the best of the next smaller budget, learning rate and shape carried over."""
+
+    top: int = Field(default=5, ge=1, le=100, description="configurations that are enqueued after the plan's own")
+
+
+class Data(Part):
+    """Which market data the trials see."""
+
+    ticker: str = Field(pattern=r"^[A-Za-z0-9^][A-Za-z0-9._^-]{0,15}$", description="as given to `data import`")
+    tier: str = Field(pattern=r"^[a-z][a-z0-9_+]{1,31}$", description="feature tier, such as a20 or a25")
+    fallback: Literal["sample"] | None = Field(
+        default=None, description="sample: without the ticker's data, take the embedded S&P 500, and say so"
+    )
+
+
+Config = dict[ParamName, JsonValue]
+Space = dict[ParamName, Dimension]
+Enqueue = Annotated[tuple[dict[ParamName, EnqueuedValue], ...], BeforeValidator(_as_tuple)]
+Axis = Annotated[tuple[AxisValue, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=100)]
+When = Annotated[tuple[AxisValue, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+
+
+class OverrideSet(Part):
+    """What an override changes. `config`, `space` and `resources` are merged key by key; the rest is replaced."""
+
+    config: Config | None = None
+    space: Space | None = None
+    max_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    max_epochs: int | None = Field(default=None, ge=1, le=100_000)
+    max_hours: float | None = Field(default=None, gt=0)
+    concurrency: int | None = Field(default=None, ge=1, le=1_024)
+    resources: Resources | None = None
+    sampler: Sampler | None = None
+    enqueue: Enqueue | None = None
+    pruner: Pruner | None = None
+    finalize: Finalize | None = None
+    max_failures: int | None = Field(default=None, ge=0, le=100)
+
+
+class Override(Part):
+    """Some cells of the matrix differ. Later overrides win over earlier ones."""
+
+    when: dict[ParamName, When] = Field(min_length=1, description="axis: value, or a list of values; all must match")
+    set: OverrideSet = Field(description="the keys that differ in these cells")
+
+
+class Plan(Part):
+    """A declarative recipe: its matrix expands into experiments, each a search of `max_trials` trials."""
+
+    name: str = Field(pattern=PLAN_NAME_PATTERN, description="the plan's name; a built-in one's is its file's")
+    description: str = Field(default="", max_length=2_000, description="one or two sentences for `supervisord plans`")
+    trainable: str = Field(
+        pattern=TRAINABLE_PATTERN,
+        description="`patchtst`, or `package.module:attribute` of any Ray function or class trainable",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="all random numbers of a run derive from it")
+    metric: str = Field(default="val_loss", min_length=1, max_length=64, description="the reported value to optimise")
+    mode: Literal["min", "max"] = Field(default="min", description="whether less or more of it is better")
+    matrix: dict[ParamName, Axis] = Field(
+        default_factory=dict, max_length=8, description="axis: values. An experiment for each combination, in order"
+    )
+    config: Config = Field(default_factory=dict, description="constants that every trial gets")
+    space: Space = Field(min_length=1, max_length=100, description="parameter: dimension. What is sampled")
+    max_trials: int = Field(ge=1, le=MAX_TRIALS, description="trials of an experiment in total, whatever happens")
+    max_epochs: int = Field(ge=1, le=100_000, description="epochs (reports) of a trial at most")
+    max_hours: float | None = Field(default=None, gt=0, description="hours of an experiment at most; null: no limit")
+    concurrency: int = Field(default=1, ge=1, le=1_024, description="trials at the same time")
+    resources: Resources = Field(default_factory=Resources, description="what one trial gets")
+    sampler: Sampler = Field(default_factory=Sampler, description="who proposes parameters")
+    enqueue: Enqueue = Field(
+        default=(), max_length=1_000, description="parameters tried first; those left out are sampled"
+    )
+    pruner: Pruner = Field(default=NoPruner(kind="none"), description="who ends weak trials early")
+    finalize: Finalize | None = Field(default=None, description="retrain the best on fresh seeds; null: do not")
+    warm_start: WarmStart | None = Field(
+        default=None, description="begin with the best of the next smaller budget; null: do not. Needs an axis `budget`"
+    )
+    data: Data | None = Field(default=None, description="which market data; `patchtst` needs it")
+    hardware: dict[ParamName, JsonValue] = Field(
+        default_factory=dict,
+        description="the governor's policy (docs/sensors.md), and sensor_script: a trace file or drill to play",
+    )
+    wake_lock: bool = Field(default=True, description="keep the machine awake while the run is at work")
+    pass_environment: Annotated[tuple[VariableName, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), max_length=50,
+        description="variables of the environment of `supervisord start` that trials get beside the usual ones",
+    )  # fmt: skip
+    max_failures: int = Field(
+        default=3, ge=0, le=100, description="attempts beyond the first when a worker dies or hangs"
+    )
+    overrides: Annotated[tuple[Override, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(), max_length=100, description="what differs in some cells of the matrix"
+    )
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The keys of `hardware` that `supervisor.governor.policy.Policy.from_mapping` takes."""
+        return {key: value for key, value in self.hardware.items() if key != "sensor_script"}
+
+    @property
+    def sensor_script(self) -> str | None:
+        """A trace file or the name of a drill, as written, that stands for real sensors."""
+        script = self.hardware.get("sensor_script")
+        return script if isinstance(script, str) else None
+
+
+class ResolvedAsha(AshaPruner):
+    """ASHA with its top rung settled."""
+
+    max_t: int = Field(ge=1)
+
+
+ResolvedPruner = Annotated[ResolvedAsha | MedianPruner | NoPruner, Field(discriminator="kind")]
+
+
+class ExperimentSpec(Part):
+    """One experiment, with nothing left to decide: what the daemon stores and a driver executes.
+
+    `model_dump(mode="json")` and `model_validate` are inverse to each other.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
+    cell: dict[ParamName, AxisValue]
+    trainable: str = Field(pattern=TRAINABLE_PATTERN)
+    config: Config
+    space: dict[ParamName, ResolvedDimension]
+    metric: str
+    mode: Literal["min", "max"]
+    max_trials: int = Field(ge=1)
+    max_epochs: int = Field(ge=1)
+    max_hours: float | None
+    concurrency: int = Field(ge=1)
+    resources: Resources
+    sampler: Sampler
+    enqueue: Annotated[tuple[dict[ParamName, Constant | None], ...], BeforeValidator(_as_tuple)]
+    pruner: ResolvedPruner
+    finalize: Finalize | None = None
+    warm_start: WarmStart | None = None
+    seed: int = Field(ge=0)
+    max_failures: int = Field(ge=0)

@@ -1,0 +1,260 @@
+"""What more than one key of a plan decides: names that must exist elsewhere, and values that fit their dimension.
+
+Pure but for reading the keys and rules of `training.settings` and `supervisor.governor.policy`, both standard library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from supervisor.domain.finalists import SEED
+from supervisor.plan.matrix import Cell, cells
+from supervisor.plan.schema import (
+    MAX_EXPERIMENTS,
+    CategoricalDimension,
+    Dimension,
+    FloatDimension,
+    GridDimension,
+    IntDimension,
+    Plan,
+    Quantile,
+)
+
+if TYPE_CHECKING:
+    from supervisor.plan.yaml_reader import Path
+
+FILLED_IN = {
+    "dataset": "it is found from `data:`",
+    "seed": "each trial's is derived from the plan's `seed:`",
+    "max_epochs": "it is the plan's own `max_epochs:`",
+}
+"""Keys of a patchtst trial that the plan may not give itself, and where they come from."""
+
+TAKEN_NAMES = ("debug", "daemon")
+"""A plan's log is logs/NAME.jsonl, and these lie there already."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the path of the key, what, and the cure."""
+
+    path: Path
+    what: str
+    remedy: str | None = None
+
+
+def nearest(word: object, options: Iterable[object], described: str = "valid ones") -> str:
+    """A remedy: the option most like `word`, or the list of them."""
+    names = [str(option) for option in options]
+    # Of two signs one that fits is much: 3M is near 2M.
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6 if len(str(word)) > 2 else 0.5)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"{described}: {', '.join(names[:40])}" if names else f"there are no {described}"
+
+
+def problems(plan: Plan) -> list[Problem]:
+    """All that is wrong with a plan that is well-formed. Empty: it can be expanded."""
+    found = [*_name(plan), *_matrix(plan), *_overrides(plan), *_hardware(plan)]
+    if not found:  # the cells make sense only when the matrix does
+        found += _unique(problem for cell in cells(plan) for problem in _cell(plan, cell))
+    return found
+
+
+def _unique(found: Iterable[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(found))
+
+
+def _name(plan: Plan) -> Iterator[Problem]:
+    if plan.name in TAKEN_NAMES:
+        yield Problem(("name",), f"{plan.name} is the name of a log of the daemon's own", "choose another name")
+
+
+def _matrix(plan: Plan) -> Iterator[Problem]:
+    for axis in plan.matrix:
+        for place in ("config", "space"):
+            if axis in getattr(plan, place):
+                yield Problem((place, axis), f"{axis} is an axis of the matrix too", "keep one of the two")
+    twice = [axis for axis, values in plan.matrix.items() if len({str(value) for value in values}) != len(values)]
+    for axis in twice:
+        yield Problem(("matrix", axis), "a value stands twice", "write each value once")
+    count = math.prod(len(values) for values in plan.matrix.values())
+    if count > MAX_EXPERIMENTS:
+        yield Problem(("matrix",), f"{count:,} experiments, at most {MAX_EXPERIMENTS:,}", "shorten the axes")
+    elif not twice:
+        seen = Counter(cell.name for cell in cells(plan))
+        for name in sorted(name for name, times in seen.items() if times > 1):
+            yield Problem(("matrix",), f"two experiments would be called {name}", "rename an axis or its values")
+
+
+def _overrides(plan: Plan) -> Iterator[Problem]:
+    for index, override in enumerate(plan.overrides):
+        at: Path = ("overrides", index)
+        if not override.set.model_fields_set:
+            yield Problem((*at, "set"), "changes nothing", "name a key to set, or remove the override")
+        for axis, values in override.when.items():
+            if axis not in plan.matrix:
+                yield Problem((*at, "when", axis), f"the matrix has no axis {axis}", nearest(axis, plan.matrix, "axes"))
+                continue
+            for value in values:
+                if value not in plan.matrix[axis]:
+                    cure = nearest(value, plan.matrix[axis], f"values of {axis}")
+                    yield Problem((*at, "when", axis), f"the matrix has no {axis} {value}", cure)
+        for place in ("config", "space"):
+            for key in getattr(override.set, place) or {}:
+                if key in plan.matrix:
+                    yield Problem((*at, "set", place, key), f"{key} is an axis of the matrix", "remove it here")
+
+
+def _hardware(plan: Plan) -> Iterator[Problem]:
+    from supervisor.governor.policy import KNOWN_KEYS, Policy
+
+    yield from _script(plan.hardware.get("sensor_script"))
+    unknown = sorted(set(plan.policy) - set(KNOWN_KEYS))
+    for key in unknown:
+        yield Problem(("hardware", key), "unknown key", nearest(key, sorted({*KNOWN_KEYS, "sensor_script"}), "keys"))
+    if unknown:
+        return
+    try:
+        Policy.from_mapping(plan.policy)
+    except ValueError as error:
+        key = str(error).partition(":")[0].partition(".")[0]
+        yield Problem(("hardware", key) if key in plan.policy else ("hardware",), str(error))
+
+
+def _script(script: object) -> Iterator[Problem]:
+    from supervisor.sensors.drills import DRILLS
+
+    where: Path = ("hardware", "sensor_script")
+    if script is None:
+        return
+    if not isinstance(script, str):
+        yield Problem(where, "must be a text: a trace file or the name of a drill")
+    elif not is_file_name(script) and script not in DRILLS:
+        yield Problem(where, f"there is no drill {script}", nearest(script, sorted(DRILLS), "drills"))
+
+
+def is_file_name(script: str) -> bool:
+    """Whether a sensor script is a trace file; drills have plain names."""
+    return "/" in script or "." in script
+
+
+def _cell(plan: Plan, cell: Cell) -> Iterator[Problem]:
+    for name in cell.space:
+        if name in cell.config:
+            where = cell.origin(("space", name))
+            yield Problem(where, f"{name} is in config too, so it cannot be sampled", "keep one of the two")
+    yield from _enqueued(cell)
+    yield from _finalisation(plan, cell)
+    if plan.trainable == "patchtst":
+        yield from _patchtst(plan, cell)
+    else:
+        for name, dimension in cell.space.items():
+            if isinstance(dimension, GridDimension):
+                where = (*cell.origin(("space", name)), "type")
+                yield Problem(where, "only trainable patchtst has a grid", "use int, float or categorical")
+
+
+def _finalisation(plan: Plan, cell: Cell) -> Iterator[Problem]:
+    if plan.warm_start is not None and (plan.trainable != "patchtst" or "budget" not in plan.matrix):
+        yield Problem(("warm_start",), "needs trainable patchtst and an axis budget", "remove it")
+    if cell.finalize is None:
+        return
+    if plan.trainable != "patchtst":
+        for place, names in (("space", cell.space), ("config", cell.config)):
+            if SEED in names:
+                yield Problem(cell.origin((place, SEED)), f"finalize gives each trial its own {SEED}", f"rename {SEED}")
+
+
+def _enqueued(cell: Cell) -> Iterator[Problem]:
+    for index, params in enumerate(cell.enqueue):
+        for name, value in params.items():
+            where = cell.origin(("enqueue", index, name))
+            if name not in cell.space:
+                yield Problem(where, f"{name} is not in space", nearest(name, cell.space, "parameters"))
+                continue
+            wrong = value_problem(cell.space[name], value)
+            if wrong:
+                yield Problem(where, wrong, "take a value of the dimension, or leave it out to have it sampled")
+
+
+def value_problem(dimension: Dimension, value: object) -> str | None:
+    """Why `value` is not one of `dimension`; None when it is. A grid's bounds are known later, per budget."""
+    if isinstance(dimension, CategoricalDimension):
+        known = any(value == choice and type(value) is type(choice) for choice in dimension.choices)
+        return None if known else f"{value!r} is not one of {list(dimension.choices)}"
+    if isinstance(value, Quantile):
+        return None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, float) and isinstance(dimension, FloatDimension)):
+        return f"{value!r} is not a {'number' if isinstance(dimension, FloatDimension) else 'whole number'}"
+    if isinstance(dimension, GridDimension):
+        return None
+    assert isinstance(value, int | float)
+    if not dimension.low <= value <= dimension.high:
+        return f"{value} is outside {dimension.low} .. {dimension.high}"
+    if isinstance(dimension, IntDimension) and (value - dimension.low) % dimension.step:
+        return f"{value} is not a step of {dimension.step} from {dimension.low}"
+    return None
+
+
+def _patchtst(plan: Plan, cell: Cell) -> Iterator[Problem]:
+    from training.settings import KNOWN_KEYS
+
+    if plan.data is None:
+        yield Problem(("data",), "trainable patchtst needs data", "add `data: {ticker: SPY, tier: a25}`")
+    found = [*_patchtst_keys(cell, KNOWN_KEYS), *_grid_dimensions(cell)]
+    yield from found
+    if not found:
+        yield from _patchtst_values(cell)
+
+
+def _patchtst_keys(cell: Cell, known: frozenset[str]) -> Iterator[Problem]:
+    places = [(("config", key), key) for key in cell.config] + [(("space", key), key) for key in cell.space]
+    for path, key in places:
+        where = cell.origin(path)
+        if key in FILLED_IN:
+            yield Problem(where, f"{key} cannot be set here: {FILLED_IN[key]}", "remove it")
+        elif key not in known:
+            yield Problem(where, "unknown key", nearest(key, sorted(known - set(FILLED_IN)), "keys"))
+
+
+def _grid_dimensions(cell: Cell) -> Iterator[Problem]:
+    for name, dimension in cell.space.items():
+        if isinstance(dimension, GridDimension) and dimension.axis != name:
+            where = (*cell.origin(("space", name)), "axis")
+            yield Problem(where, f"axis {dimension.axis} belongs to the parameter of that name", f"rename {name}")
+
+
+def _patchtst_values(cell: Cell) -> Iterator[Problem]:
+    """Let the training room judge a trial at every end of every dimension."""
+    from training.errors import SettingsError
+    from training.settings import TrialSettings
+
+    ends = {name: _ends(dimension) for name, dimension in cell.space.items()}
+    filled = {"dataset": "any", "seed": 0, "max_epochs": cell.max_epochs}
+    base = {**cell.config, **filled, **{name: values[0] for name, values in ends.items()}}
+    trials = [(None, base)] + [(name, {**base, name: value}) for name, values in ends.items() for value in values[1:]]
+    for sampled, trial in trials:
+        try:
+            TrialSettings.from_config(trial)
+        except SettingsError as error:
+            keys = str(error.key).split(".")
+            place = "space" if keys[0] in cell.space else "config"
+            path: Path = (place, *keys) if place == "config" else (place, keys[0])
+            yield Problem(cell.origin(path), str(error), error.remedy)
+            if sampled is None:
+                return
+
+
+def _ends(dimension: Dimension) -> list[Any]:
+    if isinstance(dimension, CategoricalDimension):
+        return list(dimension.choices)
+    if isinstance(dimension, GridDimension):
+        return [0]
+    return [dimension.low, dimension.high]

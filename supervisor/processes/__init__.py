@@ -1,0 +1,1 @@
+"""Starts, guards, identifies and ends child processes, the Ray head among them."""

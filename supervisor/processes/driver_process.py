@@ -1,0 +1,177 @@
+"""The daemon's end of a driver: spawns it, speaks the link, ends it. One driver, one experiment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from supervisor.domain import messages as link
+from supervisor.processes.guardian import end_group
+
+SILENCE_LIMIT_S = 60.0
+"""A driver beats every 2 s; one that has been silent for this long is hung, and hung counts as dead."""
+SILENCE_SLICES = 20
+"""Silence is counted in slices, so a time in which the daemon itself stood still counts as one of them at most."""
+FINISH_GRACE_S = 40.0
+DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
+
+T = TypeVar("T")
+
+
+class _ClosedError(Exception):
+    """The pipe to the driver was closed."""
+
+
+class DriverSilentError(Exception):
+    """The driver has not spoken for the time it was given."""
+
+
+class DriverProcess:
+    """`await spawn()`, iterate `messages()` until its pipe closes, then `await exited()`."""
+
+    def __init__(
+        self,
+        environment: dict[str, str],
+        log: Path,
+        silence_limit_s: float = SILENCE_LIMIT_S,
+        command: Sequence[str] = DRIVER_COMMAND,
+    ) -> None:
+        self._environment, self.log, self._silence_limit_s = environment, log, silence_limit_s
+        self._command = command
+        self._deaf = False
+        self.finish_forced = False
+        """Whether it had to be killed after it was asked to finish."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._pipe: io.FileIO | None = None
+        self._writing = asyncio.Lock()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def spawn(self) -> None:
+        """Raises OSError when the process cannot be made."""
+        driver_reads, to_driver = os.pipe()
+        # Not its bare number: a write that comes after the end must find it closed, not what was opened since.
+        self._pipe = io.FileIO(to_driver, "wb")
+        daemon_reads, driver_writes = os.pipe()
+        try:
+            with self.log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, "--read-fd", str(driver_reads), "--write-fd", str(driver_writes),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                    env=self._environment, start_new_session=True, pass_fds=(driver_reads, driver_writes),
+                )  # fmt: skip
+        except OSError:
+            os.close(daemon_reads)
+            self._close()
+            raise
+        finally:
+            # The child has its own copies; ours would keep the pipes open after its death.
+            os.close(driver_reads)
+            os.close(driver_writes)
+        self._reader = asyncio.StreamReader(limit=link.MAX_LINE_BYTES + 1)
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(daemon_reads, "rb", 0))
+
+    async def send(self, message: link.Message) -> None:
+        """A driver that is gone hears nothing; its end is told by `messages`.
+
+        One that does not read for `silence_limit_s` is as hung as one that does not speak: it is killed.
+        """
+        line = link.encode(message)
+        try:
+            await within(self._silence_limit_s, self._write(line))
+        except (BrokenPipeError, _ClosedError):
+            return
+        except TimeoutError:
+            self._deaf = True
+            await self.kill()
+
+    async def _write(self, line: bytes) -> None:
+        async with self._writing:
+            if self._pipe is not None:
+                # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
+                await asyncio.to_thread(_write_all, self._pipe, line)
+
+    async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
+        """What the driver says, until it closes its pipe.
+
+        Raises DriverSilentError after `silence_limit_s` in which it did not speak or did not read, link.LinkError for
+        anything but messages.
+        """
+        assert self._reader is not None
+        while True:
+            try:
+                line = await within(self._silence_limit_s, self._reader.readline())
+            except TimeoutError as error:
+                raise DriverSilentError(f"{self._silence_limit_s:.0f} s without a word") from error
+            except ValueError as error:
+                raise link.LinkError(f"a line over {link.MAX_LINE_BYTES} bytes") from error
+            if not line.endswith(b"\n"):
+                if self._deaf:
+                    raise DriverSilentError(f"{self._silence_limit_s:.0f} s without reading")
+                return
+            yield link.decode(line)
+
+    async def finish(self, reason: str) -> None:
+        """Asks it to checkpoint and end, then waits; ends it by force after FINISH_GRACE_S."""
+        await self.send(link.Finish(reason))
+        try:
+            await asyncio.wait_for(self.exited(), FINISH_GRACE_S)
+        except TimeoutError:
+            self.finish_forced = True
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Ends its whole process group, at once."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+        if self._process is not None:
+            await asyncio.to_thread(end_group, self._process.pid, 0.0)
+        self._close()
+
+    async def exited(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    def _close(self) -> None:
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None
+
+
+async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Raises TimeoutError when it took `limit_s` seconds in which this process was awake.
+
+    A laptop's lid that was closed, or SIGSTOP, must not make the first look afterwards find everybody silent.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        for _ in range(SILENCE_SLICES):
+            if (await asyncio.wait({task}, timeout=limit_s / SILENCE_SLICES))[0]:
+                return task.result()
+    finally:
+        task.cancel()
+    raise TimeoutError(f"{limit_s:g} s")
+
+
+def _write_all(pipe: io.FileIO, line: bytes) -> None:
+    """Raises BrokenPipeError when nobody reads any more, _ClosedError when the pipe was closed meanwhile."""
+    view = memoryview(line)
+    while view:
+        try:
+            view = view[pipe.write(view) :]
+        except ValueError as error:
+            raise _ClosedError from error

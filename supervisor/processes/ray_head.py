@@ -1,0 +1,231 @@
+"""The Ray head: a child with its own session, folder, ports and token. The daemon never imports ray.
+
+Ray ends the process that it lives in a minute after its GCS died, so it must not be the daemon's; and as a child its
+death is seen at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.errors import RayStartFailed
+from supervisor.home import Home, make_private
+from supervisor.processes.environment import passed_on
+from supervisor.processes.guardian import end_group
+from supervisor.processes.orphans import MARK
+from supervisor.redaction import redact
+
+START_DEADLINE_S = 90.0
+QUICK_FAILURE_S = 20.0
+PORT_TAKEN = "address already in use"
+"""strerror(EADDRINUSE), as Linux and macOS spell it but for its first letter."""
+DASHBOARD_GAVE_UP = "Failed to find a valid port for dashboard"
+"""Ray's words (dashboard/http_server_head.py), before it ends; of other ports in use it makes nothing."""
+DASHBOARD_PORT = 8265
+"""Ray's own default; another is taken where this one is not free."""
+STOP_GRACE_S = 1.0
+"""Nothing in a Ray session is worth waiting for (the store is the truth), and TERM drains it for up to 30 s."""
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+"""Trials pass a few numbers; checkpoints go by file. Ray would take 30 % of the memory."""
+
+
+def child_environment(home: Home, run_id: str, import_folder: Path | None, more: Sequence[str] = ()) -> dict[str, str]:
+    """What the Ray head, the drivers and so the trials may know: an allow-list, and what Ray needs to be private.
+
+    `import_folder` is where a user's plan looks for its own trainable; `more` are the variables that the plan names.
+    """
+    return passed_on(more) | {
+        MARK: home.key,
+        "SWEEP_RUN_ID": run_id,
+        "PYTHONUNBUFFERED": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # What Ray does on macOS by itself: 127.0.0.1 stays that. Elsewhere it takes the machine's own address for it,
+        # and then GCS, raylet and every worker listen on all interfaces.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
+        "RAY_memory_monitor_refresh_ms": "0",
+        # Ray would have the kernel take any worker first, the watchdog too; trials offer themselves.
+        "RAY_worker_oom_score_adjustment": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # Of each of the session's logs. Ray keeps five of 512 MB, which a disk that only just sufficed has not.
+        "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        # Spinning OpenMP threads collapse when another process takes their core.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+        **({"PYTHONPATH": str(import_folder)} if import_folder else {}),
+    }
+
+
+def free_port(preferred: int | None = None) -> int:
+    """`preferred` if it is free on loopback, else one that the kernel names."""
+    for port in (preferred, 0):
+        if port is None:
+            continue
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise RayStartFailed("no TCP port is free on 127.0.0.1")
+
+
+@dataclass
+class RayHead:
+    """One Ray session. `start` it, await `exited`, `stop` it; a new one for each start."""
+
+    home: Home
+    environment: dict[str, str]
+    cpus: int
+    log: Path
+    address: str = ""
+    dashboard: str = ""
+    pid: int = 0
+    _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        """Raises RayStartFailed with the end of Ray's own words.
+
+        A port that was free when it was chosen can be taken a moment later. Then Ray ends in seconds, or, where it was
+        the dashboard's, would wait a minute for it; either way there is a second and a third choice.
+        """
+        begun_s = time.monotonic()
+        for preferred in (DASHBOARD_PORT, None, None):
+            try:
+                return await self._start(preferred)
+            except RayStartFailed as failure:
+                last = failure
+                if time.monotonic() - begun_s > QUICK_FAILURE_S and PORT_TAKEN not in str(failure).lower():
+                    break
+        raise last
+
+    async def _start(self, preferred_dashboard: int | None) -> None:
+        self._prepare()
+        port, dashboard = free_port(), free_port(preferred_dashboard)
+        self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
+        self.log.write_bytes(b"")
+        # For appending: the daemon may cut it short later (bounded_files).
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "supervisor.processes.guardian", str(STOP_GRACE_S),
+                *self._command(port, dashboard),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                env=self.environment, start_new_session=True,
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        with contextlib.suppress(TimeoutError):
+            told = await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S)
+            self.pid = int(told) if told else 0
+        if not self.pid:
+            await self.stop()
+            raise self._failure()
+        await self._wait_until_up(port)
+
+    def _prepare(self) -> None:
+        token = self.home.ray_token
+        if not token.exists():
+            token.touch(mode=0o600)
+            token.write_text(secrets.token_hex(32))
+        # Sessions are never aged out by Ray, and none outlives its head. Nor do the flags and notes of its nodes.
+        for stale in (self.home.ray_temp, *self.home.runtime().glob("*.gate.*")):
+            if stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
+        make_private(self.home.ray_temp)
+
+    def _command(self, port: int, dashboard: int) -> list[str]:
+        return [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
+            f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
+            "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={self.cpus}",
+            f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={self.home.ray_temp}",
+            f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
+            # The drivers do not want the workers' output, so its collector would be a process for nothing.
+            "--include-log-monitor=false",
+        ]  # fmt: skip
+
+    async def _wait_until_up(self, port: int) -> None:
+        """Up means: the GCS takes connections and the session's folder is there."""
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(START_DEADLINE_S):
+                while self._process.returncode is None:
+                    if await _accepts(port) and b"Ray runtime started" in self._said():
+                        return
+                    if DASHBOARD_GAVE_UP in self._dashboard_said():
+                        # Ray itself waits another minute for a dashboard that has ended.
+                        await self.stop()
+                        raise RayStartFailed(f"Ray did not start; the dashboard:\n{self._dashboard_said()[-2000:]}")
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            await self.stop()
+        raise self._failure()
+
+    def _dashboard_said(self) -> str:
+        """Its last words; nothing while it lives."""
+        try:
+            with (self.home.ray_temp / "session_latest" / "logs" / "dashboard.err").open(errors="replace") as file:
+                return redact(file.read(64_000))
+        except OSError:
+            return ""
+
+    def _failure(self) -> RayStartFailed:
+        said = redact(self._said()[-2000:].decode(errors="replace"))
+        return RayStartFailed(f"Ray did not start; its last words:\n{said}")
+
+    def _said(self) -> bytes:
+        with self.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 64_000))
+            return log.read()
+
+    async def exited(self) -> int:
+        """Waits for the head's end; its status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ends every process of the session. Bounded: the keeper kills after its grace."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), 15.0)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        if self.pid:
+            await asyncio.to_thread(end_group, self.pid, 0.2)
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def status_text(returncode: int) -> str:
+    """An exit status for people: "exit code 1", "signal SIGKILL"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"signal {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"signal {-returncode}"

@@ -1,0 +1,1 @@
+"""Turns a snapshot of a run into a page, in a process of its own."""

@@ -1,0 +1,96 @@
+"""Fills in what the training room knows and the store does not: architectures without a record, where data are from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.report.view import ExperimentRow, RunView, TrialRow
+
+if TYPE_CHECKING:
+    from training.grid import Grid
+
+ORDINALS = ("shape_rank", "heads_log2")
+
+
+def with_architectures(run: RunView) -> RunView:
+    """The same run; where an experiment's grid can be told, its trials' records have architecture and param_count."""
+    experiments = tuple(_filled(experiment) for experiment in run.experiments)
+    return replace(run, experiments=experiments)
+
+
+def with_source(run: RunView) -> RunView:
+    """The same run; its data with their `source`, as the manifest of the raw bars gives it, where that can be read."""
+    from training.data.manifest import raw_path, read_raw_manifest
+    from training.errors import TrainingError
+
+    if "path" not in run.data or "source" in run.data:
+        return run
+    path = Path(run.data["path"])
+    try:
+        source = read_raw_manifest(raw_path(path.parent.parent, run.data["ticker"])).source
+    except (OSError, TrainingError):
+        return run
+    return replace(run, data={**run.data, "source": source})
+
+
+def _filled(experiment: ExperimentRow) -> ExperimentRow:
+    lacking = [trial for trial in experiment.trials if trial.param_count is None]
+    if not experiment.testable or not lacking:
+        return experiment
+    grid = _grid(experiment)
+    if grid is None:
+        return experiment
+    trials = tuple(_told(trial, grid) for trial in experiment.trials)
+    best = None if experiment.best is None else next(t for t in trials if t.number == experiment.best.number)
+    return replace(experiment, trials=trials, best=best)
+
+
+def _told(trial: TrialRow, grid: Grid) -> TrialRow:
+    from training.errors import TrainingError
+    from training.grid import param_count
+
+    rank, heads = (trial.params.get(name) for name in ORDINALS)
+    if trial.param_count is not None or not isinstance(rank, int) or not isinstance(heads, int):
+        return trial
+    try:
+        architecture = grid.architecture(rank, heads)
+    except TrainingError:
+        # Of another grid than the plan's present one: then nothing is known, as before.
+        return trial
+    known = {"architecture": architecture.as_dict(), "param_count": param_count(architecture)}
+    return replace(trial, record={**trial.record, **known})
+
+
+def _grid(experiment: ExperimentRow) -> Grid | None:
+    from training.errors import TrainingError
+    from training.grid import build_grid
+    from training.settings import TrialSettings, parse_budget
+
+    config = experiment.spec["config"]
+    features = _num_features(experiment, config)
+    if features is None:
+        return None
+    default = TrialSettings.__dataclass_fields__
+    window = [config.get(key, default[key].default) for key in ("context", "patch", "stride")]
+    try:
+        return build_grid(parse_budget(config["budget"]), config["grid"], features, *window)
+    except (KeyError, TrainingError):
+        return None
+
+
+def _num_features(experiment: ExperimentRow, config: Mapping[str, Any]) -> int | None:
+    """The dataset's input width: as another trial recorded it, else as the dataset's manifest says."""
+    from training.data.manifest import read_manifest
+    from training.errors import TrainingError
+
+    told = (trial.record.get("num_features") for trial in experiment.trials)
+    recorded = next((value for value in told if isinstance(value, int)), None)
+    if recorded is not None or "dataset" not in config:
+        return recorded
+    try:
+        return read_manifest(Path(config["dataset"])).num_features
+    except TrainingError:
+        return None

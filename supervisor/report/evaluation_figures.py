@@ -1,0 +1,132 @@
+"""The figures of the one test: skill of every model with its interval, and whether probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from supervisor.errors import ReportFailed
+from supervisor.report.drawing import BLUE, INK, SERIES, Drawing, finish, new_figure
+from supervisor.report.evaluation_view import read_predictions
+from supervisor.report.view import RunView
+
+MAX_PANELS = 24
+BINS = 8
+"""Of equal counts: with some 400 test windows each holds about 50."""
+Z = 1.959964
+"""Of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Windows of like probability: the mean said, the share that came true, and that share's 95 % Wilson interval."""
+
+    said: float
+    came: float
+    low: float
+    high: float
+
+
+def reliability_bins(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> list[Bin]:
+    """At most BINS bins of equal counts, by probability. Arrays (windows,); the interval is Wilson's (1927)."""
+    order = np.argsort(probabilities, kind="stable")
+    bins = []
+    for part in np.array_split(order, min(BINS, len(order))):
+        n, share = len(part), float(labels[part].mean())
+        middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+        reach = Z / (1 + Z**2 / n) * float(np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)))
+        bins.append(Bin(float(probabilities[part].mean()), share, middle - reach, middle + reach))
+    return bins
+
+
+def skill(run: RunView) -> Drawing | None:
+    """Skill on the test windows, model beside model; None while nothing is tested."""
+    tested = [(e.name, e.evaluation) for e in run.experiments if e.evaluation is not None]
+    if not tested:
+        return None
+    figure, (axis,) = new_figure(height=1.2 + 0.42 * len(tested))
+    titles: dict[str, str] = {}
+    for _, evaluation in tested:
+        for model in evaluation["models"]:
+            titles.setdefault(model, model if model != "patchtst" else "PatchTST")
+    for rank, (model, title) in enumerate(titles.items()):
+        _model_skill(axis, [evaluation["models"].get(model) for _, evaluation in tested], rank, len(titles), title)
+    axis.axvline(0, color=INK, lw=0.8)
+    axis.set_yticks(range(len(tested)), [name for name, _ in tested])
+    axis.invert_yaxis()
+    axis.set_xlabel("skill on the test windows (share of the class prior's log loss that is saved)")
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    caption = (
+        "Skill on the test windows with 95 % intervals by stationary block bootstrap; right of the line is better than "
+        "always answering the base rate."
+    )
+    return finish(figure, "test-skill", caption)
+
+
+def _model_skill(axis: Axes, models: list[Mapping[str, Any] | None], rank: int, count: int, title: str) -> None:
+    shift = 0.6 * ((rank + 0.5) / count - 0.5)
+    for place, model in enumerate(models):
+        score = None if model is None else model["test"].get("skill")
+        if score is None or score["value"] is None:
+            continue
+        colour = SERIES[rank % len(SERIES)]
+        if score["low"] is not None and score["high"] is not None:
+            axis.plot([score["low"], score["high"]], [place + shift] * 2, color=colour, lw=1.4, alpha=0.7)
+        axis.plot([score["value"]], [place + shift], "o", ms=4, color=colour, label=title)
+        title = f"_{title}"  # matplotlib leaves labels with an underscore out of the legend: each model once
+
+
+def reliability(run: RunView, folder: Path) -> tuple[Drawing | None, list[str]]:
+    """A panel per tested experiment, and in words whose predictions could not be read."""
+    panels: list[tuple[str, list[Bin]]] = []
+    unread = []
+    for experiment in run.experiments:
+        if experiment.evaluation is None:
+            continue
+        kept = experiment.evaluation["predictions"]
+        try:
+            test = read_predictions(folder / experiment.name / kept["file"], kept["sha256"])["test"]
+        except ReportFailed as error:
+            unread.append(f"{experiment.name}: no reliability diagram: {error.message}.")
+            continue
+        panels.append((experiment.name, reliability_bins(*_mean_of_seeds(test))))
+    panels = panels[:MAX_PANELS]
+    return (_reliability(panels) if panels else None), unread
+
+
+def _mean_of_seeds(test: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean probability over the seeds of the chosen model, and the labels, (windows,) each."""
+    seeds = [said for name, said in test["probabilities"].items() if name.isdigit()]
+    return np.mean(np.asarray(seeds, np.float64), axis=0), np.asarray(test["labels"], np.float64)
+
+
+def _reliability(panels: list[tuple[str, list[Bin]]]) -> Drawing:
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = new_figure(columns, rows, height=0.3 + 2.1 * rows)
+    for axis, (name, bins) in zip(axes, panels, strict=False):
+        reach = [bin_.high for bin_ in bins] + [bin_.said for bin_ in bins]
+        top = min(1.0, max(reach) * 1.08)
+        axis.plot([0, top], [0, top], color=INK, lw=0.7, ls=":")
+        for bin_ in bins:
+            axis.plot([bin_.said] * 2, [bin_.low, bin_.high], color=BLUE, lw=1, alpha=0.6)
+        axis.plot([bin_.said for bin_ in bins], [bin_.came for bin_ in bins], "o-", ms=3.5, lw=1, color=BLUE)
+        axis.set(xlim=(0, top), ylim=(0, top), title=name, xlabel="probability said")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    for place, axis in enumerate(axes):
+        axis.set_visible(place < len(panels))
+        if place % columns == 0:
+            axis.set_ylabel("share that came")
+    caption = (
+        "Reliability on the test windows, mean of the seeds: where it said p, how often it came (95 % Wilson "
+        "intervals, which take windows as independent and are too narrow where labels overlap). Dotted: a perfect "
+        "forecast."
+    )
+    return finish(figure, "test-reliability", caption)

@@ -1,0 +1,149 @@
+"""The machine-readable side of a report: report.json, results.csv and best.json. Standard library only."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
+
+SCHEMA = 1
+"""Of report.json and best.json; a change of meaning raises it."""
+
+_TRIAL_COLUMNS = (
+    "experiment", "trial", "state", "end_reason", "source", "attempt", "value", "epochs", "training_s", "param_count",
+    "started", "ended", "error",
+)  # fmt: skip
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write aside, then rename: a reader sees the old file or the new one. No fsync: a report can be made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        os.replace(aside, path)  # noqa: PTH105 - aside is a str
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON. Raises ValueError for NaN: a reader of strict JSON could not open it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def report_json(run: RunView, answer: dict[str, Any] | None) -> dict[str, Any]:
+    """Everything the page says, as numbers. `answer` is the scaling fit, None for a plan without one."""
+    return {
+        "schema": SCHEMA,
+        "made_at": iso(run.now_wall),
+        "headline": headline(run),
+        "run": {
+            "id": run.run_id,
+            "plan": run.plan,
+            "source": run.source,
+            "fingerprint": run.fingerprint,
+            "state": run.state,
+            "created": iso(run.created_wall),
+            "ended": iso(run.ended_wall),
+            "duration_s": round(run.duration_s, 3),
+        },
+        "data": {**run.data, "embedded_sample": run.on_sample},
+        "commands": list(run.commands),
+        "lost_seconds_by_cause": dict(run.lost),
+        "missing": missing(run),
+        "experiments": [_experiment(experiment, run.now_wall) for experiment in run.experiments],
+        "answer": answer,
+    }
+
+
+def best_json(experiment: ExperimentRow, now_wall: float) -> dict[str, Any] | None:
+    """The best trial and what it cost; None while no trial has left a value."""
+    best = experiment.best
+    if best is None:
+        return None
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment.name,
+        "cell": dict(experiment.cell),
+        "metric": experiment.metric,
+        "mode": experiment.spec["mode"],
+        "value": best.value,
+        "trial": best.number,
+        "end_reason": best.end_reason,
+        "params": dict(best.params),
+        "architecture": None if best.architecture is None else dict(best.architecture),
+        "param_count": best.param_count,
+        "training_s": round(best.training_s, 3),
+        "trials": experiment.ended,
+        "finalized": experiment.finalized,
+        "evaluation": experiment.evaluation,
+        "experiment_training_s": round(experiment.training_s, 3),
+        "experiment_duration_s": _rounded(experiment.duration_s(now_wall)),
+    }
+
+
+def results_csv(run: RunView) -> str:
+    """A row per trial of every experiment; parameters and cell values in columns of their own, empty where absent."""
+    trials = [(experiment, trial) for experiment in run.experiments for trial in experiment.trials]
+    cells = _names(experiment.cell for experiment in run.experiments)
+    params = _names(trial.params for _, trial in trials)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_TRIAL_COLUMNS, *(f"cell.{name}" for name in cells), *(f"params.{name}" for name in params)])
+    for experiment, trial in trials:
+        own = [*(experiment.cell.get(name) for name in cells), *(trial.params.get(name) for name in params)]
+        writer.writerow([*_trial_cells(experiment, trial), *own])
+    return out.getvalue()
+
+
+def iso(wall_s: float | None) -> str | None:
+    """Seconds since the epoch as UTC in ISO 8601."""
+    return None if wall_s is None else datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds")
+
+
+def _experiment(experiment: ExperimentRow, now_wall: float) -> dict[str, Any]:
+    return {
+        "name": experiment.name,
+        "cell": dict(experiment.cell),
+        "state": experiment.state,
+        "verdict": verdict(experiment),
+        "reason": experiment.reason,
+        "metric": experiment.metric,
+        "mode": experiment.spec["mode"],
+        "max_trials": experiment.max_trials,
+        "ended_trials": experiment.ended,
+        "end_reasons": experiment.end_reasons,
+        "best": best_json(experiment, now_wall),
+        "training_s": round(experiment.training_s, 3),
+        "duration_s": _rounded(experiment.duration_s(now_wall)),
+        "started": iso(experiment.started_wall),
+        "ended": iso(experiment.ended_wall),
+    }
+
+
+def _trial_cells(experiment: ExperimentRow, trial: TrialRow) -> list[Any]:
+    first_line = trial.error.strip().splitlines()[-1] if trial.error and trial.error.strip() else None
+    return [
+        experiment.name, trial.number, trial.state, trial.end_reason, trial.source, trial.attempt, trial.value,
+        len(trial.results), round(trial.training_s, 3), trial.param_count, iso(trial.started_wall),
+        iso(trial.ended_wall), first_line,
+    ]  # fmt: skip
+
+
+def _names(mappings: Iterable[Any]) -> list[str]:
+    """Every key, in the order of first appearance."""
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

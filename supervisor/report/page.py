@@ -1,0 +1,257 @@
+"""The report as one page: no script, no request, readable in light and dark. Pure; standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from supervisor import __product__, __version__
+from supervisor.cli.results_table import short_value
+from supervisor.cli.status_text import duration, pauses
+from supervisor.report.files import iso
+from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
+
+MAX_TRIAL_ROWS = 500
+"""Of one experiment in the page; results.csv has them all."""
+
+_CSS = """
+:root { color-scheme: light dark; --page: #fff; --ink: #1b1d21; --soft: #5d636e; --line: #d9dce1; --tint: #f4f5f7;
+  --good: #1d7a4c; --bad: #b3261e; --warn-page: #fff1d6; --warn-ink: #6b4300; --warn-line: #e0a23a; }
+@media (prefers-color-scheme: dark) { :root { --page: #14161a; --ink: #e6e8eb; --soft: #a0a6b1; --line: #343840;
+  --tint: #1d2026; --good: #6fd3a0; --bad: #ff8d85; --warn-page: #3a2a0a; --warn-ink: #ffd898; --warn-line: #a9782a; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1.25rem 4rem; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
+p { margin: .4rem 0; max-width: 46rem; }
+.lead { font-size: 1.1rem; }
+.soft { color: var(--soft); }
+.warning { background: var(--warn-page); color: var(--warn-ink); border: 2px solid var(--warn-line); border-radius: 6px;
+  padding: .7rem 1rem; margin: 1rem 0; font-weight: 600; max-width: none; }
+.scroll { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .88rem; width: 100%; }
+caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); }
+thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.params { font-family: ui-monospace, Consolas, Menlo, monospace; font-size: .8rem; overflow-wrap: anywhere; }
+.params span { white-space: nowrap; }
+.state { font-weight: 600; } .passed { color: var(--good); } .failed { color: var(--bad); }
+.skipped, .unfinished { color: var(--soft); }
+figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; }
+figcaption { color: var(--soft); font-size: .88rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .92rem; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; color: var(--soft); }
+@media print { body { max-width: none; } details { display: none; } }
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An inline SVG (trusted, our own) with a caption in plain text that also serves as its description."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows beside its tables: some of the whole run, and per experiment a few."""
+
+    overview: Sequence[Picture] = ()
+    by_experiment: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+
+
+def page(run: RunView, pictures: Pictures, answer: str = "") -> str:
+    """The whole document. `answer` is HTML, such as report_answer gives, that stands before the experiments."""
+    body = [
+        f"<h1>{escape(run.plan)}</h1>",
+        f'<p class="lead">{escape(headline(run))}.</p>',
+        _sample_warning(run),
+        _missing(run),
+        answer,
+        "<h2>Experiments</h2>",
+        _experiments_table(run),
+        *map(picture, pictures.overview),
+        *(_experiment(e, pictures.by_experiment.get(e.name, ())) for e in run.experiments),
+        "<h2>The run</h2>",
+        _run_facts(run),
+        _lost(run),
+        _commands(run),
+    ]
+    return _DOCUMENT.format(
+        title=escape(f"{run.plan}: report"), css=_CSS, body="\n".join(part for part in body if part)
+    )
+
+
+_DOCUMENT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>{css}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def picture(shown: Picture) -> str:
+    """A figure with its caption."""
+    label = escape(shown.caption, quote=True)
+    svg = shown.svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return f"<figure>{svg}<figcaption>{escape(shown.caption)}</figcaption></figure>"
+
+
+def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: frozenset[int]) -> str:
+    """An accessible table. Cells are HTML already; the first of a row is its heading; `numeric` columns are aligned."""
+    kinds = [' class="number"' if column in numeric else "" for column in range(len(headings))]
+    head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(headings, kinds, strict=True))
+    lines = []
+    for row in rows:
+        first, *others = row
+        cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(others, kinds[1:], strict=True))
+        lines.append(f'<tr><th scope="row"{kinds[0]}>{first}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _sample_warning(run: RunView) -> str:
+    if not run.on_sample:
+        return ""
+    ticker, wanted = str(run.data.get("ticker") or "S&P 500"), run.data.get("wanted")
+    instead = f", NOT {wanted}" if run.data.get("is_fallback") and wanted else ""
+    return (
+        f'<p class="warning" role="note">Data: the EMBEDDED SAMPLE{escape(instead)}. It is {escape(ticker)}, daily '
+        "bars of 1999 to 2018 that ship with a library. Good for seeing that everything works; no figure here is about "
+        "another market or a later year.</p>"
+    )
+
+
+def _missing(run: RunView) -> str:
+    said = missing(run)
+    if not said:
+        return '<p class="soft">Nothing is missing: every experiment ended with all of its trials.</p>'
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+    return f"<h2>What is missing</h2><ul>{items}</ul>"
+
+
+def _experiments_table(run: RunView) -> str:
+    headings = ("experiment", "state", "trials", "ended by", "best", "trial", "final", "best parameters", "training",
+                "duration")  # fmt: skip
+    rows = [_experiment_cells(experiment, run.now_wall) for experiment in run.experiments]
+    if not rows:
+        return "<p>The plan gave no experiment.</p>"
+    caption = (
+        "Best is the best value of the experiment's metric, lucky seeds included; final is the mean of the finally "
+        "chosen configuration over fresh seeds; training leaves pauses and waiting out."
+    )
+    return table(caption, headings, rows, frozenset({2, 4, 5, 6, 8, 9}))
+
+
+def _experiment_cells(experiment: ExperimentRow, now_wall: float) -> tuple[str, ...]:
+    best = experiment.best
+    reasons = ", ".join(f"{n} {reason}" for reason, n in experiment.end_reasons.items())
+    why = f'<br><span class="soft">{escape(experiment.reason)}</span>' if experiment.reason else ""
+    return (
+        escape(experiment.name),
+        f'<span class="state {verdict(experiment)}">{experiment.state}</span>{why}',
+        f"{experiment.ended}/{experiment.max_trials}",
+        escape(reasons) or "–",
+        "–" if best is None else f"{best.value:.5g}",
+        "–" if best is None else str(best.number),
+        "–" if experiment.finalized is None else f"{experiment.finalized['val_loss']:.5g}",
+        "–" if best is None else params_html(best),
+        duration(experiment.training_s),
+        duration(experiment.duration_s(now_wall)).replace("?", "–"),
+    )
+
+
+def params_html(trial: TrialRow) -> str:
+    """The sampled parameters, and the architecture that they stand for where the trial recorded one."""
+    shown: dict[str, Any] = dict(trial.params)
+    for name in ("d_model", "n_layers", "n_heads", "d_ff"):
+        if trial.architecture is not None and name in trial.architecture:
+            shown[name] = trial.architecture[name]
+    if trial.param_count is not None:
+        shown["param_count"] = f"{trial.param_count:,}"
+    pairs = (f"<span>{escape(name)}={escape(short_value(value))}</span>" for name, value in shown.items())
+    return f'<span class="params">{" ".join(pairs)}</span>'
+
+
+def _experiment(experiment: ExperimentRow, pictures: Sequence[Picture]) -> str:
+    if not experiment.trials:
+        return ""
+    shown = experiment.trials[:MAX_TRIAL_ROWS]
+    left_out = len(experiment.trials) - len(shown)
+    more = f'<p class="soft">{left_out} more trials are in results.csv.</p>' if left_out else ""
+    headings = ("trial", "state", "ended by", experiment.metric, "epochs", "training", "parameters")
+    trials = table(f"Trials of {experiment.name}", headings, map(_trial_cells, shown), frozenset({3, 4, 5}))
+    return (
+        f"<section><h2>{escape(experiment.name)}</h2>{''.join(map(picture, pictures))}"
+        f"<details><summary>All {len(experiment.trials)} trials</summary>{trials}{more}</details></section>"
+    )
+
+
+def _trial_cells(trial: TrialRow) -> tuple[str, ...]:
+    notes = [trial.end_reason.value if trial.end_reason else trial.held_for or "–"]
+    if trial.error and trial.error.strip():
+        notes.append(trial.error.strip().splitlines()[-1][:200])
+    return (
+        str(trial.number),
+        trial.state,
+        "<br>".join(escape(note) for note in notes),
+        "–" if trial.value is None else f"{trial.value:.5g}",
+        str(len(trial.results)),
+        duration(trial.training_s),
+        params_html(trial),
+    )
+
+
+def _run_facts(run: RunView) -> str:
+    facts = {
+        "run": run.run_id,
+        "plan": f"{run.plan} ({run.source})",
+        "state": run.state.value,
+        "began": iso(run.created_wall),
+        "ended": iso(run.ended_wall) or "not yet",
+        "report made": iso(run.now_wall),
+        **{f"data: {name}": value for name, value in run.data.items()},
+        "fingerprint": run.fingerprint,
+        "made by": f"{__product__} {__version__}",
+    }
+    pairs = (f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items())
+    return f"<dl>{''.join(pairs)}</dl>"
+
+
+def _lost(run: RunView) -> str:
+    if not run.lost:
+        return ""
+    rows = [(escape(cause), duration(seconds)) for cause, seconds in run.lost.items()]
+    caption = "Time that trials were held or waited for another attempt, summed over trials"
+    return f"<h3>Time that was not training</h3>{table(caption, ('cause', 'time'), rows, frozenset({1}))}"
+
+
+def _commands(run: RunView) -> str:
+    """Who holds what at the moment of the report."""
+    view = {"commands": run.commands, "daemon": {"now_wall": run.now_wall}}
+    lines = [f"<li>{escape(line)}</li>" for line in pauses(view)]
+    held = [f"<li>{escape(e.name)}, trial {t.number}: {escape(t.held_for)}</li>"
+            for e in run.experiments for t in e.trials if t.held_for]  # fmt: skip
+    if not lines and not held:
+        return ""
+    return f"<h3>Held at the time of this report</h3><ul>{''.join(lines + held)}</ul>"

@@ -1,0 +1,112 @@
+"""The figures of the answer: loss against parameters, residuals, depth and width, importance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from supervisor.report.drawing import BLUE, INK, SERIES, Drawing, finish, new_figure
+from supervisor.report.importance import mean_importance
+from supervisor.report.scaling_answer import ScalingAnswer, as_arrays
+from supervisor.report.view import RunView
+
+CURVE_POINTS = 60
+MARGIN = 1.4
+"""The curves go this factor beyond the smallest and largest model: a fit is no promise farther out."""
+
+
+def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
+    """Points, fitted curves with their band, and the class prior, on two logarithmic axes."""
+    figure, (axis,) = new_figure(height=4.4)
+    sizes = np.array([point.params for point in answer.points], np.float64)
+    grid = np.geomspace(sizes.min() / MARGIN, sizes.max() * MARGIN, CURVE_POINTS)
+    for place, group in enumerate(answer.groups):
+        colour = SERIES[place % len(SERIES)]
+        own = [point for point in answer.points if point.group == group]
+        axis.plot([p.params for p in own], [p.loss for p in own], "o", ms=6, color=colour, mec="none", label=group)
+        prior, forest = answer.prior_loss[place], answer.forest_loss[place]
+        if prior is not None:
+            axis.axhline(prior, color=colour, lw=1.2, ls=":", label=f"class prior, {group}")
+        if forest is not None:
+            axis.axhline(forest, color=colour, lw=1.2, ls="--", label=f"random forest, {group}")
+        if answer.analysis.law is not None:
+            _curve(axis, answer, place, grid, colour)
+    axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="validation loss (nats)")
+    axis.yaxis.set_major_locator(MaxNLocator(8))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    law = "" if answer.analysis.law is None else " Lines: the pooled law; bands: its 95 % interval by bootstrap."
+    flat = "Dotted: the class prior; dashed: a random forest, where they are known."
+    return finish(figure, "scaling-loss", f"Loss against parameters, both logarithmic.{law} {flat}")
+
+
+def _curve(axis: Axes, answer: ScalingAnswer, place: int, grid: Any, colour: str) -> None:
+    law = answer.analysis.law
+    assert law is not None
+    low, high = answer.analysis.band(place, grid)
+    axis.fill_between(grid, low, high, color=colour, alpha=0.18, lw=0)
+    axis.plot(grid, np.exp(law.problem_at(grid, place).predict(law.theta[None, :])[0]), color=colour, lw=1.6)
+
+
+def residuals(answer: ScalingAnswer) -> Drawing | None:
+    """What the law leaves over, in log L; None without a law."""
+    law = answer.analysis.law
+    if law is None:
+        return None
+    figure, (axis,) = new_figure(height=2.6)
+    for place, group in enumerate(answer.groups):
+        own = as_arrays([point for point in answer.points if point.group == group], answer.groups)
+        left = np.log(own.loss) - law.problem_at(own.params, place).predict(law.theta[None, :])[0]
+        axis.plot(own.params, 100 * left, "o", ms=5, color=SERIES[place % len(SERIES)], mec="none", label=group)
+    axis.axhline(0, color=INK, lw=0.8)
+    axis.set(xscale="log", xlabel="parameters", ylabel="residual (%)")
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return finish(figure, "scaling-residuals", "What the pooled law leaves over, in percent of the loss, by size.")
+
+
+def depth_and_width(run: RunView) -> Drawing | None:
+    """The median standing of each width and depth within its experiment; None where no architecture is known."""
+    standings: dict[tuple[int, int], list[float]] = {}
+    for experiment in run.experiments:
+        values = sorted(value for _, value in experiment.valued)
+        for trial, value in experiment.valued:
+            shape = trial.architecture or {}
+            if len(values) > 1 and "d_model" in shape and "n_layers" in shape:
+                share = values.index(value) / (len(values) - 1)
+                standings.setdefault((shape["d_model"], shape["n_layers"]), []).append(share)
+    if not standings:
+        return None
+    widths, depths = (sorted({key[place] for key in standings}) for place in (0, 1))
+    table = np.full((len(depths), len(widths)), np.nan)
+    for (width, depth), shares in standings.items():
+        table[depths.index(depth), widths.index(width)] = np.median(shares)
+    figure, (axis,) = new_figure(height=1.6 + 0.24 * len(depths))
+    axis.grid(visible=False)
+    image = axis.pcolormesh(np.ma.masked_invalid(table), cmap="viridis_r", vmin=0, vmax=1, edgecolor="none")
+    axis.set_xticks(np.arange(len(widths)) + 0.5, [str(width) for width in widths])
+    axis.set_yticks(np.arange(len(depths)) + 0.5, [str(depth) for depth in depths])
+    axis.set(xlabel="width (d_model)", ylabel="depth (layers)")
+    figure.colorbar(image, ax=axis, label="median standing (0 = best)")
+    caption = "Which shapes did well: the median standing of a width and depth among all trials of its experiment."
+    return finish(figure, "scaling-shapes", caption)
+
+
+def importances(run: RunView) -> Drawing | None:
+    """What mattered, averaged over the experiments; None for too few trials."""
+    shares = mean_importance(run)
+    if not shares:
+        return None
+    figure, (axis,) = new_figure(height=0.8 + 0.28 * len(shares))
+    names = list(reversed(shares))
+    axis.barh(names, [shares[name] for name in names], color=BLUE)
+    axis.set_xlim(0, max(0.05, *shares.values()) * 1.05)
+    axis.set_xlabel("share of the ranking explained")
+    caption = (
+        "How much of the trials' ranking each parameter explains alone (eta squared of Kruskal and Wallis's H), "
+        "mean of the experiments. The search's own preferences colour it: one that was settled early looks unimportant."
+    )
+    return finish(figure, "importance", caption)

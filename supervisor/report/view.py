@@ -1,0 +1,282 @@
+"""A run's snapshot as the values that a report shows, and what is missing from it in words. Standard library only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.cli.status_text import duration
+from supervisor.domain import finalists
+from supervisor.domain.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+from supervisor.domain.time_accounting import by_cause
+from supervisor.store.queries import best_trial, training_seconds
+
+SAMPLE_SOURCE = "arch.data"
+"""The package whose S&P 500 and NASDAQ bars are the embedded sample (training.data.dataset_files)."""
+
+
+OWN_TRAINABLE = "patchtst"
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial. `results` is (step, value or None) by step; `training_s` leaves pauses out.
+
+    `param_count` and `architecture` are None for a trainable that records none, and until the trial's end.
+    """
+
+    number: int
+    state: TrialState
+    end_reason: EndReason | None
+    source: str
+    attempt: int
+    value: float | None
+    params: Mapping[str, Any]
+    results: tuple[tuple[int, float | None], ...]
+    training_s: float
+    record: Mapping[str, Any]
+    error: str | None
+    held_for: str | None
+    started_wall: float | None
+    ended_wall: float | None
+
+    @property
+    def final(self) -> bool:
+        """Whether it is of the finalisation: a configuration of the search, trained again on another seed."""
+        return self.source == finalists.SOURCE
+
+    @property
+    def param_count(self) -> int | None:
+        count = self.record.get("param_count")
+        return count if isinstance(count, int) else None
+
+    @property
+    def architecture(self) -> Mapping[str, Any] | None:
+        found = self.record.get("architecture")
+        return found if isinstance(found, dict) else None
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """An experiment. `best` is None until a trial has left a value; times are seconds since the epoch.
+
+    `finalized` is the configuration that its finalisation chose (finalize.describe), `evaluation` what the one test
+    of it said; both None until then, and where the plan asks for neither.
+    """
+
+    name: str
+    cell: Mapping[str, Any]
+    state: ProcessState
+    reason: str | None
+    spec: Mapping[str, Any]
+    trials: tuple[TrialRow, ...]
+    best: TrialRow | None
+    started_wall: float | None
+    ended_wall: float | None
+    finalized: Mapping[str, Any] | None = None
+    evaluation: Mapping[str, Any] | None = None
+
+    @property
+    def metric(self) -> str:
+        return str(self.spec["metric"])
+
+    @property
+    def minimised(self) -> bool:
+        return bool(self.spec["mode"] == "min")
+
+    @property
+    def testable(self) -> bool:
+        """Whether its models can be tested: a user's trainable keeps its test split to itself."""
+        return bool(self.spec["trainable"] == OWN_TRAINABLE)
+
+    @property
+    def max_trials(self) -> int:
+        return int(self.spec["max_trials"])
+
+    @property
+    def end_reasons(self) -> dict[str, int]:
+        """How many trials ended for each reason, most frequent first."""
+        return dict(Counter(t.end_reason.value for t in self.trials if t.end_reason is not None).most_common())
+
+    @property
+    def ended(self) -> int:
+        return sum(trial.state in TRIAL_ENDED for trial in self.trials)
+
+    @property
+    def valued(self) -> tuple[tuple[TrialRow, float], ...]:
+        """The search's trials that left a value, with it; the finalisation's are no search."""
+        return tuple(
+            (t, t.value) for t in self.trials if t.value is not None and t.end_reason in SUCCEEDED and not t.final
+        )
+
+    @property
+    def training_s(self) -> float:
+        return sum(trial.training_s for trial in self.trials)
+
+    def duration_s(self, now_wall: float) -> float | None:
+        """From its first start to its end, or to now; None before the first."""
+        return None if self.started_wall is None else (self.ended_wall or now_wall) - self.started_wall
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run at the moment `now_wall`. `commands` are those in force, as Command.to_json gives them."""
+
+    run_id: str
+    plan: str
+    fingerprint: str
+    source: str
+    state: ProcessState
+    reason: str | None
+    created_wall: float
+    ended_wall: float | None
+    now_wall: float
+    data: Mapping[str, Any]
+    commands: tuple[Mapping[str, Any], ...]
+    experiments: tuple[ExperimentRow, ...]
+    lost: Mapping[str, float]
+    """Seconds that trials were held or waited, by cause (lost_time.by_cause)."""
+
+    @property
+    def over(self) -> bool:
+        return self.state in (ProcessState.EXITED, ProcessState.FATAL)
+
+    @property
+    def duration_s(self) -> float:
+        return (self.ended_wall or self.now_wall) - self.created_wall
+
+    @property
+    def on_sample(self) -> bool:
+        """Whether the data are the embedded sample, in place of the plan's own or by its wish."""
+        return bool(self.data.get("is_fallback")) or SAMPLE_SOURCE in str(self.data.get("source", ""))
+
+
+def read_view(view: Mapping[str, Any], now_wall: float) -> RunView:
+    """The values of a `snapshot.run_snapshot` with trials. Raises KeyError or ValueError for anything else."""
+    run = view["run"]
+    return RunView(
+        run_id=run["id"],
+        plan=run["plan"],
+        fingerprint=run["fingerprint"],
+        source=run["source"],
+        state=ProcessState(run["state"]),
+        reason=run["reason"],
+        created_wall=float(run["created_wall"]),
+        ended_wall=run["ended_wall"],
+        now_wall=now_wall,
+        data=run["data"] or {},
+        commands=tuple(view["commands"]),
+        experiments=tuple(_experiment(experiment) for experiment in view["experiments"]),
+        lost=by_cause(view["lost"]),
+    )
+
+
+def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
+    best = best_trial(view["trials"], view["spec"]["mode"])
+    trials = tuple(_trial(trial) for trial in view["trials"])
+    return ExperimentRow(
+        name=view["name"],
+        cell=view["spec"]["cell"],
+        state=ProcessState(view["state"]),
+        reason=view["reason"],
+        spec=view["spec"],
+        trials=trials,
+        best=None if best is None else next(t for t in trials if t.number == best["number"]),
+        started_wall=view["started_wall"],
+        ended_wall=view["ended_wall"],
+        finalized=view.get("finalized"),
+        evaluation=view.get("evaluation"),
+    )
+
+
+def _trial(view: Mapping[str, Any]) -> TrialRow:
+    return TrialRow(
+        number=view["number"],
+        state=TrialState(view["state"]),
+        end_reason=None if view["end_reason"] is None else EndReason(view["end_reason"]),
+        source=view["source"],
+        attempt=view["attempt"],
+        value=view["value"],
+        params=view["params"],
+        results=tuple((step, value) for step, value, _ in view["results"]),
+        training_s=training_seconds(dict(view)),
+        record=view["record"] or {},
+        error=view["error"],
+        held_for=view["held_for"],
+        started_wall=view["started_wall"],
+        ended_wall=view["ended_wall"],
+    )
+
+
+def verdict(experiment: ExperimentRow) -> str:
+    """passed, failed, skipped, or unfinished."""
+    words = {ProcessState.EXITED: "passed", ProcessState.FATAL: "failed", ProcessState.SKIPPED: "skipped"}
+    return words.get(experiment.state, "unfinished")
+
+
+def best_so_far(experiment: ExperimentRow) -> list[tuple[int, float]]:
+    """(trial number, best value until and with it) for each trial that left a value."""
+    better: Callable[[float, float], float] = min if experiment.minimised else max
+    curve: list[tuple[int, float]] = []
+    for trial, value in experiment.valued:
+        curve.append((trial.number, value if not curve else better(curve[-1][1], value)))
+    return curve
+
+
+def missing(run: RunView) -> list[str]:
+    """What a reader must not take for granted, a sentence each; nothing when all is there."""
+    said = []
+    if not run.experiments:
+        said.append("The run has no experiment.")
+    unfinished = [e for e in run.experiments if e.state not in ENDED]
+    if unfinished:
+        done = len(run.experiments) - len(unfinished)
+        said.append(f"The run is {run.state}: {done} of {len(run.experiments)} experiments have ended.")
+    elif run.state is ProcessState.FATAL:
+        said.append(f"The run itself failed: {run.reason or 'its log says why'}.")
+    # Twelve experiments that lack the same thing are one sentence, not twelve.
+    who: dict[str, list[str]] = {}
+    for experiment in run.experiments:
+        for words in _missing_of(experiment):
+            who.setdefault(words, []).append(experiment.name)
+    return said + [f"{', '.join(names)}: {words}" for words, names in who.items()]
+
+
+def _missing_of(experiment: ExperimentRow) -> list[str]:
+    said = []
+    ended, most = experiment.ended, experiment.max_trials
+    match experiment.state:
+        case ProcessState.SKIPPED:
+            return [f"skipped. {experiment.reason or 'No reason was kept.'}"]
+        case ProcessState.FATAL:
+            said.append(f"failed after {ended} of {most} trials. {experiment.reason or 'No reason was kept.'}")
+        case ProcessState.EXITED if ended < most:
+            said.append(f"ended after {ended} of {most} trials.")
+        case ProcessState.EXITED:
+            pass
+        case ProcessState.STOPPED if not experiment.trials:
+            return ["not started."]
+        case _:
+            said.append(f"{experiment.state}, {ended} of {most} trials have ended.")
+    failed = {reason: n for reason, n in experiment.end_reasons.items() if EndReason(reason) not in SUCCEEDED}
+    if failed:
+        said.append("trials that left no value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")
+    if experiment.best is None:
+        said.append("no trial has left a value.")
+    elif experiment.spec.get("finalize") and experiment.finalized is None:
+        said.append("not finalised: its best value is the least of many noisy ones, and too good.")
+    elif experiment.finalized is not None and experiment.evaluation is None and experiment.testable:
+        said.append("finalised, but not tested.")
+    return said
+
+
+def headline(run: RunView) -> str:
+    """What was run, how it stands and how long it took, in one sentence."""
+    trials = sum(experiment.ended for experiment in run.experiments)
+    took = f"in {duration(run.duration_s)}" if run.over else f"{duration(run.duration_s)} after its start"
+    return (
+        f"{run.plan}: {len(run.experiments)} experiment{'s' * (len(run.experiments) != 1)}, {trials} ended trials, "
+        f"{run.state} {took}"
+    )

@@ -1,0 +1,1 @@
+"""Reads the temperatures of Apple silicon: SMC and HID natively, or by macmon."""

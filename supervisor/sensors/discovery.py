@@ -1,0 +1,90 @@
+"""Which providers there are, in the order in which they are asked. A new one is its file and one line here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.sensors.apple.macmon import MacmonProvider
+from supervisor.sensors.battery import BatteryProvider
+from supervisor.sensors.cpu_throttle import CpuThrottleProvider
+from supervisor.sensors.disk import DiskProvider
+from supervisor.sensors.host import HostProvider
+from supervisor.sensors.instant import TimeSource
+from supervisor.sensors.isolation import IsolatedProvider, child_command
+from supervisor.sensors.memory_kills import MemoryKillsProvider
+from supervisor.sensors.memory_pressure import PressureStallProvider
+from supervisor.sensors.provider import Provider
+from supervisor.sensors.reading import Availability
+from supervisor.sensors.scripted import ScriptedProvider
+from supervisor.sensors.trial_memory import TrialMemoryProvider
+
+LINUX, MACOS = ("linux",), ("darwin",)
+ANYWHERE = LINUX + MACOS
+
+Make = Callable[[TimeSource, Sequence[Path]], Provider]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """`thermal` providers are left out while a script plays the temperatures."""
+
+    platforms: tuple[str, ...]
+    make: Make
+    thermal: bool = False
+
+
+def _isolated(name: str, target: str) -> Make:
+    """In a child process, for whatever may hang in a driver; `target` is `module:class`."""
+    return lambda clock, _folders: IsolatedProvider(name, child_command(target), clock)
+
+
+PROVIDERS = (
+    Listed(ANYWHERE, lambda clock, _: HostProvider(clock)),
+    Listed(ANYWHERE, lambda clock, folders: DiskProvider(folders, clock)),
+    Listed(LINUX, lambda clock, _: PressureStallProvider(clock)),
+    Listed(LINUX, lambda clock, _: MemoryKillsProvider(clock)),
+    Listed(LINUX, lambda clock, _: BatteryProvider(clock)),
+    Listed(LINUX, lambda clock, _: CpuThrottleProvider(clock), thermal=True),
+    Listed(LINUX, _isolated("hwmon", "supervisor.sensors.hwmon:HwmonProvider"), thermal=True),
+    Listed(LINUX, _isolated("nvidia", "supervisor.sensors.nvidia:NvidiaProvider"), thermal=True),
+    Listed(MACOS, _isolated("apple", "supervisor.sensors.apple.provider:AppleProvider"), thermal=True),
+    Listed(MACOS, _isolated("mac-battery", "supervisor.sensors.mac_battery:MacBatteryProvider")),
+    Listed(MACOS, lambda clock, _: MacmonProvider(clock)),
+)
+
+
+def open_providers(
+    script: str | Path | None,
+    folders: Sequence[Path],
+    clock: TimeSource,
+    platform: str = sys.platform,
+    trials: Path | None = None,
+) -> tuple[list[Provider], list[tuple[str, Availability]]]:
+    """The providers that work here or may yet, and what every one said of itself.
+
+    `script` is a trace file, or a drill's name, to play in place of the real temperatures. The scripted provider is
+    always there, since drills go through it. `trials` is where workers note their trials (trial_memory.py). Raises
+    ValueError or OSError for a bad script; a provider that cannot work here is no error.
+    """
+    candidates: list[Provider] = [ScriptedProvider.playing(script, clock)]
+    candidates += [
+        listed.make(clock, folders)
+        for listed in PROVIDERS
+        if platform in listed.platforms and not (listed.thermal and script is not None)
+    ]
+    if trials is not None:
+        candidates.append(TrialMemoryProvider(trials, clock))
+    said = [(provider, provider.probe()) for provider in candidates]
+    working = [provider for provider, availability in said if availability.ok or _may_recover(provider)]
+    for provider, _ in said:
+        if provider not in working:
+            provider.close()
+    return working, [(provider.name, availability) for provider, availability in said]
+
+
+def _may_recover(provider: Provider) -> bool:
+    """A driver that hangs at the start is kept and asked again: a sensor may come back while a run lasts for days."""
+    return isinstance(provider, IsolatedProvider) and provider.at_fault

@@ -1,0 +1,296 @@
+"""A provider in a child process of its own: whatever native code does there, the watchdog goes on.
+
+The child speaks JSON lines (isolation_child.py). One that hangs, crashes, prints garbage, floods us or lies is
+killed with everything it forked, reported as an event, and tried again after 1, 2, 4 ... 300 s. A thread could not
+be taken back from a blocked driver; a process can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from supervisor.sensors.instant import Now, TimeSource
+from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+
+MAX_READINGS = 512
+MAX_UNREAPED = 3
+"""Killed children that do not die (a driver in uninterruptible sleep) before we stop starting new ones."""
+
+CLOSE_S = 1.0
+"""How long close() waits for each killed child."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what. `grace_s` bounds what one read() may wait, `deadline_s` what an answer may take."""
+
+    grace_s: float = 0.15
+    deadline_s: float = 2.0
+    start_s: float = 10.0
+    back_off_s: float = 1.0
+    max_back_off_s: float = 300.0
+    recycle_after_s: float = 86400.0
+    recycle_growth: float = 2.0
+    max_line_bytes: int = 256 * 1024
+
+
+DEFAULT_PATIENCE = Patience()
+
+
+class _Fault(Exception):
+    """The child broke the protocol; the text says how."""
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    born_mono_s: float
+    buffer: bytearray
+    asked_mono_s: float | None = None
+    answered: bool = False
+    first_rss_bytes: int | None = None
+    rss_bytes: int | None = None
+
+
+def child_command(target: str) -> list[str]:
+    """`target` is `module:class` of the provider to run."""
+    return [sys.executable, "-P", "-m", "supervisor.sensors.isolation_child", target]
+
+
+class IsolatedProvider:
+    """Runs the provider that `command` starts, under `name`."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], clock: TimeSource, patience: Patience = DEFAULT_PATIENCE
+    ) -> None:
+        self.name = name
+        self._command, self._clock, self._patience = list(command), clock, patience
+        self._child: _Child | None = None
+        self._unreaped: list[subprocess.Popen[bytes]] = []
+        self._known: list[Reading] = []
+        self._fault: str | None = None
+        self._faults_in_a_row = 0
+        self._retry_mono_s = -math.inf
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, while there is one."""
+        return None if self._child is None else self._child.process.pid
+
+    @property
+    def at_fault(self) -> bool:
+        """The child itself failed, at its last start or answer: it is worth asking again later."""
+        return self._fault is not None
+
+    def probe(self) -> Availability:
+        """Starts the child and asks it; waits `start_s` at most."""
+        try:
+            child = self._start()
+            self._ask(child, "probe")
+            answer = self._answer(child, self._patience.start_s)
+            if answer is None:
+                _broken(f"hung: no answer in {self._patience.start_s:g} s")
+            said = answer["availability"]
+            availability = Availability(bool(said["ok"]), str(said["reason"]), said.get("remedy"))
+        except (_Fault, OSError, KeyError, TypeError, AttributeError) as error:
+            self._failed(str(error) or repr(error))
+            return Availability(False, f"its process {self._fault}", "see `supervisorctl doctor`")
+        if not availability.ok:
+            self.close()
+        return availability
+
+    def read(self) -> list[Reading]:
+        """What the child says now; its last words while it is late; what is known to be missing once it failed."""
+        now = Now.of(self._clock)
+        self._reap()
+        if self._child is None and (now.mono_s < self._retry_mono_s or len(self._unreaped) >= MAX_UNREAPED):
+            return self._missing(now)
+        try:
+            answer = self._exchange(now)
+            if answer is not None:
+                self._known = _readings(answer)
+                self._fault, self._faults_in_a_row = None, 0
+                self._recycle_if_due(now)
+        except (_Fault, OSError) as error:
+            self._failed(str(error) or repr(error))
+            return self._missing(now)
+        return list(self._known) if self._fault is None else self._missing(now)
+
+    def close(self) -> None:
+        """Ends the child and whatever it forked."""
+        self._kill()
+        for process in self._unreaped:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=CLOSE_S)
+        self._reap()
+
+    # --- talking ---
+
+    def _exchange(self, now: Now) -> dict[str, Any] | None:
+        child = self._child or self._start()
+        if child.asked_mono_s is not None:
+            # The grace was given when it was asked; now only take what has come.
+            answer = self._answer(child, 0.0)
+            limit_s = self._patience.deadline_s if child.answered else self._patience.start_s
+            if answer is None and now.mono_s - child.asked_mono_s > limit_s:
+                _broken(f"hung: no answer in {limit_s:g} s")
+            return answer
+        self._ask(child, "read")
+        return self._answer(child, self._patience.grace_s)
+
+    def _start(self) -> _Child:
+        process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+        self._child = _Child(process, self._clock.mono_s(), bytearray())
+        return self._child
+
+    def _ask(self, child: _Child, verb: str) -> None:
+        assert child.process.stdin is not None
+        child.asked_mono_s = self._clock.mono_s()
+        try:
+            child.process.stdin.write(verb.encode() + b"\n")
+            child.process.stdin.flush()
+        except BrokenPipeError:
+            self._crashed(child)
+
+    def _answer(self, child: _Child, wait_s: float) -> dict[str, Any] | None:
+        """One line, parsed; None if it is not there in time. Raises _Fault."""
+        line = self._line(child, wait_s)
+        if line is None:
+            return None
+        child.asked_mono_s, child.answered = None, True
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            _broken(f"printed garbage: {line[:40]!r}")
+        rss = answer.get("rss_bytes")
+        if isinstance(rss, int):
+            child.rss_bytes = rss
+            child.first_rss_bytes = child.first_rss_bytes or rss
+        return answer
+
+    def _line(self, child: _Child, wait_s: float) -> bytes | None:
+        assert child.process.stdout is not None
+        descriptor = child.process.stdout.fileno()
+        # Real time on purpose: it bounds a wait in select(), which no injected clock can shorten.
+        until = time.monotonic() + wait_s
+        while b"\n" not in child.buffer:
+            if len(child.buffer) > self._patience.max_line_bytes:
+                _broken(f"printed a line of more than {self._patience.max_line_bytes} bytes")
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                if child.process.poll() is not None:
+                    self._crashed(child)  # something that it forked holds the pipe open
+                return None
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                self._crashed(child)
+            child.buffer += chunk
+        line, _, rest = bytes(child.buffer).partition(b"\n")
+        if rest:
+            _broken(f"printed more than it was asked: {rest[:40]!r}")
+        child.buffer.clear()
+        return line
+
+    def _crashed(self, child: _Child) -> NoReturn:
+        try:
+            code = child.process.wait(timeout=self._patience.grace_s)
+        except subprocess.TimeoutExpired:
+            _broken("closed its output")
+        _broken(f"crashed with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}")
+
+    # --- ending ---
+
+    def _failed(self, why: str) -> None:
+        self._kill()
+        self._fault = why
+        wait_s = min(self._patience.max_back_off_s, self._patience.back_off_s * 2.0 ** min(self._faults_in_a_row, 32))
+        self._faults_in_a_row += 1
+        self._retry_mono_s = self._clock.mono_s() + wait_s
+
+    def _kill(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        # At once, also when the leader is dead: what it forked is in its group. Where that holds only zombies,
+        # Linux finds no such group and macOS does not permit.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        for stream in (child.process.stdin, child.process.stdout):
+            if stream is not None:
+                # Bytes that a dead child never took: there is nobody left to tell.
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._unreaped.append(child.process)
+
+    def _reap(self) -> None:
+        """Never waits: a child in uninterruptible sleep does not die, even of SIGKILL."""
+        self._unreaped = [process for process in self._unreaped if process.poll() is None]
+
+    def _recycle_if_due(self, now: Now) -> None:
+        """A fresh child once a day and when it has grown: Apple's sensor services leak in their clients."""
+        child = self._child
+        if child is None:
+            return
+        old = now.mono_s - child.born_mono_s >= self._patience.recycle_after_s
+        fat = (
+            child.rss_bytes is not None
+            and child.first_rss_bytes is not None
+            and child.rss_bytes > self._patience.recycle_growth * child.first_rss_bytes
+        )
+        if old or fat:
+            self._kill()
+
+    def _missing(self, now: Now) -> list[Reading]:
+        sampler = Sampler(self.name, now)
+        why = self._fault or "starting"
+        if len(self._unreaped) >= MAX_UNREAPED:
+            why = f"hung: {len(self._unreaped)} killed processes do not die"
+        event = sampler.absent(f"provider:{self.name}", Kind.EVENT, "provider", "count", Quality.ERROR, why)
+        return [
+            event,
+            *(
+                sampler.absent(r.sensor_id, r.kind, r.component, r.unit, Quality.ERROR, why, limits=r.limits)
+                for r in self._known
+            ),
+        ]
+
+
+def _broken(why: str) -> NoReturn:
+    raise _Fault(why)
+
+
+def _readings(answer: dict[str, Any]) -> list[Reading]:
+    """Raises _Fault for anything that is not a list of sound readings."""
+    entries = answer.get("readings")
+    if not isinstance(entries, list) or len(entries) > MAX_READINGS:
+        _broken(f"printed garbage: not a list of at most {MAX_READINGS} readings")
+    try:
+        readings = [Reading.from_json(entry) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _broken(f"printed garbage: {type(error).__name__}: {str(error)[:80]}")
+    for reading in readings:
+        if not all(math.isfinite(number) for number in (reading.value or 0.0, reading.mono_s, reading.wall_s)):
+            _broken(f"lied: {reading.sensor_id} is not a finite number")
+    return readings

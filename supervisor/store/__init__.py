@@ -1,0 +1,1 @@
+"""Keeps the SQLite truth: schema, events, writers, the projection and every query."""

@@ -1,0 +1,274 @@
+"""The one truth: a SQLite file that only the daemon writes. A change and its events commit together or not at all.
+
+One connection in one process: SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint
+(https://sqlite.org/wal.html#walresetbug). Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from supervisor import failpoints
+from supervisor.clock import Clock
+from supervisor.errors import DiskFailed, DiskFull, StoreDamaged, StoreError, StoreLocked, StoreTooNew, SweepError
+from supervisor.store.event_catalog import check_event
+from supervisor.store.schema import STEPS, VERSION
+
+BUSY_TIMEOUT_S = 2.0
+"""How long a change waits for another program's lock. The daemon's one loop stands meanwhile, so not for long."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A committed fact. `seq` counts up over the life of the store."""
+
+    seq: int
+    wall_s: float
+    name: str
+    run: str | None
+    experiment: str | None
+    trial: int | None
+    attempt: int | None
+    fields: dict[str, Any]
+
+    @staticmethod
+    def of_row(row: sqlite3.Row) -> Event:
+        """An event as its table has it."""
+        return Event(
+            row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
+            json.loads(row["fields"]),
+        )  # fmt: skip
+
+
+@dataclass
+class Change:
+    """One open transaction: SQL and the events that tell of it."""
+
+    connection: sqlite3.Connection
+    wall_s: float
+    run: str | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return self.connection.execute(sql, values)
+
+    def tell(
+        self,
+        name: str,
+        /,
+        *,
+        experiment: str | None = None,
+        trial: int | None = None,
+        attempt: int | None = None,
+        **fields: Any,
+    ) -> None:
+        """Adds an event to this transaction. Raises ValueError for one that is not in the table of events."""
+        check_event(name, fields)
+        cursor = self.connection.execute(
+            "INSERT INTO event (wall, name, run, experiment, trial, attempt, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self.wall_s, name, self.run, experiment, trial, attempt, json.dumps(fields, allow_nan=False)),
+        )
+        assert cursor.lastrowid is not None
+        self.events.append(Event(cursor.lastrowid, self.wall_s, name, self.run, experiment, trial, attempt, fields))
+
+
+class Store:
+    """Opens, migrates, checks. `told` hears of each committed event, in order: the audit log hangs there."""
+
+    def __init__(self, path: Path, clock: Clock, told: Callable[[Event], None] | None = None) -> None:
+        """Raises StoreTooNew for a newer schema, StoreError for a file that is not a sound store."""
+        self.path, self._clock = path, clock
+        self.told = told
+        self.before_change: Callable[[], None] | None = None
+        """Called before each transaction: where a full disk is seen coming."""
+        self.locked = False
+        """Whether another program held it at the last change."""
+        self._notes: dict[str, str] = {}
+        self._failure: str | None = None
+        """What the disk refused for good; nothing is written after that."""
+        try:
+            # Autocommit: the transactions are ours, by BEGIN IMMEDIATE below.
+            self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+            self.connection.row_factory = sqlite3.Row
+            self._configure()
+            self._check()
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            self._abandon()
+            if _kind(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise StoreDamaged(f"{path} is not a sound store: {error}") from error
+            raise StoreError(f"{path} cannot be opened: {error}", remedy="check its owner, mode and disk") from error
+        except StoreError:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        if hasattr(self, "connection"):
+            self.connection.close()
+
+    def _configure(self) -> None:
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = FULL")
+        self.connection.execute("PRAGMA foreign_keys = ON")
+        if sys.platform == "darwin":
+            # A plain fsync on macOS does not reach the disk (fsync(2)).
+            self.connection.execute("PRAGMA fullfsync = ON")
+
+    def _check(self) -> None:
+        found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise StoreDamaged(f"{self.path} is damaged: {found}")
+
+    def _migrate(self) -> None:
+        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreTooNew(f"{self.path} has schema {version}; this version knows {VERSION}")
+        for number in range(version, VERSION):
+            failpoints.hit("store.migrate")
+            # executescript commits first, so the step brings its own transaction.
+            self.connection.executescript(f"BEGIN;{STEPS[number]};PRAGMA user_version = {number + 1};COMMIT;")
+
+    def note(self, key: str, value: str) -> None:
+        """Kept in `meta` with the next change: what may lag, but must not cost a sync of its own."""
+        self._notes[key] = value
+
+    @contextmanager
+    def change(self, run: str | None = None) -> Iterator[Change]:
+        """A transaction; its events are told after the commit. An exception inside rolls everything back.
+
+        Raises DiskFull when there was no space for it, StoreLocked when another program held it, DiskFailed when the
+        disk did not take it; after that one
+        nothing more is tried, because nobody knows what the disk holds (https://www.sqlite.org/rescode.html#ioerr).
+        """
+        if self._failure is not None:
+            raise DiskFailed(f"{self._failure}; nothing more is written to it")
+        if self.before_change is not None:
+            self.before_change()
+        # Microseconds, as the log has them: a store that is rebuilt from it is the same to the last bit.
+        change = Change(self.connection, round(self._clock.wall_s(), 6), run)
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield change
+                self._commit()
+            except BaseException:
+                # A full disk ends a transaction by itself; a commit that fails may leave it open.
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+        except (sqlite3.DatabaseError, OSError) as error:
+            refusal = self._refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+        self.locked = False
+        failpoints.hit("store.committed")
+        if self.told is not None:
+            for event in change.events:
+                self.told(event)
+
+    def _commit(self) -> None:
+        for key, value in self._notes.items():
+            self.connection.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+            )
+        failpoints.hit("store.commit")
+        self.connection.execute("COMMIT")
+        self._notes.clear()
+
+    def _refusal(self, error: sqlite3.DatabaseError | OSError) -> SweepError | None:
+        """What the disk's no means; None for an error that is not the disk's."""
+        kind = error.errno if isinstance(error, OSError) else _kind(error)
+        if kind in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else kind == sqlite3.SQLITE_FULL:
+            return DiskFull(f"no space is left for {self.path}")
+        if isinstance(error, sqlite3.Error) and kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self.locked = True
+            return StoreLocked(f"another program holds {self.path}")
+        if kind in ((errno.EIO, errno.EROFS) if isinstance(error, OSError) else _BROKEN):
+            self._failure = f"{self.path} could not be written: {error}"
+            return DiskFailed(self._failure)
+        return None
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Raises DiskFailed when the disk does not give back what it was given."""
+        with self._reading():
+            return self.connection.execute(sql, values).fetchall()
+
+    def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
+        """The first of the rows. Raises DiskFailed as `rows` does."""
+        with self._reading():
+            found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
+            return found
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if _kind(error) not in _BROKEN:
+                raise
+            self._failure = f"{self.path} could not be read: {error}"
+            raise DiskFailed(self._failure) from error
+
+    def events_after(self, seq: int, plan: str | None = None, limit: int = 10_000) -> list[Event]:
+        """At most `limit` events with a larger `seq`, oldest first; of one plan's runs where given."""
+        rows = self.rows(
+            "SELECT * FROM event WHERE seq > ?1 AND (?2 IS NULL OR run IN (SELECT id FROM run WHERE plan = ?2))"
+            " ORDER BY seq LIMIT ?3",
+            seq, plan, limit,
+        )  # fmt: skip
+        return [Event.of_row(row) for row in rows]
+
+    def back_up(self, target: Path) -> None:
+        """A copy of the whole store as it is now, at `target`. Raises StoreError, and leaves nothing there then."""
+        copy = sqlite3.connect(target, isolation_level=None)
+        try:
+            self.connection.backup(copy)
+            # A file of its own: no WAL beside it that a copy of it would forget.
+            copy.execute("PRAGMA journal_mode = DELETE")
+        except sqlite3.Error as error:
+            copy.close()
+            target.unlink(missing_ok=True)
+            raise StoreError(f"{target} could not be written: {error}", remedy="give another place for it") from error
+        finally:
+            copy.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+_BROKEN = (
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)  # fmt: skip
+"""What a disk that failed, or was made read-only by the kernel, looks like through SQLite once the store is open."""
+
+
+def _kind(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; None for an error that Python itself raised."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """The store of a home whose daemon is not running (the caller has made sure). Raises StoreError."""
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    connection.row_factory = sqlite3.Row
+    try:
+        yield connection
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+    finally:
+        connection.close()

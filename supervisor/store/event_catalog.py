@@ -1,0 +1,268 @@
+"""Every event there is: its name, level, what it says and the fields it carries. docs/events.md is made from this.
+
+An event is a durable fact, so its name is dotted and in the past tense. `run`, `experiment`, `trial` and `attempt`
+may stand beside any of them and are not listed again. Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor.formatting import human
+
+
+@dataclass(frozen=True)
+class EventKind:
+    level: str
+    """info, warning or error."""
+    text: str
+    """For people; {field} is filled in from the event's fields."""
+    fields: tuple[str, ...] = ()
+
+
+EVENTS: dict[str, EventKind] = {
+    "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id", "by")),
+    "daemon.privileged": EventKind(
+        "warning", "the daemon runs as root (user id {uid}): so do its trials; an account of its own is safer", ("uid",)
+    ),
+    "daemon.delayed": EventKind(
+        "warning", "the last {starts} starts came to nothing: this one waits {wait_s} s", ("starts", "wait_s")
+    ),
+    "daemon.crash_looped": EventKind(
+        "error", "{starts} starts in a row came to nothing: no further one by itself", ("starts",)
+    ),
+    "socket.restored": EventKind("warning", "the control socket {path} was taken away and is bound again", ("path",)),
+    "audit.lagged": EventKind(
+        "error", "the log cannot grow ({error}): the store has the events, the run goes on", ("error",)
+    ),
+    "audit.recovered": EventKind("info", "the log has caught up with the store"),
+    "stop.forced": EventKind(
+        "error", "{what} had not ended {after_s} s after it was asked to: killed", ("what", "after_s")
+    ),
+    "plan.compared": EventKind(
+        "info", "{path} read again; the run keeps its own copy. Changed there: {changes}", ("path", "sha256", "changes")
+    ),
+    "plan.refused": EventKind(
+        "warning",
+        "{path} is no valid plan any more; the run keeps its own copy: {error}",
+        ("path", "sha256", "error"),
+    ),
+    "leftovers.ended": EventKind("warning", "processes that were left behind were ended: {processes}", ("processes",)),
+    "daemon.recovered": EventKind(
+        "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
+    ),
+    "peer.refused": EventKind("warning", "user id {uid} asked on the control socket and was refused", ("uid",)),
+    "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
+    "daemon.stood_still": EventKind(
+        "warning", "the daemon stood still for {seconds} s: stopped, or the machine was too busy", ("seconds",)
+    ),
+    "machine.slept": EventKind("info", "the machine slept for {seconds} s, which count for nobody", ("seconds",)),
+    "clock.set": EventKind("warning", "the clock was set by {seconds} s; `seq` tells the order", ("seconds",)),
+    "store.rebuilt": EventKind(
+        "error",
+        "the store was rebuilt from the logs, because {cause}; the old one lies at {aside}",
+        ("cause", "aside", "events", "runs", "problems"),
+    ),
+    "store.copied": EventKind("info", "store copied to {path} by {who}", ("path", "bytes", "who")),
+    "disk.filled": EventKind(
+        "error", "only {free_bytes} are free at {folder}: work pauses until there is space", ("folder", "free_bytes")
+    ),
+    "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on", ("folder", "free_bytes")),
+    "audit.repaired": EventKind("warning", "a torn last line of {bytes} was cut off the log", ("bytes",)),
+    "audit.restored": EventKind(
+        "warning", "{lines} lines that the log had lost after event {after} were written again", ("lines", "after")
+    ),
+    "audit.replaced": EventKind("warning", "the log of another store was moved to {path}", ("path",)),
+    "run.created": EventKind(
+        "info",
+        "run of {plan} created",
+        ("plan", "fingerprint", "experiments", "data", "source", "plan_text", "hardware", "specs"),
+    ),
+    "run.moved": EventKind("info", "run is {state}", ("state",)),
+    "run.wanted": EventKind("info", "run wanted again by {who}", ("who",)),
+    "run.reopened": EventKind("info", "run that could not go on is tried again", ()),
+    "run.started": EventKind("info", "run started", ()),
+    "run.paused": EventKind(
+        "warning", "{scope} paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope", "command")
+    ),
+    "run.resumed": EventKind("info", "{scope} resumed by {who}", ("who", "scope")),
+    "run.stopped": EventKind("warning", "stopped by {who}", ("who",)),
+    "run.finished": EventKind(
+        "info",
+        "run finished: {passed} passed, {failed} failed, {skipped} skipped in {seconds} s",
+        ("passed", "failed", "skipped", "seconds"),
+    ),
+    "run.failed": EventKind("error", "run cannot go on: {error}", ("error",)),
+    "run.abandoned": EventKind("warning", "run given up for a new one", ()),
+    "experiment.moved": EventKind("info", "{experiment} is {state}", ("state", "reason")),
+    "experiment.started": EventKind("info", "{experiment} started", ("max_trials",)),
+    "experiment.finished": EventKind(
+        "info", "{experiment} finished: best {best} of {trials} trials", ("best", "best_trial", "trials", "seconds")
+    ),
+    "experiment.failed": EventKind("error", "{experiment} failed: {error}", ("error", "seconds")),
+    "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}", ("reason",)),
+    "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}", ("reason",)),
+    "experiment.paused": EventKind("warning", "{experiment} paused: {reason}", ("reason", "drill")),
+    "experiment.resumed": EventKind("info", "{experiment} goes on", ("drill",)),
+    "experiment.warmed": EventKind(
+        "info", "{experiment} begins with {count} points of {donor}", ("donor", "count", "points")
+    ),
+    "test.opened": EventKind(
+        "warning",
+        "test days of {dataset} opened for {experiment} by {by}: {reason}",
+        ("by", "reason", "dataset", "dataset_sha256", "split", "horizon", "trials", "openings", "earlier_runs"),
+    ),
+    "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", ("by", "reason", "openings")),
+    "test.scored": EventKind(
+        "info",
+        "{experiment} tested on {days} days to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
+        ("bce", "low", "high", "prior", "days", "last_day", "result"),
+    ),
+    "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
+    "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
+    "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
+    "ray.session_lost": EventKind("error", "{path} of Ray's session is gone: Ray begins anew", ("path",)),
+    "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
+    "driver.exited": EventKind("warning", "driver of {experiment} died: {status}", ("status", "retry_in_s", "log")),
+    "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed", ("silent_s",)),
+    "trial.added": EventKind("info", "trial {trial} added", ("params", "source")),
+    "trial.started": EventKind(
+        "info",
+        "trial {trial} started, attempt {attempt}",
+        ("node", "worker_pid", "ray_trial_id", "resumed_step"),
+    ),
+    "trial.reported": EventKind(
+        "info", "trial {trial} epoch {step}: {value}", ("step", "value", "metrics", "checkpoint")
+    ),
+    "trial.repeated": EventKind(
+        "info",
+        "trial {trial} epoch {step} trained again by attempt {attempt}; the first result stands",
+        ("step", "value", "checkpoint"),
+    ),
+    "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason", "drill")),
+    "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason", "drill")),
+    "trial.hung": EventKind(
+        "warning",
+        "trial {trial} hung, silent for {silent_s} s (median {median_s} s); the stacks of its worker: {dump}",
+        ("silent_s", "median_s", "dump"),
+    ),
+    "checkpoint.rejected": EventKind(
+        "warning", "trial {trial} cannot use {path}: attempt {attempt} goes on from before it", ("path",)
+    ),
+    "worker.stuck": EventKind(
+        "error",
+        "trial {trial} hangs and its worker {pid} cannot be killed, its place stays taken: {why}",
+        ("node", "pid", "why"),
+    ),
+    "trial.requeued": EventKind(
+        "warning",
+        "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})",
+        ("cause", "error", "drill"),
+    ),
+    "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}", ("memory",)),
+    "trial.finished": EventKind(
+        "info",
+        "trial {trial} {end_reason}: {value}",
+        ("end_reason", "value", "epochs", "seconds", "error", "record"),
+    ),
+    "trial.failed": EventKind(
+        "warning", "trial {trial} {end_reason}: {error}", ("end_reason", "error", "seconds", "record")
+    ),
+    "result.refused": EventKind(
+        "warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}", ("message", "reason")
+    ),
+    "watchdog.started": EventKind("info", "watchdog of node {node} is up", ("node", "pid", "protected", "missing")),
+    "watchdog.unprotected": EventKind(
+        "warning", "UNPROTECTED: node {node} has no temperature sensor ({why})", ("node", "why")
+    ),
+    "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", ("node", "sensor", "facts")),
+    "rung.changed": EventKind(
+        "warning",
+        "{node}: {rung}, {reason}",
+        ("node", "rung", "previous", "reason", "throttle_share", "shed_trials", "drill"),
+    ),
+    "governor.forced": EventKind(
+        "warning",
+        "{who} lets work go on for {for_s} s although the governor says {rung}: {reason}",
+        ("who", "for_s", "node", "rung", "reason"),
+    ),
+    "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", ("node", "sensor", "facts", "drill")),
+    "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", ("node", "sensor", "facts", "drill")),
+    "sensor.hung": EventKind("warning", "{node}: sensor {sensor} hangs", ("node", "sensor", "facts", "drill")),
+    "sensor.recovered": EventKind("info", "{node}: sensor {sensor} is back", ("node", "sensor", "facts", "drill")),
+    "clock.jumped": EventKind("warning", "{node}: the clock jumped; all samples dropped", ("node", "facts")),
+    "hardware.sampled": EventKind("info", "{node}: {summary}", ("node", "summary", "readings", "protected", "missing")),
+    "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
+    "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}", ("reason",)),
+    "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}", ("reason",)),
+    "notice.sent": EventKind("info", "a message tells of {count} events up to {up_to}", ("count", "up_to")),
+    "notice.failed": EventKind(
+        "warning", "no message gets through: {error}; the next try in {retry_in_s} s", ("error", "retry_in_s")
+    ),
+    "checkpoints.pruned": EventKind(
+        "info", "{count} files of trials that have ended were removed: {bytes}", ("count", "bytes")
+    ),
+    "report.written": EventKind("info", "report at {path}", ("path",)),
+    "report.failed": EventKind("warning", "no report: {error}", ("error",)),
+}
+
+
+NODE_SIGNS = 8
+"""A node's id has 56 signs; so many tell it from the others in a sentence."""
+
+
+def describe(name: str, values: dict[str, object]) -> str:
+    """The event as a sentence; what a field lacks is a dash, floats and node ids are cut short, bytes have units."""
+    return EVENTS[name].text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
+
+
+def _short(key: str, value: object) -> object:
+    if value is None:
+        return "-"
+    if key == "node":
+        return str(value)[:NODE_SIGNS]
+    if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):
+        return human(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+class _Dashes(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "-"
+
+
+def check_event(name: str, fields: dict[str, object]) -> None:
+    """Raises ValueError for an event or a field that is not in the table: a bug in the caller."""
+    kind = EVENTS.get(name)
+    if kind is None:
+        raise ValueError(f"{name} is not in the table of events")
+    unknown = set(fields) - set(kind.fields)
+    if unknown:
+        raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}")
+
+
+def render_markdown() -> str:
+    """docs/events.md, whole."""
+    lines = [
+        "# Events",
+        "",
+        "One JSON object a line in `logs/PLAN.jsonl`. Each has `ts` (UTC), `seq` (counts up), `level`, `event`,",
+        "`msg`, `run`, and where it applies `experiment`, `trial`, `attempt`; its own fields stand below.",
+        "Each line ends with `prev`, the SHA-256 of the line before it, newline included.",
+        "This page is made from `supervisor/store/event_catalog.py` by `python -m supervisor.store.event_catalog`.",
+        "",
+        "| event | level | says | fields |",
+        "|---|---|---|---|",
+    ]
+    for name, kind in EVENTS.items():
+        fields = ", ".join(f"`{field}`" for field in kind.fields) or "–"
+        lines.append(f"| `{name}` | {kind.level} | {kind.text} | {fields} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(render_markdown(), end="")

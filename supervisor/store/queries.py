@@ -1,0 +1,230 @@
+"""What the store knows, as plain JSON values: for `status`, the report, and a driver's begin. Standard library only.
+
+These read from any connection: the daemon's own, or a read-only one when no daemon is running.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from supervisor.domain import finalists
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
+from supervisor.domain.time_accounting import TOLD_BY, lost_seconds
+
+GIVEN_UP = "given up for a new run"
+"""The reason of a run that will never go on."""
+
+
+def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
+    """The id of the run that was worked on last, of all, of the plan, or the one named; None where there is none."""
+    row = connection.execute(
+        "SELECT id FROM run WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR plan = ?2)"
+        " ORDER BY (SELECT max(seq) FROM event WHERE run = run.id) DESC LIMIT 1",
+        (run_id, plan),
+    ).fetchone()
+    return None if row is None else str(row["id"])
+
+
+def unfinished_run(
+    connection: sqlite3.Connection, plan: str | None = None, *, stopped_too: bool = True
+) -> sqlite3.Row | None:
+    """The newest run that neither ended nor was given up, of `plan` where given.
+
+    A FATAL one is unfinished: its daemon could not go on (Ray would not start), but its results are there.
+    `stopped_too` False leaves out those that an operator stopped.
+    """
+    found: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM run WHERE state != 'EXITED' AND reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2)"
+        " AND (?3 OR desired = 'run') ORDER BY rowid DESC LIMIT 1",
+        (GIVEN_UP, plan, stopped_too),
+    ).fetchone()
+    return found
+
+
+def last_run_of(connection: sqlite3.Connection, plan: str | None) -> sqlite3.Row | None:
+    """The newest run that was not given up, ended or not; of `plan` where given."""
+    found: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM run WHERE reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2) ORDER BY rowid DESC LIMIT 1",
+        (GIVEN_UP, plan),
+    ).fetchone()
+    return found
+
+
+def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
+    """Everything about a run, with every trial and its results. status_view.StatusView has it without those."""
+    return {
+        **run_itself(connection, run_id),
+        "experiments": [_experiment(connection, row) for row in experiment_rows(connection, run_id)],
+        "lost": _lost(connection, run_id),
+    }
+
+
+def run_itself(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
+    """The run and the operator's commands in force."""
+    run = dict(connection.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone())
+    for key in ("hardware", "data"):
+        run[key] = json.loads(run[key])
+    run.pop("plan_text")
+    commands = connection.execute("SELECT command FROM command WHERE run = ? ORDER BY scope", (run_id,)).fetchall()
+    return {"run": run, "commands": [json.loads(row["command"]) for row in commands]}
+
+
+def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3.Row]:
+    return connection.execute("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", (run_id,)).fetchall()
+
+
+def _lost(connection: sqlite3.Connection, run_id: str) -> list[dict[str, Any]]:
+    """Time that trials were held or waited for a new attempt (lost_time.lost_seconds), up to the run's last event."""
+    rows = connection.execute(
+        f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(TOLD_BY)}"  # noqa: S608 - ours
+        " OR seq = (SELECT max(seq) FROM event WHERE run = ?1)) ORDER BY seq",
+        (run_id,),
+    )
+    return lost_seconds(
+        (row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])) for row in rows
+    )
+
+
+def _marks(names: Iterable[str]) -> str:
+    return "(" + ", ".join(f"'{name}'" for name in names) + ")"
+
+
+def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
+    """Every trial of an experiment with its results ([[step, value, seconds], ...]), in the order of their numbers."""
+    results: dict[int, list[list[Any]]] = {}
+    for row in connection.execute(
+        "SELECT trial, step, value, json_extract(metrics, '$.time_this_iter_s') AS seconds FROM result"
+        " WHERE run = ? AND experiment = ? ORDER BY trial, step",
+        (run_id, name),
+    ):
+        results.setdefault(row["trial"], []).append([row["step"], row["value"], row["seconds"]])
+    rows = connection.execute(
+        "SELECT * FROM trial WHERE run = ? AND experiment = ? ORDER BY number", (run_id, name)
+    ).fetchall()
+    return [
+        {
+            **{key: row[key] for key in row.keys() if key not in ("run", "experiment", "params", "record")},  # noqa: SIM118 - a Row iterates over values
+            "params": json.loads(row["params"]),
+            "record": json.loads(row["record"]),
+            "results": results.get(row["number"], []),
+        }
+        for row in rows
+    ]
+
+
+def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
+    """The trials as a driver's `begin` wants them (link.Begin)."""
+    wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
+    lost: dict[int, list[str]] = {}
+    for row in connection.execute(
+        "SELECT trial, cause FROM attempt WHERE run = ? AND experiment = ? AND cause IS NOT NULL"
+        " ORDER BY trial, attempt",
+        (run_id, name),
+    ):
+        lost.setdefault(row["trial"], []).append(row["cause"])
+    memory = _memory_given(connection, run_id, name)
+    return [
+        {
+            **{key: trial[key] for key in wanted},
+            "results": [[step, value] for step, value, _ in trial["results"]],
+            "lost": lost.get(trial["number"], []),
+            "memory": memory.get(trial["number"]),
+        }
+        for trial in trials_of(connection, run_id, name)
+    ]
+
+
+def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, dict[str, Any]]:
+    """What trials whose memory ran out are given to take less of it: the last that was told of each."""
+    rows = connection.execute(
+        "SELECT trial, fields FROM event WHERE run = ? AND experiment = ? AND name = 'trial.reduced' ORDER BY seq",
+        (run_id, name),
+    )
+    return {row["trial"]: json.loads(row["fields"])["memory"] for row in rows}
+
+
+def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
+    """The result of an experiment's one test, with its opening; None until it is scored, or in a store without it."""
+    try:
+        row = connection.execute(
+            "SELECT opening, result FROM evaluation WHERE run = ? AND experiment = ?", (run_id, name)
+        ).fetchone()
+    except sqlite3.OperationalError:
+        return None  # read only, a store of the schema before; its daemon will bring it up to date
+    if row is None or row["result"] is None:
+        return None
+    return {**json.loads(row["result"]), "opening": json.loads(row["opening"])}
+
+
+def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
+    """The ended trial with the best value; a pruned one counts, its value is what it reached."""
+    valued = [
+        trial
+        for trial in trials
+        if trial["value"] is not None
+        and trial["end_reason"] is not None
+        and EndReason(trial["end_reason"]) in SUCCEEDED
+    ]
+    if not valued:
+        return None
+    return (min if mode == "min" else max)(valued, key=lambda trial: (trial["value"], trial["number"]))
+
+
+def training_seconds(trial: dict[str, Any]) -> float:
+    """Seconds of training as the trial counts them: without pauses."""
+    return float(sum(seconds for _, _, seconds in trial["results"] if seconds is not None))
+
+
+def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
+    for trial in trials:
+        trial["epoch"] = len(trial["results"])
+    view = experiment_view(row, spec, trials, sum(map(training_seconds, ended(trials))))
+    for trial in trials:
+        del trial["epoch"]
+    return {
+        **view,
+        "finalized": finalists.describe(spec, trials),
+        "evaluation": evaluation_of(connection, row["run"], row["name"]),
+        "trials": trials,
+    }
+
+
+def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [trial for trial in trials if TrialState(trial["state"]) in TRIAL_ENDED]
+
+
+def experiment_view(
+    row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """An experiment without its trials, from its row and theirs; `epoch` is needed of those at work.
+
+    `seconds` is the training time of the ended ones, added up.
+    """
+    best, over = best_trial(trials, spec["mode"]), ended(trials)
+    running = [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]
+    return {
+        "name": row["name"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "driver_starts": row["driver_starts"],
+        "started_wall": row["started_wall"],
+        "ended_wall": row["ended_wall"],
+        "spec": spec,
+        "max_trials": spec["max_trials"],
+        "counts": _counts(over),
+        "ended": len(over),
+        "running": [{key: t[key] for key in ("number", "state", "epoch", "held_for")} for t in running],
+        "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
+        "mean_trial_s": seconds / len(over) if over else None,
+    }
+
+
+def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for trial in ended:
+        counts[trial["end_reason"]] = counts.get(trial["end_reason"], 0) + 1
+    return counts

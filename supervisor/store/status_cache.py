@@ -1,0 +1,108 @@
+"""The run as `status` shows it, at a cost that does not grow with the run: what has ended is looked at once.
+
+The whole of it, with every trial and result, is snapshot.run_snapshot. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from supervisor.domain import finalists
+from supervisor.domain.lifecycle import ENDED, ProcessState, TrialState
+from supervisor.domain.time_accounting import TOLD_BY, LostTime
+from supervisor.store import queries
+
+
+class StatusView:
+    """Of one run, over a connection to its store. Every change has its event, so the events say what to look at."""
+
+    def __init__(self, connection: sqlite3.Connection, run_id: str) -> None:
+        self._connection, self._run_id = connection, run_id
+        self._lost = LostTime(by_trial=False)
+        self._seq, self._last_wall_s = 0, 0.0
+        self._over: dict[str, dict[str, Any]] = {}
+        """The experiments that have ended, as they are shown."""
+        self._seconds: dict[str, dict[int, float]] = {}
+        """Training seconds of ended trials, by experiment and number."""
+
+    def now(self) -> dict[str, Any]:
+        """As run_snapshot, without `trials`, and with the lost time over all trials (their `trial` is None)."""
+        changed = self._changed()
+        self._over = {name: view for name, view in self._over.items() if name not in changed}
+        return {
+            **queries.run_itself(self._connection, self._run_id),
+            "experiments": [self._experiment(row) for row in queries.experiment_rows(self._connection, self._run_id)],
+            "lost": self._lost.seconds(self._last_wall_s),
+        }
+
+    def _changed(self) -> set[str | None]:
+        """The experiments that were told of since the last look; the lost time is brought up to now."""
+        after, run = self._seq, self._run_id
+        newest = self._connection.execute(
+            "SELECT seq, wall FROM event WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
+        ).fetchone()
+        if newest is None or newest["seq"] == after:
+            return set()
+        self._seq, self._last_wall_s = newest["seq"], newest["wall"]
+        marks = ", ".join("?" * len(TOLD_BY))
+        for row in self._connection.execute(
+            f"SELECT * FROM event WHERE run = ? AND seq > ? AND seq <= ? AND name IN ({marks}) ORDER BY seq",  # noqa: S608 - only marks
+            (run, after, self._seq, *TOLD_BY),
+        ):
+            self._lost.add((row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])))
+        rows = self._connection.execute("SELECT DISTINCT experiment FROM event WHERE run = ? AND seq > ?", (run, after))
+        return {row["experiment"] for row in rows}
+
+    def _experiment(self, row: sqlite3.Row) -> dict[str, Any]:
+        name = row["name"]
+        if name in self._over:
+            return self._over[name]
+        spec, trials = json.loads(row["spec"]), self._trials(name)
+        seconds = self._seconds.setdefault(name, {})
+        for trial in queries.ended(trials):
+            if trial["number"] not in seconds:
+                seconds[trial["number"]] = self._training_seconds(name, trial["number"])
+        view = queries.experiment_view(row, spec, trials, sum(seconds.values()))
+        if view["best"] is not None:
+            view["best"]["params"] = json.loads(view["best"]["params"])
+        view["finalized"] = self._finalized(spec, trials)
+        view["evaluation"] = queries.evaluation_of(self._connection, self._run_id, name)
+        if ProcessState(row["state"]) in ENDED:
+            self._over[name] = view
+            del self._seconds[name]
+        return view
+
+    def _trials(self, name: str) -> list[dict[str, Any]]:
+        """Without results; params and record as the text that they are kept as, since only one or two are shown."""
+        rows = self._connection.execute(
+            "SELECT number, state, end_reason, value, held_for, params, record FROM trial"
+            " WHERE run = ? AND experiment = ? ORDER BY number",
+            (self._run_id, name),
+        )
+        trials = [dict(row) for row in rows]
+        for trial in trials:
+            if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED):
+                trial["epoch"] = self._of_results(name, trial["number"], "count(*)")
+        return trials
+
+    def _training_seconds(self, name: str, number: int) -> float:
+        """As snapshot.training_seconds, added up where the results lie."""
+        return float(self._of_results(name, number, "coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0)"))
+
+    def _of_results(self, name: str, number: int, what: str) -> Any:
+        (found,) = self._connection.execute(
+            f"SELECT {what} FROM result WHERE run = ? AND experiment = ? AND trial = ?",  # noqa: S608 - ours
+            (self._run_id, name, number),
+        ).fetchone()
+        return found
+
+    def _finalized(self, spec: dict[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """finalize.describe; what it needs is read only when the last trial of all has ended."""
+        if spec.get("finalize") is None or len(queries.ended(trials)) < len(trials):
+            return None
+        whole = [
+            {**trial, "params": json.loads(trial["params"]), "record": json.loads(trial["record"])} for trial in trials
+        ]
+        return finalists.describe(spec, whole)

@@ -1,0 +1,64 @@
+"""Finalisation under a real driver: the best of the search again, on fresh seeds, across a driver's death."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+from supervisor.domain.finalists import chosen, finalists
+from supervisor.domain.messages import TrialEnded
+
+FINALIZE = {"top": 2, "seeds": 2}
+
+
+def test_finalisation_follows_the_search_and_survives_the_drivers_death(drive, spec):
+    """Killed after the first finalisation trial, the next driver goes on with the same choice and the same seeds;
+    no finalisation trial is pruned, and the study never hears of one."""
+    experiment = spec(
+        trainable="actors_trainables:seeded", max_trials=9, max_epochs=9, finalize=FINALIZE, concurrency=2,
+        enqueue=[{"x": x} for x in (0.1, 0.9, 0.8, 0.7, 0.6)],
+        pruner={"kind": "asha", "grace_period": 1, "reduction_factor": 2, "max_t": 9},
+    )  # fmt: skip
+    first = drive(experiment)
+    first.wait_for(TrialEnded, lambda message: message.number >= 5)
+    first.kill()
+    for row in first.store.rows.values():
+        # What the daemon does with a dead driver's trials.
+        row.state = "PENDING" if row.end_reason is None else row.state
+    second = drive(experiment, store=first.store)
+    assert second.end() == 0, second.log.read_text()
+    assert second.error() is None
+
+    rows = second.store.rows
+    trials = [row.truth() for row in rows.values()]
+    expected = {
+        number: params for finalist in finalists(experiment, trials) for number, params in finalist.trials().items()
+    }
+    assert sorted(expected) == [5, 6, 7, 8]
+    assert {number: row.params for number, row in rows.items() if row.source == "finalize"} == expected
+    for number in expected:
+        assert rows[number].end_reason == "finished"
+        assert [step for step, _ in rows[number].results] == list(range(1, 10))
+    searched = sorted((row.value, row.number) for row in rows.values() if row.number < 5)
+    assert [finalist.from_trial for finalist in finalists(experiment, trials)] == [number for _, number in searched[:2]]
+    assert any(rows[number].end_reason == "pruned" for number in range(5)), "nothing was pruned: the claim is untested"
+    choice = chosen(experiment, trials)
+    assert choice is not None
+    assert choice.finalist.from_trial == searched[0][1]
+
+    file = str(second.folder / "experiment" / "study.journal")
+    storage = JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file)))
+    assert len(optuna.load_study(study_name="one", storage=storage).trials) == 5
+
+
+def test_a_search_that_left_no_value_ends_without_finalisation(drive, spec):
+    """Every trial of the search fails: there is nothing to finalise, and the driver ends by itself."""
+    experiment = spec(
+        trainable="actors_trainables:troubled", space={"kind": {"type": "categorical", "choices": ["nan", "raises"]}},
+        max_trials=6, finalize=FINALIZE,
+    )  # fmt: skip
+    daemon = drive(experiment)
+    assert daemon.end() == 0, daemon.log.read_text()
+    assert sorted(daemon.store.rows) == [0, 1]
+    assert all(row.value is None and row.end_reason for row in daemon.store.rows.values())

@@ -1,0 +1,98 @@
+"""Each private name of Ray in actors/driver/ray_private.py does what it is used for. A new Ray fails here first."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
+from ray.tune.experiment import Trial
+from ray.tune.experiment.trial import _TemporaryTrialState
+
+from actors.driver import ray_private
+
+
+@pytest.fixture
+def unpatched(monkeypatch):
+    """Ray's own method before and after the test."""
+    monkeypatch.setattr(RayActorManager, "_actor_task_failed", RayActorManager._actor_task_failed)
+
+
+def failing_task(heard):
+    tracked = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: heard.append(error))
+    return SimpleNamespace(_tracked_actor=tracked, _on_error=None)
+
+
+def manager():
+    return SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+
+
+LOSSES = [OutOfMemoryError("killed"), NodeDiedError("gone"), WorkerCrashedError()]
+
+
+@pytest.mark.parametrize("error", LOSSES, ids=lambda error: type(error).__name__)
+def test_ray_itself_ends_the_search_at_the_loss_of_a_worker(error, unpatched):
+    """Why the mapping is there; when this fails, Ray has learned it and the mapping can go."""
+    original = inspect.unwrap(RayActorManager._actor_task_failed)
+    if getattr(original, ray_private._MARK, False):
+        original = original.__closure__[0].cell_contents
+    with pytest.raises(RuntimeError, match="unexpected exception"):
+        original(manager(), failing_task([]), error)
+
+
+@pytest.mark.parametrize("error", LOSSES, ids=lambda error: type(error).__name__)
+def test_the_loss_of_a_worker_reaches_its_trial_as_an_actors_death(error, unpatched):
+    ray_private.map_worker_deaths()
+    ray_private.map_worker_deaths()
+    heard = []
+    RayActorManager._actor_task_failed(manager(), failing_task(heard), error)
+    [mapped] = heard
+    assert isinstance(mapped, RayActorError)
+    assert type(error).__name__ in str(mapped)
+
+
+def test_the_controller_behind_tunes_wrapper_is_found():
+    """`_tune_controller` is what TrialRunnerWrapper calls it."""
+    assert "self._tune_controller = tune_controller" in inspect.getsource(TrialRunnerWrapper.__init__)
+    bare = SimpleNamespace()
+    assert ray_private.controller_of(bare) is bare
+
+
+def test_the_names_for_going_on_and_for_idling_are_there():
+    """`_schedule_trial_train(trial)`, `_trial_to_actor`, `_actor_manager.num_actor_tasks`."""
+    assert list(inspect.signature(TuneController._schedule_trial_train).parameters) == ["self", "trial"]
+    source = inspect.getsource(TuneController.__init__)
+    assert "self._trial_to_actor:" in source
+    assert "self._actor_manager = RayActorManager(" in source
+    assert isinstance(RayActorManager.num_actor_tasks, property)
+
+
+def test_a_trials_actor_is_where_it_is_looked_for():
+    assert _TemporaryTrialState().ray_actor is None
+    assert "self.temporary_state = _TemporaryTrialState()" in inspect.getsource(Trial.__init__)
+
+
+def test_whereabouts_of_a_trial_without_an_actor_are_unknown():
+    assert ray_private.whereabouts(SimpleNamespace(temporary_state=_TemporaryTrialState())) == ray_private.Whereabouts()
+
+
+def test_the_names_for_counting_a_death_once_are_there():
+    """Why: a trial that takes a worker over is PENDING, and Tune gives up a PENDING one whatever max_failures says.
+    `_process_trial_failure(trial, exception)`, `_resetting_trials`; `run_metadata.num_failures`."""
+    assert list(inspect.signature(TuneController._process_trial_failure).parameters) == ["self", "trial", "exception"]
+    assert "self._resetting_trials: Set[Trial] = set()" in inspect.getsource(TuneController.__init__)
+    told_twice = inspect.getsource(inspect.unwrap(RayActorManager._actor_task_failed))
+    if getattr(RayActorManager._actor_task_failed, ray_private._MARK, False):
+        told_twice = inspect.getsource(RayActorManager._actor_task_failed.__closure__[0].cell_contents)
+    assert "tracked_actor._on_error(tracked_actor, exception)" in told_twice
+    assert "tracked_actor_task._on_error(tracked_actor, exception)" in told_twice
+    assert "self.run_metadata.num_failures <= self.max_failures" in inspect.getsource(Trial.should_recover)
+
+
+def test_failures_of_earlier_drivers_are_added():
+    trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=1))
+    ray_private.add_failures(trial, 2)
+    assert trial.run_metadata.num_failures == 3

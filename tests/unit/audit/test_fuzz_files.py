@@ -1,0 +1,377 @@
+"""A thousand malformed files: each is refused by an error of ours that says what to do, or read as what it is.
+
+None of them may end in an exception of somebody else's, change a file, or take memory without bound.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import pickle
+import random
+import tracemalloc
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from actors.trial.heartbeat import Beat, Whose, read_beat
+from actors.watchdog import actor
+from supervisor.audit import checkpoint_file, invariants, maintenance, rebuild
+from supervisor.audit import evidence as audit_evidence
+from supervisor.audit.log import AuditLog, open_audit_log
+from supervisor.cli import tail
+from supervisor.cli.local_view import last_view
+from supervisor.clock import Clock, HandClock
+from supervisor.domain.lifecycle import ProcessState
+from supervisor.errors import PlanError, SweepError
+from supervisor.governor.ladder import decide
+from supervisor.governor.policy import Policy
+from supervisor.home import Home
+from supervisor.plan.loader import load_plan
+from supervisor.sensors.instant import Now
+from supervisor.sensors.reading import Kind, Reading
+from supervisor.sensors.trial_memory import TrialMemoryProvider
+from supervisor.store.database import Store, read_only
+from supervisor.store.run_writer import Ledger, create_run
+from tests.unit.audit.broken_files import broken, retyped
+from tests.unit.audit.test_rebuild import lived
+from training.checkpoint import read_checkpoint, write_checkpoint
+from training.data.manifest import ProcessedManifest, read_manifest, write_manifest
+from training.errors import TrainingError
+
+PLANS = Path(__file__).resolve().parents[3] / "tune_configs"
+MIB = 1 << 20
+
+
+def seeds(count: int) -> pytest.MarkDecorator:
+    """That many files; the quick tests take the first third."""
+    return pytest.mark.parametrize(
+        "seed", [pytest.param(seed, marks=[] if seed < count // 3 else pytest.mark.slow) for seed in range(count)]
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def refused_or_read(read: Callable[[], object], *ours: type[Exception]) -> bool:
+    """Whether it was refused. Any other exception is let through, and is the test's failure."""
+    try:
+        read()
+    except ours as error:
+        said = str(error)
+    else:
+        return False
+    assert said.strip()
+    return True
+
+
+# Plans
+
+
+@seeds(150)
+def test_a_broken_plan_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    file = tmp_path / "mine.yaml"
+    source = rng.choice(sorted(PLANS.glob("*.yaml"))).read_bytes()
+    file.write_bytes(broken(rng, source))
+    before = contents(tmp_path)
+    refused_or_read(lambda: load_plan(file), PlanError)
+    assert contents(tmp_path) == before
+
+
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+BOMBS = {
+    "a billion laughs": LAUGHS,
+    "a merge of itself": "a: &a\n  <<: *a\n",
+    "a tag that makes objects": "name: !!python/object/apply:os.system ['true']\n",
+    "a tag of its own": "name: !mine x\n",
+    "deeper than any plan": "{a: " * 5000 + "}" * 5000,
+    "lists without end": "[" * 20_000,
+    "a number without end": f"max_trials: {'9' * 50_000}\n",
+    "a float without end": f"max_trials: 1e{'9' * 100}\n",
+    "a name without end": f"name: {'x' * (MIB // 5)}\n",
+    "two megabytes": "#" * (2 * MIB),
+    "a key twice": "name: a\nname: b\n",
+    "a key that is a list": "? [a]\n: b\n",
+    "two documents": "name: a\n---\nname: b\n",
+    "a sign that no file can hold": 'name: "a\\0b"\n',
+    "half a pair": 'name: "\\ud800"\n',
+    "an escape beyond Unicode": 'name: "\\UFFFFFFFF"\n',
+    "many values": "a: [" + "1, " * 25_000 + "]\n",
+    "a thousand errors": "".join(f"k{n}: {n}\n" for n in range(1000)),
+    "a matrix without end": "name: x\nmatrix: {a: [" + "1, " * 2500 + "], b: [" + "1, " * 2500 + "]}\n",
+    "tabs": "name:\tx\n\tmax_trials: 1\n",
+    "dates and sexagesimals": "name: 2026-01-01\nmax_trials: 60:30\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_of_a_plan_is_refused_within_bounds(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "bomb.yaml"
+    file.write_text(BOMBS[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(PlanError) as error:
+            load_plan(file)
+        assert tracemalloc.get_traced_memory()[1] < 100 * MIB
+    finally:
+        tracemalloc.stop()
+    assert len(error.value.render()) < 20_000
+    assert str(file) in error.value.message
+
+
+@seeds(60)
+def test_a_plan_of_wrong_types_is_refused_with_a_cure(tmp_path: Path, seed: int) -> None:
+    import yaml
+
+    rng = random.Random(seed)
+    file = tmp_path / "mine.yaml"
+    plan = yaml.safe_load(rng.choice(sorted(PLANS.glob("*.yaml"))).read_text())
+    # JSON is YAML; NaN and half a pair are in neither.
+    file.write_text(json.dumps(retyped(rng, plan)))
+    refused_or_read(lambda: load_plan(file), PlanError)
+
+
+# Datasets and checkpoints
+
+MANIFEST = ProcessedManifest(
+    "SPX", "a25", "SPX_dataset_a25.parquet", "0" * 64, 100, "2020-01-01", "2020-06-01", ("close",), ("close",), 1,
+    "raw", "1" * 64,
+)  # fmt: skip
+
+
+@seeds(120)
+def test_a_broken_manifest_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    file = tmp_path / "SPX_dataset_a25.json"
+    write_manifest(MANIFEST, file)
+    whole = file.read_bytes()
+    file.write_bytes(broken(rng, whole) if seed % 2 else json.dumps(retyped(rng, json.loads(whole))).encode())
+    before = contents(tmp_path)
+    refused_or_read(lambda: read_manifest(file), TrainingError)
+    assert contents(tmp_path) == before
+
+
+def saved(state: object) -> bytes:
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return stream.getvalue()
+
+
+class Runs:
+    """A pickle that would run a command."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("/tmp/a-checkpoint-ran-this"),))
+
+
+OTHERS = (
+    saved({"schema": 1, "x": Runs()}), pickle.dumps(Runs()), pickle.dumps({"schema": 1}), saved([1, 2]),
+    saved({"schema": 2}),
+    saved({"schema": 1, "when": torch.nn.Linear(1, 1)}), b"", b"PK\x03\x04", b"cos\nsystem\n(S'true'\ntR.", saved(None),
+)  # fmt: skip
+
+
+@seeds(150)
+def test_a_broken_checkpoint_is_refused(tmp_path: Path, seed: int) -> None:
+    """Damaged anywhere, or damaged and signed again: never believed, never run."""
+    rng = random.Random(seed)
+    file = tmp_path / "checkpoint-1.pt"
+    write_checkpoint(file, {"weights": torch.arange(100.0), "epoch": 3, "names": ["a", "b"]})
+    whole = file.read_bytes()
+    body = whole[: -checkpoint_file.TRAILER_BYTES]
+    if seed % 3 == 0:
+        made = broken(rng, whole)
+    else:
+        made = broken(rng, body) if seed % 3 == 1 else rng.choice(OTHERS)
+        made += checkpoint_file.MAGIC + hashlib.sha256(made).digest()
+    file.write_bytes(made)
+    if made == whole:
+        return
+    refused = refused_or_read(lambda: read_checkpoint(file), TrainingError)
+    assert refused or seed % 3 == 1, "it was changed and believed"
+    assert refused or not checkpoint_file.fault_of(file)
+    assert seed % 3 != 0 or checkpoint_file.fault_of(file)
+    assert not Path("/tmp/a-checkpoint-ran-this").exists()
+    assert file.read_bytes() == made
+
+
+# Stores and logs
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with a run in the middle of its work, and its log in two parts."""
+    home = Home(tmp_path_factory.mktemp("sound"))
+    for each in (home.state, home.logs, home.runs):
+        each.mkdir()
+    store = Store(home.store, Clock())
+    specs = [{"name": n, "mode": "min", "max_trials": 3, "enqueue": [], "warm_start": None} for n in ("2M-h1", "x")]
+    create_run(
+        store,
+        "p-1",
+        plan="p",
+        fingerprint="f",
+        source="built-in",
+        plan_text="name: p\n",
+        hardware={},
+        data={},
+        specs=specs,
+    )
+    log, _ = open_audit_log(home.audit_log("p"), store)
+    lived(Ledger(store, "p-1"))
+    log.catch_up(store, "p")
+    log._rotate()
+    ledger = Ledger(store, "p-1")
+    ledger.move_experiment("2M-h1", ProcessState.PAUSED)
+    for _ in range(5):
+        ledger.tell("drill.started", name="heat", duration_s=1.0, node=None, drill=True)
+    log.catch_up(store, "p")
+    log.close()
+    store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    return home
+
+
+def copy_of(home: Home, folder: Path) -> Home:
+    made = Home(folder)
+    for path, content in contents(home.root).items():
+        target = folder / Path(path).relative_to(home.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    made.runs.mkdir(exist_ok=True)
+    return made
+
+
+def forged(rng: random.Random, lines: bytes) -> bytes:
+    """Lines with one value of another type, without their chain: as an older version wrote them."""
+    records = [json.loads(line) for line in lines.splitlines()]
+    for record in records:
+        record.pop("prev", None)
+    place = rng.randrange(len(records))
+    records[place] = retyped(rng, records[place])
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+@seeds(200)
+def test_a_broken_log_is_mended_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
+    """By the checker, by `repair`, by `tail`, by the daemon's opening, and as the source of a rebuild."""
+    rng, home = random.Random(seed), copy_of(sound, tmp_path)
+    path = home.audit_log("p")
+    part = path.with_name(f"{path.name}.1.gz")
+    match seed % 4:
+        case 0:
+            path.write_bytes(broken(rng, path.read_bytes()))
+        case 1:
+            part.write_bytes(broken(rng, part.read_bytes()))
+        case 2:
+            part.write_bytes(gzip.compress(broken(rng, gzip.decompress(part.read_bytes()))))
+        case _:
+            whole = gzip.decompress(part.read_bytes()) + path.read_bytes()
+            part.unlink()
+            path.write_bytes(forged(rng, whole))
+    before = contents(tmp_path)
+    with read_only(home.store) as connection:
+        evidence = audit_evidence.gather(home, connection, "p")
+    assert len(invariants.render(evidence, invariants.check(evidence)))
+    refused_or_read(lambda: maintenance.examine(home, Clock()), SweepError)
+    with path.open("rb") as file:
+        for line in tail.last_lines(file, 50):
+            if (record := tail.parse(line)) is not None:
+                assert isinstance(tail.pretty(record), str)
+    assert contents(tmp_path) == before
+    refused_or_read(lambda: AuditLog(path).close(), SweepError)
+    kept = path.read_bytes()
+    # Only what follows the last line's end may have gone.
+    assert before[str(path)].startswith(kept)
+    assert b"\n" not in before[str(path)][len(kept) :]
+    home.store.unlink()
+    refused_or_read(lambda: rebuild.open_or_rebuild(home, Clock())[0].close(), SweepError)
+    assert path.read_bytes() == kept
+
+
+@seeds(120)
+def test_a_broken_store_is_rebuilt_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
+    """What was there is kept; what comes out is a whole store, or an error of ours."""
+    rng, home = random.Random(seed), copy_of(sound, tmp_path)
+    home.store.write_bytes(broken(rng, home.store.read_bytes()))
+    damaged = home.store.read_bytes()
+    refused_or_read(lambda: last_view(home), SweepError)
+    assert home.store.read_bytes() == damaged
+    try:
+        store, rebuilt = rebuild.open_or_rebuild(home, Clock())
+    except SweepError as error:
+        said = error.message
+    else:
+        with closing(store.connection):
+            said = store.rows("SELECT state FROM run")[0]["state"]
+        if rebuilt is not None:
+            assert rebuilt.aside is not None
+            # An empty file is a store that nothing was written to yet: SQLite begins one in it.
+            assert rebuilt.aside.read_bytes() == damaged or damaged == b""
+    assert said
+
+
+# What a node keeps beside its trials
+
+
+def readings(now: Now) -> list[Reading]:
+    return [Reading("cpu", Kind.TEMPERATURE, "cpu", 60.0 + now.mono_s % 40, "celsius", now.mono_s, now.wall_s, "fake")]
+
+
+@seeds(120)
+def test_a_broken_memory_of_the_governor_is_no_memory(tmp_path: Path, seed: int) -> None:
+    """A governor that starts with it decides as one that remembers nothing wrong."""
+    rng, clock = random.Random(seed), HandClock()
+    file, policy = tmp_path / "memory", Policy()
+    memory = actor._restored(file, Now.of(clock))
+    for _ in range(30):
+        clock.now_s += 2.0
+        now = Now.of(clock)
+        _, memory, _, *_ = decide(readings(now), policy, memory, now)
+    whole = json.dumps(memory.to_json())
+    made = broken(rng, whole.encode()) if seed % 3 == 0 else json.dumps(retyped(rng, json.loads(whole))).encode()
+    file.write_bytes(made)
+    now = Now.of(clock)
+    restored = actor._restored(file, now)
+    for _ in range(5):
+        clock.now_s += 2.0
+        now = Now.of(clock)
+        command, restored, _, *_ = decide(readings(now), policy, restored, now)
+        command.to_json()
+    json.dumps(restored.to_json())
+    assert file.read_bytes() == made
+
+
+@seeds(60)
+def test_a_broken_note_of_a_worker_is_no_note(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    Beat(tmp_path, Whose("x", 1, 1, "/tmp", 4242, "t"), in_batches=True)
+    (file,) = tmp_path.glob("*.beat")
+    whole = file.read_bytes()
+    text = json.dumps(retyped(rng, json.loads(whole[384:]))).encode()
+    made = broken(rng, whole) if seed % 2 else (whole[:384] + text).ljust(-(-(384 + len(text)) // 8) * 8)
+    file.write_bytes(made)
+    found = read_beat(file)
+    assert found is None or (type(found[0].pid), type(found[0].number), type(found[0].folder)) == (int, int, str)
+
+
+@seeds(40)
+def test_broken_notes_of_trials_cost_no_more_than_themselves(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    names = ["4242", "²", "1" * 30, "x", ".1.new", "-1", "0"]
+    for name in names:
+        (tmp_path / name).write_bytes(broken(rng, b"2M-h1/7"))
+    (tmp_path / "7").mkdir()
+    (tmp_path / "9").write_bytes(b"x" * (5 * MIB))
+    found = TrialMemoryProvider(tmp_path, HandClock(), lambda pid, _: 1000 if pid == 4242 else None).read()
+    assert [reading.value for reading in found] == [1000.0, 1000.0]

@@ -1,0 +1,394 @@
+"""`supervisorctl` and `supervisord` on their own: exit codes, words, and nothing changed by bad input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.audit.log import AuditLog
+from supervisor.cli import steer, supervisorctl, supervisord
+from supervisor.cli.local_view import last_view
+from supervisor.cli.steer import parse_duration
+from supervisor.clock import Clock
+from supervisor.daemon.run_selection import StartRequest
+from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.messages import ResultReported, TrialAdded, TrialEnded, TrialStarted
+from supervisor.errors import AlreadyRunning, NotFound, NotRunning, UsageError
+from supervisor.home import Home
+from supervisor.home_lock import take_lock
+from supervisor.store.database import Store
+from supervisor.store.run_writer import Ledger, create_run
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    return Home(tmp_path)
+
+
+def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store:
+    """A run of one experiment with one trial, as a daemon that has ended leaves it."""
+    for folder in (home.state, home.logs, home.runs):
+        folder.mkdir(exist_ok=True)
+    store = Store(home.store, Clock())
+    spec: dict[str, Any] = {
+        "name": "2M-h1", "mode": "min", "metric": "loss", "max_trials": 1, "concurrency": 1, "axes": {},
+    }  # fmt: skip
+    create_run(
+        store, run, plan=plan, fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
+    )
+    ledger = Ledger(store, run)
+    ledger.move_run(ProcessState.STARTING)
+    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.move_experiment("2M-h1", ProcessState.STARTING)
+    ledger.move_experiment("2M-h1", ProcessState.RUNNING, "experiment.started", max_trials=1)
+    for message in (
+        TrialAdded(0, {"lr": 0.1}, "sampled"), TrialStarted(0, 1, "ray", "node", 1, None),
+        ResultReported(0, 1, 1, 0.25, {"time_this_iter_s": 2.0}, None), TrialEnded(0, 1, "finished", 0.25, None),
+    ):  # fmt: skip
+        ledger.hear("2M-h1", message)
+    ledger.move_experiment("2M-h1", ProcessState.EXITED, "experiment.finished", best=0.25, best_trial=0, trials=1)
+    ledger.move_run(ProcessState.EXITED, "run.finished", passed=1, failed=0, skipped=0, seconds=3.0)
+    log = AuditLog(home.audit_log(plan))
+    log.catch_up(store, plan)
+    log.close()
+    return store
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["status"], 4), (["status", "--json"], 4), (["pause"], 7), (["pause", "--now"], 7), (["resume"], 7),
+        (["stop"], 7), (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2), (["tail", "smoke"], 2),
+        (["wait"], 2), (["report"], 2), ([], 2),
+    ],
+)  # fmt: skip
+def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(
+    home: Home, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
+) -> None:
+    assert supervisorctl.main(arguments) == code
+    said = capsys.readouterr()
+    assert "cure:" in said.err or "there is no log" in said.err or not arguments
+    assert list(home.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"], ["status", "--colour"], ["tail", "-n", "-1"], ["tail", "-n", "many"], ["tail", "-n", "9999999"],
+        ["tail", "--trial", "x"], ["wait", "--timeout", "soon"], ["drill"],
+    ],
+)  # fmt: skip
+def test_bad_arguments_end_with_2_and_the_usage(
+    home: Home, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        supervisorctl.main(arguments)
+    assert end.value.code == 2
+    assert "usage: supervisorctl" in capsys.readouterr().err
+
+
+def test_status_without_a_daemon_shows_the_last_run_and_still_ends_with_4(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run(home).close()
+    assert supervisorctl.main(["status"]) == 4
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split()[:3] == ["2M-h1", "EXITED", "1/1"]
+    assert "no daemon is running" in said.err
+    assert supervisorctl.main(["status", "--json"]) == 4
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["experiments"][0]["trials"][0]["value"] == 0.25
+
+
+def test_a_daemon_that_holds_the_home_but_does_not_answer_is_not_spoken_for(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its store may not be read beside it."""
+    finished_run(home).close()
+    lock = take_lock(home)
+    try:
+        assert supervisorctl.main(["status"]) == 4
+        with pytest.raises(NotRunning, match="does not answer"):
+            last_view(home)
+    finally:
+        os.close(lock)
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_the_last_view_finds_runs_by_id_and_by_plan_and_says_when_there_is_none(home: Home) -> None:
+    finished_run(home).close()
+    finished_run(home, "mine-1", "mine").close()
+    assert last_view(home)["run"]["id"] == "mine-1"
+    assert last_view(home, "smoke")["run"]["id"] == "smoke-1"
+    assert last_view(home, "smoke-1")["run"]["id"] == "smoke-1"
+    assert "trials" not in last_view(home, trials=False)["experiments"][0]
+    with pytest.raises(NotFound, match="no run or plan 'phase6a'"):
+        last_view(home, "phase6a")
+    with pytest.raises(NotFound, match="no run yet"):
+        last_view(Home(home.root / "elsewhere"))
+
+
+def test_a_store_that_is_damaged_is_a_clear_error(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    finished_run(home).close()
+    home.store.write_bytes(b"not a database at all" * 1000)
+    assert supervisorctl.main(["status"]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_tail_shows_the_last_events_as_lines_when_piped_and_filters_them(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run(home).close()
+    assert supervisorctl.main(["tail", "-n", "2"]) == 0
+    shown = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["experiment.finished", "run.finished"]
+    assert supervisorctl.main(["tail", "smoke", "--event", "trial.*", "--trial", "0"]) == 0
+    shown = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["trial.added", "trial.started", "trial.reported", "trial.finished"]
+    assert supervisorctl.main(["tail", "-n", "0"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_tail_ends_well_when_its_reader_has_seen_enough(home: Home) -> None:
+    store = finished_run(home)
+    for _ in range(10):
+        Ledger(store, "smoke-1").tell("report.failed", error="x" * 40_000)
+    log = AuditLog(home.audit_log("smoke"))
+    log.catch_up(store, "smoke")
+    store.close()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.cli.supervisorctl", "tail", "-n", "500"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(20.0), process.stderr.read()) == (0, b"")
+    process.stderr.close()
+
+
+def test_wait_after_the_end_prints_the_table_and_ends_as_the_run_did(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = finished_run(home)
+    assert supervisorctl.main(["wait"]) == 0
+    assert "2M-h1" in capsys.readouterr().out
+    with store.change() as change:
+        change.execute("UPDATE experiment SET state = 'FATAL', reason = 'out of luck'")
+    store.close()
+    assert supervisorctl.main(["wait"]) == 1
+
+
+class FakeDaemon:
+    """Stands for `ask` and `greet`: records what was asked and gives canned answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self._answers = answers
+        monkeypatch.setattr(steer, "greet", lambda home: {})
+        monkeypatch.setattr(steer, "ask", self._ask)
+
+    def _ask(self, home: Home, verb: str, body: Any = None, *, query: str = "") -> dict[str, Any]:
+        self.asked.append((verb, body))
+        return self._answers.get(verb, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "words"),
+    [
+        (["pause"], {}, "paused: no new trials; running ones finish"),
+        (["pause", "--now", "--reason", "x"], {"now": True, "reason": "x"}, "paused: trials stop at their next batch"),
+        (["pause", "2M-h1"], {"target": "2M-h1"}, "paused: no new trials"),
+        (["pause", "17"], {"target": "17"}, "paused trial 17 of 2M-h1: it stops at its next report"),
+        (
+            ["pause", "17", "--now"],
+            {"target": "17", "now": True},
+            "paused trial 17 of 2M-h1: it stops at its next batch",
+        ),
+        (["pause", "--node", "3f"], {"node": "3f"}, "paused on node 3fabcdabcdab: no new trials"),
+    ],
+)
+def test_pause_says_which_pause_it_is(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: list[str], body: dict[str, Any], words: str,
+) -> None:  # fmt: skip
+    scope = "2M-h1/17" if body.get("target") == "17" else "3f" + 10 * "abcd" if body.get("node") else "all"
+    daemon = FakeDaemon(monkeypatch, pause={"command": {"scope": scope}})
+    assert supervisorctl.main(arguments) == 0
+    assert daemon.asked == [("pause", {"target": None, "now": False, "reason": "", "node": None} | body)]
+    assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lifted", "rung", "lines"),
+    [
+        (True, "RUN", ["resumed"]),
+        (False, "RUN", ["nothing to resume: no operator's pause was in force there"]),
+        (True, "PAUSE", ["resumed", "still PAUSE by the governor: 92 C"]),
+    ],
+)
+def test_resume_says_what_still_holds(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    lifted: bool, rung: str, lines: list[str],
+) -> None:  # fmt: skip
+    force = {"rung": rung, "origin": "governor", "reason": "92 C"}
+    FakeDaemon(monkeypatch, resume={"lifted": lifted, "in_force": force})
+    assert supervisorctl.main(["resume"]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_resume_with_force_says_loudly_what_it_does(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    force = {"rung": "PAUSE", "origin": "governor", "reason": "92 C"}
+    daemon = FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force})
+    assert supervisorctl.main(["resume", "--force"]) == 0
+    assert daemon.asked == [("resume", {"target": None, "node": None, "force": True})]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("FORCED: the governor is overruled for 10 minutes; only a critical reading pauses")
+    assert lines[-1] == "resumed"
+
+
+def test_stop_waits_until_the_daemon_has_let_go(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = [True, True, False]
+    monkeypatch.setattr("supervisor.home_lock.is_held", lambda _: held.pop(0))
+    FakeDaemon(monkeypatch, stop={"run": "smoke-1"})
+    assert supervisorctl.main(["stop"]) == 0
+    assert held == []
+    assert "smoke-1: stopping" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45.0), ("2m", 120.0), ("1h", 3600.0), ("45", 45.0), ("1.5m", 90.0), ("1", 1.0)]
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "m", "-5s", "0", "0.5", "2h", "3601", "nan", "inf", "five", "5 s x", "1d"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_duration(text)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(alphabet="0123456789.smhe+- ", max_size=8))
+def test_a_duration_is_between_a_second_and_an_hour_or_refused(text: str) -> None:
+    try:
+        seconds = parse_duration(text)
+    except UsageError:
+        return
+    assert 1.0 <= seconds <= 3600.0
+
+
+# supervisord
+
+
+def test_a_start_of_what_already_runs_says_so_and_of_another_plan_is_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": "d", "token_file": "t"}
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
+    monkeypatch.setattr("supervisor.control.client.greet", lambda home: {})
+    monkeypatch.setattr("supervisor.control.client.ask", lambda home, verb: answer)
+    assert supervisord._already_running(home, StartRequest(plan="smoke", fingerprint="f"))
+    assert capsys.readouterr().out.startswith("already running:\nrun        smoke-1")
+    assert supervisord._already_running(home, StartRequest(plan=None))
+    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+        supervisord._already_running(home, StartRequest(plan="smoke", fingerprint="g"))
+    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+        supervisord._already_running(home, StartRequest(plan="smoke", fingerprint="f", new=True))
+
+
+def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_word(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The home is held, nobody answers yet: a moment later the daemon says what it works on."""
+    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
+    asked: list[str] = []
+
+    def greet(home: Home) -> dict[str, Any]:
+        asked.append("hello")
+        if len(asked) < 4:
+            raise NotRunning
+        return {}
+
+    monkeypatch.setattr("supervisor.control.client.greet", greet)
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
+    monkeypatch.setattr("supervisor.control.client.ask", lambda home, verb: answer)
+    home.state.mkdir(parents=True)
+    lock = take_lock(home, "plan smoke")
+    try:
+        assert supervisord._is_it_running(home, StartRequest(plan="smoke", fingerprint="f"), 60.0)
+        with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+            supervisord._is_it_running(home, StartRequest(plan="other", fingerprint="g"), 60.0)
+    finally:
+        os.close(lock)
+    assert len(asked) == 5
+    assert capsys.readouterr().out.count("already running:") == 1
+
+
+def test_a_start_beside_a_daemon_that_never_speaks_names_it_and_one_that_ends_frees_the_home(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(home: Home) -> dict[str, Any]:
+        raise NotRunning
+
+    monkeypatch.setattr("supervisor.control.client.greet", absent)
+    home.state.mkdir(parents=True)
+    lock = take_lock(home, "plan smoke")
+    try:
+        with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, plan smoke\) is starting or ending"):
+            supervisord._is_it_running(home, StartRequest(plan=None), 0.0)
+    finally:
+        os.close(lock)
+    assert not supervisord._is_it_running(home, StartRequest(plan=None), 0.0)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_of_two_starts_at_the_same_moment_the_slower_one_says_what_the_quicker_one_runs(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], same: bool
+) -> None:
+    """Both found the home free; the slower one's daemon then found it held."""
+    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
+    locks: list[int] = []
+
+    def beaten(*_: Any) -> dict[str, Any]:
+        locks.append(take_lock(home, "plan smoke"))
+        raise AlreadyRunning("this home is held by pid 42")
+
+    home.state.mkdir(parents=True)
+    monkeypatch.setattr("supervisor.cli.launch.start_daemon", beaten)
+    monkeypatch.setattr("supervisor.control.client.greet", lambda home: {})
+    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
+    monkeypatch.setattr("supervisor.control.client.ask", lambda home, verb: answer)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    arguments = argparse.Namespace(foreground=False, timeout=60.0)
+    request = StartRequest(plan="smoke", fingerprint="f" if same else "g")
+    try:
+        if same:
+            assert supervisord._launch(home, arguments, request) == 0
+            assert "already running:\nrun        smoke-1" in capsys.readouterr().out
+        else:
+            with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+                supervisord._launch(home, arguments, request)
+    finally:
+        os.close(locks[0])
+
+
+def test_supervisord_without_a_verb_prints_its_help(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert supervisord.main([]) == 2
+    assert "start" in capsys.readouterr().out

@@ -1,0 +1,174 @@
+"""`supervisord data ...`: each verb says what it did, and an error of the training room passes through whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from supervisor.cli import data
+from training.data.dataset_files import import_fetched
+from training.data.manifest import dataset_path, raw_path
+from training.errors import BadFile, DatasetError, FetchError
+
+BARS = Path(__file__).parents[1] / "data" / "bars.csv"
+
+
+def run(data_dir: Path, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    data.add_arguments(parser)
+    return data.run(parser.parse_args(words), data_dir)
+
+
+def test_import_registers_builds_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "import", str(BARS), "--ticker", "test") == 0
+    said = capsys.readouterr().out
+    assert "TEST: 889 days, 2001-01-02 to" in said
+    assert "XNYS: " in said
+    assert "rows that are no session (2001-01-15" in said
+    assert "690 days x 25 inputs" in said
+    assert "base rate" in said
+    assert dataset_path(tmp_path, "TEST").is_file()
+
+
+def test_an_index_is_registered_without_a_dataset_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "import", str(BARS), "--ticker", "^VIX", "--calendar", "none") == 0
+    assert "serves tier a25_vix" in capsys.readouterr().out
+    assert raw_path(tmp_path, "VIX").is_file()
+    assert not (tmp_path / "processed").exists()
+    assert run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--tier", "a25_vix", "--calendar", "none") == 0
+    assert "x 28 inputs" in capsys.readouterr().out
+
+
+def test_build_makes_another_tier_of_what_is_registered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--calendar", "none")
+    assert run(tmp_path, "build", "TEST", "--tier", "a20") == 0
+    assert "x 20 inputs" in capsys.readouterr().out
+
+
+def test_list_shows_each_file_with_its_facts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--calendar", "none")
+    capsys.readouterr()
+    assert run(tmp_path, "list") == 0
+    header, raw, processed = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "rows", "first", "last", "inputs", "sha256", "source"]
+    assert raw.split()[:5] == ["TEST.parquet", "889", "2001-01-02", "2004-06-14", "raw"]
+    assert processed.split()[0] == "TEST_dataset_a25.parquet"
+    assert processed.split()[4] == "25"
+
+
+def test_list_of_nothing_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "list") == 0
+    assert "data sample" in capsys.readouterr().out
+
+
+def test_verify_answers_in_words_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--calendar", "none")
+    assert run(tmp_path, "verify") == 0
+    assert "2 registered files" in capsys.readouterr().out
+    dataset_path(tmp_path, "TEST").unlink()
+    assert run(tmp_path, "verify") == 1
+    said = capsys.readouterr().out
+    assert said.startswith("missing")
+    assert "TEST_dataset_a25.parquet" in said
+    assert "cure: remove" in said
+    raw = next((tmp_path / "raw").glob("*.parquet"))
+    raw.write_bytes(raw.read_bytes() + b"x")
+    assert run(tmp_path, "verify") == 1
+    said = capsys.readouterr().out
+    assert f"changed      {raw}" in said
+    assert "cure: bring the bars again: `supervisord data import FILE --ticker TEST`" in said
+
+
+def test_sample_brings_two_markets_and_their_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "sample") == 0
+    said = capsys.readouterr().out
+    assert "SP500: 5,031 days" in said
+    assert "NASDAQ: 5,031 days" in said
+    assert dataset_path(tmp_path, "SP500").is_file()
+    assert run(tmp_path, "verify") == 0
+
+
+def test_errors_of_the_training_room_pass_through(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="no such file"):
+        run(tmp_path, "import", str(tmp_path / "gone.csv"), "--ticker", "SPY")
+    with pytest.raises(DatasetError, match="not imported"):
+        run(tmp_path, "build", "SPY")
+
+
+def test_a_verb_is_required_and_an_unknown_tier_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["build", "SPY", "--tier", "a99"], ["sell"]):
+        with pytest.raises(SystemExit) as caught:
+            run(tmp_path, *words)
+        assert caught.value.code == 2
+    assert "a99" in capsys.readouterr().err
+
+
+def test_the_offered_tiers_are_those_that_exist() -> None:
+    from training.data.features import TIERS
+
+    assert tuple(TIERS) == data.TIERS
+
+
+class TestFetch:
+    """Downloading, against a stand-in for yfinance: no test here touches a network."""
+
+    def install(self, monkeypatch: pytest.MonkeyPatch, download: Any) -> None:
+        module = ModuleType("yfinance")
+        module.download = download  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "yfinance", module)
+
+    def test_without_yfinance_the_error_says_how_to_get_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "yfinance", None)
+        with pytest.raises(FetchError, match="not installed") as caught:
+            run(tmp_path, "fetch", "SPY")
+        assert "sweep-supervisor[fetch]" in caught.value.remedy
+
+    def test_without_a_network_the_error_says_what_yfinance_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def silent(*_: object, **__: object) -> pd.DataFrame:
+            print("1 Failed download: ['SPY']: could not resolve host")
+            return pd.DataFrame()
+
+        self.install(monkeypatch, silent)
+        with pytest.raises(FetchError, match="could not resolve host"):
+            run(tmp_path, "fetch", "SPY")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_exception_of_its_many_libraries_becomes_one_of_ours(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(*_: object, **__: object) -> pd.DataFrame:
+            raise ConnectionError("no route")
+
+        self.install(monkeypatch, failing)
+        with pytest.raises(FetchError, match="SPY could not be downloaded: no route"):
+            run(tmp_path, "fetch", "SPY")
+
+    def test_what_comes_back_is_checked_and_registered_like_a_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        frame = pd.read_csv(BARS, index_col="date", parse_dates=True).rename(columns=str.title)
+        frame.index = pd.DatetimeIndex(frame.index, name="Date")
+        asked: dict[str, Any] = {}
+
+        def download(symbol: str, **options: Any) -> pd.DataFrame:
+            asked.update(options, symbol=symbol)
+            return frame.assign(**{"Adj Close": 1.0})
+
+        self.install(monkeypatch, download)
+        manifest = import_fetched("^spx", tmp_path, calendar=None)
+        assert (manifest.ticker, manifest.symbol, manifest.source) == ("SPX", "^SPX", "yfinance ^spx")
+        assert manifest.ignored_columns == ("Adj Close",)
+        assert asked["timeout"] > 0
+        assert asked["auto_adjust"] is False

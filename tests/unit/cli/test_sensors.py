@@ -1,0 +1,101 @@
+"""`supervisorctl sensors` and the recording that a user can send: both without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.cli import maintenance, sensors
+from supervisor.cli.sensors import UNPROTECTED, collect, render
+from supervisor.clock import HandClock
+from supervisor.home import Home
+from supervisor.sensors import default_limits
+from supervisor.sensors.reading import Kind, Quality, Reading
+from supervisor.sensors.scripted import load_trace
+from supervisor.sensors.survey import record
+
+
+def test_what_is_collected_is_json_and_names_every_provider(tmp_path: Path) -> None:
+    clock = HandClock()
+    collected = collect([tmp_path], clock, clock.sleep)
+    assert json.loads(json.dumps(collected)) == collected
+    assert {"scripted", "host", "disk"} <= {provider["name"] for provider in collected["providers"]}
+    ids = {reading["sensor_id"] for reading in collected["readings"]}
+    assert {"host:memory.used", "host:cpu", f"disk:{tmp_path}"} <= ids
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_the_disk_shown_is_the_homes_from_any_folder(
+    new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path / "home")
+    if not new:
+        home.state.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sensors, "SETTLE_S", 0.0)
+    assert maintenance.sensors(home, argparse.Namespace(json=True)) == 0
+    disks = [r["sensor_id"] for r in json.loads(capsys.readouterr().out)["readings"] if r["kind"] == "disk"]
+    assert disks == [f"disk:{tmp_path if new else home.state}"]
+
+
+def reading(sensor_id: str, kind: Kind, value: float | None, unit: str, **more: Any) -> dict[str, Any]:
+    quality = Quality.OK if value is not None else Quality.PARKED
+    one = Reading(sensor_id, kind, "cpu", value, unit, 1.0, 2.0, "apple", quality, **more)
+    return {**one.to_json(), "age_s": 0.25}
+
+
+def test_a_person_sees_value_limits_their_source_quality_and_age() -> None:
+    collected = {
+        "protected": True,
+        "providers": [{"name": "apple", "ok": True, "reason": "", "remedy": None}],
+        "readings": [
+            reading("smc:TCMb", Kind.TEMPERATURE, 91.25, "celsius", limits=default_limits.APPLE_DIE_AVERAGE),
+            reading("smc:TCMz", Kind.TEMPERATURE, None, "celsius", detail="power-gated: 40"),
+            reading("disk:/x", Kind.DISK, 3.5 * 2**30, "bytes"),
+        ],
+    }
+    header, average, maximum, disk = render(collected).splitlines()
+    assert " ".join(header.split()) == "sensor value soft / pause / critical limits by quality age read by"
+    assert " ".join(average.split()) == "smc:TCMb 91.2 °C 92 / 99 / 105 default ok 0.2 s apple"
+    assert "none" in maximum
+    assert "parked (power-gated: 40)" in maximum
+    assert "3.5 GiB" in disk
+
+
+def test_an_unprotected_machine_is_told_first_and_loudly_and_what_would_help() -> None:
+    provider = {"name": "hwmon", "ok": False, "reason": "no /sys/class/hwmon here", "remedy": "load the driver"}
+    lines = render({"protected": False, "providers": [provider], "readings": []}).splitlines()
+    assert lines[0] == UNPROTECTED
+    assert lines[-2:] == ["  hwmon: no /sys/class/hwmon here", "    load the driver"]
+
+
+def test_a_recording_is_a_trace_that_plays_again_and_is_private(tmp_path: Path) -> None:
+    clock = HandClock()
+    file = tmp_path / "sensors.jsonl"
+    passes = record(file, 5.0, 1.0, [tmp_path], clock, clock.sleep)
+    frames = load_trace(file)
+    assert len(frames) == passes == 5
+    assert [frame.at_s for frame in frames] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert any(reading.sensor_id == "host:memory.used" for reading in frames[0].readings)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_recording_overwrites_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("mine")
+    clock = HandClock()
+    with pytest.raises(FileExistsError):
+        record(file, 5.0, 1.0, [tmp_path], clock, clock.sleep)
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("duration_s", "period_s"), [(0, 1), (1, 0), (1, 2), (1e9, 1)])
+def test_a_recording_has_a_bound(tmp_path: Path, duration_s: float, period_s: float) -> None:
+    with pytest.raises(ValueError, match="between 1 and"):
+        record(tmp_path / "x", duration_s, period_s, [tmp_path])

@@ -1,0 +1,243 @@
+"""What `status` and `wait` print, line by line."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.cli import status_text
+from supervisor.domain.lifecycle import ProcessState
+
+HOUR = 3600.0
+NOW = 1_700_000_000.0
+
+
+def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name, "state": state, "reason": None, "started_wall": NOW - HOUR, "ended_wall": None,
+        "spec": {"concurrency": 2}, "max_trials": 50, "ended": 17,
+        "running": [
+            {"number": 17, "state": "RUNNING", "epoch": 3, "held_for": None},
+            {"number": 18, "state": "PAUSED", "epoch": 1, "held_for": "92 C"},
+        ],
+        "best": {"value": 0.12345, "trial": 4, "params": {}}, "mean_trial_s": 120.0,
+    } | changes  # fmt: skip
+
+
+def untouched(name: str) -> dict[str, Any]:
+    return experiment(
+        name, "STOPPED", started_wall=None, ended=0, running=[], best=None, mean_trial_s=None, max_trials=10
+    )
+
+
+def command(rung: str, origin: str = "operator", **changes: Any) -> dict[str, Any]:
+    return {
+        "rung": rung, "origin": origin, "reason": "visitors", "who": "ann" if origin == "operator" else None,
+        "since_wall": NOW - 90.0, "drill": False,
+    } | changes  # fmt: skip
+
+
+def node(value: float | None = 61.0, protected: bool = True, **changes: Any) -> dict[str, Any]:
+    readings = [{"kind": "temperature", "value": value}, {"kind": "memory", "value": 40.0}]
+    return {"protected": protected, "readings": readings, "command": command("RUN", "governor")} | changes
+
+
+def view(*experiments: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "run": {"id": "smoke-20231114-221320", "state": "RUNNING", "plan": "smoke", "created_wall": NOW - 2 * HOUR},
+        "commands": [], "experiments": list(experiments), "nodes": {"n": node()},
+        "daemon": {"pid": 42, "now_wall": NOW, "started_wall": NOW - 2 * HOUR, "dashboard": "http://127.0.0.1:8265",
+                   "log": "/h/logs/smoke.jsonl"},
+    } | changes  # fmt: skip
+
+
+def test_status_of_a_run_at_work() -> None:
+    running = "trial 17 epoch 3, trial 18 epoch 1 paused: 92 C"
+    assert status_text.status(view(experiment(), untouched("2M-h3"))).splitlines() == [
+        "smoke-20231114-221320  RUNNING   plan smoke, pid 42, up 2 h 00 min, 61 C",
+        f"2M-h1                  RUNNING   17/50 trials, {running}, best 0.1235 (trial 4), ETA 33 min 00 s",
+        "2M-h3                  STOPPED   not started",
+        "                       dashboard http://127.0.0.1:8265, log /h/logs/smoke.jsonl",
+    ]
+
+
+def test_lost_time_is_shown_by_its_largest_causes_and_the_rest_in_one() -> None:
+    lost = [{"experiment": "x", "trial": 1, "cause": f"c{n}", "seconds": 10.0 * n} for n in range(1, 10)]
+    assert (
+        status_text.status({**view(experiment()), "lost": lost})
+        .splitlines()[2]
+        .endswith(
+            "lost, over all trials: c9 1 min 30 s, c8 1 min 20 s, c7 1 min 10 s, c6 1 min 00 s, c5 50 s, c4 40 s,"
+            " 3 other causes 1 min 00 s"
+        )
+    )
+
+
+def test_status_without_a_daemon_shows_how_the_last_run_stands() -> None:
+    last = view(experiment(state="STOPPED", running=[]))
+    del last["daemon"], last["nodes"]
+    assert status_text.status(last).splitlines() == [
+        "smoke-20231114-221320  RUNNING   plan smoke",
+        "2M-h1                  STOPPED   17/50 trials, best 0.1235 (trial 4)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"state": "SKIPPED", "reason": "2B needs 31 GB, there are 16"}, "SKIPPED   2B needs 31 GB, there are 16"),
+        ({"state": "FATAL", "reason": "Traceback:\n  line 1\nBoom"}, "FATAL     Traceback: line 1 Boom"),
+        ({"state": "BACKOFF", "reason": "signal SIGKILL"}, "BACKOFF   signal SIGKILL"),
+        ({"state": "FATAL", "reason": None}, "FATAL     "),
+        (
+            {"state": "EXITED", "running": [], "ended": 50, "ended_wall": NOW},
+            "EXITED    50/50 trials, best 0.1235 (trial 4), took 1 h 00 min",
+        ),
+        ({"state": "STARTING", "running": [], "ended": 0, "best": None}, "STARTING  0/50 trials"),
+        ({"state": "STOPPED", "running": [], "ended": 0, "best": None}, "STOPPED   0/50 trials"),
+        (
+            {"running": [], "ended": 0, "best": None, "mean_trial_s": None},
+            "RUNNING   0/50 trials, ETA ?",
+        ),
+        ({"state": "PAUSED", "running": []}, "PAUSED    17/50 trials, best 0.1235 (trial 4), ETA 33 min 00 s"),
+    ],
+)
+def test_the_line_of_an_experiment_in_each_state(changes: dict[str, Any], line: str) -> None:
+    assert status_text.experiment_line(experiment(**changes), 8) == f"2M-h1     {line}"
+
+
+@pytest.mark.parametrize(
+    ("commands", "node_command", "lines"),
+    [
+        ([command("PAUSE")], command("RUN", "governor"), ["PAUSED by ann: visitors, for 1 min 30 s"]),
+        (
+            [command("HOLD")],
+            command("RUN", "governor"),
+            ["PAUSED (running trials finish) by ann: visitors, for 1 min 30 s"],
+        ),
+        ([], command("PAUSE", "governor", reason="92 C"), ["PAUSED by governor: 92 C, for 1 min 30 s"]),
+        ([], command("HOLD", "governor"), ["HOLD by governor: visitors, for 1 min 30 s"]),
+        ([], command("THROTTLE", "governor", drill=True), ["THROTTLE by governor: visitors, for 1 min 30 s [drill]"]),
+        ([], command("STOP", "governor", since_wall=None), ["PAUSED by governor: visitors"]),
+        ([], command("RUN", "governor"), []),
+        (
+            [command("PAUSE", scope="2M-h1/17"), command("HOLD", scope="2M-h1/18"), command("PAUSE", scope="3f" * 28)],
+            command("RUN", "governor"),
+            [
+                "PAUSED trial 17 of 2M-h1 by ann: visitors, for 1 min 30 s",
+                "PAUSED (at its next report) trial 18 of 2M-h1 by ann: visitors, for 1 min 30 s",
+                "PAUSED on node 3f3f3f3f3f3f by ann: visitors, for 1 min 30 s",
+            ],
+        ),
+        (
+            [command("PAUSE", reason="one\ntwo")],
+            command("PAUSE", "governor", reason="92 C"),
+            ["PAUSED by ann: one two, for 1 min 30 s", "PAUSED by governor: 92 C, for 1 min 30 s"],
+        ),
+    ],
+)  # fmt: skip
+def test_who_holds_the_work_and_why(
+    commands: list[dict[str, Any]], node_command: dict[str, Any], lines: list[str]
+) -> None:
+    assert status_text.pauses(view(commands=commands, nodes={"n": node(command=node_command)})) == lines
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        ({}, "hardware not sampled yet"),
+        ({"a": node(61.4), "b": node(70.6)}, "71 C"),
+        ({"a": node(None)}, "temperature lost"),
+        ({"a": node(None, protected=False)}, "UNPROTECTED (no temperature sensor)"),
+    ],
+)
+def test_the_hottest_temperature_or_why_there_is_none(nodes: dict[str, Any], text: str) -> None:
+    assert status_text.hardware(nodes) == text
+
+
+NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}", fullmatch=True)
+WORDS = st.text(max_size=80)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(st.tuples(NAMES, st.sampled_from(list(ProcessState)), WORDS), min_size=1, max_size=5),
+    reason=WORDS,
+    held=WORDS,
+)
+def test_whoever_reads_name_and_state_from_each_line_is_not_misled(
+    rows: list[tuple[str, ProcessState, str]], reason: str, held: str
+) -> None:
+    """Ansible's supervisorctl module splits each line at spaces: the first field is the name, the second the state."""
+    running = [{"number": 1, "state": "PAUSED", "epoch": 1, "held_for": held}]
+    experiments = [
+        experiment(name, str(state), reason=why, ended_wall=NOW, running=running) for name, state, why in rows
+    ]
+    lines = status_text.status(view(*experiments, commands=[command("PAUSE", reason=reason)])).splitlines()
+    assert len(lines) == len(rows) + 3, "the head, a pause, the foot, and one line for each experiment"
+    assert all(len(line.split()) >= 2 for line in lines)
+    found = [tuple(line.split()[:2]) for line in lines[2:-1]]
+    assert found == [(name, str(state)) for name, state, _ in rows]
+    assert all(re.fullmatch("[A-Z]+", state) for _, state in found)
+
+
+def test_a_long_error_is_cut() -> None:
+    line = status_text.experiment_line(experiment(state="FATAL", reason="x" * 5000), 8)
+    assert len(line) < 400
+    assert line.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "?"), (-5.0, "0 s"), (0.4, "0 s"), (41.0, "41 s"), (59.6, "1 min 00 s"), (125.0, "2 min 05 s"),
+        (7500.0, "2 h 05 min"), (172_799.0, "47 h 59 min"), (172_800.0, "2 d 0 h"), (900_000.0, "10 d 10 h"),
+    ],
+)  # fmt: skip
+def test_a_duration_in_words(seconds: float | None, text: str) -> None:
+    assert status_text.duration(seconds) == text
+
+
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+@settings(max_examples=200, deadline=None)
+@given(seconds=st.floats(0, 1e8))
+def test_a_duration_says_the_time_to_within_its_last_unit(seconds: float) -> None:
+    words = status_text.duration(seconds).split()
+    said = sum(int(number) * UNITS[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
+    assert said - 0.5 <= seconds < said + UNITS[words[-1]] + 0.5
+
+
+def test_a_full_disk_is_told_with_its_folder_and_what_is_free() -> None:
+    disk = {"folder": "/h/state", "free_bytes": 1_300_000, "full": True, "enough_bytes": 64 << 20}
+    text = "PAUSED: the disk is full, 1.2 MiB free at /h/state; goes on by itself once there are 64.0 MiB"
+    assert text in status_text.status(view(experiment(), disk=disk))
+    assert text in status_text.progress(view(experiment(), disk=disk))
+    assert "an unknown space free" in status_text.status(view(disk=disk | {"free_bytes": None}))
+    assert "disk" not in status_text.status(view(experiment(), disk=disk | {"full": False}))
+    held = command("PAUSE", "governor", reason="no room for Ray's folder /tmp/x")
+    assert "PAUSED by governor: no room for Ray's folder /tmp/x" in status_text.status(view(held=[held]))
+
+
+def test_progress_shows_where_the_run_is() -> None:
+    text = status_text.progress(view(experiment(state="EXITED", mean_trial_s=60.0), experiment("2M-h3")))
+    assert text == "experiment 2/2 | 2M-h3 RUNNING | trial 19/50 | best 0.1235 | 61 C | ETA 33 min 00 s"
+    text = status_text.progress(view(untouched("a"), commands=[command("PAUSE")], nodes={}))
+    assert text == "experiment 1/1 | hardware not sampled yet | PAUSED by ann: visitors, for 1 min 30 s | ETA ?"
+    text = status_text.progress(view(experiment(state="EXITED")))
+    assert text == "all 1 experiments have ended; the report is being written"
+
+
+def test_the_eta_counts_what_is_left_by_what_trials_took() -> None:
+    done = experiment("a", "EXITED", mean_trial_s=10.0)
+    at_work = experiment("b", ended=40, mean_trial_s=100.0)
+    assert status_text.eta_s(view(done, at_work)) == 10 * 100.0 / 2
+    waiting = untouched("c")
+    assert status_text.eta_s(view(done, at_work, waiting)) == 500.0 + 10 * 100.0 / 2, "like the one before"
+    assert status_text.eta_s(view(waiting)) is None
+    assert status_text.eta_s(view(done, experiment("s", "SKIPPED", mean_trial_s=None))) == 0.0

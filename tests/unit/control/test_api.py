@@ -1,0 +1,407 @@
+"""The control socket, the API on it, and the client's side: one request's trouble is that request's only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import socket
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from supervisor import API_VERSION, __product__
+from supervisor.control import api, client, unix_socket
+from supervisor.errors import (
+    Conflict,
+    NotOurs,
+    NotPermitted,
+    NotRunning,
+    Refused,
+    SlowAnswer,
+    SweepError,
+    UnsafeFolder,
+    VersionSkew,
+)
+from supervisor.home import Home
+from supervisor.home_lock import take_lock
+from tests.unit.control.fake_verbs import FakeVerbs
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short, because a socket's path is: pytest's own folders are too deep on some machines."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(Home, "runtime", lambda self: folder)
+    return Home(folder)
+
+
+Request = tuple[str, str, bytes | None]
+Answer = tuple[int, dict[str, Any]]
+
+
+def speak(home: Home, verbs: FakeVerbs, *requests: Request) -> list[Answer]:
+    """Each request's status and JSON, of a daemon's API on its real socket."""
+
+    async def all_of_them() -> list[Answer]:
+        runner = web.AppRunner(api.make_app(verbs), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, unix_socket.bind(home.socket)).start()
+        answers = []
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(home.socket))) as session:
+            for method, path, body in requests:
+                async with session.request(method, f"http://sweep{path}", data=body) as response:
+                    answers.append((response.status, await response.json()))
+        await runner.cleanup()
+        return answers
+
+    return asyncio.run(all_of_them())
+
+
+def post(verb: str, body: Any) -> Request:
+    return "POST", f"/v1/{verb}", body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+# The socket
+
+
+def test_the_socket_is_for_its_owner_only_and_listens(folder: Path) -> None:
+    made = unix_socket.bind(folder / "ctl.sock")
+    assert stat.S_IMODE((folder / "ctl.sock").lstat().st_mode) == 0o600
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(folder / "ctl.sock"))
+        accepted, _ = made.accept()
+        assert unix_socket.peer_uid(accepted) in (os.geteuid(), None)
+        accepted.close()
+    made.close()
+    assert [each.name for each in folder.iterdir()] == ["ctl.sock"], "nothing is left beside it"
+
+
+def test_a_stale_socket_is_replaced(folder: Path) -> None:
+    path = folder / "ctl.sock"
+    stale = unix_socket.bind(path)
+    stale.close()
+    before = unix_socket.inode(path)
+    made = unix_socket.bind(path)
+    assert unix_socket.inode(path) != before
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(path))
+    made.close()
+
+
+def test_a_path_that_no_socket_can_have_is_refused_with_the_cure(folder: Path) -> None:
+    with pytest.raises(UnsafeFolder, match="too long") as refusal:
+        unix_socket.bind(folder / ("x" * 120))
+    assert refusal.value.remedy is not None
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bind_that_fails_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "ctl.sock").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        unix_socket.bind(folder / "ctl.sock")
+    assert [each.name for each in folder.iterdir()] == ["ctl.sock"]
+
+
+def test_a_socket_that_was_swept_away_has_no_inode(folder: Path) -> None:
+    made = unix_socket.bind(folder / "ctl.sock")
+    assert unix_socket.inode(folder / "ctl.sock") is not None
+    (folder / "ctl.sock").unlink()
+    assert unix_socket.inode(folder / "ctl.sock") is None
+    made.close()
+
+
+# The API
+
+
+def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Home) -> None:
+    verbs, me = FakeVerbs(), pwd.getpwuid(os.geteuid()).pw_name
+    answers = speak(
+        home, verbs, ("GET", "/v1/status", None), ("GET", "/v1/status?trials=1", None),
+        post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"node": "3f"}),
+        post("resume", {}), post("resume", {"node": "3f", "force": True}), post("stop", {}), post("shutdown", b""),
+        post("drill", {"name": "heat", "duration_s": 5, "node": None}), post("backup", {"path": "/x/copy.db"}),
+    )  # fmt: skip
+    assert [status for status, _ in answers] == [200] * 10
+    assert verbs.calls == [
+        ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
+        ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False),
+        ("resume", None, me, "3f", True), ("stop", me), ("shutdown", me),
+        ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
+    ]  # fmt: skip
+
+
+def test_hello_says_who_is_there(home: Home) -> None:
+    ((status, body),) = speak(home, FakeVerbs(), ("GET", "/v1/hello", None))
+    assert (status, body["product"], body["api"], body["pid"]) == (200, __product__, API_VERSION, os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "complaint"),
+    [
+        (post("pause", {"colour": "red"}), 400, "unknown key 'colour'; known: target, now, reason, node"),
+        (post("backup", {"path": "copy.db"}), 400, "the absolute path of a new file"),
+        (post("stop", {"now": True}), 400, "unknown key 'now'; known: none"),
+        (post("pause", {"now": "yes"}), 400, "now must be bool, not 'yes'"),
+        (post("pause", {"target": 7}), 400, "target must be str, not 7"),
+        (post("drill", {"name": "heat", "duration_s": True}), 400, "duration_s must be float, not True"),
+        (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),
+        (post("drill", b'{"name": "heat", "duration_s": NaN}'), 400, "from 1 to 3600"),
+        (post("drill", b'{"name": "heat", "duration_s": 1e999}'), 400, "from 1 to 3600"),
+        (post("drill", {"duration_s": 5}), 400, "needs a name"),
+        (post("pause", b"now=true"), 400, "not JSON"),
+        (post("pause", b"\xff\xfe"), 400, "not JSON"),
+        (post("pause", b"[" * 50_000), 400, "not JSON"),
+        (post("pause", b"[1, 2]"), 400, "not a JSON object"),
+        (post("pause", {"reason": "x" * api.MAX_REQUEST_BYTES}), 413, "413"),
+        (post("reboot", {}), 404, "404"),
+        (("GET", "/v1/__class__", None), 404, "404"),
+        (("GET", "/v1/pause", None), 405, "405"),
+        (("GET", "/v1/status?everything=1", None), 400, "unknown key 'everything'; known: trials"),
+    ],
+)
+def test_bad_requests_are_refused_in_words_change_nothing_and_harm_no_other(
+    home: Home, request_: Request, status: int, complaint: str
+) -> None:
+    verbs = FakeVerbs()
+    (found, body), (next_status, _) = speak(home, verbs, request_, ("GET", "/v1/status", None))
+    assert (found, complaint in body["error"]) == (status, True), body
+    assert body["exit_code"] in (1, 2)
+    assert (next_status, verbs.calls) == (200, [("status", False)])
+
+
+def test_what_the_daemon_refuses_comes_with_its_cure_and_exit_code(home: Home) -> None:
+    verbs = FakeVerbs()
+    verbs.trouble = Conflict("x is not at work", remedy="wait")
+    ((status, body),) = speak(home, verbs, post("pause", {}))
+    assert (status, body) == (409, {"error": "x is not at work", "remedy": "wait", "exit_code": 1})
+
+
+def test_a_bug_in_one_verb_answers_500_and_the_next_request_works(home: Home) -> None:
+    verbs = FakeVerbs()
+    verbs.trouble = ZeroDivisionError("of all things")
+    (status, body), (next_status, _) = speak(home, verbs, post("stop", {}), ("GET", "/v1/hello", None))
+    assert status == 500
+    assert "of all things" in body["error"]
+    assert next_status == 200
+
+
+def test_the_verbs_are_a_table_and_nothing_else_is_routed(home: Home) -> None:
+    """One list says everything that can be asked of a daemon, and the app has just that."""
+    routed = {(route.method, route.resource.canonical) for route in api.make_app(FakeVerbs()).router.routes()}
+    table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
+    assert {pair for pair in routed if pair[0] != "HEAD"} == table
+    assert {verb for _, verb in table} == {
+        f"/v1/{verb}" for verb in ("hello", "status", "pause", "resume", "stop", "shutdown", "drill", "backup")
+    }
+
+
+# The client
+
+
+@pytest.fixture
+def serve(home: Home) -> Iterator[Callable[[bytes | None], None]]:
+    """A server that gives one connection a canned answer and closes it; None: never answers."""
+    listening = unix_socket.bind(home.socket)
+    listening.setblocking(True)
+    threads: list[threading.Thread] = []
+    over = threading.Event()
+
+    def one(answer: bytes | None) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            if answer is None:
+                over.wait(20.0)
+                return
+            connection.recv(65536)
+            connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            # A close with something unread would reset the connection, and the answer with it.
+            while connection.recv(65536):
+                pass
+
+    def start(answer: bytes | None) -> None:
+        threads.append(threading.Thread(target=one, args=(answer,), daemon=True))
+        threads[-1].start()
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join(20.0)
+    listening.close()
+
+
+def http(status: str, body: Any) -> bytes:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw
+
+
+def test_the_client_and_the_api_understand_each_other(home: Home) -> None:
+    async def both() -> dict[str, Any]:
+        runner = web.AppRunner(api.make_app(FakeVerbs()), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, unix_socket.bind(home.socket)).start()
+        try:
+            await asyncio.to_thread(client.greet, home)
+            return await asyncio.to_thread(client.ask, home, "pause", {"now": True})
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(both()) == {"verb": "pause"}
+
+
+def test_no_socket_and_a_stale_socket_both_mean_not_running(home: Home) -> None:
+    with pytest.raises(NotRunning, match="no daemon answers"):
+        client.ask(home, "status")
+    unix_socket.bind(home.socket).close()
+    with pytest.raises(NotRunning, match="no daemon answers") as absent:
+        client.ask(home, "status")
+    assert absent.value.exit_code == 7
+
+
+def test_a_refusal_keeps_the_daemons_words_cure_and_exit_code(
+    home: Home, serve: Callable[[bytes | None], None]
+) -> None:
+    serve(http("409 Conflict", {"error": "not now", "remedy": "wait", "exit_code": 2}))
+    with pytest.raises(Refused, match="not now") as refusal:
+        client.ask(home, "pause", {})
+    assert (refusal.value.remedy, refusal.value.exit_code) == ("wait", 2)
+
+
+def test_a_daemon_that_ends_while_it_is_asked_is_not_running(home: Home, serve: Callable[[bytes | None], None]) -> None:
+    serve(b"")
+    with pytest.raises(NotRunning):
+        client.ask(home, "status")
+
+
+@pytest.mark.parametrize("answer", [http("200 OK", b"<html>"), http("200 OK", [1]), b"SSH-2.0-OpenSSH_9.6\r\n\r\n"])
+def test_an_answer_that_is_no_json_object_is_a_clear_error(
+    home: Home, serve: Callable[[bytes | None], None], answer: bytes
+) -> None:
+    serve(answer)
+    with pytest.raises(SweepError, match="broke off") as error:
+        client.ask(home, "status")
+    assert error.value.exit_code == 1
+
+
+def test_a_daemon_that_does_not_answer_is_given_up_after_the_deadline(
+    home: Home, serve: Callable[[bytes | None], None]
+) -> None:
+    serve(None)
+    with pytest.raises(SweepError, match="did not answer within") as error:
+        client.ask(home, "status", deadline_s=0.2)
+    assert error.value.remedy is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux turns away whom a full queue cannot take")
+def test_a_daemon_whose_queue_is_full_is_asked_again_until_the_deadline(home: Home) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as waiting:
+        listening.bind(str(home.socket))
+        listening.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                one.connect(str(home.socket))
+        with pytest.raises(SlowAnswer, match="did not answer within"):
+            client.ask(home, "hello", deadline_s=0.3)
+
+
+def test_the_deadline_is_for_the_whole_answer_not_for_each_byte_of_it(home: Home) -> None:
+    """A daemon that trickles would keep a command for ever: each byte begins a socket's own timeout anew."""
+    listening = unix_socket.bind(home.socket)
+    listening.setblocking(True)
+    over = threading.Event()
+
+    def trickle() -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not over.wait(0.02):
+                connection.sendall(b" ")
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(SlowAnswer, match="did not answer within"):
+            client.ask(home, "status", deadline_s=0.5)
+    finally:
+        over.set()
+        thread.join(20.0)
+        listening.close()
+
+
+def test_a_link_or_another_users_file_in_place_of_the_socket_is_not_spoken_to(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names in /tmp are first come, first served: what is said there must not go to a stranger."""
+    elsewhere = home.root / "elsewhere.sock"
+    listening = unix_socket.bind(elsewhere)
+    home.socket.symlink_to(elsewhere)
+    with pytest.raises(NotPermitted, match="no socket of this user's"):
+        client.ask(home, "status")
+    home.socket.unlink()
+    elsewhere.rename(home.socket)
+    monkeypatch.setattr(os, "geteuid", lambda: home.socket.lstat().st_uid + 1)
+    with pytest.raises(NotPermitted, match="no socket of this user's") as refusal:
+        client.ask(home, "status")
+    assert (refusal.value.exit_code, str(home.socket) in str(refusal.value.remedy)) == (4, True)
+    listening.close()
+
+
+def test_a_held_home_without_a_socket_is_told_from_one_without_a_daemon(home: Home) -> None:
+    """Its socket was swept away: the daemon is alive and binds it again, so nobody needs to start another."""
+    home.state.mkdir()
+    lock = take_lock(home, "plan smoke")
+    try:
+        with pytest.raises(NotRunning, match=rf"pid {os.getpid()}, plan smoke\) holds this home") as absent:
+            client.ask(home, "status")
+    finally:
+        os.close(lock)
+    assert absent.value.remedy == "try again in 10 s"
+    assert absent.value.exit_code == 7
+
+
+def test_any_verb_of_a_command_of_another_version_ends_with_exit_code_5(
+    home: Home, serve: Callable[[bytes | None], None]
+) -> None:
+    """Each answer says which version it is: `status` and `wait` need no greeting first."""
+    head = f"HTTP/1.1 200 OK\r\n{client.API_HEADER}: {API_VERSION + 1}\r\nContent-Length: 2\r\n\r\n{{}}"
+    serve(head.encode())
+    with pytest.raises(VersionSkew, match=f"API version {API_VERSION + 1}, this command {API_VERSION}") as skew:
+        client.ask(home, "status")
+    assert (skew.value.exit_code, "with the version that started it" in str(skew.value.remedy)) == (5, True)
+    ((_, body),) = speak(home, FakeVerbs(), ("GET", "/v1/hello", None))
+    assert body["api"] == API_VERSION
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (http("200 OK", {"product": "supervisor", "api": API_VERSION}), NotOurs),
+        (http("404 Not Found", {"error": "no such page"}), NotOurs),
+        (http("200 OK", {"product": __product__, "api": API_VERSION + 1}), VersionSkew),
+    ],
+)
+def test_greeting_another_program_or_version_ends_with_exit_code_5(
+    home: Home, serve: Callable[[bytes | None], None], answer: bytes, error: type[SweepError]
+) -> None:
+    serve(answer)
+    with pytest.raises(error) as refusal:
+        client.greet(home)
+    assert refusal.value.exit_code == 5

@@ -1,0 +1,210 @@
+"""A stage for the conductor: drivers that play a story over the real link, and a Ray head that is none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+from supervisor.clock import Clock
+from supervisor.daemon.orchestrator import Conductor
+from supervisor.errors import RayStartFailed
+from supervisor.home import Home
+from supervisor.processes.driver_process import DriverProcess
+from supervisor.processes.ray_head import RayHead
+from supervisor.store import queries
+from supervisor.store.database import Store
+from supervisor.store.run_writer import Ledger, create_run
+
+FAKE_DRIVER = """
+import argparse, os, pathlib, signal, threading, time
+from supervisor.domain import messages as link
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--read-fd", type=int)
+parser.add_argument("--write-fd", type=int)
+arguments = parser.parse_args()
+inbox, outbox = os.fdopen(arguments.read_fd, "rb"), os.fdopen(arguments.write_fd, "wb", 0)
+heard, lock = [], threading.Condition()
+
+def say(message, number=None):
+    outbox.write(link.encode(message, number))
+
+def listen():
+    for line in inbox:
+        with lock:
+            heard.append(link.decode(line)[0])
+            lock.notify_all()
+    os._exit(70)
+
+def await_message(fits):
+    with lock:
+        while not any(fits(each) for each in heard):
+            lock.wait()
+        return next(each for each in heard if fits(each))
+
+count = 0
+def tell(message):
+    global count
+    count += 1
+    say(message, count)
+    await_message(lambda each: each == link.Ack(count))
+
+say(link.Hello(os.getpid(), {}))
+if os.environ.get("STORY") == "deaf":
+    while True:
+        say(link.Heartbeat(0))
+        time.sleep(0.05)
+threading.Thread(target=listen, daemon=True).start()
+begin = await_message(lambda each: isinstance(each, link.Begin))
+starts = pathlib.Path(begin.folder) / "starts"
+life = len(starts.read_text()) if starts.exists() else 0
+starts.write_text("x" * (life + 1))
+with (starts.parent / "forced").open("a") as forced:
+    forced.write(f"{begin.watchdog.get('forced_s')} ")
+stories = begin.experiment["stories"]
+attempts = {trial["number"]: trial["attempt"] for trial in begin.trials}
+
+def begin_trial(number):
+    attempt = attempts.get(number, 0) + 1
+    tell(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
+    tell(link.TrialStarted(number, attempt, "ray", "node", 1, None))
+    return attempt
+
+for step, *facts in stories[min(life, len(stories) - 1)]:
+    if step == "result":
+        attempt = begin_trial(facts[0])
+        tell(link.ResultReported(facts[0], attempt, facts[1], 0.5, {}, None))
+    elif step == "trial":
+        attempt = begin_trial(facts[0])
+        tell(link.ResultReported(facts[0], attempt, 1, facts[1], {"time_this_iter_s": 2.0}, None))
+        tell(link.TrialEnded(facts[0], attempt, "finished", facts[1], None, {}))
+    elif step == "message":
+        kind = getattr(link, facts[0])
+        tell(kind(**facts[1]))
+    elif step == "garbage":
+        outbox.write(b"Traceback (most recent call last):\\n")
+        time.sleep(60)
+    elif step == "sleep":
+        time.sleep(60)
+    elif step == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif step == "await":
+        await_message(lambda each: type(each).__name__ == facts[0])
+    elif step == "exit":
+        os._exit(0)
+    elif step == "finish":
+        await_message(lambda each: isinstance(each, link.Finish))
+        os._exit(0)
+    elif step == "fail":
+        tell(link.ExperimentEnded(*facts))
+        os._exit(1)
+tell(link.ExperimentEnded(None))
+"""
+
+DONE: list[list[Any]] = [["trial", 0, 0.25], ["trial", 1, 0.75]]
+SILENCE_S = 5.0
+
+
+class FakeHead:
+    """A Ray head as the conductor sees it; `die` ends it by itself, `broken` lets none of them start."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 3
+        self._ended = asyncio.Event()
+        self.stopped = False
+
+    async def start(self) -> None:
+        if self.broken:
+            raise RayStartFailed("Ray did not start")
+
+    async def exited(self) -> int:
+        await self._ended.wait()
+        return 1
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def die(self) -> None:
+        self._ended.set()
+
+
+class Stage:
+    """A store with one run of fake experiments, and conductors that work on it, one life after the other."""
+
+    def __init__(self, folder: Path, **stories: list[list[list[Any]]]) -> None:
+        self.home = Home(folder)
+        self.home.runs.mkdir()
+        self.store = Store(folder / "sweep.db", Clock())
+        specs = [
+            {"name": name, "mode": "min", "max_trials": 2, "concurrency": 1, "max_hours": None, "stories": story}
+            for name, story in stories.items()
+        ]
+        create_run(
+            self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
+            specs=specs,
+        )  # fmt: skip
+        self.ledger = Ledger(self.store, "r")
+        self.heads: list[FakeHead] = []
+        self.too_large: set[str] = set()
+        self.silence_s = SILENCE_S
+        self.environment = dict(os.environ)
+        self.now: Conductor | None = None
+
+    def _new_head(self) -> RayHead:
+        self.heads.append(FakeHead())
+        return cast(RayHead, self.heads[-1])
+
+    def _new_driver(self, name: str) -> DriverProcess:
+        log = self.home.run_folder("r") / name / "driver.log"
+        return DriverProcess(self.environment, log, self.silence_s, (sys.executable, "-c", FAKE_DRIVER))
+
+    def conduct(self, *scenes: Callable[[Conductor], Awaitable[None]]) -> None:
+        """One daemon's life; each of `scenes` happens beside it."""
+
+        async def live() -> None:
+            self.ledger.recover()
+            self.now = Conductor(
+                self.home, self.ledger, Clock(), self._new_head, self._new_driver,
+                lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
+            )  # fmt: skip
+            beside = [asyncio.ensure_future(scene(self.now)) for scene in scenes]
+            try:
+                async with asyncio.timeout(60.0):
+                    await self.now.conduct()
+                    await asyncio.gather(*beside)
+            finally:
+                for each in beside:
+                    each.cancel()
+
+        asyncio.run(live())
+
+    def states(self) -> dict[str, str]:
+        return {row["name"]: row["state"] for row in self.store.rows("SELECT * FROM experiment ORDER BY ordinal")}
+
+    def reason(self, name: str) -> str:
+        return str(self.store.rows("SELECT reason FROM experiment WHERE name = ?", name)[0]["reason"])
+
+    def told(self, *names: str) -> list[tuple[str, str | None]]:
+        """The events of these names: name and experiment, in order."""
+        return [(event.name, event.experiment) for event in self.store.events_after(0) if event.name in names]
+
+    def facts(self, name: str) -> list[dict[str, Any]]:
+        return [event.fields for event in self.store.events_after(0) if event.name == name]
+
+    def trials(self, name: str) -> list[tuple[Any, ...]]:
+        trials = queries.trials_of(self.store.connection, "r", name)
+        return [(trial["number"], trial["state"], trial["attempt"], trial["value"]) for trial in trials]
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30.0
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,36 @@
+"""logs/debug.jsonl and standard error: what is logged is JSON a line there, and quotes no secret in either."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+LOGS = """
+import logging, sys
+from pathlib import Path
+from supervisor.daemon.upkeep.debug_log import set_up_logging
+from supervisor.home import Home
+home = Home(Path(sys.argv[1]))
+home.prepare()
+set_up_logging(home)
+log = logging.getLogger("supervisor")
+log.warning("cannot reach %s", "https://ann:hush-hush@host")
+try:
+    raise ValueError("password=hush-hush")
+except ValueError:
+    log.exception("it failed")
+"""
+
+
+def test_neither_log_repeats_a_secret_not_even_in_a_trace(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", LOGS, tmp_path], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in (tmp_path / "logs" / "debug.jsonl").read_text().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("cannot reach https://***@host", "warning"), ("it failed", "error"),
+    ]  # fmt: skip
+    for said in ((tmp_path / "logs" / "debug.jsonl").read_text(), ended.stderr):
+        assert "hush-hush" not in said
+        assert "password=***" in said
+        assert "ValueError" in said

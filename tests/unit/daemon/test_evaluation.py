@@ -1,0 +1,290 @@
+"""The one test: what searching cannot see, what opens it, what it says, and what makes it refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from supervisor.daemon.evaluation import WEIGHTS
+from supervisor.errors import ReportFailed
+from supervisor.report.evaluation_view import read_predictions
+from training.baselines import fit_baselines, summaries
+from training.best_weights import FILE, keep_weights, read_weights
+from training.data.dataset_files import build_dataset, import_file
+from training.data.manifest import dataset_path, manifest_path, read_manifest, sha256_of, write_manifest
+from training.data.sealed_windows import open_windows
+from training.data.splits import TestOpening, split_days
+from training.errors import CheckpointError, DoesNotFit, SealedTestError
+from training.evaluation import Request, _device_here, evaluate
+from training.scores import SCORES, Forecast, scores
+from training.session import TrainingSession
+from training.settings import SplitSettings, TrialSettings
+
+BARS = Path(__file__).parents[1] / "data" / "bars.csv"
+SPLIT = {"min_val_windows": 20}
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    import_file(BARS, "TEST", folder, calendar=None)
+    build_dataset("TEST", "a25", folder)
+    return dataset_path(folder, "TEST")
+
+
+def config(dataset: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "budget": "20k", "horizon": 3, "grid": {"d_model": [16, 32], "n_layers": [1, 2], "n_heads": [2, 4]},
+        "shape_rank": 0, "heads_log2": 1, "learning_rate": 1e-3, "dataset": str(dataset), "seed": seed, "context": 30,
+        "split": SPLIT, "max_epochs": EPOCHS, "device": "cpu", **changes,
+    }  # fmt: skip
+
+
+def train(folder: Path, dataset: Path, seed: int) -> float:
+    """A finalisation trial as its trainable runs it; its best validation loss."""
+    folder.mkdir(parents=True)
+    session = TrainingSession(config(dataset, seed), gate=lambda: 0.0)
+    while True:
+        epoch = session.step()
+        session.save(folder / "checkpoint.pt")
+        if epoch.best_epoch == epoch.number:
+            keep_weights(folder / "checkpoint.pt", folder)
+        if epoch.finished:
+            session.close()
+            return epoch.best_val_loss
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, float]]:
+    """An experiment's folder with two finalisation trials, and their best losses."""
+    folder = tmp_path_factory.mktemp("experiment")
+    return folder, {number: train(folder / str(number), dataset, seed) for number, seed in ((8, 11), (9, 12))}
+
+
+def request(dataset: Path, trained: Path, folder: Path, record: str = "test-opened-1.json", **changes: Any) -> Request:
+    trials = [
+        {"number": number, "config": config(dataset, seed), "weights": str(trained / str(number) / FILE)}
+        for number, seed in ((8, 11), (9, 12))
+    ]
+    opening = {"record": record, "by": "a test", "reason": "it is its turn", "at": "2026-01-01T00:00:00+00:00"}
+    body = {"trials": trials, "folder": str(folder), "device": "cpu", "threads": 1, "opening": opening, "draws": 200}
+    return Request.from_json({**body, **changes})
+
+
+@pytest.fixture(scope="module")
+def tested(dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("tested")
+    return folder, evaluate(request(dataset, trained[0], folder))
+
+
+def test_the_file_of_the_best_weights_has_one_name() -> None:
+    """The daemon may not import the training room, so it knows the name by heart."""
+    assert WEIGHTS == FILE
+
+
+def test_searching_never_reads_the_test_split(dataset: Path, tmp_path: Path) -> None:
+    """With every day that a test window touches turned to NaN on the disk, a trial learns the same, to the last bit."""
+    poisoned = tmp_path / dataset.name
+    frame = pd.read_parquet(dataset)
+    hidden = ~split_days(len(frame), 30, SplitSettings(min_val_windows=20)).visible_rows
+    assert hidden.sum() > 30
+    frame.loc[hidden, :] = np.nan
+    frame.to_parquet(poisoned)
+    manifest = read_manifest(dataset)
+    write_manifest(replace(manifest, sha256=sha256_of(poisoned)), manifest_path(poisoned))
+
+    def search(path: Path) -> list[tuple[float, float]]:
+        losses = []
+        for rate in (1e-3, 3e-3):
+            session = TrainingSession(config(path, learning_rate=rate), gate=lambda: 0.0)
+            losses += [(epoch.train_loss, epoch.val_loss) for epoch in (session.step() for _ in range(EPOCHS))]
+        return losses
+
+    assert search(poisoned) == search(dataset)
+
+
+def test_too_little_memory_is_found_out_before_the_test_is_opened(
+    dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.evaluation.device_memory_bytes", lambda *_: 1000)
+    with pytest.raises(DoesNotFit):
+        evaluate(request(dataset, trained[0], tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_epochs_weights_are_kept_and_no_others(dataset: Path, tmp_path: Path) -> None:
+    session = TrainingSession(config(dataset), gate=lambda: 0.0)
+    session.step()
+    session.save(tmp_path / "checkpoint-1.pt")
+    kept = read_weights(keep_weights(tmp_path / "checkpoint-1.pt", tmp_path))
+    first = {name: value.clone() for name, value in kept["model"].items()}
+    session.step()
+    session.save(tmp_path / "checkpoint-2.pt")
+    again = read_weights(tmp_path / FILE)
+    assert again["epoch"] == 1
+    assert all(torch.equal(again["model"][name], value) for name, value in first.items())
+    assert "optimizer" not in again
+    assert read_weights(keep_weights(tmp_path / "checkpoint-2.pt", tmp_path))["epoch"] == 2
+
+
+def test_the_tests_validation_loss_is_the_one_that_the_trial_reported(
+    tested: tuple[Path, dict[str, Any]], trained: tuple[Path, dict[int, float]]
+) -> None:
+    """So the weights are those of the best epoch, and windows and labels are those of the search."""
+    seeds = tested[1]["models"]["patchtst"]["seeds"]
+    for seed in seeds:
+        assert seed["val"]["bce"] == pytest.approx(trained[1][seed["trial"]], rel=1e-6)
+    mean = sum(seed["test"]["bce"] for seed in seeds) / 2
+    assert tested[1]["models"]["patchtst"]["test"]["bce"]["value"] == pytest.approx(mean)
+
+
+def test_every_forecaster_has_every_score_with_its_interval(tested: tuple[Path, dict[str, Any]]) -> None:
+    result = tested[1]
+    assert list(result["models"]) == ["patchtst", "prior", "volatility", "logistic", "forest", "boosting"]
+    for model in result["models"].values():
+        for part in ("val", "test"):
+            assert set(model[part]) == set(SCORES)
+            for found in model[part].values():
+                assert found["low"] <= found["value"] <= found["high"]
+    assert result["models"]["prior"]["test"]["skill"]["value"] == 0
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_the_result_says_on_which_device_the_answers_were_computed(tested: tuple[Path, dict[str, Any]]) -> None:
+    assert tested[1]["device"] == {"asked": "cpu", "used": "cpu"}
+
+
+def test_a_test_on_a_machine_without_the_trials_gpu_is_answered_on_its_cpu_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu"])
+    assert _device_here("cuda") == "cpu"
+    monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu", "cuda"])
+    assert _device_here("cuda") == "cuda"
+
+
+def test_the_paired_difference_is_that_of_the_two_losses(tested: tuple[Path, dict[str, Any]]) -> None:
+    models, against = tested[1]["models"], tested[1]["against"]
+    for name, parts in against.items():
+        for part, found in parts.items():
+            expected = models["patchtst"][part]["bce"]["value"] - models[name][part]["bce"]["value"]
+            assert found["value"] == pytest.approx(expected)
+
+
+def test_the_parts_follow_each_other_and_share_no_day_of_a_label(tested: tuple[Path, dict[str, Any]]) -> None:
+    dates = tested[1]["dates"]
+    assert dates["train"][0] < dates["train"][1] < dates["val"][0] < dates["val"][1] < dates["test"][0]
+
+
+def test_predictions_are_kept_whole_and_known_by_their_hash(tested: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = tested
+    kept = read_predictions(folder / result["predictions"]["file"], result["predictions"]["sha256"])
+    rate = result["base_rate"]["train"]
+    for part in ("val", "test"):
+        labels = np.array(kept[part]["labels"], np.float64)
+        assert len(kept[part]["days"]) == len(labels) == result["windows"][part]
+        for seed in result["models"]["patchtst"]["seeds"]:
+            found = scores(Forecast(np.array(kept[part]["probabilities"][str(seed["trial"])]), labels, rate))
+            assert found == pytest.approx(seed[part])
+        assert set(kept[part]["probabilities"]) == {"8", "9", "prior", "volatility", "logistic", "forest", "boosting"}
+
+
+def test_changed_predictions_are_refused(tested: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    content = (tested[0] / "predictions.json").read_bytes()
+    (tmp_path / "predictions.json").write_bytes(content + b" ")
+    with pytest.raises(ReportFailed, match="has changed since the test"):
+        read_predictions(tmp_path / "predictions.json", hashlib.sha256(content).hexdigest())
+    with pytest.raises(ReportFailed, match="cannot be read"):
+        read_predictions(tmp_path / "nowhere.json", "0")
+
+
+def test_a_second_look_by_the_same_record_is_refused(
+    dataset: Path, trained: tuple[Path, dict[int, float]], tested: tuple[Path, dict[str, Any]]
+) -> None:
+    before = (tested[0] / "predictions.json").read_bytes()
+    with pytest.raises(SealedTestError, match="opened before"):
+        evaluate(request(dataset, trained[0], tested[0]))
+    assert (tested[0] / "predictions.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("fault", ["missing", "of another seed", "cut short"])
+def test_weights_that_will_not_do_are_found_before_the_test_is_opened(
+    dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path: Path, fault: str
+) -> None:
+    """An opening is spent by the first look; a fault that could be seen before must not spend it."""
+    weights = tmp_path / FILE
+    if fault == "of another seed":
+        weights.write_bytes((trained[0] / "8" / FILE).read_bytes())
+    elif fault == "cut short":
+        weights.write_bytes((trained[0] / "9" / FILE).read_bytes()[:-5])
+    asked = request(dataset, trained[0], tmp_path)
+    first, second = asked.seeds
+    with pytest.raises(CheckpointError):
+        evaluate(replace(asked, seeds=(first, replace(second, weights=weights))))
+    assert not asked.opening.record.exists()
+
+
+def test_the_process_says_what_is_wrong_in_a_line(dataset: Path, tmp_path: Path) -> None:
+    body = {
+        "trials": [{"number": 8, "config": config(dataset), "weights": str(tmp_path / FILE)}], "folder": str(tmp_path),
+        "device": "cpu", "threads": 1, "opening": {"record": "r.json", "by": "x", "reason": "y", "at": "z"},
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "training.evaluation"],
+        input=json.dumps(body), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.strip() == f"CheckpointError: {tmp_path / FILE} does not exist"
+
+
+def test_opened_windows_are_scaled_by_the_train_days_alone(dataset: Path, tmp_path: Path) -> None:
+    settings = TrialSettings.from_config(config(dataset, normalisation="zscore"))
+    opening = TestOpening(tmp_path / "record.json", "a test", "a reason", "sha", "now")
+    windows = open_windows(settings, opening)
+    seen = np.unique(windows.train[:, None] + np.arange(-29, 1)[None, :])
+    assert np.abs(windows.days[seen].mean(axis=0)).max() < 1e-6
+    assert not np.isnan(windows.days[windows.test]).any()
+    assert set(np.unique(windows.part_labels(windows.test))) <= {0.0, 1.0}
+
+
+def test_baselines_learn_what_is_there_to_learn_from_train_windows_only() -> None:
+    """The label is whether the last day lies above its window's mean: every baseline but prior and volatility sees it,
+    though the labels of the other parts were never shown."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(100, 1, size=(1_500, 3))
+    context = 20
+    days = np.arange(context - 1, 1_500)
+    above = np.array([table[day, 2] > table[day - context + 1 : day + 1, 2].mean() for day in days], np.float64)
+    labels = np.full(1_500, np.nan)
+    labels[days] = above
+    parts = {"train": days[:1_000], "val": days[1_000:1_200], "test": days[1_200:]}
+    shown = labels.copy()
+    shown[np.concatenate([parts["val"], parts["test"]])] = np.nan
+    features = ("close", "atr_14", "rsi_daily")
+    found = {b.name: b for b in fit_baselines(table, shown, features, parts, context, seed=1, threads=1)}
+    rate = float(labels[parts["train"]].mean())
+    for name in ("logistic", "forest", "boosting"):
+        assert scores(Forecast(found[name].probabilities["test"], labels[parts["test"]], rate))["auc"] > 0.95, name
+    assert (found["prior"].probabilities["val"] == rate).all()
+    assert scores(Forecast(found["volatility"].probabilities["test"], labels[parts["test"]], rate))["auc"] < 0.6
+
+
+def test_a_windows_summary_knows_no_price_level_and_survives_flat_features() -> None:
+    table = np.column_stack([np.linspace(1, 2, 60), np.full(60, 7.0), np.zeros(60)])
+    part = np.arange(29, 60)
+    found = summaries(table, part, 30)
+    assert found.shape == (31, 12)
+    assert np.isfinite(found).all()
+    assert np.allclose(found[:, :3], summaries(table * 1000, part, 30)[:, :3])

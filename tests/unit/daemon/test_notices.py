@@ -1,0 +1,263 @@
+"""Messages to people far away: what is told, to whom, once, and without ever holding up the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.clock import Clock
+from supervisor.daemon.upkeep.notices import MAX_LINES, NAMES, RETRY_CAP_S, compose, notable, retry_in_s
+from supervisor.daemon.upkeep.notifier import TOLD, Notifier, Outcome, send_by_child
+from supervisor.errors import NotSent, UnsafeFile, UsageError
+from supervisor.home import Home
+from supervisor.processes.notice_addresses import read_addresses
+from supervisor.store.database import Event, Store
+from supervisor.store.run_writer import Ledger
+
+SECRET = "hunter2"
+
+
+def event(seq: int, name: str, **fields: Any) -> Event:
+    return Event(seq, 0.0, name, "run", "one", None, None, fields)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "notify"
+    path.write_text(f"# mine\n\nntfy://me:{SECRET}@example.org/topic\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    store = Store(tmp_path / "sweep.db", Clock())
+    yield Ledger(store, "run")
+    store.close()
+
+
+class Service:
+    """Takes down what it is sent; `problem` is what it answers."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, str]] = []
+        self.problem: str | None = None
+
+    async def __call__(self, addresses: list[str], title: str, body: str, _: float) -> Outcome:
+        assert addresses == [f"ntfy://me:{SECRET}@example.org/topic"]
+        self.messages.append((title, body))
+        return Outcome(self.problem is None, self.problem)
+
+
+def tell(ledger: Ledger, file: Path, service: Service, *names: str) -> Notifier:
+    notifier = Notifier(ledger, "smoke", file, Clock(), service)
+    for name in names:
+        ledger.tell(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
+    asyncio.run(notifier.tell_news(1.0))
+    return notifier
+
+
+def test_errors_ends_and_a_governor_that_stops_work_are_told_and_nothing_else() -> None:
+    assert notable(event(1, "experiment.failed", error="x"))
+    assert notable(event(1, "run.finished", passed=1, failed=0, skipped=0, seconds=1.0))
+    assert notable(event(1, "rung.changed", rung="PAUSE", drill=False))
+    assert not notable(event(1, "rung.changed", rung="SHED", drill=False))
+    assert not notable(event(1, "rung.changed", rung="PAUSE", drill=True))
+    assert not notable(event(1, "trial.finished", value=1.0))
+    assert not any(name.startswith("notice.") for name in NAMES), "a message about messages would never end"
+
+
+def test_a_message_shows_the_newest_and_counts_the_rest() -> None:
+    events = [event(seq, "experiment.failed", error=f"number {seq} " + "x" * 1000) for seq in range(1, MAX_LINES + 6)]
+    notice = compose(events, "smoke", "box")
+    lines = notice.body.splitlines()
+    assert (lines[0], len(lines)) == ("(and 5 earlier)", MAX_LINES + 1)
+    assert "number 25" in lines[-1]
+    assert all(len(line) <= 300 for line in lines)
+    assert notice.title.startswith("smoke on box: one failed: number 25")
+    assert len(notice.title) <= 300
+    assert (notice.seq, notice.count) == (25, 25)
+
+
+def test_waits_between_tries_double_up_to_an_hour() -> None:
+    assert [retry_in_s(n) for n in (1, 2, 3)] == [30.0, 60.0, 120.0]
+    assert retry_in_s(10_000) == RETRY_CAP_S
+
+
+def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: Ledger, file: Path) -> None:
+    ledger.tell("run.failed", error="long ago")
+    service = Service()
+    notifier = tell(ledger, file, service, "experiment.failed", "trial.added")
+    assert [body for _, body in service.messages] == ["one failed: it broke"]
+    assert not asyncio.run(notifier.tell_news(1.0))
+    assert [row["name"] for row in ledger.store.rows("SELECT name FROM event")][-1] == "notice.sent"
+    # Another daemon reads on from there.
+    tell(ledger, file, service, "experiment.finished")
+    assert len(service.messages) == 2
+    assert "it broke" not in service.messages[1][1]
+
+
+def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: Ledger, file: Path) -> None:
+    notifier = tell(ledger, file, Service(), "trial.added", "trial.added")
+    ledger.tell("trial.added", experiment="one")
+    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", TOLD)
+    assert row is not None
+    assert int(row["value"]) == 2
+    ledger.tell("experiment.finished", experiment="one")
+    assert asyncio.run(notifier.tell_news(1.0)), "and overlooks none"
+
+
+def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: Ledger, file: Path) -> None:
+    service = Service()
+    service.problem = "ntfy (address 1): the service did not take it"
+    notifier = tell(ledger, file, service, "experiment.failed")
+    for _ in range(5):
+        asyncio.run(notifier.tell_news(1.0))
+    told = [row["name"] for row in ledger.store.rows("SELECT name FROM event")]
+    assert told.count("notice.failed") == 1
+    assert "notice.sent" not in told
+    service.problem = None
+    later = tell(ledger, file, service, "run.failed")
+    assert "it broke" in service.messages[-1][1]
+    assert len(service.messages[-1][1].splitlines()) == 2
+    assert not asyncio.run(later.tell_news(1.0))
+
+
+def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_the_past(
+    ledger: Ledger, file: Path
+) -> None:
+    text = file.read_text()
+    file.unlink()
+    service = Service()
+    notifier = tell(ledger, file, service, "experiment.failed")
+    file.write_text(text)
+    file.chmod(0o600)
+    assert not asyncio.run(notifier.tell_news(1.0))
+    ledger.tell("experiment.finished", experiment="one")
+    assert asyncio.run(notifier.tell_news(1.0))
+    assert len(service.messages) == 1
+    assert "finished" in service.messages[0][1]
+    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", TOLD)
+    assert row is not None
+    assert int(row["value"]) > 0
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
+def test_a_file_of_addresses_that_others_may_read_is_refused_and_told(ledger: Ledger, file: Path, mode: int) -> None:
+    file.chmod(mode)
+    with pytest.raises(UnsafeFile, match="not yours alone"):
+        read_addresses(file)
+    service = Service()
+    tell(ledger, file, service, "experiment.failed")
+    row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
+    assert row is not None
+    assert "chmod 600" in json.loads(row["fields"])["error"]
+    assert not service.messages
+
+
+def test_links_and_what_is_no_address_are_refused_without_showing_it(file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    with pytest.raises(UnsafeFile):
+        read_addresses(link)
+    file.write_text(f"ntfy://ok\nmailto {SECRET}\n")
+    with pytest.raises(UsageError, match="line 2 is no address") as caught:
+        read_addresses(file)
+    assert SECRET not in caught.value.render()
+    file.write_text("ntfy://a\n" * 21)
+    with pytest.raises(UsageError, match="more than 20"):
+        read_addresses(file)
+
+
+def test_a_folder_in_the_files_place_is_refused_in_words_and_ends_no_watch(ledger: Ledger, file: Path) -> None:
+    file.unlink()
+    file.mkdir(mode=0o700)
+    open_before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(UnsafeFile, match="cannot be read: Is a directory"):
+        read_addresses(file)
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
+    tell(ledger, file, Service(), "experiment.failed")
+    row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
+    assert row is not None
+    assert "make" in json.loads(row["fields"])["error"]
+
+
+def test_a_sender_that_prints_something_else_has_reached_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = tmp_path / "python"
+    for answer in (SECRET, "[1]"):
+        sender.write_text(f"#!/bin/sh\ncat > /dev/null\necho '{answer}'\n")
+        sender.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(sender))
+        outcome = asyncio.run(send_by_child(["json://192.0.2.1"], "title", "body", 60.0))
+        assert outcome == Outcome(False, "the sender's answer makes no sense")
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A service on this machine that takes Apprise's JSON."""
+    taken: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"json://127.0.0.1:{server.server_port}", taken
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_real_service_gets_the_message_and_a_dead_one_is_named_without_its_secrets(
+    web: tuple[str, list[dict[str, Any]]],
+) -> None:
+    address, taken = web
+    dead = f"json://me:{SECRET}@127.0.0.1:9"
+    outcome = asyncio.run(send_by_child([address, dead, f"nonsense://{SECRET}"], "title", "body", 60.0))
+    assert [(message["title"], message["message"]) for message in taken] == [("title", "body")]
+    assert outcome.reached
+    assert outcome.problem is not None
+    assert "json (address 2)" in outcome.problem
+    assert "nonsense (address 3)" in outcome.problem
+    assert SECRET not in outcome.problem
+
+
+def test_a_sender_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = asyncio.run(send_by_child(["json://192.0.2.1"], "title", "body", 0.05))
+    assert outcome == Outcome(False, "no service answered within 0.05 s")
+
+
+def test_the_verb_sends_a_test_message_or_says_why_not(
+    web: tuple[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from supervisor.cli import supervisorctl
+
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    home = Home(tmp_path.resolve())
+    home.state.mkdir()
+    assert supervisorctl.main(["notify"]) == 2
+    assert "names no address" in capsys.readouterr().err
+    home.notify.write_text(web[0] + "\n")
+    home.notify.chmod(0o600)
+    assert supervisorctl.main(["notify"]) == 0
+    assert web[1][0]["message"] == "A test message."
+    home.notify.write_text("nonsense://x\n")
+    assert supervisorctl.main(["notify"]) == NotSent.exit_code
+    assert "Apprise does not know" in capsys.readouterr().err

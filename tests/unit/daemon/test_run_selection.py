@@ -1,0 +1,218 @@
+"""Which run a `start` means: the unfinished one goes on, a changed plan is not mixed in, nothing is lost by asking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.clock import Clock
+from supervisor.daemon.run_selection import StartRequest, choose_run
+from supervisor.domain.lifecycle import Desired, ProcessState
+from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
+from supervisor.store.database import Store
+from supervisor.store.run_writer import Ledger
+
+SPECS: list[dict[str, Any]] = [{"name": "x", "mode": "min", "max_trials": 1, "concurrency": 1}]
+
+
+class StillClock(Clock):
+    """The same second at each look."""
+
+    def wall_s(self) -> float:
+        return 1_700_000_000.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "sweep.db", StillClock())
+
+
+def choose(store: Store, plan: str | None, fingerprint: str = "f", new: bool = False) -> str:
+    return choose_run(store, StartRequest(plan=plan, fingerprint=fingerprint, specs=SPECS, new=new), StillClock())
+
+
+def end(store: Store, run: str, state: ProcessState) -> None:
+    ledger = Ledger(store, run)
+    ledger.move_run(ProcessState.STARTING)
+    if state is ProcessState.STOPPED:
+        ledger.move_run(ProcessState.STOPPING)
+    ledger.move_run(state)
+
+
+def runs(store: Store) -> list[str]:
+    return [row["id"] for row in store.rows("SELECT id FROM run ORDER BY rowid")]
+
+
+def events(store: Store) -> list[str]:
+    return [event.name for event in store.events_after(0)]
+
+
+def test_the_first_start_of_a_plan_makes_a_run_with_its_experiments(store: Store) -> None:
+    run = choose(store, "smoke")
+    assert run == "smoke-20231114-221320"
+    row = store.rows("SELECT * FROM run")[0]
+    assert (row["state"], row["desired"], row["fingerprint"]) == ("STOPPED", "run", "f")
+    assert [row["name"] for row in store.rows("SELECT name FROM experiment WHERE run = ?", run)] == ["x"]
+    assert events(store) == ["run.created"]
+
+
+@pytest.mark.parametrize("state", [ProcessState.STOPPED, ProcessState.FATAL])
+def test_an_unfinished_run_of_the_same_fingerprint_goes_on(store: Store, state: ProcessState) -> None:
+    """A FATAL one too: its daemon could not go on (Ray would not start), but its results are there."""
+    run = choose(store, "smoke")
+    end(store, run, state)
+    assert choose(store, "smoke") == run
+    assert choose(store, None) == run
+    assert runs(store) == [run]
+
+
+def test_a_finished_run_is_not_taken_up_again(store: Store) -> None:
+    first = choose(store, "smoke")
+    end(store, first, ProcessState.EXITED)
+    second = choose(store, "smoke")
+    assert second != first
+    assert runs(store) == [first, second]
+
+
+def test_a_plan_that_changed_meanwhile_is_refused_with_both_ways_on(store: Store) -> None:
+    run = choose(store, "smoke")
+    with pytest.raises(PlanChanged, match=f"{run} of smoke is unfinished") as refusal:
+        choose(store, "smoke", "another")
+    assert "`supervisord start` alone" in refusal.value.render()
+    assert "--new" in refusal.value.render()
+    assert (runs(store), events(store)) == ([run], ["run.created"])
+
+
+def test_the_cure_for_a_changed_plan_of_a_stopped_run_does_not_name_a_start_that_would_not_find_it(
+    store: Store,
+) -> None:
+    run = choose(store, "smoke")
+    Ledger(store, run).desire(Desired.STOP, "run.stopped", who="ann")
+    with pytest.raises(PlanChanged) as refusal:
+        choose(store, "smoke", "another")
+    assert "`supervisord start` alone" not in refusal.value.render()
+
+
+def test_new_gives_the_unfinished_run_up_for_good_and_says_so(store: Store) -> None:
+    first = choose(store, "smoke")
+    second = choose(store, "smoke", "another", new=True)
+    assert runs(store) == [first, second]
+    row = store.rows("SELECT * FROM run WHERE id = ?", first)[0]
+    assert (row["state"], row["desired"]) == ("FATAL", "stop")
+    assert row["ended_wall"] is not None
+    assert events(store) == ["run.created", "run.abandoned", "run.created"]
+    end(store, second, ProcessState.EXITED)
+    third = choose(store, "smoke")
+    assert third not in (first, second), "what was given up does not come back"
+    end(store, third, ProcessState.EXITED)
+    with pytest.raises(NotFound):
+        choose(store, None)
+
+
+def test_new_without_an_unfinished_run_is_a_plain_start(store: Store) -> None:
+    choose(store, "smoke", new=True)
+    assert events(store) == ["run.created"]
+
+
+def test_a_run_of_another_plan_is_left_alone(store: Store) -> None:
+    first = choose(store, "smoke")
+    second = choose(store, "phase6a", new=True)
+    assert runs(store) == [first, second]
+    assert store.rows("SELECT state FROM run WHERE id = ?", first)[0]["state"] == "STOPPED"
+
+
+def test_no_plan_means_the_newest_unfinished_run_whatever_its_plan(store: Store) -> None:
+    choose(store, "smoke")
+    newest = choose(store, "phase6a")
+    assert choose(store, None) == newest
+
+
+def test_no_plan_and_nothing_unfinished_is_told_with_the_cure(store: Store) -> None:
+    with pytest.raises(NotFound, match="no unfinished run") as refusal:
+        choose(store, None)
+    assert "supervisord start smoke" in refusal.value.render()
+
+
+def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(store: Store) -> None:
+    run = choose(store, "smoke")
+    Ledger(store, run).desire(Desired.STOP, "run.stopped", who="ann")
+    with pytest.raises(NotFound):
+        choose(store, None)
+    assert choose(store, "smoke") == run
+    assert store.rows("SELECT desired FROM run")[0]["desired"] == "run"
+    assert events(store)[-1] == "run.wanted"
+    assert choose(store, None) == run
+
+
+def test_a_stopped_run_does_not_hide_an_older_one_that_is_wanted(store: Store) -> None:
+    older = choose(store, "phase6a")
+    newer = choose(store, "smoke")
+    Ledger(store, newer).desire(Desired.STOP, "run.stopped", who="ann")
+    assert choose(store, None) == older
+
+
+def test_runs_of_one_second_have_ids_of_their_own_and_a_hundred_are_refused(store: Store) -> None:
+    for _ in range(99):
+        end(store, choose(store, "smoke"), ProcessState.EXITED)
+    assert len(set(runs(store))) == 99
+    assert runs(store)[:3] == ["smoke-20231114-221320", "smoke-20231114-221320-2", "smoke-20231114-221320-3"]
+    with pytest.raises(UsageError, match="hundred runs"):
+        choose(store, "smoke")
+
+
+def test_a_plan_without_experiments_is_refused_and_changes_nothing(store: Store) -> None:
+    with pytest.raises(UsageError, match="no experiments"):
+        choose_run(store, StartRequest(plan="smoke", fingerprint="f"), StillClock())
+    assert (runs(store), events(store)) == ([], [])
+
+
+def failed_run(store: Store) -> str:
+    """A run that has ended, and whose only experiment failed."""
+    run = choose(store, "smoke")
+    ledger = Ledger(store, run)
+    ledger.move_run(ProcessState.STARTING)
+    ledger.move_experiment("x", ProcessState.FATAL, "experiment.failed", error="a missing module", seconds=1.0)
+    ledger.move_run(ProcessState.RUNNING)
+    ledger.move_run(ProcessState.EXITED)
+    return run
+
+
+def retry(store: Store, plan: str | None, fingerprint: str = "f") -> str:
+    return choose_run(store, StartRequest(plan=plan, fingerprint=fingerprint, specs=SPECS, retry=True), StillClock())
+
+
+@pytest.mark.parametrize("plan", ["smoke", None])
+def test_retry_opens_the_last_run_again_for_what_failed_in_it(store: Store, plan: str | None) -> None:
+    run = failed_run(store)
+    assert retry(store, plan) == run
+    ledger = Ledger(store, run)
+    assert (ledger.run_state(), ledger.experiment_state("x")) == (ProcessState.STOPPED, ProcessState.STOPPED)
+    ended = store.row("SELECT ended_wall FROM run")
+    assert ended is not None
+    assert ended["ended_wall"] is None
+
+
+def test_retry_with_nothing_that_failed_or_with_another_plan_is_refused_and_changes_nothing(store: Store) -> None:
+    with pytest.raises(NotFound, match="no run"):
+        retry(store, "smoke")
+    failed_run(store)
+    before = events(store)
+    with pytest.raises(PlanChanged, match="has changed since"):
+        retry(store, "smoke", "g")
+    assert events(store) == before
+    retry(store, "smoke")
+    before = events(store)
+    with pytest.raises(Conflict, match="nothing of run"):
+        retry(store, "smoke")
+    assert events(store) == before
+
+
+def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
+    run = failed_run(store)
+    with store.change(run) as change:
+        change.execute("UPDATE run SET desired = 'stop' WHERE id = ?", run)
+        change.tell("run.stopped", who="me")
+    retry(store, "smoke")
+    assert events(store)[-1] == "run.wanted"

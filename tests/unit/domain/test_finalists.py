@@ -1,0 +1,151 @@
+"""Which configurations are trained again, on which seeds and numbers, and which of them wins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.domain import finalists
+
+FAILED = ("diverged", "oom", "hung", "error", "operator")
+
+
+def spec(max_trials: int = 12, top: int = 2, seeds: int = 3, mode: str = "min", **changes: Any) -> dict[str, Any]:
+    return {"max_trials": max_trials, "finalize": {"top": top, "seeds": seeds}, "mode": mode, "seed": 5, **changes}
+
+
+def trial(number: int, value: float | None, reason: str | None = "finished", **params: Any) -> dict[str, Any]:
+    state = "RUNNING" if reason is None else ("ERROR" if reason in FAILED else "TERMINATED")
+    return {
+        "number": number, "state": state, "end_reason": reason, "value": value, "params": params or {"x": number},
+        "record": {},
+    }  # fmt: skip
+
+
+def searched(*values: float) -> list[dict[str, Any]]:
+    return [trial(number, value) for number, value in enumerate(values)]
+
+
+def finals(of: dict[str, Any], trials: list[dict[str, Any]], values: list[float | None]) -> list[dict[str, Any]]:
+    """The finalisation's trials, ended with these values (None: failed), in the order of their numbers."""
+    params = {number: one for finalist in finalists.finalists(of, trials) for number, one in finalist.trials().items()}
+    return [
+        trial(number, value, "finished" if value is not None else "diverged", **params[number])
+        for number, value in zip(sorted(params), values, strict=True)
+    ]
+
+
+def test_nothing_is_chosen_before_the_searchs_last_trial_has_ended() -> None:
+    running = [*searched(0.5, 0.4, 0.3, 0.2, 0.1), trial(5, None, None)]
+    assert finalists.finalists(spec(), running) == []
+    assert finalists.finalists(spec(), running[:5]) == []
+    assert finalists.trials_left(spec(), running) == 7
+
+
+def test_the_best_come_first_each_on_the_same_fresh_seeds_under_numbers_that_follow_the_search() -> None:
+    best, second = finalists.finalists(spec(), searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7))
+    assert (best.from_trial, second.from_trial) == (1, 3)
+    assert (best.numbers, second.numbers) == ((6, 7, 8), (9, 10, 11))
+    assert best.seeds == second.seeds
+    assert len(set(best.seeds)) == 3
+    assert best.trials()[7] == {"x": 1, "seed": best.seeds[1]}
+
+
+def test_with_mode_max_more_is_better() -> None:
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    assert [f.from_trial for f in finalists.finalists(spec(mode="max"), trials)] == [5, 4]
+
+
+def test_two_trials_of_the_same_params_are_one_configuration() -> None:
+    trials = [trial(n, v, x=x) for n, (v, x) in enumerate([(0.1, 1), (0.2, 1), (0.3, 2), (0.4, 3), (0.5, 4), (0.6, 5)])]
+    assert [f.from_trial for f in finalists.finalists(spec(), trials)] == [0, 2]
+
+
+@pytest.mark.parametrize("reason", FAILED)
+def test_a_failed_trial_is_no_candidate_whatever_it_reported(reason: str) -> None:
+    trials = [trial(0, 0.0, reason), *[trial(n, 0.1 * n) for n in range(1, 6)]]
+    assert [f.from_trial for f in finalists.finalists(spec(), trials)] == [1, 2]
+
+
+def test_a_search_with_too_few_values_ends_with_fewer_trials() -> None:
+    trials = [trial(0, 0.3), *[trial(n, None, "diverged") for n in range(1, 6)]]
+    assert finalists.trials_in_all(spec(), trials) == 9
+    assert finalists.trials_left(spec(), trials) == 3
+
+
+def test_the_best_mean_wins_not_the_best_single_loss() -> None:
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    trials += finals(spec(), trials, [0.05, 0.5, 0.5, 0.3, 0.3, 0.3])
+    choice = finalists.chosen(spec(), trials)
+    assert choice is not None
+    assert choice.finalist.from_trial == 3
+    assert choice.mean == pytest.approx(0.3)
+
+
+def test_a_configuration_that_fails_on_a_seed_is_out() -> None:
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    trials += finals(spec(), trials, [0.1, 0.1, None, 0.3, 0.3, 0.3])
+    choice = finalists.chosen(spec(), trials)
+    assert choice is not None
+    assert choice.finalist.from_trial == 3
+
+
+def test_when_each_fails_on_a_seed_nothing_is_chosen() -> None:
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    trials += finals(spec(), trials, [0.1, 0.1, None, None, 0.3, 0.3])
+    assert finalists.chosen(spec(), trials) is None
+    assert finalists.describe(spec(), trials) is None
+
+
+def test_the_choice_waits_for_the_last_finalisation_trial() -> None:
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    trials += finals(spec(), trials, [0.1, 0.1, 0.1, 0.3, 0.3, 0.3])
+    assert finalists.chosen(spec(), trials[:-1]) is None
+    assert finalists.chosen(spec(), trials) is not None
+
+
+def test_the_description_is_json_and_names_every_candidate() -> None:
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    trials[3]["record"] = {"param_count": 20_000, "architecture": {"d_model": 8}}
+    trials += finals(spec(), trials, [0.2, 0.4, 0.3, 0.1, 0.2, 0.3])
+    said = finalists.describe(spec(), trials)
+    assert said is not None
+    assert json.loads(json.dumps(said)) == said
+    assert (said["from_trial"], said["param_count"]) == (3, 20_000)
+    assert said["val_losses"] == [0.1, 0.2, 0.3]
+    assert said["trials"] == [9, 10, 11]
+    assert "seed" not in said["params"]
+    assert [candidate["from_trial"] for candidate in said["candidates"]] == [1, 3]
+
+
+def test_without_finalisation_every_trial_is_the_searchs() -> None:
+    plain = spec(max_trials=6, finalize=None)
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    assert finalists.finalists(plain, trials) == []
+    assert finalists.trials_left(plain, trials) == 0
+    assert not finalists.is_final(plain, 5)
+    assert finalists.chosen(plain, trials) is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    values=st.lists(st.none() | st.floats(-1e3, 1e3), min_size=6, max_size=6),
+    order=st.permutations(range(6)),
+    top=st.integers(1, 4),
+    seeds=st.integers(1, 4),
+)
+def test_the_choice_is_a_function_of_the_trials_and_not_of_their_order(
+    values: list[float | None], order: list[int], top: int, seeds: int
+) -> None:
+    """A driver that starts anew sees the same trials in another order of ending, and must go on with the same."""
+    own = spec(max_trials=6 + top * seeds, top=top, seeds=seeds)
+    trials = [trial(n, value, "finished" if value is not None else "error") for n, value in enumerate(values)]
+    found = finalists.finalists(own, trials)
+    assert finalists.finalists(own, [trials[place] for place in order]) == found
+    numbers = [number for finalist in found for number in finalist.numbers]
+    assert numbers == list(range(6, 6 + len(numbers)))
+    assert finalists.trials_left(own, trials) == len(numbers) == seeds * min(top, sum(v is not None for v in values))

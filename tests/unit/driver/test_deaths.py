@@ -1,0 +1,139 @@
+"""What the driver makes of a worker's death: what it tells, how often it counts, and whom it asks. No Ray running."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+
+from actors.driver import ray_private
+from actors.driver.commands_in_force import InForce
+from actors.driver.recorder import Recorder
+from actors.driver.trial_registry import OWN_KEY, TrialBook
+from actors.trial.worker_exit import Death
+from supervisor.domain.messages import AttemptLost, TrialEnded, TrialHung, TrialStarted
+
+HUNG = Death("hung", "silent for 300 s; its stacks: /d", "node", 9, 300.5, 0.25, "/d")
+OOM_KILLED = Death("oom_killed", "memory had run out", "node", 9)
+NOBODY_KNOWS = Death(node="node")
+
+
+class Link(list):
+    def send(self, message):
+        self.append(message)
+
+
+class FakeTrial:
+    """As much of a Tune trial as is touched."""
+
+    trial_id = "a"
+    last_result: dict[str, object] = {}  # noqa: RUF012 - nobody writes it
+
+    def __init__(self):
+        self.config = {OWN_KEY: {"number": 4, "attempt": 1, "checkpoint": None}}
+
+    def get_error(self):
+        return "The actor died"
+
+    def set_config(self, config):
+        self.config = config
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """A recorder of one trial whose workers die as `death` says; `asked` is of whom it asked."""
+    monkeypatch.setattr(ray_private, "whereabouts", lambda trial: ray_private.Whereabouts("node", 123))
+    made = SimpleNamespace(link=Link(), book=TrialBook("loss", "min", []), death=NOBODY_KNOWS, asked=[])
+
+    def how_died(*asked):
+        made.asked.append(asked)
+        return made.death
+
+    made.book.open("a", 4, {})
+    made.recorder = Recorder(made.link, made.book, InForce(), how_died)
+    made.trial = FakeTrial()
+    made.call = lambda name: getattr(made.recorder, name)(iteration=0, trials=[made.trial], trial=made.trial)
+    return made
+
+
+def test_a_hang_is_told_before_the_attempt_it_costs(bench):
+    bench.death = HUNG
+    bench.call("on_trial_start")
+    bench.call("on_trial_recover")
+    assert bench.link[1:] == [TrialHung(4, 1, 300.5, 0.25, "/d"), AttemptLost(4, 1, "hung", HUNG.text)]
+    assert bench.asked == [("node", 4, 1)]
+    assert bench.trial.config[OWN_KEY]["attempt"] == 2
+
+
+@pytest.mark.parametrize(
+    ("death", "cause", "text"),
+    [(OOM_KILLED, "oom_killed", "memory had run out"), (NOBODY_KNOWS, "worker_died", "The actor died")],
+)
+def test_other_deaths_are_told_by_their_cause(bench, death, cause, text):
+    bench.death = death
+    bench.call("on_trial_start")
+    bench.call("on_trial_recover")
+    assert bench.link[1:] == [AttemptLost(4, 1, cause, text)]
+
+
+def test_an_attempt_that_dies_before_it_began_is_told_as_begun_and_its_node_is_asked_for(bench):
+    bench.death = OOM_KILLED
+    bench.call("on_trial_recover")
+    assert bench.link == [
+        TrialStarted(4, 1, "a", "node", 9, None),
+        AttemptLost(4, 1, "oom_killed", "memory had run out"),
+    ]
+    assert bench.asked == [("", 4, 1)]
+
+
+@pytest.mark.parametrize(
+    ("death", "reason"), [(HUNG, "hung"), (OOM_KILLED, "oom"), (NOBODY_KNOWS, "error")], ids=["hung", "oom", "unknown"]
+)
+def test_the_last_death_says_why_the_trial_ended(bench, death, reason):
+    bench.death = death
+    bench.call("on_trial_start")
+    bench.call("on_trial_error")
+    assert bench.link[-1] == TrialEnded(4, 1, reason, None, death.text or "The actor died")
+    assert [message for message in bench.link if isinstance(message, TrialHung)] == (
+        [TrialHung(4, 1, 300.5, 0.25, "/d")] if death is HUNG else []
+    )
+
+
+def test_deaths_under_earlier_drivers_are_counted_and_shutdowns_are_not():
+    lost = ["worker_died", "released", "hung", "driver_died", "oom_killed", "stopped"]
+    earlier = {"number": 4, "state": "PENDING", "attempt": 6, "checkpoint": None, "results": [], "lost": lost}
+    book = TrialBook("loss", "min", [earlier])
+    assert book.open("a", 4, {}).deaths == 3
+    assert book.open("b", 5, {}).deaths == 0
+
+
+@pytest.fixture
+def process_failure(monkeypatch):
+    """Tune's own handling of a failed trial, as patched; it only notes of whom it was called."""
+    handled = []
+    monkeypatch.setattr(TuneController, "_process_trial_failure", lambda self, trial, exception: handled.append(trial))
+    ray_private.count_deaths_once()
+    ray_private.count_deaths_once()
+    controller = SimpleNamespace(_resetting_trials=set())
+    return lambda trial, error: (
+        controller._resetting_trials.add(trial),
+        TuneController._process_trial_failure(controller, trial, error),
+        (list(handled), set(controller._resetting_trials)),
+    )[-1]
+
+
+def test_a_death_that_tune_has_dealt_with_is_not_dealt_with_again(process_failure):
+    """The second telling finds the trial PENDING; the first finds it RUNNING. No reset is waited for any more."""
+    trial = type("T", (), {"status": Trial.PENDING})()
+    assert process_failure(trial, RayActorError()) == ([], set())
+    trial.status = Trial.RUNNING
+    assert process_failure(trial, RayActorError()) == ([trial], set())
+
+
+def test_what_is_no_death_is_tunes_own_affair(process_failure):
+    trial = type("T", (), {"status": Trial.PENDING})()
+    error = RayTaskError("step", "traceback", ValueError("x"))
+    assert process_failure(trial, error) == ([trial], {trial})

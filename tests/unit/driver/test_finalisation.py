@@ -1,0 +1,207 @@
+"""Finalisation in the search and the scheduler: when it begins, what it gives, and who never hears of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from actors.driver.commands_in_force import InForce
+from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
+from actors.driver.search import open_search
+from actors.driver.trial_registry import OWN_KEY, STEP, TrialBook
+from actors.trial.patchtst import PatchTSTTrainable
+from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.finalists import finalists
+from supervisor.domain.messages import TrialAdded
+from training.best_weights import FILE, read_weights
+from training.data.dataset_files import build_dataset, import_file
+from training.data.manifest import dataset_path
+from training.session import TrainingSession
+
+
+class Bench:
+    """A search of four trials and a finalisation of one configuration on two seeds."""
+
+    def __init__(self, folder: Any, trials: tuple[dict[str, Any], ...] = (), **changes: Any) -> None:
+        self.spec = {
+            "name": "s", "space": {"x": {"type": "float", "low": -1.0, "high": 1.0, "log": False}}, "metric": "loss",
+            "mode": "min", "enqueue": [], "sampler": {"kind": "random", "startup_trials": 1}, "seed": 3,
+            "concurrency": 2, "max_trials": 6, "finalize": {"top": 1, "seeds": 2}, **changes,
+        }  # fmt: skip
+        self.folder, self.sent, self.in_force = folder, [], InForce()
+        self.book = TrialBook("loss", "min", trials)
+        self.search = open_search(self.spec, list(trials), folder, self.book, self.in_force, self)  # type: ignore[arg-type]  # it only sends
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    def end(self, trial_id: str, value: float | None) -> None:
+        """As Tune does: searcher, then (at the end of the bench's trial) nothing more of it."""
+        result = {STEP: 1, "loss": value}
+        self.book.note(trial_id, result)
+        self.search.on_trial_complete(trial_id, result)
+        self.book.close(trial_id)
+
+    def searched(self, *values: float | None) -> None:
+        for place, value in enumerate(values):
+            self.search.suggest(f"s{place}")
+            self.end(f"s{place}", value)
+
+    def study(self) -> list[Any]:
+        file = str(self.folder / "study.journal")
+        storage = JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file)))
+        return optuna.load_study(study_name="s", storage=storage).trials
+
+
+def row(number: int, value: float | None, reason: str | None = "finished", **params: Any) -> dict[str, Any]:
+    state = "PENDING" if reason is None else ("TERMINATED" if value is not None else "ERROR")
+    return {
+        "number": number, "params": params or {"x": number / 10}, "state": state, "end_reason": reason, "value": value,
+        "results": [] if value is None else [[1, value]], "checkpoint": None, "attempt": 1,
+    }  # fmt: skip
+
+
+def test_finalisation_waits_for_the_searchs_last_trial(tmp_path: Any) -> None:
+    bench = Bench(tmp_path)
+    bench.searched(0.4, 0.2, 0.3)
+    bench.search.suggest("s3")
+    assert bench.search.suggest("f0") is None
+    bench.end("s3", 0.5)
+    assert bench.search.suggest("f0") is not None
+
+
+def test_it_gives_the_best_again_on_fresh_seeds_and_then_ends_the_search(tmp_path: Any) -> None:
+    bench = Bench(tmp_path)
+    bench.searched(0.4, 0.2, 0.3, 0.5)
+    best = bench.sent[1].params
+    given = [bench.search.suggest("f0"), bench.search.suggest("f1")]
+    assert [config.pop(OWN_KEY)["final"] for config in given] == [True, True]
+    assert [{key: value for key, value in config.items() if key != "seed"} for config in given] == [best, best]
+    assert given[0]["seed"] != given[1]["seed"]
+    assert [(m.number, m.source) for m in bench.sent if isinstance(m, TrialAdded)][4:] == [
+        (4, "finalize"), (5, "finalize")
+    ]  # fmt: skip
+    assert bench.search.suggest("f2") == Searcher.FINISHED
+
+
+def test_the_sampler_hears_nothing_of_it(tmp_path: Any) -> None:
+    bench = Bench(tmp_path)
+    bench.searched(0.4, 0.2, 0.3, 0.5)
+    bench.search.suggest("f0")
+    bench.search.on_trial_result("f0", {STEP: 1, "loss": 0.1})
+    bench.end("f0", 0.1)
+    assert [trial.value for trial in bench.study()] == [0.4, 0.2, 0.3, 0.5]
+
+
+@pytest.mark.parametrize("rung", [Rung.HOLD, Rung.PAUSE])
+def test_a_hold_keeps_it_back_too(tmp_path: Any, rung: Rung) -> None:
+    bench = Bench(tmp_path)
+    bench.searched(0.4, 0.2, 0.3, 0.5)
+    bench.in_force.set_operator([Command(rung, Origin.OPERATOR, "test")])
+    assert bench.search.suggest("f0") is None
+    bench.in_force.set_operator([])
+    assert bench.search.suggest("f0") is not None
+
+
+def test_a_new_driver_goes_on_with_the_same_choice_and_seeds(tmp_path: Any) -> None:
+    """One finalisation trial has ended, the other was lost halfway: it comes back, as a new attempt, and no other."""
+    search = tuple(row(n, value) for n, value in enumerate([0.4, 0.2, 0.3, 0.5]))
+    spec = {"max_trials": 6, "finalize": {"top": 1, "seeds": 2}, "mode": "min", "seed": 3}
+    params = finalists(spec, search)[0].trials()
+    bench = Bench(tmp_path, (*search, row(4, 0.25, **params[4]), row(5, None, None, **params[5])))
+    given = bench.search.suggest("f0")
+    assert given is not None
+    own = {"number": 5, "attempt": 2, "checkpoint": None, "memory": None, "spent": None, "final": True}
+    assert given.pop(OWN_KEY) == own
+    assert given == params[5]
+    assert bench.sent == [], "the daemon knows that trial already"
+    assert bench.search.suggest("f1") == Searcher.FINISHED
+    assert len(bench.study()) == 4
+
+
+def test_a_search_of_failures_ends_without_it(tmp_path: Any) -> None:
+    bench = Bench(tmp_path)
+    bench.searched(None, None, None, None)
+    assert bench.search.suggest("f0") == Searcher.FINISHED
+
+
+def test_without_finalisation_the_search_gives_all_trials(tmp_path: Any) -> None:
+    bench = Bench(tmp_path, finalize=None)
+    bench.searched(0.4, 0.2, 0.3, 0.5, 0.6, 0.7)
+    assert [m.source for m in bench.sent] == ["sampled"] * 6
+
+
+class Stopper(FIFOScheduler):
+    """Would stop every trial at once; keeps what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.heard: list[str] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.heard.append(f"added {trial.trial_id}")
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: Any) -> str:
+        self.heard.append(f"result {trial.trial_id}")
+        return str(TrialScheduler.STOP)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
+        self.heard.append(f"complete {trial.trial_id}")
+
+    on_trial_error = on_trial_remove = on_trial_add
+
+
+class Known:
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+@pytest.mark.parametrize(("final", "decision"), [(True, TrialScheduler.CONTINUE), (False, TrialScheduler.STOP)])
+def test_the_pruner_judges_trials_of_the_search_and_no_others(final: bool, decision: str) -> None:
+    book, in_force, inner = TrialBook("loss", "min", ()), InForce(), Stopper()
+    limits = SchedulerLimits(max_t=9, concurrency=2, release_after_s=600.0)
+    scheduler = HardwareAwareScheduler(inner, book, in_force, None, limits)  # type: ignore[arg-type]  # nothing is released
+    entry = book.open("t", 4, {}, final=final)
+    trial: Any = Known("t")
+    scheduler.on_trial_add(None, trial)
+    assert scheduler.on_trial_result(None, trial, {STEP: 1, "loss": 0.5}) == decision
+    assert entry.pruned is not final
+    book.close("t")
+    scheduler.on_trial_complete(None, trial, {STEP: 1, "loss": 0.5})
+    scheduler.on_trial_error(None, trial)
+    scheduler.on_trial_remove(None, trial)
+    assert len(inner.heard) == (0 if final else 5)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_finalisation_trial_keeps_the_weights_of_its_best_epoch_and_of_nothing_later(
+    tmp_path: Path, final: bool
+) -> None:
+    """A trial that leaves in the middle of an epoch saves its last step again: those weights are of no whole epoch."""
+    import_file(Path(__file__).parents[1] / "data" / "bars.csv", "TEST", tmp_path, calendar=None)
+    build_dataset("TEST", "a25", tmp_path)
+    config = {
+        "budget": "20k", "horizon": 3, "grid": {"d_model": [16, 32], "n_layers": [1, 2], "n_heads": [2, 4]},
+        "shape_rank": 0, "heads_log2": 1, "learning_rate": 1e-3, "dataset": str(dataset_path(tmp_path, "TEST")),
+        "seed": 1, "context": 30, "split": {"min_val_windows": 20}, "max_epochs": 3, "device": "cpu",
+    }  # fmt: skip
+    trainable = object.__new__(PatchTSTTrainable)  # without Ray's constructor, which wants a Ray worker's environment
+    trainable.sweep_final, trainable._record = final, {}
+    trainable._session = TrainingSession(config, gate=lambda: 0.0)
+    trainable.step()
+    trainable.sweep_save(tmp_path, 1)
+    if not final:
+        assert not (tmp_path / FILE).exists()
+        return
+    kept = (tmp_path / FILE).read_bytes()
+    assert read_weights(tmp_path / FILE)["epoch"] == 1
+    trainable._session.step()  # stands for the part of epoch 2 that was trained before the trial left
+    trainable.sweep_save(tmp_path, 1)
+    assert (tmp_path / FILE).read_bytes() == kept

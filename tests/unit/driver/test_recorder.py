@@ -1,0 +1,228 @@
+"""The recorder: Tune's callbacks as messages to the daemon. No Ray running."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from actors.driver import ray_private
+from actors.driver.commands_in_force import InForce
+from actors.driver.recorder import Recorder, metrics_of
+from actors.driver.trial_registry import (
+    CHECKPOINT,
+    END,
+    ERROR,
+    LEFT,
+    OUT_OF_MEMORY,
+    OWN_KEY,
+    RECORD,
+    SMALLER,
+    STEP,
+    TrialBook,
+)
+from actors.trial.worker_exit import OOM_KILLED, Death
+from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.messages import (
+    AttemptLost,
+    CheckpointUnusable,
+    ResultReported,
+    TrialEnded,
+    TrialHeld,
+    TrialStarted,
+    encode,
+)
+
+
+class Link(list):
+    def send(self, message):
+        self.append(message)
+
+
+class FakeTrial:
+    """As much of a Tune trial as is touched."""
+
+    def __init__(self, trial_id, error=None):
+        self.trial_id, self.error, self.last_result = trial_id, error, {}
+        self.config = {"x": 1, OWN_KEY: {"number": 4, "attempt": 1, "checkpoint": None, "folder": "/f"}}
+
+    def get_error(self):
+        return self.error
+
+    def set_config(self, config):
+        self.config = config
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    whereabouts = ray_private.Whereabouts("node", 123)
+    monkeypatch.setattr(ray_private, "whereabouts", lambda trial: made.whereabouts)
+    link, book, in_force = Link(), TrialBook("loss", "min", []), InForce()
+    book.open("a", 4, {"x": 1})
+    made = SimpleNamespace(
+        link=link, book=book, in_force=in_force, recorder=Recorder(link, book, in_force), whereabouts=whereabouts
+    )
+    return made
+
+
+def call(bench, name, trial, **more):
+    getattr(bench.recorder, name)(iteration=0, trials=[trial], trial=trial, **more)
+
+
+def test_a_trials_life_is_told_in_order(bench):
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_result", trial, result={STEP: 1, "loss": 2.0, "pid": 9, CHECKPOINT: "/f/4/checkpoint-1.pt"})
+    trial.last_result = {STEP: 1, "loss": 2.0, RECORD: {"seed": 1}}
+    call(bench, "on_trial_complete", trial)
+    assert bench.link == [
+        TrialStarted(4, 1, "a", "node", 123, None),
+        ResultReported(4, 1, 1, 2.0, {"loss": 2.0}, "/f/4/checkpoint-1.pt"),
+        TrialEnded(4, 1, "finished", 2.0, None, {"seed": 1}),
+    ]
+    assert bench.book.running() == []
+
+
+def test_a_worker_that_left_no_error_is_told_in_words(bench):
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_recover", trial)
+    assert bench.link[-1] == AttemptLost(
+        4, 1, "worker_died", "its worker process ended without an error: killed, or it left by itself"
+    )
+
+
+def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(bench):
+    trial = FakeTrial("a", error="The actor died")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_result", trial, result={STEP: 3, "loss": 2.0, CHECKPOINT: "/f/4/checkpoint-3.pt"})
+    call(bench, "on_trial_recover", trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "worker_died", "The actor died")
+    assert trial.config["x"] == 1
+    assert trial.config[OWN_KEY] == {
+        "number": 4,
+        "attempt": 2,
+        "checkpoint": "/f/4/checkpoint-3.pt",
+        "memory": None,
+        "spent": None,
+        "folder": "/f",
+    }
+    bench.whereabouts = ray_private.Whereabouts("node", 123, 3)
+    call(bench, "on_trial_start", trial)
+    assert bench.link[-1] == TrialStarted(4, 2, "a", "node", 123, 3)
+
+
+def test_a_trial_whose_checkpoint_could_not_be_read_is_told_to_go_on_from_where_it_does(bench):
+    bench.book.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
+    bench.whereabouts = ray_private.Whereabouts("node", 123, 2, ("/f/4/checkpoint-3.pt",))
+    call(bench, "on_trial_start", FakeTrial("a"))
+    assert bench.link == [TrialStarted(4, 1, "a", "node", 123, 2), CheckpointUnusable(4, 1, "/f/4/checkpoint-3.pt")]
+
+
+def test_a_worker_that_does_not_answer_is_taken_to_go_on_from_its_checkpoint(bench):
+    bench.book.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
+    bench.whereabouts = ray_private.Whereabouts()
+    call(bench, "on_trial_start", FakeTrial("a"))
+    assert bench.link == [TrialStarted(4, 1, "a", "", None, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("The actor died", "error"), ("OutOfMemoryError: killed by the monitor", "oom")]
+)
+def test_the_last_death_ends_the_trial(bench, text, reason):
+    trial = FakeTrial("a", error=text)
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_error", trial)
+    assert bench.link[-1] == TrialEnded(4, 1, reason, None, text)
+
+
+@pytest.mark.parametrize("result", [{LEFT: True, STEP: 1}, {END: "error", ERROR: "x", "done": True}])
+def test_what_is_no_epoch_is_not_reported_as_one(bench, result):
+    call(bench, "on_trial_result", FakeTrial("a"), result=result)
+    assert bench.link == []
+
+
+def test_a_pause_is_told_once_for_each_running_trial_and_so_is_its_end(bench):
+    trial = FakeTrial("a")
+    pause = Command(Rung.PAUSE, Origin.GOVERNOR, "too hot")
+    bench.in_force.set_governor("node", pause)
+    assert bench.link == []
+    call(bench, "on_trial_start", trial)
+    bench.in_force.set_governor("node", pause)
+    bench.in_force.set_governor("elsewhere", pause)
+    assert bench.link[1:] == [TrialHeld(4, 1, "PAUSED", "too hot")]
+    bench.in_force.set_governor("node", Command(Rung.RUN, Origin.GOVERNOR, "cool"))
+    assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
+
+
+def test_metrics_are_the_trials_own_and_fit_on_the_wire():
+    """What Tune fills in is left out; what JSON does not know becomes a number or its text."""
+    result = {
+        "loss": np.float32(0.5), "curve": np.arange(3), "nested": {"a": (1, np.int64(2))}, "what": object, "none": None,
+        "config": {"x": 1}, "pid": 1, "trial_id": "a", STEP: 1, "time_this_iter_s": 0.1, RECORD: {}, CHECKPOINT: "c",
+    }  # fmt: skip
+    metrics = metrics_of(result)
+    assert set(metrics) == {"loss", "curve", "nested", "what", "none", "time_this_iter_s"}
+    assert metrics["loss"] == 0.5
+    assert metrics["nested"] == {"a": [1, 2]}
+    assert encode(ResultReported(0, 1, 1, 0.5, metrics, None), 1).endswith(b"\n")
+
+
+HALF = {"micro_batch": 32, "checkpoint_activations": False}
+
+
+def started(bench, smaller=HALF):
+    bench.whereabouts = ray_private.Whereabouts("node", 123, smaller=smaller)
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    return trial
+
+
+def test_memory_that_ran_out_is_a_lost_attempt_and_the_next_one_is_given_less(bench):
+    trial = started(bench)
+    call(bench, "on_trial_result", trial, result={LEFT: True, STEP: 2, OUT_OF_MEMORY: "it ran out", SMALLER: HALF})
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "oom", "it ran out", memory=HALF)
+    assert (trial.config[OWN_KEY]["memory"], trial.config[OWN_KEY]["spent"]) == (HALF, None)
+    call(bench, "on_trial_start", trial)
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 2, "released", None)
+    assert trial.config[OWN_KEY]["memory"] == HALF
+
+
+def test_what_a_trial_offers_when_it_leaves_counts_and_not_what_it_offered_at_its_start(bench):
+    """Nor is it needed at the start, where its worker may have been too slow to answer."""
+    bench.whereabouts = ray_private.Whereabouts()
+    trial = FakeTrial("a")
+    call(bench, "on_trial_start", trial)
+    call(bench, "on_trial_result", trial, result={LEFT: True, STEP: 2, OUT_OF_MEMORY: "it ran out", SMALLER: HALF})
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "oom", "it ran out", memory=HALF)
+
+
+def test_a_trial_that_was_asked_for_its_memory_leaves_for_that_cause(bench):
+    trial = started(bench)
+    bench.in_force.ask_back(4, "memory at 91 %")
+    bench.recorder.release(trial)
+    assert bench.link[-1] == AttemptLost(4, 1, "memory", None, memory=HALF)
+    assert bench.in_force.for_watchdogs()[0] == ()
+
+
+@pytest.mark.parametrize("smaller", [HALF, None])
+def test_a_worker_that_the_kernel_killed_for_memory_comes_back_with_less_or_to_tell_its_end(bench, smaller):
+    """What it could be given it said at its start. With nothing smaller left the next one only says `oom`."""
+    bench.recorder._deaths = lambda node, number, attempt: Death(OOM_KILLED, "the kernel killed it", node)
+    trial = started(bench, smaller)
+    call(bench, "on_trial_recover", trial)
+    assert bench.link[-1] == AttemptLost(4, 1, OOM_KILLED, "the kernel killed it", memory=smaller)
+    own = trial.config[OWN_KEY]
+    assert (own["memory"], own["spent"]) == ((smaller, None) if smaller else (None, "the kernel killed it"))
+
+
+def test_a_trial_that_ends_is_asked_for_nothing_any_more(bench):
+    trial = started(bench)
+    bench.in_force.ask_back(4, "memory at 91 %")
+    trial.last_result = {"loss": 1.0, STEP: 1}
+    call(bench, "on_trial_complete", trial)
+    assert bench.in_force.for_watchdogs()[0] == ()

@@ -1,0 +1,178 @@
+"""The study is a cache: built from the daemon's truth it goes on as if it had never been away."""
+
+from __future__ import annotations
+
+import shutil
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from actors.driver.search import Space
+from actors.driver.study import (
+    LARGEST_TOLD,
+    SamplerPerTrial,
+    build_study,
+    derive_seed,
+    distribution,
+    open_storage,
+    sampler_factory,
+    told_value,
+)
+
+SPACE = Space(
+    {
+        "x": {"type": "float", "low": 1e-3, "high": 1.0, "log": True},
+        "n": {"type": "int", "low": 0, "high": 8, "log": False, "step": 2},
+        "k": {"type": "categorical", "choices": ["a", "b", None]},
+    }
+)
+
+
+def row(number, params, end_reason, results, value=None):
+    ended = end_reason is not None
+    return {
+        "number": number, "params": params, "results": results, "end_reason": end_reason, "value": value,
+        "state": ("TERMINATED" if value is not None else "ERROR") if ended else "RUNNING", "attempt": 1,
+        "checkpoint": None,
+    }  # fmt: skip
+
+
+def open_study(rows, kind="tpe", startup=3, enqueue=()):
+    study = build_study(InMemoryStorage(), "s", "min", SPACE.distributions, rows, enqueue)
+    study.sampler = SamplerPerTrial(sampler_factory(kind, startup, seed=11))
+    return study
+
+
+def play(rows, until, kind="tpe", startup=3):
+    """Run a search of one trial at a time up to `until` trials, from the truth in `rows`; the truth after it."""
+    rows = list(rows)
+    study = open_study(rows, kind, startup)
+    while len(rows) < until:
+        trial = study.ask()
+        assert SPACE(trial) == {"sweep": {"number": len(rows)}}
+        value = trial.params["x"] + trial.params["n"]
+        trial.report(value + 1, 1)
+        if trial.params["k"] is None:
+            study.tell(trial, state=TrialState.FAIL)
+            rows.append(row(trial.number, trial.params, "diverged", [[1, value + 1]]))
+        elif trial.params["k"] == "a":
+            study.tell(trial, state=TrialState.PRUNED)
+            rows.append(row(trial.number, trial.params, "pruned", [[1, value + 1]], value + 1))
+        else:
+            trial.report(value, 2)
+            study.tell(trial, value)
+            rows.append(row(trial.number, trial.params, "finished", [[1, value + 1], [2, value]], value))
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+@given(cut=st.integers(1, 11))
+@settings(deadline=None, max_examples=6)
+def test_an_interrupted_search_draws_what_an_uninterrupted_one_draws(kind, cut):
+    whole = play([], 12, kind)
+    assert play(play([], cut, kind), 12, kind) == whole
+
+
+def test_a_gaussian_process_is_rebuilt_too():
+    whole = play([], 6, "gp")
+    assert play(play([], 4, "gp"), 6, "gp") == whole
+
+
+def test_unfinished_trials_come_back_at_their_own_numbers_before_anything_new():
+    """With their own parameters, in order, and only then the plan's unused points."""
+    done = {"x": 0.5, "n": 2, "k": "b"}
+    left = {"x": 0.25, "n": 4, "k": "a"}
+    rows = [row(0, left, None, [[1, 3.0]]), row(1, done, "finished", [[1, 1.0]], 1.0), row(2, left, None, [])]
+    study = open_study(rows, enqueue=[{"x": 0.125}])
+    asked = [study.ask() for _ in range(3)]
+    for trial in asked:
+        SPACE(trial)
+    assert [(trial.number, trial.params["x"]) for trial in asked] == [(0, 0.25), (2, 0.25), (3, 0.125)]
+
+
+def test_every_end_has_its_state_and_none_is_left_running():
+    params = {"x": 0.5, "n": 2, "k": "b"}
+    ends = ["finished", "early_stopped", "pruned", "diverged", "oom", "error", "operator", "hung"]
+    good = {"finished", "early_stopped", "pruned"}
+    rows = [row(n, params, end, [[1, 2.0]], 2.0 if end in good else None) for n, end in enumerate(ends)]
+    states = [trial.state for trial in open_study(rows).trials]
+    assert states == [TrialState.COMPLETE] * 2 + [TrialState.PRUNED] + [TrialState.FAIL] * 5
+
+
+def test_a_gap_in_the_numbers_is_refused():
+    with pytest.raises(ValueError, match="trial 1 stands where trial 0 should"):
+        open_study([row(1, {}, None, [])])
+
+
+def test_huge_losses_are_told_clipped():
+    assert told_value(1e300) == LARGEST_TOLD
+    assert told_value(-1e300) == -LARGEST_TOLD
+    assert told_value(0.5) == 0.5
+    params = {"x": 0.5, "n": 2, "k": "b"}
+    study = open_study([row(0, params, "finished", [[1, 1e300]], 1e300)])
+    assert study.trials[0].value == LARGEST_TOLD
+
+
+def test_a_journal_is_new_at_each_start(tmp_path):
+    """What an earlier driver left, a torn last line included, is gone."""
+    for name in ("s", "s"):
+        study = build_study(open_storage(tmp_path), name, "min", SPACE.distributions, [], [])
+        assert study.trials == []
+        study.ask()
+        with (tmp_path / "study.journal").open("a") as journal:
+            journal.write('{"op_code": 4, "torn')
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "grown"])
+def test_a_search_goes_on_where_its_journal_is_damaged(tmp_path, damage):
+    """Numbers go on, and the file is whole again for those who look at it."""
+    study = build_study(open_storage(tmp_path), "s", "min", SPACE.distributions, [], [])
+    file = tmp_path / "study.journal"
+    assert study.ask().number == 0
+    whole = file.read_bytes()
+    if damage == "deleted":
+        file.unlink()
+    else:
+        file.write_bytes(whole[:40] if damage == "cut" else whole + b"{torn")
+    assert [study.ask().number for _ in range(2)] == [1, 2]
+    seen = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(file))))
+    assert [trial.number for trial in seen.trials] == [0, 1, 2]
+
+
+def test_a_search_goes_on_where_its_journal_cannot_be_written(tmp_path, caplog):
+    """The folder is gone, for two trials: told once."""
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    study = build_study(open_storage(folder), "s", "min", SPACE.distributions, [], [])
+    shutil.rmtree(folder)
+    assert [study.ask().number for _ in range(2)] == [0, 1]
+    told = [record.message for record in caplog.records if "the search goes on without it" in record.message]
+    assert len(told) == 1
+    assert told[0].startswith(f"{folder}/study.journal cannot be written")
+
+
+def test_seeds_differ_by_trial_and_by_experiment():
+    seeds = {derive_seed(seed, number) for seed in range(10) for number in range(100)}
+    assert len(seeds) == 1000
+
+
+@pytest.mark.parametrize("kind", ["Tpe", "", "grid"])
+def test_unknown_kinds_are_refused(kind):
+    with pytest.raises(ValueError, match="tpe, gp and random"):
+        sampler_factory(kind, 1, 1)
+    with pytest.raises(ValueError, match="float, int and categorical"):
+        distribution({"type": kind})
+
+
+def test_tpe_models_the_parameters_together():
+    """The plan says tpe and means Optuna 5's multivariate one; another default would change searches silently."""
+    rows = play([], 6)
+    study = open_study(rows)
+    trial = study.ask()
+    joint = study.sampler.infer_relative_search_space(study, study.trials[trial.number])
+    assert set(joint) == {"x", "n", "k"}

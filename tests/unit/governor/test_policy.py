@@ -1,0 +1,91 @@
+"""A plan's `hardware:` section: what it may say, and what it is told when it says something else."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.governor.policy import KNOWN_KEYS, RANGES, Policy
+
+DOCS = Path(__file__).parents[3] / "docs" / "sensors.md"
+BEGIN, END = "<!-- policy: begin -->", "<!-- policy: end -->"
+
+
+def table() -> str:
+    """The keys of docs/sensors.md; `python tests/unit/governor/test_policy.py` prints them."""
+    defaults = Policy().to_json()
+    rows = [
+        f"| {key} | {_short(defaults[key])} | {_short(low)} to {_short(high)} |" for key, (low, high) in RANGES.items()
+    ]
+    return "\n".join(["| key | default | allowed |", "|---|---|---|", *rows])
+
+
+def _short(number: float) -> str:
+    return f"{number:.10g}"
+
+
+def test_the_documented_keys_are_these() -> None:
+    text = DOCS.read_text()
+    assert text.split(BEGIN)[1].split(END)[0].strip() == table(), "run this file and paste what it prints"
+
+
+def test_the_defaults_are_valid_and_survive_json() -> None:
+    policy = Policy()
+    assert Policy.from_mapping(json.loads(json.dumps(policy.to_json()))) == policy
+
+
+def test_every_number_has_a_range() -> None:
+    assert set(RANGES) == KNOWN_KEYS - {"throttle_shares", "required", "limits"}
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"pause_celsius": 90}, "pause_celsius: not a key"),
+        ({"period_s": 0}, "period_s: 0 is not a number from 0.05 to 60"),
+        ({"period_s": "5"}, "period_s: '5' is not a number"),
+        ({"period_s": float("nan")}, "period_s: nan is not"),
+        ({"flap_limit": 2.5}, "flap_limit: 2.5 is not a whole number from 1 to 60"),
+        ({"flap_limit": True}, "flap_limit: True is not a whole number"),
+        ({"required": "yes"}, "required: 'yes' is not true or false"),
+        ({"throttle_shares": 0.5}, "throttle_shares: 0.5 is not a list"),
+        ({"throttle_shares": []}, "throttle_shares: [] has 0 entries"),
+        ({"throttle_shares": [0.5, 0.2]}, "does not rise"),
+        ({"throttle_shares": [1.5]}, "throttle_shares: 1.5 is not a number from 0.01 to 0.99"),
+        ({"disk_hold_bytes": 1, "disk_pause_bytes": 2}, "disk_pause_bytes: 2 is not below disk_hold_bytes"),
+        ({"memory_shed_percent": 96}, "memory_shed_percent: 96 is not below memory_pause_percent"),
+        ({"limits": 5}, "limits: 5 is not a mapping"),
+        ({"limits": {"smc:*": {"soft": 1}}}, "limits.smc:*: {'soft': 1} is not a mapping with exactly"),
+        ({"limits": {"x": {"soft": 90, "pause": 80, "critical": 85}}}, "limits.x: soft 90, pause 80, critical 85"),
+        ({"limits": {"x": {"soft": "a", "pause": 80, "critical": 85}}}, "limits.x.soft: 'a' is not a number"),
+    ],
+)
+def test_a_bad_section_names_key_value_and_what_is_allowed(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Policy.from_mapping(section)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.dictionaries(st.sampled_from(sorted(KNOWN_KEYS)), st.one_of(st.integers(), st.floats(), st.text()), max_size=4)
+)
+def test_any_section_gives_a_valid_policy_or_a_value_error(section: dict[str, Any]) -> None:
+    try:
+        policy = Policy.from_mapping(section)
+    except ValueError as error:
+        message = str(error)
+    else:
+        assert all(getattr(policy, key) == value for key, value in section.items())
+        return
+    assert any(key in message for key in KNOWN_KEYS)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")

@@ -1,0 +1,67 @@
+"""The file of a run's plan, after the run began: changes are told, and touch nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.errors import PlanError
+from supervisor.plan.drift import MAX_CHANGES, PlanSource, differences, sha256_of
+from supervisor.plan.loader import load_plan
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(load_plan("smoke").text.replace("name: smoke", "name: mine"))
+    return path
+
+
+def test_an_edit_is_seen_and_named_key_by_key_and_undone_it_is_none(file: Path) -> None:
+    text = file.read_text()
+    source = PlanSource(file, sha256_of(file))
+    assert source.changed() is False
+    assert source.reread(text).changes == ()
+    file.write_text(text.replace("name: mine", "name: other"))
+    assert source.changed() is True
+    assert source.reread(text).changes == ("name: mine -> other",)
+    file.write_text(text + "\n")
+    assert source.changed() is True, "another file, though it says the same"
+    assert source.reread(text).changes == ()
+    file.write_text(text)
+    assert source.changed() is False
+
+
+def test_an_edit_that_is_no_plan_is_told_as_that(file: Path) -> None:
+    text = file.read_text()
+    source = PlanSource(file, sha256_of(file))
+    file.write_text("name: [")
+    found = source.reread(text)
+    assert found.error is not None
+    assert "not YAML" in found.error
+    file.unlink()
+    assert "does not exist" in str(source.reread(text).error)
+    assert source.changed() is None, "nobody can say"
+
+
+def test_a_built_in_plan_has_no_file_and_an_old_run_no_hash() -> None:
+    assert PlanSource(None, None).view() is None
+    assert PlanSource(None, None).changed() is None
+    assert PlanSource(Path(__file__), None).changed() is None
+
+
+def test_a_file_too_large_for_a_plan_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "huge.yaml").write_bytes(b"#" * 2_000_000)
+    with pytest.raises(PlanError, match="larger than"):
+        sha256_of(tmp_path / "huge.yaml")
+    assert PlanSource(tmp_path / "huge.yaml", "0").changed() is None
+
+
+def test_differences_are_by_dotted_key_and_cut_short() -> None:
+    before = {"a": {"b": 1, "c": "x" * 100}, "d": [1, 2]}
+    assert differences(before, before) == []
+    assert differences(before, {"a": {"b": 2}, "d": [1, 2], "e": None}) == [
+        "a.b: 1 -> 2", f"a.c: {'x' * 57}... -> absent", "e: absent -> None",
+    ]  # fmt: skip
+    assert MAX_CHANGES == 20

@@ -1,0 +1,392 @@
+"""Loading plans: what is wrong is said with file, line, key and cure; --set obeys the same rules."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.errors import PlanError, UnknownPlan
+from supervisor.plan import loader, set_values
+from supervisor.plan.loader import LoadedPlan, apply_sets, list_plans, load_plan, parse_plan, plan_names
+from supervisor.plan.validation import nearest
+
+MINIMAL = """\
+name: mine
+trainable: my.module:f
+matrix:
+  size: [small, large]
+  depth: [1, 2]
+config:
+  steps: 3
+space:
+  x: {type: float, low: 0.1, high: 10, log: true}
+  n: {type: int, low: 1, high: 9, step: 2}
+  c: {type: categorical, choices: [a, 1, null]}
+max_trials: 4
+max_epochs: 5
+"""
+
+
+def load(text: str, *sets: str) -> LoadedPlan:
+    return parse_plan(text, "mine.yaml", sets=sets)
+
+
+def refused(text: str, *sets: str) -> PlanError:
+    with pytest.raises(PlanError) as caught:
+        load(text, *sets)
+    return caught.value
+
+
+def with_line(addition: str) -> tuple[str, int]:
+    """MINIMAL with lines appended, and the number of the first of them."""
+    return MINIMAL + addition + "\n", MINIMAL.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("addition", "offset", "key", "said", "remedy"),
+    [
+        ("max_trails: 4", 0, "max_trails", "unknown key", "did you mean max_trials?"),
+        ("concurency: 2", 0, "concurency", "unknown key", "did you mean concurrency?"),
+        ("zzzzzz: 2", 0, "zzzzzz", "unknown key", "keys: "),
+        ("resources: {cpus: 2}", 0, "resources.cpus", "unknown key", "did you mean cpu?"),
+        ("concurrency: two", 0, "concurrency", "must be a whole number", None),
+        ("concurrency: 1.5", 0, "concurrency", "must be a whole number", None),
+        ("concurrency: 0", 0, "concurrency", "must be at least 1, not 0", None),
+        ("concurrency: true", 0, "concurrency", "must be a whole number", None),
+        ("mode: mni", 0, "mode", "must be min or max", "did you mean min?"),
+        ("sampler: {kind: tpee}", 0, "sampler.kind", "must be tpe, gp or random", "did you mean tpe?"),
+        ("pruner: {kind: ahsa}", 0, "pruner.kind", "no such kind ahsa", "did you mean asha?"),
+        ("pruner: {grace_period: 1}", 0, "pruner", "does not say which kind", "add the key kind"),
+        ("pruner: {kind: asha, grace_period: 9, max_t: 3}", 0, "pruner", "grace_period (9) is above max_t (3)", None),
+        ("seed: -1", 0, "seed", "must be at least 0, not -1", None),
+        ("resources: 3", 0, "resources", "must be a mapping", None),
+        ("max_hours: .5h", 0, "max_hours", "must be a number", None),
+        ("data: {tier: a25}", 0, "data.ticker", "is missing", None),
+        ("data: {ticker: ../../etc, tier: a25}", 0, "data.ticker", "must be 1 to 16 letters", "data list"),
+        ("enqueue:\n  - {x: 1}\n  - {y: 1}", 2, "enqueue.1.y", "y is not in space", "parameters: x, n, c"),
+        ("enqueue: [{x: 11}]", 0, "enqueue.0.x", "11 is outside 0.1 .. 10", "take a value"),
+        ("enqueue: [{n: 2}]", 0, "enqueue.0.n", "not a step of 2 from 1", "take a value"),
+        ("enqueue: [{n: 1.0}]", 0, "enqueue.0.n", "not a whole number", "take a value"),
+        ("enqueue: [{x: true}]", 0, "enqueue.0.x", "not a number", "take a value"),
+        ("enqueue: [{c: b}]", 0, "enqueue.0.c", "'b' is not one of", "take a value"),
+        ("enqueue: [{c: true}]", 0, "enqueue.0.c", "True is not one of", "take a value"),
+        ("enqueue: [{c: {quantile: 0.5}}]", 0, "enqueue.0.c", "is not one of", "take a value"),
+        ("overrides:\n  - when: {sise: small}\n    set: {max_trials: 2}", 1, "overrides.0.when.sise",
+         "the matrix has no axis sise", "did you mean size?"),
+        ("overrides:\n  - when: {size: smal}\n    set: {max_trials: 2}", 1, "overrides.0.when.size",
+         "the matrix has no size smal", "did you mean small?"),
+        ("overrides:\n  - when: {size: small}\n    set: {}", 2, "overrides.0.set", "changes nothing", "name a key"),
+        ("overrides:\n  - when: {size: small}\n    set: {max_trails: 2}", 2, "overrides.0.set.max_trails",
+         "unknown key", "did you mean max_trials?"),
+        ("overrides:\n  - when: {size: small}\n    set:\n      config: {depth: 2}", 3, "overrides.0.set.config.depth",
+         "is an axis", "remove it here"),
+        ("overrides:\n  - when: {size: small}\n    set:\n      enqueue: [{y: 2}]", 3, "overrides.0.set.enqueue.0.y",
+         "y is not in space", "parameters"),
+        ("hardware: {perid_s: 3}", 0, "hardware.perid_s", "unknown key", "did you mean period_s?"),
+        ("hardware: {period_s: 999}", 0, "hardware.period_s", "999 is not a number from", None),
+        ("hardware: {sensor_script: haet}", 0, "hardware.sensor_script", "no drill haet", "did you mean heat?"),
+        ("hardware: {sensor_script: 3}", 0, "hardware.sensor_script", "must be a text", None),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_line_key_and_cure(
+    addition: str, offset: int, key: str, said: str, remedy: str | None
+) -> None:
+    text, line = with_line(addition)
+    error = refused(text)
+    assert (error.file, error.line, error.key) == ("mine.yaml", line + offset, key)
+    assert said in error.message
+    assert remedy is None or (error.remedy is not None and remedy in error.remedy)
+    assert error.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "said"),
+    [
+        ("x: {type: float, low: 0.1", "x: {type: float, low: 11", "space.x", "low (11.0) must be below high (10.0)"),
+        ("x: {type: float, low: 0.1", "x: {type: float, low: -1", "space.x", "log needs low above 0"),
+        ("x: {type: float, low: 0.1", "x: {type: flaot, low: 0.1", "space.x.type", "no such type flaot"),
+        ("x: {type: float, low: 0.1", "x: {low: 0.1", "space.x", "does not say which kind"),
+        ("x: {type: float, low: 0.1", "x: {type: float, lo: 0.1", "space.x.lo", "unknown key"),
+        ("n: {type: int, low: 1", "n: {type: int, low: 10", "space.n", "must not be above"),
+        ("n: {type: int, low: 1", "n: {type: int, log: true, low: 1", "space.n", "no step"),
+        ("choices: [a, 1, null]", "choices: []", "space.c.choices", "must not be empty"),
+        ("choices: [a, 1, null]", "choices: [a, a]", "space.c", "stands twice"),
+        ("choices: [a, 1, null]", "choices: abc", "space.c.choices", "must be a list"),
+        ("n: {type: int", "steps: {type: int", "space.steps", "is in config too"),
+        ("n: {type: int", "depth: {type: int", "space.depth", "axis of the matrix too"),
+        ("n: {type: int", "n-1: {type: int", "space.n-1", "not a usable name"),
+        ("c: {type: categorical, choices: [a, 1, null]}", "c: {type: grid, axis: shape_rank}", "space.c.type",
+         "only trainable patchtst has a grid"),
+        ("depth: [1, 2]", "depth: []", "matrix.depth", "must not be empty"),
+        ("depth: [1, 2]", "depth: [1, 1]", "matrix.depth", "stands twice"),
+        ("depth: [1, 2]", "depth: 1", "matrix.depth", "must be a list"),
+        ("size: [small, large]", "size: [../up]", "matrix.size.0", "is not a usable name"),
+        ("trainable: my.module:f", "trainable: my.module.f", "trainable", "MODULE:NAME"),
+        ("trainable: my.module:f", "trainable: ../x:f", "trainable", "MODULE:NAME"),
+        ("name: mine", "name: ../mine", "name", "begin with a letter or digit"),
+        ("max_trials: 4\n", "", "max_trials", "is missing"),
+    ],
+)  # fmt: skip
+def test_what_a_wrong_part_is_said_to_be(old: str, new: str, key: str, said: str) -> None:
+    assert old in MINIMAL
+    error = refused(MINIMAL.replace(old, new))
+    assert error.key == key
+    assert said in error.message
+
+
+def test_too_many_experiments_are_refused_before_they_are_made() -> None:
+    axes = "\n".join(f"  a{index}: [{', '.join(map(str, range(100)))}]" for index in range(8))
+    error = refused(
+        MINIMAL.replace("matrix:\n", f"matrix:\n{axes}\n", 1).replace("  size: [small, large]\n  depth: [1, 2]\n", "")
+    )
+    assert "experiments, at most" in error.message
+
+
+def test_two_cells_of_one_name_are_refused() -> None:
+    text = MINIMAL.replace("  size: [small, large]\n  depth: [1, 2]\n", "  a: [x-y, x]\n  b: [z, y-z]\n")
+    assert "would be called x-y-z" in refused(text).message
+
+
+def test_several_problems_are_told_at_once() -> None:
+    error = refused(*with_line("concurrency: 0\nmax_failures: x\nmode: q")[:1])
+    assert "must be at least 1" in error.message
+    assert "also mine.yaml:15: max_failures" in error.message
+    assert "also mine.yaml:16: mode" in error.message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"# only a comment\n", "the file is empty"),
+        (b"- a\n- b\n", "not a mapping"),
+        (b"just words", "not a mapping"),
+        (b"\x7fELF\x02\x01\x00\xff\xfe", "not a text file"),
+        (b"name: \x00\n", "not a text file"),
+        (b"#" * (1024 * 1024 + 1), "larger than"),
+    ],
+)
+def test_a_file_that_is_no_plan(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    with pytest.raises(PlanError, match=said) as caught:
+        load_plan(path)
+    assert str(path) in caught.value.message
+
+
+def test_a_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(UnknownPlan, match="does not exist"):
+        load_plan(tmp_path / "none.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    with pytest.raises(UnknownPlan, match="is not a file"):
+        load_plan(str(tmp_path / "folder.yaml"))
+
+
+@pytest.mark.parametrize("name", ["", "..", "a b", "-x", "x" * 65, "\0"])
+def test_a_name_that_could_not_be_a_plan(name: str) -> None:
+    with pytest.raises(UnknownPlan, match=r"neither a plan's name nor a \.yaml file"):
+        load_plan(name)
+
+
+def test_an_unknown_name_lists_the_plans_and_the_nearest() -> None:
+    with pytest.raises(UnknownPlan, match="no plan smok") as caught:
+        load_plan("smok")
+    assert caught.value.remedy is not None
+    assert "did you mean smoke?" in caught.value.remedy
+    assert all(name in caught.value.remedy for name in plan_names())
+
+
+def test_the_users_folder_is_known_and_a_built_in_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL)
+    loaded = load_plan(path)
+    assert loaded.folder == tmp_path
+    assert loaded.text == MINIMAL
+    assert load_plan("smoke").folder is None
+
+
+def test_a_trace_file_is_relative_to_the_plan_and_a_drill_has_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL + "hardware: {sensor_script: traces/hot.jsonl}\n")
+    assert load_plan(path).sensor_script == str(tmp_path / "traces" / "hot.jsonl")
+    assert load_plan(path, ["hardware.sensor_script=heat"]).sensor_script == "heat"
+    assert load_plan(path, ["hardware.sensor_script=null"]).sensor_script is None
+
+
+def test_list_plans_counts_what_expands() -> None:
+    summaries = {summary.name: summary for summary in list_plans()}
+    assert {"smoke", "phase6a", "phase6a-mini"} <= set(summaries)
+    assert (summaries["phase6a"].experiments, summaries["phase6a"].trials) == (12, 600)
+
+
+def test_loading_a_plan_loads_no_heavy_library() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from supervisor.plan.loader import load_plan; from supervisor.plan.expansion import expand;"
+        "expand(load_plan('phase6a').plan, 25);"
+        "print([m for m in ('ray','torch','numpy','pandas','optuna') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+# --- --set ----------------------------------------------------------------------------------------------------------
+
+
+def test_sets_are_typed_by_yaml_and_leave_the_original_alone() -> None:
+    base = load(MINIMAL)
+    changed = apply_sets(base, ["config.steps=7", "space.x.low=1e-4", "name=on", "matrix.size=[small]"])
+    assert changed.plan.config["steps"] == 7
+    assert changed.plan.space["x"].model_dump()["low"] == 1e-4
+    assert changed.plan.name == "on"
+    assert changed.plan.matrix["size"] == ("small",)
+    assert base.plan.config["steps"] == 3
+    assert changed.sets == ("config.steps=7", "space.x.low=1e-4", "name=on", "matrix.size=[small]")
+
+
+def test_a_plan_with_sets_freezes_to_a_text_that_has_them_in() -> None:
+    changed = load_plan("phase6a", ["max_trials=2", "max_epochs=1", "matrix.budget=[2M]"])
+    assert parse_plan(changed.text, "frozen.yaml").plan == changed.plan
+    assert changed.text.startswith("# phase6a.yaml with --set max_trials=2")
+
+
+def test_a_set_key_wins_over_overrides() -> None:
+    text, _ = with_line(
+        "overrides:\n"
+        "  - when: {size: small}\n    set: {max_epochs: 50, config: {steps: 9}, resources: {cpu: 4, gpu: 1}}\n"
+        "  - when: {depth: 2}\n    set: {max_epochs: 60}"
+    )
+    plan = load(text, "max_epochs=1", "resources.cpu=2").plan
+    assert len(plan.overrides) == 1, "an override with nothing left is gone"
+    assert plan.overrides[0].set.max_epochs is None
+    assert plan.overrides[0].set.resources is not None
+    assert plan.overrides[0].set.resources.model_dump(exclude_unset=True) == {"gpu": 1.0}
+    assert plan.overrides[0].set.config == {"steps": 9}
+
+
+def test_overrides_for_values_that_left_the_matrix_go_with_them() -> None:
+    plan = load_plan("phase6a", ["matrix.budget=[2M, 200M]"]).plan
+    assert [override.when for override in plan.overrides] == [{"budget": ("200M",)}]
+    assert load_plan("phase6a", ["matrix.budget=[2M]"]).plan.overrides == ()
+
+
+@pytest.mark.parametrize(
+    ("argument", "said", "remedy"),
+    [
+        ("max_trails=2", "unknown key", "did you mean max_trials?"),
+        ("max_trials", "not KEY=VALUE", "write such as"),
+        ("=2", "not KEY=VALUE", "write such as"),
+        ("a..b=2", "not KEY=VALUE", "write such as"),
+        ("max_trials=[1", "not YAML", None),
+        ("max_trials=yes", "must be a whole number", None),
+        ("max_trials=!!int 3", "tags", None),
+        ("name.x=2", "name is a single value", "set name itself"),
+        ("enqueue.0.x=2", "enqueue has no item 0", "set enqueue itself"),
+        ("space.x.lo=2", "unknown key", "did you mean low?"),
+        ("overrides.0.set.max_trials=2", "has no item 0", None),
+    ],
+)
+def test_a_bad_set_names_itself(argument: str, said: str, remedy: str | None) -> None:
+    error = refused(MINIMAL + "enqueue: []\noverrides: []\n", argument)
+    assert f"--set {argument.partition('=')[0]}" in error.message
+    assert said in error.message
+    assert remedy is None or (error.remedy is not None and remedy in error.remedy)
+
+
+_SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | st.text(
+    st.characters(codec="ascii", min_codepoint=32), max_size=20
+)  # fmt: skip
+
+
+@given(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), _SCALARS)
+@settings(deadline=None, max_examples=150)
+def test_a_value_written_as_json_comes_back_from_set(key: str, value: Any) -> None:
+    path, parsed = set_values.parse_set(f"config.{key}={json.dumps(value)}")
+    assert path == ("config", key)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@given(
+    st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda key: key not in ("size", "depth", "x", "n", "c")),
+    _SCALARS,
+)
+@settings(deadline=None, max_examples=60)
+def test_a_constant_set_is_in_the_plan_and_in_its_frozen_text(key: str, value: Any) -> None:
+    changed = load(MINIMAL, f"config.{key}={json.dumps(value)}")
+    assert changed.plan.config[key] == value
+    assert parse_plan(changed.text, "frozen.yaml").plan == changed.plan
+
+
+@given(st.text(max_size=60))
+@settings(deadline=None, max_examples=150)
+def test_any_set_argument_is_taken_or_refused_with_a_plan_error(argument: str) -> None:
+    try:
+        changed = load(MINIMAL, argument)
+    except PlanError:
+        return
+    assert parse_plan(changed.text, "frozen.yaml").plan == changed.plan
+
+
+_LINES = MINIMAL.splitlines()
+
+
+@given(st.integers(0, len(_LINES) - 1), st.text(max_size=30), st.booleans())
+@settings(deadline=None, max_examples=200)
+def test_a_plan_with_one_line_mangled_loads_or_gives_a_plan_error(at: int, junk: str, replace: bool) -> None:
+    lines = list(_LINES)
+    lines[at] = junk if replace else lines[at] + junk
+    text = "\n".join(lines)
+    try:
+        loaded = load(text)
+    except PlanError:
+        return
+    assert loaded.text == text
+
+
+def test_a_plan_may_not_bear_the_name_of_a_log_of_the_daemons_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(PlanError, match=r"name: debug is the name of a log"):
+        load_plan(path, ["name=debug"])
+
+
+def test_no_word_of_the_validation_library_reaches_a_person() -> None:
+    """Its sentences are about strings, patterns and input; a plan's author wrote texts, names and numbers."""
+    foreign = ("pattern", "validation", "Input", "input", "string", "tuple", "dictionary", "^")
+    for old, new in (
+        ("name: mine", "name: 'a b'"), ("trainable: my.module:f", "trainable: quick"),
+        ("max_trials: 4", "max_trials: 0"), ("max_trials: 4", "max_trials: 2.5"), ("depth: [1, 2]", "depth: []"),
+        ("choices: [a, 1, null]", "choices: []"), ("max_epochs: 5", "max_epochs: 5\nmode: mim"),
+        ("max_epochs: 5", "max_epochs: 5\nmetric: ''"),
+    ):  # fmt: skip
+        assert old in MINIMAL
+        said = refused(MINIMAL.replace(old, new)).render()
+        assert not [word for word in foreign if word in said], said
+
+
+def test_a_users_plan_may_not_bear_a_built_in_ones_name_but_the_built_in_files_may_be_named_by_path(
+    tmp_path: Path,
+) -> None:
+    """They would share a log, and one would go on with the other's run."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(load_plan("smoke").text)
+    with pytest.raises(PlanError, match="smoke is the name of a built-in plan") as refusal:
+        load_plan(mine)
+    assert (refusal.value.key, refusal.value.remedy) == ("name", "choose another, such as my-smoke")
+    mine.write_text(load_plan("smoke").text.replace("name: smoke", "name: my-smoke"))
+    assert load_plan(mine).plan.name == "my-smoke"
+    built_in = Path(loader.__file__).parents[2] / "tune_configs" / "smoke.yaml"
+    assert load_plan(built_in).plan.name == "smoke"
+
+
+def test_a_value_of_two_signs_finds_its_neighbour() -> None:
+    assert nearest("3M", ["2M", "20M", "200M", "2B"]) == "did you mean 2M?"
+    assert nearest("xy", ["2M", "20M"]) == "valid ones: 2M, 20M"

@@ -1,0 +1,257 @@
+"""Estimates and preflight checks: what cannot fit is named with its figures, what is unknown is called so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from supervisor.plan.expansion import expand
+from supervisor.plan.loader import load_plan
+from supervisor.plan.schema import Data, ExperimentSpec
+from supervisor.preflight import estimate, machine
+from supervisor.preflight.machine import Level
+
+GIB = 2**30
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "quadratic.yaml"
+
+
+def dataset(folder: Path, rows: int = 5_000) -> str:
+    """A manifest of a dataset; the estimates read nothing else of it."""
+    from training.data.manifest import ProcessedManifest, write_manifest
+
+    path = folder / "SP500_dataset_a25.parquet"
+    features = tuple(f"f{index}" for index in range(25))
+    manifest = ProcessedManifest(
+        ticker="SP500", tier="a25", file=path.name, sha256="0" * 64, rows=rows, first_date="1999-01-04",
+        last_date="2018-12-31", columns=features, features=features, feature_version=1, source="test",
+        source_sha256="0" * 64,
+    )  # fmt: skip
+    write_manifest(manifest, path.with_suffix(".json"))
+    return str(path)
+
+
+def phase6a(only: str, dataset_file: str | None = None, *sets: str) -> ExperimentSpec:
+    return expand(load_plan("phase6a", sets).plan, 25, dataset_file, only=only)[0]
+
+
+def test_an_experiment_whose_smallest_architecture_cannot_fit_says_so_with_both_figures() -> None:
+    fit = estimate.fits(phase6a("2B"), 8 * GIB, 25)
+    assert not fit.ok
+    assert fit.needed_bytes is not None
+    assert fit.needed_bytes > 12 * GIB, "2B weights, gradients and two moments in float32 are 30 GB, less a quarter"
+    assert f"{fit.needed_bytes / GIB:.1f} GiB" in fit.text
+    assert "8.0 GiB available" in fit.text
+
+
+def test_fit_turns_over_at_just_the_needed_bytes() -> None:
+    needed = estimate.fits(phase6a("200M"), 0, 25).needed_bytes
+    assert needed is not None
+    assert estimate.fits(phase6a("200M"), needed, 25).ok
+    assert not estimate.fits(phase6a("200M"), needed - 1, 25).ok
+
+
+def test_the_width_is_read_from_the_datasets_manifest(tmp_path: Path) -> None:
+    spec = phase6a("200M", dataset(tmp_path))
+    assert estimate.fits(spec, GIB) == estimate.fits(spec, GIB, 25)
+
+
+def test_what_nobody_can_know_is_called_unknown_and_not_skipped() -> None:
+    users = expand(load_plan(EXAMPLE).plan)[0]
+    assert estimate.fits(users, 1).ok
+    assert "unknown" in estimate.fits(users, 1).text
+    assert estimate.estimate(users, GIB, 2).most_seconds is None
+    on_gpu = phase6a("2B", None, "resources.gpu=1")
+    assert estimate.fits(on_gpu, 1, 25).ok, "the host's memory does not decide about a GPU's"
+    assert "unknown" in estimate.dry_run_table([users])
+    missing = phase6a("2M", "/nowhere/x.parquet")
+    assert estimate.estimate(missing, GIB, 2).architectures is None
+
+
+def test_time_grows_with_budget_and_rows_and_shrinks_with_cores(tmp_path: Path) -> None:
+    file = dataset(tmp_path)
+    small, large = (estimate.estimate(phase6a(budget, file), 32 * GIB, 2) for budget in ("2M", "20M"))
+    alone = estimate.estimate(phase6a("2M", file), 32 * GIB, 1)
+    assert small.most_seconds is not None
+    assert large.most_seconds is not None
+    assert alone.most_seconds is not None
+    assert large.most_seconds > 3 * small.most_seconds
+    assert alone.most_seconds > 1.5 * small.most_seconds
+    (tmp_path / "more").mkdir()
+    longer = estimate.estimate(phase6a("2M", dataset(tmp_path / "more", 10_000)), 32 * GIB, 2)
+    assert longer.most_seconds is not None
+    assert longer.most_seconds > 1.8 * small.most_seconds
+
+
+def test_max_hours_bounds_the_time(tmp_path: Path) -> None:
+    bounded = estimate.estimate(phase6a("20M", dataset(tmp_path), "max_hours=1"), 32 * GIB, 2)
+    assert bounded.most_seconds == 3600
+
+
+@pytest.mark.parametrize(
+    ("pruner", "max_epochs", "expected"),
+    [
+        ("{kind: none}", 50, 50),
+        ("{kind: median, grace_period: 10}", 50, 30),
+        ("{kind: asha, grace_period: 5, reduction_factor: 3}", 45, 5 + 10 / 3 + 30 / 9),
+        ("{kind: asha, grace_period: 50}", 50, 50),
+        ("{kind: median, grace_period: 10}", 4, 4),
+    ],
+)
+def test_expected_epochs_follow_the_pruners_rungs(pruner: str, max_epochs: int, expected: float) -> None:
+    sets = [f"pruner={pruner}", f"max_epochs={max_epochs}", "finalize=null"]
+    spec = expand(load_plan("phase6a", sets).plan, 25, only="2M")[0]
+    assert estimate.expected_epochs(spec) == pytest.approx(expected)
+
+
+def test_finalisation_trials_are_expected_to_run_to_their_end() -> None:
+    spec = expand(load_plan("phase6a", ["pruner={kind: median, grace_period: 10}"]).plan, 25, only="2M")[0]
+    assert estimate.expected_epochs(spec) == pytest.approx((38 * 30 + 12 * 50) / 50)
+
+
+def test_the_table_names_each_experiment_and_says_what_is_skipped_and_on_what_it_rests(tmp_path: Path) -> None:
+    specs = expand(load_plan("phase6a").plan, 25, dataset(tmp_path))
+    table = estimate.dry_run_table(specs, available_bytes=8 * GIB, cores=2)
+    rows = {line.split()[0]: line for line in table.splitlines() if "-h" in line}
+    assert set(rows) == {spec.name for spec in specs}
+    assert "no: skipped" in rows["2B-h1"]
+    assert "no: skipped" not in rows["2M-h1"]
+    assert "12 experiments, 600 trials" in table
+    assert "for 9 of them" in table
+    assert "estimate" in table
+
+
+def test_a_partly_fitting_experiment_is_counted_not_skipped(tmp_path: Path) -> None:
+    spec = phase6a("200M", dataset(tmp_path))
+    least = estimate.estimate(spec, 0, 2)
+    assert least.smallest_bytes is not None
+    row = estimate.estimate(spec, int(least.smallest_bytes * 1.1), 2)
+    assert row.fitting is not None
+    assert row.architectures is not None
+    assert 0 < row.fitting < row.architectures
+    table = estimate.dry_run_table([spec], available_bytes=int(least.smallest_bytes * 1.1), cores=2)
+    assert f"{row.fitting} of {row.architectures}" in table
+    assert "refused one by one" in table
+
+
+def test_fixed_ordinals_leave_one_architecture() -> None:
+    sets = ["config.shape_rank=3", "config.heads_log2=2", "enqueue=[]"]
+    text = load_plan("smoke").text.replace("  shape_rank: {type: grid, axis: shape_rank}\n", "")
+    text = text.replace("  heads_log2: {type: grid, axis: heads_log2}\n", "")
+    from supervisor.plan.loader import parse_plan
+
+    spec = expand(parse_plan(text, "x.yaml", sets=sets).plan, 25)[0]
+    assert estimate.estimate(spec, GIB, 2, 25).architectures == 1
+
+
+def test_available_memory_is_positive_and_no_more_than_the_machines() -> None:
+    import psutil
+
+    assert 0 < estimate.available_memory_bytes() <= psutil.virtual_memory().total
+
+
+# --- preflight ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [((3, 10), Level.ERROR), ((3, 11), Level.OK), ((3, 13), Level.OK), ((3, 14), Level.ERROR)],
+)
+def test_python_versions(version: tuple[int, int], level: Level) -> None:
+    assert machine.check_python(version).level is level
+
+
+@pytest.mark.parametrize(
+    ("version", "requirement", "satisfied"),
+    [
+        ("2.60.0", "ray[tune]<2.61,>=2.60", True),
+        ("2.61.0", "ray[tune]<2.61,>=2.60", False),
+        ("2.9", "torch>=2.10", False),
+        ("2.13.0+cpu", "torch>=2.10", True),
+        ("2.10", "torch==2.10.0", True),
+        ("1", "x", True),
+        ("unparsable", "x>=1", False),
+    ],
+)
+def test_versions_compare_by_number(version: str, requirement: str, satisfied: bool) -> None:
+    assert machine.satisfies(version, requirement) is satisfied
+
+
+def test_a_missing_library_is_an_error_with_a_cure() -> None:
+    (check,) = machine.check_libraries(["no-such-library-of-anyone"])
+    assert check.level is Level.ERROR
+    assert check.remedy is not None
+
+
+def test_the_libraries_of_this_installation_are_the_tested_ones() -> None:
+    assert {check.name: check.level for check in machine.check_libraries(["ray", "optuna"])} == {
+        "ray": Level.OK,
+        "optuna": Level.OK,
+    }
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "level"), [(GIB // 2, Level.ERROR), (2 * GIB, Level.WARNING), (9 * GIB, Level.OK)]
+)
+def test_disk_is_judged_by_the_policys_two_floors(tmp_path: Path, free_bytes: int, level: Level) -> None:
+    check = machine.check_disk(tmp_path / "not" / "yet", 4 * GIB, GIB, free_bytes)
+    assert check.level is level
+    assert (check.remedy is None) == (level is Level.OK)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_one_that_can_is_left_as_it_was(tmp_path: Path) -> None:
+    good = machine.check_folder("state", tmp_path / "new" / "state")
+    assert good.level is Level.OK
+    assert list(tmp_path.iterdir()) == []
+    assert machine.check_folder("state", Path("/proc/self")).level is Level.ERROR
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "last_seen_s", "level"),
+    [
+        (0.0, None, Level.ERROR),
+        (1.8e9, None, Level.OK),
+        (1.8e9, 1.8e9 - 5, Level.OK),
+        (1.8e9, 1.8e9 + 3600, Level.OK),
+        (1.8e9, 1.8e9 + 30 * 86_400, Level.WARNING),
+    ],
+)
+def test_a_clock_is_sane_when_it_is_not_far_behind(wall_s: float, last_seen_s: float | None, level: Level) -> None:
+    assert machine.check_clock(wall_s, last_seen_s).level is level
+
+
+def test_data_are_there_or_imported_or_stood_in_for_or_missing(tmp_path: Path) -> None:
+    data = Data(ticker="SPY", tier="a25")
+    assert machine.check_data(None, tmp_path).level is Level.OK
+    assert machine.check_data(data, tmp_path).level is Level.ERROR
+    stood_in = machine.check_data(Data(ticker="SPY", tier="a25", fallback="sample"), tmp_path)
+    assert stood_in.level is Level.WARNING
+    assert "sample" in stood_in.detail
+    assert machine.check_data(Data(ticker="SP500", tier="a25"), tmp_path).level is Level.OK
+    for name in ("raw/SPY.parquet", "processed/SPY_dataset_a25.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+        assert machine.check_data(data, tmp_path).level is Level.OK
+
+
+def test_a_trial_that_no_core_count_here_could_place_is_an_error() -> None:
+    specs = [phase6a("200M")]
+    assert machine.check_cores(specs, 1).level is Level.ERROR
+    assert machine.check_cores(specs, 2).level is Level.OK
+
+
+def test_memory_and_user_warn() -> None:
+    assert machine.check_memory(GIB).level is Level.WARNING
+    assert machine.check_memory(8 * GIB).level is Level.OK
+    assert machine.check_user(0).level is Level.WARNING
+    assert machine.check_user(1000).level is Level.OK
+
+
+def test_the_worst_of_checks_and_their_lines() -> None:
+    checks = [machine.check_python((3, 12)), machine.check_memory(1), machine.check_clock(0)]
+    assert machine.worst(checks) is Level.ERROR
+    assert machine.worst([]) is Level.OK
+    lines = machine.render(checks).splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "warning", "cure:", "error", "cure:"]
+    assert json.dumps(checks[1].level) == '"warning"'

@@ -1,0 +1,343 @@
+"""The report of any run, whole or not: its files, its page and what it says is missing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from supervisor.cli.results_table import short_params, text_table
+from supervisor.report.__main__ import main, write
+from supervisor.report.files import results_csv, write_atomically
+from supervisor.report.view import missing, read_view
+
+BEGAN, NOW = 1_790_000_000.0, 1_790_007_200.0
+PARAMS = {"learning_rate": 0.001, "batch_size": 64}
+SPACE = {
+    "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
+    "batch_size": {"type": "categorical", "choices": [32, 64]},
+}
+
+
+def trial(number: int, value: float | None, end_reason: str | None = "finished", **facts: Any) -> dict[str, Any]:
+    """A trial of two epochs as `snapshot.trials_of` gives it."""
+    state = {None: "RUNNING", "diverged": "ERROR", "oom": "ERROR", "error": "ERROR"}.get(end_reason, "TERMINATED")
+    epochs = [] if value is None else [[1, value + 0.1, 2.0], [2, value, 3.0]]
+    return {
+        "number": number, "state": state, "source": "sampled", "attempt": 1, "end_reason": end_reason, "value": value,
+        "error": None, "checkpoint": None, "checkpoint_step": None, "held_for": None, "added_wall": BEGAN,
+        "started_wall": BEGAN, "ended_wall": None if end_reason is None else BEGAN + 60,
+        "params": {**PARAMS, "learning_rate": 1e-5 * (number + 1)}, "record": {}, "results": epochs, **facts,
+    }  # fmt: skip
+
+
+def experiment(
+    name: str, state: str, trials: list[dict[str, Any]], reason: str | None = None, **spec: Any
+) -> dict[str, Any]:
+    """An experiment as `snapshot.run_snapshot` gives it, of ten trials."""
+    mode = spec.get("mode", "min")
+    valued = [t for t in trials if t["value"] is not None]
+    best = (min if mode == "min" else max)(valued, key=lambda t: t["value"]) if valued else None
+    ended = sum(t["end_reason"] is not None for t in trials)
+    return {
+        "name": name, "state": state, "reason": reason, "driver_starts": 1,
+        "started_wall": BEGAN if trials else None,
+        "ended_wall": BEGAN + 3600 if state in ("EXITED", "FATAL") else None,
+        "spec": {"name": name, "cell": {"horizon": 1}, "trainable": "my.module:train", "config": {}, "space": SPACE,
+                 "metric": "val_loss", "mode": mode, "max_trials": 10, **spec},
+        "max_trials": 10, "counts": {}, "ended": ended, "running": [], "mean_trial_s": None, "trials": trials,
+        "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
+    }  # fmt: skip
+
+
+def snapshot_of(
+    *experiments: dict[str, Any], state: str = "EXITED", data: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    run = {
+        "id": "mine-1", "plan": "mine", "fingerprint": "ab" * 32, "source": "built-in", "hardware": {},
+        "data": data or {}, "state": state, "desired": "run", "reason": None, "created_wall": BEGAN,
+        "ended_wall": BEGAN + 3600 if state == "EXITED" else None,
+    }  # fmt: skip
+    return {"run": run, "commands": [], "lost": [], "experiments": list(experiments), **more}
+
+
+def ten_trials() -> list[dict[str, Any]]:
+    return [trial(n, 0.5 + 0.01 * ((n * 7) % 10)) for n in range(10)]
+
+
+class Reader(HTMLParser):
+    """Tags, attributes, text and unclosed tags of a page."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "path", "use", "rect", "image"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def page_of(view: dict[str, Any], folder: Path) -> Reader:
+    return Reader(write(view, folder, NOW).read_text())
+
+
+def test_a_whole_run_gives_every_file(tmp_path: Path) -> None:
+    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
+    assert "Nothing is missing" in page.text
+    assert page.open == []
+    assert {f.name for f in (tmp_path / "figures").iterdir()} == {
+        "overview.png", "a-search.png", "a-parameters.png", "importance.png",
+    }  # fmt: skip
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4
+    best = json.loads((tmp_path / "a" / "best.json").read_text())
+    assert (best["value"], best["trial"], best["trials"], best["training_s"]) == (0.5, 0, 10, 5.0)
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["experiments"][0]["best"] == best
+    assert numbers["missing"] == []
+    assert not [f for f in tmp_path.rglob(".*") if f.is_file()]
+
+
+def test_the_page_asks_nothing_of_anyone_and_runs_no_script(tmp_path: Path) -> None:
+    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    styles = re.findall(r"url\(([^)]*)\)|@import", (tmp_path / "report.html").read_text())
+    assert all(target.startswith("#") for target in styles)
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(tmp_path: Path) -> None:
+    view = snapshot_of(*(experiment(name, "EXITED", ten_trials()) for name in ("a", "b")))
+    page = page_of(view, tmp_path)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', (tmp_path / "report.html").read_text()))
+    assert wanted
+    assert wanted <= set(ids)
+
+
+def test_figures_have_a_description_and_take_the_colour_of_the_page(tmp_path: Path) -> None:
+    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
+    figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert all(f["role"] == "img" and len(f["aria-label"] or "") > 30 for f in figures)
+    text = (tmp_path / "report.html").read_text()
+    assert "currentColor" in text
+    assert "#0b0c0e" not in text
+
+
+def test_tables_have_captions_and_headings_with_scope(tmp_path: Path) -> None:
+    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
+    names = [tag for tag, _ in page.tags]
+    assert names.count("table") == names.count("caption") == 2
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+
+
+def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
+    running = [trial(0, 0.5), trial(1, None, None, held_for="node at 91 C")]
+    view = snapshot_of(
+        experiment("a", "EXITED", ten_trials()), experiment("b", "RUNNING", running), experiment("c", "STOPPED", []),
+        state="RUNNING",
+        commands=[{"rung": "PAUSE", "origin": "operator", "who": "ann", "reason": "meeting", "since_wall": BEGAN,
+                   "drill": False}],
+        lost=[{"experiment": "b", "trial": 1, "cause": "node at 91 C", "seconds": 240.0}],
+    )  # fmt: skip
+    text = page_of(view, tmp_path).text
+    assert "The run is RUNNING: 1 of 3 experiments have ended." in text
+    assert "b: RUNNING, 1 of 10 trials have ended." in text
+    assert "c: not started." in text
+    assert "PAUSED by ann: meeting, for 2 h 00 min" in text
+    assert "b, trial 1: node at 91 C" in text
+    assert "4 min 00 s" in text
+
+
+def test_failed_and_skipped_experiments_say_why(tmp_path: Path) -> None:
+    view = snapshot_of(
+        experiment("a", "FATAL", [trial(0, None, "diverged", error="Traceback\nDiverged: <nan>")], "its driver died"),
+        experiment("b", "SKIPPED", [], "needs 31.2 GiB; 22.0 GiB are free"),
+    )
+    text = page_of(view, tmp_path).text
+    assert "a: failed after 1 of 10 trials. its driver died" in text
+    assert "a: trials that left no value: 1 diverged." in text
+    assert "a: no trial has left a value." in text
+    assert "b: skipped. needs 31.2 GiB; 22.0 GiB are free" in text
+    assert "Diverged: <nan>" in text
+    assert not (tmp_path / "a" / "best.json").exists()
+
+
+def test_what_several_experiments_lack_is_said_once(tmp_path: Path) -> None:
+    view = snapshot_of(experiment("a", "STOPPED", []), experiment("b", "STOPPED", []), state="RUNNING")
+    assert missing(read_view(view, NOW))[1:] == ["a, b: not started."]
+
+
+def test_an_empty_run_says_that_it_is_empty(tmp_path: Path) -> None:
+    assert "The run has no experiment." in page_of(snapshot_of(), tmp_path).text
+
+
+def test_a_run_that_was_never_started_has_a_report_too(tmp_path: Path) -> None:
+    text = page_of(snapshot_of(experiment("a", "STOPPED", []), state="STOPPED"), tmp_path).text
+    assert "The run is STOPPED: 0 of 1 experiments have ended." in text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"ticker": "SP500", "is_fallback": True, "wanted": "SPY"},
+        {"ticker": "SP500", "source": "package arch.data.sp500"},
+    ],
+)
+def test_the_embedded_sample_is_named_loudly(data: dict[str, Any], tmp_path: Path) -> None:
+    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials()), data=data), tmp_path)
+    assert "Data: the EMBEDDED SAMPLE" in page.text
+    assert ("NOT SPY" in page.text) == ("wanted" in data)
+
+
+def test_imported_data_are_not_called_a_sample(tmp_path: Path) -> None:
+    data = {"ticker": "SPY", "is_fallback": False, "wanted": "SPY", "source": "file SPY_D.csv"}
+    text = page_of(snapshot_of(experiment("a", "EXITED", ten_trials()), data=data), tmp_path).text
+    assert "EMBEDDED" not in text
+    assert "file SPY_D.csv" in text
+
+
+def test_what_a_user_wrote_is_shown_and_never_obeyed(tmp_path: Path) -> None:
+    """Names, reasons, parameters and errors come from plans and trainables: none may become markup."""
+    evil = '<script>alert("x")</script>'
+    trials = [trial(n, 0.5 + n, params={evil: evil}, error=evil) for n in range(3)]
+    space = {evil: {"type": "categorical", "choices": [evil, "b"]}}
+    view = snapshot_of(experiment("a", "FATAL", trials, evil, space=space, metric=evil), data={evil: evil})
+    page = page_of(view, tmp_path)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert 'alert("x")' in page.text
+
+
+def test_the_best_of_a_maximised_metric_is_the_largest(tmp_path: Path) -> None:
+    page_of(snapshot_of(experiment("a", "EXITED", ten_trials(), mode="max")), tmp_path)
+    assert json.loads((tmp_path / "a" / "best.json").read_text())["value"] == 0.59
+
+
+def test_results_have_a_row_per_trial_and_a_column_per_parameter() -> None:
+    other = [trial(0, 0.7, params={"depth": 3})]
+    run = read_view(snapshot_of(experiment("a", "EXITED", ten_trials()), experiment("b", "EXITED", other)), NOW)
+    rows = list(csv.DictReader(io.StringIO(results_csv(run))))
+    assert len(rows) == 11
+    assert rows[0]["params.learning_rate"] == "1e-05"
+    assert rows[0]["params.depth"] == ""
+    assert rows[10]["params.depth"] == "3"
+    assert rows[3]["value"] == "0.51"
+    assert rows[3]["epochs"] == "2"
+    assert rows[3]["cell.horizon"] == "1"
+
+
+def test_finalisation_trials_are_no_part_of_the_search(tmp_path: Path) -> None:
+    final = [trial(n, 0.4, source="finalize") for n in (10, 11)]
+    run = read_view(snapshot_of(experiment("a", "EXITED", [*ten_trials(), *final])), NOW)
+    assert len(run.experiments[0].valued) == 10
+
+
+def test_an_experiment_that_was_not_finalised_though_its_plan_asks_says_so() -> None:
+    view = snapshot_of(experiment("a", "EXITED", ten_trials(), finalize={"top": 1, "seeds": 2}))
+    assert any("not finalised" in sentence for sentence in missing(read_view(view, NOW)))
+
+
+VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
+REASONS = st.sampled_from([None, "finished", "pruned", "early_stopped", "diverged", "oom", "error"])
+STATES = st.sampled_from(
+    ["STOPPED", "STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING", "EXITED", "FATAL", "SKIPPED"]
+)
+
+
+@settings(deadline=None, max_examples=8)
+@given(kinds=st.lists(st.tuples(STATES, st.lists(st.tuples(VALUES, REASONS), max_size=12)), max_size=3))
+def test_no_mixture_of_states_and_values_breaks_the_report(
+    kinds: list[tuple[str, list[tuple[float | None, str | None]]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    experiments = [
+        experiment(f"e{place}", state, [trial(n, value, reason) for n, (value, reason) in enumerate(trials)])
+        for place, (state, trials) in enumerate(kinds)
+    ]
+    folder = tmp_path_factory.mktemp("mixture")
+    assert page_of(snapshot_of(*experiments, state="RUNNING"), folder).open == []
+    text_table(snapshot_of(*experiments))
+
+
+def test_the_text_table_has_a_line_per_experiment_and_counts_them() -> None:
+    lines = text_table(
+        snapshot_of(
+            experiment("2M-h1", "EXITED", ten_trials()),
+            experiment("2B-h1", "SKIPPED", [], "too large"),
+            experiment("b", "RUNNING", [trial(0, 0.5)]),
+        ),
+        now_wall=NOW,
+    ).splitlines()
+    assert lines[0].split() == ["experiment", "state", "trials", "best", "best", "params", "duration"]
+    assert lines[2].split() == [
+        "2M-h1",
+        "EXITED",
+        "10/10",
+        "0.5",
+        "learning_rate=1e-05",
+        "batch_size=64",
+        "1",
+        "h",
+        "00",
+        "min",
+    ]
+    assert lines[4].endswith("2 h 00 min")
+    assert "2B-h1 SKIPPED: too large" in lines
+    assert lines[-1] == "passed 1, failed 0, skipped 1, unfinished 1"
+
+
+def test_the_text_table_shows_the_final_mean_where_there_is_one() -> None:
+    final = experiment("a", "EXITED", ten_trials()) | {"finalized": {"val_loss": 0.5124}}
+    lines = text_table(snapshot_of(final, experiment("b", "EXITED", ten_trials()))).splitlines()
+    assert lines[0].split()[3:5] == ["best", "final"]
+    assert lines[2].split()[3:5] == ["0.5", "0.5124"]
+    assert lines[3].split()[3:5] == ["0.5", "-"]
+
+
+def test_long_parameters_are_cut_with_an_ellipsis() -> None:
+    short = short_params({f"parameter_{n}": 0.123456 for n in range(9)}, max_signs=30)
+    assert len(short) == 30
+    assert short.endswith("…")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "not bytes")  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_wrong_command_line_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().err

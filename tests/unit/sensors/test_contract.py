@@ -1,0 +1,458 @@
+"""One suite over every provider: what a provider promises, whatever it reads from and whatever breaks below it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import plistlib
+import re
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import supervisor.sensors
+from supervisor.clock import HandClock
+from supervisor.sensors.apple.macmon import MacmonProvider
+from supervisor.sensors.apple.provider import AppleProvider
+from supervisor.sensors.battery import BatteryProvider
+from supervisor.sensors.cgroup import MemoryGroup
+from supervisor.sensors.cpu_throttle import CpuThrottleProvider
+from supervisor.sensors.discovery import ANYWHERE, Listed, open_providers
+from supervisor.sensors.disk import DiskProvider
+from supervisor.sensors.host import Amount, HostProvider
+from supervisor.sensors.hwmon import HwmonProvider
+from supervisor.sensors.isolation import IsolatedProvider, Patience
+from supervisor.sensors.mac_battery import MacBatteryProvider
+from supervisor.sensors.memory_kills import MemoryKillsProvider
+from supervisor.sensors.memory_pressure import PressureStallProvider
+from supervisor.sensors.nvidia import NvidiaProvider
+from supervisor.sensors.provider import Provider
+from supervisor.sensors.reading import Kind, Quality, Reading
+from supervisor.sensors.scripted import Frame, ScriptedProvider, simple_reading
+from supervisor.sensors.trial_memory import TrialMemoryProvider, note_trial
+
+FIXTURES = Path(__file__).parents[1] / "fixtures_sensors"
+UNITS = {
+    Kind.TEMPERATURE: {"celsius"},
+    Kind.MARGIN: {"celsius"},
+    Kind.PRESSURE: {"level"},
+    Kind.THROTTLE: {"level"},
+    Kind.UTILISATION: {"percent"},
+    Kind.FAN: {"rpm"},
+    Kind.POWER: {"watt"},
+    Kind.MEMORY: {"percent", "bytes"},
+    Kind.SWAP: {"percent", "bytes"},
+    Kind.PSI: {"percent"},
+    Kind.DISK: {"bytes"},
+    Kind.BATTERY: {"percent", "flag"},
+    Kind.FREQUENCY: {"megahertz"},
+    Kind.EVENT: {"count"},
+}
+
+
+class Breakable:
+    """What a fake reads from, until `broken` makes every call fail."""
+
+    broken = False
+
+    def check(self) -> None:
+        if self.broken:
+            raise OSError(5, "Input/output error")
+
+
+@dataclass
+class Figures(Breakable):
+    def cpu_percent(self) -> float:
+        self.check()
+        return 12.5
+
+    def memory(self) -> Amount:
+        self.check()
+        return Amount(16 * 2**30, 8 * 2**30)
+
+    def swap(self) -> Amount:
+        self.check()
+        return Amount(2 * 2**30, 2**30)
+
+
+class Mac(Breakable):
+    def __init__(self) -> None:
+        self.smc = {"TCMb": 88.0, "TCMz": 97.0, "Tp01": 97.0, "Te05": 70.0, "Tg0f": 66.0}
+        self.smc |= {"TB1T": 31.0, "PSTR": 40.0, "F0Ac": 1900.0}
+
+    def smc_keys(self) -> list[str]:
+        self.check()
+        return [*self.smc, "FNum", "MSSP"]
+
+    def smc_read(self, key: str) -> tuple[str, bytes]:
+        self.check()
+        return ("ui8 ", b"\x01") if key == "FNum" else ("flt ", struct.pack("<f", self.smc[key]))
+
+    def hid_temperatures(self) -> list[tuple[str, float]]:
+        self.check()
+        return [("PMU tdie1", 61.0), ("gas gauge battery", 30.5)]
+
+    def thermal_pressure(self) -> int:
+        self.check()
+        return 0
+
+    def memory_pressure(self) -> int:
+        self.check()
+        return 1
+
+
+class Nvml(Breakable):
+    """As much of NVML as is asked for, all of it there."""
+
+    class NVMLError(Exception):
+        pass
+
+    @dataclass
+    class Rates:
+        gpu: int
+
+    @dataclass
+    class Value:
+        nvmlReturn: int  # noqa: N815 - NVML's name
+        value: object
+
+    @dataclass
+    class Number:
+        siVal: int  # noqa: N815 - NVML's name
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's names, here and below
+        self.check()
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.check()
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return f"GPU-{handle:08x}"
+
+    def nvmlDeviceGetTemperatureThreshold(self, handle: int, which: int) -> int:  # noqa: N802
+        return {0: 102, 1: 97, 2: 105, 3: 57}[which]
+
+    def nvmlDeviceGetTemperatureV(self, handle: int, sensor: int) -> int:  # noqa: N802
+        self.check()
+        return 56
+
+    def nvmlDeviceGetMarginTemperature(self, handle: int) -> int:  # noqa: N802
+        self.check()
+        return 40
+
+    def nvmlDeviceGetFieldValues(self, handle: int, fields: list[int]) -> list[Value]:  # noqa: N802
+        self.check()
+        return [self.Value(0, self.Number({82: 60, 194: -2}[field])) for field in fields]
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: int) -> int:  # noqa: N802
+        self.check()
+        return 1
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> Rates:  # noqa: N802
+        self.check()
+        return self.Rates(99)
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:  # noqa: N802
+        self.check()
+        return 250_000
+
+
+@dataclass
+class Case:
+    """A provider on its fake, and how to break what is below it."""
+
+    provider: Provider
+    break_it: Callable[[], None]
+
+
+def on_fake(make: Callable[[Breakable], Provider], below: Breakable) -> Case:
+    def break_it() -> None:
+        below.broken = True
+
+    return Case(make(below), break_it)
+
+
+def on_files(make: Callable[[Path], Provider], root: Path, files: dict[str, str]) -> Case:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+    def break_it() -> None:
+        for name in files:
+            (root / name).unlink()
+
+    return Case(make(root), break_it)
+
+
+def host(clock: HandClock, _: Path) -> Case:
+    group = MemoryGroup(Path("/g"), 8 * 2**30, 2 * 2**30)
+    return on_fake(lambda below: HostProvider(clock, below, lambda: [group]), Figures())  # type: ignore[arg-type]
+
+
+def disk(clock: HandClock, _: Path) -> Case:
+    below = Breakable()
+
+    def free(folder: Path) -> tuple[int, int]:
+        below.check()
+        return 10**9, 10**10
+
+    return on_fake(lambda _: DiskProvider([Path("/a"), Path("/b"), Path("/a")], clock, free), below)
+
+
+def hwmon(clock: HandClock, root: Path) -> Case:
+    files = {
+        "hwmon3/name": "coretemp\n",
+        "hwmon3/temp1_label": "Package id 0\n",
+        "hwmon3/temp1_input": "45000\n",
+        "hwmon3/temp1_crit": "100000\n",
+    }
+    return on_files(lambda root: HwmonProvider(clock, root), root, files)
+
+
+def psi(clock: HandClock, root: Path) -> Case:
+    line = "avg10=1.50 avg60=0.00 avg300=0.00 total=0"
+    files = dict.fromkeys(("memory", "io", "cpu"), f"some {line}\nfull {line}\n")
+    return on_files(lambda root: PressureStallProvider(clock, root), root, files)
+
+
+def cpu_throttle(clock: HandClock, root: Path) -> Case:
+    files = {"cpu0/thermal_throttle/package_throttle_count": "3\n", "cpu0/topology/physical_package_id": "0\n"}
+    return on_files(lambda root: CpuThrottleProvider(clock, root), root, files)
+
+
+def battery(clock: HandClock, root: Path) -> Case:
+    files = {"BAT0/type": "Battery\n", "BAT0/capacity": "80\n", "BAT0/status": "Discharging\n", "BAT0/temp": "301\n"}
+    return on_files(lambda root: BatteryProvider(clock, root), root, files)
+
+
+def memory_kills(clock: HandClock, _: Path) -> Case:
+    below = Breakable()
+    return on_fake(
+        lambda _: MemoryKillsProvider(clock, lambda: {} if below.broken else {"oom_kill": 3}),
+        below,
+    )
+
+
+def trial_memory(clock: HandClock, root: Path) -> Case:
+    below = Breakable()
+    note_trial(root / "trials", 4242, "2M-h1", 17)
+
+    def resident(pid: int, noted_wall_s: float) -> int | None:
+        below.check()
+        return 2**30
+
+    return on_fake(lambda _: TrialMemoryProvider(root / "trials", clock, resident), below)
+
+
+def nvidia(clock: HandClock, _: Path) -> Case:
+    return on_fake(lambda below: NvidiaProvider(clock, below), Nvml())
+
+
+def apple(clock: HandClock, _: Path) -> Case:
+    return on_fake(lambda below: AppleProvider(clock, below), Mac())  # type: ignore[arg-type]
+
+
+def mac_battery(clock: HandClock, _: Path) -> Case:
+    below = Breakable()
+    entry = {"CurrentCapacity": 80, "MaxCapacity": 100, "InstantAmperage": -900, "Temperature": 3010}
+
+    def ask() -> bytes:
+        below.check()
+        return plistlib.dumps([entry])
+
+    return on_fake(lambda _: MacBatteryProvider(clock, ask), below)
+
+
+def macmon(clock: HandClock, _: Path) -> Case:
+    command = ["sh", "-c", f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000"]
+    provider = MacmonProvider(clock, command)
+    return Case(provider, lambda: None if provider._process is None else provider._process.kill())
+
+
+def scripted(clock: HandClock, _: Path) -> Case:
+    return Case(ScriptedProvider(clock, [Frame(0.0, (simple_reading(60.0),))]), lambda: None)
+
+
+def isolated(clock: HandClock, _: Path) -> Case:
+    """A child that answers at once, stamped as the suite's clock will stand."""
+    reading = replace(simple_reading(60.0), sensor_id="child:die", source="child", mono_s=105.0, wall_s=1.7e9 + 105.0)
+    answer = json.dumps({"readings": [reading.to_json()], "availability": {"ok": True, "reason": "one sensor"}})
+    command = ["sh", "-c", f"while read verb; do echo '{answer}'; done"]
+    provider = IsolatedProvider("child", command, clock, Patience(grace_s=10.0))
+    return Case(provider, lambda: None if provider._child is None else provider._child.process.kill())
+
+
+CASES = (
+    host,
+    disk,
+    hwmon,
+    psi,
+    cpu_throttle,
+    battery,
+    memory_kills,
+    nvidia,
+    apple,
+    mac_battery,
+    macmon,
+    scripted,
+    isolated,
+    trial_memory,
+)
+
+
+def told(case: Case) -> list[Reading]:
+    """The first pass that says something: one that asks another process may need a moment."""
+    for _ in range(500):
+        readings = case.provider.read()
+        if readings:
+            return readings
+        time.sleep(0.01)
+    raise AssertionError(f"{case.provider.name} never said anything")
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.__name__)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], tuple[Case, HandClock]]]:
+    opened: list[Case] = []
+
+    def build() -> tuple[Case, HandClock]:
+        clock = HandClock()
+        folder = tmp_path / str(len(opened))
+        folder.mkdir()
+        opened.append(request.param(clock, folder))
+        return opened[-1], clock
+
+    yield build
+    for case in opened:
+        case.provider.close()
+
+
+Built = Callable[[], tuple[Case, HandClock]]
+
+
+def test_it_is_a_provider_and_its_probe_says_why(make: Built) -> None:
+    case, _ = make()
+    assert isinstance(case.provider, Provider)
+    assert re.fullmatch(r"[a-z][a-z-]*", case.provider.name)
+    said = case.provider.probe()
+    assert said.reason
+
+
+def test_readings_are_sound_and_survive_json(make: Built) -> None:
+    case, clock = make()
+    case.provider.probe()
+    clock.now_s += 5.0
+    for reading in told(case):
+        assert reading.unit in UNITS[reading.kind]
+        assert reading.mono_s == clock.mono_s()
+        assert reading.wall_s == clock.wall_s()
+        assert reading.source == case.provider.name
+        assert reading.quality is Quality.OK or reading.detail
+        assert Reading.from_json(json.loads(json.dumps(reading.to_json()))) == reading
+
+
+def test_ids_are_unique_and_the_same_at_every_pass_and_start(make: Built) -> None:
+    (first, clock), (second, _) = make(), make()
+    for case in (first, second):
+        case.provider.probe()
+    ids = [reading.sensor_id for reading in told(first)]
+    assert len(ids) == len(set(ids))
+    assert ids == [reading.sensor_id for reading in told(second)]
+    clock.now_s += 5.0
+    assert ids == [reading.sensor_id for reading in told(first)]
+    assert not any(re.search(r"hwmon\d", sensor_id) for sensor_id in ids)
+
+
+def test_it_reads_the_same_without_a_probe(make: Built) -> None:
+    """A child that was killed and started again is only ever asked to read."""
+    (probed, _), (unprobed, _) = make(), make()
+    probed.provider.probe()
+    told(probed), told(unprobed)  # the first pass has no difference to tell
+    assert {r.sensor_id for r in told(unprobed)} == {r.sensor_id for r in told(probed)}
+
+
+def test_what_breaks_below_is_a_reading_without_a_value_and_never_an_error(make: Built) -> None:
+    case, clock = make()
+    case.provider.probe()
+    before = told(case)
+    case.break_it()
+    clock.now_s += 60.0
+    after = case.provider.read()
+    if case.provider.name != "scripted":
+        values = {reading.sensor_id: reading.value for reading in before if reading.value is not None}
+        assert all(reading.value is None for reading in after if reading.sensor_id in values)
+    assert {reading.sensor_id for reading in after if reading.kind is not Kind.EVENT} <= {r.sensor_id for r in before}
+
+
+def test_it_can_be_read_unprobed_closed_twice_and_read_after_that(make: Built) -> None:
+    case, _ = make()
+    case.provider.read()
+    case.provider.close()
+    case.provider.close()
+    assert isinstance(case.provider.read(), list)
+
+
+def test_the_suite_covers_every_provider_there_is() -> None:
+    classes = {
+        getattr(module, name)
+        for found in pkgutil.iter_modules(supervisor.sensors.__path__)
+        for module in [importlib.import_module(f"supervisor.sensors.{found.name}")]
+        for name in dir(module)
+        if name.endswith("Provider") and getattr(module, name).__module__ == module.__name__ and name != "Provider"
+    }
+    covered = {type(case(HandClock(), Path("/nonexistent")).provider) for case in (nvidia, apple, scripted, isolated)}
+    covered |= {HostProvider, DiskProvider, HwmonProvider, PressureStallProvider, CpuThrottleProvider}
+    covered |= {TrialMemoryProvider, BatteryProvider, MemoryKillsProvider, MacBatteryProvider, MacmonProvider}
+    assert classes == covered
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_machine_without_sensors_is_no_error_and_says_what_would_help(platform: str, tmp_path: Path) -> None:
+    """Here, for the other platform too: nothing of it is there, and everything else is still read."""
+    if platform == sys.platform and Path("/sys/class/hwmon").exists():
+        pytest.skip("this machine has sensors, so it cannot show what one without does")
+    providers, said = open_providers(None, [tmp_path], HandClock(), platform)
+    names = {provider.name for provider in providers}
+    assert {"scripted", "host", "disk"} <= names
+    unavailable = [availability for _, availability in said if not availability.ok]
+    assert unavailable
+    assert all(availability.reason for availability in unavailable)
+    kinds = {reading.kind for provider in providers for reading in [*provider.read(), *provider.read()]}
+    assert {Kind.UTILISATION, Kind.MEMORY, Kind.DISK} <= kinds
+    for provider in providers:
+        provider.close()
+
+
+def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = HandClock()
+    hanging = IsolatedProvider("late", ["sh", "-c", "sleep 1000"], clock, Patience(start_s=0.05))
+    absent = IsolatedProvider(
+        "none", ["sh", "-c", 'read verb; echo \'{"availability": {"ok": false, "reason": "no GPU"}}\''], clock
+    )
+    listed = (Listed(ANYWHERE, lambda _clock, _: hanging), Listed(ANYWHERE, lambda _clock, _: absent))
+    monkeypatch.setattr("supervisor.sensors.discovery.PROVIDERS", listed)
+    providers, said = open_providers(None, [tmp_path], clock, "linux")
+    assert [provider.name for provider in providers] == ["scripted", "late"]
+    assert dict(said)["late"].reason == "its process hung: no answer in 0.05 s"
+    assert dict(said)["none"].reason == "no GPU"
+    assert [reading.kind for reading in hanging.read()] == [Kind.EVENT]
+    hanging.close()
+
+
+def test_a_script_takes_the_place_of_the_thermal_providers(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"at_s": 0, "celsius": 60}\n')
+    providers, said = open_providers(trace, [tmp_path], HandClock(), "linux")
+    assert {"hwmon", "nvidia", "cpu-throttle"}.isdisjoint(name for name, _ in said)
+    assert providers[0].read()[0].value == 60.0

@@ -1,0 +1,104 @@
+"""macmon's lines as it prints them, and a macmon that ends, falls silent, floods or prints something else."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.clock import HandClock
+from supervisor.sensors.apple.macmon import MacmonProvider, macmon_readings
+from supervisor.sensors.instant import Now
+from supervisor.sensors.provider import Sampler
+from supervisor.sensors.reading import Kind, Quality, Reading
+
+FIXTURES = Path(__file__).parents[1] / "fixtures_sensors"
+
+
+def until_it_speaks(provider: MacmonProvider) -> list[Reading]:
+    for _ in range(1000):
+        readings = provider.read()
+        if readings:
+            return readings
+        time.sleep(0.005)
+    raise AssertionError("macmon's stand-in said nothing")
+
+
+def shell(script: str, clock: HandClock) -> MacmonProvider:
+    return MacmonProvider(clock, ["sh", "-c", script])
+
+
+def test_frequency_power_and_fans_come_through() -> None:
+    provider = shell(f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000", HandClock())
+    values = {reading.sensor_id: reading.value for reading in until_it_speaks(provider)}
+    provider.close()
+    assert values["macmon:performance"] == 1800.0
+    assert values["macmon:system"] == 5.8765
+    assert (values["macmon:fan0"], values["macmon:fan1"]) == (999.0, 1200.0)
+
+
+CUT_SHORT = f"cat '{FIXTURES}/macmon_truncated_then_eof.jsonl'"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"), [(CUT_SHORT, "Unterminated string"), (f"{CUT_SHORT} | tr -d '\\n'", "crashed: macmon ended")]
+)
+def test_a_line_cut_short_does_not_count_and_macmon_is_started_again(script: str, why: str) -> None:
+    clock = HandClock()
+    provider = shell(script, clock)
+    (fault,) = [r for r in until_it_speaks(provider) if r.kind is Kind.EVENT]
+    assert fault.quality is Quality.ERROR
+    assert why in (fault.detail or "")
+    assert provider.read() == [], "it waits before it starts again"
+    clock.now_s += 1.5
+    assert until_it_speaks(provider)
+    provider.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo nonsense; sleep 1000", "Expecting value"),
+        ("echo '[1]'; sleep 1000", "printed garbage"),
+        ("head -c 300000 /dev/zero | tr '\\0' x; sleep 1000", "a line of more than"),
+    ],
+)
+def test_what_is_no_line_of_macmon_s_ends_it(script: str, why: str) -> None:
+    provider = shell(script, HandClock())
+    (fault,) = until_it_speaks(provider)
+    assert why in (fault.detail or "")
+    assert provider._process is None
+
+
+def test_silence_is_a_hang_and_old_words_keep_their_time() -> None:
+    clock = HandClock()
+    provider = shell(f"head -1 '{FIXTURES}/macmon_v061_old.jsonl'; sleep 1000", clock)
+    until_it_speaks(provider)
+    clock.now_s += 20.0
+    assert {reading.mono_s for reading in provider.read()} == {100.0}
+    clock.now_s += 20.0
+    (fault,) = provider.read()
+    assert fault.detail == "hung: silent for 30 s"
+
+
+def test_without_macmon_it_is_unavailable_and_says_how_to_get_it() -> None:
+    said = MacmonProvider(HandClock(), ["no-such-macmon"]).probe()
+    assert not said.ok
+    assert "brew install macmon" in (said.remedy or "")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+KEYS = ("pcpu_freq_mhz", "pcpu_usage", "gpu_freq_mhz", "sys_power", "fans", "temp")
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), json_values))
+def test_any_object_at_all_gives_readings_and_no_error(line: dict[str, object]) -> None:
+    for reading in macmon_readings(line, Sampler("macmon", Now(1.0, 2.0))):
+        assert reading.sensor_id.startswith("macmon:")

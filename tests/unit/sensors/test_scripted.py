@@ -1,0 +1,149 @@
+"""Traces and drills: what is played, when it ends, and what a bad file is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from supervisor.clock import HandClock
+from supervisor.domain.command import Rung
+from supervisor.governor.ladder import GovernorMemory, Note, Now, decide
+from supervisor.governor.policy import Policy
+from supervisor.sensors.drills import DRILL, DRILLS
+from supervisor.sensors.reading import Kind, Quality, Reading
+from supervisor.sensors.scripted import ScriptedProvider, load_trace
+
+
+def test_a_line_holds_until_the_next_and_the_last_for_ever(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('{"at_s": 0, "celsius": 60}\n\n{"at_s": 10, "celsius": 101.5}\n{"at_s": 20, "celsius": null}\n')
+    clock = HandClock()
+    provider = ScriptedProvider.from_file(trace, clock)
+    values = []
+    for _ in range(6):
+        (reading,) = provider.read()
+        values.append(reading.value)
+        assert reading.mono_s == clock.now_s
+        clock.now_s += 5.0
+    assert values == [60.0, 60.0, 101.5, 101.5, None, None]
+
+
+def test_a_trace_may_carry_whole_readings(tmp_path: Path) -> None:
+    reading = {"sensor_id": "x:m", "kind": "memory", "component": "host", "value": 95, "unit": "percent"}
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text(json.dumps({"at_s": 0, "readings": [reading]}) + "\n")
+    (played,) = ScriptedProvider.from_file(trace, HandClock()).read()
+    assert (played.sensor_id, played.kind, played.value) == ("x:m", Kind.MEMORY, 95.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "an empty trace"),
+        ("nonsense\n", ":1: Expecting value"),
+        ('{"celsius": 5}\n', ":1: the key 'at_s' is missing"),
+        ('{"at_s": 0}\n', ":1: a line needs celsius or readings"),
+        ('{"at_s": 5, "celsius": 1}\n{"at_s": 1, "celsius": 2}\n', ":2: at_s goes back from 5.0 to 1.0"),
+        ('{"at_s": 0, "celcius": 1}\n', "unknown keys ['celcius']"),
+        ('{"at_s": "x", "celsius": 1}\n', ":1: could not convert"),
+        ('[1]\n', ":1: list indices"),
+        ('{"at_s": 0, "readings": [{"sensor_id": "a"}]}\n', ":1: the key 'kind' is missing"),
+        ('{"at_s": 0, "readings": [{"sensor_id": "a", "kind": "smell", "component": "c", "value": 1, "unit": "u"}]}\n',
+         "'smell' is not a valid Kind"),
+    ],
+)  # fmt: skip
+def test_a_bad_trace_is_told_file_line_and_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        load_trace(trace)
+    assert str(caught.value).startswith(str(trace))
+    assert message in str(caught.value)
+
+
+def test_an_unknown_drill_is_told_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match="no drill is called 'fire'; there are battery, disk-full"):
+        ScriptedProvider(HandClock()).start_drill("fire", 10)
+
+
+@pytest.mark.parametrize("duration_s", [0, -1, 3601, float("nan")])
+def test_a_drill_has_an_end(duration_s: float) -> None:
+    with pytest.raises(ValueError, match="at most 3600 s"):
+        ScriptedProvider(HandClock()).start_drill("heat", duration_s)
+
+
+def test_a_drill_s_readings_are_marked_and_end_with_it() -> None:
+    clock = HandClock()
+    provider = ScriptedProvider.playing("heat", clock)
+    assert provider.drill == "heat"
+    assert all(reading.detail == DRILL for reading in provider.read())
+    clock.now_s += 60.0
+    assert provider.read() == []
+    assert provider.drill is None
+
+
+EXPECTED = {
+    "heat": Rung.PAUSE,
+    "spike": Rung.PAUSE,
+    "flap": Rung.PAUSE,
+    "sensor-lost": Rung.PAUSE,
+    "sensor-stuck": Rung.PAUSE,
+    "sensor-hang": Rung.PAUSE,
+    "memory": Rung.PAUSE,
+    "swap": Rung.PAUSE,
+    "disk-full": Rung.PAUSE,
+    "battery": Rung.PAUSE,
+}
+
+
+@dataclass
+class Drilled:
+    highest: Rung
+    notes: list[Note]
+    memory: GovernorMemory
+    rungs: list[Rung]
+
+
+def drill(name: str, policy: Policy, duration_s: float, after_s: float) -> Drilled:
+    clock = HandClock()
+    provider = ScriptedProvider(clock)
+    story = Drilled(Rung.RUN, [], GovernorMemory(protected=True), [])
+    real = Reading("t:die", Kind.TEMPERATURE, "cpu", 60.0, "celsius", 0.0, 0.0, "test")
+    for tick in range(int(duration_s + after_s) + 5):
+        if tick == 5:
+            provider.start_drill(name, duration_s)
+        stamped = replace(real, value=60.0 + tick % 3, mono_s=clock.mono_s(), wall_s=clock.wall_s())
+        readings = [stamped, *provider.read()]
+        command, story.memory, notes = decide(readings, policy, story.memory, Now.of(clock))
+        story.notes += notes
+        story.rungs.append(command.rung)
+        clock.now_s += 1.0
+    story.highest = max(story.rungs)
+    return story
+
+
+def test_every_drill_is_expected_to_do_something() -> None:
+    assert set(EXPECTED) == set(DRILLS)
+
+
+@pytest.mark.parametrize("name", sorted(DRILLS))
+def test_a_drill_does_what_it_says_marks_it_ends_by_itself_and_leaves_no_trace(name: str) -> None:
+    """With the default policy but for a shorter patience with sensors, as a drill of four minutes on a live run."""
+    policy = Policy(period_s=1.0, lost_pause_s=30.0, stuck_s=40.0, stuck_integer_s=40.0)
+    story = drill(name, policy, duration_s=240.0, after_s=40.0)
+    assert story.highest is EXPECTED[name]
+    assert all(note.facts["drill"] for note in story.notes if note.facts.get("rung") != "RUN")
+    assert story.rungs[-1] is Rung.RUN
+    assert story.memory.step == 0
+    assert story.memory.floor_step == 0
+    assert story.memory.pauses_mono_s == ()
+    assert [sensor for sensor in story.memory.sensors if sensor.startswith("script")] == []
+
+
+def test_a_sensor_that_a_drill_takes_away_is_told_as_an_error() -> None:
+    (before,) = DRILLS["sensor-lost"](1.0, 60.0)
+    (after,) = DRILLS["sensor-lost"](30.0, 60.0)
+    assert (before.quality, after.quality) == (Quality.OK, Quality.ERROR)

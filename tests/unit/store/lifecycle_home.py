@@ -1,0 +1,303 @@
+"""A home in which test_lifecycle_machine lets a daemon's writing half live, die and be started again.
+
+A kill is one of the process: what it had in memory is gone, what it had written is there.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis.stateful import RuleBasedStateMachine
+
+from supervisor import failpoints
+from supervisor.audit import rotation
+from supervisor.audit.checkpoint_file import MAGIC
+from supervisor.audit.log import AuditLog, head_key, open_audit_log
+from supervisor.audit.rebuild import UNTOLD, open_or_rebuild
+from supervisor.audit.rotation import Limits
+from supervisor.clock import Clock
+from supervisor.daemon.run_selection import StartRequest, choose_run
+from supervisor.domain import messages
+from supervisor.domain.lifecycle import ProcessState, TrialState
+from supervisor.errors import DiskFailed, DiskFull, NotFound
+from supervisor.home import Home
+from supervisor.store.database import Event
+from supervisor.store.run_writer import Ledger
+from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER, Trial, World, read_world
+
+SPECS = [
+    {"name": name, "mode": "min", "max_trials": MAX_TRIALS, "concurrency": 1, "max_hours": None, "enqueue": []}
+    for name in EXPERIMENTS
+]
+LIMITS = Limits(max_bytes=6000, parts=90)
+"""Small, so that a log is rotated in the middle of everything; enough parts that none is lost."""
+ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
+
+
+class Killed(BaseException):
+    """kill -9: nothing catches it."""
+
+
+class HandSetClock(Clock):
+    """Goes on a little at each look, by what a float cannot hold exactly; somebody may set it."""
+
+    now = 1_700_000_000.0
+
+    def wall_s(self) -> float:
+        self.now += 1.0 / 3.0
+        return self.now
+
+
+class OneHome(RuleBasedStateMachine):
+    """A home; a daemon's writing half lives in it, dies and is started again. Its rules are its heirs'."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Memory where there is: the fsync calls are made all the same, and cost nothing.
+        where = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+        self.folder = Path(tempfile.mkdtemp(prefix="lives-", dir=where))
+        self.home = Home(self.folder)
+        for each in (self.home.state, self.home.logs, self.home.runs):
+            each.mkdir()
+        self.clock = HandSetClock()
+        self.worlds = [World()]
+        """What the store may hold: more than one only after an action that was killed halfway."""
+        self.acknowledged: dict[tuple[Any, ...], tuple[int, float | None]] = {}
+        """(run, experiment, trial, epoch): the attempt that was first, and its value."""
+        self.bomb: tuple[str, str, int] | None = None
+        self.log_full = self.alive = self.damaged = False
+        self.current: str | None = None
+        self.said: deque[Any] = deque(maxlen=100)
+        self.looked_at = self.promised_seq = 0
+        self.states: dict[tuple[Any, ...], Any] = {}
+        self.copy: Path | None = None
+        self._hit, failpoints.hit = failpoints.hit, self.hit
+
+    # Lives and deaths
+
+    def hit(self, point: str) -> None:
+        """In the place of failpoints.hit: ends this life instead of this process."""
+        if self.log_full and point == "audit.write":
+            raise OSError(errno.ENOSPC, "full")
+        if self.bomb is None or self.bomb[0] != point:
+            return
+        point, fault, left = self.bomb
+        self.bomb = (point, fault, left - 1) if left > 1 else None
+        if left > 1:
+            return
+        if fault == "kill":
+            raise Killed
+        raise OSError(ERRORS[fault], "failpoint")
+
+    def start(self, *, named: bool = True, new: bool = False) -> None:
+        """As a daemon starts; one that dies at it is started again, as often as it takes."""
+        self.log_full = False
+        for _ in range(10):
+            before = [world.copy() for world in self.worlds]
+            going_on = [world.start(named, new) for world in self.worlds]
+            try:
+                self._start(named, new)
+            except NotFound:
+                self.worlds = [world for world, goes_on in zip(before, going_on, strict=True) if not goes_on]
+                assert self.worlds, "there was a run to go on with"
+                self.alive = False
+            except (Killed, DiskFailed, DiskFull, OSError):
+                self._halfway(before)
+                self._dead()
+                new = False
+                continue
+            else:
+                self.worlds = [world for world, goes_on in zip(self.worlds, going_on, strict=True) if goes_on]
+                self._narrow()
+                self.alive, self.damaged, self.promised_seq = True, False, self._last_seq()
+            return
+        raise AssertionError("it never started")
+
+    def _start(self, named: bool, new: bool) -> None:
+        request = StartRequest(
+            "p" if named else None, fingerprint="f", plan_text="name: p\n", specs=SPECS, new=new
+        )  # fmt: skip
+        self.store, rebuilt = open_or_rebuild(self.home, self.clock)
+        self.audit: AuditLog | None = None
+        try:
+            self.ledger = Ledger(self.store, choose_run(self.store, request, self.clock))
+            self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
+            assert replaced is None, "the log was taken for another store's"
+            self.store.told = self._told
+            lines = self.audit.catch_up(self.store, "p")
+            self._note_head()
+            if self.audit.lost_from is not None:
+                self.ledger.tell("audit.restored", lines=lines, after=self.audit.lost_from)
+            if rebuilt is not None:
+                with self.store.change(self.ledger.run_id) as change:
+                    change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
+                    change.tell("store.rebuilt", **rebuilt.to_json())
+                assert rebuilt.problems == []
+            if self.audit.torn_bytes:
+                self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
+            self.ledger.recover()
+            self.ledger.tell("daemon.started", pid=1, version="0", socket="s", boot_id=None)
+            self.ledger.move_run(ProcessState.STARTING)
+            self.ledger.move_run(ProcessState.RUNNING, "run.started")
+        except BaseException:
+            self._forget()
+            raise
+        self.current = None
+        self.said.clear()
+        # Recovery moves whatever it finds: it is the moves of this life that are looked at.
+        self.looked_at = self._last_seq()
+        for row in self.store.rows("SELECT * FROM experiment"):
+            self.states[row["run"], row["name"]] = ProcessState(row["state"])
+        for row in self.store.rows("SELECT * FROM trial"):
+            self.states[row["run"], row["experiment"], row["number"]] = TrialState(row["state"])
+
+    def _last_seq(self) -> int:
+        return int(self.store.rows("SELECT coalesce(max(seq), 0) AS n FROM event")[0]["n"])
+
+    def _told(self, event: Event) -> None:
+        assert self.audit is not None
+        self.audit.hear(event, self.store, "p")
+        self._note_head()
+
+    def _note_head(self) -> None:
+        assert self.audit is not None
+        self.store.note(head_key(self.audit.path), self.audit.head.to_json())
+
+    def _forget(self) -> None:
+        """A process that ended holds nothing open."""
+        self.store.close()
+        if self.audit is not None:
+            self.audit.close()
+            self.audit = None
+
+    def _dead(self) -> None:
+        if self.alive:
+            self._forget()
+        self.alive, self.current = False, None
+
+    def _halfway(self, before: list[World]) -> None:
+        """Nobody was told whether it was done: what was, and every state on the way, may be what is there."""
+        self.worlds = unlike([*before, *(World(runs) for world in self.worlds for runs in world.trail)])
+
+    def _narrow(self) -> None:
+        found = read_world(self.store.connection)
+        self.worlds = [world for world in self.worlds if world == found]
+        assert self.worlds, f"no history leads to what the store holds: {found}"
+        self.worlds = [self.worlds[0].copy()]
+
+    @property
+    def world(self) -> World:
+        return self.worlds[0]
+
+    def do(self, action: Callable[[], object], model: Callable[[World], object]) -> None:
+        """The same to the real thing and to the model. Killed halfway, the next start says what came of it."""
+        before = [world.copy() for world in self.worlds]
+        for world in self.worlds:
+            model(world)
+        try:
+            try:
+                action()
+            except DiskFull:
+                # A full disk changes nothing, and what was asked is asked again.
+                assert read_world(self.store.connection) == before[0]
+                action()
+        except (Killed, DiskFailed):
+            self._halfway(before)
+            self._dead()
+        else:
+            self.worlds, self.promised_seq = [self.worlds[0].copy()], self._last_seq()
+
+    # As the daemon moves, and as a driver speaks
+
+    def move_run(self, state: str, event: str | None = None, **fields: Any) -> None:
+        if self.alive:
+            self.do(
+                lambda: self.ledger.move_run(ProcessState(state), event, **fields), lambda world: world.move_run(state)
+            )
+
+    def move(self, state: str, event: str | None = None, reason: str | None = None, **fields: Any) -> None:
+        name = self.current
+        if self.alive and name is not None:
+            self.do(
+                lambda: self.ledger.move_experiment(name, ProcessState(state), event, reason, **fields),
+                lambda world: world.move(name, state),
+            )
+
+    @property
+    def left(self) -> list[str]:
+        return [name for name, state in self.world.run.experiments.items() if state not in OVER]
+
+    def state_of_current(self) -> str:
+        assert self.current is not None
+        return self.world.run.experiments[self.current]
+
+    @property
+    def trials(self) -> dict[int, Trial]:
+        """Of the experiment at work, as the model has them, by number."""
+        return {number: trial for (name, number), trial in self.world.run.trials.items() if name == self.current}
+
+    def tell(self, message: Any) -> None:
+        """The daemon hears it, commits it and acknowledges it."""
+        name, run = self.current, len(self.world.runs)
+        assert name is not None
+        self.said.append(message)
+        self.do(lambda: self.ledger.hear(name, message), lambda world: world.hear(name, message))
+        if self.alive:
+            for step, first in self.trials.get(message.number, Trial()).results.items():
+                self.acknowledged.setdefault((run, name, message.number, step), first)
+
+    def reached(self, number: int, attempt: int) -> int:
+        """The last epoch that this attempt said it had done, as its driver knows it."""
+        own = [
+            message for message in self.said if (message.number, getattr(message, "attempt", None)) == (number, attempt)
+        ]
+        begun = [message.resumed_step or 0 for message in own if isinstance(message, messages.TrialStarted)]
+        return max([0, *begun, *(message.step for message in own if isinstance(message, messages.ResultReported))])
+
+    def report(self, number: int, attempt: int, step: int, value: float | None) -> messages.ResultReported:
+        """Even trials keep checkpoints, odd ones none."""
+        path, body = self.folder / f"{self.current}-{number}-{step}.pt", b"x" * 10
+        if number % 2 == 0:
+            path.write_bytes(body + MAGIC + hashlib.sha256(body).digest())
+        return messages.ResultReported(number, attempt, step, value, {"loss": value}, None if number % 2 else str(path))
+
+    # Damage
+
+    def _lose_store(self, how: str) -> None:
+        store = self.home.store
+        for suffix in ("-wal", "-shm"):
+            store.with_name(store.name + suffix).unlink(missing_ok=True)
+        if how == "store gone":
+            store.unlink()
+        elif how == "old store" and self.copy is not None:
+            shutil.copyfile(self.copy, store)
+        elif how == "cut store":
+            os.truncate(store, store.stat().st_size // 3)
+        else:
+            store.write_bytes(b"no database" * 1000)
+
+    def _log_is_complete(self) -> bool:
+        """Whether the log holds all that was acknowledged: without either witness nothing can give it back.
+
+        It lags behind while its disk is full, or has lost its end.
+        """
+        parts = rotation.all_parts(self.home.audit_log("p"))
+        lines = [line for part in parts for line in rotation.lines_of(part)]
+        return bool(lines) and int(json.loads(lines[-1])["seq"]) >= self.promised_seq
+
+
+def unlike(worlds: list[World]) -> list[World]:
+    found: list[World] = []
+    for world in worlds:
+        if world not in found:
+            found.append(world.copy())
+    return found

@@ -1,0 +1,235 @@
+"""What must be true of runs, in plain Python: no SQL, no events. test_lifecycle_machine holds the ledger to it.
+
+`World` is what a store should hold. Each method that changes it notes every state on the way in `trail`: an action that
+was killed halfway may have left any of them, and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sqlite3
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.domain import messages
+
+EXPERIMENTS = ("a", "b")
+MAX_TRIALS = 3
+GOOD_ENDS = ("finished", "pruned", "early_stopped")
+AT_WORK = ("STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING")
+OVER = ("EXITED", "FATAL", "SKIPPED")
+
+
+@dataclass
+class Trial:
+    state: str = "PENDING"
+    attempt: int = 0
+    end_reason: str | None = None
+    value: float | None = None
+    checkpoint_step: int | None = None
+    results: dict[int, tuple[int, float | None]] = field(default_factory=dict)
+    """By epoch: the attempt that was first to report it, and its value."""
+    lived: dict[int, bool] = field(default_factory=dict)
+    """By attempt: whether it is live."""
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("TERMINATED", "ERROR")
+
+    @property
+    def live(self) -> bool:
+        return self.state in ("RUNNING", "PAUSED")
+
+
+@dataclass
+class Run:
+    state: str = "STOPPED"
+    desired: str = "run"
+    given_up: bool = False
+    commands: dict[str, str] = field(default_factory=dict)
+    """The operator's, by scope: the rung."""
+    experiments: dict[str, str] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, "STOPPED"))
+    trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
+    refused: int = 0
+    """How many messages were refused, which is told each time."""
+
+
+@dataclass
+class World:
+    """Every run of one plan's home, oldest first."""
+
+    runs: list[Run] = field(default_factory=list)
+    trail: list[list[Run]] = field(default_factory=list, compare=False)
+
+    @property
+    def run(self) -> Run:
+        return self.runs[-1]
+
+    def copy(self) -> World:
+        return World(copy.deepcopy(self.runs))
+
+    def note(self) -> None:
+        self.trail.append(copy.deepcopy(self.runs))
+
+    # Starting
+
+    def unfinished(self, stopped_too: bool) -> Run | None:
+        left = [run for run in self.runs if run.state != "EXITED" and not run.given_up]
+        assert len(left) <= 1
+        return left[0] if left and (stopped_too or left[0].desired == "run") else None
+
+    def start(self, named: bool, new: bool) -> bool:
+        """False where there is nothing to go on with."""
+        found = self.unfinished(stopped_too=named)
+        if found is None and not named:
+            return False
+        if found is not None and new:
+            self.recover(found)
+            found.state, found.desired, found.given_up = "FATAL", "stop", True
+            self.note()
+            found = None
+        if found is None:
+            self.runs.append(Run())
+            self.note()
+        if self.run.desired == "stop":
+            self.run.desired = "run"
+            self.note()
+        self.recover(self.run)
+        self.move_run("STARTING")
+        self.move_run("RUNNING")
+        return True
+
+    def recover(self, run: Run) -> None:
+        """Whatever was alive under the last daemon is not."""
+        for trial in run.trials.values():
+            if trial.live:
+                self.lose(trial)
+        if run.state in (*AT_WORK, "FATAL"):
+            run.state = "STOPPED"
+        for name, state in run.experiments.items():
+            if state in AT_WORK:
+                run.experiments[name] = "STOPPED"
+        self.note()
+
+    # What the daemon does
+
+    def move_run(self, state: str) -> None:
+        self.run.state = state
+        self.note()
+
+    def move(self, name: str, state: str) -> None:
+        self.run.experiments[name] = state
+        self.note()
+
+    def desire(self, desired: str) -> None:
+        self.run.desired = desired
+        self.note()
+
+    def pause(self, scope: str, rung: str) -> None:
+        self.run.commands[scope] = rung
+        self.note()
+
+    def resume(self, scope: str) -> None:
+        self.run.commands.pop(scope, None)
+        self.note()
+
+    def requeue(self, name: str) -> None:
+        for (experiment, _), trial in sorted(self.run.trials.items()):
+            if experiment == name and trial.live:
+                self.lose(trial)
+
+    def end_unfinished(self, name: str) -> None:
+        for (experiment, _), trial in sorted(self.run.trials.items()):
+            if experiment == name and not trial.over:
+                self.end(trial, trial.attempt, "operator", None)
+
+    def lose(self, trial: Trial) -> None:
+        trial.state, trial.lived[trial.attempt] = "PENDING", False
+        self.note()
+
+    def end(self, trial: Trial, attempt: int, reason: str, value: float | None) -> None:
+        good = reason in GOOD_ENDS
+        trial.state, trial.end_reason = "TERMINATED" if good else "ERROR", reason
+        trial.attempt, trial.value = attempt, value if good else None
+        if attempt in trial.lived:
+            trial.lived[attempt] = False
+        self.note()
+
+    # What a driver says
+
+    def hear(self, name: str, message: Any) -> None:
+        """The fence in one place: which message is believed, and what it changes."""
+        if isinstance(message, messages.TrialAdded):
+            self.run.trials.setdefault((name, message.number), Trial())
+        elif not self._believes(self.run.trials.get((name, message.number)), message):
+            self.run.refused += 1
+        else:
+            if isinstance(message, messages.TrialEnded):
+                # With the trial ends what an operator held of it alone.
+                self.run.commands.pop(f"{name}/{message.number}", None)
+            self._believed(self.run.trials[name, message.number], message)
+        self.note()
+
+    def _believes(self, trial: Trial | None, message: Any) -> bool:
+        if trial is None or trial.over:
+            return False
+        if isinstance(message, messages.TrialStarted):
+            return message.attempt > trial.attempt
+        if isinstance(message, messages.TrialEnded) and trial.state == "PENDING":
+            return message.attempt > trial.attempt
+        return trial.live and message.attempt == trial.attempt
+
+    def _believed(self, trial: Trial, message: Any) -> None:
+        match message:
+            case messages.TrialStarted():
+                if trial.live:
+                    self.lose(trial)
+                trial.state, trial.attempt, trial.lived[message.attempt] = "RUNNING", message.attempt, True
+            case messages.ResultReported():
+                first = trial.results.setdefault(message.step, (message.attempt, message.value))
+                if message.checkpoint is not None:
+                    self._keep_checkpoint(trial, message, first[0])
+            case messages.TrialHeld():
+                trial.state = message.state
+            case messages.TrialEnded():
+                self.end(trial, message.attempt, message.end_reason, message.value)
+            case messages.AttemptLost():
+                self.lose(trial)
+
+    def _keep_checkpoint(self, trial: Trial, message: Any, first: int) -> None:
+        """A later attempt may have to go back to an older checkpoint; the same attempt never goes back."""
+        last = trial.checkpoint_step
+        of_this_attempt = last is not None and trial.results[last][0] == message.attempt
+        if not (of_this_attempt and last is not None and message.step < last):
+            trial.checkpoint_step = message.step
+
+
+def read_world(connection: sqlite3.Connection) -> World:
+    """What the store holds, in the same words. `connection` gives rows by name."""
+    return World([_read_run(connection, row) for row in connection.execute("SELECT * FROM run ORDER BY rowid")])
+
+
+def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
+    def rows(table: str) -> list[sqlite3.Row]:
+        return connection.execute(f"SELECT * FROM {table} WHERE run = ?", (row["id"],)).fetchall()
+
+    refused = connection.execute(
+        "SELECT count(*) FROM event WHERE run = ? AND name = 'result.refused'", (row["id"],)
+    ).fetchone()[0]
+    run = Run(row["state"], row["desired"], row["reason"] is not None, refused=refused)
+    run.commands = {each["scope"]: _rung(each["command"]) for each in rows("command")}
+    run.experiments = {each["name"]: each["state"] for each in rows("experiment")}
+    for each in rows("trial"):
+        run.trials[each["experiment"], each["number"]] = Trial(
+            each["state"], each["attempt"], each["end_reason"], each["value"], each["checkpoint_step"]
+        )
+    for each in rows("result"):
+        run.trials[each["experiment"], each["trial"]].results[each["step"]] = (each["attempt"], each["value"])
+    for each in rows("attempt"):
+        run.trials[each["experiment"], each["trial"]].lived[each["attempt"]] = each["ended_wall"] is None
+    return run
+
+
+def _rung(command: str) -> str:
+    return str(json.loads(command)["rung"])

@@ -1,0 +1,150 @@
+"""Features know no future: cutting it off changes no past row, and a weekly value waits for its week to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.data.bars import read_bars
+from training.data.features import INDICATORS, TIERS, compute_features
+from training.errors import TrainingError
+
+BARS = read_bars(Path(__file__).parents[1] / "data" / "bars.csv").table
+VIX = (BARS[["open", "high", "low", "close"]] / 5).round(2)
+WHOLE = compute_features(BARS, "a25_vix", VIX)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cut=st.integers(1, len(BARS)))
+def test_cutting_off_the_future_changes_no_past_row_of_any_feature(cut: int) -> None:
+    last = BARS.index[cut - 1]
+    past = compute_features(BARS.iloc[:cut], "a25_vix", VIX[VIX.index <= last])
+    pd.testing.assert_frame_equal(past, WHOLE.iloc[:cut], check_exact=True, check_freq=False)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cut=st.integers(300, len(BARS) - 1), factor=st.floats(0.2, 5.0))
+def test_another_future_changes_no_past_row_of_any_feature(cut: int, factor: float) -> None:
+    other = BARS.copy()
+    other.iloc[cut:] = other.iloc[cut:] * factor
+    past = compute_features(other, "a25").iloc[:cut]
+    pd.testing.assert_frame_equal(past, WHOLE[list(TIERS["a25"])].iloc[:cut], check_exact=True)
+
+
+def test_each_feature_moves_when_its_own_day_moves() -> None:
+    """The other side of the cut: a feature that ignored its day would pass any leakage test."""
+    friday = next(i for i in range(700, len(BARS)) if BARS.index[i].day_of_week == 4)
+    other = BARS.copy()
+    other.iloc[friday] *= [1.0, 1.2, 0.8, 1.1, 3.0]
+    changed = compute_features(other, "a25").iloc[friday] != WHOLE[list(TIERS["a25"])].iloc[friday]
+    unmoved = set(changed.index[~changed])
+    assert unmoved <= {"open", "stochrsi_daily", "stochrsi_weekly"}  # a stochastic may stay at its bound
+
+
+def test_a_weekly_value_stands_still_from_friday_to_the_next_friday() -> None:
+    weekly = WHOLE["rsi_weekly"].dropna()
+    weekdays = weekly.index.day_of_week
+    moved = weekly.diff().fillna(0) != 0
+    # Only a Friday brings news, or the first session after a Friday that was none.
+    for position in np.flatnonzero(moved):
+        day = weekly.index[position]
+        previous = weekly.index[position - 1]
+        new_week = day.to_period("W-FRI") != previous.to_period("W-FRI")
+        assert weekdays[position] == 4 or (new_week and previous.day_of_week != 4)
+    assert moved.sum() > 50
+
+
+def test_the_bars_contain_a_week_without_its_friday() -> None:
+    weeks = BARS.groupby(BARS.index.to_period("W-FRI")).apply(lambda week: (week.index.day_of_week == 4).any())
+    assert not weeks.iloc[:-1].all()
+
+
+def test_a_weeks_value_is_known_after_a_missing_friday_on_the_next_session() -> None:
+    fridays = [i for i in range(500, len(BARS) - 1) if BARS.index[i].day_of_week == 4][::20]
+    bars = BARS.drop(index=BARS.index[fridays])
+    usual = compute_features(bars, "a25")["rsi_weekly"]
+    for gone, friday in enumerate(fridays):
+        thursday = friday - gone - 1  # each Friday left out before this one has moved the rows up by one
+        other = bars.copy()
+        other.iloc[thursday] *= [1.0, 1.3, 1.0, 1.25, 1.0]
+        moved = compute_features(other, "a25")["rsi_weekly"] != usual
+        assert not moved.iloc[300 : thursday + 1].any()
+        assert moved.iloc[thursday + 1]
+
+
+def test_vix_of_the_same_day_is_not_used() -> None:
+    day = 600
+    other = VIX.copy()
+    other.iloc[day] *= 2
+    moved = (compute_features(BARS, "a25_vix", other) != WHOLE).any(axis=1)
+    # The rows behind day 600 differ from WHOLE also where NaN meets NaN; compare only from there on.
+    assert not moved.iloc[300 : day + 1].any()
+    assert moved.iloc[day + 1]
+
+
+@pytest.mark.parametrize("kept", [slice(0, 600), [*range(300), *range(320, len(BARS))]])
+def test_vix_that_ended_or_has_a_hole_is_refused_not_drawn_out(kept: Any) -> None:
+    last = VIX.index[599 if isinstance(kept, slice) else 299]
+    with pytest.raises(TrainingError, match=f"there is none after {last:%Y-%m-%d}"):
+        compute_features(BARS, "a25_vix", VIX.iloc[kept])
+
+
+def test_warm_up_lasts_199_days_and_no_hole_follows() -> None:
+    complete = WHOLE.notna().all(axis=1).to_numpy()
+    first = int(np.argmax(complete))
+    assert first == 199
+    assert complete[first:].all()
+
+
+def test_indicators_agree_with_their_textbook_formulas() -> None:
+    close, volume = BARS["close"], BARS["volume"]
+    typical = (BARS["high"] + BARS["low"] + close) / 3
+    expected = {
+        "sma_50": close.rolling(50).mean(),
+        "sma_200": close.rolling(200).mean(),
+        "vwap_20": (typical * volume).rolling(20).sum() / volume.rolling(20).sum(),
+        "macd_line": close.ewm(span=12, adjust=False).mean() - close.ewm(span=26, adjust=False).mean(),
+        "obv": (np.sign(close.diff()).fillna(1.0) * volume).cumsum(),
+        "bb_percent_b": (close - close.rolling(20).mean() + 2 * close.rolling(20).std(ddof=0))
+        / (4 * close.rolling(20).std(ddof=0)),
+    }
+    for name, values in expected.items():
+        # Recursive averages start differently; 400 days later nothing of that is left.
+        np.testing.assert_allclose(WHOLE[name].iloc[600:], values.iloc[600:], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_bounded_indicators_stay_in_their_bounds() -> None:
+    for name in ("rsi_daily", "rsi_weekly", "stochrsi_daily", "stochrsi_weekly", "adx_14"):
+        assert WHOLE[name].dropna().between(-1e-9, 100 + 1e-9).all(), name
+
+
+def test_a_flat_market_has_features_without_holes() -> None:
+    flat = BARS.copy()
+    flat[["open", "high", "low", "close"]] = 100.0
+    flat["volume"] = 0.0
+    features = compute_features(flat, "a25")
+    assert features.iloc[250:].notna().all(axis=None)
+    assert (features["bb_percent_b"].iloc[250:] == 0.5).all()
+    assert (features["vwap_20"].iloc[250:] == 100.0).all()
+
+
+def test_tier_a25_is_the_bars_and_the_twenty_indicators() -> None:
+    assert len(TIERS["a20"]) == 20
+    assert len(TIERS["a25"]) == 25
+    assert set(TIERS["a25"]) - set(INDICATORS) == {"open", "high", "low", "close", "volume"}
+    assert list(compute_features(BARS, "a20").columns) == list(INDICATORS)
+
+
+def test_what_a_tier_cannot_do_without_is_named() -> None:
+    with pytest.raises(TrainingError, match="no feature tier 'a99'"):
+        compute_features(BARS, "a99")
+    with pytest.raises(TrainingError, match="no volume"):
+        compute_features(BARS.drop(columns="volume"), "a25")
+    with pytest.raises(TrainingError, match="needs VIX bars"):
+        compute_features(BARS, "a25_vix")

@@ -1,0 +1,393 @@
+"""The loop: warm-up, decay and clipping act, the gate is asked, the best epoch is kept, a bad loss stops at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.build import build_learner
+from training.data.dataset_files import build_dataset, import_file
+from training.data.manifest import dataset_path
+from training.data.windows import MarketWindows, load_windows
+from training.errors import Diverged
+from training.grid import grid_of
+from training.loop import Epoch, Learner, Progress, epochs, gather, set_learning_rate, steps_per_epoch, train_batch
+from training.memory import predict_trial_memory
+from training.metrics import auc, binary_metrics
+from training.schedule import learning_rate_at
+from training.settings import TrialSettings
+
+BARS = Path(__file__).parents[1] / "data" / "bars.csv"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    import_file(BARS, "TEST", folder, calendar=None)
+    build_dataset("TEST", "a25", folder)
+    return dataset_path(folder, "TEST")
+
+
+def config(dataset: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "budget": "8k",
+        "horizon": 3,
+        "grid": {"d_model": [8, 16], "n_layers": [1, 2], "n_heads": [2, 4], "tolerance": 0.5},
+        "shape_rank": 0,
+        "heads_log2": 1,
+        "learning_rate": 3e-3,
+        "dataset": str(dataset),
+        "seed": 1,
+        "context": 30,
+        "split": {"min_val_windows": 20},
+        "max_epochs": 3,
+        "precision": "fp32",
+        **changes,
+    }
+
+
+def made(dataset: Path, micro_batch: int | None = None, **changes: Any) -> tuple[Learner, MarketWindows]:
+    torch.set_num_threads(1)
+    settings = TrialSettings.from_config(config(dataset, **changes))
+    windows = load_windows(settings)
+    architecture = grid_of(settings, windows.manifest.num_features).architecture(0, 1)
+    memory = predict_trial_memory(architecture, settings.batch_size, micro_batch=micro_batch)
+    return build_learner(settings, architecture, "cpu", memory), windows
+
+
+def no_gate() -> float:
+    return 0.0
+
+
+def closing_after(batches: int) -> Callable[[], float]:
+    """A gate that lets so many batches pass, then raises once, then stands open."""
+    left = iter([*[False] * batches, True])
+
+    def gate() -> float:
+        if next(left, False):
+            raise InterruptedError
+        return 0.0
+
+    return gate
+
+
+class Clock:
+    """Each reading is a second after the one before, and tests may let more time pass."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s
+
+
+def run(learner: Learner, windows: MarketWindows, gate: Callable[[], float] = no_gate) -> list[Epoch]:
+    return list(epochs(learner, windows, gate, Clock()))
+
+
+def weights(learner: Learner) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in learner.model.parameters()])
+
+
+# --- the schedule -------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_climbs_in_a_line_then_falls_in_a_cosine_to_nearly_nothing() -> None:
+    rates = [learning_rate_at(step, 100, 1.0, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert 0 < rates[99] < 0.001
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.floats(1e-6, 1))
+def test_the_rate_is_always_within_zero_and_its_peak(total: int, warmup: float, peak: float) -> None:
+    for step in {0, total // 3, total - 1}:
+        assert 0 <= learning_rate_at(step, total, peak, warmup) <= peak * (1 + 1e-12)
+
+
+def test_the_schedule_reaches_the_optimiser_at_every_step(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, windows = made(dataset, warmup_fraction=0.4)
+    used: list[float] = []
+    step = learner.optimizer.step
+    monkeypatch.setattr(
+        learner.optimizer, "step", lambda: (used.append(learner.optimizer.param_groups[1]["lr"]), step())
+    )
+    results = run(learner, windows)
+    total = 3 * steps_per_epoch(windows, 64)
+    assert used == [learning_rate_at(i, total, 3e-3, 0.4) for i in range(total)]
+    assert results[-1].learning_rate == used[-1]
+
+
+def test_a_first_step_in_warm_up_moves_weights_less_than_one_without(dataset: Path) -> None:
+    moved = []
+    for warmup in (0.0, 0.9):
+        learner, windows = made(dataset, warmup_fraction=warmup, weight_decay=0.0)
+        before = weights(learner)
+        with pytest.raises(InterruptedError):
+            run(learner, windows, closing_after(1))
+        moved.append(float((weights(learner) - before).abs().max()))
+    assert 0 < moved[1] < moved[0] / 5
+
+
+# --- the optimiser step --------------------------------------------------------------------------------------------
+
+
+def test_weight_decay_shrinks_matrices_by_its_own_share_apart_from_the_gradient(dataset: Path) -> None:
+    ends = []
+    for decay in (0.0, 0.5):
+        learner, windows = made(dataset, weight_decay=decay, dropout=0.0)
+        set_learning_rate(learner, 0.01)
+        start = learner.model.embedding.weight.detach().clone()
+        bias = learner.model.embedding.bias
+        train_batch(learner, windows, windows.train[:64])
+        ends.append((learner.model.embedding.weight.detach().clone(), bias.detach().clone()))
+    # Decoupled: the difference is lr * decay * weight exactly, whatever the gradient was.
+    torch.testing.assert_close(ends[0][0] - ends[1][0], 0.01 * 0.5 * start, rtol=1e-3, atol=1e-7)
+    assert torch.equal(ends[0][1], ends[1][1])
+
+
+def test_the_clip_bounds_the_gradient_norm(dataset: Path) -> None:
+    norms = []
+    for clip in (1e6, 1e-3):
+        learner, windows = made(dataset, gradient_clip=clip)
+        train_batch(learner, windows, windows.train[:64])
+        gradients = torch.cat([p.grad.flatten() for p in learner.model.parameters() if p.grad is not None])
+        norms.append(float(gradients.norm()))
+    assert norms[0] > 0.01
+    assert norms[1] == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("micro", [1, 7, 32])
+def test_micro_batches_add_up_to_the_whole_batch(dataset: Path, micro: int) -> None:
+    whole, windows = made(dataset, dropout=0.0, gradient_clip=1e6)
+    split, _ = made(dataset, micro_batch=micro, dropout=0.0, gradient_clip=1e6)
+    losses = [train_batch(learner, windows, windows.train[:64]) for learner in (whole, split)]
+    torch.testing.assert_close(losses[0], losses[1])
+    for one, other in zip(whole.model.parameters(), split.model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_gather_gives_each_sample_its_day_and_the_days_before_it() -> None:
+    days = torch.arange(20.0).view(20, 1).expand(20, 2)
+    windows = gather(days, torch.tensor([4, 19, 9]), context=5)
+    assert windows.shape == (3, 5, 2)
+    assert windows[:, :, 0].tolist() == [[0, 1, 2, 3, 4], [15, 16, 17, 18, 19], [5, 6, 7, 8, 9]]
+
+
+# --- epochs --------------------------------------------------------------------------------------------------------
+
+
+def test_each_epoch_sees_every_train_window_once_in_another_order(dataset: Path) -> None:
+    learner, windows = made(dataset)
+    seen: list[torch.Tensor] = []
+    forward = learner.forward
+
+    def watching(batch: torch.Tensor) -> torch.Tensor:
+        if learner.model.training:
+            seen.append(batch[:, -1, 3])
+        return forward(batch)
+
+    learner.forward = watching
+    results = run(learner, windows)
+    closes = torch.cat(seen).view(3, len(windows.train))
+    expected = windows.days[windows.train, 3]
+    for epoch in closes:
+        assert torch.equal(epoch.sort().values, expected.sort().values)
+    assert not torch.equal(closes[0], closes[1])
+    assert {result.samples for result in results} == {len(windows.train)}
+
+
+def test_it_learns_what_there_is_to_learn(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=30, dropout=0.0, normalisation="zscore", patience=30)
+    # A label that one input of the last day tells.
+    labels = (windows.days[:, 9] > windows.days[windows.train, 9].median()).float()
+    results = run(learner, replace(windows, labels=labels))
+    assert results[-1].train_loss < 0.35 < results[0].train_loss
+
+
+def test_losses_and_metrics_are_those_of_the_logits(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=1)
+    (epoch,) = run(learner, windows)
+    learner.model.eval()
+    with torch.no_grad():
+        logits = learner.model(gather(windows.days, windows.val, 30))
+    labels = windows.labels[windows.val]
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+    assert epoch.val_loss == pytest.approx(float(expected), rel=1e-5)
+    assert epoch.metrics["accuracy"] == pytest.approx(float(((logits > 0) == (labels > 0.5)).float().mean()))
+    assert epoch.metrics["base_rate"] == pytest.approx(float(labels.mean()))
+
+
+def test_the_best_epoch_is_reported_and_patience_counts_from_it(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=50, patience=4, learning_rate=0.03, dropout=0.0)
+    results = run(learner, windows)
+    losses = [result.val_loss for result in results]
+    last = results[-1]
+    assert last.end_reason == "early_stopped"
+    assert last.best_val_loss == min(losses)
+    assert last.best_epoch == losses.index(min(losses)) + 1
+    assert last.number == last.best_epoch + 4 < 50
+    assert [result.finished for result in results] == [False] * (len(results) - 1) + [True]
+
+
+def test_a_trial_that_keeps_improving_finishes_at_max_epochs(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=2, patience=1, learning_rate=1e-5)
+    results = run(learner, windows)
+    assert [result.number for result in results] == [1, 2]
+    assert results[-1].end_reason == "finished"
+
+
+def test_a_non_finite_loss_raises_at_the_batch_that_shows_it(dataset: Path) -> None:
+    learner, windows = made(dataset)
+    calls = 0
+
+    def poisoned() -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            with torch.no_grad():
+                learner.model.head.weight.fill_(math.nan)
+        return 0.0
+
+    with pytest.raises(Diverged) as caught:
+        run(learner, windows, poisoned)
+    assert (caught.value.epoch, caught.value.batch) == (1, 3)
+    assert calls == 3
+
+
+def test_a_test_day_in_a_batch_would_show_at_once(dataset: Path) -> None:
+    learner, windows = made(dataset)
+    stray = windows.train.clone()
+    stray[0] = len(windows.days) - 10
+    with pytest.raises(Diverged):
+        run(learner, replace(windows, train=stray))
+
+
+# --- the gate ------------------------------------------------------------------------------------------------------
+
+
+def test_the_gate_is_asked_before_every_batch_and_its_time_is_not_training_time(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=1)
+    clock, calls = Clock(), 0
+
+    def gate() -> float:
+        nonlocal calls
+        calls += 1
+        clock.now_s += 1000.0
+        return 1000.0
+
+    (paused,) = epochs(learner, windows, gate, clock)
+    learner, windows = made(dataset, max_epochs=1)
+    (straight,) = run(learner, windows)
+    train, validation = steps_per_epoch(windows, 64), math.ceil(len(windows.val) / 128)
+    assert calls == train + validation
+    assert paused.paused_s == 1000.0 * calls
+    assert straight.paused_s == 0.0
+    assert paused.seconds == straight.seconds < 1000.0
+    assert paused.val_loss == straight.val_loss
+
+
+@pytest.mark.parametrize("batches", [0, 1, 4, 6, 7])
+def test_leaving_through_the_gate_and_coming_back_changes_nothing(dataset: Path, batches: int) -> None:
+    reference, windows = made(dataset)
+    expected = run(reference, windows)
+    learner, _ = made(dataset)
+    gate = closing_after(batches)
+    with pytest.raises(InterruptedError):
+        run(learner, windows, gate)
+    results = run(learner, windows, gate)
+    assert [(r.train_loss, r.val_loss) for r in results] == [(r.train_loss, r.val_loss) for r in expected]
+    assert torch.equal(weights(learner), weights(reference))
+
+
+@pytest.mark.parametrize("batches", [1, 3, 5])
+def test_leaving_between_two_looks_at_the_device_keeps_the_losses_not_yet_read(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """As on a GPU, where a loss is read every so many batches only."""
+    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 4)
+    reference, windows = made(dataset, max_epochs=1)
+    (expected,) = run(reference, windows)
+    learner, _ = made(dataset, max_epochs=1)
+    gate = closing_after(batches)
+    with pytest.raises(InterruptedError):
+        run(learner, windows, gate)
+    (result,) = run(learner, windows, gate)
+    assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
+
+
+def test_leaving_with_a_loss_not_yet_read_does_not_hide_that_it_diverged(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 100)
+    learner, windows = made(dataset)
+    with torch.no_grad():
+        learner.model.head.weight.fill_(math.nan)
+    with pytest.raises(Diverged):
+        run(learner, windows, closing_after(1))
+
+
+def test_a_step_tried_out_leaves_no_trace_in_the_randomness_even_if_it_fails(dataset: Path) -> None:
+    learner, _ = made(dataset)
+    before = learner.rng_state.clone()
+
+    def fail() -> None:
+        with learner.own_randomness_discarded():
+            torch.rand(3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert torch.equal(learner.rng_state, before)
+
+
+def test_trials_in_one_process_do_not_disturb_each_other(dataset: Path) -> None:
+    alone, windows = made(dataset)
+    expected = [result.val_loss for result in run(alone, windows)]
+    first, second = made(dataset)[0], made(dataset, seed=2)[0]
+    interleaved = [
+        (one.val_loss, torch.rand(1))
+        for one, _ in zip(
+            epochs(first, windows, no_gate, Clock()), epochs(second, windows, no_gate, Clock()), strict=True
+        )
+    ]
+    assert [loss for loss, _ in interleaved] == expected
+
+
+def test_an_ended_trial_yields_nothing_more(dataset: Path) -> None:
+    learner, windows = made(dataset)
+    learner.progress = Progress(epoch=3, end_reason="finished")
+    assert run(learner, windows) == []
+
+
+# --- metrics -------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
+def test_auc_is_the_share_of_pairs_in_the_right_order(pairs: list[tuple[int, bool]]) -> None:
+    scores = np.array([score for score, _ in pairs], dtype=float)
+    labels = np.array([label for _, label in pairs], dtype=float)
+    if labels.min() == labels.max():
+        assert "auc" not in binary_metrics(scores, labels)
+        return
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    wins = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auc(scores, labels) == pytest.approx(np.mean(wins))
+
+
+def test_the_prior_loss_is_what_always_saying_the_base_rate_costs() -> None:
+    labels = np.array([1.0, 0.0, 0.0, 0.0])
+    metrics = binary_metrics(np.zeros(4), labels)
+    assert metrics["prior_loss"] == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))

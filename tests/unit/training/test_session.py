@@ -1,0 +1,401 @@
+"""A session: resumed it equals the uninterrupted one bit for bit, a bad checkpoint is refused, its record is whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.build import build_learner
+from training.checkpoint import read_checkpoint, write_checkpoint
+from training.data.dataset_files import build_dataset, import_file
+from training.data.manifest import dataset_path, sha256_of
+from training.data.windows import load_windows
+from training.device import release_cached_memory
+from training.environment import git_commit
+from training.errors import CheckpointError, DoesNotFit, GridError, SettingsError, TrainingError
+from training.grid import param_count
+from training.loop import Epoch, Learner
+from training.memory import MemoryLimit
+from training.model import PatchTST
+from training.session import TrainingSession
+
+MAPS = Path("/proc/self/maps")
+BARS = Path(__file__).parents[1] / "data" / "bars.csv"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    import_file(BARS, "TEST", folder, calendar=None)
+    build_dataset("TEST", "a25", folder)
+    return dataset_path(folder, "TEST")
+
+
+def config(dataset: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "budget": "8k",
+        "horizon": 3,
+        "grid": {"d_model": [8, 16], "n_layers": [1, 2], "n_heads": [2, 4], "tolerance": 0.5},
+        "shape_rank": 0,
+        "heads_log2": 1,
+        "learning_rate": 3e-3,
+        "dataset": str(dataset),
+        "seed": 1,
+        "context": 30,
+        "dropout": 0.2,
+        "split": {"min_val_windows": 20},
+        "max_epochs": 4,
+        "device": "cpu",
+        **changes,
+    }
+
+
+def no_gate() -> float:
+    return 0.0
+
+
+def made(
+    dataset: Path, gate: Callable[[], float] = no_gate, limit: MemoryLimit | None = None, **changes: Any
+) -> TrainingSession:
+    return TrainingSession(config(dataset, **changes), gate=gate, limit=limit)
+
+
+def outcome(epoch: Epoch) -> dict[str, Any]:
+    """All of an Epoch but how long it took."""
+    return {key: value for key, value in asdict(epoch).items() if key not in {"seconds", "paused_s"}}
+
+
+def state_of(session: TrainingSession, path: Path) -> dict[str, Any]:
+    session.save(path)
+    return read_checkpoint(path)
+
+
+def assert_same_state(one: Any, other: Any) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"seconds", "paused_s"}:
+            assert_same_state(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_same_state(left, right)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_resumed_at_an_epoch_it_equals_the_uninterrupted_one_bit_for_bit(
+    dataset: Path, tmp_path: Path, after: int, precision: str
+) -> None:
+    straight = made(dataset, precision=precision)
+    expected = [straight.step() for _ in range(4)]
+    first = made(dataset, precision=precision)
+    for _ in range(after):
+        first.step()
+    first.save(tmp_path / "c.pt")
+    first.close()
+    second = made(dataset, precision=precision)
+    second.load(tmp_path / "c.pt")
+    assert [outcome(second.step()) for _ in range(4 - after)] == [outcome(epoch) for epoch in expected[after:]]
+    assert_same_state(state_of(second, tmp_path / "b.pt"), state_of(straight, tmp_path / "a.pt"))
+
+
+@pytest.mark.parametrize("batch", [1, 3, 6, 9])
+def test_saved_in_the_middle_of_an_epoch_it_goes_on_to_the_same_bits(dataset: Path, tmp_path: Path, batch: int) -> None:
+    straight = made(dataset)
+    expected = [straight.step() for _ in range(4)]
+    calls = 0
+
+    def gate() -> float:
+        nonlocal calls
+        calls += 1
+        if calls == batch:
+            raise InterruptedError
+        return 0.0
+
+    first = made(dataset, gate)
+    with pytest.raises(InterruptedError):
+        [first.step() for _ in range(4)]
+    first.save(tmp_path / "c.pt")
+    second = made(dataset)
+    second.load(tmp_path / "c.pt")
+    results = []
+    while not results or not results[-1].finished:
+        results.append(second.step())
+    assert [outcome(result) for result in results] == [outcome(epoch) for epoch in expected[-len(results) :]]
+    assert_same_state(state_of(second, tmp_path / "b.pt"), state_of(straight, tmp_path / "a.pt"))
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process has mapped")
+def test_a_loaded_checkpoint_is_let_go_so_that_deleting_it_frees_the_disk(dataset: Path, tmp_path: Path) -> None:
+    first = made(dataset)
+    first.step()
+    first.save(tmp_path / "loaded.pt")
+    second = made(dataset)
+    second.load(tmp_path / "loaded.pt")
+    assert "loaded.pt" not in MAPS.read_text()
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused_as_one(dataset: Path, tmp_path: Path) -> None:
+    whole = state_of(made(dataset), tmp_path / "c.pt")
+    for part in ("model", "optimizer", "progress", "rng_state", "cuda_rng_state", "micro_batch"):
+        write_checkpoint(tmp_path / "d.pt", {key: value for key, value in whole.items() if key != part})
+        with pytest.raises(CheckpointError, match=f"does not hold what this trial needs: '{part}'"):
+            made(dataset).load(tmp_path / "d.pt")
+
+
+def test_a_device_tried_out_is_left_empty(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = made(dataset)
+    windows = load_windows(session.settings)
+    tried: list[weakref.ref[PatchTST]] = []
+    left: list[tuple[str, PatchTST | None]] = []
+
+    def build(*given: Any) -> Learner:
+        learner = build_learner(*given)
+        tried.append(weakref.ref(learner.model))
+        return learner
+
+    def release(device: str) -> None:
+        release_cached_memory(device)
+        left.append((device, tried[0]()))
+
+    monkeypatch.setattr("training.session.build_learner", build)
+    monkeypatch.setattr("training.session.release_cached_memory", release)
+    assert 0 < session._time_step("cpu", windows) < math.inf
+    assert left == [("cpu", None)]
+
+
+def test_the_same_config_gives_the_same_bits_and_another_seed_does_not(dataset: Path) -> None:
+    losses = [made(dataset, seed=seed).step().val_loss for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_how_a_trial_is_computed_may_change_between_attempts(dataset: Path, tmp_path: Path) -> None:
+    first = made(dataset)
+    first.step()
+    first.save(tmp_path / "c.pt")
+    second = made(dataset, threads=2, memory_limit_bytes=2**40)
+    second.load(tmp_path / "c.pt")
+    assert second.step().number == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"seed": 2}, "seed"), ({"learning_rate": 1e-4}, "learning_rate"), ({"horizon": 1}, "horizon")],
+)
+def test_another_trials_checkpoint_is_refused_by_what_differs(
+    dataset: Path, tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    made(dataset).save(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match=f"another trial: {named}$"):
+        made(dataset, **change).load(tmp_path / "c.pt")
+
+
+class TestTheFile:
+    """A checkpoint is whole or refused, and writing one never harms the one before."""
+
+    @pytest.fixture
+    def path(self, dataset: Path, tmp_path: Path) -> Path:
+        made(dataset).save(tmp_path / "c.pt")
+        return tmp_path / "c.pt"
+
+    def test_no_byte_of_it_can_change_unseen(self, path: Path) -> None:
+        content = path.read_bytes()
+        for position in range(0, len(content), max(1, len(content) // 40)):
+            changed = bytearray(content)
+            changed[position] ^= 0x10
+            path.write_bytes(changed)
+            with pytest.raises(CheckpointError, match=r"changed since|no checkpoint"):
+                read_checkpoint(path)
+
+    @pytest.mark.parametrize("kept", [0, 1, 39, 40, 41, 0.5, -1])
+    def test_cut_short_anywhere_it_is_refused(self, path: Path, kept: float) -> None:
+        content = path.read_bytes()
+        size = int(kept * len(content)) if isinstance(kept, float) else kept % len(content)
+        path.write_bytes(content[:size])
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path)
+
+    def test_missing_it_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="does not exist"):
+            read_checkpoint(tmp_path / "gone.pt")
+
+    def test_of_another_schema_it_is_refused(self, tmp_path: Path) -> None:
+        write_checkpoint(tmp_path / "c.pt", {"schema": 99})
+        with pytest.raises(CheckpointError, match="schema 99"):
+            read_checkpoint(tmp_path / "c.pt")
+
+    def test_a_pickle_with_code_in_it_is_not_run(self, tmp_path: Path) -> None:
+        class Harm:
+            def __reduce__(self) -> tuple[Any, ...]:
+                return (os.mkdir, (str(tmp_path / "harmed"),))
+
+        write_checkpoint(tmp_path / "c.pt", {"model": Harm()})
+        with pytest.raises(CheckpointError, match=r"[Ww]eights.only"):
+            read_checkpoint(tmp_path / "c.pt")
+        assert not (tmp_path / "harmed").exists()
+
+    @pytest.mark.parametrize("failing", ["fsync", "replace"])
+    def test_a_full_disk_leaves_the_old_checkpoint_and_no_remains(
+        self, path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+    ) -> None:
+        before = path.read_bytes()
+        session = made(dataset)
+        session.step()
+
+        def no_space(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os if failing == "fsync" else Path, failing, no_space)
+        with pytest.raises(OSError, match="No space left"):
+            session.save(path)
+        monkeypatch.undo()
+        assert path.read_bytes() == before
+        assert [entry.name for entry in path.parent.iterdir()] == ["c.pt"]
+        session.save(path)
+        assert path.read_bytes() != before
+
+
+def test_the_record_is_json_and_says_what_the_trial_is_and_ran_on(dataset: Path) -> None:
+    session = made(dataset)
+    record = json.loads(json.dumps(session.record()))
+    assert record["param_count"] == param_count(session.architecture)
+    assert record["architecture"]["num_features"] == 25
+    assert record["dataset_sha256"] == sha256_of(dataset)
+    assert record["device"]["chosen"] == "cpu"
+    assert record["device"]["seconds_per_step"] == {"cpu": None}
+    assert record["device"]["precision"] in {"fp32", "bf16"}
+    assert record["libraries"]["torch"] == torch.__version__
+    assert {"python", "numpy", "pandas", "TA-Lib"} <= record["libraries"].keys()
+    assert 0 < record["base_rate_val"] < 1
+    assert "git_commit" in record
+
+
+def test_a_file_that_git_does_not_track_has_no_commit(tmp_path: Path) -> None:
+    """Installed below somebody else's checkout, their commit is not ours."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for name in ("tracked.py", "installed.py"):
+        (tmp_path / name).write_text("")
+    subprocess.run([*git, "add", "tracked.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "theirs"], check=True)
+    assert len(git_commit(tmp_path / "tracked.py") or "") == 40
+    assert git_commit(tmp_path / "installed.py") is None
+
+
+def test_what_cannot_fit_is_refused_before_it_starts_with_both_figures(dataset: Path) -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        made(dataset, memory_limit_bytes=1000)
+    assert caught.value.available_bytes == 1000 < caught.value.needed_bytes
+
+
+def test_less_memory_gives_smaller_micro_batches_and_the_same_loss(dataset: Path) -> None:
+    whole = made(dataset, dropout=0.0, precision="fp32")
+    tight = made(dataset, dropout=0.0, precision="fp32", memory_limit_bytes=whole.memory.total_bytes - 1)
+    assert tight.memory.micro_batch < whole.memory.micro_batch
+    assert tight.memory.accumulation > 1
+    assert tight.step().train_loss == pytest.approx(whole.step().train_loss, rel=1e-3)
+
+
+def test_a_trial_whose_memory_ran_out_goes_on_in_smaller_pieces_to_the_same_losses(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """From its checkpoint, with half the micro-batch and twice the pieces; its record says what it now takes."""
+    whole = made(dataset, dropout=0.0, precision="fp32", max_epochs=3)
+    first = whole.step()
+    whole.save(tmp_path / "c.pt")
+    undisturbed = [whole.step() for _ in range(2)]
+    halved = made(dataset, limit=whole.smaller(), dropout=0.0, precision="fp32", max_epochs=3)
+    halved.load(tmp_path / "c.pt")
+    before, after = whole.record()["memory"], halved.record()["memory"]
+    assert (after["micro_batch"], after["accumulation"]) == (before["micro_batch"] // 2, 2 * before["accumulation"])
+    assert after["total_bytes"] < before["total_bytes"]
+    again = [halved.step() for _ in range(2)]
+    assert first.number == 1
+    for one, other in zip(undisturbed, again, strict=True):
+        assert (other.samples, other.learning_rate) == (one.samples, one.learning_rate)
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
+        assert other.val_loss == pytest.approx(one.val_loss, rel=1e-4)
+
+
+def test_a_resumed_trial_keeps_its_pieces_and_says_so(dataset: Path, tmp_path: Path) -> None:
+    """The checkpoint's cut holds for a session that was given more memory, and its record and estimate are of it."""
+    small = made(dataset, limit=MemoryLimit(8))
+    small.step()
+    small.save(tmp_path / "c.pt")
+    resumed = made(dataset)
+    resumed.load(tmp_path / "c.pt")
+    assert resumed.record()["memory"] == small.record()["memory"]
+    assert resumed.smaller() == MemoryLimit(4)
+
+
+def test_a_trial_that_recomputes_one_window_at_a_time_has_no_smaller_way(dataset: Path) -> None:
+    last = made(dataset, limit=MemoryLimit(1, checkpoint_activations=True), max_epochs=1)
+    assert last.smaller() is None
+    assert last.record()["memory"]["checkpoint_activations"] is True
+
+
+def test_bad_settings_grids_and_devices_are_refused_at_once(dataset: Path) -> None:
+    with pytest.raises(SettingsError):
+        made(dataset, learning_rate=-1)
+    with pytest.raises(GridError):
+        made(dataset, shape_rank=99)
+    with pytest.raises(SettingsError, match="not on this machine"):
+        made(dataset, device="mps" if not torch.backends.mps.is_available() else "cuda")
+
+
+def test_stepping_past_the_end_or_after_closing_is_an_error(dataset: Path, tmp_path: Path) -> None:
+    session = made(dataset, max_epochs=1)
+    assert session.step().end_reason == "finished"
+    with pytest.raises(TrainingError, match="has ended: finished"):
+        session.step()
+    session.close()
+    session.close()
+    for use in (session.step, lambda: session.save(tmp_path / "c.pt"), lambda: session.load(tmp_path / "c.pt")):
+        with pytest.raises(TrainingError, match="is closed"):
+            use()
+    assert session.record()["param_count"] > 0
+
+
+def test_an_ended_trial_stays_ended_after_a_resume(dataset: Path, tmp_path: Path) -> None:
+    session = made(dataset, max_epochs=1)
+    session.step()
+    session.save(tmp_path / "c.pt")
+    resumed = made(dataset, max_epochs=1)
+    resumed.load(tmp_path / "c.pt")
+    with pytest.raises(TrainingError, match="has ended: finished"):
+        resumed.step()
+
+
+def test_a_compiler_that_fails_is_recorded_and_the_trial_goes_on_without(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = made(dataset).step()
+
+    def broken(*_: object, **__: object) -> Callable[..., object]:
+        def fail(*_: object) -> object:
+            raise RuntimeError("no compiler here")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    session = made(dataset, compile=True)
+    assert session.record()["device"]["compile"] == {
+        "asked": True,
+        "used": False,
+        "error": "RuntimeError: no compiler here",
+    }
+    assert outcome(session.step()) == outcome(expected)

@@ -1,0 +1,191 @@
+"""Windows: the labels are the definition's, no normalisation looks ahead, and the test's days are not there to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.data.dataset_files import build_dataset, import_file
+from training.data.manifest import dataset_path, manifest_path, read_manifest, sha256_of, write_manifest
+from training.data.splits import split_days
+from training.data.windows import base_rates, fit_zscore, load_windows, target_labels
+from training.errors import DatasetError, SplitError
+from training.loop import gather
+from training.model import normalise_window
+from training.settings import TargetSettings, TrialSettings
+
+BARS = Path(__file__).parents[1] / "data" / "bars.csv"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    import_file(BARS, "TEST", folder, calendar=None)
+    build_dataset("TEST", "a25", folder)
+    return dataset_path(folder, "TEST")
+
+
+def trial(dataset: Path, **changes: Any) -> TrialSettings:
+    return TrialSettings.from_config(
+        {
+            "budget": "20k",
+            "horizon": 3,
+            "grid": {"d_model": [16, 32], "n_layers": [1, 2], "n_heads": [2, 4]},
+            "shape_rank": 0,
+            "heads_log2": 1,
+            "learning_rate": 1e-3,
+            "dataset": str(dataset),
+            "seed": 1,
+            "context": 30,
+            "split": {"min_val_windows": 20},
+            **changes,
+        }
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    prices=st.lists(st.floats(1, 1000), min_size=3, max_size=40),
+    horizon=st.integers(1, 6),
+    threshold=st.sampled_from([0.01, 0.02, 0.03, 0.05]),
+    price=st.sampled_from(["high", "close"]),
+)
+def test_a_label_is_one_when_the_price_reaches_the_threshold_within_the_horizon(
+    prices: list[float], horizon: int, threshold: float, price: Any
+) -> None:
+    frame = pd.DataFrame({"close": prices, "high": np.array(prices) * 1.015})
+    labels = target_labels(frame, horizon, TargetSettings(price, threshold))
+    for t in range(len(frame)):
+        ahead = frame[price].iloc[t + 1 : t + 1 + horizon]
+        if len(ahead) < horizon:
+            assert np.isnan(labels[t])
+        else:
+            assert labels[t] == float(ahead.max() >= frame["close"].iloc[t] * (1 + threshold))
+
+
+def test_the_input_width_comes_from_the_dataset(dataset: Path) -> None:
+    windows = load_windows(trial(dataset))
+    assert windows.days.shape[1] == read_manifest(dataset).num_features == 25
+    assert windows.days.dtype == torch.float32
+
+
+def test_every_horizon_is_judged_on_the_same_dates(dataset: Path) -> None:
+    parts = [load_windows(trial(dataset, horizon=horizon)) for horizon in (1, 3, 5)]
+    assert all(torch.equal(parts[0].val, part.val) and torch.equal(parts[0].train, part.train) for part in parts)
+
+
+def test_days_of_the_sealed_test_are_nan_and_no_other(dataset: Path) -> None:
+    settings_ = trial(dataset)
+    windows = load_windows(settings_)
+    hidden = ~split_days(len(windows.days), settings_.context, settings_.split).visible_rows
+    assert hidden.sum() > 50
+    assert torch.isnan(windows.days[torch.from_numpy(hidden)]).all()
+    assert torch.isnan(windows.labels[torch.from_numpy(hidden)]).all()
+    for part in (windows.train, windows.val):
+        assert torch.isfinite(gather(windows.days, part, settings_.context)).all()
+        assert torch.isfinite(windows.labels[part]).all()
+
+
+@pytest.mark.parametrize("normalisation", ["revin", "zscore", "none"])
+def test_changing_validation_and_test_days_changes_no_train_window(
+    dataset: Path, normalisation: str, tmp_path: Path
+) -> None:
+    settings_ = trial(dataset, normalisation=normalisation)
+    before = load_windows(settings_)
+    border = int(before.train[-1]) + 1 + settings_.split.purge
+    other = rewritten(dataset, tmp_path / dataset.name, lambda frame: frame.iloc[border:].mul(1.5))
+    after = load_windows(replace(settings_, dataset=str(other)))
+    seen = gather(before.days, before.train, settings_.context), gather(after.days, after.train, settings_.context)
+    assert torch.equal(*(normalise_window(s) if normalisation == "revin" else s for s in seen))
+    assert torch.equal(before.labels[before.train], after.labels[after.train])
+    assert not torch.equal(before.days[border : border + 30], after.days[border : border + 30])
+
+
+def rewritten(dataset: Path, target: Path, change: Any) -> Path:
+    """A registered copy of a dataset whose last rows are those of ``change``."""
+    frame = pd.read_parquet(dataset)
+    tail = change(frame)
+    pd.concat([frame.iloc[: len(frame) - len(tail)], tail]).to_parquet(target)
+    write_manifest(replace(read_manifest(dataset), sha256=sha256_of(target)), manifest_path(target))
+    return target
+
+
+def test_revin_of_a_window_depends_on_that_window_only() -> None:
+    windows = torch.randn(4, 30, 3)
+    alone = torch.cat([normalise_window(windows[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(normalise_window(windows), alone)
+
+
+@settings(deadline=None, max_examples=40)
+@given(scale=st.floats(1e-3, 1e9), shift=st.floats(-1e3, 1e3))
+def test_revin_removes_scale_and_level(scale: float, shift: float) -> None:
+    windows = torch.randn(2, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    once, moved = normalise_window(windows), normalise_window((windows + shift) * scale)
+    torch.testing.assert_close(once, moved, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(once.mean(dim=1), torch.zeros(2, 3, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_revin_of_a_flat_feature_is_zero_not_noise() -> None:
+    flat = torch.full((1, 80, 1), 123456.789)
+    assert normalise_window(flat).abs().max() < 0.1
+
+
+def test_zscore_is_fitted_on_the_days_that_train_windows_see() -> None:
+    table = np.random.default_rng(0).normal(size=(200, 2))
+    mean, deviation = fit_zscore(table, np.arange(29, 100), context=30)
+    np.testing.assert_allclose(mean, table[:100].mean(axis=0))
+    np.testing.assert_allclose(deviation, table[:100].std(axis=0))
+
+
+def test_zscore_leaves_a_constant_feature_at_zero() -> None:
+    table = np.full((100, 1), 7.0)
+    mean, deviation = fit_zscore(table, np.arange(29, 80), context=30)
+    assert ((table - mean) / deviation == 0).all()
+
+
+def test_a_zscore_trial_records_what_it_fitted(dataset: Path) -> None:
+    windows = load_windows(trial(dataset, normalisation="zscore"))
+    assert windows.zscore is not None
+    assert len(windows.zscore["mean"]) == len(windows.zscore["deviation"]) == 25
+    assert load_windows(trial(dataset)).zscore is None
+
+
+def test_a_changed_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / dataset.name
+    copy.write_bytes(dataset.read_bytes() + b"x")
+    manifest_path(copy).write_bytes(manifest_path(dataset).read_bytes())
+    with pytest.raises(DatasetError, match="has changed"):
+        load_windows(trial(copy))
+
+
+def test_a_missing_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not registered"):
+        load_windows(trial(tmp_path / "gone.parquet"))
+    lost = tmp_path / dataset.name
+    manifest_path(lost).write_bytes(manifest_path(dataset).read_bytes())
+    with pytest.raises(DatasetError, match="does not exist, though its manifest does"):
+        load_windows(trial(lost))
+
+
+def test_labels_of_one_class_are_refused_with_a_cure(dataset: Path) -> None:
+    with pytest.raises(SplitError, match="every train label is 0") as caught:
+        load_windows(trial(dataset, target={"price": "close", "threshold": 0.5}))
+    assert "threshold" in caught.value.remedy
+
+
+def test_too_few_validation_windows_are_refused(dataset: Path) -> None:
+    with pytest.raises(SplitError, match="at least 200"):
+        load_windows(trial(dataset, split={}))
+
+
+def test_base_rates_grow_with_the_horizon(dataset: Path) -> None:
+    rates = base_rates(dataset)
+    assert 0 < rates[1] <= rates[3] <= rates[5] < 1

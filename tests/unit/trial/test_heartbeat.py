@@ -1,0 +1,241 @@
+"""A worker's note of its progress, and what a gate adds to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray import tune
+
+import actors.trial.supervised
+from actors.trial.gate import LEASE_S, Gate, GateWriter, Leave
+from actors.trial.heartbeat import BATCHES, TAILS, Beat, Whose, read_beat
+from actors.trial.patchtst import PatchTSTTrainable
+from actors.watchdog.hang_detection import Phase, Progress
+from supervisor.clock import HandClock
+from supervisor.domain.command import Rung
+from supervisor.processes.identity import started_at
+
+WHOSE = Whose("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
+
+
+def noted(folder: Path) -> Progress:
+    found = read_beat(folder / "4711.beat")
+    assert found is not None
+    assert found[0] == WHOSE
+    return found[1]
+
+
+@pytest.fixture
+def clock():
+    return HandClock()
+
+
+@pytest.fixture
+def beat(tmp_path, clock):
+    return Beat(tmp_path / "beats", WHOSE, in_batches=True, mono_s=clock.mono_s)
+
+
+def test_a_worker_is_preparing_until_it_says_otherwise(beat, clock, tmp_path):
+    assert noted(tmp_path / "beats") == Progress(Phase.PREPARING, clock.now_s, True)
+    clock.sleep(3.0)
+    beat.phase(Phase.IDLE)
+    assert noted(tmp_path / "beats") == Progress(Phase.IDLE, clock.now_s, True)
+    beat.drop()
+    assert list((tmp_path / "beats").iterdir()) == []
+
+
+def test_batches_and_what_follows_the_last_are_measured(beat, clock, tmp_path):
+    """From wait to wait within a step; what comes before a step's first wait is no batch, nor is the time between."""
+    for _ in range(2):
+        beat.batch(clock.mono_s())  # a step waits once before it begins
+        beat.begin_step()
+        clock.sleep(0.5)  # before the first wait
+        for seconds in (1.0, 2.0):
+            beat.batch(clock.mono_s())
+            clock.sleep(seconds)
+        beat.batch(clock.mono_s())
+        clock.sleep(9.0)
+        beat.end_step()
+        clock.sleep(1000.0)
+    progress = noted(tmp_path / "beats")
+    assert progress.phase is Phase.IDLE
+    assert progress.batches_s == pytest.approx((1.0, 2.0))
+    assert progress.tails_s == pytest.approx((9.0, 9.0))
+
+
+def test_a_step_without_batches_is_all_tail(beat, clock, tmp_path):
+    beat.begin_step()
+    clock.sleep(4.0)
+    beat.end_step()
+    assert noted(tmp_path / "beats").tails_s == (4.0,)
+
+
+@given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=100))
+def test_the_last_ones_are_kept(tmp_path_factory, lengths):
+    folder, clock = tmp_path_factory.mktemp("beats"), HandClock(0.0)
+    beat = Beat(folder, WHOSE, in_batches=False, mono_s=clock.mono_s)
+    beat.begin_step()
+    beat.batch(clock.mono_s())
+    taken = []
+    for length in lengths:
+        before = clock.now_s
+        clock.sleep(length)
+        beat.batch(clock.mono_s())
+        taken.append(clock.now_s - before)
+    for _ in range(TAILS + 3):
+        clock.sleep(1.0)
+        beat.end_step()
+        beat.begin_step()
+    progress = noted(folder)
+    assert sorted(progress.batches_s) == sorted(taken[-BATCHES:])
+    assert len(progress.tails_s) == TAILS
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"SWPB", b"x" * 400, b"SWPB\x02\0\0\0" + b"\0" * 392, b"SWPB\x01\0\0\0" + b"\0" * 392]
+)
+def test_a_file_that_is_no_note_is_none(tmp_path, body):
+    (tmp_path / "1.beat").write_bytes(body)
+    assert read_beat(tmp_path / "1.beat") is None
+
+
+@pytest.fixture
+def gate(beat, clock, tmp_path):
+    """An open one, with its writer, of a worker at its step."""
+    writer = GateWriter(tmp_path / "flag", clock.mono_s)
+    writer.write(Rung.RUN, 0.0)
+    beat.begin_step()
+    return Gate(tmp_path / "flag", clock.mono_s, clock.sleep, beat=beat), writer
+
+
+def test_each_wait_at_an_open_gate_is_a_beat(gate, clock, tmp_path):
+    opened, _ = gate
+    for seconds in (0.25, 0.75):
+        opened.wait()
+        clock.sleep(seconds)
+    opened.wait()
+    assert noted(tmp_path / "beats") == Progress(Phase.WORKING, clock.now_s, True, (0.25, 0.75))
+
+
+@pytest.mark.parametrize("rung", [Rung.THROTTLE, Rung.PAUSE])
+def test_who_stands_at_a_closed_gate_or_rests_is_waiting_and_its_wait_is_no_batch(gate, clock, tmp_path, rung):
+    """While it waits it says so; then it works again, from now on."""
+    closed, writer = gate
+    closed.wait()
+    clock.sleep(2.0)
+    writer.write(rung, 0.5)
+    seen = []
+    sleep = clock.sleep
+
+    def look_and_open(seconds):
+        seen.append(noted(tmp_path / "beats").phase)
+        sleep(LEASE_S / 2)
+        writer.write(Rung.RUN, 0.0)
+
+    closed._sleep = look_and_open
+    assert closed.wait() > 0
+    assert seen == [Phase.WAITING]
+    assert noted(tmp_path / "beats") == Progress(Phase.WORKING, clock.now_s, True, (2.0,))
+
+
+class Looks(tune.Trainable):
+    """Notes what its own note says, in its step and while it is saved."""
+
+    sweep_batches = True
+
+    def step(self):
+        self.seen = [self.look()]
+        return {"loss": 1.0}
+
+    def save_checkpoint(self, checkpoint_dir):
+        self.seen.append(self.look())
+        return {}
+
+    def load_checkpoint(self, checkpoint):
+        """Begins where it stands."""
+
+
+class Unaware(Looks):
+    sweep_batches = False
+
+
+@pytest.fixture
+def supervised(tmp_path, monkeypatch):
+    """A supervised trial as it stands after its setup, without Ray around it, and a look at its note."""
+    monkeypatch.setattr(actors.trial.supervised, "prefer_for_oom", lambda: None)
+    monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda beats: None)
+
+    def make(kind):
+        made = actors.trial.supervised.supervise(kind)
+        trial = made.__new__(made)
+        trial._failure, trial._step, trial.sweep_number, trial._folder = None, 0, 7, tmp_path / "one" / "7"
+        trial._notes, trial.sweep_memory = tmp_path / "trials", None
+        trial._beat = trial._begin_beat({"folder": str(tmp_path / "one"), "attempt": 3}, tmp_path / "beats")
+        trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0, may_be_released=True)
+        trial.look = lambda: read_beat(tmp_path / "beats" / f"{os.getpid()}.beat")[1].phase
+        return trial
+
+    return make
+
+
+def test_a_trial_works_in_its_step_prepares_while_it_is_saved_and_is_idle_between(supervised, tmp_path):
+    trial = supervised(Looks)
+    assert trial.look() is Phase.PREPARING
+    trial.step()
+    assert trial.seen == [Phase.WORKING, Phase.PREPARING]
+    assert trial.look() is Phase.IDLE
+    [path] = (tmp_path / "beats").iterdir()
+    whose, progress = read_beat(path)
+    assert (whose.experiment, whose.number, whose.attempt, whose.folder) == ("one", 7, 3, str(tmp_path / "one" / "7"))
+    assert whose.started == started_at(os.getpid())
+    assert len(progress.tails_s) == 1
+
+
+def test_only_a_trial_that_waits_for_space_may_be_silent_for_ever(supervised, monkeypatch):
+    """Each time that it tries to save it is watched again."""
+    trial = supervised(Looks)
+    trial.seen = []
+
+    def once_there_is_space(save, folder, waits):
+        waits()
+        trial.seen.append(trial.look())
+        return save()
+
+    monkeypatch.setattr(actors.trial.supervised, "when_there_is_space", once_there_is_space)
+    trial._save()
+    assert trial.seen == [Phase.WAITING, Phase.PREPARING]
+
+
+def test_a_step_that_fails_leaves_the_trial_idle(supervised):
+    trial = supervised(Looks)
+    trial.look = lambda: 1 / 0
+    assert trial.step()["done"] is True
+    del trial.look
+    assert trial._beat._words[2] == Phase.IDLE
+
+
+def test_a_trial_that_leaves_its_work_has_no_note_any_more(supervised, tmp_path):
+    def leave():
+        raise Leave
+
+    trial = supervised(Looks)
+    trial.seen, trial.sweep_gate.wait = [], leave
+    trial.step()
+    assert trial.seen == [Phase.PREPARING]
+    assert list((tmp_path / "beats").iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "in_batches"), [(Looks, True), (Unaware, False)])
+def test_a_class_says_whether_it_waits_at_its_gate_before_every_batch(supervised, tmp_path, kind, in_batches):
+    supervised(kind)
+    [path] = (tmp_path / "beats").iterdir()
+    assert read_beat(path)[1].in_batches is in_batches
+
+
+def test_the_built_in_trainable_does():
+    assert PatchTSTTrainable.sweep_batches is True

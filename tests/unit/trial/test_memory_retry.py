@@ -1,0 +1,169 @@
+"""What an attempt is given after memory ran out or was asked back, and who is asked. No Ray running."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.driver.commands_in_force import InForce
+from actors.driver.memory_guard import MemoryGuard, asks
+from actors.driver.trial_registry import TrialBook
+from actors.trial.memory_retry import ALONE, ASKED_BACK, OOM, NextAttempt, Offer, next_attempt, once_alone
+from actors.trial.worker_exit import HUNG, OOM_KILLED, WORKER_DIED
+from supervisor.domain.command import Command, Origin, Rung, run, trial_scope
+
+HALF = {"micro_batch": 32, "checkpoint_activations": False}
+QUARTER = {"micro_batch": 16, "checkpoint_activations": False}
+
+
+@pytest.mark.parametrize("cause", [OOM, OOM_KILLED])
+def test_memory_that_ran_out_gives_the_next_attempt_what_its_worker_offered(cause):
+    assert next_attempt(cause, HALF, Offer(QUARTER)) == NextAttempt(QUARTER)
+
+
+@pytest.mark.parametrize("cause", [OOM, OOM_KILLED])
+def test_memory_that_ran_out_ends_the_trial_where_nothing_is_left_to_try(cause):
+    assert next_attempt(cause, HALF, Offer(None)) == NextAttempt(HALF, spent=True)
+
+
+@pytest.mark.parametrize("cause", [WORKER_DIED, HUNG, "released", "driver_died"])
+def test_other_causes_change_nothing(cause):
+    assert next_attempt(cause, HALF, Offer(QUARTER)) == NextAttempt(HALF)
+
+
+def test_a_worker_that_died_before_it_could_say_is_tried_again_as_it_was():
+    assert next_attempt(OOM_KILLED, None, None) == NextAttempt(None)
+
+
+def test_what_is_asked_back_never_ends_a_trial_and_a_drill_leaves_no_trace():
+    assert next_attempt(ASKED_BACK, HALF, Offer(QUARTER)) == NextAttempt(QUARTER)
+    assert next_attempt(ASKED_BACK, HALF, Offer(None)) == NextAttempt(HALF)
+    assert next_attempt(ASKED_BACK, None, Offer({ALONE: True})) == NextAttempt(None)
+    assert next_attempt(ASKED_BACK, HALF, Offer(QUARTER), drill=True) == NextAttempt(HALF)
+
+
+def test_a_trainable_without_means_is_offered_one_attempt_alone():
+    first = once_alone(None)
+    assert first == {ALONE: True}
+    assert once_alone(first) is None
+    assert once_alone(HALF) == {**HALF, ALONE: True}
+
+
+# --- the guard -------------------------------------------------------------------------------------------------------
+
+commands = st.builds(
+    Command,
+    st.sampled_from(Rung),
+    st.just(Origin.GOVERNOR),
+    st.just("test"),
+    throttle_share=st.sampled_from([0.0, 0.25, 0.5]),
+    shed_trials=st.integers(0, 2),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(commands, max_size=20))
+def test_memory_is_asked_back_once_for_each_step_up_the_ladder(ladder):
+    """Never below SHED, never while a governor stays where it is or eases; so a ladder of n steps asks n times."""
+    before = run(Origin.GOVERNOR)
+    for command in ladder:
+        if asks(before, command):
+            assert command.rung >= Rung.SHED
+            assert (command.rung, command.throttle_share, command.shed_trials) > (
+                before.rung, before.throttle_share, before.shed_trials
+            )  # fmt: skip
+            assert not asks(command, before)
+        assert not asks(command, command)
+        before = command
+
+
+class Watched:
+    """A guard over two running trials, and what the watchdogs were told last."""
+
+    def __init__(self):
+        self.in_force, self.book, self.told = InForce(), TrialBook("loss", "min", []), ()
+        self.in_force.begin("e", [])
+        for number, name in enumerate("ab"):
+            entry = self.book.open(name, number, {})
+            entry.running, entry.node = True, "n"
+        self.in_force.tell_watchdogs = self.tell
+        self.guard = MemoryGuard(self.in_force, self.book)
+
+    def tell(self):
+        self.told = self.in_force.for_watchdogs()[0]
+
+    def govern(self, rung, shed_trials=0, largest="e/0"):
+        self.in_force.set_largest("n", largest)
+        self.in_force.set_governor("n", Command(rung, Origin.GOVERNOR, "memory at 91 %", shed_trials=shed_trials))
+
+
+@pytest.fixture
+def watched():
+    return Watched()
+
+
+def test_the_largest_trial_is_told_to_leave_at_once_and_no_other(watched):
+    watched.govern(Rung.HOLD)
+    assert watched.told == ()
+    watched.govern(Rung.SHED, 1)
+    assert watched.told == (Command(Rung.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 0)),)
+    watched.govern(Rung.SHED, 1, largest="e/1")
+    assert [command.scope for command in watched.told] == [trial_scope("e", 0)]
+    watched.govern(Rung.SHED, 2, largest="e/1")
+    assert [command.scope for command in watched.told] == [trial_scope("e", 0), trial_scope("e", 1)]
+
+
+def test_a_trial_that_has_left_is_told_nothing_more(watched):
+    watched.govern(Rung.SHED, 1)
+    assert watched.in_force.given_back(0)
+    assert watched.told == ()
+    assert not watched.in_force.given_back(0)
+
+
+@pytest.mark.parametrize("largest", [None, "e/7", "other/0"])
+def test_nobody_is_asked_while_memory_is_no_trouble_or_the_largest_is_none_of_ours(watched, largest):
+    watched.govern(Rung.SHED, 1, largest=largest)
+    assert watched.told == ()
+
+
+def test_a_trial_that_is_asked_back_is_not_held_by_anybody(watched):
+    """It is to come back: neither the search nor the daemon takes it for paused."""
+    watched.govern(Rung.SHED, 1)
+    assert not watched.in_force.keeps_out(0)
+    assert not watched.in_force.stands("n", 0, reported=True)
+
+
+def test_later_news_for_the_watchdogs_bear_a_later_stamp(watched):
+    """Calls can overtake one another; the watchdog keeps the latest."""
+    stamps = [watched.in_force.for_watchdogs()[1]]
+    watched.govern(Rung.SHED, 1)
+    stamps.append(watched.in_force.for_watchdogs()[1])
+    watched.in_force.given_back(0)
+    stamps.append(watched.in_force.for_watchdogs()[1])
+    assert stamps == sorted(set(stamps))
+
+
+# --- trials that run out ---------------------------------------------------------------------------------------------
+
+
+def test_an_unfinished_trial_goes_on_with_the_memory_that_it_was_given():
+    """By whichever driver comes next: the store's word for it is in `begin`."""
+    earlier = {
+        "number": 3, "state": "PENDING", "attempt": 2, "checkpoint": None, "results": [], "memory": HALF, "lost": [OOM]
+    }  # fmt: skip
+    book = TrialBook("loss", "min", [earlier])
+    assert book.open("a", 3, {}).memory == HALF
+    assert book.alone() == []
+    alone = TrialBook("loss", "min", [{**earlier, "memory": {ALONE: True}}])
+    opened = alone.open("a", 3, {})
+    assert alone.alone() == [opened]
+
+
+def test_what_a_trial_says_when_it_leaves_is_noted():
+    book = TrialBook("loss", "min", [])
+    entry = book.open("a", 0, {})
+    book.note_left("a", {"sweep_out_of_memory": "it ran out", "sweep_smaller": HALF})
+    assert (entry.ran_out, entry.offer) == ("it ran out", Offer(HALF))
+    book.note_left("a", {"sweep_checkpoint": "/f/0/checkpoint-0.pt"})
+    assert (entry.ran_out, entry.checkpoint, entry.resumed_step) == (None, "/f/0/checkpoint-0.pt", 0)

@@ -1,0 +1,336 @@
+"""What is done to a user's trainable, as far as it can be seen without Ray running."""
+
+from __future__ import annotations
+
+import errno
+import os
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ray import tune
+
+import actors.trial.supervised
+from actors.driver.trial_registry import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
+from actors.trial.gate import Leave
+from actors.trial.patchtst import PatchTSTTrainable
+from actors.trial.supervised import KEEP_CHECKPOINTS, can_be_reused, resolve, supervise
+from supervisor.errors import PlanError
+from training.errors import DoesNotFit
+from training.memory import MemoryLimit
+
+
+class Counts(tune.Trainable):
+    """Saves a dict; remembers how often it was begun."""
+
+    def setup(self, config):
+        self.count, self.begun = 0, getattr(self, "begun", 0) + 1
+
+    def save_checkpoint(self, checkpoint_dir):
+        return {"count": self.count}
+
+    def load_checkpoint(self, checkpoint):
+        self.count = checkpoint["count"]
+
+
+class Reusable(Counts):
+    def reset_config(self, new_config):
+        return True
+
+
+def function(config):
+    """A function trainable."""
+
+
+def two_arguments(config, more):
+    """Not one."""
+
+
+@pytest.fixture
+def trial(tmp_path):
+    """A supervised Counts as it stands after its setup, without Ray around it."""
+    kind = supervise(Counts)
+    made = kind.__new__(kind)
+    Counts.setup(made, {})
+    made._folder, made._step, made.sweep_number = tmp_path / "0", 0, 0
+    made._resumed_step, made._unusable = None, []
+    made.sweep_gate, made._beat = SimpleNamespace(may_be_released=False), SimpleNamespace(phase=lambda phase: None)
+    return made
+
+
+def test_a_class_may_call_its_own_setup_when_it_is_reused(trial):
+    """As most reset_config() methods do: the user's setup runs, with the user's config and nothing else."""
+    trial.setup({"x": 1})
+    assert trial.begun == 2
+
+
+def save(trial, *steps):
+    paths = []
+    for step in steps:
+        trial._step = trial.count = step
+        paths.append(trial._save())
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("objective", "not of the form package.module:attribute"),
+        ("no_such_module_here:f", "cannot import no_such_module_here"),
+        ("json:no_such", "json has no 'no_such'"),
+        ("json:__doc__", "neither a function nor a class"),
+        ("json:decoder.no_such", "has no 'decoder.no_such'"),
+    ],
+)
+def test_a_trainable_that_cannot_be_is_refused_with_what_is_missing(name, message):
+    with pytest.raises(PlanError, match=message):
+        resolve(name)
+
+
+def test_a_trainable_is_found_by_its_name():
+    assert resolve("ray.tune:Trainable") is tune.Trainable
+
+
+def test_only_functions_of_one_argument_and_trainable_classes_are_taken():
+    with pytest.raises(PlanError, match="must take one argument"):
+        supervise(two_arguments)
+    with pytest.raises(PlanError, match=r"no ray\.tune\.Trainable"):
+        supervise(dict)
+    assert issubclass(supervise(function), tune.Trainable)
+
+
+def test_a_worker_is_reused_where_the_class_says_how():
+    assert can_be_reused(supervise(function))
+    assert can_be_reused(supervise(Reusable))
+    assert not can_be_reused(supervise(Counts))
+
+
+def test_the_newest_checkpoints_are_kept_and_named_by_their_step(trial):
+    save(trial, 1, 2, 10)
+    assert [step for step, _ in trial._kept()] == [2, 10]
+    assert len(trial._kept()) == KEEP_CHECKPOINTS
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here that says whose a descriptor is")
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(trial, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(trial, 1)
+    assert synced[-2:] == [".fresh-1", trial._folder.name], "the folder under its first name, then where it got its own"
+    assert "state.pickle" in synced[:-2]
+
+
+def test_saving_a_step_again_takes_the_place_of_the_first(trial):
+    save(trial, 1)
+    trial.count = 7
+    [path] = [trial._save()]
+    trial._resume(path, lambda: None)
+    assert trial.count == 7
+
+
+def test_a_trial_goes_on_from_its_checkpoint(trial):
+    [path] = save(trial, 4)
+    trial._step = trial.count = 0
+    trial._resume(path, lambda: None)
+    assert (trial.count, trial._step, trial._resumed_step) == (4, 4, 4)
+
+
+def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(trial):
+    """The daemon never heard of them: their epochs run again and are reported."""
+    first, _ = save(trial, 1, 2)
+    trial._resume(first, lambda: None)
+    assert (trial.count, trial._step) == (1, 1)
+
+
+def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(trial):
+    """The one before it is used, by a trial that is begun anew; with none left it starts from nothing."""
+    first, second = save(trial, 1, 2)
+    (second / "state.pickle").write_bytes(b"torn")
+    trial._resume(second, lambda: Counts.setup(trial, {}))
+    assert (trial.count, trial._step, trial.begun) == (1, 1, 2)
+    assert (trial._resumed_step, trial._unusable) == (1, [str(second)])
+    (first / "state.pickle").write_bytes(b"")
+    trial._step = 0
+    trial._resume(second, lambda: Counts.setup(trial, {}))
+    assert (trial.count, trial._step, trial.begun) == (0, 0, 4)
+
+
+def test_a_checkpoint_that_is_gone_costs_epochs_and_not_the_trial(trial, tmp_path):
+    trial._resume(tmp_path / "0" / "checkpoint-3", lambda: None)
+    assert trial._step == 0
+    assert (trial._resumed_step, trial._unusable) == (None, [str(tmp_path / "0" / "checkpoint-3")])
+
+
+# --- memory that runs out --------------------------------------------------------------------------------------------
+
+
+class Block:
+    """As large as memory is."""
+
+
+class Blocks(Counts):
+    """Each step holds a large block while it works, and then whatever `then` does."""
+
+    def then(self):
+        """Nothing."""
+
+    def step(self):
+        block = Block()
+        self.block = weakref.ref(block)
+        self.then()
+        return {"loss": 1.0}
+
+    def sweep_release(self):
+        self.block_at_release = self.block()
+
+    def sweep_smaller(self):
+        return None if self.sweep_memory == {"windows": 1} else {"windows": 1}
+
+
+@pytest.fixture
+def blocks(tmp_path):
+    kind = supervise(Blocks)
+    made = kind.__new__(kind)
+    Counts.setup(made, {})
+    made._folder, made._step, made.sweep_number, made._failure = tmp_path / "0", 0, 0, None
+    made._resumed_step, made._unusable, made._notes = None, [], tmp_path / "notes"
+    made.sweep_gate = SimpleNamespace(may_be_released=True, wait=lambda: 0.0)
+    made._beat = SimpleNamespace(
+        phase=lambda phase: None, begin_step=lambda: None, end_step=lambda: None, drop=lambda: None
+    )
+    return made
+
+
+def raising(error):
+    def then():
+        # A fresh one: an error that somebody holds on to holds its traceback's frames.
+        raise type(error)(*error.args)
+
+    return then
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB)"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        DoesNotFit(5, 3),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{str(error)[:12]}",
+)
+def test_memory_that_ran_out_is_left_for_an_attempt_that_takes_less(blocks, error):
+    """Of CUDA, MPS and CPU; and what the step held is free before the trainable is told to let go of the rest."""
+    blocks.then, blocks._step = raising(error), 3
+    result = blocks.step()
+    assert (result[LEFT], result[STEP], result[SMALLER]) == (True, 3, {"windows": 1})
+    assert type(error).__name__ in result[OUT_OF_MEMORY]
+    assert "done" not in result
+    assert blocks.block_at_release is None
+
+
+def test_it_ends_the_trial_where_nothing_smaller_is_left(blocks):
+    blocks.then, blocks.sweep_memory = raising(MemoryError()), {"windows": 1}
+    assert (blocks.step()[END], blocks.step()["done"]) == ("oom", True)
+
+
+@pytest.mark.parametrize("offer", [7, {"windows": object()}])
+def test_an_offer_that_is_none_fails_its_trial_before_anything_runs_out(blocks, offer):
+    """Its text says whose fault it is; the driver, which would have to pass it on, never sees it."""
+    blocks.sweep_smaller = lambda: offer
+    text = blocks._prepared(None, lambda: None)
+    assert "TypeError" in text
+    del blocks.sweep_smaller
+    assert blocks._prepared(None, lambda: None) is None
+
+
+def failing(*_):
+    raise ValueError("half built")
+
+
+def test_one_that_cannot_even_say_what_it_needs_less_of_ends_for_want_of_memory(blocks):
+    """As after a setup() that ran out: nothing of its own was set yet. Tune would take it for a dead worker."""
+    blocks.then, blocks.sweep_smaller = raising(MemoryError()), failing
+    result = blocks.step()
+    assert (result[END], result["done"]) == ("oom", True)
+    assert "half built" not in result[ERROR]
+
+
+def test_one_that_cannot_be_saved_as_it_leaves_ends_by_that_error(blocks):
+    """As one does that cannot be saved after a step."""
+    blocks.then, blocks.save_checkpoint = raising(Leave()), failing
+    result = blocks.step()
+    assert (result[END], result["done"]) == ("error", True)
+    assert "half built" in result[ERROR]
+
+
+def test_another_error_ends_the_trial_as_before(blocks):
+    blocks.then = raising(ValueError("a bug"))
+    result = blocks.step()
+    assert (result[END], result["done"]) == ("error", True)
+
+
+def test_a_trial_that_leaves_in_its_first_epoch_says_where_it_saved_itself(blocks, tmp_path):
+    """Nothing of that epoch is lost, whoever wanted it to leave."""
+    blocks.then = raising(Leave())
+    blocks.count = 5
+    result = blocks.step()
+    assert result[CHECKPOINT] == str(tmp_path / "0" / "checkpoint-0")
+    blocks.count = 0
+    blocks._resume(Path(result[CHECKPOINT]), lambda: None)
+    assert (blocks.count, blocks._resumed_step) == (5, 0)
+
+
+def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_says_how_it_ended(blocks, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        actors.trial.supervised.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n")
+    )
+    monkeypatch.setattr(actors.trial.supervised, "prefer_for_oom", lambda: None)
+    monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda beats: None)
+    blocks.config, prepared = {}, []
+    own = {"number": 2, "attempt": 4, "seed": 1, "final": False, "checkpoint": None, "memory": {"windows": 1}}
+    files = {"folder": str(tmp_path / "e"), "gate": str(tmp_path / "gate")}
+    blocks._begin({OWN_KEY: {**own, **files, "spent": "the kernel killed it"}}, prepared.append)
+    assert (blocks.step()[END], blocks.step()[ERROR]) == ("oom", "the kernel killed it")
+    assert prepared == []
+
+
+# --- the built-in trainable ------------------------------------------------------------------------------------------
+
+
+def session_like(smaller):
+    return SimpleNamespace(smaller=lambda: smaller, close=lambda: None)
+
+
+@pytest.fixture
+def patchtst():
+    kind = supervise(PatchTSTTrainable)
+    return kind.__new__(kind)
+
+
+def test_the_built_in_trainable_offers_its_sessions_smaller_way(patchtst):
+    patchtst._session = session_like(MemoryLimit(16))
+    assert patchtst.sweep_smaller() == {"micro_batch": 16, "checkpoint_activations": False}
+    patchtst._session = session_like(None)
+    assert patchtst.sweep_smaller() is None
+
+
+def test_one_that_does_not_even_fit_when_it_is_built_is_built_once_more_alone(patchtst):
+    assert patchtst.sweep_smaller() == {"alone": True}
+    patchtst.sweep_memory = {"micro_batch": 4, "checkpoint_activations": False}
+    assert patchtst.sweep_smaller() == {**patchtst.sweep_memory, "alone": True}
+    patchtst.sweep_memory = patchtst.sweep_smaller()
+    assert patchtst._limit() == MemoryLimit(4)
+    assert patchtst.sweep_smaller() is None

@@ -1,0 +1,153 @@
+"""From a process that hangs to what the store says of it, piece by piece, without Ray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.driver.commands_in_force import InForce
+from actors.driver.watchdog_links import _Node
+from actors.trial.heartbeat import beats_folder
+from actors.watchdog.actor import Watchdog, WatchdogSettings
+from actors.watchdog.hang_watch import HangWatch
+from supervisor.domain import messages
+from supervisor.domain.command import Origin, run
+from tests.unit.store.test_run_writer import E, make_ledger
+
+ROOT = Path(__file__).resolve().parents[3]
+NODE = "n" * 40
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from actors.trial.heartbeat import Beat, Whose
+from actors.trial.worker_process import dump_on_signal
+from supervisor.processes.identity import started_at
+beats, folder = Path(sys.argv[1]), sys.argv[2]
+def wait_for_godot():
+    while True:
+        time.sleep(600)
+dump_on_signal(beats)
+beat = Beat(beats, Whose("one", 7, 2, folder, os.getpid(), started_at(os.getpid())), in_batches=True)
+beat.begin_step()
+for _ in range(3):
+    beat.batch(time.monotonic())
+print("up", flush=True)
+wait_for_godot()
+"""
+
+
+@pytest.fixture
+def settings(tmp_path):
+    policy = {"hung_min_s": 0.5, "hung_first_s": 60.0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0}
+    return WatchdogSettings(NODE, str(tmp_path / "gate"), policy, None, (str(tmp_path),))
+
+
+@pytest.fixture
+def worker(settings, tmp_path):
+    """A process that has three batches behind it and then hangs."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(beats_folder(settings.gate, NODE)), str(tmp_path / "one" / "7")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def start(settings):
+    dogs = []
+
+    def make():
+        dogs.append(Watchdog(settings))
+        return dogs[-1]
+
+    yield make
+    for dog in dogs:
+        dog.stop()
+
+
+def test_a_watchdog_ends_a_process_that_hangs_and_knows_of_what_it_died(start, worker, tmp_path):
+    dog = start()
+    assert dog.how_died("one", 7, 2) is None
+    assert worker.wait(120) < 0
+    death = dog.how_died("one", 7, 2)
+    assert (death["cause"], death["pid"]) == ("hung", worker.pid)
+    assert "in wait_for_godot" in (tmp_path / "one" / "7" / "hung-attempt-2.txt").read_text()
+
+
+def test_it_does_so_while_a_sensor_hangs(start, worker, monkeypatch):
+    """Its thread needs nothing that the sensors' holds."""
+    dog = start()
+    hold = threading.Event()
+    monkeypatch.setattr(dog, "_sample", lambda: hold.wait(200))
+    dog._wake.set()
+    try:
+        assert worker.wait(120) < 0
+        assert dog.how_died("one", 7, 2)["cause"] == "hung"
+    finally:
+        hold.set()
+
+
+def test_a_look_that_fails_is_not_the_last(start, monkeypatch):
+    looks = []
+
+    def look(self):
+        looks.append(time.monotonic())
+        raise OSError("the folder is on a disk that is gone")
+
+    monkeypatch.setattr(HangWatch, "look", look)
+    start()
+    deadline = time.monotonic() + 60
+    while len(looks) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(settings):
+    sent = []
+    node = _Node(type("Link", (), {"send": staticmethod(sent.append)}), InForce(), settings, None)
+    facts = {
+        "experiment": "one",
+        "number": 7,
+        "attempt": 2,
+        "pid": 4711,
+        "why": "silent",
+        "folder": "/",
+        "started": "1",
+    }
+    node._take(
+        {
+            "version": 1, "largest_trial": None, "command": run(Origin.GOVERNOR).to_json(), "readings": [],
+            "protected": True, "notes": [{"kind": "worker.stuck", "facts": facts}],
+        }
+    )  # fmt: skip
+    assert messages.WorkerStuck(7, 2, NODE, 4711, "silent") in sent
+
+
+def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
+    """In the log with its silence, median and file; a late one is refused."""
+    ledger = make_ledger(tmp_path / "sweep.db")
+    for message in (
+        messages.TrialAdded(0, {}, "sampled"),
+        messages.TrialStarted(0, 1, "a", "n", 9, None),
+        messages.WorkerStuck(0, 1, "n", 9, "silent for 300 s"),
+        messages.TrialHung(0, 1, 301.5, 0.25, "/d"),
+        messages.AttemptLost(0, 1, "hung", "silent for 301 s; its stacks: /d"),
+        messages.TrialHung(0, 1, 301.5, 0.25, "/d"),
+    ):
+        ledger.hear(E, message)
+    events = [event for event in ledger.store.events_after(0) if event.trial is not None][2:]
+    told = [(event.name, event.attempt) for event in events]
+    assert told == [("worker.stuck", 1), ("trial.hung", 1), ("trial.requeued", 1), ("result.refused", 1)]
+    assert events[1].fields == {"silent_s": 301.5, "median_s": 0.25, "dump": "/d"}
+    assert events[2].fields["cause"] == "hung"

@@ -1,0 +1,1 @@
+"""Turns a file of daily bars into a data set: reads, checks, computes features, splits, seals."""

@@ -1,0 +1,259 @@
+"""The data folder: importing raw bars, building datasets from them, listing and verifying what lies there.
+
+    DATA_DIR/raw/TICKER.parquet + .json            bars as imported, checked
+    DATA_DIR/processed/TICKER_dataset_TIER.parquet + .json   features, ready to train on
+Each file is written whole before its manifest names it; a file without a manifest is unregistered.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from arch.data import nasdaq, sp500
+
+from training.data.bars import MIN_ROWS, Bars, check_bars, read_bars
+from training.data.exchange import DEFAULT_CALENDAR, compare_sessions
+from training.data.features import FEATURE_VERSION, compute_features
+from training.data.fetch import fetch_bars
+from training.data.manifest import (
+    Manifest,
+    ProcessedManifest,
+    RawManifest,
+    dataset_path,
+    manifest_path,
+    raw_path,
+    read_manifest,
+    read_raw_manifest,
+    sha256_of,
+    ticker_stem,
+    write_atomically,
+    write_manifest,
+)
+from training.data.windows import default_zscore
+from training.errors import DatasetError, SplitError, TrainingError
+
+DEFAULT_TIER = "a25"
+VIX_TICKER = "^VIX"
+SAMPLES = {"SP500": sp500, "NASDAQ": nasdaq}
+MAX_LISTED_DATES = 50
+
+Problem = Literal["missing", "changed", "unregistered", "unreadable", "outdated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``verify`` found wrong: which file, what, and the detail in words."""
+
+    path: Path
+    problem: Problem
+    detail: str
+
+
+def import_file(
+    path: Path, ticker: str, data_dir: Path, *, calendar: str | None = DEFAULT_CALENDAR, now: datetime | None = None
+) -> RawManifest:
+    """Check a CSV or parquet file of daily bars and register it as the raw data of ``ticker``.
+
+    Replaces what was registered before. Raises BadFile (nothing is changed) or TrainingError for a bad ticker.
+    """
+    ticker_stem(ticker)
+    bars = read_bars(path)
+    return _register(bars, ticker, data_dir, f"file {path.name}", sha256_of(path), calendar, now)
+
+
+def import_fetched(
+    ticker: str, data_dir: Path, *, calendar: str | None = DEFAULT_CALENDAR, now: datetime | None = None
+) -> RawManifest:
+    """Download and register. Raises FetchError, or BadFile when what came back is not fit for use."""
+    ticker_stem(ticker)
+    bars = check_bars(fetch_bars(ticker), Path(f"yahoo:{ticker}"))
+    return _register(bars, ticker, data_dir, f"yfinance {ticker}", None, calendar, now)
+
+
+def import_sample(data_dir: Path, *, now: datetime | None = None) -> list[RawManifest]:
+    """Register the S&P 500 and NASDAQ daily bars, 1999 to 2018, that ship inside the ``arch`` package."""
+    manifests = []
+    for ticker, module in SAMPLES.items():
+        name = f"arch.data.{module.__name__.rsplit('.', 1)[-1]}"
+        bars = check_bars(module.load(), Path(name))
+        manifests.append(_register(bars, ticker, data_dir, f"package {name}", None, DEFAULT_CALENDAR, now))
+    return manifests
+
+
+def build_dataset(ticker: str, tier: str, data_dir: Path) -> ProcessedManifest:
+    """Compute the features of ``tier`` for a registered ticker and write TICKER_dataset_TIER.parquet.
+
+    Days on which an indicator still warms up are left out. Raises DatasetError for a ticker that is not registered
+    or has changed, TrainingError for an unknown tier or missing volume.
+    """
+    raw = _registered_bars(ticker, data_dir)
+    extra = {}
+    vix = None
+    if tier.endswith("_vix"):
+        vix = _registered_bars(VIX_TICKER, data_dir)
+        extra = {"VIX": sha256_of(raw_path(data_dir, VIX_TICKER))}
+    features = compute_features(raw, tier, vix)
+    frame = _complete_rows(raw.join(features[[c for c in features.columns if c not in raw.columns]]), ticker)
+    names = tuple(str(name) for name in features.columns)
+    path = dataset_path(data_dir, ticker, tier)
+    content = _parquet(frame)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(path, content)
+    manifest = ProcessedManifest(
+        ticker=ticker_stem(ticker),
+        tier=tier,
+        file=path.name,
+        sha256=sha256_of(path),
+        rows=len(frame),
+        first_date=_iso(frame.index[0]),
+        last_date=_iso(frame.index[-1]),
+        columns=tuple(str(name) for name in frame.columns),
+        features=names,
+        feature_version=FEATURE_VERSION,
+        source=raw_path(data_dir, ticker).name,
+        source_sha256=read_raw_manifest(raw_path(data_dir, ticker)).sha256,
+        extra_sources=extra,
+        zscore=_zscore_or_none(frame, names),
+    )
+    write_manifest(manifest, manifest_path(path))
+    return manifest
+
+
+def list_data(data_dir: Path) -> list[Manifest]:
+    """The manifests of everything registered, raw first. Raises DatasetError at a damaged manifest."""
+    raw = [read_raw_manifest(path) for path in sorted((data_dir / "raw").glob("*.json"))]
+    processed = [read_manifest(path) for path in sorted((data_dir / "processed").glob("*.json"))]
+    return [*raw, *processed]
+
+
+def verify(data_dir: Path) -> list[Finding]:
+    """Every file that is missing, changed, unregistered, unreadable or built from other data than lie there now."""
+    return [finding for part in ("raw", "processed") for finding in _verify_part(data_dir / part, data_dir)]
+
+
+def _verify_part(folder: Path, data_dir: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".json":
+            yield from _verify_registered(path, data_dir)
+        elif path.suffix != ".parquet" or not manifest_path(path).exists():
+            yield Finding(path, "unregistered", "no manifest names this file")
+
+
+def _verify_registered(path: Path, data_dir: Path) -> Iterator[Finding]:
+    data_file = path.with_suffix(".parquet")
+    try:
+        manifest: Manifest = read_raw_manifest(path) if path.parent.name == "raw" else read_manifest(path)
+    except DatasetError as error:
+        yield Finding(path, "unreadable", str(error))
+        return
+    if not data_file.is_file():
+        yield Finding(data_file, "missing", f"{path.name} names it")
+    elif sha256_of(data_file) != manifest.sha256:
+        yield Finding(data_file, "changed", "its SHA-256 is not the manifest's")
+    elif isinstance(manifest, ProcessedManifest):
+        yield from _verify_sources(data_file, manifest, data_dir)
+
+
+def _verify_sources(data_file: Path, manifest: ProcessedManifest, data_dir: Path) -> Iterator[Finding]:
+    if manifest.feature_version != FEATURE_VERSION:
+        yield Finding(data_file, "outdated", f"features of version {manifest.feature_version}, now {FEATURE_VERSION}")
+    for name, digest in ((manifest.source, manifest.source_sha256), *manifest.extra_sources.items()):
+        source = data_dir / "raw" / f"{Path(name).stem}.parquet"
+        if source.is_file() and sha256_of(source) != digest:
+            yield Finding(data_file, "outdated", f"built from an earlier {source.name}; build it again")
+
+
+def _register(
+    bars: Bars,
+    ticker: str,
+    data_dir: Path,
+    source: str,
+    source_sha256: str | None,
+    calendar: str | None,
+    now: datetime | None,
+) -> RawManifest:
+    gaps = None if calendar is None else compare_sessions(pd.DatetimeIndex(bars.table.index), calendar)
+    path = raw_path(data_dir, ticker)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(path, _parquet(bars.table))
+    manifest = RawManifest(
+        ticker=ticker_stem(ticker),
+        symbol=ticker.strip().upper(),
+        file=path.name,
+        sha256=sha256_of(path),
+        rows=len(bars.table),
+        first_date=_iso(bars.table.index[0]),
+        last_date=_iso(bars.table.index[-1]),
+        columns=tuple(str(name) for name in bars.table.columns),
+        source=source,
+        source_sha256=source_sha256,
+        imported_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        ignored_columns=bars.ignored_columns,
+        calendar=calendar,
+        missing_sessions=None if gaps is None else len(gaps.missing),
+        missing_dates=() if gaps is None else gaps.missing[:MAX_LISTED_DATES],
+        extra_days=None if gaps is None else len(gaps.extra),
+        extra_dates=() if gaps is None else gaps.extra[:MAX_LISTED_DATES],
+    )
+    write_manifest(manifest, manifest_path(path))
+    return manifest
+
+
+def _registered_bars(ticker: str, data_dir: Path) -> pd.DataFrame:
+    path = raw_path(data_dir, ticker)
+    if not path.exists():
+        raise DatasetError(
+            f"{ticker_stem(ticker)} is not imported: there is no {path}",
+            f"`supervisord data import FILE --ticker {ticker_stem(ticker)}`, or `supervisord data fetch`.",
+        )
+    if sha256_of(path) != read_raw_manifest(path).sha256:
+        raise DatasetError(f"{path} has changed since it was imported")
+    return pd.read_parquet(path)
+
+
+def _complete_rows(frame: pd.DataFrame, ticker: str) -> pd.DataFrame:
+    """The rows after the warm-up; a hole behind it is an error, since a window would span it unseen."""
+    complete = frame.notna().all(axis=1).to_numpy()
+    if not complete.any():
+        raise TrainingError(
+            f"{ticker}: {len(frame)} days do not outlast the indicators' warm-up of about 200",
+            "Import a longer history.",
+        )
+    rest = frame.iloc[int(np.argmax(complete)) :]
+    if rest.isna().to_numpy().any():
+        column = rest.columns[int(np.argmax(rest.isna().any(axis=0).to_numpy()))]
+        day = _iso(rest.index[int(np.argmax(rest[column].isna().to_numpy()))])
+        raise TrainingError(f"{ticker}: feature {column} has no value on {day}", "Look at the bars before that day.")
+    if len(rest) < MIN_ROWS:
+        raise TrainingError(
+            f"{ticker}: {len(rest)} days are left after the indicators' warm-up; {MIN_ROWS} are needed",
+            "Import a longer history.",
+        )
+    return rest
+
+
+def _zscore_or_none(frame: pd.DataFrame, features: tuple[str, ...]) -> dict[str, object] | None:
+    try:
+        return default_zscore(frame, features)
+    except SplitError:
+        # Too short for the default split is no fault of the data: a plan may split it otherwise.
+        return None
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    frame.to_parquet(stream)
+    return stream.getvalue()
+
+
+def _iso(day: object) -> str:
+    return str(pd.Timestamp(str(day)).date())

@@ -1,0 +1,147 @@
+"""A processed dataset as tensors: one float32 table of days, labels per day, and which days each part may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.data.manifest import ProcessedManifest, read_manifest, sha256_of
+from training.data.splits import Indices, SplitIndices, split_days
+from training.errors import DatasetError, SplitError
+from training.settings import SplitSettings, TargetSettings, TrialSettings
+
+# A deviation below this share of the mean is rounding, not movement; dividing by it would blow noise up.
+FLAT_SHARE = 1e-8
+
+
+@dataclass(frozen=True)
+class MarketWindows:
+    """What a trial trains on.
+
+    ``days`` (rows, features) float32; ``labels`` (rows,) float32, 1 or 0; ``train`` and ``val`` (samples,) int64 hold
+    the last visible day of each window. Days of the sealed test hold NaN: a stray look at them cannot go unseen.
+    """
+
+    days: Tensor
+    labels: Tensor
+    train: Tensor
+    val: Tensor
+    manifest: ProcessedManifest
+    base_rate_train: float
+    base_rate_val: float
+    zscore: Mapping[str, list[float]] | None
+
+    def to(self, device: torch.device) -> MarketWindows:
+        """The same windows with their tensors on ``device``."""
+        return MarketWindows(
+            self.days.to(device),
+            self.labels.to(device),
+            self.train.to(device),
+            self.val.to(device),
+            self.manifest,
+            self.base_rate_train,
+            self.base_rate_val,
+            self.zscore,
+        )
+
+
+def load_windows(settings: TrialSettings) -> MarketWindows:
+    """Read, verify, split, normalise and label a trial's dataset.
+
+    Raises DatasetError when the file is missing or its SHA-256 is not its manifest's, SplitError when a part is too
+    small or holds labels of one class only.
+    """
+    path = Path(settings.dataset)
+    manifest = read_manifest(path)
+    frame = read_dataset(path, manifest)
+    splits = split_days(len(frame), settings.context, settings.split)
+    labels = target_labels(frame, settings.horizon, settings.target)
+    _require_both_classes(labels, splits)
+    table = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
+    zscore = None
+    if settings.normalisation == "zscore":
+        mean, deviation = fit_zscore(table, splits.train_indices, settings.context)
+        table = (table - mean) / deviation
+        zscore = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    table[~splits.visible_rows] = np.nan
+    labels[~splits.visible_rows] = np.nan
+    return MarketWindows(
+        days=torch.from_numpy(table.astype(np.float32)),
+        labels=torch.from_numpy(labels.astype(np.float32)),
+        train=torch.from_numpy(splits.train_indices),
+        val=torch.from_numpy(splits.val_indices),
+        manifest=manifest,
+        base_rate_train=float(labels[splits.train_indices].mean()),
+        base_rate_val=float(labels[splits.val_indices].mean()),
+        zscore=zscore,
+    )
+
+
+def read_dataset(path: Path, manifest: ProcessedManifest) -> pd.DataFrame:
+    """The table of a registered dataset. Raises DatasetError when it is missing or has changed."""
+    if not path.is_file():
+        raise DatasetError(f"{path} does not exist, though its manifest does")
+    if sha256_of(path) != manifest.sha256:
+        raise DatasetError(f"{path} has changed: its SHA-256 is not the one in {path.with_suffix('.json').name}")
+    return pd.read_parquet(path)
+
+
+def target_labels(frame: pd.DataFrame, horizon: int, target: TargetSettings) -> NDArray[np.float64]:
+    """(rows,) 1 where max(price over t+1 .. t+horizon) >= close_t * (1 + threshold), else 0; NaN in the last rows."""
+    price, close = frame[target.price].to_numpy(np.float64), frame["close"].to_numpy(np.float64)
+    labels = np.full(len(frame), np.nan)
+    if len(frame) > horizon:
+        highest = np.lib.stride_tricks.sliding_window_view(price[1:], horizon).max(axis=1)
+        labels[: len(frame) - horizon] = highest >= close[: len(frame) - horizon] * (1 + target.threshold)
+    return labels
+
+
+def base_rates(path: Path, horizons: Sequence[int] = (1, 3, 5)) -> dict[int, float]:
+    """The share of days, outside the test split, that reach the default target, for each horizon."""
+    frame = read_dataset(path, read_manifest(path))
+    before_test = frame.iloc[: round(len(frame) * (SplitSettings().train_fraction + SplitSettings().val_fraction))]
+    return {h: float(np.nanmean(target_labels(before_test, h, TargetSettings()))) for h in horizons}
+
+
+def fit_zscore(
+    table: NDArray[np.float64], train: Indices, context: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation (features,) over the rows that train windows see, and no other."""
+    rows = np.unique(train[:, None] + np.arange(-context + 1, 1)[None, :])
+    seen = table[rows]
+    mean, deviation = seen.mean(axis=0), seen.std(axis=0)
+    flat = deviation <= FLAT_SHARE * np.abs(mean)
+    return mean, np.where(flat, 1.0, deviation)
+
+
+def default_zscore(frame: pd.DataFrame, features: tuple[str, ...], context: int = 80) -> dict[str, object]:
+    """What a manifest keeps: mean and deviation over the train rows of the default split, and which split that is.
+
+    Raises SplitError for a history too short to split.
+    """
+    split = SplitSettings()
+    splits = split_days(len(frame), context, split)
+    mean, deviation = fit_zscore(frame[list(features)].to_numpy(np.float64), splits.train_indices, context)
+    return {
+        "context": context,
+        "split": {"kind": split.kind, "train_fraction": split.train_fraction, "purge": split.purge},
+        "mean": mean.tolist(),
+        "deviation": deviation.tolist(),
+    }
+
+
+def _require_both_classes(labels: NDArray[np.float64], splits: SplitIndices) -> None:
+    for name, indices in (("train", splits.train_indices), ("validation", splits.val_indices)):
+        rate = float(labels[indices].mean())
+        if rate in (0.0, 1.0):
+            raise SplitError(
+                f"every {name} label is {rate:.0f}: there is nothing to tell apart",
+                "Take another target.threshold, a longer horizon or a longer history.",
+            )
