@@ -59,7 +59,7 @@ hardware: {{disk_hold_bytes: 2.0e+6, disk_pause_bytes: 1.0e+6, soft_dwell_s: 0, 
 
 
 def role_of(name: str, command: Sequence[str]) -> str | None:
-    """What a process of a run is: driver, worker, raylet, gcs, keeper, watchdog, dashboard, agent; None for others."""
+    """Name the role of a process: driver, worker, raylet, gcs, guardian, watchdog, dashboard, agent or None."""
     program = Path(command[0]).name if command else name
     title = command[0] if command else ""
     if title.startswith("ray::"):
@@ -69,7 +69,7 @@ def role_of(name: str, command: Sequence[str]) -> str | None:
         return "agent" if what.endswith("agent") else "worker" if what.startswith("supervised") else None
     if program in ("raylet", "gcs_server"):
         return "gcs" if program == "gcs_server" else "raylet"
-    modules = {"actors.driver": "driver", "supervisor.processes.guardian": "keeper"}
+    modules = {"actors.driver": "driver", "supervisor.processes.guardian": "guardian"}
     for module, role in modules.items():
         if module in command:
             return role

@@ -34,7 +34,7 @@ ROLES: dict[Kind, tuple[str, ...]] = {
     Kind.DAEMON: ("daemon",),
     Kind.RAYLET: ("raylet",),
     Kind.GCS: ("gcs",),
-    Kind.KEEPER: ("keeper",),
+    Kind.KEEPER: ("guardian",),
     Kind.WATCHDOG: ("watchdog",),
     Kind.DASHBOARD: ("dashboard",),
     Kind.AGENT: ("agent",),

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     TERM_DAEMON = "SIGTERM the daemon"
     RAYLET = "kill the raylet"
     GCS = "kill gcs_server"
-    KEEPER = "kill the head's keeper"
+    KEEPER = "kill the head's guardian"
     WATCHDOG = "kill the watchdog"
     DASHBOARD = "kill the dashboard"
     AGENT = "kill an agent of Ray"

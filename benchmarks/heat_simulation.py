@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from supervisor.domain.command import Rung
-from supervisor.governor.ladder import GovernorMemory, Now, decide, next_period_s
+from supervisor.domain.command import Action
+from supervisor.governor.ladder import GovernorState, Now, decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors.reading import Kind, Limits, Reading
 
@@ -88,7 +88,7 @@ class Ladder:
     """The governor itself, asked as often as it wants to be."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy, self.memory = policy, GovernorMemory()
+        self.policy, self.memory = policy, GovernorState()
         self._orders: Orders | None = None
         self._next_s = -math.inf
 
@@ -98,7 +98,7 @@ class Ladder:
         readings = [_die(celsius, machine, now)]
         command, self.memory, _ = decide(readings, self.policy, self.memory, now)
         self._next_s = now.mono_s + next_period_s(readings, self.policy, self.memory)
-        stopped = command.rung >= Rung.PAUSE
+        stopped = command.action >= Action.PAUSE
         trials = 0 if stopped else max(1, machine.trials - command.shed_trials)
         self._orders = Orders(trials, command.throttle_share, stopped)
         return self._orders

@@ -32,16 +32,16 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from benchmarks.overhead import machine, start_head
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     Ack,
+    ActionChanged,
     Begin,
     Commanded,
     DrillAsked,
     Hello,
     Message,
     ResultReported,
-    RungChanged,
     WatchdogUp,
     decode,
     encode,
@@ -142,7 +142,7 @@ class Daemon:
         self._begin = Begin("run", spec, [], [], address, str(folder / "experiment"), watchdog)
         self.results = 0
         self.watchdog_pid: int | None = None
-        self.rung = Rung.RUN
+        self.action = Action.RUN
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -155,18 +155,18 @@ class Daemon:
                     self.send(Ack(number))
                 if isinstance(message, WatchdogUp):
                     self.watchdog_pid = message.pid
-                if isinstance(message, RungChanged):
-                    self.rung = Rung[message.command["rung"]]
+                if isinstance(message, ActionChanged):
+                    self.action = Action[message.command["action"]]
                 self.results += isinstance(message, ResultReported)
 
     def send(self, message: Message) -> None:
         os.write(self._write, encode(message))
 
-    def wait_for_rung(self, fits: Callable[[Rung], bool]) -> None:
+    def wait_for_action(self, fits: Callable[[Action], bool]) -> None:
         deadline = time.monotonic() + 60
-        while not fits(self.rung):
+        while not fits(self.action):
             if time.monotonic() > deadline:
-                raise SystemExit(f"still {self.rung.name} after a minute")
+                raise SystemExit(f"still {self.action.name} after a minute")
             time.sleep(0.01)
 
     def command(self, *commands: Command) -> float:
@@ -187,7 +187,7 @@ def ours(address: str, environment: dict[str, str], folder: Path, pauses: int, r
     # The watchdog looks at the length of a pause once a period.
     policy = {"release_after_s": release_after_s, "period_s": 1.0, "fast_period_s": 1.0}
     daemon = Daemon(address, environment, folder, policy)
-    pause = Command(Rung.PAUSE, Origin.OPERATOR, "benchmark")
+    pause = Command(Action.PAUSE, Origin.OPERATOR, "benchmark")
     felt, resumed, cpu = [], [], 0.0
     wait_for_both(daemon.log, 0.0)
     released = release_after_s < 60
@@ -221,8 +221,8 @@ def drilled(address: str, environment: dict[str, str], folder: Path, drills: int
         time.sleep(0.5)
         at = time.monotonic()
         daemon.send(DrillAsked("spike", DRILL_S, None))
-        daemon.wait_for_rung(lambda rung: rung >= Rung.PAUSE)
-        daemon.wait_for_rung(lambda rung: rung < Rung.PAUSE)
+        daemon.wait_for_action(lambda action: action >= Action.PAUSE)
+        daemon.wait_for_action(lambda action: action < Action.PAUSE)
         wait_for_both(daemon.log, time.monotonic())
         last, first = gap(daemon.log, at)
         felt.append(max(0.0, last - at))
@@ -262,7 +262,7 @@ def costs(address: str, environment: dict[str, str], folder: Path) -> list[str]:
         "a bare Ray worker": psutil.Process(int(bare.stdout.readline())),
     }
     rows = {name: f"{name:<44}" for name in observed}
-    for command in ([], [Command(Rung.PAUSE, Origin.OPERATOR, "benchmark")]):
+    for command in ([], [Command(Action.PAUSE, Origin.OPERATOR, "benchmark")]):
         daemon.command(*command)
         time.sleep(2.0)
         for process in observed.values():

@@ -23,7 +23,7 @@ import psutil
 from supervisor.audit import rotation
 from supervisor.control import client
 from supervisor.domain import messages as link
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.home import Home
 from supervisor.sensors.reading import Kind, Reading
 from supervisor.store.database import read_only
@@ -150,8 +150,8 @@ def readings(tick: int) -> list[dict[str, Any]]:
 def weather(tick: int) -> Iterator[link.Message]:
     """What the node's watchdog has to say."""
     if tick % 150 in (0, 75):
-        rung = Rung.HOLD if tick % 150 == 0 else Rung.RUN
-        yield link.RungChanged(NODE, Command(rung, Origin.GOVERNOR, f"cpu at {80 + tick % 9} C").to_json())
+        action = Action.HOLD if tick % 150 == 0 else Action.RUN
+        yield link.ActionChanged(NODE, Command(action, Origin.GOVERNOR, f"cpu at {80 + tick % 9} C").to_json())
     if tick % 900 in (300, 400):
         kind = "sensor.lost" if tick % 900 == 300 else "sensor.recovered"
         yield link.SensorNoted(NODE, kind, {"sensor": "host/sensor3"})

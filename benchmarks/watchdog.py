@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from supervisor.governor.ladder import GovernorMemory, Now, decide
+from supervisor.governor.ladder import GovernorState, Now, decide
 from supervisor.governor.policy import Policy
 from supervisor.sensors.discovery import open_providers
 from supervisor.sensors.isolation import IsolatedProvider, child_command
@@ -46,14 +46,14 @@ def isolated() -> list[IsolatedProvider]:
     return [IsolatedProvider(target.rpartition(":")[2], child_command(target), CLOCK) for target in CHILDREN]
 
 
-def one_pass(providers: Sequence[Provider], policy: Policy, memory: GovernorMemory) -> GovernorMemory:
+def one_pass(providers: Sequence[Provider], policy: Policy, memory: GovernorState) -> GovernorState:
     readings = [reading for provider in providers for reading in provider.read()]
     return decide(readings, policy, memory, Now.of(CLOCK))[1]
 
 
 def latency(providers: Sequence[Provider], passes: int = 500) -> list[float]:
     """Milliseconds of each pass, back to back."""
-    policy, memory, taken = Policy(), GovernorMemory(), []
+    policy, memory, taken = Policy(), GovernorState(), []
     for _ in range(passes):
         began = time.perf_counter()
         memory = one_pass(providers, policy, memory)
@@ -68,7 +68,7 @@ def percentile(values: list[float], share: float) -> float:
 def cost(providers: list[Provider], children: list[IsolatedProvider], seconds: float, period_s: float) -> str:
     """CPU of a core and memory, at the given period."""
     everything = [*providers, *children]
-    policy, memory = Policy(), GovernorMemory()
+    policy, memory = Policy(), GovernorState()
     one_pass(everything, policy, memory)
     time.sleep(1.0)  # until the children have started: that is paid once a day
     one_pass(everything, policy, memory)

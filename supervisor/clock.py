@@ -33,7 +33,7 @@ class Clock:
 
 
 @dataclass
-class HandClock:
+class FakeClock:
     """Time that passes only when somebody sets `now_s` or sleeps: hours of heat in milliseconds, the same each time."""
 
     now_s: float = 100.0

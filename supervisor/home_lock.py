@@ -9,7 +9,7 @@ import time
 
 from supervisor.errors import AlreadyRunning, HomeHeld, UnsafeFolder
 from supervisor.home import Home
-from supervisor.lock_holder import leftover
+from supervisor.lock_holder import orphan
 
 DISK_TROUBLE = (errno.EIO, errno.EROFS, errno.ENOSPC)
 
@@ -40,16 +40,16 @@ def take_lock(home: Home, purpose: str = "") -> int:
                 f"{home.lock} cannot be locked: {error.strerror}", remedy="put SWEEP_HOME on a local disk"
             ) from error
         os.close(fd)
-        check_no_leftover(home)
+        check_no_orphan(home)
         raise AlreadyRunning(f"this home is held by {holder(home) or 'an unknown process'}") from error
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"pid {os.getpid()}{purpose and ', '}{purpose}\n".encode(), 0)
     return fd
 
 
-def check_no_leftover(home: Home) -> None:
+def check_no_orphan(home: Home) -> None:
     """Raises HomeHeld when what holds the lock is no daemon, but something that a dead one left behind."""
-    left = leftover(home)
+    left = orphan(home)
     if left is not None:
         raise HomeHeld(left.sentence(), remedy=left.cure())
 

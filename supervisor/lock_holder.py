@@ -23,7 +23,7 @@ _EXCLUSIVE = re.compile(r"^lock:.*\bFLOCK\b.*\bWRITE\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Orphan:
     """A process that holds the lock, and is not the daemon that took it."""
 
     pid: int
@@ -39,7 +39,7 @@ class Leftover:
         return f"end it with `kill {self.pid}`, then start again"
 
 
-def leftover(home: Home, proc: Path = PROC, sleep: Callable[[float], None] = time.sleep) -> Leftover | None:
+def orphan(home: Home, proc: Path = PROC, sleep: Callable[[float], None] = time.sleep) -> Orphan | None:
     """None when the daemon that took the lock still holds it, when nobody does, or where no /proc tells."""
     if _look(home, proc) is None:
         return None
@@ -48,12 +48,12 @@ def leftover(home: Home, proc: Path = PROC, sleep: Callable[[float], None] = tim
     return _look(home, proc)
 
 
-def _look(home: Home, proc: Path) -> Leftover | None:
+def _look(home: Home, proc: Path) -> Orphan | None:
     taken_by = _taken_by(home)
     holders = _holders(home, proc)
     if not holders or taken_by in holders:
         return None
-    return Leftover(holders[0], _command(proc / str(holders[0])), taken_by)
+    return Orphan(holders[0], _command(proc / str(holders[0])), taken_by)
 
 
 def _taken_by(home: Home) -> int | None:

@@ -70,7 +70,7 @@ class PatchTST(nn.Module):
         return logits.squeeze(-1)
 
     def patches(self, windows: Tensor) -> Tensor:
-        """(B, T, C) -> (B, N, patch * C); aligned with the newest day, so leftover days are the oldest."""
+        """(B, T, C) -> (B, N, patch * C); aligned with the newest day, so orphan days are the oldest."""
         a = self.architecture
         used = (a.n_patches - 1) * a.stride + a.patch
         return windows[:, a.context - used :].unfold(1, a.patch, a.stride).flatten(2)

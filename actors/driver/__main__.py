@@ -16,10 +16,10 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
-from actors.driver.trial_registry import TrialBook
-from supervisor.domain.command import Command, Origin, Rung
+from actors.driver.trial_registry import TrialRegistry
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import trials_left
 from supervisor.domain.messages import (
     Begin,
@@ -63,7 +63,7 @@ class Driver:
         self.link = link
         self._begin: Begin | None = None
         self._begun = threading.Event()
-        self._in_force = InForce()
+        self._in_force = CommandsInForce()
         self._watchdogs: WatchdogLinks | None = None
         self._leaving = False
 
@@ -97,15 +97,15 @@ class Driver:
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
             raise TimeoutError(f"the daemon did not say within {BEGIN_WITHIN_S:g} s what to do")
         begin = self._begin
-        book = TrialBook(begin.experiment["metric"], begin.experiment["mode"], begin.trials)
-        threading.Thread(target=self._beat, args=(book,), name="heartbeat", daemon=True).start()
+        registry = TrialRegistry(begin.experiment["metric"], begin.experiment["mode"], begin.trials)
+        threading.Thread(target=self._beat, args=(registry,), name="heartbeat", daemon=True).start()
         self._connect(begin)
         self._watch(begin)
-        return self._search(begin, book)
+        return self._search(begin, registry)
 
-    def _beat(self, book: TrialBook) -> None:
+    def _beat(self, registry: TrialRegistry) -> None:
         while True:
-            self.link.send(Heartbeat(len(book.running())))
+            self.link.send(Heartbeat(len(registry.running())))
             time.sleep(HEARTBEAT_S)
 
     def _connect(self, begin: Begin) -> None:
@@ -131,7 +131,7 @@ class Driver:
 
     def _end_at_stop(self) -> None:
         command = self._in_force.for_new_trials()
-        if command.rung is Rung.STOP and self._in_force.finish_reason is None:
+        if command.action is Action.STOP and self._in_force.finish_reason is None:
             self._in_force.finish_reason = f"STOP by the {command.origin}: {command.reason}"
 
     def _tell_watchdogs(self) -> None:
@@ -143,16 +143,16 @@ class Driver:
         """By the flag, since a trial between two batches hears nothing else. The next driver lifts it."""
         self._leaving = True
         if self._watchdogs is not None:
-            command = Command(Rung.STOP, Origin.OPERATOR, self._in_force.finish_reason or "the driver ends")
+            command = Command(Action.STOP, Origin.OPERATOR, self._in_force.finish_reason or "the driver ends")
             self._watchdogs.set_operator([command], time.monotonic_ns())
 
-    def _search(self, begin: Begin, book: TrialBook) -> bool:
+    def _search(self, begin: Begin, registry: TrialRegistry) -> bool:
         from actors.driver.scheduler import Finished
         from actors.driver.tuner import fit
 
         if self._watchdogs is not None and self._in_force.finish_reason is None and any_left(begin):
             try:
-                fit(begin, book, self._in_force, self.link, self._watchdogs.how_died)
+                fit(begin, registry, self._in_force, self.link, self._watchdogs.how_died)
             except Finished as finished:
                 logging.getLogger("driver").warning("finished early: %s", finished)
         return self._in_force.finish_reason is None

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from actors.driver.process_local import PerProcess
-from supervisor.domain.command import ALL_NODES, Command, Origin, Rung, run, strictest, trial_scope
+from supervisor.domain.command import ALL_NODES, Action, Command, Origin, run, strictest, trial_scope
 
 
-class InForce(PerProcess):
+class CommandsInForce(PerProcess):
     """Written by the link's and the watchdogs' threads, read by Tune's."""
 
     def __init__(self, operator: Iterable[Command] = ()) -> None:
@@ -57,7 +57,7 @@ class InForce(PerProcess):
         self._tell()
 
     def _at_once(self, command: Command) -> Command:
-        return replace(command, rung=Rung.PAUSE) if command.scope in self._standing else command
+        return replace(command, action=Action.PAUSE) if command.scope in self._standing else command
 
     def set_governor(self, node: str, command: Command) -> None:
         with self._lock:
@@ -102,7 +102,7 @@ class InForce(PerProcess):
         """A trial is to leave its work at its next batch, until `given_back`."""
         with self._lock:
             scope = trial_scope(self._experiment, number)
-            self._asked_back[number] = Command(Rung.STOP, Origin.GOVERNOR, reason, scope)
+            self._asked_back[number] = Command(Action.STOP, Origin.GOVERNOR, reason, scope)
             self._stamp = time.monotonic_ns()
         self.tell_watchdogs()
 
@@ -125,10 +125,10 @@ class InForce(PerProcess):
         """The command of the node that is freest now."""
         with self._lock:
             nodes = list(self._governor) or [ALL_NODES]
-            return min((self._on_node(node) for node in nodes), key=lambda command: command.rung)
+            return min((self._on_node(node) for node in nodes), key=lambda command: command.action)
 
     def paused(self, node: str) -> bool:
-        return self.on_node(node).rung >= Rung.PAUSE
+        return self.on_node(node).action >= Action.PAUSE
 
     def on_trial(self, node: str, number: int) -> Command:
         """The strictest command on a trial that runs on a node."""
@@ -141,9 +141,9 @@ class InForce(PerProcess):
         A node's HOLD lets its running trials finish; the HOLD of one trial lets it work to its next report.
         """
         with self._lock:
-            least = Rung.HOLD if reported else Rung.PAUSE
-            alone = any(command.rung >= least for command in self._for_trial(number))
-            return alone or self._on_node(node).rung >= Rung.PAUSE
+            least = Action.HOLD if reported else Action.PAUSE
+            alone = any(command.action >= least for command in self._for_trial(number))
+            return alone or self._on_node(node).action >= Action.PAUSE
 
     def keeps_out(self, number: int) -> bool:
         """Whether the operator wants this one trial not to be taken up again."""

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import threading
 
-from actors.driver.commands_in_force import InForce
-from actors.driver.trial_registry import TrialBook
-from supervisor.domain.command import Command, Origin, Rung, run
+from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.trial_registry import TrialRegistry
+from supervisor.domain.command import Action, Command, Origin, run
 
 
 def asks(before: Command, now: Command) -> bool:
-    """Whether a governor's move asks for memory: it is one up the ladder, a step within a rung included."""
-    return now.rung >= Rung.SHED and _place(now) > _place(before)
+    """Whether a governor's move asks for memory: it is one up the ladder, a step within an action included."""
+    return now.action >= Action.SHED and _place(now) > _place(before)
 
 
-def _place(command: Command) -> tuple[Rung, float, int]:
-    return command.rung, command.throttle_share, command.shed_trials
+def _place(command: Command) -> tuple[Action, float, int]:
+    return command.action, command.throttle_share, command.shed_trials
 
 
 class MemoryGuard:
     """Hears of every change of the commands in force, from any thread. For trials that can save and go on."""
 
-    def __init__(self, in_force: InForce, book: TrialBook) -> None:
-        self._in_force, self._book = in_force, book
+    def __init__(self, in_force: CommandsInForce, registry: TrialRegistry) -> None:
+        self._in_force, self._registry = in_force, registry
         self._before: dict[str, Command] = {}
         self._looking = threading.Lock()
         in_force.on_change(self.look)
@@ -37,6 +37,6 @@ class MemoryGuard:
             for node, (command, largest) in self._in_force.governors().items():
                 before = self._before.get(node, run(Origin.GOVERNOR))
                 self._before[node] = command
-                running = {entry.number for entry in self._book.running()}
+                running = {entry.number for entry in self._registry.running()}
                 if asks(before, command) and largest in running:
                     self._in_force.ask_back(largest, command.reason)

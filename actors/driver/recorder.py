@@ -10,7 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.process_local import PerProcess
 from actors.driver.trial_registry import (
@@ -18,11 +18,11 @@ from actors.driver.trial_registry import (
     END,
     ERROR,
     LEFT,
-    MAX_ERROR_SIGNS,
+    MAX_ERROR_CHARACTERS,
     OWN_KEY,
     RECORD,
     Entry,
-    TrialBook,
+    TrialRegistry,
     failure_reason,
 )
 from actors.trial.memory_retry import ASKED_BACK, OOM, Offer, next_attempt
@@ -94,21 +94,25 @@ class Recorder(Callback, PerProcess):
     """Its callbacks run in Tune's thread; `apply_holds` also in those that change the commands."""
 
     def __init__(
-        self, link: DaemonLink, book: TrialBook, in_force: InForce, deaths: Deaths = lambda node, *_: Death(node=node)
+        self,
+        link: DaemonLink,
+        registry: TrialRegistry,
+        in_force: CommandsInForce,
+        deaths: Deaths = lambda node, *_: Death(node=node),
     ) -> None:
         PerProcess.__init__(self)
-        self._link, self._book, self._in_force, self._deaths = link, book, in_force, deaths
+        self._link, self._registry, self._in_force, self._deaths = link, registry, in_force, deaths
         self._holding = threading.Lock()
         in_force.on_change(self.apply_holds)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         found = ray_private.whereabouts(trial)
         resumed = found.resumed_step if found.pid is not None else entry.resumed_step
         self._link.send(TrialStarted(entry.number, entry.attempt, trial.trial_id, found.node, found.pid, resumed))
         for path in found.unusable:
             self._link.send(CheckpointUnusable(entry.number, entry.attempt, path))
-        with self._book.lock:
+        with self._registry.lock:
             entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
             # Asked for at its start: a worker that the kernel kills says nothing more.
             entry.offer = None if found.pid is None else Offer(found.smaller)
@@ -119,12 +123,12 @@ class Recorder(Callback, PerProcess):
     ) -> None:
         if LEFT in result:
             # Not in the scheduler: Tune flattens what that hears, and an offer is a dict.
-            self._book.note_left(trial.trial_id, result)
+            self._registry.note_left(trial.trial_id, result)
             return
-        if END in result and self._book.metric not in result:
+        if END in result and self._registry.metric not in result:
             # No epoch: it failed.
             return
-        entry, step, value = self._book.note(trial.trial_id, result)
+        entry, step, value = self._registry.note(trial.trial_id, result)
         self._link.send(
             ResultReported(
                 entry.number, entry.attempt, step, value, metrics_of(result), checkpoint=result.get(CHECKPOINT)
@@ -133,7 +137,7 @@ class Recorder(Callback, PerProcess):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         last = trial.last_result or {}
-        verdict = self._book.verdict(trial.trial_id, last)
+        verdict = self._registry.verdict(trial.trial_id, last)
         entry = self._end(trial)
         self._link.send(
             TrialEnded(
@@ -153,7 +157,7 @@ class Recorder(Callback, PerProcess):
 
     def _death_of(self, trial: Trial) -> Death:
         """How the worker of a trial's attempt died; told, if it hung."""
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         death = self._deaths(entry.node if entry.running else "", entry.number, entry.attempt)
         if not entry.running:
             # It died while it was being started. Only what has begun can be lost.
@@ -168,7 +172,7 @@ class Recorder(Callback, PerProcess):
 
     def release(self, trial: Trial) -> None:
         """The trial leaves its worker to others, and will go on from its checkpoint later."""
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         drill = self._in_force.on_trial(entry.node, entry.number).drill
         asked_back = self._in_force.given_back(entry.number)
         if entry.ran_out is not None:
@@ -177,9 +181,9 @@ class Recorder(Callback, PerProcess):
             self._try_again(trial, ASKED_BACK if asked_back else "released", None, drill)
 
     def _try_again(self, trial: Trial, cause: str, error: str | None, drill: bool = False) -> None:
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         self._in_force.given_back(entry.number)
-        with self._book.lock:
+        with self._registry.lock:
             after = next_attempt(cause, entry.memory, entry.offer, drill=drill)
             reduced = dict(after.memory) if after.memory is not None and after.memory != entry.memory else None
             entry.running, entry.memory, entry.offer, entry.ran_out = False, after.memory, None, None
@@ -204,18 +208,18 @@ class Recorder(Callback, PerProcess):
         self._link.send(TrialEnded(entry.number, entry.attempt, reason.value, None, text))
 
     def _end(self, trial: Trial) -> Entry:
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         self._in_force.given_back(entry.number)
-        with self._book.lock:
+        with self._registry.lock:
             entry.running = False
-        self._book.close(trial.trial_id)
+        self._registry.close(trial.trial_id)
         return entry
 
     def apply_holds(self) -> None:
         """Tell which running trials stand still under the commands in force, and which go on."""
         # One at a time: two threads that each saw a change must not send the two in the wrong order.
         with self._holding:
-            for entry in self._book.running():
+            for entry in self._registry.running():
                 command = self._in_force.on_trial(entry.node, entry.number)
                 paused = self._in_force.stands(entry.node, entry.number, reported=entry.reported)
                 if paused != entry.held:
@@ -230,7 +234,7 @@ class Recorder(Callback, PerProcess):
 def _last_error(trial: Trial) -> str:
     error = trial.get_error()
     return (
-        str(error)[-MAX_ERROR_SIGNS:]
+        str(error)[-MAX_ERROR_CHARACTERS:]
         if error
         else "its worker process ended without an error: killed, or it left by itself"
     )

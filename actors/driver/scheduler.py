@@ -17,10 +17,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
-from actors.driver.trial_registry import LEFT, STEP, Entry, TrialBook, ended, finite_or_none
-from supervisor.domain.command import Rung
+from actors.driver.trial_registry import LEFT, STEP, Entry, TrialRegistry, ended, finite_or_none
+from supervisor.domain.command import Action
 
 FINISH_WITHIN_S = 30.0
 
@@ -111,14 +111,14 @@ class HardwareAwareScheduler(TrialScheduler):
     def __init__(
         self,
         inner: Any,
-        book: TrialBook,
-        in_force: InForce,
+        registry: TrialRegistry,
+        in_force: CommandsInForce,
         recorder: Recorder,
         limits: SchedulerLimits,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.inner = inner
-        self._book, self._in_force, self._recorder, self._limits = book, in_force, recorder, limits
+        self._registry, self._in_force, self._recorder, self._limits = registry, in_force, recorder, limits
         self._held: dict[str, _Held] = {}
         self._replayed: set[str] = set()
         self._final: set[str] = set()
@@ -147,10 +147,10 @@ class HardwareAwareScheduler(TrialScheduler):
                 self.inner.on_trial_complete(None, stand_in, results[-1])
 
     def _result(self, step: int, value: float | None) -> dict[str, Any]:
-        return {STEP: step, self._book.metric: value}
+        return {STEP: step, self._registry.metric: value}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         # What died of it under earlier drivers counts, or one that kills its workers would never come to its end.
         if entry.deaths:
             ray_private.add_failures(trial, entry.deaths)
@@ -168,7 +168,7 @@ class HardwareAwareScheduler(TrialScheduler):
                 self.inner.on_trial_result(tune_controller, trial, self._result(step, value))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        entry = self._book.entry(trial.trial_id)
+        entry = self._registry.entry(trial.trial_id)
         decision = str(self._decide(tune_controller, trial, result, entry))
         left = LEFT in result or self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
@@ -179,7 +179,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any], entry: Entry) -> str:
         # A NaN would poison a rung's percentile; such a trial is judged when it ends.
-        if entry.final or finite_or_none(result.get(self._book.metric)) is None:
+        if entry.final or finite_or_none(result.get(self._registry.metric)) is None:
             return str(TrialScheduler.CONTINUE)
         decision = str(self.inner.on_trial_result(tune_controller, trial, result))
         if decision == TrialScheduler.STOP:
@@ -195,14 +195,14 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def _is_one_too_many(self, entry: Entry) -> bool:
         """Under SHED one trial goes back to the queue, at the end of an epoch that it could save."""
-        running = self._book.running()
+        running = self._registry.running()
         if len(running) <= self._allowed() or entry.checkpoint is None or self._in_force.finish_reason is not None:
             return False
         return entry.number == self._in_force.to_shed(other.number for other in running)
 
     def _allowed(self) -> int:
         command = self._in_force.for_new_trials()
-        if command.rung not in (Rung.SHED, Rung.THROTTLE):
+        if command.action not in (Action.SHED, Action.THROTTLE):
             return self._limits.concurrency
         return max(1, self._limits.concurrency - command.shed_trials)
 
@@ -220,36 +220,36 @@ class HardwareAwareScheduler(TrialScheduler):
         waiting = self._waits_to_be_alone(others)
         if waiting is not None:
             # What runs or is about to ends first, and nothing new is begun (search).
-            return None if self._book.running() or _begins_another(others, waiting) else waiting
+            return None if self._registry.running() or _begins_another(others, waiting) else waiting
         chosen: Trial | None = self.inner.choose_trial_to_run(others)
         # Hyperband keeps a list of its own.
         return None if chosen is not None and self._is_kept_out(chosen) else chosen
 
     def _runs_alone(self) -> bool:
-        return any(entry.alone for entry in self._book.running())
+        return any(entry.alone for entry in self._registry.running())
 
     def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
         """The first of the trials that are to have the machine to themselves."""
-        if not self._book.alone():
+        if not self._registry.alone():
             return None
         waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
-        return next((trial for trial in waiting if self._book.entry(trial.trial_id).alone), None)
+        return next((trial for trial in waiting if self._registry.entry(trial.trial_id).alone), None)
 
     def _is_kept_out(self, trial: Trial) -> bool:
         """A trial that was released and that the operator holds by itself; one that has a worker stands at its gate."""
-        return trial.status == Trial.PAUSED and self._in_force.keeps_out(self._book.entry(trial.trial_id).number)
+        return trial.status == Trial.PAUSED and self._in_force.keeps_out(self._registry.entry(trial.trial_id).number)
 
     def _closed(self) -> bool:
-        rung = self._in_force.for_new_trials().rung
-        if self._in_force.finish_reason is not None or rung is Rung.HOLD or rung >= Rung.PAUSE:
+        action = self._in_force.for_new_trials().action
+        if self._in_force.finish_reason is not None or action is Action.HOLD or action >= Action.PAUSE:
             return True
-        return rung is not Rung.RUN and len(self._book.running()) >= self._allowed()
+        return action is not Action.RUN and len(self._registry.running()) >= self._allowed()
 
     def _let_go_on(self, tune_controller: Any) -> None:
         """Once a round, and so after the recorder has told what a trial reported last."""
         now = time.monotonic()
         for trial_id, held in list(self._held.items()):
-            entry = self._book.entry(trial_id)
+            entry = self._registry.entry(trial_id)
             paused = self._stands(entry)
             long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
             if held.left or (paused and long):
@@ -270,8 +270,8 @@ class HardwareAwareScheduler(TrialScheduler):
         if self._finish_by_mono_s is None:
             self._finish_by_mono_s = now + FINISH_WITHIN_S
             self._in_force.leave()
-        held = {self._book.entry(trial_id).number for trial_id in self._held}
-        busy = [entry for entry in self._book.running() if entry.number not in held]
+        held = {self._registry.entry(trial_id).number for trial_id in self._held}
+        busy = [entry for entry in self._registry.running() if entry.number not in held]
         if not busy or now > self._finish_by_mono_s:
             raise Finished(self._in_force.finish_reason)
 
@@ -284,7 +284,7 @@ class HardwareAwareScheduler(TrialScheduler):
         self._held.pop(trial.trial_id, None)
         if trial.trial_id in self._final:
             return
-        if finite_or_none(result.get(self._book.metric)) is None:
+        if finite_or_none(result.get(self._registry.metric)) is None:
             # A pruner's sums cannot take it; to a pruner it failed.
             self.inner.on_trial_error(tune_controller, trial)
         else:

@@ -14,12 +14,12 @@ from optuna.trial import Trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.finalisation import Finalisation
 from actors.driver.study import SamplerPerTrial, build_study, distribution, open_storage, sampler_factory, told_value
-from actors.driver.trial_registry import OWN_KEY, STEP, Entry, TrialBook, finite_or_none
-from supervisor.domain.command import Rung
+from actors.driver.trial_registry import OWN_KEY, STEP, Entry, TrialRegistry, finite_or_none
+from supervisor.domain.command import Action
 from supervisor.domain.finalists import SOURCE, is_final
 from supervisor.domain.messages import TrialAdded
 
@@ -31,16 +31,16 @@ class GatedSearch(Searcher):
         self,
         inner: OptunaSearch,
         space: Space,
-        book: TrialBook,
-        in_force: InForce,
+        registry: TrialRegistry,
+        in_force: CommandsInForce,
         link: DaemonLink,
         finalisation: Finalisation,
         enqueued: int,
         concurrency: int,
     ) -> None:
-        super().__init__(metric=book.metric, mode=book.mode)
+        super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
-        self._inner, self._space, self._book, self._in_force, self._link = inner, space, book, in_force, link
+        self._inner, self._space, self._registry, self._in_force, self._link = inner, space, registry, in_force, link
         self._finalisation, self._enqueued, self._concurrency = finalisation, enqueued, concurrency
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -60,8 +60,8 @@ class GatedSearch(Searcher):
         return self._open(trial_id, number, config, "enqueued" if number < self._enqueued else "sampled")
 
     def _open(self, trial_id: str, number: int, params: dict[str, Any], source: str) -> dict[str, Any]:
-        known, final = self._book.known(number), source == SOURCE
-        entry = self._book.open(trial_id, number, dict(params), final=final)
+        known, final = self._registry.known(number), source == SOURCE
+        entry = self._registry.open(trial_id, number, dict(params), final=final)
         if not known:
             self._link.send(TrialAdded(number, dict(params), source))
         if not final:
@@ -81,16 +81,16 @@ class GatedSearch(Searcher):
         if self._one_is_alone():
             return False
         command = self._in_force.for_new_trials()
-        if command.rung in (Rung.SHED, Rung.THROTTLE):
-            return len(self._book.running()) < max(1, self._concurrency - command.shed_trials)
-        return command.rung < Rung.HOLD
+        if command.action in (Action.SHED, Action.THROTTLE):
+            return len(self._registry.running()) < max(1, self._concurrency - command.shed_trials)
+        return command.action < Action.HOLD
 
     def _one_is_alone(self) -> bool:
         """Whether a trial has the machine to itself or is to; not one that the operator keeps from it.
 
         Asked here, since Tune starts whatever the search gives without asking the scheduler.
         """
-        return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._book.in_the_way())
+        return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._registry.in_the_way())
 
     def _tell_earlier(self, trial_id: str, entry: Entry) -> None:
         for step, value in list(entry.results):
@@ -99,16 +99,16 @@ class GatedSearch(Searcher):
     def _tell(self, trial_id: str, entry: Entry, step: int, value: float | None) -> None:
         if value is not None and step not in entry.told:
             entry.told.add(step)
-            self._inner.on_trial_result(trial_id, {self._book.metric: told_value(value), STEP: step})
+            self._inner.on_trial_result(trial_id, {self._registry.metric: told_value(value), STEP: step})
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        entry = self._book.entry(trial_id)
+        entry = self._registry.entry(trial_id)
         if not entry.final:
-            self._tell(trial_id, entry, int(result[STEP]), finite_or_none(result.get(self._book.metric)))
+            self._tell(trial_id, entry, int(result[STEP]), finite_or_none(result.get(self._registry.metric)))
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        entry = self._book.entry(trial_id)
-        verdict = None if error or result is None else self._book.verdict(trial_id, result)
+        entry = self._registry.entry(trial_id)
+        verdict = None if error or result is None else self._registry.verdict(trial_id, result)
         self._finalisation.note(entry, verdict)
         if entry.final:
             return
@@ -121,7 +121,7 @@ class GatedSearch(Searcher):
         if entry.pruned or verdict.value is None:
             self._inner.on_trial_complete(trial_id, None, error=False)
         else:
-            self._inner.on_trial_complete(trial_id, {self._book.metric: told_value(verdict.value)})
+            self._inner.on_trial_complete(trial_id, {self._registry.metric: told_value(verdict.value)})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the store is the truth."""
@@ -156,8 +156,8 @@ def open_search(
     spec: Mapping[str, Any],
     trials: list[dict[str, Any]],
     folder: Path,
-    book: TrialBook,
-    in_force: InForce,
+    registry: TrialRegistry,
+    in_force: CommandsInForce,
     link: DaemonLink,
 ) -> GatedSearch:
     """The search of an experiment, its study rebuilt from the daemon's trials in the experiment's folder."""
@@ -176,4 +176,4 @@ def open_search(
         sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
     )
     finalisation = Finalisation(spec, trials)
-    return GatedSearch(inner, space, book, in_force, link, finalisation, len(points), int(spec["concurrency"]))
+    return GatedSearch(inner, space, registry, in_force, link, finalisation, len(points), int(spec["concurrency"]))

@@ -31,7 +31,7 @@ OUT_OF_MEMORY, SMALLER = "sweep_out_of_memory", "sweep_smaller"
 OWN_KEY = "sweep"
 """The key of a Tune trial's config under which its number travels to the trial; users' trainables never see it."""
 
-MAX_ERROR_SIGNS = 4_000
+MAX_ERROR_CHARACTERS = 4_000
 _OUT_OF_MEMORY = (
     "OutOfMemoryError",
     "out of memory",  # of MPS, and of CUDA's own calls
@@ -122,7 +122,7 @@ def ended(trial: Mapping[str, Any]) -> bool:
     return trial["state"] in TRIAL_ENDED
 
 
-class TrialBook(PerProcess):
+class TrialRegistry(PerProcess):
     """All trials of one experiment, by number and by Tune's id. Every method may be called from any thread."""
 
     def __init__(self, metric: str, mode: str, trials: Iterable[Mapping[str, Any]]) -> None:
@@ -211,7 +211,7 @@ class TrialBook(PerProcess):
         if END in result:
             reason = EndReason(result[END])
             text = result.get(ERROR)
-            return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_SIGNS:])
+            return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_CHARACTERS:])
         if entry.best is None and not entry.results:
             return Verdict(EndReason.ERROR, None, f"it ended without reporting {self.metric!r}")
         if entry.last_value is None and result and self.metric not in result:

@@ -11,13 +11,13 @@ from typing import Any
 from ray import tune
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.memory_guard import MemoryGuard
 from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.driver.search import open_search
-from actors.driver.trial_registry import OWN_KEY, STEP, TrialBook
+from actors.driver.trial_registry import OWN_KEY, STEP, TrialRegistry
 from actors.trial.supervised import can_be_reused, keeps_checkpoints, own_settings, resolve, supervise
 from actors.trial.worker_exit import Death
 from supervisor.domain.finalists import is_final, trials_left
@@ -32,7 +32,7 @@ HowDied = Callable[[str, str, int, int], Death]
 """(node, the experiment's folder, number, attempt) -> how that attempt's worker died (WatchdogLinks.how_died)."""
 
 
-def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink, how_died: HowDied) -> None:
+def fit(begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, link: DaemonLink, how_died: HowDied) -> None:
     """Run what is left of the experiment. Raises PlanError for a trainable that cannot be, scheduler.Finished."""
     ray_private.map_worker_deaths()
     ray_private.count_deaths_once()
@@ -43,13 +43,13 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink, how_
     # At the end it looks for files of its default loggers, which are off, and complains of each trial.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
-    search = open_search(spec, begin.trials, folder, book, in_force, link)
+    search = open_search(spec, begin.trials, folder, registry, in_force, link)
     recorder = Recorder(
-        link, book, in_force, lambda node, number, attempt: how_died(node, folder.name, number, attempt)
+        link, registry, in_force, lambda node, number, attempt: how_died(node, folder.name, number, attempt)
     )
-    scheduler = _scheduler(begin, book, in_force, recorder)
+    scheduler = _scheduler(begin, registry, in_force, recorder)
     if keeps_checkpoints(trainable):
-        MemoryGuard(in_force, book)
+        MemoryGuard(in_force, registry)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources(spec["resources"])),
         param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"], int(spec["seed"]))},
@@ -74,7 +74,9 @@ def fit(begin: Begin, book: TrialBook, in_force: InForce, link: DaemonLink, how_
     tuner.fit()
 
 
-def _scheduler(begin: Begin, book: TrialBook, in_force: InForce, recorder: Recorder) -> HardwareAwareScheduler:
+def _scheduler(
+    begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, recorder: Recorder
+) -> HardwareAwareScheduler:
     spec = begin.experiment
     inner = pruner(spec["pruner"], spec["metric"], spec["mode"], spec["max_epochs"])
     limits = SchedulerLimits(
@@ -82,7 +84,7 @@ def _scheduler(begin: Begin, book: TrialBook, in_force: InForce, recorder: Recor
         concurrency=int(spec["concurrency"]),
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
     )
-    scheduler = HardwareAwareScheduler(inner, book, in_force, recorder, limits)
+    scheduler = HardwareAwareScheduler(inner, registry, in_force, recorder, limits)
     scheduler.feed(trial for trial in begin.trials if not is_final(spec, int(trial["number"])))
     return scheduler
 

@@ -14,12 +14,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.trial.worker_exit import Death
 from actors.watchdog.actor import WatchdogActor, WatchdogSettings, shape
-from supervisor.domain.command import Command, Origin, Rung
-from supervisor.domain.messages import RungChanged, Sampled, SensorNoted, WatchdogUp, WorkerStuck
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.messages import ActionChanged, Sampled, SensorNoted, WatchdogUp, WorkerStuck
 
 POLL_S = 2.0
 SAMPLE_EVERY_S = 5.0
@@ -36,7 +36,7 @@ LOG = logging.getLogger("watchdog-link")
 class WatchdogLinks:
     """All nodes' watchdogs. `settings` is `begin.watchdog`: gate, policy, script, and folders to watch for space."""
 
-    def __init__(self, link: DaemonLink, in_force: InForce, settings: Mapping[str, Any]) -> None:
+    def __init__(self, link: DaemonLink, in_force: CommandsInForce, settings: Mapping[str, Any]) -> None:
         self._link, self._in_force, self._settings = link, in_force, settings
         self._nodes: dict[str, _Node] = {}
         self._forced_s: float | None = settings.get("forced_s")
@@ -131,7 +131,9 @@ def memory_file(prefix: str, node: str, hosts: Mapping[str, str]) -> str:
 class _Node:
     """One node's watchdog."""
 
-    def __init__(self, link: DaemonLink, in_force: InForce, settings: WatchdogSettings, forced_s: float | None) -> None:
+    def __init__(
+        self, link: DaemonLink, in_force: CommandsInForce, settings: WatchdogSettings, forced_s: float | None
+    ) -> None:
         self._link, self._in_force, self._settings, self._forced_s = link, in_force, settings, forced_s
         self.node = settings.node
         self._actor: Any = None
@@ -206,7 +208,7 @@ class _Node:
             # Hung counts as dead; Ray starts another in its place.
             ray.kill(self._actor, no_restart=False)
         self._actor, self._version = None, 0
-        self._govern(Command(Rung.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time()))
+        self._govern(Command(Action.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time()))
         if not self._away:
             self._away = True
             self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": str(error)[:500]}))
@@ -219,7 +221,7 @@ class _Node:
         for note in snapshot["notes"]:
             if note["kind"] == "worker.stuck":
                 self._link.send(self._stuck(note["facts"]))
-            elif note["kind"] != "rung.changed":
+            elif note["kind"] != "action.changed":
                 self._link.send(SensorNoted(self.node, note["kind"], note["facts"]))
         now = time.monotonic()
         if now - self._sampled_mono_s >= SAMPLE_EVERY_S:
@@ -233,5 +235,5 @@ class _Node:
         if self._command is None or shape(command) != shape(self._command):
             self._command = command
             # First the cause, then what it does to trials.
-            self._link.send(RungChanged(self.node, command.to_json()))
+            self._link.send(ActionChanged(self.node, command.to_json()))
             self._in_force.set_governor(self.node, command)

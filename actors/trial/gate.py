@@ -1,6 +1,6 @@
 """The flag file of a node: its watchdog writes what trials may do, trials read it between batches, by mmap.
 
-Layout, 256 bytes, little endian: magic `SWPG` (4), layout version (u32), rung (u32, as in domain.command.Rung),
+Layout, 256 bytes, little endian: magic `SWPG` (4), layout version (u32), action (u32, as in domain.command.Action),
 release (u32, 1 or 0), throttle share (f64), lease (f64, seconds of CLOCK_MONOTONIC when the writer last vouched for the
 flag), writer's pid (u32), how many single trials are held (u32), zeros to byte 64; then 48 slots (u32), each free or
 the number of a held trial, its highest bit set when it is to be released. Each field is aligned, is written by itself
@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Protocol
 
 from actors.watchdog.hang_detection import Phase
-from supervisor.domain.command import Rung
+from supervisor.domain.command import Action
 
 LAYOUT = struct.Struct("<4sIII dd I")
 SIZE_BYTES = 256
 MAGIC, VERSION = b"SWPG", 2
 # Indices into the flag as u32 and as f64.
-_RUNG, _RELEASE, _HELD, _SLOTS = 2, 3, 9, slice(16, 64)
+_ACTION, _RELEASE, _HELD, _SLOTS = 2, 3, 9, slice(16, 64)
 _SHARE, _LEASE = 2, 3
 _FREE, _LEAVES = 0xFFFFFFFF, 1 << 31
 MAX_HELD_TRIALS = 48
@@ -39,7 +39,7 @@ POLL_S = 0.02
 MAX_REST_S = 10.0
 """A trial whose batches take minutes is not put to rest for minutes more."""
 
-_RESTING = int(Rung.THROTTLE)
+_RESTING = int(Action.THROTTLE)
 
 assert LAYOUT.size <= SIZE_BYTES
 
@@ -63,7 +63,7 @@ class GateWriter:
 
     def __init__(self, path: Path, mono_s: Callable[[], float] = time.monotonic) -> None:
         self._mono_s = mono_s
-        self._rung, self._share, self._release = Rung.PAUSE, 0.0, False
+        self._action, self._share, self._release = Action.PAUSE, 0.0, False
         self._held: dict[int, bool] = {}
         self._renewed_mono_s = mono_s()
         self._writing = threading.Lock()
@@ -74,7 +74,7 @@ class GateWriter:
             self._map = mmap.mmap(descriptor, SIZE_BYTES)
         finally:
             os.close(descriptor)
-        LAYOUT.pack_into(self._map, 0, MAGIC, VERSION, int(Rung.PAUSE), 0, 0.0, mono_s(), os.getpid())
+        LAYOUT.pack_into(self._map, 0, MAGIC, VERSION, int(Action.PAUSE), 0, 0.0, mono_s(), os.getpid())
         self._words, self._doubles = memoryview(self._map).cast("I"), memoryview(self._map).cast("d")
         for slot in range(*_SLOTS.indices(SIZE_BYTES)):
             self._words[slot] = _FREE
@@ -82,10 +82,10 @@ class GateWriter:
         fresh.replace(path)
 
     def write(
-        self, rung: Rung, throttle_share: float, *, release: bool = False, held: Mapping[int, bool] | None = None
+        self, action: Action, throttle_share: float, *, release: bool = False, held: Mapping[int, bool] | None = None
     ) -> None:
         """`held` are the trials that stand by themselves, each with whether it is to be released; at most 48 count."""
-        self._rung, self._share, self._release = rung, throttle_share, release
+        self._action, self._share, self._release = action, throttle_share, release
         self._held = dict(sorted((held or {}).items())[:MAX_HELD_TRIALS])
         self.renew()
 
@@ -101,7 +101,7 @@ class GateWriter:
             if self._map.closed:
                 return
             # Field by field: pack_into() clears all of it first, and for a moment a closed gate would stand open.
-            self._words[_RUNG], self._words[_RELEASE] = int(self._rung), int(self._release)
+            self._words[_ACTION], self._words[_RELEASE] = int(self._action), int(self._release)
             self._doubles[_SHARE] = self._share
             self._write_held()
             self._doubles[_LEASE] = self._renewed_mono_s = self._mono_s()
@@ -147,7 +147,7 @@ class Gate:
         self._path, self._mono_s, self._sleep, self._trial, self._beat = path, mono_s, sleep, trial, beat
         self._map: mmap.mmap | None = None
         # Views of the map, for the one path that is walked at every batch. Every platform of ours is little endian.
-        self._rung_at: memoryview[int] | None = None
+        self._action_at: memoryview[int] | None = None
         self._lease_at: memoryview[float] | None = None
         self._released = False
         self._worked_from_mono_s = mono_s()
@@ -159,11 +159,11 @@ class Gate:
         began = self._mono_s()
         if self._beat is not None:
             self._beat.batch(began)
-        rungs, leases = self._rung_at, self._lease_at
+        rungs, leases = self._action_at, self._lease_at
         if (
             rungs is not None
             and leases is not None
-            and rungs[_RUNG] < _RESTING
+            and rungs[_ACTION] < _RESTING
             and not rungs[_HELD]
             and began - leases[_LEASE] <= LEASE_S
         ):
@@ -172,13 +172,13 @@ class Gate:
         return self._wait(began)
 
     def _wait(self, began: float) -> float:
-        rung, share = self._read(began)
-        if rung < Rung.THROTTLE:
+        action, share = self._read(began)
+        if action < Action.THROTTLE:
             self._worked_from_mono_s = began
             return 0.0
         if self._beat is not None:
             self._beat.phase(Phase.WAITING)
-        if rung is Rung.THROTTLE:
+        if action is Action.THROTTLE:
             self._rest(min(MAX_REST_S, (began - self._worked_from_mono_s) * share / (1.0 - share)))
         self._wait_while_closed()
         if self._beat is not None:
@@ -188,25 +188,25 @@ class Gate:
 
     def _rest(self, rest_s: float) -> None:
         until = self._mono_s() + rest_s
-        while (now := self._mono_s()) < until and self._read(now)[0] is Rung.THROTTLE:
+        while (now := self._mono_s()) < until and self._read(now)[0] is Action.THROTTLE:
             self._sleep(min(POLL_S, until - now))
 
     def _wait_while_closed(self) -> None:
         # Without a bound on purpose: to stand still is the safe state, and the driver can always end its trials.
-        while (rung := self._read(self._mono_s())[0]) >= Rung.PAUSE:
-            if rung is Rung.STOP or (self._released and self.may_be_released):
+        while (action := self._read(self._mono_s())[0]) >= Action.PAUSE:
+            if action is Action.STOP or (self._released and self.may_be_released):
                 raise Leave
             self._sleep(POLL_S)
 
-    def _read(self, now_mono_s: float) -> tuple[Rung, float]:
+    def _read(self, now_mono_s: float) -> tuple[Action, float]:
         found = self._fields()
         if found is None or now_mono_s - found[2] > LEASE_S:
             self._forget()
             found = self._fields()
             if found is None or now_mono_s - found[2] > LEASE_S:
                 self._released = False
-                return Rung.PAUSE, 0.0
-        return Rung(found[0]), found[1]
+                return Action.PAUSE, 0.0
+        return Action(found[0]), found[1]
 
     def _fields(self) -> tuple[int, float, float] | None:
         if self._map is None:
@@ -215,28 +215,28 @@ class Gate:
                 return None
             whole = memoryview(self._map)
             if LAYOUT.unpack_from(self._map)[:2] == (MAGIC, VERSION):
-                self._rung_at, self._lease_at = whole.cast("I"), whole.cast("d")
-        magic, version, rung, release, share, lease, _ = LAYOUT.unpack_from(self._map)
-        if magic != MAGIC or version != VERSION or rung > Rung.STOP or not 0.0 <= share < 1.0:
+                self._action_at, self._lease_at = whole.cast("I"), whole.cast("d")
+        magic, version, action, release, share, lease, _ = LAYOUT.unpack_from(self._map)
+        if magic != MAGIC or version != VERSION or action > Action.STOP or not 0.0 <= share < 1.0:
             return None
         leaves = self._leaves()
         self._released = release == 1 or leaves is True
         if leaves is not None:
-            rung = max(rung, int(Rung.PAUSE))
-        return rung, share, lease
+            action = max(action, int(Action.PAUSE))
+        return action, share, lease
 
     def _leaves(self) -> bool | None:
         """None unless this one trial is held; then whether it is to be released."""
-        if self._trial is None or self._rung_at is None or not self._rung_at[_HELD]:
+        if self._trial is None or self._action_at is None or not self._action_at[_HELD]:
             return None
-        slots = self._rung_at[_SLOTS].tolist()
+        slots = self._action_at[_SLOTS].tolist()
         if self._trial | _LEAVES in slots:
             return True
         return False if self._trial in slots else None
 
     def _forget(self) -> None:
         # Not closed by hand: a map with views cannot be. The last reference unmaps it.
-        self._map = self._rung_at = self._lease_at = None
+        self._map = self._action_at = self._lease_at = None
 
     def close(self) -> None:
         self._forget()

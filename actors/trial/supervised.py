@@ -32,7 +32,7 @@ from actors.driver.trial_registry import (
     END,
     ERROR,
     LEFT,
-    MAX_ERROR_SIGNS,
+    MAX_ERROR_CHARACTERS,
     OUT_OF_MEMORY,
     OWN_KEY,
     SMALLER,
@@ -116,7 +116,7 @@ def _user_class(trainable: type) -> Any:
 
 def failed(reason: str, text: str) -> dict[str, Any]:
     """The last result of a trial that failed."""
-    return {END: reason, ERROR: text[-MAX_ERROR_SIGNS:], "done": True}
+    return {END: reason, ERROR: text[-MAX_ERROR_CHARACTERS:], "done": True}
 
 
 def _reporting_errors(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
@@ -257,7 +257,7 @@ class SupervisedTrainable(tune.Trainable):
         if smaller is None:
             return failed(reason.value, text)
         self._let_go()
-        return {LEFT: True, STEP: self._step, OUT_OF_MEMORY: text[-MAX_ERROR_SIGNS:], SMALLER: smaller}
+        return {LEFT: True, STEP: self._step, OUT_OF_MEMORY: text[-MAX_ERROR_CHARACTERS:], SMALLER: smaller}
 
     def _let_go(self) -> None:
         self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders

@@ -21,8 +21,8 @@ from actors.trial.heartbeat import beats_folder
 from actors.watchdog.gauges import WatchdogGauges
 from actors.watchdog.hang_watch import HangWatch
 from supervisor.clock import Clock
-from supervisor.domain.command import ALL_NODES, Command, Origin, Rung, run, strictest
-from supervisor.governor.ladder import GovernorMemory, Note, Now, decide, next_period_s
+from supervisor.domain.command import ALL_NODES, Action, Command, Origin, run, strictest
+from supervisor.governor.ladder import GovernorState, Note, Now, decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors.discovery import open_providers
 from supervisor.sensors.provider import Provider
@@ -239,19 +239,19 @@ class Watchdog:
 
     def _write(self) -> None:
         if self._operator is None:
-            self._gate.write(Rung.PAUSE, 0.0)
+            self._gate.write(Action.PAUSE, 0.0)
             return
         here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
         command = self._in_force = strictest([*here, self._governor])
         release = self._release(command)
-        self._gate.write(command.rung, command.throttle_share, release=release, held=self._held(self._operator))
+        self._gate.write(command.action, command.throttle_share, release=release, held=self._held(self._operator))
 
     def _held(self, operator: tuple[Command, ...]) -> dict[int, bool]:
         """The trials that are held each by itself, with whether it is to give its memory back: a STOP says at once."""
         now, short = self._clock.mono_s(), self._memory_is_short()
-        held = [command for command in operator if command.trial and command.rung >= Rung.PAUSE]
+        held = [command for command in operator if command.trial and command.action >= Action.PAUSE]
         numbers = [command.trial[1] for command in held if command.trial]
-        leaving = {command.trial[1] for command in held if command.trial and command.rung is Rung.STOP}
+        leaving = {command.trial[1] for command in held if command.trial and command.action is Action.STOP}
         self._held_since_mono_s = {number: self._held_since_mono_s.get(number, now) for number in numbers}
         return {
             number: short or number in leaving or now - since > self._policy.release_after_s
@@ -261,7 +261,7 @@ class Watchdog:
     def _release(self, command: Command) -> bool:
         """Whether paused trials are to give their memory back: the pause is long, or memory is what is short."""
         now = self._clock.mono_s()
-        if command.rung is not Rung.PAUSE:
+        if command.action is not Action.PAUSE:
             self._paused_since_mono_s = None
             return False
         if self._paused_since_mono_s is None:
@@ -308,27 +308,29 @@ class WatchdogActor(Watchdog):
 
 def shape(command: Command) -> tuple[object, ...]:
     """What makes a command another one; its reason may tell a new temperature at each sample."""
-    return command.rung, command.throttle_share, command.shed_trials, command.drill
+    return command.action, command.throttle_share, command.shed_trials, command.drill
 
 
-def _restored(file: Path, now: Now) -> GovernorMemory:
+def _restored(file: Path, now: Now) -> GovernorState:
     """What the node's last governor knew. A STOP holds until an operator lifts it, all else for MEMORY_KEPT_S."""
     try:
-        memory = GovernorMemory.from_json(json.loads(file.read_text()))
+        memory = GovernorState.from_json(json.loads(file.read_text()))
         old = memory.last is None or not 0.0 <= now.wall_s - memory.last.wall_s <= MEMORY_KEPT_S
-        if memory.rung is Rung.STOP:
+        if memory.action is Action.STOP:
             # Of its sensors some may be gone with the machine's last boot: they are not lost, they are not there.
-            return GovernorMemory(rung=Rung.STOP, reason=memory.reason, protected=memory.protected) if old else memory
-        return GovernorMemory() if old else memory
+            return (
+                GovernorState(action=Action.STOP, reason=memory.reason, protected=memory.protected) if old else memory
+            )
+        return GovernorState() if old else memory
     except FileNotFoundError:
-        return GovernorMemory()
+        return GovernorState()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         # Another version's, or torn by a crash. A governor without memory is merely more careful at first.
         logging.getLogger("watchdog").warning("the governor's memory in %s is of no use: %s", file, error)
-        return GovernorMemory()
+        return GovernorState()
 
 
-def _save(file: Path, memory: GovernorMemory) -> None:
+def _save(file: Path, memory: GovernorState) -> None:
     fresh = file.with_name(file.name + ".new")
     try:
         fresh.write_text(json.dumps(memory.to_json()))

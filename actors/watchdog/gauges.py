@@ -10,7 +10,7 @@ from supervisor.domain.command import Command
 from supervisor.sensors.reading import Kind, Quality, Reading
 
 GAUGES = {
-    "sweep_watchdog_rung": "command in force: 0 RUN, 1 HOLD, 2 SHED, 3 THROTTLE, 4 PAUSE, 5 STOP",
+    "sweep_watchdog_action": "command in force: 0 RUN, 1 HOLD, 2 SHED, 3 THROTTLE, 4 PAUSE, 5 STOP",
     "sweep_watchdog_shed_trials": "concurrent trials fewer than the plan's",
     "sweep_watchdog_throttle_share": "share of time that trials rest, 0 to 1",
     "sweep_watchdog_hottest_celsius": "hottest temperature; NaN where none is known",
@@ -45,7 +45,7 @@ class WatchdogGauges:
     def show(self, command: Command, readings: Sequence[Reading], sample_age_s: float, lease_age_s: float) -> None:
         unknown = [reading for reading in readings if reading.quality not in (Quality.OK, Quality.PARKED)]
         values = {
-            "rung": float(command.rung),
+            "action": float(command.action),
             "shed_trials": float(command.shed_trials),
             "throttle_share": command.throttle_share,
             "hottest_celsius": _highest(readings, Kind.TEMPERATURE, "celsius"),

@@ -15,7 +15,7 @@ from supervisor.audit.rotation import all_parts, lines_of
 from supervisor.errors import LogDamaged, NotFound
 from supervisor.home import Home
 from supervisor.store.database import Event
-from supervisor.store.projection import CannotReplay, Replay
+from supervisor.store.projection import CannotReplay, Projection
 from supervisor.store.queries import latest_run
 from supervisor.store.schema import STEPS
 
@@ -137,7 +137,7 @@ def _replay(evidence: Evidence) -> None:
         memory.row_factory = sqlite3.Row
         for step in STEPS:
             memory.executescript(step)
-        replay = Replay(memory)
+        replay = Projection(memory)
         for event in evidence.told:
             try:
                 replay.apply(event)

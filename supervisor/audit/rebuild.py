@@ -23,7 +23,7 @@ from supervisor.clock import Clock
 from supervisor.errors import LogDamaged, StoreDamaged, StoreError
 from supervisor.home import Home
 from supervisor.store.database import Event, Store
-from supervisor.store.projection import CannotReplay, Replay
+from supervisor.store.projection import CannotReplay, Projection
 
 log = logging.getLogger("supervisor")
 
@@ -163,7 +163,7 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
 
 
 def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
-    replay, last = Replay(store.connection), 0
+    replay, last = Projection(store.connection), 0
     store.connection.execute("BEGIN IMMEDIATE")
     for event in events:
         if event.seq == last:

@@ -43,14 +43,14 @@ def summary(view: dict[str, Any]) -> str:
 
 
 def short_value(value: Any) -> str:
-    """A parameter's value in few signs: floats to three digits."""
+    """A parameter's value in few characters: floats to three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def short_params(params: dict[str, Any], max_signs: int = MAX_PARAMS_SIGNS) -> str:
+def short_params(params: dict[str, Any], max_characters: int = MAX_PARAMS_SIGNS) -> str:
     """ "name=value ..." with an ellipsis for what does not fit."""
     text = " ".join(f"{name}={short_value(value)}" for name, value in params.items())
-    return text if len(text) <= max_signs else text[: max_signs - 1] + ELLIPSIS
+    return text if len(text) <= max_characters else text[: max_characters - 1] + ELLIPSIS
 
 
 def _row(experiment: dict[str, Any], now_wall: float | None) -> tuple[str, ...]:

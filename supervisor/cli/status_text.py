@@ -56,11 +56,11 @@ def pauses(view: dict[str, Any]) -> list[str]:
         lines.append("DEGRADED: another program holds the store; what trials report waits until it lets go")
     commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
     for command in commands:
-        if command["rung"] == "RUN":
+        if command["action"] == "RUN":
             continue
         who = command["who"] or command["origin"]
-        what = "PAUSED" if command["rung"] in ("PAUSE", "STOP") else command["rung"]
-        if command["origin"] == "operator" and command["rung"] == "HOLD":
+        what = "PAUSED" if command["action"] in ("PAUSE", "STOP") else command["action"]
+        if command["origin"] == "operator" and command["action"] == "HOLD":
             alone = Command.scope_of_trial(command.get("scope", ALL_NODES)) is not None
             what = "PAUSED (at its next report)" if alone else "PAUSED (running trials finish)"
         since = ""

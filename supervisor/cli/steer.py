@@ -40,8 +40,8 @@ def resume(home: Home, arguments: argparse.Namespace) -> int:
     if answer["lifted"]:
         print("resumed")
     force = answer["in_force"]
-    if force["rung"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
-        print(f"still {force['rung']} by the {force['origin']}: {force['reason']}")
+    if force["action"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
+        print(f"still {force['action']} by the {force['origin']}: {force['reason']}")
     return 0
 
 

@@ -231,14 +231,14 @@ def _is_it_running(home: Home, request: Any, timeout_s: float) -> bool:
     Raises AlreadyRunning when it works on something else, or neither answers nor ends within `timeout_s`, HomeHeld
     when there is no daemon to wait for.
     """
-    from supervisor.home_lock import check_no_leftover, holder, is_held
+    from supervisor.home_lock import check_no_orphan, holder, is_held
 
     end_s = time.monotonic() + timeout_s
     while is_held(home):
         try:
             return _already_running(home, request)
         except NotRunning as absent:
-            check_no_leftover(home)
+            check_no_orphan(home)
             if time.monotonic() > end_s:
                 raise AlreadyRunning(
                     f"a daemon ({holder(home)}) is starting or ending in this home, for more than {timeout_s:.0f} s",

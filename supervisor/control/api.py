@@ -168,7 +168,7 @@ def checked(body: Body, known: Mapping[str, type]) -> Body:
             raise UsageError(f"{key} must be {known[key].__name__}, not {value!r:.100}")
         # It is shown in a terminal, handed to the file system, kept in events.
         if isinstance(value, str) and (_NO_TEXT.search(value) or len(value) > MAX_TEXT_SIGNS):
-            raise UsageError(f"{key} must be one line of at most {MAX_TEXT_SIGNS} signs, not {value!r:.100}")
+            raise UsageError(f"{key} must be one line of at most {MAX_TEXT_SIGNS} characters, not {value!r:.100}")
     return {key: value for key, value in body.items() if value is not None}
 
 

@@ -127,11 +127,11 @@ def _check_api(theirs: str | None) -> None:
 def _absent(home: Home, detail: str) -> NotRunning:
     """Why nobody answers: no daemon, or one that is there but whose socket is not."""
     from supervisor.home_lock import holder, is_held
-    from supervisor.lock_holder import leftover
+    from supervisor.lock_holder import orphan
 
     if not is_held(home):
         return NotRunning(f"no daemon answers at {home.socket}{detail}")
-    left = leftover(home)
+    left = orphan(home)
     if left is not None:
         return NotRunning(left.sentence(), remedy=left.cure())
     return NotRunning(

@@ -8,9 +8,9 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain import messages
-from supervisor.domain.command import ALL_NODES, Command, Origin, Rung, run, strictest
-from supervisor.store.reading_rollup import Thinner
-from supervisor.store.run_writer import Ledger
+from supervisor.domain.command import ALL_NODES, Action, Command, Origin, run, strictest
+from supervisor.store.reading_rollup import ReadingRollup
+from supervisor.store.run_writer import RunWriter
 
 HARDWARE_EVENT_PERIOD_S = 300.0
 HEARD_WITHIN_S = 30.0
@@ -32,9 +32,9 @@ class NodeView:
 class ClusterView:
     """Each method takes one message in and tells what is worth an event."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: RunWriter, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
-        self._thinner = Thinner()
+        self._rollup = ReadingRollup()
         self.nodes: dict[str, NodeView] = {}
         self.watched = False
         """Whether a watchdog has spoken through the driver at work."""
@@ -43,22 +43,22 @@ class ClusterView:
         node = self.nodes.setdefault(message.node, NodeView())
         self.watched, first = True, node.heard_mono_s is None
         node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self._clock.mono_s()
-        self._ledger.tell(
+        self._ledger.record(
             "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
         )
         if first and not message.protected:
             why = "; ".join(f"{name}: {reason}" for name, reason in message.missing.items()) or "none was found"
-            self._ledger.tell("watchdog.unprotected", node=message.node, why=why)
+            self._ledger.record("watchdog.unprotected", node=message.node, why=why)
 
     def sampled(self, message: messages.Sampled) -> None:
         node = self.nodes.setdefault(message.node, NodeView())
         now = self._clock.mono_s()
         node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
-        if minutes := self._thinner.add(message.node, message.readings, self._clock.wall_s()):
+        if minutes := self._rollup.add(message.node, message.readings, self._clock.wall_s()):
             self._ledger.keep_readings(minutes)
         if node.told_mono_s is None or now - node.told_mono_s >= HARDWARE_EVENT_PERIOD_S:
             node.told_mono_s = now
-            self._ledger.tell(
+            self._ledger.record(
                 "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
                 readings=message.readings, protected=message.protected, missing=node.missing,
             )  # fmt: skip
@@ -67,18 +67,18 @@ class ClusterView:
         sensor = message.facts.get("sensor")
         fields = {"node": message.node, "facts": message.facts}
         drill = {"drill": True} if message.facts.get("drill") else {}
-        self._ledger.tell(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
+        self._ledger.record(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
 
-    def rung_changed(self, message: messages.RungChanged) -> None:
+    def action_changed(self, message: messages.ActionChanged) -> None:
         node = self.nodes.setdefault(message.node, NodeView())
         command, before = Command.from_json(message.command), node.command
         node.command = command
         if _step(command) != _step(before):
-            self._ledger.tell(
-                "rung.changed", node=message.node, rung=command.rung.name, previous=before.rung.name,
+            self._ledger.record(
+                "action.changed", node=message.node, action=command.action.name, previous=before.action.name,
                 reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
                 # What eases back from a drill is the drill's doing, too.
-                drill=command.drill or (before.drill and command.rung < before.rung),
+                drill=command.drill or (before.drill and command.action < before.action),
             )  # fmt: skip
 
     def in_force(self, operator: Sequence[Command]) -> Command:
@@ -93,7 +93,7 @@ class ClusterView:
             strictest([view.command, *(command for command in operator if command.scope == name)])
             for name, view in (heard or self.nodes).items()
         ]
-        freest = min(on_nodes, key=lambda command: command.rung, default=run(Origin.GOVERNOR))
+        freest = min(on_nodes, key=lambda command: command.action, default=run(Origin.GOVERNOR))
         return strictest([freest, *(command for command in operator if command.scope == ALL_NODES)])
 
     def governors(self, node: str | None) -> Command:
@@ -109,12 +109,12 @@ class ClusterView:
 
     def close(self) -> None:
         """Keep the readings of the minute that has not ended."""
-        self._ledger.keep_readings(self._thinner.close())
+        self._ledger.keep_readings(self._rollup.close())
 
 
-def _step(command: Command) -> tuple[Rung, float, int]:
-    """Where on the ladder it stands, steps within a rung included."""
-    return command.rung, command.throttle_share, command.shed_trials
+def _step(command: Command) -> tuple[Action, float, int]:
+    """Where on the ladder it stands, steps within an action included."""
+    return command.action, command.throttle_share, command.shed_trials
 
 
 def summarise(readings: Sequence[Mapping[str, Any]], protected: bool) -> str:

@@ -8,19 +8,19 @@ from dataclasses import replace
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView
 from supervisor.domain import messages
-from supervisor.domain.command import ALL_NODES, Command, Origin, Rung, strictest
+from supervisor.domain.command import ALL_NODES, Action, Command, Origin, strictest
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import Conflict
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 FORCE_S = 600.0
 """How long an operator's `resume --force` overrules the governor; a critical reading pauses all the same."""
 
 
-class Holds:
+class CommandsInForce:
     """Weighs them against each other, and lets the state of the experiment at work follow."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, cluster: ClusterView) -> None:
+    def __init__(self, ledger: RunWriter, clock: Clock, cluster: ClusterView) -> None:
         self._ledger, self._clock, self._cluster = ledger, clock, cluster
         self._full: dict[str, Command] = {}
         self.stop: Command | None = None
@@ -41,7 +41,7 @@ class Holds:
         """The daemon's own pause, while that disk is full; None lifts it."""
         self._full.pop(disk, None)
         if reason is not None:
-            self._full[disk] = Command(Rung.PAUSE, Origin.GOVERNOR, reason, since_wall=self._clock.wall_s())
+            self._full[disk] = Command(Action.PAUSE, Origin.GOVERNOR, reason, since_wall=self._clock.wall_s())
 
     def full_disks(self, *disks: str) -> list[Command]:
         return [self._full[disk] for disk in disks if disk in self._full]
@@ -52,10 +52,10 @@ class Holds:
         Raises Conflict when the governor restrains nothing.
         """
         strict = self.stop or self._cluster.governors(node)
-        if strict.rung < Rung.PAUSE:
+        if strict.action < Action.PAUSE:
             raise Conflict("the governor pauses nothing", remedy="`supervisorctl resume` lifts the operator's pauses")
-        self._ledger.tell(
-            "governor.forced", who=who, for_s=FORCE_S, node=node, rung=strict.rung.name, reason=strict.reason
+        self._ledger.record(
+            "governor.forced", who=who, for_s=FORCE_S, node=node, action=strict.action.name, reason=strict.reason
         )
         at_work = self.stop is None
         self._forced, self.stop = not at_work, None
@@ -67,10 +67,10 @@ class Holds:
         forced, self._forced = self._forced, False
         return {"forced_s": FORCE_S} if forced else {}
 
-    def rung_changed(self, message: messages.RungChanged, experiment: str | None) -> None:
-        self._cluster.rung_changed(message)
+    def action_changed(self, message: messages.ActionChanged, experiment: str | None) -> None:
+        self._cluster.action_changed(message)
         command = self.in_force()
-        if command.rung is Rung.STOP and command.origin is Origin.GOVERNOR:
+        if command.action is Action.STOP and command.origin is Origin.GOVERNOR:
             self.stop = command
         self.settle(experiment)
 
@@ -80,7 +80,7 @@ class Holds:
             return
         state = self._ledger.experiment_state(experiment)
         command = self.in_force()
-        paused = command.rung >= Rung.PAUSE or (command.origin is Origin.OPERATOR and command.rung >= Rung.HOLD)
+        paused = command.action >= Action.PAUSE or (command.origin is Origin.OPERATOR and command.action >= Action.HOLD)
         if paused and state is ProcessState.RUNNING:
             self._paused_by_drill = command.drill
             self._ledger.move_experiment(

@@ -27,15 +27,15 @@ from supervisor.control.handshake import Readiness
 from supervisor.control.server import ControlServer
 from supervisor.daemon.driver_session import LOCKED_POLL_S, stops_within
 from supervisor.daemon.handlers import DaemonVerbs
-from supervisor.daemon.orchestrator import Conductor
+from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import StartRequest, choose_run
 from supervisor.daemon.signals import DaemonSignals
 from supervisor.daemon.upkeep import crash_loop
 from supervisor.daemon.upkeep.background import keep_house, watch_log, watch_room, watch_time
-from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRoom
+from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.daemon.upkeep.debug_log import set_up_logging
 from supervisor.daemon.upkeep.delayed_start import delay_start, judge_start, status_for_manager, under_launchd
-from supervisor.daemon.upkeep.disk_reserve import DiskRoom
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.loop_watchdog import LoopWatchdog
 from supervisor.daemon.upkeep.notifier import Notifier
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
@@ -53,7 +53,7 @@ from supervisor.processes.wake_lock import WakeLock
 from supervisor.report.process import write_report
 from supervisor.store import queries
 from supervisor.store.database import Event, Store
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -72,14 +72,14 @@ class Daemon:
         self, home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None
     ) -> None:
         self.home, self.store, self.clock, self._rebuilt = home, store, clock, rebuilt
-        self._room = DiskRoom(home.state, clock)
+        self._room = DiskReserve(home.state, clock)
         store.before_change = self._room.look
         self.run_id = choose_run(store, request, clock)
         row = store.row("SELECT plan, hardware, source FROM run WHERE id = ?", self.run_id)
         assert row is not None
         self.plan = str(row["plan"])
-        self.ledger = Ledger(store, self.run_id)
-        self._checkpoints = CheckpointRoom(self.ledger, home.run_folder(self.run_id))
+        self.ledger = RunWriter(store, self.run_id)
+        self._checkpoints = CheckpointRetention(self.ledger, home.run_folder(self.run_id))
         self._freeze_plan()
         self.audit, self._replaced_log = open_audit_log(home.audit_log(self.plan), store)
         store.told = self._told
@@ -91,16 +91,16 @@ class Daemon:
         self._wake_lock = WakeLock()
         self._notify = ServiceNotify()
         self._notifier = Notifier(self.ledger, self.plan, home.notify, clock)
-        self.conductor = self._make_conductor(folder, hardware)
+        self.orchestrator = self._make_orchestrator(folder, hardware)
         self._verbs = DaemonVerbs(
-            home, self.ledger, clock, self.plan, self.conductor, self._room, self._source, rebuilt, self.disk_failed
+            home, self.ledger, clock, self.plan, self.orchestrator, self._room, self._source, rebuilt, self.disk_failed
         )
         self._server = ControlServer(home, clock, self._verbs, self._peer_refused, self._socket_rebound)
         self._main: asyncio.Task[Any] | None = None
         self._loop_watch: asyncio.Task[None] | None = None
         self._disk_failure: DiskFailed | None = None
         self._forced = False
-        self._signals = DaemonSignals(self.conductor, self.audit, self._source, self.ledger)
+        self._signals = DaemonSignals(self.orchestrator, self.audit, self._source, self.ledger)
 
     def _freeze_plan(self) -> None:
         """The run's own copy of its plan, for people; the store's is the one that counts."""
@@ -122,11 +122,11 @@ class Daemon:
     def _note_head(self) -> None:
         self.store.note(head_key(self.audit.path), self.audit.head.to_json())
 
-    def _make_conductor(self, folder: Path | None, hardware: dict[str, Any]) -> Conductor:
+    def _make_orchestrator(self, folder: Path | None, hardware: dict[str, Any]) -> Orchestrator:
         environment = child_environment(self.home, self.run_id, folder, hardware.pop("pass_environment", ()))
         cpus = os.cpu_count() or 1
         run_folder = self.home.run_folder(self.run_id)
-        return Conductor(
+        return Orchestrator(
             self.home,
             self.ledger,
             self.clock,
@@ -156,7 +156,7 @@ class Daemon:
             self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
             guards = [asyncio.create_task(self._guard(begin)) for begin in self._watches()]
             if verdict is not None:
-                await delay_start(verdict, self.ledger, self._notify, self.conductor.stop_asked)
+                await delay_start(verdict, self.ledger, self._notify, self.orchestrator.stop_asked)
             self.ledger.move_run(ProcessState.STARTING)
             if await self._start_ray():
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
@@ -189,7 +189,7 @@ class Daemon:
             self._notify.tell(STOPPING="1")
             with self._as_far_as_the_disk_goes():
                 await self._notifier.last_words()
-                self.ledger.tell("daemon.stopped", reason=self.conductor.stop_reason or reason)
+                self.ledger.record("daemon.stopped", reason=self.orchestrator.stop_reason or reason)
             await self._close()
         return self._exit_code()
 
@@ -199,23 +199,23 @@ class Daemon:
         if self._rebuilt is not None:
             with self.store.change(self.run_id) as change:
                 change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
-                change.tell("store.rebuilt", **self._rebuilt.to_json())
+                change.record("store.rebuilt", **self._rebuilt.to_json())
         if self._replaced_log is not None:
-            self.ledger.tell("audit.replaced", path=str(self._replaced_log))
+            self.ledger.record("audit.replaced", path=str(self._replaced_log))
         if self.audit.torn_bytes:
-            self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
+            self.ledger.record("audit.repaired", bytes=self.audit.torn_bytes)
         ended = await asyncio.to_thread(orphans.end, self.home.key)
         if ended:
-            self.ledger.tell("leftovers.ended", processes=ended)
+            self.ledger.record("orphans.ended", processes=ended)
         verdict = judge_start(self.ledger, self.clock) if self._by_service else None
         self.ledger.recover()
-        self.ledger.tell(
+        self.ledger.record(
             "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
             by="service" if self._by_service else "command",
         )  # fmt: skip
         if os.geteuid() == 0:
             log.warning("running as root: what a trial does, it may do to the whole machine")
-            self.ledger.tell("daemon.privileged", uid=0)
+            self.ledger.record("daemon.privileged", uid=0)
         return verdict
 
     @contextlib.contextmanager
@@ -230,7 +230,7 @@ class Daemon:
         """Conducts the run to its end; after a disk that was full at the wrong moment, from what the store holds."""
         while True:
             try:
-                return await self.conductor.conduct()
+                return await self.orchestrator.conduct()
             except DiskFull as full:
                 await self._go_on_after(full)
 
@@ -239,10 +239,10 @@ class Daemon:
         while True:
             log.error("%s; waiting until it can be kept", full.message)
             if isinstance(full, StoreLocked):
-                possible = not await stops_within(self.conductor.stop_asked, LOCKED_POLL_S)
+                possible = not await stops_within(self.orchestrator.stop_asked, LOCKED_POLL_S)
             else:
                 self._room.give_up()
-                possible = await self._room.wait(self.conductor.stop_asked)
+                possible = await self._room.wait(self.orchestrator.stop_asked)
             if not possible:
                 raise full
             try:
@@ -256,8 +256,8 @@ class Daemon:
 
     async def _start_ray(self) -> bool:
         """False when the run is to stop before Ray is up. Raises RayStartFailed."""
-        start = asyncio.create_task(self.conductor.start_ray())
-        stop = asyncio.create_task(self.conductor.stop_asked.wait())
+        start = asyncio.create_task(self.orchestrator.start_ray())
+        stop = asyncio.create_task(self.orchestrator.stop_asked.wait())
         try:
             await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
             if start.done():
@@ -270,13 +270,13 @@ class Daemon:
 
     async def _enforce_stop(self) -> None:
         """What was asked to stop does so in time, or is made to; the store holds what is needed to go on."""
-        await self.conductor.stop_asked.wait()
+        await self.orchestrator.stop_asked.wait()
         await self.clock.sleep(STOP_WITHIN_S)
         with self._as_far_as_the_disk_goes():
-            self.ledger.tell("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
+            self.ledger.record("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
         with contextlib.suppress(TimeoutError):
             # A process that waits in the kernel for a disk or a device hears no KILL, and could be waited for for ever.
-            await asyncio.wait_for(self.conductor.kill(), KILL_WITHIN_S)
+            await asyncio.wait_for(self.orchestrator.kill(), KILL_WITHIN_S)
         self._forced = True
         if self._main is not None:
             self._main.cancel()
@@ -286,15 +286,15 @@ class Daemon:
 
     def _peer_refused(self, uid: int) -> None:
         with self._as_far_as_the_disk_goes():
-            self.ledger.tell("peer.refused", uid=uid)
+            self.ledger.record("peer.refused", uid=uid)
 
     def _socket_rebound(self) -> None:
         with self._as_far_as_the_disk_goes():
-            self.ledger.tell("socket.restored", path=str(self.home.socket))
+            self.ledger.record("socket.restored", path=str(self.home.socket))
 
     def _watches(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """What goes on beside the work, until the work has ended."""
-        folder, hold = str(self.home.state), self.conductor.hold_for_disk
+        folder, hold = str(self.home.state), self.orchestrator.hold_for_disk
         return [
             self._server.guard,
             lambda: keep_house(self.home, self.run_id, self.clock, self._checkpoints),
@@ -329,14 +329,14 @@ class Daemon:
         lines = self.audit.catch_up(self.store, self.plan)
         self._note_head()
         if self.audit.lost_from is not None:
-            self.ledger.tell("audit.restored", lines=lines, after=self.audit.lost_from)
+            self.ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
 
     async def _take_wake_lock(self) -> None:
         if not self._wants_wake_lock:
             return
         taken = await self._wake_lock.take()
         name = "wake_lock.taken" if taken.ok else "wake_lock.refused"
-        self.ledger.tell(name, reason=taken.reason)
+        self.ledger.record(name, reason=taken.reason)
 
     async def _end_run(self) -> None:
         states = self._experiment_states()
@@ -360,9 +360,9 @@ class Daemon:
             path = await write_report(view, self.home.run_folder(self.run_id))
         except (SweepError, OSError) as error:
             # The run has ended, and well: a folder for temporary files that is full must not make it a failure.
-            self.ledger.tell("report.failed", error=str(error))
+            self.ledger.record("report.failed", error=str(error))
         else:
-            self.ledger.tell("report.written", path=str(path))
+            self.ledger.record("report.written", path=str(path))
 
     def _experiment_states(self) -> list[ProcessState]:
         rows = self.store.rows("SELECT state FROM experiment WHERE run = ?", self.run_id)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from supervisor import failpoints
 from supervisor.daemon.experiment_state import MAX_HOURS_REACHED
-from supervisor.daemon.upkeep.disk_reserve import DiskRoom
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.errors import DiskFailed, DiskFull, StoreLocked
 from supervisor.processes import driver_process
 from supervisor.processes.driver_process import DriverProcess, DriverSilentError
 from supervisor.redaction import redact
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -62,9 +62,9 @@ class DriverLife:
         self,
         driver: DriverProcess,
         name: str,
-        ledger: Ledger,
+        ledger: RunWriter,
         hear: Callable[[messages.Message], bool],
-        room: DiskRoom | None,
+        room: DiskReserve | None,
         stop_asked: asyncio.Event,
     ) -> None:
         """`hear` keeps a message, or refuses it: False. ValueError, KeyError, TypeError: it makes no sense."""
@@ -89,7 +89,7 @@ class DriverLife:
             await self._converse()
         except DriverSilentError as silence:
             self._status = str(silence)
-            self._ledger.tell("driver.hung", experiment=self._name, silent_s=float(self._status.split()[0]))
+            self._ledger.record("driver.hung", experiment=self._name, silent_s=float(self._status.split()[0]))
             await self._driver.kill()
         except messages.LinkError as broken:
             self._status = f"broke the link: {broken}"
@@ -102,7 +102,7 @@ class DriverLife:
             stopper.cancel()
         if self._driver.finish_forced:
             what, after_s = f"the driver of {self._name}", driver_process.FINISH_GRACE_S
-            self._ledger.tell("stop.forced", experiment=self._name, what=what, after_s=after_s)
+            self._ledger.record("stop.forced", experiment=self._name, what=what, after_s=after_s)
         return DriverEnd(self._ended, self._error, self._status, self._out_of_time)
 
     async def _converse(self) -> None:

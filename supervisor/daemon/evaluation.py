@@ -20,7 +20,7 @@ from supervisor.domain import finalists
 from supervisor.errors import EvaluationFailed, SweepError, TestRefused
 from supervisor.processes.environment import passed_on
 from supervisor.processes.guardian import end_group
-from supervisor.store.evaluation_writer import AnswerLedger
+from supervisor.store.evaluation_writer import EvaluationWriter
 
 WEIGHTS = "best.pt"
 """The file of a finalisation trial's best weights, in its folder (training.best_weights)."""
@@ -36,7 +36,7 @@ class Examiner:
     `mark` goes into the process's environment: by it the next daemon finds and ends what a dead one left.
     """
 
-    def __init__(self, ledger: AnswerLedger, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, ledger: EvaluationWriter, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
         self._ledger, self._mark, self._deadline_s = ledger, mark, deadline_s
 
     async def examine(self, name: str, folder: Path, stop_asked: asyncio.Event) -> bool:

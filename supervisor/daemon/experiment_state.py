@@ -13,7 +13,7 @@ from supervisor.daemon.upkeep.time_watch import uncounted_s
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.home import Home
 from supervisor.store import queries
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
@@ -21,10 +21,10 @@ _STOPPED = "STOP by the governor: "
 """How the reason of a pause begins in which no driver is alive."""
 
 
-class ExperimentCourse:
+class ExperimentState:
     """Reads and moves one experiment of the ledger's run; starts nothing and waits for nothing."""
 
-    def __init__(self, name: str, ledger: Ledger, clock: Clock, home: Home) -> None:
+    def __init__(self, name: str, ledger: RunWriter, clock: Clock, home: Home) -> None:
         self.name, self._ledger, self._clock = name, ledger, clock
         self.folder: Path = home.run_folder(ledger.run_id) / name
         self.spec = self._spec()

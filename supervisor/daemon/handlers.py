@@ -12,9 +12,9 @@ from supervisor.audit.backup import back_up
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
 from supervisor.daemon.command_scope import Targets
-from supervisor.daemon.orchestrator import Conductor
-from supervisor.daemon.upkeep.disk_reserve import DiskRoom
-from supervisor.domain.command import ALL_NODES, Command, Origin, Rung
+from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.domain.command import ALL_NODES, Action, Command, Origin
 from supervisor.domain.lifecycle import Desired
 from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
@@ -22,7 +22,7 @@ from supervisor.plan.drift import PlanSource
 from supervisor.redaction import redact
 from supervisor.sensors.drills import DRILLS
 from supervisor.store import queries
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
 
 
@@ -32,25 +32,25 @@ class DaemonVerbs:
     def __init__(
         self,
         home: Home,
-        ledger: Ledger,
+        ledger: RunWriter,
         clock: Clock,
         plan: str,
-        conductor: Conductor,
-        room: DiskRoom,
+        orchestrator: Orchestrator,
+        room: DiskReserve,
         source: PlanSource,
         rebuilt: Rebuilt | None,
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
         """`disk_failed` is told when a verb met a disk that no longer keeps anything."""
         self._home, self._ledger, self._clock, self._plan = home, ledger, clock, plan
-        self._conductor, self._room, self._source, self._rebuilt = conductor, room, source, rebuilt
+        self._orchestrator, self._room, self._source, self._rebuilt = orchestrator, room, source, rebuilt
         self._started_wall_s = clock.wall_s()
         self._view = StatusView(ledger.store.connection, ledger.run_id)
         self.disk_failed = disk_failed
 
     def facts(self) -> dict[str, Any]:
         """What `start` prints."""
-        head = self._conductor.head
+        head = self._orchestrator.head
         return {
             "run": self._ledger.run_id,
             "plan": self._plan,
@@ -60,7 +60,7 @@ class DaemonVerbs:
             "dashboard": head.dashboard if head else None,
             "token_file": str(self._home.ray_token),
             "started_wall": self._started_wall_s,
-            "stopping": self._conductor.stop_asked.is_set(),
+            "stopping": self._orchestrator.stop_asked.is_set(),
             "rebuilt": None if self._rebuilt is None else self._rebuilt.sentence(),
         }
 
@@ -76,7 +76,7 @@ class DaemonVerbs:
                 "age_s": None if node.heard_mono_s is None else round(now - node.heard_mono_s, 1),
                 "readings": node.readings,
             }
-            for name, node in self._conductor.nodes.items()
+            for name, node in self._orchestrator.nodes.items()
         }
         return {
             **view,
@@ -84,8 +84,8 @@ class DaemonVerbs:
             "plan_file": self._source.view(),
             "disk": self._disk(),
             "store_locked": self._ledger.store.locked,
-            "held": [command.to_json() for command in self._conductor.full_disks()],
-            "in_force": self._conductor.in_force().to_json(),
+            "held": [command.to_json() for command in self._orchestrator.full_disks()],
+            "in_force": self._orchestrator.in_force().to_json(),
             "nodes": nodes,
         }
 
@@ -101,11 +101,11 @@ class DaemonVerbs:
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
     ) -> dict[str, Any]:
         scope = self._targets().to_pause(target, node, self._ledger.commands())
-        rung = Rung.PAUSE if now else Rung.HOLD
-        command = Command(rung, Origin.OPERATOR, redact(reason), scope, self._clock.wall_s(), who=who)
+        action = Action.PAUSE if now else Action.HOLD
+        command = Command(action, Origin.OPERATOR, redact(reason), scope, self._clock.wall_s(), who=who)
         mode = "now" if now else "after running trials" if command.trial is None else "at its next report"
         self._ledger.put_command(command, mode)
-        await self._conductor.commands_changed()
+        await self._orchestrator.commands_changed()
         return {"command": command.to_json()}
 
     async def resume(
@@ -115,30 +115,30 @@ class DaemonVerbs:
         if force:
             if Command.scope_of_trial(scope) is not None:
                 raise UsageError("--force overrules a node's governor; no trial has one of its own")
-            await self._conductor.force(None if scope == ALL_NODES else scope, who)
+            await self._orchestrator.force(None if scope == ALL_NODES else scope, who)
         lifted = self._ledger.drop_command(scope, who)
-        await self._conductor.commands_changed()
+        await self._orchestrator.commands_changed()
         commands = [command.to_json() for command in self._ledger.commands()]
-        return {"lifted": lifted, "in_force": self._conductor.in_force().to_json(), "commands": commands}
+        return {"lifted": lifted, "in_force": self._orchestrator.in_force().to_json(), "commands": commands}
 
     def _targets(self) -> Targets:
-        conductor = self._conductor
+        orchestrator = self._orchestrator
         return Targets(
-            self._ledger.store.connection, self._ledger.run_id, self._plan, conductor.current, conductor.nodes
+            self._ledger.store.connection, self._ledger.run_id, self._plan, orchestrator.current, orchestrator.nodes
         )
 
     async def stop(self, who: str) -> dict[str, Any]:
         self._ledger.desire(Desired.STOP, "run.stopped", who=who)
-        self._conductor.ask_stop(f"stopped by {who}")
+        self._orchestrator.ask_stop(f"stopped by {who}")
         return {"run": self._ledger.run_id}
 
     async def shutdown(self, who: str) -> dict[str, Any]:
-        self._conductor.ask_stop(f"shut down by {who}")
+        self._orchestrator.ask_stop(f"shut down by {who}")
         return {"run": self._ledger.run_id}
 
     async def backup(self, path: Path, who: str) -> dict[str, Any]:
         size = back_up(self._ledger.store, path)
-        self._ledger.tell("store.copied", path=str(path), bytes=size, who=who)
+        self._ledger.record("store.copied", path=str(path), bytes=size, who=who)
         return {"path": str(path), "bytes": size}
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
@@ -146,5 +146,5 @@ class DaemonVerbs:
             raise UsageError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
         if node is not None:
             node = self._targets().to_drill(node)
-        begun = await self._conductor.drill(name, duration_s, node)
+        begun = await self._orchestrator.drill(name, duration_s, node)
         return {"name": name, "duration_s": duration_s, "begun": begun}

@@ -14,12 +14,12 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView, NodeView
-from supervisor.daemon.commands_in_force import FORCE_S, Holds
+from supervisor.daemon.commands_in_force import FORCE_S, CommandsInForce
 from supervisor.daemon.driver_session import DriverEnd, DriverLife
 from supervisor.daemon.evaluation import Examiner
-from supervisor.daemon.experiment_state import ExperimentCourse
+from supervisor.daemon.experiment_state import ExperimentState
 from supervisor.daemon.ray_session import RayFolder
-from supervisor.daemon.upkeep.disk_reserve import DiskRoom
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import ENDED, ProcessState
@@ -30,8 +30,8 @@ from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.orphans import MARK
 from supervisor.processes.ray_head import RayHead, status_text
 from supervisor.store import queries
-from supervisor.store.evaluation_writer import AnswerLedger
-from supervisor.store.run_writer import Ledger
+from supervisor.store.evaluation_writer import EvaluationWriter
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -41,24 +41,24 @@ LONG_LIFE_S = 600.0
 """A driver that lived this long counts as fruitful: a pause of days brings no results either."""
 
 
-class Conductor:
+class Orchestrator:
     """`conduct()` returns when the run has ended or `stop_asked` is set."""
 
     def __init__(
         self,
         home: Home,
-        ledger: Ledger,
+        ledger: RunWriter,
         clock: Clock,
         new_head: Callable[[], RayHead],
         new_driver: Callable[[str], DriverProcess],
         skip_reason: Callable[[dict[str, Any]], str | None],
         watchdog: dict[str, Any],
-        room: DiskRoom | None = None,
+        room: DiskReserve | None = None,
     ) -> None:
         self.home, self.ledger, self.clock = home, ledger, clock
         self._new_head, self._new_driver, self._skip_reason = new_head, new_driver, skip_reason
         self._watchdog, self._room = watchdog, room
-        self._answers = AnswerLedger(ledger.store, ledger.run_id)
+        self._answers = EvaluationWriter(ledger.store, ledger.run_id)
         self._examiner = Examiner(self._answers, {MARK: home.key})
         self.head: RayHead | None = None
         self._head_watch: asyncio.Task[None] | None = None
@@ -67,7 +67,7 @@ class Conductor:
         self.current: str | None = None
         """The experiment that the driver works on."""
         self._cluster = ClusterView(ledger, clock)
-        self._holds = Holds(ledger, clock, self._cluster)
+        self._holds = CommandsInForce(ledger, clock, self._cluster)
         self._drill: messages.DrillAsked | None = None
         """A drill that no watchdog plays yet."""
         self._drill_task: asyncio.Task[None] | None = None
@@ -100,7 +100,7 @@ class Conductor:
         await self.commands_changed()
 
     async def force(self, node: str | None, who: str) -> None:
-        """The operator's word against the governor's (Holds.force). Raises Conflict when it restrains nothing."""
+        """Lift the governor's command for an operator (CommandsInForce.force). Raises Conflict without one."""
         if self._holds.force(node, who) and self.driver is not None:
             await self.driver.send(messages.ForceAsked(node, FORCE_S))
 
@@ -121,7 +121,7 @@ class Conductor:
         asked, self._drill = self._drill, None
         if asked is None:
             return
-        self.ledger.tell("drill.started", name=asked.name, duration_s=asked.duration_s, node=asked.node, drill=True)
+        self.ledger.record("drill.started", name=asked.name, duration_s=asked.duration_s, node=asked.node, drill=True)
         await driver.send(asked)
 
     async def kill(self) -> None:
@@ -147,7 +147,7 @@ class Conductor:
         self.head = head
         self.nodes.clear()
         self._holds.widen_node_commands()
-        self.ledger.tell("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
+        self.ledger.record("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
         self._head_watch = asyncio.create_task(self._watch_head(head))
         self._folder_watch = asyncio.create_task(self._watch_folder(head))
 
@@ -156,7 +156,7 @@ class Conductor:
             for name in self._experiments_left():
                 if self.stop_asked.is_set():
                     return
-                await self._conduct_experiment(ExperimentCourse(name, self.ledger, self.clock, self.home))
+                await self._conduct_experiment(ExperimentState(name, self.ledger, self.clock, self.home))
         finally:
             try:
                 self._cluster.close()
@@ -169,7 +169,7 @@ class Conductor:
         )
         return [row["name"] for row in rows if ProcessState(row["state"]) not in ENDED]
 
-    async def _conduct_experiment(self, course: ExperimentCourse) -> None:
+    async def _conduct_experiment(self, course: ExperimentState) -> None:
         reason = self._skip_reason(course.spec)
         if reason is not None:
             course.skip(reason)
@@ -178,7 +178,7 @@ class Conductor:
         if not await self._drive_to_its_end(course):
             course.stop(self.stop_reason)
 
-    async def _drive_to_its_end(self, course: ExperimentCourse) -> bool:
+    async def _drive_to_its_end(self, course: ExperimentState) -> bool:
         """Driver after driver, until the experiment has ended; False when the run is to stop before."""
         fruitless = 0
         while True:
@@ -208,7 +208,7 @@ class Conductor:
             if self.stop_asked.is_set():
                 return False
 
-    def _give_up(self, course: ExperimentCourse, fruitless: int, status: str) -> None:
+    def _give_up(self, course: ExperimentState, fruitless: int, status: str) -> None:
         if self.head is None:
             # No experiment's fault, so none is given up: the run waits for a person.
             raise RayStartFailed(status)
@@ -218,7 +218,7 @@ class Conductor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.stop_asked.wait(), seconds)
 
-    async def _wait_for_an_operator(self, course: ExperimentCourse, stop: Command) -> None:
+    async def _wait_for_an_operator(self, course: ExperimentState, stop: Command) -> None:
         """After the governor's STOP: what is too hot in spite of a pause is not to be tried again by itself."""
         self._holds.let_go.clear()
         course.await_operator(stop.reason, stop.drill)
@@ -231,7 +231,7 @@ class Conductor:
 
     # One driver
 
-    async def _drive(self, course: ExperimentCourse) -> DriverEnd:
+    async def _drive(self, course: ExperimentState) -> DriverEnd:
         course.start()
         # One that an experiment's last driver heard as it ended: if it holds, the node's governor still knows (its
         # memory), and this driver's death must not be taken for its work.
@@ -247,7 +247,7 @@ class Conductor:
             return DriverEnd(False, None, str(failure))
         head = self.head
         self.driver, self.current = driver, course.name
-        self.ledger.tell("driver.started", experiment=course.name, pid=driver.pid)
+        self.ledger.record("driver.started", experiment=course.name, pid=driver.pid)
         life = DriverLife(
             driver, course.name, self.ledger, lambda message: self._hear(course, message), self._room, self.stop_asked
         )
@@ -263,7 +263,7 @@ class Conductor:
             return DriverEnd(False, end.error, f"Ray ended: {end.error}", end.out_of_time)
         return DriverEnd(end.ended, end.error, end.status or status_text(returncode), end.out_of_time)
 
-    def _begin(self, course: ExperimentCourse, ray_address: str) -> messages.Begin:
+    def _begin(self, course: ExperimentState, ray_address: str) -> messages.Begin:
         return messages.Begin(
             run_id=self.ledger.run_id,
             experiment=course.spec,
@@ -274,7 +274,7 @@ class Conductor:
             watchdog={**self._watchdog, **self._holds.forced_once()},
         )
 
-    def _hear(self, course: ExperimentCourse, message: messages.Message) -> bool:
+    def _hear(self, course: ExperimentState, message: messages.Message) -> bool:
         """False for what the ledger refused."""
         match message:
             case messages.Hello():
@@ -288,21 +288,21 @@ class Conductor:
                     self._drill_task = asyncio.create_task(self._play_drill(self.driver))
             case messages.Sampled():
                 self._cluster.sampled(message)
-            case messages.RungChanged():
-                self._holds.rung_changed(message, self.current)
+            case messages.ActionChanged():
+                self._holds.action_changed(message, self.current)
             case messages.SensorNoted():
                 self._cluster.noted(message)
             case messages.Heartbeat() | messages.ExperimentEnded():
                 pass
             case _:
-                return self.ledger.hear(course.name, message)
+                return self.ledger.handle(course.name, message)
         return True
 
     async def _sweep(self) -> None:
         """What the last driver's trials left behind, or a head that died: no process group reaches it."""
         ended = await asyncio.to_thread(orphans.end, self.home.key, orphans_only=True)
         if ended:
-            self.ledger.tell("leftovers.ended", processes=ended)
+            self.ledger.record("orphans.ended", processes=ended)
 
     # Ray
 
@@ -310,7 +310,7 @@ class Conductor:
         status = await head.exited()
         self.head = None
         try:
-            self.ledger.tell("ray.exited", status=status_text(status))
+            self.ledger.record("ray.exited", status=status_text(status))
         except (DiskFull, DiskFailed) as error:
             # Untold, but not undone: a driver without its head would hang.
             log.error("Ray ended with %s, which cannot be told: %s", status_text(status), error)  # noqa: TRY400
@@ -324,7 +324,7 @@ class Conductor:
         hold = functools.partial(self.hold_for_disk, disk="ray")
         lost = await RayFolder(self.home.ray_temp, self.ledger, self.clock, hold).watch()
         with contextlib.suppress(DiskFull, DiskFailed):
-            self.ledger.tell("ray.session_lost", path=str(lost))
+            self.ledger.record("ray.session_lost", path=str(lost))
         await head.stop()
 
     async def _end_ray(self) -> None:

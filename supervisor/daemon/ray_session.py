@@ -9,7 +9,7 @@ from pathlib import Path
 from supervisor.clock import Clock
 from supervisor.daemon.upkeep.disk_reserve import MIB, free_bytes
 from supervisor.errors import DiskFailed, DiskFull
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -42,7 +42,7 @@ class RayFolder:
     def __init__(
         self,
         folder: Path,
-        ledger: Ledger,
+        ledger: RunWriter,
         clock: Clock,
         hold: Callable[[str | None], Awaitable[None]],
         free: Callable[[Path], int] = free_bytes,
@@ -73,7 +73,7 @@ class RayFolder:
             free = self._free(self._folder)
             full = still_full(self._full, free)
             if full != self._full:
-                self._ledger.tell("disk.filled" if full else "disk.freed", folder=str(self._folder), free_bytes=free)
+                self._ledger.record("disk.filled" if full else "disk.freed", folder=str(self._folder), free_bytes=free)
                 self._full = full
                 await self._hold("the disk of Ray's session folder is full" if full else None)
         except (DiskFull, DiskFailed, OSError) as error:

@@ -11,7 +11,7 @@ from supervisor.domain.lifecycle import Desired, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import queries
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _retried(store: Store, request: StartRequest) -> str:
     names = [row["name"] for row in rows if row["state"] in again]
     if not names:
         raise Conflict(f"nothing of run {run_id} failed", remedy="leave --retry out")
-    ledger = Ledger(store, run_id)
+    ledger = RunWriter(store, run_id)
     if ledger.run_state() is ProcessState.EXITED:
         # The run first: one that is open with its failures is tried again just the same.
         ledger.move_run(ProcessState.STOPPED)
@@ -100,18 +100,18 @@ def _retried(store: Store, request: StartRequest) -> str:
 def _want(store: Store, run_id: str) -> None:
     with store.change(run_id) as change:
         change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
-        change.tell("run.wanted", who="supervisord start")
+        change.record("run.wanted", who="supervisord start")
 
 
 def _give_up(store: Store, run_id: str) -> None:
-    ledger = Ledger(store, run_id)
+    ledger = RunWriter(store, run_id)
     ledger.recover()
     with store.change(run_id) as change:
         change.execute(
             "UPDATE run SET state = ?, desired = ?, reason = ?, ended_wall = ? WHERE id = ?",
             ProcessState.FATAL, Desired.STOP, queries.GIVEN_UP, change.wall_s, run_id,
         )  # fmt: skip
-        change.tell("run.abandoned")
+        change.record("run.abandoned")
 
 
 def _new_id(store: Store, plan: str, clock: Clock) -> str:

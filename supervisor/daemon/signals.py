@@ -9,11 +9,11 @@ import os
 import signal
 
 from supervisor.audit.log import AuditLog
-from supervisor.daemon.orchestrator import Conductor
+from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.debug_log import reopen_debug_log
 from supervisor.errors import DiskFailed, DiskFull, SweepError
 from supervisor.plan.drift import PlanSource
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -21,8 +21,8 @@ log = logging.getLogger("supervisor")
 class DaemonSignals:
     """`handle()` once, in the running loop."""
 
-    def __init__(self, conductor: Conductor, audit: AuditLog, source: PlanSource, ledger: Ledger) -> None:
-        self._conductor, self._audit, self._source, self._ledger = conductor, audit, source, ledger
+    def __init__(self, orchestrator: Orchestrator, audit: AuditLog, source: PlanSource, ledger: RunWriter) -> None:
+        self._orchestrator, self._audit, self._source, self._ledger = orchestrator, audit, source, ledger
         self._reread_task: asyncio.Task[None] | None = None
 
     def handle(self) -> None:
@@ -35,10 +35,10 @@ class DaemonSignals:
 
     def _stop(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._conductor.stop_asked.is_set():
+        if self._orchestrator.stop_asked.is_set():
             log.warning("a second %s: ending at once", name)
             os._exit(1)  # the next start recovers; waiting is what the user no longer wants
-        self._conductor.ask_stop(name)
+        self._orchestrator.ask_stop(name)
 
     def _hung_up(self) -> None:
         log.info("SIGHUP: the plan's file is read again; no trial is touched")
@@ -54,9 +54,9 @@ class DaemonSignals:
         where = {"path": str(self._source.path), "sha256": found.sha256}
         with contextlib.suppress(DiskFull, DiskFailed):
             if found.error is not None:
-                self._ledger.tell("plan.refused", **where, error=found.error)
+                self._ledger.record("plan.refused", **where, error=found.error)
             else:
-                self._ledger.tell("plan.compared", **where, changes=list(found.changes))
+                self._ledger.record("plan.compared", **where, changes=list(found.changes))
 
     def _reopen_logs(self) -> None:
         """For those who rotate logs by a program of their own."""

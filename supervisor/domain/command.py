@@ -12,7 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 
-class Rung(IntEnum):
+class Action(IntEnum):
     """The ladder, strictest last. DESIGN's table says what each means for trials."""
 
     RUN = 0
@@ -39,7 +39,7 @@ def trial_scope(experiment: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A rung in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
+    """A action in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
 
     `shed_trials` is how many concurrent trials fewer than the plan's may run, from SHED on; one always may.
 
@@ -48,7 +48,7 @@ class Command:
     epoch.
     """
 
-    rung: Rung
+    action: Action
     origin: Origin
     reason: str
     scope: str = ALL_NODES
@@ -71,7 +71,7 @@ class Command:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "rung": self.rung.name,
+            "action": self.action.name,
             "origin": self.origin.value,
             "reason": self.reason,
             "scope": self.scope,
@@ -85,7 +85,7 @@ class Command:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Command:
         return cls(
-            rung=Rung[value["rung"]],
+            action=Action[value["action"]],
             origin=Origin(value["origin"]),
             reason=str(value["reason"]),
             scope=str(value.get("scope", ALL_NODES)),
@@ -99,12 +99,12 @@ class Command:
 
 def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NODES) -> Command:
     """The command that restrains nothing."""
-    return Command(Rung.RUN, origin, reason, scope)
+    return Command(Action.RUN, origin, reason, scope)
 
 
 def strictest(commands: Iterable[Command]) -> Command:
-    """The one that wins: the highest rung, then the larger rest share, then the fewer trials; the operator's on a tie.
+    """The one that wins: the highest action, then the larger rest share, then fewer trials; the operator's on a tie.
 
     Raises ValueError when there is none to choose from.
     """
-    return max(commands, key=lambda c: (c.rung, c.throttle_share, c.shed_trials, c.origin is Origin.OPERATOR))
+    return max(commands, key=lambda c: (c.action, c.throttle_share, c.shed_trials, c.origin is Origin.OPERATOR))

@@ -90,7 +90,7 @@ class TrialHeld:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """Driver: a trial is over. `end_reason` is one of lifecycle.EndReason; `error` its text, at most 4,000 signs."""
+    """Driver: a trial is over. `end_reason` is one of lifecycle.EndReason; `error` its text (4,000 characters)."""
 
     number: int
     attempt: int
@@ -154,7 +154,7 @@ class AttemptLost:
 
 
 @dataclass(frozen=True)
-class RungChanged:
+class ActionChanged:
     """Driver: a node's governor moved. `command` is Command.to_json()."""
 
     node: str
@@ -257,7 +257,7 @@ class Finish:
 
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
-    | TrialHung | CheckpointUnusable | WorkerStuck | RungChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
+    | TrialHung | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
     | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
 )  # fmt: skip
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}

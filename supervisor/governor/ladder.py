@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.formatting import human
 from supervisor.governor.policy import Policy
 from supervisor.governor.sensor_health import (
@@ -18,20 +18,20 @@ from supervisor.governor.sensor_health import (
     SAMPLE_EVERY_S,
     SAMPLES_FOR_S,
     Note,
-    SensorMemory,
+    SensorState,
     Status,
     load_of,
     loads_of,
     stand_in,
     watch,
 )
-from supervisor.governor.state import GovernorMemory, carried
-from supervisor.governor.thresholds import TEMPERATURES, Band, Context, band_of
+from supervisor.governor.state import GovernorState, carried
+from supervisor.governor.thresholds import TEMPERATURES, Context, ThresholdBand, band_of
 from supervisor.sensors.drills import DRILL, SENSOR
 from supervisor.sensors.instant import Now
 from supervisor.sensors.reading import Kind, Quality, Reading
 
-__all__ = ["GovernorMemory", "Note", "Now", "decide", "next_period_s"]
+__all__ = ["GovernorState", "Note", "Now", "decide", "next_period_s"]
 
 HOUR_S = 3600.0
 
@@ -59,12 +59,12 @@ class Verdict:
 
 
 def decide(
-    readings: Sequence[Reading], policy: Policy, memory: GovernorMemory, now: Now
-) -> tuple[Command, GovernorMemory, tuple[Note, ...]]:
+    readings: Sequence[Reading], policy: Policy, memory: GovernorState, now: Now
+) -> tuple[Command, GovernorState, tuple[Note, ...]]:
     """The command from now on, the memory to hand in next time, and what is worth telling."""
     memory, notes = carried(memory, policy, now)
-    before, was, drilled = memory.rung, _place(memory, policy), memory.drill
-    paused = before >= Rung.PAUSE
+    before, was, drilled = memory.action, _place(memory, policy), memory.drill
+    paused = before >= Action.PAUSE
     sensors, seen = watch(readings, memory.sensors, policy, now, paused=paused)
     verdicts, sensors = _judge(readings, sensors, memory, policy, now)
     memory, faults = _faults(readings, memory)
@@ -77,33 +77,33 @@ def decide(
     notes = (*notes, *seen, *faults)
     if _place(memory, policy) != was:
         facts = {
-            "rung": memory.rung.name,
+            "action": memory.action.name,
             "previous": before.name,
             "reason": memory.reason,
             "throttle_share": memory.throttle_share(policy),
             "shed_trials": memory.shed_trials(policy),
             # What eases back from a drill is the drill's doing, too.
-            "drill": memory.drill or (drilled and memory.rung < before),
+            "drill": memory.drill or (drilled and memory.action < before),
         }
-        notes = (*notes, Note("rung.changed", facts))
+        notes = (*notes, Note("action.changed", facts))
     return _command(memory, policy), memory, notes
 
 
-def _place(memory: GovernorMemory, policy: Policy) -> tuple[Rung, float, int]:
-    """Where on the ladder it stands, steps within a rung included."""
-    return memory.rung, memory.throttle_share(policy), memory.shed_trials(policy)
+def _place(memory: GovernorState, policy: Policy) -> tuple[Action, float, int]:
+    """Where on the ladder it stands, steps within an action included."""
+    return memory.action, memory.throttle_share(policy), memory.shed_trials(policy)
 
 
-def _after_drill(readings: Sequence[Reading], policy: Policy, memory: GovernorMemory) -> Policy:
+def _after_drill(readings: Sequence[Reading], policy: Policy, memory: GovernorState) -> Policy:
     """A drill that is over leaves the run as it was: there is no chassis to cool, so nothing waits for it."""
     if memory.drill and not any(reading.detail == DRILL for reading in readings):
         return replace(policy, min_off_s=0.0, ease_after_s=0.0)
     return policy
 
 
-def next_period_s(readings: Sequence[Reading], policy: Policy, memory: GovernorMemory) -> float:
+def next_period_s(readings: Sequence[Reading], policy: Policy, memory: GovernorState) -> float:
     """Seconds until the sensors should be read again: fewer near a limit and while work is eased."""
-    if memory.rung > Rung.HOLD:
+    if memory.action > Action.HOLD:
         return policy.fast_period_s
     for reading in readings:
         band = band_of(reading, policy, Context(), None) if reading.kind in TEMPERATURES else None
@@ -112,12 +112,12 @@ def next_period_s(readings: Sequence[Reading], policy: Policy, memory: GovernorM
     return policy.period_s
 
 
-def _command(memory: GovernorMemory, policy: Policy) -> Command:
+def _command(memory: GovernorState, policy: Policy) -> Command:
     return Command(
-        rung=memory.rung,
+        action=memory.action,
         origin=Origin.GOVERNOR,
         reason=memory.reason,
-        since_wall=memory.rung_since_wall_s,
+        since_wall=memory.action_since_wall_s,
         throttle_share=memory.throttle_share(policy),
         shed_trials=memory.shed_trials(policy),
         drill=memory.drill,
@@ -129,16 +129,16 @@ def _command(memory: GovernorMemory, policy: Policy) -> Command:
 
 def _judge(
     readings: Sequence[Reading],
-    sensors: dict[str, SensorMemory],
-    memory: GovernorMemory,
+    sensors: dict[str, SensorState],
+    memory: GovernorState,
     policy: Policy,
     now: Now,
-) -> tuple[list[Verdict], dict[str, SensorMemory]]:
+) -> tuple[list[Verdict], dict[str, SensorState]]:
     by_id = {reading.sensor_id: reading for reading in readings}
     context = _context(readings)
     loads = loads_of(readings)
     verdicts: list[Verdict] = []
-    after: dict[str, SensorMemory] = {}
+    after: dict[str, SensorState] = {}
     for sensor_id, sensor in sensors.items():
         reading = by_id.get(sensor_id)
         after[sensor_id] = sensor
@@ -166,12 +166,12 @@ def _context(readings: Sequence[Reading]) -> Context:
 def _measured(
     reading: Reading,
     value: float,
-    sensor: SensorMemory,
-    memory: GovernorMemory,
+    sensor: SensorState,
+    memory: GovernorState,
     policy: Policy,
     context: Context,
     now: Now,
-) -> tuple[SensorMemory, Verdict]:
+) -> tuple[SensorState, Verdict]:
     slope = sensor.slope_per_s(value, now.mono_s)
     band = band_of(reading, policy, context, slope)
     sensor = _sampled(sensor, value, now)
@@ -196,7 +196,7 @@ def _measured(
 
 
 def _level(
-    band: Band,
+    band: ThresholdBand,
     ahead: float,
     soft_since: float | None,
     pause_since: float | None,
@@ -226,7 +226,7 @@ def _since(since: float | None, present: bool, now: Now) -> float | None:
     return now.mono_s if since is None else since
 
 
-def _versus(band: Band, level: Level, reading: Reading) -> str:
+def _versus(band: ThresholdBand, level: Level, reading: Reading) -> str:
     limits = {Level.CRITICAL: band.critical, Level.PAUSE: band.pause}
     limit = limits.get(level, band.soft)
     if limit is None:
@@ -240,14 +240,14 @@ def _figure(value: float, unit: str) -> str:
     return human(value) if unit == "bytes" else f"{value:.4g} {unit}"
 
 
-def _sampled(sensor: SensorMemory, value: float, now: Now) -> SensorMemory:
+def _sampled(sensor: SensorState, value: float, now: Now) -> SensorState:
     if sensor.samples and now.mono_s - sensor.samples[-1][0] < SAMPLE_EVERY_S:
         return sensor
     kept = [sample for sample in sensor.samples if now.mono_s - sample[0] <= SAMPLES_FOR_S]
     return replace(sensor, samples=tuple([*kept, (now.mono_s, value)][-MAX_SAMPLES:]))
 
 
-def _parked(sensor_id: str, sensors: dict[str, SensorMemory], loads: dict[str, float], policy: Policy) -> Verdict:
+def _parked(sensor_id: str, sensors: dict[str, SensorState], loads: dict[str, float], policy: Policy) -> Verdict:
     """A parked sensor is neither hot nor cool, unless its component rests or another source speaks for it."""
     sensor = sensors[sensor_id]
     load = load_of(sensor_id, sensor.component, loads)
@@ -256,9 +256,7 @@ def _parked(sensor_id: str, sensors: dict[str, SensorMemory], loads: dict[str, f
     return Verdict(Level.CALM if calm else Level.NEAR, f"{sensor_id} is parked", resumes=calm, drill=sensor.drill)
 
 
-def _lost(
-    sensor_id: str, sensors: dict[str, SensorMemory], memory: GovernorMemory, policy: Policy, now: Now
-) -> Verdict:
+def _lost(sensor_id: str, sensors: dict[str, SensorState], memory: GovernorState, policy: Policy, now: Now) -> Verdict:
     """Ease by one step once a vital sensor is known to be lost; pause when nothing else speaks for it."""
     sensor = sensors[sensor_id]
     missing_s = now.mono_s - sensor.last_good_mono_s
@@ -272,7 +270,7 @@ def _lost(
 
 
 def _is_kill(reading: Reading) -> bool:
-    """Processes were killed for want of memory. A GPU's Xid errors are told too, but no rung would mend them."""
+    """Processes were killed for want of memory. A GPU's Xid errors are told too, but no action would mend them."""
     return reading.kind is Kind.EVENT and reading.component == "memory" and bool(reading.value)
 
 
@@ -280,21 +278,21 @@ def _killed(reading: Reading) -> Verdict:
     return Verdict(Level.STEP, f"{reading.sensor_id}: {reading.detail}", resumes=True, drill=reading.detail == DRILL)
 
 
-def _required(memory: GovernorMemory, policy: Policy, now: Now) -> Verdict | None:
+def _required(memory: GovernorState, policy: Policy, now: Now) -> Verdict | None:
     waited_s = now.mono_s - memory.started_mono_s
     if memory.protected or not policy.required or waited_s < policy.lost_shed_periods * policy.period_s:
         return None
     return Verdict(Level.PAUSE, "no temperature sensor here, and the plan requires one", resumes=False)
 
 
-def _protects(sensor: SensorMemory) -> bool:
+def _protects(sensor: SensorState) -> bool:
     thermal = sensor.kind in (Kind.TEMPERATURE, Kind.MARGIN) or (
         sensor.kind is Kind.PRESSURE and sensor.component == "host"
     )
     return thermal and not sensor.drill
 
 
-def _faults(readings: Sequence[Reading], memory: GovernorMemory) -> tuple[GovernorMemory, tuple[Note, ...]]:
+def _faults(readings: Sequence[Reading], memory: GovernorState) -> tuple[GovernorState, tuple[Note, ...]]:
     """A provider that hangs or crashes is told once, not at every reading."""
     failing = {r.sensor_id: r for r in readings if r.kind is Kind.EVENT and r.quality is Quality.ERROR}
     if not failing and not memory.failing:
@@ -315,25 +313,25 @@ def _faults(readings: Sequence[Reading], memory: GovernorMemory) -> tuple[Govern
 # --- the ladder ------------------------------------------------------------------------------------------------------
 
 
-def _climb(verdicts: Sequence[Verdict], policy: Policy, memory: GovernorMemory, now: Now) -> GovernorMemory:
+def _climb(verdicts: Sequence[Verdict], policy: Policy, memory: GovernorState, now: Now) -> GovernorState:
     worst = max(verdicts, key=lambda verdict: verdict.level, default=Verdict(Level.CALM, "", resumes=True))
     # Only heat that a pause does not cure is worth ending the driver for; memory may be another program's.
     burning = any(verdict.level is Level.CRITICAL and verdict.heat for verdict in verdicts)
     critical_since = _since(memory.critical_since_mono_s, burning, now)
     if critical_since != memory.critical_since_mono_s:
         memory = replace(memory, critical_since_mono_s=critical_since)
-    if memory.rung is Rung.STOP:
+    if memory.action is Action.STOP:
         return memory
     forced = memory.forced_until_mono_s is not None and now.mono_s < memory.forced_until_mono_s
     wants_pause = worst.level >= (Level.CRITICAL if forced else Level.PAUSE)
-    if memory.rung is Rung.PAUSE:
+    if memory.action is Action.PAUSE:
         return _paused(verdicts, worst, policy, memory, now, wants_pause=wants_pause, forced=forced)
     if wants_pause:
         return _pause(worst, policy, memory, now)
     return _eased(worst, policy, memory, now)
 
 
-def _pause(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> GovernorMemory:
+def _pause(worst: Verdict, policy: Policy, memory: GovernorState, now: Now) -> GovernorState:
     pauses = memory.pauses_within(HOUR_S, now)
     if not worst.drill:
         pauses = (*pauses, now.mono_s)
@@ -342,23 +340,23 @@ def _pause(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> 
         # The plan's concurrency is too much for this machine today: come back with less of it for an hour.
         floor = min(memory.floor_step + 1, max(1, policy.max_shed_trials))
         memory = replace(memory, floor_step=floor, floor_until_mono_s=now.mono_s + HOUR_S)
-    return memory.moved(Rung.PAUSE, worst.cause, now, drill=worst.drill)
+    return memory.moved(Action.PAUSE, worst.cause, now, drill=worst.drill)
 
 
 def _paused(
     verdicts: Sequence[Verdict],
     worst: Verdict,
     policy: Policy,
-    memory: GovernorMemory,
+    memory: GovernorState,
     now: Now,
     *,
     wants_pause: bool,
     forced: bool,
-) -> GovernorMemory:
-    off_s = now.mono_s - memory.rung_since_mono_s
+) -> GovernorState:
+    off_s = now.mono_s - memory.action_since_mono_s
     critical_s = 0.0 if memory.critical_since_mono_s is None else now.mono_s - memory.critical_since_mono_s
     if min(off_s, critical_s) >= policy.stop_after_critical_s:
-        return memory.moved(Rung.STOP, f"still critical after {off_s:.0f} s of pause: {worst.cause}", now)
+        return memory.moved(Action.STOP, f"still critical after {off_s:.0f} s of pause: {worst.cause}", now)
     if wants_pause:
         return replace(memory, reason=worst.cause, drill=memory.drill and worst.drill)
     blocked = next((verdict for verdict in verdicts if not verdict.resumes), None)
@@ -372,10 +370,10 @@ def _paused(
             return replace(memory, reason=f"paused {policy.max_pauses_per_hour} times within the hour: waiting it out")
     step = policy.max_shed_trials + 1
     resumed = replace(memory, step=step, step_since_mono_s=now.mono_s, calm_since_mono_s=None)
-    return resumed.moved(Rung.THROTTLE, "coming back from a pause, one step at a time", now, drill=memory.drill)
+    return resumed.moved(Action.THROTTLE, "coming back from a pause, one step at a time", now, drill=memory.drill)
 
 
-def _eased(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> GovernorMemory:
+def _eased(worst: Verdict, policy: Policy, memory: GovernorState, now: Now) -> GovernorState:
     """RUN, HOLD, SHED and THROTTLE: one step up per dwell time, one down per calm `ease_after_s`."""
     top = policy.max_shed_trials + len(policy.throttle_shares)
     floor = memory.floor(now)
@@ -391,34 +389,34 @@ def _eased(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> 
         and now.mono_s - max(calm_since, memory.step_since_mono_s) >= patience_s
     ):
         memory = _step_down(memory, now)
-    rung = _rung(worst, policy, memory, now)
+    action = _action(worst, policy, memory, now)
     if worst.level >= Level.HOLD:
         reason, drill = worst.cause, worst.drill
-    elif rung is Rung.RUN:
+    elif action is Action.RUN:
         reason, drill = "nothing to hold for", False
     else:
-        reason, drill = (memory.reason if rung is memory.rung else "easing back"), memory.drill
-    return memory.moved(rung, reason, now, drill=drill)
+        reason, drill = (memory.reason if action is memory.action else "easing back"), memory.drill
+    return memory.moved(action, reason, now, drill=drill)
 
 
-def _step_up(memory: GovernorMemory, policy: Policy, now: Now) -> GovernorMemory:
+def _step_up(memory: GovernorState, policy: Policy, now: Now) -> GovernorState:
     """Ease the work further; if the last step down did not hold, wait twice as long before the next."""
     regretted = memory.eased_last and now.mono_s - memory.step_since_mono_s < 2 * policy.ease_after_s
     doublings = min(memory.doublings + 1, policy.ease_doublings) if regretted else memory.doublings
     return replace(memory, step=memory.step + 1, step_since_mono_s=now.mono_s, eased_last=False, doublings=doublings)
 
 
-def _step_down(memory: GovernorMemory, now: Now) -> GovernorMemory:
+def _step_down(memory: GovernorState, now: Now) -> GovernorState:
     doublings = max(0, memory.doublings - 1) if memory.eased_last else memory.doublings
     return replace(memory, step=memory.step - 1, step_since_mono_s=now.mono_s, eased_last=True, doublings=doublings)
 
 
-def _rung(worst: Verdict, policy: Policy, memory: GovernorMemory, now: Now) -> Rung:
+def _action(worst: Verdict, policy: Policy, memory: GovernorState, now: Now) -> Action:
     if memory.step > policy.max_shed_trials:
-        return Rung.THROTTLE
+        return Action.THROTTLE
     if memory.step > 0:
-        return Rung.SHED
-    if worst.level >= Level.HOLD or memory.rung > Rung.HOLD:
-        return Rung.HOLD
-    held_s = now.mono_s - memory.rung_since_mono_s
-    return Rung.HOLD if memory.rung is Rung.HOLD and held_s < policy.hold_min_s else Rung.RUN
+        return Action.SHED
+    if worst.level >= Level.HOLD or memory.action > Action.HOLD:
+        return Action.HOLD
+    held_s = now.mono_s - memory.action_since_mono_s
+    return Action.HOLD if memory.action is Action.HOLD and held_s < policy.hold_min_s else Action.RUN

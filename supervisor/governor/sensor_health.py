@@ -38,7 +38,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class SensorMemory:
+class SensorState:
     """One sensor's past, as far as the governor needs it. Times are CLOCK_MONOTONIC seconds."""
 
     kind: Kind
@@ -67,7 +67,7 @@ class SensorMemory:
         """Whether the work must not go on without it, unless another source speaks for it."""
         return self.vital and self.component in GUARDED
 
-    def shifted(self, by_s: float) -> SensorMemory:
+    def shifted(self, by_s: float) -> SensorState:
         """The same past on a clock that now reads `by_s` more, without samples and dwell times."""
         return replace(
             self,
@@ -96,7 +96,7 @@ class SensorMemory:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SensorMemory:
+    def from_json(cls, value: Mapping[str, Any]) -> SensorState:
         """Raises ValueError, KeyError or TypeError for what is no memory of a sensor."""
         made = cls(
             **{
@@ -118,7 +118,7 @@ class Note:
     facts: Mapping[str, Any]
 
 
-Sensors = Mapping[str, SensorMemory]
+Sensors = Mapping[str, SensorState]
 
 
 def _least_squares(points: Sequence[tuple[float, float]]) -> float:
@@ -131,11 +131,11 @@ def _least_squares(points: Sequence[tuple[float, float]]) -> float:
 
 def watch(
     readings: Sequence[Reading], sensors: Sensors, policy: Policy, now: Now, *, paused: bool
-) -> tuple[dict[str, SensorMemory], tuple[Note, ...]]:
+) -> tuple[dict[str, SensorState], tuple[Note, ...]]:
     """The sensors' memory after this pass, and what is worth telling. While paused nothing is retired."""
     loads = loads_of(readings)
     present = {reading.sensor_id: reading for reading in readings if asks(reading, policy)}
-    after: dict[str, SensorMemory] = {}
+    after: dict[str, SensorState] = {}
     notes: list[Note] = []
     for sensor_id, reading in present.items():
         known = sensors.get(sensor_id)
@@ -172,9 +172,9 @@ def device_of(sensor_id: str) -> str:
     return sensor_id.rpartition("/")[0]
 
 
-def _seen(known: SensorMemory | None, reading: Reading, load: float | None, policy: Policy, now: Now) -> SensorMemory:
+def _seen(known: SensorState | None, reading: Reading, load: float | None, policy: Policy, now: Now) -> SensorState:
     if known is None:
-        known = SensorMemory(reading.kind, reading.component, reading.unit, Status.PARKED, now.mono_s)
+        known = SensorState(reading.kind, reading.component, reading.unit, Status.PARKED, now.mono_s)
     drill = reading.detail == DRILL
     if drill != known.drill:
         known = replace(known, drill=drill)
@@ -193,7 +193,7 @@ def _seen(known: SensorMemory | None, reading: Reading, load: float | None, poli
     return replace(known, status=Status.OK, last_good_mono_s=now.mono_s, fresh=min(known.fresh + 1, 99))
 
 
-def _unknown(known: SensorMemory, why: str) -> SensorMemory:
+def _unknown(known: SensorState, why: str) -> SensorState:
     if known.status is Status.RETIRED:
         return known
     return replace(
@@ -207,7 +207,7 @@ def _unknown(known: SensorMemory, why: str) -> SensorMemory:
     )
 
 
-def _same(known: SensorMemory, value: float, load: float | None, now: Now) -> SensorMemory:
+def _same(known: SensorState, value: float, load: float | None, now: Now) -> SensorState:
     """How long this very value has been read, and the span of the load in that time."""
     if known.same_value != value:
         return replace(known, same_value=value, same_since_mono_s=now.mono_s, load_low=load, load_high=load)
@@ -218,7 +218,7 @@ def _same(known: SensorMemory, value: float, load: float | None, now: Now) -> Se
     return replace(known, load_low=low, load_high=high)
 
 
-def _stuck(known: SensorMemory, value: float, policy: Policy, now: Now) -> bool:
+def _stuck(known: SensorState, value: float, policy: Policy, now: Now) -> bool:
     """The same to the last bit while the load moved. Only for degrees: levels and byte counts do repeat."""
     if known.kind is not Kind.TEMPERATURE or known.load_low is None or known.load_high is None:
         return False
@@ -229,7 +229,7 @@ def _stuck(known: SensorMemory, value: float, policy: Policy, now: Now) -> bool:
 
 def _aged(
     sensor_id: str, sensors: Sensors, policy: Policy, now: Now, *, paused: bool
-) -> tuple[SensorMemory, Note | None]:
+) -> tuple[SensorState, Note | None]:
     """Report a sensor that went or came back; retire one that another source stands in for."""
     sensor = sensors[sensor_id]
     if sensor.status is not Status.UNKNOWN:

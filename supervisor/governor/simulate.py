@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.clock import HandClock
-from supervisor.domain.command import Command, Rung
+from supervisor.clock import FakeClock
+from supervisor.domain.command import Action, Command
 from supervisor.errors import UsageError
-from supervisor.governor.ladder import GovernorMemory, Note, Now, decide, next_period_s
+from supervisor.governor.ladder import GovernorState, Note, Now, decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors.scripted import ScriptedProvider, load_trace
 
 
 @dataclass(frozen=True)
 class Step:
-    """A change of rung, or something noticed, at `at_s` seconds into the trace."""
+    """A change of action, or something noticed, at `at_s` seconds into the trace."""
 
     at_s: float
     command: Command
@@ -34,21 +34,21 @@ def replay(file: Path, policy: Policy) -> Iterator[Step]:
         raise UsageError(f"{file} is not a recording: {error}") from error
     if not frames:
         raise UsageError(f"{file} holds no readings")
-    clock = HandClock(0.0)
+    clock = FakeClock(0.0)
     provider = ScriptedProvider(clock, frames)
-    memory, rung = GovernorMemory(), Rung.RUN
+    memory, action = GovernorState(), Action.RUN
     while clock.now_s <= frames[-1].at_s:
         readings = provider.read()
         command, memory, notes = decide(readings, policy, memory, Now.of(clock))
-        if command.rung is not rung or notes:
+        if command.action is not action or notes:
             yield Step(clock.now_s, command, notes)
-        rung = command.rung
+        action = command.action
         clock.now_s += next_period_s(readings, policy, memory)
 
 
 def render(step: Step) -> str:
     """A line for people."""
     told = "".join(
-        f"; {note.kind} {note.facts.get('sensor', '')}" for note in step.notes if note.kind != "rung.changed"
+        f"; {note.kind} {note.facts.get('sensor', '')}" for note in step.notes if note.kind != "action.changed"
     )
-    return f"{step.at_s:8.1f} s  {step.command.rung.name:<9} {step.command.reason}{told}"
+    return f"{step.at_s:8.1f} s  {step.command.action.name:<9} {step.command.reason}{told}"

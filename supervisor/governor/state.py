@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from supervisor.domain.codec import check_fields
-from supervisor.domain.command import Rung
+from supervisor.domain.command import Action
 from supervisor.governor.policy import Policy
-from supervisor.governor.sensor_health import Note, SensorMemory, Status
+from supervisor.governor.sensor_health import Note, SensorState, Status
 from supervisor.sensors.instant import Now
 
 SCHEMA = 1
@@ -19,7 +19,7 @@ MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class GovernorMemory:
+class GovernorState:
     """Times named mono are CLOCK_MONOTONIC seconds of the watchdog's machine.
 
     `step` counts how far work is eased below the plan: first one trial fewer per step, then a larger rest share.
@@ -27,11 +27,11 @@ class GovernorMemory:
     `floor_step` is the least of it while flap control holds. `protected` is whether any thermal sensor was ever seen.
     """
 
-    rung: Rung = Rung.RUN
+    action: Action = Action.RUN
     reason: str = "nothing to hold for"
     drill: bool = False
-    rung_since_mono_s: float = 0.0
-    rung_since_wall_s: float | None = None
+    action_since_mono_s: float = 0.0
+    action_since_wall_s: float | None = None
     step: int = 0
     step_since_mono_s: float = 0.0
     eased_last: bool = False
@@ -44,7 +44,7 @@ class GovernorMemory:
     forced_until_mono_s: float | None = None
     protected: bool = False
     failing: tuple[str, ...] = ()
-    sensors: Mapping[str, SensorMemory] = field(default_factory=dict)
+    sensors: Mapping[str, SensorState] = field(default_factory=dict)
     started_mono_s: float = 0.0
     last: Now | None = None
 
@@ -53,22 +53,27 @@ class GovernorMemory:
         """No thermal sensor was ever seen: memory, swap and disk are guarded, heat is not."""
         return not self.protected
 
-    def moved(self, rung: Rung, reason: str, now: Now, *, drill: bool = False) -> GovernorMemory:
-        if (rung, reason, drill) == (self.rung, self.reason, self.drill):
+    def moved(self, action: Action, reason: str, now: Now, *, drill: bool = False) -> GovernorState:
+        if (action, reason, drill) == (self.action, self.reason, self.drill):
             return self
-        if rung is self.rung:
+        if action is self.action:
             return replace(self, reason=reason, drill=drill)
         return replace(
-            self, rung=rung, reason=reason, drill=drill, rung_since_mono_s=now.mono_s, rung_since_wall_s=now.wall_s
+            self,
+            action=action,
+            reason=reason,
+            drill=drill,
+            action_since_mono_s=now.mono_s,
+            action_since_wall_s=now.wall_s,
         )
 
     def shed_trials(self, policy: Policy) -> int:
         """How many concurrent trials fewer than the plan's may run."""
-        return policy.max_shed_trials if self.rung >= Rung.THROTTLE else min(self.step, policy.max_shed_trials)
+        return policy.max_shed_trials if self.action >= Action.THROTTLE else min(self.step, policy.max_shed_trials)
 
     def throttle_share(self, policy: Policy) -> float:
         """The share of time that trials rest, 0 to 1."""
-        if self.rung is not Rung.THROTTLE:
+        if self.action is not Action.THROTTLE:
             return 0.0
         return policy.throttle_shares[min(self.step - policy.max_shed_trials, len(policy.throttle_shares)) - 1]
 
@@ -78,27 +83,27 @@ class GovernorMemory:
     def floor(self, now: Now) -> int:
         return self.floor_step if now.mono_s < self.floor_until_mono_s else 0
 
-    def forced(self, now: Now, for_s: float = 600.0) -> GovernorMemory:
+    def forced(self, now: Now, for_s: float = 600.0) -> GovernorState:
         """What an operator's resume with force leaves: a pause ends although the sensors do not allow it.
 
         For `for_s` seconds only a critical reading pauses again, and sensors that are unknown are forgotten.
         A STOP ends too. Without force an operator's resume changes nothing here.
         """
         sensors = {key: sensor for key, sensor in self.sensors.items() if sensor.status is not Status.UNKNOWN}
-        rung = Rung.PAUSE if self.rung is Rung.STOP else self.rung
+        action = Action.PAUSE if self.action is Action.STOP else self.action
         return replace(
-            self, rung=rung, sensors=sensors, forced_until_mono_s=now.mono_s + for_s, critical_since_mono_s=None
+            self, action=action, sensors=sensors, forced_until_mono_s=now.mono_s + for_s, critical_since_mono_s=None
         )
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(self)
         value["schema"] = SCHEMA
-        value["rung"] = self.rung.name
+        value["action"] = self.action.name
         value["sensors"] = {key: sensor.to_json() for key, sensor in self.sensors.items()}
         return value
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> GovernorMemory:
+    def from_json(cls, value: Mapping[str, Any]) -> GovernorState:
         """Raises ValueError for the memory of another version, KeyError or TypeError for what is none."""
         if value.get("schema") != SCHEMA:
             raise ValueError(f"a governor's memory of schema {value.get('schema')!r}, not {SCHEMA}")
@@ -106,10 +111,10 @@ class GovernorMemory:
         made = cls(
             **{
                 **rest,
-                "rung": Rung[value["rung"]],
+                "action": Action[value["action"]],
                 "pauses_mono_s": tuple(value["pauses_mono_s"]),
                 "failing": tuple(value["failing"]),
-                "sensors": {key: SensorMemory.from_json(entry) for key, entry in value["sensors"].items()},
+                "sensors": {key: SensorState.from_json(entry) for key, entry in value["sensors"].items()},
                 "last": None if value["last"] is None else Now(**value["last"]),
             }
         )
@@ -121,7 +126,7 @@ class GovernorMemory:
         return made
 
 
-def carried(memory: GovernorMemory, policy: Policy, now: Now) -> tuple[GovernorMemory, tuple[Note, ...]]:
+def carried(memory: GovernorState, policy: Policy, now: Now) -> tuple[GovernorState, tuple[Note, ...]]:
     """The memory brought to `now`. After sleep, a restart or a reboot every sample is dropped.
 
     Sleep and a set clock show as wall time moving without monotonic time; a reboot as monotonic time going back;
@@ -129,7 +134,9 @@ def carried(memory: GovernorMemory, policy: Policy, now: Now) -> tuple[GovernorM
     """
     last = memory.last
     if last is None:
-        begun = replace(memory, started_mono_s=now.mono_s, rung_since_mono_s=now.mono_s, rung_since_wall_s=now.wall_s)
+        begun = replace(
+            memory, started_mono_s=now.mono_s, action_since_mono_s=now.mono_s, action_since_wall_s=now.wall_s
+        )
         return replace(begun, last=now, step_since_mono_s=now.mono_s), ()
     memory = replace(memory, last=now)
     elapsed_s = now.mono_s - last.mono_s
@@ -146,13 +153,13 @@ def carried(memory: GovernorMemory, policy: Policy, now: Now) -> tuple[GovernorM
     return _shifted(memory, shift_s), (note,)
 
 
-def _shifted(memory: GovernorMemory, by_s: float) -> GovernorMemory:
+def _shifted(memory: GovernorState, by_s: float) -> GovernorState:
     def optional(at: float | None) -> float | None:
         return None if at is None else at + by_s
 
     return replace(
         memory,
-        rung_since_mono_s=memory.rung_since_mono_s + by_s,
+        action_since_mono_s=memory.action_since_mono_s + by_s,
         step_since_mono_s=memory.step_since_mono_s + by_s,
         calm_since_mono_s=None,
         critical_since_mono_s=None,

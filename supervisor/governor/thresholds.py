@@ -12,7 +12,7 @@ TEMPERATURES = (Kind.TEMPERATURE, Kind.MARGIN)
 
 
 @dataclass(frozen=True)
-class Band:
+class ThresholdBand:
     """One signal against its thresholds, all in the reading's unit and turned so that higher is worse.
 
     `soft` is where work is eased, `pause` where it stops after `pause_dwell_s`, `critical` where it stops at once;
@@ -42,7 +42,7 @@ class Context:
     discharging: bool | None = None
 
 
-def band_of(reading: Reading, policy: Policy, context: Context, slope_per_s: float | None) -> Band | None:
+def band_of(reading: Reading, policy: Policy, context: Context, slope_per_s: float | None) -> ThresholdBand | None:
     """The band of a reading that has a value; None where its kind asks nothing of the governor."""
     if reading.value is None:
         return None
@@ -79,7 +79,7 @@ def _complete(limits: Limits) -> bool:
 
 def _resource(
     reading: Reading, value: float, policy: Policy, context: Context, slope_per_s: float | None
-) -> Band | None:
+) -> ThresholdBand | None:
     match reading.kind, reading.unit:
         case Kind.MEMORY, "percent":
             return _memory(value, policy)
@@ -89,24 +89,24 @@ def _resource(
             return _swap_growth(slope_per_s or 0.0, policy)
         case Kind.PSI, "percent" if reading.component == "memory":
             soft, pause = policy.stall_shed_percent, policy.stall_pause_percent
-            return Band(value, soft, pause, None, soft / 2, soft, policy.stall_dwell_s, policy.stall_dwell_s)
+            return ThresholdBand(value, soft, pause, None, soft / 2, soft, policy.stall_dwell_s, policy.stall_dwell_s)
         case Kind.DISK, "bytes":
             hold, pause = policy.disk_hold_bytes, policy.disk_pause_bytes
-            return Band(-value, -hold, -pause, None, -hold, -hold, 0.0, policy.pause_dwell_s, sheds=False)
+            return ThresholdBand(-value, -hold, -pause, None, -hold, -hold, 0.0, policy.pause_dwell_s, sheds=False)
         case Kind.BATTERY, "percent" if context.discharging:
             hold, pause = policy.battery_hold_percent, policy.battery_pause_percent
-            return Band(-value, -hold, -pause, None, -hold, -hold, 0.0, policy.pause_dwell_s, sheds=False)
+            return ThresholdBand(-value, -hold, -pause, None, -hold, -hold, 0.0, policy.pause_dwell_s, sheds=False)
         case _:
             return None
 
 
-def _temperature(reading: Reading, value: float, policy: Policy) -> Band | None:
+def _temperature(reading: Reading, value: float, policy: Policy) -> ThresholdBand | None:
     limits = limits_of(reading, policy)
     if limits.soft is None or limits.pause is None or limits.critical is None:
         return None
     sign = 1.0 if limits.soft <= limits.critical else -1.0
     soft, pause, critical = sign * limits.soft, sign * limits.pause, sign * limits.critical
-    return Band(
+    return ThresholdBand(
         value=sign * value,
         soft=soft,
         pause=pause,
@@ -130,22 +130,22 @@ def limits_of(reading: Reading, policy: Policy) -> Limits:
 
 def _steps(
     value: float, soft: float, pause: float | None, critical: float | None, soft_dwell_s: float, pause_dwell_s: float
-) -> Band:
+) -> ThresholdBand:
     """For levels, where only being below the first one is calm."""
-    return Band(value, soft, pause, critical, soft / 2, soft / 2, soft_dwell_s, pause_dwell_s)
+    return ThresholdBand(value, soft, pause, critical, soft / 2, soft / 2, soft_dwell_s, pause_dwell_s)
 
 
-def _pressure(reading: Reading, value: float, policy: Policy) -> Band:
+def _pressure(reading: Reading, value: float, policy: Policy) -> ThresholdBand:
     if reading.component == "memory":
         # macOS kern.memorystatus_vm_pressure_level: 1 normal, 2 warning, 4 critical.
-        return Band(value, 2.0, 4.0, None, 1.5, 1.5, policy.soft_dwell_s, policy.pause_dwell_s)
+        return ThresholdBand(value, 2.0, 4.0, None, 1.5, 1.5, policy.soft_dwell_s, policy.pause_dwell_s)
     # macOS OSThermalNotification.h: 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping.
     return _steps(value, 1.0, 2.0, 3.0, policy.pressure_moderate_dwell_s, policy.pressure_heavy_dwell_s)
 
 
-def _memory(percent: float, policy: Policy) -> Band:
+def _memory(percent: float, policy: Policy) -> ThresholdBand:
     ease = policy.memory_shed_percent - policy.memory_hysteresis_percent
-    return Band(
+    return ThresholdBand(
         percent,
         policy.memory_shed_percent,
         policy.memory_pause_percent,
@@ -157,7 +157,7 @@ def _memory(percent: float, policy: Policy) -> Band:
     )
 
 
-def _swap(percent: float, policy: Policy, context: Context) -> Band | None:
+def _swap(percent: float, policy: Policy, context: Context) -> ThresholdBand | None:
     """Full swap alone is often only old idle pages; with memory nearly full too, nothing is left to give.
 
     The rule is systemd-oomd's SwapUsedLimit: both at once.
@@ -165,9 +165,9 @@ def _swap(percent: float, policy: Policy, context: Context) -> Band | None:
     if context.memory_percent is None or context.memory_percent < policy.memory_shed_percent:
         return None
     limit = policy.swap_pause_percent
-    return Band(percent, None, limit, None, limit - 6.0, limit - 6.0, 0.0, policy.pause_dwell_s)
+    return ThresholdBand(percent, None, limit, None, limit - 6.0, limit - 6.0, 0.0, policy.pause_dwell_s)
 
 
-def _swap_growth(bytes_per_s: float, policy: Policy) -> Band:
+def _swap_growth(bytes_per_s: float, policy: Policy) -> ThresholdBand:
     soft, pause = policy.swap_growth_shed_bytes_per_s, policy.swap_growth_pause_bytes_per_s
-    return Band(bytes_per_s, soft, pause, None, soft / 2, soft / 2, policy.soft_dwell_s, policy.pause_dwell_s)
+    return ThresholdBand(bytes_per_s, soft, pause, None, soft / 2, soft / 2, policy.soft_dwell_s, policy.pause_dwell_s)

@@ -50,7 +50,7 @@ def apply(data: dict[str, Any], sets: Sequence[str]) -> tuple[dict[str, Any], di
 
 
 def as_text(data: dict[str, Any], header: str) -> str:
-    """`data` as a plan text that parses to just that. JSON is YAML once a few signs are escaped."""
+    """`data` as a plan text that parses to just that. JSON is YAML once a few characters are escaped."""
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
     escaped = _NOT_IN_YAML.sub(lambda sign: f"\\U{ord(sign[0]):08x}", text)
     return f"# {ascii(header)[1:-1]}\n{escaped}\n"

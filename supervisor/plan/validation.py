@@ -51,7 +51,7 @@ class Problem:
 def nearest(word: object, options: Iterable[object], described: str = "valid ones") -> str:
     """A remedy: the option most like `word`, or the list of them."""
     names = [str(option) for option in options]
-    # Of two signs one that fits is much: 3M is near 2M.
+    # Of two characters one that fits is much: 3M is near 2M.
     near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6 if len(str(word)) > 2 else 0.5)
     if near:
         return f"did you mean {near[0]}?"

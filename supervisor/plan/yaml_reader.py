@@ -184,7 +184,7 @@ class _Reader:
             raise self._error("a key must be a name", path, event, "write `name: value`")
         self._check_text(event, path)
         if len(event.value) > MAX_KEY_LENGTH:
-            raise self._error(f"a key of {len(event.value)} signs is too long", path, event, "shorten it")
+            raise self._error(f"a key of {len(event.value)} characters is too long", path, event, "shorten it")
         return str(event.value)
 
     def _check_text(self, event: yaml.ScalarEvent, path: Path) -> None:

@@ -197,7 +197,7 @@ class RayHead:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Ends every process of the session. Bounded: the keeper kills after its grace."""
+        """Ends every process of the session. Bounded: the guardian kills after its grace."""
         if self._process is None:
             return
         if self._process.returncode is None:

@@ -60,7 +60,7 @@ class Change:
     def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
         return self.connection.execute(sql, values)
 
-    def tell(
+    def record(
         self,
         name: str,
         /,

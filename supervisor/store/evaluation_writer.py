@@ -26,7 +26,7 @@ def opening_at(wall_s: float) -> str:
 
 
 @dataclass(frozen=True)
-class AnswerLedger:
+class EvaluationWriter:
     """The writes of one run."""
 
     store: Store
@@ -50,7 +50,7 @@ class AnswerLedger:
                 change.execute(
                     "UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(warmed), self.run_id, name
                 )
-                change.tell(
+                change.record(
                     "experiment.warmed", experiment=name, donor=donor["name"], count=len(points), points=points
                 )  # fmt: skip
         return points
@@ -72,7 +72,7 @@ class AnswerLedger:
             elif before >= MAX_OPENINGS:
                 refusal = f"it was opened {before} times and never came to a result"
             if refusal is not None:
-                change.tell("test.refused", experiment=name, by=opening["by"], reason=refusal, openings=before)
+                change.record("test.refused", experiment=name, by=opening["by"], reason=refusal, openings=before)
             else:
                 earlier = change.execute(
                     "SELECT DISTINCT run FROM evaluation WHERE run != ?"
@@ -80,7 +80,7 @@ class AnswerLedger:
                     self.run_id, opening["dataset_sha256"],
                 ).fetchall()  # fmt: skip
                 full = {**opening, "openings": before + 1, "earlier_runs": [other["run"] for other in earlier]}
-                change.tell("test.opened", experiment=name, **full)
+                change.record("test.opened", experiment=name, **full)
                 full["at"] = opening_at(change.wall_s)
                 change.execute(
                     "INSERT INTO evaluation VALUES (?, ?, ?, ?, NULL, ?)"
@@ -100,7 +100,7 @@ class AnswerLedger:
                 "UPDATE evaluation SET result = ?, wall = ? WHERE run = ? AND experiment = ? AND result IS NULL",
                 json.dumps(result, allow_nan=False), change.wall_s, self.run_id, name,
             )  # fmt: skip
-            change.tell(
+            change.record(
                 "test.scored", experiment=name, bce=loss["value"], low=loss["low"], high=loss["high"],
                 prior=result["models"]["prior"]["test"]["bce"]["value"], days=result["windows"]["test"],
                 last_day=result["dates"]["test"][1], result=result,
@@ -109,7 +109,7 @@ class AnswerLedger:
     def tell_failed(self, name: str, error: str) -> None:
         """The test could not be completed; the experiment's search stands."""
         with self.store.change(self.run_id) as change:
-            change.tell("test.failed", experiment=name, error=error)
+            change.record("test.failed", experiment=name, error=error)
 
     def trials(self, name: str) -> list[dict[str, Any]]:
         """The experiment's trials (snapshot.trials_of)."""

@@ -47,7 +47,7 @@ EVENTS: dict[str, EventKind] = {
         "{path} is no valid plan any more; the run keeps its own copy: {error}",
         ("path", "sha256", "error"),
     ),
-    "leftovers.ended": EventKind("warning", "processes that were left behind were ended: {processes}", ("processes",)),
+    "orphans.ended": EventKind("warning", "processes that were left behind were ended: {processes}", ("processes",)),
     "daemon.recovered": EventKind(
         "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
     ),
@@ -176,15 +176,15 @@ EVENTS: dict[str, EventKind] = {
         "warning", "UNPROTECTED: node {node} has no temperature sensor ({why})", ("node", "why")
     ),
     "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", ("node", "sensor", "facts")),
-    "rung.changed": EventKind(
+    "action.changed": EventKind(
         "warning",
-        "{node}: {rung}, {reason}",
-        ("node", "rung", "previous", "reason", "throttle_share", "shed_trials", "drill"),
+        "{node}: {action}, {reason}",
+        ("node", "action", "previous", "reason", "throttle_share", "shed_trials", "drill"),
     ),
     "governor.forced": EventKind(
         "warning",
-        "{who} lets work go on for {for_s} s although the governor says {rung}: {reason}",
-        ("who", "for_s", "node", "rung", "reason"),
+        "{who} lets work go on for {for_s} s although the governor says {action}: {reason}",
+        ("who", "for_s", "node", "action", "reason"),
     ),
     "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", ("node", "sensor", "facts", "drill")),
     "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", ("node", "sensor", "facts", "drill")),
@@ -208,7 +208,7 @@ EVENTS: dict[str, EventKind] = {
 
 
 NODE_SIGNS = 8
-"""A node's id has 56 signs; so many tell it from the others in a sentence."""
+"""A node's id has 56 characters; so many tell it from the others in a sentence."""
 
 
 def describe(name: str, values: dict[str, object]) -> str:

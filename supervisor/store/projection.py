@@ -25,7 +25,7 @@ class CannotReplay(Exception):
     """An event lacks what would be needed; its message says which and what."""
 
 
-class Replay:
+class Projection:
     """Applies events, in the order of their seq, to the tables of `connection` (schema.STEPS, empty at first)."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -206,19 +206,19 @@ class Replay:
 
 
 _P = ProcessState
-_HANDLERS: dict[str, Callable[[Replay, Event], None]] = {
-    "run.created": Replay.run_created,
+_HANDLERS: dict[str, Callable[[Projection, Event], None]] = {
+    "run.created": Projection.run_created,
     "run.moved": lambda replay, event: replay.move_run(event, event.fields["state"]),
     "run.started": lambda replay, event: replay.move_run(event, _P.RUNNING),
     "run.finished": lambda replay, event: replay.move_run(event, _P.EXITED),
     "run.failed": lambda replay, event: replay.move_run(event, _P.FATAL),
-    "run.abandoned": Replay.run_abandoned,
+    "run.abandoned": Projection.run_abandoned,
     "run.stopped": lambda replay, event: replay.desire(event, Desired.STOP),
     "run.wanted": lambda replay, event: replay.desire(event, Desired.RUN),
-    "run.reopened": Replay.recover,
-    "daemon.recovered": Replay.recover,
-    "run.paused": Replay.run_paused,
-    "run.resumed": Replay.run_resumed,
+    "run.reopened": Projection.recover,
+    "daemon.recovered": Projection.recover,
+    "run.paused": Projection.run_paused,
+    "run.resumed": Projection.run_resumed,
     "experiment.moved": lambda replay, event: replay.move_experiment(
         event, event.fields["state"], event.fields["reason"]
     ),
@@ -230,19 +230,19 @@ _HANDLERS: dict[str, Callable[[Replay, Event], None]] = {
     "experiment.paused": lambda replay, event: replay.move_experiment(event, _P.PAUSED, event.fields["reason"]),
     "experiment.resumed": lambda replay, event: replay.move_experiment(event, _P.RUNNING, None),
     "driver.exited": lambda replay, event: replay.move_experiment(event, _P.BACKOFF, event.fields["status"]),
-    "experiment.warmed": Replay.experiment_warmed,
-    "trial.added": Replay.trial_added,
-    "trial.started": Replay.trial_started,
-    "trial.reported": Replay.trial_reported,
-    "trial.repeated": Replay.trial_repeated,
+    "experiment.warmed": Projection.experiment_warmed,
+    "trial.added": Projection.trial_added,
+    "trial.started": Projection.trial_started,
+    "trial.reported": Projection.trial_reported,
+    "trial.repeated": Projection.trial_repeated,
     "trial.paused": lambda replay, event: replay._trial(  # noqa: SLF001
         event, "state = 'PAUSED', held_for = ?", event.fields["reason"]
     ),
     "trial.resumed": lambda replay, event: replay._trial(event, "state = 'RUNNING', held_for = NULL"),  # noqa: SLF001
-    "trial.requeued": Replay.trial_requeued,
-    "trial.finished": Replay.trial_ended,
-    "trial.failed": Replay.trial_ended,
-    "test.opened": Replay.test_opened,
-    "test.scored": Replay.test_scored,
+    "trial.requeued": Projection.trial_requeued,
+    "trial.finished": Projection.trial_ended,
+    "trial.failed": Projection.trial_ended,
+    "test.opened": Projection.test_opened,
+    "test.scored": Projection.test_scored,
 }
 """What each event changed. An event that is not here changed nothing but the list of events."""

@@ -27,7 +27,7 @@ class MinuteOfReadings:
     high: float | None
 
 
-class Thinner:
+class ReadingRollup:
     """Takes every reading, gives back the minutes that are over."""
 
     def __init__(self) -> None:

@@ -53,13 +53,13 @@ def create_run(
                 run_id, spec["name"], ordinal, json.dumps(spec), ProcessState.STOPPED,
             )  # fmt: skip
         # Everything: the log alone must be able to give the run back (replay).
-        change.tell(
+        change.record(
             "run.created", plan=plan, fingerprint=fingerprint, experiments=len(specs), data=data, source=source,
             plan_text=plan_text, hardware=hardware, specs=list(specs),
         )  # fmt: skip
 
 
-class Ledger:
+class RunWriter:
     """The writes of one run."""
 
     def __init__(self, store: Store, run_id: str) -> None:
@@ -81,15 +81,15 @@ class Ledger:
             ended = change.wall_s if state in (ProcessState.EXITED, ProcessState.FATAL) else None
             change.execute("UPDATE run SET state = ?, ended_wall = ? WHERE id = ?", state, ended, self.run_id)
             if event is not None:
-                change.tell(event, **fields)
+                change.record(event, **fields)
             else:
-                change.tell("run.moved", state=state)
+                change.record("run.moved", state=state)
 
     def desire(self, desired: Desired, event: str, **fields: Any) -> None:
         """Writes down what the operator wants before anything acts on it."""
         with self.store.change(self.run_id) as change:
             change.execute("UPDATE run SET desired = ? WHERE id = ?", desired, self.run_id)
-            change.tell(event, **fields)
+            change.record(event, **fields)
 
     def put_command(self, command: Command, mode: str) -> None:
         """An operator's command is in force from now on, across restarts."""
@@ -98,7 +98,7 @@ class Ledger:
                 "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
                 self.run_id, command.scope, json.dumps(command.to_json()),
             )  # fmt: skip
-            change.tell(
+            change.record(
                 "run.paused", who=command.who, reason=command.reason, mode=mode, scope=command.scope,
                 command=command.to_json(),
             )  # fmt: skip
@@ -111,17 +111,17 @@ class Ledger:
     def _drop_command(self, change: Change, scope: str, who: str | None) -> bool:
         gone = change.execute("DELETE FROM command WHERE run = ? AND scope = ?", self.run_id, scope).rowcount
         if gone:
-            change.tell("run.resumed", who=who, scope=scope)
+            change.record("run.resumed", who=who, scope=scope)
         return bool(gone)
 
     def commands(self) -> list[Command]:
         rows = self.store.rows("SELECT command FROM command WHERE run = ? ORDER BY scope", self.run_id)
         return [Command.from_json(json.loads(row["command"])) for row in rows]
 
-    def tell(self, event: str, /, **where_and_fields: Any) -> None:
+    def record(self, event: str, /, **where_and_fields: Any) -> None:
         """An event that changes no state."""
         with self.store.change(self.run_id) as change:
-            change.tell(event, **where_and_fields)
+            change.record(event, **where_and_fields)
 
     def recover(self) -> int:
         """Starting is recovering: whatever was alive under the last daemon is not. Trials sent back to the queue."""
@@ -141,9 +141,9 @@ class Ledger:
             for row in rows:
                 self._lose_attempt(change, row["experiment"], row["number"], row["attempt"], "daemon_died", None)
             if unclean:
-                change.tell("daemon.recovered", requeued=len(rows))
+                change.record("daemon.recovered", requeued=len(rows))
             elif moved:
-                change.tell("run.reopened")
+                change.record("run.reopened")
         return len(rows)
 
     def keep_readings(self, minutes: Sequence[MinuteOfReadings]) -> None:
@@ -188,9 +188,9 @@ class Ledger:
                 state, reason, change.wall_s, self.run_id, name,
             )  # fmt: skip
             if event is not None:
-                change.tell(event, experiment=name, **fields)
+                change.record(event, experiment=name, **fields)
             else:
-                change.tell("experiment.moved", experiment=name, state=state, reason=reason)
+                change.record("experiment.moved", experiment=name, state=state, reason=reason)
 
     def requeue_live_trials(self, name: str, cause: str) -> int:
         """After a driver or daemon died: every live attempt is lost and its trial waits for the next. How many."""
@@ -212,7 +212,9 @@ class Ledger:
                 )  # fmt: skip
                 where: dict[str, Any] = {"experiment": name, "trial": row["number"], "attempt": row["attempt"]}
                 self._end_attempt(change, name, row["number"], row["attempt"], EndReason.OPERATOR)
-                change.tell("trial.failed", **where, end_reason=EndReason.OPERATOR, error=why, seconds=None, record={})
+                change.record(
+                    "trial.failed", **where, end_reason=EndReason.OPERATOR, error=why, seconds=None, record={}
+                )
         return len(rows)
 
     def _lose_attempt(
@@ -231,7 +233,7 @@ class Ledger:
             self.run_id, name, number,
         )  # fmt: skip
         self._end_attempt(change, name, number, attempt, cause)
-        change.tell(
+        change.record(
             "trial.requeued", experiment=name, trial=number, attempt=attempt, cause=cause, error=error, drill=drill
         )
 
@@ -245,7 +247,7 @@ class Ledger:
 
     # What a driver says
 
-    def hear(self, name: str, message: messages.Message) -> bool:
+    def handle(self, name: str, message: messages.Message) -> bool:
         """Commits what the driver of experiment `name` says; False when it was refused, which is told."""
         self._refused = False
         match message:
@@ -280,7 +282,7 @@ class Ledger:
             )  # fmt: skip
             # An adopted trial is added again by its new driver: the first telling counts.
             if cursor.rowcount:
-                change.tell(
+                change.record(
                     "trial.added", experiment=name, trial=message.number, params=message.params, source=message.source
                 )
 
@@ -302,7 +304,7 @@ class Ledger:
                 self.run_id, name, message.number, message.attempt, message.node, message.worker_pid,
                 message.resumed_step, change.wall_s,
             )  # fmt: skip
-            change.tell(
+            change.record(
                 "trial.started", experiment=name, trial=message.number, attempt=message.attempt, node=message.node,
                 worker_pid=message.worker_pid, ray_trial_id=message.ray_trial_id, resumed_step=message.resumed_step,
             )  # fmt: skip
@@ -327,12 +329,12 @@ class Ledger:
                 )  # fmt: skip
             # An epoch that a later attempt had to train again says nothing new: the first report counts.
             if added:
-                change.tell(
+                change.record(
                     "trial.reported", experiment=name, trial=message.number, attempt=message.attempt,
                     step=message.step, value=message.value, metrics=message.metrics, checkpoint=message.checkpoint,
                 )  # fmt: skip
             elif self._says_something(row, message):
-                change.tell(
+                change.record(
                     "trial.repeated", experiment=name, trial=message.number, attempt=message.attempt,
                     step=message.step, value=message.value, checkpoint=message.checkpoint,
                 )  # fmt: skip
@@ -372,7 +374,7 @@ class Ledger:
                 state, held_for, self.run_id, name, message.number,
             )  # fmt: skip
             event = "trial.paused" if state is TrialState.PAUSED else "trial.resumed"
-            change.tell(
+            change.record(
                 event, experiment=name, trial=message.number, attempt=message.attempt, reason=message.reason,
                 drill=message.drill,
             )  # fmt: skip
@@ -399,12 +401,12 @@ class Ledger:
                     "SELECT count(*) AS n FROM result WHERE run = ? AND experiment = ? AND trial = ?",
                     self.run_id, name, message.number,
                 )[0]["n"]  # fmt: skip
-                change.tell(
+                change.record(
                     "trial.finished", **where, end_reason=reason, value=message.value, epochs=epochs, seconds=seconds,
                     error=message.error, record=message.record,
                 )  # fmt: skip
             else:
-                change.tell(
+                change.record(
                     "trial.failed", **where, end_reason=reason, error=message.error, seconds=seconds,
                     record=message.record,
                 )  # fmt: skip
@@ -418,7 +420,7 @@ class Ledger:
                 )
                 if message.memory is not None:
                     # Kept by the event alone: snapshot.for_begin reads it from there.
-                    change.tell(
+                    change.record(
                         "trial.reduced", experiment=name, trial=message.number, attempt=message.attempt,
                         memory=message.memory,
                     )  # fmt: skip
@@ -428,7 +430,7 @@ class Ledger:
         with self.store.change(self.run_id) as change:
             if self._fenced(change, name, message):
                 told = {field: getattr(message, field) for field in fields}
-                change.tell(event, experiment=name, trial=message.number, attempt=message.attempt, **told)
+                change.record(event, experiment=name, trial=message.number, attempt=message.attempt, **told)
 
     def _trial(self, name: str, number: int) -> Any:
         return self.store.row(
@@ -457,7 +459,7 @@ class Ledger:
 
     def _refuse(self, change: Change, name: str, message: Any, reason: str) -> None:
         self._refused = True
-        change.tell(
+        change.record(
             "result.refused", experiment=name, trial=message.number, attempt=message.attempt,
             message=type(message).__name__, reason=reason,
         )  # fmt: skip

@@ -30,7 +30,7 @@ from supervisor.control.handshake import Readiness
 from supervisor.daemon import daemon
 from supervisor.daemon.run_selection import StartRequest
 from supervisor.daemon.upkeep import disk_reserve
-from supervisor.daemon.upkeep.disk_reserve import MIB, DiskRoom, RoomLimits
+from supervisor.daemon.upkeep.disk_reserve import MIB, DiskReserve, ReserveLimits
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.processes.driver_process import DriverProcess
@@ -60,7 +60,7 @@ def hear():
     if isinstance(message, link.Finish) and "SWEEP_TEST_STUBBORN" not in os.environ:
         os._exit(0)
     if isinstance(message, link.Begin | link.Commanded):
-        rungs = [command["rung"] for command in message.commands]
+        rungs = [command["action"] for command in message.commands]
     return message
 
 def rest(*kept_from):
@@ -119,7 +119,7 @@ SPECS = [{"name": "x", "mode": "min", "max_trials": TRIALS, "concurrency": 1, "m
 REQUEST = StartRequest("p", fingerprint="f", plan_text="name: p\n", hardware={"wake_lock": False}, specs=SPECS)
 
 
-LIMITS = RoomLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
+LIMITS = ReserveLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
 
 
 class FakeHead:
@@ -178,10 +178,10 @@ def live(home: Home, setting: Setting) -> int:
     )
     daemon._skip_reason = lambda spec: None
     daemon.open_audit_log = functools.partial(open_audit_log, limits=Limits(max_bytes=1500, parts=30))
-    limits = LIMITS if free else RoomLimits(reserve_bytes=MIB, low_bytes=MIB // 2, enough_bytes=3 * MIB)
-    daemon.DiskRoom = lambda folder, clock: DiskRoom(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]
+    limits = LIMITS if free else ReserveLimits(reserve_bytes=MIB, low_bytes=MIB // 2, enough_bytes=3 * MIB)
+    daemon.DiskReserve = lambda folder, clock: DiskReserve(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]
     daemon.Daemon._report = no_report  # type: ignore[method-assign]
-    daemon.leftovers.end = lambda key, **_: []  # type: ignore[assignment]
+    daemon.orphans.end = lambda key, **_: []  # type: ignore[assignment]
     setting.change()
     lock = None
     try:

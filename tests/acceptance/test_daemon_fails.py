@@ -14,17 +14,17 @@ from supervisor.daemon.upkeep.delayed_start import judge_start
 from supervisor.home import Home
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything, life, living, until_told
 
 
 def a_watch_that_fails_at_first() -> None:
     looks: Iterator[int] = iter(range(1000))
 
-    async def watch(ledger: Ledger, _: Clock) -> None:
+    async def watch(ledger: RunWriter, _: Clock) -> None:
         if next(looks) == 0:
             raise PermissionError("no look is allowed")
-        ledger.tell("machine.slept", seconds=7.0)
+        ledger.record("machine.slept", seconds=7.0)
         await asyncio.Event().wait()
 
     daemon.watch_time = watch  # type: ignore[assignment]
@@ -94,7 +94,7 @@ def test_a_daemon_that_a_bug_ends_at_each_start_is_a_crash_loop(home: Home) -> N
     try:
         run: Any = store.row("SELECT id, state FROM run")
         assert run["state"] == "FATAL"
-        assert judge_start(Ledger(store, run["id"]), Clock()).starts == 2
+        assert judge_start(RunWriter(store, run["id"]), Clock()).starts == 2
         failures = store.rows("SELECT fields FROM event WHERE name = 'run.failed'")
         assert all("RuntimeError: nobody thought of this" in row["fields"] for row in failures)
         assert len(failures) == 2

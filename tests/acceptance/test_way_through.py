@@ -53,7 +53,7 @@ def test_stop_kill_and_start_again_lose_nothing(sweep: Sweep) -> None:
     assert run in again.stdout
     # What the operator wanted outlives the daemon.
     held = sweep.until("still paused", lambda v: v["experiments"][0]["state"] == "PAUSED")
-    assert held["commands"][0]["rung"] == "PAUSE"
+    assert held["commands"][0]["action"] == "PAUSE"
     assert sweep.ctl("resume").returncode == 0
 
     sweep.until("a new result", lambda v: sum(len(t["results"]) for t in v["experiments"][0]["trials"]) >= 6)
@@ -102,7 +102,7 @@ def test_a_driver_stopped_in_a_pause_is_replaced_and_the_pause_holds(sweep: Swee
     after_pause = names[names.index("experiment.paused") + 1 :]
     # The epoch at work may still report while its trial comes to rest; nothing does after that.
     assert after_pause.count("trial.reported") <= 2
-    assert again["commands"][0]["rung"] == "PAUSE"
+    assert again["commands"][0]["action"] == "PAUSE"
 
     assert sweep.ctl("resume").returncode == 0
     assert sweep.ctl("wait", "--timeout", "90").returncode == 0

@@ -14,11 +14,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from supervisor.domain.command import Command, Origin, Rung
-from supervisor.domain.messages import AttemptLost, ResultReported, RungChanged, TrialEnded, TrialHeld, TrialStarted
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.messages import ActionChanged, AttemptLost, ResultReported, TrialEnded, TrialHeld, TrialStarted
 
-PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
-HOLD = Command(Rung.HOLD, Origin.OPERATOR, "the operator says so").to_json()
+PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
+HOLD = Command(Action.HOLD, Origin.OPERATOR, "the operator says so").to_json()
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_heat_drill_pauses_and_resumes_real_trials(drive, steps):
     daemon = drive(make(max_trials=2, concurrency=2, config={"steps": 40, "batch_s": 0.02}, max_epochs=40))
     daemon.wait_for(ResultReported, lambda message: message.step == 2)
     daemon.drill("heat", 6.0)
-    hot = daemon.wait_for(RungChanged, lambda message: message.command["rung"] == "PAUSE")
+    hot = daemon.wait_for(ActionChanged, lambda message: message.command["action"] == "PAUSE")
     assert hot.command["drill"] is True
     daemon.wait_for(TrialHeld, lambda message: message.state == "PAUSED")
     time.sleep(0.3)  # the running batches end

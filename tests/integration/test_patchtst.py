@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import AttemptLost, ResultReported, TrialHeld
 from training.checkpoint import read_checkpoint
 from training.data.dataset_files import build_dataset, import_sample
@@ -18,7 +18,7 @@ from training.data.manifest import dataset_path
 from training.session import TrainingSession
 from training.settings import derive_seed
 
-PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
+PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
 POINT = {"learning_rate": 0.001, "shape_rank": 1, "heads_log2": 1}
 
 

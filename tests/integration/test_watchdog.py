@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from supervisor.domain.command import Command, Origin, Rung, trial_scope
+from supervisor.domain.command import Action, Command, Origin, trial_scope
 from supervisor.domain.messages import (
     AttemptLost,
     ResultReported,
@@ -25,8 +25,8 @@ from supervisor.domain.messages import (
     WatchdogUp,
 )
 
-PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
-SHED = Command(Rung.SHED, Origin.OPERATOR, "the operator says so", shed_trials=1).to_json()
+PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
+SHED = Command(Action.SHED, Origin.OPERATOR, "the operator says so", shed_trials=1).to_json()
 FAST = {
     "period_s": 0.1, "fast_period_s": 0.1, "soft_dwell_s": 0, "pause_dwell_s": 0, "hold_min_s": 0, "ease_after_s": 0.1,
     "min_off_s": 0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0, "memory_shed_percent": 98.0,
@@ -114,7 +114,7 @@ def test_a_paused_trial_stands_alone_also_after_its_driver_was_killed(drive, ste
     """At its next report; the other goes on to its end. The next driver brings it back standing, until it is lifted."""
     make, log = steps
     spec = make(max_trials=2, concurrency=2, enqueue=[{"x": 0.1}, {"x": 0.2}], config={"steps": 30})
-    hold = Command(Rung.HOLD, Origin.OPERATOR, "the operator says so", trial_scope("one", 0)).to_json()
+    hold = Command(Action.HOLD, Origin.OPERATOR, "the operator says so", trial_scope("one", 0)).to_json()
 
     def of_held():
         return [line["batch"] for line in batches(log) if line["x"] == 0.1]
@@ -147,7 +147,7 @@ def test_the_gauges_are_at_rays_metrics_endpoint(drive, steps, ray_head):
     daemon.wait_for(ResultReported)
     daemon.command(PAUSE)
     deadline = time.monotonic() + 60
-    wanted = re.compile(rf'sweep_watchdog_rung\{{[^}}]*node="{node[:12]}"[^}}]*\}} 4\.0')
+    wanted = re.compile(rf'sweep_watchdog_action\{{[^}}]*node="{node[:12]}"[^}}]*\}} 4\.0')
     while not wanted.search(scraped(ray_head)):
         assert time.monotonic() < deadline, scraped(ray_head)[-2000:]
         time.sleep(0.5)

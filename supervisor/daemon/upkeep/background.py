@@ -9,12 +9,12 @@ from supervisor.audit.log import AuditLog
 from supervisor.clock import Clock
 from supervisor.daemon.upkeep import time_watch
 from supervisor.daemon.upkeep.bounded_files import keep_bounded
-from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRoom
-from supervisor.daemon.upkeep.disk_reserve import DiskRoom
+from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.time_watch import Look
 from supervisor.errors import DiskFull
 from supervisor.home import Home
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -22,7 +22,7 @@ HOUSEKEEPING_PERIOD_S = 60.0
 ROOM_PERIOD_S = 1.0
 
 
-async def keep_house(home: Home, run_id: str, clock: Clock, checkpoints: CheckpointRoom) -> None:
+async def keep_house(home: Home, run_id: str, clock: Clock, checkpoints: CheckpointRetention) -> None:
     """What children write themselves has no bound of its own. Never returns; raises DiskFailed."""
     while True:
         await clock.sleep(HOUSEKEEPING_PERIOD_S)
@@ -35,7 +35,7 @@ async def keep_house(home: Home, run_id: str, clock: Clock, checkpoints: Checkpo
         await checkpoints.tidy()
 
 
-async def watch_log(audit: AuditLog, plan: str, ledger: Ledger, clock: Clock) -> None:
+async def watch_log(audit: AuditLog, plan: str, ledger: RunWriter, clock: Clock) -> None:
     """A log that lags behind the store is told of, tried again, and told of when it has caught up.
 
     Never returns; raises DiskFailed.
@@ -45,17 +45,17 @@ async def watch_log(audit: AuditLog, plan: str, ledger: Ledger, clock: Clock) ->
         await clock.sleep(ROOM_PERIOD_S)
         try:
             if audit.lag is not None and not told:
-                ledger.tell("audit.lagged", error=audit.lag)
+                ledger.record("audit.lagged", error=audit.lag)
                 told = True
             if told:
                 audit.catch_up(ledger.store, plan)
-                ledger.tell("audit.recovered")
+                ledger.record("audit.recovered")
                 told = False
         except (DiskFull, OSError) as error:
             log.warning("the log lags: %s", error)
 
 
-async def watch_time(ledger: Ledger, clock: Clock) -> None:
+async def watch_time(ledger: RunWriter, clock: Clock) -> None:
     """What the clocks show to have passed for nobody is told. Never returns; raises DiskFailed."""
     before = Look.at(clock)
     while True:
@@ -63,14 +63,14 @@ async def watch_time(ledger: Ledger, clock: Clock) -> None:
         now = Look.at(clock)
         try:
             for event, fields in time_watch.between(before, now):
-                ledger.tell(event, **fields)
+                ledger.record(event, **fields)
         except DiskFull as error:
             log.warning("the time that passed for nobody cannot be told of: %s", error)
         before = now
 
 
 async def watch_room(
-    room: DiskRoom, ledger: Ledger, clock: Clock, hold: Callable[[str | None], Awaitable[None]], folder: str
+    room: DiskReserve, ledger: RunWriter, clock: Clock, hold: Callable[[str | None], Awaitable[None]], folder: str
 ) -> None:
     """The pause while the disk is full, and its end, are told and kept up, by `hold`. Raises DiskFailed."""
     told = False
@@ -79,7 +79,7 @@ async def watch_room(
             room.look()
             if room.full != told:
                 name, free = "disk.filled" if not told else "disk.freed", room.free()
-                ledger.tell(name, folder=folder, free_bytes=free)
+                ledger.record(name, folder=folder, free_bytes=free)
                 told = not told
                 await hold("the disk is full" if told else None)
         except (DiskFull, OSError) as error:

@@ -22,7 +22,7 @@ from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 from supervisor.errors import DiskFull
 from supervisor.store.queries import best_trial
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -97,10 +97,10 @@ def removable(folder: Folder) -> list[Path]:
     return [path for path in ours if path.name not in stays]
 
 
-class CheckpointRoom:
+class CheckpointRetention:
     """Of one run. `tidy` removes what may go, at most MAX_A_ROUND at once, and tells of it."""
 
-    def __init__(self, ledger: Ledger, run_folder: Path) -> None:
+    def __init__(self, ledger: RunWriter, run_folder: Path) -> None:
         self._ledger, self._run_folder = ledger, run_folder
 
     async def tidy(self) -> int:
@@ -109,7 +109,7 @@ class CheckpointRoom:
         count, size = await asyncio.to_thread(remove, folders, MAX_A_ROUND)
         if count:
             try:
-                self._ledger.tell("checkpoints.pruned", count=count, bytes=size)
+                self._ledger.record("checkpoints.pruned", count=count, bytes=size)
             except DiskFull as error:
                 log.warning("%d files were removed, which cannot be told: %s", count, error)
         return count

@@ -11,13 +11,13 @@ from supervisor.clock import Clock
 from supervisor.daemon.upkeep import crash_loop
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.errors import NOT_WORTH_A_RETRY, CrashLoop
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 MAX_EVENTS = 100
 """More than a chain of starts can have between two of them that matter."""
 
 
-def judge_start(ledger: Ledger, clock: Clock) -> crash_loop.Verdict:
+def judge_start(ledger: RunWriter, clock: Clock) -> crash_loop.Verdict:
     """From the run's last events; call it before this start is one of them.
 
     Raises CrashLoop for a run that was given up before: it has been told, and one more line a minute says no more.
@@ -49,14 +49,14 @@ def status_for_manager(exit_code: int, *, launchd: bool) -> int:
 
 
 async def delay_start(
-    verdict: crash_loop.Verdict, ledger: Ledger, notify: ServiceNotify, stop_asked: asyncio.Event
+    verdict: crash_loop.Verdict, ledger: RunWriter, notify: ServiceNotify, stop_asked: asyncio.Event
 ) -> None:
     """Waits as long as the verdict says, or until the run is to stop. Raises CrashLoop."""
     if verdict.given_up:
-        ledger.tell("daemon.crash_looped", starts=verdict.starts)
+        ledger.record("daemon.crash_looped", starts=verdict.starts)
         raise _given_up(verdict)
     if verdict.delay_s:
-        ledger.tell("daemon.delayed", starts=verdict.starts, wait_s=verdict.delay_s)
+        ledger.record("daemon.delayed", starts=verdict.starts, wait_s=verdict.delay_s)
         # Ready to be asked, which is all that its service manager waits for.
         notify.tell(READY="1", STATUS=f"{verdict.starts} starts came to nothing; waiting")
         with contextlib.suppress(TimeoutError):

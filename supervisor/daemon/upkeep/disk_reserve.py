@@ -24,7 +24,7 @@ POLL_S = 1.0
 
 
 @dataclass(frozen=True)
-class RoomLimits:
+class ReserveLimits:
     """In bytes of free space. Below `low` the reserve goes and the work pauses; above `enough` it goes on."""
 
     reserve_bytes: int = 4 * MIB
@@ -38,15 +38,15 @@ def free_bytes(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-class DiskRoom:
+class DiskReserve:
     """`full` from when the disk is nearly full until there is enough space again."""
 
     def __init__(
-        self, folder: Path, clock: Clock, limits: RoomLimits | None = None, free: Callable[[Path], int] = free_bytes
+        self, folder: Path, clock: Clock, limits: ReserveLimits | None = None, free: Callable[[Path], int] = free_bytes
     ) -> None:
         """The reserve is FOLDER/reserve; it is made at once, if there is space."""
         self._folder, self._clock, self._free = folder, clock, free
-        self.limits = limits or RoomLimits()
+        self.limits = limits or ReserveLimits()
         self._reserve = folder / "reserve"
         self.full = not self._make()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from supervisor.domain.command import Rung
+from supervisor.domain.command import Action
 from supervisor.store.database import Event
 from supervisor.store.event_catalog import EVENTS, describe
 
 WELCOME = frozenset({"run.finished", "experiment.finished", "experiment.skipped", "disk.freed", "daemon.recovered"})
 """Worth a message though nothing is wrong, or no longer. Beside these: every error, and a governor that stops work."""
 
-NAMES = tuple(sorted({name for name, kind in EVENTS.items() if kind.level == "error"} | WELCOME | {"rung.changed"}))
+NAMES = tuple(sorted({name for name, kind in EVENTS.items() if kind.level == "error"} | WELCOME | {"action.changed"}))
 """All that can be notable, for the store to choose by; `notable` looks closer."""
 
 MAX_LINES = 20
@@ -34,8 +34,8 @@ def notable(event: Event) -> bool:
     """Whether a person would want to be told. A drill is none's business but its author's."""
     if event.name not in NAMES or event.fields.get("drill"):
         return False
-    if event.name == "rung.changed":
-        return event.fields["rung"] in (Rung.PAUSE.name, Rung.STOP.name)
+    if event.name == "action.changed":
+        return event.fields["action"] in (Action.PAUSE.name, Action.STOP.name)
     return True
 
 

@@ -24,7 +24,7 @@ from supervisor.processes.environment import passed_on
 from supervisor.processes.guardian import end_group
 from supervisor.processes.notice_addresses import read_addresses
 from supervisor.store.database import Event, Store
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
@@ -53,7 +53,7 @@ Send = Callable[[list[str], str, str, float], Awaitable[Outcome]]
 class Notifier:
     """One home's. `run` never returns; `last_words` says what is left when the daemon ends."""
 
-    def __init__(self, ledger: Ledger, plan: str, file: Path, clock: Clock, send: Send | None = None) -> None:
+    def __init__(self, ledger: RunWriter, plan: str, file: Path, clock: Clock, send: Send | None = None) -> None:
         self._ledger, self._plan, self._file, self._clock = ledger, plan, file, clock
         self._store: Store = ledger.store
         self._send = send or send_by_child
@@ -132,13 +132,13 @@ class Notifier:
                 self._failures = 0
                 # In the same transaction as the event that says so.
                 self._move_to(notice.seq)
-                self._ledger.tell("notice.sent", count=notice.count, up_to=notice.seq)
+                self._ledger.record("notice.sent", count=notice.count, up_to=notice.seq)
             else:
                 self._failures += 1
             if outcome.problem not in (None, self._last_problem):
                 # Once for each kind of trouble: a service that is down for days must not fill the log.
                 wait_s = AT_MOST_EVERY_S if outcome.reached else retry_in_s(self._failures)
-                self._ledger.tell("notice.failed", error=outcome.problem, retry_in_s=wait_s)
+                self._ledger.record("notice.failed", error=outcome.problem, retry_in_s=wait_s)
             self._last_problem = outcome.problem
         except (DiskFull, DiskFailed) as error:
             log.warning("a message's fate cannot be written down: %s", error)

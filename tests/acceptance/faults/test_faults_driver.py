@@ -16,7 +16,7 @@ from supervisor.control.client import ask
 from supervisor.daemon import daemon
 from supervisor.home import Home
 from supervisor.processes import driver_process
-from supervisor.processes import orphans as leftovers
+from supervisor.processes import orphans as orphans
 from supervisor.processes.orphans import MARK
 from tests.acceptance.faults.evidence import names, stored, told
 from tests.acceptance.faults.stories import (
@@ -178,7 +178,7 @@ def at(number, attempt, step):
 def marked(home: Home) -> None:
     """The life's children bear the home's mark, and are looked for by it, as a daemon's are."""
     os.environ[MARK] = home.key
-    leftovers.end = END_LEFTOVERS
+    orphans.end = END_LEFTOVERS
 
 
 def orphan_of(home: Home) -> int:
@@ -195,9 +195,9 @@ def test_an_orphan_of_a_driver_is_ended_before_the_next_one_begins(home: Home) -
     orphan = orphan_of(home)
     assert is_gone(orphan)
     seen = names(events)
-    (swept,) = [event for event in events if event["event"] == "leftovers.ended"]
+    (swept,) = [event for event in events if event["event"] == "orphans.ended"]
     assert [text.split()[0] for text in swept["processes"]] == [str(orphan)]
-    assert seen.index("driver.exited") < seen.index("leftovers.ended") < len(seen) - seen[::-1].index("driver.started")
+    assert seen.index("driver.exited") < seen.index("orphans.ended") < len(seen) - seen[::-1].index("driver.started")
 
 
 @pytest.mark.fault(
@@ -212,7 +212,7 @@ def test_an_orphan_of_a_dead_daemon_is_ended_by_the_next_start(home: Home) -> No
     live_to_the_end(home, Setting(driver=story(orphans), change=functools.partial(marked, home)))
     events = check_everything(home)
     assert is_gone(orphan)
-    ended = [text for event in events if event["event"] == "leftovers.ended" for text in event["processes"]]
+    ended = [text for event in events if event["event"] == "orphans.ended" for text in event["processes"]]
     assert str(orphan) in [text.split()[0] for text in ended]
     assert names(events).count("daemon.recovered") == 1
 

@@ -205,7 +205,7 @@ def test_a_search_survives_its_worker_and_its_driver(sweep: Sweep) -> None:
     assert resumed[0] is not None
     assert [e["status"] for e in events if e["event"] == "driver.exited"] == ["signal SIGKILL"]
     # By whom, test_faults_driver asks: on a busy machine something else was seen to clear up first.
-    swept = [text for e in events if e["event"] == "leftovers.ended" for text in e["processes"]]
+    swept = [text for e in events if e["event"] == "orphans.ended" for text in e["processes"]]
     assert not swept or f"{child} sleep" in swept
     assert "ray.exited" not in names(events), "what Ray still needs is left alone"
 

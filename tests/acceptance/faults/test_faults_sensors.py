@@ -26,7 +26,7 @@ POLICY = {
 WATCHED = """
 from actors.watchdog import actor as watchdog
 from supervisor.clock import Clock
-from supervisor.domain.command import Rung
+from supervisor.domain.command import Action
 from supervisor.sensors.isolation import IsolatedProvider, Patience
 from supervisor.sensors.provider import Availability
 from supervisor.sensors.scripted import ScriptedProvider
@@ -46,18 +46,18 @@ def pass_on():
     seen = dog.snapshot(since=heard)
     heard = seen["version"]
     for note in seen["notes"]:
-        if note["kind"] != "rung.changed":
+        if note["kind"] != "action.changed":
             tell(link.SensorNoted("node", note["kind"], note["facts"]))
     outbox.write(link.encode(link.Sampled("node", seen["readings"], seen["protected"])))
     before, command = command, seen["command"]
-    if before is None or any(before[key] != command[key] for key in ("rung", "shed_trials")):
-        tell(link.RungChanged("node", command))
-    return Rung[command["rung"]]
+    if before is None or any(before[key] != command[key] for key in ("action", "shed_trials")):
+        tell(link.ActionChanged("node", command))
+    return Action[command["action"]]
 
 def at(number, attempt, step):
     "An epoch of half a second, and of as long as the governor pauses."
     begun = time.monotonic()
-    while pass_on() >= Rung.PAUSE or time.monotonic() < begun + 0.5:
+    while pass_on() >= Action.PAUSE or time.monotonic() < begun + 0.5:
         if time.monotonic() > begun + 60.0:
             os._exit(1)
         time.sleep(0.05)
@@ -150,10 +150,10 @@ def test_a_limit_of_the_machine_pauses_the_run_and_lets_it_go_on_by_itself(home:
     assert cause in reason
     seen = names(events)
     assert seen.count("experiment.resumed") == 1
-    assert seen.index("rung.changed") < seen.index("experiment.paused") < seen.index("experiment.resumed")
+    assert seen.index("action.changed") < seen.index("experiment.paused") < seen.index("experiment.resumed")
     between = seen[seen.index("experiment.paused") : seen.index("experiment.resumed")]
     assert "trial.reported" not in between
-    rungs = [event["rung"] for event in events if event["event"] == "rung.changed"]
+    rungs = [event["action"] for event in events if event["event"] == "action.changed"]
     assert "PAUSE" in rungs
     assert not {"driver.hung", "driver.exited"} & set(seen)
 

@@ -27,7 +27,7 @@ from supervisor.audit import evidence as audit_evidence
 from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.cli import tail
 from supervisor.cli.local_view import last_view
-from supervisor.clock import Clock, HandClock
+from supervisor.clock import Clock, FakeClock
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import PlanError, SweepError
 from supervisor.governor.ladder import decide
@@ -38,7 +38,7 @@ from supervisor.sensors.instant import Now
 from supervisor.sensors.reading import Kind, Reading
 from supervisor.sensors.trial_memory import TrialMemoryProvider
 from supervisor.store.database import Store, read_only
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 from tests.unit.audit.broken_files import broken, retyped
 from tests.unit.audit.test_rebuild import lived
 from training.checkpoint import read_checkpoint, write_checkpoint
@@ -228,13 +228,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Home:
         specs=specs,
     )
     log, _ = open_audit_log(home.audit_log("p"), store)
-    lived(Ledger(store, "p-1"))
+    lived(RunWriter(store, "p-1"))
     log.catch_up(store, "p")
     log._rotate()
-    ledger = Ledger(store, "p-1")
+    ledger = RunWriter(store, "p-1")
     ledger.move_experiment("2M-h1", ProcessState.PAUSED)
     for _ in range(5):
-        ledger.tell("drill.started", name="heat", duration_s=1.0, node=None, drill=True)
+        ledger.record("drill.started", name="heat", duration_s=1.0, node=None, drill=True)
     log.catch_up(store, "p")
     log.close()
     store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -331,7 +331,7 @@ def readings(now: Now) -> list[Reading]:
 @seeds(120)
 def test_a_broken_memory_of_the_governor_is_no_memory(tmp_path: Path, seed: int) -> None:
     """A governor that starts with it decides as one that remembers nothing wrong."""
-    rng, clock = random.Random(seed), HandClock()
+    rng, clock = random.Random(seed), FakeClock()
     file, policy = tmp_path / "memory", Policy()
     memory = actor._restored(file, Now.of(clock))
     for _ in range(30):
@@ -373,5 +373,5 @@ def test_broken_notes_of_trials_cost_no_more_than_themselves(tmp_path: Path, see
         (tmp_path / name).write_bytes(broken(rng, b"2M-h1/7"))
     (tmp_path / "7").mkdir()
     (tmp_path / "9").write_bytes(b"x" * (5 * MIB))
-    found = TrialMemoryProvider(tmp_path, HandClock(), lambda pid, _: 1000 if pid == 4242 else None).read()
+    found = TrialMemoryProvider(tmp_path, FakeClock(), lambda pid, _: 1000 if pid == 4242 else None).read()
     assert [reading.value for reading in found] == [1000.0, 1000.0]

@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> Store:
 def fill(store: Store, log: AuditLog, count: int) -> None:
     for number in range(count):
         with store.change("a-1") as change:
-            change.tell("daemon.stopped", reason=f"{number}")
+            change.record("daemon.stopped", reason=f"{number}")
         log.catch_up(store, "a")
 
 
@@ -138,7 +138,7 @@ def recorded(store: Store, log: AuditLog) -> Head:
     """As the daemon does it: the head rides with the next change."""
     store.note(head_key(log.path), log.head.to_json())
     with store.change("a-1") as change:
-        change.tell("daemon.stopped", reason="rides")
+        change.record("daemon.stopped", reason="rides")
     found = recorded_head(log.path, store)
     assert found is not None
     return found
@@ -254,7 +254,7 @@ def test_a_note_of_the_logs_end_that_makes_no_sense_stops_no_start(
     fill(store, AuditLog(path), 2)
     store.note(head_key(path), nonsense)
     with store.change("a-1") as change:
-        change.tell("daemon.stopped", reason="last")
+        change.record("daemon.stopped", reason="last")
     log, aside = open_audit_log(path, store)
     log.catch_up(store, "a")
     assert aside is None

@@ -19,7 +19,7 @@ from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.home import Home
 from supervisor.store.database import Store, read_only
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 from training.checkpoint import write_checkpoint
 
 E = "2M-h1"
@@ -50,19 +50,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     create_run(
         store, "p-1", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=specs
     )
-    _play(Ledger(store, "p-1"), tmp_path)
+    _play(RunWriter(store, "p-1"), tmp_path)
     log, _ = open_audit_log(home.audit_log("p"), store)
     log.catch_up(store, "p")
     store.note(head_key(log.path), log.head.to_json())
     with store.change("p-1") as change:
-        change.tell("daemon.stopped", reason="x")
+        change.record("daemon.stopped", reason="x")
     log.catch_up(store, "p")
     log.close()
     store.close()
     return home
 
 
-def _play(ledger: Ledger, folder: Path) -> None:
+def _play(ledger: RunWriter, folder: Path) -> None:
     checkpoint = folder / "checkpoint-2.pt"
     write_checkpoint(checkpoint, {"epoch": 2})
     result = lambda number, attempt, step, kept=None: messages.ResultReported(number, attempt, step, 1 / step, {}, kept)  # noqa: E731
@@ -79,7 +79,7 @@ def _play(ledger: Ledger, folder: Path) -> None:
         messages.TrialAdded(1, {"lr": 0.2}, "sampled"),
         start(1, 1), messages.TrialEnded(1, 1, "diverged", None, "NaN", {}),
     ):  # fmt: skip
-        ledger.hear(E, message)
+        ledger.handle(E, message)
     ledger.move_experiment(
         E, ProcessState.EXITED, "experiment.finished", best=0.25, best_trial=0, trials=2, seconds=1.0
     )
@@ -87,7 +87,7 @@ def _play(ledger: Ledger, folder: Path) -> None:
         messages.TrialAdded(0, {"lr": 0.1}, "sampled"), start(0, 1), result(0, 1, 1), result(0, 1, 2, str(checkpoint)),
         messages.AttemptLost(0, 1, "stopped", None),
     ):  # fmt: skip
-        ledger.hear("20M-h1", message)
+        ledger.handle("20M-h1", message)
     ledger.move_experiment("20M-h1", ProcessState.STOPPING)
     ledger.move_experiment("20M-h1", ProcessState.STOPPED, "experiment.stopped", "asked")
     ledger.move_run(ProcessState.STOPPING)
@@ -132,7 +132,7 @@ def test_a_run_that_goes_on_while_it_is_audited_passes(home: Home, tmp_path: Pat
     with read_only(home.store) as store, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
         store.backup(copy)
     store = Store(home.store, StepClock())  # type: ignore[arg-type]
-    Ledger(store, "p-1").tell("store.copied", path="copy.db", bytes=1, who="x")
+    RunWriter(store, "p-1").record("store.copied", path="copy.db", bytes=1, who="x")
     log, _ = open_audit_log(home.audit_log("p"), store)
     log.catch_up(store, "p")
     log.close()

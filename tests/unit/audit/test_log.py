@@ -46,7 +46,7 @@ def make_store(path: Path, start: float = 1_700_000_000.0) -> Store:
 
 def tell(store: Store, reason: str, run: str = "a-1", **ids: int) -> Event:
     with store.change(run) as change:
-        change.tell("trial.resumed", experiment="x", reason=reason, **ids)
+        change.record("trial.resumed", experiment="x", reason=reason, **ids)
     return store.events_after(0)[-1]
 
 
@@ -270,6 +270,8 @@ def test_the_log_of_the_same_store_stays_in_place(tmp_path: Path, store: Store) 
 
 def test_a_field_that_orjson_cannot_write_is_written_all_the_same(tmp_path: Path, store: Store) -> None:
     with store.change("a-1") as change:
-        change.tell("trial.added", experiment="x", trial=1, params={"seed": 2**70, "name": "\udcff"}, source="sampled")
+        change.record(
+            "trial.added", experiment="x", trial=1, params={"seed": 2**70, "name": "\udcff"}, source="sampled"
+        )
     AuditLog(tmp_path / "a.jsonl").catch_up(store, "a")
     assert lines(tmp_path / "a.jsonl")[0]["params"] == {"seed": 2**70, "name": "\udcff"}

@@ -17,7 +17,7 @@ from supervisor.errors import StoreError, UsageError
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 SPEC = {"name": "x", "mode": "min", "max_trials": 1}
 
@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     create_run(
         store, "p-1", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[SPEC]
     )
-    ledger = Ledger(store, "p-1")
+    ledger = RunWriter(store, "p-1")
     for state in (ProcessState.STARTING, ProcessState.STOPPING, ProcessState.STOPPED):
         ledger.move_run(state)
     write_log(home, store)
@@ -46,7 +46,7 @@ def write_log(home: Home, store: Store) -> None:
     log.catch_up(store, "p")
     store.note(head_key(log.path), log.head.to_json())
     with store.change("p-1") as change:
-        change.tell("daemon.stopped", reason="x")
+        change.record("daemon.stopped", reason="x")
     log.catch_up(store, "p")
     log.close()
 
@@ -70,10 +70,10 @@ def test_a_backup_is_one_sound_file_with_everything_for_its_owner_only(home: Hom
 def test_a_backup_of_a_store_at_work_holds_what_was_committed_and_the_work_goes_on(home: Home, tmp_path: Path) -> None:
     store = Store(home.store, Clock())
     with store.change("p-1") as change:
-        change.tell("daemon.stopped", reason="in the write-ahead log only")
+        change.record("daemon.stopped", reason="in the write-ahead log only")
     size = back_up(store, tmp_path / "copy.db")
     with store.change("p-1") as change:
-        change.tell("daemon.stopped", reason="after")
+        change.record("daemon.stopped", reason="after")
     assert size == (tmp_path / "copy.db").stat().st_size
     assert len(rows(home.store)) == len(rows(tmp_path / "copy.db")) + 1
 

@@ -20,14 +20,14 @@ from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
 from supervisor.daemon.run_selection import StartRequest, choose_run
 from supervisor.domain import messages as link
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import Desired, EndReason, ProcessState
 from supervisor.errors import LogDamaged, StoreError, TestRefused
 from supervisor.home import Home
 from supervisor.store import projection
 from supervisor.store.database import Store
-from supervisor.store.evaluation_writer import AnswerLedger
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.evaluation_writer import EvaluationWriter
+from supervisor.store.run_writer import RunWriter, create_run
 
 E = "2M-h1"
 TABLES = ("run", "experiment", "trial", "attempt", "result", "command", "evaluation", "event")
@@ -60,7 +60,7 @@ def make_home(folder: Path) -> Home:
     return home
 
 
-def a_run(home: Home, plan: str = "p", clock: Clock | None = None) -> Ledger:
+def a_run(home: Home, plan: str = "p", clock: Clock | None = None) -> RunWriter:
     """A store with one run, each of whose events is written to the plan's log as it is committed."""
     store = Store(home.store, clock or UnevenClock())
     create_run(
@@ -68,7 +68,7 @@ def a_run(home: Home, plan: str = "p", clock: Clock | None = None) -> Ledger:
         hardware={"policy": {"x": 1.5}}, data={"ticker": "SPX"}, specs=SPECS,
     )  # fmt: skip
     write_log(home, store, plan)
-    return Ledger(store, f"{plan}-1")
+    return RunWriter(store, f"{plan}-1")
 
 
 def write_log(home: Home, store: Store, plan: str = "p", limits: Limits | None = None) -> None:
@@ -98,7 +98,7 @@ def ended(attempt: int, reason: str, value: float | None, number: int = 0) -> li
     return link.TrialEnded(number, attempt, reason, value, "why" if value is None else None, {"parameters": 2_000_000})
 
 
-def lived(ledger: Ledger) -> None:
+def lived(ledger: RunWriter) -> None:
     """A little of everything."""
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
@@ -110,8 +110,8 @@ def lived(ledger: Ledger) -> None:
         reported(2, 3, 0.125), ended(2, "finished", 0.125), link.TrialAdded(1, {"lr": 1}, "enqueued"), started(1, 1),
         link.TrialHeld(1, 1, "PAUSED", "too hot"),
     ):  # fmt: skip
-        ledger.hear(E, message)
-    ledger.put_command(Command(Rung.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann"), "after")
+        ledger.handle(E, message)
+    ledger.put_command(Command(Action.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann"), "after")
 
 
 MOVES = st.tuples(
@@ -146,10 +146,10 @@ OPENING = {
 }  # fmt: skip
 
 
-def take(ledger: Ledger, step: tuple[Any, ...]) -> None:
+def take(ledger: RunWriter, step: tuple[Any, ...]) -> None:
     """One step of a history; those that the state does not allow are refused there, as in life."""
-    answers = AnswerLedger(ledger.store, ledger.run_id)
-    pause = Command(Rung.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
+    answers = EvaluationWriter(ledger.store, ledger.run_id)
+    pause = Command(Action.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
     asked = StartRequest("p", fingerprint="f", specs=SPECS)
     plain: dict[str, Any] = {
         "recover": ledger.recover,
@@ -175,7 +175,7 @@ def take(ledger: Ledger, step: tuple[Any, ...]) -> None:
         hear(ledger, step)
 
 
-def hear(ledger: Ledger, step: tuple[Any, ...]) -> None:
+def hear(ledger: RunWriter, step: tuple[Any, ...]) -> None:
     kind, number, drift, *rest = step
     row = ledger.store.row("SELECT attempt FROM trial WHERE number = ?", number)
     attempt = 0 if row is None else row["attempt"]
@@ -189,7 +189,7 @@ def hear(ledger: Ledger, step: tuple[Any, ...]) -> None:
             max(0, attempt + drift), list(EndReason)[rest[0] if rest[1] is not None else -rest[0]], rest[1], number
         ),
     }
-    ledger.hear(E, messages[kind]())
+    ledger.handle(E, messages[kind]())
 
 
 @settings(max_examples=100, deadline=None)
@@ -210,7 +210,7 @@ def test_whatever_happened_the_logs_give_back_every_table(
     assert rebuilt.problems == []
 
 
-def move(ledger: Ledger, state: str, event: str | None = None, reason: str | None = None, **fields: Any) -> None:
+def move(ledger: RunWriter, state: str, event: str | None = None, reason: str | None = None, **fields: Any) -> None:
     ledger.move_experiment(E, ProcessState(state), event, reason, **fields)
 
 
@@ -223,12 +223,12 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     ledger.recover()
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
-    AnswerLedger(ledger.store, ledger.run_id).open_test(E, OPENING)
-    AnswerLedger(ledger.store, ledger.run_id).keep_result(E, RESULT)
+    EvaluationWriter(ledger.store, ledger.run_id).open_test(E, OPENING)
+    EvaluationWriter(ledger.store, ledger.run_id).keep_result(E, RESULT)
     with ledger.store.change(ledger.run_id) as change:
         spec = {**SPECS[0], "enqueue": [{"lr": 0.1}]}
         change.execute("UPDATE experiment SET spec = ? WHERE name = ?", json.dumps(spec), E)
-        change.tell("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
+        change.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
     move(ledger, "STARTING")
     move(ledger, "BACKOFF", "driver.exited", "signal 9", status="signal 9", retry_in_s=1.0, log="x")
     move(ledger, "STARTING")
@@ -243,10 +243,10 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
         link.TrialAdded(2, {"lr": 0.3}, "sampled"), started(1, 2), link.TrialHeld(2, 1, "PAUSED", "hot"),
     ):  # fmt: skip
         before = written(home, ledger)
-        ledger.hear(E, message)
+        ledger.handle(E, message)
         assert tables(home.store) != before
-    ledger.hear(E, link.TrialHeld(2, 1, "RUNNING", "cool"))
-    pause = Command(Rung.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
+    ledger.handle(E, link.TrialHeld(2, 1, "RUNNING", "cool"))
+    pause = Command(Action.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
     ledger.put_command(pause, "now")
     seen = replayed_equal(home, ledger)
     ledger.drop_command("all", "bob")
@@ -276,12 +276,12 @@ def test_a_run_that_was_given_up_is_replayed_as_such(home: Home) -> None:
     assert "run.abandoned" in replayed_equal(home, ledger)
 
 
-def written(home: Home, ledger: Ledger) -> dict[str, list[tuple[Any, ...]]]:
+def written(home: Home, ledger: RunWriter) -> dict[str, list[tuple[Any, ...]]]:
     write_log(home, ledger.store)
     return tables(home.store)
 
 
-def replayed_equal(home: Home, ledger: Ledger) -> set[str]:
+def replayed_equal(home: Home, ledger: RunWriter) -> set[str]:
     """Replays what was told so far beside the store and compares every table; the names of the events."""
     wanted = written(home, ledger)
     beside = make_home(home.root / f"beside-{len(wanted['event'])}")
@@ -316,7 +316,7 @@ def test_a_store_that_is_gone_or_an_old_copy_is_given_back_and_a_sound_one_is_le
     write_log(home, ledger.store)
     ledger.store.close()
     old = home.store.read_bytes()
-    ledger = Ledger(Store(home.store, UnevenClock(1_700_001_000.0)), "p-1")
+    ledger = RunWriter(Store(home.store, UnevenClock(1_700_001_000.0)), "p-1")
     lived(ledger)
     write_log(home, ledger.store)
     ledger.store.close()
@@ -368,7 +368,7 @@ def test_logs_of_two_plans_and_their_older_parts_are_put_together_by_number(home
         ledger.store, "q-1", plan="q", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
         specs=SPECS,
     )  # fmt: skip
-    other = Ledger(ledger.store, "q-1")
+    other = RunWriter(ledger.store, "q-1")
     lived(ledger)
     lived(other)
     for plan in ("p", "q"):

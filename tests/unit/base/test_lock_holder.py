@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
-from supervisor.lock_holder import Leftover, leftover
+from supervisor.lock_holder import Orphan, orphan
 
 FLOCK = "pos:\t0\nflags:\t02500002\nlock:\t1: FLOCK  ADVISORY  WRITE 100 00:13:5 0 EOF\n"
 
@@ -30,14 +30,14 @@ def process(proc: Path, pid: int, opened: Path, fdinfo: str, command: str = "pyt
     (proc / str(pid) / "cmdline").write_bytes(command.replace(" ", "\0").encode() + b"\0")
 
 
-def look(home: Home, proc: Path) -> Leftover | None:
-    return leftover(home, proc, lambda seconds: None)
+def look(home: Home, proc: Path) -> Orphan | None:
+    return orphan(home, proc, lambda seconds: None)
 
 
 def test_a_child_that_kept_the_lock_is_named_with_its_command_and_the_dead_daemon(home: Home, tmp_path: Path) -> None:
     process(tmp_path / "proc", 200, home.lock, FLOCK, "python -m loader")
     found = look(home, tmp_path / "proc")
-    assert found == Leftover(200, "python -m loader", 100)
+    assert found == Orphan(200, "python -m loader", 100)
     assert "process 200 (python -m loader) holds the lock" in found.sentence()
     assert "daemon 100, which took it, is dead" in found.sentence()
     assert "kill 200" in found.cure()
@@ -72,7 +72,7 @@ def test_a_daemon_that_has_not_written_its_pid_yet_gets_the_time_to(home: Home, 
     def writes(seconds: float) -> None:
         home.lock.write_text("pid 200\n")
 
-    assert leftover(home, tmp_path / "proc", writes) is None
+    assert orphan(home, tmp_path / "proc", writes) is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="no /proc here")
@@ -80,9 +80,9 @@ def test_the_kernel_says_it_as_the_parser_reads_it(home: Home) -> None:
     """This very process holds the lock, under a pid that the file does not name."""
     lock = take_lock(home)
     try:
-        assert leftover(home) is None
+        assert orphan(home) is None
         home.lock.write_text("pid 1\n")
-        found = leftover(home)
+        found = orphan(home)
         assert found is not None
         assert (found.pid, found.taken_by) == (os.getpid(), 1)
     finally:

@@ -157,7 +157,7 @@ def test_a_diary_s_torn_last_line_is_left_out() -> None:
         (
             "python3",
             ["/x/python3", "-P", "-m", "supervisor.processes.guardian", "1.0", "/x/python3", "-m", "ray"],
-            "keeper",
+            "guardian",
         ),
         ("raylet", ["/x/ray/core/src/ray/raylet/raylet", "--a=b"], "raylet"),
         ("gcs_server", ["/x/ray/core/src/ray/gcs/gcs_server", "--log_dir=/tmp"], "gcs"),

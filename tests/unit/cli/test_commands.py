@@ -26,7 +26,7 @@ from supervisor.errors import AlreadyRunning, NotFound, NotRunning, UsageError
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     create_run(
         store, run, plan=plan, fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
     )
-    ledger = Ledger(store, run)
+    ledger = RunWriter(store, run)
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
     ledger.move_experiment("2M-h1", ProcessState.STARTING)
@@ -55,7 +55,7 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
         TrialAdded(0, {"lr": 0.1}, "sampled"), TrialStarted(0, 1, "ray", "node", 1, None),
         ResultReported(0, 1, 1, 0.25, {"time_this_iter_s": 2.0}, None), TrialEnded(0, 1, "finished", 0.25, None),
     ):  # fmt: skip
-        ledger.hear("2M-h1", message)
+        ledger.handle("2M-h1", message)
     ledger.move_experiment("2M-h1", ProcessState.EXITED, "experiment.finished", best=0.25, best_trial=0, trials=1)
     ledger.move_run(ProcessState.EXITED, "run.finished", passed=1, failed=0, skipped=0, seconds=3.0)
     log = AuditLog(home.audit_log(plan))
@@ -162,7 +162,7 @@ def test_tail_shows_the_last_events_as_lines_when_piped_and_filters_them(
 def test_tail_ends_well_when_its_reader_has_seen_enough(home: Home) -> None:
     store = finished_run(home)
     for _ in range(10):
-        Ledger(store, "smoke-1").tell("report.failed", error="x" * 40_000)
+        RunWriter(store, "smoke-1").record("report.failed", error="x" * 40_000)
     log = AuditLog(home.audit_log("smoke"))
     log.catch_up(store, "smoke")
     store.close()
@@ -231,7 +231,7 @@ def test_pause_says_which_pause_it_is(
 
 
 @pytest.mark.parametrize(
-    ("lifted", "rung", "lines"),
+    ("lifted", "action", "lines"),
     [
         (True, "RUN", ["resumed"]),
         (False, "RUN", ["nothing to resume: no operator's pause was in force there"]),
@@ -240,9 +240,9 @@ def test_pause_says_which_pause_it_is(
 )
 def test_resume_says_what_still_holds(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    lifted: bool, rung: str, lines: list[str],
+    lifted: bool, action: str, lines: list[str],
 ) -> None:  # fmt: skip
-    force = {"rung": rung, "origin": "governor", "reason": "92 C"}
+    force = {"action": action, "origin": "governor", "reason": "92 C"}
     FakeDaemon(monkeypatch, resume={"lifted": lifted, "in_force": force})
     assert supervisorctl.main(["resume"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
@@ -251,7 +251,7 @@ def test_resume_says_what_still_holds(
 def test_resume_with_force_says_loudly_what_it_does(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    force = {"rung": "PAUSE", "origin": "governor", "reason": "92 C"}
+    force = {"action": "PAUSE", "origin": "governor", "reason": "92 C"}
     daemon = FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force})
     assert supervisorctl.main(["resume", "--force"]) == 0
     assert daemon.asked == [("resume", {"target": None, "node": None, "force": True})]

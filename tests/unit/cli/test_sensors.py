@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.cli import maintenance, sensors
 from supervisor.cli.sensors import UNPROTECTED, collect, render
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.home import Home
 from supervisor.sensors import default_limits
 from supervisor.sensors.reading import Kind, Quality, Reading
@@ -21,7 +21,7 @@ from supervisor.sensors.survey import record
 
 
 def test_what_is_collected_is_json_and_names_every_provider(tmp_path: Path) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     collected = collect([tmp_path], clock, clock.sleep)
     assert json.loads(json.dumps(collected)) == collected
     assert {"scripted", "host", "disk"} <= {provider["name"] for provider in collected["providers"]}
@@ -76,7 +76,7 @@ def test_an_unprotected_machine_is_told_first_and_loudly_and_what_would_help() -
 
 
 def test_a_recording_is_a_trace_that_plays_again_and_is_private(tmp_path: Path) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     file = tmp_path / "sensors.jsonl"
     passes = record(file, 5.0, 1.0, [tmp_path], clock, clock.sleep)
     frames = load_trace(file)
@@ -89,7 +89,7 @@ def test_a_recording_is_a_trace_that_plays_again_and_is_private(tmp_path: Path) 
 def test_a_recording_overwrites_nothing(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("mine")
-    clock = HandClock()
+    clock = FakeClock()
     with pytest.raises(FileExistsError):
         record(file, 5.0, 1.0, [tmp_path], clock, clock.sleep)
     assert file.read_text() == "mine"

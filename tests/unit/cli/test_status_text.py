@@ -34,9 +34,9 @@ def untouched(name: str) -> dict[str, Any]:
     )
 
 
-def command(rung: str, origin: str = "operator", **changes: Any) -> dict[str, Any]:
+def command(action: str, origin: str = "operator", **changes: Any) -> dict[str, Any]:
     return {
-        "rung": rung, "origin": origin, "reason": "visitors", "who": "ann" if origin == "operator" else None,
+        "action": action, "origin": origin, "reason": "visitors", "who": "ann" if origin == "operator" else None,
         "since_wall": NOW - 90.0, "drill": False,
     } | changes  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A stage for the conductor: drivers that play a story over the real link, and a Ray head that is none."""
+"""A stage for the orchestrator: drivers that play a story over the real link, and a Ray head that is none."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from supervisor.clock import Clock
-from supervisor.daemon.orchestrator import Conductor
+from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.ray_head import RayHead
 from supervisor.store import queries
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 FAKE_DRIVER = """
 import argparse, os, pathlib, signal, threading, time
@@ -111,7 +111,7 @@ SILENCE_S = 5.0
 
 
 class FakeHead:
-    """A Ray head as the conductor sees it; `die` ends it by itself, `broken` lets none of them start."""
+    """A Ray head as the orchestrator sees it; `die` ends it by itself, `broken` lets none of them start."""
 
     broken = False
 
@@ -136,7 +136,7 @@ class FakeHead:
 
 
 class Stage:
-    """A store with one run of fake experiments, and conductors that work on it, one life after the other."""
+    """A store with one run of fake experiments, and orchestrators that work on it, one life after the other."""
 
     def __init__(self, folder: Path, **stories: list[list[list[Any]]]) -> None:
         self.home = Home(folder)
@@ -150,12 +150,12 @@ class Stage:
             self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
             specs=specs,
         )  # fmt: skip
-        self.ledger = Ledger(self.store, "r")
+        self.ledger = RunWriter(self.store, "r")
         self.heads: list[FakeHead] = []
         self.too_large: set[str] = set()
         self.silence_s = SILENCE_S
         self.environment = dict(os.environ)
-        self.now: Conductor | None = None
+        self.now: Orchestrator | None = None
 
     def _new_head(self) -> RayHead:
         self.heads.append(FakeHead())
@@ -165,12 +165,12 @@ class Stage:
         log = self.home.run_folder("r") / name / "driver.log"
         return DriverProcess(self.environment, log, self.silence_s, (sys.executable, "-c", FAKE_DRIVER))
 
-    def conduct(self, *scenes: Callable[[Conductor], Awaitable[None]]) -> None:
+    def conduct(self, *scenes: Callable[[Orchestrator], Awaitable[None]]) -> None:
         """One daemon's life; each of `scenes` happens beside it."""
 
         async def live() -> None:
             self.ledger.recover()
-            self.now = Conductor(
+            self.now = Orchestrator(
                 self.home, self.ledger, Clock(), self._new_head, self._new_driver,
                 lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
             )  # fmt: skip

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from supervisor.clock import Clock
 from supervisor.daemon.upkeep import checkpoint_retention
-from supervisor.daemon.upkeep.checkpoint_retention import WEIGHTS, CheckpointRoom, Folder, Keep, keeps, removable
+from supervisor.daemon.upkeep.checkpoint_retention import WEIGHTS, CheckpointRetention, Folder, Keep, keeps, removable
 from supervisor.domain import messages
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 SPEC: dict[str, Any] = {
     "name": "x", "mode": "min", "max_trials": 8, "trainable": "patchtst", "seed": 1, "concurrency": 1,
@@ -134,18 +134,18 @@ class Bench:
             self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
             specs=[PLAIN],
         )  # fmt: skip
-        self.ledger = Ledger(self.store, "r")
+        self.ledger = RunWriter(self.store, "r")
         for number, value in enumerate((0.5, 0.4, 0.9, None)):
-            self.ledger.hear("x", messages.TrialAdded(number, {}, "sampled"))
-            self.ledger.hear("x", messages.TrialStarted(number, 1, "t", "n", 1, None))
+            self.ledger.handle("x", messages.TrialAdded(number, {}, "sampled"))
+            self.ledger.handle("x", messages.TrialStarted(number, 1, "t", "n", 1, None))
             path = self.folder / "x" / str(number) / "checkpoint-2.pt"
-            self.ledger.hear("x", messages.ResultReported(number, 1, 2, value, {}, str(path)))
+            self.ledger.handle("x", messages.ResultReported(number, 1, 2, value, {}, str(path)))
             filled(path.parent, "checkpoint-1.pt", "checkpoint-2.pt")
             if value is not None:
-                self.ledger.hear(
+                self.ledger.handle(
                     "x", messages.TrialEnded(number, 1, "pruned" if number == 2 else "finished", value, None)
                 )
-        self.room = CheckpointRoom(self.ledger, self.folder)
+        self.room = CheckpointRetention(self.ledger, self.folder)
 
     def tidy(self) -> int:
         return asyncio.run(self.room.tidy())
@@ -177,7 +177,7 @@ def test_a_round_leaves_the_best_and_what_lives_and_tells_what_went(bench: Bench
 
 def test_a_new_best_takes_the_place_of_the_old_one(bench: Bench) -> None:
     bench.tidy()
-    bench.ledger.hear("x", messages.TrialEnded(3, 1, "finished", 0.1, None))
+    bench.ledger.handle("x", messages.TrialEnded(3, 1, "finished", 0.1, None))
     bench.tidy()
     assert bench.files() == {"3/checkpoint-2.pt"}
 
@@ -230,8 +230,8 @@ def test_what_cannot_be_removed_is_left_and_keeps_nothing_else(bench: Bench, mon
 def test_a_link_in_the_place_of_a_trials_folder_is_not_followed(bench: Bench, tmp_path: Path) -> None:
     elsewhere = filled(tmp_path / "elsewhere", "checkpoint-1.pt")
     (bench.folder / "x" / "4").symlink_to(elsewhere)
-    bench.ledger.hear("x", messages.TrialAdded(4, {}, "sampled"))
-    bench.ledger.hear("x", messages.TrialEnded(4, 1, "error", None, "no"))
+    bench.ledger.handle("x", messages.TrialAdded(4, {}, "sampled"))
+    bench.ledger.handle("x", messages.TrialEnded(4, 1, "error", None, "no"))
     bench.tidy()
     assert (elsewhere / "checkpoint-1.pt").exists()
 

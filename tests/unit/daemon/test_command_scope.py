@@ -9,10 +9,10 @@ import pytest
 from supervisor.clock import Clock
 from supervisor.daemon.command_scope import MAX_HELD_TRIALS, Targets
 from supervisor.domain import messages
-from supervisor.domain.command import Command, Origin, Rung, trial_scope
+from supervisor.domain.command import Action, Command, Origin, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 NODES = ["3fa" + "0" * 53, "3fb" + "0" * 53]
 
@@ -25,12 +25,12 @@ def store(tmp_path: Path) -> Store:
     create_run(
         store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=specs
     )
-    ledger = Ledger(store, "r")
+    ledger = RunWriter(store, "r")
     for message in (
         messages.TrialAdded(0, {}, "sampled"), messages.TrialAdded(1, {}, "sampled"),
         messages.TrialStarted(0, 1, "ray", "n", 1, None), messages.TrialEnded(0, 1, "finished", 0.5, None),
     ):  # fmt: skip
-        ledger.hear("a", message)
+        ledger.handle("a", message)
     return store
 
 
@@ -40,7 +40,7 @@ def targets(store: Store) -> Targets:
 
 
 def command(scope: str) -> Command:
-    return Command(Rung.PAUSE, Origin.OPERATOR, "x", scope)
+    return Command(Action.PAUSE, Origin.OPERATOR, "x", scope)
 
 
 @pytest.mark.parametrize(

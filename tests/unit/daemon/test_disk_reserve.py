@@ -10,9 +10,9 @@ import pytest
 
 from supervisor.clock import Clock
 from supervisor.daemon.upkeep import disk_reserve
-from supervisor.daemon.upkeep.disk_reserve import DiskRoom, RoomLimits
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 
-LIMITS = RoomLimits(reserve_bytes=1000, low_bytes=100, enough_bytes=3000)
+LIMITS = ReserveLimits(reserve_bytes=1000, low_bytes=100, enough_bytes=3000)
 
 
 class Disk:
@@ -36,18 +36,18 @@ class Waiting(Clock):
 
 
 def test_the_reserve_really_takes_its_space_and_is_made_once(tmp_path: Path) -> None:
-    room = DiskRoom(tmp_path, Clock(), LIMITS, Disk())
+    room = DiskReserve(tmp_path, Clock(), LIMITS, Disk())
     reserve = tmp_path / "reserve"
     assert (room.full, reserve.stat().st_size) == (False, 1000)
     before = reserve.read_bytes()
-    DiskRoom(tmp_path, Clock(), LIMITS, Disk())
+    DiskReserve(tmp_path, Clock(), LIMITS, Disk())
     assert reserve.read_bytes() == before
 
 
 @pytest.mark.parametrize(("free", "full"), [(101, False), (100, False), (99, True), (0, True)])
 def test_below_the_floor_the_reserve_is_given_up(tmp_path: Path, free: int, full: bool) -> None:
     disk = Disk()
-    room = DiskRoom(tmp_path, Clock(), LIMITS, disk)
+    room = DiskReserve(tmp_path, Clock(), LIMITS, disk)
     disk.free = free
     room.look()
     assert (room.full, (tmp_path / "reserve").exists()) == (full, not full)
@@ -55,7 +55,7 @@ def test_below_the_floor_the_reserve_is_given_up(tmp_path: Path, free: int, full
 
 def test_work_goes_on_only_with_space_to_spare_and_the_reserve_back(tmp_path: Path) -> None:
     disk = Disk()
-    room = DiskRoom(tmp_path, Clock(), LIMITS, disk)
+    room = DiskReserve(tmp_path, Clock(), LIMITS, disk)
     room.give_up()
     for free, full in ((1100, True), (2999, True), (3000, False)):
         disk.free = free
@@ -71,7 +71,7 @@ def test_no_space_for_the_reserve_is_a_full_disk_and_leaves_no_half_of_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk_reserve.os, "fsync", refuse)
-        room = DiskRoom(tmp_path, Clock(), LIMITS, Disk())
+        room = DiskReserve(tmp_path, Clock(), LIMITS, Disk())
         assert room.full
         assert list(tmp_path.iterdir()) == []
     room.look()
@@ -84,9 +84,9 @@ def test_waiting_ends_with_the_space_or_with_the_stop(tmp_path: Path) -> None:
     def freed() -> None:
         disk.free = 10_000
 
-    room = DiskRoom(tmp_path, Waiting(lambda: None, freed), LIMITS, disk)
+    room = DiskReserve(tmp_path, Waiting(lambda: None, freed), LIMITS, disk)
     disk.free = 0
     assert asyncio.run(room.wait(stop))
     disk.free = 0
-    room = DiskRoom(tmp_path, Waiting(lambda: None, stop.set), LIMITS, disk)
+    room = DiskReserve(tmp_path, Waiting(lambda: None, stop.set), LIMITS, disk)
     assert not asyncio.run(room.wait(stop))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon.experiment_state import ExperimentCourse
+from supervisor.daemon.experiment_state import ExperimentState
 from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.home import Home
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 HOUR = 3600.0
 MAX_HOURS = 10.0
@@ -26,38 +26,38 @@ class HandSetClock(Clock):
         return self.now
 
 
-def found_by_the_next_daemon(ledger: Ledger, _: ExperimentCourse) -> None:
+def found_by_the_next_daemon(ledger: RunWriter, _: ExperimentState) -> None:
     """In the order in which Daemon recovers."""
     ledger.recover()
-    ledger.tell("daemon.started", pid=2, version="1", socket="s", boot_id="b", by="command")
+    ledger.record("daemon.started", pid=2, version="1", socket="s", boot_id="b", by="command")
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
 
 
-def found_after_a_full_disk(ledger: Ledger, _: ExperimentCourse) -> None:
+def found_after_a_full_disk(ledger: RunWriter, _: ExperimentState) -> None:
     """In the order in which Daemon goes on by itself."""
     ledger.recover()
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
 
 
-def nothing_to_find(_: Ledger, __: ExperimentCourse) -> None:
+def nothing_to_find(_: RunWriter, __: ExperimentState) -> None:
     """Its end was told as it happened."""
 
 
-def wait_for_an_operator(_: Ledger, course: ExperimentCourse) -> None:
+def wait_for_an_operator(_: RunWriter, course: ExperimentState) -> None:
     course.await_operator("cpu at 99 celsius", drill=False)
 
 
-def back_off(_: Ledger, course: ExperimentCourse) -> None:
+def back_off(_: RunWriter, course: ExperimentState) -> None:
     course.back_off(1, "signal SIGKILL")
 
 
-def die_untold(_: Ledger, __: ExperimentCourse) -> None:
+def die_untold(_: RunWriter, __: ExperimentState) -> None:
     """Nobody is left to tell of it."""
 
 
-Act = Callable[[Ledger, ExperimentCourse], None]
+Act = Callable[[RunWriter, ExperimentState], None]
 
 
 @pytest.mark.parametrize(
@@ -76,24 +76,24 @@ def test_the_days_without_a_driver_use_up_none_of_an_experiments_hours(tmp_path:
     create_run(
         store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
     )
-    ledger = Ledger(store, "r")
+    ledger = RunWriter(store, "r")
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
     home = Home(tmp_path)
-    course = ExperimentCourse("x", ledger, clock, home)
+    course = ExperimentState("x", ledger, clock, home)
     course.start()
-    ledger.tell("driver.started", experiment="x", pid=1)
+    ledger.record("driver.started", experiment="x", pid=1)
     ledger.move_experiment("x", ProcessState.RUNNING, "experiment.started", max_trials=3)
-    ledger.hear("x", messages.TrialAdded(0, {"lr": 0.1}, "sampled"))
-    ledger.hear("x", messages.TrialStarted(0, 1, "ray", "node", 1, None))
+    ledger.handle("x", messages.TrialAdded(0, {"lr": 0.1}, "sampled"))
+    ledger.handle("x", messages.TrialStarted(0, 1, "ray", "node", 1, None))
     clock.now += 2 * HOUR
-    ledger.hear("x", messages.ResultReported(0, 1, 1, 0.5, {}, None))
+    ledger.handle("x", messages.ResultReported(0, 1, 1, 0.5, {}, None))
     end(ledger, course)
     clock.now += 72 * HOUR
     later(ledger, course)
     course.start()
     assert course.seconds_left() == pytest.approx((MAX_HOURS - 2) * HOUR, abs=1.0), "before its next driver"
-    ledger.tell("driver.started", experiment="x", pid=2)
+    ledger.record("driver.started", experiment="x", pid=2)
     clock.now += HOUR
     ledger.move_experiment("x", ProcessState.RUNNING, "experiment.started", max_trials=3)
     assert course.seconds_left() == pytest.approx((MAX_HOURS - 3) * HOUR, abs=1.0), "in it"

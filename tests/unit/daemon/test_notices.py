@@ -20,7 +20,7 @@ from supervisor.errors import NotSent, UnsafeFile, UsageError
 from supervisor.home import Home
 from supervisor.processes.notice_addresses import read_addresses
 from supervisor.store.database import Event, Store
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 SECRET = "hunter2"
 
@@ -38,9 +38,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path) -> Iterator[RunWriter]:
     store = Store(tmp_path / "sweep.db", Clock())
-    yield Ledger(store, "run")
+    yield RunWriter(store, "run")
     store.close()
 
 
@@ -57,10 +57,10 @@ class Service:
         return Outcome(self.problem is None, self.problem)
 
 
-def tell(ledger: Ledger, file: Path, service: Service, *names: str) -> Notifier:
+def tell(ledger: RunWriter, file: Path, service: Service, *names: str) -> Notifier:
     notifier = Notifier(ledger, "smoke", file, Clock(), service)
     for name in names:
-        ledger.tell(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
+        ledger.record(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
     asyncio.run(notifier.tell_news(1.0))
     return notifier
 
@@ -68,9 +68,9 @@ def tell(ledger: Ledger, file: Path, service: Service, *names: str) -> Notifier:
 def test_errors_ends_and_a_governor_that_stops_work_are_told_and_nothing_else() -> None:
     assert notable(event(1, "experiment.failed", error="x"))
     assert notable(event(1, "run.finished", passed=1, failed=0, skipped=0, seconds=1.0))
-    assert notable(event(1, "rung.changed", rung="PAUSE", drill=False))
-    assert not notable(event(1, "rung.changed", rung="SHED", drill=False))
-    assert not notable(event(1, "rung.changed", rung="PAUSE", drill=True))
+    assert notable(event(1, "action.changed", action="PAUSE", drill=False))
+    assert not notable(event(1, "action.changed", action="SHED", drill=False))
+    assert not notable(event(1, "action.changed", action="PAUSE", drill=True))
     assert not notable(event(1, "trial.finished", value=1.0))
     assert not any(name.startswith("notice.") for name in NAMES), "a message about messages would never end"
 
@@ -92,8 +92,8 @@ def test_waits_between_tries_double_up_to_an_hour() -> None:
     assert retry_in_s(10_000) == RETRY_CAP_S
 
 
-def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: Ledger, file: Path) -> None:
-    ledger.tell("run.failed", error="long ago")
+def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: RunWriter, file: Path) -> None:
+    ledger.record("run.failed", error="long ago")
     service = Service()
     notifier = tell(ledger, file, service, "experiment.failed", "trial.added")
     assert [body for _, body in service.messages] == ["one failed: it broke"]
@@ -105,17 +105,17 @@ def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: L
     assert "it broke" not in service.messages[1][1]
 
 
-def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: Ledger, file: Path) -> None:
+def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: RunWriter, file: Path) -> None:
     notifier = tell(ledger, file, Service(), "trial.added", "trial.added")
-    ledger.tell("trial.added", experiment="one")
+    ledger.record("trial.added", experiment="one")
     row = ledger.store.row("SELECT value FROM meta WHERE key = ?", TOLD)
     assert row is not None
     assert int(row["value"]) == 2
-    ledger.tell("experiment.finished", experiment="one")
+    ledger.record("experiment.finished", experiment="one")
     assert asyncio.run(notifier.tell_news(1.0)), "and overlooks none"
 
 
-def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: Ledger, file: Path) -> None:
+def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: RunWriter, file: Path) -> None:
     service = Service()
     service.problem = "ntfy (address 1): the service did not take it"
     notifier = tell(ledger, file, service, "experiment.failed")
@@ -132,7 +132,7 @@ def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledge
 
 
 def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_the_past(
-    ledger: Ledger, file: Path
+    ledger: RunWriter, file: Path
 ) -> None:
     text = file.read_text()
     file.unlink()
@@ -141,7 +141,7 @@ def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_
     file.write_text(text)
     file.chmod(0o600)
     assert not asyncio.run(notifier.tell_news(1.0))
-    ledger.tell("experiment.finished", experiment="one")
+    ledger.record("experiment.finished", experiment="one")
     assert asyncio.run(notifier.tell_news(1.0))
     assert len(service.messages) == 1
     assert "finished" in service.messages[0][1]
@@ -151,7 +151,7 @@ def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
-def test_a_file_of_addresses_that_others_may_read_is_refused_and_told(ledger: Ledger, file: Path, mode: int) -> None:
+def test_a_file_of_addresses_that_others_may_read_is_refused_and_told(ledger: RunWriter, file: Path, mode: int) -> None:
     file.chmod(mode)
     with pytest.raises(UnsafeFile, match="not yours alone"):
         read_addresses(file)
@@ -177,7 +177,7 @@ def test_links_and_what_is_no_address_are_refused_without_showing_it(file: Path,
         read_addresses(file)
 
 
-def test_a_folder_in_the_files_place_is_refused_in_words_and_ends_no_watch(ledger: Ledger, file: Path) -> None:
+def test_a_folder_in_the_files_place_is_refused_in_words_and_ends_no_watch(ledger: RunWriter, file: Path) -> None:
     file.unlink()
     file.mkdir(mode=0o700)
     open_before = len(list(Path("/dev/fd").iterdir()))

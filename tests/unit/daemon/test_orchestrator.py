@@ -1,4 +1,4 @@
-"""The conductor and its drivers: order, deaths, restarts, stops."""
+"""The orchestrator and its drivers: order, deaths, restarts, stops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.daemon import experiment_state, orchestrator
 from supervisor.daemon.driver_session import REFUSALS_IN_A_ROW
-from supervisor.daemon.orchestrator import MAX_FRUITLESS_STARTS, Conductor
+from supervisor.daemon.orchestrator import MAX_FRUITLESS_STARTS, Orchestrator
 from supervisor.errors import RayStartFailed
 from supervisor.processes.driver_process import DriverProcess
 from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, until
@@ -141,7 +141,7 @@ def test_a_driver_that_does_not_read_is_as_hung_as_one_that_does_not_speak(
         ["garbage"],
         ["message", "Hello", {"pid": 1, "versions": {}}],
         ["message", "SensorNoted", {"node": "n", "kind": "sensor.sang", "facts": {}}],
-        ["message", "RungChanged", {"node": "n", "command": {"rung": "HALT"}}],
+        ["message", "ActionChanged", {"node": "n", "command": {"action": "HALT"}}],
         ["message", "Finish", {"reason": "the wrong way round"}],
     ],
     ids=lambda nonsense: "-".join(map(str, nonsense[:2])),
@@ -181,7 +181,7 @@ def test_a_few_late_words_of_a_fenced_attempt_cost_no_driver(tmp_path: Path) -> 
 def test_a_stop_in_the_middle_leaves_stopped_and_the_next_life_goes_on_without_loss(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["trial", 0, 0.25], ["result", 1, 1], ["finish"]], [["trial", 1, 0.75]]], b=[DONE])
 
-    async def stop(at_work: Conductor) -> None:
+    async def stop(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 2, "both trials have reported")
         at_work.ask_stop("stopped by ann")
 
@@ -200,7 +200,7 @@ def test_a_stop_during_the_back_off_does_not_wait_for_it(tmp_path: Path, monkeyp
     monkeypatch.setattr("supervisor.daemon.experiment_state.random.uniform", lambda low, high: 1000.0)
     stage = Stage(tmp_path, a=[[["die"]]])
 
-    async def stop(at_work: Conductor) -> None:
+    async def stop(at_work: Orchestrator) -> None:
         await until(lambda: stage.states() == {"a": "BACKOFF"}, "the driver has died")
         at_work.ask_stop("SIGTERM")
 
@@ -211,20 +211,20 @@ def test_a_stop_during_the_back_off_does_not_wait_for_it(tmp_path: Path, monkeyp
 def test_a_stop_before_the_first_experiment_starts_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[DONE])
 
-    async def stop(at_work: Conductor) -> None:
+    async def stop(at_work: Orchestrator) -> None:
         at_work.ask_stop("SIGTERM")
 
-    async def stopped_first(at_work: Conductor) -> None:
+    async def stopped_first(at_work: Orchestrator) -> None:
         await stop(at_work)
 
-    real = Conductor.conduct
+    real = Orchestrator.conduct
 
-    async def conduct(self: Conductor) -> None:
+    async def conduct(self: Orchestrator) -> None:
         await stopped_first(self)
         await real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Conductor, "conduct", conduct)
+        patch.setattr(Orchestrator, "conduct", conduct)
         stage.conduct()
     assert stage.states() == {"a": "STOPPED"}
     assert stage.heads == []
@@ -233,7 +233,7 @@ def test_a_stop_before_the_first_experiment_starts_nothing(tmp_path: Path) -> No
 def test_a_head_that_dies_takes_its_driver_along_and_both_are_replaced(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["result", 0, 1], ["sleep"]], [["trial", 0, 0.5]]])
 
-    async def kill_head(at_work: Conductor) -> None:
+    async def kill_head(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 1, "a trial has reported")
         stage.heads[0].die()
 
@@ -247,7 +247,7 @@ def test_a_head_that_dies_takes_its_driver_along_and_both_are_replaced(tmp_path:
 def test_what_a_driver_says_of_a_cluster_that_died_is_no_verdict(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["result", 0, 1], ["await", "Commanded"], ["fail", "ConnectionError"]], DONE])
 
-    async def kill_head(at_work: Conductor) -> None:
+    async def kill_head(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 1, "a trial has reported")
         at_work.head = None
         await at_work.commands_changed()

@@ -12,7 +12,7 @@ from supervisor.daemon.run_selection import StartRequest, choose_run
 from supervisor.domain.lifecycle import Desired, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 
 SPECS: list[dict[str, Any]] = [{"name": "x", "mode": "min", "max_trials": 1, "concurrency": 1}]
 
@@ -34,7 +34,7 @@ def choose(store: Store, plan: str | None, fingerprint: str = "f", new: bool = F
 
 
 def end(store: Store, run: str, state: ProcessState) -> None:
-    ledger = Ledger(store, run)
+    ledger = RunWriter(store, run)
     ledger.move_run(ProcessState.STARTING)
     if state is ProcessState.STOPPED:
         ledger.move_run(ProcessState.STOPPING)
@@ -89,7 +89,7 @@ def test_the_cure_for_a_changed_plan_of_a_stopped_run_does_not_name_a_start_that
     store: Store,
 ) -> None:
     run = choose(store, "smoke")
-    Ledger(store, run).desire(Desired.STOP, "run.stopped", who="ann")
+    RunWriter(store, run).desire(Desired.STOP, "run.stopped", who="ann")
     with pytest.raises(PlanChanged) as refusal:
         choose(store, "smoke", "another")
     assert "`supervisord start` alone" not in refusal.value.render()
@@ -137,7 +137,7 @@ def test_no_plan_and_nothing_unfinished_is_told_with_the_cure(store: Store) -> N
 
 def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(store: Store) -> None:
     run = choose(store, "smoke")
-    Ledger(store, run).desire(Desired.STOP, "run.stopped", who="ann")
+    RunWriter(store, run).desire(Desired.STOP, "run.stopped", who="ann")
     with pytest.raises(NotFound):
         choose(store, None)
     assert choose(store, "smoke") == run
@@ -149,7 +149,7 @@ def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(
 def test_a_stopped_run_does_not_hide_an_older_one_that_is_wanted(store: Store) -> None:
     older = choose(store, "phase6a")
     newer = choose(store, "smoke")
-    Ledger(store, newer).desire(Desired.STOP, "run.stopped", who="ann")
+    RunWriter(store, newer).desire(Desired.STOP, "run.stopped", who="ann")
     assert choose(store, None) == older
 
 
@@ -171,7 +171,7 @@ def test_a_plan_without_experiments_is_refused_and_changes_nothing(store: Store)
 def failed_run(store: Store) -> str:
     """A run that has ended, and whose only experiment failed."""
     run = choose(store, "smoke")
-    ledger = Ledger(store, run)
+    ledger = RunWriter(store, run)
     ledger.move_run(ProcessState.STARTING)
     ledger.move_experiment("x", ProcessState.FATAL, "experiment.failed", error="a missing module", seconds=1.0)
     ledger.move_run(ProcessState.RUNNING)
@@ -187,7 +187,7 @@ def retry(store: Store, plan: str | None, fingerprint: str = "f") -> str:
 def test_retry_opens_the_last_run_again_for_what_failed_in_it(store: Store, plan: str | None) -> None:
     run = failed_run(store)
     assert retry(store, plan) == run
-    ledger = Ledger(store, run)
+    ledger = RunWriter(store, run)
     assert (ledger.run_state(), ledger.experiment_state("x")) == (ProcessState.STOPPED, ProcessState.STOPPED)
     ended = store.row("SELECT ended_wall FROM run")
     assert ended is not None
@@ -213,6 +213,6 @@ def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
     run = failed_run(store)
     with store.change(run) as change:
         change.execute("UPDATE run SET desired = 'stop' WHERE id = ?", run)
-        change.tell("run.stopped", who="me")
+        change.record("run.stopped", who="me")
     retry(store, "smoke")
     assert events(store)[-1] == "run.wanted"

@@ -10,9 +10,9 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
-from actors.driver.trial_registry import OWN_KEY, TrialBook
+from actors.driver.trial_registry import OWN_KEY, TrialRegistry
 from actors.trial.worker_exit import Death
 from supervisor.domain.messages import AttemptLost, TrialEnded, TrialHung, TrialStarted
 
@@ -46,14 +46,14 @@ class FakeTrial:
 def bench(monkeypatch):
     """A recorder of one trial whose workers die as `death` says; `asked` is of whom it asked."""
     monkeypatch.setattr(ray_private, "whereabouts", lambda trial: ray_private.Whereabouts("node", 123))
-    made = SimpleNamespace(link=Link(), book=TrialBook("loss", "min", []), death=NOBODY_KNOWS, asked=[])
+    made = SimpleNamespace(link=Link(), registry=TrialRegistry("loss", "min", []), death=NOBODY_KNOWS, asked=[])
 
     def how_died(*asked):
         made.asked.append(asked)
         return made.death
 
-    made.book.open("a", 4, {})
-    made.recorder = Recorder(made.link, made.book, InForce(), how_died)
+    made.registry.open("a", 4, {})
+    made.recorder = Recorder(made.link, made.registry, CommandsInForce(), how_died)
     made.trial = FakeTrial()
     made.call = lambda name: getattr(made.recorder, name)(iteration=0, trials=[made.trial], trial=made.trial)
     return made
@@ -105,9 +105,9 @@ def test_the_last_death_says_why_the_trial_ended(bench, death, reason):
 def test_deaths_under_earlier_drivers_are_counted_and_shutdowns_are_not():
     lost = ["worker_died", "released", "hung", "driver_died", "oom_killed", "stopped"]
     earlier = {"number": 4, "state": "PENDING", "attempt": 6, "checkpoint": None, "results": [], "lost": lost}
-    book = TrialBook("loss", "min", [earlier])
-    assert book.open("a", 4, {}).deaths == 3
-    assert book.open("b", 5, {}).deaths == 0
+    registry = TrialRegistry("loss", "min", [earlier])
+    assert registry.open("a", 4, {}).deaths == 3
+    assert registry.open("b", 5, {}).deaths == 0
 
 
 @pytest.fixture

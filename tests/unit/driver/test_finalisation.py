@@ -12,12 +12,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.search import open_search
-from actors.driver.trial_registry import OWN_KEY, STEP, TrialBook
+from actors.driver.trial_registry import OWN_KEY, STEP, TrialRegistry
 from actors.trial.patchtst import PatchTSTTrainable
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import finalists
 from supervisor.domain.messages import TrialAdded
 from training.best_weights import FILE, read_weights
@@ -35,9 +35,9 @@ class Bench:
             "mode": "min", "enqueue": [], "sampler": {"kind": "random", "startup_trials": 1}, "seed": 3,
             "concurrency": 2, "max_trials": 6, "finalize": {"top": 1, "seeds": 2}, **changes,
         }  # fmt: skip
-        self.folder, self.sent, self.in_force = folder, [], InForce()
-        self.book = TrialBook("loss", "min", trials)
-        self.search = open_search(self.spec, list(trials), folder, self.book, self.in_force, self)  # type: ignore[arg-type]  # it only sends
+        self.folder, self.sent, self.in_force = folder, [], CommandsInForce()
+        self.registry = TrialRegistry("loss", "min", trials)
+        self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, self)  # type: ignore[arg-type]  # it only sends
 
     def send(self, message: Any) -> None:
         self.sent.append(message)
@@ -45,9 +45,9 @@ class Bench:
     def end(self, trial_id: str, value: float | None) -> None:
         """As Tune does: searcher, then (at the end of the bench's trial) nothing more of it."""
         result = {STEP: 1, "loss": value}
-        self.book.note(trial_id, result)
+        self.registry.note(trial_id, result)
         self.search.on_trial_complete(trial_id, result)
-        self.book.close(trial_id)
+        self.registry.close(trial_id)
 
     def searched(self, *values: float | None) -> None:
         for place, value in enumerate(values):
@@ -100,11 +100,11 @@ def test_the_sampler_hears_nothing_of_it(tmp_path: Any) -> None:
     assert [trial.value for trial in bench.study()] == [0.4, 0.2, 0.3, 0.5]
 
 
-@pytest.mark.parametrize("rung", [Rung.HOLD, Rung.PAUSE])
-def test_a_hold_keeps_it_back_too(tmp_path: Any, rung: Rung) -> None:
+@pytest.mark.parametrize("action", [Action.HOLD, Action.PAUSE])
+def test_a_hold_keeps_it_back_too(tmp_path: Any, action: Action) -> None:
     bench = Bench(tmp_path)
     bench.searched(0.4, 0.2, 0.3, 0.5)
-    bench.in_force.set_operator([Command(rung, Origin.OPERATOR, "test")])
+    bench.in_force.set_operator([Command(action, Origin.OPERATOR, "test")])
     assert bench.search.suggest("f0") is None
     bench.in_force.set_operator([])
     assert bench.search.suggest("f0") is not None
@@ -165,15 +165,15 @@ class Known:
 
 @pytest.mark.parametrize(("final", "decision"), [(True, TrialScheduler.CONTINUE), (False, TrialScheduler.STOP)])
 def test_the_pruner_judges_trials_of_the_search_and_no_others(final: bool, decision: str) -> None:
-    book, in_force, inner = TrialBook("loss", "min", ()), InForce(), Stopper()
+    registry, in_force, inner = TrialRegistry("loss", "min", ()), CommandsInForce(), Stopper()
     limits = SchedulerLimits(max_t=9, concurrency=2, release_after_s=600.0)
-    scheduler = HardwareAwareScheduler(inner, book, in_force, None, limits)  # type: ignore[arg-type]  # nothing is released
-    entry = book.open("t", 4, {}, final=final)
+    scheduler = HardwareAwareScheduler(inner, registry, in_force, None, limits)  # type: ignore[arg-type]  # nothing is released
+    entry = registry.open("t", 4, {}, final=final)
     trial: Any = Known("t")
     scheduler.on_trial_add(None, trial)
     assert scheduler.on_trial_result(None, trial, {STEP: 1, "loss": 0.5}) == decision
     assert entry.pruned is not final
-    book.close("t")
+    registry.close("t")
     scheduler.on_trial_complete(None, trial, {STEP: 1, "loss": 0.5})
     scheduler.on_trial_error(None, trial)
     scheduler.on_trial_remove(None, trial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.driver.__main__ import Driver
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import Commanded
 
 
@@ -12,7 +12,7 @@ class Watchdogs:
         self.told = []
 
     def set_operator(self, commands, stamp):
-        self.told.append([command.rung for command in commands])
+        self.told.append([command.action for command in commands])
 
 
 def test_the_stop_by_which_trials_leave_is_lifted_by_nothing_that_comes_later():
@@ -21,9 +21,9 @@ def test_the_stop_by_which_trials_leave_is_lifted_by_nothing_that_comes_later():
     driver._watchdogs = watchdogs
     driver._in_force.tell_watchdogs = driver._tell_watchdogs
     driver._in_force.ask_back(0, "memory at 91 %")
-    assert watchdogs.told == [[Rung.STOP]]
+    assert watchdogs.told == [[Action.STOP]]
     driver._leave()
-    assert watchdogs.told[1:] == [[Rung.STOP]]
+    assert watchdogs.told[1:] == [[Action.STOP]]
     driver._in_force.given_back(0)
-    driver.on_message(Commanded([Command(Rung.PAUSE, Origin.OPERATOR, "test").to_json()]))
+    driver.on_message(Commanded([Command(Action.PAUSE, Origin.OPERATOR, "test").to_json()]))
     assert len(watchdogs.told) == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder, metrics_of
 from actors.driver.trial_registry import (
     CHECKPOINT,
@@ -20,10 +20,10 @@ from actors.driver.trial_registry import (
     RECORD,
     SMALLER,
     STEP,
-    TrialBook,
+    TrialRegistry,
 )
 from actors.trial.worker_exit import OOM_KILLED, Death
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     AttemptLost,
     CheckpointUnusable,
@@ -58,10 +58,14 @@ class FakeTrial:
 def bench(monkeypatch):
     whereabouts = ray_private.Whereabouts("node", 123)
     monkeypatch.setattr(ray_private, "whereabouts", lambda trial: made.whereabouts)
-    link, book, in_force = Link(), TrialBook("loss", "min", []), InForce()
-    book.open("a", 4, {"x": 1})
+    link, registry, in_force = Link(), TrialRegistry("loss", "min", []), CommandsInForce()
+    registry.open("a", 4, {"x": 1})
     made = SimpleNamespace(
-        link=link, book=book, in_force=in_force, recorder=Recorder(link, book, in_force), whereabouts=whereabouts
+        link=link,
+        registry=registry,
+        in_force=in_force,
+        recorder=Recorder(link, registry, in_force),
+        whereabouts=whereabouts,
     )
     return made
 
@@ -81,7 +85,7 @@ def test_a_trials_life_is_told_in_order(bench):
         ResultReported(4, 1, 1, 2.0, {"loss": 2.0}, "/f/4/checkpoint-1.pt"),
         TrialEnded(4, 1, "finished", 2.0, None, {"seed": 1}),
     ]
-    assert bench.book.running() == []
+    assert bench.registry.running() == []
 
 
 def test_a_worker_that_left_no_error_is_told_in_words(bench):
@@ -114,14 +118,14 @@ def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(ben
 
 
 def test_a_trial_whose_checkpoint_could_not_be_read_is_told_to_go_on_from_where_it_does(bench):
-    bench.book.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
+    bench.registry.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
     bench.whereabouts = ray_private.Whereabouts("node", 123, 2, ("/f/4/checkpoint-3.pt",))
     call(bench, "on_trial_start", FakeTrial("a"))
     assert bench.link == [TrialStarted(4, 1, "a", "node", 123, 2), CheckpointUnusable(4, 1, "/f/4/checkpoint-3.pt")]
 
 
 def test_a_worker_that_does_not_answer_is_taken_to_go_on_from_its_checkpoint(bench):
-    bench.book.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
+    bench.registry.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
     bench.whereabouts = ray_private.Whereabouts()
     call(bench, "on_trial_start", FakeTrial("a"))
     assert bench.link == [TrialStarted(4, 1, "a", "", None, 3)]
@@ -145,14 +149,14 @@ def test_what_is_no_epoch_is_not_reported_as_one(bench, result):
 
 def test_a_pause_is_told_once_for_each_running_trial_and_so_is_its_end(bench):
     trial = FakeTrial("a")
-    pause = Command(Rung.PAUSE, Origin.GOVERNOR, "too hot")
+    pause = Command(Action.PAUSE, Origin.GOVERNOR, "too hot")
     bench.in_force.set_governor("node", pause)
     assert bench.link == []
     call(bench, "on_trial_start", trial)
     bench.in_force.set_governor("node", pause)
     bench.in_force.set_governor("elsewhere", pause)
     assert bench.link[1:] == [TrialHeld(4, 1, "PAUSED", "too hot")]
-    bench.in_force.set_governor("node", Command(Rung.RUN, Origin.GOVERNOR, "cool"))
+    bench.in_force.set_governor("node", Command(Action.RUN, Origin.GOVERNOR, "cool"))
     assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
-from actors.driver.trial_registry import LEFT, STEP, TrialBook
-from supervisor.domain.command import Command, Origin, Rung, trial_scope
+from actors.driver.trial_registry import LEFT, STEP, TrialRegistry
+from supervisor.domain.command import Action, Command, Origin, trial_scope
 
 
 class Scripted(FIFOScheduler):
@@ -66,28 +66,32 @@ class Controller:
 
 class Bench:
     def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0):
-        self.book, self.in_force, self.controller = TrialBook("loss", "min", trials), InForce(), Controller()
+        self.registry, self.in_force, self.controller = (
+            TrialRegistry("loss", "min", trials),
+            CommandsInForce(),
+            Controller(),
+        )
         self.released = []
         recorder = SimpleNamespace(release=self.release, apply_holds=lambda: None)
         limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s)
-        self.scheduler = HardwareAwareScheduler(inner, self.book, self.in_force, recorder, limits)
+        self.scheduler = HardwareAwareScheduler(inner, self.registry, self.in_force, recorder, limits)
 
     def release(self, trial):
         self.released.append(trial.trial_id)
-        self.book.entry(trial.trial_id).running = False
+        self.registry.entry(trial.trial_id).running = False
 
     def trial(self, trial_id, number=0, checkpoint=None):
-        self.book.open(trial_id, number, {}).checkpoint = checkpoint
+        self.registry.open(trial_id, number, {}).checkpoint = checkpoint
         trial = self.controller.start(trial_id)
         self.scheduler.on_trial_add(self.controller, trial)
-        self.book.entry(trial_id).running = True
+        self.registry.entry(trial_id).running = True
         return trial
 
     def result(self, trial, step, value):
         return self.scheduler.on_trial_result(self.controller, trial, {STEP: step, "loss": value})
 
-    def command(self, rung):
-        self.in_force.set_operator([Command(rung, Origin.OPERATOR, "test")])
+    def command(self, action):
+        self.in_force.set_operator([Command(action, Origin.OPERATOR, "test")])
 
     def choose(self):
         return self.scheduler.choose_trial_to_run(self.controller)
@@ -106,38 +110,38 @@ def test_every_decision_of_the_wrapped_scheduler_passes_through(decision):
 def test_a_pause_does_not_change_decisions_that_end_work_anyway(decision):
     bench = Bench(Scripted(decision))
     trial = bench.trial("a")
-    bench.command(Rung.PAUSE)
+    bench.command(Action.PAUSE)
     assert bench.result(trial, 1, 0.5) == decision
 
 
 def test_a_trial_is_held_in_memory_while_paused_and_goes_on_once():
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
-    bench.command(Rung.PAUSE)
+    bench.command(Action.PAUSE)
     assert bench.result(trial, 1, 0.5) == TrialScheduler.NOOP
     assert bench.choose() is None
     assert bench.controller.trained == []
-    bench.command(Rung.RUN)
+    bench.command(Action.RUN)
     bench.choose()
     bench.choose()
     assert bench.controller.trained == ["a"]
 
 
-@pytest.mark.parametrize("rung", [Rung.HOLD, Rung.SHED, Rung.THROTTLE])
-def test_running_trials_go_on_below_pause(rung):
+@pytest.mark.parametrize("action", [Action.HOLD, Action.SHED, Action.THROTTLE])
+def test_running_trials_go_on_below_pause(action):
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
-    bench.command(rung)
+    bench.command(action)
     assert bench.result(trial, 1, 0.5) == TrialScheduler.CONTINUE
 
 
 def test_a_held_trial_that_died_meanwhile_is_not_continued():
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
-    bench.command(Rung.PAUSE)
+    bench.command(Action.PAUSE)
     bench.result(trial, 1, 0.5)
     trial.status = Trial.ERROR
-    bench.command(Rung.RUN)
+    bench.command(Action.RUN)
     bench.choose()
     assert bench.controller.trained == []
 
@@ -147,8 +151,8 @@ def test_a_stop_before_the_last_step_prunes_and_at_it_finishes():
     early, late = bench.trial("a"), bench.trial("b", 1)
     bench.result(early, 8, 0.5)
     bench.result(late, 9, 0.5)
-    assert bench.book.entry("a").pruned
-    assert not bench.book.entry("b").pruned
+    assert bench.registry.entry("a").pruned
+    assert not bench.registry.entry("b").pruned
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
@@ -191,7 +195,7 @@ def test_an_adopted_trial_is_not_judged_again_at_rungs_that_it_passed():
     trial = bench.trial("again", 0)
     assert bench.result(trial, 2, 0.9) == TrialScheduler.CONTINUE
     assert bench.result(trial, 3, 0.9) == TrialScheduler.CONTINUE
-    assert bench.result(trial, 4, 0.9) == TrialScheduler.CONTINUE  # the first at this rung
+    assert bench.result(trial, 4, 0.9) == TrialScheduler.CONTINUE  # the first at this action
 
 
 def test_the_median_rule_never_pauses_a_trial_for_another():
@@ -208,7 +212,7 @@ def test_medians_survive_a_restart():
     bench.scheduler.feed([earlier(n, [[1, 0.2], [2, 0.1], [3, 0.1]]) for n in range(3)])
     trial = bench.trial("bad", 3)
     assert [bench.result(trial, step, 0.9) for step in (1, 2)] == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
-    assert bench.book.entry("bad").pruned
+    assert bench.registry.entry("bad").pruned
 
 
 def test_an_unknown_pruner_is_refused():
@@ -220,13 +224,13 @@ def test_a_pause_that_lasts_takes_a_held_trial_off_its_worker():
     """One with a checkpoint; without one it would lose its work, so it keeps its memory."""
     bench = Bench(FIFOScheduler(), release_after_s=0.0)
     saved, unsaved = bench.trial("a", 0, checkpoint="/c/checkpoint-1.pt"), bench.trial("b", 1)
-    bench.command(Rung.PAUSE)
+    bench.command(Action.PAUSE)
     for trial in (saved, unsaved):
         bench.result(trial, 1, 0.5)
     bench.choose()
     assert bench.released == ["a"]
     assert bench.controller.paused == ["a"]
-    bench.command(Rung.RUN)
+    bench.command(Action.RUN)
     bench.choose()
     assert bench.controller.trained == ["b"]
 
@@ -243,7 +247,7 @@ def test_a_trial_that_left_its_work_is_released_and_never_continued():
 def test_shedding_sends_the_youngest_back_to_the_queue_and_no_more():
     bench = Bench(FIFOScheduler())
     old, young = (bench.trial(name, n, checkpoint="/c/checkpoint-1.pt") for n, name in enumerate("ab"))
-    command = Command(Rung.SHED, Origin.GOVERNOR, "test", shed_trials=5)
+    command = Command(Action.SHED, Origin.GOVERNOR, "test", shed_trials=5)
     bench.in_force.set_governor("n", command)
     assert bench.result(old, 1, 0.5) == TrialScheduler.CONTINUE
     assert bench.result(young, 1, 0.5) == TrialScheduler.NOOP
@@ -272,7 +276,7 @@ def test_it_pickles_without_the_trials_that_it_holds():
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
     trial.handle = lambda: None
-    bench.command(Rung.PAUSE)
+    bench.command(Action.PAUSE)
     bench.result(trial, 1, 0.5)
     bench.scheduler._recorder = None
     copy = pickle.loads(pickle.dumps(bench.scheduler))
@@ -283,16 +287,16 @@ def test_a_trial_that_the_operator_holds_stands_at_its_report_and_the_others_go_
     bench = Bench(FIFOScheduler())
     held, other = bench.trial("a", 3), bench.trial("b", 4)
     bench.in_force.begin("e", [])
-    bench.in_force.set_operator([Command(Rung.HOLD, Origin.OPERATOR, "test", trial_scope("e", 3))])
+    bench.in_force.set_operator([Command(Action.HOLD, Origin.OPERATOR, "test", trial_scope("e", 3))])
     assert bench.result(held, 1, 0.5) == TrialScheduler.NOOP
     assert bench.result(other, 1, 0.5) == TrialScheduler.CONTINUE
     bench.choose()
     assert bench.controller.trained == []
-    assert bench.book.entry("a").reported
+    assert bench.registry.entry("a").reported
     bench.in_force.set_operator([])
     bench.choose()
     assert bench.controller.trained == ["a"]
-    assert not bench.book.entry("a").reported
+    assert not bench.registry.entry("a").reported
 
 
 def test_a_released_trial_that_the_operator_holds_waits_while_others_are_chosen():
@@ -303,7 +307,7 @@ def test_a_released_trial_that_the_operator_holds_waits_while_others_are_chosen(
     for trial in (held, other):
         trial.placement_group_factory = None
     bench.in_force.begin("e", [])
-    bench.in_force.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
+    bench.in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
     assert bench.result(held, 1, 0.5) == TrialScheduler.NOOP
     assert bench.choose() is None
     assert bench.controller.paused == ["a"]
@@ -319,17 +323,17 @@ def test_a_trial_that_is_to_be_alone_waits_for_the_others_to_end_and_lets_none_b
     for trial in (alone, other, late):
         trial.placement_group_factory = None
     bench.controller.get_trials = lambda: [late, alone, other]
-    bench.book.entry("a").memory = {"alone": True}
+    bench.registry.entry("a").memory = {"alone": True}
     for trial, name in ((alone, "a"), (late, "c")):
-        trial.status, bench.book.entry(name).running = Trial.PAUSED, False
+        trial.status, bench.registry.entry(name).running = Trial.PAUSED, False
     assert bench.choose() is None
-    bench.book.entry("b").running, other.status = False, Trial.PENDING
+    bench.registry.entry("b").running, other.status = False, Trial.PENDING
     assert bench.choose() is None, "its worker died, and Tune will start it again"
     other.status = Trial.TERMINATED
     assert bench.choose() is alone
-    bench.book.entry("a").running = True
+    bench.registry.entry("a").running = True
     assert bench.choose() is None
-    bench.book.close("a")
+    bench.registry.close("a")
     bench.controller.get_trials = lambda: [late, other]
     assert bench.choose() is late
 
@@ -340,8 +344,8 @@ def test_a_trial_that_is_to_be_alone_and_that_the_operator_holds_keeps_nobody_wa
     bench.controller.get_trials = lambda: [alone, other]
     for trial, name in ((alone, "a"), (other, "b")):
         trial.placement_group_factory = None
-        trial.status, bench.book.entry(name).running = Trial.PAUSED, False
-    bench.book.entry("a").memory = {"alone": True}
+        trial.status, bench.registry.entry(name).running = Trial.PAUSED, False
+    bench.registry.entry("a").memory = {"alone": True}
     bench.in_force.begin("e", [])
-    bench.in_force.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
+    bench.in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
     assert bench.choose() is other

@@ -19,9 +19,9 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
-from actors.driver.trial_registry import STEP, TrialBook
+from actors.driver.trial_registry import STEP, TrialRegistry
 
 DECISIONS = [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.PAUSE, TrialScheduler.NOOP]
 CALLS = ["add", "result", "error", "complete", "remove", "choose"]
@@ -102,9 +102,9 @@ class Controller:
 
 
 def wrapped(inner):
-    book, in_force = TrialBook("loss", "min", ()), InForce()
+    registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
     recorder = SimpleNamespace(release=lambda trial: None, apply_holds=lambda: None)
-    return HardwareAwareScheduler(inner, book, in_force, recorder, SchedulerLimits(9, 4, 600.0)), book
+    return HardwareAwareScheduler(inner, registry, in_force, recorder, SchedulerLimits(9, 4, 600.0)), registry
 
 
 @given(answers=st.lists(st.sampled_from(DECISIONS), max_size=30), story=st.lists(st.sampled_from(CALLS), max_size=30))
@@ -112,13 +112,13 @@ def wrapped(inner):
 def test_while_nothing_is_held_every_call_and_every_answer_pass_through(answers, story):
     """Whatever the order: the wrapped scheduler hears what it would hear of Tune, and Tune its answer."""
     inner, controller = Recording(answers), Controller()
-    scheduler, book = wrapped(inner)
+    scheduler, registry = wrapped(inner)
     expected, left, step = [], list(answers), 0
     for call in ["add", *story]:
         if call == "add":
             trial = FakeTrial(f"t{len(controller.trials)}")
             controller.trials.append(trial)
-            book.open(trial.trial_id, len(controller.trials) - 1, {})
+            registry.open(trial.trial_id, len(controller.trials) - 1, {})
             scheduler.on_trial_add(controller, trial)
             expected.append(("add", trial.trial_id))
             continue
@@ -158,13 +158,13 @@ SCHEDULERS = {
 }
 
 
-def played(scheduler, book, values):
+def played(scheduler, registry, values):
     """Trials that report in turn as Tune would run them; every decision and what became of each trial."""
     controller, decisions = Controller(), []
     for number in range(len(values)):
         trial = FakeTrial(str(number))
-        if book is not None:
-            book.open(trial.trial_id, number, {})
+        if registry is not None:
+            registry.open(trial.trial_id, number, {})
         controller.trials.append(trial)
         scheduler.on_trial_add(controller, trial)
         trial.status = Trial.RUNNING
@@ -192,6 +192,6 @@ def played(scheduler, book, values):
 def test_each_of_rays_schedulers_decides_wrapped_as_it_decides_alone(name, values):
     """FIFO, ASHA, Hyperband, BOHB's Hyperband, the median rule and PBT, on the same reports."""
     alone = played(SCHEDULERS[name](), None, values)
-    scheduler, book = wrapped(SCHEDULERS[name]())
-    assert played(scheduler, book, values) == alone
+    scheduler, registry = wrapped(SCHEDULERS[name]())
+    assert played(scheduler, registry, values) == alone
     assert alone[0], "no trial reported: the claim is untested"

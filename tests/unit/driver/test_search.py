@@ -10,10 +10,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from ray.tune.search import Searcher
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.search import open_search
-from actors.driver.trial_registry import END, OWN_KEY, STEP, TrialBook
-from supervisor.domain.command import Command, Origin, Rung, trial_scope
+from actors.driver.trial_registry import END, OWN_KEY, STEP, TrialRegistry
+from supervisor.domain.command import Action, Command, Origin, trial_scope
 from supervisor.domain.messages import TrialAdded
 
 
@@ -41,12 +41,12 @@ class Bench:
             "mode": "min", "enqueue": [], "sampler": {"kind": "random", "startup_trials": 1}, "seed": 3,
             "concurrency": 3, "max_trials": 9, "finalize": None, **changes,
         }  # fmt: skip
-        self.folder, self.link, self.in_force = folder, Link(), InForce()
-        self.book = TrialBook("loss", "min", trials)
-        self.search = open_search(self.spec, list(trials), folder, self.book, self.in_force, self.link)
+        self.folder, self.link, self.in_force = folder, Link(), CommandsInForce()
+        self.registry = TrialRegistry("loss", "min", trials)
+        self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, self.link)
 
-    def govern(self, rung, shed_trials=0):
-        command = Command(rung, Origin.GOVERNOR, "test", shed_trials=shed_trials)
+    def govern(self, action, shed_trials=0):
+        command = Command(action, Origin.GOVERNOR, "test", shed_trials=shed_trials)
         self.in_force.set_governor("n", command)
 
     def report(self, trial_id, *values):
@@ -54,7 +54,7 @@ class Bench:
         for step, value in enumerate(values, 1):
             result = {STEP: step, "loss": value}
             self.search.on_trial_result(trial_id, result)
-            self.book.note(trial_id, result)
+            self.registry.note(trial_id, result)
 
     def study(self):
         file = str(self.folder / "study.journal")
@@ -75,24 +75,24 @@ def test_a_suggestion_carries_its_number_and_is_told_to_the_daemon(bench):
     assert b.link.sent == [TrialAdded(0, {"x": 0.25}, "enqueued"), TrialAdded(1, {"x": second["x"]}, "sampled")]
 
 
-@pytest.mark.parametrize("rung", [Rung.HOLD, Rung.PAUSE, Rung.STOP])
-def test_no_trial_starts_while_a_command_forbids_it(bench, rung):
+@pytest.mark.parametrize("action", [Action.HOLD, Action.PAUSE, Action.STOP])
+def test_no_trial_starts_while_a_command_forbids_it(bench, action):
     b = bench()
-    b.govern(rung)
+    b.govern(action)
     assert b.search.suggest("a") is None
     assert b.link.sent == []
-    b.govern(Rung.RUN)
+    b.govern(Action.RUN)
     assert b.search.suggest("a") is not None
 
 
-@pytest.mark.parametrize("rung", [Rung.SHED, Rung.THROTTLE])
-def test_shedding_lowers_the_concurrency_but_never_to_nothing(bench, rung):
+@pytest.mark.parametrize("action", [Action.SHED, Action.THROTTLE])
+def test_shedding_lowers_the_concurrency_but_never_to_nothing(bench, action):
     b = bench(concurrency=3)
-    b.govern(rung, shed_trials=2)
+    b.govern(action, shed_trials=2)
     assert b.search.suggest("a") is not None
-    b.book.entry("a").running = True
+    b.registry.entry("a").running = True
     assert b.search.suggest("b") is None
-    b.govern(rung, shed_trials=1)
+    b.govern(action, shed_trials=1)
     assert b.search.suggest("b") is not None
 
 
@@ -101,14 +101,14 @@ def test_nothing_new_is_begun_beside_a_trial_that_is_to_be_alone(bench):
     b = bench()
     b.in_force.begin("s", [])
     b.search.suggest("a")
-    alone = b.book.entry("a")
+    alone = b.registry.entry("a")
     alone.memory = {"alone": True}
     assert b.search.suggest("b") is None
-    b.in_force.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "test", trial_scope("s", 0))])
+    b.in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test", trial_scope("s", 0))])
     assert b.search.suggest("b") is not None
     alone.running = True
     assert b.search.suggest("c") is None
-    b.book.close("a")
+    b.registry.close("a")
     assert b.search.suggest("c") is not None
 
 
@@ -117,10 +117,10 @@ def test_after_a_restart_a_trial_that_is_to_be_alone_is_not_begun_beside_others(
     b = bench([row(0), {**row(1), "memory": {"alone": True}}, row(2)])
     assert b.search.suggest("a")[OWN_KEY]["number"] == 0
     assert b.search.suggest("b") is None
-    b.book.close("a")
+    b.registry.close("a")
     assert b.search.suggest("b")[OWN_KEY]["number"] == 1
     assert b.search.suggest("c") is None
-    b.book.close("b")
+    b.registry.close("b")
     assert b.search.suggest("c")[OWN_KEY]["number"] == 2
     assert b.search.suggest("d") is not None
 
@@ -164,7 +164,7 @@ def test_a_finished_trial_is_told_with_its_best_value_and_its_last_step(bench):
     b = bench()
     b.search.suggest("a")
     b.report("a", 3.0, 1.0)
-    b.book.note("a", {STEP: 3, "loss": 2.0})
+    b.registry.note("a", {STEP: 3, "loss": 2.0})
     b.search.on_trial_complete("a", {STEP: 3, "loss": 2.0})
     [trial] = b.study()
     assert (trial.value, trial.intermediate_values) == (1.0, {1: 3.0, 2: 1.0, 3: 2.0})
@@ -174,8 +174,8 @@ def test_a_pruned_trial_is_told_as_pruned_with_the_step_that_pruned_it(bench):
     b = bench()
     b.search.suggest("a")
     b.report("a", 3.0)
-    b.book.note("a", {STEP: 2, "loss": 4.0})
-    b.book.entry("a").pruned = True
+    b.registry.note("a", {STEP: 2, "loss": 4.0})
+    b.registry.entry("a").pruned = True
     b.search.on_trial_complete("a", {STEP: 2, "loss": 4.0})
     [trial] = b.study()
     assert (trial.state.name, trial.value, trial.intermediate_values) == ("PRUNED", 4.0, {1: 3.0, 2: 4.0})

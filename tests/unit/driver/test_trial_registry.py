@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.driver.process_local import current
-from actors.driver.trial_registry import CHECKPOINT, END, ERROR, STEP, TrialBook, failure_reason, finite_or_none
+from actors.driver.trial_registry import CHECKPOINT, END, ERROR, STEP, TrialRegistry, failure_reason, finite_or_none
 from supervisor.domain.lifecycle import EndReason
 
 
@@ -22,78 +22,78 @@ def unfinished(number, results, checkpoint, attempt=2):
 
 
 @pytest.fixture
-def book():
-    book = TrialBook("loss", "min", [])
-    book.open("a", 0, {"x": 1})
-    return book
+def registry():
+    registry = TrialRegistry("loss", "min", [])
+    registry.open("a", 0, {"x": 1})
+    return registry
 
 
-def report(book, *values):
+def report(registry, *values):
     for step, value in enumerate(values, 1):
-        book.note("a", {STEP: step, "loss": value})
+        registry.note("a", {STEP: step, "loss": value})
 
 
-def test_a_finished_trial_is_worth_its_best_finite_value(book):
-    report(book, 3.0, 1.0, 2.0)
-    verdict = book.verdict("a", {})
+def test_a_finished_trial_is_worth_its_best_finite_value(registry):
+    report(registry, 3.0, 1.0, 2.0)
+    verdict = registry.verdict("a", {})
     assert (verdict.end_reason, verdict.value, verdict.succeeded) == (EndReason.FINISHED, 1.0, True)
 
 
 def test_the_best_of_a_maximised_metric_is_the_largest():
-    book = TrialBook("accuracy", "max", [])
-    book.open("a", 0, {})
+    registry = TrialRegistry("accuracy", "max", [])
+    registry.open("a", 0, {})
     for step, value in enumerate((0.1, 0.9, 0.5), 1):
-        book.note("a", {STEP: step, "accuracy": value})
-    assert book.verdict("a", {}).value == 0.9
+        registry.note("a", {STEP: step, "accuracy": value})
+    assert registry.verdict("a", {}).value == 0.9
 
 
 @pytest.mark.parametrize("last", [math.nan, math.inf, None, "text", True])
-def test_a_trial_whose_last_value_is_no_number_diverged(book, last):
-    report(book, 1.0, last)
-    verdict = book.verdict("a", {})
+def test_a_trial_whose_last_value_is_no_number_diverged(registry, last):
+    report(registry, 1.0, last)
+    verdict = registry.verdict("a", {})
     assert (verdict.end_reason, verdict.value, verdict.succeeded) == (EndReason.DIVERGED, None, False)
 
 
-def test_a_trial_that_reported_nothing_is_an_error_that_says_so(book):
-    verdict = book.verdict("a", {})
+def test_a_trial_that_reported_nothing_is_an_error_that_says_so(registry):
+    verdict = registry.verdict("a", {})
     assert verdict.end_reason is EndReason.ERROR
     assert "without reporting 'loss'" in verdict.error
 
 
-def test_a_pruned_trial_is_known_by_its_entry(book):
-    report(book, 1.0)
-    book.entry("a").pruned = True
-    assert book.verdict("a", {}).end_reason is EndReason.PRUNED
+def test_a_pruned_trial_is_known_by_its_entry(registry):
+    report(registry, 1.0)
+    registry.entry("a").pruned = True
+    assert registry.verdict("a", {}).end_reason is EndReason.PRUNED
 
 
-def test_the_trainables_own_word_on_its_end_wins(book):
+def test_the_trainables_own_word_on_its_end_wins(registry):
     """Also over the pruner's: a trial that ended by itself at a rung was not pruned."""
-    report(book, 1.0)
-    book.entry("a").pruned = True
-    assert book.verdict("a", {END: "early_stopped"}).end_reason is EndReason.EARLY_STOPPED
-    failed = book.verdict("a", {END: "diverged", ERROR: "x" * 9000})
+    report(registry, 1.0)
+    registry.entry("a").pruned = True
+    assert registry.verdict("a", {END: "early_stopped"}).end_reason is EndReason.EARLY_STOPPED
+    failed = registry.verdict("a", {END: "diverged", ERROR: "x" * 9000})
     assert (failed.value, len(failed.error)) == (None, 4000)
 
 
 def test_an_unfinished_trial_keeps_what_its_checkpoint_holds():
     """Results past the checkpoint run again, so they are not taken over; the attempt counts on."""
     results = [[1, 3.0], [2, 2.0], [3, 1.0]]
-    book = TrialBook("loss", "min", [unfinished(0, results, "/run/0/checkpoint-2.pt")])
-    entry = book.open("a", 0, {})
+    registry = TrialRegistry("loss", "min", [unfinished(0, results, "/run/0/checkpoint-2.pt")])
+    entry = registry.open("a", 0, {})
     assert (entry.attempt, entry.resumed_step, entry.best) == (3, 2, 2.0)
     assert entry.results == [(1, 3.0), (2, 2.0)]
 
 
 def test_an_unfinished_trial_without_a_checkpoint_starts_from_nothing():
-    book = TrialBook("loss", "min", [unfinished(0, [[1, 3.0]], None)])
-    entry = book.open("a", 0, {})
+    registry = TrialRegistry("loss", "min", [unfinished(0, [[1, 3.0]], None)])
+    entry = registry.open("a", 0, {})
     assert (entry.resumed_step, entry.best, entry.results) == (None, None, [])
 
 
-def test_the_newest_checkpoint_that_was_reported_is_kept(book):
-    book.note("a", {STEP: 1, "loss": 1.0, CHECKPOINT: "/run/0/checkpoint-1.pt"})
-    book.note("a", {STEP: 2, "loss": 1.0})
-    assert book.entry("a").resumed_step == 1
+def test_the_newest_checkpoint_that_was_reported_is_kept(registry):
+    registry.note("a", {STEP: 1, "loss": 1.0, CHECKPOINT: "/run/0/checkpoint-1.pt"})
+    registry.note("a", {STEP: 2, "loss": 1.0})
+    assert registry.entry("a").resumed_step == 1
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
@@ -109,9 +109,9 @@ def test_memory_errors_are_told_from_others_by_their_text():
     assert failure_reason("ValueError: no") is EndReason.ERROR
 
 
-def test_objects_of_a_process_are_found_by_their_class(book):
+def test_objects_of_a_process_are_found_by_their_class(registry):
     """Pickling one asks this process for its own."""
-    assert book.__reduce__() == (current, (TrialBook,))
-    assert current(TrialBook) is book
+    assert registry.__reduce__() == (current, (TrialRegistry,))
+    assert current(TrialRegistry) is registry
     with pytest.raises(LookupError, match="only a driver makes one"):
         current(int)

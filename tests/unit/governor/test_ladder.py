@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from supervisor.domain.command import Command, Origin, Rung, strictest
-from supervisor.governor.ladder import GovernorMemory, Note, Now, decide, next_period_s
+from supervisor.domain.command import Action, Command, Origin, strictest
+from supervisor.governor.ladder import GovernorState, Note, Now, decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors.reading import Kind, Limits, Quality, Reading
 
@@ -47,14 +47,14 @@ class Story:
     """A governor on its own clock; each `tell` is one reading of the sensors."""
 
     policy: Policy = field(default_factory=Policy)
-    memory: GovernorMemory = field(default_factory=GovernorMemory)
+    memory: GovernorState = field(default_factory=GovernorState)
     mono_s: float = 1000.0
     wall_s: float = 1.7e9
     notes: list[Note] = field(default_factory=list)
-    rungs: list[Rung] = field(default_factory=list)
+    rungs: list[Action] = field(default_factory=list)
     command: Command | None = None
 
-    def tell(self, readings: Sequence[Reading] | float | None, for_s: float = 0.0, every_s: float = 5.0) -> Rung:
+    def tell(self, readings: Sequence[Reading] | float | None, for_s: float = 0.0, every_s: float = 5.0) -> Action:
         """Tell the same again every `every_s` until `for_s` have passed; at least once."""
         for _ in range(max(1, round(for_s / every_s))):
             given = [reading(readings)] if readings is None or isinstance(readings, int | float) else readings
@@ -63,7 +63,7 @@ class Story:
             stamped = [replace(one, mono_s=self.mono_s, wall_s=self.wall_s) for one in given]
             self.command, self.memory, notes = decide(stamped, self.policy, self.memory, Now(self.mono_s, self.wall_s))
             self.notes += notes
-            self.rungs.append(self.command.rung)
+            self.rungs.append(self.command.action)
         return self.rungs[-1]
 
     def told(self, kind: str) -> list[Note]:
@@ -72,7 +72,7 @@ class Story:
 
 def test_a_cool_machine_runs() -> None:
     story = Story()
-    assert story.tell(60.0, for_s=600) is Rung.RUN
+    assert story.tell(60.0, for_s=600) is Action.RUN
     assert not story.notes
     assert not story.memory.unprotected
 
@@ -80,9 +80,9 @@ def test_a_cool_machine_runs() -> None:
 def test_soft_holds_new_trials_at_once_and_sheds_after_its_dwell() -> None:
     story = Story()
     story.tell(60.0, for_s=20)
-    assert story.tell(93.0) is Rung.HOLD
-    assert story.tell(93.0, for_s=15) is Rung.HOLD
-    assert story.tell(93.0) is Rung.SHED
+    assert story.tell(93.0) is Action.HOLD
+    assert story.tell(93.0, for_s=15) is Action.HOLD
+    assert story.tell(93.0) is Action.SHED
     assert story.command is not None
     assert story.command.shed_trials == 1
 
@@ -91,11 +91,11 @@ def test_the_ladder_climbs_one_step_per_dwell_up_to_its_largest_rest_share() -> 
     story = Story()
     story.tell(93.0, for_s=300)
     assert story.command is not None
-    assert story.command.rung is Rung.THROTTLE
+    assert story.command.action is Action.THROTTLE
     assert story.command.throttle_share == 0.75
     assert story.command.shed_trials == 2
-    steps = [(note.facts["rung"], note.facts["shed_trials"], note.facts["throttle_share"])
-             for note in story.told("rung.changed")]  # fmt: skip
+    steps = [(note.facts["action"], note.facts["shed_trials"], note.facts["throttle_share"])
+             for note in story.told("action.changed")]  # fmt: skip
     assert steps == [
         ("HOLD", 0, 0.0), ("SHED", 1, 0.0), ("SHED", 2, 0.0), ("THROTTLE", 2, 0.25), ("THROTTLE", 2, 0.5),
         ("THROTTLE", 2, 0.75),
@@ -105,10 +105,10 @@ def test_the_ladder_climbs_one_step_per_dwell_up_to_its_largest_rest_share() -> 
 def test_shed_returns_one_step_after_180_s_below_soft_less_6_and_not_above() -> None:
     story = Story()
     story.tell(93.0, for_s=25)
-    assert story.tell(87.0, for_s=600) is Rung.SHED
-    assert story.tell(85.0, for_s=175) is Rung.SHED
-    assert story.tell(85.0, for_s=15) is Rung.HOLD
-    assert story.tell(85.0, for_s=20) is Rung.RUN
+    assert story.tell(87.0, for_s=600) is Action.SHED
+    assert story.tell(85.0, for_s=175) is Action.SHED
+    assert story.tell(85.0, for_s=15) is Action.HOLD
+    assert story.tell(85.0, for_s=20) is Action.RUN
 
 
 def test_easing_that_does_not_hold_waits_twice_as_long_next_time() -> None:
@@ -127,51 +127,51 @@ def test_easing_that_does_not_hold_waits_twice_as_long_next_time() -> None:
 def test_pause_needs_its_dwell_and_critical_does_not() -> None:
     story = Story()
     story.tell(60.0, for_s=60)
-    assert story.tell(100.0) is not Rung.PAUSE
-    assert story.tell(100.0, for_s=10) is Rung.PAUSE
+    assert story.tell(100.0) is not Action.PAUSE
+    assert story.tell(100.0, for_s=10) is Action.PAUSE
     other = Story()
     other.tell(60.0, for_s=60)
-    assert other.tell(106.0) is Rung.PAUSE
+    assert other.tell(106.0) is Action.PAUSE
 
 
 def test_a_pause_lasts_its_minimum_even_on_a_die_that_cools_in_seconds() -> None:
     story = Story()
     story.tell(106.0)
-    assert story.tell(50.0, for_s=290) is Rung.PAUSE
-    assert story.tell(50.0, for_s=15) is Rung.THROTTLE
+    assert story.tell(50.0, for_s=290) is Action.PAUSE
+    assert story.tell(50.0, for_s=15) is Action.THROTTLE
 
 
 def test_a_pause_does_not_end_between_resume_and_pause_thresholds() -> None:
     story = Story()
     story.tell(106.0)
-    assert story.tell(88.0, for_s=3600) is Rung.PAUSE
-    assert story.tell(87.0, for_s=10) is Rung.THROTTLE
+    assert story.tell(88.0, for_s=3600) is Action.PAUSE
+    assert story.tell(87.0, for_s=10) is Action.THROTTLE
 
 
 def test_after_a_pause_the_work_comes_back_one_rung_at_a_time() -> None:
     story = Story()
     story.tell(106.0)
     story.tell(50.0, for_s=3600)
-    rungs = [note.facts["rung"] for note in story.told("rung.changed")]
+    rungs = [note.facts["action"] for note in story.told("action.changed")]
     assert rungs == ["PAUSE", "THROTTLE", "SHED", "SHED", "HOLD", "RUN"]
 
 
 def test_still_critical_after_a_long_pause_stops_and_only_force_ends_it() -> None:
     story = Story()
-    assert story.tell(106.0, for_s=400) is Rung.STOP
-    assert story.tell(40.0, for_s=7200) is Rung.STOP
+    assert story.tell(106.0, for_s=400) is Action.STOP
+    assert story.tell(40.0, for_s=7200) is Action.STOP
     story.memory = story.memory.forced(Now(story.mono_s, story.wall_s))
-    assert story.tell(40.0, for_s=10) is Rung.THROTTLE
+    assert story.tell(40.0, for_s=10) is Action.THROTTLE
 
 
 def test_a_steep_rise_holds_before_the_soft_limit_but_never_pauses() -> None:
     story = Story()
     for celsius in (60.0, 64.0, 68.0, 72.0, 76.0, 80.0):
         story.tell(celsius)
-    assert story.rungs[-1] is Rung.HOLD
+    assert story.rungs[-1] is Action.HOLD
     for _ in range(12):
         story.tell(91.0)
-    assert Rung.PAUSE not in story.rungs
+    assert Action.PAUSE not in story.rungs
 
 
 def test_the_jump_of_a_die_when_work_starts_sheds_nothing() -> None:
@@ -180,8 +180,8 @@ def test_the_jump_of_a_die_when_work_starts_sheds_nothing() -> None:
     story.tell(45.0, for_s=60)
     for celsius in (74.0, 79.0, *[80.0] * 40):
         story.tell(celsius)
-    assert max(story.rungs) is Rung.HOLD
-    assert story.rungs[-1] is Rung.RUN
+    assert max(story.rungs) is Action.HOLD
+    assert story.rungs[-1] is Action.RUN
 
 
 def test_flap_control_comes_back_with_fewer_trials_after_three_pauses_in_an_hour() -> None:
@@ -190,9 +190,9 @@ def test_flap_control_comes_back_with_fewer_trials_after_three_pauses_in_an_hour
         story.tell(106.0)
         story.tell(50.0, for_s=300)
     assert story.memory.floor_step == 1
-    assert story.rungs[-1] is Rung.SHED
+    assert story.rungs[-1] is Action.SHED
     story.tell(50.0, for_s=3700)
-    assert story.rungs[-1] is Rung.RUN
+    assert story.rungs[-1] is Action.RUN
 
 
 def test_a_machine_that_flaps_too_often_waits_the_hour_out() -> None:
@@ -200,7 +200,7 @@ def test_a_machine_that_flaps_too_often_waits_the_hour_out() -> None:
     for _ in range(100):
         story.tell(106.0)
         story.tell(50.0, for_s=30)
-    pauses = [note for note in story.told("rung.changed") if note.facts["rung"] == "PAUSE"]
+    pauses = [note for note in story.told("action.changed") if note.facts["action"] == "PAUSE"]
     assert len(pauses) == 4
     assert "times within the hour" in story.memory.reason
 
@@ -211,36 +211,36 @@ def test_a_machine_that_flaps_too_often_waits_the_hour_out() -> None:
 def test_without_any_thermal_sensor_the_work_runs_unprotected_and_memory_still_counts() -> None:
     story = Story()
     plenty = reading(40.0, "host:memory.used", Kind.MEMORY, "host", "percent")
-    assert story.tell([plenty], for_s=600) is Rung.RUN
+    assert story.tell([plenty], for_s=600) is Action.RUN
     assert story.memory.unprotected
     full = replace(plenty, value=95.0)
-    assert story.tell([full], for_s=15) is Rung.PAUSE
+    assert story.tell([full], for_s=15) is Action.PAUSE
 
 
 def test_a_plan_may_require_a_thermal_sensor() -> None:
     story = Story(Policy(required=True))
-    assert story.tell([], for_s=30) is Rung.PAUSE
+    assert story.tell([], for_s=30) is Action.PAUSE
     assert "requires" in story.memory.reason
 
 
 def test_a_lost_sensor_sheds_after_three_periods_and_pauses_after_two_minutes() -> None:
     story = Story()
     story.tell(60.0, for_s=30)
-    assert story.tell(None, for_s=10) is Rung.RUN
-    assert story.tell(None) is Rung.SHED
-    assert story.tell(None, for_s=105) is Rung.SHED
-    assert story.tell(None, for_s=10) is Rung.PAUSE
+    assert story.tell(None, for_s=10) is Action.RUN
+    assert story.tell(None) is Action.SHED
+    assert story.tell(None, for_s=105) is Action.SHED
+    assert story.tell(None, for_s=10) is Action.PAUSE
     assert [note.facts["sensor"] for note in story.told("sensor.lost")] == ["t:die/a"]
 
 
 def test_a_pause_never_ends_on_an_unknown_sensor_and_ends_when_it_is_back() -> None:
     story = Story()
     story.tell(106.0)
-    assert story.tell(None, for_s=7200) is Rung.PAUSE
-    assert story.tell([], for_s=7200) is Rung.PAUSE
+    assert story.tell(None, for_s=7200) is Action.PAUSE
+    assert story.tell([], for_s=7200) is Action.PAUSE
     story.tell(50.0)
-    assert story.rungs[-1] is Rung.PAUSE, "one fresh sample is not two"
-    assert story.tell(50.0) is Rung.THROTTLE
+    assert story.rungs[-1] is Action.PAUSE, "one fresh sample is not two"
+    assert story.tell(50.0) is Action.THROTTLE
     assert len(story.told("sensor.recovered")) == 1
 
 
@@ -248,9 +248,9 @@ def test_a_drive_s_lost_thermometer_eases_for_a_while_and_never_pauses() -> None
     story = Story()
     drive = reading(50.0, "hwmon:0000:01:00.0/nvme/Composite", component="ssd")
     story.tell([drive], for_s=30)
-    assert story.tell([], for_s=60) is Rung.SHED
-    assert story.tell([], for_s=600) is Rung.RUN
-    assert max(story.rungs) is Rung.SHED
+    assert story.tell([], for_s=60) is Action.SHED
+    assert story.tell([], for_s=600) is Action.RUN
+    assert max(story.rungs) is Action.SHED
 
 
 def test_thermal_pressure_speaks_for_a_lost_cpu_sensor() -> None:
@@ -258,8 +258,8 @@ def test_thermal_pressure_speaks_for_a_lost_cpu_sensor() -> None:
     pressure = reading(0.0, "notify:thermalpressure", Kind.PRESSURE, "host", "level")
     story.tell([reading(60.0), pressure], for_s=30)
     story.tell([pressure], for_s=700)
-    assert max(story.rungs) is Rung.SHED
-    assert story.rungs[-1] is Rung.RUN
+    assert max(story.rungs) is Action.SHED
+    assert story.rungs[-1] is Action.RUN
 
 
 def test_a_lost_sensor_that_another_source_speaks_for_is_let_go() -> None:
@@ -267,15 +267,15 @@ def test_a_lost_sensor_that_another_source_speaks_for_is_let_go() -> None:
     both = [reading(60.0), reading(55.0, "t:other/b")]
     story.tell(both, for_s=30)
     story.tell([both[1]], for_s=125)
-    assert Rung.PAUSE not in story.rungs
-    assert story.tell([both[1]], for_s=400) is Rung.RUN
+    assert Action.PAUSE not in story.rungs
+    assert story.tell([both[1]], for_s=400) is Action.RUN
 
 
 def test_a_second_gpu_does_not_speak_for_the_first() -> None:
     story = Story()
     cards = [reading(60.0, "nvml:GPU-1/core", component="gpu"), reading(55.0, "nvml:GPU-2/core", component="gpu")]
     story.tell(cards, for_s=30)
-    assert story.tell([cards[1]], for_s=130) is Rung.PAUSE
+    assert story.tell([cards[1]], for_s=130) is Action.PAUSE
 
 
 def test_stale_readings_are_no_readings() -> None:
@@ -287,7 +287,7 @@ def test_stale_readings_are_no_readings() -> None:
         story.wall_s += 5
         _, story.memory, notes = decide([old], story.policy, story.memory, Now(story.mono_s, story.wall_s))
         story.notes += notes
-    assert story.memory.rung is Rung.SHED
+    assert story.memory.action is Action.SHED
     assert "stale" in story.told("sensor.lost")[0].facts["why"]
 
 
@@ -311,7 +311,7 @@ def test_a_folder_that_is_watched_no_more_is_not_lost() -> None:
     story = Story()
     folder = reading(5e10, "disk:/old", Kind.DISK, "disk", "bytes")
     story.tell([folder, reading(50.0)], for_s=30)
-    assert story.tell([reading(50.0)], for_s=600) is Rung.RUN
+    assert story.tell([reading(50.0)], for_s=600) is Action.RUN
     assert not story.notes
 
 
@@ -319,7 +319,7 @@ def test_a_folder_that_cannot_be_read_any_more_pauses() -> None:
     story = Story()
     folder = reading(5e10, "disk:/old", Kind.DISK, "disk", "bytes")
     story.tell([folder], for_s=30)
-    assert story.tell([replace(folder, value=None, quality=Quality.ERROR)], for_s=130) is Rung.PAUSE
+    assert story.tell([replace(folder, value=None, quality=Quality.ERROR)], for_s=130) is Action.PAUSE
 
 
 @pytest.mark.parametrize(("value", "patience_s"), [(61.375, 120), (61.0, 600)])
@@ -331,7 +331,7 @@ def test_a_value_frozen_to_the_last_bit_while_the_load_moves_is_stuck(value: flo
     assert not story.told("sensor.stuck")
     story.tell([reading(value), load(95.0)], for_s=20)
     assert story.told("sensor.stuck")[0].facts["sensor"] == "t:die/a"
-    assert story.rungs[-1] is Rung.SHED
+    assert story.rungs[-1] is Action.SHED
 
 
 def test_a_frozen_value_under_a_steady_load_is_not_stuck() -> None:
@@ -347,15 +347,15 @@ def parked() -> Reading:
 def test_a_parked_sensor_is_never_lost_nor_stuck() -> None:
     story = Story()
     story.tell(60.0, for_s=30)
-    assert story.tell([parked(), load(2.0)], for_s=7200) is Rung.RUN
+    assert story.tell([parked(), load(2.0)], for_s=7200) is Action.RUN
     assert not story.notes
 
 
 def test_a_parked_sensor_ends_a_pause_only_while_its_component_rests() -> None:
     story = Story()
     story.tell(106.0)
-    assert story.tell([parked(), load(90.0)], for_s=3600) is Rung.PAUSE
-    assert story.tell([parked(), load(3.0)]) is Rung.THROTTLE
+    assert story.tell([parked(), load(90.0)], for_s=3600) is Action.PAUSE
+    assert story.tell([parked(), load(3.0)]) is Action.THROTTLE
 
 
 def test_a_provider_that_hangs_is_told_once_and_once_when_it_is_back() -> None:
@@ -374,8 +374,8 @@ def test_sleep_drops_all_samples_and_needs_two_fresh_ones_to_resume() -> None:
     story = Story(Policy(min_off_s=0.0))
     story.tell(106.0)
     story.wall_s += 3600
-    assert story.tell(50.0) is Rung.PAUSE
-    assert story.tell(50.0) is Rung.THROTTLE
+    assert story.tell(50.0) is Action.PAUSE
+    assert story.tell(50.0) is Action.THROTTLE
     assert len(story.told("clock.jumped")) == 1
 
 
@@ -383,22 +383,22 @@ def test_a_reboot_keeps_the_time_that_a_pause_has_lasted() -> None:
     story = Story()
     story.tell(106.0)
     story.tell(50.0, for_s=200)
-    story.memory = GovernorMemory.from_json(json.loads(json.dumps(story.memory.to_json())))
+    story.memory = GovernorState.from_json(json.loads(json.dumps(story.memory.to_json())))
     story.mono_s = 10.0
-    assert story.tell(50.0) is Rung.PAUSE
-    assert story.tell(50.0, for_s=80) is Rung.PAUSE
-    assert story.tell(50.0, for_s=25) is Rung.THROTTLE
+    assert story.tell(50.0) is Action.PAUSE
+    assert story.tell(50.0, for_s=80) is Action.PAUSE
+    assert story.tell(50.0, for_s=25) is Action.THROTTLE
 
 
 def test_memory_survives_json_exactly() -> None:
     story = Story()
     story.tell([reading(93.0), load(50.0), reading(97.0, "host:memory.used", Kind.MEMORY, "host", "percent")], for_s=60)
-    assert GovernorMemory.from_json(json.loads(json.dumps(story.memory.to_json()))) == story.memory
+    assert GovernorState.from_json(json.loads(json.dumps(story.memory.to_json()))) == story.memory
 
 
 def test_memory_of_another_schema_is_refused() -> None:
     with pytest.raises(ValueError, match="schema 99"):
-        GovernorMemory.from_json({**GovernorMemory().to_json(), "schema": 99})
+        GovernorState.from_json({**GovernorState().to_json(), "schema": 99})
 
 
 # --- who may lift what -----------------------------------------------------------------------------------------------
@@ -406,23 +406,23 @@ def test_memory_of_another_schema_is_refused() -> None:
 
 def test_cooling_never_lifts_an_operator_s_pause_nor_an_operator_s_resume_the_governor_s() -> None:
     story = Story()
-    operator = Command(Rung.PAUSE, Origin.OPERATOR, "by hand")
+    operator = Command(Action.PAUSE, Origin.OPERATOR, "by hand")
     story.tell(50.0, for_s=600)
     assert story.command is not None
     assert strictest([operator, story.command]) == operator
     story.tell(106.0)
-    resumed = Command(Rung.RUN, Origin.OPERATOR, "go on")
-    assert strictest([resumed, story.command]).rung is Rung.PAUSE
+    resumed = Command(Action.RUN, Origin.OPERATOR, "go on")
+    assert strictest([resumed, story.command]).action is Action.PAUSE
 
 
 def test_force_ends_a_pause_but_not_a_critical_temperature() -> None:
     story = Story()
     story.tell(100.0, for_s=30)
-    assert story.rungs[-1] is Rung.PAUSE
+    assert story.rungs[-1] is Action.PAUSE
     story.memory = story.memory.forced(Now(story.mono_s, story.wall_s))
-    assert story.tell(100.0) is Rung.THROTTLE
-    assert story.tell(106.0) is Rung.PAUSE
-    assert story.tell(100.0, for_s=700) is Rung.PAUSE
+    assert story.tell(100.0) is Action.THROTTLE
+    assert story.tell(106.0) is Action.PAUSE
+    assert story.tell(100.0, for_s=700) is Action.PAUSE
 
 
 def test_the_sensors_are_read_faster_near_a_limit_and_while_work_is_eased() -> None:

@@ -10,8 +10,8 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.domain.command import Command, Origin, Rung, strictest
-from supervisor.governor.ladder import GovernorMemory, Now, decide
+from supervisor.domain.command import Action, Command, Origin, strictest
+from supervisor.governor.ladder import GovernorState, Now, decide
 from supervisor.governor.policy import Policy
 from supervisor.sensors.reading import Kind, Limits, Quality, Reading
 
@@ -87,13 +87,13 @@ def readings_of(moment: Moment, now: Now) -> list[Reading]:
 class Decision:
     now: Now
     readings: Sequence[Reading]
-    before: GovernorMemory
+    before: GovernorState
     command: Command
-    after: GovernorMemory
+    after: GovernorState
 
 
 def play(trace: Sequence[Moment], policy: Policy = POLICY) -> list[Decision]:
-    memory, decisions = GovernorMemory(), []
+    memory, decisions = GovernorState(), []
     mono_s, wall_s = 100.0, 1.7e9
     for moment in trace:
         mono_s += moment.after_s
@@ -112,9 +112,9 @@ def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
     """Not even when an operator has just resumed with force."""
     for decision in play(trace):
         if any(r.value is not None and r.kind is Kind.TEMPERATURE and r.value >= 105.0 for r in decision.readings):
-            assert decision.command.rung >= Rung.PAUSE
+            assert decision.command.action >= Action.PAUSE
             forced, _, _ = decide(decision.readings, POLICY, decision.before.forced(decision.now), decision.now)
-            assert forced.rung >= Rung.PAUSE
+            assert forced.action >= Action.PAUSE
 
 
 @settings(deadline=None, max_examples=150)
@@ -122,7 +122,7 @@ def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
 def test_a_pause_never_ends_on_an_unknown_or_hot_sensor(trace: list[Moment]) -> None:
     """Every thermometer that was ever seen must be cool, or rightly parked, when the work comes back."""
     for decision in play(trace):
-        if decision.before.rung is Rung.PAUSE and decision.command.rung < Rung.PAUSE:
+        if decision.before.action is Action.PAUSE and decision.command.action < Action.PAUSE:
             # A thermometer that another one stood in for before the pause is out of the count, and says so.
             retired = {key for key, sensor in decision.after.sensors.items() if sensor.status == "retired"}
             for reading in decision.readings:
@@ -136,7 +136,7 @@ def test_a_pause_never_ends_on_an_unknown_or_hot_sensor(trace: list[Moment]) -> 
 @settings(deadline=None, max_examples=150)
 @given(traces)
 def test_the_ladder_is_left_one_rung_at_a_time(trace: list[Moment]) -> None:
-    rungs = [Rung.RUN, *(decision.command.rung for decision in play(trace))]
+    rungs = [Action.RUN, *(decision.command.action for decision in play(trace))]
     for before, after in pairwise(rungs):
         assert after >= before - 1
 
@@ -155,7 +155,7 @@ def test_a_stricter_reading_never_gives_a_looser_command(trace: list[Moment], ho
 
 
 def strictness(command: Command) -> tuple[int, float, int]:
-    return command.rung, command.throttle_share, command.shed_trials
+    return command.action, command.throttle_share, command.shed_trials
 
 
 hot_then_cool = st.tuples(st.sampled_from([95.0, 101.0, 106.0]), st.integers(1, 6), st.integers(1, 40)).map(
@@ -172,7 +172,7 @@ def test_no_trace_pauses_more_often_in_an_hour_than_the_policy_allows(story: lis
     pauses = [
         decision.now.mono_s
         for decision in decisions
-        if decision.command.rung is Rung.PAUSE and decision.before.rung is not Rung.PAUSE
+        if decision.command.action is Action.PAUSE and decision.before.action is not Action.PAUSE
     ]
     assert all(sum(at <= other < at + 3600 for other in pauses) <= 4 for at in pauses)
 
@@ -181,7 +181,7 @@ def test_no_trace_pauses_more_often_in_an_hour_than_the_policy_allows(story: lis
 @given(traces)
 def test_a_watchdog_that_restarts_from_its_memory_decides_the_same(trace: list[Moment]) -> None:
     for decision in play(trace)[-5:]:
-        memory = GovernorMemory.from_json(json.loads(json.dumps(decision.before.to_json())))
+        memory = GovernorState.from_json(json.loads(json.dumps(decision.before.to_json())))
         command, after, _ = decide(decision.readings, POLICY, memory, decision.now)
         assert (command, after) == (decision.command, decision.after)
 
@@ -199,20 +199,20 @@ def test_no_trace_changes_the_concurrency_more_often_than_dwell_times_allow(stor
 @settings(deadline=None, max_examples=60)
 @given(traces)
 def test_no_cooling_lifts_an_operator_s_pause_and_no_resume_a_governor_s(trace: list[Moment]) -> None:
-    pause, resume = (Command(rung, Origin.OPERATOR, "by hand") for rung in (Rung.PAUSE, Rung.RUN))
+    pause, resume = (Command(action, Origin.OPERATOR, "by hand") for action in (Action.PAUSE, Action.RUN))
     for decision in play(trace):
-        assert strictest([pause, decision.command]).rung >= Rung.PAUSE
-        assert strictest([resume, decision.command]).rung is decision.command.rung
+        assert strictest([pause, decision.command]).action >= Action.PAUSE
+        assert strictest([resume, decision.command]).action is decision.command.action
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.one_of(st.none(), st.floats(0.0, 100.0)), min_size=1, max_size=60))
 def test_parked_sensors_alone_never_restrain_the_work(loads: list[float | None]) -> None:
     """Whatever the load is, and when nobody knows it."""
-    memory = GovernorMemory()
+    memory = GovernorState()
     for tick, load in enumerate(loads):
         now = Now(100.0 + 5 * tick, 1.7e9 + 5 * tick)
         use = replace(temperature("host:cpu", load, now), kind=Kind.UTILISATION, unit="percent", limits=Limits())
         command, memory, notes = decide([temperature("t:die/a", None, now, parked=True), use], POLICY, memory, now)
-        assert command.rung is Rung.RUN
+        assert command.action is Action.RUN
         assert not notes

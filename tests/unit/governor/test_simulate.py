@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.domain.command import Rung
+from supervisor.domain.command import Action
 from supervisor.errors import UsageError
 from supervisor.governor import simulate
 from supervisor.governor.policy import Policy
@@ -21,11 +21,11 @@ def _trace(path: Path, temperatures: dict[float, float]) -> Path:
 
 def test_a_hot_recording_pauses_and_comes_back_step_by_step(tmp_path: Path) -> None:
     hot = _trace(tmp_path / "hot.jsonl", {0.0: 50.0, 40.0: 99.5, 100.0: 50.0, 2000.0: 50.0})
-    rungs = [step.command.rung for step in simulate.replay(hot, Policy())]
-    assert Rung.PAUSE in rungs
-    after = rungs[rungs.index(Rung.PAUSE) :]
+    rungs = [step.command.action for step in simulate.replay(hot, Policy())]
+    assert Action.PAUSE in rungs
+    after = rungs[rungs.index(Action.PAUSE) :]
     assert after == sorted(after, reverse=True)
-    assert rungs[-1] is Rung.RUN
+    assert rungs[-1] is Action.RUN
 
 
 def test_a_cool_recording_asks_for_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Processes that must not outlive the daemon: the keeper ends a whole group, leftovers are known by their mark."""
+"""Processes that must not outlive the daemon: the guardian ends a whole group, orphans are known by their mark."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def keep() -> Iterator[Keep]:
 
 
 def family(keep: Keep, folder: Path) -> tuple[subprocess.Popen[bytes], int, int]:
-    """A keeper, its stubborn command, and that one's child."""
+    """A guardian, its stubborn command, and that one's child."""
     process = keep(sys.executable, "-c", STUBBORN_FAMILY, str(folder / "child"))
     assert process.stdout is not None
     command = int(process.stdout.readline())

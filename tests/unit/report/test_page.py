@@ -166,7 +166,7 @@ def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
     view = snapshot_of(
         experiment("a", "EXITED", ten_trials()), experiment("b", "RUNNING", running), experiment("c", "STOPPED", []),
         state="RUNNING",
-        commands=[{"rung": "PAUSE", "origin": "operator", "who": "ann", "reason": "meeting", "since_wall": BEGAN,
+        commands=[{"action": "PAUSE", "origin": "operator", "who": "ann", "reason": "meeting", "since_wall": BEGAN,
                    "drill": False}],
         lost=[{"experiment": "b", "trial": 1, "cause": "node at 91 C", "seconds": 240.0}],
     )  # fmt: skip
@@ -324,7 +324,7 @@ def test_the_text_table_shows_the_final_mean_where_there_is_one() -> None:
 
 
 def test_long_parameters_are_cut_with_an_ellipsis() -> None:
-    short = short_params({f"parameter_{n}": 0.123456 for n in range(9)}, max_signs=30)
+    short = short_params({f"parameter_{n}": 0.123456 for n in range(9)}, max_characters=30)
     assert len(short) == 30
     assert short.endswith("…")
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.sensors.apple.native import Darwin
 from supervisor.sensors.apple.provider import AppleProvider
 from supervisor.sensors.apple.rules import decode, group_keys, hid_rejected, hottest
@@ -55,7 +55,7 @@ class FakeMac:
 
 
 def read(mac: FakeMac) -> dict[str, Reading]:
-    provider = AppleProvider(HandClock(), mac)
+    provider = AppleProvider(FakeClock(), mac)
     provider.probe()
     return {reading.sensor_id: reading for reading in provider.read()}
 
@@ -122,7 +122,7 @@ def test_a_key_that_fails_costs_only_itself() -> None:
 def test_a_sensor_that_was_gated_at_start_is_read_once_it_wakes() -> None:
     """A tool that chooses its keys by their first values would lose it for good."""
     mac = FakeMac({"TCMb": 40.0, "Tp01": 40.0, "Te01": 35.5})
-    provider = AppleProvider(HandClock(), mac)
+    provider = AppleProvider(FakeClock(), mac)
     assert provider.probe().ok
     mac.smc["TCMb"] = 112.0
     assert {r.sensor_id: r.value for r in provider.read()}["smc:TCMb"] == 112.0
@@ -145,7 +145,7 @@ def test_pressures_are_levels_and_what_is_none_is_implausible() -> None:
 
 
 def test_a_virtual_mac_has_no_temperature_and_says_so() -> None:
-    said = AppleProvider(HandClock(), FakeMac({})).probe()
+    said = AppleProvider(FakeClock(), FakeMac({})).probe()
     assert not said.ok
     assert said.remedy == "expected inside virtual machines"
 
@@ -162,7 +162,7 @@ def test_the_native_layer_refuses_elsewhere_and_never_crashes() -> None:
 
 def battery(**changed: Any) -> dict[str, Reading]:
     entry = {"CurrentCapacity": 80, "MaxCapacity": 100, "ExternalConnected": True, "Temperature": 3010} | changed
-    provider = MacBatteryProvider(HandClock(), lambda: plistlib.dumps([entry]))
+    provider = MacBatteryProvider(FakeClock(), lambda: plistlib.dumps([entry]))
     return {reading.sensor_id.rpartition("/")[2]: reading for reading in provider.read()}
 
 
@@ -189,6 +189,6 @@ def absent() -> bytes:
 
 @pytest.mark.parametrize("ask", [slow, absent, lambda: b"", lambda: b"<garbage", lambda: plistlib.dumps([])])
 def test_an_ioreg_that_fails_is_no_battery(ask: Any) -> None:
-    provider = MacBatteryProvider(HandClock(), ask)
+    provider = MacBatteryProvider(FakeClock(), ask)
     assert not provider.probe().ok
     assert [reading.quality for reading in provider.read()] == [Quality.ERROR]

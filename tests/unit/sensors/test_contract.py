@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import supervisor.sensors
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.sensors.apple.macmon import MacmonProvider
 from supervisor.sensors.apple.provider import AppleProvider
 from supervisor.sensors.battery import BatteryProvider
@@ -196,12 +196,12 @@ def on_files(make: Callable[[Path], Provider], root: Path, files: dict[str, str]
     return Case(make(root), break_it)
 
 
-def host(clock: HandClock, _: Path) -> Case:
+def host(clock: FakeClock, _: Path) -> Case:
     group = MemoryGroup(Path("/g"), 8 * 2**30, 2 * 2**30)
     return on_fake(lambda below: HostProvider(clock, below, lambda: [group]), Figures())  # type: ignore[arg-type]
 
 
-def disk(clock: HandClock, _: Path) -> Case:
+def disk(clock: FakeClock, _: Path) -> Case:
     below = Breakable()
 
     def free(folder: Path) -> tuple[int, int]:
@@ -211,7 +211,7 @@ def disk(clock: HandClock, _: Path) -> Case:
     return on_fake(lambda _: DiskProvider([Path("/a"), Path("/b"), Path("/a")], clock, free), below)
 
 
-def hwmon(clock: HandClock, root: Path) -> Case:
+def hwmon(clock: FakeClock, root: Path) -> Case:
     files = {
         "hwmon3/name": "coretemp\n",
         "hwmon3/temp1_label": "Package id 0\n",
@@ -221,23 +221,23 @@ def hwmon(clock: HandClock, root: Path) -> Case:
     return on_files(lambda root: HwmonProvider(clock, root), root, files)
 
 
-def psi(clock: HandClock, root: Path) -> Case:
+def psi(clock: FakeClock, root: Path) -> Case:
     line = "avg10=1.50 avg60=0.00 avg300=0.00 total=0"
     files = dict.fromkeys(("memory", "io", "cpu"), f"some {line}\nfull {line}\n")
     return on_files(lambda root: PressureStallProvider(clock, root), root, files)
 
 
-def cpu_throttle(clock: HandClock, root: Path) -> Case:
+def cpu_throttle(clock: FakeClock, root: Path) -> Case:
     files = {"cpu0/thermal_throttle/package_throttle_count": "3\n", "cpu0/topology/physical_package_id": "0\n"}
     return on_files(lambda root: CpuThrottleProvider(clock, root), root, files)
 
 
-def battery(clock: HandClock, root: Path) -> Case:
+def battery(clock: FakeClock, root: Path) -> Case:
     files = {"BAT0/type": "Battery\n", "BAT0/capacity": "80\n", "BAT0/status": "Discharging\n", "BAT0/temp": "301\n"}
     return on_files(lambda root: BatteryProvider(clock, root), root, files)
 
 
-def memory_kills(clock: HandClock, _: Path) -> Case:
+def memory_kills(clock: FakeClock, _: Path) -> Case:
     below = Breakable()
     return on_fake(
         lambda _: MemoryKillsProvider(clock, lambda: {} if below.broken else {"oom_kill": 3}),
@@ -245,7 +245,7 @@ def memory_kills(clock: HandClock, _: Path) -> Case:
     )
 
 
-def trial_memory(clock: HandClock, root: Path) -> Case:
+def trial_memory(clock: FakeClock, root: Path) -> Case:
     below = Breakable()
     note_trial(root / "trials", 4242, "2M-h1", 17)
 
@@ -256,15 +256,15 @@ def trial_memory(clock: HandClock, root: Path) -> Case:
     return on_fake(lambda _: TrialMemoryProvider(root / "trials", clock, resident), below)
 
 
-def nvidia(clock: HandClock, _: Path) -> Case:
+def nvidia(clock: FakeClock, _: Path) -> Case:
     return on_fake(lambda below: NvidiaProvider(clock, below), Nvml())
 
 
-def apple(clock: HandClock, _: Path) -> Case:
+def apple(clock: FakeClock, _: Path) -> Case:
     return on_fake(lambda below: AppleProvider(clock, below), Mac())  # type: ignore[arg-type]
 
 
-def mac_battery(clock: HandClock, _: Path) -> Case:
+def mac_battery(clock: FakeClock, _: Path) -> Case:
     below = Breakable()
     entry = {"CurrentCapacity": 80, "MaxCapacity": 100, "InstantAmperage": -900, "Temperature": 3010}
 
@@ -275,17 +275,17 @@ def mac_battery(clock: HandClock, _: Path) -> Case:
     return on_fake(lambda _: MacBatteryProvider(clock, ask), below)
 
 
-def macmon(clock: HandClock, _: Path) -> Case:
+def macmon(clock: FakeClock, _: Path) -> Case:
     command = ["sh", "-c", f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000"]
     provider = MacmonProvider(clock, command)
     return Case(provider, lambda: None if provider._process is None else provider._process.kill())
 
 
-def scripted(clock: HandClock, _: Path) -> Case:
+def scripted(clock: FakeClock, _: Path) -> Case:
     return Case(ScriptedProvider(clock, [Frame(0.0, (simple_reading(60.0),))]), lambda: None)
 
 
-def isolated(clock: HandClock, _: Path) -> Case:
+def isolated(clock: FakeClock, _: Path) -> Case:
     """A child that answers at once, stamped as the suite's clock will stand."""
     reading = replace(simple_reading(60.0), sensor_id="child:die", source="child", mono_s=105.0, wall_s=1.7e9 + 105.0)
     answer = json.dumps({"readings": [reading.to_json()], "availability": {"ok": True, "reason": "one sensor"}})
@@ -323,11 +323,11 @@ def told(case: Case) -> list[Reading]:
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.__name__)
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], tuple[Case, HandClock]]]:
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], tuple[Case, FakeClock]]]:
     opened: list[Case] = []
 
-    def build() -> tuple[Case, HandClock]:
-        clock = HandClock()
+    def build() -> tuple[Case, FakeClock]:
+        clock = FakeClock()
         folder = tmp_path / str(len(opened))
         folder.mkdir()
         opened.append(request.param(clock, folder))
@@ -338,7 +338,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
         case.provider.close()
 
 
-Built = Callable[[], tuple[Case, HandClock]]
+Built = Callable[[], tuple[Case, FakeClock]]
 
 
 def test_it_is_a_provider_and_its_probe_says_why(make: Built) -> None:
@@ -406,12 +406,12 @@ def test_it_can_be_read_unprobed_closed_twice_and_read_after_that(make: Built) -
 def test_the_suite_covers_every_provider_there_is() -> None:
     classes = {
         getattr(module, name)
-        for found in pkgutil.iter_modules(supervisor.sensors.__path__)
-        for module in [importlib.import_module(f"supervisor.sensors.{found.name}")]
+        for found in pkgutil.walk_packages(supervisor.sensors.__path__, "supervisor.sensors.")
+        for module in [importlib.import_module(found.name)]
         for name in dir(module)
         if name.endswith("Provider") and getattr(module, name).__module__ == module.__name__ and name != "Provider"
     }
-    covered = {type(case(HandClock(), Path("/nonexistent")).provider) for case in (nvidia, apple, scripted, isolated)}
+    covered = {type(case(FakeClock(), Path("/nonexistent")).provider) for case in (nvidia, apple, scripted, isolated)}
     covered |= {HostProvider, DiskProvider, HwmonProvider, PressureStallProvider, CpuThrottleProvider}
     covered |= {TrialMemoryProvider, BatteryProvider, MemoryKillsProvider, MacBatteryProvider, MacmonProvider}
     assert classes == covered
@@ -422,7 +422,7 @@ def test_a_machine_without_sensors_is_no_error_and_says_what_would_help(platform
     """Here, for the other platform too: nothing of it is there, and everything else is still read."""
     if platform == sys.platform and Path("/sys/class/hwmon").exists():
         pytest.skip("this machine has sensors, so it cannot show what one without does")
-    providers, said = open_providers(None, [tmp_path], HandClock(), platform)
+    providers, said = open_providers(None, [tmp_path], FakeClock(), platform)
     names = {provider.name for provider in providers}
     assert {"scripted", "host", "disk"} <= names
     unavailable = [availability for _, availability in said if not availability.ok]
@@ -435,7 +435,7 @@ def test_a_machine_without_sensors_is_no_error_and_says_what_would_help(platform
 
 
 def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     hanging = IsolatedProvider("late", ["sh", "-c", "sleep 1000"], clock, Patience(start_s=0.05))
     absent = IsolatedProvider(
         "none", ["sh", "-c", 'read verb; echo \'{"availability": {"ok": false, "reason": "no GPU"}}\''], clock
@@ -453,6 +453,6 @@ def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, m
 def test_a_script_takes_the_place_of_the_thermal_providers(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"at_s": 0, "celsius": 60}\n')
-    providers, said = open_providers(trace, [tmp_path], HandClock(), "linux")
+    providers, said = open_providers(trace, [tmp_path], FakeClock(), "linux")
     assert {"hwmon", "nvidia", "cpu-throttle"}.isdisjoint(name for name, _ in said)
     assert providers[0].read()[0].value == 60.0

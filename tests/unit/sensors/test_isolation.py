@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.sensors.isolation import IsolatedProvider, Patience, child_command
 from supervisor.sensors.reading import Kind, Quality, Reading
 
@@ -55,7 +55,7 @@ def alive(word: str) -> list[psutil.Process]:
     return found
 
 
-def shell(script: str, marker: str, clock: HandClock, patience: Patience = PATIENCE) -> IsolatedProvider:
+def shell(script: str, marker: str, clock: FakeClock, patience: Patience = PATIENCE) -> IsolatedProvider:
     return IsolatedProvider("fake", ["sh", "-c", script, marker], clock, patience)
 
 
@@ -64,7 +64,7 @@ def event(readings: list[Reading]) -> Reading:
 
 
 def test_a_healthy_child_s_readings_come_through(marker: str) -> None:
-    provider = shell(HEALTHY, marker, HandClock())
+    provider = shell(HEALTHY, marker, FakeClock())
     for _ in range(3):
         (reading,) = provider.read()
         assert reading == Reading.from_json(GOOD)
@@ -88,7 +88,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("script", "why"), FAULTS.items())
 def test_a_bad_child_is_killed_and_the_event_says_why(script: str, why: str, marker: str) -> None:
-    provider = shell(script, marker, HandClock(), Patience(grace_s=0.5))
+    provider = shell(script, marker, FakeClock(), Patience(grace_s=0.5))
     failed = provider.read()
     for _ in range(20):
         if any(reading.kind is Kind.EVENT for reading in failed):
@@ -105,7 +105,7 @@ HANGS = ("sleep 1000", "sleep 1000 & sleep 1000", "trap '' TERM INT HUP; while :
 
 @pytest.mark.parametrize("script", HANGS)
 def test_a_child_that_hangs_is_killed_once_its_deadline_has_passed(script: str, marker: str) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     provider = shell(script, marker, clock, Patience(grace_s=0.01))
     assert provider.read() == []
     clock.now_s += 9.0
@@ -116,7 +116,7 @@ def test_a_child_that_hangs_is_killed_once_its_deadline_has_passed(script: str, 
 
 
 def test_known_sensors_are_missing_while_the_child_is_down_and_back_when_it_is(marker: str) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     provider = shell(f"read verb; echo '{ANSWER}'; read verb; exit 1", marker, clock)
     assert provider.read()[0].value == 61.5
     lost = provider.read()
@@ -127,7 +127,7 @@ def test_known_sensors_are_missing_while_the_child_is_down_and_back_when_it_is(m
 
 
 def test_restarts_wait_twice_as_long_each_time_up_to_five_minutes(marker: str) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     provider = shell("exit 1", marker, clock)
     waits = []
     for _ in range(11):
@@ -148,14 +148,14 @@ def test_no_child_is_started_while_killed_ones_do_not_die(marker: str) -> None:
         def wait(self, timeout: float) -> None:
             return None
 
-    provider = shell(HEALTHY, marker, HandClock())
+    provider = shell(HEALTHY, marker, FakeClock())
     provider._unreaped = [Undead(), Undead(), Undead()]  # type: ignore[list-item]
     assert event(provider.read()).detail == "hung: 3 killed processes do not die"
     assert provider._child is None
 
 
 def test_no_process_is_left_after_a_thousand_faults(marker: str) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     scripts = (
         "exit 1",
         "sleep 1000 & exit 1",
@@ -176,7 +176,7 @@ def test_no_process_is_left_after_a_thousand_faults(marker: str) -> None:
 
 
 def test_a_child_is_recycled_daily_and_at_twice_its_memory(marker: str) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     growing = 'n=1; while read verb; do echo "{\\"readings\\": [], \\"rss_bytes\\": $n}"; n=$((n+1)); done'
     provider = shell(growing, marker, clock)
     pids = []
@@ -194,7 +194,7 @@ def test_a_child_is_recycled_daily_and_at_twice_its_memory(marker: str) -> None:
 
 def test_the_real_child_serves_a_real_provider(marker: str) -> None:
     provider = IsolatedProvider(
-        "scripted", [*child_command("supervisor.sensors.scripted:ScriptedProvider"), marker], HandClock(), PATIENCE
+        "scripted", [*child_command("supervisor.sensors.scripted:ScriptedProvider"), marker], FakeClock(), PATIENCE
     )
     assert provider.probe().ok
     assert provider.read() == []
@@ -213,7 +213,7 @@ def test_the_real_child_ends_when_its_parent_is_gone(marker: str) -> None:
 
 def test_a_target_that_cannot_be_imported_is_unavailable_and_no_error(marker: str) -> None:
     provider = IsolatedProvider(
-        "none", [*child_command("supervisor.no_such_module:None"), marker], HandClock(), PATIENCE
+        "none", [*child_command("supervisor.no_such_module:None"), marker], FakeClock(), PATIENCE
     )
     said = provider.probe()
     assert not said.ok

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.sensors import default_limits
 from supervisor.sensors.battery import BatteryProvider
 from supervisor.sensors.cgroup import MemoryGroup, memory_event_counts, memory_groups
@@ -23,7 +23,7 @@ from supervisor.sensors.reading import Kind, Quality, Reading
 GIB = 2**30
 
 
-CLOCK = HandClock()
+CLOCK = FakeClock()
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

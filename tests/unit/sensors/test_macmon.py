@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.sensors.apple.macmon import MacmonProvider, macmon_readings
 from supervisor.sensors.instant import Now
 from supervisor.sensors.provider import Sampler
@@ -27,12 +27,12 @@ def until_it_speaks(provider: MacmonProvider) -> list[Reading]:
     raise AssertionError("macmon's stand-in said nothing")
 
 
-def shell(script: str, clock: HandClock) -> MacmonProvider:
+def shell(script: str, clock: FakeClock) -> MacmonProvider:
     return MacmonProvider(clock, ["sh", "-c", script])
 
 
 def test_frequency_power_and_fans_come_through() -> None:
-    provider = shell(f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000", HandClock())
+    provider = shell(f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000", FakeClock())
     values = {reading.sensor_id: reading.value for reading in until_it_speaks(provider)}
     provider.close()
     assert values["macmon:performance"] == 1800.0
@@ -47,7 +47,7 @@ CUT_SHORT = f"cat '{FIXTURES}/macmon_truncated_then_eof.jsonl'"
     ("script", "why"), [(CUT_SHORT, "Unterminated string"), (f"{CUT_SHORT} | tr -d '\\n'", "crashed: macmon ended")]
 )
 def test_a_line_cut_short_does_not_count_and_macmon_is_started_again(script: str, why: str) -> None:
-    clock = HandClock()
+    clock = FakeClock()
     provider = shell(script, clock)
     (fault,) = [r for r in until_it_speaks(provider) if r.kind is Kind.EVENT]
     assert fault.quality is Quality.ERROR
@@ -67,14 +67,14 @@ def test_a_line_cut_short_does_not_count_and_macmon_is_started_again(script: str
     ],
 )
 def test_what_is_no_line_of_macmon_s_ends_it(script: str, why: str) -> None:
-    provider = shell(script, HandClock())
+    provider = shell(script, FakeClock())
     (fault,) = until_it_speaks(provider)
     assert why in (fault.detail or "")
     assert provider._process is None
 
 
 def test_silence_is_a_hang_and_old_words_keep_their_time() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     provider = shell(f"head -1 '{FIXTURES}/macmon_v061_old.jsonl'; sleep 1000", clock)
     until_it_speaks(provider)
     clock.now_s += 20.0
@@ -85,7 +85,7 @@ def test_silence_is_a_hang_and_old_words_keep_their_time() -> None:
 
 
 def test_without_macmon_it_is_unavailable_and_says_how_to_get_it() -> None:
-    said = MacmonProvider(HandClock(), ["no-such-macmon"]).probe()
+    said = MacmonProvider(FakeClock(), ["no-such-macmon"]).probe()
     assert not said.ok
     assert "brew install macmon" in (said.remedy or "")
 

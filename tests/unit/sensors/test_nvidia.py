@@ -17,7 +17,7 @@ DOCUMENTED = [*range(1, 31), UNKNOWN]
 
 
 @dataclass
-class HandClock:
+class FakeClock:
     def mono_s(self) -> float:
         return 100.0
 
@@ -85,7 +85,7 @@ def nvml(**changed: Any) -> FakeNvml:
 
 
 def read(module: FakeNvml) -> dict[str, Reading]:
-    provider = NvidiaProvider(HandClock(), module)
+    provider = NvidiaProvider(FakeClock(), module)
     provider.probe()
     return {reading.sensor_id.rpartition("/")[2]: reading for reading in provider.read()}
 
@@ -136,14 +136,14 @@ def test_every_documented_error_of_a_reading_is_a_reading_without_a_value(code: 
 
 @pytest.mark.parametrize("code", DOCUMENTED)
 def test_every_documented_error_at_start_is_an_unavailability_with_its_reason(code: int) -> None:
-    said = NvidiaProvider(HandClock(), nvml(nvmlInit=NVMLError(code))).probe()
+    said = NvidiaProvider(FakeClock(), nvml(nvmlInit=NVMLError(code))).probe()
     assert not said.ok
     assert said.reason.startswith("NVML: ")
 
 
 def test_a_gpu_that_falls_off_the_bus_while_running_says_so() -> None:
     module = nvml()
-    provider = NvidiaProvider(HandClock(), module)
+    provider = NvidiaProvider(FakeClock(), module)
     provider.probe()
     for name in module.answers:
         if name.startswith("nvmlDeviceGet"):
@@ -153,7 +153,7 @@ def test_a_gpu_that_falls_off_the_bus_while_running_says_so() -> None:
 
 
 def test_what_a_device_does_not_have_is_told_once_and_then_left_out() -> None:
-    provider = NvidiaProvider(HandClock(), nvml(fields={}))
+    provider = NvidiaProvider(FakeClock(), nvml(fields={}))
     provider.probe()
     first, second = provider.read(), provider.read()
     assert any(reading.quality is Quality.UNSUPPORTED for reading in first)
@@ -161,7 +161,7 @@ def test_what_a_device_does_not_have_is_told_once_and_then_left_out() -> None:
 
 
 def test_no_gpu_and_no_package_are_no_errors() -> None:
-    assert NvidiaProvider(HandClock(), nvml(nvmlDeviceGetCount=0)).probe().reason == "no NVIDIA GPU here"
+    assert NvidiaProvider(FakeClock(), nvml(nvmlDeviceGetCount=0)).probe().reason == "no NVIDIA GPU here"
 
 
 @pytest.mark.parametrize("celsius", [0, -40, 200])
@@ -190,7 +190,7 @@ def test_xid_errors_are_told_once_with_what_they_mean() -> None:
         nvmlDeviceRegisterEvents=None,
         nvmlEventSetWait_v2=lambda _events, _wait: pending.pop(0) if pending else NVMLError(TIMEOUT),
     )
-    provider = NvidiaProvider(HandClock(), module)
+    provider = NvidiaProvider(FakeClock(), module)
     provider.probe()
     (first,), (second,) = (
         [reading for reading in provider.read() if reading.sensor_id.endswith("/xid")] for _ in range(2)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import HandClock
-from supervisor.domain.command import Rung
-from supervisor.governor.ladder import GovernorMemory, Note, Now, decide
+from supervisor.clock import FakeClock
+from supervisor.domain.command import Action
+from supervisor.governor.ladder import GovernorState, Note, Now, decide
 from supervisor.governor.policy import Policy
 from supervisor.sensors.drills import DRILL, DRILLS
 from supervisor.sensors.reading import Kind, Quality, Reading
@@ -20,7 +20,7 @@ from supervisor.sensors.scripted import ScriptedProvider, load_trace
 def test_a_line_holds_until_the_next_and_the_last_for_ever(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"at_s": 0, "celsius": 60}\n\n{"at_s": 10, "celsius": 101.5}\n{"at_s": 20, "celsius": null}\n')
-    clock = HandClock()
+    clock = FakeClock()
     provider = ScriptedProvider.from_file(trace, clock)
     values = []
     for _ in range(6):
@@ -35,7 +35,7 @@ def test_a_trace_may_carry_whole_readings(tmp_path: Path) -> None:
     reading = {"sensor_id": "x:m", "kind": "memory", "component": "host", "value": 95, "unit": "percent"}
     trace = tmp_path / "trace.jsonl"
     trace.write_text(json.dumps({"at_s": 0, "readings": [reading]}) + "\n")
-    (played,) = ScriptedProvider.from_file(trace, HandClock()).read()
+    (played,) = ScriptedProvider.from_file(trace, FakeClock()).read()
     assert (played.sensor_id, played.kind, played.value) == ("x:m", Kind.MEMORY, 95.0)
 
 
@@ -66,17 +66,17 @@ def test_a_bad_trace_is_told_file_line_and_what_is_wrong(tmp_path: Path, text: s
 
 def test_an_unknown_drill_is_told_the_names_there_are() -> None:
     with pytest.raises(ValueError, match="no drill is called 'fire'; there are battery, disk-full"):
-        ScriptedProvider(HandClock()).start_drill("fire", 10)
+        ScriptedProvider(FakeClock()).start_drill("fire", 10)
 
 
 @pytest.mark.parametrize("duration_s", [0, -1, 3601, float("nan")])
 def test_a_drill_has_an_end(duration_s: float) -> None:
     with pytest.raises(ValueError, match="at most 3600 s"):
-        ScriptedProvider(HandClock()).start_drill("heat", duration_s)
+        ScriptedProvider(FakeClock()).start_drill("heat", duration_s)
 
 
 def test_a_drill_s_readings_are_marked_and_end_with_it() -> None:
-    clock = HandClock()
+    clock = FakeClock()
     provider = ScriptedProvider.playing("heat", clock)
     assert provider.drill == "heat"
     assert all(reading.detail == DRILL for reading in provider.read())
@@ -86,31 +86,31 @@ def test_a_drill_s_readings_are_marked_and_end_with_it() -> None:
 
 
 EXPECTED = {
-    "heat": Rung.PAUSE,
-    "spike": Rung.PAUSE,
-    "flap": Rung.PAUSE,
-    "sensor-lost": Rung.PAUSE,
-    "sensor-stuck": Rung.PAUSE,
-    "sensor-hang": Rung.PAUSE,
-    "memory": Rung.PAUSE,
-    "swap": Rung.PAUSE,
-    "disk-full": Rung.PAUSE,
-    "battery": Rung.PAUSE,
+    "heat": Action.PAUSE,
+    "spike": Action.PAUSE,
+    "flap": Action.PAUSE,
+    "sensor-lost": Action.PAUSE,
+    "sensor-stuck": Action.PAUSE,
+    "sensor-hang": Action.PAUSE,
+    "memory": Action.PAUSE,
+    "swap": Action.PAUSE,
+    "disk-full": Action.PAUSE,
+    "battery": Action.PAUSE,
 }
 
 
 @dataclass
 class Drilled:
-    highest: Rung
+    highest: Action
     notes: list[Note]
-    memory: GovernorMemory
-    rungs: list[Rung]
+    memory: GovernorState
+    rungs: list[Action]
 
 
 def drill(name: str, policy: Policy, duration_s: float, after_s: float) -> Drilled:
-    clock = HandClock()
+    clock = FakeClock()
     provider = ScriptedProvider(clock)
-    story = Drilled(Rung.RUN, [], GovernorMemory(protected=True), [])
+    story = Drilled(Action.RUN, [], GovernorState(protected=True), [])
     real = Reading("t:die", Kind.TEMPERATURE, "cpu", 60.0, "celsius", 0.0, 0.0, "test")
     for tick in range(int(duration_s + after_s) + 5):
         if tick == 5:
@@ -119,7 +119,7 @@ def drill(name: str, policy: Policy, duration_s: float, after_s: float) -> Drill
         readings = [stamped, *provider.read()]
         command, story.memory, notes = decide(readings, policy, story.memory, Now.of(clock))
         story.notes += notes
-        story.rungs.append(command.rung)
+        story.rungs.append(command.action)
         clock.now_s += 1.0
     story.highest = max(story.rungs)
     return story
@@ -135,8 +135,8 @@ def test_a_drill_does_what_it_says_marks_it_ends_by_itself_and_leaves_no_trace(n
     policy = Policy(period_s=1.0, lost_pause_s=30.0, stuck_s=40.0, stuck_integer_s=40.0)
     story = drill(name, policy, duration_s=240.0, after_s=40.0)
     assert story.highest is EXPECTED[name]
-    assert all(note.facts["drill"] for note in story.notes if note.facts.get("rung") != "RUN")
-    assert story.rungs[-1] is Rung.RUN
+    assert all(note.facts["drill"] for note in story.notes if note.facts.get("action") != "RUN")
+    assert story.rungs[-1] is Action.RUN
     assert story.memory.step == 0
     assert story.memory.floor_step == 0
     assert story.memory.pauses_mono_s == ()

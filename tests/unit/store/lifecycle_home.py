@@ -31,7 +31,7 @@ from supervisor.domain.lifecycle import ProcessState, TrialState
 from supervisor.errors import DiskFailed, DiskFull, NotFound
 from supervisor.home import Home
 from supervisor.store.database import Event
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER, Trial, World, read_world
 
 SPECS = [
@@ -129,23 +129,23 @@ class OneHome(RuleBasedStateMachine):
         self.store, rebuilt = open_or_rebuild(self.home, self.clock)
         self.audit: AuditLog | None = None
         try:
-            self.ledger = Ledger(self.store, choose_run(self.store, request, self.clock))
+            self.ledger = RunWriter(self.store, choose_run(self.store, request, self.clock))
             self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
             assert replaced is None, "the log was taken for another store's"
             self.store.told = self._told
             lines = self.audit.catch_up(self.store, "p")
             self._note_head()
             if self.audit.lost_from is not None:
-                self.ledger.tell("audit.restored", lines=lines, after=self.audit.lost_from)
+                self.ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
             if rebuilt is not None:
                 with self.store.change(self.ledger.run_id) as change:
                     change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
-                    change.tell("store.rebuilt", **rebuilt.to_json())
+                    change.record("store.rebuilt", **rebuilt.to_json())
                 assert rebuilt.problems == []
             if self.audit.torn_bytes:
-                self.ledger.tell("audit.repaired", bytes=self.audit.torn_bytes)
+                self.ledger.record("audit.repaired", bytes=self.audit.torn_bytes)
             self.ledger.recover()
-            self.ledger.tell("daemon.started", pid=1, version="0", socket="s", boot_id=None)
+            self.ledger.record("daemon.started", pid=1, version="0", socket="s", boot_id=None)
             self.ledger.move_run(ProcessState.STARTING)
             self.ledger.move_run(ProcessState.RUNNING, "run.started")
         except BaseException:
@@ -250,7 +250,7 @@ class OneHome(RuleBasedStateMachine):
         name, run = self.current, len(self.world.runs)
         assert name is not None
         self.said.append(message)
-        self.do(lambda: self.ledger.hear(name, message), lambda world: world.hear(name, message))
+        self.do(lambda: self.ledger.handle(name, message), lambda world: world.handle(name, message))
         if self.alive:
             for step, first in self.trials.get(message.number, Trial()).results.items():
                 self.acknowledged.setdefault((run, name, message.number, step), first)

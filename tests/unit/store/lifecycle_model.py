@@ -48,7 +48,7 @@ class Run:
     desired: str = "run"
     given_up: bool = False
     commands: dict[str, str] = field(default_factory=dict)
-    """The operator's, by scope: the rung."""
+    """The operator's, by scope: the action."""
     experiments: dict[str, str] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, "STOPPED"))
     trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
     refused: int = 0
@@ -126,8 +126,8 @@ class World:
         self.run.desired = desired
         self.note()
 
-    def pause(self, scope: str, rung: str) -> None:
-        self.run.commands[scope] = rung
+    def pause(self, scope: str, action: str) -> None:
+        self.run.commands[scope] = action
         self.note()
 
     def resume(self, scope: str) -> None:
@@ -158,7 +158,7 @@ class World:
 
     # What a driver says
 
-    def hear(self, name: str, message: Any) -> None:
+    def handle(self, name: str, message: Any) -> None:
         """The fence in one place: which message is believed, and what it changes."""
         if isinstance(message, messages.TrialAdded):
             self.run.trials.setdefault((name, message.number), Trial())
@@ -218,7 +218,7 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
         "SELECT count(*) FROM event WHERE run = ? AND name = 'result.refused'", (row["id"],)
     ).fetchone()[0]
     run = Run(row["state"], row["desired"], row["reason"] is not None, refused=refused)
-    run.commands = {each["scope"]: _rung(each["command"]) for each in rows("command")}
+    run.commands = {each["scope"]: _action(each["command"]) for each in rows("command")}
     run.experiments = {each["name"]: each["state"] for each in rows("experiment")}
     for each in rows("trial"):
         run.trials[each["experiment"], each["number"]] = Trial(
@@ -231,5 +231,5 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
     return run
 
 
-def _rung(command: str) -> str:
-    return str(json.loads(command)["rung"])
+def _action(command: str) -> str:
+    return str(json.loads(command)["action"])

@@ -26,14 +26,14 @@ def open_store(folder: Path, told: list[Event] | None = None) -> Store:
 def change_and_fail(store: Store) -> None:
     with store.change() as change:
         change.execute("INSERT INTO meta VALUES ('a', '1')")
-        change.tell("daemon.stopped", reason="x")
+        change.record("daemon.stopped", reason="x")
         raise RuntimeError("halfway")
 
 
 def change_and_tell(store: Store, name: str, **fields: Any) -> None:
     with store.change() as change:
         change.execute("INSERT INTO meta VALUES ('a', '1')")
-        change.tell(name, **fields)
+        change.record(name, **fields)
 
 
 class FailingCommit:
@@ -57,8 +57,8 @@ def test_a_change_and_its_events_commit_together_and_are_told_in_order(tmp_path:
     store = open_store(tmp_path, told)
     with store.change() as change:
         change.execute("INSERT INTO meta VALUES ('a', '1')")
-        change.tell("daemon.stopped", reason="one")
-        change.tell("daemon.stopped", reason="two")
+        change.record("daemon.stopped", reason="one")
+        change.record("daemon.stopped", reason="two")
         assert told == [], "nothing is told before the commit"
     assert [event.fields["reason"] for event in told] == ["one", "two"]
     assert store.events_after(0) == told
@@ -93,9 +93,9 @@ def test_a_commit_that_fails_is_rolled_back_and_the_next_change_works(tmp_path: 
     store = open_store(tmp_path, told)
     store.connection = FailingCommit(store.connection)  # type: ignore[assignment]
     with pytest.raises(sqlite3.OperationalError, match="full"), store.change() as change:
-        change.tell("daemon.stopped", reason="lost")
+        change.record("daemon.stopped", reason="lost")
     with store.change() as change:
-        change.tell("daemon.stopped", reason="kept")
+        change.record("daemon.stopped", reason="kept")
     assert [event.fields["reason"] for event in store.events_after(0)] == ["kept"]
     assert [event.fields["reason"] for event in told] == ["kept"]
 
@@ -112,11 +112,11 @@ def test_seq_counts_up_and_never_repeats_across_opens_and_rollbacks(tmp_path: Pa
         told: list[Event] = []
         store = open_store(tmp_path, told)
         with store.change() as change:
-            change.tell("daemon.stopped", reason=f"{life}")
+            change.record("daemon.stopped", reason=f"{life}")
         with pytest.raises(RuntimeError):
             change_and_fail(store)
         with store.change() as change:
-            change.tell("daemon.stopped", reason=f"{life} again")
+            change.record("daemon.stopped", reason=f"{life} again")
         seen += [event.seq for event in told]
         store.close()
     assert seen == sorted(set(seen))
@@ -126,7 +126,7 @@ def test_seq_counts_up_and_never_repeats_across_opens_and_rollbacks(tmp_path: Pa
 def test_a_second_open_sees_what_the_first_committed(tmp_path: Path) -> None:
     first = open_store(tmp_path)
     with first.change("run-1") as change:
-        change.tell("daemon.stopped", reason="x")
+        change.record("daemon.stopped", reason="x")
     before = first.events_after(0)
     first.close()
     assert open_store(tmp_path).events_after(0) == before
@@ -139,7 +139,7 @@ def test_events_after_gives_one_plans_events_only_and_at_most_the_limit(tmp_path
             change.execute(
                 "INSERT INTO run VALUES (?, ?, '', '', '', '{}', '{}', 'STOPPED', 'run', NULL, 0, NULL)", run, plan
             )
-            change.tell("daemon.stopped", reason=run)
+            change.record("daemon.stopped", reason=run)
     assert [event.run for event in store.events_after(0, "a")] == ["a-1", "a-2"]
     assert [event.run for event in store.events_after(0, limit=2)] == ["a-1", "b-1"]
 
@@ -205,13 +205,13 @@ def test_another_programs_lock_is_waited_for_then_refused_and_when_it_lets_go_al
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreLocked, match="another program holds") as refusal, store.change() as change:
-        change.tell("run.started")
+        change.record("run.started")
     assert store.locked
     assert "supervisorctl backup" in str(refusal.value.remedy)
     assert isinstance(refusal.value, DiskFull), "whoever waits for space waits for this, too"
     other.execute("ROLLBACK")
     with store.change() as change:
-        change.tell("run.started")
+        change.record("run.started")
     assert not store.locked
     assert [event.name for event in store.events_after(0)] == ["run.started"]
     other.close()

@@ -19,7 +19,7 @@ from supervisor.plan.expansion import expand
 from supervisor.plan.loader import load_plan
 from supervisor.store import queries
 from supervisor.store.database import Store
-from supervisor.store.evaluation_writer import AnswerLedger
+from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import create_run
 from supervisor.store.schema import STEPS
 
@@ -50,16 +50,16 @@ def store(tmp_path: Path) -> Any:
     opened.close()
 
 
-def run_of(store: Store, run_id: str = "one") -> AnswerLedger:
+def run_of(store: Store, run_id: str = "one") -> EvaluationWriter:
     plan = load_plan("phase6a-mini", ["matrix.horizon=[1]"]).plan
     specs = [spec.model_dump(mode="json") for spec in expand(plan, 25, "/data/x.parquet")]
     create_run(
         store, run_id, plan="mini", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=specs
     )
-    return AnswerLedger(store, run_id)
+    return EvaluationWriter(store, run_id)
 
 
-def add_trials(ledger: AnswerLedger, name: str, values: dict[int, float | None], params: dict[int, Any]) -> None:
+def add_trials(ledger: EvaluationWriter, name: str, values: dict[int, float | None], params: dict[int, Any]) -> None:
     record = json.dumps({"num_features": 25, "dataset_sha256": SHA, "device": {"chosen": "cpu"}})
     with ledger.store.change(ledger.run_id) as change:
         for number, value in values.items():
@@ -78,7 +78,7 @@ def point(number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def finalised(ledger: AnswerLedger, name: str = "20k-h1") -> None:
+def finalised(ledger: EvaluationWriter, name: str = "20k-h1") -> None:
     """All trials of an experiment ended, those of its finalisation too."""
     add_trials(ledger, name, {n: 0.5 + n / 100 for n in range(8)}, {n: point(n) for n in range(8)})
     of = {n: p for found in finalists(ledger.spec(name), ledger.trials(name)) for n, p in found.trials().items()}
@@ -184,7 +184,7 @@ def test_without_a_smaller_budget_or_a_value_of_it_nothing_is_warmed(store: Stor
 # --- the examiner -------------------------------------------------------------------------------------------------
 
 
-def examine(ledger: AnswerLedger, folder: Path, stop: bool = False, name: str = "20k-h1") -> bool:
+def examine(ledger: EvaluationWriter, folder: Path, stop: bool = False, name: str = "20k-h1") -> bool:
     async def go() -> bool:
         asked = asyncio.Event()
         if stop:

@@ -1,4 +1,4 @@
-"""The table of events: everything that is told is in it, and the page about it is made from it."""
+"""The table of events: everything that is recorded is in it, and the page about it is made from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supervisor.store.event_catalog import EVENTS, check_event, describe, render
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
-EVENT_ARGUMENT = {"tell": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desire": 1, "move_experiment": 2}
+EVENT_ARGUMENT = {"record": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desire": 1, "move_experiment": 2}
 """What tells of an event, and which of its arguments is the event's name."""
 
 ADDRESS = {"run", "experiment", "trial", "attempt"}
@@ -24,8 +24,8 @@ IRREGULAR = {"lost", "stuck", "hung", "found", "kept", "rebuilt", "set", "sent",
 """Past participles without -ed or -en."""
 
 
-def told_in(source: str) -> Iterator[tuple[str, set[str], int]]:
-    """Each event that is told by its plain name: the name, the fields beside it, and the line."""
+def recorded_in(source: str) -> Iterator[tuple[str, set[str], int]]:
+    """Each event that is recorded by its plain name: the name, the fields beside it, and the line."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
@@ -38,7 +38,7 @@ def told_in(source: str) -> Iterator[tuple[str, set[str], int]]:
         argument = node.args[position] if len(node.args) > position else (named[0] if named else None)
         for name in names_of(argument):
             fields = {keyword.arg for keyword in node.keywords if keyword.arg is not None}
-            yield name, fields if called == "tell" else set(), node.lineno
+            yield name, fields if called == "record" else set(), node.lineno
 
 
 def names_of(argument: ast.expr | None) -> list[str]:
@@ -49,38 +49,38 @@ def names_of(argument: ast.expr | None) -> list[str]:
     return []
 
 
-def everything_told() -> list[tuple[str, set[str], str]]:
+def everything_recorded() -> list[tuple[str, set[str], str]]:
     found = []
     for room in ("supervisor", "actors"):
         for path in sorted((CHECKOUT / room).rglob("*.py")):
             found += [
                 (name, fields, f"{path.relative_to(CHECKOUT)}:{line}")
-                for name, fields, line in told_in(path.read_text())
+                for name, fields, line in recorded_in(path.read_text())
                 if "." in name
             ]
     return found
 
 
 def test_every_event_that_is_told_anywhere_is_in_the_table_with_its_fields() -> None:
-    told = everything_told()
-    assert len({name for name, _, _ in told}) > 20, "the scan has found the calls"
-    unknown = [f"{where}: {name}" for name, _, where in told if name not in EVENTS]
+    recorded = everything_recorded()
+    assert len({name for name, _, _ in recorded}) > 20, "the scan has found the calls"
+    unknown = [f"{where}: {name}" for name, _, where in recorded if name not in EVENTS]
     assert unknown == []
     odd = [
         f"{where}: {name} with {sorted(more)}"
-        for name, fields, where in told
+        for name, fields, where in recorded
         if (more := fields - set(EVENTS[name].fields) - ADDRESS)
     ]
     assert odd == []
 
 
 def test_the_governors_notes_are_found_by_the_scan() -> None:
-    names = {name for name, _, where in everything_told() if where.startswith("supervisor/")}
-    assert {"sensor.lost", "sensor.stuck", "sensor.hung", "sensor.recovered", "clock.jumped", "rung.changed"} <= names
+    names = {name for name, _, where in everything_recorded() if where.startswith("supervisor/")}
+    assert {"sensor.lost", "sensor.stuck", "sensor.hung", "sensor.recovered", "clock.jumped", "action.changed"} <= names
 
 
 def test_every_event_in_the_table_is_told_somewhere() -> None:
-    """By its name in a string: some names are chosen before they are told."""
+    """By its name in a string: some names are chosen before they are recorded."""
     text = "".join(
         path.read_text()
         for room in ("supervisor", "actors")
@@ -120,7 +120,7 @@ def test_bytes_have_units_and_lists_are_no_python() -> None:
     filled = describe("disk.filled", {"folder": "/h", "free_bytes": 1_300_000})
     assert filled == "only 1.2 MiB are free at /h: work pauses until there is space"
     assert describe("audit.repaired", {"bytes": 34}) == "a torn last line of 34 bytes was cut off the log"
-    ended = describe("leftovers.ended", {"processes": ["7 python", "8 raylet"]})
+    ended = describe("orphans.ended", {"processes": ["7 python", "8 raylet"]})
     assert ended.endswith(": 7 python, 8 raylet")
 
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from supervisor import failpoints
 from supervisor.audit import evidence, invariants
 from supervisor.domain import messages
-from supervisor.domain.command import ALL_NODES, Command, Origin, Rung, trial_scope
+from supervisor.domain.command import ALL_NODES, Action, Command, Origin, trial_scope
 from supervisor.domain.lifecycle import (
     Desired,
     EndReason,
@@ -34,7 +34,7 @@ from supervisor.domain.lifecycle import (
     check_trial_move,
 )
 from supervisor.store.database import Change, read_only
-from supervisor.store.run_writer import Ledger
+from supervisor.store.run_writer import RunWriter
 from tests.unit.store.lifecycle_home import OneHome
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, read_world
 
@@ -119,11 +119,11 @@ class Lives(OneHome):
     @precondition(lambda self: self.alive)
     @rule(
         scope=st.sampled_from([ALL_NODES, "n" * 56, trial_scope("a", 0), trial_scope("b", 1)]),
-        rung=st.sampled_from([Rung.HOLD, Rung.PAUSE]),
+        action=st.sampled_from([Action.HOLD, Action.PAUSE]),
     )
-    def pause(self, scope: str, rung: Rung) -> None:
-        command = Command(rung, Origin.OPERATOR, "a call", scope, self.clock.wall_s(), who="ann")
-        self.do(lambda: self.ledger.put_command(command, "now"), lambda world: world.pause(scope, rung.name))
+    def pause(self, scope: str, action: Action) -> None:
+        command = Command(action, Origin.OPERATOR, "a call", scope, self.clock.wall_s(), who="ann")
+        self.do(lambda: self.ledger.put_command(command, "now"), lambda world: world.pause(scope, action.name))
 
     @precondition(lambda self: self.alive and self.world.run.commands)
     @rule(data=st.data())
@@ -135,7 +135,7 @@ class Lives(OneHome):
     @rule()
     def drill(self) -> None:
         told = {"name": "heat", "duration_s": 3.0, "node": None, "drill": True}
-        self.do(lambda: self.ledger.tell("drill.started", **told), lambda world: None)
+        self.do(lambda: self.ledger.record("drill.started", **told), lambda world: None)
 
     @precondition(lambda self: self.alive)
     @rule(stop=st.booleans())
@@ -152,7 +152,7 @@ class Lives(OneHome):
         for state in ("STOPPING", "STOPPED"):
             self.move_run(state)
         if self.alive:
-            self.do(lambda: self.ledger.tell("daemon.stopped", reason="shut down"), lambda world: None)
+            self.do(lambda: self.ledger.record("daemon.stopped", reason="shut down"), lambda world: None)
         self._dead()
 
     # Rules: an experiment
@@ -389,7 +389,7 @@ def test_many_long_lives_keep_every_promise() -> None:
 
 
 def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "_fenced", lambda self, change, name, message: self._trial(name, message.number))
+    monkeypatch.setattr(RunWriter, "_fenced", lambda self, change, name, message: self._trial(name, message.number))
 
 
 def _the_last_report_counts(monkeypatch: pytest.MonkeyPatch) -> None:

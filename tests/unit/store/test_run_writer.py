@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from supervisor.clock import Clock
 from supervisor.domain import messages as link
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import Desired, EndReason, ProcessState
 from supervisor.store.database import Store
 from supervisor.store.queries import for_begin
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 
 E = "x"
 
@@ -32,17 +32,17 @@ class CountingClock(Clock):
         return self.now
 
 
-def make_ledger(path: Path | str) -> Ledger:
+def make_ledger(path: Path | str) -> RunWriter:
     store = Store(Path(path), CountingClock())
     spec = {"name": E, "mode": "min", "max_trials": 3, "concurrency": 1}
     create_run(
         store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
     )
-    return Ledger(store, "r")
+    return RunWriter(store, "r")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
+def ledger(tmp_path: Path) -> RunWriter:
     return make_ledger(tmp_path / "sweep.db")
 
 
@@ -70,23 +70,23 @@ def lost(attempt: int, number: int = 0) -> link.AttemptLost:
     return link.AttemptLost(number, attempt, "worker_died", "SIGKILL")
 
 
-def hear(ledger: Ledger, *messages: link.Message) -> list[str]:
+def hear(ledger: RunWriter, *messages: link.Message) -> list[str]:
     """The names of the events that these messages left."""
     before = last_seq(ledger)
     for message in messages:
-        ledger.hear(E, message)
+        ledger.handle(E, message)
     return [event.name for event in ledger.store.events_after(before)]
 
 
-def last_seq(ledger: Ledger) -> int:
+def last_seq(ledger: RunWriter) -> int:
     return int(ledger.store.rows("SELECT coalesce(max(seq), 0) FROM event")[0][0])
 
 
-def trial(ledger: Ledger, number: int = 0) -> dict[str, Any]:
+def trial(ledger: RunWriter, number: int = 0) -> dict[str, Any]:
     return dict(ledger.store.rows("SELECT * FROM trial WHERE number = ?", number)[0])
 
 
-def test_a_trials_life_leaves_one_event_for_each_change(ledger: Ledger) -> None:
+def test_a_trials_life_leaves_one_event_for_each_change(ledger: RunWriter) -> None:
     names = hear(
         ledger, added(), started(1), reported(1, 1), held(1, "PAUSED"), held(1, "RUNNING"), lost(1),
         started(2), reported(2, 2), ended(2),
@@ -103,7 +103,7 @@ def test_a_trials_life_leaves_one_event_for_each_change(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("reason", list(EndReason))
-def test_only_an_end_that_succeeded_keeps_its_value(ledger: Ledger, reason: EndReason) -> None:
+def test_only_an_end_that_succeeded_keeps_its_value(ledger: RunWriter, reason: EndReason) -> None:
     hear(ledger, added(), started(1))
     names = hear(ledger, link.TrialEnded(0, 1, reason.value, 0.25, "why"))
     good = reason in (EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PRUNED)
@@ -135,7 +135,7 @@ def test_only_an_end_that_succeeded_keeps_its_value(ledger: Ledger, reason: EndR
     ],
 )
 def test_a_message_out_of_its_time_changes_nothing_but_leaves_an_event(
-    ledger: Ledger, story: list[link.Message], late: link.Message, why: str
+    ledger: RunWriter, story: list[link.Message], late: link.Message, why: str
 ) -> None:
     hear(ledger, *story)
     before = [tuple(row) for row in ledger.store.rows("SELECT * FROM trial")]
@@ -149,7 +149,7 @@ def test_a_message_out_of_its_time_changes_nothing_but_leaves_an_event(
     assert ledger.store.rows("SELECT * FROM result") == []
 
 
-def test_a_new_attempt_ends_the_one_before_even_if_that_was_paused(ledger: Ledger) -> None:
+def test_a_new_attempt_ends_the_one_before_even_if_that_was_paused(ledger: RunWriter) -> None:
     hear(ledger, added(), started(1), held(1, "PAUSED"))
     assert hear(ledger, started(2)) == ["trial.requeued", "trial.started"]
     live = ledger.store.rows("SELECT attempt FROM attempt WHERE ended_wall IS NULL")
@@ -157,13 +157,13 @@ def test_a_new_attempt_ends_the_one_before_even_if_that_was_paused(ledger: Ledge
     assert (trial(ledger)["state"], trial(ledger)["held_for"]) == ("RUNNING", None)
 
 
-def test_a_trial_that_could_not_be_built_ends_without_having_started(ledger: Ledger) -> None:
+def test_a_trial_that_could_not_be_built_ends_without_having_started(ledger: RunWriter) -> None:
     hear(ledger, added())
     assert hear(ledger, ended(1, "error", None)) == ["trial.failed"]
     assert (trial(ledger)["state"], trial(ledger)["error"]) == ("ERROR", "it broke")
 
 
-def test_a_result_said_twice_counts_once_and_the_first_stays(ledger: Ledger) -> None:
+def test_a_result_said_twice_counts_once_and_the_first_stays(ledger: RunWriter) -> None:
     hear(ledger, added(), started(1), reported(1, 1, 0.5))
     assert hear(ledger, reported(1, 1, 0.9)) == []
     hear(ledger, lost(1), started(2))
@@ -171,7 +171,7 @@ def test_a_result_said_twice_counts_once_and_the_first_stays(ledger: Ledger) -> 
     assert [row["value"] for row in ledger.store.rows("SELECT value FROM result")] == [0.5]
 
 
-def test_a_result_that_comes_again_late_does_not_bring_an_older_checkpoint_back(ledger: Ledger) -> None:
+def test_a_result_that_comes_again_late_does_not_bring_an_older_checkpoint_back(ledger: RunWriter) -> None:
     hear(ledger, added(), started(1), reported(1, 1), reported(1, 2))
     assert hear(ledger, reported(1, 1)) == []
     assert ledger.store.rows("SELECT checkpoint FROM trial")[0]["checkpoint"] == "checkpoint-2.pt"
@@ -180,18 +180,18 @@ def test_a_result_that_comes_again_late_does_not_bring_an_older_checkpoint_back(
     assert ledger.store.rows("SELECT checkpoint FROM trial")[0]["checkpoint"] == "checkpoint-1.pt"
 
 
-def test_an_adopted_trial_keeps_its_first_parameters(ledger: Ledger) -> None:
+def test_an_adopted_trial_keeps_its_first_parameters(ledger: RunWriter) -> None:
     hear(ledger, added())
     assert hear(ledger, link.TrialAdded(0, {"lr": 99.0}, "enqueued")) == []
     assert (trial(ledger)["params"], trial(ledger)["source"]) == ('{"lr": 0.1}', "sampled")
 
 
-def test_what_is_not_about_a_trial_is_a_bug_of_the_caller(ledger: Ledger) -> None:
+def test_what_is_not_about_a_trial_is_a_bug_of_the_caller(ledger: RunWriter) -> None:
     with pytest.raises(ValueError, match="not about a trial"):
-        ledger.hear(E, link.Heartbeat(1))
+        ledger.handle(E, link.Heartbeat(1))
 
 
-def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(ledger: Ledger) -> None:
+def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(ledger: RunWriter) -> None:
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.RUNNING, "run.started")
     ledger.move_experiment(E, ProcessState.STARTING)
@@ -209,7 +209,7 @@ def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(ledger:
     assert last_seq(ledger) == seq
 
 
-def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(ledger: Ledger) -> None:
+def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(ledger: RunWriter) -> None:
     ledger.move_experiment(E, ProcessState.SKIPPED, "experiment.skipped", "too large")
     ledger.move_run(ProcessState.STARTING)
     ledger.move_run(ProcessState.FATAL, "run.failed", error="no Ray")
@@ -218,7 +218,7 @@ def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(
     assert ledger.store.rows("SELECT ended_wall FROM run")[0]["ended_wall"] is None
 
 
-def test_what_an_ended_experiment_leaves_undone_ends_and_a_lost_attempt_keeps_its_own_end(ledger: Ledger) -> None:
+def test_what_an_ended_experiment_leaves_undone_ends_and_a_lost_attempt_keeps_its_own_end(ledger: RunWriter) -> None:
     hear(ledger, added(0), started(1), lost(1), added(1), started(1, 1), ended(1, number=1), added(2), started(1, 2))
     before = tuple(ledger.store.rows("SELECT * FROM attempt WHERE trial = 0")[0])
     assert ledger.end_unfinished_trials(E, "max_hours reached") == 2
@@ -228,7 +228,7 @@ def test_what_an_ended_experiment_leaves_undone_ends_and_a_lost_attempt_keeps_it
     assert ledger.store.rows("SELECT * FROM attempt WHERE ended_wall IS NULL") == []
 
 
-def test_requeue_counts_only_live_trials_of_its_experiment(ledger: Ledger) -> None:
+def test_requeue_counts_only_live_trials_of_its_experiment(ledger: RunWriter) -> None:
     hear(ledger, added(0), started(1), added(1), started(1, 1), ended(1, number=1), added(2))
     assert ledger.requeue_live_trials(E, "driver_died") == 1
     assert ledger.requeue_live_trials("another", "driver_died") == 0
@@ -237,7 +237,7 @@ def test_requeue_counts_only_live_trials_of_its_experiment(ledger: Ledger) -> No
     ]  # fmt: skip
 
 
-def test_a_move_that_lifecycle_forbids_changes_nothing_and_leaves_no_event(ledger: Ledger) -> None:
+def test_a_move_that_lifecycle_forbids_changes_nothing_and_leaves_no_event(ledger: RunWriter) -> None:
     seq = last_seq(ledger)
     with pytest.raises(ValueError, match="cannot go from STOPPED to RUNNING"):
         ledger.move_run(ProcessState.RUNNING, "run.started")
@@ -249,12 +249,12 @@ def test_a_move_that_lifecycle_forbids_changes_nothing_and_leaves_no_event(ledge
 
 def test_an_operators_command_survives_reopening_until_it_is_dropped(tmp_path: Path) -> None:
     ledger = make_ledger(tmp_path / "sweep.db")
-    hold = Command(Rung.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann")
-    pause = Command(Rung.PAUSE, Origin.OPERATOR, "visitors stay", since_wall=6.0, who="ann")
+    hold = Command(Action.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann")
+    pause = Command(Action.PAUSE, Origin.OPERATOR, "visitors stay", since_wall=6.0, who="ann")
     ledger.put_command(hold, "after running trials")
     ledger.put_command(pause, "now")
     ledger.store.close()
-    again = Ledger(Store(tmp_path / "sweep.db", CountingClock()), "r")
+    again = RunWriter(Store(tmp_path / "sweep.db", CountingClock()), "r")
     assert again.commands() == [pause], "the later of one scope takes the place of the earlier"
     assert again.drop_command("all", "bob") is True
     assert again.drop_command("all", "bob") is False
@@ -263,19 +263,19 @@ def test_an_operators_command_survives_reopening_until_it_is_dropped(tmp_path: P
     assert names == ["run.paused", "run.paused", "run.resumed"]
 
 
-def test_what_the_operator_wants_is_written_with_its_event(ledger: Ledger) -> None:
+def test_what_the_operator_wants_is_written_with_its_event(ledger: RunWriter) -> None:
     ledger.desire(Desired.STOP, "run.stopped", who="ann")
     assert ledger.store.rows("SELECT desired FROM run")[0]["desired"] == "stop"
     assert ledger.store.events_after(1)[0].fields == {"who": "ann"}
 
 
-def test_a_drill_is_told_by_its_name(ledger: Ledger) -> None:
+def test_a_drill_is_told_by_its_name(ledger: RunWriter) -> None:
     """The event has a field called `name`, like the parameter of `tell` itself."""
-    ledger.tell("drill.started", name="heat", duration_s=5.0, node=None, drill=True)
+    ledger.record("drill.started", name="heat", duration_s=5.0, node=None, drill=True)
     assert ledger.store.events_after(1)[0].fields["name"] == "heat"
 
 
-def test_starts_of_a_driver_are_counted_and_the_first_start_time_stays(ledger: Ledger) -> None:
+def test_starts_of_a_driver_are_counted_and_the_first_start_time_stays(ledger: RunWriter) -> None:
     for _ in range(2):
         ledger.move_experiment(E, ProcessState.STARTING)
         ledger.move_experiment(E, ProcessState.BACKOFF)
@@ -306,7 +306,7 @@ STEPS = st.lists(
 )
 
 
-def message_of(ledger: Ledger, step: tuple[Any, ...]) -> link.Message:
+def message_of(ledger: RunWriter, step: tuple[Any, ...]) -> link.Message:
     kind, number, drift, *rest = step
     row = ledger.store.row("SELECT attempt FROM trial WHERE number = ?", number)
     attempt = max(0, (0 if row is None else row["attempt"]) + drift)
@@ -327,7 +327,7 @@ def message_of(ledger: Ledger, step: tuple[Any, ...]) -> link.Message:
 Facts = dict[tuple[Any, ...], tuple[Any, ...]]
 
 
-def facts(ledger: Ledger) -> tuple[Facts, Facts, Facts]:
+def facts(ledger: RunWriter) -> tuple[Facts, Facts, Facts]:
     """What never changes again: results by trial and step, ended trials, ended attempts by trial and number."""
     results = {(r["trial"], r["step"]): tuple(r) for r in ledger.store.rows("SELECT * FROM result")}
     over = {(r["number"],): tuple(r) for r in ledger.store.rows("SELECT * FROM trial WHERE end_reason IS NOT NULL")}
@@ -338,12 +338,12 @@ def facts(ledger: Ledger) -> tuple[Facts, Facts, Facts]:
     return results, over, tries
 
 
-def states(ledger: Ledger) -> list[tuple[Any, ...]]:
+def states(ledger: RunWriter) -> list[tuple[Any, ...]]:
     trials = ledger.store.rows("SELECT number, state, attempt, end_reason, value FROM trial")
     return [tuple(row) for row in (*trials, *ledger.store.rows("SELECT * FROM attempt"))]
 
 
-def check_consistent(ledger: Ledger) -> None:
+def check_consistent(ledger: RunWriter) -> None:
     for row in ledger.store.rows("SELECT * FROM trial"):
         attempts = ledger.store.rows("SELECT * FROM attempt WHERE trial = ? AND ended_wall IS NULL", row["number"])
         live = [attempt["attempt"] for attempt in attempts]
@@ -371,7 +371,7 @@ def test_no_order_of_late_doubled_and_lost_messages_breaks_the_ledger(steps: lis
         elif step[0] == "close":
             ledger.end_unfinished_trials(E, "max_hours reached")
         else:
-            ledger.hear(E, message_of(ledger, step))
+            ledger.handle(E, message_of(ledger, step))
             assert last_seq(ledger) > seq or step[0] in ("added", "reported", "held"), "a refusal leaves an event, too"
         assert states(ledger) == before or last_seq(ledger) > seq, "no change without an event"
         now = facts(ledger)
@@ -387,7 +387,7 @@ def test_no_order_of_late_doubled_and_lost_messages_breaks_the_ledger(steps: lis
     assert told.count("trial.started") == ledger.store.rows("SELECT count(*) FROM attempt")[0][0]
 
 
-def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_next_driver(ledger: Ledger) -> None:
+def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_next_driver(ledger: RunWriter) -> None:
     """The last word counts, whatever else its attempts are lost by; a refused one counts nothing."""
     half, quarter = ({"micro_batch": size, "checkpoint_activations": False} for size in (32, 16))
 
@@ -395,26 +395,26 @@ def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_
         return [trial["memory"] for trial in for_begin(ledger.store.connection, "r", E)]
 
     for number in (0, 1):
-        ledger.hear(E, added(number))
-        ledger.hear(E, started(1, number))
+        ledger.handle(E, added(number))
+        ledger.handle(E, started(1, number))
     assert given() == [None, None]
-    ledger.hear(E, link.AttemptLost(0, 1, "oom", "it ran out", memory=half))
-    ledger.hear(E, link.AttemptLost(1, 1, "worker_died", None))
+    ledger.handle(E, link.AttemptLost(0, 1, "oom", "it ran out", memory=half))
+    ledger.handle(E, link.AttemptLost(1, 1, "worker_died", None))
     assert given() == [half, None]
-    assert not ledger.hear(E, link.AttemptLost(0, 1, "oom", "again", memory=quarter))
-    ledger.hear(E, started(2))
-    ledger.hear(E, link.AttemptLost(0, 2, "memory", None, memory=quarter))
-    ledger.hear(E, started(3))
-    ledger.hear(E, link.AttemptLost(0, 3, "released", None))
+    assert not ledger.handle(E, link.AttemptLost(0, 1, "oom", "again", memory=quarter))
+    ledger.handle(E, started(2))
+    ledger.handle(E, link.AttemptLost(0, 2, "memory", None, memory=quarter))
+    ledger.handle(E, started(3))
+    ledger.handle(E, link.AttemptLost(0, 3, "released", None))
     assert given() == [quarter, None]
     rows = ledger.store.rows("SELECT attempt, fields FROM event WHERE name = 'trial.reduced' ORDER BY seq")
     assert [(row["attempt"], json.loads(row["fields"])["memory"]) for row in rows] == [(1, half), (2, quarter)]
 
 
 def test_a_trials_pause_ends_with_the_trial_and_not_with_an_attempt_that_no_longer_speaks_for_it(
-    ledger: Ledger,
+    ledger: RunWriter,
 ) -> None:
-    pause = Command(Rung.PAUSE, Origin.OPERATOR, "visitors", f"{E}/0", 1.0, who="ann")
+    pause = Command(Action.PAUSE, Origin.OPERATOR, "visitors", f"{E}/0", 1.0, who="ann")
     hear(ledger, added(), started(1), lost(1), started(2))
     ledger.put_command(pause, "at its next report")
     assert hear(ledger, ended(1)) == ["result.refused"]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from supervisor.clock import Clock
 from supervisor.domain import messages
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.domain.time_accounting import by_cause
 from supervisor.store import queries
 from supervisor.store.database import Store
-from supervisor.store.run_writer import Ledger, create_run
+from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.status_cache import StatusView
 
 NAMES = ("a", "b")
@@ -33,15 +33,15 @@ class CountingClock(Clock):
         return self.now
 
 
-def make_ledger(path: Path | str) -> Ledger:
+def make_ledger(path: Path | str) -> RunWriter:
     store = Store(Path(path), CountingClock())
     specs = [{"name": name, "mode": "min", "max_trials": 4, "seed": 1, "enqueue": []} for name in NAMES]
     specs[1] = {**specs[1], "finalize": {"top": 1, "seeds": 2}}
     create_run(store, "r", plan="p", fingerprint="f", source="s", plan_text="", hardware={}, data={}, specs=specs)
-    return Ledger(store, "r")
+    return RunWriter(store, "r")
 
 
-def whole(ledger: Ledger) -> dict[str, Any]:
+def whole(ledger: RunWriter) -> dict[str, Any]:
     """The snapshot, less what the view leaves out, and its lost time over all trials."""
     found = queries.run_snapshot(ledger.store.connection, "r")
     for experiment in found["experiments"]:
@@ -102,13 +102,13 @@ def test_at_any_moment_it_is_what_the_whole_snapshot_says(steps: list[tuple[str,
         if kind == "look":
             assert close(seen(view), whole(ledger))
         elif kind == "operator":
-            ledger.put_command(Command(Rung.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
+            ledger.put_command(Command(Action.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
         elif current is not None and kind == "next":
             for state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.EXITED):
                 ledger.move_experiment(current, state)
             current = next(places)
         elif current is not None:
-            ledger.hear(current, message(kind, number, attempt, step))
+            ledger.handle(current, message(kind, number, attempt, step))
     assert close(seen(view), whole(ledger))
     assert close(seen(StatusView(ledger.store.connection, "r")), whole(ledger))
 
@@ -133,7 +133,7 @@ def test_what_has_ended_is_read_once() -> None:
             ledger.move_experiment(name, state)
         for number in range(3):
             for kind in ("added", "started", "reported", "finished"):
-                ledger.hear(name, message(kind, number, 1, 1))
+                ledger.handle(name, message(kind, number, 1, 1))
         ledger.move_experiment(name, ProcessState.EXITED)
     counted = Counted(ledger.store.connection)
     view = StatusView(counted, "r")  # type: ignore[arg-type]  # stands in for a connection

@@ -23,7 +23,7 @@ from actors.trial.gate import (
     Leave,
     flag_path,
 )
-from supervisor.domain.command import Rung
+from supervisor.domain.command import Action
 
 
 class Time:
@@ -59,29 +59,29 @@ def gate(tmp_path, time):
     return Gate(tmp_path / "flag", time.mono_s, time.sleep)
 
 
-@pytest.mark.parametrize("rung", [Rung.RUN, Rung.HOLD, Rung.SHED])
-def test_an_open_gate_keeps_nobody_waiting(writer, gate, time, rung):
+@pytest.mark.parametrize("action", [Action.RUN, Action.HOLD, Action.SHED])
+def test_an_open_gate_keeps_nobody_waiting(writer, gate, time, action):
     """Up to SHED trials that run go on at once."""
-    writer.write(rung, 0.0)
+    writer.write(action, 0.0)
     assert gate.wait() == 0.0
     assert time.now == 1000.0
 
 
 def test_a_closed_gate_opens_within_one_poll_and_says_how_long_it_was_closed(writer, gate, time):
-    writer.write(Rung.PAUSE, 0.0)
-    time.at(3.0, lambda: writer.write(Rung.RUN, 0.0))
+    writer.write(Action.PAUSE, 0.0)
+    time.at(3.0, lambda: writer.write(Action.RUN, 0.0))
     assert 3.0 <= gate.wait() <= 3.0 + 2 * POLL_S
 
 
 def test_a_new_writer_pauses_until_its_first_word(writer, gate, time):
     """Before the first reading nothing is known, and unknown is no leave to run."""
-    time.at(1.0, lambda: writer.write(Rung.RUN, 0.0))
+    time.at(1.0, lambda: writer.write(Action.RUN, 0.0))
     assert gate.wait() >= 1.0
 
 
 def test_a_lease_that_ran_out_is_a_pause_until_it_is_fresh_again(writer, gate, time):
     """A dead watchdog must be safe; one that is back lets go on."""
-    writer.write(Rung.RUN, 0.0)
+    writer.write(Action.RUN, 0.0)
     time.now += LEASE_S + 1
     time.at(2.0, writer.renew)
     assert gate.wait() >= 2.0
@@ -90,7 +90,7 @@ def test_a_lease_that_ran_out_is_a_pause_until_it_is_fresh_again(writer, gate, t
 
 def test_a_gate_without_a_file_waits_for_one(gate, time, tmp_path):
     def appear():
-        GateWriter(tmp_path / "flag", time.mono_s).write(Rung.RUN, 0.0)
+        GateWriter(tmp_path / "flag", time.mono_s).write(Action.RUN, 0.0)
 
     time.at(5.0, appear)
     assert gate.wait() >= 5.0
@@ -98,12 +98,12 @@ def test_a_gate_without_a_file_waits_for_one(gate, time, tmp_path):
 
 def test_the_flag_of_a_restarted_watchdog_is_found(writer, gate, time, tmp_path):
     """The new one writes a file of its own; readers of the old one change over when its lease ends."""
-    writer.write(Rung.RUN, 0.0)
+    writer.write(Action.RUN, 0.0)
     assert gate.wait() == 0.0
-    GateWriter(tmp_path / "flag", time.mono_s).write(Rung.RUN, 0.0)
+    GateWriter(tmp_path / "flag", time.mono_s).write(Action.RUN, 0.0)
     time.now += LEASE_S - 1
     second = GateWriter(tmp_path / "flag", time.mono_s)
-    second.write(Rung.RUN, 0.0)
+    second.write(Action.RUN, 0.0)
     time.now += 2
     assert gate.wait() == 0.0
 
@@ -115,26 +115,26 @@ def test_throttled_trials_rest_their_share(tmp_path_factory, share, worked_s):
     time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
     writer = GateWriter(path, time.mono_s)
     gate = Gate(path, time.mono_s, time.sleep)
-    writer.write(Rung.THROTTLE, share)
+    writer.write(Action.THROTTLE, share)
     time.now += worked_s
     rested = gate.wait()
     assert rested == pytest.approx(min(MAX_REST_S, worked_s * share / (1 - share)), rel=1e-6, abs=1e-9)
 
 
 def test_a_rest_ends_when_the_throttle_is_lifted(writer, gate, time):
-    writer.write(Rung.THROTTLE, 0.9)
+    writer.write(Action.THROTTLE, 0.9)
     time.now += 1.0
-    time.at(0.5, lambda: writer.write(Rung.RUN, 0.0))
+    time.at(0.5, lambda: writer.write(Action.RUN, 0.0))
     assert gate.wait() <= 0.5 + 2 * POLL_S
 
 
 def test_stop_makes_a_trial_leave(writer, gate, time):
     """At once, and also out of a pause."""
-    writer.write(Rung.STOP, 0.0)
+    writer.write(Action.STOP, 0.0)
     with pytest.raises(Leave):
         gate.wait()
-    writer.write(Rung.PAUSE, 0.0)
-    time.at(1.0, lambda: writer.write(Rung.STOP, 0.0))
+    writer.write(Action.PAUSE, 0.0)
+    time.at(1.0, lambda: writer.write(Action.STOP, 0.0))
     with pytest.raises(Leave):
         gate.wait()
 
@@ -149,7 +149,7 @@ def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
 
     def replace():
         path.unlink()
-        GateWriter(path, time.mono_s).write(Rung.RUN, 0.0)
+        GateWriter(path, time.mono_s).write(Action.RUN, 0.0)
         opened.append(True)
 
     time.at(1.0, replace)
@@ -159,24 +159,24 @@ def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
 
 def test_release_makes_only_those_leave_who_can_come_back(writer, gate, time):
     """A trial without a checkpoint would lose its work: it waits on."""
-    writer.write(Rung.PAUSE, 0.0, release=True)
-    time.at(2.0, lambda: writer.write(Rung.RUN, 0.0))
+    writer.write(Action.PAUSE, 0.0, release=True)
+    time.at(2.0, lambda: writer.write(Action.RUN, 0.0))
     assert gate.wait() >= 2.0
-    writer.write(Rung.PAUSE, 0.0, release=True)
+    writer.write(Action.PAUSE, 0.0, release=True)
     gate.may_be_released = True
     with pytest.raises(Leave):
         gate.wait()
-    writer.write(Rung.PAUSE, 0.0)
-    time.at(1.0, lambda: writer.write(Rung.RUN, 0.0))
+    writer.write(Action.PAUSE, 0.0)
+    time.at(1.0, lambda: writer.write(Action.RUN, 0.0))
     assert gate.wait() >= 1.0
 
 
 def test_the_layout_is_the_documented_one(writer, tmp_path, time):
-    writer.write(Rung.THROTTLE, 0.25)
+    writer.write(Action.THROTTLE, 0.25)
     data = (tmp_path / "flag").read_bytes()
     assert len(data) == SIZE_BYTES
     assert (tmp_path / "flag").stat().st_mode & 0o777 == 0o600
-    assert LAYOUT.unpack_from(data) == (MAGIC, VERSION, int(Rung.THROTTLE), 0, 0.25, time.now, os.getpid())
+    assert LAYOUT.unpack_from(data) == (MAGIC, VERSION, int(Action.THROTTLE), 0, 0.25, time.now, os.getpid())
 
 
 def test_each_node_has_a_flag_of_its_own():
@@ -186,9 +186,9 @@ def test_each_node_has_a_flag_of_its_own():
 def test_a_trial_that_is_held_alone_stands_and_the_others_go_on(writer, tmp_path, time):
     """Out of its hold it comes within a poll; a number that was held before it keeps its own."""
     held, other = (Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=number) for number in (3, 4))
-    writer.write(Rung.RUN, 0.0, held={3: False, 7: False})
+    writer.write(Action.RUN, 0.0, held={3: False, 7: False})
     assert other.wait() == 0.0
-    time.at(2.0, lambda: writer.write(Rung.RUN, 0.0, held={7: False}))
+    time.at(2.0, lambda: writer.write(Action.RUN, 0.0, held={7: False}))
     assert 2.0 <= held.wait() <= 2.0 + 2 * POLL_S
     assert held.wait() == 0.0
 
@@ -196,8 +196,8 @@ def test_a_trial_that_is_held_alone_stands_and_the_others_go_on(writer, tmp_path
 def test_a_held_trial_leaves_when_it_is_to_be_released_and_can_come_back(writer, tmp_path, time):
     held = Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=3)
     held.may_be_released = True
-    writer.write(Rung.RUN, 0.0, held={3: False})
-    time.at(2.0, lambda: writer.write(Rung.RUN, 0.0, held={3: True}))
+    writer.write(Action.RUN, 0.0, held={3: False})
+    time.at(2.0, lambda: writer.write(Action.RUN, 0.0, held={3: True}))
     with pytest.raises(Leave):
         held.wait()
     assert time.now >= 1002.0
@@ -211,7 +211,7 @@ def test_the_flag_names_just_the_trials_that_are_held_and_none_moves(tmp_path_fa
     writer = GateWriter(path, time.mono_s)
     before = {}
     for story in stories:
-        writer.write(Rung.RUN, 0.0, held=story)
+        writer.write(Action.RUN, 0.0, held=story)
         slots = memoryview(path.read_bytes()).cast("I")[16:64].tolist()
         now = {slot & ~(1 << 31): at for at, slot in enumerate(slots) if slot != 0xFFFFFFFF}
         assert set(now) == set(story)
@@ -219,17 +219,17 @@ def test_the_flag_names_just_the_trials_that_are_held_and_none_moves(tmp_path_fa
         before = now
         for number in range(61):
             gate = Gate(path, time.mono_s, time.sleep, trial=number)
-            assert gate._read(time.now)[0] is (Rung.PAUSE if number in story else Rung.RUN)
+            assert gate._read(time.now)[0] is (Action.PAUSE if number in story else Action.RUN)
 
 
 def test_no_reader_ever_sees_a_closed_flag_open(tmp_path):
-    """The writer renews its lease without clearing the rung first, not even for a microsecond."""
+    """The writer renews its lease without clearing the action first, not even for a microsecond."""
     writer = GateWriter(tmp_path / "flag")
-    writer.write(Rung.PAUSE, 0.0)
+    writer.write(Action.PAUSE, 0.0)
     rungs, seen = memoryview(writer._map).cast("I"), set()
     renewing = threading.Thread(target=lambda: [writer.renew() for _ in range(3000)])
     renewing.start()
     while renewing.is_alive():
         seen.update(rungs[2] for _ in range(200))
-    assert seen == {int(Rung.PAUSE)}
+    assert seen == {int(Action.PAUSE)}
     rungs.release()

@@ -16,8 +16,8 @@ from actors.trial.gate import LEASE_S, Gate, GateWriter, Leave
 from actors.trial.heartbeat import BATCHES, TAILS, Beat, Whose, read_beat
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.watchdog.hang_detection import Phase, Progress
-from supervisor.clock import HandClock
-from supervisor.domain.command import Rung
+from supervisor.clock import FakeClock
+from supervisor.domain.command import Action
 from supervisor.processes.identity import started_at
 
 WHOSE = Whose("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
@@ -32,7 +32,7 @@ def noted(folder: Path) -> Progress:
 
 @pytest.fixture
 def clock():
-    return HandClock()
+    return FakeClock()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_step_without_batches_is_all_tail(beat, clock, tmp_path):
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=100))
 def test_the_last_ones_are_kept(tmp_path_factory, lengths):
-    folder, clock = tmp_path_factory.mktemp("beats"), HandClock(0.0)
+    folder, clock = tmp_path_factory.mktemp("beats"), FakeClock(0.0)
     beat = Beat(folder, WHOSE, in_batches=False, mono_s=clock.mono_s)
     beat.begin_step()
     beat.batch(clock.mono_s())
@@ -108,7 +108,7 @@ def test_a_file_that_is_no_note_is_none(tmp_path, body):
 def gate(beat, clock, tmp_path):
     """An open one, with its writer, of a worker at its step."""
     writer = GateWriter(tmp_path / "flag", clock.mono_s)
-    writer.write(Rung.RUN, 0.0)
+    writer.write(Action.RUN, 0.0)
     beat.begin_step()
     return Gate(tmp_path / "flag", clock.mono_s, clock.sleep, beat=beat), writer
 
@@ -122,20 +122,20 @@ def test_each_wait_at_an_open_gate_is_a_beat(gate, clock, tmp_path):
     assert noted(tmp_path / "beats") == Progress(Phase.WORKING, clock.now_s, True, (0.25, 0.75))
 
 
-@pytest.mark.parametrize("rung", [Rung.THROTTLE, Rung.PAUSE])
-def test_who_stands_at_a_closed_gate_or_rests_is_waiting_and_its_wait_is_no_batch(gate, clock, tmp_path, rung):
+@pytest.mark.parametrize("action", [Action.THROTTLE, Action.PAUSE])
+def test_who_stands_at_a_closed_gate_or_rests_is_waiting_and_its_wait_is_no_batch(gate, clock, tmp_path, action):
     """While it waits it says so; then it works again, from now on."""
     closed, writer = gate
     closed.wait()
     clock.sleep(2.0)
-    writer.write(rung, 0.5)
+    writer.write(action, 0.5)
     seen = []
     sleep = clock.sleep
 
     def look_and_open(seconds):
         seen.append(noted(tmp_path / "beats").phase)
         sleep(LEASE_S / 2)
-        writer.write(Rung.RUN, 0.0)
+        writer.write(Action.RUN, 0.0)
 
     closed._sleep = look_and_open
     assert closed.wait() > 0

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.memory_guard import MemoryGuard, asks
-from actors.driver.trial_registry import TrialBook
+from actors.driver.trial_registry import TrialRegistry
 from actors.trial.memory_retry import ALONE, ASKED_BACK, OOM, NextAttempt, Offer, next_attempt, once_alone
 from actors.trial.worker_exit import HUNG, OOM_KILLED, WORKER_DIED
-from supervisor.domain.command import Command, Origin, Rung, run, trial_scope
+from supervisor.domain.command import Action, Command, Origin, run, trial_scope
 
 HALF = {"micro_batch": 32, "checkpoint_activations": False}
 QUARTER = {"micro_batch": 16, "checkpoint_activations": False}
@@ -54,7 +54,7 @@ def test_a_trainable_without_means_is_offered_one_attempt_alone():
 
 commands = st.builds(
     Command,
-    st.sampled_from(Rung),
+    st.sampled_from(Action),
     st.just(Origin.GOVERNOR),
     st.just("test"),
     throttle_share=st.sampled_from([0.0, 0.25, 0.5]),
@@ -69,9 +69,9 @@ def test_memory_is_asked_back_once_for_each_step_up_the_ladder(ladder):
     before = run(Origin.GOVERNOR)
     for command in ladder:
         if asks(before, command):
-            assert command.rung >= Rung.SHED
-            assert (command.rung, command.throttle_share, command.shed_trials) > (
-                before.rung, before.throttle_share, before.shed_trials
+            assert command.action >= Action.SHED
+            assert (command.action, command.throttle_share, command.shed_trials) > (
+                before.action, before.throttle_share, before.shed_trials
             )  # fmt: skip
             assert not asks(command, before)
         assert not asks(command, command)
@@ -82,20 +82,20 @@ class Watched:
     """A guard over two running trials, and what the watchdogs were told last."""
 
     def __init__(self):
-        self.in_force, self.book, self.told = InForce(), TrialBook("loss", "min", []), ()
+        self.in_force, self.registry, self.told = CommandsInForce(), TrialRegistry("loss", "min", []), ()
         self.in_force.begin("e", [])
         for number, name in enumerate("ab"):
-            entry = self.book.open(name, number, {})
+            entry = self.registry.open(name, number, {})
             entry.running, entry.node = True, "n"
         self.in_force.tell_watchdogs = self.tell
-        self.guard = MemoryGuard(self.in_force, self.book)
+        self.guard = MemoryGuard(self.in_force, self.registry)
 
     def tell(self):
         self.told = self.in_force.for_watchdogs()[0]
 
-    def govern(self, rung, shed_trials=0, largest="e/0"):
+    def govern(self, action, shed_trials=0, largest="e/0"):
         self.in_force.set_largest("n", largest)
-        self.in_force.set_governor("n", Command(rung, Origin.GOVERNOR, "memory at 91 %", shed_trials=shed_trials))
+        self.in_force.set_governor("n", Command(action, Origin.GOVERNOR, "memory at 91 %", shed_trials=shed_trials))
 
 
 @pytest.fixture
@@ -104,18 +104,18 @@ def watched():
 
 
 def test_the_largest_trial_is_told_to_leave_at_once_and_no_other(watched):
-    watched.govern(Rung.HOLD)
+    watched.govern(Action.HOLD)
     assert watched.told == ()
-    watched.govern(Rung.SHED, 1)
-    assert watched.told == (Command(Rung.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 0)),)
-    watched.govern(Rung.SHED, 1, largest="e/1")
+    watched.govern(Action.SHED, 1)
+    assert watched.told == (Command(Action.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 0)),)
+    watched.govern(Action.SHED, 1, largest="e/1")
     assert [command.scope for command in watched.told] == [trial_scope("e", 0)]
-    watched.govern(Rung.SHED, 2, largest="e/1")
+    watched.govern(Action.SHED, 2, largest="e/1")
     assert [command.scope for command in watched.told] == [trial_scope("e", 0), trial_scope("e", 1)]
 
 
 def test_a_trial_that_has_left_is_told_nothing_more(watched):
-    watched.govern(Rung.SHED, 1)
+    watched.govern(Action.SHED, 1)
     assert watched.in_force.given_back(0)
     assert watched.told == ()
     assert not watched.in_force.given_back(0)
@@ -123,13 +123,13 @@ def test_a_trial_that_has_left_is_told_nothing_more(watched):
 
 @pytest.mark.parametrize("largest", [None, "e/7", "other/0"])
 def test_nobody_is_asked_while_memory_is_no_trouble_or_the_largest_is_none_of_ours(watched, largest):
-    watched.govern(Rung.SHED, 1, largest=largest)
+    watched.govern(Action.SHED, 1, largest=largest)
     assert watched.told == ()
 
 
 def test_a_trial_that_is_asked_back_is_not_held_by_anybody(watched):
     """It is to come back: neither the search nor the daemon takes it for paused."""
-    watched.govern(Rung.SHED, 1)
+    watched.govern(Action.SHED, 1)
     assert not watched.in_force.keeps_out(0)
     assert not watched.in_force.stands("n", 0, reported=True)
 
@@ -137,7 +137,7 @@ def test_a_trial_that_is_asked_back_is_not_held_by_anybody(watched):
 def test_later_news_for_the_watchdogs_bear_a_later_stamp(watched):
     """Calls can overtake one another; the watchdog keeps the latest."""
     stamps = [watched.in_force.for_watchdogs()[1]]
-    watched.govern(Rung.SHED, 1)
+    watched.govern(Action.SHED, 1)
     stamps.append(watched.in_force.for_watchdogs()[1])
     watched.in_force.given_back(0)
     stamps.append(watched.in_force.for_watchdogs()[1])
@@ -152,18 +152,18 @@ def test_an_unfinished_trial_goes_on_with_the_memory_that_it_was_given():
     earlier = {
         "number": 3, "state": "PENDING", "attempt": 2, "checkpoint": None, "results": [], "memory": HALF, "lost": [OOM]
     }  # fmt: skip
-    book = TrialBook("loss", "min", [earlier])
-    assert book.open("a", 3, {}).memory == HALF
-    assert book.alone() == []
-    alone = TrialBook("loss", "min", [{**earlier, "memory": {ALONE: True}}])
+    registry = TrialRegistry("loss", "min", [earlier])
+    assert registry.open("a", 3, {}).memory == HALF
+    assert registry.alone() == []
+    alone = TrialRegistry("loss", "min", [{**earlier, "memory": {ALONE: True}}])
     opened = alone.open("a", 3, {})
     assert alone.alone() == [opened]
 
 
 def test_what_a_trial_says_when_it_leaves_is_noted():
-    book = TrialBook("loss", "min", [])
-    entry = book.open("a", 0, {})
-    book.note_left("a", {"sweep_out_of_memory": "it ran out", "sweep_smaller": HALF})
+    registry = TrialRegistry("loss", "min", [])
+    entry = registry.open("a", 0, {})
+    registry.note_left("a", {"sweep_out_of_memory": "it ran out", "sweep_smaller": HALF})
     assert (entry.ran_out, entry.offer) == ("it ran out", Offer(HALF))
-    book.note_left("a", {"sweep_checkpoint": "/f/0/checkpoint-0.pt"})
+    registry.note_left("a", {"sweep_checkpoint": "/f/0/checkpoint-0.pt"})
     assert (entry.ran_out, entry.checkpoint, entry.resumed_step) == (None, "/f/0/checkpoint-0.pt", 0)

@@ -16,9 +16,9 @@ from actors.driver.watchdog_links import memory_file
 from actors.trial.gate import LAYOUT, Gate, Leave, flag_path
 from actors.watchdog import actor
 from actors.watchdog.actor import Watchdog, WatchdogSettings, _restored
-from supervisor.clock import Clock, HandClock
-from supervisor.domain.command import Command, Origin, Rung, trial_scope
-from supervisor.governor.state import GovernorMemory
+from supervisor.clock import Clock, FakeClock
+from supervisor.domain.command import Action, Command, Origin, trial_scope
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.instant import Now
 from supervisor.sensors.isolation import IsolatedProvider, Patience
 from supervisor.sensors.scripted import simple_reading
@@ -29,7 +29,7 @@ CALM = {
     "ease_after_s": 0.1, "min_off_s": 0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0, "memory_shed_percent": 98.0,
     "memory_pause_percent": 99.0, "memory_critical_percent": 100.0,
 }  # fmt: skip
-PAUSE = Command(Rung.PAUSE, Origin.OPERATOR, "test").to_json()
+PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "test").to_json()
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def start(tmp_path):
 
 
 def flag(tmp_path):
-    _, _, rung, _, _, lease, _ = LAYOUT.unpack_from(flag_path(str(tmp_path / "gate"), NODE).read_bytes())
-    return Rung(rung), lease
+    _, _, action, _, _, lease, _ = LAYOUT.unpack_from(flag_path(str(tmp_path / "gate"), NODE).read_bytes())
+    return Action(action), lease
 
 
 def wait_until(condition):
@@ -62,29 +62,29 @@ def wait_until(condition):
 def test_until_a_driver_has_spoken_the_flag_says_pause(start, tmp_path):
     """A watchdog that Ray restarted does not know of an operator's pause."""
     dog = start()
-    assert flag(tmp_path)[0] is Rung.PAUSE
+    assert flag(tmp_path)[0] is Action.PAUSE
     dog.set_operator([], time.monotonic_ns())
-    assert flag(tmp_path)[0] is Rung.RUN
+    assert flag(tmp_path)[0] is Action.RUN
 
 
 def test_the_operators_command_is_in_the_flag_when_the_call_returns(start, tmp_path):
     dog = start()
-    for commands, rung in (([PAUSE], Rung.PAUSE), ([], Rung.RUN)):
+    for commands, action in (([PAUSE], Action.PAUSE), ([], Action.RUN)):
         dog.set_operator(commands, time.monotonic_ns())
-        assert flag(tmp_path)[0] is rung
+        assert flag(tmp_path)[0] is action
 
 
 def test_a_command_for_another_node_is_not_ours(start, tmp_path):
     dog = start()
     dog.set_operator([{**PAUSE, "scope": "another"}], time.monotonic_ns())
-    assert flag(tmp_path)[0] is Rung.RUN
+    assert flag(tmp_path)[0] is Action.RUN
 
 
 def test_an_older_wish_of_the_operator_that_comes_late_changes_nothing(start, tmp_path):
     dog = start()
     dog.set_operator([PAUSE], 2)
     dog.set_operator([], 1)
-    assert flag(tmp_path)[0] is Rung.PAUSE
+    assert flag(tmp_path)[0] is Action.PAUSE
 
 
 def test_a_drill_pauses_and_ends_and_each_change_wakes_the_long_poll(start, tmp_path):
@@ -97,11 +97,11 @@ def test_a_drill_pauses_and_ends_and_each_change_wakes_the_long_poll(start, tmp_
         snapshot = dog.wait_change(version, 20.0)
         assert snapshot["version"] > version, "nothing changed for 20 s"
         version = snapshot["version"]
-        rungs.append(snapshot["command"]["rung"])
-        drills += [note["facts"]["drill"] for note in snapshot["notes"] if note["kind"] == "rung.changed"]
+        rungs.append(snapshot["command"]["action"])
+        drills += [note["facts"]["drill"] for note in snapshot["notes"] if note["kind"] == "action.changed"]
     assert "PAUSE" in rungs
     assert drills[0] is True
-    assert flag(tmp_path)[0] is Rung.RUN
+    assert flag(tmp_path)[0] is Action.RUN
 
 
 def test_the_next_driver_does_not_hear_old_notes_again(start, tmp_path):
@@ -110,7 +110,7 @@ def test_the_next_driver_does_not_hear_old_notes_again(start, tmp_path):
     version = dog.snapshot()["version"]
     dog.start_drill("heat", 0.5)
     assert dog.wait_change(version, 20.0)["notes"]
-    wait_until(lambda: dog.snapshot()["command"]["rung"] == "RUN")
+    wait_until(lambda: dog.snapshot()["command"]["action"] == "RUN")
     assert dog.configure(same)["notes"] == []
 
 
@@ -133,12 +133,12 @@ def test_the_governors_memory_survives_a_restart(start, tmp_path):
     cool.write_text('{"at_s": 0.0, "celsius": 40.0}\n')
     dog = start(policy={**CALM, "min_off_s": 3600.0}, script=str(hot))
     dog.set_operator([], time.monotonic_ns())
-    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
+    wait_until(lambda: flag(tmp_path)[0] is Action.PAUSE)
     dog.stop()
     again = start(policy={**CALM, "min_off_s": 3600.0}, script=str(cool))
     again.set_operator([], time.monotonic_ns())
     time.sleep(0.3)
-    assert flag(tmp_path)[0] is Rung.PAUSE
+    assert flag(tmp_path)[0] is Action.PAUSE
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99}'])
@@ -147,7 +147,7 @@ def test_a_memory_that_is_of_no_use_is_begun_anew(start, tmp_path, content):
     path.with_name(path.name + ".memory").write_text(content)
     dog = start()
     dog.set_operator([], time.monotonic_ns())
-    assert flag(tmp_path)[0] is Rung.RUN
+    assert flag(tmp_path)[0] is Action.RUN
 
 
 def test_the_lease_is_renewed_while_sampling_goes_on_and_not_after(start, tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path
     assert dog._providers is providers
     dog.configure(WatchdogSettings(**{**vars(same), "script": "heat"}))
     assert dog._providers is not providers
-    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
+    wait_until(lambda: flag(tmp_path)[0] is Action.PAUSE)
 
 
 def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
@@ -208,7 +208,7 @@ def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
     dog.set_operator([{**PAUSE, "scope": trial_scope("e", 5)}], time.monotonic_ns())
     path = flag_path(str(tmp_path / "gate"), NODE)
     gates = {number: Gate(path, trial=number) for number in (5, 6)}
-    assert gates[5]._read(time.monotonic())[0] is Rung.PAUSE
+    assert gates[5]._read(time.monotonic())[0] is Action.PAUSE
     assert gates[6].wait() == 0.0
     gates[5].may_be_released = True
     with pytest.raises(Leave):
@@ -218,7 +218,7 @@ def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
 def test_a_single_trials_stop_makes_it_leave_at_once_and_the_others_go_on(start, tmp_path):
     """So the governor asks the largest for its memory back."""
     dog = start()
-    stop = Command(Rung.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 5))
+    stop = Command(Action.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 5))
     dog.set_operator([stop.to_json()], time.monotonic_ns())
     path = flag_path(str(tmp_path / "gate"), NODE)
     gates = {number: Gate(path, trial=number) for number in (5, 6)}
@@ -237,27 +237,27 @@ def test_an_operators_force_lifts_the_governors_pause_but_not_above_critical(sta
     settings = {"script": str(script), "policy": {**CALM, "min_off_s": 3600.0}}
     dog = start(**settings)
     dog.set_operator([], time.monotonic_ns())
-    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
-    assert dog.force(600.0)["command"]["rung"] == "THROTTLE"
-    assert flag(tmp_path)[0] is Rung.THROTTLE
+    wait_until(lambda: flag(tmp_path)[0] is Action.PAUSE)
+    assert dog.force(600.0)["command"]["action"] == "THROTTLE"
+    assert flag(tmp_path)[0] is Action.THROTTLE
     dog.stop()
     again = start(**settings)
     again.set_operator([], time.monotonic_ns())
-    assert flag(tmp_path)[0] is Rung.THROTTLE
+    assert flag(tmp_path)[0] is Action.THROTTLE
     again.stop()
     script.write_text('{"at_s": 0.0, "celsius": 107.0}\n')
     hotter = start(**settings)
-    assert hotter.force(600.0)["command"]["rung"] == "PAUSE"
+    assert hotter.force(600.0)["command"]["action"] == "PAUSE"
 
 
 def test_a_stop_is_kept_for_the_host_and_a_pause_of_yesterday_is_not(tmp_path):
     """A new cluster has new node ids, and a reboot a new clock; an operator's absence outlasts both."""
-    clock = HandClock()
-    for rung, kept in ((Rung.STOP, Rung.STOP), (Rung.PAUSE, Rung.RUN)):
-        memory = replace(GovernorMemory(rung=rung, reason="hot"), last=Now.of(clock))
+    clock = FakeClock()
+    for action, kept in ((Action.STOP, Action.STOP), (Action.PAUSE, Action.RUN)):
+        memory = replace(GovernorState(action=action, reason="hot"), last=Now.of(clock))
         (tmp_path / "governor.host").write_text(json.dumps(memory.to_json()))
-        assert _restored(tmp_path / "governor.host", Now(5.0, clock.wall_s() + 86400.0)).rung is kept
-        assert _restored(tmp_path / "governor.host", Now(clock.mono_s() + 5.0, clock.wall_s() + 5.0)).rung is rung
+        assert _restored(tmp_path / "governor.host", Now(5.0, clock.wall_s() + 86400.0)).action is kept
+        assert _restored(tmp_path / "governor.host", Now(clock.mono_s() + 5.0, clock.wall_s() + 5.0)).action is action
 
 
 def test_the_memory_is_named_by_its_host_and_of_two_nodes_on_one_host_each_has_its_own():
@@ -286,7 +286,7 @@ for line in sys.stdin:
     wait_until(lambda: any(r["sensor_id"] == "script:cpu" and r["quality"] == "ok" for r in dog.snapshot()["readings"]))
     version = dog.snapshot()["version"]
     os.kill(child.pid, how)
-    wait_until(lambda: flag(tmp_path)[0] is Rung.PAUSE)
-    wait_until(lambda: flag(tmp_path)[0] is Rung.RUN)
+    wait_until(lambda: flag(tmp_path)[0] is Action.PAUSE)
+    wait_until(lambda: flag(tmp_path)[0] is Action.RUN)
     notes = [note["kind"] for note in dog.snapshot(since=version)["notes"]]
     assert {"sensor.hung", "sensor.lost", "sensor.recovered"} <= set(notes)

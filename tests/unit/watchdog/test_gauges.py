@@ -8,8 +8,8 @@ from pathlib import Path
 
 from actors.watchdog.actor import Watchdog, WatchdogSettings
 from actors.watchdog.gauges import GAUGES, WatchdogGauges
-from supervisor.clock import HandClock
-from supervisor.domain.command import Command, Origin, Rung
+from supervisor.clock import FakeClock
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.sensors.instant import Now
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Kind, Quality
@@ -34,7 +34,7 @@ class Shown:
 
 
 def test_each_gauge_shows_what_its_description_says():
-    shown, sampler = Shown(), Sampler("test", Now.of(HandClock()))
+    shown, sampler = Shown(), Sampler("test", Now.of(FakeClock()))
     readings = [
         sampler.ok("a", Kind.TEMPERATURE, "cpu", 71.0, "celsius"),
         sampler.ok("b", Kind.TEMPERATURE, "cpu", 64.0, "celsius"),
@@ -42,7 +42,7 @@ def test_each_gauge_shows_what_its_description_says():
         sampler.absent("c", Kind.TEMPERATURE, "gpu", "celsius", Quality.ERROR, "gone"),
         sampler.absent("d", Kind.SWAP, "host", "percent", Quality.UNSUPPORTED, "no swap"),
     ]
-    command = Command(Rung.THROTTLE, Origin.GOVERNOR, "x", throttle_share=0.25, shed_trials=2)
+    command = Command(Action.THROTTLE, Origin.GOVERNOR, "x", throttle_share=0.25, shed_trials=2)
     WatchdogGauges("n" * 40, shown.new).show(command, readings, 1.5, 0.5)
     assert set(shown.values) == set(GAUGES)
     assert list(shown.values.values()) == [3.0, 2.0, 0.25, 71.0, 41.0, 1.0, 1.5, 0.5]
@@ -51,7 +51,7 @@ def test_each_gauge_shows_what_its_description_says():
 
 def test_what_nobody_knows_is_not_a_number():
     shown = Shown()
-    WatchdogGauges("n", shown.new).show(Command(Rung.RUN, Origin.GOVERNOR, "x"), [], 0.0, 0.0)
+    WatchdogGauges("n", shown.new).show(Command(Action.RUN, Origin.GOVERNOR, "x"), [], 0.0, 0.0)
     unknown = {name for name, value in shown.values.items() if math.isnan(value)}
     assert unknown == {"sweep_watchdog_hottest_celsius", "sweep_watchdog_memory_percent"}
 
@@ -60,9 +60,9 @@ def test_a_watchdog_keeps_its_gauges_up_to_date(tmp_path, monkeypatch):
     monkeypatch.setattr("actors.watchdog.actor.RENEW_S", 0.02)
     shown = Shown()
     dog = Watchdog(WatchdogSettings("n", str(tmp_path / "g"), {}, None, ()), WatchdogGauges("n", shown.new))
-    dog.set_operator([Command(Rung.PAUSE, Origin.OPERATOR, "x").to_json()], 2**62)
+    dog.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "x").to_json()], 2**62)
     deadline = time.monotonic() + 20
-    while shown.values.get("sweep_watchdog_rung") != 4.0 or math.isnan(shown.values["sweep_watchdog_memory_percent"]):
+    while shown.values.get("sweep_watchdog_action") != 4.0 or math.isnan(shown.values["sweep_watchdog_memory_percent"]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert shown.values["sweep_watchdog_lease_age_seconds"] < 15.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.driver.commands_in_force import InForce
+from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.watchdog_links import _Node
 from actors.trial.heartbeat import beats_folder
 from actors.watchdog.actor import Watchdog, WatchdogSettings
@@ -115,7 +115,7 @@ def test_a_look_that_fails_is_not_the_last(start, monkeypatch):
 
 def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(settings):
     sent = []
-    node = _Node(type("Link", (), {"send": staticmethod(sent.append)}), InForce(), settings, None)
+    node = _Node(type("Link", (), {"send": staticmethod(sent.append)}), CommandsInForce(), settings, None)
     facts = {
         "experiment": "one",
         "number": 7,
@@ -145,7 +145,7 @@ def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
         messages.AttemptLost(0, 1, "hung", "silent for 301 s; its stacks: /d"),
         messages.TrialHung(0, 1, 301.5, 0.25, "/d"),
     ):
-        ledger.hear(E, message)
+        ledger.handle(E, message)
     events = [event for event in ledger.store.events_after(0) if event.trial is not None][2:]
     told = [(event.name, event.attempt) for event in events]
     assert told == [("worker.stuck", 1), ("trial.hung", 1), ("trial.requeued", 1), ("result.refused", 1)]

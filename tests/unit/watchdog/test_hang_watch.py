@@ -11,7 +11,7 @@ from actors.trial.heartbeat import Beat, Whose
 from actors.watchdog import hang_watch
 from actors.watchdog.hang_detection import Phase
 from actors.watchdog.hang_watch import Hands, HangWatch
-from supervisor.clock import HandClock
+from supervisor.clock import FakeClock
 from supervisor.governor.policy import Policy
 
 POLICY = Policy(hung_min_s=50.0, hung_first_s=100.0, hung_first_step_s=1000.0)
@@ -50,7 +50,7 @@ class Machine:
 
 class Bench:
     def __init__(self, folder):
-        self.folder, self.clock, self.machine, self.told = folder, HandClock(), Machine(), []
+        self.folder, self.clock, self.machine, self.told = folder, FakeClock(), Machine(), []
         self.watch = self.a_watch()
 
     def a_watch(self):
@@ -138,7 +138,7 @@ def test_a_machine_that_slept_or_was_stopped_has_no_hung_trials(bench):
 
 def test_a_wall_clock_that_jumps_changes_nothing(bench, monkeypatch):
     """Nothing here reads it."""
-    monkeypatch.setattr(HandClock, "wall_s", lambda self: pytest.fail("the wall clock was read"))
+    monkeypatch.setattr(FakeClock, "wall_s", lambda self: pytest.fail("the wall clock was read"))
     bench.at_work()
     bench.passes(70.0)
     assert bench.machine.ended == [11]
