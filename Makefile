@@ -43,7 +43,7 @@ test: $(STAMP) ## Run the tests, except those that take minutes each
 
 test-all: $(STAMP) ## Run every test, slow ones included
 	@echo "==> running every test"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --hypothesis-profile=full
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
 	@for file in benchmarks/$(BENCH).py; do \
