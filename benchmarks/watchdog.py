@@ -21,15 +21,15 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
+from supervisor.clock import Clock
 from supervisor.governor.ladder import GovernorState, Now, decide
 from supervisor.governor.policy import Policy
 from supervisor.sensors.discovery import open_providers
 from supervisor.sensors.isolation import IsolatedProvider, child_command
 from supervisor.sensors.provider import Provider
-from supervisor.sensors.system_time import SystemTime
 
 MIB = 2**20
-CLOCK = SystemTime()
+CLOCK = Clock()
 CHILDREN = ("supervisor.sensors.hwmon:HwmonProvider", "supervisor.sensors.nvidia:NvidiaProvider")
 BAD = {
     "none": "",

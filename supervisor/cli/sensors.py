@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from supervisor.clock import Clock, Now, TimeSource
 from supervisor.formatting import human
 from supervisor.sensors.discovery import open_providers
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.reading import Kind, Quality, Reading
-from supervisor.sensors.system_time import SystemTime
 
 SETTLE_S = 0.3
 """Between two passes: use of the CPU and grown counters are differences."""
@@ -31,7 +30,7 @@ def collect(
     Keys: `protected` (a thermal sensor was read), `providers` (name, ok, reason, remedy) and `readings`
     (`Reading.to_json()` with `age_s`). A reading without a value says in `quality` and `detail` why.
     """
-    clock = clock or SystemTime()
+    clock = clock or Clock()
     providers, said = open_providers(None, [folder.resolve() for folder in folders], clock)
     try:
         for provider in providers:

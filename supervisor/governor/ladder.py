@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from supervisor.clock import Now
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.formatting import human
 from supervisor.governor.policy import Policy
@@ -28,7 +29,6 @@ from supervisor.governor.sensor_health import (
 from supervisor.governor.state import GovernorState, carried
 from supervisor.governor.thresholds import TEMPERATURES, Context, ThresholdBand, band_of
 from supervisor.sensors.drills import DRILL, SENSOR
-from supervisor.sensors.instant import Now
 from supervisor.sensors.reading import Kind, Quality, Reading
 
 __all__ = ["GovernorState", "Note", "Now", "decide", "next_period_s"]

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from supervisor.clock import Now
 from supervisor.domain.codec import check_fields
 from supervisor.governor.policy import Policy
 from supervisor.governor.thresholds import TEMPERATURES, asks
 from supervisor.sensors.drills import DRILL
-from supervisor.sensors.instant import Now
 from supervisor.sensors.reading import Kind, Quality, Reading
 
 MAX_SENSORS = 512

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from supervisor.clock import Now
 from supervisor.domain.codec import check_fields
 from supervisor.domain.command import Action
 from supervisor.governor.policy import Policy
 from supervisor.governor.sensor_health import Note, SensorState, Status
-from supervisor.sensors.instant import Now
 
 SCHEMA = 1
 MAX_PAUSES_KEPT = 64

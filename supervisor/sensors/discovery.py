@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from supervisor.clock import TimeSource
 from supervisor.sensors.apple.macmon import MacmonProvider
 from supervisor.sensors.battery import BatteryProvider
 from supervisor.sensors.cpu_throttle import CpuThrottleProvider
 from supervisor.sensors.disk import DiskProvider
 from supervisor.sensors.host import HostProvider
-from supervisor.sensors.instant import TimeSource
 from supervisor.sensors.isolation import IsolatedProvider, child_command
 from supervisor.sensors.memory_kills import MemoryKillsProvider
 from supervisor.sensors.memory_pressure import PressureStallProvider

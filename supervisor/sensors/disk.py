@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from supervisor.sensors.instant import Now, TimeSource
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors.cgroup import MemoryGroup, memory_groups
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 

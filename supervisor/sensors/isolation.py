@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from supervisor.sensors.instant import Now, TimeSource
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 

@@ -17,8 +17,8 @@ from importlib import import_module
 from queue import Queue
 from typing import Any
 
+from supervisor.clock import Clock
 from supervisor.sensors.provider import Provider
-from supervisor.sensors.system_time import SystemTime
 
 MAX_WAITING = 16
 
@@ -28,8 +28,8 @@ def load_provider(target: str) -> Provider:
     module, separator, name = target.partition(":")
     if not separator:
         raise ValueError(f"{target!r} is not module:class")
-    make: Callable[[SystemTime], Provider] = getattr(import_module(module), name)
-    return make(SystemTime())
+    make: Callable[[Clock], Provider] = getattr(import_module(module), name)
+    return make(Clock())
 
 
 def answer(provider: Provider, verb: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 

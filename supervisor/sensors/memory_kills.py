@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors.cgroup import memory_event_counts
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Reading
 

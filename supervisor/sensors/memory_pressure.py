@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.sensors.instant import Now, TimeSource
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.nvidia_xid import XidListener, described
 from supervisor.sensors.provider import NO_LIMITS, Sampler
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from supervisor.sensors.instant import Now
+from supervisor.clock import Now
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 NO_LIMITS = Limits()

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
 from supervisor.sensors.drills import DRILL, DRILLS
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_TRACE_BYTES = 64 * 2**20

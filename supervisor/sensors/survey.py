@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from supervisor.clock import Clock, TimeSource
 from supervisor.sensors.discovery import open_providers
-from supervisor.sensors.instant import TimeSource
-from supervisor.sensors.system_time import SystemTime
 
 MAX_PASSES = 86_400
 
@@ -32,7 +31,7 @@ def record(
     """
     if not 0 < period_s <= duration_s or duration_s / period_s > MAX_PASSES:
         raise ValueError(f"{duration_s:g} s at {period_s:g} s: record between 1 and {MAX_PASSES} passes")
-    clock = clock or SystemTime()
+    clock = clock or Clock()
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         providers, _ = open_providers(None, [folder.resolve() for folder in folders], clock)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
 from supervisor.sensors.apple import rules as rules
 from supervisor.sensors.apple.native import Darwin
-from supervisor.sensors.instant import Now, TimeSource
 from supervisor.sensors.provider import NO_LIMITS, Sampler
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 

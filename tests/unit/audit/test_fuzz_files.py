@@ -27,14 +27,13 @@ from supervisor.audit import evidence as audit_evidence
 from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.cli import tail
 from supervisor.cli.local_view import last_view
-from supervisor.clock import Clock, FakeClock
+from supervisor.clock import Clock, FakeClock, Now
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import PlanError, SweepError
 from supervisor.governor.ladder import decide
 from supervisor.governor.policy import Policy
 from supervisor.home import Home
 from supervisor.plan.loader import load_plan
-from supervisor.sensors.instant import Now
 from supervisor.sensors.reading import Kind, Reading
 from supervisor.sensors.trial_memory import TrialMemoryProvider
 from supervisor.store.database import Store, read_only

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from supervisor.clock import Now
 from supervisor.sensors import default_limits
 from supervisor.sensors.apple import rules
 from supervisor.sensors.apple.macmon import macmon_readings
 from supervisor.sensors.apple.provider import AppleProvider
 from supervisor.sensors.hwmon import HwmonProvider
-from supervisor.sensors.instant import Now
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Kind, Reading
 

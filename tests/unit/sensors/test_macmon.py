@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.clock import FakeClock
+from supervisor.clock import FakeClock, Now
 from supervisor.sensors.apple.macmon import MacmonProvider, macmon_readings
-from supervisor.sensors.instant import Now
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Kind, Quality, Reading
 

@@ -16,10 +16,9 @@ from actors.driver.watchdog_links import memory_file
 from actors.trial.gate import LAYOUT, Gate, Leave, flag_path
 from actors.watchdog import actor
 from actors.watchdog.actor import Watchdog, WatchdogSettings, _restored
-from supervisor.clock import Clock, FakeClock
+from supervisor.clock import Clock, FakeClock, Now
 from supervisor.domain.command import Action, Command, Origin, trial_scope
 from supervisor.governor.state import GovernorState
-from supervisor.sensors.instant import Now
 from supervisor.sensors.isolation import IsolatedProvider, Patience
 from supervisor.sensors.scripted import simple_reading
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from actors.watchdog.actor import Watchdog, WatchdogSettings
 from actors.watchdog.gauges import GAUGES, WatchdogGauges
-from supervisor.clock import FakeClock
+from supervisor.clock import FakeClock, Now
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.sensors.instant import Now
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Kind, Quality
 
