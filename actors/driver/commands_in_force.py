@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from actors.driver.process_local import PerProcess
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin, run, strictest, trial_scope
+from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, trial_scope
 
 
 class CommandsInForce(PerProcess):
@@ -124,8 +124,7 @@ class CommandsInForce(PerProcess):
     def for_new_trials(self) -> Command:
         """The command of the node that is freest now."""
         with self._lock:
-            nodes = list(self._governor) or [ALL_NODES]
-            return min((self._on_node(node) for node in nodes), key=lambda command: command.action)
+            return in_force_for_all(self._operator, self._governor)
 
     def paused(self, node: str) -> bool:
         return self.on_node(node).action >= Action.PAUSE
@@ -133,7 +132,8 @@ class CommandsInForce(PerProcess):
     def on_trial(self, node: str, number: int) -> Command:
         """The strictest command on a trial that runs on a node."""
         with self._lock:
-            return strictest([self._on_node(node), *self._for_trial(number)])
+            trial = trial_scope(self._experiment, number)
+            return in_force_on(node, self._operator, self._governor.get(node), trial)
 
     def stands(self, node: str, number: int, *, reported: bool) -> bool:
         """Whether a trial is to stand still; `reported` says that it has come to the end of a step.
@@ -155,9 +155,7 @@ class CommandsInForce(PerProcess):
         return [command for command in self._operator if command.scope == scope]
 
     def _on_node(self, node: str) -> Command:
-        here = [command for command in self._operator if command.scope in (ALL_NODES, node)]
-        governor = self._governor.get(node, run(Origin.GOVERNOR))
-        return strictest([*here, governor])
+        return in_force_on(node, self._operator, self._governor.get(node))
 
     def _tell(self) -> None:
         for listener in self._listeners:

@@ -21,7 +21,7 @@ from actors.trial.heartbeat import beats_folder
 from actors.watchdog.gauges import WatchdogGauges
 from actors.watchdog.hang_watch import HangWatch
 from supervisor.clock import Clock
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin, run, strictest
+from supervisor.domain.command import Action, Command, Origin, in_force_on, run
 from supervisor.governor.ladder import GovernorState, Note, Now, decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors.discovery import open_providers
@@ -241,8 +241,7 @@ class Watchdog:
         if self._operator is None:
             self._gate.write(Action.PAUSE, 0.0)
             return
-        here = [command for command in self._operator if command.scope in (ALL_NODES, self._settings.node)]
-        command = self._in_force = strictest([*here, self._governor])
+        command = self._in_force = in_force_on(self._settings.node, self._operator, self._governor)
         release = self._release(command)
         self._gate.write(command.action, command.throttle_share, release=release, held=self._held(self._operator))
 
@@ -308,7 +307,7 @@ class WatchdogActor(Watchdog):
 
 def shape(command: Command) -> tuple[object, ...]:
     """What makes a command another one; its reason may tell a new temperature at each sample."""
-    return command.action, command.throttle_share, command.shed_trials, command.drill
+    return command.step, command.drill
 
 
 def _restored(file: Path, now: Now) -> GovernorState:

@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain import messages
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin, run, strictest
+from supervisor.domain.command import Command, Origin, in_force_for_all, run, strictest
 from supervisor.store.reading_rollup import ReadingRollup
 from supervisor.store.run_writer import RunWriter
 
@@ -73,7 +73,7 @@ class ClusterView:
         node = self.nodes.setdefault(message.node, NodeView())
         command, before = Command.from_json(message.command), node.command
         node.command = command
-        if _step(command) != _step(before):
+        if command.step != before.step:
             self._ledger.record(
                 "action.changed", node=message.node, action=command.action.name, previous=before.action.name,
                 reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
@@ -82,19 +82,14 @@ class ClusterView:
             )  # fmt: skip
 
     def in_force(self, operator: Sequence[Command]) -> Command:
-        """What holds for the run as a whole: the operator's word for all, and what even the freest node must obey."""
+        """Return the command for the run as a whole, from the operator's and those of the nodes heard lately."""
         now = self._clock.mono_s()
-        heard = {
-            name: view
+        commands = {
+            name: view.command
             for name, view in self.nodes.items()
             if view.heard_mono_s is None or now - view.heard_mono_s <= HEARD_WITHIN_S
         }
-        on_nodes = [
-            strictest([view.command, *(command for command in operator if command.scope == name)])
-            for name, view in (heard or self.nodes).items()
-        ]
-        freest = min(on_nodes, key=lambda command: command.action, default=run(Origin.GOVERNOR))
-        return strictest([freest, *(command for command in operator if command.scope == ALL_NODES)])
+        return in_force_for_all(operator, commands or {name: view.command for name, view in self.nodes.items()})
 
     def governors(self, node: str | None) -> Command:
         """The strictest governor of a node (None: of all)."""
@@ -110,11 +105,6 @@ class ClusterView:
     def close(self) -> None:
         """Keep the readings of the minute that has not ended."""
         self._ledger.keep_readings(self._rollup.close())
-
-
-def _step(command: Command) -> tuple[Action, float, int]:
-    """Where on the ladder it stands, steps within an action included."""
-    return command.action, command.throttle_share, command.shed_trials
 
 
 def summarise(readings: Sequence[Mapping[str, Any]], protected: bool) -> str:

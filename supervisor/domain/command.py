@@ -6,7 +6,7 @@ other's: cooling down never ends an operator's pause, and an operator's resume n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -39,7 +39,7 @@ def trial_scope(experiment: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A action in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
+    """An action in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
 
     `shed_trials` is how many concurrent trials fewer than the plan's may run, from SHED on; one always may.
 
@@ -57,6 +57,11 @@ class Command:
     who: str | None = None
     drill: bool = False
     shed_trials: int = 0
+
+    @property
+    def step(self) -> tuple[Action, float, int]:
+        """The place on the ladder, steps within an action included: a larger one restrains more."""
+        return self.action, self.throttle_share, self.shed_trials
 
     @property
     def trial(self) -> tuple[str, int] | None:
@@ -103,8 +108,34 @@ def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NO
 
 
 def strictest(commands: Iterable[Command]) -> Command:
-    """The one that wins: the highest action, then the larger rest share, then fewer trials; the operator's on a tie.
+    """Return the command that wins; the operator's on a tie of steps. Raises ValueError without commands."""
+    return max(commands, key=_strictness)
 
-    Raises ValueError when there is none to choose from.
+
+def _strictness(command: Command) -> tuple[tuple[Action, float, int], bool]:
+    return command.step, command.origin is Origin.OPERATOR
+
+
+def in_force_on(
+    node: str, operator: Iterable[Command], governor: Command | None = None, trial: str | None = None
+) -> Command:
+    """Return the strictest command on `node`, or on the one trial of scope `trial` that runs there.
+
+    Of the operator's commands those count whose scope is all nodes, this node or this trial. The governor's command
+    counts whatever its scope: it is this node's.
     """
-    return max(commands, key=lambda c: (c.action, c.throttle_share, c.shed_trials, c.origin is Origin.OPERATOR))
+    scopes = {ALL_NODES, node, trial}
+    own = run(Origin.GOVERNOR) if governor is None else governor
+    return strictest([own, *(command for command in operator if command.scope in scopes)])
+
+
+def in_force_for_all(operator: Iterable[Command], governors: Mapping[str, Command]) -> Command:
+    """Return the command on the freest of the nodes of `governors`: all other nodes forbid at least as much.
+
+    It decides whether a new trial may start anywhere, and whether an experiment stands as a whole. Without any node
+    only the operator's commands for all nodes count.
+    """
+    operator = tuple(operator)
+    if not governors:
+        return in_force_on(ALL_NODES, operator)
+    return min((in_force_on(node, operator, governor) for node, governor in governors.items()), key=_strictness)
