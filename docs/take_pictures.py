@@ -1,6 +1,6 @@
-"""Takes README's pictures from a real smoke run: `python docs/take_pictures.py`. Wants Chromium for the report's.
+"""Take README's pictures from a real smoke run, in a temporary home.
 
-Runs in a temporary home; about a minute.
+python docs/take_pictures.py     needs Chromium for the report; takes about a minute
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 BIN = Path(sys.executable).parent
-SIGN_WIDTH, LINE_HEIGHT, MARGIN = 7.8, 19, 16
+CHARACTER_WIDTH, LINE_HEIGHT, MARGIN = 7.8, 19, 16
 
 
 def as_svg(text: str) -> str:
-    """Terminal text as an SVG of its own: light on dark, no font but the viewer's monospace."""
+    """Draw terminal text as an SVG, light on dark, in the viewer's monospace font."""
     lines = text.rstrip("\n").split("\n")
-    width = max(map(len, lines)) * SIGN_WIDTH + 2 * MARGIN
+    width = max(map(len, lines)) * CHARACTER_WIDTH + 2 * MARGIN
     height = len(lines) * LINE_HEIGHT + 2 * MARGIN
     rows = "".join(
         f'<text x="{MARGIN}" y="{MARGIN + (row + 0.75) * LINE_HEIGHT:.0f}" xml:space="preserve">'
@@ -37,12 +37,12 @@ def as_svg(text: str) -> str:
 
 
 def screenshot(page: Path, picture: Path, width: int, height: int) -> None:
-    """`page` as a PNG, by a headless Chromium that makes no request. Raises FileNotFoundError where there is none."""
+    """Draw a page as a PNG by a headless Chromium that makes no request; raise FileNotFoundError without one."""
     browser = next(
         (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
     )
     if browser is None:
-        raise FileNotFoundError("no Chromium on the PATH")
+        raise FileNotFoundError("expected chromium or google-chrome on the PATH, found none: install one")
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [
@@ -78,7 +78,7 @@ def main() -> None:
         (PICTURES / "status.svg").write_text(as_svg("$ supervisorctl status\n" + shown.replace(folder, "~/sweep")))
         run("supervisorctl", "wait")
         report = next(Path(folder).glob("runs/*/report.html"))
-        screenshot(report, PICTURES / "report.png", 1100, 900)
+        screenshot(report, PICTURES / "report.png", 1100, 700)
 
 
 if __name__ == "__main__":

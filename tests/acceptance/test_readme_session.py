@@ -38,7 +38,7 @@ def test_the_make_commands_are_targets() -> None:
     """They cannot run inside `make test`; CI runs them. Here: make knows them, and what they would do."""
     for command in _blocks()[0]:
         shown = subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert "supervisord start smoke" in shown.stdout or "-m pytest" in shown.stdout
+        assert "supervisord" in shown.stdout
 
 
 def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(sweep: Sweep) -> None:
