@@ -1,18 +1,24 @@
-"""Reads a small, safe part of YAML and remembers the line of every value.
+"""Reads a safe part of YAML 1.2 and keeps the line of every value.
 
-The scalar rules are those of YAML 1.2's core schema (yaml.org/spec/1.2.2, section 10.3.2) and not PyYAML's 1.1:
-`1e-4` is a float, `on`, `yes` and `60:30` are texts, `010` is ten. Tags, anchors, aliases and a second document are
-refused, so a plan can neither make objects nor unfold into gigabytes.
+Scalars follow the core schema (yaml.org/spec/1.2.2, section 10.3.2): `1e-4` is a float, `on`, `60:30` and dates are
+texts, `010` is ten. Tags, anchors, aliases and a second document are refused, so a plan can neither create objects
+nor expand into gigabytes.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, Event, ScalarEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from supervisor.errors import PlanError
 
@@ -21,20 +27,12 @@ Value = Scalar | list["Value"] | dict[str, "Value"]
 Path = tuple[str | int, ...]
 
 MAX_BYTES = 1024 * 1024
-"""A plan is a page or two; one of 1 MiB takes PyYAML seconds to scan."""
+"""A plan is a page or two; a file of 1 MiB takes seconds to scan."""
 MAX_DEPTH = 20
 MAX_NODES = 20_000
 MAX_KEY_LENGTH = 200
 MAX_NUMBER_LENGTH = 40
-"""Signs in a number; Python's int() refuses thousands of digits, and JSON readers far fewer."""
-
-_NULL = re.compile(r"(?:~|null|Null|NULL|)\Z")
-_TRUE = re.compile(r"(?:true|True|TRUE)\Z")
-_FALSE = re.compile(r"(?:false|False|FALSE)\Z")
-_INT = re.compile(r"[-+]?[0-9]+\Z", re.ASCII)
-_HEX_OR_OCTAL = re.compile(r"0(?:o[0-7]+|x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z", re.ASCII)
-_NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+"""Characters in a number; Python's int() refuses thousands of digits, and JSON readers far fewer."""
 
 
 @dataclass(frozen=True)
@@ -42,157 +40,132 @@ class Document:
     """A parsed text: its value, and the 1-based line of each value by its path from the root."""
 
     value: Value
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[Path, int]
 
     def line_of(self, path: Path) -> int | None:
-        """The line of `path`, or of the nearest thing around it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return None
+        """Return the line of `path`, or of the nearest value around it."""
+        return next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
 
 
 def dotted(path: Path) -> str:
+    """Join the parts of `path` by dots, as error messages show it."""
     return ".".join(str(part) for part in path)
 
 
 def parse(text: str, file: str) -> Document:
-    """The one document in `text`. Raises PlanError that names `file`, the line and the key."""
+    """Parse the one document in `text`. Raises PlanError with `file`, the line and the key."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise PlanError(f"the file is larger than {MAX_BYTES:,} bytes", file=file, remedy="a plan is a page of YAML")
-    reader = _Reader(text, file)
+    lines: dict[Path, int] = {}
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = partial(_StrictComposer, file=file, lines=lines)  # type: ignore[assignment]  # it only calls it
     try:
-        return reader.document()
-    except yaml.MarkedYAMLError as error:
+        return Document(_value(yaml.compose(text)), lines)
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = ", ".join(part for part in (error.problem, error.context) if part)
-        raise PlanError(f"not YAML: {what}", file=file, line=mark.line + 1 if mark else None) from error
-    except yaml.reader.ReaderError as error:
+        what = "not YAML: " + ", ".join(part for part in (error.context, error.problem) if part)
+        if isinstance(error, ComposerError):  # the composer below refuses everything else that could cause one
+            what = "a second document begins here; one file holds one plan"
+        raise PlanError(what, file=file, line=mark.line + 1 if mark else None) from error
+    except ReaderError as error:
         raise PlanError(f"not a text file: {error.reason} at position {error.position}", file=file) from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: an escape beyond Unicode
+    except (YAMLError, ValueError, OverflowError) as error:  # ValueError: an escape beyond Unicode
         raise PlanError(f"not YAML: {error}", file=file) from error
 
 
-def scalar(text: str) -> Scalar:
-    """What an unquoted `text` means. Raises ValueError for numbers that are not finite or absurdly long."""
-    if _NULL.match(text):
-        return None
-    if _TRUE.match(text):
-        return True
-    if _FALSE.match(text):
-        return False
-    return _number(text)
+def _value(node: Node | None) -> Value:
+    """Convert `node`, whose scalars are converted already."""
+    if isinstance(node, MappingNode):
+        return {key.value: _value(item) for key, item in node.value}
+    if isinstance(node, SequenceNode):
+        return [_value(item) for item in node.value]
+    return None if node is None else node.value
 
 
-def _number(text: str) -> int | float | str:
-    if _NOT_FINITE.match(text):
-        raise ValueError(f"{text} is not a finite number")
-    whole, based, real = _INT.match(text), _HEX_OR_OCTAL.match(text), _FLOAT.match(text)
-    if not (whole or based or real):
+def _scalar(node: ScalarNode) -> Scalar:
+    """Return the meaning of `node`. Raises ValueError for a number that is not finite or too long."""
+    text: str = node.value
+    if node.style is not None:  # quoted or a block: always a text
         return text
+    match str(node.tag).rpartition(":")[2]:
+        case "null":
+            return None
+        case "bool" if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        case "int" | "float" as kind if "_" not in text:  # 1_000 is a number in the library, but not in YAML 1.2
+            return _number(text, kind)
+    return text
+
+
+def _number(text: str, kind: str) -> int | float | str:
     if len(text) > MAX_NUMBER_LENGTH:
         raise ValueError(f"a number of {len(text)} digits is too long")
-    if whole:
-        return int(text)
-    if based:
-        return int(text[2:], 8 if text[1] == "o" else 16)
-    value = float(text)
+    if kind == "int":
+        with suppress(ValueError):  # such as 0b1, which is a text in YAML 1.2
+            return int(text, {"0x": 16, "0o": 8}.get(text[:2], 10))
+        return text
+    value = math.inf if text.lower().endswith((".inf", ".nan")) else float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a finite number")
     return value
 
 
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
+class _StrictComposer(Composer):
+    """Checks each part of a document before a node is made of it, and writes its line into `lines`."""
 
-
-class _Reader:
-    """One pass over PyYAML's events. It recurses at most MAX_DEPTH deep."""
-
-    def __init__(self, text: str, file: str) -> None:
-        self._file = file
-        self._events: Iterator[yaml.Event] = iter(yaml.parse(text, Loader=yaml.SafeLoader))
-        self._lines: dict[Path, int] = {}
+    def __init__(self, loader: Any, file: str, lines: dict[Path, int]) -> None:
+        super().__init__(loader)
+        self._file, self._lines = file, lines
+        self._path: Path = ()
         self._nodes = 0
 
-    def document(self) -> Document:
-        value: Value = None
-        documents = 0
-        for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    raise self._error("a second document begins here", (), event, "one file holds one plan")
-                value = self._value(next(self._events), ())
-        return Document(value, self._lines)
-
-    def _value(self, event: yaml.Event, path: Path) -> Value:
-        self._check(event, path)
-        self._lines[path] = _line(event)
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event, path)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._sequence(path)
-        return self._mapping(path)
-
-    def _check(self, event: yaml.Event, path: Path) -> None:
+    def compose_node(self, parent: Node | None, index: Any) -> Node:
+        """Compose the next node: a key where `index` is None inside a mapping, else the value at `index`."""
+        event, around = self.parser.peek_event(), self._path
+        is_key = index is None and parent is not None
+        if index is not None:
+            self._path = (*around, index.value if isinstance(index, Node) else index)
         self._nodes += 1
+        if refusal := self._refusal(event, is_key=is_key):
+            raise self._error(*refusal, event)
+        if not is_key:
+            self._record_line(index if isinstance(index, Node) else event)
+        node: Node = super().compose_node(parent, index)
+        if isinstance(node, ScalarNode) and not is_key:
+            try:
+                node.value = _scalar(node)
+            except ValueError as error:
+                raise self._error(str(error), "write a finite number of usual length", event) from error
+        self._path = around
+        return node
+
+    def _refusal(self, event: Any, *, is_key: bool) -> tuple[str, str] | None:
+        """Say what is wrong with the node that `event` begins, and the remedy."""
         if self._nodes > MAX_NODES:
-            raise self._error(f"more than {MAX_NODES:,} values", path, event, "a plan is a page of YAML")
-        if len(path) > MAX_DEPTH:
-            raise self._error(f"nested more than {MAX_DEPTH} deep", path[:3], event, "flatten it")
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise self._error("anchors (&) and aliases (*) are not allowed", path, event, "write the value out")
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            raise self._error(f"tags such as {tag} are not allowed", path, event, "write a plain value")
+            return f"more than {MAX_NODES:,} values", "a plan is a page of YAML"
+        if len(self._path) > MAX_DEPTH:
+            return f"nested more than {MAX_DEPTH} deep", "flatten it"
+        if isinstance(event, AliasEvent) or event.anchor is not None:
+            return "anchors (&) and aliases (*) are not allowed", "write the value out"
+        if event.ctag is not None:
+            return f"tags such as {event.ctag} are not allowed", "write a plain value"
+        if is_key and not isinstance(event, ScalarEvent):
+            return "a key must be a name", "write `name: value`"
+        if isinstance(event, ScalarEvent):
+            if is_key and len(event.value) > MAX_KEY_LENGTH:
+                return f"a key of {len(event.value)} characters is too long", "shorten it"
+            # An escape such as "\ud800" or "\0" makes a text that neither UTF-8, JSON nor a file name can hold.
+            if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in event.value):
+                return "the text has a character that no file can hold", "remove the escape"
+        return None
 
-    def _scalar(self, event: yaml.ScalarEvent, path: Path) -> Scalar:
-        self._check_text(event, path)
-        if event.style is not None:  # quoted or a block: always a text
-            return str(event.value)
-        try:
-            return scalar(event.value)
-        except ValueError as error:
-            raise self._error(str(error), path, event, "write a finite number of usual length") from error
+    def _record_line(self, start: Node | Event) -> None:
+        if self._path in self._lines:
+            first = self._lines[self._path]
+            raise self._error(f"duplicate key {self._path[-1]!r}, first on line {first}", "keep one", start)
+        self._lines[self._path] = start.start_mark.line + 1
 
-    def _sequence(self, path: Path) -> list[Value]:
-        items: list[Value] = []
-        for event in self._events:
-            if isinstance(event, yaml.SequenceEndEvent):
-                break
-            items.append(self._value(event, (*path, len(items))))
-        return items
-
-    def _mapping(self, path: Path) -> dict[str, Value]:
-        items: dict[str, Value] = {}
-        for event in self._events:
-            if isinstance(event, yaml.MappingEndEvent):
-                break
-            key = self._key(event, path)
-            line = _line(event)
-            if key in items:
-                first = self._lines[(*path, key)]
-                raise self._error(f"duplicate key {key!r}, first on line {first}", (*path, key), event, "keep one")
-            items[key] = self._value(next(self._events), (*path, key))
-            self._lines[(*path, key)] = line
-        return items
-
-    def _key(self, event: yaml.Event, path: Path) -> str:
-        self._check(event, path)
-        if not isinstance(event, yaml.ScalarEvent):
-            raise self._error("a key must be a name", path, event, "write `name: value`")
-        self._check_text(event, path)
-        if len(event.value) > MAX_KEY_LENGTH:
-            raise self._error(f"a key of {len(event.value)} characters is too long", path, event, "shorten it")
-        return str(event.value)
-
-    def _check_text(self, event: yaml.ScalarEvent, path: Path) -> None:
-        # An escape such as "\ud800" or "\0" makes a text that neither UTF-8, JSON nor a file name can hold.
-        if "\0" in event.value or any("\ud800" <= sign <= "\udfff" for sign in event.value):
-            raise self._error("the text holds a sign that no file can", path, event, "remove the escape")
-
-    def _error(self, what: str, path: Path, event: yaml.Event, remedy: str) -> PlanError:
-        where = f"{dotted(path)}: " if path else ""
-        line = _line(event)
-        return PlanError(f"{where}{what}", file=self._file, line=line, key=dotted(path) or None, remedy=remedy)
+    def _error(self, what: str, remedy: str, at: Node | Event) -> PlanError:
+        key = dotted(self._path)
+        message = f"{key}: {what}" if key else what
+        return PlanError(message, file=self._file, line=at.start_mark.line + 1, key=key or None, remedy=remedy)

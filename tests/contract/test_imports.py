@@ -96,7 +96,19 @@ RAY_PRIVATE_MODULE = "actors.driver.ray_private"
 RAY_INTERNALS = ("ray.tune.execution", "ray.tune.impl", "ray.train._internal", "ray.air._internal", "ray.core")
 """Parts of Ray that its API reference does not list, beside every name with a leading underscore."""
 
-HEAVY = {"ray", "torch", "numpy", "pandas", "pyarrow", "optuna", "structlog", "pydantic", "aiohttp", "yaml", "psutil"}
+HEAVY = {
+    "ray",
+    "torch",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "optuna",
+    "structlog",
+    "pydantic",
+    "aiohttp",
+    "ruamel.yaml",
+    "psutil",
+}
 """What `supervisorctl status` must not load: each costs more than the whole command may."""
 
 FAMOUS = {

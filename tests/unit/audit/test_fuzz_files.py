@@ -33,6 +33,7 @@ from supervisor.errors import PlanError, SweepError
 from supervisor.governor.ladder import decide
 from supervisor.governor.policy import Policy
 from supervisor.home import Home
+from supervisor.plan import yaml_reader
 from supervisor.plan.loader import load_plan
 from supervisor.sensors.reading import Kind, Reading
 from supervisor.sensors.trial_memory import TrialMemoryProvider
@@ -130,11 +131,9 @@ def test_a_bomb_of_a_plan_is_refused_within_bounds(tmp_path: Path, name: str) ->
 
 @seeds(60)
 def test_a_plan_of_wrong_types_is_refused_with_a_cure(tmp_path: Path, seed: int) -> None:
-    import yaml
-
     rng = random.Random(seed)
     file = tmp_path / "mine.yaml"
-    plan = yaml.safe_load(rng.choice(sorted(PLANS.glob("*.yaml"))).read_text())
+    plan = yaml_reader.parse(rng.choice(sorted(PLANS.glob("*.yaml"))).read_text(), "a plan").value
     # JSON is YAML; NaN and half a pair are in neither.
     file.write_text(json.dumps(retyped(rng, plan)))
     refused_or_read(lambda: load_plan(file), PlanError)
