@@ -1,12 +1,9 @@
-"""Which kind of file system a folder lies on, and whether its locks and shared memory can be trusted by SQLite's WAL.
-
-Standard library only.
-"""
+"""Writes files whole or not at all, and reports the space and kind of a file system. Standard library at import."""
 
 from __future__ import annotations
 
-import re
-import subprocess
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,47 +12,79 @@ NETWORK = frozenset(
      "beegfs", "fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.davfs2"}
 )  # fmt: skip
 """WAL needs one machine's shared memory (https://sqlite.org/wal.html, "all processes must be on the same host")."""
-PROC_MOUNTS = Path("/proc/self/mounts")
-_OCTAL = re.compile(r"\\([0-7]{3})")
-"""How proc(5) writes a space in a path: \\040."""
-_BSD = re.compile(r"^.+? on (?P<place>.+) \((?P<kind>[^,)]+)", re.MULTILINE)
-"""A line of mount(8) on macOS: `/dev/disk3s1 on / (apfs, local, journaled)`."""
 
 
-def kind_of(folder: Path, mounts: str) -> str | None:
-    """The type of the file system that holds `folder`, an absolute path without links; None when no mount does.
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write `content` to `path`, 0600: a reader finds the old file or the new one, never a part.
 
-    `mounts` is the text of /proc/self/mounts, or what mount(8) says on macOS.
+    `durable`: also after a power cut. Raises OSError; then the old file is as it was.
     """
+    with replacing(path, durable=durable) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield an empty temporary file beside `path` to write to; then give it that name.
+
+    Its mode is 0600. `durable`: file and folder are synced. When the block or the renaming fails, the temporary file is
+    removed and `path` is as it was.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(partial, flags, 0o600))
+        yield partial
+        if durable:
+            sync(partial)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Put a file's content on the disk (fsync(2)). Raises OSError."""
+    _fsync(path, os.O_RDONLY)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk: until then a power cut can undo a renaming (fsync(2)). Raises OSError."""
+    _fsync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _fsync(path: Path, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that a user who is not root may still fill (statvfs(3)). Raises OSError."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def kind_of(folder: Path) -> str | None:
+    """Return the type of the file system that holds `folder`; None when no mount does."""
+    import psutil  # slow to import; only a start pays for it
+
+    folder = folder.resolve()
     found: tuple[int, str] | None = None
-    for place, kind in _mounts(mounts):
-        # The later of two on one place hides the other.
+    for mount in psutil.disk_partitions(all=True):
+        place = Path(mount.mountpoint)
+        # The later of two mounts on one place hides the other.
         if folder.is_relative_to(place) and (found is None or len(place.parts) >= found[0]):
-            found = len(place.parts), kind
+            found = len(place.parts), mount.fstype
     return None if found is None else found[1]
 
 
-def _mounts(text: str) -> Iterator[tuple[Path, str]]:
-    for line in text.splitlines():
-        words = line.split(" ")
-        if (bsd := _BSD.match(line)) is not None:
-            yield Path(bsd["place"]), bsd["kind"]
-        elif len(words) >= 4:
-            yield Path(_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), words[1])), words[2]
-
-
-def network_kind(folder: Path, mounts: str | None = None) -> str | None:
-    """The type of the network file system that `folder` lies on; None for a local disk, or where nobody can say."""
-    kind = kind_of(folder.resolve(), _told() if mounts is None else mounts)
+def network_kind(folder: Path) -> str | None:
+    """Return the type of the network file system that holds `folder`; None for a local or unknown one."""
+    kind = kind_of(folder)
     return kind if kind in NETWORK else None
-
-
-def _told() -> str:
-    try:
-        return PROC_MOUNTS.read_text(errors="replace")
-    except OSError:
-        pass  # no Linux
-    try:
-        return subprocess.run(["mount"], capture_output=True, text=True, timeout=5.0, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -1,11 +1,13 @@
-"""What is wrong with a home's store and logs, what can be done, and, when asked, doing it. Originals are kept.
+"""Examines, repairs and backs up a home's store and logs. Originals are kept.
 
-No daemon may live in the home: the caller holds its lock.
+`examine` and its repairs need a home without a daemon: the caller holds its lock.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,23 +17,25 @@ from supervisor.audit.hash_chain import Head, walk
 from supervisor.audit.log import AuditLog, head_key, recorded_head
 from supervisor.audit.rotation import all_parts, lines_of
 from supervisor.clock import Clock
-from supervisor.errors import LogDamaged
+from supervisor.errors import LogDamaged, NotFound, StoreError, UsageError
+from supervisor.filesystem import replacing
 from supervisor.home import Home
-from supervisor.store.database import Store
+from supervisor.home_lock import take_lock
+from supervisor.store.database import Store, read_only
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, and what `--apply` does about it."""
+    """Holds one fault and its repair."""
 
     what: str
     cure: str
     apply: Callable[[], str]
-    """Does it; says what was done. Raises SweepError."""
+    """Does the repair and returns a sentence about it. Raises SweepError."""
 
 
 def examine(home: Home, clock: Clock) -> list[Finding]:
-    """Everything that is wrong, in the order in which it is to be mended. Changes nothing. Raises StoreTooNew."""
+    """Return everything that is wrong, in the order of repair. Changes nothing. Raises StoreTooNew."""
     cause = rebuild.why_lost(home, clock)
     store_lost = [] if cause is None else [_store_lost(home, clock, cause)]
     logs = [
@@ -44,20 +48,17 @@ def examine(home: Home, clock: Clock) -> list[Finding]:
 
 
 def _lags(home: Home, clock: Clock, logs: list[Path]) -> list[Finding]:
-    """Logs that end before the store does: a daemon died between the two, and no other has come since."""
+    """Return the logs that end before the store: a daemon died between the two, and no later one has started."""
     if not home.store.exists():
         return []
-    store = Store(home.store, clock)
-    try:
-        behind = []
+    behind = []
+    with closing(Store(home.store, clock)) as store:
         for path in logs:
             last = rebuild.last_event(path)
             missing = len(store.events_after(last["seq"] if last else 0, path.name.removesuffix(".jsonl")))
             if missing:
                 behind.append(_log_lags(home, clock, path, missing))
-        return behind
-    finally:
-        store.close()
+    return behind
 
 
 def _log_lags(home: Home, clock: Clock, path: Path, missing: int) -> Finding:
@@ -72,26 +73,21 @@ def _log_lags(home: Home, clock: Clock, path: Path, missing: int) -> Finding:
 
 
 def _catch_up(home: Home, clock: Clock, path: Path) -> int:
-    """Appends what the store has beyond the log, and notes the new head; how many lines."""
-    store = Store(home.store, clock)
-    try:
-        log = AuditLog(path, recorded_head(path, store))
+    """Append the store's events that the log lacks, and note the new head; return the number of lines."""
+    with closing(Store(home.store, clock)) as store, closing(AuditLog(path, recorded_head(path, store))) as log:
         lines = log.catch_up(store, path.name.removesuffix(".jsonl"))
         store.note(head_key(path), log.head.to_json())
         with store.change():
             pass  # for the note
-        log.close()
-    finally:
-        store.close()
     return lines
 
 
 def damage_of(path: Path, recorded: Head | None) -> str | None:
-    """What is wrong with a log, all its parts together; None when its chain is whole. A torn tail is no damage."""
+    """Return the damage of a log with all its parts; None when its chain is whole. A torn last line is no damage."""
     try:
         for record, head in _walk_all(path):
             if recorded is not None and head.seq == recorded.seq and head.sha256 != recorded.sha256:
-                return f"{path}: event {record['seq']} is not as the store knows that it was written"
+                return f"{path}: event {record['seq']} differs from the store's note of it"
     except (LogDamaged, OSError) as error:
         return str(error)
     return None
@@ -108,11 +104,8 @@ def _walk_all(path: Path) -> Iterator[tuple[dict[str, object], Head]]:
 def _recorded(home: Home, clock: Clock, path: Path, *, lost: bool) -> Head | None:
     if lost or not home.store.exists():
         return None
-    store = Store(home.store, clock)
-    try:
+    with closing(Store(home.store, clock)) as store:
         return recorded_head(path, store)
-    finally:
-        store.close()
 
 
 def _store_lost(home: Home, clock: Clock, cause: str) -> Finding:
@@ -142,10 +135,54 @@ def _log_damaged(home: Home, clock: Clock, path: Path, damage: str) -> Finding:
 
 
 def _forget_head(home: Home, clock: Clock, path: Path) -> None:
-    """The head in the store is that of the log that was moved."""
-    store = Store(home.store, clock)
+    """Delete the store's note of the head: it is that of the log that was moved."""
+    with closing(Store(home.store, clock)) as store, store.change() as change:
+        change.execute("DELETE FROM meta WHERE key = ?", head_key(path))
+
+
+def back_up(store: Store, path: Path) -> int:
+    """Copy the whole store to the new file `path`, 0600; return its size in bytes.
+
+    It works while the daemon works. Raises UsageError when `path` exists, StoreError when the copy cannot be made or
+    fails its check.
+    """
+    _reserve(path)
     try:
-        with store.change() as change:
-            change.execute("DELETE FROM meta WHERE key = ?", head_key(path))
+        with replacing(path) as partial:
+            store.back_up(partial)
+            _check_copy(partial)
+    except (StoreError, OSError) as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise StoreError(f"{path} could not be written: {error.strerror}") from error
+        raise
+    return path.stat().st_size
+
+
+def back_up_without_daemon(home: Home, path: Path) -> int:
+    """Copy the store of a home without a daemon; none can start meanwhile. Raises AlreadyRunning, NotFound."""
+    if not home.store.exists():
+        raise NotFound(f"no store at {home.store}: this home has had no run")
+    lock = take_lock(home)
+    try:
+        with closing(Store(home.store, Clock())) as store:
+            return back_up(store, path)
     finally:
-        store.close()
+        os.close(lock)
+
+
+def _reserve(path: Path) -> None:
+    """Take the name of a new file, so that a file that exists stays. Raises UsageError, StoreError."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", remedy="give the name of a new file") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be made: {error.strerror}", remedy="give another place for it") from error
+
+
+def _check_copy(path: Path) -> None:
+    with read_only(path) as connection:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise StoreError(f"the copy failed SQLite's check: {found}")

@@ -18,9 +18,10 @@ from typing import Any
 
 from supervisor import failpoints
 from supervisor.audit.hash_chain import Head, as_event, to_event, walk, wall_s
-from supervisor.audit.rotation import all_parts, lines_of, sync_folder
+from supervisor.audit.rotation import all_parts, lines_of
 from supervisor.clock import Clock
 from supervisor.errors import LogDamaged, StoreDamaged, StoreError
+from supervisor.filesystem import sync_folder
 from supervisor.home import Home
 from supervisor.store.database import Event, Store
 from supervisor.store.projection import CannotReplay, Projection

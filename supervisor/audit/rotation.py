@@ -7,7 +7,6 @@ no renaming meets a name that is taken.
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import BinaryIO, cast
 
 from supervisor import failpoints
 from supervisor.errors import LogDamaged
+from supervisor.filesystem import replacing, sync_folder
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _part(path: Path, number: int) -> Path:
 
 def finish(path: Path) -> None:
     """Compresses what a rotation left plain; what an interrupted one left over goes. Raises OSError."""
-    for stray in path.parent.glob(f"{path.name}.*.part"):
+    for stray in path.parent.glob(f".{path.name}.*.part"):
         stray.unlink()
     for plain in [*path.parent.glob(f"{path.name}.[0-9]"), *path.parent.glob(f"{path.name}.[0-9][0-9]")]:
         compressed = plain.with_name(f"{plain.name}.gz")
@@ -94,23 +94,13 @@ def finish(path: Path) -> None:
 
 
 def _compress(plain: Path, compressed: Path) -> None:
-    partial = plain.with_name(f"{plain.name}.part")
-    failpoints.hit("rotate.compress")
-    # 3: a quarter of the time of the default for a tenth more bytes; the daemon waits for it.
-    with plain.open("rb") as source, partial.open("wb") as target:
-        with gzip.GzipFile("", "wb", compresslevel=3, fileobj=target, mtime=0) as squeezed:
+    with replacing(compressed) as partial:
+        failpoints.hit("rotate.compress")
+        # 3: a quarter of the time of the default for a tenth more bytes; the daemon waits for it.
+        with (
+            plain.open("rb") as source,
+            partial.open("wb") as target,
+            gzip.GzipFile("", "wb", compresslevel=3, fileobj=target, mtime=0) as squeezed,
+        ):
             shutil.copyfileobj(source, squeezed, 1 << 20)
-        target.flush()
-        os.fsync(target.fileno())
-    failpoints.hit("rotate.compressed")
-    partial.rename(compressed)
-    sync_folder(plain.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """A renaming is on the disk once its folder is (fsync(2)). Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        failpoints.hit("rotate.compressed")

@@ -25,7 +25,7 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
     try:
         size = ask(home, "backup", {"path": str(path)}, deadline_s=BACKUP_DEADLINE_S)["bytes"]
     except NotRunning:
-        from supervisor.audit.backup import back_up_without_daemon
+        from supervisor.audit.maintenance import back_up_without_daemon
 
         size = back_up_without_daemon(home, path)
     print(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.errors import NOT_WORTH_A_RETRY, Conflict
+from supervisor.filesystem import write_atomically
 from supervisor.home import Home
 
 MARK = "written by supervisord install-service"
@@ -122,7 +123,5 @@ def install(file: ServiceFile) -> bool:
         if MARK not in there:
             raise Conflict(f"{file.path} is there and not ours", remedy="move it aside, or use --dry-run")
     file.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.path.with_name(f".{file.path.name}.{os.getpid()}.part")
-    partial.write_text(file.text)
-    partial.replace(file.path)
+    write_atomically(file.path, file.text.encode())
     return True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import __version__
-from supervisor.audit.backup import back_up
+from supervisor.audit.maintenance import back_up
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
 from supervisor.daemon.command_scope import Targets

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from supervisor.clock import Clock
-from supervisor.daemon.upkeep.disk_reserve import MIB, free_bytes
+from supervisor.daemon.upkeep.disk_reserve import MIB
 from supervisor.errors import DiskFailed, DiskFull
+from supervisor.filesystem import free_bytes
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")

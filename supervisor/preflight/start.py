@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from supervisor.clock import Clock
+from supervisor.filesystem import free_bytes
 from supervisor.formatting import human
 from supervisor.governor.policy import Policy
 from supervisor.home import Home
@@ -96,10 +97,9 @@ def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Che
     ]
     if not needs:
         return ok("checkpoints", "size unknown: not a trainable of ours")
-    free = os.statvfs(folder if folder.exists() else folder.parent)
-    free_bytes = free.f_bavail * free.f_frsize
-    detail = f"{human(max(needs))} for the checkpoints of the largest trials, {human(free_bytes)} free"
-    if free_bytes < max(needs):
+    free = free_bytes(folder if folder.exists() else folder.parent)
+    detail = f"{human(max(needs))} for the checkpoints of the largest trials, {human(free)} free"
+    if free < max(needs):
         return Check("checkpoints", Level.WARNING, detail, "free some space before the larger budgets begin")
     return ok("checkpoints", detail)
 

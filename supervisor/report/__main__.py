@@ -18,7 +18,7 @@ from supervisor.report import evaluation_figures, scaling_figures, search_figure
 from supervisor.report.answer_section import evaluation_section, scaling_section
 from supervisor.report.architectures import with_architectures, with_source
 from supervisor.report.drawing import Drawing, style
-from supervisor.report.files import best_json, json_bytes, report_json, results_csv, write_atomically
+from supervisor.report.files import best_json, json_bytes, report_json, results_csv, write_file
 from supervisor.report.page import Picture, Pictures, page
 from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
 from supervisor.report.view import ExperimentRow, RunView, read_view
@@ -40,7 +40,7 @@ def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
         tested = _known(evaluation_figures.skill(run), diagram)
         own = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
     for drawing in [*overview, *scaling, *tested, *(drawing for several in own.values() for drawing in several)]:
-        write_atomically(folder / "figures" / f"{drawing.name}.png", drawing.png)
+        write_file(folder / "figures" / f"{drawing.name}.png", drawing.png)
     _write_numbers(run, folder, None if answer is None else as_json(answer))
     sections = [evaluation_section(run, _pictures(tested), unread)]
     if answer is not None:
@@ -49,7 +49,7 @@ def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
         sections.append(f"<p>Figures are drawn for the first {len(own)} of {len(run.experiments)} experiments.</p>")
     pictures = Pictures(_pictures(overview), {name: _pictures(several) for name, several in own.items()})
     path = folder / "report.html"
-    write_atomically(path, page(run, pictures, "\n".join(sections)).encode())
+    write_file(path, page(run, pictures, "\n".join(sections)).encode())
     return path
 
 
@@ -77,9 +77,9 @@ def _write_numbers(run: RunView, folder: Path, answer: dict[str, Any] | None) ->
     for experiment in run.experiments:
         best = best_json(experiment, run.now_wall)
         if best is not None:
-            write_atomically(folder / experiment.name / "best.json", json_bytes(best))
-    write_atomically(folder / "results.csv", results_csv(run).encode())
-    write_atomically(folder / "report.json", json_bytes(report_json(run, answer)))
+            write_file(folder / experiment.name / "best.json", json_bytes(best))
+    write_file(folder / "results.csv", results_csv(run).encode())
+    write_file(folder / "report.json", json_bytes(report_json(run, answer)))
 
 
 def main(argv: list[str]) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from supervisor.filesystem import write_atomically
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 
 SCHEMA = 1
@@ -23,17 +22,10 @@ _TRIAL_COLUMNS = (
 )  # fmt: skip
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one. No fsync: a report can be made again."""
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file of the report; not synced to the disk, for a report can be made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.replace(aside, path)  # noqa: PTH105 - aside is a str
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    write_atomically(path, content, durable=False)
 
 
 def json_bytes(value: Any) -> bytes:

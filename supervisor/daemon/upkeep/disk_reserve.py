@@ -16,6 +16,7 @@ from pathlib import Path
 
 from supervisor import failpoints
 from supervisor.clock import Clock
+from supervisor.filesystem import free_bytes
 
 log = logging.getLogger("supervisor")
 
@@ -30,12 +31,6 @@ class ReserveLimits:
     reserve_bytes: int = 4 * MIB
     low_bytes: int = 2 * MIB
     enough_bytes: int = 64 * MIB
-
-
-def free_bytes(folder: Path) -> int:
-    """What a user who is not root may still fill (statvfs(3)). Raises OSError."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
 
 
 class DiskReserve:

@@ -17,10 +17,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from supervisor import filesystem
 from supervisor.cli import supervisord
 from supervisor.daemon import daemon
 from supervisor.home import Home
@@ -327,9 +328,8 @@ def test_a_home_on_a_network_disk_is_refused(
     home: Home, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     home.prepare()
-    mounts = sweep.folder / "mounts"
-    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/export {home.root} nfs4 rw,vers=4.2 0 0\n")
-    monkeypatch.setattr(filesystem, "PROC_MOUNTS", mounts)
+    mounts = [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(home.root), fstype="nfs4")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
     monkeypatch.setenv("SWEEP_HOME", str(home.root))
     monkeypatch.chdir(sweep.folder)
     assert supervisord.main(["start", sweep.plan("p")]) != 0

@@ -22,7 +22,7 @@ import torch
 
 from actors.trial.heartbeat import Beat, Whose, read_beat
 from actors.watchdog import actor
-from supervisor.audit import checkpoint_file, invariants, maintenance, rebuild
+from supervisor.audit import evidence, invariants, maintenance, rebuild
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.cli import tail
@@ -186,19 +186,19 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path, seed: int) -> None:
     file = tmp_path / "checkpoint-1.pt"
     write_checkpoint(file, {"weights": torch.arange(100.0), "epoch": 3, "names": ["a", "b"]})
     whole = file.read_bytes()
-    body = whole[: -checkpoint_file.TRAILER_BYTES]
+    body = whole[: -evidence.TRAILER_BYTES]
     if seed % 3 == 0:
         made = broken(rng, whole)
     else:
         made = broken(rng, body) if seed % 3 == 1 else rng.choice(OTHERS)
-        made += checkpoint_file.MAGIC + hashlib.sha256(made).digest()
+        made += evidence.MAGIC + hashlib.sha256(made).digest()
     file.write_bytes(made)
     if made == whole:
         return
     refused = refused_or_read(lambda: read_checkpoint(file), TrainingError)
     assert refused or seed % 3 == 1, "it was changed and believed"
-    assert refused or not checkpoint_file.fault_of(file)
-    assert seed % 3 != 0 or checkpoint_file.fault_of(file)
+    assert refused or not evidence.checkpoint_fault(file)
+    assert seed % 3 != 0 or evidence.checkpoint_fault(file)
     assert not Path("/tmp/a-checkpoint-ran-this").exists()
     assert file.read_bytes() == made
 

@@ -74,7 +74,7 @@ def test_older_parts_are_compressed_numbered_from_the_newest_and_bounded(tmp_pat
     assert [part.name for part in older_parts(path)] == [f"a.jsonl.{n}.gz" for n in (4, 3, 2, 1)]
     seqs = [record["seq"] for record in whole(path)]
     assert seqs == list(range(seqs[0], 41))
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -188,7 +188,7 @@ def test_a_rotation_that_a_crash_cut_off_is_finished_at_the_next_opening(
     shutil.move(path, tmp_path / "a.jsonl.1")
     plain = (tmp_path / "a.jsonl.1").read_bytes()
     if step == "compressed beside":
-        (tmp_path / "a.jsonl.1.part").write_bytes(b"half")
+        (tmp_path / ".a.jsonl.1.gz.77.part").write_bytes(b"half")
     elif step == "compressed and renamed":
         (tmp_path / "a.jsonl.1.gz").write_bytes(gzip.compress(plain))
     log = AuditLog(path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.audit import checkpoint_file, evidence, invariants
+from supervisor.audit import evidence, invariants
 from supervisor.audit.hash_chain import digest
 from supervisor.audit.log import head_key, open_audit_log
 from supervisor.cli import supervisorctl
@@ -278,14 +278,14 @@ def test_a_checkpoint_is_checked_as_training_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint-1.pt"
     write_checkpoint(path, {"epoch": 1})
     whole = path.read_bytes()
-    assert checkpoint_file.fault_of(path) is None
+    assert evidence.checkpoint_fault(path) is None
     path.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
-    assert checkpoint_file.fault_of(path) == "its checksum does not match"
+    assert evidence.checkpoint_fault(path) == "its checksum does not match"
     path.write_bytes(whole[:-1])
-    assert checkpoint_file.fault_of(path) is not None
+    assert evidence.checkpoint_fault(path) is not None
     path.unlink()
-    assert checkpoint_file.fault_of(path) == "No such file or directory"
+    assert evidence.checkpoint_fault(path) == "No such file or directory"
     path.mkdir()
-    assert checkpoint_file.fault_of(path) == "the folder is empty"
+    assert evidence.checkpoint_fault(path) == "the folder is empty"
     (path / "state").touch()
-    assert checkpoint_file.fault_of(path) is None
+    assert evidence.checkpoint_fault(path) is None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.audit.backup import back_up
 from supervisor.audit.log import AuditLog, head_key, open_audit_log
+from supervisor.audit.maintenance import back_up
 from supervisor.cli import supervisorctl
 from supervisor.clock import Clock
 from supervisor.domain.lifecycle import ProcessState

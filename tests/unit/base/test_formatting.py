@@ -1,4 +1,4 @@
-"""Bytes for people."""
+"""Sizes, durations, values and tables as text for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.formatting import UNITS, human
+from supervisor.formatting import UNITS, human, one_line, short_value, table
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,20 @@ def test_a_size_in_the_unit_that_fits(size: int, text: str) -> None:
 def test_what_is_shown_is_what_it_is_to_a_twentieth_of_its_unit(size: int) -> None:
     figure, unit = human(size).split()
     assert abs(float(figure) * 1024 ** UNITS.index(unit) - size) <= 0.051 * 1024 ** UNITS.index(unit)
+
+
+def test_columns_of_a_table_are_aligned_and_lines_end_without_spaces() -> None:
+    rows = [("name", "n", "note"), ("a", "10", ""), ("longer", "1", "x")]
+    assert table(rows) == ["name    n   note", "a       10", "longer  1   x"]
+    assert table(rows, rule=True)[1] == "------  --  ----"
+
+
+def test_a_long_text_of_several_lines_becomes_one_short_line() -> None:
+    assert one_line("a\n  b\tc") == "a b c"
+    line = one_line("x" * 5000)
+    assert (len(line), line[-1]) == (300, "…")
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.000123456, "0.000123"), (128, "128"), ("gelu", "gelu"), (True, "True")])
+def test_a_parameters_value_takes_few_characters(value: object, text: str) -> None:
+    assert short_value(value) == text

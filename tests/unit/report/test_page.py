@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from supervisor.cli.results_table import short_params, text_table
 from supervisor.report.__main__ import main, write
-from supervisor.report.files import results_csv, write_atomically
+from supervisor.report.files import results_csv
 from supervisor.report.view import missing, read_view
 
 BEGAN, NOW = 1_790_000_000.0, 1_790_007_200.0
@@ -327,15 +327,6 @@ def test_long_parameters_are_cut_with_an_ellipsis() -> None:
     short = short_params({f"parameter_{n}": 0.123456 for n in range(9)}, max_characters=30)
     assert len(short) == 30
     assert short.endswith("…")
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("old")
-    with pytest.raises(TypeError):
-        write_atomically(path, "not bytes")  # type: ignore[arg-type]
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_wrong_command_line_is_told(capsys: pytest.CaptureFixture[str]) -> None:

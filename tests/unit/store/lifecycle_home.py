@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from supervisor import failpoints
 from supervisor.audit import rotation
-from supervisor.audit.checkpoint_file import MAGIC
+from supervisor.audit.evidence import MAGIC
 from supervisor.audit.log import AuditLog, head_key, open_audit_log
 from supervisor.audit.rebuild import UNTOLD, open_or_rebuild
 from supervisor.audit.rotation import Limits
