@@ -82,7 +82,7 @@ def test_a_backup_never_writes_over_anything(home: Home, tmp_path: Path, capsys:
     target = tmp_path / "precious"
     target.write_text("precious")
     assert supervisorctl.main(["backup", str(target)]) == UsageError.exit_code
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert target.read_text() == "precious"
 
 
