@@ -7,9 +7,8 @@ import os
 import sys
 
 from benchmarks.soak_life import NoHead
-from supervisor.control.handshake import Readiness
+from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import daemon
-from supervisor.daemon.run_selection import StartRequest
 from supervisor.home import find_home
 from supervisor.home_lock import take_lock
 from supervisor.processes.driver_process import DriverProcess

@@ -14,9 +14,8 @@ from typing import Any
 
 from benchmarks.soak_driver import TICK_S, TOLD_BY_ENVIRONMENT, Tale
 from supervisor.clock import Clock
-from supervisor.control.handshake import Readiness
+from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import daemon
-from supervisor.daemon.run_selection import StartRequest
 from supervisor.daemon.upkeep.debug_log import set_up_logging
 from supervisor.domain import messages as link
 from supervisor.home import Home

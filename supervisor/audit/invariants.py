@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.audit.evidence import Evidence, Rows
-from supervisor.daemon.experiment_state import driven_seconds
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState, TrialState
+from supervisor.domain.time_accounting import driven_seconds
 from supervisor.store.database import Event
 
 Key = tuple[str, int]

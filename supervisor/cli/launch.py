@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from supervisor.daemon.run_selection import StartRequest
+from supervisor.control.handshake import StartRequest
 from supervisor.errors import AlreadyRunning, DaemonDied, SweepError
 from supervisor.home import Home
 from supervisor.processes import init
@@ -62,7 +62,7 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
     """
     log_path = home.logs / "daemon.log"
     read_fd, write_fd = os.pipe()
-    # For appending: the last daemon's end may stand there, and this one may cut it short later (bounded_files).
+    # For appending: the last daemon's end may stand there, and this one may cut it short later (keep_bounded).
     with _as_file(request) as stdin, log_path.open("ab") as log:
         begun_at = log.tell()
         process = subprocess.Popen(

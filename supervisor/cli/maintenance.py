@@ -38,13 +38,13 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
 def notify(home: Home, _: argparse.Namespace) -> int:
     import asyncio
 
-    from supervisor.daemon.upkeep.notifier import SEND_WITHIN_S, send_by_child
     from supervisor.processes.notice_addresses import read_addresses
+    from supervisor.processes.notification import SEND_WITHIN_S, send_message
 
     addresses = read_addresses(home.notify)
     if not addresses:
         raise NotFound(f"{home.notify} names no address", remedy="one a line, such as ntfy://my-topic; mode 0600")
-    outcome = asyncio.run(send_by_child(addresses, "sweep supervisor", "A test message.", SEND_WITHIN_S))
+    outcome = asyncio.run(send_message(addresses, "sweep supervisor", "A test message.", SEND_WITHIN_S))
     if outcome.problem is not None:
         raise NotSent(outcome.problem)
     print(f"sent to {len(addresses)} address{'es' if len(addresses) > 1 else ''}")

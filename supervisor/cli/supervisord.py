@@ -105,7 +105,7 @@ def _data(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def _start(home: Home, arguments: argparse.Namespace) -> int:
-    from supervisor.daemon.run_selection import StartRequest
+    from supervisor.control.handshake import StartRequest
     from supervisor.plan.dataset import with_training_errors
 
     home.prepare()
@@ -143,7 +143,7 @@ def _resolve(
 def _request(
     arguments: argparse.Namespace, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]
 ) -> Any:
-    from supervisor.daemon.run_selection import StartRequest
+    from supervisor.control.handshake import StartRequest
     from supervisor.plan.drift import sha256_of
     from supervisor.plan.expansion import fingerprint
 

@@ -5,18 +5,40 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.errors import SweepError
 
 
+@dataclass(frozen=True)
+class StartRequest:
+    """Asks the daemon for a run of a resolved plan; `plan` None asks for the newest unfinished run of any plan."""
+
+    plan: str | None
+    fingerprint: str = ""
+    source: str = "built-in"
+    """The path of the plan file, or built-in."""
+    plan_text: str = ""
+    hardware: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    specs: list[dict[str, Any]] = field(default_factory=list)
+    new: bool = False
+    """Give up an unfinished run of this plan and begin another."""
+    by_service: bool = False
+    """A service manager started the daemon, not a person: then a crash loop ends (crash_loop)."""
+    retry: bool = False
+    """Go on with the last run (of the plan, where one is named), ended or not, and retry what failed in it."""
+
+
 class Readiness:
-    """Tells the waiting `start`, once, over the pipe it gave: the facts, or why there are none."""
+    """Answers the waiting `start` over its pipe, once: with the daemon's facts or with the error."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
 
-    def tell(self, facts: dict[str, Any]) -> None:
+    def send(self, facts: dict[str, Any]) -> None:
+        """Send the facts and close the pipe; a `start` that has gone is no error."""
         if self._fd is None:
             return
         with contextlib.suppress(BrokenPipeError):
@@ -25,7 +47,7 @@ class Readiness:
         self._fd = None
 
     def fail(self, error: SweepError) -> int:
-        """Tells what went wrong; the exit code to end with."""
+        """Send the error; return its exit code."""
         kind = type(error).__name__
-        self.tell({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code, "kind": kind})
+        self.send({"error": error.message, "remedy": error.remedy, "exit_code": error.exit_code, "kind": kind})
         return error.exit_code

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,18 @@ from supervisor import __version__, failpoints
 from supervisor.audit.log import head_key, open_audit_log
 from supervisor.audit.rebuild import UNTOLD, Rebuilt, open_or_rebuild
 from supervisor.clock import Clock, boot_id
-from supervisor.control.handshake import Readiness
+from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.control.server import ControlServer
-from supervisor.daemon.driver_session import LOCKED_POLL_S, stops_within
+from supervisor.daemon.driver_session import LOCKED_POLL_S
 from supervisor.daemon.handlers import DaemonVerbs
 from supervisor.daemon.orchestrator import Orchestrator
-from supervisor.daemon.run_selection import StartRequest, choose_run
+from supervisor.daemon.run_selection import choose_run
 from supervisor.daemon.signals import DaemonSignals
 from supervisor.daemon.upkeep import crash_loop
-from supervisor.daemon.upkeep.background import keep_house, watch_log, watch_room, watch_time
+from supervisor.daemon.upkeep.background import Task, keep_house, keep_running, watch_disk, watch_log, watch_time
 from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
+from supervisor.daemon.upkeep.crash_loop import delay_start, judge_start, status_for_manager, under_launchd
 from supervisor.daemon.upkeep.debug_log import set_up_logging
-from supervisor.daemon.upkeep.delayed_start import delay_start, judge_start, status_for_manager, under_launchd
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.loop_watchdog import LoopWatchdog
 from supervisor.daemon.upkeep.notifier import Notifier
@@ -61,8 +61,6 @@ STOP_WITHIN_S = 90.0
 """From the first wish to stop: a driver gets 40 s for its checkpoints, Ray's end takes up to 20; our unit gives 120."""
 KILL_WITHIN_S, CLOSE_WITHIN_S = 10.0, 15.0
 """After STOP_WITHIN_S: what can be killed is gone within the first, the last words are said within the second."""
-WATCH_AGAIN_S = 60.0
-"""After which a watch that failed begins anew."""
 
 
 class Daemon:
@@ -153,17 +151,17 @@ class Daemon:
             await self._server.open()
             self._signals.handle()
             # To the very end: the report after the run takes its time, too.
-            self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.tell(WATCHDOG="1")).run())
-            guards = [asyncio.create_task(self._guard(begin)) for begin in self._watches()]
+            self._loop_watch = asyncio.create_task(LoopWatchdog(lambda: self._notify.send(WATCHDOG="1")).run())
+            guards = [asyncio.create_task(keep_running(task, self.clock, self.disk_failed)) for task in self._watches()]
             if verdict is not None:
-                await delay_start(verdict, self.ledger, self._notify, self.orchestrator.stop_asked)
+                await delay_start(verdict, self.ledger, self._notify, self.orchestrator.stop)
             self.ledger.move_run(ProcessState.STARTING)
             if await self._start_ray():
                 self.ledger.move_run(ProcessState.RUNNING, "run.started")
                 await self._take_wake_lock()
                 failpoints.hit("ready.tell")
-                ready.tell(self._verbs.facts())
-                self._notify.tell(READY="1", STATUS=f"{self.run_id} is at work")
+                ready.send(self._verbs.facts())
+                self._notify.send(READY="1", STATUS=f"{self.run_id} is at work")
                 await self._conduct()
             else:
                 ready.fail(Conflict("it was stopped before it was ready"))
@@ -186,10 +184,10 @@ class Daemon:
             if not self._forced:
                 raise
         finally:
-            self._notify.tell(STOPPING="1")
+            self._notify.send(STOPPING="1")
             with self._as_far_as_the_disk_goes():
-                await self._notifier.last_words()
-                self.ledger.record("daemon.stopped", reason=self.orchestrator.stop_reason or reason)
+                await self._notifier.send_last()
+                self.ledger.record("daemon.stopped", reason=self.orchestrator.stop.reason or reason)
             await self._close()
         return self._exit_code()
 
@@ -239,10 +237,10 @@ class Daemon:
         while True:
             log.error("%s; waiting until it can be kept", full.message)
             if isinstance(full, StoreLocked):
-                possible = not await stops_within(self.orchestrator.stop_asked, LOCKED_POLL_S)
+                possible = not await self.orchestrator.stop.within(LOCKED_POLL_S)
             else:
                 self._room.give_up()
-                possible = await self._room.wait(self.orchestrator.stop_asked)
+                possible = await self._room.wait(self.orchestrator.stop)
             if not possible:
                 raise full
             try:
@@ -257,7 +255,7 @@ class Daemon:
     async def _start_ray(self) -> bool:
         """False when the run is to stop before Ray is up. Raises RayStartFailed."""
         start = asyncio.create_task(self.orchestrator.start_ray())
-        stop = asyncio.create_task(self.orchestrator.stop_asked.wait())
+        stop = asyncio.create_task(self.orchestrator.stop.wait())
         try:
             await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
             if start.done():
@@ -270,7 +268,7 @@ class Daemon:
 
     async def _enforce_stop(self) -> None:
         """What was asked to stop does so in time, or is made to; the store holds what is needed to go on."""
-        await self.orchestrator.stop_asked.wait()
+        await self.orchestrator.stop.wait()
         await self.clock.sleep(STOP_WITHIN_S)
         with self._as_far_as_the_disk_goes():
             self.ledger.record("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
@@ -292,30 +290,18 @@ class Daemon:
         with self._as_far_as_the_disk_goes():
             self.ledger.record("socket.restored", path=str(self.home.socket))
 
-    def _watches(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    def _watches(self) -> list[Task]:
         """What goes on beside the work, until the work has ended."""
         folder, hold = str(self.home.state), self.orchestrator.hold_for_disk
         return [
             self._server.guard,
             lambda: keep_house(self.home, self.run_id, self.clock, self._checkpoints),
-            lambda: watch_room(self._room, self.ledger, self.clock, hold, folder),
+            lambda: watch_disk(self._room, self.ledger, self.clock, hold, folder),
             lambda: watch_log(self.audit, self.plan, self.ledger, self.clock),
             lambda: watch_time(self.ledger, self.clock),
             self._notifier.run,
             self._enforce_stop,
         ]
-
-    async def _guard(self, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Until it ends by itself. One that fails begins anew: for weeks nobody would miss it."""
-        while True:
-            try:
-                return await begin()
-            except DiskFailed as error:
-                return self.disk_failed(error)
-            except Exception:
-                # Whatever it was, it is none of the trials' business.
-                log.exception("a watch failed, and begins anew in %s s", WATCH_AGAIN_S)
-            await self.clock.sleep(WATCH_AGAIN_S)
 
     def disk_failed(self, error: DiskFailed) -> None:
         """Nothing more can be promised: the daemon ends, and the next one recovers from what was kept."""

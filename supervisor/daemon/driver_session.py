@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from supervisor import failpoints
 from supervisor.daemon.experiment_state import MAX_HOURS_REACHED
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.errors import DiskFailed, DiskFull, StoreLocked
@@ -39,13 +40,6 @@ class DriverEnd:
     """Its experiment's `max_hours` were over."""
 
 
-async def stops_within(stop_asked: asyncio.Event, seconds: float) -> bool:
-    """Waits; True as soon as the run is to stop."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop_asked.wait(), seconds)
-    return stop_asked.is_set()
-
-
 def without_secrets(message: messages.Message) -> messages.Message:
     """An error's text is foreign words, and may quote what its program knows."""
     match message:
@@ -65,24 +59,22 @@ class DriverLife:
         ledger: RunWriter,
         hear: Callable[[messages.Message], bool],
         room: DiskReserve | None,
-        stop_asked: asyncio.Event,
+        stop: StopRequest,
     ) -> None:
         """`hear` keeps a message, or refuses it: False. ValueError, KeyError, TypeError: it makes no sense."""
         self._driver, self._name, self._ledger, self._hear = driver, name, ledger, hear
-        self._room, self._stop_asked = room, stop_asked
+        self._room, self._stop = room, stop
         self._out_of_time = self._ended = False
         self._error: str | None = None
         self._status = ""
         self._refusals: dict[int, int] = {}
 
-    async def live(
-        self, begin: messages.Begin | None, seconds_left: float | None, stop_reason: Callable[[], str]
-    ) -> DriverEnd:
+    async def live(self, begin: messages.Begin | None, seconds_left: float | None) -> DriverEnd:
         """Until its pipe closes; it is killed when it is silent, deaf or talks nonsense, or `begin` is None.
 
         Raises DiskFull and DiskFailed: what it has to say cannot be kept, and it is killed.
         """
-        stopper = asyncio.create_task(self._finish_when_asked(seconds_left, stop_reason))
+        stopper = asyncio.create_task(self._finish_when_asked(seconds_left))
         try:
             # A head that died while the driver was spawned has nobody else to end this driver.
             await (self._driver.kill() if begin is None else self._driver.send(begin))
@@ -123,13 +115,10 @@ class DriverLife:
         await self._driver.kill()
         return await self._driver.exited()
 
-    async def _finish_when_asked(self, seconds_left: float | None, stop_reason: Callable[[], str]) -> None:
+    async def _finish_when_asked(self, seconds_left: float | None) -> None:
         """Ends the driver when the run is to stop, or when its experiment's `max_hours` are over."""
-        try:
-            await asyncio.wait_for(self._stop_asked.wait(), seconds_left)
-        except TimeoutError:
-            self._out_of_time = True
-        await self._driver.finish(stop_reason() or MAX_HOURS_REACHED)
+        self._out_of_time = not await self._stop.within(seconds_left)
+        await self._driver.finish(self._stop.reason or MAX_HOURS_REACHED)
 
     def _count(self, message: messages.Message, *, believed: bool) -> None:
         """Raises LinkError when a trial was refused REFUSALS_IN_A_ROW times: the two no longer mean the same trials."""
@@ -151,13 +140,13 @@ class DriverLife:
                     return self._count(message, believed=self._hear(message))
                 except StoreLocked as locked:
                     log.warning("%s; waiting", locked.message)
-                    if await stops_within(self._stop_asked, LOCKED_POLL_S):
+                    if await self._stop.within(LOCKED_POLL_S):
                         raise
                 except DiskFull:
                     if self._room is None:
                         raise
                     self._room.give_up()
-                    if not await self._room.wait(self._stop_asked):
+                    if not await self._room.wait(self._stop):
                         raise
         except (ValueError, KeyError, TypeError) as error:
             log.exception("the driver of %s sent nonsense: %r", self._name, message)

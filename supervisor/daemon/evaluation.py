@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain import finalists
 from supervisor.errors import EvaluationFailed, SweepError, TestRefused
 from supervisor.processes.environment import passed_on
@@ -39,7 +40,7 @@ class Examiner:
     def __init__(self, ledger: EvaluationWriter, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
         self._ledger, self._mark, self._deadline_s = ledger, mark, deadline_s
 
-    async def examine(self, name: str, folder: Path, stop_asked: asyncio.Event) -> bool:
+    async def examine(self, name: str, folder: Path, stop: StopRequest) -> bool:
         """Tests the experiment's choice if there is one to test; False when it was stopped before it was done.
 
         What goes wrong is told and does not fail the experiment: its search stands.
@@ -52,12 +53,12 @@ class Examiner:
         if choice is None:
             self._ledger.tell_failed(name, "no configuration was finalised on all its seeds")
             return True
-        if not await self._released(stop_asked):
+        if not await self._released(stop):
             return False
         record = {int(trial["number"]): trial["record"] for trial in trials}[choice.finalist.numbers[0]]
         try:
             opening = self._ledger.open_test(name, opening_of(spec, choice, record))
-            result = await self._unless_stopped(request_of(spec, choice, opening, record, folder), stop_asked)
+            result = await self._unless_stopped(request_of(spec, choice, opening, record, folder), stop)
         except TestRefused:
             return True
         except SweepError as error:
@@ -68,21 +69,20 @@ class Examiner:
         self._ledger.keep_result(name, {**result, "chosen": chosen_json(choice, result)})
         return True
 
-    async def _released(self, stop_asked: asyncio.Event) -> bool:
-        """Wait while an operator holds new work back; False when asked to stop."""
-        while self._ledger.operator_holds() and not stop_asked.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop_asked.wait(), HOLD_POLL_S)
-        return not stop_asked.is_set()
+    async def _released(self, stop: StopRequest) -> bool:
+        """Wait while an operator holds new work back; return False if the run is asked to stop."""
+        while self._ledger.operator_holds() and not await stop.within(HOLD_POLL_S):
+            pass
+        return not stop.asked()
 
-    async def _unless_stopped(self, request: dict[str, Any], stop_asked: asyncio.Event) -> dict[str, Any] | None:
+    async def _unless_stopped(self, request: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
         work = asyncio.create_task(evaluate(request, self._deadline_s, self._mark))
-        stop = asyncio.create_task(stop_asked.wait())
+        stopped = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
             return work.result() if work.done() else None
         finally:
-            for task in (work, stop):
+            for task in (work, stopped):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, SweepError):
                     await task

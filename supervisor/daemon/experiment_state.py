@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from supervisor.clock import Clock
-from supervisor.daemon.upkeep.time_watch import uncounted_s
 from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.time_accounting import STOPPED_BY_GOVERNOR, driven_seconds
 from supervisor.home import Home
 from supervisor.store import queries
 from supervisor.store.run_writer import RunWriter
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"
-_STOPPED = "STOP by the governor: "
-"""How the reason of a pause begins in which no driver is alive."""
 
 
 class ExperimentState:
@@ -84,7 +81,7 @@ class ExperimentState:
     def await_operator(self, reason: str, drill: bool) -> None:
         """After the governor's STOP."""
         self._ledger.requeue_live_trials(self.name, "stopped by the governor")
-        text = f"{_STOPPED}{reason}; `supervisorctl resume --force` goes on"
+        text = f"{STOPPED_BY_GOVERNOR}{reason}; `supervisorctl resume --force` goes on"
         self._ledger.move_experiment(self.name, ProcessState.BACKOFF, "experiment.paused", text, drill=drill)
 
     def end(self, error: str | None) -> None:
@@ -128,36 +125,3 @@ def in_a_line(error: str) -> str:
     """The last line that says something: of a traceback, the exception itself."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
     return lines[-1] if lines else error
-
-
-_DRIVER_ENDS = ("driver.exited", "experiment.finished", "experiment.failed", "experiment.stopped")
-_NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
-
-
-def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
-    """Seconds during which a driver was alive, from (name, wall time, fields) of an experiment's and the run's events.
-
-    In the order in which they were told. A driver whose end nobody saw counts up to the last event that was told
-    before somebody found it gone. Time in which the machine slept, and by which the clock was set, is taken out.
-    """
-    total, begun, last = 0.0, None, 0.0
-    for name, wall_s, fields in events:
-        if begun is not None:
-            begun += uncounted_s(name, fields)
-            end = _end_of_driver(name, wall_s, fields, last)
-            if end is not None:
-                total, begun = total + max(0.0, end - begun), None
-        if name == "driver.started":
-            begun = wall_s
-        last = wall_s
-    return total + (max(0.0, last - begun) if begun is not None else 0.0)
-
-
-def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wall_s: float) -> float | None:
-    """The wall time at which the driver ended: this event's, or that of the one before it; None when it lives on."""
-    if name in _DRIVER_ENDS or (name == "experiment.paused" and str(fields.get("reason")).startswith(_STOPPED)):
-        return wall_s
-    # Told days later, maybe: a start sends the trials back to the queue before it says that it is one.
-    requeued = name == "trial.requeued" and fields.get("cause") == "daemon_died"
-    starting = name == "experiment.moved" and fields.get("state") == ProcessState.STARTING
-    return last_wall_s if name in _NO_DRIVER_BY_THEN or requeued or starting else None

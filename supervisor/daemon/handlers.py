@@ -60,7 +60,7 @@ class DaemonVerbs:
             "dashboard": head.dashboard if head else None,
             "token_file": str(self._home.ray_token),
             "started_wall": self._started_wall_s,
-            "stopping": self._orchestrator.stop_asked.is_set(),
+            "stopping": self._orchestrator.stop.asked(),
             "rebuilt": None if self._rebuilt is None else self._rebuilt.sentence(),
         }
 
@@ -129,11 +129,11 @@ class DaemonVerbs:
 
     async def stop(self, who: str) -> dict[str, Any]:
         self._ledger.desire(Desired.STOP, "run.stopped", who=who)
-        self._orchestrator.ask_stop(f"stopped by {who}")
+        self._orchestrator.stop.ask(f"stopped by {who}")
         return {"run": self._ledger.run_id}
 
     async def shutdown(self, who: str) -> dict[str, Any]:
-        self._orchestrator.ask_stop(f"shut down by {who}")
+        self._orchestrator.stop.ask(f"shut down by {who}")
         return {"run": self._ledger.run_id}
 
     async def backup(self, path: Path, who: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from supervisor.daemon.driver_session import DriverEnd, DriverLife
 from supervisor.daemon.evaluation import Examiner
 from supervisor.daemon.experiment_state import ExperimentState
 from supervisor.daemon.ray_session import RayFolder
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.command import Command
@@ -42,7 +43,7 @@ LONG_LIFE_S = 600.0
 
 
 class Orchestrator:
-    """`conduct()` returns when the run has ended or `stop_asked` is set."""
+    """`conduct()` returns when the run has ended or is asked to stop."""
 
     def __init__(
         self,
@@ -71,8 +72,7 @@ class Orchestrator:
         self._drill: messages.DrillAsked | None = None
         """A drill that no watchdog plays yet."""
         self._drill_task: asyncio.Task[None] | None = None
-        self.stop_asked = asyncio.Event()
-        self.stop_reason = ""
+        self.stop = StopRequest()
 
     @property
     def nodes(self) -> dict[str, NodeView]:
@@ -109,7 +109,7 @@ class Orchestrator:
 
         Raises Conflict when there will be no other driver.
         """
-        if self.stop_asked.is_set() or not self._experiments_left():
+        if self.stop.asked() or not self._experiments_left():
             raise Conflict("the run is ending, so there is no watchdog to drill")
         self._drill = messages.DrillAsked(name, duration_s, node)
         if self.driver is None or not self._cluster.watched:
@@ -129,10 +129,6 @@ class Orchestrator:
         if self.driver is not None:
             await self.driver.kill()
         await asyncio.to_thread(orphans.end, self.home.key, grace_s=0.0)
-
-    def ask_stop(self, reason: str) -> None:
-        self.stop_reason = reason
-        self.stop_asked.set()
 
     # The run
 
@@ -154,7 +150,7 @@ class Orchestrator:
     async def conduct(self) -> None:
         try:
             for name in self._experiments_left():
-                if self.stop_asked.is_set():
+                if self.stop.asked():
                     return
                 await self._conduct_experiment(ExperimentState(name, self.ledger, self.clock, self.home))
         finally:
@@ -176,7 +172,7 @@ class Orchestrator:
             return
         self._answers.warm(course.name, course.spec)
         if not await self._drive_to_its_end(course):
-            course.stop(self.stop_reason)
+            course.stop(self.stop.reason)
 
     async def _drive_to_its_end(self, course: ExperimentState) -> bool:
         """Driver after driver, until the experiment has ended; False when the run is to stop before."""
@@ -185,11 +181,11 @@ class Orchestrator:
             before, begun_s = course.progress(), self.clock.mono_s()
             end = await self._drive(course)
             if end.ended or end.out_of_time:
-                if end.error is None and not await self._examiner.examine(course.name, course.folder, self.stop_asked):
+                if end.error is None and not await self._examiner.examine(course.name, course.folder, self.stop):
                     return False
                 course.end(end.error)
                 return True
-            if self.stop_asked.is_set():
+            if self.stop.asked():
                 return False
             lived = self.clock.mono_s() - begun_s >= LONG_LIFE_S
             if self._holds.stop is not None:
@@ -202,10 +198,10 @@ class Orchestrator:
                 if fruitless >= MAX_FRUITLESS_STARTS:
                     self._give_up(course, fruitless, end.status)
                     return True
-                await self._pause_for(course.back_off(fruitless, end.status))
+                await self.stop.within(course.back_off(fruitless, end.status))
                 if self._room is not None and starved:
-                    await self._room.wait(self.stop_asked)
-            if self.stop_asked.is_set():
+                    await self._room.wait(self.stop)
+            if self.stop.asked():
                 return False
 
     def _give_up(self, course: ExperimentState, fruitless: int, status: str) -> None:
@@ -214,15 +210,11 @@ class Orchestrator:
             raise RayStartFailed(status)
         course.fail(f"its driver died {fruitless} times in a row ({status}); see {course.folder / 'driver.log'}")
 
-    async def _pause_for(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stop_asked.wait(), seconds)
-
     async def _wait_for_an_operator(self, course: ExperimentState, stop: Command) -> None:
         """After the governor's STOP: what is too hot in spite of a pause is not to be tried again by itself."""
         self._holds.let_go.clear()
         course.await_operator(stop.reason, stop.drill)
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._holds.let_go, self.stop_asked)]
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._holds.let_go, self.stop)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -249,11 +241,11 @@ class Orchestrator:
         self.driver, self.current = driver, course.name
         self.ledger.record("driver.started", experiment=course.name, pid=driver.pid)
         life = DriverLife(
-            driver, course.name, self.ledger, lambda message: self._hear(course, message), self._room, self.stop_asked
+            driver, course.name, self.ledger, lambda message: self._hear(course, message), self._room, self.stop
         )
         try:
             begin = None if head is None else self._begin(course, head.address)
-            end = await life.live(begin, course.seconds_left(), lambda: self.stop_reason)
+            end = await life.live(begin, course.seconds_left())
         finally:
             self.driver = self.current = None
             self._cluster.driver_gone()

@@ -1,37 +1,16 @@
-"""What `start` asks of a daemon, and which run that means. Standard library only."""
+"""Chooses the run that a start means. Standard library only."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from supervisor.clock import Clock
+from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import Desired, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import queries
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
-
-
-@dataclass(frozen=True)
-class StartRequest:
-    """A resolved plan, or `plan` None: go on with the newest unfinished run, whatever its plan."""
-
-    plan: str | None
-    fingerprint: str = ""
-    source: str = "built-in"
-    """Path of the plan file, or built-in."""
-    plan_text: str = ""
-    hardware: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    specs: list[dict[str, Any]] = field(default_factory=list)
-    new: bool = False
-    """Give up an unfinished run of this plan and begin another."""
-    by_service: bool = False
-    """Started by a service manager, not by a person: then a crash loop ends (crash_loop)."""
-    retry: bool = False
-    """Go on with the last run (of the plan, where one is named), ended or not, and try again what failed in it."""
 
 
 def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:

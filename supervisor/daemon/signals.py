@@ -35,10 +35,10 @@ class DaemonSignals:
 
     def _stop(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._orchestrator.stop_asked.is_set():
+        if self._orchestrator.stop.asked():
             log.warning("a second %s: ending at once", name)
             os._exit(1)  # the next start recovers; waiting is what the user no longer wants
-        self._orchestrator.ask_stop(name)
+        self._orchestrator.stop.ask(name)
 
     def _hung_up(self) -> None:
         log.info("SIGHUP: the plan's file is read again; no trial is touched")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from supervisor.domain.lifecycle import ProcessState
 
 _ENDS = ("trial.resumed", "trial.finished", "trial.failed", "trial.requeued")
 _GIVEN_UP = "experiment.failed"
@@ -80,3 +82,45 @@ def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:
     for entry in lost:
         total[entry["cause"]] = total.get(entry["cause"], 0.0) + entry["seconds"]
     return {cause: round(seconds, 1) for cause, seconds in sorted(total.items(), key=lambda item: -item[1])}
+
+
+STOPPED_BY_GOVERNOR = "STOP by the governor: "
+"""How the reason of a pause begins in which no driver is alive."""
+_DRIVER_ENDS = ("driver.exited", "experiment.finished", "experiment.failed", "experiment.stopped")
+_NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
+
+
+def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
+    """Seconds during which a driver was alive, from (name, wall time, fields) of an experiment's and the run's events.
+
+    In the order in which they were told. A driver whose end nobody saw counts up to the last event that was told
+    before somebody found it gone. Time in which the machine slept, and by which the clock was set, is taken out.
+    """
+    total, begun, last = 0.0, None, 0.0
+    for name, wall_s, fields in events:
+        if begun is not None:
+            begun += uncounted_s(name, fields)
+            end = _end_of_driver(name, wall_s, fields, last)
+            if end is not None:
+                total, begun = total + max(0.0, end - begun), None
+        if name == "driver.started":
+            begun = wall_s
+        last = wall_s
+    return total + (max(0.0, last - begun) if begun is not None else 0.0)
+
+
+def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wall_s: float) -> float | None:
+    """The wall time at which the driver ended: this event's, or that of the one before it; None when it lives on."""
+    if name in _DRIVER_ENDS or (
+        name == "experiment.paused" and str(fields.get("reason")).startswith(STOPPED_BY_GOVERNOR)
+    ):
+        return wall_s
+    # Told days later, maybe: a start sends the trials back to the queue before it says that it is one.
+    requeued = name == "trial.requeued" and fields.get("cause") == "daemon_died"
+    starting = name == "experiment.moved" and fields.get("state") == ProcessState.STARTING
+    return last_wall_s if name in _NO_DRIVER_BY_THEN or requeued or starting else None
+
+
+def uncounted_s(event: str, fields: Mapping[str, Any]) -> float:
+    """Return the seconds of wall time in which nothing could run, by an event: asleep, or the clock was set."""
+    return float(fields["seconds"]) if event in ("machine.slept", "clock.set") else 0.0

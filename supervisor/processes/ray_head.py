@@ -116,7 +116,7 @@ class RayHead:
         port, dashboard = free_port(), free_port(preferred_dashboard)
         self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         self.log.write_bytes(b"")
-        # For appending: the daemon may cut it short later (bounded_files).
+        # For appending: the daemon may cut it short later (background.keep_bounded).
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "supervisor.processes.guardian", str(STOP_GRACE_S),

@@ -26,9 +26,8 @@ from supervisor.audit import evidence as audit_evidence
 from supervisor.audit import invariants, rotation
 from supervisor.audit.log import open_audit_log
 from supervisor.audit.rotation import Limits
-from supervisor.control.handshake import Readiness
+from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import daemon
-from supervisor.daemon.run_selection import StartRequest
 from supervisor.daemon.upkeep import disk_reserve
 from supervisor.daemon.upkeep.disk_reserve import MIB, DiskReserve, ReserveLimits
 from supervisor.home import Home

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from supervisor.control.handshake import StartRequest
 from supervisor.daemon import daemon
-from supervisor.daemon.run_selection import StartRequest
 from supervisor.daemon.upkeep import crash_loop
 from supervisor.home import Home
 from supervisor.plan.drift import sha256_of

@@ -10,7 +10,8 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.daemon import daemon
-from supervisor.daemon.upkeep.delayed_start import judge_start
+from supervisor.daemon.upkeep import background
+from supervisor.daemon.upkeep.crash_loop import judge_start
 from supervisor.home import Home
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.store.database import Store
@@ -28,7 +29,7 @@ def a_watch_that_fails_at_first() -> None:
         await asyncio.Event().wait()
 
     daemon.watch_time = watch  # type: ignore[assignment]
-    daemon.WATCH_AGAIN_S = 0.05  # type: ignore[misc]
+    background.RETRY_AFTER_S = 0.05  # type: ignore[misc]
 
 
 def test_a_watch_that_fails_says_so_and_begins_anew(home: Home) -> None:
@@ -36,7 +37,7 @@ def test_a_watch_that_fails_says_so_and_begins_anew(home: Home) -> None:
     told = check_everything(home)
     assert [event["seconds"] for event in told if event["event"] == "machine.slept"] == [7.0]
     said = (home.root / "life.log").read_text()
-    assert said.count("a watch failed, and begins anew") == 1
+    assert said.count("a background task failed; it starts again") == 1
     assert "no look is allowed" in said
 
 

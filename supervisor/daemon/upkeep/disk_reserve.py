@@ -6,7 +6,6 @@ program is faster. Standard library only.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from supervisor import failpoints
 from supervisor.clock import Clock
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.filesystem import free_bytes
 
 log = logging.getLogger("supervisor")
@@ -80,9 +80,9 @@ class DiskReserve:
             return False
         return True
 
-    async def wait(self, stop: asyncio.Event) -> bool:
-        """Until there is room again; False when `stop` was set first. Unbounded: space comes back when it comes."""
-        while not stop.is_set():
+    async def wait(self, stop: StopRequest) -> bool:
+        """Wait without limit until there is space again; return False if the run was asked to stop before."""
+        while not stop.asked():
             self.look()
             if not self.full:
                 return True

@@ -1,74 +1,103 @@
-"""Tells people far away what happened, by the addresses in state/notify. The events in the store are the outbox.
+"""Sends messages about a run's events to the addresses in state/notify. The events in the store are the outbox.
 
-What was told is one number in the store, so nothing is lost while a service is down: the next message that gets
-through carries the newest of what was missed. Only a daemon that dies between the sending and the writing down tells
-twice. The daemon's loop never waits for a service.
+The store holds the number of the last event that was sent, so nothing is lost while a service is down: the next message
+that gets through carries the newest of the missed events. Only a daemon that dies between sending and storing that
+number sends twice. The daemon's loop never waits for a service.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import platform
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.clock import Clock
-from supervisor.daemon.upkeep.notices import NAMES, Notice, compose, notable, retry_in_s
+from supervisor.domain.command import Action
 from supervisor.errors import DiskFailed, DiskFull, SweepError
-from supervisor.processes.environment import passed_on
-from supervisor.processes.guardian import end_group
 from supervisor.processes.notice_addresses import read_addresses
-from supervisor.store.database import Event, Store
+from supervisor.processes.notification import SEND_WITHIN_S, Outcome, send_message
+from supervisor.store.database import Event
+from supervisor.store.event_catalog import EVENTS, describe
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
 LOOK_PERIOD_S = 5.0
 AT_MOST_EVERY_S = 60.0
-SEND_WITHIN_S = 30.0
-LAST_WORDS_WITHIN_S = 10.0
+LAST_MESSAGE_WITHIN_S = 10.0
+RETRY_BASE_S, RETRY_CAP_S = 30.0, 3600.0
 MAX_OUTSTANDING = 500
 """So many of the newest events are read for a message; it shows fewer, and counts the rest."""
-TOLD = "notices.told"
-PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+MAX_LINES = 20
+MAX_CHARACTERS = 300
+"""Of one line."""
+SENT_UP_TO = "notices.sent_up_to"
+"""The key in the store of the last event that was sent or passed over."""
+
+GOOD_NEWS = frozenset({"run.finished", "experiment.finished", "experiment.skipped", "disk.freed", "daemon.recovered"})
+"""Worth a message though nothing is wrong. Beside these: every error, and a governor that stops work."""
+NAMES = tuple(sorted({name for name, kind in EVENTS.items() if kind.level == "error"} | GOOD_NEWS | {"action.changed"}))
+"""The events that the store looks for; `notable` decides about each."""
+
+Send = Callable[[list[str], str, str, float], Awaitable[Outcome]]
+"""Takes addresses, title, body and the deadline in seconds."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Whether anybody was reached, and what went wrong with the others."""
+class Notice:
+    """One message about `count` events, the last of which is `seq`."""
 
-    reached: bool
-    problem: str | None = None
+    title: str
+    body: str
+    seq: int
+    count: int
 
 
-Send = Callable[[list[str], str, str, float], Awaitable[Outcome]]
-"""Addresses, title, body, deadline in seconds."""
+def notable(event: Event) -> bool:
+    """Return whether an event is worth a message. A drill concerns only the person who started it."""
+    if event.name not in NAMES or event.fields.get("drill"):
+        return False
+    if event.name == "action.changed":
+        return event.fields["action"] in (Action.PAUSE.name, Action.STOP.name)
+    return True
+
+
+def compose(events: Sequence[Event], plan: str, machine: str) -> Notice:
+    """Write one message about `events` (oldest first, at least one); it shows the last MAX_LINES of them."""
+    lines = [describe(event.name, {**_place(event), **event.fields})[:MAX_CHARACTERS] for event in events]
+    left_out = len(lines) - MAX_LINES
+    shown = ([f"(and {left_out} earlier)"] if left_out > 0 else []) + lines[-MAX_LINES:]
+    title = f"{plan} on {machine}: {lines[-1]}"[:MAX_CHARACTERS]
+    return Notice(title, "\n".join(shown), events[-1].seq, len(lines))
+
+
+def _place(event: Event) -> dict[str, object]:
+    return {"experiment": event.experiment, "trial": event.trial, "attempt": event.attempt}
+
+
+def retry_in_s(failures: int) -> float:
+    """Return the seconds until the next try after `failures` in a row (at least one): doubled, an hour at most."""
+    return float(min(RETRY_CAP_S, RETRY_BASE_S * 2.0 ** min(failures - 1, 20)))
 
 
 class Notifier:
-    """One home's. `run` never returns; `last_words` says what is left when the daemon ends."""
+    """Sends the news of one home: `run` forever, `send_last` once when the daemon ends."""
 
-    def __init__(self, ledger: RunWriter, plan: str, file: Path, clock: Clock, send: Send | None = None) -> None:
-        self._ledger, self._plan, self._file, self._clock = ledger, plan, file, clock
-        self._store: Store = ledger.store
-        self._send = send or send_by_child
-        self._told = self._told_so_far()
-        # The last words must not overtake a message that is on its way, and tell the same.
+    def __init__(self, ledger: RunWriter, plan: str, file: Path, clock: Clock, send: Send = send_message) -> None:
+        self._ledger, self._plan, self._file, self._clock, self._send = ledger, plan, file, clock, send
+        self._store = ledger.store
+        row = self._store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
+        self._sent_up_to = self._newest() if row is None else int(row["value"])
+        # Stored at once: events before the first message gets through must outlive this daemon.
+        self._store.note(SENT_UP_TO, str(self._sent_up_to))
+        # The last message must not overtake another one and repeat it.
         self._sending = asyncio.Lock()
         self._failures = 0
         self._last_problem: str | None = None
-
-    def _told_so_far(self) -> int:
-        row = self._store.row("SELECT value FROM meta WHERE key = ?", TOLD)
-        told = self._newest() if row is None else int(row["value"])
-        # Written down at once: what happens before the first message gets through must outlive this daemon.
-        self._store.note(TOLD, str(told))
-        return told
 
     def _newest(self) -> int:
         row = self._store.row("SELECT coalesce(max(seq), 0) AS seq FROM event")
@@ -76,43 +105,39 @@ class Notifier:
         return int(row["seq"])
 
     async def run(self) -> None:
-        """Looks for news every few seconds; at most one message a minute, fewer while they fail."""
+        """Look for news every few seconds; send at most one message a minute, fewer while they fail."""
         while True:
-            tried = await self.tell_news(SEND_WITHIN_S)
+            tried = await self.send_news(SEND_WITHIN_S)
             wait_s = LOOK_PERIOD_S
             if tried:
                 wait_s = AT_MOST_EVERY_S if self._failures == 0 else retry_in_s(self._failures)
             await self._clock.sleep(wait_s)
 
-    async def last_words(self) -> None:
-        """The end of the run is news, too; the next daemon tells what does not get through now."""
+    async def send_last(self) -> None:
+        """Send the news of the run's end; if that fails, the next daemon sends them."""
         with contextlib.suppress(TimeoutError):
-            # A message that is on its way may take longer than is left.
-            await asyncio.wait_for(self._sending.acquire(), LAST_WORDS_WITHIN_S)
+            # A message under way may take longer than the time that is left.
+            await asyncio.wait_for(self._sending.acquire(), LAST_MESSAGE_WITHIN_S)
             try:
-                await self._tell_news(LAST_WORDS_WITHIN_S)
+                await self._send_news(LAST_MESSAGE_WITHIN_S)
             finally:
                 self._sending.release()
 
-    async def tell_news(self, within_s: float) -> bool:
-        """Whether there was something to tell and somebody to tell it to."""
+    async def send_news(self, within_s: float) -> bool:
+        """Send one message about the news; return whether there was news and an address."""
         async with self._sending:
-            return await self._tell_news(within_s)
+            return await self._send_news(within_s)
 
-    async def _tell_news(self, within_s: float) -> bool:
+    async def _send_news(self, within_s: float) -> bool:
         try:
             addresses = read_addresses(self._file)
         except SweepError as error:
             self._settle(None, Outcome(False, f"{error.message}; {error.remedy}"))
             return True
-        if not addresses:
-            # Nobody wants to hear; who comes later is not told of the past.
-            self._move_to(self._newest())
-            return False
-        notice = self._news()
+        notice = self._news() if addresses else None
         if notice is None:
-            # The next look, in seconds, must not go through the same events again.
-            self._move_to(self._newest())
+            # The next look must not read the same events again; an address that is added later gets no old news.
+            self._pass_over(self._newest())
             return False
         self._settle(notice, await self._send(addresses, notice.title, notice.body, within_s))
         return True
@@ -121,7 +146,7 @@ class Notifier:
         rows = self._store.rows(
             f"SELECT * FROM event WHERE seq > ? AND name IN ({', '.join('?' * len(NAMES))})"  # noqa: S608 - only marks
             " ORDER BY seq DESC LIMIT ?",
-            self._told, *NAMES, MAX_OUTSTANDING,
+            self._sent_up_to, *NAMES, MAX_OUTSTANDING,
         )  # fmt: skip
         events = [event for row in reversed(rows) if notable(event := Event.of_row(row))]
         return compose(events, self._plan, platform.node() or "this machine") if events else None
@@ -130,52 +155,20 @@ class Notifier:
         try:
             if notice is not None and outcome.reached:
                 self._failures = 0
-                # In the same transaction as the event that says so.
-                self._move_to(notice.seq)
+                # Stored in the same transaction as the event.
+                self._pass_over(notice.seq)
                 self._ledger.record("notice.sent", count=notice.count, up_to=notice.seq)
             else:
                 self._failures += 1
             if outcome.problem not in (None, self._last_problem):
-                # Once for each kind of trouble: a service that is down for days must not fill the log.
+                # Once for each problem: a service that is down for days must not fill the log.
                 wait_s = AT_MOST_EVERY_S if outcome.reached else retry_in_s(self._failures)
                 self._ledger.record("notice.failed", error=outcome.problem, retry_in_s=wait_s)
             self._last_problem = outcome.problem
         except (DiskFull, DiskFailed) as error:
-            log.warning("a message's fate cannot be written down: %s", error)
+            log.warning("the outcome of a message cannot be recorded: %s", error)
 
-    def _move_to(self, seq: int) -> None:
-        if seq != self._told:
-            self._told = seq
-            self._store.note(TOLD, str(seq))
-
-
-async def send_by_child(addresses: list[str], title: str, body: str, within_s: float) -> Outcome:
-    """Sends by a child that is killed after `within_s`."""
-    request = json.dumps({"addresses": addresses, "title": title, "body": body}).encode()
-    try:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "supervisor.processes.notification", stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-            env=passed_on(PROXIES),
-        )  # fmt: skip
-    except OSError as error:
-        return Outcome(False, f"the sender cannot start: {error}")
-    try:
-        async with asyncio.timeout(within_s):
-            answer, _ = await child.communicate(request)
-    except TimeoutError:
-        return Outcome(False, f"no service answered within {within_s:g} s")
-    finally:
-        # Also on cancellation: a child that nobody waits for must not live on.
-        if child.returncode is None:
-            end_group(child.pid, 0.0)
-            await child.wait()
-    if child.returncode != 0:
-        return Outcome(False, f"the sender ended with {child.returncode}")
-    try:
-        failures: dict[str, str] = dict(json.loads(answer))
-    except (ValueError, TypeError):
-        # What a service's plug-in prints stands before it, and may quote the address: it is not shown.
-        return Outcome(False, "the sender's answer makes no sense")
-    problem = "; ".join(f"{address}: {why}" for address, why in failures.items())
-    return Outcome(len(failures) < len(addresses), problem or None)
+    def _pass_over(self, seq: int) -> None:
+        if seq != self._sent_up_to:
+            self._sent_up_to = seq
+            self._store.note(SENT_UP_TO, str(seq))

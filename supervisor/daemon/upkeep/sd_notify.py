@@ -15,7 +15,7 @@ class ServiceNotify:
         # A leading @ stands for the abstract namespace.
         self._address = None if address is None else address.replace("@", "\0", 1)
 
-    def tell(self, **facts: str) -> None:
+    def send(self, **facts: str) -> None:
         """READY="1", STATUS="...", STOPPING="1", WATCHDOG="1". A manager that does not listen is no trouble of ours.
 
         Nor is one that has stopped reading: a datagram for which its queue has no room is dropped, never waited for.

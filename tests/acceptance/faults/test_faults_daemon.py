@@ -17,8 +17,8 @@ import pytest
 
 from supervisor.control import server
 from supervisor.control.client import ask
+from supervisor.control.handshake import StartRequest
 from supervisor.daemon import daemon
-from supervisor.daemon.run_selection import StartRequest
 from supervisor.daemon.upkeep import crash_loop
 from supervisor.daemon.upkeep.loop_watchdog import LoopWatchdog
 from supervisor.errors import CrashLoop, NotPermitted, NotRunning, SweepError

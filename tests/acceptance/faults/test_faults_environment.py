@@ -27,7 +27,7 @@ from supervisor.clock import Clock
 from supervisor.control import api
 from supervisor.control.client import ask, greet
 from supervisor.daemon import daemon
-from supervisor.daemon.upkeep import notifier, time_watch
+from supervisor.daemon.upkeep import background, notifier
 from supervisor.errors import PlanChanged, VersionSkew
 from supervisor.home import Home
 from supervisor.plan.drift import sha256_of
@@ -72,7 +72,7 @@ class SetClock(Clock):
 
 def with_clock(clock: Callable[[], Clock]) -> None:
     daemon.Clock = clock  # type: ignore[misc, assignment]
-    time_watch.PERIOD_S = 0.2
+    background.CLOCK_PERIOD_S = 0.2
 
 
 DIES_LATE = (
@@ -155,7 +155,7 @@ def test_the_hours_in_which_the_machine_slept_are_told_and_not_counted(home: Hom
 
 def watchful(program: str) -> None:
     patience(4.0, program)()
-    time_watch.PERIOD_S, time_watch.STOOD_STILL_S = 0.2, 3.0
+    background.CLOCK_PERIOD_S, background.STOOD_STILL_S = 0.2, 3.0
 
 
 @pytest.mark.fault(
@@ -469,7 +469,7 @@ def service() -> Iterator[Service]:
 
 def impatient_notifier(within_s: float) -> None:
     notifier.LOOK_PERIOD_S, notifier.AT_MOST_EVERY_S, notifier.SEND_WITHIN_S = 0.1, 0.1, within_s
-    notifier.LAST_WORDS_WITHIN_S = 10.0
+    notifier.LAST_MESSAGE_WITHIN_S = 10.0
     notifier.retry_in_s = lambda failures: 0.2
 
 

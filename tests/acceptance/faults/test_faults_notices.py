@@ -19,7 +19,7 @@ SLOWLY = "def at(number, attempt, step):\n    time.sleep(0.3)"
 
 def impatient() -> None:
     notifier.LOOK_PERIOD_S = 0.1
-    notifier.LAST_WORDS_WITHIN_S = 1.0
+    notifier.LAST_MESSAGE_WITHIN_S = 1.0
     notifier.SEND_WITHIN_S = 1.0
 
 

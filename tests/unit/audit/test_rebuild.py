@@ -18,7 +18,8 @@ from supervisor.audit import rebuild
 from supervisor.audit.log import open_audit_log
 from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
-from supervisor.daemon.run_selection import StartRequest, choose_run
+from supervisor.control.handshake import StartRequest
+from supervisor.daemon.run_selection import choose_run
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import Desired, EndReason, ProcessState

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.cli import launch
-from supervisor.control.handshake import Readiness
-from supervisor.daemon.run_selection import StartRequest
+from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.errors import AlreadyRunning, DaemonDied, SweepError, UnsafeFolder
 from supervisor.home import Home, find_home, make_private
 from supervisor.home_lock import is_held, take_lock
@@ -174,14 +173,14 @@ def test_sweep_home_names_the_home_and_two_homes_never_share_a_socket(
 def test_readiness_tells_once_and_survives_a_start_that_no_longer_listens() -> None:
     read_fd, write_fd = os.pipe()
     ready = Readiness(write_fd)
-    ready.tell({"run": "one"})
-    ready.tell({"run": "two"})
+    ready.send({"run": "one"})
+    ready.send({"run": "two"})
     assert os.read(read_fd, 1000) == b'{"run": "one"}\n'
     assert os.read(read_fd, 1000) == b"", "the pipe is closed"
     os.close(read_fd)
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
-    Readiness(write_fd).tell({"run": "one"})
+    Readiness(write_fd).send({"run": "one"})
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(write_fd)
 

@@ -19,7 +19,7 @@ from supervisor.cli import steer, supervisorctl, supervisord
 from supervisor.cli.local_view import last_view
 from supervisor.cli.steer import parse_duration
 from supervisor.clock import Clock
-from supervisor.daemon.run_selection import StartRequest
+from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.messages import ResultReported, TrialAdded, TrialEnded, TrialStarted
 from supervisor.errors import AlreadyRunning, NotFound, NotRunning, UsageError

@@ -41,7 +41,7 @@ def test_an_operators_pause_shows_reaches_the_driver_and_is_lifted(tmp_path: Pat
         stage.ledger.drop_command("all", "ann")
         await at_work.commands_changed()
         assert stage.states() == {"a": "RUNNING"}
-        at_work.ask_stop("enough")
+        at_work.stop.ask("enough")
 
     stage.conduct(pause_and_resume)
     assert [name for name, _ in stage.told("experiment.paused", "experiment.resumed")] == [
@@ -56,7 +56,7 @@ def test_a_pause_holds_across_a_drivers_death(tmp_path: Path) -> None:
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("driver.exited")) == 1, "the driver has died")
         await until(lambda: stage.states()["a"] == "PAUSED", "its successor is up")
-        at_work.ask_stop("enough")
+        at_work.stop.ask("enough")
 
     stage.conduct(watch)
     assert stage.states() == {"a": "STOPPED"}
@@ -95,7 +95,7 @@ def test_a_governors_pause_shows_and_neither_origin_lifts_the_others(tmp_path: P
         stage.ledger.drop_command("all", "ann")
         await at_work.commands_changed()
         assert stage.states()["a"] == "RUNNING"
-        at_work.ask_stop("enough")
+        at_work.stop.ask("enough")
 
     stage.conduct(watch)
     changes = [(fact["previous"], fact["action"], fact["drill"]) for fact in stage.facts("action.changed")]
@@ -118,7 +118,7 @@ def test_a_pause_of_one_trial_or_one_node_is_not_the_experiments(tmp_path: Path)
             await at_work.commands_changed()
             assert stage.states() == {"a": "PAUSED" if paused else "RUNNING"}
         assert at_work.in_force().scope in ("n1", "n2")
-        at_work.ask_stop("enough")
+        at_work.stop.ask("enough")
 
     stage.conduct(watch)
 
@@ -142,7 +142,7 @@ def test_a_nodes_pause_holds_for_all_once_its_cluster_is_gone(tmp_path: Path) ->
 
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: stage.states()["a"] == "PAUSED", "the pause holds")
-        at_work.ask_stop("enough")
+        at_work.stop.ask("enough")
 
     stage.conduct(watch)
     assert [(command.scope, command.who) for command in stage.ledger.commands()] == [("all", "ann")]

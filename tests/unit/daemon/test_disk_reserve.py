@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import Clock
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep import disk_reserve
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 
@@ -79,7 +80,7 @@ def test_no_space_for_the_reserve_is_a_full_disk_and_leaves_no_half_of_it(
 
 
 def test_waiting_ends_with_the_space_or_with_the_stop(tmp_path: Path) -> None:
-    disk, stop = Disk(), asyncio.Event()
+    disk, stop = Disk(), StopRequest()
 
     def freed() -> None:
         disk.free = 10_000
@@ -88,5 +89,5 @@ def test_waiting_ends_with_the_space_or_with_the_stop(tmp_path: Path) -> None:
     disk.free = 0
     assert asyncio.run(room.wait(stop))
     disk.free = 0
-    room = DiskReserve(tmp_path, Waiting(lambda: None, stop.set), LIMITS, disk)
+    room = DiskReserve(tmp_path, Waiting(lambda: None, lambda: stop.ask("enough")), LIMITS, disk)
     assert not asyncio.run(room.wait(stop))

@@ -183,7 +183,7 @@ def test_a_stop_in_the_middle_leaves_stopped_and_the_next_life_goes_on_without_l
 
     async def stop(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 2, "both trials have reported")
-        at_work.ask_stop("stopped by ann")
+        at_work.stop.ask("stopped by ann")
 
     stage.conduct(stop)
     assert stage.states() == {"a": "STOPPED", "b": "STOPPED"}
@@ -202,7 +202,7 @@ def test_a_stop_during_the_back_off_does_not_wait_for_it(tmp_path: Path, monkeyp
 
     async def stop(at_work: Orchestrator) -> None:
         await until(lambda: stage.states() == {"a": "BACKOFF"}, "the driver has died")
-        at_work.ask_stop("SIGTERM")
+        at_work.stop.ask("SIGTERM")
 
     stage.conduct(stop)
     assert stage.states() == {"a": "STOPPED"}
@@ -212,7 +212,7 @@ def test_a_stop_before_the_first_experiment_starts_nothing(tmp_path: Path) -> No
     stage = Stage(tmp_path, a=[DONE])
 
     async def stop(at_work: Orchestrator) -> None:
-        at_work.ask_stop("SIGTERM")
+        at_work.stop.ask("SIGTERM")
 
     async def stopped_first(at_work: Orchestrator) -> None:
         await stop(at_work)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon.run_selection import StartRequest, choose_run
+from supervisor.control.handshake import StartRequest
+from supervisor.daemon.run_selection import choose_run
 from supervisor.domain.lifecycle import Desired, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store.database import Store

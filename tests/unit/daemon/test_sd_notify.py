@@ -18,7 +18,7 @@ def test_the_manager_hears_it_and_children_cannot_speak(tmp_path: Path, monkeypa
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "n"))
         notify = ServiceNotify()
         assert "NOTIFY_SOCKET" not in os.environ
-        notify.tell(READY="1", STATUS="two of three")
+        notify.send(READY="1", STATUS="two of three")
         assert manager.recv(200) == b"READY=1\nSTATUS=two of three"
 
 
@@ -27,12 +27,12 @@ def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
         manager.bind("\0sweep-test-notify")
         manager.settimeout(5)
         monkeypatch.setenv("NOTIFY_SOCKET", "@sweep-test-notify")
-        ServiceNotify().tell(STOPPING="1")
+        ServiceNotify().send(STOPPING="1")
         assert manager.recv(200) == b"STOPPING=1"
 
 
 def test_without_a_manager_or_with_a_dead_one_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert ServiceNotify().tell(READY="1") is None
+    assert ServiceNotify().send(READY="1") is None
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
-    assert ServiceNotify().tell(READY="1") is None
+    assert ServiceNotify().send(READY="1") is None

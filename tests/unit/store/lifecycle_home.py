@@ -25,7 +25,8 @@ from supervisor.audit.log import AuditLog, head_key, open_audit_log
 from supervisor.audit.rebuild import UNTOLD, open_or_rebuild
 from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
-from supervisor.daemon.run_selection import StartRequest, choose_run
+from supervisor.control.handshake import StartRequest
+from supervisor.daemon.run_selection import choose_run
 from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState, TrialState
 from supervisor.errors import DiskFailed, DiskFull, NotFound

@@ -13,6 +13,7 @@ import pytest
 from supervisor.clock import Clock
 from supervisor.daemon import evaluation
 from supervisor.daemon.evaluation import Examiner
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.finalists import finalists
 from supervisor.errors import EvaluationFailed, TestRefused
 from supervisor.plan.expansion import expand
@@ -186,10 +187,10 @@ def test_without_a_smaller_budget_or_a_value_of_it_nothing_is_warmed(store: Stor
 
 def examine(ledger: EvaluationWriter, folder: Path, stop: bool = False, name: str = "20k-h1") -> bool:
     async def go() -> bool:
-        asked = asyncio.Event()
+        request = StopRequest()
         if stop:
-            asyncio.get_running_loop().call_later(0.05, asked.set)
-        return await asyncio.wait_for(Examiner(ledger, {}).examine(name, folder, asked), 20)
+            asyncio.get_running_loop().call_later(0.05, request.ask, "enough")
+        return await asyncio.wait_for(Examiner(ledger, {}).examine(name, folder, request), 20)
 
     return asyncio.run(go())
 

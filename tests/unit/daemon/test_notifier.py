@@ -14,11 +14,20 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon.upkeep.notices import MAX_LINES, NAMES, RETRY_CAP_S, compose, notable, retry_in_s
-from supervisor.daemon.upkeep.notifier import TOLD, Notifier, Outcome, send_by_child
+from supervisor.daemon.upkeep.notifier import (
+    MAX_LINES,
+    NAMES,
+    RETRY_CAP_S,
+    SENT_UP_TO,
+    Notifier,
+    compose,
+    notable,
+    retry_in_s,
+)
 from supervisor.errors import NotSent, UnsafeFile, UsageError
 from supervisor.home import Home
 from supervisor.processes.notice_addresses import read_addresses
+from supervisor.processes.notification import Outcome, send_message
 from supervisor.store.database import Event, Store
 from supervisor.store.run_writer import RunWriter
 
@@ -61,7 +70,7 @@ def tell(ledger: RunWriter, file: Path, service: Service, *names: str) -> Notifi
     notifier = Notifier(ledger, "smoke", file, Clock(), service)
     for name in names:
         ledger.record(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
-    asyncio.run(notifier.tell_news(1.0))
+    asyncio.run(notifier.send_news(1.0))
     return notifier
 
 
@@ -97,7 +106,7 @@ def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: R
     service = Service()
     notifier = tell(ledger, file, service, "experiment.failed", "trial.added")
     assert [body for _, body in service.messages] == ["one failed: it broke"]
-    assert not asyncio.run(notifier.tell_news(1.0))
+    assert not asyncio.run(notifier.send_news(1.0))
     assert [row["name"] for row in ledger.store.rows("SELECT name FROM event")][-1] == "notice.sent"
     # Another daemon reads on from there.
     tell(ledger, file, service, "experiment.finished")
@@ -108,11 +117,11 @@ def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: R
 def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: RunWriter, file: Path) -> None:
     notifier = tell(ledger, file, Service(), "trial.added", "trial.added")
     ledger.record("trial.added", experiment="one")
-    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", TOLD)
+    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
     assert row is not None
     assert int(row["value"]) == 2
     ledger.record("experiment.finished", experiment="one")
-    assert asyncio.run(notifier.tell_news(1.0)), "and overlooks none"
+    assert asyncio.run(notifier.send_news(1.0)), "and overlooks none"
 
 
 def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: RunWriter, file: Path) -> None:
@@ -120,7 +129,7 @@ def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledge
     service.problem = "ntfy (address 1): the service did not take it"
     notifier = tell(ledger, file, service, "experiment.failed")
     for _ in range(5):
-        asyncio.run(notifier.tell_news(1.0))
+        asyncio.run(notifier.send_news(1.0))
     told = [row["name"] for row in ledger.store.rows("SELECT name FROM event")]
     assert told.count("notice.failed") == 1
     assert "notice.sent" not in told
@@ -128,7 +137,7 @@ def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledge
     later = tell(ledger, file, service, "run.failed")
     assert "it broke" in service.messages[-1][1]
     assert len(service.messages[-1][1].splitlines()) == 2
-    assert not asyncio.run(later.tell_news(1.0))
+    assert not asyncio.run(later.send_news(1.0))
 
 
 def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_the_past(
@@ -140,12 +149,12 @@ def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_
     notifier = tell(ledger, file, service, "experiment.failed")
     file.write_text(text)
     file.chmod(0o600)
-    assert not asyncio.run(notifier.tell_news(1.0))
+    assert not asyncio.run(notifier.send_news(1.0))
     ledger.record("experiment.finished", experiment="one")
-    assert asyncio.run(notifier.tell_news(1.0))
+    assert asyncio.run(notifier.send_news(1.0))
     assert len(service.messages) == 1
     assert "finished" in service.messages[0][1]
-    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", TOLD)
+    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
     assert row is not None
     assert int(row["value"]) > 0
 
@@ -198,8 +207,8 @@ def test_a_sender_that_prints_something_else_has_reached_nobody(
         sender.write_text(f"#!/bin/sh\ncat > /dev/null\necho '{answer}'\n")
         sender.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(sender))
-        outcome = asyncio.run(send_by_child(["json://192.0.2.1"], "title", "body", 60.0))
-        assert outcome == Outcome(False, "the sender's answer makes no sense")
+        outcome = asyncio.run(send_message(["json://192.0.2.1"], "title", "body", 60.0))
+        assert outcome == Outcome(False, "the sender did not answer in JSON")
 
 
 @pytest.fixture
@@ -230,7 +239,7 @@ def test_a_real_service_gets_the_message_and_a_dead_one_is_named_without_its_sec
 ) -> None:
     address, taken = web
     dead = f"json://me:{SECRET}@127.0.0.1:9"
-    outcome = asyncio.run(send_by_child([address, dead, f"nonsense://{SECRET}"], "title", "body", 60.0))
+    outcome = asyncio.run(send_message([address, dead, f"nonsense://{SECRET}"], "title", "body", 60.0))
     assert [(message["title"], message["message"]) for message in taken] == [("title", "body")]
     assert outcome.reached
     assert outcome.problem is not None
@@ -240,7 +249,7 @@ def test_a_real_service_gets_the_message_and_a_dead_one_is_named_without_its_sec
 
 
 def test_a_sender_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = asyncio.run(send_by_child(["json://192.0.2.1"], "title", "body", 0.05))
+    outcome = asyncio.run(send_message(["json://192.0.2.1"], "title", "body", 0.05))
     assert outcome == Outcome(False, "no service answered within 0.05 s")
 
 

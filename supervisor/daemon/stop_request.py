@@ -1,0 +1,33 @@
+"""Carries the request to stop the run from the API and the signals to all who wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class StopRequest:
+    """Is made once per daemon; `reason` is empty until the run is asked to stop."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self.reason = ""
+
+    def asked(self) -> bool:
+        """Return whether the run is asked to stop."""
+        return self._asked.is_set()
+
+    def ask(self, reason: str) -> None:
+        """Ask the run to stop."""
+        self.reason = reason
+        self._asked.set()
+
+    async def wait(self) -> None:
+        """Wait until the run is asked to stop."""
+        await self._asked.wait()
+
+    async def within(self, seconds: float | None) -> bool:
+        """Wait at most `seconds` (None: without limit); return whether the run is asked to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._asked.wait(), seconds)
+        return self.asked()
