@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from training.errors import GridError
 from training.settings import GridSettings, TrialSettings
@@ -156,6 +157,16 @@ def grid_of(settings: TrialSettings, num_features: int) -> Grid:
     return build_grid(
         settings.budget_params, settings.grid, num_features, settings.context, settings.patch, settings.stride
     )
+
+
+def grid_of_config(config: Mapping[str, Any], num_features: int) -> Grid:
+    """Build the grid of an experiment's config, which lacks the sampled values of a trial's.
+
+    Raises GridError as ``build_grid`` does, SettingsError for a bad budget.
+    """
+    default = TrialSettings.__dataclass_fields__
+    window = [config.get(key, default[key].default) for key in ("context", "patch", "stride")]
+    return build_grid(parse_budget(config["budget"]), config["grid"], num_features, *window)
 
 
 def _nothing_near(budget_params: int, tolerance: float, sizes: Mapping[int, Shape]) -> GridError:

@@ -18,8 +18,8 @@ from supervisor.home import Home
 
 if TYPE_CHECKING:
     from supervisor.plan.dataset import DatasetChoice
+    from supervisor.plan.experiment import ExperimentSpec
     from supervisor.plan.loader import LoadedPlan
-    from supervisor.plan.schema import ExperimentSpec
 
 READY_TIMEOUT_S = 120.0
 HELD_POLL_S = 0.1

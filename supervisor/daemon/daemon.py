@@ -44,7 +44,7 @@ from supervisor.errors import Conflict, DiskFailed, DiskFull, StoreLocked, Sweep
 from supervisor.home import Home, find_home
 from supervisor.home_lock import take_lock
 from supervisor.plan.drift import PlanSource
-from supervisor.plan.schema import ExperimentSpec
+from supervisor.plan.experiment import ExperimentSpec
 from supervisor.preflight.estimate import fits, machine_memory_bytes
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess

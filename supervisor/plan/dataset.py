@@ -1,6 +1,6 @@
-"""Which dataset a plan works on: the imported ticker where there is one, else the embedded sample, said aloud.
+"""Chooses the dataset of a plan: the imported ticker if there is one, else the embedded sample.
 
-Standard library at import; building a dataset loads pandas, and only where one is missing.
+Standard library at import; pandas is loaded only to build a missing dataset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SAMPLE_TICKER = "SP500"
 
 @dataclass(frozen=True)
 class DatasetChoice:
-    """What the trials will see. `path` is the processed file; dates are ISO days."""
+    """The dataset of the trials. `path` is the processed file; dates are ISO days."""
 
     path: str
     ticker: str
@@ -35,7 +35,7 @@ class DatasetChoice:
         return {**asdict(self), "sample": self.ticker == SAMPLE_TICKER}
 
     def sentence(self) -> str:
-        """For `start` to print, in capitals where the user did not get what the plan names."""
+        """Describe the dataset, in capitals where it is not the one that the plan names."""
         what = f"{self.ticker}, {self.rows} days from {self.first_date} to {self.last_date}, {self.num_features} inputs"
         if not self.is_fallback:
             return f"data: {what}"
@@ -46,16 +46,16 @@ class DatasetChoice:
 
 
 def choose_dataset(data: Data, data_dir: Path) -> DatasetChoice:
-    """The plan's dataset, built if its raw file is there but the dataset is not, or the sample's.
+    """Choose the plan's dataset or the sample, and build it if only its raw file is there.
 
-    Raises DataMissing, or an error of the training room for files that are broken.
+    Raises DataMissing, or an error of the training room for broken files.
     """
     from training.data.manifest import dataset_path, raw_path
 
     if dataset_path(data_dir, data.ticker, data.tier).exists() or raw_path(data_dir, data.ticker).exists():
         return _choice(data, data.ticker, data_dir)
     if data.ticker != SAMPLE_TICKER and data.fallback != "sample":
-        raise DataMissing(f"there are no data of {data.ticker} in {data_dir}")
+        raise DataMissing(f"no data of {data.ticker} in {data_dir}")
     return _choice(data, SAMPLE_TICKER, data_dir)
 
 
@@ -88,7 +88,7 @@ T = TypeVar("T")
 
 
 def with_training_errors(work: Callable[[], T]) -> T:
-    """The training room knows nothing of exit codes: what it raises becomes an error of ours."""
+    """Run `work` and turn the training room's errors, which know no exit codes, into ours."""
     from training.errors import TrainingError
 
     try:

@@ -1,4 +1,7 @@
-"""The file that a run's plan came from, once the run has begun: has it changed, in what? The run keeps its copy."""
+"""Tells whether the file of a run's plan has changed since the run began, and in which keys.
+
+The run itself keeps its own copy of the plan.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.errors import PlanError, SweepError
+from supervisor.errors import SweepError
 
 MAX_CHANGES = 20
 
 
 @dataclass(frozen=True)
 class Reread:
-    """What a second look at a plan's file gave. `error` when it is no plan any more; then nothing else is known."""
+    """The result of reading a plan's file again. With an `error` it is no plan any more, and nothing else is known."""
 
     sha256: str | None
     changes: tuple[str, ...] = ()
-    """ "config.lr: 0.1 -> 0.2", the first MAX_CHANGES."""
+    """Such as "config.lr: 0.1 -> 0.2", the first MAX_CHANGES."""
     error: str | None = None
 
 
 class PlanSource:
-    """Of one run. `path` is None for a built-in plan; `sha256` is the file's when the run began, None if unknown."""
+    """The file of one run's plan: `path` is None for a built-in plan, `sha256` is the file's when the run began."""
 
     def __init__(self, path: Path | None, sha256: str | None) -> None:
         self.path, self.sha256 = path, sha256
         self._seen: tuple[int, int, str] | None = None
 
     def changed(self) -> bool | None:
-        """Whether the file is another one than when the run began; None where that cannot be said."""
+        """Tell whether the file differs from the one that the run began with; None if unknown."""
         now = self._hash_now()
         return None if self.sha256 is None or now is None else now != self.sha256
 
     def view(self) -> dict[str, Any] | None:
-        """For `status`; None for a built-in plan."""
+        """Return the values for `status`; None for a built-in plan."""
         if self.path is None:
             return None
         return {
@@ -47,7 +50,7 @@ class PlanSource:
         }
 
     def _hash_now(self) -> str | None:
-        """Hashed again only when size or time have changed: `status` asks often."""
+        """Hash the file, again only when its size or time has changed: `status` asks often."""
         if self.path is None:
             return None
         try:
@@ -59,36 +62,28 @@ class PlanSource:
         return self._seen[2]
 
     def reread(self, frozen_text: str) -> Reread:
-        """The file as it is now against the run's own copy of its plan."""
+        """Compare the file as it is now with `frozen_text`, the run's own copy of its plan."""
         from supervisor.plan import yaml_reader
         from supervisor.plan.loader import load_plan
 
         assert self.path is not None
         try:
-            loaded = load_plan(self.path)
-            ours, theirs = (
-                yaml_reader.parse(frozen_text, "the run's copy"),
-                yaml_reader.parse(loaded.text, str(self.path)),
-            )
+            before = yaml_reader.parse(frozen_text, "the run's copy").value
+            after = yaml_reader.parse(load_plan(self.path).text, str(self.path)).value
         except SweepError as error:
             return Reread(self._hash_now(), error=error.message)
-        changes = differences(ours.value, theirs.value)
-        return Reread(self._hash_now(), tuple(changes[:MAX_CHANGES]))
+        return Reread(self._hash_now(), tuple(differences(before, after)[:MAX_CHANGES]))
 
 
 def sha256_of(path: Path) -> str:
-    """Raises OSError, or PlanError for a file that is too large to be a plan."""
-    from supervisor.plan.yaml_reader import MAX_BYTES
+    """Hash the file at `path`. Raises OSError, or PlanError for a file that is too large to be a plan."""
+    from supervisor.plan.yaml_reader import read
 
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise PlanError(f"the file is larger than {MAX_BYTES:,} bytes", file=str(path))
-    return hashlib.sha256(content).hexdigest()
+    return hashlib.sha256(read(path)).hexdigest()
 
 
 def differences(before: Any, after: Any) -> list[str]:
-    """Each value that differs, by its dotted key."""
+    """List each value that differs, by its dotted key."""
     left, right = dict(_flat(before, "")), dict(_flat(after, ""))
     return [
         f"{key}: {_short(left.get(key, 'absent'))} -> {_short(right.get(key, 'absent'))}"

@@ -1,6 +1,6 @@
-"""A plan's experiments, resolved: grids become whole numbers, quantiles become values, limits become one another's.
+"""Resolves a plan into its experiments: grids become whole numbers, quantiles become values.
 
-Pure but for `training.grid`, which is standard library.
+Pure; `training.grid` is standard library.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from supervisor.errors import PlanError
+from supervisor.plan.experiment import ExperimentSpec, ResolvedAsha
 from supervisor.plan.matrix import Cell, cells
 from supervisor.plan.schema import (
     AshaPruner,
     CategoricalDimension,
     Dimension,
-    ExperimentSpec,
     Finalize,
     FloatDimension,
     GridDimension,
@@ -28,7 +28,6 @@ from supervisor.plan.schema import (
     Plan,
     Pruner,
     Quantile,
-    ResolvedAsha,
 )
 from supervisor.plan.validation import nearest, value_problem
 
@@ -45,10 +44,10 @@ def expand(
     only: str | None = None,
     globs: Sequence[str] = (),
 ) -> list[ExperimentSpec]:
-    """The experiments in order: the first axis of the matrix varies slowest.
+    """Resolve the experiments in order: the first axis of the matrix varies slowest.
 
-    `num_features` is the dataset's input width (its manifest) and `dataset` its file; a plan with a grid needs
-    the first. `only` keeps the cells that have this value on any axis, `globs` those whose name matches one of them.
+    `num_features` is the dataset's input width, from its manifest, and `dataset` its file; a plan with a grid needs
+    `num_features`. `only` keeps the cells that have this value on any axis, `globs` those whose name matches one.
     Raises PlanError when nothing matches, when a grid is empty, or when an enqueued value is not in the grid.
     """
     chosen = _select(list(cells(plan)), only, globs)
@@ -56,9 +55,9 @@ def expand(
 
 
 def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
-    """SHA-256 in hex over what decides the results: the plan's name, its experiments in order, its data's own hash.
+    """Hash all that decides the results: the plan's name, its experiments in order, and `data_sha256`.
 
-    The hardware policy is not in it: easing a threshold of an unfinished run does not make it another run.
+    The hardware policy is left out: with an eased threshold an unfinished run is still the same run.
     """
     content: dict[str, Any] = {
         "plan": plan.name,
@@ -70,15 +69,12 @@ def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec], data_sha256: str | 
 
 
 def grid_of(spec_config: dict[str, Any], num_features: int) -> Grid:
-    """The architecture grid of an experiment's config. Raises PlanError with the nearest sizes when it is empty."""
+    """Build the architecture grid of an experiment. Raises PlanError with the nearest sizes when it is empty."""
     from training.errors import TrainingError
-    from training.grid import build_grid
-    from training.settings import TrialSettings, parse_budget
+    from training.grid import grid_of_config
 
-    default = TrialSettings.__dataclass_fields__
-    window = [spec_config.get(key, default[key].default) for key in ("context", "patch", "stride")]
     try:
-        return build_grid(parse_budget(spec_config["budget"]), spec_config["grid"], num_features, *window)
+        return grid_of_config(spec_config, num_features)
     except TrainingError as error:
         raise PlanError(f"budget {spec_config['budget']}: {error}", key="config.grid", remedy=error.remedy) from error
 
@@ -136,7 +132,7 @@ def _spec(plan: Plan, cell: Cell, num_features: int | None, dataset: str | None)
 
 
 def _experiment_seed(plan_seed: int, name: str) -> int:
-    """32 bits of SHA-256: experiments share no random numbers, and one that runs alone has the same as among all."""
+    """Derive a seed from the experiment's name: no two share random numbers, and `--only` changes none of them."""
     return int.from_bytes(hashlib.sha256(f"experiment:{plan_seed}:{name}".encode()).digest()[:4], "big")
 
 
@@ -147,7 +143,7 @@ def _config(plan: Plan, cell: Cell, dataset: str | None) -> dict[str, Any]:
     if plan.trainable == "patchtst":
         config["max_epochs"] = cell.max_epochs  # the learning rate's decay ends there
         if "threads" not in cell.space:
-            # One thread a core that Ray gave: more would spin against the neighbours.
+            # One thread for each core that Ray gave: more would compete with the other trials.
             config.setdefault("threads", max(1, math.floor(cell.resources.cpu)))
     return config
 
@@ -172,7 +168,10 @@ def _resolve(dimension: Dimension, bounds: Bounds) -> FloatDimension | IntDimens
 
 
 def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """As many enqueued points as the search has trials, each once: two quantiles of a short grid can be one value."""
+    """Resolve the enqueued points, at most one per trial of the search.
+
+    Equal points are enqueued once: two quantiles of a short grid can be the same value.
+    """
     points: list[dict[str, Any]] = []
     for index, params in enumerate(cell.enqueue):
         point = {name: _enqueued(space[name], value) for name, value in params.items()}
@@ -195,7 +194,7 @@ def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
         place = math.exp(math.log(low) + value.quantile * (math.log(high) - math.log(low)))
     else:
         place = low + value.quantile * (high - low)
-    place = min(max(place, low), high)  # exp(log(x)) may miss x by a bit
+    place = min(max(place, low), high)  # exp(log(x)) may differ from x in the last bit
     if isinstance(dimension, FloatDimension):
         return float(place)
     step = dimension.step
@@ -203,7 +202,7 @@ def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
 
 
 def _finalize(cell: Cell) -> Finalize | None:
-    """At most half of the trials: with fewer than were planned for, first `top` shrinks, then `seeds`."""
+    """Limit the finalisation to half of the trials: first `top` shrinks, then `seeds`."""
     if cell.finalize is None:
         return None
     half = cell.max_trials // 2
@@ -212,7 +211,7 @@ def _finalize(cell: Cell) -> Finalize | None:
 
 
 def _pruner(pruner: Pruner, max_epochs: int) -> ResolvedAsha | MedianPruner | NoPruner:
-    """With fewer epochs than rungs were planned for, the grace period shrinks with them."""
+    """Settle the top rung; with fewer epochs than the grace period, the grace period shrinks."""
     if not isinstance(pruner, AshaPruner):
         return pruner
     top = min(pruner.max_t or max_epochs, max_epochs)

@@ -1,4 +1,4 @@
-"""The tables of docs/plans.md, made from the models: `python -m supervisor.plan.export` rewrites them in place."""
+"""Writes the plan's JSON Schema for editors and the tables of docs/plans.md: `python -m supervisor.plan.export`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pydantic_core import PydanticUndefined
 
 from supervisor.plan import schema as plan
 
+SCHEMA_FILE = "plan.schema.json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 SECTIONS: tuple[tuple[str, type[plan.Part]], ...] = (
     ("The plan", plan.Plan),
@@ -30,7 +32,7 @@ SECTIONS: tuple[tuple[str, type[plan.Part]], ...] = (
     ("warm_start", plan.WarmStart),
     ("data", plan.Data),
     ("overrides: an entry", plan.Override),
-    ("overrides: what `set` may hold", plan.OverrideSet),
+    ("overrides: the keys of `set`", plan.OverrideSet),
 )
 _FIXED = {
     "config": "mapping",
@@ -45,13 +47,37 @@ _FIXED = {
 _JSON_TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
 
 
+def json_schema() -> dict[str, Any]:
+    """Return the schema of a plan file. It leaves keys of `config` and `hardware` open, and all that spans keys."""
+    body = plan.Plan.model_json_schema(mode="validation")
+    # `when: {budget: 2B}` is short for a list of one.
+    names = body["$defs"]["Override"]["properties"]["when"]["patternProperties"]
+    for pattern, many in names.items():
+        names[pattern] = {"anyOf": [many, many["items"]]}
+    _close(body)
+    return {"$schema": DIALECT, **body, "title": "A plan of sweep-supervisor"}
+
+
+def _close(node: Any) -> None:
+    """Make names that do not match their pattern errors, not free extras."""
+    if isinstance(node, dict) and "patternProperties" in node:
+        node["additionalProperties"] = False
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        _close(part)
+
+
+def schema_text() -> str:
+    """Return the schema as the text of its file."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 def tables() -> str:
-    """Markdown: a section for each model, a row for each key."""
+    """Return Markdown: a section for each model, a row for each key."""
     return "\n".join(_section(title, model) for title, model in SECTIONS)
 
 
 def rewritten(document: str) -> str:
-    """`document` with what lies between the marks replaced. Raises ValueError without the marks."""
+    """Return `document` with new tables between its marks. Raises ValueError without the marks."""
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -72,9 +98,9 @@ def _type(key: str, schema: dict[str, Any]) -> str:
     if key in _FIXED:
         return _FIXED[key]
     kinds = schema.get("anyOf", [schema])
-    said = [_one_type(kind) for kind in kinds]
-    shown = " or ".join(name for name in said if name != "null")
-    return f"{shown}{', or null' if 'null' in said else ''}{_bounds(kinds[0])}"
+    names = [_one_type(kind) for kind in kinds]
+    shown = " or ".join(name for name in names if name != "null")
+    return f"{shown}{', or null' if 'null' in names else ''}{_bounds(kinds[0])}"
 
 
 def _one_type(schema: dict[str, Any]) -> str:
@@ -88,8 +114,7 @@ def _one_type(schema: dict[str, Any]) -> str:
 
 def _bounds(schema: dict[str, Any]) -> str:
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    said = [f"{word} {schema[key]:,}" for key, word in words.items() if key in schema]
-    return f", {', '.join(said)}" if said else ""
+    return "".join(f", {word} {schema[key]:,}" for key, word in words.items() if key in schema)
 
 
 def _default(model: type[plan.Part], key: str) -> str:
@@ -106,15 +131,17 @@ def _default(model: type[plan.Part], key: str) -> str:
 
 def _meaning(model: type[plan.Part], key: str) -> str:
     source = plan.Plan if model is plan.OverrideSet else model
-    said = source.model_fields[key].description
-    return said or "which kind this is"
+    return source.model_fields[key].description or "which kind this is"
 
 
 def main() -> int:
-    """Rewrite docs/plans.md of this checkout."""
-    path = Path(str(resources.files("tune_configs"))).parent / "docs" / "plans.md"
-    path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")
-    sys.stdout.write(f"wrote {path}\n")
+    """Rewrite the schema beside the built-in plans, and docs/plans.md of this checkout."""
+    folder = Path(str(resources.files("tune_configs")))
+    reference = folder.parent / "docs" / "plans.md"
+    texts = {folder / SCHEMA_FILE: schema_text(), reference: rewritten(reference.read_text(encoding="utf-8"))}
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"wrote {path}\n")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The cells of a plan's matrix, each with the overrides that match it merged in. Pure."""
+"""Expands a plan's matrix into cells, each with its overrides merged in. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from supervisor.plan.schema import Dimension, EnqueuedValue, Finalize, Override, Plan, Pruner, Resources, Sampler
-    from supervisor.plan.yaml_reader import Path
+    from supervisor.plan.yaml_reader import KeyPath
 
 MERGED = ("config", "space")
 REPLACED = (
     "max_trials", "max_epochs", "max_hours", "concurrency", "sampler", "enqueue", "pruner", "finalize", "max_failures",
 )  # fmt: skip
 NULLABLE = ("max_hours", "finalize")
-"""Null says something there (no limit, no finalisation); elsewhere an override's null changes nothing."""
+"""Null has a meaning for these (no limit, no finalisation); for all others an override's null changes nothing."""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One combination of the matrix with all its settings; grid dimensions are not resolved yet.
 
-    `origins` maps the path of a setting to where the plan wrote it, for those that an override gave.
+    `origins` maps the path of each setting that an override gave to its path in the plan.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Cell:
     pruner: Pruner
     finalize: Finalize | None
     max_failures: int
-    origins: dict[Path, Path]
+    origins: dict[KeyPath, KeyPath]
 
-    def origin(self, path: Path) -> Path:
-        """Where in the plan `path` was written: in an override, or where it stands."""
+    def origin(self, path: KeyPath) -> KeyPath:
+        """Return the path in the plan that gave the setting at `path`: in an override, the matrix or `path` itself."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.origins:
                 return (*self.origins[path[:length]], *path[length:])
@@ -54,24 +54,25 @@ class Cell:
 
 
 def cell_name(plan_name: str, axes: Mapping[str, Any]) -> str:
-    """`2M-h1`: a text stands for itself, a number follows its axis' first letter. No matrix: the plan's name."""
+    """Name a cell, such as `2M-h1`: a number follows its axis' first letter. Without axes: the plan's name."""
     parts = [value if isinstance(value, str) else f"{axis[0]}{value}" for axis, value in axes.items()]
     return "-".join(parts) or plan_name
 
 
 def combinations(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The matrix's combinations; the first axis varies slowest."""
+    """Yield the matrix's combinations; the first axis varies slowest."""
     for values in itertools.product(*plan.matrix.values()):
         yield dict(zip(plan.matrix, values, strict=True))
 
 
 def cells(plan: Plan) -> Iterator[Cell]:
-    """Every cell in order."""
+    """Yield every cell in order."""
     for axes in combinations(plan):
         yield _cell(plan, axes)
 
 
 def matches(override: Override, axes: Mapping[str, Any]) -> bool:
+    """Tell whether `override` applies to the cell at `axes`."""
     return all(axis in axes and axes[axis] in values for axis, values in override.when.items())
 
 
@@ -79,7 +80,7 @@ def _cell(plan: Plan, axes: dict[str, Any]) -> Cell:
     settings: dict[str, Any] = {key: getattr(plan, key) for key in REPLACED}
     settings |= {key: dict(getattr(plan, key)) for key in MERGED}
     settings["resources"] = plan.resources
-    origins: dict[Path, Path] = {}
+    origins: dict[KeyPath, KeyPath] = {}
     for index, override in enumerate(plan.overrides):
         if matches(override, axes):
             _merge(settings, origins, override, ("overrides", index, "set"))
@@ -87,7 +88,7 @@ def _cell(plan: Plan, axes: dict[str, Any]) -> Cell:
     return Cell(name=cell_name(plan.name, axes), axes=axes, origins=origins, **settings)
 
 
-def _merge(settings: dict[str, Any], origins: dict[Path, Path], override: Override, at: Path) -> None:
+def _merge(settings: dict[str, Any], origins: dict[KeyPath, KeyPath], override: Override, at: KeyPath) -> None:
     for key in override.set.model_fields_set:
         value = getattr(override.set, key)
         if key in MERGED and value is not None:

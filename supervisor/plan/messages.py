@@ -1,13 +1,24 @@
-"""Our words for what pydantic finds wrong with a plan: what it must be, in a sentence, and the cure."""
+"""Turns what is wrong with a plan into one error with file, line, key and remedy."""
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from supervisor.plan.validation import nearest
+from supervisor.errors import PlanError
+from supervisor.plan.validation import Problem, nearest
+from supervisor.plan.yaml_reader import Document, KeyPath, dotted
 
-PLAIN = {
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+MAX_SHOWN = 5
+"""Problems in one error; a plan with more is still short of them after these are fixed."""
+
+_PLAIN = {
     "missing": "is missing",
     "string_type": "must be a text",
     "int_type": "must be a whole number",
@@ -21,7 +32,7 @@ PLAIN = {
     "tuple_type": "must be a list",
     "union_tag_not_found": "does not say which kind it is",
 }
-"""Kinds of error that need no more than a sentence."""
+"""Pydantic's kinds of error that need no more than a sentence."""
 
 _BOUNDS = {
     "greater_than": "must be above {gt}",
@@ -45,13 +56,83 @@ _PATTERNED = {
     "ticker": ("must be 1 to 16 letters, digits, dots, ^, _ or -", "take one of `supervisord data list`"),
     "tier": ("must be small letters, digits, _ or +, such as a20 or a25", "take a20 or a25"),
 }
-"""What a pattern means, by the key that has one."""
+"""The meaning of a pattern, by the key that has one."""
 
 
-def say(kind: str, context: dict[str, Any], key: object, given: object, fallback: str) -> tuple[str, str | None]:
-    """What is wrong and the cure, for pydantic's error `kind` at `key`; `fallback` is its own sentence."""
-    if kind in PLAIN:
-        return PLAIN[kind], None
+@dataclass(frozen=True)
+class Source:
+    """The origin of a plan's values: `file`, its `document`, and the `--set` argument of each path that was set."""
+
+    file: str
+    document: Document
+    sets: dict[KeyPath, str]
+
+    def place(self, path: KeyPath) -> tuple[str, int | None]:
+        """Return the file and line of `path`, or the `--set` argument that gave it."""
+        for changed, argument in self.sets.items():
+            shorter = min(len(changed), len(path))
+            if shorter and changed[:shorter] == path[:shorter]:
+                return argument, None
+        return self.file, self.document.line_of(path)
+
+
+def plan_error(found: Iterable[Problem], source: Source) -> PlanError:
+    """Make one error of several problems: the first in full, the next few as lines below it."""
+    first, *rest = sorted(dict.fromkeys(found), key=lambda problem: source.place(problem.path)[1] or 0)
+    more = [f"  also {_where(problem, source)}{_sentence(problem)}" for problem in rest[: MAX_SHOWN - 1]]
+    if len(rest) >= MAX_SHOWN:
+        more.append(f"  and {len(rest) - MAX_SHOWN + 1} more")
+    file, line = source.place(first.path)
+    message = "\n".join([_sentence(first), *more])
+    return PlanError(message, file=file, line=line, key=dotted(first.path) or None, remedy=first.remedy)
+
+
+def _where(problem: Problem, source: Source) -> str:
+    file, line = source.place(problem.path)
+    return f"{file}:{line}: " if line else f"{file}: "
+
+
+def _sentence(problem: Problem) -> str:
+    return f"{dotted(problem.path)}: {problem.what}" if problem.path else problem.what
+
+
+def problem_of(detail: ErrorDetails, data: Any) -> Problem:
+    """Put pydantic's error `detail` about `data` into our words."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    path, given = _path(detail["loc"], data, keep_last=kind == "missing")
+    if kind == "unknown_key":
+        key = context["key"]
+        return Problem((*path, key), "unknown key", nearest(key, context["valid"], "keys"))
+    if kind == "union_tag_invalid":
+        key = str(context["discriminator"]).strip("'")
+        valid = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        remedy: str | None = nearest(context["tag"], valid, f"values of {key}")
+        return Problem((*path, key), f"no such {key} {context['tag']}", remedy)
+    what, remedy = _what_and_remedy(detail, path[-1] if path else "", given)
+    if detail["loc"][-1:] == ("[key]",):
+        what, remedy = "is not a usable name", "use letters, digits and _, at most 64"
+    silent = kind in ("missing", "too_short") or isinstance(given, dict | list) or given == ""
+    return Problem(path, what if silent else f"{what}, not {_short(given)}", remedy)
+
+
+def _path(location: tuple[int | str, ...], data: Any, *, keep_last: bool) -> tuple[KeyPath, Any]:
+    """Return pydantic's `location` without the names of union members, and the value there."""
+    path: KeyPath = ()
+    at = data
+    for part in location:
+        try:
+            at = at[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        path = (*path, part)
+    return ((*path, location[-1]) if keep_last else path), at
+
+
+def _what_and_remedy(detail: ErrorDetails, key: object, given: object) -> tuple[str, str | None]:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _PLAIN:
+        remedy = "add the key " + str(context["discriminator"]).strip("'") if "discriminator" in context else None
+        return _PLAIN[kind], remedy
     if kind == "string_pattern_mismatch":
         return _PATTERNED.get(str(key), ("is not a usable name", "use letters, digits, dots, _ and -"))
     if kind == "too_short":
@@ -63,9 +144,14 @@ def say(kind: str, context: dict[str, Any], key: object, given: object, fallback
         return f"must be {listed}", nearest(given, valid, "values")
     if kind in _BOUNDS:
         return _BOUNDS[kind].format_map({name: _number(value) for name, value in context.items()}), None
-    said = fallback.removeprefix("Value error, ")
-    return said[:1].lower() + said[1:], None
+    sentence = detail["msg"].removeprefix("Value error, ")
+    return sentence[:1].lower() + sentence[1:], None
 
 
 def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,8 @@
-"""The plan: what a user writes in tune_configs/NAME.yaml, and `ExperimentSpec`, one experiment of it, resolved.
+"""Defines the models of a plan file.
 
 Every model is strict, closed to unknown keys and frozen. `docs/plans.md` is the reference for people and
-`tune_configs/plan.schema.json` the one for editors; both are checked against these classes. What needs more than one
-key to judge is in `supervisor.plan.validation`, reading files in `supervisor.plan.loader`.
+`tune_configs/plan.schema.json` the one for editors; both are made from these classes. Checks that span several keys
+are in `supervisor.plan.validation`, reading files is in `supervisor.plan.loader`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, m
 from pydantic_core import PydanticCustomError
 
 PLAN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""Also a folder's and a log file's name: no separators, no leading dot."""
+"""It is also the name of a folder and a log file: no separators, no leading dot."""
 TRAINABLE_PATTERN = r"^(patchtst|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*)$"
 PARAM_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 VALUE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$"
@@ -30,17 +30,17 @@ Constant = str | int | float | bool
 GridAxis = Literal["shape_rank", "heads_log2"]
 
 
-def _as_tuple(value: object) -> object:
-    """YAML and JSON have lists where a frozen model has tuples; strict validation would refuse them."""
+def as_tuple(value: object) -> object:
+    """Turn a list of YAML or JSON into the tuple that strict validation expects."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _one_or_more(value: object) -> object:
-    return _as_tuple(value) if isinstance(value, list | tuple) else (value,)
+    return as_tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 class Part(BaseModel):
-    """Base of all: strict, closed, frozen, finite. An unknown key is told apart so that a near one can be offered."""
+    """The base of all models. It reports an unknown key with the valid ones, so that the nearest can be offered."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -57,7 +57,7 @@ class Part(BaseModel):
 
 
 class FloatDimension(Part):
-    """A real number. With `log`, its logarithm is what is uniform."""
+    """A real number. With `log`, its logarithm is uniform."""
 
     type: Literal["float"]
     low: float = Field(description="smallest value")
@@ -80,7 +80,7 @@ class IntDimension(Part):
     low: int = Field(description="smallest value")
     high: int = Field(description="largest value, included")
     log: bool = Field(default=False, description="sample the logarithm; needs low >= 1 and step 1")
-    step: int = Field(default=1, ge=1, description="distance of neighbouring values from low upwards")
+    step: int = Field(default=1, ge=1, description="distance between neighbouring values, counted from low")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -95,7 +95,7 @@ class CategoricalDimension(Part):
     """One of a list, without an order."""
 
     type: Literal["categorical"]
-    choices: Annotated[tuple[Constant | None, ...], BeforeValidator(_as_tuple)] = Field(
+    choices: Annotated[tuple[Constant | None, ...], BeforeValidator(as_tuple)] = Field(
         min_length=1, max_length=1_000, description="the values"
     )
 
@@ -103,7 +103,7 @@ class CategoricalDimension(Part):
     def _distinct(self) -> Self:
         kinds = [(type(choice).__name__, choice) for choice in self.choices]
         if len(set(kinds)) != len(kinds):
-            raise ValueError("a choice stands twice in the list")
+            raise ValueError("a choice appears twice in the list")
         return self
 
 
@@ -118,12 +118,11 @@ class GridDimension(Part):
     axis: GridAxis = Field(description="which ordinal of the grid")
 
 
-ResolvedDimension = Annotated[FloatDimension | IntDimension | CategoricalDimension, Field(discriminator="type")]
 Dimension = Annotated[FloatDimension | IntDimension | CategoricalDimension | GridDimension, Field(discriminator="type")]
 
 
 class Quantile(Part):
-    """A place between a numeric dimension's bounds, for `enqueue`: the bounds of a grid differ per budget."""
+    """A position between a numeric dimension's bounds, for `enqueue`: the bounds of a grid differ per budget."""
 
     quantile: float = Field(ge=0, le=1, description="0 is the dimension's low, 1 its high (log scale where log)")
 
@@ -132,20 +131,20 @@ EnqueuedValue = Quantile | Constant | None
 
 
 class Resources(Part):
-    """What one trial gets of a node, in Ray's logical units."""
+    """The share of a node that one trial gets, in Ray's logical units."""
 
     cpu: float = Field(default=1.0, gt=0, le=4096, description="CPU cores of a trial")
     gpu: float = Field(default=0.0, ge=0, le=1024, description="GPUs of a trial; 0.5 lets two share one")
 
 
 class Sampler(Part):
-    """Who proposes parameters (Optuna)."""
+    """The sampler of Optuna that proposes parameters."""
 
     kind: Literal["tpe", "gp", "random"] = Field(
         default="tpe", description="tree-structured Parzen estimator, Gaussian process, or random"
     )
     startup_trials: int = Field(
-        default=10, ge=0, le=10_000, description="trials at random before the model is used; enqueued ones count"
+        default=10, ge=0, le=10_000, description="random trials before the model is used; enqueued ones count"
     )
 
 
@@ -154,7 +153,7 @@ class AshaPruner(Part):
 
     kind: Literal["asha"]
     grace_period: int = Field(default=1, ge=1, description="epochs that every trial gets: the first rung")
-    reduction_factor: float = Field(default=3.0, gt=1, le=100, description="rungs and survivors thin by this factor")
+    reduction_factor: float = Field(default=3.0, gt=1, le=100, description="of each rung 1 in so many trials goes on")
     max_t: int | None = Field(default=None, ge=1, description="epochs at the top rung; null: max_epochs")
 
     @model_validator(mode="after")
@@ -182,10 +181,10 @@ Pruner = Annotated[AshaPruner | MedianPruner | NoPruner, Field(discriminator="ki
 
 
 class Finalize(Part):
-    """What follows the search: its best configurations trained again on fresh seeds, never pruned; the best mean wins.
+    """Trains the best configurations of the search again on fresh seeds, never pruned; the best mean wins.
 
     These `top` x `seeds` trials are part of `max_trials`, at most half of it: with fewer `top` shrinks, then `seeds`.
-    With `patchtst` the winner is then tested, once.
+    With `patchtst` the winner is then tested once.
     """
 
     top: int = Field(default=4, ge=1, le=100, description="configurations of the search that are trained again")
@@ -194,30 +193,30 @@ class Finalize(Part):
 
 
 class WarmStart(Part):
-    """An experiment begins with the best of the next smaller budget, learning rate and shape carried over."""
+    """Begins an experiment with the best of the next smaller budget; learning rate and shape are carried over."""
 
     top: int = Field(default=5, ge=1, le=100, description="configurations that are enqueued after the plan's own")
 
 
 class Data(Part):
-    """Which market data the trials see."""
+    """The market data that the trials see."""
 
     ticker: str = Field(pattern=r"^[A-Za-z0-9^][A-Za-z0-9._^-]{0,15}$", description="as given to `data import`")
     tier: str = Field(pattern=r"^[a-z][a-z0-9_+]{1,31}$", description="feature tier, such as a20 or a25")
     fallback: Literal["sample"] | None = Field(
-        default=None, description="sample: without the ticker's data, take the embedded S&P 500, and say so"
+        default=None, description="sample: without the ticker's data, use the embedded S&P 500 and say so loudly"
     )
 
 
 Config = dict[ParamName, JsonValue]
 Space = dict[ParamName, Dimension]
-Enqueue = Annotated[tuple[dict[ParamName, EnqueuedValue], ...], BeforeValidator(_as_tuple)]
-Axis = Annotated[tuple[AxisValue, ...], BeforeValidator(_as_tuple), Field(min_length=1, max_length=100)]
+Enqueue = Annotated[tuple[dict[ParamName, EnqueuedValue], ...], BeforeValidator(as_tuple)]
+Axis = Annotated[tuple[AxisValue, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=100)]
 When = Annotated[tuple[AxisValue, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 
 
 class OverrideSet(Part):
-    """What an override changes. `config`, `space` and `resources` are merged key by key; the rest is replaced."""
+    """The changes of an override. `config`, `space` and `resources` are merged key by key; the rest is replaced."""
 
     config: Config | None = None
     space: Space | None = None
@@ -234,7 +233,7 @@ class OverrideSet(Part):
 
 
 class Override(Part):
-    """Some cells of the matrix differ. Later overrides win over earlier ones."""
+    """Changes some cells of the matrix. Later overrides win over earlier ones."""
 
     when: dict[ParamName, When] = Field(min_length=1, description="axis: value, or a list of values; all must match")
     set: OverrideSet = Field(description="the keys that differ in these cells")
@@ -243,7 +242,7 @@ class Override(Part):
 class Plan(Part):
     """A declarative recipe: its matrix expands into experiments, each a search of `max_trials` trials."""
 
-    name: str = Field(pattern=PLAN_NAME_PATTERN, description="the plan's name; a built-in one's is its file's")
+    name: str = Field(pattern=PLAN_NAME_PATTERN, description="the plan's name; that of a built-in plan is its file's")
     description: str = Field(default="", max_length=2_000, description="one or two sentences for `supervisord plans`")
     trainable: str = Field(
         pattern=TRAINABLE_PATTERN,
@@ -251,86 +250,48 @@ class Plan(Part):
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="all random numbers of a run derive from it")
     metric: str = Field(default="val_loss", min_length=1, max_length=64, description="the reported value to optimise")
-    mode: Literal["min", "max"] = Field(default="min", description="whether less or more of it is better")
+    mode: Literal["min", "max"] = Field(default="min", description="whether smaller or larger values are better")
     matrix: dict[ParamName, Axis] = Field(
         default_factory=dict, max_length=8, description="axis: values. An experiment for each combination, in order"
     )
     config: Config = Field(default_factory=dict, description="constants that every trial gets")
-    space: Space = Field(min_length=1, max_length=100, description="parameter: dimension. What is sampled")
-    max_trials: int = Field(ge=1, le=MAX_TRIALS, description="trials of an experiment in total, whatever happens")
-    max_epochs: int = Field(ge=1, le=100_000, description="epochs (reports) of a trial at most")
-    max_hours: float | None = Field(default=None, gt=0, description="hours of an experiment at most; null: no limit")
+    space: Space = Field(min_length=1, max_length=100, description="parameter: dimension. They are sampled")
+    max_trials: int = Field(ge=1, le=MAX_TRIALS, description="trials of an experiment in total, however they end")
+    max_epochs: int = Field(ge=1, le=100_000, description="most epochs (reports) of a trial")
+    max_hours: float | None = Field(default=None, gt=0, description="most hours of an experiment; null: no limit")
     concurrency: int = Field(default=1, ge=1, le=1_024, description="trials at the same time")
-    resources: Resources = Field(default_factory=Resources, description="what one trial gets")
-    sampler: Sampler = Field(default_factory=Sampler, description="who proposes parameters")
+    resources: Resources = Field(default_factory=Resources, description="the share of a node that one trial gets")
+    sampler: Sampler = Field(default_factory=Sampler, description="the way parameters are proposed")
     enqueue: Enqueue = Field(
-        default=(), max_length=1_000, description="parameters tried first; those left out are sampled"
+        default=(), max_length=1_000, description="points tried first; parameters left out are sampled"
     )
-    pruner: Pruner = Field(default=NoPruner(kind="none"), description="who ends weak trials early")
-    finalize: Finalize | None = Field(default=None, description="retrain the best on fresh seeds; null: do not")
+    pruner: Pruner = Field(default=NoPruner(kind="none"), description="the rule that ends weak trials early")
+    finalize: Finalize | None = Field(default=None, description="train the best again on fresh seeds; null: do not")
     warm_start: WarmStart | None = Field(
         default=None, description="begin with the best of the next smaller budget; null: do not. Needs an axis `budget`"
     )
-    data: Data | None = Field(default=None, description="which market data; `patchtst` needs it")
+    data: Data | None = Field(default=None, description="the market data; `patchtst` needs it")
     hardware: dict[ParamName, JsonValue] = Field(
         default_factory=dict,
         description="the governor's policy (docs/sensors.md), and sensor_script: a trace file or drill to play",
     )
-    wake_lock: bool = Field(default=True, description="keep the machine awake while the run is at work")
-    pass_environment: Annotated[tuple[VariableName, ...], BeforeValidator(_as_tuple)] = Field(
+    wake_lock: bool = Field(default=True, description="keep the machine awake while the run works")
+    pass_environment: Annotated[tuple[VariableName, ...], BeforeValidator(as_tuple)] = Field(
         default=(), max_length=50,
-        description="variables of the environment of `supervisord start` that trials get beside the usual ones",
+        description="environment variables of `supervisord start` that trials get beside the usual ones",
     )  # fmt: skip
-    max_failures: int = Field(
-        default=3, ge=0, le=100, description="attempts beyond the first when a worker dies or hangs"
-    )
-    overrides: Annotated[tuple[Override, ...], BeforeValidator(_as_tuple)] = Field(
-        default=(), max_length=100, description="what differs in some cells of the matrix"
+    max_failures: int = Field(default=3, ge=0, le=100, description="further attempts when a worker dies or hangs")
+    overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), max_length=100, description="changes for some cells of the matrix"
     )
 
     @property
     def policy(self) -> dict[str, Any]:
-        """The keys of `hardware` that `supervisor.governor.policy.Policy.from_mapping` takes."""
+        """The keys of `hardware` for `supervisor.governor.policy.Policy.from_mapping`."""
         return {key: value for key, value in self.hardware.items() if key != "sensor_script"}
 
     @property
     def sensor_script(self) -> str | None:
-        """A trace file or the name of a drill, as written, that stands for real sensors."""
+        """The trace file or the drill, as written, that plays in place of real sensors."""
         script = self.hardware.get("sensor_script")
         return script if isinstance(script, str) else None
-
-
-class ResolvedAsha(AshaPruner):
-    """ASHA with its top rung settled."""
-
-    max_t: int = Field(ge=1)
-
-
-ResolvedPruner = Annotated[ResolvedAsha | MedianPruner | NoPruner, Field(discriminator="kind")]
-
-
-class ExperimentSpec(Part):
-    """One experiment, with nothing left to decide: what the daemon stores and a driver executes.
-
-    `model_dump(mode="json")` and `model_validate` are inverse to each other.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
-    cell: dict[ParamName, AxisValue]
-    trainable: str = Field(pattern=TRAINABLE_PATTERN)
-    config: Config
-    space: dict[ParamName, ResolvedDimension]
-    metric: str
-    mode: Literal["min", "max"]
-    max_trials: int = Field(ge=1)
-    max_epochs: int = Field(ge=1)
-    max_hours: float | None
-    concurrency: int = Field(ge=1)
-    resources: Resources
-    sampler: Sampler
-    enqueue: Annotated[tuple[dict[ParamName, Constant | None], ...], BeforeValidator(_as_tuple)]
-    pruner: ResolvedPruner
-    finalize: Finalize | None = None
-    warm_start: WarmStart | None = None
-    seed: int = Field(ge=0)
-    max_failures: int = Field(ge=0)

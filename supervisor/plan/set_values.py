@@ -1,7 +1,6 @@
-"""`--set KEY=VALUE`: changes to a plan's data before it is validated, so that they meet the same checks. Pure.
+"""Applies `--set KEY=VALUE` to a plan's data before it is validated, so that the same checks apply. Pure.
 
-A set key wins over the plan's overrides too: `--set max_epochs=1` means every experiment, whatever the plan says
-about the larger ones.
+A set key also wins over the plan's overrides: `--set max_epochs=1` changes every experiment.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import Any
 from supervisor.errors import PlanError
 from supervisor.plan import yaml_reader
 from supervisor.plan.matrix import MERGED
-from supervisor.plan.yaml_reader import Path, Value
+from supervisor.plan.yaml_reader import KeyPath, Value
 
 MAX_SETS = 200
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _MERGED = (*MERGED, "resources")
 
 
-def parse_set(text: str) -> tuple[Path, Value]:
-    """`config.context=60` as its path and its value, typed by YAML's rules. Raises PlanError."""
+def parse_set(text: str) -> tuple[KeyPath, Value]:
+    """Split `text`, such as `config.context=60`, into its path and its YAML value. Raises PlanError."""
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts):
@@ -32,12 +31,12 @@ def parse_set(text: str) -> tuple[Path, Value]:
     return path, yaml_reader.parse(value, f"--set {key.strip()}").value
 
 
-def apply(data: dict[str, Any], sets: Sequence[str]) -> tuple[dict[str, Any], dict[Path, str]]:
-    """A changed copy of `data`, and for each path that was set the argument that did it. Raises PlanError."""
+def apply(data: dict[str, Any], sets: Sequence[str]) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """Return a changed copy of `data`, and the argument of each path that was set. Raises PlanError."""
     if len(sets) > MAX_SETS:
         raise PlanError(f"{len(sets)} --set arguments, at most {MAX_SETS}", remedy="write a plan file of your own")
     changed = copy.deepcopy(data)
-    origins: dict[Path, str] = {}
+    origins: dict[KeyPath, str] = {}
     for text in sets:
         path, value = parse_set(text)
         path = _put(changed, path, value, text)
@@ -50,16 +49,16 @@ def apply(data: dict[str, Any], sets: Sequence[str]) -> tuple[dict[str, Any], di
 
 
 def as_text(data: dict[str, Any], header: str) -> str:
-    """`data` as a plan text that parses to just that. JSON is YAML once a few characters are escaped."""
+    """Write `data` as a plan text that parses to exactly `data`. JSON is YAML once a few characters are escaped."""
     text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    escaped = _NOT_IN_YAML.sub(lambda sign: f"\\U{ord(sign[0]):08x}", text)
+    escaped = _NOT_IN_YAML.sub(lambda found: f"\\U{ord(found[0]):08x}", text)
     return f"# {ascii(header)[1:-1]}\n{escaped}\n"
 
 
-def _put(data: dict[str, Any], path: Path, value: Value, text: str) -> Path:
-    """Write `value`; mappings that are not there are made. Returns the path with each part of its right type."""
+def _put(data: dict[str, Any], path: KeyPath, value: Value, text: str) -> KeyPath:
+    """Put `value` at `path`, creating missing mappings. Returns the path with each part of its right type."""
     at: Any = data
-    real: Path = ()
+    real: KeyPath = ()
     for index, part in enumerate(path):
         key = _key(at, part, real, text)
         real = (*real, key)
@@ -71,7 +70,7 @@ def _put(data: dict[str, Any], path: Path, value: Value, text: str) -> Path:
     return real
 
 
-def _key(at: object, part: str | int, path: Path, text: str) -> str | int:
+def _key(at: object, part: str | int, path: KeyPath, text: str) -> str | int:
     where = yaml_reader.dotted(path)
     if isinstance(at, dict):
         return str(part)
@@ -84,12 +83,12 @@ def _key(at: object, part: str | int, path: Path, text: str) -> str | int:
 
 
 def _overrides(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The overrides that have the form of one; what is malformed is left for the validation to name."""
+    """Return the overrides that are mappings; the validation reports the others."""
     found = data.get("overrides")
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def _drop_from_overrides(data: dict[str, Any], path: Path) -> None:
+def _drop_from_overrides(data: dict[str, Any], path: KeyPath) -> None:
     keys = path[:2] if path[0] in _MERGED else path[:1]
     for override in _overrides(data):
         at = override.get("set")
@@ -105,7 +104,7 @@ def _empty(value: object) -> bool:
 
 
 def _drop_dead_overrides(data: dict[str, Any]) -> None:
-    """Overrides for values that `--set matrix.AXIS=...` took away have nothing left to say."""
+    """Drop overrides whose values `--set matrix.AXIS=...` took out of the matrix."""
     matrix = data.get("matrix")
     for override in _overrides(data):
         when = override.get("when")

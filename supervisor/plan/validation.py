@@ -1,6 +1,6 @@
-"""What more than one key of a plan decides: names that must exist elsewhere, and values that fit their dimension.
+"""Checks what spans several keys of a plan: names that must exist elsewhere, values that must fit their dimension.
 
-Pure but for reading the keys and rules of `training.settings` and `supervisor.governor.policy`, both standard library.
+Pure; the rules of `training.settings` and `supervisor.governor.policy` are standard library.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from supervisor.plan.schema import (
 )
 
 if TYPE_CHECKING:
-    from supervisor.plan.yaml_reader import Path
+    from supervisor.plan.yaml_reader import KeyPath
 
 FILLED_IN = {
     "dataset": "it is found from `data:`",
     "seed": "each trial's is derived from the plan's `seed:`",
     "max_epochs": "it is the plan's own `max_epochs:`",
 }
-"""Keys of a patchtst trial that the plan may not give itself, and where they come from."""
+"""Keys of a patchtst trial that the plan may not set, and their origin."""
 
 TAKEN_NAMES = ("debug", "daemon")
-"""A plan's log is logs/NAME.jsonl, and these lie there already."""
+"""A plan's log is logs/NAME.jsonl, and the daemon has logs of these names."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the path of the key, what, and the cure."""
+    """One error of a plan: the path of the key, what is wrong with it, and the remedy."""
 
-    path: Path
+    path: KeyPath
     what: str
     remedy: str | None = None
 
 
 def nearest(word: object, options: Iterable[object], described: str = "valid ones") -> str:
-    """A remedy: the option most like `word`, or the list of them."""
+    """Return a remedy: the option most like `word`, or the list of `options`."""
     names = [str(option) for option in options]
-    # Of two characters one that fits is much: 3M is near 2M.
+    # With two characters, one in common is enough: 3M is near 2M.
     near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6 if len(str(word)) > 2 else 0.5)
     if near:
         return f"did you mean {near[0]}?"
@@ -59,7 +59,7 @@ def nearest(word: object, options: Iterable[object], described: str = "valid one
 
 
 def problems(plan: Plan) -> list[Problem]:
-    """All that is wrong with a plan that is well-formed. Empty: it can be expanded."""
+    """List every error of a well-formed plan. An empty list: the plan can be expanded."""
     found = [*_name(plan), *_matrix(plan), *_overrides(plan), *_hardware(plan)]
     if not found:  # the cells make sense only when the matrix does
         found += _unique(problem for cell in cells(plan) for problem in _cell(plan, cell))
@@ -72,17 +72,17 @@ def _unique(found: Iterable[Problem]) -> list[Problem]:
 
 def _name(plan: Plan) -> Iterator[Problem]:
     if plan.name in TAKEN_NAMES:
-        yield Problem(("name",), f"{plan.name} is the name of a log of the daemon's own", "choose another name")
+        yield Problem(("name",), f"{plan.name} is the name of one of the daemon's logs", "choose another name")
 
 
 def _matrix(plan: Plan) -> Iterator[Problem]:
     for axis in plan.matrix:
         for place in ("config", "space"):
             if axis in getattr(plan, place):
-                yield Problem((place, axis), f"{axis} is an axis of the matrix too", "keep one of the two")
+                yield Problem((place, axis), f"{axis} is also an axis of the matrix", "keep one of the two")
     twice = [axis for axis, values in plan.matrix.items() if len({str(value) for value in values}) != len(values)]
     for axis in twice:
-        yield Problem(("matrix", axis), "a value stands twice", "write each value once")
+        yield Problem(("matrix", axis), "a value appears twice", "write each value once")
     count = math.prod(len(values) for values in plan.matrix.values())
     if count > MAX_EXPERIMENTS:
         yield Problem(("matrix",), f"{count:,} experiments, at most {MAX_EXPERIMENTS:,}", "shorten the axes")
@@ -94,7 +94,7 @@ def _matrix(plan: Plan) -> Iterator[Problem]:
 
 def _overrides(plan: Plan) -> Iterator[Problem]:
     for index, override in enumerate(plan.overrides):
-        at: Path = ("overrides", index)
+        at: KeyPath = ("overrides", index)
         if not override.set.model_fields_set:
             yield Problem((*at, "set"), "changes nothing", "name a key to set, or remove the override")
         for axis, values in override.when.items():
@@ -130,7 +130,7 @@ def _hardware(plan: Plan) -> Iterator[Problem]:
 def _script(script: object) -> Iterator[Problem]:
     from supervisor.sensors.drills import DRILLS
 
-    where: Path = ("hardware", "sensor_script")
+    where: KeyPath = ("hardware", "sensor_script")
     if script is None:
         return
     if not isinstance(script, str):
@@ -140,7 +140,7 @@ def _script(script: object) -> Iterator[Problem]:
 
 
 def is_file_name(script: str) -> bool:
-    """Whether a sensor script is a trace file; drills have plain names."""
+    """Tell whether a sensor script is a trace file; drills have plain names."""
     return "/" in script or "." in script
 
 
@@ -148,7 +148,7 @@ def _cell(plan: Plan, cell: Cell) -> Iterator[Problem]:
     for name in cell.space:
         if name in cell.config:
             where = cell.origin(("space", name))
-            yield Problem(where, f"{name} is in config too, so it cannot be sampled", "keep one of the two")
+            yield Problem(where, f"{name} is also in config, so it cannot be sampled", "keep one of the two")
     yield from _enqueued(cell)
     yield from _finalisation(plan, cell)
     if plan.trainable == "patchtst":
@@ -184,7 +184,7 @@ def _enqueued(cell: Cell) -> Iterator[Problem]:
 
 
 def value_problem(dimension: Dimension, value: object) -> str | None:
-    """Why `value` is not one of `dimension`; None when it is. A grid's bounds are known later, per budget."""
+    """Say why `value` is not one of `dimension`; None if it is. A grid's bounds are known later, per budget."""
     if isinstance(dimension, CategoricalDimension):
         known = any(value == choice and type(value) is type(choice) for choice in dimension.choices)
         return None if known else f"{value!r} is not one of {list(dimension.choices)}"
@@ -228,11 +228,13 @@ def _grid_dimensions(cell: Cell) -> Iterator[Problem]:
     for name, dimension in cell.space.items():
         if isinstance(dimension, GridDimension) and dimension.axis != name:
             where = (*cell.origin(("space", name)), "axis")
-            yield Problem(where, f"axis {dimension.axis} belongs to the parameter of that name", f"rename {name}")
+            yield Problem(
+                where, f"axis {dimension.axis} needs a parameter of that name", f"rename {name} to {dimension.axis}"
+            )
 
 
 def _patchtst_values(cell: Cell) -> Iterator[Problem]:
-    """Let the training room judge a trial at every end of every dimension."""
+    """Check a trial at both ends of every dimension by the training room's own rules."""
     from training.errors import SettingsError
     from training.settings import TrialSettings
 
@@ -246,7 +248,7 @@ def _patchtst_values(cell: Cell) -> Iterator[Problem]:
         except SettingsError as error:
             keys = str(error.key).split(".")
             place = "space" if keys[0] in cell.space else "config"
-            path: Path = (place, *keys) if place == "config" else (place, keys[0])
+            path: KeyPath = (place, *keys) if place == "config" else (place, keys[0])
             yield Problem(cell.origin(path), str(error), error.remedy)
             if sampled is None:
                 return

@@ -1,4 +1,4 @@
-"""Warm start: an experiment begins with the best configurations of the next smaller budget, carried over to its size.
+"""Warm start: carries the best configurations of the next smaller budget over to an experiment's size.
 
 A larger model wants a smaller learning rate. It is scaled by (d_small / d_large)^0.8 * (L_small / L_large)^0.4, where d
 is the width and L the depth of the two architectures: a little gentler than the 1 / d of muP for Adam (Yang et al.,
@@ -26,10 +26,7 @@ Trial = Mapping[str, Any]
 
 
 def donor(spec: Spec, specs: Sequence[Spec]) -> Spec | None:
-    """The experiment of the next smaller budget with the same other axes; None for the smallest, and without a budget.
-
-    `specs` are those of the run.
-    """
+    """Find the run's experiment of the next smaller budget with the same other axes; None if there is none."""
     own = _size(spec)
     if own is None:
         return None
@@ -45,10 +42,10 @@ def donor(spec: Spec, specs: Sequence[Spec]) -> Spec | None:
 
 
 def points(spec: Spec, donor_spec: Spec, donor_trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The donor's best as points of `spec`'s space, best first; those that are enqueued already are left out.
+    """Return the donor's best as points of `spec`'s space, best first, without those that are enqueued already.
 
-    At most `warm_start.top`, and no more than the search has trials for. A parameter that the space does not have, or
-    a choice that it does not offer, is left out of a point and sampled. Empty for a plan without `warm_start`.
+    At most `warm_start.top` points, and no more than the search has trials for; none without `warm_start`. A
+    parameter or choice that the space does not have is left out of a point and sampled.
     """
     warm = spec.get("warm_start")
     if warm is None:
@@ -64,7 +61,7 @@ def points(spec: Spec, donor_spec: Spec, donor_trials: Sequence[Trial]) -> list[
 
 
 def rescaled(learning_rate: float, small: tuple[int, int], large: tuple[int, int]) -> float:
-    """The learning rate for an architecture of (width, depth) `large` that did well at `small`."""
+    """Scale a learning rate that did well at `small` (width, depth) to an architecture of `large`."""
     width, depth = small[0] / large[0], small[1] / large[1]
     return float(learning_rate * width**WIDTH_EXPONENT * depth**DEPTH_EXPONENT)
 
@@ -87,7 +84,7 @@ def _carried(spec: Spec, donor_spec: Spec, trial: Trial) -> dict[str, Any]:
 def _sizes(
     spec: Spec, donor_spec: Spec, trial: Trial, point: Mapping[str, Any]
 ) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """(width, depth) of the donor's architecture and of the one that `point` stands for; None where one is unknown."""
+    """Return (width, depth) of the donor's architecture and of the architecture at `point`; None if one is unknown."""
     from supervisor.plan.expansion import grid_of
 
     num_features = (trial.get("record") or {}).get("num_features")
@@ -106,7 +103,7 @@ def _shape(grid: Grid, settings: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _by_quantile(value: Any, source: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
-    """The value at the same place between the bounds of another whole-number dimension."""
+    """Move `value` to the same quantile of another whole-number dimension."""
     if source["type"] != "int" or target["type"] != "int":
         return value
     span = source["high"] - source["low"]
@@ -115,7 +112,7 @@ def _by_quantile(value: Any, source: Mapping[str, Any], target: Mapping[str, Any
 
 
 def _allowed(value: Any, dimension: Mapping[str, Any]) -> Any | None:
-    """`value` within the dimension's bounds; None for a choice that it does not offer."""
+    """Limit `value` to the dimension's bounds; None for a choice that it does not offer."""
     if dimension["type"] == "categorical":
         return (
             value if any(value == choice and type(value) is type(choice) for choice in dimension["choices"]) else None
@@ -130,7 +127,7 @@ def _allowed(value: Any, dimension: Mapping[str, Any]) -> Any | None:
 
 
 def _size(spec: Spec) -> int | None:
-    """The parameter count of a spec's budget; None for a cell without one."""
+    """Return the parameter count of a spec's budget; None for a cell without one."""
     from training.errors import SettingsError
     from training.settings import parse_budget
 

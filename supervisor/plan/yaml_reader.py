@@ -11,6 +11,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -24,10 +25,11 @@ from supervisor.errors import PlanError
 
 Scalar = str | int | float | bool | None
 Value = Scalar | list["Value"] | dict[str, "Value"]
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 MAX_BYTES = 1024 * 1024
 """A plan is a page or two; a file of 1 MiB takes seconds to scan."""
+TOO_LARGE = "a plan is a page of YAML: take out what does not belong into it"
 MAX_DEPTH = 20
 MAX_NODES = 20_000
 MAX_KEY_LENGTH = 200
@@ -40,23 +42,32 @@ class Document:
     """A parsed text: its value, and the 1-based line of each value by its path from the root."""
 
     value: Value
-    lines: dict[Path, int]
+    lines: dict[KeyPath, int]
 
-    def line_of(self, path: Path) -> int | None:
+    def line_of(self, path: KeyPath) -> int | None:
         """Return the line of `path`, or of the nearest value around it."""
         return next((self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
 
 
-def dotted(path: Path) -> str:
+def dotted(path: KeyPath) -> str:
     """Join the parts of `path` by dots, as error messages show it."""
     return ".".join(str(part) for part in path)
+
+
+def read(path: Path) -> bytes:
+    """Return the content of `path`. Raises OSError, or PlanError for a file that is too large to be a plan."""
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise PlanError(f"the file is larger than {MAX_BYTES:,} bytes", file=str(path), remedy=TOO_LARGE)
+    return content
 
 
 def parse(text: str, file: str) -> Document:
     """Parse the one document in `text`. Raises PlanError with `file`, the line and the key."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise PlanError(f"the file is larger than {MAX_BYTES:,} bytes", file=file, remedy="a plan is a page of YAML")
-    lines: dict[Path, int] = {}
+        raise PlanError(f"the file is larger than {MAX_BYTES:,} bytes", file=file, remedy=TOO_LARGE)
+    lines: dict[KeyPath, int] = {}
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = partial(_StrictComposer, file=file, lines=lines)  # type: ignore[assignment]  # it only calls it
     try:
@@ -113,10 +124,10 @@ def _number(text: str, kind: str) -> int | float | str:
 class _StrictComposer(Composer):
     """Checks each part of a document before a node is made of it, and writes its line into `lines`."""
 
-    def __init__(self, loader: Any, file: str, lines: dict[Path, int]) -> None:
+    def __init__(self, loader: Any, file: str, lines: dict[KeyPath, int]) -> None:
         super().__init__(loader)
         self._file, self._lines = file, lines
-        self._path: Path = ()
+        self._path: KeyPath = ()
         self._nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node:
@@ -142,7 +153,7 @@ class _StrictComposer(Composer):
     def _refusal(self, event: Any, *, is_key: bool) -> tuple[str, str] | None:
         """Say what is wrong with the node that `event` begins, and the remedy."""
         if self._nodes > MAX_NODES:
-            return f"more than {MAX_NODES:,} values", "a plan is a page of YAML"
+            return f"more than {MAX_NODES:,} values", TOO_LARGE
         if len(self._path) > MAX_DEPTH:
             return f"nested more than {MAX_DEPTH} deep", "flatten it"
         if isinstance(event, AliasEvent) or event.anchor is not None:

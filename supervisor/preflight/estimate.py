@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from supervisor.formatting import human
 
 if TYPE_CHECKING:
-    from supervisor.plan.schema import ExperimentSpec
+    from supervisor.plan.experiment import ExperimentSpec
     from training.grid import Architecture
 
 GIB = 2**30

@@ -21,7 +21,8 @@ from supervisor.filesystem import network_kind
 from supervisor.formatting import human
 
 if TYPE_CHECKING:
-    from supervisor.plan.schema import Data, ExperimentSpec
+    from supervisor.plan.experiment import ExperimentSpec
+    from supervisor.plan.schema import Data
 
 DISTRIBUTION = "sweep-supervisor"
 LIBRARIES = ("ray", "optuna", "torch", "pydantic", "aiohttp", "structlog")

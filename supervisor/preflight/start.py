@@ -18,7 +18,8 @@ from supervisor.formatting import human
 from supervisor.governor.policy import Policy
 from supervisor.home import Home
 from supervisor.plan.dataset import DatasetChoice
-from supervisor.plan.schema import ExperimentSpec, Plan
+from supervisor.plan.experiment import ExperimentSpec
+from supervisor.plan.schema import Plan
 from supervisor.preflight import machine
 from supervisor.preflight.estimate import available_memory_bytes, estimate, machine_memory_bytes, usable_cores
 from supervisor.preflight.machine import Check, Level, ok

@@ -66,17 +66,14 @@ def _told(trial: TrialRow, grid: Grid) -> TrialRow:
 
 def _grid(experiment: ExperimentRow) -> Grid | None:
     from training.errors import TrainingError
-    from training.grid import build_grid
-    from training.settings import TrialSettings, parse_budget
+    from training.grid import grid_of_config
 
     config = experiment.spec["config"]
     features = _num_features(experiment, config)
     if features is None:
         return None
-    default = TrialSettings.__dataclass_fields__
-    window = [config.get(key, default[key].default) for key in ("context", "patch", "stride")]
     try:
-        return build_grid(parse_budget(config["budget"]), config["grid"], features, *window)
+        return grid_of_config(config, features)
     except (KeyError, TrainingError):
         return None
 

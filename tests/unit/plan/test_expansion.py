@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from supervisor.errors import PlanError
 from supervisor.plan.expansion import expand, fingerprint
+from supervisor.plan.experiment import ExperimentSpec
 from supervisor.plan.loader import load_plan, parse_plan
-from supervisor.plan.schema import ExperimentSpec, Plan
+from supervisor.plan.schema import Plan
 
 FEATURES = 25
 
@@ -267,7 +268,7 @@ def test_a_fingerprint_changes_with_what_decides_results_and_with_nothing_else()
         ("space.batch_size.choices=[64, 0]", "space.batch_size", "batch_size", None),
         ("matrix.budget=[20x]", "matrix.budget", "not a parameter count", "20k"),
         ("matrix.horizon=[9]", "config.split.purge", "labels look 9 days ahead", "largest horizon"),
-        ("space.shape_rank.axis=heads_log2", "space.shape_rank.axis", "belongs to the parameter of that name", None),
+        ("space.shape_rank.axis=heads_log2", "space.shape_rank.axis", "needs a parameter of that name", None),
         ("data=null", "data", "needs data", "ticker"),
     ],
 )

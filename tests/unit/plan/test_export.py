@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from supervisor.plan import export, json_schema, schema, yaml_reader
+from supervisor.plan import export, schema, yaml_reader
 from supervisor.plan.loader import load_plan, plan_names
 
 ROOT = Path(__file__).parents[3]
@@ -19,8 +19,8 @@ PLAN_FILES = [*sorted(CONFIGS.glob("*.yaml")), *sorted((ROOT / "docs" / "example
 
 
 def test_the_schema_for_editors_is_the_models() -> None:
-    written = (CONFIGS / json_schema.FILE).read_text()
-    assert written == json_schema.text(), "run `python -m supervisor.plan.json_schema`"
+    written = (CONFIGS / export.SCHEMA_FILE).read_text()
+    assert written == export.schema_text(), "run `python -m supervisor.plan.export`"
 
 
 def test_the_reference_is_the_models() -> None:
@@ -51,7 +51,7 @@ def test_every_key_has_a_meaning() -> None:
 @pytest.mark.parametrize("path", PLAN_FILES, ids=lambda path: path.stem)
 def test_a_shipped_plan_satisfies_the_schema_and_the_models(path: Path) -> None:
     data: Any = yaml_reader.parse(path.read_text(), path.name).value
-    jsonschema.Draft202012Validator(json.loads((CONFIGS / json_schema.FILE).read_text())).validate(data)
+    jsonschema.Draft202012Validator(json.loads((CONFIGS / export.SCHEMA_FILE).read_text())).validate(data)
     assert load_plan(path).plan.name == path.stem, "a plan's name is its file's"
 
 
@@ -68,7 +68,7 @@ def test_a_shipped_plan_satisfies_the_schema_and_the_models(path: Path) -> None:
 )
 def test_the_schema_refuses_what_the_models_refuse(change: dict[str, Any]) -> None:
     data: Any = yaml_reader.parse((CONFIGS / "smoke.yaml").read_text(), "smoke.yaml").value
-    assert not jsonschema.Draft202012Validator(json_schema.schema()).is_valid({**data, **change})
+    assert not jsonschema.Draft202012Validator(export.json_schema()).is_valid({**data, **change})
 
 
 def unexplained(text: str) -> list[int]:

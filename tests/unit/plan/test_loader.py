@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import loader, set_values
-from supervisor.plan.loader import LoadedPlan, apply_sets, list_plans, load_plan, parse_plan, plan_names
+from supervisor.plan.loader import LoadedPlan, list_plans, load_plan, parse_plan, plan_names
 from supervisor.plan.validation import nearest
 
 MINIMAL = """\
@@ -116,15 +116,15 @@ def test_what_is_wrong_is_said_with_line_key_and_cure(
         ("n: {type: int, low: 1", "n: {type: int, low: 10", "space.n", "must not be above"),
         ("n: {type: int, low: 1", "n: {type: int, log: true, low: 1", "space.n", "no step"),
         ("choices: [a, 1, null]", "choices: []", "space.c.choices", "must not be empty"),
-        ("choices: [a, 1, null]", "choices: [a, a]", "space.c", "stands twice"),
+        ("choices: [a, 1, null]", "choices: [a, a]", "space.c", "appears twice"),
         ("choices: [a, 1, null]", "choices: abc", "space.c.choices", "must be a list"),
-        ("n: {type: int", "steps: {type: int", "space.steps", "is in config too"),
-        ("n: {type: int", "depth: {type: int", "space.depth", "axis of the matrix too"),
+        ("n: {type: int", "steps: {type: int", "space.steps", "is also in config"),
+        ("n: {type: int", "depth: {type: int", "space.depth", "also an axis of the matrix"),
         ("n: {type: int", "n-1: {type: int", "space.n-1", "not a usable name"),
         ("c: {type: categorical, choices: [a, 1, null]}", "c: {type: grid, axis: shape_rank}", "space.c.type",
          "only trainable patchtst has a grid"),
         ("depth: [1, 2]", "depth: []", "matrix.depth", "must not be empty"),
-        ("depth: [1, 2]", "depth: [1, 1]", "matrix.depth", "stands twice"),
+        ("depth: [1, 2]", "depth: [1, 1]", "matrix.depth", "appears twice"),
         ("depth: [1, 2]", "depth: 1", "matrix.depth", "must be a list"),
         ("size: [small, large]", "size: [../up]", "matrix.size.0", "is not a usable name"),
         ("trainable: my.module:f", "trainable: my.module.f", "trainable", "MODULE:NAME"),
@@ -240,15 +240,14 @@ def test_loading_a_plan_loads_no_heavy_library() -> None:
 # --- --set ----------------------------------------------------------------------------------------------------------
 
 
-def test_sets_are_typed_by_yaml_and_leave_the_original_alone() -> None:
-    base = load(MINIMAL)
-    changed = apply_sets(base, ["config.steps=7", "space.x.low=1e-4", "name=on", "matrix.size=[small]"])
+def test_sets_are_typed_by_yaml() -> None:
+    sets = ("config.steps=7", "space.x.low=1e-4", "name=on", "matrix.size=[small]")
+    changed = load(MINIMAL, *sets)
     assert changed.plan.config["steps"] == 7
     assert changed.plan.space["x"].model_dump()["low"] == 1e-4
     assert changed.plan.name == "on"
     assert changed.plan.matrix["size"] == ("small",)
-    assert base.plan.config["steps"] == 3
-    assert changed.sets == ("config.steps=7", "space.x.low=1e-4", "name=on", "matrix.size=[small]")
+    assert changed.sets == sets
 
 
 def test_a_plan_with_sets_freezes_to_a_text_that_has_them_in() -> None:
@@ -354,7 +353,7 @@ def test_a_plan_with_one_line_mangled_loads_or_gives_a_plan_error(at: int, junk:
 def test_a_plan_may_not_bear_the_name_of_a_log_of_the_daemons_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(MINIMAL)
-    with pytest.raises(PlanError, match=r"name: debug is the name of a log"):
+    with pytest.raises(PlanError, match=r"name: debug is the name of one of the daemon"):
         load_plan(path, ["name=debug"])
 
 

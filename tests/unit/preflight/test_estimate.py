@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.plan.expansion import expand
+from supervisor.plan.experiment import ExperimentSpec
 from supervisor.plan.loader import load_plan
-from supervisor.plan.schema import Data, ExperimentSpec
+from supervisor.plan.schema import Data
 from supervisor.preflight import estimate, machine
 from supervisor.preflight.machine import Level
 
