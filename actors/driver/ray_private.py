@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # ruff: noqa: SLF001 - private names are what this file is for
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
 from ray.air.execution._internal import RayActorManager
@@ -15,7 +15,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, Worke
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
-from actors.trial.memory_retry import Memory
+from actors.trial.result_keys import Whereabouts
 
 IDLE_NAP_S = 0.05
 """Tune's loop does not wait while no actor has work: 2,000 rounds a second, 60 % of a core."""
@@ -64,20 +64,6 @@ def nap_if_idle(passed: Any) -> None:
         time.sleep(IDLE_NAP_S)
 
 
-class Whereabouts(NamedTuple):
-    """Of a started trial: its worker's Ray node id and pid, and from which of its epochs it goes on.
-
-    `unusable` are the paths of newer checkpoints that it could not read; `smaller` is what its next attempt could be
-    given to take less memory (less_memory.Offer). A worker that does not answer is nowhere.
-    """
-
-    node: str = ""
-    pid: int | None = None
-    resumed_step: int | None = None
-    unusable: tuple[str, ...] = ()
-    smaller: Memory | None = None
-
-
 def whereabouts(trial: Trial) -> Whereabouts:
     """Asks a started trial's worker; the default when it does not answer in time.
 
@@ -91,7 +77,8 @@ def whereabouts(trial: Trial) -> Whereabouts:
     except ray.exceptions.RayError:
         # It died this moment, or is stuck: Tune will say so itself.
         return Whereabouts()
-    return Whereabouts(*answer)
+    found: Whereabouts = answer
+    return found
 
 
 def map_worker_deaths() -> None:

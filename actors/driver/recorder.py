@@ -13,19 +13,9 @@ from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.process_local import PerProcess
-from actors.driver.trial_registry import (
-    CHECKPOINT,
-    END,
-    ERROR,
-    LEFT,
-    MAX_ERROR_CHARACTERS,
-    OWN_KEY,
-    RECORD,
-    Entry,
-    TrialRegistry,
-    failure_reason,
-)
+from actors.driver.trial_registry import Entry, TrialRegistry
 from actors.trial.memory_retry import ASKED_BACK, OOM, Offer, next_attempt
+from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_CHARACTERS, OWN_KEY, RECORD, failure_reason
 from actors.trial.worker_exit import HUNG, OOM_KILLED, Death
 from supervisor.domain.lifecycle import EndReason, TrialState
 from supervisor.domain.messages import (

@@ -19,7 +19,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
-from actors.driver.trial_registry import LEFT, STEP, Entry, TrialRegistry, ended, finite_or_none
+from actors.driver.trial_registry import Entry, TrialRegistry, ended, finite_or_none
+from actors.trial.result_keys import LEFT, STEP
 from supervisor.domain.command import Action
 
 FINISH_WITHIN_S = 30.0

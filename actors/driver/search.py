@@ -18,7 +18,8 @@ from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.finalisation import Finalisation
 from actors.driver.study import SamplerPerTrial, build_study, distribution, open_storage, sampler_factory, told_value
-from actors.driver.trial_registry import OWN_KEY, STEP, Entry, TrialRegistry, finite_or_none
+from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
+from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import SOURCE, is_final
 from supervisor.domain.messages import TrialAdded

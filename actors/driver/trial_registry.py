@@ -6,42 +6,25 @@ Search, scheduler and recorder each see a part of a trial's life through Tune's 
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from actors.driver.process_local import PerProcess
 from actors.trial.memory_retry import ALONE, Memory, Offer
+from actors.trial.result_keys import (
+    CHECKPOINT,
+    END,
+    ERROR,
+    MAX_ERROR_CHARACTERS,
+    OUT_OF_MEMORY,
+    SMALLER,
+    STEP,
+    checkpoint_step,
+)
 from actors.trial.worker_exit import DEATHS
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
-
-STEP = "training_iteration"
-END, ERROR, RECORD, CHECKPOINT = "sweep_end", "sweep_error", "sweep_record", "sweep_checkpoint"
-"""Keys that our trainables add to a result: why it ended, its error, its record, its checkpoint."""
-
-LEFT = "sweep_left"
-"""The key of a result that is none: the trial has left its work and stands still."""
-
-OUT_OF_MEMORY, SMALLER = "sweep_out_of_memory", "sweep_smaller"
-"""Keys of such a result: the error, where memory ran out; and what the next attempt could be given to take less."""
-
-OWN_KEY = "sweep"
-"""The key of a Tune trial's config under which its number travels to the trial; users' trainables never see it."""
-
-MAX_ERROR_CHARACTERS = 4_000
-_OUT_OF_MEMORY = (
-    "OutOfMemoryError",
-    "out of memory",  # of MPS, and of CUDA's own calls
-    "MemoryError",
-    "can't allocate memory",  # of torch's CPU allocator
-    "Cannot allocate memory",  # ENOMEM
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "DoesNotFit",
-)
-_CHECKPOINT_STEP = re.compile(r"checkpoint-(\d+)")
 
 
 @dataclass
@@ -84,8 +67,7 @@ class Entry:
     @property
     def resumed_step(self) -> int | None:
         """The step of its checkpoint, by the file's name; None when it starts from scratch."""
-        found = _CHECKPOINT_STEP.fullmatch(PurePath(self.checkpoint).stem) if self.checkpoint else None
-        return int(found.group(1)) if found else None
+        return checkpoint_step(self.checkpoint) if self.checkpoint else None
 
 
 @dataclass(frozen=True)
@@ -110,11 +92,6 @@ def finite_or_none(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
     return float(value) if math.isfinite(value) else None
-
-
-def failure_reason(text: str) -> EndReason:
-    """Memory ran out, or something else went wrong: by the error's text."""
-    return EndReason.OOM if any(mark in text for mark in _OUT_OF_MEMORY) else EndReason.ERROR
 
 
 def ended(trial: Mapping[str, Any]) -> bool:

@@ -17,7 +17,8 @@ from actors.driver.memory_guard import MemoryGuard
 from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.driver.search import open_search
-from actors.driver.trial_registry import OWN_KEY, STEP, TrialRegistry
+from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import OWN_KEY, STEP
 from actors.trial.supervised import can_be_reused, keeps_checkpoints, own_settings, resolve, supervise
 from actors.trial.worker_exit import Death
 from supervisor.domain.finalists import is_final, trials_left

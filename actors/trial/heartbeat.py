@@ -1,10 +1,10 @@
-"""A worker's note of its progress, which the node's watchdog reads without asking it: a small file, by mmap.
+"""A worker's heartbeat: a small file, written by mmap, that the node's watchdog reads without asking the worker.
 
-Layout, little endian: magic `SWPB` (4), layout version (u32), phase (u32, as in hang_detection.Phase), whether the
-trainable works in batches (u32, 1 or 0), zeros; at byte 32 the time of the last beat (f64, seconds of CLOCK_MONOTONIC);
+Layout, little endian: magic `SWPB` (4), layout version (u32), phase (u32, as in Phase), whether the trainable waits at
+its gate before each batch (u32, 1 or 0), zeros; at byte 32 the time of the last beat (f64, seconds of CLOCK_MONOTONIC);
 from 64 the seconds of the last 32 batches, from 320 those of the last 8 tails (f64 each, 0 for none yet); from 384 to
-the end whose it is, as JSON. Each field is aligned and written by itself: the time before the phase, so that a reader
-who takes the phase first never sees a new phase with an old time.
+the end the worker and its attempt, as JSON. Each field is aligned and written by itself: the time before the phase, so
+that a reader who takes the phase first never sees a new phase with an old time.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import json
 import mmap
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from enum import IntEnum
 from pathlib import Path
 
-from actors.trial.gate import flag_path
-from actors.watchdog.hang_detection import Phase, Progress
 from supervisor.domain.codec import check_fields
+from supervisor.domain.command import trial_scope
+from supervisor.processes.identity import started_at
 
 MAGIC, VERSION = b"SWPB", 1
 _HEADER = struct.Struct("<4sI")
@@ -29,12 +30,40 @@ BATCHES, _BATCHES_AT = 32, 8
 TAILS, _TAILS_AT = 8, 40
 _TEXT_AT = 384
 MAX_FILE_BYTES = 16 * 1024
-SUFFIX, STACKS_SUFFIX = ".beat", ".stacks"
+MAX_WORKERS = 512
+SUFFIX, STACKS_SUFFIX = ".heartbeat", ".stacks"
+
+
+class Phase(IntEnum):
+    """The work of a worker at a moment. Only in the last two may a long silence be a hang."""
+
+    IDLE = 0
+    """Between two steps, held by the scheduler, or without a trial."""
+    WAITING = 1
+    """At a closed gate, in a THROTTLE rest, or waiting for space on the disk."""
+    PREPARING = 2
+    """Building, loading or saving: it does not repeat, so there is no usual time to compare with."""
+    WORKING = 3
 
 
 @dataclass(frozen=True)
-class Whose:
-    """The attempt that a worker is at. `started` tells the process from a later one of its pid (process_identity)."""
+class Progress:
+    """A worker's progress: its last batches, and the last steps' tails (the time after the last batch).
+
+    A step without batches is all tail. `in_batches` says that the trainable waits at its gate before every batch,
+    those of validation too.
+    """
+
+    phase: Phase
+    since_mono_s: float
+    in_batches: bool = False
+    batches_s: tuple[float, ...] = ()
+    tails_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process and its attempt. `started` tells the process from a later one with its pid (identity.py)."""
 
     experiment: str
     number: int
@@ -44,23 +73,18 @@ class Whose:
     started: str | None
 
 
-def beats_folder(prefix: str, node: str) -> Path:
-    """Where the workers of a node note their progress."""
-    return Path(f"{flag_path(prefix, node)}.beats")
-
-
-class Beat:
-    """A worker's side, for one attempt; a later one of the same worker takes the file's place. Not for two threads."""
+class Heartbeat:
+    """Writes the heartbeat of one attempt; a later one of the same worker replaces it. Not for two threads."""
 
     def __init__(
-        self, folder: Path, whose: Whose, *, in_batches: bool, mono_s: Callable[[], float] = time.monotonic
+        self, folder: Path, worker: Worker, *, in_batches: bool, mono_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._mono_s = mono_s
-        text = json.dumps(asdict(whose)).encode()
+        text = json.dumps(asdict(worker)).encode()
         size = -(-(_TEXT_AT + len(text)) // 8) * 8
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = folder / f"{whose.pid}{SUFFIX}"
-        fresh = folder / f".{whose.pid}.new"
+        self._path = folder / f"{worker.pid}{SUFFIX}"
+        fresh = folder / f".{worker.pid}.new"
         fresh.write_bytes((b"\0" * _TEXT_AT + text).ljust(size))
         with fresh.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), size)
@@ -72,7 +96,7 @@ class Beat:
         fresh.replace(self._path)
 
     def phase(self, phase: Phase) -> None:
-        """From now on the worker is at this."""
+        """Begin a phase now."""
         self._doubles[_SINCE] = self._mono_s()
         self._words[_PHASE] = phase
 
@@ -81,9 +105,9 @@ class Beat:
         self.phase(Phase.WORKING)
 
     def batch(self, now_mono_s: float) -> None:
-        """The worker is at its gate, between two batches of a step."""
+        """Record that the worker is at its gate, between two batches of a step."""
         if self._waits:
-            # What comes before a step's first wait is no batch.
+            # The time before a step's first wait is no batch.
             worked_s = now_mono_s - self._doubles[_SINCE]
             self._doubles[_BATCHES_AT + (self._waits - 1) % BATCHES] = worked_s
         self._waits += 1
@@ -93,31 +117,52 @@ class Beat:
         tail_s = self._mono_s() - self._doubles[_SINCE]
         self._doubles[_TAILS_AT + self._steps % TAILS] = tail_s
         self._steps += 1
-        # A worker waits at its gate before it begins the next step, too.
+        # A worker also waits at its gate before it begins the next step.
         self._waits = 0
         self.phase(Phase.IDLE)
 
     def drop(self) -> None:
-        """The worker holds no trial any more."""
+        """Delete the file: the worker has no trial any more."""
         self._path.unlink(missing_ok=True)
 
 
-def read_beat(path: Path) -> tuple[Whose, Progress] | None:
-    """A worker's note; None for a file that is none. Raises OSError."""
+def read_heartbeat(path: Path) -> tuple[Worker, Progress] | None:
+    """Read a heartbeat; None for a file that is not one. Raises OSError."""
     with path.open("rb") as file:
         body = file.read(MAX_FILE_BYTES)
     if len(body) < _TEXT_AT or len(body) % 8 or _HEADER.unpack_from(body) != (MAGIC, VERSION):
         return None
     words, doubles = memoryview(body).cast("I"), memoryview(body).cast("d")
     try:
-        whose, phase = Whose(**json.loads(body[_TEXT_AT:])), Phase(words[_PHASE])
-        check_fields(whose)
+        worker, phase = Worker(**json.loads(body[_TEXT_AT:])), Phase(words[_PHASE])
+        check_fields(worker)
     except (ValueError, TypeError, RecursionError):
         return None
-    return whose, Progress(
+    return worker, Progress(
         phase,
         doubles[_SINCE],
         bool(words[_IN_BATCHES]),
         tuple(value for value in doubles[_BATCHES_AT : _BATCHES_AT + BATCHES].tolist() if value > 0),
         tuple(value for value in doubles[_TAILS_AT : _TAILS_AT + TAILS].tolist() if value > 0),
     )
+
+
+def heartbeats(folder: Path) -> Iterator[tuple[Path, Worker, Progress]]:
+    """Yield each heartbeat of a node with its path; files that are none are left out."""
+    paths = sorted(folder.glob(f"*{SUFFIX}"))[:MAX_WORKERS] if folder.is_dir() else []
+    for path in paths:
+        try:
+            found = read_heartbeat(path)
+        except OSError:
+            continue  # its worker has just deleted it
+        if found is not None:
+            yield path, *found
+
+
+def trials_of_workers(folder: Path) -> dict[int, str]:
+    """Return the pid of each live worker of a node with its trial's scope."""
+    return {
+        worker.pid: trial_scope(worker.experiment, worker.number)
+        for _, worker, _ in heartbeats(folder)
+        if worker.started is not None and started_at(worker.pid) == worker.started
+    }

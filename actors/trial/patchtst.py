@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from actors.driver.trial_registry import END, ERROR, RECORD, STEP
 from actors.trial.gate import Gate
 from actors.trial.memory_retry import ALONE, Memory, once_alone
+from actors.trial.result_keys import END, ERROR, RECORD, STEP
 from supervisor.domain.lifecycle import EndReason
 from training.environment import thread_environment
 from training.errors import Diverged

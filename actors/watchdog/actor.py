@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.trial.gate import GateWriter, flag_path, trials_folder
-from actors.trial.heartbeat import beats_folder
+from actors.trial.heartbeat import trials_of_workers
+from actors.trial.node_files import FlagWriter, flag_path, heartbeats_folder
 from actors.watchdog.gauges import WatchdogGauges
 from actors.watchdog.hang_watch import HangWatch
 from supervisor.clock import Clock
@@ -90,9 +90,12 @@ class Watchdog:
     def _open(self, settings: WatchdogSettings) -> None:
         self._settings = settings
         self._policy = Policy.from_mapping(settings.policy)
-        folders = [Path(folder) for folder in settings.folders]
+        folders, heartbeats = (
+            [Path(folder) for folder in settings.folders],
+            heartbeats_folder(settings.gate, settings.node),
+        )
         self._providers, said = open_providers(
-            settings.script, folders, self._clock, trials=trials_folder(settings.gate, settings.node)
+            settings.script, folders, self._clock, workers=lambda: trials_of_workers(heartbeats)
         )
         self._missing = {name: found.reason for name, found in said if not found.ok}
         path = flag_path(settings.gate, settings.node)
@@ -101,8 +104,8 @@ class Watchdog:
         self._memory_file = asked if asked is not None and seen else path.with_name(path.name + ".memory")
         self._memory = _restored(self._memory_file, Now.of(self._clock))
         self._sampled_mono_s = self._clock.mono_s()
-        self._hangs = HangWatch(beats_folder(settings.gate, settings.node), self._policy, self._note, self._clock)
-        self._gate = GateWriter(path)
+        self._hangs = HangWatch(heartbeats_folder(settings.gate, settings.node), self._policy, self._note, self._clock)
+        self._gate = FlagWriter(path)
         self._sample()
 
     # What a driver calls.

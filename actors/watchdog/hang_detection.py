@@ -7,39 +7,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from enum import IntEnum
 
+from actors.trial.heartbeat import Phase, Progress
 from supervisor.governor.policy import Policy
 
 LATE_PERIODS = 5.0
 """A watcher that comes so many of its periods late was stopped itself, and so, likely, was all that it watches."""
-
-
-class Phase(IntEnum):
-    """What a worker is at. Only in the last two is silence a bad sign."""
-
-    IDLE = 0
-    """Between two steps, held by the scheduler, or without a trial."""
-    WAITING = 1
-    """At a closed gate, or in a THROTTLE rest."""
-    PREPARING = 2
-    """Building, loading or saving: nothing that repeats, so nothing to measure by."""
-    WORKING = 3
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A worker's own note. `batches_s` are its last batches, `tails_s` what its last steps took after their last batch.
-
-    A step without batches is all tail. `in_batches` says that the trainable waits at its gate before every batch,
-    those of validation too; of other code nobody knows what a long silence is.
-    """
-
-    phase: Phase
-    since_mono_s: float
-    in_batches: bool = False
-    batches_s: tuple[float, ...] = ()
-    tails_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.trial.heartbeat import STACKS_SUFFIX, SUFFIX, Whose, read_beat
+from actors.trial.heartbeat import STACKS_SUFFIX, Progress, Worker, heartbeats, read_heartbeat
 from actors.trial.worker_exit import HUNG, OOM_KILLED, Death, MemoryKills
 from actors.trial.worker_process import end_process, stacks_file, stacks_of
-from actors.watchdog.hang_detection import Attention, Hang, Progress, hang_of
+from actors.watchdog.hang_detection import Attention, Hang, hang_of
 from supervisor.clock import Clock
 from supervisor.governor.policy import Policy
 from supervisor.processes.identity import started_at
@@ -26,7 +26,6 @@ MAX_PERIOD_S, MIN_PERIOD_S = 5.0, 0.1
 PERIODS_PER_ALLOWANCE = 10.0
 """A hang is noticed at most a tenth late."""
 
-MAX_WORKERS = 512
 MAX_DEATHS = 256
 WRITE_WITHIN_S = 5.0
 LOG = logging.getLogger("hang-watch")
@@ -72,7 +71,7 @@ class HangWatch:
         self._deaths: dict[_Key, Death] = {}
         self._buried: dict[_Key, tuple[int, Path | None]] = {}
         self._kills = MemoryKills()
-        self._counters: dict[Whose, Path | None] = {}
+        self._counters: dict[Worker, Path | None] = {}
         # A worker that dies before it was looked at was likely in the same group as this process.
         self._own_counter = self._hands.kill_counter(os.getpid())
         self._count(self._own_counter)
@@ -86,18 +85,18 @@ class HangWatch:
         """One round over all workers. Ending one that hangs takes up to 20 s."""
         now = self._clock.mono_s()
         self._attention = self._attention.looking(now, self.period_s)
-        workers = list(self._workers())
+        workers = list(heartbeats(self._folder))
         with self._lock:
-            self._counters = {whose: self._counter_of(whose) for _, whose, _ in workers}
+            self._counters = {worker: self._counter_of(worker) for _, worker, _ in workers}
             for counter in {*self._counters.values(), self._own_counter}:
                 self._count(counter)
-        for path, whose, progress in workers:
-            if self._is_dead(whose):
+        for path, worker, progress in workers:
+            if self._is_dead(worker):
                 with self._lock:
-                    self._bury(path, whose)
+                    self._bury(path, worker)
             elif hang := hang_of(progress, self._policy, now, self._attention.watched_from_mono_s):
-                self._end(path, whose, progress, hang)
-        self._sweep({whose.pid for _, whose, _ in workers})
+                self._end(path, worker, progress, hang)
+        self._sweep({worker.pid for _, worker, _ in workers})
         # The time that a slow end took is no gap: nobody was stopped.
         self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
 
@@ -108,17 +107,17 @@ class HangWatch:
         """
         key = (experiment, number, attempt)
         with self._lock:
-            for path, whose, _ in self._workers():
-                if _key(whose) == key and self._is_dead(whose):
-                    self._bury(path, whose)
+            for path, worker, _ in heartbeats(self._folder):
+                if _key(worker) == key and self._is_dead(worker):
+                    self._bury(path, worker)
             dead = self._buried.pop(key, None)
             death = self._deaths.pop(key, None)
             if death is None and dead is not None:
                 death = self._classified(*dead)
             return None if death is None else death.to_json()
 
-    def _is_dead(self, whose: Whose) -> bool:
-        return self._hands.started_at(whose.pid) != whose.started
+    def _is_dead(self, worker: Worker) -> bool:
+        return self._hands.started_at(worker.pid) != worker.started
 
     def _classified(self, pid: int, counter: Path | None) -> Death:
         """The kernel counts before it kills, so what killed a worker that is dead was counted."""
@@ -130,30 +129,20 @@ class HangWatch:
             return Death(OOM_KILLED, "the kernel killed its worker process: memory had run out", pid=pid)
         return Death(pid=pid)
 
-    def _counter_of(self, whose: Whose) -> Path | None:
-        return self._counters.get(whose) if self._is_dead(whose) else self._hands.kill_counter(whose.pid)
+    def _counter_of(self, worker: Worker) -> Path | None:
+        return self._counters.get(worker) if self._is_dead(worker) else self._hands.kill_counter(worker.pid)
 
     def _count(self, counter: Path | None) -> None:
         count = None if counter is None else self._hands.kill_count(counter)
         if counter is not None and count is not None:
             self._kills = self._kills.seen({counter: count}, self._clock.mono_s())
 
-    def _workers(self) -> Iterator[tuple[Path, Whose, Progress]]:
-        paths = sorted(self._folder.glob(f"*{SUFFIX}"))[:MAX_WORKERS] if self._folder.is_dir() else []
-        for path in paths:
-            try:
-                found = read_beat(path)
-            except OSError:
-                continue  # its worker has just dropped it
-            if found is not None:
-                yield path, *found
-
-    def _bury(self, path: Path, whose: Whose) -> None:
-        """Under the lock. Why it died is asked later, if it matters: a worker whose trial is over just goes."""
-        _keep(self._buried, _key(whose), (whose.pid, self._counters.get(whose, self._own_counter)))
-        self._unkillable.discard((whose.pid, whose.started))
+    def _bury(self, path: Path, worker: Worker) -> None:
+        """Under the lock. Why it died is asked later, if it matters: a worker worker trial is over just goes."""
+        _keep(self._buried, _key(worker), (worker.pid, self._counters.get(worker, self._own_counter)))
+        self._unkillable.discard((worker.pid, worker.started))
         path.unlink(missing_ok=True)
-        stacks_file(self._folder, whose.pid).unlink(missing_ok=True)
+        stacks_file(self._folder, worker.pid).unlink(missing_ok=True)
 
     def _sweep(self, noted: set[int]) -> None:
         """A worker that ended without a trial has no note to be buried with, only the file for its stacks."""
@@ -162,53 +151,53 @@ class HangWatch:
             if pid is not None and pid not in noted and self._hands.started_at(pid) is None:
                 file.unlink(missing_ok=True)
 
-    def _end(self, path: Path, whose: Whose, progress: Progress, hang: Hang) -> None:
-        if whose.started is None or (whose.pid, whose.started) in self._unkillable:
+    def _end(self, path: Path, worker: Worker, progress: Progress, hang: Hang) -> None:
+        if worker.started is None or (worker.pid, worker.started) in self._unkillable:
             return
-        stacks = self._stacks(whose)
-        if not self._is_silent_still(path, whose, progress):
+        stacks = self._stacks(worker)
+        if not self._is_silent_still(path, worker, progress):
             return
-        dump = self._write_dump(whose, hang, stacks)
+        dump = self._write_dump(worker, hang, stacks)
         # Again: a slow disk may have been the whole reason, and its end lets the trial on as it takes the dump.
-        if not self._is_silent_still(path, whose, progress):
+        if not self._is_silent_still(path, worker, progress):
             return
         text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be had"
-        death = Death(HUNG, text, "", whose.pid, hang.silent_s, hang.median_s, dump)
+        death = Death(HUNG, text, "", worker.pid, hang.silent_s, hang.median_s, dump)
         with self._lock:
             # Before its end: Tune asks for the cause within milliseconds.
-            _keep(self._deaths, _key(whose), death)
-        if not self._hands.end(whose.pid, whose.started):
-            self._unkillable.add((whose.pid, whose.started))
-            self._tell("worker.stuck", {**asdict(whose), "why": text})
+            _keep(self._deaths, _key(worker), death)
+        if not self._hands.end(worker.pid, worker.started):
+            self._unkillable.add((worker.pid, worker.started))
+            self._tell("worker.stuck", {**asdict(worker), "why": text})
 
-    def _is_silent_still(self, path: Path, whose: Whose, progress: Progress) -> bool:
+    def _is_silent_still(self, path: Path, worker: Worker, progress: Progress) -> bool:
         """False for one that got on while its stacks were taken or kept, and for one that died by itself."""
         try:
-            again = read_beat(path)
+            again = read_heartbeat(path)
         except OSError:
             return False
-        same = again is not None and again[0] == whose and again[1].since_mono_s == progress.since_mono_s
-        return same and not self._is_dead(whose)
+        same = again is not None and again[0] == worker and again[1].since_mono_s == progress.since_mono_s
+        return same and not self._is_dead(worker)
 
-    def _stacks(self, whose: Whose) -> str | None:
+    def _stacks(self, worker: Worker) -> str | None:
         try:
-            return self._hands.stacks_of(self._folder, whose.pid)
+            return self._hands.stacks_of(self._folder, worker.pid)
         except OSError as error:
-            LOG.warning("no stacks of worker %s: %s", whose.pid, error)
+            LOG.warning("no stacks of worker %s: %s", worker.pid, error)
             return None
 
-    def _write_dump(self, whose: Whose, hang: Hang, stacks: str | None) -> str | None:
+    def _write_dump(self, worker: Worker, hang: Hang, stacks: str | None) -> str | None:
         if stacks is None:
             return None
-        path = Path(whose.folder) / f"hung-attempt-{whose.attempt}.txt"
-        head = f"{whose.experiment} trial {whose.number}, attempt {whose.attempt}, process {whose.pid}: "
+        path = Path(worker.folder) / f"hung-attempt-{worker.attempt}.txt"
+        head = f"{worker.experiment} trial {worker.number}, attempt {worker.attempt}, process {worker.pid}: "
         written = threading.Event()
 
         def write() -> None:
             try:
                 self._hands.write(path, f"{head}{sentence(hang)}\n\n{stacks}")
             except OSError as error:
-                LOG.warning("the stacks of worker %s cannot be kept: %s", whose.pid, error)
+                LOG.warning("the stacks of worker %s cannot be kept: %s", worker.pid, error)
             else:
                 written.set()
 
@@ -225,8 +214,8 @@ def sentence(hang: Hang) -> str:
     return f"silent for {hang.silent_s:.0f} s where {hang.allowed_s:.0f} s are allowed ({median})"
 
 
-def _key(whose: Whose) -> _Key:
-    return whose.experiment, whose.number, whose.attempt
+def _key(worker: Worker) -> _Key:
+    return worker.experiment, worker.number, worker.attempt
 
 
 def _keep(kept: dict[_Key, _Kept], key: _Key, value: _Kept) -> None:

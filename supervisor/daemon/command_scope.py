@@ -12,7 +12,7 @@ from supervisor.errors import Conflict, NotFound, UsageError
 NODE_SIGNS = 12
 MAX_NAMES = 20
 MAX_HELD_TRIALS = 48
-"""As many as a node's flag has slots for (actors/trial/gate.py)."""
+"""As many as a node's flag has slots for (actors/trial/node_files.py)."""
 
 
 class Targets:

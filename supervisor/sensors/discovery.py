@@ -19,7 +19,7 @@ from supervisor.sensors.memory_pressure import PressureStallProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.reading import Availability
 from supervisor.sensors.scripted import ScriptedProvider
-from supervisor.sensors.trial_memory import TrialMemoryProvider
+from supervisor.sensors.trial_memory import TrialMemoryProvider, Workers
 
 LINUX, MACOS = ("linux",), ("darwin",)
 ANYWHERE = LINUX + MACOS
@@ -61,13 +61,13 @@ def open_providers(
     folders: Sequence[Path],
     clock: TimeSource,
     platform: str = sys.platform,
-    trials: Path | None = None,
+    workers: Workers | None = None,
 ) -> tuple[list[Provider], list[tuple[str, Availability]]]:
     """The providers that work here or may yet, and what every one said of itself.
 
     `script` is a trace file, or a drill's name, to play in place of the real temperatures. The scripted provider is
-    always there, since drills go through it. `trials` is where workers note their trials (trial_memory.py). Raises
-    ValueError or OSError for a bad script; a provider that cannot work here is no error.
+    always there, since drills go through it. `workers` names the workers of this node whose memory is measured.
+    Raises ValueError or OSError for a bad script; a provider that cannot work here is no error.
     """
     candidates: list[Provider] = [ScriptedProvider.playing(script, clock)]
     candidates += [
@@ -75,8 +75,8 @@ def open_providers(
         for listed in PROVIDERS
         if platform in listed.platforms and not (listed.thermal and script is not None)
     ]
-    if trials is not None:
-        candidates.append(TrialMemoryProvider(trials, clock))
+    if workers is not None:
+        candidates.append(TrialMemoryProvider(workers, clock))
     said = [(provider, provider.probe()) for provider in candidates]
     working = [provider for provider, availability in said if availability.ok or _may_recover(provider)]
     for provider, _ in said:

@@ -60,11 +60,6 @@ LAZILY_TRAINING = ("supervisor.plan", "supervisor.preflight", "supervisor.report
 """Rooms that may import training too, but inside a function only: it may load torch."""
 
 PENDING = {
-    ("actors.trial.gate", "actors.watchdog.hang_detection"),
-    ("actors.trial.heartbeat", "actors.watchdog.hang_detection"),
-    ("actors.trial.patchtst", "actors.driver.trial_registry"),
-    ("actors.trial.supervised", "actors.driver.trial_registry"),
-    ("actors.trial.supervised", "actors.watchdog.hang_detection"),
     ("supervisor.daemon.evaluation", "training.environment"),
     ("supervisor.preflight.start", "supervisor.cli"),
     ("supervisor.report.page", "supervisor.cli.results_table"),

@@ -14,7 +14,7 @@ from supervisor.plan import schema, yaml_reader
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE_FROM_DATA = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-STATE_OF_A_USERS_CLASS = "actors/trial/supervised.py"
+STATE_OF_A_USERS_CLASS = "actors/trial/checkpoints.py"
 """The one place that pickles: what a user's own class saved, read by that class's own process, never the daemon."""
 
 

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import pickle
 import random
 import tracemalloc
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 
-from actors.trial.heartbeat import Beat, Whose, read_beat
+from actors.trial.heartbeat import Heartbeat, Worker, read_heartbeat, trials_of_workers
 from actors.watchdog import actor
 from supervisor.audit import evidence, invariants, maintenance, rebuild
 from supervisor.audit import evidence as audit_evidence
@@ -35,8 +36,8 @@ from supervisor.governor.policy import Policy
 from supervisor.home import Home
 from supervisor.plan import yaml_reader
 from supervisor.plan.loader import load_plan
+from supervisor.processes.identity import started_at
 from supervisor.sensors.reading import Kind, Reading
-from supervisor.sensors.trial_memory import TrialMemoryProvider
 from supervisor.store.database import Store, read_only
 from supervisor.store.run_writer import RunWriter, create_run
 from tests.unit.audit.broken_files import broken, retyped
@@ -351,25 +352,26 @@ def test_a_broken_memory_of_the_governor_is_no_memory(tmp_path: Path, seed: int)
 
 
 @seeds(60)
-def test_a_broken_note_of_a_worker_is_no_note(tmp_path: Path, seed: int) -> None:
+def test_a_broken_heartbeat_is_no_heartbeat(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    Beat(tmp_path, Whose("x", 1, 1, "/tmp", 4242, "t"), in_batches=True)
-    (file,) = tmp_path.glob("*.beat")
+    Heartbeat(tmp_path, Worker("x", 1, 1, "/tmp", 4242, "t"), in_batches=True)
+    (file,) = tmp_path.glob("*.heartbeat")
     whole = file.read_bytes()
     text = json.dumps(retyped(rng, json.loads(whole[384:]))).encode()
     made = broken(rng, whole) if seed % 2 else (whole[:384] + text).ljust(-(-(384 + len(text)) // 8) * 8)
     file.write_bytes(made)
-    found = read_beat(file)
+    found = read_heartbeat(file)
     assert found is None or (type(found[0].pid), type(found[0].number), type(found[0].folder)) == (int, int, str)
 
 
 @seeds(40)
-def test_broken_notes_of_trials_cost_no_more_than_themselves(tmp_path: Path, seed: int) -> None:
+def test_broken_heartbeats_do_not_hide_the_others(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    names = ["4242", "²", "1" * 30, "x", ".1.new", "-1", "0"]
-    for name in names:
-        (tmp_path / name).write_bytes(broken(rng, b"2M-h1/7"))
-    (tmp_path / "7").mkdir()
-    (tmp_path / "9").write_bytes(b"x" * (5 * MIB))
-    found = TrialMemoryProvider(tmp_path, FakeClock(), lambda pid, _: 1000 if pid == 4242 else None).read()
-    assert [reading.value for reading in found] == [1000.0, 1000.0]
+    worker = Worker("x", 1, 1, "/tmp", os.getpid(), started_at(os.getpid()))
+    Heartbeat(tmp_path, worker, in_batches=True)
+    (whole,) = (file.read_bytes() for file in tmp_path.iterdir())
+    for name in ("²", "1" * 30, "x", "-1", "0"):
+        (tmp_path / f"{name}.heartbeat").write_bytes(broken(rng, whole[:384] + b"{}"))
+    (tmp_path / "7.heartbeat").mkdir()
+    (tmp_path / "9.heartbeat").write_bytes(b"x" * (5 * MIB))
+    assert trials_of_workers(tmp_path) == {os.getpid(): "x/1"}

@@ -101,6 +101,6 @@ def test_no_more_trials_are_held_one_by_one_than_a_flag_has_slots_for(targets: T
 
 
 def test_a_flag_has_as_many_slots_as_the_daemon_believes() -> None:
-    from actors.trial import gate
+    from actors.trial import node_files
 
-    assert gate.MAX_HELD_TRIALS == MAX_HELD_TRIALS
+    assert node_files.MAX_HELD_TRIALS == MAX_HELD_TRIALS

@@ -12,7 +12,8 @@ from ray.tune.experiment import Trial
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
-from actors.driver.trial_registry import OWN_KEY, TrialRegistry
+from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import OWN_KEY
 from actors.trial.worker_exit import Death
 from supervisor.domain.messages import AttemptLost, TrialEnded, TrialHung, TrialStarted
 

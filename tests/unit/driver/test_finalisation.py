@@ -15,8 +15,9 @@ from ray.tune.search import Searcher
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.search import open_search
-from actors.driver.trial_registry import OWN_KEY, STEP, TrialRegistry
+from actors.driver.trial_registry import TrialRegistry
 from actors.trial.patchtst import PatchTSTTrainable
+from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import finalists
 from supervisor.domain.messages import TrialAdded

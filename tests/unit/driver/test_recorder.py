@@ -10,18 +10,8 @@ import pytest
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder, metrics_of
-from actors.driver.trial_registry import (
-    CHECKPOINT,
-    END,
-    ERROR,
-    LEFT,
-    OUT_OF_MEMORY,
-    OWN_KEY,
-    RECORD,
-    SMALLER,
-    STEP,
-    TrialRegistry,
-)
+from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, RECORD, SMALLER, STEP
 from actors.trial.worker_exit import OOM_KILLED, Death
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (

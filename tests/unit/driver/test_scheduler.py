@@ -14,7 +14,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
-from actors.driver.trial_registry import LEFT, STEP, TrialRegistry
+from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import LEFT, STEP
 from supervisor.domain.command import Action, Command, Origin, trial_scope
 
 

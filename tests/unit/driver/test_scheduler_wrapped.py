@@ -21,7 +21,8 @@ from ray.tune.schedulers import (
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
-from actors.driver.trial_registry import STEP, TrialRegistry
+from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import STEP
 
 DECISIONS = [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.PAUSE, TrialScheduler.NOOP]
 CALLS = ["add", "result", "error", "complete", "remove", "choose"]

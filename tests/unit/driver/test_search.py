@@ -12,7 +12,8 @@ from ray.tune.search import Searcher
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.search import open_search
-from actors.driver.trial_registry import END, OWN_KEY, STEP, TrialRegistry
+from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import END, OWN_KEY, STEP
 from supervisor.domain.command import Action, Command, Origin, trial_scope
 from supervisor.domain.messages import TrialAdded
 

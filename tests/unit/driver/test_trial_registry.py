@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.driver.process_local import current
-from actors.driver.trial_registry import CHECKPOINT, END, ERROR, STEP, TrialRegistry, failure_reason, finite_or_none
+from actors.driver.trial_registry import TrialRegistry, finite_or_none
+from actors.trial.result_keys import CHECKPOINT, END, ERROR, STEP, failure_reason
 from supervisor.domain.lifecycle import EndReason
 
 

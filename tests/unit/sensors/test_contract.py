@@ -35,7 +35,7 @@ from supervisor.sensors.nvidia import NvidiaProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.reading import Kind, Quality, Reading
 from supervisor.sensors.scripted import Frame, ScriptedProvider, simple_reading
-from supervisor.sensors.trial_memory import TrialMemoryProvider, note_trial
+from supervisor.sensors.trial_memory import TrialMemoryProvider
 
 FIXTURES = Path(__file__).parents[1] / "fixtures_sensors"
 UNITS = {
@@ -245,15 +245,14 @@ def memory_kills(clock: FakeClock, _: Path) -> Case:
     )
 
 
-def trial_memory(clock: FakeClock, root: Path) -> Case:
+def trial_memory(clock: FakeClock, _: Path) -> Case:
     below = Breakable()
-    note_trial(root / "trials", 4242, "2M-h1", 17)
 
-    def resident(pid: int, noted_wall_s: float) -> int | None:
+    def resident(pid: int) -> int | None:
         below.check()
         return 2**30
 
-    return on_fake(lambda _: TrialMemoryProvider(root / "trials", clock, resident), below)
+    return on_fake(lambda _: TrialMemoryProvider(lambda: {4242: "2M-h1/17"}, clock, resident), below)
 
 
 def nvidia(clock: FakeClock, _: Path) -> Case:

@@ -9,20 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.trial.gate import (
-    LAYOUT,
-    LEASE_S,
-    MAGIC,
-    MAX_HELD_TRIALS,
-    MAX_REST_S,
-    POLL_S,
-    SIZE_BYTES,
-    VERSION,
-    Gate,
-    GateWriter,
-    Leave,
-    flag_path,
-)
+from actors.trial.gate import MAX_REST_S, POLL_S, Gate, Leave
+from actors.trial.node_files import LAYOUT, LEASE_S, MAGIC, MAX_HELD_TRIALS, SIZE_BYTES, VERSION, FlagWriter, flag_path
 from supervisor.domain.command import Action
 
 
@@ -51,7 +39,7 @@ def time():
 
 @pytest.fixture
 def writer(tmp_path, time):
-    return GateWriter(tmp_path / "flag", time.mono_s)
+    return FlagWriter(tmp_path / "flag", time.mono_s)
 
 
 @pytest.fixture
@@ -90,7 +78,7 @@ def test_a_lease_that_ran_out_is_a_pause_until_it_is_fresh_again(writer, gate, t
 
 def test_a_gate_without_a_file_waits_for_one(gate, time, tmp_path):
     def appear():
-        GateWriter(tmp_path / "flag", time.mono_s).write(Action.RUN, 0.0)
+        FlagWriter(tmp_path / "flag", time.mono_s).write(Action.RUN, 0.0)
 
     time.at(5.0, appear)
     assert gate.wait() >= 5.0
@@ -100,9 +88,9 @@ def test_the_flag_of_a_restarted_watchdog_is_found(writer, gate, time, tmp_path)
     """The new one writes a file of its own; readers of the old one change over when its lease ends."""
     writer.write(Action.RUN, 0.0)
     assert gate.wait() == 0.0
-    GateWriter(tmp_path / "flag", time.mono_s).write(Action.RUN, 0.0)
+    FlagWriter(tmp_path / "flag", time.mono_s).write(Action.RUN, 0.0)
     time.now += LEASE_S - 1
-    second = GateWriter(tmp_path / "flag", time.mono_s)
+    second = FlagWriter(tmp_path / "flag", time.mono_s)
     second.write(Action.RUN, 0.0)
     time.now += 2
     assert gate.wait() == 0.0
@@ -113,7 +101,7 @@ def test_the_flag_of_a_restarted_watchdog_is_found(writer, gate, time, tmp_path)
 def test_throttled_trials_rest_their_share(tmp_path_factory, share, worked_s):
     """share / (1 - share) of the time worked, at most MAX_REST_S."""
     time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
-    writer = GateWriter(path, time.mono_s)
+    writer = FlagWriter(path, time.mono_s)
     gate = Gate(path, time.mono_s, time.sleep)
     writer.write(Action.THROTTLE, share)
     time.now += worked_s
@@ -149,7 +137,7 @@ def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
 
     def replace():
         path.unlink()
-        GateWriter(path, time.mono_s).write(Action.RUN, 0.0)
+        FlagWriter(path, time.mono_s).write(Action.RUN, 0.0)
         opened.append(True)
 
     time.at(1.0, replace)
@@ -157,18 +145,18 @@ def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
     assert opened
 
 
-def test_release_makes_only_those_leave_who_can_come_back(writer, gate, time):
+def test_release_makes_only_trials_with_checkpoints_leave(writer, gate, time, tmp_path):
     """A trial without a checkpoint would lose its work: it waits on."""
     writer.write(Action.PAUSE, 0.0, release=True)
     time.at(2.0, lambda: writer.write(Action.RUN, 0.0))
     assert gate.wait() >= 2.0
     writer.write(Action.PAUSE, 0.0, release=True)
-    gate.may_be_released = True
+    saves = Gate(tmp_path / "flag", time.mono_s, time.sleep, may_be_released=True)
     with pytest.raises(Leave):
-        gate.wait()
+        saves.wait()
     writer.write(Action.PAUSE, 0.0)
     time.at(1.0, lambda: writer.write(Action.RUN, 0.0))
-    assert gate.wait() >= 1.0
+    assert saves.wait() >= 1.0
 
 
 def test_the_layout_is_the_documented_one(writer, tmp_path, time):
@@ -194,8 +182,7 @@ def test_a_trial_that_is_held_alone_stands_and_the_others_go_on(writer, tmp_path
 
 
 def test_a_held_trial_leaves_when_it_is_to_be_released_and_can_come_back(writer, tmp_path, time):
-    held = Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=3)
-    held.may_be_released = True
+    held = Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=3, may_be_released=True)
     writer.write(Action.RUN, 0.0, held={3: False})
     time.at(2.0, lambda: writer.write(Action.RUN, 0.0, held={3: True}))
     with pytest.raises(Leave):
@@ -208,7 +195,7 @@ def test_a_held_trial_leaves_when_it_is_to_be_released_and_can_come_back(writer,
 def test_the_flag_names_just_the_trials_that_are_held_and_none_moves(tmp_path_factory, stories):
     """One that stays held keeps its slot: a reader between two writes never misses it."""
     time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
-    writer = GateWriter(path, time.mono_s)
+    writer = FlagWriter(path, time.mono_s)
     before = {}
     for story in stories:
         writer.write(Action.RUN, 0.0, held=story)
@@ -224,7 +211,7 @@ def test_the_flag_names_just_the_trials_that_are_held_and_none_moves(tmp_path_fa
 
 def test_no_reader_ever_sees_a_closed_flag_open(tmp_path):
     """The writer renews its lease without clearing the action first, not even for a microsecond."""
-    writer = GateWriter(tmp_path / "flag")
+    writer = FlagWriter(tmp_path / "flag")
     writer.write(Action.PAUSE, 0.0)
     rungs, seen = memoryview(writer._map).cast("I"), set()
     renewing = threading.Thread(target=lambda: [writer.renew() for _ in range(3000)])

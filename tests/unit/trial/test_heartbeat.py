@@ -11,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray import tune
 
+import actors.trial.checkpoints
 import actors.trial.supervised
-from actors.trial.gate import LEASE_S, Gate, GateWriter, Leave
-from actors.trial.heartbeat import BATCHES, TAILS, Beat, Whose, read_beat
+from actors.trial.gate import Gate, Leave
+from actors.trial.heartbeat import BATCHES, TAILS, Heartbeat, Phase, Progress, Worker, read_heartbeat
+from actors.trial.node_files import LEASE_S, FlagWriter
 from actors.trial.patchtst import PatchTSTTrainable
-from actors.watchdog.hang_detection import Phase, Progress
 from supervisor.clock import FakeClock
 from supervisor.domain.command import Action
 from supervisor.processes.identity import started_at
 
-WHOSE = Whose("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
+WHOSE = Worker("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
 
 
 def noted(folder: Path) -> Progress:
-    found = read_beat(folder / "4711.beat")
+    found = read_heartbeat(folder / "4711.heartbeat")
     assert found is not None
     assert found[0] == WHOSE
     return found[1]
@@ -37,7 +38,7 @@ def clock():
 
 @pytest.fixture
 def beat(tmp_path, clock):
-    return Beat(tmp_path / "beats", WHOSE, in_batches=True, mono_s=clock.mono_s)
+    return Heartbeat(tmp_path / "beats", WHOSE, in_batches=True, mono_s=clock.mono_s)
 
 
 def test_a_worker_is_preparing_until_it_says_otherwise(beat, clock, tmp_path):
@@ -78,7 +79,7 @@ def test_a_step_without_batches_is_all_tail(beat, clock, tmp_path):
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=100))
 def test_the_last_ones_are_kept(tmp_path_factory, lengths):
     folder, clock = tmp_path_factory.mktemp("beats"), FakeClock(0.0)
-    beat = Beat(folder, WHOSE, in_batches=False, mono_s=clock.mono_s)
+    beat = Heartbeat(folder, WHOSE, in_batches=False, mono_s=clock.mono_s)
     beat.begin_step()
     beat.batch(clock.mono_s())
     taken = []
@@ -100,17 +101,17 @@ def test_the_last_ones_are_kept(tmp_path_factory, lengths):
     "body", [b"", b"SWPB", b"x" * 400, b"SWPB\x02\0\0\0" + b"\0" * 392, b"SWPB\x01\0\0\0" + b"\0" * 392]
 )
 def test_a_file_that_is_no_note_is_none(tmp_path, body):
-    (tmp_path / "1.beat").write_bytes(body)
-    assert read_beat(tmp_path / "1.beat") is None
+    (tmp_path / "1.heartbeat").write_bytes(body)
+    assert read_heartbeat(tmp_path / "1.heartbeat") is None
 
 
 @pytest.fixture
 def gate(beat, clock, tmp_path):
     """An open one, with its writer, of a worker at its step."""
-    writer = GateWriter(tmp_path / "flag", clock.mono_s)
+    writer = FlagWriter(tmp_path / "flag", clock.mono_s)
     writer.write(Action.RUN, 0.0)
     beat.begin_step()
-    return Gate(tmp_path / "flag", clock.mono_s, clock.sleep, beat=beat), writer
+    return Gate(tmp_path / "flag", clock.mono_s, clock.sleep, heartbeat=beat), writer
 
 
 def test_each_wait_at_an_open_gate_is_a_beat(gate, clock, tmp_path):
@@ -173,11 +174,12 @@ def supervised(tmp_path, monkeypatch):
     def make(kind):
         made = actors.trial.supervised.supervise(kind)
         trial = made.__new__(made)
-        trial._failure, trial._step, trial.sweep_number, trial._folder = None, 0, 7, tmp_path / "one" / "7"
-        trial._notes, trial.sweep_memory = tmp_path / "trials", None
-        trial._beat = trial._begin_beat({"folder": str(tmp_path / "one"), "attempt": 3}, tmp_path / "beats")
-        trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0, may_be_released=True)
-        trial.look = lambda: read_beat(tmp_path / "beats" / f"{os.getpid()}.beat")[1].phase
+        trial._failure, trial._step, trial.sweep_number, trial.sweep_memory = None, 0, 7, None
+        own, folder = {"folder": str(tmp_path / "one"), "attempt": 3}, tmp_path / "one" / "7"
+        trial._heartbeat = trial._begin_heartbeat(own, folder, tmp_path / "beats")
+        trial._checkpoints = trial._checkpoints_in(folder)
+        trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0)
+        trial.look = lambda: read_heartbeat(tmp_path / "beats" / f"{os.getpid()}.heartbeat")[1].phase
         return trial
 
     return make
@@ -190,9 +192,14 @@ def test_a_trial_works_in_its_step_prepares_while_it_is_saved_and_is_idle_betwee
     assert trial.seen == [Phase.WORKING, Phase.PREPARING]
     assert trial.look() is Phase.IDLE
     [path] = (tmp_path / "beats").iterdir()
-    whose, progress = read_beat(path)
-    assert (whose.experiment, whose.number, whose.attempt, whose.folder) == ("one", 7, 3, str(tmp_path / "one" / "7"))
-    assert whose.started == started_at(os.getpid())
+    worker, progress = read_heartbeat(path)
+    assert (worker.experiment, worker.number, worker.attempt, worker.folder) == (
+        "one",
+        7,
+        3,
+        str(tmp_path / "one" / "7"),
+    )
+    assert worker.started == started_at(os.getpid())
     assert len(progress.tails_s) == 1
 
 
@@ -206,17 +213,16 @@ def test_only_a_trial_that_waits_for_space_may_be_silent_for_ever(supervised, mo
         trial.seen.append(trial.look())
         return save()
 
-    monkeypatch.setattr(actors.trial.supervised, "when_there_is_space", once_there_is_space)
-    trial._save()
+    monkeypatch.setattr(actors.trial.checkpoints, "when_there_is_space", once_there_is_space)
+    trial._checkpoints.save(0)
     assert trial.seen == [Phase.WAITING, Phase.PREPARING]
 
 
 def test_a_step_that_fails_leaves_the_trial_idle(supervised):
     trial = supervised(Looks)
-    trial.look = lambda: 1 / 0
+    look, trial.look = trial.look, lambda: 1 / 0
     assert trial.step()["done"] is True
-    del trial.look
-    assert trial._beat._words[2] == Phase.IDLE
+    assert look() is Phase.IDLE
 
 
 def test_a_trial_that_leaves_its_work_has_no_note_any_more(supervised, tmp_path):
@@ -234,7 +240,7 @@ def test_a_trial_that_leaves_its_work_has_no_note_any_more(supervised, tmp_path)
 def test_a_class_says_whether_it_waits_at_its_gate_before_every_batch(supervised, tmp_path, kind, in_batches):
     supervised(kind)
     [path] = (tmp_path / "beats").iterdir()
-    assert read_beat(path)[1].in_batches is in_batches
+    assert read_heartbeat(path)[1].in_batches is in_batches
 
 
 def test_the_built_in_trainable_does():

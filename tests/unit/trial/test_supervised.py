@@ -13,10 +13,11 @@ import torch
 from ray import tune
 
 import actors.trial.supervised
-from actors.driver.trial_registry import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
+from actors.trial.checkpoints import KEEP_CHECKPOINTS, Checkpoints
 from actors.trial.gate import Leave
 from actors.trial.patchtst import PatchTSTTrainable
-from actors.trial.supervised import KEEP_CHECKPOINTS, can_be_reused, resolve, supervise
+from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
+from actors.trial.supervised import can_be_reused, resolve, supervise
 from supervisor.errors import PlanError
 from training.errors import DoesNotFit
 from training.memory import MemoryLimit
@@ -54,9 +55,8 @@ def trial(tmp_path):
     kind = supervise(Counts)
     made = kind.__new__(kind)
     Counts.setup(made, {})
-    made._folder, made._step, made.sweep_number = tmp_path / "0", 0, 0
-    made._resumed_step, made._unusable = None, []
-    made.sweep_gate, made._beat = SimpleNamespace(may_be_released=False), SimpleNamespace(phase=lambda phase: None)
+    made.folder, made.sweep_number = tmp_path / "0", 0
+    made.checkpoints = Checkpoints(made.folder, made.sweep_save, made.sweep_load, SimpleNamespace(phase=lambda _: None))
     return made
 
 
@@ -69,8 +69,8 @@ def test_a_class_may_call_its_own_setup_when_it_is_reused(trial):
 def save(trial, *steps):
     paths = []
     for step in steps:
-        trial._step = trial.count = step
-        paths.append(trial._save())
+        trial.count = step
+        paths.append(trial.checkpoints.save(step))
     return paths
 
 
@@ -96,7 +96,7 @@ def test_a_trainable_is_found_by_its_name():
 def test_only_functions_of_one_argument_and_trainable_classes_are_taken():
     with pytest.raises(PlanError, match="must take one argument"):
         supervise(two_arguments)
-    with pytest.raises(PlanError, match=r"no ray\.tune\.Trainable"):
+    with pytest.raises(PlanError, match=r"not a ray\.tune\.Trainable"):
         supervise(dict)
     assert issubclass(supervise(function), tune.Trainable)
 
@@ -109,8 +109,8 @@ def test_a_worker_is_reused_where_the_class_says_how():
 
 def test_the_newest_checkpoints_are_kept_and_named_by_their_step(trial):
     save(trial, 1, 2, 10)
-    assert [step for step, _ in trial._kept()] == [2, 10]
-    assert len(trial._kept()) == KEEP_CHECKPOINTS
+    assert [step for step, _ in trial.checkpoints.kept()] == [2, 10]
+    assert len(trial.checkpoints.kept()) == KEEP_CHECKPOINTS
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here that says whose a descriptor is")
@@ -124,49 +124,49 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(trial, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     save(trial, 1)
-    assert synced[-2:] == [".fresh-1", trial._folder.name], "the folder under its first name, then where it got its own"
+    assert synced[-2:] == [".fresh-1", trial.folder.name], "the folder under its first name, then where it got its own"
     assert "state.pickle" in synced[:-2]
 
 
 def test_saving_a_step_again_takes_the_place_of_the_first(trial):
     save(trial, 1)
     trial.count = 7
-    [path] = [trial._save()]
-    trial._resume(path, lambda: None)
+    path = trial.checkpoints.save(1)
+    trial.count = 0
+    assert trial.checkpoints.resume(path, lambda: None) == 1
     assert trial.count == 7
 
 
 def test_a_trial_goes_on_from_its_checkpoint(trial):
     [path] = save(trial, 4)
-    trial._step = trial.count = 0
-    trial._resume(path, lambda: None)
-    assert (trial.count, trial._step, trial._resumed_step) == (4, 4, 4)
+    trial.count = 0
+    assert trial.checkpoints.resume(path, lambda: None) == 4
+    assert (trial.count, trial.checkpoints.resumed_step) == (4, 4)
 
 
 def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(trial):
     """The daemon never heard of them: their epochs run again and are reported."""
     first, _ = save(trial, 1, 2)
-    trial._resume(first, lambda: None)
-    assert (trial.count, trial._step) == (1, 1)
+    assert trial.checkpoints.resume(first, lambda: None) == 1
+    assert trial.count == 1
 
 
 def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(trial):
     """The one before it is used, by a trial that is begun anew; with none left it starts from nothing."""
     first, second = save(trial, 1, 2)
     (second / "state.pickle").write_bytes(b"torn")
-    trial._resume(second, lambda: Counts.setup(trial, {}))
-    assert (trial.count, trial._step, trial.begun) == (1, 1, 2)
-    assert (trial._resumed_step, trial._unusable) == (1, [str(second)])
+    assert trial.checkpoints.resume(second, lambda: Counts.setup(trial, {})) == 1
+    assert (trial.count, trial.begun) == (1, 2)
+    assert (trial.checkpoints.resumed_step, trial.checkpoints.unusable) == (1, [str(second)])
     (first / "state.pickle").write_bytes(b"")
-    trial._step = 0
-    trial._resume(second, lambda: Counts.setup(trial, {}))
-    assert (trial.count, trial._step, trial.begun) == (0, 0, 4)
+    assert trial.checkpoints.resume(second, lambda: Counts.setup(trial, {})) == 0
+    assert (trial.count, trial.begun) == (0, 4)
 
 
 def test_a_checkpoint_that_is_gone_costs_epochs_and_not_the_trial(trial, tmp_path):
-    trial._resume(tmp_path / "0" / "checkpoint-3", lambda: None)
-    assert trial._step == 0
-    assert (trial._resumed_step, trial._unusable) == (None, [str(tmp_path / "0" / "checkpoint-3")])
+    gone = tmp_path / "0" / "checkpoint-3"
+    assert trial.checkpoints.resume(gone, lambda: None) == 0
+    assert (trial.checkpoints.resumed_step, trial.checkpoints.unusable) == (None, [str(gone)])
 
 
 # --- memory that runs out --------------------------------------------------------------------------------------------
@@ -200,12 +200,12 @@ def blocks(tmp_path):
     kind = supervise(Blocks)
     made = kind.__new__(kind)
     Counts.setup(made, {})
-    made._folder, made._step, made.sweep_number, made._failure = tmp_path / "0", 0, 0, None
-    made._resumed_step, made._unusable, made._notes = None, [], tmp_path / "notes"
-    made.sweep_gate = SimpleNamespace(may_be_released=True, wait=lambda: 0.0)
-    made._beat = SimpleNamespace(
+    made._step, made.sweep_number, made._failure = 0, 0, None
+    made.sweep_gate = SimpleNamespace(wait=lambda: 0.0, close=lambda: None)
+    made._heartbeat = SimpleNamespace(
         phase=lambda phase: None, begin_step=lambda: None, end_step=lambda: None, drop=lambda: None
     )
+    made._checkpoints = made._checkpoints_in(tmp_path / "0")
     return made
 
 
@@ -289,8 +289,8 @@ def test_a_trial_that_leaves_in_its_first_epoch_says_where_it_saved_itself(block
     result = blocks.step()
     assert result[CHECKPOINT] == str(tmp_path / "0" / "checkpoint-0")
     blocks.count = 0
-    blocks._resume(Path(result[CHECKPOINT]), lambda: None)
-    assert (blocks.count, blocks._resumed_step) == (5, 0)
+    blocks._checkpoints.resume(Path(result[CHECKPOINT]), lambda: None)
+    assert (blocks.count, blocks._checkpoints.resumed_step) == (5, 0)
 
 
 def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_says_how_it_ended(blocks, tmp_path, monkeypatch):

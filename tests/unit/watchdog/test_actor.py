@@ -13,7 +13,8 @@ from dataclasses import replace
 import pytest
 
 from actors.driver.watchdog_links import memory_file
-from actors.trial.gate import LAYOUT, Gate, Leave, flag_path
+from actors.trial.gate import Gate, Leave
+from actors.trial.node_files import LAYOUT, flag_path
 from actors.watchdog import actor
 from actors.watchdog.actor import Watchdog, WatchdogSettings, _restored
 from supervisor.clock import Clock, FakeClock, Now
@@ -206,10 +207,9 @@ def test_a_single_trials_pause_closes_the_gate_for_it_alone(start, tmp_path):
     dog = start(policy={**CALM, "release_after_s": 0.2})
     dog.set_operator([{**PAUSE, "scope": trial_scope("e", 5)}], time.monotonic_ns())
     path = flag_path(str(tmp_path / "gate"), NODE)
-    gates = {number: Gate(path, trial=number) for number in (5, 6)}
+    gates = {number: Gate(path, trial=number, may_be_released=True) for number in (5, 6)}
     assert gates[5]._read(time.monotonic())[0] is Action.PAUSE
     assert gates[6].wait() == 0.0
-    gates[5].may_be_released = True
     with pytest.raises(Leave):
         gates[5].wait()
 
@@ -220,8 +220,7 @@ def test_a_single_trials_stop_makes_it_leave_at_once_and_the_others_go_on(start,
     stop = Command(Action.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 5))
     dog.set_operator([stop.to_json()], time.monotonic_ns())
     path = flag_path(str(tmp_path / "gate"), NODE)
-    gates = {number: Gate(path, trial=number) for number in (5, 6)}
-    gates[5].may_be_released = True
+    gates = {number: Gate(path, trial=number, may_be_released=True) for number in (5, 6)}
     with pytest.raises(Leave):
         gates[5].wait()
     assert gates[6].wait() == 0.0

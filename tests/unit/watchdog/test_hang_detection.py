@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.watchdog.hang_detection import LATE_PERIODS, Attention, Hang, Phase, Progress, allowed_s, hang_of, median_s
+from actors.trial.heartbeat import Phase, Progress
+from actors.watchdog.hang_detection import LATE_PERIODS, Attention, Hang, allowed_s, hang_of, median_s
 from supervisor.governor.policy import Policy
 
 POLICY = Policy()

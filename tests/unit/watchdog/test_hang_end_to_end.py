@@ -13,7 +13,7 @@ import pytest
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.watchdog_links import _Node
-from actors.trial.heartbeat import beats_folder
+from actors.trial.node_files import heartbeats_folder
 from actors.watchdog.actor import Watchdog, WatchdogSettings
 from actors.watchdog.hang_watch import HangWatch
 from supervisor.domain import messages
@@ -25,7 +25,7 @@ NODE = "n" * 40
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from actors.trial.heartbeat import Beat, Whose
+from actors.trial.heartbeat import Heartbeat, Worker
 from actors.trial.worker_process import dump_on_signal
 from supervisor.processes.identity import started_at
 beats, folder = Path(sys.argv[1]), sys.argv[2]
@@ -33,7 +33,7 @@ def wait_for_godot():
     while True:
         time.sleep(600)
 dump_on_signal(beats)
-beat = Beat(beats, Whose("one", 7, 2, folder, os.getpid(), started_at(os.getpid())), in_batches=True)
+beat = Heartbeat(beats, Worker("one", 7, 2, folder, os.getpid(), started_at(os.getpid())), in_batches=True)
 beat.begin_step()
 for _ in range(3):
     beat.batch(time.monotonic())
@@ -52,7 +52,7 @@ def settings(tmp_path):
 def worker(settings, tmp_path):
     """A process that has three batches behind it and then hangs."""
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(beats_folder(settings.gate, NODE)), str(tmp_path / "one" / "7")],
+        [sys.executable, "-c", WORKER, str(heartbeats_folder(settings.gate, NODE)), str(tmp_path / "one" / "7")],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

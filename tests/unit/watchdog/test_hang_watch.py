@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.trial.heartbeat import Beat, Whose
+from actors.trial.heartbeat import Heartbeat, Phase, Worker
 from actors.watchdog import hang_watch
-from actors.watchdog.hang_detection import Phase
 from actors.watchdog.hang_watch import Hands, HangWatch
 from supervisor.clock import FakeClock
 from supervisor.governor.policy import Policy
@@ -59,8 +58,8 @@ class Bench:
 
     def worker(self, pid=11, number=4, attempt=2):
         self.machine.alive[pid] = f"start-{pid}"
-        whose = Whose("one", number, attempt, str(self.folder / "one" / str(number)), pid, f"start-{pid}")
-        return Beat(self.folder / "beats", whose, in_batches=True, mono_s=self.clock.mono_s)
+        whose = Worker("one", number, attempt, str(self.folder / "one" / str(number)), pid, f"start-{pid}")
+        return Heartbeat(self.folder / "beats", whose, in_batches=True, mono_s=self.clock.mono_s)
 
     def at_work(self, **whose):
         """A worker after three batches of a second."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.trial import full_disk
-from actors.trial.full_disk import is_full, when_there_is_space
+from actors.trial import checkpoints
+from actors.trial.checkpoints import is_full, when_there_is_space
 
 
 def refusing(times: int, errors: list[BaseException]):
@@ -35,7 +35,7 @@ def test_a_full_disk_is_waited_out_and_each_pause_is_told(tmp_path: Path) -> Non
     save = refusing(3, [full, wrapped(full), OSError(errno.EDQUOT, "Disk quota exceeded")])
     found = when_there_is_space(save, tmp_path, lambda: waited.append(1), slept.append)
     assert found == Path("saved")
-    assert slept == [full_disk.POLL_S] * 3
+    assert slept == [checkpoints.POLL_S] * 3
     assert len(waited) == 3
 
 
@@ -49,6 +49,6 @@ def test_an_error_that_hides_its_reason_is_judged_by_what_is_left_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_full(RuntimeError("iostream error"), tmp_path)
-    monkeypatch.setattr(full_disk, "NEARLY_FULL_BYTES", 1 << 62)
+    monkeypatch.setattr(checkpoints, "NEARLY_FULL_BYTES", 1 << 62)
     assert is_full(RuntimeError("iostream error"), tmp_path)
     assert not is_full(RuntimeError("iostream error"), tmp_path / "gone"), "nobody knows"
