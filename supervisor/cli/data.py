@@ -7,9 +7,11 @@ Its errors (TrainingError, with a remedy) pass through: the caller turns them in
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from supervisor.formatting import table
 
 if TYPE_CHECKING:
     from training.data.manifest import Manifest, ProcessedManifest, RawManifest
@@ -110,7 +112,8 @@ def _list(args: argparse.Namespace, data_dir: Path) -> int:
     if not manifests:
         print(f"Nothing is registered in {data_dir}. `supervisord data sample` brings data to begin with.")
         return EXIT_OK
-    _print_table(("file", "rows", "first", "last", "inputs", "sha256", "source"), [_row(m) for m in manifests])
+    header = ("file", "rows", "first", "last", "inputs", "sha256", "source")
+    print("\n".join(table([header, *map(_row, manifests)])))
     return EXIT_OK
 
 
@@ -180,9 +183,3 @@ def _row(manifest: Manifest) -> tuple[str, ...]:
     inputs = str(manifest.num_features) if manifest.kind == "processed" else "raw"
     first, last = manifest.first_date, manifest.last_date
     return manifest.file, f"{manifest.rows:,}", first, last, inputs, manifest.sha256[:12], manifest.source
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,4 +1,4 @@
-"""The verbs of supervisorctl that look after store, log and sensors. Each returns the exit code.
+"""Runs the verbs that look after store and log: backup, repair, audit, notify. Each returns the exit code.
 
 Standard library at import; a verb imports what it needs.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
 from pathlib import Path
 
 from supervisor import __product__, __version__
 from supervisor.control.client import ask
-from supervisor.errors import NotFound, NotRunning, NotSent, UsageError
+from supervisor.errors import NotFound, NotRunning, NotSent
 from supervisor.home import Home
 
 BACKUP_DEADLINE_S = 300.0
@@ -101,44 +99,6 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
     else:
         print(invariants.render(evidence, verdicts))
     return int(not all(verdict.holds for verdict in verdicts))
-
-
-def sensors(home: Home, arguments: argparse.Namespace) -> int:
-    from supervisor.cli import sensors as sensors_verb
-
-    # The disk that a run here would fill; a home that is new has no folder yet.
-    found = sensors_verb.collect([next(folder for folder in (home.state, *home.state.parents) if folder.exists())])
-    print(json.dumps(found, indent=1) if arguments.json else sensors_verb.render(found))
-    return 0
-
-
-def doctor(_: Home, arguments: argparse.Namespace) -> int:
-    return _replay(Path(arguments.replay)) if arguments.replay else _record(arguments)
-
-
-def _record(arguments: argparse.Namespace) -> int:
-    from supervisor.sensors.survey import record
-
-    file = Path(arguments.to or time.strftime("sensors-%Y%m%d-%H%M%S.jsonl"))
-    print(f"recording every sensor for {arguments.record:g} s into {file}", file=sys.stderr)
-    try:
-        passes = record(file, arguments.record)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    print(f"{passes} passes in {file}; play it with `supervisorctl doctor --replay {file}`")
-    return 0
-
-
-def _replay(file: Path) -> int:
-    from supervisor.governor import simulate as doctor
-    from supervisor.governor.policy import Policy
-
-    steps = 0
-    for step in doctor.replay(file, Policy()):
-        print(doctor.render(step))
-        steps += 1
-    print(f"{steps} changes with the default policy" if steps else "nothing to act on: RUN throughout")
-    return 0
 
 
 def version(home: Home, _: argparse.Namespace) -> int:

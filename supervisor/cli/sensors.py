@@ -1,62 +1,67 @@
-"""`supervisorctl sensors`: what every provider says here and now, with no daemon and no run needed."""
+"""Runs the verbs `sensors` and `doctor`, which need neither a daemon nor a run. Each returns the exit code.
+
+Standard library at import; a verb imports what it needs.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from supervisor.clock import Clock, Now, TimeSource
-from supervisor.formatting import human
-from supervisor.sensors.discovery import open_providers
-from supervisor.sensors.reading import Kind, Quality, Reading
-
-SETTLE_S = 0.3
-"""Between two passes: use of the CPU and grown counters are differences."""
+from supervisor.errors import UsageError
+from supervisor.formatting import human, table
+from supervisor.home import Home
 
 UNPROTECTED = "UNPROTECTED: no temperature can be read here. Memory, swap, disk and battery are guarded; heat is not."
 HEADER = ("sensor", "value", "soft / pause / critical", "limits by", "quality", "age", "read by")
 SYMBOLS = {"celsius": "°C", "percent": "%", "watt": "W", "rpm": "rpm", "megahertz": "MHz"}
 
 
-def collect(
-    folders: Sequence[Path] = (Path(),),
-    clock: TimeSource | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Any]:
-    """Every provider's availability and readings, JSON-able. Takes about half a second.
+def sensors(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.sensors import survey
 
-    Keys: `protected` (a thermal sensor was read), `providers` (name, ok, reason, remedy) and `readings`
-    (`Reading.to_json()` with `age_s`). A reading without a value says in `quality` and `detail` why.
-    """
-    clock = clock or Clock()
-    providers, said = open_providers(None, [folder.resolve() for folder in folders], clock)
+    # The disk that a run here would fill; a new home has no folder yet.
+    found = survey.collect([next(folder for folder in (home.state, *home.state.parents) if folder.exists())])
+    print(json.dumps(found, indent=1) if arguments.json else render(found))
+    return 0
+
+
+def doctor(_: Home, arguments: argparse.Namespace) -> int:
+    return _replay(Path(arguments.replay)) if arguments.replay else _record(arguments)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from supervisor.sensors import survey
+
+    file = Path(arguments.to or time.strftime("sensors-%Y%m%d-%H%M%S.jsonl"))
+    print(f"recording every sensor for {arguments.record:g} s into {file}", file=sys.stderr)
     try:
-        for provider in providers:
-            provider.read()
-        sleep(SETTLE_S)
-        readings = [reading for provider in providers for reading in provider.read()]
-        now = Now.of(clock)
-    finally:
-        for provider in providers:
-            provider.close()
-    return {
-        "protected": any(_is_thermal(reading) for reading in readings),
-        "providers": [
-            {"name": name, "ok": availability.ok, "reason": availability.reason, "remedy": availability.remedy}
-            for name, availability in said
-        ],
-        "readings": [{**reading.to_json(), "age_s": round(now.mono_s - reading.mono_s, 3)} for reading in readings],
-    }
+        passes = survey.record(file, arguments.record)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    print(f"{passes} passes in {file}; play it with `supervisorctl doctor --replay {file}`")
+    return 0
+
+
+def _replay(file: Path) -> int:
+    from supervisor.governor import simulate
+    from supervisor.governor.policy import Policy
+
+    steps = 0
+    for step in simulate.replay(file, Policy()):
+        print(simulate.render(step))
+        steps += 1
+    print(f"{steps} changes with the default policy" if steps else "nothing to act on: RUN throughout")
+    return 0
 
 
 def render(collected: dict[str, Any]) -> str:
-    """What a person reads of it: a table, then who is missing and what would change that."""
-    rows: list[tuple[str, ...]] = [HEADER]
-    rows += [_row(reading) for reading in collected["readings"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Return a table of the readings, then the providers that are missing, each with its cure."""
+    lines = table([HEADER, *map(_row, collected["readings"])])
     if not collected["protected"]:
         lines = [UNPROTECTED, "", *lines]
     missing = [provider for provider in collected["providers"] if not provider["ok"]]
@@ -73,7 +78,7 @@ def _row(reading: dict[str, Any]) -> tuple[str, ...]:
     limits = reading["limits"]
     given = [limits[part] for part in ("soft", "pause", "critical")]
     has_limits = None not in given
-    why = "" if reading["quality"] == Quality.OK else f" ({reading['detail']})"
+    why = "" if reading["quality"] == "ok" else f" ({reading['detail']})"
     return (
         reading["sensor_id"],
         _value(reading["value"], reading["unit"]),
@@ -93,9 +98,3 @@ def _value(value: float | None, unit: str) -> str:
     if unit in ("level", "flag", "count"):
         return f"{value:g}"
     return f"{value:.1f} {SYMBOLS.get(unit, unit)}"
-
-
-def _is_thermal(reading: Reading) -> bool:
-    limited = reading.kind in (Kind.TEMPERATURE, Kind.MARGIN) and reading.limits.soft is not None
-    pressure = reading.kind is Kind.PRESSURE and reading.component == "host"
-    return (limited or pressure) and reading.quality in (Quality.OK, Quality.PARKED)

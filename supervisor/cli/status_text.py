@@ -1,43 +1,25 @@
-"""A status snapshot as text. Pure; standard library only.
+"""Writes a status snapshot as text. Pure; standard library only.
 
-The lines of experiments keep Supervisor's shape, so that what reads those reads these: a name, one upper-case state,
-then words.
+The lines of experiments keep Supervisor's shape, so that a program that reads those reads these: a name, one upper-case
+state, then words.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from supervisor.domain.command import ALL_NODES, Command
+from supervisor.domain.command_text import pauses
 from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.formatting import human
+from supervisor.formatting import duration, number, one_line
 
-MAX_REASON_SIGNS = 300
 MAX_CAUSES = 6
-"""Of lost time, the largest; a person's reasons are as many as the pauses."""
-
-
-def duration(seconds: float | None) -> str:
-    """ "2 h 05 min", "41 s", or "?" for None."""
-    if seconds is None:
-        return "?"
-    whole = round(max(0.0, seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+"""How many causes of lost time are shown, the largest first; an operator can give any number of reasons."""
+MIN_NAME_WIDTH = 20
 
 
 def hardware(nodes: dict[str, Any]) -> str:
-    """The hottest temperature of all nodes, or why there is none."""
+    """Return the hottest temperature of all nodes, or why there is none."""
     if not nodes:
         return "hardware not sampled yet"
     readings = [reading for node in nodes.values() for reading in node["readings"]]
@@ -49,59 +31,12 @@ def hardware(nodes: dict[str, Any]) -> str:
     return "UNPROTECTED (no temperature sensor)"
 
 
-def pauses(view: dict[str, Any]) -> list[str]:
-    """Who holds what, why and since when; nothing when all runs."""
-    lines = full_disk(view.get("disk"))
-    if view.get("store_locked"):
-        lines.append("DEGRADED: another program holds the store; what trials report waits until it lets go")
-    commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
-    for command in commands:
-        if command["action"] == "RUN":
-            continue
-        who = command["who"] or command["origin"]
-        what = "PAUSED" if command["action"] in ("PAUSE", "STOP") else command["action"]
-        if command["origin"] == "operator" and command["action"] == "HOLD":
-            alone = Command.scope_of_trial(command.get("scope", ALL_NODES)) is not None
-            what = "PAUSED (at its next report)" if alone else "PAUSED (running trials finish)"
-        since = ""
-        now = view.get("daemon", {}).get("now_wall")
-        if now is not None and command["since_wall"] is not None:
-            since = f", for {duration(now - command['since_wall'])}"
-        drill = " [drill]" if command["drill"] else ""
-        where = scope(command.get("scope", ALL_NODES))
-        lines.append(f"{what}{where} by {who}: {one_line(command['reason'])}{since}{drill}")
-    return lines
-
-
-def full_disk(disk: dict[str, Any] | None) -> list[str]:
-    """The daemon's own pause while there is no room for what it must write."""
-    if disk is None or not disk["full"]:
-        return []
-    free = "an unknown space" if disk["free_bytes"] is None else human(disk["free_bytes"])
-    enough = human(disk["enough_bytes"])
-    return [f"PAUSED: the disk is full, {free} free at {disk['folder']}; goes on by itself once there are {enough}"]
-
-
 def plan_file(view: dict[str, Any] | None) -> str | None:
-    """That the plan's file is not what the run was begun with, which nothing else would show."""
+    """Return a line when the plan's file differs from the run's frozen copy."""
     if view is None or not view["changed"]:
         return None
     then, now = (str(view[key])[:12] for key in ("sha256", "sha256_now"))
     return f"{view['path']} has changed since (sha256 {then}, now {now}); the run keeps its own copy"
-
-
-def scope(text: str) -> str:
-    """Where a command holds, as words to put behind a verb; nothing when it holds everywhere."""
-    if text == ALL_NODES:
-        return ""
-    trial = Command.scope_of_trial(text)
-    return f" on node {text[:12]}" if trial is None else f" trial {trial[1]} of {trial[0]}"
-
-
-def one_line(text: str) -> str:
-    """An error's text can be a traceback; whoever reads the table line by line must not trip over it."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= MAX_REASON_SIGNS else flat[: MAX_REASON_SIGNS - 1] + "…"
 
 
 def experiment_line(experiment: dict[str, Any], width: int) -> str:
@@ -131,29 +66,32 @@ def _running(trial: dict[str, Any]) -> str:
 
 
 def status(view: dict[str, Any]) -> str:
-    """What `supervisorctl status` prints."""
+    """Return the text of `supervisorctl status`."""
     run, daemon = view["run"], view.get("daemon")
-    width = max([20, len(run["id"]), *(len(e["name"]) for e in view["experiments"])])
+    width = max([MIN_NAME_WIDTH, len(run["id"]), *(len(e["name"]) for e in view["experiments"])])
     head = f"{run['id']:<{width}}  {run['state']:<9} plan {run['plan']}"
+    below = [_lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
     if daemon:
-        head += f", pid {daemon['pid']}, up {duration(daemon['now_wall'] - daemon['started_wall'])}"
-        head += f", {hardware(view['nodes'])}"
-    lines = [head, *(f"{'':<{width}}  {line}" for line in pauses(view))]
+        up_s = daemon["now_wall"] - daemon["started_wall"]
+        head += f", pid {daemon['pid']}, up {duration(up_s)}, {hardware(view['nodes'])}"
+        below.append(f"dashboard {daemon['dashboard'] or '-'}, log {daemon['log']}")
+    indent = " " * (width + 2)
+    lines = [head, *(indent + line for line in pauses(view))]
     lines += [experiment_line(experiment, width) for experiment in view["experiments"]]
-    if lost := by_cause(view.get("lost", [])):
-        shown = [f"{cause} {duration(seconds)}" for cause, seconds in list(lost.items())[:MAX_CAUSES]]
-        if others := list(lost.values())[MAX_CAUSES:]:
-            shown.append(f"{len(others)} other causes {duration(sum(others))}")
-        lines.append(f"{'':<{width}}  lost, over all trials: {', '.join(shown)}")
-    if changed := plan_file(view.get("plan_file")):
-        lines.append(f"{'':<{width}}  {changed}")
-    if daemon:
-        lines.append(f"{'':<{width}}  dashboard {daemon['dashboard'] or '-'}, log {daemon['log']}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(indent + line for line in below if line)])
+
+
+def _lost(lost: list[dict[str, Any]]) -> str | None:
+    """Return a line with the time that was lost per cause; None when none was lost."""
+    causes = list(by_cause(lost).items())
+    shown = [f"{cause} {duration(seconds)}" for cause, seconds in causes[:MAX_CAUSES]]
+    if others := [seconds for _, seconds in causes[MAX_CAUSES:]]:
+        shown.append(f"{len(others)} other causes {duration(sum(others))}")
+    return f"lost, over all trials: {', '.join(shown)}" if shown else None
 
 
 def progress(view: dict[str, Any]) -> str:
-    """One line: where the run is. What `supervisorctl wait` shows."""
+    """Return the run's progress on one line, for `supervisorctl wait`."""
     experiments = view["experiments"]
     done = sum(ProcessState(e["state"]) in ENDED for e in experiments)
     now = next((e for e in experiments if e["state"] in ("STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING")), None)
@@ -165,15 +103,13 @@ def progress(view: dict[str, Any]) -> str:
         parts.append(f"trial {now['ended'] + len(now['running'])}/{now['max_trials']}")
         parts.append(f"best {number(now['best']['value'] if now['best'] else None)}")
     parts.append(hardware(view.get("nodes", {})))
-    held = pauses(view)
-    if held:
-        parts.append(held[0])
+    parts += pauses(view)[:1]
     parts.append(f"ETA {duration(eta_s(view))}")
     return " | ".join(parts)
 
 
 def _left_s(experiment: dict[str, Any], mean_trial_s: float | None) -> float | None:
-    """Seconds of an experiment's trials that are left, at `mean_trial_s` each; None without a basis."""
+    """Return the seconds of an experiment's trials that are left, at `mean_trial_s` each; None without that figure."""
     if ProcessState(experiment["state"]) in ENDED:
         return 0.0
     if mean_trial_s is None:
@@ -183,10 +119,10 @@ def _left_s(experiment: dict[str, Any], mean_trial_s: float | None) -> float | N
 
 
 def eta_s(view: dict[str, Any]) -> float | None:
-    """Seconds to the end of the run by what its trials took so far; None while nothing is known.
+    """Estimate the seconds to the run's end from the trials so far; None before the first has ended.
 
-    An experiment that has not begun is taken to be like the last one with a figure; a larger one takes longer, and
-    then this is too short.
+    An experiment that has not begun counts like the last one with a figure: the estimate is too short when it is
+    larger.
     """
     total, mean_s = 0.0, None
     for experiment in view["experiments"]:

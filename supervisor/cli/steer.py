@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import time
 
-from supervisor.cli import status_text
 from supervisor.control.client import ask, greet
 from supervisor.domain.command import Command
+from supervisor.domain.command_text import scope as words
 from supervisor.errors import SweepError, UsageError
+from supervisor.formatting import duration
 from supervisor.home import Home
 
 
@@ -24,7 +25,7 @@ def pause(home: Home, arguments: argparse.Namespace) -> int:
         what = "it stops at its next batch" if trial else "trials stop at their next batch"
     else:
         what = "it stops at its next report" if trial else "no new trials; running ones finish"
-    print(f"paused{status_text.scope(scope)}: {what}")
+    print(f"paused{words(scope)}: {what}")
     return 0
 
 
@@ -76,7 +77,7 @@ def drill(home: Home, arguments: argparse.Namespace) -> int:
     duration_s = parse_duration(arguments.duration)
     answer = ask(home, "drill", {"name": arguments.name, "duration_s": duration_s, "node": arguments.node})
     begins = "" if answer["begun"] else ": it begins when the next experiment's watchdog is up"
-    print(f"drill {arguments.name} for {status_text.duration(duration_s)}{begins}")
+    print(f"drill {arguments.name} for {duration(duration_s)}{begins}")
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from supervisor import __product__, __version__
-from supervisor.cli import maintenance, steer, watch
+from supervisor.cli import maintenance, sensors, steer, watch
 from supervisor.cli.dispatch import run_verb
 
 
@@ -84,9 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
     report.set_defaults(run=watch.report)
 
-    sensors = verbs.add_parser("sensors", help="every sensor of this machine: value, limits, quality, source")
-    sensors.add_argument("--json", action="store_true")
-    sensors.set_defaults(run=maintenance.sensors)
+    every_sensor = verbs.add_parser("sensors", help="every sensor of this machine: value, limits, quality, source")
+    every_sensor.add_argument("--json", action="store_true")
+    every_sensor.set_defaults(run=sensors.sensors)
 
     doctor = verbs.add_parser("doctor", help="record every sensor into one file to send, or play such a file")
     mode = doctor.add_mutually_exclusive_group(required=True)
@@ -95,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     mode.add_argument("--replay", metavar="FILE", help="what the governor would have done")
     doctor.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
-    doctor.set_defaults(run=maintenance.doctor)
+    doctor.set_defaults(run=sensors.doctor)
 
     notify = verbs.add_parser("notify", help="send a test message to the addresses in state/notify")
     notify.set_defaults(run=maintenance.notify)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supervisor.formatting import human
+from supervisor.formatting import human, table
 
 if TYPE_CHECKING:
     from supervisor.plan.experiment import ExperimentSpec
@@ -138,8 +138,7 @@ def dry_run_table(
     rows = [estimate(spec, memory, count, num_features) for spec in specs]
     header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
     cells = [header, *map(_row, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    lines = table(cells)
     lines += ["", f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}"]
     if any(row.smallest_bytes is not None for row in rows):
         lines += [

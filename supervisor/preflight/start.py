@@ -174,9 +174,9 @@ def check_accelerator(plan: Plan) -> Check:
 
 def check_temperature() -> Check:
     """What the watchdog will be able to read; UNPROTECTED is a warning with what would change it."""
-    from supervisor.cli import sensors
+    from supervisor.sensors import survey
 
-    found = sensors.collect()
+    found = survey.collect()
     hottest = max(
         (r["value"] for r in found["readings"] if r["kind"] == "temperature" and r["value"] is not None), default=None
     )

@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from supervisor import __product__, __version__
-from supervisor.cli.results_table import short_value
-from supervisor.cli.status_text import duration, pauses
+from supervisor.domain.command_text import pauses
+from supervisor.formatting import duration, short_value
 from supervisor.report.files import iso
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 

@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from supervisor.cli.results_table import short_value
 from supervisor.domain.lifecycle import SUCCEEDED, EndReason
+from supervisor.formatting import short_value
 from supervisor.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, RED, Drawing, finish, new_figure, robust_limits
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, best_so_far
 

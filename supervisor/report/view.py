@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.cli.status_text import duration
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.time_accounting import by_cause
+from supervisor.formatting import duration
 from supervisor.store.queries import best_trial, training_seconds
 
 SAMPLE_SOURCE = "arch.data"

@@ -61,11 +61,6 @@ LAZILY_TRAINING = ("supervisor.plan", "supervisor.preflight", "supervisor.report
 
 PENDING = {
     ("supervisor.daemon.evaluation", "training.environment"),
-    ("supervisor.preflight.start", "supervisor.cli"),
-    ("supervisor.report.page", "supervisor.cli.results_table"),
-    ("supervisor.report.page", "supervisor.cli.status_text"),
-    ("supervisor.report.search_figures", "supervisor.cli.results_table"),
-    ("supervisor.report.view", "supervisor.cli.status_text"),
     ("supervisor.store.evaluation_writer", "supervisor.plan"),
 }
 """Arrows that files which are still to be split cross; each goes with its split."""

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli import maintenance, sensors
-from supervisor.cli.sensors import UNPROTECTED, collect, render
+from supervisor.cli import sensors
+from supervisor.cli.sensors import UNPROTECTED, render
 from supervisor.clock import FakeClock
 from supervisor.home import Home
 from supervisor.sensors import default_limits
 from supervisor.sensors.reading import Kind, Quality, Reading
 from supervisor.sensors.scripted import load_trace
-from supervisor.sensors.survey import record
+from supervisor.sensors.survey import collect, record
 
 
 def test_what_is_collected_is_json_and_names_every_provider(tmp_path: Path) -> None:
@@ -38,8 +38,8 @@ def test_the_disk_shown_is_the_homes_from_any_folder(
         home.state.mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    monkeypatch.setattr(sensors, "SETTLE_S", 0.0)
-    assert maintenance.sensors(home, argparse.Namespace(json=True)) == 0
+    monkeypatch.setattr("supervisor.sensors.survey.SETTLE_S", 0.0)
+    assert sensors.sensors(home, argparse.Namespace(json=True)) == 0
     disks = [r["sensor_id"] for r in json.loads(capsys.readouterr().out)["readings"] if r["kind"] == "disk"]
     assert disks == [f"disk:{tmp_path if new else home.state}"]
 

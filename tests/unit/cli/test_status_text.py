@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.cli import status_text
+from supervisor.domain import command_text
 from supervisor.domain.lifecycle import ProcessState
+from supervisor.formatting import duration
 
 HOUR = 3600.0
 NOW = 1_700_000_000.0
@@ -143,7 +145,7 @@ def test_the_line_of_an_experiment_in_each_state(changes: dict[str, Any], line: 
 def test_who_holds_the_work_and_why(
     commands: list[dict[str, Any]], node_command: dict[str, Any], lines: list[str]
 ) -> None:
-    assert status_text.pauses(view(commands=commands, nodes={"n": node(command=node_command)})) == lines
+    assert command_text.pauses(view(commands=commands, nodes={"n": node(command=node_command)})) == lines
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_a_long_error_is_cut() -> None:
     ],
 )  # fmt: skip
 def test_a_duration_in_words(seconds: float | None, text: str) -> None:
-    assert status_text.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -208,17 +210,17 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 @settings(max_examples=200, deadline=None)
 @given(seconds=st.floats(0, 1e8))
 def test_a_duration_says_the_time_to_within_its_last_unit(seconds: float) -> None:
-    words = status_text.duration(seconds).split()
+    words = duration(seconds).split()
     said = sum(int(number) * UNITS[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
     assert said - 0.5 <= seconds < said + UNITS[words[-1]] + 0.5
 
 
 def test_a_full_disk_is_told_with_its_folder_and_what_is_free() -> None:
     disk = {"folder": "/h/state", "free_bytes": 1_300_000, "full": True, "enough_bytes": 64 << 20}
-    text = "PAUSED: the disk is full, 1.2 MiB free at /h/state; goes on by itself once there are 64.0 MiB"
+    text = "PAUSED: the disk is full, 1.2 MiB free at /h/state; resumes by itself once 64.0 MiB are free"
     assert text in status_text.status(view(experiment(), disk=disk))
     assert text in status_text.progress(view(experiment(), disk=disk))
-    assert "an unknown space free" in status_text.status(view(disk=disk | {"free_bytes": None}))
+    assert "an unknown number of bytes free" in status_text.status(view(disk=disk | {"free_bytes": None}))
     assert "disk" not in status_text.status(view(experiment(), disk=disk | {"full": False}))
     held = command("PAUSE", "governor", reason="no room for Ray's folder /tmp/x")
     assert "PAUSED by governor: no room for Ray's folder /tmp/x" in status_text.status(view(held=[held]))

@@ -1,0 +1,52 @@
+"""Words the commands in force for people, from the JSON of a run's view. Pure; standard library only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisor.domain.command import ALL_NODES, Command
+from supervisor.formatting import duration, human, one_line
+
+
+def scope(text: str) -> str:
+    """Return the scope of a command as words to put behind a verb; nothing for a command on all nodes."""
+    if text == ALL_NODES:
+        return ""
+    trial = Command.scope_of_trial(text)
+    return f" on node {text[:12]}" if trial is None else f" trial {trial[1]} of {trial[0]}"
+
+
+def pauses(view: dict[str, Any]) -> list[str]:
+    """Return a line for each cause that holds work back: what is held, by whom, why and for how long."""
+    lines = full_disk(view.get("disk"))
+    if view.get("store_locked"):
+        lines.append("DEGRADED: another program has locked the store; results are kept back until it is free")
+    commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
+    now = view.get("daemon", {}).get("now_wall")
+    return [*lines, *(_line(command, now) for command in commands if command["action"] != "RUN")]
+
+
+def _line(command: dict[str, Any], now_wall: float | None) -> str:
+    where = command.get("scope", ALL_NODES)
+    since = ""
+    if now_wall is not None and command["since_wall"] is not None:
+        since = f", for {duration(now_wall - command['since_wall'])}"
+    drill = " [drill]" if command["drill"] else ""
+    who = command["who"] or command["origin"]
+    return f"{_state(command, where)}{scope(where)} by {who}: {one_line(command['reason'])}{since}{drill}"
+
+
+def _state(command: dict[str, Any], where: str) -> str:
+    if command["origin"] == "operator" and command["action"] == "HOLD":
+        alone = Command.scope_of_trial(where) is not None
+        return "PAUSED (at its next report)" if alone else "PAUSED (running trials finish)"
+    return "PAUSED" if command["action"] in ("PAUSE", "STOP") else str(command["action"])
+
+
+def full_disk(disk: dict[str, Any] | None) -> list[str]:
+    """Return a line for the daemon's own pause while its disk is full."""
+    if disk is None or not disk["full"]:
+        return []
+    free = "an unknown number of bytes" if disk["free_bytes"] is None else human(disk["free_bytes"])
+    enough = human(disk["enough_bytes"])
+    return [f"PAUSED: the disk is full, {free} free at {disk['folder']}; resumes by itself once {enough} are free"]
