@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Which interpreter makes the environment: `make install PYTHON=/path/to/python3.12`.
 PYTHON ?=
-# How many processes share the tests; those of one file stay together, since they share a Ray head. In their order: the
-# files that wait most for Ray come first, not those with the most tests.
+# How many processes share the tests. One takes all tests on the shared Ray head, and the others take file by file, in
+# the order of tests/conftest.py.
 JOBS ?= 2
 # Which benchmarks `make bench` runs: `make bench BENCH=overhead`.
 BENCH ?= *
@@ -39,11 +39,11 @@ check: $(STAMP) ## Check style, format, types and which room imports which
 
 test: $(STAMP) ## Run the tests, except those that take minutes each
 	@echo "==> running the tests (not the slow ones: those are in 'make test-all')"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m "not slow"
 
 test-all: $(STAMP) ## Run every test, slow ones included
 	@echo "==> running every test"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --hypothesis-profile=full
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --hypothesis-profile=full
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
 	@for file in benchmarks/$(BENCH).py; do \

@@ -1,4 +1,4 @@
-"""Trainables that the tests of actors/ run; workers import them by name."""
+"""Trainables for the tests of actors/; workers import them by name."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ray import tune
 
 
 def quadratic(config):
-    """Three reports towards x squared."""
+    """Report three times, towards x squared."""
     for step in range(1, 4):
         tune.report({"loss": config["x"] ** 2 + 1.0 / step})
 
 
 def long_quadratic(config):
-    """Nine reports, for pruners."""
+    """Report nine times, for pruners."""
     for step in range(1, 10):
         time.sleep(0.02)
         tune.report({"loss": config["x"] ** 2 + 1.0 / step})
 
 
 def troubled(config):
-    """By x: NaN at once, an error, nothing at all, out of memory, or a good trial."""
+    """Report NaN, fail, run out of memory, report nothing or succeed, as `kind` says."""
     kind = config["kind"]
     if kind == "nan":
         tune.report({"loss": float("nan")})
@@ -37,7 +37,10 @@ def troubled(config):
 
 
 class Steps(tune.Trainable):
-    """Each step is `batches` short batches between which it waits at its gate; every batch is logged."""
+    """Run steps of `batches` short batches, wait at the gate before each, and log each.
+
+    It ends after `steps` steps, and not as long as the file `goes_on` exists.
+    """
 
     def setup(self, config):
         self.reset_config(config)
@@ -56,7 +59,8 @@ class Steps(tune.Trainable):
             if self.batch % self.settings["batches"] == 0:
                 break
         step = self.batch // self.settings["batches"]
-        return {"loss": self.settings["x"] ** 2 + 1.0 / step, "done": step >= self.settings["steps"]}
+        done = step >= self.settings["steps"] and not Path(self.settings["goes_on"]).exists()
+        return {"loss": self.settings["x"] ** 2 + 1.0 / step, "done": done}
 
     def _log(self):
         line = {"x": self.settings["x"], "batch": self.batch, "at": time.monotonic(), "pid": os.getpid()}
@@ -71,7 +75,7 @@ class Steps(tune.Trainable):
 
 
 def seeded(config):
-    """As long_quadratic, with an offset by seed: what finalisation is there for."""
+    """Report as long_quadratic does, with an offset by seed, as finalisation needs it."""
     for step in range(1, 10):
         time.sleep(0.02)
         tune.report({"loss": config["x"] ** 2 + 1.0 / step + (config.get("seed", 0) % 1000) / 1e4})

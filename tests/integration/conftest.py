@@ -1,9 +1,9 @@
-"""A Ray head and a stand-in for the daemon: what the tests of actors/ need besides actors/ itself."""
+"""Start one Ray head for all tests of actors/, and give them drivers, specs and trainables."""
 
 from __future__ import annotations
 
+import json
 import os
-import queue
 import secrets
 import shutil
 import signal
@@ -11,49 +11,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from supervisor.domain.lifecycle import SUCCEEDED, EndReason
-from supervisor.domain.messages import (
-    UNACKNOWLEDGED,
-    Ack,
-    AttemptLost,
-    Begin,
-    Commanded,
-    DrillAsked,
-    ExperimentEnded,
-    Finish,
-    Hello,
-    Message,
-    ResultReported,
-    TrialAdded,
-    TrialEnded,
-    TrialStarted,
-    decode,
-    encode,
-)
+from tests.integration.fake_daemon import NET_S, FakeDaemon, RayHead, Store
+from training.data.dataset_files import build_dataset, import_sample
+from training.data.manifest import dataset_path
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST_POLICY = {
-    "period_s": 0.1,
-    "fast_period_s": 0.1,
-    "soft_dwell_s": 0,
-    "pause_dwell_s": 0,
-    "hold_min_s": 0,
-    "ease_after_s": 0.1,
-    "min_off_s": 0,
-    "disk_hold_bytes": 2.0,
-    "disk_pause_bytes": 1.0,
-    "memory_shed_percent": 98.0,
-    "memory_pause_percent": 99.0,
-    "memory_critical_percent": 100.0,
-}
 
 
 def free_port() -> int:
@@ -63,11 +33,10 @@ def free_port() -> int:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What the daemon gives to Ray's head and to drivers."""
+    """Return the environment that the daemon gives to Ray's head and to drivers."""
     token = folder / "token"
-    if not token.exists():
-        token.write_text(secrets.token_hex(16))
-        token.chmod(0o600)
+    token.write_text(secrets.token_hex(16))
+    token.chmod(0o600)
     return {
         **os.environ,
         "RAY_AUTH_MODE": "token",
@@ -82,17 +51,18 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True)
-class RayHead:
-    address: str
-    environment: dict[str, str]
-    folder: Path
-    metrics_port: int
+def wait_until_ray_runs(process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a `ray start` says in its `log` that it runs."""
+    deadline = time.monotonic() + NET_S
+    while b"Ray runtime started" not in log.read_bytes():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def ray_head():
-    """`ray start --head --block` as a child in its own session, in a short folder of its own."""
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[RayHead]:
+    """Run `ray start --head --block` in a session and a short folder of its own; all tests of a process share it."""
     folder = Path(tempfile.mkdtemp(prefix="swr", dir="/tmp"))
     port, metrics_port = free_port(), free_port()
     env = environment(folder)
@@ -106,11 +76,7 @@ def ray_head():
             command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + 60
-        while b"Ray runtime started" not in (folder / "head.log").read_bytes():
-            assert head.poll() is None, (folder / "head.log").read_text()
-            assert time.monotonic() < deadline, "Ray's head did not start within 60 s"
-            time.sleep(0.1)
+        wait_until_ray_runs(head, folder / "head.log")
         yield RayHead(f"127.0.0.1:{port}", env, folder, metrics_port)
     finally:
         os.killpg(head.pid, signal.SIGTERM)
@@ -122,159 +88,10 @@ def ray_head():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass
-class Row:
-    """A trial as the daemon's store has it."""
-
-    number: int
-    params: dict[str, Any]
-    source: str
-    state: str = "PENDING"
-    end_reason: str | None = None
-    value: float | None = None
-    attempt: int = 0
-    results: list[list[Any]] = field(default_factory=list)
-    checkpoint: str | None = None
-    error: str | None = None
-    record: dict[str, Any] = field(default_factory=dict)
-    lost: list[str] = field(default_factory=list)
-    memory: dict[str, Any] | None = None
-
-    def truth(self) -> dict[str, Any]:
-        row = asdict(self)
-        for key in ("source", "error", "record"):
-            del row[key]
-        return row
-
-
-class Store:
-    """The daemon's rules, in memory: numbers follow on, attempts fence, an end is final."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, Row] = {}
-
-    def take(self, message: Message) -> None:
-        if isinstance(message, TrialAdded):
-            assert message.number == len(self.rows), f"trial {message.number} was added out of turn"
-            self.rows[message.number] = Row(message.number, message.params, message.source)
-        elif isinstance(message, TrialStarted):
-            row = self.rows[message.number]
-            assert row.end_reason is None, f"trial {message.number} was started again after its end"
-            assert message.attempt == row.attempt + 1, (message, row)
-            row.attempt, row.state = message.attempt, "RUNNING"
-        elif isinstance(message, ResultReported):
-            row = self.rows[message.number]
-            assert message.attempt == row.attempt
-            row.results = [kept for kept in row.results if kept[0] != message.step] + [[message.step, message.value]]
-            row.checkpoint = message.checkpoint or row.checkpoint
-        elif isinstance(message, AttemptLost):
-            row = self.rows[message.number]
-            assert (row.state, row.attempt) == ("RUNNING", message.attempt), f"no such attempt to lose: {message}"
-            row.state = "PENDING"
-            row.lost.append(message.cause)
-            row.memory = message.memory or row.memory
-        elif isinstance(message, TrialEnded):
-            row = self.rows[message.number]
-            assert row.end_reason is None, f"trial {message.number} ended twice"
-            good = EndReason(message.end_reason) in SUCCEEDED
-            row.state = "TERMINATED" if good else "ERROR"
-            row.end_reason, row.value, row.error = message.end_reason, message.value, message.error
-            row.record = message.record
-
-
-class FakeDaemon:
-    """The daemon's end of one driver: spawns it, commits what it says to a Store, acknowledges."""
-
-    def __init__(self, head: RayHead, folder: Path, spec: dict[str, Any], store: Store, **begin: Any) -> None:
-        self.store, self.seen, self.folder = store, [], folder
-        self._arrived: queue.Queue[Message | None] = queue.Queue()
-        to_driver, self._write_fd = os.pipe()
-        self._read_fd, from_driver = os.pipe()
-        self.log = folder / f"driver-{time.monotonic_ns()}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "actors.driver", f"--read-fd={to_driver}", f"--write-fd={from_driver}"],
-                env=head.environment, pass_fds=(to_driver, from_driver), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True, cwd="/",
-            )  # fmt: skip
-        os.close(to_driver)
-        os.close(from_driver)
-        watchdog = {"gate": str(head.folder / "gate"), "policy": FAST_POLICY, "script": None, "drill": None}
-        self._begin = Begin(
-            run_id="run",
-            experiment=spec,
-            trials=[row.truth() for row in store.rows.values()],
-            commands=begin.pop("commands", []),
-            ray_address=head.address,
-            folder=str(folder / "experiment"),
-            watchdog={**watchdog, **begin.pop("watchdog", {})},
-        )
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        with os.fdopen(self._read_fd, "rb") as stream:
-            for line in stream:
-                message, number = decode(line)
-                if isinstance(message, Hello):
-                    self.send(self._begin)
-                self.store.take(message)
-                self.seen.append(message)
-                if number is not None:
-                    assert not isinstance(message, UNACKNOWLEDGED)
-                    self.send(Ack(number))
-                self._arrived.put(message)
-        self._arrived.put(None)
-
-    def send(self, message: Message) -> None:
-        try:
-            os.write(self._write_fd, encode(message))
-        except BrokenPipeError:
-            # The driver is gone; the reader sees that too.
-            return
-
-    def command(self, *commands: dict[str, Any]) -> None:
-        self.send(Commanded(list(commands)))
-
-    def drill(self, name: str, duration_s: float, node: str | None = None) -> None:
-        self.send(DrillAsked(name, duration_s, node))
-
-    def finish(self) -> None:
-        self.send(Finish("the test says so"))
-
-    def hang_up(self) -> None:
-        os.close(self._write_fd)
-
-    def wait_for(self, kind: type, when=lambda message: True, timeout_s: float = 60.0) -> Any:
-        """The next message of a kind that has not been waited past yet."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            message = self._arrived.get(timeout=max(0.01, deadline - time.monotonic()))
-            assert message is not None, f"the driver ended before {kind.__name__}:\n{self.log.read_text()}"
-            if isinstance(message, kind) and when(message):
-                return message
-
-    def end(self, timeout_s: float = 120.0) -> int:
-        """Wait for the driver's own end; its exit status."""
-        status = self.process.wait(timeout_s)
-        self._thread.join(10)
-        return status
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.end(10)
-
-    def error(self) -> str | None:
-        return next(message.error for message in self.seen if isinstance(message, ExperimentEnded))
-
-    def all(self, kind: type) -> list[Any]:
-        return [message for message in self.seen if isinstance(message, kind)]
-
-
 @pytest.fixture
-def drive(ray_head, tmp_path):
-    """Starts a driver on the module's head: drive(spec, store=..., commands=..., watchdog=...)."""
-    started = []
+def drive(ray_head: RayHead, tmp_path: Path) -> Iterator[Callable[..., FakeDaemon]]:
+    """Start drivers on the shared head: drive(spec, store=..., commands=..., watchdog=...)."""
+    started: list[FakeDaemon] = []
 
     def start(spec: dict[str, Any], store: Store | None = None, **begin: Any) -> FakeDaemon:
         started.append(FakeDaemon(ray_head, tmp_path, spec, store or Store(), **begin))
@@ -288,8 +105,8 @@ def drive(ray_head, tmp_path):
 
 
 @pytest.fixture
-def spec():
-    """An experiment's spec with a user trainable; keywords replace its keys."""
+def spec() -> Callable[..., dict[str, Any]]:
+    """Make the spec of an experiment with a user's trainable; keywords replace its keys."""
 
     def make(**changes: Any) -> dict[str, Any]:
         return {
@@ -312,5 +129,87 @@ def spec():
             "max_failures": 3,
             **changes,
         }
+
+    return make
+
+
+@dataclass
+class Steps:
+    """Experiments with the class that logs each of its batches."""
+
+    spec: Callable[..., dict[str, Any]]
+    log: Path
+    goes_on: Path
+    """As long as this file exists no trial ends."""
+
+    def make(self, **changes: Any) -> dict[str, Any]:
+        files = {"log": str(self.log), "goes_on": str(self.goes_on)}
+        config = {"batches": 5, "batch_s": 0.02, "steps": 6, **files, **changes.pop("config", {})}
+        return self.spec(trainable="actors_trainables:Steps", config=config, **changes)
+
+    def batches(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()] if self.log.exists() else []
+
+    def stand(self) -> int:
+        """Wait until no batch is at work any more; return the number of batches so far."""
+        before, deadline = -1, time.monotonic() + NET_S
+        while before != (count := len(self.batches())):
+            assert time.monotonic() < deadline, "the trials never stand still"
+            before = count
+            time.sleep(1.0)
+        return count
+
+    def assert_each_once(self, batches: list[dict[str, Any]] | None = None) -> None:
+        """Assert that no batch of a trial is lost or doubled."""
+        by_trial: dict[float, list[int]] = {}
+        for line in self.batches() if batches is None else batches:
+            by_trial.setdefault(line["x"], []).append(line["batch"])
+        assert by_trial
+        for numbers in by_trial.values():
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+@pytest.fixture
+def steps(spec: Callable[..., dict[str, Any]], tmp_path: Path) -> Steps:
+    return Steps(spec, tmp_path / "batches.jsonl", tmp_path / "goes-on")
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Process the sample S&P 500 data; return the dataset's path."""
+    folder = tmp_path_factory.mktemp("data")
+    import_sample(folder)
+    build_dataset("SP500", "a25", folder)
+    return str(dataset_path(folder, "SP500"))
+
+
+@pytest.fixture
+def patchtst(spec: Callable[..., dict[str, Any]], dataset: str) -> Callable[..., dict[str, Any]]:
+    """Make the spec of an experiment with the built-in model, tiny; `config` is added to its config."""
+
+    def make(max_epochs: int, config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        return spec(
+            trainable=changes.pop("trainable", "patchtst"),
+            metric="val_loss",
+            max_epochs=max_epochs,
+            cell={"budget": "20k", "horizon": 1},
+            config={
+                "budget": "20k",
+                "horizon": 1,
+                "grid": {"d_model": [8, 16, 32], "n_layers": [1, 2, 3], "n_heads": [2, 4]},
+                "dataset": dataset,
+                "device": "cpu",
+                "threads": 1,
+                "max_epochs": max_epochs,
+                "patience": max_epochs,
+                **(config or {}),
+            },
+            space={
+                "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+                "shape_rank": {"type": "int", "low": 0, "high": 1, "log": False, "step": 1},
+                "heads_log2": {"type": "int", "low": 1, "high": 1, "log": False, "step": 1},
+            },
+            **changes,
+        )
 
     return make

@@ -42,6 +42,32 @@ class Hungry(PatchTSTTrainable):
             learner.forward = forward
 
 
+class Halving(tune.Trainable):
+    """Work with a micro-batch of 64 windows, or as `sweep_memory` says; from epoch 2 on there is less room."""
+
+    def setup(self, config):
+        self.room, self.epoch = config["room"], 0
+
+    @property
+    def micro_batch(self):
+        return (self.sweep_memory or {"micro_batch": 64})["micro_batch"]
+
+    def sweep_smaller(self):
+        return {"micro_batch": self.micro_batch // 2} if self.micro_batch > 1 else None
+
+    def step(self):
+        if self.epoch == 1 and self.micro_batch > self.room:
+            raise MemoryError("no memory for this micro-batch")
+        self.epoch += 1
+        return {"loss": 1.0 / self.epoch, "done": self.epoch == 3}
+
+    def save_checkpoint(self, checkpoint_dir):
+        return {"epoch": self.epoch}
+
+    def load_checkpoint(self, checkpoint):
+        self.epoch = checkpoint["epoch"]
+
+
 def insatiable(config):
     """Runs out after a while where x is below zero; else reports, slowly. It says each time when it ran.
 

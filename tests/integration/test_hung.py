@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.domain.messages import AttemptLost, ResultReported, TrialEnded, TrialHung, TrialStarted, WatchdogUp
+from supervisor.domain.messages import AttemptLost, ResultReported, TrialEnded, TrialHung, TrialStarted
 from supervisor.processes.identity import started_at
-from tests.integration.conftest import FAST_POLICY
+from tests.integration.fake_daemon import FAST_POLICY
 
 ALLOWED_S = 5.0
 IMPATIENT = {**FAST_POLICY, "hung_min_s": ALLOWED_S, "hung_first_s": ALLOWED_S, "hung_first_step_s": ALLOWED_S}
@@ -75,7 +75,7 @@ def assert_each_result_once(daemon) -> None:
 def test_a_trial_that_hangs_is_ended_with_its_stacks_and_goes_on_from_its_checkpoint(impatient, troubled):
     """In its second step, while it is built, while it saves. One that always hangs ends as hung; the search goes on."""
     daemon = impatient(troubled("hangs in step", "always hangs in step", "hangs in setup", "hangs in save", "nothing"))
-    assert daemon.end(300) == 0, daemon.log.read_text()
+    daemon.succeeds()
     rows = daemon.store.rows
     assert [row.end_reason for row in rows.values()] == ["finished", "hung", "finished", "finished", "finished"]
     assert_each_result_once(daemon)
@@ -105,12 +105,13 @@ def test_a_trial_that_hangs_is_ended_with_its_stacks_and_goes_on_from_its_checkp
     assert (lost.cause, again.resumed_step) == ("hung", 1)
 
 
+@pytest.mark.slow
 def test_a_function_that_falls_silent_between_reports_is_ended_too(impatient, spec, tmp_path):
     """Nobody sees its batches; its steps tell."""
     daemon = impatient(
         spec(trainable="hanging_trainables:silent", space={}, config={"marks": str(tmp_path)}, max_trials=1)
     )
-    assert daemon.end(120) == 0, daemon.log.read_text()
+    daemon.succeeds()
     _, hung, lost, _, ended = told_of(daemon, 0)
     assert "wait_for_godot" in Path(hung.dump).read_text()
     assert (lost.cause, ended.end_reason) == ("hung", "finished")
@@ -119,7 +120,7 @@ def test_a_function_that_falls_silent_between_reports_is_ended_too(impatient, sp
 def test_a_worker_that_dies_while_it_starts_or_saves_costs_one_attempt(impatient, troubled):
     """A new worker, one that takes over the next trial, and one that writes a checkpoint: each death counts once."""
     daemon = impatient(troubled("dies in setup", "nothing", "dies in reset", "dies in save"))
-    assert daemon.end(300) == 0, daemon.log.read_text()
+    daemon.succeeds()
     assert [row.end_reason for row in daemon.store.rows.values()] == ["finished"] * 4
     assert_each_result_once(daemon)
     lost = [(message.number, message.attempt, message.cause) for message in daemon.all(AttemptLost)]
@@ -127,10 +128,11 @@ def test_a_worker_that_dies_while_it_starts_or_saves_costs_one_attempt(impatient
     assert [row.attempt for row in daemon.store.rows.values()] == [2, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_worker_that_the_kernel_kills_for_memory_is_told_as_such(impatient, troubled, small_group):
     """A real kill by the kernel's out-of-memory killer: its own counters tell it from any other kill -9."""
     daemon = impatient(troubled("swallows memory in step", "nothing", group=str(small_group)))
-    assert daemon.end(120) == 0, daemon.log.read_text()
+    daemon.succeeds()
     (lost,) = daemon.all(AttemptLost)
     assert (lost.number, lost.attempt, lost.cause) == (0, 1, "oom_killed")
     assert "memory had run out" in lost.error
@@ -145,16 +147,6 @@ def test_deaths_under_an_earlier_driver_count(impatient, troubled):
     first.wait_for(AttemptLost)
     first.kill()
     second = impatient(experiment, store=first.store)
-    assert second.end(120) == 0, second.log.read_text()
+    second.succeeds()
     assert first.store.rows[0].end_reason == "hung"
     assert second.all(AttemptLost) == []
-
-
-@pytest.mark.skipif(not Path("/proc/self/oom_score_adj").exists(), reason="this platform's kernel keeps no such score")
-def test_the_kernel_is_told_to_take_a_trial_first(impatient, troubled):
-    """A trial's score is above that of the watchdog and of the driver, and so of the daemon."""
-    daemon = impatient(troubled("hangs in step"))
-    pids = daemon.wait_for(WatchdogUp).pid, daemon.process.pid, daemon.wait_for(TrialStarted).worker_pid
-    watchdog, driver, trial = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in pids)
-    assert trial == driver + 500
-    assert watchdog == driver

@@ -1,8 +1,7 @@
-"""Watchdogs on a real Ray head: killed, hung, shared by drivers, one per node."""
+"""Run watchdogs on a real Ray head: killed, hung, one per node."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
 
 import pytest
 
@@ -24,78 +22,42 @@ from supervisor.domain.messages import (
     TrialStarted,
     WatchdogUp,
 )
+from tests.integration.conftest import wait_until_ray_runs
+from tests.integration.fake_daemon import FAST_POLICY, NET_S
 
 PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
 SHED = Command(Action.SHED, Origin.OPERATOR, "the operator says so", shed_trials=1).to_json()
-FAST = {
-    "period_s": 0.1, "fast_period_s": 0.1, "soft_dwell_s": 0, "pause_dwell_s": 0, "hold_min_s": 0, "ease_after_s": 0.1,
-    "min_off_s": 0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0, "memory_shed_percent": 98.0,
-    "memory_pause_percent": 99.0, "memory_critical_percent": 100.0,
-}  # fmt: skip
-
-
-@pytest.fixture
-def steps(spec, tmp_path):
-    log = tmp_path / "batches.jsonl"
-
-    def make(**changes):
-        config = {"batches": 5, "batch_s": 0.02, "steps": 20, "log": str(log), **changes.pop("config", {})}
-        return spec(trainable="actors_trainables:Steps", config=config, **changes)
-
-    return make, log
-
-
-def batches(log):
-    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_watchdog_that_is_gone_is_replaced_and_the_operators_pause_outlives_it(drive, steps, how):
     """Paused before and after, by the operator only; then all comes back and no batch is lost or doubled."""
-    make, log = steps
-    daemon = drive(make(max_trials=1))
+    steps.goes_on.touch()
+    daemon = drive(steps.make(max_trials=1))
     first = daemon.wait_for(WatchdogUp)
     daemon.wait_for(ResultReported, lambda message: message.step == 2)
     daemon.command(PAUSE)
     daemon.wait_for(TrialHeld)
-    time.sleep(0.3)
-    while_closed = len(batches(log))
+    while_closed = steps.stand()
     os.kill(first.pid, how)
     lost = daemon.wait_for(SensorNoted, lambda message: message.kind == "watchdog.lost")
     assert lost.node == first.node
     second = daemon.wait_for(WatchdogUp)
     assert second.pid != first.pid
     time.sleep(0.5)
-    assert len(batches(log)) == while_closed
+    assert len(steps.batches()) == while_closed
     daemon.command()
-    assert daemon.end() == 0, daemon.log.read_text()
-    assert Counter(line["batch"] for line in batches(log)) == dict.fromkeys(range(1, 101), 1)
+    steps.goes_on.unlink()
+    daemon.succeeds()
+    steps.assert_each_once()
 
 
-def test_a_long_pause_gives_the_memory_back_and_loses_no_batch(drive, steps):
-    """Past release_after_s the trial saves itself in the middle of its epoch, leaves, and goes on there later."""
-    make, log = steps
-    daemon = drive(
-        make(max_trials=1, config={"batches": 20, "steps": 4}), watchdog={"policy": {**FAST, "release_after_s": 1.0}}
-    )
-    daemon.wait_for(ResultReported)
-    time.sleep(0.1)
-    daemon.command(PAUSE)
-    daemon.wait_for(TrialHeld)
-    lost = daemon.wait_for(AttemptLost)
-    assert (lost.attempt, lost.cause, lost.error) == (1, "released", None)
-    daemon.command()
-    again = daemon.wait_for(TrialStarted)
-    assert (again.attempt, again.resumed_step) == (2, 1)
-    assert daemon.end() == 0, daemon.log.read_text()
-    assert Counter(line["batch"] for line in batches(log)) == dict.fromkeys(range(1, 81), 1)
-
-
-def test_shedding_takes_the_youngest_trial_and_brings_it_back(drive, steps):
-    """Under SHED one trial fewer; lifted: it goes on from its checkpoint. The other never stops."""
-    make, log = steps
-    daemon = drive(make(max_trials=2, concurrency=2, config={"steps": 60}))
+def test_shedding_and_a_long_pause_free_memory_and_lose_no_batch(drive, steps):
+    """SHED takes the youngest trial only; a pause past release_after_s takes both; each goes on from its checkpoint."""
+    steps.goes_on.touch()
+    policy = {**FAST_POLICY, "release_after_s": 1.0}
+    daemon = drive(steps.make(max_trials=2, concurrency=2), watchdog={"policy": policy})
     daemon.wait_for(ResultReported, lambda message: message.number == 1)
     daemon.command(SHED)
     lost = daemon.wait_for(AttemptLost)
@@ -105,19 +67,30 @@ def test_shedding_takes_the_youngest_trial_and_brings_it_back(drive, steps):
     again = daemon.wait_for(TrialStarted)
     assert (again.number, again.attempt) == (1, 2)
     assert again.resumed_step is not None
-    assert daemon.end() == 0, daemon.log.read_text()
-    assert [row.attempt for row in daemon.store.rows.values()] == [1, 2]
-    assert set(Counter((line["x"], line["batch"]) for line in batches(log)).values()) == {1}
+
+    daemon.wait_for(ResultReported, lambda message: message.number == 1)
+    daemon.command(PAUSE)
+    released = [daemon.wait_for(AttemptLost) for _ in range(2)]
+    assert {(lost.number, lost.attempt, lost.cause, lost.error) for lost in released} == {
+        (0, 1, "released", None), (1, 2, "released", None)
+    }  # fmt: skip
+    daemon.command()
+    both = [daemon.wait_for(TrialStarted) for _ in range(2)]
+    assert {(message.number, message.attempt) for message in both} == {(0, 2), (1, 3)}
+    assert all(message.resumed_step is not None for message in both)
+    steps.goes_on.unlink()
+    daemon.succeeds()
+    steps.assert_each_once()
 
 
+@pytest.mark.slow
 def test_a_paused_trial_stands_alone_also_after_its_driver_was_killed(drive, steps):
     """At its next report; the other goes on to its end. The next driver brings it back standing, until it is lifted."""
-    make, log = steps
-    spec = make(max_trials=2, concurrency=2, enqueue=[{"x": 0.1}, {"x": 0.2}], config={"steps": 30})
+    spec = steps.make(max_trials=2, concurrency=2, enqueue=[{"x": 0.1}, {"x": 0.2}], config={"steps": 30})
     hold = Command(Action.HOLD, Origin.OPERATOR, "the operator says so", trial_scope("one", 0)).to_json()
 
     def of_held():
-        return [line["batch"] for line in batches(log) if line["x"] == 0.1]
+        return [line["batch"] for line in steps.batches() if line["x"] == 0.1]
 
     first = drive(spec)
     first.wait_for(ResultReported, lambda message: message.number == 0 and message.step == 2)
@@ -134,19 +107,18 @@ def test_a_paused_trial_stands_alone_also_after_its_driver_was_killed(drive, ste
     assert ended.number == 1
     assert len(of_held()) == stands
     second.command()
-    assert second.end() == 0, second.log.read_text()
+    second.succeeds()
     assert of_held() == list(range(1, 151))
 
 
 @pytest.mark.slow
 def test_the_gauges_are_at_rays_metrics_endpoint(drive, steps, ray_head):
     """Prometheus scrapes them there, and Ray's dashboard shows them."""
-    make, _ = steps
-    daemon = drive(make(max_trials=1, config={"steps": 300}))
+    daemon = drive(steps.make(max_trials=1, config={"steps": 300}))
     node = daemon.wait_for(WatchdogUp).node
     daemon.wait_for(ResultReported)
     daemon.command(PAUSE)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + NET_S
     wanted = re.compile(rf'sweep_watchdog_action\{{[^}}]*node="{node[:12]}"[^}}]*\}} 4\.0')
     while not wanted.search(scraped(ray_head)):
         assert time.monotonic() < deadline, scraped(ray_head)[-2000:]
@@ -164,20 +136,9 @@ def scraped(ray_head):
         return ""
 
 
-def test_a_watchdog_outlives_a_killed_driver_and_serves_the_next(drive, steps):
-    make, _ = steps
-    first = drive(make(max_trials=1))
-    before = first.wait_for(WatchdogUp)
-    first.wait_for(ResultReported)
-    first.kill()
-    second = drive(make(max_trials=1), store=first.store)
-    assert second.wait_for(WatchdogUp).pid == before.pid
-    assert second.end() == 0, second.log.read_text()
-
-
 @pytest.fixture
 def second_node(ray_head):
-    """Another node of the module's head, on this machine."""
+    """Start another node of the shared head, on this machine."""
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={ray_head.address}",
         "--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000",
@@ -185,11 +146,7 @@ def second_node(ray_head):
     log = ray_head.folder / "second.log"
     with log.open("wb") as stream:
         node = subprocess.Popen(command, env=ray_head.environment, stdout=stream, stderr=stream, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while b"Ray runtime started" not in log.read_bytes():
-        assert node.poll() is None, log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until_ray_runs(node, log)
     yield
     os.killpg(node.pid, signal.SIGKILL)
     node.wait()
@@ -198,10 +155,7 @@ def second_node(ray_head):
 @pytest.mark.slow
 def test_heat_on_one_node_pauses_its_trials_alone(drive, steps, second_node):
     """Two nodes, a trial on each: while one is hot, the other works on and takes the next trial too."""
-    make, log = steps
-    daemon = drive(
-        make(max_trials=3, concurrency=2, resources={"cpu": 2.0, "gpu": 0.0}, config={"steps": 30, "batch_s": 0.02})
-    )
+    daemon = drive(steps.make(max_trials=3, concurrency=2, resources={"cpu": 2.0, "gpu": 0.0}, config={"steps": 30}))
     started = [daemon.wait_for(TrialStarted) for _ in range(2)]
     hot, cool = started
     assert hot.node != cool.node
@@ -212,6 +166,6 @@ def test_heat_on_one_node_pauses_its_trials_alone(drive, steps, second_node):
     assert third.node == cool.node
     released = daemon.wait_for(TrialHeld)
     assert (released.number, released.state) == (hot.number, "RUNNING")
-    assert daemon.end() == 0, daemon.log.read_text()
+    daemon.succeeds()
     assert [row.end_reason for row in daemon.store.rows.values()] == ["finished"] * 3
-    assert set(Counter((line["x"], line["batch"]) for line in batches(log)).values()) == {1}
+    steps.assert_each_once()
