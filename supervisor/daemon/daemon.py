@@ -45,7 +45,8 @@ from supervisor.home import Home, find_home
 from supervisor.home_lock import take_lock
 from supervisor.plan.drift import PlanSource
 from supervisor.plan.experiment import ExperimentSpec
-from supervisor.preflight.estimate import fits, machine_memory_bytes
+from supervisor.preflight.estimate import fits
+from supervisor.preflight.machine import machine_memory_bytes
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.ray_head import RayHead, child_environment

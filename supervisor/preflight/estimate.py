@@ -1,19 +1,19 @@
-"""What an experiment will take, before anything starts: memory from the memory model, time by a rule of thumb.
+"""Estimates the memory and time of an experiment before anything starts.
 
-The memory figures decide (what cannot fit is skipped); the time is for people only and says on what it rests.
-Standard library at import; `training.memory` and the host's figures are imported where they are used.
+Memory comes from the memory model and decides: an experiment that cannot fit is skipped. Time is a rule of thumb for
+people. Standard library at import; `training.memory` is imported where it is used.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.formatting import human, table
+from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 
 if TYPE_CHECKING:
     from supervisor.plan.experiment import ExperimentSpec
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 GIB = 2**30
 FLOPS_PER_CORE = 65e9
 """Float32 operations a second of wide layers on one core: measured on an x86 server core with AVX-512, where a matrix
-product reached 67e9. A laptop's core lies within a factor of two or so."""
+product reached 67e9. A laptop's core differs by a factor of about two."""
 HALF_RATE_WIDTH = 48
-"""The d_model at which half of that is reached; fitted to epochs of 20k to 2M parameters on that core. Narrow layers
+"""The d_model that reaches half of FLOPS_PER_CORE, fitted to epochs of 20k to 2M parameters on that core. Narrow layers
 spend their time in norms, copies and the interpreter."""
 STEP_OVERHEAD_S = 0.002
 LAYER_OVERHEAD_S = 0.0005
-"""An optimiser step's cost beside its arithmetic, and a layer's part in it (fitted as above)."""
+"""The cost of an optimiser step beside its arithmetic, and of each layer in it (fitted as above)."""
 TRIAL_OVERHEAD_S = 1.0
 """A trial's start and end: data, device choice, checkpoint."""
 EXPERIMENT_OVERHEAD_S = 10.0
@@ -44,7 +44,7 @@ BASIS = (
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether an experiment's smallest architecture fits. `needed_bytes` is None where nobody can know."""
+    """Whether an experiment's smallest architecture fits. `needed_bytes` is None if unknown."""
 
     ok: bool
     needed_bytes: int | None
@@ -54,12 +54,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One experiment in figures; None where it is unknown, which is always so for a user's own trainable.
+    """The figures of one experiment; None where unknown, as always for a user's own trainable.
 
-    `smallest_bytes` is the least that the smallest architecture can run with on the CPU (one window at a time,
-    activations recomputed), `largest_bytes` the peak of the largest with its largest batch in one piece. `fitting` of
-    `architectures` can be made to fit the available memory. `most_seconds` is for all epochs of all trials,
-    `likely_seconds` for what the pruner is expected to leave of them.
+    `smallest_bytes` is the least memory of the smallest architecture on the CPU (one window at a time, activations
+    recomputed), `largest_bytes` the peak of the largest with its largest batch at once. `fitting` of `architectures`
+    can be made to fit the available memory. `most_seconds` is for all epochs of all trials, `likely_seconds` for those
+    that the pruner is expected to leave.
     """
 
     name: str
@@ -72,46 +72,24 @@ class Estimate:
     most_seconds: float | None
 
 
-def available_memory_bytes() -> int:
-    """Memory that can still be had here: the host's, or less where a control group says so."""
-    from supervisor.sensors.cgroup import memory_groups
-    from supervisor.sensors.host import PsutilFigures
-
-    host = PsutilFigures().memory().available_bytes
-    return min([host, *(group.available_bytes for group in memory_groups())])
-
-
-MACHINE_SHARE = 0.85
-"""Of a machine's memory, what a trial may take: the rest is for the system, Ray and the daemon."""
-
-
-def machine_memory_bytes() -> int:
-    """What a trial could have here at the best of times: unlike the memory that is free now, it does not waver."""
-    from supervisor.sensors.cgroup import memory_groups
-    from supervisor.sensors.host import PsutilFigures
-
-    host = PsutilFigures().memory().total_bytes
-    return int(MACHINE_SHARE * min([host, *(group.limit_bytes for group in memory_groups())]))
-
-
 def fits(spec: ExperimentSpec, available_bytes: int, num_features: int | None = None) -> Fit:
-    """Whether at least the smallest architecture of `spec` can train in `available_bytes`, one trial at a time.
+    """Tell whether the smallest architecture of `spec` can train in `available_bytes`, one trial at a time.
 
-    `num_features` is read from the dataset's manifest when it is not given. Larger architectures of the experiment
-    are refused one by one, before they start, each with its own figures.
+    Without `num_features` the dataset's manifest is read. Larger architectures are refused one by one before they
+    start, each with its own figures.
     """
     needs = _least_bytes(spec, num_features)
     if not needs:
         return Fit(True, None, available_bytes, "memory unknown: not a trainable of ours on the CPU")
     needed = min(needs)
-    figures = f"needs {human(needed)} at least, {human(available_bytes)} available"
+    figures = f"needs at least {human(needed)}, {human(available_bytes)} available"
     if needed > available_bytes:
         return Fit(False, needed, available_bytes, f"does not fit: its smallest architecture {figures}")
     return Fit(True, needed, available_bytes, f"fits: its smallest architecture {figures}")
 
 
 def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_features: int | None = None) -> Estimate:
-    """The figures of one experiment on a machine with this memory and these cores."""
+    """Estimate one experiment on a machine with this memory and these cores."""
     needs = _least_bytes(spec, num_features)
     return Estimate(
         name=spec.name,
@@ -132,29 +110,24 @@ def dry_run_table(
     cores: int | None = None,
     num_features: int | None = None,
 ) -> str:
-    """The experiments as a table for people, with the total and the grounds of its figures below."""
+    """Write the experiments as a table for people, with the total and the basis of its figures below."""
     memory = machine_memory_bytes() if available_bytes is None else available_bytes
     count = cores or usable_cores()
     rows = [estimate(spec, memory, count, num_features) for spec in specs]
     header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
-    cells = [header, *map(_row, rows)]
-    lines = table(cells)
-    lines += ["", f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}"]
+    lines = [
+        *table([header, *map(_row, rows)]),
+        "",
+        f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}",
+    ]
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
-            "memory: the smallest architecture split as far as can be, to the largest with its largest batch at once;",
+            "memory: from the smallest architecture by single windows to the largest with its largest batch at once;",
             f"      batches are split into micro-batches where memory is short; {human(memory)} for a trial here",
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
         lines.append("architectures that do not fit are refused one by one before they start; the space stays whole")
     return "\n".join([*lines, BASIS] if any(row.most_seconds is not None for row in rows) else lines)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _row(row: Estimate) -> tuple[str, ...]:
@@ -184,13 +157,16 @@ def _total(rows: Sequence[Estimate]) -> str:
 
 
 def expected_epochs(spec: ExperimentSpec) -> float:
-    """Epochs of an average trial; those of the finalisation are not pruned."""
+    """Return the epochs of an average trial; those of the finalisation are not pruned."""
     final = 0 if spec.finalize is None else spec.finalize.top * spec.finalize.seeds
     return (final * spec.max_epochs + (spec.max_trials - final) * _searched_epochs(spec)) / spec.max_trials
 
 
 def _searched_epochs(spec: ExperimentSpec) -> float:
-    """Of a trial of the search: of successive halving from its rungs, of a median rule half beyond its warm-up."""
+    """Return the epochs of an average trial of the search.
+
+    By its rungs for successive halving; for a median rule half of those after the warm-up.
+    """
     pruner = spec.pruner
     if pruner.kind == "none":
         return spec.max_epochs
@@ -206,9 +182,9 @@ def _searched_epochs(spec: ExperimentSpec) -> float:
 
 
 def _least_bytes(spec: ExperimentSpec, num_features: int | None) -> list[int]:
-    """Of each architecture, the memory of one window at a time with activations recomputed. Empty: unknown."""
+    """Return the least memory of each architecture: one window at a time, activations recomputed. Empty: unknown."""
     if spec.resources.gpu > 0:
-        return []  # a GPU's memory is its driver's to tell, when the trial starts
+        return []  # a trial asks the GPU's driver when it starts
     from training.memory import predict_trial_memory
 
     return [
@@ -241,7 +217,7 @@ def _architectures(spec: ExperimentSpec, num_features: int | None) -> Iterator[A
 
 
 def _axis(spec: ExperimentSpec, axis: str) -> Sequence[int]:
-    """The values of an ordinal that the experiment can meet; one, where the plan fixed it."""
+    """Return the values of an ordinal in this experiment; one if the plan fixed it."""
     dimension = spec.space.get(axis)
     if dimension is None:
         return [int(spec.config[axis])]  # type: ignore[arg-type]  # the plan's checks made it a whole number
@@ -251,7 +227,7 @@ def _axis(spec: ExperimentSpec, axis: str) -> Sequence[int]:
 
 
 def _manifest_value(config: Mapping[str, Any], name: str) -> int | None:
-    """A figure of the dataset's manifest; None without a dataset."""
+    """Return a figure of the dataset's manifest; None without a dataset."""
     from training.data.manifest import read_manifest
     from training.errors import DatasetError
 
@@ -290,7 +266,7 @@ def _epoch_seconds(spec: ExperimentSpec, architecture: Architecture, rows: int) 
 
 
 def _batch_sizes(spec: ExperimentSpec) -> list[int]:
-    """The batch sizes that trials can have, or the two ends of their range."""
+    """Return the batch sizes of the trials, or the two ends of their range."""
     from training.settings import TrialSettings
 
     dimension = spec.space.get("batch_size")

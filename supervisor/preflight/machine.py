@@ -1,13 +1,11 @@
-"""Is this machine ready for a plan? Each check is a value; nothing is started and nothing is changed.
+"""Checks whether this machine is ready for a plan. Each check is a value; nothing is started or changed.
 
-Standard library at import, so that `supervisord check` works on an installation that is broken.
+Standard library at import, so that `supervisord check` works on a broken installation.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -17,10 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.filesystem import network_kind
+from supervisor.filesystem import free_bytes, network_kind
 from supervisor.formatting import human
 
 if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
+
     from supervisor.plan.experiment import ExperimentSpec
     from supervisor.plan.schema import Data
 
@@ -29,10 +29,11 @@ LIBRARIES = ("ray", "optuna", "torch", "pydantic", "aiohttp", "structlog")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 MEMORY_FLOOR_BYTES = 2 * 2**30
 """Ray's head and daemons take about 0.7 GB, a driver and a worker 0.4 GB each."""
+MACHINE_SHARE = 0.85
+"""A trial's share of a machine's memory; the rest is for the system, Ray and the daemon."""
 BUILT_AT_S = 1_735_689_600.0
-"""2025-01-01 UTC: this program is younger, so a clock that shows less was never set."""
+"""2025-01-01 UTC: this program is younger, so a clock before it was never set."""
 LONGEST_JUMP_S = 86_400.0
-_CLAUSE = re.compile(r"(>=|<=|==|<|>)\s*([0-9]+(?:\.[0-9]+)*)")
 
 
 class Level(StrEnum):
@@ -43,7 +44,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. `remedy` says what to do unless all is well."""
+    """The result of one check. `remedy` is None if all is well."""
 
     name: str
     level: Level
@@ -52,16 +53,18 @@ class Check:
 
 
 def ok(name: str, detail: str) -> Check:
+    """Make a check that found nothing wrong."""
     return Check(name, Level.OK, detail)
 
 
 def worst(checks: Iterable[Check]) -> Level:
+    """Return the highest level of `checks`."""
     order = (Level.OK, Level.WARNING, Level.ERROR)
     return max((check.level for check in checks), key=order.index, default=Level.OK)
 
 
 def render(checks: Sequence[Check]) -> str:
-    """A line per check for people, the cure below what is not well."""
+    """Write a line for each check, with the remedy below where there is one."""
     lines = []
     for check in checks:
         lines.append(f"{check.level.value:<8}{check.name}: {check.detail}")
@@ -70,7 +73,33 @@ def render(checks: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory_bytes() -> int:
+    """Return the memory that is free here now: the host's, or less where a control group limits it."""
+    from supervisor.sensors.cgroup import memory_groups
+    from supervisor.sensors.host import PsutilFigures
+
+    host = PsutilFigures().memory().available_bytes
+    return min([host, *(group.available_bytes for group in memory_groups())])
+
+
+def machine_memory_bytes() -> int:
+    """Return the memory that a trial could have here at best; unlike the free memory it is always the same."""
+    from supervisor.sensors.cgroup import memory_groups
+    from supervisor.sensors.host import PsutilFigures
+
+    host = PsutilFigures().memory().total_bytes
+    return int(MACHINE_SHARE * min([host, *(group.limit_bytes for group in memory_groups())]))
+
+
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Check:
+    """Check that this Python is a supported one."""
     shown = ".".join(str(part) for part in version)
     if OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         return ok("python", shown)
@@ -78,51 +107,32 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Check:
 
 
 def check_libraries(names: Sequence[str] = LIBRARIES) -> list[Check]:
-    """Whether the libraries are installed in the versions that this distribution asks for; none is imported."""
+    """Check that the libraries `names` are installed in the tested versions; none of them is imported."""
     try:
-        wanted = {_project(line): line for line in metadata.requires(DISTRIBUTION) or ()}
+        from packaging.requirements import Requirement
+
+        wanted = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or ()]
+    except ImportError:
+        return [Check("packaging", Level.ERROR, "is not installed", "run `make install`")]
     except metadata.PackageNotFoundError:
         return [Check("libraries", Level.WARNING, f"{DISTRIBUTION} itself is not installed", "run `make install`")]
-    return [_check_library(name, wanted.get(name, name)) for name in names]
+    specifiers = {requirement.name.lower(): requirement.specifier for requirement in wanted}
+    return [_check_library(name, specifiers.get(name)) for name in names]
 
 
-def _check_library(name: str, requirement: str) -> Check:
+def _check_library(name: str, specifier: SpecifierSet | None) -> Check:
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Check(name, Level.ERROR, "is not installed", "run `make install`")
-    bounds = requirement.partition(";")[0]
-    if satisfies(version, bounds):
+    if specifier is None or specifier.contains(version, prereleases=True):
         return ok(name, version)
-    detail = f"{version} is installed, tested with {bounds.removeprefix(name).strip()}"
+    detail = f"{version} is installed, tested with {specifier}"
     return Check(name, Level.WARNING, detail, "run `make install` for the tested versions")
 
 
-def satisfies(version: str, requirement: str) -> bool:
-    """Whether a version's release numbers meet every `>=`, `<` ... of a requirement. Local and pre-release parts of
-    a version (`+cpu`, `rc1`) are left out of the comparison."""
-    release = re.match(r"[0-9]+(?:\.[0-9]+)*", version)
-    have = _numbers(release[0]) if release else ()
-    return all(_compare(have, sign, _numbers(bound)) for sign, bound in _CLAUSE.findall(requirement))
-
-
-def _compare(have: tuple[int, ...], sign: str, bound: tuple[int, ...]) -> bool:
-    width = max(len(have), len(bound))
-    left, right = (numbers + (0,) * (width - len(numbers)) for numbers in (have, bound))
-    return {">=": left >= right, "<=": left <= right, "==": left == right, "<": left < right, ">": left > right}[sign]
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split("."))
-
-
-def _project(requirement: str) -> str:
-    found = re.match(r"[A-Za-z0-9._-]+", requirement)
-    return found[0].lower() if found else requirement
-
-
 def check_folder(name: str, folder: Path) -> Check:
-    """Whether a file can be made in `folder`, or in its nearest parent that exists when it does not exist yet."""
+    """Check that a file can be created in `folder`, or in its nearest parent that exists."""
     place = _existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -133,27 +143,28 @@ def check_folder(name: str, folder: Path) -> Check:
 
 
 def check_file_system(folder: Path) -> Check:
-    """Whether the state's disk is this machine's own: the daemon refuses to start on another."""
+    """Check that `folder` is on a local disk: the daemon refuses to start on a network disk."""
     kind = network_kind(_existing(folder))
     if kind is None:
         return ok("file system", "a local disk")
-    detail = f"{folder} lies on a network disk ({kind}), where its lock and its store cannot be trusted"
+    detail = f"{folder} is on a network disk ({kind}), where the lock and the store are not safe"
     return Check("file system", Level.ERROR, detail, "set SWEEP_HOME to a folder on a local disk")
 
 
-def check_disk(folder: Path, hold_bytes: float, pause_bytes: float, free_bytes: int | None = None) -> Check:
-    """Free space against the hardware policy's two floors: below the lower one nothing could run."""
-    free = shutil.disk_usage(_existing(folder)).free if free_bytes is None else free_bytes
+def check_disk(folder: Path, hold_bytes: float, pause_bytes: float, free: int | None = None) -> Check:
+    """Check the free space by the hardware policy's two limits: below `pause_bytes` no trial could run."""
+    free = free_bytes(_existing(folder)) if free is None else free
     detail = f"{human(free)} free for {folder}"
     cure = "free some space, or put SWEEP_HOME on a larger disk"
     if free < pause_bytes:
-        return Check("disk", Level.ERROR, f"{detail}, {human(pause_bytes)} needed at least", cure)
+        return Check("disk", Level.ERROR, f"{detail}, at least {human(pause_bytes)} needed", cure)
     if free < hold_bytes:
         return Check("disk", Level.WARNING, f"{detail}, no new trial starts below {human(hold_bytes)}", cure)
     return ok("disk", detail)
 
 
 def check_memory(available_bytes: int) -> Check:
+    """Check that Ray and one trial have memory."""
     detail = f"{human(available_bytes)} available"
     if available_bytes >= MEMORY_FLOOR_BYTES:
         return ok("memory", detail)
@@ -162,9 +173,11 @@ def check_memory(available_bytes: int) -> Check:
 
 
 def check_clock(wall_s: float, last_seen_s: float | None = None) -> Check:
-    """`last_seen_s` is the wall time of the newest event in the store: the clock should not be far behind it."""
+    """Check that the clock is set, and not far behind `last_seen_s`, the time of the store's newest event."""
     if wall_s < BUILT_AT_S:
-        return Check("clock", Level.ERROR, "the clock is years behind", "set the clock, or all is misdated")
+        return Check(
+            "clock", Level.ERROR, "the clock is years behind", "set the clock: every event gets its time from it"
+        )
     if last_seen_s is not None and wall_s < last_seen_s - LONGEST_JUMP_S:
         days = (last_seen_s - wall_s) / 86_400
         return Check("clock", Level.WARNING, f"the clock is {days:.1f} days behind the last event", "set the clock")
@@ -172,7 +185,7 @@ def check_clock(wall_s: float, last_seen_s: float | None = None) -> Check:
 
 
 def check_data(data: Data | None, data_dir: Path) -> Check:
-    """Whether the plan's market data are there, built or at least imported."""
+    """Check that the plan's market data are built or at least imported."""
     if data is None:
         return ok("data", "the plan needs none")
     from supervisor.plan.dataset import SAMPLE_TICKER
@@ -186,20 +199,21 @@ def check_data(data: Data | None, data_dir: Path) -> Check:
     if data.ticker == SAMPLE_TICKER:
         return ok("data", f"{data.ticker} is the embedded sample; {data.tier} will be built from it")
     if data.fallback == "sample":
-        return Check("data", Level.WARNING, f"no {data.ticker}: the embedded S&P 500 sample stands in", cure)
+        return Check("data", Level.WARNING, f"no {data.ticker}: the embedded S&P 500 sample is used instead", cure)
     return Check("data", Level.ERROR, f"no {data.ticker} in {data_dir}", cure)
 
 
 def check_cores(specs: Sequence[ExperimentSpec], cores: int) -> Check:
-    """Whether the hungriest trial could ever be placed on this machine."""
-    hungriest = max((spec.resources.cpu for spec in specs), default=0.0)
-    if hungriest > cores:
-        detail = f"a trial asks for {hungriest:g} cores, {cores} are here"
+    """Check that this machine has the cores of the largest trial."""
+    needed = max((spec.resources.cpu for spec in specs), default=0.0)
+    if needed > cores:
+        detail = f"a trial needs {needed:g} cores, this machine has {cores}"
         return Check("cores", Level.ERROR, detail, f"add --set resources.cpu={cores}, or join a cluster")
-    return ok("cores", f"{cores}, a trial takes up to {hungriest:g}")
+    return ok("cores", f"{cores}, a trial needs up to {needed:g}")
 
 
 def check_user(uid: int | None = None) -> Check:
+    """Warn about root."""
     user = os.geteuid() if uid is None else uid
     if user == 0:
         return Check("user", Level.WARNING, "running as root", "use an account of its own outside containers")

@@ -1,6 +1,6 @@
-"""What `start` looks at before it starts anything, and `supervisord check` shows whole: one plan, one machine.
+"""Checks one plan on this machine, for `supervisord start` and `supervisord check`.
 
-Errors stop a start; warnings are printed and do not.
+Errors stop a start; warnings are only printed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from supervisor.plan.dataset import DatasetChoice
 from supervisor.plan.experiment import ExperimentSpec
 from supervisor.plan.schema import Plan
 from supervisor.preflight import machine
-from supervisor.preflight.estimate import available_memory_bytes, estimate, machine_memory_bytes, usable_cores
-from supervisor.preflight.machine import Check, Level, ok
+from supervisor.preflight.estimate import estimate
+from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.processes import wake_lock
 from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
 
 PROBE_DEADLINE_S = 60.0
 CHECKPOINT_BYTES_PER_PARAMETER = 12
-"""float32 weights and AdamW's two moments; the newest two of each live trial are kept."""
+"""float32 weights and AdamW's two moments."""
 CHECKPOINTS_KEPT = 2
+"""Of each live trial."""
 
 _PROBE = """
 import json, torch
@@ -41,7 +42,7 @@ print(json.dumps({"devices": found, "torch": torch.__version__}))
 
 
 def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: DatasetChoice | None) -> list[Check]:
-    """Every check, in the order in which a person would ask. Takes a second or two; changes nothing."""
+    """Run every check that can stop a start. Takes a second or two; changes nothing."""
     policy = Policy.from_mapping(plan.policy)
     return [
         machine.check_python(),
@@ -52,7 +53,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         machine.check_file_system(home.state),
         machine.check_disk(home.runs, policy.disk_hold_bytes, policy.disk_pause_bytes),
         check_checkpoint_space(home.runs, specs),
-        machine.check_memory(available_memory_bytes()),
+        machine.check_memory(machine.available_memory_bytes()),
         check_largest_trial(specs, machine_memory_bytes(), usable_cores()),
         machine.check_cores(specs, usable_cores()),
         machine.check_data(plan.data, home.data),
@@ -64,12 +65,12 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
 
 
 def run_slow_checks(plan: Plan) -> list[Check]:
-    """What takes some seconds more, or does not stop a start: the accelerator, and what temperature can be read."""
+    """Check the accelerator and the temperature sensors: slower, and never a reason to stop a start."""
     return [check_accelerator(plan), check_temperature()]
 
 
 def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, cores: int) -> Check:
-    """The plan's largest trial against this machine's memory; what does not fit is skipped, and told here."""
+    """Check the plan's trials against this machine's memory; experiments that cannot fit are named."""
     figures = [estimate(spec, memory_bytes, cores) for spec in specs]
     known = [row for row in figures if row.smallest_bytes is not None]
     if not known:
@@ -88,7 +89,7 @@ def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, core
 
 
 def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Check:
-    """Room for the checkpoints that live trials of the largest budget keep."""
+    """Check the free space for the checkpoints of live trials of the largest budget."""
     from training.grid import parse_budget
 
     needs = [
@@ -106,19 +107,19 @@ def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Che
 
 
 def check_dataset(chosen: DatasetChoice) -> Check:
-    """Whether the dataset's file still is what its manifest says."""
+    """Check the dataset's file against its manifest."""
     from training.data.manifest import sha256_of
 
     if sha256_of(Path(chosen.path)) == chosen.sha256:
-        return ok("dataset", f"{Path(chosen.path).name} is as it was built")
-    detail = f"{chosen.path} is not what its manifest says"
+        return ok("dataset", f"{Path(chosen.path).name} is unchanged")
+    detail = f"{chosen.path} has another SHA-256 than its manifest"
     return Check(
         "dataset", Level.ERROR, detail, f"remove it; the next start builds it again from {chosen.ticker}'s bars"
     )
 
 
 def check_script(script: str | None) -> Check:
-    """Whether the trace or drill that the plan plays in place of sensors can be played."""
+    """Check that the plan's trace or drill can be played."""
     from supervisor.sensors.scripted import ScriptedProvider
 
     if script is None:
@@ -131,6 +132,7 @@ def check_script(script: str | None) -> Check:
 
 
 def check_port() -> Check:
+    """Check that the dashboard's port is free."""
     port = free_port(DASHBOARD_PORT)
     if port == DASHBOARD_PORT:
         return ok("ports", f"the dashboard's port {DASHBOARD_PORT} is free")
@@ -139,13 +141,15 @@ def check_port() -> Check:
 
 
 def check_wake_lock() -> Check:
+    """Check that the machine can be kept awake."""
     if wake_lock.command(os.getpid()) is not None:
         return ok("wake lock", "possible")
-    detail = "neither caffeinate nor systemd-inhibit is here: the machine may fall asleep under the run"
+    detail = "neither caffeinate nor systemd-inhibit is installed: the machine may fall asleep during the run"
     return Check("wake lock", Level.WARNING, detail, "turn sleep off by hand, or set wake_lock: false in the plan")
 
 
 def check_environment(names: Sequence[str]) -> Check:
+    """Check that the environment variables `names` are set."""
     missing = [name for name in names if name not in os.environ]
     if not missing:
         return ok("environment", f"{', '.join(names)} will be passed on")
@@ -154,26 +158,26 @@ def check_environment(names: Sequence[str]) -> Check:
 
 
 def check_accelerator(plan: Plan) -> Check:
-    """Which accelerator computes, tried in a process of its own: a broken driver can hang or kill the one that asks."""
+    """Compute on the accelerator in a child process: a broken driver can hang or kill the process."""
     if plan.config.get("device") == "cpu" or plan.trainable != "patchtst":
-        return ok("accelerator", "the plan asks for none")
+        return ok("accelerator", "the plan needs none")
     try:
         answer = subprocess.run(
             [sys.executable, "-P", "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_DEADLINE_S, check=True
         )
         devices = json.loads(answer.stdout)["devices"]
     except subprocess.TimeoutExpired:
-        return Check("accelerator", Level.ERROR, f"no answer within {PROBE_DEADLINE_S:.0f} s", "look at its driver")
+        return Check("accelerator", Level.ERROR, f"no answer within {PROBE_DEADLINE_S:.0f} s", "check its driver")
     except (subprocess.CalledProcessError, ValueError) as error:
         said = getattr(error, "stderr", str(error)).strip().splitlines()[-1:]
-        return Check("accelerator", Level.ERROR, f"it is there but does not compute: {said}", "look at its driver")
+        return Check("accelerator", Level.ERROR, f"it does not compute: {''.join(said) or error}", "check its driver")
     if devices:
         return ok("accelerator", f"{devices[0]} computes")
     return Check("accelerator", Level.WARNING, "none: trials run on the CPU", "large budgets want a GPU")
 
 
 def check_temperature() -> Check:
-    """What the watchdog will be able to read; UNPROTECTED is a warning with what would change it."""
+    """Check that a temperature can be read; without one the run is UNPROTECTED."""
     from supervisor.sensors import survey
 
     found = survey.collect()

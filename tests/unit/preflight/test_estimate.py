@@ -1,8 +1,7 @@
-"""Estimates and preflight checks: what cannot fit is named with its figures, what is unknown is called so."""
+"""Estimates of an experiment: memory decides, time follows budget, rows, cores and pruner."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,14 @@ import pytest
 from supervisor.plan.expansion import expand
 from supervisor.plan.experiment import ExperimentSpec
 from supervisor.plan.loader import load_plan
-from supervisor.plan.schema import Data
-from supervisor.preflight import estimate, machine
-from supervisor.preflight.machine import Level
+from supervisor.preflight import estimate
 
 GIB = 2**30
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "quadratic.yaml"
 
 
 def dataset(folder: Path, rows: int = 5_000) -> str:
-    """A manifest of a dataset; the estimates read nothing else of it."""
+    """Write a dataset's manifest; the estimates read nothing else of it."""
     from training.data.manifest import ProcessedManifest, write_manifest
 
     path = folder / "SP500_dataset_a25.parquet"
@@ -37,7 +34,7 @@ def phase6a(only: str, dataset_file: str | None = None, *sets: str) -> Experimen
     return expand(load_plan("phase6a", sets).plan, 25, dataset_file, only=only)[0]
 
 
-def test_an_experiment_whose_smallest_architecture_cannot_fit_says_so_with_both_figures() -> None:
+def test_an_experiment_that_cannot_fit_reports_needed_and_available_memory() -> None:
     fit = estimate.fits(phase6a("2B"), 8 * GIB, 25)
     assert not fit.ok
     assert fit.needed_bytes is not None
@@ -46,7 +43,7 @@ def test_an_experiment_whose_smallest_architecture_cannot_fit_says_so_with_both_
     assert "8.0 GiB available" in fit.text
 
 
-def test_fit_turns_over_at_just_the_needed_bytes() -> None:
+def test_an_experiment_fits_from_exactly_the_needed_bytes() -> None:
     needed = estimate.fits(phase6a("200M"), 0, 25).needed_bytes
     assert needed is not None
     assert estimate.fits(phase6a("200M"), needed, 25).ok
@@ -58,7 +55,7 @@ def test_the_width_is_read_from_the_datasets_manifest(tmp_path: Path) -> None:
     assert estimate.fits(spec, GIB) == estimate.fits(spec, GIB, 25)
 
 
-def test_what_nobody_can_know_is_called_unknown_and_not_skipped() -> None:
+def test_unknown_figures_are_called_unknown_and_skip_nothing() -> None:
     users = expand(load_plan(EXAMPLE).plan)[0]
     assert estimate.fits(users, 1).ok
     assert "unknown" in estimate.fits(users, 1).text
@@ -111,7 +108,7 @@ def test_finalisation_trials_are_expected_to_run_to_their_end() -> None:
     assert estimate.expected_epochs(spec) == pytest.approx((38 * 30 + 12 * 50) / 50)
 
 
-def test_the_table_names_each_experiment_and_says_what_is_skipped_and_on_what_it_rests(tmp_path: Path) -> None:
+def test_the_table_has_each_experiment_the_skipped_ones_and_the_basis_of_its_figures(tmp_path: Path) -> None:
     specs = expand(load_plan("phase6a").plan, 25, dataset(tmp_path))
     table = estimate.dry_run_table(specs, available_bytes=8 * GIB, cores=2)
     rows = {line.split()[0]: line for line in table.splitlines() if "-h" in line}
@@ -123,7 +120,7 @@ def test_the_table_names_each_experiment_and_says_what_is_skipped_and_on_what_it
     assert "estimate" in table
 
 
-def test_a_partly_fitting_experiment_is_counted_not_skipped(tmp_path: Path) -> None:
+def test_an_experiment_that_fits_in_part_is_not_skipped(tmp_path: Path) -> None:
     spec = phase6a("200M", dataset(tmp_path))
     least = estimate.estimate(spec, 0, 2)
     assert least.smallest_bytes is not None
@@ -136,7 +133,7 @@ def test_a_partly_fitting_experiment_is_counted_not_skipped(tmp_path: Path) -> N
     assert "refused one by one" in table
 
 
-def test_fixed_ordinals_leave_one_architecture() -> None:
+def test_an_experiment_with_fixed_ordinals_has_one_architecture() -> None:
     sets = ["config.shape_rank=3", "config.heads_log2=2", "enqueue=[]"]
     text = load_plan("smoke").text.replace("  shape_rank: {type: grid, axis: shape_rank}\n", "")
     text = text.replace("  heads_log2: {type: grid, axis: heads_log2}\n", "")
@@ -144,115 +141,3 @@ def test_fixed_ordinals_leave_one_architecture() -> None:
 
     spec = expand(parse_plan(text, "x.yaml", sets=sets).plan, 25)[0]
     assert estimate.estimate(spec, GIB, 2, 25).architectures == 1
-
-
-def test_available_memory_is_positive_and_no_more_than_the_machines() -> None:
-    import psutil
-
-    assert 0 < estimate.available_memory_bytes() <= psutil.virtual_memory().total
-
-
-# --- preflight ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("version", "level"),
-    [((3, 10), Level.ERROR), ((3, 11), Level.OK), ((3, 13), Level.OK), ((3, 14), Level.ERROR)],
-)
-def test_python_versions(version: tuple[int, int], level: Level) -> None:
-    assert machine.check_python(version).level is level
-
-
-@pytest.mark.parametrize(
-    ("version", "requirement", "satisfied"),
-    [
-        ("2.60.0", "ray[tune]<2.61,>=2.60", True),
-        ("2.61.0", "ray[tune]<2.61,>=2.60", False),
-        ("2.9", "torch>=2.10", False),
-        ("2.13.0+cpu", "torch>=2.10", True),
-        ("2.10", "torch==2.10.0", True),
-        ("1", "x", True),
-        ("unparsable", "x>=1", False),
-    ],
-)
-def test_versions_compare_by_number(version: str, requirement: str, satisfied: bool) -> None:
-    assert machine.satisfies(version, requirement) is satisfied
-
-
-def test_a_missing_library_is_an_error_with_a_cure() -> None:
-    (check,) = machine.check_libraries(["no-such-library-of-anyone"])
-    assert check.level is Level.ERROR
-    assert check.remedy is not None
-
-
-def test_the_libraries_of_this_installation_are_the_tested_ones() -> None:
-    assert {check.name: check.level for check in machine.check_libraries(["ray", "optuna"])} == {
-        "ray": Level.OK,
-        "optuna": Level.OK,
-    }
-
-
-@pytest.mark.parametrize(
-    ("free_bytes", "level"), [(GIB // 2, Level.ERROR), (2 * GIB, Level.WARNING), (9 * GIB, Level.OK)]
-)
-def test_disk_is_judged_by_the_policys_two_floors(tmp_path: Path, free_bytes: int, level: Level) -> None:
-    check = machine.check_disk(tmp_path / "not" / "yet", 4 * GIB, GIB, free_bytes)
-    assert check.level is level
-    assert (check.remedy is None) == (level is Level.OK)
-
-
-def test_a_folder_that_cannot_be_written_is_an_error_and_one_that_can_is_left_as_it_was(tmp_path: Path) -> None:
-    good = machine.check_folder("state", tmp_path / "new" / "state")
-    assert good.level is Level.OK
-    assert list(tmp_path.iterdir()) == []
-    assert machine.check_folder("state", Path("/proc/self")).level is Level.ERROR
-
-
-@pytest.mark.parametrize(
-    ("wall_s", "last_seen_s", "level"),
-    [
-        (0.0, None, Level.ERROR),
-        (1.8e9, None, Level.OK),
-        (1.8e9, 1.8e9 - 5, Level.OK),
-        (1.8e9, 1.8e9 + 3600, Level.OK),
-        (1.8e9, 1.8e9 + 30 * 86_400, Level.WARNING),
-    ],
-)
-def test_a_clock_is_sane_when_it_is_not_far_behind(wall_s: float, last_seen_s: float | None, level: Level) -> None:
-    assert machine.check_clock(wall_s, last_seen_s).level is level
-
-
-def test_data_are_there_or_imported_or_stood_in_for_or_missing(tmp_path: Path) -> None:
-    data = Data(ticker="SPY", tier="a25")
-    assert machine.check_data(None, tmp_path).level is Level.OK
-    assert machine.check_data(data, tmp_path).level is Level.ERROR
-    stood_in = machine.check_data(Data(ticker="SPY", tier="a25", fallback="sample"), tmp_path)
-    assert stood_in.level is Level.WARNING
-    assert "sample" in stood_in.detail
-    assert machine.check_data(Data(ticker="SP500", tier="a25"), tmp_path).level is Level.OK
-    for name in ("raw/SPY.parquet", "processed/SPY_dataset_a25.parquet"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-        assert machine.check_data(data, tmp_path).level is Level.OK
-
-
-def test_a_trial_that_no_core_count_here_could_place_is_an_error() -> None:
-    specs = [phase6a("200M")]
-    assert machine.check_cores(specs, 1).level is Level.ERROR
-    assert machine.check_cores(specs, 2).level is Level.OK
-
-
-def test_memory_and_user_warn() -> None:
-    assert machine.check_memory(GIB).level is Level.WARNING
-    assert machine.check_memory(8 * GIB).level is Level.OK
-    assert machine.check_user(0).level is Level.WARNING
-    assert machine.check_user(1000).level is Level.OK
-
-
-def test_the_worst_of_checks_and_their_lines() -> None:
-    checks = [machine.check_python((3, 12)), machine.check_memory(1), machine.check_clock(0)]
-    assert machine.worst(checks) is Level.ERROR
-    assert machine.worst([]) is Level.OK
-    lines = machine.render(checks).splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "warning", "cure:", "error", "cure:"]
-    assert json.dumps(checks[1].level) == '"warning"'
