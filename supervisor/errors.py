@@ -1,8 +1,10 @@
-"""The one tree of errors. A class knows its exit code and its remedy; an instance carries the facts.
+"""Defines the one tree of errors: a class has an exit code and a remedy, an instance has the facts.
 
-Exit codes follow the Linux Standard Base for init scripts (LSB 5.0, "Init Script Actions"): 1 generic,
-2 bad arguments, 4 insufficient privileges or unknown state, 5 not installed (or not the program you think),
-6 not configured, 7 not running.
+The docstring of a class is its default message: a sentence for users.
+
+Exit codes follow the Linux Standard Base for init scripts (LSB 5.0, "Init Script Actions"): 1 generic, 2 bad arguments,
+4 insufficient privileges or unknown state, 5 not installed (or another program of the same name), 6 not configured,
+7 not running.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import errno
 
 NOT_WORTH_A_RETRY = (2, 4, 5, 6)
-"""Exit codes after which a service manager's next start would end in the same way."""
+"""Exit codes after which a service manager must not try again: the next start would end in the same way."""
 
 
 class SweepError(Exception):
@@ -29,12 +31,12 @@ class SweepError(Exception):
         return str(self.args[0])
 
     def render(self) -> str:
-        """What a person reads: the fact, then the cure on a line of its own."""
+        """Return the message, then the cure on a line of its own."""
         return self.message if self.remedy is None else f"{self.message}\n  cure: {self.remedy}"
 
 
 class UsageError(SweepError):
-    """The command line does not make sense."""
+    """The command line or the request is not valid."""
 
     exit_code = 2
 
@@ -59,24 +61,24 @@ class PlanError(SweepError):
 
 
 class UnknownPlan(PlanError):
-    """There is no plan of that name."""
+    """No plan has that name."""
 
 
 class DataMissing(SweepError):
-    """The data that the plan needs are not there."""
+    """The data that the plan needs are missing."""
 
     exit_code = 6
     remedy = "import a file with `supervisord data import FILE --ticker NAME`, or use the embedded sample"
 
 
 class NotOurs(SweepError):
-    """Another program owns this name."""
+    """Another program has this name."""
 
     exit_code = 5
 
 
 class VersionSkew(SweepError):
-    """The daemon that answers is of another version than this command."""
+    """The daemon and this command have different versions."""
 
     exit_code = 5
     remedy = "stop the daemon with the version that started it, then start it with this one"
@@ -101,23 +103,23 @@ class AlreadyRunning(SweepError):
 
 
 class HomeHeld(SweepError):
-    """A process that a dead daemon left behind holds this home's lock."""
+    """A process that a dead daemon left behind holds the lock of this home."""
 
 
 class NotPermitted(SweepError):
-    """This user may not do that."""
+    """This user has no permission for that."""
 
     exit_code = 4
 
 
 class NotFound(SweepError):
-    """There is no such run, experiment or trial."""
+    """No run, experiment or trial has that name."""
 
     exit_code = 2
 
 
 class Conflict(SweepError):
-    """That cannot be done in the present state."""
+    """The present state does not allow that."""
 
 
 class DaemonDied(SweepError):
@@ -125,10 +127,10 @@ class DaemonDied(SweepError):
 
 
 class CrashLoop(SweepError):
-    """The daemon died again and again before anything got done."""
+    """The daemon crashed several times in a row before it had done any work."""
 
     exit_code = 6
-    remedy = "look into logs/daemon.log; `supervisord start` by hand tries again"
+    remedy = "read logs/daemon.log; then `supervisord start` tries again"
 
 
 class DiskFull(SweepError):
@@ -138,31 +140,31 @@ class DiskFull(SweepError):
 
 
 class StoreLocked(DiskFull):
-    """Another program holds the state database: like a full disk, it passes, and until then nothing can be kept."""
+    """Another program has locked the state database: no result can be stored until it is free."""
 
-    remedy = "end what copies or opens it (`fuser state/sweep.db`); copies are made by `supervisorctl backup`"
+    remedy = "end the program that has it open (`fuser state/sweep.db`); `supervisorctl backup` makes copies safely"
 
 
 class SystemRefused(SweepError):
-    """The operating system refused."""
+    """The operating system refused a file operation."""
 
     @classmethod
     def because(cls, error: OSError) -> SweepError:
-        """The operating system's no as an error of ours: what, where, and the cure where one is known."""
+        """Return an operating system's error as an error of this tree: fact, place and cure."""
         if error.errno == errno.ENOSPC:
-            return DiskFull(f"no space is left: {error.filename or error}")
+            return DiskFull(f"no space left on the disk: {error.filename or error}")
         where = f"{error.filename}: " if error.filename else ""
         return cls(f"{where}{error.strerror or error}", remedy="check that path's owner, mode and kind")
 
 
 class UnsafeFolder(SweepError):
-    """A folder of ours is not safe to use."""
+    """A folder of this home is not safe to use."""
 
     exit_code = 4
 
 
 class UnsafeFile(SweepError):
-    """A file of ours is not safe to use."""
+    """A file of this home is not safe to use."""
 
     exit_code = 4
 
@@ -174,27 +176,25 @@ class StoreError(SweepError):
 class StoreDamaged(StoreError):
     """The state database is damaged."""
 
-    remedy = "`supervisord start` rebuilds it from the logs; `supervisorctl repair` shows what it would do"
+    remedy = "`supervisord start` rebuilds it from the logs; `supervisorctl repair` shows the steps first"
 
 
 class LogDamaged(SweepError):
-    """A log of events is damaged in its middle."""
+    """A log of events is damaged before its last line."""
 
-    remedy = "`supervisorctl repair` shows the choices; nothing is lost by looking"
+    remedy = "`supervisorctl repair` shows the damage and the repair, and changes nothing"
 
 
 class DiskFailed(SweepError):
-    """The disk did not keep what it was given."""
+    """The disk failed to store data that was written to it."""
 
-    remedy = (
-        "what was told as saved before is safe; look at the disk (`dmesg`), then `supervisord start` goes on from it"
-    )
+    remedy = "earlier results are safe; check the disk (`dmesg`), then `supervisord start` resumes the run"
 
 
 class StoreTooNew(StoreError):
     """The state database was written by a newer version."""
 
-    remedy = "upgrade this installation, or give this version its own SWEEP_HOME"
+    remedy = "upgrade this installation, or give this version a SWEEP_HOME of its own"
 
 
 class PlanChanged(SweepError):
@@ -213,17 +213,17 @@ class TestRefused(SweepError):
     """The test split of this experiment was opened before."""
 
     __test__ = False  # the name begins with Test; pytest would collect it
-    remedy = "a second look is no test: a new run (`--new`) is searched, and tested, anew"
+    remedy = "a test split is used once per run: `supervisord start PLAN --new` begins a run with a test of its own"
 
 
 class EvaluationFailed(SweepError):
-    """The test could not be completed."""
+    """The evaluation on the test split did not complete."""
 
 
 class NotSent(SweepError):
-    """A message did not reach everybody."""
+    """A message did not reach all its addresses."""
 
-    remedy = "look at the addresses in state/notify (one of Apprise's a line), and at the network"
+    remedy = "check the addresses in state/notify (one Apprise address a line) and the network"
 
 
 class ReportFailed(SweepError):

@@ -1,8 +1,8 @@
-"""Places where a test can end or fail the daemon: SWEEP_FAILPOINT=POINT:HIT:FAULT. Inert otherwise.
+"""Ends or fails the daemon at a chosen step, for tests: SWEEP_FAILPOINT=POINT:HIT:FAULT. Does nothing without it.
 
-Each durable step has one on either side of it (the idea: Pillai et al., "All File Systems Are Not Created Equal",
-OSDI 2014). FAULT is kill (SIGKILL), enospc or eio (the step fails as on a full or a broken disk); HIT counts from 1,
-and from that hit on an error stays for as many further hits as `x` says (POINT:3x5:enospc), once when left out.
+There is a point before and after each durable step (the idea: Pillai et al., "All File Systems Are Not Created Equal",
+OSDI 2014). FAULT is kill (SIGKILL), enospc or eio (the step fails as on a full or a broken disk). HIT counts from 1;
+HITxTIMES repeats an error that many times (POINT:3x5:enospc fails hits 3 to 7).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ POINTS: dict[str, tuple[str, ...]] = {
     "ready.tell": KILL,
     "daemon.close": KILL,
 }
-"""Every point, and the faults that can happen there: only a system call can fail, but anything can be killed."""
+"""Every point and its faults: only a system call can fail, but the daemon can be killed anywhere."""
 
 _ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 
@@ -53,13 +53,13 @@ class _Armed:
 
 
 def _parse(text: str) -> _Armed | None:
-    """None for an empty text. Raises ValueError for what names no point or fault: a test's mistake, told at once."""
+    """Return the armed failpoint; None for an empty text. Raises ValueError for an unknown point or fault."""
     if not text:
         return None
     point, hit, fault = text.split(":")
     first, _, times = hit.partition("x")
     if fault not in POINTS.get(point, ()):
-        raise ValueError(f"SWEEP_FAILPOINT={text}: there is no such point with that fault")
+        raise ValueError(f"SWEEP_FAILPOINT={text}: expected a point and fault of {sorted(POINTS)}")
     return _Armed(point, int(first), int(times or 1), fault)
 
 
@@ -67,7 +67,7 @@ _armed = _parse(os.environ.get("SWEEP_FAILPOINT", ""))
 
 
 def hit(point: str) -> None:
-    """Ends the process, or raises OSError, when this is the point and the hit that was asked for."""
+    """End the process, or raise OSError, at the point and hit that SWEEP_FAILPOINT names."""
     if _armed is None or _armed.point != point:
         return
     _armed.count += 1

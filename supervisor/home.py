@@ -1,11 +1,10 @@
-"""Where everything lies. Standard library only, so that `supervisorctl status` starts at once."""
+"""Names the files and folders of one supervisor. Light: `supervisorctl status` loads it before anything else."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.errors import UnsafeFolder
@@ -14,11 +13,22 @@ SOCKET_PATH_MAX_BYTES = 103
 """sun_path less its final NUL: 108 bytes on Linux (unix(7)), 104 on macOS (sys/un.h)."""
 
 
-@dataclass(frozen=True)
 class Home:
-    """The folders and files of one supervisor; two homes never meet."""
+    """Holds the paths of one supervisor; two homes share no file."""
 
-    root: Path
+    # Not a dataclass: importing dataclasses takes longer than all of this module.
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Home) and self.root == other.root
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
+    def __repr__(self) -> str:
+        return f"Home({str(self.root)!r})"
 
     @property
     def state(self) -> Path:
@@ -38,7 +48,7 @@ class Home:
 
     @property
     def notify(self) -> Path:
-        """Where messages go: notice_addresses."""
+        """The file of addresses for messages (processes.notification)."""
         return self.state / "notify"
 
     @property
@@ -65,7 +75,7 @@ class Home:
         return self.runs / run_id
 
     def runtime(self) -> Path:
-        """The folder of the socket, the gate files and Ray's session. Short on purpose: both have length limits.
+        """Return the folder of the socket, the gate files and Ray's session. It is short: both have length limits.
 
         Not $TMPDIR: on macOS it is 50 bytes long, and Ray's own sockets below it would not fit.
         """
@@ -83,16 +93,18 @@ class Home:
         return self.runtime() / f"{hashlib.sha256(run_id.encode()).hexdigest()[:8]}.gate"
 
     def refuse_network_disk(self) -> None:
-        """Raises UnsafeFolder when the state would lie where neither its lock nor its store can be trusted."""
-        kind = _on_network(self.state)
+        """Raise UnsafeFolder when the state lies on a network disk: its lock and its store would not be safe there."""
+        from supervisor.filesystem import network_kind  # only a start needs it
+
+        kind = network_kind(self.state)
         if kind is not None:
             raise UnsafeFolder(
-                f"{self.state} lies on a network disk ({kind}), where its lock and its store cannot be trusted",
-                remedy="set SWEEP_HOME to a folder on a local disk; data may stay where they are",
+                f"{self.state} lies on a network disk ({kind}), where locks and the store are not safe",
+                remedy="set SWEEP_HOME to a folder on a local disk; data may stay on the network disk",
             )
 
     def prepare(self) -> None:
-        """Makes the folders, 0700. Raises UnsafeFolder when one cannot be made, is a link, or another user's."""
+        """Make the folders, 0700. Raises UnsafeFolder for one that is a link, another user's, or cannot be made."""
         os.umask(0o077)
         try:
             for folder in (self.root, self.state, self.logs, self.runs, self.data):
@@ -105,18 +117,12 @@ class Home:
             ) from error
 
 
-def _on_network(folder: Path) -> str | None:
-    from supervisor.filesystem import network_kind  # only a start pays for it
-
-    return network_kind(folder)
-
-
 def make_private(folder: Path) -> None:
-    """Makes `folder` with mode 0700, or proves that it is ours alone. Raises UnsafeFolder."""
+    """Make `folder` with mode 0700, or check that only this user can use it. Raises UnsafeFolder."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode):
-        raise UnsafeFolder(f"{folder} is not a folder (a link?)", remedy=f"remove {folder}")
+        raise UnsafeFolder(f"expected a folder at {folder}, found a link or a file", remedy=f"remove {folder}")
     if found.st_uid != os.geteuid():
         raise UnsafeFolder(f"{folder} belongs to user id {found.st_uid}", remedy="use a SWEEP_HOME of your own")
     if found.st_mode & stat.S_ISVTX:
@@ -126,13 +132,13 @@ def make_private(folder: Path) -> None:
 
 
 def find_home() -> Home:
-    """SWEEP_HOME; else the checkout of an editable install; else the platform's user state folder."""
-    told = os.environ.get("SWEEP_HOME")
-    if told:
-        return Home(Path(told).expanduser().resolve())
+    """Return SWEEP_HOME; else the checkout of an editable install; else the platform's user state folder."""
+    named = os.environ.get("SWEEP_HOME")
+    if named:
+        return Home(Path(named).expanduser().resolve())
     checkout = Path(__file__).resolve().parent.parent
     if (checkout / "pyproject.toml").is_file():
         return Home(checkout)
-    import platformdirs  # only an installed copy pays for it
+    import platformdirs  # only an installed copy needs it
 
     return Home(Path(platformdirs.user_state_dir("sweep-supervisor", appauthor=False)))

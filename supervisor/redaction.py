@@ -1,6 +1,6 @@
-"""Secrets taken out of text before it is written or shown: what a driver, Ray or a library says may quote them.
+"""Removes secrets from text before it is written or shown: a driver's, Ray's or a library's message may quote them.
 
-Standard library only. A rule of thumb, not a proof: a secret that looks like nothing cannot be found.
+Standard library only. It goes by names and patterns: a secret without a known pattern is not found.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 
 HIDDEN = "***"
-MIN_VALUE_SIGNS = 8
-"""A shorter value of a secret variable would take ordinary words out of every sentence."""
+MIN_VALUE_CHARACTERS = 8
+"""A shorter value of a secret variable is kept: it could be an ordinary word."""
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|(?:^|_)KEY(?:$|_)", re.IGNORECASE)
 """Names of variables whose values are secrets."""
@@ -23,19 +23,24 @@ _ASSIGNED = re.compile(
     r"""([^\s"',;&)}\]]+)""",
     re.IGNORECASE,
 )
-"""token=abc, "token": "abc". Each of its repetitions is bounded: a driver may say 16 MiB in one line, and the daemon's
-loop stands still while it is looked through."""
+"""token=abc, "token": "abc". Each repetition is bounded: a driver may send 16 MiB in one line, and the daemon's loop
+waits for the search."""
 _BEARER = re.compile(r"(\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}")
 """RFC 6750, section 2.1, and RFC 7617."""
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """`text` with what looks like a secret replaced by HIDDEN, and every value of a secret variable of `environment`.
+    """Return `text` with HIDDEN for each secret: known patterns, and values of secret variables of `environment`.
 
-    `environment` is this process's where not given.
+    `environment` is this process's when left out.
     """
     for name, value in (os.environ if environment is None else environment).items():
-        if len(value) >= MIN_VALUE_SIGNS and value in text and SECRET_NAME.search(name) and not value.startswith("/"):
+        if (
+            len(value) >= MIN_VALUE_CHARACTERS
+            and value in text
+            and SECRET_NAME.search(name)
+            and not value.startswith("/")
+        ):
             text = text.replace(value, HIDDEN)
     text = _URL_USER.sub(HIDDEN, text)
     text = _BEARER.sub(rf"\1{HIDDEN}", text)

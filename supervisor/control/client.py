@@ -126,8 +126,7 @@ def _check_api(theirs: str | None) -> None:
 
 def _absent(home: Home, detail: str) -> NotRunning:
     """Why nobody answers: no daemon, or one that is there but whose socket is not."""
-    from supervisor.home_lock import holder, is_held
-    from supervisor.lock_holder import orphan
+    from supervisor.home_lock import holder, is_held, orphan
 
     if not is_held(home):
         return NotRunning(f"no daemon answers at {home.socket}{detail}")

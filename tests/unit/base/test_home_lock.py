@@ -126,7 +126,7 @@ def test_a_folder_is_made_for_its_owner_only_and_an_open_one_is_closed(tmp_path:
 def test_a_link_or_a_file_in_place_of_a_private_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    with pytest.raises(UnsafeFolder, match="not a folder"):
+    with pytest.raises(UnsafeFolder, match="expected a folder"):
         make_private(tmp_path / "link")
 
 

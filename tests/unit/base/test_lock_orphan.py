@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.home import Home
-from supervisor.home_lock import take_lock
-from supervisor.lock_holder import Orphan, orphan
+from supervisor.home_lock import Orphan, orphan, take_lock
 
 FLOCK = "pos:\t0\nflags:\t02500002\nlock:\t1: FLOCK  ADVISORY  WRITE 100 00:13:5 0 EOF\n"
 
