@@ -8,7 +8,8 @@ import sys
 
 from benchmarks.soak_life import NoHead
 from supervisor.control.handshake import Readiness, StartRequest
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly
+from supervisor.daemon.__main__ import serve
 from supervisor.home import find_home
 from supervisor.home_lock import take_lock
 from supervisor.processes.driver_process import DriverProcess
@@ -34,17 +35,17 @@ SPECS = [{"name": "x", "mode": "min", "max_trials": 2, "concurrency": 1, "max_ho
 
 def main() -> int:
     home = find_home()
-    daemon.RayHead = NoHead  # type: ignore[misc, assignment]
-    daemon.DriverProcess = lambda _, log: DriverProcess(  # type: ignore[misc, assignment]
+    assembly.RayHead = NoHead  # type: ignore[misc, assignment]
+    assembly.DriverProcess = lambda _, log: DriverProcess(  # type: ignore[misc, assignment]
         dict(os.environ), log, 60.0, (sys.executable, "-c", DRIVER)
     )
-    daemon._skip_reason = lambda _: None  # noqa: SLF001
+    assembly.skip_reason = lambda _: None
     home.prepare()
     lock = take_lock(home)
     try:
         request = StartRequest(
             "fuzz", fingerprint="f", plan_text="name: fuzz\n", hardware={"wake_lock": False}, specs=SPECS
         )
-        return asyncio.run(daemon._serve(home, request, Readiness(None)))  # noqa: SLF001
+        return asyncio.run(serve(home, request, Readiness(None)))
     finally:
         os.close(lock)

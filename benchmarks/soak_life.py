@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.soak_driver import TICK_S, TOLD_BY_ENVIRONMENT, Tale
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness, StartRequest
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly, run_end
 from supervisor.daemon.upkeep.debug_log import set_up_logging
 from supervisor.domain import messages as link
 from supervisor.home import Home
@@ -88,7 +88,7 @@ class StoryDriver(DriverProcess):
 DRIVER_COMMAND = (sys.executable, "-c", "from benchmarks.soak_driver import main; main()")
 
 
-async def _no_report(_: Any) -> None:
+async def _no_report(*_: Any) -> None:
     """A report is made once, after the run."""
 
 
@@ -96,12 +96,12 @@ def main() -> int:
     tale = Tale(**json.loads(os.environ[TOLD_BY_ENVIRONMENT]))
     home, clock = Home(Path(tale.home)), StoryClock()
     StoryDriver.clock = clock
-    daemon.RayHead = NoHead  # type: ignore[misc, assignment]
-    daemon.DriverProcess = lambda _, log: StoryDriver(  # type: ignore[misc, assignment]
+    assembly.RayHead = NoHead  # type: ignore[misc, assignment]
+    assembly.DriverProcess = lambda _, log: StoryDriver(  # type: ignore[misc, assignment]
         dict(os.environ), log, 120.0, DRIVER_COMMAND
     )
-    daemon._skip_reason = lambda _: None  # noqa: SLF001
-    daemon.Daemon._report = _no_report  # type: ignore[method-assign]  # noqa: SLF001
+    assembly.skip_reason = lambda _: None
+    run_end.report = _no_report
     specs = [
         {"name": f"x{place}", "mode": "min", "max_trials": tale.trials, "concurrency": 4, "max_hours": None,
          "enqueue": []}
@@ -115,6 +115,6 @@ def main() -> int:
     lock = take_lock(home)
     try:
         store = Store(home.store, clock)
-        return asyncio.run(daemon.Daemon(home, store, clock, request).live(Readiness(None)))
+        return asyncio.run(assembly.assemble(home, store, clock, request).live(Readiness(None)))
     finally:
         os.close(lock)

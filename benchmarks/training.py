@@ -28,11 +28,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from supervisor.processes.environment import thread_environment
 from training.build import build_learner, flops_per_step, multiplies_in_bf16
 from training.data.dataset_files import build_dataset, import_sample
 from training.data.manifest import dataset_path
 from training.data.windows import MarketWindows, load_windows
-from training.environment import thread_environment
 from training.grid import Architecture, param_count
 from training.loop import train_batch
 from training.memory import MemoryEstimate, predict_trial_memory

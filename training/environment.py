@@ -1,7 +1,4 @@
-"""What a trial ran in: library versions, git commit, and the thread settings that a process needs before torch loads.
-
-``thread_environment`` belongs into the environment of the trial's process: OpenMP reads it once, when it is loaded.
-"""
+"""Describes the environment of a trial: library versions and git commit."""
 
 from __future__ import annotations
 
@@ -12,20 +9,6 @@ from pathlib import Path
 
 LIBRARIES = ("torch", "numpy", "pandas", "pyarrow", "TA-Lib", "arch")
 GIT_TIMEOUT_S = 5.0
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """Environment for a process that trains on ``threads`` cores and shares the machine with others.
-
-    By default an OpenMP thread that waits for its siblings spins. When another process takes one of the cores, the
-    others burn theirs until it comes back, at every one of a step's hundreds of barriers. Passive waiting sleeps.
-    """
-    return {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OMP_DYNAMIC": "FALSE",
-    }
 
 
 def library_versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from actors.trial.gate import Gate
 from actors.trial.memory_retry import ALONE, Memory, once_alone
 from actors.trial.result_keys import END, ERROR, RECORD, STEP
 from supervisor.domain.lifecycle import EndReason
-from training.environment import thread_environment
+from supervisor.processes.environment import thread_environment
 from training.errors import Diverged
 from training.memory import MemoryLimit
 from training.settings import derive_seed

@@ -1,4 +1,4 @@
-"""What the daemon knows of the cluster's nodes from their watchdogs, and what holds for the run as a whole."""
+"""Keeps the latest messages of the nodes' watchdogs, and decides the command in force for the run as a whole."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from supervisor.store.run_writer import RunWriter
 
 HARDWARE_EVENT_PERIOD_S = 300.0
 HEARD_WITHIN_S = 30.0
-"""A node that has been silent for longer does not speak for the cluster while others do."""
+"""A node that was silent for longer is left out while others send samples."""
 
 
 @dataclass
 class NodeView:
-    """What a node's watchdog last said."""
+    """Holds the latest message of a node's watchdog."""
 
     protected: bool = False
     missing: dict[str, str] = field(default_factory=dict)
     readings: list[dict[str, Any]] = field(default_factory=list)
     command: Command = field(default_factory=lambda: run(Origin.GOVERNOR))
     heard_mono_s: float | None = None
-    told_mono_s: float | None = None
+    recorded_mono_s: float | None = None
 
 
 class ClusterView:
-    """Each method takes one message in and tells what is worth an event."""
+    """Handles the watchdogs' messages, and records an event where one is worth it."""
 
     def __init__(self, ledger: RunWriter, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
         self._rollup = ReadingRollup()
         self.nodes: dict[str, NodeView] = {}
         self.watched = False
-        """Whether a watchdog has spoken through the driver at work."""
+        """Whether a watchdog has sent a message through the driver at work."""
 
     def watchdog_up(self, message: messages.WatchdogUp) -> None:
+        """Handle the start of a node's watchdog."""
         node = self.nodes.setdefault(message.node, NodeView())
         self.watched, first = True, node.heard_mono_s is None
         node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self._clock.mono_s()
@@ -51,25 +52,28 @@ class ClusterView:
             self._ledger.record("watchdog.unprotected", node=message.node, why=why)
 
     def sampled(self, message: messages.Sampled) -> None:
+        """Handle a node's readings; they become an event once in HARDWARE_EVENT_PERIOD_S."""
         node = self.nodes.setdefault(message.node, NodeView())
         now = self._clock.mono_s()
         node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
         if minutes := self._rollup.add(message.node, message.readings, self._clock.wall_s()):
             self._ledger.keep_readings(minutes)
-        if node.told_mono_s is None or now - node.told_mono_s >= HARDWARE_EVENT_PERIOD_S:
-            node.told_mono_s = now
+        if node.recorded_mono_s is None or now - node.recorded_mono_s >= HARDWARE_EVENT_PERIOD_S:
+            node.recorded_mono_s = now
             self._ledger.record(
                 "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
                 readings=message.readings, protected=message.protected, missing=node.missing,
             )  # fmt: skip
 
     def noted(self, message: messages.SensorNoted) -> None:
+        """Record the event that a watchdog noted about a sensor."""
         sensor = message.facts.get("sensor")
         fields = {"node": message.node, "facts": message.facts}
         drill = {"drill": True} if message.facts.get("drill") else {}
         self._ledger.record(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
 
     def action_changed(self, message: messages.ActionChanged) -> None:
+        """Handle a governor's new command; another step of the ladder is an event."""
         node = self.nodes.setdefault(message.node, NodeView())
         command, before = Command.from_json(message.command), node.command
         node.command = command
@@ -77,7 +81,7 @@ class ClusterView:
             self._ledger.record(
                 "action.changed", node=message.node, action=command.action.name, previous=before.action.name,
                 reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
-                # What eases back from a drill is the drill's doing, too.
+                # Easing back after a drill is part of the drill.
                 drill=command.drill or (before.drill and command.action < before.action),
             )  # fmt: skip
 
@@ -91,16 +95,20 @@ class ClusterView:
         }
         return in_force_for_all(operator, commands or {name: view.command for name, view in self.nodes.items()})
 
-    def governors(self, node: str | None) -> Command:
-        """The strictest governor of a node (None: of all)."""
+    def strictest_governor(self, node: str | None) -> Command:
+        """Return the governor's command on `node`; with None the strictest of all nodes."""
         held = [view.command for name, view in self.nodes.items() if node in (None, name)]
         return strictest([run(Origin.GOVERNOR), *held])
 
     def driver_gone(self) -> None:
-        """Nobody is left to say that a pause has ended; the next driver says what is in force then."""
+        """Forget the governors' commands: the next driver's watchdogs send them again."""
         self.watched = False
         for node in self.nodes.values():
             node.command = run(Origin.GOVERNOR)
+
+    def forget_nodes(self) -> None:
+        """Forget all nodes: another cluster has started."""
+        self.nodes.clear()
 
     def close(self) -> None:
         """Keep the readings of the minute that has not ended."""
@@ -108,7 +116,7 @@ class ClusterView:
 
 
 def summarise(readings: Sequence[Mapping[str, Any]], protected: bool) -> str:
-    """One line for people: the hottest temperature or why there is none, CPU and memory."""
+    """Return one line: the hottest temperature or why it is missing, CPU and memory."""
     temperatures = [r["value"] for r in readings if r["kind"] == "temperature" and r["value"] is not None]
     parts = [f"{max(temperatures):.0f} C" if temperatures else ("no reading" if protected else "no sensor")]
     for kind, label in (("utilisation", "cpu"), ("memory", "memory")):

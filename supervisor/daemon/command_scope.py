@@ -1,4 +1,4 @@
-"""What a pause or resume is aimed at: words of the command line -> the scope of a command. Standard library only."""
+"""Turns the words of the command line into the scope of a command. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from supervisor.domain.command import ALL_NODES, Command, trial_scope
 from supervisor.domain.lifecycle import TRIAL_ENDED, TrialState
 from supervisor.errors import Conflict, NotFound, UsageError
 
-NODE_SIGNS = 12
+NODE_CHARACTERS = 12
 MAX_NAMES = 20
 MAX_HELD_TRIALS = 48
-"""As many as a node's flag has slots for (actors/trial/node_files.py)."""
+"""A node's flag has so many slots (actors/trial/node_files.py)."""
 
 
-class Targets:
-    """The names of one run: its experiments and trials as the store has them, its nodes as their watchdogs said.
+class ScopeResolver:
+    """Knows the names of one run: experiments and trials from the store, nodes from their watchdogs.
 
-    `current` is the experiment at work. Each method raises NotFound with the names that there are.
+    `current` is the experiment at work. Each method raises NotFound with the names that exist.
     """
 
     def __init__(
@@ -28,7 +28,10 @@ class Targets:
         self._current, self._nodes = current, sorted(nodes)
 
     def to_pause(self, target: str | None, node: str | None, commands: Sequence[Command]) -> str:
-        """The scope of a new command. Raises Conflict for what cannot be paused now, UsageError for two targets."""
+        """Return the scope of a new command.
+
+        Raises Conflict if it cannot be paused now, UsageError for both a target and a node.
+        """
         scope = self._scope(target, node, ())
         trial = Command.scope_of_trial(scope)
         if trial is not None:
@@ -41,11 +44,11 @@ class Targets:
         return scope
 
     def to_resume(self, target: str | None, node: str | None, commands: Sequence[Command]) -> str:
-        """The scope of a command to lift; one whose node or trial is gone can be named all the same."""
+        """Return the scope of a command to lift; its node or trial may be gone."""
         return self._scope(target, node, [command.scope for command in commands])
 
     def to_drill(self, node: str) -> str:
-        """The id of a node."""
+        """Return the id of a node from its first characters."""
         return self._node(node, self._nodes)
 
     def _scope(self, target: str | None, node: str | None, known: Iterable[str]) -> str:
@@ -65,17 +68,17 @@ class Targets:
         found = [node for node in nodes if node.startswith(wanted)] if wanted else []
         if len(found) == 1:
             return found[0]
-        names = ", ".join(node[:NODE_SIGNS] for node in nodes) or "none yet"
+        names = ", ".join(node[:NODE_CHARACTERS] for node in nodes) or "none yet"
         if found:
             raise NotFound(
-                f"node {wanted!r} is the beginning of {len(found)} ids", remedy=f"write more of one: {names}"
+                f"{wanted!r} is the beginning of {len(found)} node ids", remedy=f"write more of one: {names}"
             )
-        raise NotFound(f"no node's id begins with {wanted!r}; there are {names}")
+        raise NotFound(f"no node id begins with {wanted!r}; the nodes are {names}")
 
     def _experiment(self, name: str) -> str:
         if name != self._current:
-            raise Conflict(f"{name} is not at work now; {self._current or 'nothing'} is")
-        # Experiments run one after the other: to hold this one is to hold the run.
+            raise Conflict(f"{name} is not running now; {self._current or 'no experiment'} is")
+        # Experiments run one after another, so a pause of this one is a pause of the run.
         return ALL_NODES
 
     def _trial(self, target: str, known: set[str]) -> str:

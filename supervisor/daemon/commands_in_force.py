@@ -1,4 +1,4 @@
-"""What holds a run's work back: the operator's commands, the nodes' governors, the daemon's own full disk."""
+"""Weighs the commands on a run: the operator's, the nodes' governors', the daemon's own while a disk is full."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView
-from supervisor.domain import messages
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.command import ALL_NODES, Action, Command, Origin, strictest
 from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.messages import ActionChanged
 from supervisor.errors import Conflict
 from supervisor.store.run_writer import RunWriter
 
@@ -18,69 +19,98 @@ FORCE_S = 600.0
 
 
 class CommandsInForce:
-    """Weighs them against each other, and lets the state of the experiment at work follow."""
+    """Decides which command is in force, and moves the state of the experiment at work accordingly."""
 
     def __init__(self, ledger: RunWriter, clock: Clock, cluster: ClusterView) -> None:
         self._ledger, self._clock, self._cluster = ledger, clock, cluster
-        self._full: dict[str, Command] = {}
-        self.stop: Command | None = None
-        """The governor's STOP that ended a driver; only an operator goes on from it."""
-        self.let_go = asyncio.Event()
-        self._forced = False
+        self._full_disks: dict[str, Command] = {}
+        self._governors_stop: Command | None = None
+        self._overruled = asyncio.Event()
+        """Set when an operator has overruled the governor's STOP."""
+        self._force_next_driver = False
         self._paused_by_drill = False
 
+    @property
+    def governors_stop(self) -> Command | None:
+        """The governor's STOP that ended a driver; only an operator ends it."""
+        return self._governors_stop
+
     def commands(self) -> list[Command]:
-        """What the driver has to obey beside its nodes' governors."""
-        return [*self._ledger.commands(), *self._full.values()]
+        """Return the commands that a driver obeys beside its nodes' governors."""
+        return [*self._ledger.commands(), *self._full_disks.values()]
 
     def in_force(self) -> Command:
-        """What holds for the run as a whole."""
+        """Return the command in force for the run as a whole."""
         return self._cluster.in_force(self.commands())
 
-    def for_disk(self, disk: str, reason: str | None) -> None:
-        """The daemon's own pause, while that disk is full; None lifts it."""
-        self._full.pop(disk, None)
+    def hold_for_disk(self, disk: str, reason: str | None) -> None:
+        """Pause the run while `disk` is full; `reason` None ends that pause."""
+        self._full_disks.pop(disk, None)
         if reason is not None:
-            self._full[disk] = Command(Action.PAUSE, Origin.GOVERNOR, reason, since_wall=self._clock.wall_s())
+            self._full_disks[disk] = Command(Action.PAUSE, Origin.GOVERNOR, reason, since_wall=self._clock.wall_s())
 
     def full_disks(self, *disks: str) -> list[Command]:
-        return [self._full[disk] for disk in disks if disk in self._full]
+        """Return the pauses for those of `disks` that are full."""
+        return [self._full_disks[disk] for disk in disks if disk in self._full_disks]
 
     def force(self, node: str | None, who: str) -> bool:
-        """The operator's word against the governor's, for FORCE_S; whether the driver at work is to be told.
+        """Let an operator overrule the governor for FORCE_S; return whether to send that to the driver at work.
 
-        Raises Conflict when the governor restrains nothing.
+        Raises Conflict when no governor pauses.
         """
-        strict = self.stop or self._cluster.governors(node)
-        if strict.action < Action.PAUSE:
+        overruled = self._governors_stop or self._cluster.strictest_governor(node)
+        if overruled.action < Action.PAUSE:
             raise Conflict("the governor pauses nothing", remedy="`supervisorctl resume` lifts the operator's pauses")
         self._ledger.record(
-            "governor.forced", who=who, for_s=FORCE_S, node=node, action=strict.action.name, reason=strict.reason
+            "governor.forced", who=who, for_s=FORCE_S, node=node, action=overruled.action.name, reason=overruled.reason
         )
-        at_work = self.stop is None
-        self._forced, self.stop = not at_work, None
-        self.let_go.set()
-        return at_work
+        self._force_next_driver = self._governors_stop is not None
+        self._governors_stop = None
+        self._overruled.set()
+        return not self._force_next_driver
 
-    def forced_once(self) -> dict[str, float]:
-        """For the next driver's watchdog, which must not stop that too before it can be told."""
-        forced, self._forced = self._forced, False
+    async def wait_for_force(self, stop: StopRequest) -> None:
+        """Wait until an operator overrules the governor's STOP, or the run is asked to stop."""
+        # An operator may have overruled an earlier command.
+        self._overruled.clear()
+        waits = [asyncio.ensure_future(wait) for wait in (self._overruled.wait(), stop.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def begin_driver(self) -> None:
+        """Forget an earlier driver's STOP: if it still holds, the node's governor knows, and says so again.
+
+        So the death of this driver is not taken for the work of that STOP.
+        """
+        self._governors_stop = None
+
+    def for_watchdog(self) -> dict[str, float]:
+        """Return the settings that let the next driver's watchdog overrule a STOP from its first sample on."""
+        forced, self._force_next_driver = self._force_next_driver, False
         return {"forced_s": FORCE_S} if forced else {}
 
-    def action_changed(self, message: messages.ActionChanged, experiment: str | None) -> None:
+    def action_changed(self, message: ActionChanged, experiment: str | None) -> None:
+        """Handle a governor's new command."""
         self._cluster.action_changed(message)
         command = self.in_force()
         if command.action is Action.STOP and command.origin is Origin.GOVERNOR:
-            self.stop = command
+            self._governors_stop = command
         self.settle(experiment)
 
     def settle(self, experiment: str | None) -> None:
-        """The experiment's state follows the strictest command: any pause of the operator's, or a governor's PAUSE."""
+        """Pause or resume the experiment at work, as the command in force asks.
+
+        It is paused by a PAUSE of any origin, and by an operator's HOLD.
+        """
         if experiment is None:
             return
         state = self._ledger.experiment_state(experiment)
         command = self.in_force()
-        paused = command.action >= Action.PAUSE or (command.origin is Origin.OPERATOR and command.action >= Action.HOLD)
+        least = Action.HOLD if command.origin is Origin.OPERATOR else Action.PAUSE
+        paused = command.action >= least
         if paused and state is ProcessState.RUNNING:
             self._paused_by_drill = command.drill
             self._ledger.move_experiment(
@@ -92,7 +122,10 @@ class CommandsInForce:
             )
 
     def widen_node_commands(self) -> None:
-        """Another cluster has other nodes. A pause of one that is gone is taken to mean all: its machine may be any."""
+        """Turn the operator's commands for single nodes into commands for all: a new cluster has other nodes.
+
+        A pause must not be lost with a node's id, and the node's machine may be any of the new ones.
+        """
         for command in self._ledger.commands():
             if command.scope != ALL_NODES and command.trial is None:
                 self._ledger.drop_command(command.scope, "the end of the cluster that had this node")

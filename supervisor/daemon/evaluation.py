@@ -1,7 +1,7 @@
-"""Has an experiment's answer tested once its finalisation has ended: opens the test in the store, then starts a process
-of its own that looks (training.evaluation), and keeps what it says.
+"""Evaluates an experiment's answer on the test days, once its finalisation has ended.
 
-The daemon itself loads none of it. Standard library at import.
+The opening of the test is committed first; then a child process (training.evaluation) computes the result, and the
+store keeps it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO, Any
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain import finalists
 from supervisor.errors import EvaluationFailed, SweepError, TestRefused
-from supervisor.processes.environment import passed_on
+from supervisor.processes.environment import passed_on, thread_environment
 from supervisor.processes.guardian import end_group
 from supervisor.store.evaluation_writer import EvaluationWriter
 
@@ -31,19 +31,19 @@ LAST_WORDS_BYTES = 2_000
 HOLD_POLL_S = 1.0
 
 
-class Examiner:
-    """`examine` is called when an experiment's driver has nothing left to do.
+class Evaluator:
+    """Evaluates the answers of one run.
 
-    `mark` goes into the process's environment: by it the next daemon finds and ends what a dead one left.
+    `mark` goes into the child's environment: by it the next daemon finds and ends an orphan.
     """
 
     def __init__(self, ledger: EvaluationWriter, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
         self._ledger, self._mark, self._deadline_s = ledger, mark, deadline_s
 
-    async def examine(self, name: str, folder: Path, stop: StopRequest) -> bool:
-        """Tests the experiment's choice if there is one to test; False when it was stopped before it was done.
+    async def evaluate(self, name: str, folder: Path, stop: StopRequest) -> bool:
+        """Evaluate the experiment's answer, if it has one; return False if the run is asked to stop before.
 
-        What goes wrong is told and does not fail the experiment: its search stands.
+        An error is recorded and does not fail the experiment: its search stands.
         """
         spec = self._ledger.spec(name)
         if spec.get("finalize") is None or spec["trainable"] != "patchtst" or self._ledger.scored(name):
@@ -76,7 +76,7 @@ class Examiner:
         return not stop.asked()
 
     async def _unless_stopped(self, request: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
-        work = asyncio.create_task(evaluate(request, self._deadline_s, self._mark))
+        work = asyncio.create_task(compute(request, self._deadline_s, self._mark))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +89,7 @@ class Examiner:
 
 
 def opening_of(spec: dict[str, Any], choice: finalists.Outcome, record: dict[str, Any]) -> dict[str, Any]:
-    """Who looks, why, and at which days: the facts of a test's opening that do not depend on when."""
+    """Return the facts of a test's opening that do not depend on its time: by, reason, days, trials."""
     config = spec["config"]
     return {
         "by": "the daemon",
@@ -105,7 +105,7 @@ def opening_of(spec: dict[str, Any], choice: finalists.Outcome, record: dict[str
 def request_of(
     spec: dict[str, Any], choice: finalists.Outcome, opening: dict[str, Any], record: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
-    """What training.evaluation.Request.from_json takes."""
+    """Return the request that training.evaluation.Request.from_json takes."""
     device = (record.get("device") or {}).get("chosen") or "cpu"
     return {
         "trials": [
@@ -125,7 +125,7 @@ def request_of(
 
 
 def chosen_json(choice: finalists.Outcome, result: dict[str, Any]) -> dict[str, Any]:
-    """Which configuration was tested."""
+    """Return the configuration that was evaluated, with its values."""
     return {
         "from_trial": choice.finalist.from_trial,
         "trials": list(choice.finalist.numbers),
@@ -137,14 +137,15 @@ def chosen_json(choice: finalists.Outcome, result: dict[str, Any]) -> dict[str, 
     }
 
 
-async def evaluate(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
-    """The answer of a training.evaluation process. Raises EvaluationFailed with its last words."""
+async def compute(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
+    """Return the answer of a training.evaluation process. Raises EvaluationFailed with the end of its output."""
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complaint:
+        environment = {**passed_on(), **thread_environment(request["threads"]), **mark}
         try:
             # -P: a file beside the daemon's working folder must not stand in for a module.
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "training.evaluation", stdin=asyncio.subprocess.PIPE, stdout=said,
-                stderr=complaint, env=_environment(request["threads"]) | mark, start_new_session=True,
+                stderr=complaint, env=environment, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise EvaluationFailed(f"the test's process cannot start: {error}") from error
@@ -154,7 +155,7 @@ async def evaluate(request: dict[str, Any], deadline_s: float, mark: dict[str, s
         except TimeoutError as error:
             raise EvaluationFailed(f"the test took longer than {deadline_s:g} s") from error
         finally:
-            # Also on cancellation: a child that nobody waits for must not live on.
+            # Also on cancellation: a child must not outlive its caller.
             if child.returncode is None:
                 end_group(child.pid, 0.0)
                 await child.wait()
@@ -166,12 +167,6 @@ async def evaluate(request: dict[str, Any], deadline_s: float, mark: dict[str, s
         except ValueError as error:
             raise EvaluationFailed(f"the test's process did not answer in JSON: {error}") from error
         return result
-
-
-def _environment(threads: int) -> dict[str, str]:
-    from training.environment import thread_environment
-
-    return {**passed_on(), **thread_environment(threads)}
 
 
 def _last_words(complaint: IO[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""What a running daemon answers to the API (api.Verbs): it looks, writes down what is wanted, and passes it on."""
+"""Handles the API's verbs (control.api.Verbs): reads the state, records each wish, and passes it on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor import __version__
 from supervisor.audit.maintenance import back_up
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
-from supervisor.daemon.command_scope import Targets
+from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain.command import ALL_NODES, Action, Command, Origin
@@ -26,8 +26,8 @@ from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
 
 
-class DaemonVerbs:
-    """Of one daemon and its one run. Each verb raises SweepError for what it refuses."""
+class Handlers:
+    """Handles the verbs of one run. Each raises SweepError to refuse."""
 
     def __init__(
         self,
@@ -36,21 +36,21 @@ class DaemonVerbs:
         clock: Clock,
         plan: str,
         orchestrator: Orchestrator,
-        room: DiskReserve,
+        reserve: DiskReserve,
         source: PlanSource,
         rebuilt: Rebuilt | None,
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
-        """`disk_failed` is told when a verb met a disk that no longer keeps anything."""
+        """`disk_failed` is called when a verb finds that nothing can be committed any more."""
         self._home, self._ledger, self._clock, self._plan = home, ledger, clock, plan
-        self._orchestrator, self._room, self._source, self._rebuilt = orchestrator, room, source, rebuilt
+        self._orchestrator, self._reserve, self._source, self._rebuilt = orchestrator, reserve, source, rebuilt
         self._started_wall_s = clock.wall_s()
         self._view = StatusView(ledger.store.connection, ledger.run_id)
         self.disk_failed = disk_failed
 
     def facts(self) -> dict[str, Any]:
-        """What `start` prints."""
-        head = self._orchestrator.head
+        """Return the facts that `start` prints."""
+        head = self._orchestrator.ray.head
         return {
             "run": self._ledger.run_id,
             "plan": self._plan,
@@ -65,6 +65,7 @@ class DaemonVerbs:
         }
 
     def status(self, trials: bool) -> dict[str, Any]:
+        """Return the run as the store has it, and the daemon's own state; with `trials` every trial too."""
         store, run_id = self._ledger.store, self._ledger.run_id
         view = queries.run_snapshot(store.connection, run_id) if trials else self._view.now()
         now = self._clock.mono_s()
@@ -91,16 +92,17 @@ class DaemonVerbs:
 
     def _disk(self) -> dict[str, Any]:
         try:
-            free: int | None = self._room.free()
+            free: int | None = self._reserve.free()
         except OSError:
-            free = None  # a folder that has gone; `status` must still say the rest
-        enough = self._room.limits.enough_bytes
-        return {"folder": str(self._home.state), "free_bytes": free, "full": self._room.full, "enough_bytes": enough}
+            free = None  # the folder is gone; `status` must still show the rest
+        enough = self._reserve.limits.enough_bytes
+        return {"folder": str(self._home.state), "free_bytes": free, "full": self._reserve.full, "enough_bytes": enough}
 
     async def pause(
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
     ) -> dict[str, Any]:
-        scope = self._targets().to_pause(target, node, self._ledger.commands())
+        """Put an operator's command in force: a PAUSE (`now`) or a HOLD."""
+        scope = self._scopes().to_pause(target, node, self._ledger.commands())
         action = Action.PAUSE if now else Action.HOLD
         command = Command(action, Origin.OPERATOR, redact(reason), scope, self._clock.wall_s(), who=who)
         mode = "now" if now else "after running trials" if command.trial is None else "at its next report"
@@ -111,7 +113,8 @@ class DaemonVerbs:
     async def resume(
         self, target: str | None, who: str, node: str | None = None, force: bool = False
     ) -> dict[str, Any]:
-        scope = self._targets().to_resume(target, node, self._ledger.commands())
+        """Lift an operator's command; with `force` overrule the governor, too."""
+        scope = self._scopes().to_resume(target, node, self._ledger.commands())
         if force:
             if Command.scope_of_trial(scope) is not None:
                 raise UsageError("--force overrules a node's governor; no trial has one of its own")
@@ -121,30 +124,34 @@ class DaemonVerbs:
         commands = [command.to_json() for command in self._ledger.commands()]
         return {"lifted": lifted, "in_force": self._orchestrator.in_force().to_json(), "commands": commands}
 
-    def _targets(self) -> Targets:
+    def _scopes(self) -> ScopeResolver:
         orchestrator = self._orchestrator
-        return Targets(
-            self._ledger.store.connection, self._ledger.run_id, self._plan, orchestrator.current, orchestrator.nodes
+        return ScopeResolver(
+            self._ledger.store.connection, self._ledger.run_id, self._plan, orchestrator.experiment, orchestrator.nodes
         )
 
     async def stop(self, who: str) -> dict[str, Any]:
+        """Stop the run: it does not go on by itself."""
         self._ledger.desire(Desired.STOP, "run.stopped", who=who)
         self._orchestrator.stop.ask(f"stopped by {who}")
         return {"run": self._ledger.run_id}
 
     async def shutdown(self, who: str) -> dict[str, Any]:
+        """Stop the daemon: the run goes on at the next start."""
         self._orchestrator.stop.ask(f"shut down by {who}")
         return {"run": self._ledger.run_id}
 
     async def backup(self, path: Path, who: str) -> dict[str, Any]:
+        """Copy the store to `path`."""
         size = back_up(self._ledger.store, path)
         self._ledger.record("store.copied", path=str(path), bytes=size, who=who)
         return {"path": str(path), "bytes": size}
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
+        """Start a drill now, or with the next watchdog."""
         if name not in DRILLS:
             raise UsageError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
         if node is not None:
-            node = self._targets().to_drill(node)
+            node = self._scopes().to_drill(node)
         begun = await self._orchestrator.drill(name, duration_s, node)
         return {"name": name, "duration_s": duration_s, "begun": begun}

@@ -1,7 +1,9 @@
-"""The folder of Ray's session: gone or full, Ray says nothing and starts no worker any more. So it is looked at."""
+"""Starts, watches and ends the Ray session of a run: its head process and the folder that Ray needs."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.upkeep.disk_reserve import MIB
 from supervisor.errors import DiskFailed, DiskFull
 from supervisor.filesystem import free_bytes
+from supervisor.processes.ray_head import RayHead, status_text
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
@@ -19,11 +22,77 @@ SOCKETS = ("raylet", "plasma_store")
 LOW_BYTES, ENOUGH_BYTES = 32 * MIB, 128 * MIB
 """A session writes logs and sockets there, some megabytes a day; the gap keeps a pause from flapping."""
 
+Hold = Callable[[str | None], Awaitable[None]]
+"""Pauses all work for a reason; None ends that pause."""
+
+
+class RaySession:
+    """Owns one Ray head at a time; `head` is None while Ray is down.
+
+    When a head ends by itself, `on_exit` is awaited: a driver without its head would hang. Ray reports nothing and
+    starts no worker when its folder is gone or full, so the folder is watched too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ledger: RunWriter,
+        clock: Clock,
+        new_head: Callable[[], RayHead],
+        hold: Hold,
+        on_exit: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._folder, self._ledger, self._clock = folder, ledger, clock
+        self._new_head, self._hold, self._on_exit = new_head, hold, on_exit
+        self.head: RayHead | None = None
+        self._watches: list[asyncio.Task[None]] = []
+
+    async def start(self) -> RayHead:
+        """Start a head and watch it. Raises RayStartFailed."""
+        head = self._new_head()
+        try:
+            await head.start()
+        except asyncio.CancelledError:
+            await head.stop()
+            raise
+        self.head = head
+        self._ledger.record("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
+        folder_watch = asyncio.create_task(self._watch_folder(head))
+        self._watches = [folder_watch, asyncio.create_task(self._watch_head(head, folder_watch))]
+        return head
+
+    async def end(self) -> bool:
+        """Stop Ray; return whether a head was there."""
+        for watch in self._watches:
+            watch.cancel()
+        head, self.head = self.head, None
+        if head is not None:
+            await head.stop()
+        return head is not None
+
+    async def _watch_head(self, head: RayHead, folder_watch: asyncio.Task[None]) -> None:
+        status = status_text(await head.exited())
+        self.head = None
+        try:
+            self._ledger.record("ray.exited", status=status)
+        except (DiskFull, DiskFailed) as error:
+            # The driver must end all the same.
+            log.error("Ray ended with %s, which cannot be recorded: %s", status, error)  # noqa: TRY400
+        folder_watch.cancel()
+        await head.stop()
+        await self._on_exit()
+
+    async def _watch_folder(self, head: RayHead) -> None:
+        lost = await FolderWatch(self._folder, self._ledger, self._clock, self._hold).run()
+        with contextlib.suppress(DiskFull, DiskFailed):
+            self._ledger.record("ray.session_lost", path=str(lost))
+        await head.stop()
+
 
 def session_of(ray_temp: Path) -> tuple[Path, ...]:
-    """What must stay while a session lives: its folder, and the sockets by which workers find Ray. () without one.
+    """Return the paths that a live session needs: its folder and two sockets; () without a session.
 
-    Those of the raylet and of its object store; the dashboard's may come and go.
+    These are the sockets of the raylet and of its object store; the dashboard's may come and go.
     """
     latest = ray_temp / "session_latest"
     if not latest.exists():
@@ -33,32 +102,27 @@ def session_of(ray_temp: Path) -> tuple[Path, ...]:
 
 
 def still_full(full: bool, free: int) -> bool:
-    """Whether the folder's disk counts as full, from whether it did and the bytes that are free."""
+    """Return whether the disk counts as full, from whether it did before and its free bytes."""
     return free < (ENOUGH_BYTES if full else LOW_BYTES)
 
 
-class RayFolder:
-    """Of one session. `hold` pauses all work for a reason, None lifts that."""
+class FolderWatch:
+    """Watches the folder of one session."""
 
     def __init__(
-        self,
-        folder: Path,
-        ledger: RunWriter,
-        clock: Clock,
-        hold: Callable[[str | None], Awaitable[None]],
-        free: Callable[[Path], int] = free_bytes,
+        self, folder: Path, ledger: RunWriter, clock: Clock, hold: Hold, free: Callable[[Path], int] = free_bytes
     ) -> None:
         self._folder, self._ledger, self._clock, self._hold, self._free = folder, ledger, clock, hold, free
         self._session = session_of(folder)
         self._full = False
 
-    async def watch(self) -> Path:
-        """Holds the work while the disk is full; returns once the session has lost something, which that is."""
+    async def run(self) -> Path:
+        """Hold the work while the disk is full; return a path that the session has lost."""
         try:
             while True:
                 lost = next((path for path in self._session if not path.exists()), None)
                 if lost is not None:
-                    # A head that ends takes its sockets away itself; then whoever waits for it ends this watch.
+                    # A head that ends removes its sockets itself; then its own watch cancels this one.
                     await self._clock.sleep(PERIOD_S)
                     return lost
                 if self._session:
@@ -78,4 +142,4 @@ class RayFolder:
                 self._full = full
                 await self._hold("the disk of Ray's session folder is full" if full else None)
         except (DiskFull, DiskFailed, OSError) as error:
-            log.warning("Ray's folder cannot be looked after: %s", error)
+            log.warning("the space of Ray's folder cannot be watched: %s", error)

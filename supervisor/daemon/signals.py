@@ -1,4 +1,4 @@
-"""What signals mean: TERM and INT end the work in order, HUP reads the plan's file again, USR2 reopens the logs."""
+"""Handles signals: TERM and INT stop the run, HUP reads the plan's file again, USR2 reopens the logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import signal
 
 from supervisor.audit.log import AuditLog
-from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.debug_log import reopen_debug_log
 from supervisor.errors import DiskFailed, DiskFull, SweepError
 from supervisor.plan.drift import PlanSource
@@ -19,26 +19,27 @@ log = logging.getLogger("supervisor")
 
 
 class DaemonSignals:
-    """`handle()` once, in the running loop."""
+    """Installs its handlers by `handle()`, once, in the running loop."""
 
-    def __init__(self, orchestrator: Orchestrator, audit: AuditLog, source: PlanSource, ledger: RunWriter) -> None:
-        self._orchestrator, self._audit, self._source, self._ledger = orchestrator, audit, source, ledger
+    def __init__(self, stop: StopRequest, audit: AuditLog, source: PlanSource, ledger: RunWriter) -> None:
+        self._stop, self._audit, self._source, self._ledger = stop, audit, source, ledger
         self._reread_task: asyncio.Task[None] | None = None
 
     def handle(self) -> None:
+        """Install the handlers."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop, number)
-        # Also what a terminal's end sends; so nothing may come of it that anybody could mind.
+            loop.add_signal_handler(number, self._stopped, number)
+        # A closing terminal sends it too, so it must do no harm.
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         loop.add_signal_handler(signal.SIGUSR2, self._reopen_logs)
 
-    def _stop(self, number: int) -> None:
+    def _stopped(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._orchestrator.stop.asked():
+        if self._stop.asked():
             log.warning("a second %s: ending at once", name)
-            os._exit(1)  # the next start recovers; waiting is what the user no longer wants
-        self._orchestrator.stop.ask(name)
+            os._exit(1)  # the user does not want to wait; the next start recovers
+        self._stop.ask(name)
 
     def _hung_up(self) -> None:
         log.info("SIGHUP: the plan's file is read again; no trial is touched")
@@ -59,7 +60,7 @@ class DaemonSignals:
                 self._ledger.record("plan.compared", **where, changes=list(found.changes))
 
     def _reopen_logs(self) -> None:
-        """For those who rotate logs by a program of their own."""
+        """Reopen the logs after another program has rotated them."""
         try:
             self._audit.reopen()
         except SweepError as error:

@@ -27,11 +27,14 @@ from supervisor.audit import invariants, rotation
 from supervisor.audit.log import open_audit_log
 from supervisor.audit.rotation import Limits
 from supervisor.control.handshake import Readiness, StartRequest
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly, run_end
+from supervisor.daemon.__main__ import serve
 from supervisor.daemon.upkeep import disk_reserve
 from supervisor.daemon.upkeep.disk_reserve import MIB, DiskReserve, ReserveLimits
+from supervisor.errors import SweepError
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
+from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.store.database import read_only
 
@@ -168,26 +171,26 @@ def live(home: Home, setting: Setting) -> int:
             return disk_reserve.free_bytes(folder)
         return free.pop(0) if len(free) > 1 else free[0]
 
-    async def no_report(_: Any) -> None:
+    async def no_report(*_: Any) -> None:
         return None
 
-    daemon.RayHead = FakeHead  # type: ignore[misc, assignment]
-    daemon.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
+    assembly.RayHead = FakeHead  # type: ignore[misc, assignment]
+    assembly.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
         dict(os.environ), log, 20.0, (sys.executable, "-c", setting.driver)
     )
-    daemon._skip_reason = lambda spec: None
-    daemon.open_audit_log = functools.partial(open_audit_log, limits=Limits(max_bytes=1500, parts=30))
+    assembly.skip_reason = lambda spec: None
+    assembly.open_audit_log = functools.partial(open_audit_log, limits=Limits(max_bytes=1500, parts=30))
     limits = LIMITS if free else ReserveLimits(reserve_bytes=MIB, low_bytes=MIB // 2, enough_bytes=3 * MIB)
-    daemon.DiskReserve = lambda folder, clock: DiskReserve(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]
-    daemon.Daemon._report = no_report  # type: ignore[method-assign]
-    daemon.orphans.end = lambda key, **_: []  # type: ignore[assignment]
+    assembly.DiskReserve = lambda folder, clock: DiskReserve(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]
+    run_end.report = no_report
+    orphans.end = lambda key, **_: []  # type: ignore[assignment]
     setting.change()
     lock = None
     try:
         home.prepare()
         lock = take_lock(home)
-        return asyncio.run(daemon._serve(home, setting.request, Readiness(None)))
-    except daemon.SweepError as error:
+        return asyncio.run(serve(home, setting.request, Readiness(None)))
+    except SweepError as error:
         os.write(2, f"ended by {error.render()}\n".encode())
         return error.exit_code
     except OSError as error:

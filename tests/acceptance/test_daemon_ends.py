@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from supervisor.control.handshake import StartRequest
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly, early_end
 from supervisor.daemon.upkeep import crash_loop
 from supervisor.home import Home
 from supervisor.plan.drift import sha256_of
@@ -53,7 +53,7 @@ def hanging() -> None:
         await asyncio.Event().wait()
 
     DriverProcess.finish = finish  # type: ignore[method-assign]
-    daemon.STOP_WITHIN_S = 0.5
+    early_end.STOP_WITHIN_S = 0.5
 
 
 def test_a_stop_that_does_not_come_to_its_end_is_forced_with_exit_code_0_and_loses_nothing(home: Home) -> None:
@@ -69,12 +69,12 @@ def test_a_stop_that_does_not_come_to_its_end_is_forced_with_exit_code_0_and_los
 
 
 def with_a_head_that_never_comes_up() -> None:
-    class Slow(daemon.RayHead):  # type: ignore[misc, valid-type]
+    class Slow(assembly.RayHead):  # type: ignore[misc, valid-type]
         async def start(self) -> None:
             (Path(os.environ["SWEEP_TEST_HOME"]) / "starting").touch()
             await asyncio.Event().wait()
 
-    daemon.RayHead = Slow  # type: ignore[misc]
+    assembly.RayHead = Slow  # type: ignore[misc]
 
 
 def test_a_stop_while_ray_starts_waits_for_no_ray(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

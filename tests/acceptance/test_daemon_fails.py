@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from supervisor.clock import Clock
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly, early_end, run_end
 from supervisor.daemon.upkeep import background
 from supervisor.daemon.upkeep.crash_loop import judge_start
 from supervisor.home import Home
@@ -28,7 +28,7 @@ def a_watch_that_fails_at_first() -> None:
         ledger.record("machine.slept", seconds=7.0)
         await asyncio.Event().wait()
 
-    daemon.watch_time = watch  # type: ignore[assignment]
+    assembly.watch_time = watch  # type: ignore[assignment]
     background.RETRY_AFTER_S = 0.05  # type: ignore[misc]
 
 
@@ -46,7 +46,7 @@ def nothing_can_be_killed() -> None:
         await asyncio.Event().wait()
 
     DriverProcess.kill = in_vain  # type: ignore[method-assign]
-    daemon.STOP_WITHIN_S = daemon.KILL_WITHIN_S = daemon.CLOSE_WITHIN_S = 0.3  # type: ignore[misc]
+    early_end.STOP_WITHIN_S = early_end.KILL_WITHIN_S = early_end.CLOSE_WITHIN_S = 0.3  # type: ignore[misc]
 
 
 def test_a_stop_comes_to_its_end_though_a_driver_cannot_be_killed(home: Home) -> None:
@@ -60,7 +60,7 @@ def test_a_stop_comes_to_its_end_though_a_driver_cannot_be_killed(home: Home) ->
     assert [event["what"] for event in check_everything(home) if event["event"] == "stop.forced"] == ["the daemon"]
 
 
-REPORT = daemon.Daemon._report
+REPORT = run_end.report
 """Which a life has not."""
 
 
@@ -68,8 +68,8 @@ def no_place_for_a_report() -> None:
     async def write_report(*_: Any) -> None:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
-    daemon.Daemon._report = REPORT  # type: ignore[method-assign]
-    daemon.write_report = write_report  # type: ignore[assignment]
+    run_end.report = REPORT
+    run_end.write_report = write_report  # type: ignore[assignment]
 
 
 def test_a_report_that_finds_no_place_to_begin_makes_no_failure_of_a_run_that_passed(home: Home) -> None:
@@ -84,7 +84,7 @@ def a_bug_as_ray_starts() -> None:
         async def start(self) -> None:
             raise RuntimeError("nobody thought of this")
 
-    daemon.RayHead = Buggy  # type: ignore[misc, assignment]
+    assembly.RayHead = Buggy  # type: ignore[misc, assignment]
 
 
 def test_a_daemon_that_a_bug_ends_at_each_start_is_a_crash_loop(home: Home) -> None:

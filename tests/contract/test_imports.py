@@ -60,7 +60,6 @@ LAZILY_TRAINING = ("supervisor.plan", "supervisor.preflight", "supervisor.report
 """Rooms that may import training too, but inside a function only: it may load torch."""
 
 PENDING = {
-    ("supervisor.daemon.evaluation", "training.environment"),
     ("supervisor.store.evaluation_writer", "supervisor.plan"),
 }
 """Arrows that files which are still to be split cross; each goes with its split."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.control.client import ask
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly
 from supervisor.errors import NotRunning
 from supervisor.home import Home
 from supervisor.processes import orphans
@@ -44,7 +44,7 @@ def patience(seconds: float, program: str) -> Callable[[], None]:
     """A change that finds a driver silent after so many seconds."""
 
     def change() -> None:
-        daemon.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
+        assembly.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
             dict(os.environ), log, seconds, (lives.sys.executable, "-c", program)
         )
 

@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.audit.log import open_audit_log
 from supervisor.control.client import ask
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly
 from supervisor.errors import Refused
 from supervisor.home import Home
 from supervisor.store import queries
@@ -156,7 +156,7 @@ def test_questions_and_commands_leave_nothing_behind_in_the_daemon(home: Home) -
                 ask(home, "pause", {"now": True, "reason": f"turn {turn}"})
 
     # A log that keeps it all: the usual one of a life is cut into parts and forgets.
-    with living(home, Setting(pause_s=0.3, change=lambda: setattr(daemon, "open_audit_log", open_audit_log))) as it:
+    with living(home, Setting(pause_s=0.3, change=lambda: setattr(assembly, "open_audit_log", open_audit_log))) as it:
         until_told(home, "trial.reported")
         process = psutil.Process(it.pid)
         ask_away(200)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.control.client import ask
-from supervisor.daemon import daemon
+from supervisor.daemon import assembly
 from supervisor.home import Home
 from supervisor.processes import driver_process
 from supervisor.processes import orphans as orphans
@@ -94,7 +94,7 @@ class MortalHead(FakeHead):
 
 
 def with_a_mortal_head() -> None:
-    daemon.RayHead = MortalHead  # type: ignore[misc, assignment]
+    assembly.RayHead = MortalHead  # type: ignore[misc, assignment]
 
 
 @pytest.mark.fault(

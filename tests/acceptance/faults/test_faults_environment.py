@@ -26,7 +26,8 @@ from supervisor import API_VERSION
 from supervisor.clock import Clock
 from supervisor.control import api
 from supervisor.control.client import ask, greet
-from supervisor.daemon import daemon
+from supervisor.daemon import __main__ as daemon_main
+from supervisor.daemon import recovery
 from supervisor.daemon.upkeep import background, notifier
 from supervisor.errors import PlanChanged, VersionSkew
 from supervisor.home import Home
@@ -71,7 +72,7 @@ class SetClock(Clock):
 
 
 def with_clock(clock: Callable[[], Clock]) -> None:
-    daemon.Clock = clock  # type: ignore[misc, assignment]
+    daemon_main.Clock = clock  # type: ignore[misc, assignment]
     background.CLOCK_PERIOD_S = 0.2
 
 
@@ -186,7 +187,7 @@ def test_a_tree_that_stood_still_goes_on_as_if_nothing_had_been(home: Home) -> N
 
 
 def booted_as(boot: str) -> None:
-    daemon.boot_id = lambda: boot  # type: ignore[assignment]
+    recovery.boot_id = lambda: boot  # type: ignore[assignment]
 
 
 @pytest.mark.fault(

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor.daemon import daemon, ray_session
+from supervisor.daemon import assembly, ray_session
 from supervisor.home import Home
 from supervisor.processes import orphans
 from tests.acceptance.conftest import Sweep, driver_pid
@@ -308,7 +308,7 @@ class FolderHead(FakeHead):
 
 
 def with_folders() -> None:
-    daemon.RayHead = FolderHead  # type: ignore[misc, assignment]
+    assembly.RayHead = FolderHead  # type: ignore[misc, assignment]
     ray_session.PERIOD_S = 0.1
 
 

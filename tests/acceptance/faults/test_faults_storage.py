@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from supervisor.cli import supervisord
-from supervisor.daemon import daemon
+from supervisor.daemon.__main__ import main
 from supervisor.home import Home
 from tests.acceptance.conftest import Sweep
 from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
@@ -336,7 +336,7 @@ def test_a_home_on_a_network_disk_is_refused(
     refusals = [capfd.readouterr().err]
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(REQUEST))))
     reads, writes = os.pipe()
-    assert daemon.main(["--ready-fd", str(writes)]) != 0
+    assert main(["--ready-fd", str(writes)]) != 0
     with os.fdopen(reads) as told_start:
         refusals.append(told_start.read())
     for said in refusals:

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from supervisor.clock import Clock
 from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.daemon.stop_request import StopRequest
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.processes.driver_process import DriverProcess
@@ -155,6 +157,7 @@ class Stage:
         self.too_large: set[str] = set()
         self.silence_s = SILENCE_S
         self.environment = dict(os.environ)
+        self.reserve = DiskReserve(folder, Clock(), ReserveLimits(reserve_bytes=4096), free=lambda _: 1 << 30)
         self.now: Orchestrator | None = None
 
     def _new_head(self) -> RayHead:
@@ -171,13 +174,13 @@ class Stage:
         async def live() -> None:
             self.ledger.recover()
             self.now = Orchestrator(
-                self.home, self.ledger, Clock(), self._new_head, self._new_driver,
+                self.home, self.ledger, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
                 lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
             )  # fmt: skip
             beside = [asyncio.ensure_future(scene(self.now)) for scene in scenes]
             try:
                 async with asyncio.timeout(60.0):
-                    await self.now.conduct()
+                    await self.now.run()
                     await asyncio.gather(*beside)
             finally:
                 for each in beside:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon.command_scope import MAX_HELD_TRIALS, Targets
+from supervisor.daemon.command_scope import MAX_HELD_TRIALS, ScopeResolver
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
@@ -35,8 +35,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def targets(store: Store) -> Targets:
-    return Targets(store.connection, "r", "p", "a", NODES)
+def scopes(store: Store) -> ScopeResolver:
+    return ScopeResolver(store.connection, "r", "p", "a", NODES)
 
 
 def command(scope: str) -> Command:
@@ -50,9 +50,9 @@ def command(scope: str) -> Command:
         ("1", None, "a/1"), ("a/1", None, "a/1"), (None, "3fa", NODES[0]), (None, NODES[1], NODES[1]),
     ],
 )  # fmt: skip
-def test_each_name_has_its_scope(targets: Targets, target: str | None, node: str | None, scope: str) -> None:
-    assert targets.to_pause(target, node, []) == scope
-    assert targets.to_resume(target, node, []) == scope
+def test_each_name_has_its_scope(scopes: ScopeResolver, target: str | None, node: str | None, scope: str) -> None:
+    assert scopes.to_pause(target, node, []) == scope
+    assert scopes.to_resume(target, node, []) == scope
 
 
 @pytest.mark.parametrize(
@@ -62,42 +62,42 @@ def test_each_name_has_its_scope(targets: Targets, target: str | None, node: str
         ("7", None, NotFound, "no trial 7 in a; not ended are 1"),
         ("c/1", None, NotFound, "no experiment 'c'"),
         ("b/0", None, NotFound, "no trial 0 in b; not ended are none"),
-        ("b", None, Conflict, "b is not at work now; a is"),
+        ("b", None, Conflict, "b is not running now; a is"),
         ("0", None, Conflict, "trial a/0 has ended"),
         ("1", "3fa", UsageError, "cannot be given together"),
-        (None, "3f", NotFound, "the beginning of 2 ids"),
-        (None, "", NotFound, "there are 3fa000000000, 3fb000000000"),
-        (None, "9", NotFound, "there are 3fa000000000, 3fb000000000"),
+        (None, "3f", NotFound, "the beginning of 2 node ids"),
+        (None, "", NotFound, "the nodes are 3fa000000000, 3fb000000000"),
+        (None, "9", NotFound, "the nodes are 3fa000000000, 3fb000000000"),
         ("a/-1", None, NotFound, "no experiment 'a/-1'"),
         ("99999999999999999999", None, NotFound, "no experiment"),
         ("²", None, NotFound, "no experiment"),
     ],
 )
 def test_what_cannot_be_paused_is_refused_with_the_names(
-    targets: Targets, target: str | None, node: str | None, error: type[Exception], words: str
+    scopes: ScopeResolver, target: str | None, node: str | None, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        targets.to_pause(target, node, [])
+        scopes.to_pause(target, node, [])
 
 
 def test_without_an_experiment_at_work_a_bare_number_names_no_trial(store: Store) -> None:
     with pytest.raises(NotFound, match="needs its experiment's name"):
-        Targets(store.connection, "r", "p", None, []).to_pause("1", None, [])
+        ScopeResolver(store.connection, "r", "p", None, []).to_pause("1", None, [])
 
 
 def test_a_command_can_be_lifted_although_its_node_is_gone(store: Store) -> None:
     gone = "77" * 28
-    targets = Targets(store.connection, "r", "p", "a", NODES)
-    assert targets.to_resume(None, "77", [command(gone)]) == gone
+    scopes = ScopeResolver(store.connection, "r", "p", "a", NODES)
+    assert scopes.to_resume(None, "77", [command(gone)]) == gone
     with pytest.raises(NotFound):
-        targets.to_pause(None, "77", [command(gone)])
+        scopes.to_pause(None, "77", [command(gone)])
 
 
-def test_no_more_trials_are_held_one_by_one_than_a_flag_has_slots_for(targets: Targets) -> None:
+def test_no_more_trials_are_held_one_by_one_than_a_flag_has_slots_for(scopes: ScopeResolver) -> None:
     held = [command(trial_scope("a", 100 + number)) for number in range(MAX_HELD_TRIALS)]
     with pytest.raises(Conflict, match="one by one"):
-        targets.to_pause("1", None, held)
-    assert targets.to_pause("1", None, [*held[1:], command("a/1")]) == "a/1"
+        scopes.to_pause("1", None, held)
+    assert scopes.to_pause("1", None, [*held[1:], command("a/1")]) == "a/1"
 
 
 def test_a_flag_has_as_many_slots_as_the_daemon_believes() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from supervisor.clock import Clock
 from supervisor.daemon import experiment_state
-from supervisor.daemon.orchestrator import MAX_FRUITLESS_STARTS, Orchestrator
+from supervisor.daemon.experiment_runner import MAX_FRUITLESS_STARTS
+from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.errors import Conflict
@@ -74,7 +75,8 @@ def test_a_governors_pause_shows_and_neither_origin_lifts_the_others(tmp_path: P
             [
                 governors(Action.SHED),
                 governors(Action.PAUSE),
-                ["await", "Commanded"],
+                watchdog_up("node-1"),
+                ["await", "DrillAsked"],
                 governors(Action.RUN),
                 ["result", 0, 1],
                 ["finish"],
@@ -86,11 +88,13 @@ def test_a_governors_pause_shows_and_neither_origin_lifts_the_others(tmp_path: P
         await until(lambda: stage.states()["a"] == "PAUSED", "the governor pauses")
         assert at_work.in_force().origin is Origin.GOVERNOR
         stage.ledger.drop_command("all", "ann")
-        at_work._holds.settle(at_work.current)
+        await at_work.commands_changed()
         assert stage.states()["a"] == "PAUSED", "an operator's resume does not end a governor's pause"
         stage.ledger.put_command(operators(Action.HOLD), "after running trials")
         await at_work.commands_changed()
-        await until(lambda: len(stage.facts("trial.reported")) == 1, "the governor has let go")
+        await until(lambda: bool(stage.facts("watchdog.started")), "the driver waits for a drill")
+        await at_work.drill("heat", 5.0, None)
+        await until(lambda: len(stage.facts("trial.reported")) == 1, "the governor has ended its pause")
         assert stage.states()["a"] == "PAUSED", "cooling down does not end an operator's pause"
         stage.ledger.drop_command("all", "ann")
         await at_work.commands_changed()
@@ -222,11 +226,12 @@ def test_a_dead_drivers_governor_holds_nobody(tmp_path: Path) -> None:
     assert stage.told("experiment.paused") == [("experiment.paused", "a")]
 
 
-UP = ["message", "WatchdogUp", {"node": "n", "pid": 1, "protected": True, "missing": {}}]
+def watchdog_up(node: str) -> list[Any]:
+    return ["message", "WatchdogUp", {"node": node, "pid": 1, "protected": True, "missing": {}}]
 
 
 def test_a_drill_is_told_and_passed_on(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, a=[[UP, ["await", "DrillAsked"], ["trial", 0, 0.5]]])
+    stage = Stage(tmp_path, a=[[watchdog_up("n"), ["await", "DrillAsked"], ["trial", 0, 0.5]]])
 
     async def drill(at_work: Orchestrator) -> None:
         await until(lambda: bool(stage.facts("watchdog.started")), "the watchdog is up")
@@ -239,7 +244,7 @@ def test_a_drill_is_told_and_passed_on(tmp_path: Path) -> None:
 
 def test_a_drill_between_two_watchdogs_waits_for_the_next_and_after_the_last_it_is_refused(tmp_path: Path) -> None:
     """Whoever asks for one while an experiment begins gets it a little later, not never."""
-    stage = Stage(tmp_path, a=[[UP, ["await", "DrillAsked"], ["trial", 0, 0.5]]])
+    stage = Stage(tmp_path, a=[[watchdog_up("n"), ["await", "DrillAsked"], ["trial", 0, 0.5]]])
 
     async def drill(at_work: Orchestrator) -> None:
         assert await at_work.drill("heat", 7.0, None) is False
@@ -260,13 +265,13 @@ def test_drivers_that_die_on_a_full_disk_do_not_use_up_the_experiments_starts(tm
     """Not a driver more until there is space; then all starts are left."""
     free = [0]
     limits = ReserveLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
-    room = DiskReserve(tmp_path, Clock(), limits, free=lambda _: free[0])
-    room.give_up()
+    reserve = DiskReserve(tmp_path, Clock(), limits, free=lambda _: free[0])
+    reserve.give_up()
     deaths: list[list[list[Any]]] = [[["die"]]] * MAX_FRUITLESS_STARTS
     stage = Stage(tmp_path, a=[*deaths, DONE])
+    stage.reserve = reserve
 
     async def make_space(at_work: Orchestrator) -> None:
-        at_work._room = room
         await until(lambda: len(stage.facts("driver.exited")) == 1, "the first driver has died")
         free[0] = 1 << 30
 

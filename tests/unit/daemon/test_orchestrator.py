@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.daemon import experiment_state, orchestrator
+from supervisor.daemon import experiment_runner, experiment_state
 from supervisor.daemon.driver_session import REFUSALS_IN_A_ROW
-from supervisor.daemon.orchestrator import MAX_FRUITLESS_STARTS, Orchestrator
+from supervisor.daemon.experiment_runner import MAX_FRUITLESS_STARTS
+from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.errors import RayStartFailed
 from supervisor.processes.driver_process import DriverProcess
 from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, until
@@ -91,7 +92,7 @@ def test_a_driver_that_dies_is_restarted_and_its_trial_goes_on_under_a_new_attem
 def test_a_driver_that_only_dies_is_given_up_and_the_next_experiment_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orchestrator, "MAX_FRUITLESS_STARTS", 2)
+    monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 2)
     stage = Stage(tmp_path, a=[[["die"]]], b=[DONE])
     stage.conduct()
     assert stage.states() == {"a": "FATAL", "b": "EXITED"}
@@ -101,7 +102,7 @@ def test_a_driver_that_only_dies_is_given_up_and_the_next_experiment_goes_on(
 
 
 def test_a_driver_that_dies_but_gets_on_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orchestrator, "MAX_FRUITLESS_STARTS", 2)
+    monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 2)
     lives: list[list[list[Any]]] = [[["result", 0, step], ["die"]] for step in range(1, 5)]
     stage = Stage(tmp_path, a=[*lives, [["trial", 0, 0.5]]])
     stage.conduct()
@@ -126,7 +127,7 @@ def test_a_driver_that_does_not_read_is_as_hung_as_one_that_does_not_speak(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A begin larger than the pipe waits for its reader, and this one beats all the same."""
-    monkeypatch.setattr(orchestrator, "MAX_FRUITLESS_STARTS", 1)
+    monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 1)
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], ["x" * 2_000_000]]])
     stage.environment["STORY"], stage.silence_s = "deaf", 1.0
     stage.conduct()
@@ -217,14 +218,14 @@ def test_a_stop_before_the_first_experiment_starts_nothing(tmp_path: Path) -> No
     async def stopped_first(at_work: Orchestrator) -> None:
         await stop(at_work)
 
-    real = Orchestrator.conduct
+    real = Orchestrator.run
 
     async def conduct(self: Orchestrator) -> None:
         await stopped_first(self)
         await real(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Orchestrator, "conduct", conduct)
+        patch.setattr(Orchestrator, "run", conduct)
         stage.conduct()
     assert stage.states() == {"a": "STOPPED"}
     assert stage.heads == []
@@ -244,13 +245,21 @@ def test_a_head_that_dies_takes_its_driver_along_and_both_are_replaced(tmp_path:
     assert stage.trials("a") == [(0, "TERMINATED", 2, 0.5)]
 
 
-def test_what_a_driver_says_of_a_cluster_that_died_is_no_verdict(tmp_path: Path) -> None:
+def test_an_error_from_a_driver_whose_cluster_died_is_not_the_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(tmp_path, a=[[["result", 0, 1], ["await", "Commanded"], ["fail", "ConnectionError"]], DONE])
 
     async def kill_head(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 1, "a trial has reported")
-        at_work.head = None
+        stage.heads[0].die()
+        await until(lambda: bool(stage.facts("ray.exited")), "the daemon has seen the end of the head")
         await at_work.commands_changed()
+
+    async def leave_alive(_: DriverProcess) -> None:
+        """The driver's error arrives before the daemon kills it."""
+
+    monkeypatch.setattr(DriverProcess, "kill", leave_alive)
 
     stage.conduct(kill_head)
     assert stage.states() == {"a": "EXITED"}
@@ -260,7 +269,7 @@ def test_what_a_driver_says_of_a_cluster_that_died_is_no_verdict(tmp_path: Path)
 def test_a_ray_that_does_not_start_again_ends_the_run_and_gives_no_experiment_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orchestrator, "MAX_FRUITLESS_STARTS", 2)
+    monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 2)
     stage = Stage(tmp_path, a=[DONE], b=[DONE])
     with monkeypatch.context() as patch:
         patch.setattr(FakeHead, "broken", True)

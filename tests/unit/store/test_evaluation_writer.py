@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.clock import Clock
 from supervisor.daemon import evaluation
-from supervisor.daemon.evaluation import Examiner
+from supervisor.daemon.evaluation import Evaluator
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.finalists import finalists
 from supervisor.errors import EvaluationFailed, TestRefused
@@ -190,7 +190,7 @@ def examine(ledger: EvaluationWriter, folder: Path, stop: bool = False, name: st
         request = StopRequest()
         if stop:
             asyncio.get_running_loop().call_later(0.05, request.ask, "enough")
-        return await asyncio.wait_for(Examiner(ledger, {}).examine(name, folder, request), 20)
+        return await asyncio.wait_for(Evaluator(ledger, {}).evaluate(name, folder, request), 20)
 
     return asyncio.run(go())
 
@@ -204,7 +204,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         seen.append(request)
         return RESULT
 
-    monkeypatch.setattr(evaluation, "evaluate", answer)
+    monkeypatch.setattr(evaluation, "compute", answer)
     return seen
 
 
@@ -248,7 +248,7 @@ def test_a_test_that_fails_is_told_and_leaves_the_search_standing(
     async def fail(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
         raise EvaluationFailed("no disk")
 
-    monkeypatch.setattr(evaluation, "evaluate", fail)
+    monkeypatch.setattr(evaluation, "compute", fail)
     ledger = run_of(store)
     finalised(ledger)
     assert examine(ledger, tmp_path)
@@ -268,7 +268,7 @@ def test_a_stop_ends_the_test_and_the_next_daemon_repeats_it(
             ended.append(request)
         return RESULT
 
-    monkeypatch.setattr(evaluation, "evaluate", last_long)
+    monkeypatch.setattr(evaluation, "compute", last_long)
     ledger = run_of(store)
     finalised(ledger)
     assert not examine(ledger, tmp_path, stop=True)
@@ -303,12 +303,12 @@ def test_a_user_trainable_is_finalised_but_has_no_test(
 def test_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
     """The real process, asked nonsense."""
     with pytest.raises(EvaluationFailed, match=r"ended with 1: KeyError: 'trials'"):
-        asyncio.run(evaluation.evaluate({"threads": 1}, 60, {}))
+        asyncio.run(evaluation.compute({"threads": 1}, 60, {}))
 
 
 def test_a_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     with pytest.raises(EvaluationFailed, match=r"longer than 0\.01 s"):
-        asyncio.run(evaluation.evaluate({"threads": 1}, 0.01, {}))
+        asyncio.run(evaluation.compute({"threads": 1}, 0.01, {}))
 
 
 def test_the_process_bears_the_mark_by_which_a_dead_daemons_leftovers_are_found(
@@ -323,5 +323,5 @@ def test_the_process_bears_the_mark_by_which_a_dead_daemons_leftovers_are_found(
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
     with pytest.raises(EvaluationFailed, match="cannot start: not today"):
-        asyncio.run(evaluation.evaluate({"threads": 2}, 60, {"SWEEP_OWNER": "home"}))
+        asyncio.run(evaluation.compute({"threads": 2}, 60, {"SWEEP_OWNER": "home"}))
     assert (seen[0]["SWEEP_OWNER"], seen[0]["OMP_NUM_THREADS"]) == ("home", "2")

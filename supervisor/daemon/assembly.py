@@ -1,0 +1,136 @@
+"""Assembles the daemon of a run from its parts."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from supervisor import failpoints
+from supervisor.audit.log import open_audit_log
+from supervisor.audit.rebuild import Rebuilt
+from supervisor.clock import Clock
+from supervisor.control.handshake import StartRequest
+from supervisor.control.server import ControlServer
+from supervisor.daemon.daemon import Daemon
+from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
+from supervisor.daemon.handlers import Handlers
+from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.daemon.recovery import AuditFeed, Recovery
+from supervisor.daemon.run_selection import choose_run
+from supervisor.daemon.signals import DaemonSignals
+from supervisor.daemon.stop_request import StopRequest
+from supervisor.daemon.upkeep.background import keep_house, watch_disk, watch_log, watch_time
+from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.daemon.upkeep.notifier import Notifier
+from supervisor.daemon.upkeep.sd_notify import ServiceNotify
+from supervisor.home import Home
+from supervisor.plan.drift import PlanSource
+from supervisor.plan.experiment import ExperimentSpec
+from supervisor.preflight.estimate import fits
+from supervisor.preflight.machine import machine_memory_bytes
+from supervisor.processes.driver_process import DriverProcess
+from supervisor.processes.ray_head import RayHead, child_environment
+from supervisor.processes.wake_lock import WakeLock
+from supervisor.store.database import Store
+from supervisor.store.run_writer import RunWriter
+
+
+def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None) -> Daemon:
+    """Choose the run that `request` means, and make its daemon. Raises SweepError."""
+    reserve = DiskReserve(home.state, clock)
+    store.before_change = reserve.look
+    run_id = choose_run(store, request, clock)
+    row = store.row("SELECT plan, plan_text, hardware, source FROM run WHERE id = ?", run_id)
+    assert row is not None
+    plan, run_folder, hardware = str(row["plan"]), home.run_folder(run_id), json.loads(row["hardware"])
+    ledger = RunWriter(store, run_id)
+    _freeze_plan(run_folder, row["plan_text"])
+    audit, replaced_log = open_audit_log(home.audit_log(plan), store)
+    feed = AuditFeed(audit, ledger, plan)
+    store.told = feed.write
+    plan_path = None if row["source"] == "built-in" else Path(row["source"])
+    source = PlanSource(plan_path, hardware.pop("source_sha256", None))
+    wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
+    orchestrator = _orchestrator(home, ledger, clock, reserve, plan_path, hardware)
+    early_end = EarlyEnd(ledger, clock, orchestrator.stop, orchestrator.kill)
+    handlers = Handlers(home, ledger, clock, plan, orchestrator, reserve, source, rebuilt, early_end.disk_failed)
+    server = _server(home, ledger, clock, handlers)
+    checkpoints = CheckpointRetention(ledger, run_folder)
+    notifier = Notifier(ledger, plan, home.notify, clock)
+    hold, folder = orchestrator.hold_for_disk, str(home.state)
+    return Daemon(
+        ledger=ledger,
+        clock=clock,
+        run_folder=run_folder,
+        recovery=Recovery(home, ledger, clock, feed, rebuilt, replaced_log, request.by_service),
+        reserve=reserve,
+        orchestrator=orchestrator,
+        handlers=handlers,
+        server=server,
+        signals=DaemonSignals(orchestrator.stop, audit, source, ledger),
+        early_end=early_end,
+        background=(
+            server.guard,
+            lambda: keep_house(home, run_id, clock, checkpoints),
+            lambda: watch_disk(reserve, ledger, clock, hold, folder),
+            lambda: watch_log(audit, plan, ledger, clock),
+            lambda: watch_time(ledger, clock),
+            notifier.run,
+            early_end.enforce_stop,
+        ),
+        checkpoints=checkpoints,
+        notifier=notifier,
+        service=ServiceNotify(),
+        wake_lock=wake_lock,
+        audit=audit,
+    )
+
+
+def _freeze_plan(run_folder: Path, plan_text: str) -> None:
+    """Write the run's copy of its plan, for people to read; the store's copy is the one that counts."""
+    failpoints.hit("run.folder")
+    run_folder.mkdir(exist_ok=True)
+    failpoints.hit("run.plan")
+    (run_folder / "plan.yaml").write_text(plan_text)
+
+
+def _orchestrator(
+    home: Home, ledger: RunWriter, clock: Clock, reserve: DiskReserve, plan_path: Path | None, hardware: dict[str, Any]
+) -> Orchestrator:
+    run_folder = home.run_folder(ledger.run_id)
+    plan_folder = None if plan_path is None else plan_path.parent
+    environment = child_environment(home, ledger.run_id, plan_folder, hardware.pop("pass_environment", ()))
+    cpus = os.cpu_count() or 1
+    return Orchestrator(
+        home, ledger, clock, StopRequest(), reserve,
+        new_head=lambda: RayHead(home, environment, cpus, run_folder / "ray.log"),
+        new_driver=lambda name: DriverProcess(environment, run_folder / name / "driver.log"),
+        skip_reason=skip_reason,
+        watchdog={
+            "gate": str(home.gate(ledger.run_id)),
+            "memory": str(home.state / "governor"),
+            "folders": [str(home.state), str(home.runs), str(home.logs)],
+            **hardware,
+        },
+    )  # fmt: skip
+
+
+def _server(home: Home, ledger: RunWriter, clock: Clock, handlers: Handlers) -> ControlServer:
+    def refused(uid: int) -> None:
+        with disk_errors_logged():
+            ledger.record("peer.refused", uid=uid)
+
+    def rebound() -> None:
+        with disk_errors_logged():
+            ledger.record("socket.restored", path=str(home.socket))
+
+    return ControlServer(home, clock, handlers, refused, rebound)
+
+
+def skip_reason(spec: dict[str, Any]) -> str | None:
+    """Return why an experiment cannot run on this machine, with the figures; None when it can."""
+    fit = fits(ExperimentSpec.model_validate(spec), machine_memory_bytes())
+    return None if fit.ok else fit.text

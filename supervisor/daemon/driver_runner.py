@@ -1,0 +1,130 @@
+"""Runs one driver at a time: prepares its begin, passes messages to it, and handles the ones that it sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from supervisor.daemon.cluster import ClusterView
+from supervisor.daemon.commands_in_force import CommandsInForce
+from supervisor.daemon.drills import Drills
+from supervisor.daemon.driver_session import DriverEnd, DriverSession
+from supervisor.daemon.experiment_state import ExperimentState
+from supervisor.daemon.ray_session import RaySession
+from supervisor.daemon.stop_request import StopRequest
+from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.domain import messages
+from supervisor.domain.lifecycle import ProcessState
+from supervisor.errors import RayStartFailed
+from supervisor.processes import orphans
+from supervisor.processes.driver_process import DriverProcess
+from supervisor.processes.ray_head import status_text
+from supervisor.store import queries
+from supervisor.store.run_writer import RunWriter
+
+
+class DriverRunner:
+    """Knows the driver at work and its experiment; both are None between drivers."""
+
+    def __init__(
+        self,
+        ledger: RunWriter,
+        ray: RaySession,
+        start_ray: Callable[[], Awaitable[None]],
+        new_driver: Callable[[str], DriverProcess],
+        cluster: ClusterView,
+        commands: CommandsInForce,
+        drills: Drills,
+        watchdog: dict[str, Any],
+        home_key: str,
+        reserve: DiskReserve,
+        stop: StopRequest,
+    ) -> None:
+        self._ledger, self._ray, self._start_ray, self._new_driver = ledger, ray, start_ray, new_driver
+        self._cluster, self._commands, self._drills = cluster, commands, drills
+        self._watchdog, self._home_key, self._reserve, self._stop = watchdog, home_key, reserve, stop
+        self.driver: DriverProcess | None = None
+        self.experiment: str | None = None
+
+    async def send(self, message: messages.Message) -> None:
+        """Send a message to the driver at work, if there is one."""
+        if self.driver is not None:
+            await self.driver.send(message)
+
+    async def kill(self) -> None:
+        """Kill the driver at work, if there is one."""
+        if self.driver is not None:
+            await self.driver.kill()
+
+    async def run(self, state: ExperimentState) -> DriverEnd:
+        """Run one driver of an experiment from its start to its end; start Ray first where it is down."""
+        state.start()
+        self._commands.begin_driver()
+        # The last driver's trials, or a head that died, may have left processes outside of any group that was ended.
+        ended = await asyncio.to_thread(orphans.end, self._home_key, orphans_only=True)
+        if ended:
+            self._ledger.record("orphans.ended", processes=ended)
+        driver = self._new_driver(state.name)
+        try:
+            if self._ray.head is None:
+                await self._start_ray()
+            state.folder.mkdir(parents=True, exist_ok=True)
+            await driver.spawn()
+        except (RayStartFailed, OSError) as failure:
+            return DriverEnd(False, None, str(failure))
+        return await self._serve(state, driver)
+
+    async def _serve(self, state: ExperimentState, driver: DriverProcess) -> DriverEnd:
+        head = self._ray.head
+        self.driver, self.experiment = driver, state.name
+        self._ledger.record("driver.started", experiment=state.name, pid=driver.pid)
+        session = DriverSession(
+            driver, state.name, self._ledger, lambda message: self._handle(state, message), self._reserve, self._stop
+        )
+        try:
+            begin = None if head is None else self._begin(state, head.address)
+            end = await session.run(begin, state.seconds_left())
+        finally:
+            self.driver = self.experiment = None
+            self._cluster.driver_gone()
+            returncode = await session.reap()
+        if end.error is not None and self._ray.head is not head:
+            # The cluster died under the driver, so its error is not the experiment's.
+            return DriverEnd(False, end.error, f"Ray ended: {end.error}", end.out_of_time)
+        return DriverEnd(end.ended, end.error, end.status or status_text(returncode), end.out_of_time)
+
+    def _begin(self, state: ExperimentState, ray_address: str) -> messages.Begin:
+        return messages.Begin(
+            run_id=self._ledger.run_id,
+            experiment=state.spec,
+            trials=queries.for_begin(self._ledger.store.connection, self._ledger.run_id, state.name),
+            commands=[command.to_json() for command in self._commands.commands()],
+            ray_address=ray_address,
+            folder=str(state.folder),
+            watchdog={**self._watchdog, **self._commands.for_watchdog()},
+        )
+
+    def _handle(self, state: ExperimentState, message: messages.Message) -> bool:
+        """Commit one message of the driver; return False for a refused one."""
+        match message:
+            case messages.Hello():
+                self._ledger.move_experiment(
+                    state.name, ProcessState.RUNNING, "experiment.started", max_trials=state.spec["max_trials"]
+                )
+                self._commands.settle(self.experiment)
+            case messages.WatchdogUp():
+                self._cluster.watchdog_up(message)
+                if self.driver is not None:
+                    self._drills.watchdog_up(self.driver)
+            case messages.Sampled():
+                self._cluster.sampled(message)
+            case messages.ActionChanged():
+                self._commands.action_changed(message, self.experiment)
+            case messages.SensorNoted():
+                self._cluster.noted(message)
+            case messages.Heartbeat() | messages.ExperimentEnded():
+                pass
+            case _:
+                return self._ledger.handle(state.name, message)
+        return True

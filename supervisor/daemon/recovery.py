@@ -1,0 +1,93 @@
+"""Recovers the state that the last daemon left: the audit log, orphans, and a run that nothing works on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor import __version__
+from supervisor.audit.log import AuditLog, head_key
+from supervisor.audit.rebuild import UNTOLD, Rebuilt
+from supervisor.clock import Clock, boot_id
+from supervisor.daemon.upkeep.crash_loop import Verdict, judge_start
+from supervisor.home import Home
+from supervisor.processes import orphans
+from supervisor.store.database import Event
+from supervisor.store.run_writer import RunWriter
+
+log = logging.getLogger("supervisor")
+
+
+class AuditFeed:
+    """Writes a run's events to its audit log, and notes the head of the log in the store."""
+
+    def __init__(self, audit: AuditLog, ledger: RunWriter, plan: str) -> None:
+        self.audit, self._ledger, self._plan = audit, ledger, plan
+
+    def write(self, event: Event) -> None:
+        """Write one committed event of the run."""
+        if event.run == self._ledger.run_id:
+            failure = self.audit.hear(event, self._ledger.store, self._plan)
+            if failure is not None:
+                log.error("%s", failure)
+            self._note_head()
+
+    def mend(self) -> None:
+        """Write the events that were committed and not written, or were written and lost."""
+        lines = self.audit.catch_up(self._ledger.store, self._plan)
+        self._note_head()
+        if self.audit.lost_from is not None:
+            self._ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
+
+    def _note_head(self) -> None:
+        self._ledger.store.note(head_key(self.audit.path), self.audit.head.to_json())
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Knows what was found at this start."""
+
+    home: Home
+    ledger: RunWriter
+    clock: Clock
+    feed: AuditFeed
+    rebuilt: Rebuilt | None
+    """The store was rebuilt from the audit logs."""
+    replaced_log: Path | None
+    """An audit log of another store was moved to this path."""
+    by_service: bool
+
+    async def run(self) -> Verdict | None:
+        """Mend the log, end orphans, and make the run ready to start; for a service, judge this start.
+
+        Raises CrashLoop.
+        """
+        ledger = self.ledger
+        self.feed.mend()
+        self._record_findings()
+        ended = await asyncio.to_thread(orphans.end, self.home.key)
+        if ended:
+            ledger.record("orphans.ended", processes=ended)
+        verdict = judge_start(ledger, self.clock) if self.by_service else None
+        ledger.recover()
+        ledger.record(
+            "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
+            by="service" if self.by_service else "command",
+        )  # fmt: skip
+        if os.geteuid() == 0:
+            log.warning("running as root: a trial may do anything to this machine")
+            ledger.record("daemon.privileged", uid=0)
+        return verdict
+
+    def _record_findings(self) -> None:
+        if self.rebuilt is not None:
+            with self.ledger.store.change(self.ledger.run_id) as change:
+                change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
+                change.record("store.rebuilt", **self.rebuilt.to_json())
+        if self.replaced_log is not None:
+            self.ledger.record("audit.replaced", path=str(self.replaced_log))
+        if self.feed.audit.torn_bytes:
+            self.ledger.record("audit.repaired", bytes=self.feed.audit.torn_bytes)

@@ -1,0 +1,53 @@
+"""Ends a run: its last state, its checkpoints, its report, the daemon's exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.clock import Clock
+from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
+from supervisor.domain.lifecycle import ENDED, ProcessState, run_exit_code
+from supervisor.errors import SweepError
+from supervisor.report.process import write_report
+from supervisor.store import queries
+from supervisor.store.run_writer import RunWriter
+
+
+async def end_run(ledger: RunWriter, clock: Clock, checkpoints: CheckpointRetention, run_folder: Path) -> None:
+    """Move the run to EXITED and write its report; to STOPPED if an experiment has not ended. Raises DiskFailed."""
+    states = _experiment_states(ledger)
+    if not all(state in ENDED for state in states):
+        ledger.move_run(ProcessState.STOPPING)
+        ledger.move_run(ProcessState.STOPPED)
+        return
+    await checkpoints.tidy_up()
+    counts = {state: states.count(state) for state in ENDED}
+    row = ledger.store.row("SELECT created_wall FROM run WHERE id = ?", ledger.run_id)
+    assert row is not None
+    ledger.move_run(
+        ProcessState.EXITED, "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
+        skipped=counts[ProcessState.SKIPPED], seconds=max(0.0, round(clock.wall_s() - row["created_wall"], 1)),
+    )  # fmt: skip
+    await report(ledger, run_folder)
+
+
+async def report(ledger: RunWriter, run_folder: Path) -> None:
+    """Write the report of a run that has ended; a failure is recorded, and leaves the run as it is."""
+    try:
+        path = await write_report(queries.run_snapshot(ledger.store.connection, ledger.run_id), run_folder)
+    except (SweepError, OSError) as error:
+        # OSError: a full folder for temporary files, for example.
+        ledger.record("report.failed", error=str(error))
+    else:
+        ledger.record("report.written", path=str(path))
+
+
+def exit_code(ledger: RunWriter) -> int:
+    """Return the daemon's exit code: that of the run, or 0 if the run was stopped."""
+    states = _experiment_states(ledger)
+    return run_exit_code(states) if all(state in ENDED for state in states) else 0
+
+
+def _experiment_states(ledger: RunWriter) -> list[ProcessState]:
+    rows = ledger.store.rows("SELECT state FROM experiment WHERE run = ?", ledger.run_id)
+    return [ProcessState(row["state"]) for row in rows]
