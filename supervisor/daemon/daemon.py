@@ -17,8 +17,8 @@ from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness
 from supervisor.control.server import ControlServer
 from supervisor.daemon import run_end
-from supervisor.daemon.driver_session import LOCKED_POLL_S
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
+from supervisor.daemon.experiments.driver_session import LOCKED_POLL_S
 from supervisor.daemon.handlers import Handlers
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.recovery import Recovery

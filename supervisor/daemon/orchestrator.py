@@ -10,12 +10,12 @@ from typing import Any
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView, NodeView
 from supervisor.daemon.commands_in_force import FORCE_S, CommandsInForce
-from supervisor.daemon.drills import Drills
-from supervisor.daemon.driver_runner import DriverRunner
-from supervisor.daemon.evaluation import Evaluator
-from supervisor.daemon.experiment_runner import ExperimentRunner
-from supervisor.daemon.experiment_state import ExperimentState
-from supervisor.daemon.ray_session import RaySession
+from supervisor.daemon.experiments.drills import Drills
+from supervisor.daemon.experiments.driver_runner import DriverRunner
+from supervisor.daemon.experiments.evaluation import Evaluator
+from supervisor.daemon.experiments.experiment_runner import ExperimentRunner
+from supervisor.daemon.experiments.experiment_state import ExperimentState
+from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages

@@ -17,7 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from supervisor.daemon.evaluation import WEIGHTS
+from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 from supervisor.errors import DiskFull

@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from supervisor.daemon import assembly, ray_session
+from supervisor.daemon import assembly
+from supervisor.daemon.experiments import ray_session
 from supervisor.home import Home
 from supervisor.processes import orphans
 from tests.acceptance.conftest import Sweep, driver_pid

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon import experiment_state
-from supervisor.daemon.experiment_runner import MAX_FRUITLESS_STARTS
+from supervisor.daemon.experiments import experiment_state
+from supervisor.daemon.experiments.experiment_runner import MAX_FRUITLESS_STARTS
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 from supervisor.domain.command import Action, Command, Origin

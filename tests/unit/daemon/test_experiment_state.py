@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon.experiment_state import ExperimentState
+from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.home import Home

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.daemon import experiment_runner, experiment_state
-from supervisor.daemon.driver_session import REFUSALS_IN_A_ROW
-from supervisor.daemon.experiment_runner import MAX_FRUITLESS_STARTS
+from supervisor.daemon.experiments import experiment_runner, experiment_state
+from supervisor.daemon.experiments.driver_session import REFUSALS_IN_A_ROW
+from supervisor.daemon.experiments.experiment_runner import MAX_FRUITLESS_STARTS
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.errors import RayStartFailed
 from supervisor.processes.driver_process import DriverProcess
@@ -198,7 +198,7 @@ def test_a_stop_in_the_middle_leaves_stopped_and_the_next_life_goes_on_without_l
 
 def test_a_stop_during_the_back_off_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiment_state, "BACKOFF_CAP_S", 1000.0)
-    monkeypatch.setattr("supervisor.daemon.experiment_state.random.uniform", lambda low, high: 1000.0)
+    monkeypatch.setattr("supervisor.daemon.experiments.experiment_state.random.uniform", lambda low, high: 1000.0)
     stage = Stage(tmp_path, a=[[["die"]]])
 
     async def stop(at_work: Orchestrator) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.daemon.ray_session import ENOUGH_BYTES, LOW_BYTES, session_of, still_full
+from supervisor.daemon.experiments.ray_session import ENOUGH_BYTES, LOW_BYTES, session_of, still_full
 from supervisor.daemon.upkeep.disk_reserve import MIB
 
 

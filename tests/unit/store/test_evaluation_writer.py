@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon import evaluation
-from supervisor.daemon.evaluation import Evaluator
+from supervisor.daemon.experiments import evaluation
+from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.finalists import finalists
 from supervisor.errors import EvaluationFailed, TestRefused

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from supervisor.daemon.evaluation import WEIGHTS
+from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.errors import ReportFailed
 from supervisor.report.evaluation_view import read_predictions
 from training.baselines import fit_baselines, summaries

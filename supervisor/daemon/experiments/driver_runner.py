@@ -8,10 +8,10 @@ from typing import Any
 
 from supervisor.daemon.cluster import ClusterView
 from supervisor.daemon.commands_in_force import CommandsInForce
-from supervisor.daemon.drills import Drills
-from supervisor.daemon.driver_session import DriverEnd, DriverSession
-from supervisor.daemon.experiment_state import ExperimentState
-from supervisor.daemon.ray_session import RaySession
+from supervisor.daemon.experiments.drills import Drills
+from supervisor.daemon.experiments.driver_session import DriverEnd, DriverSession
+from supervisor.daemon.experiments.experiment_state import ExperimentState
+from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages

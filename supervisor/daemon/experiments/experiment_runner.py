@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from supervisor.clock import Clock
 from supervisor.daemon.commands_in_force import CommandsInForce
-from supervisor.daemon.driver_runner import DriverRunner
-from supervisor.daemon.driver_session import DriverEnd
-from supervisor.daemon.evaluation import Evaluator
-from supervisor.daemon.experiment_state import ExperimentState
-from supervisor.daemon.ray_session import RaySession
+from supervisor.daemon.experiments.driver_runner import DriverRunner
+from supervisor.daemon.experiments.driver_session import DriverEnd
+from supervisor.daemon.experiments.evaluation import Evaluator
+from supervisor.daemon.experiments.experiment_state import ExperimentState
+from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.errors import RayStartFailed

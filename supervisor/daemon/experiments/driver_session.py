@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from supervisor import failpoints
-from supervisor.daemon.experiment_state import MAX_HOURS_REACHED
+from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages

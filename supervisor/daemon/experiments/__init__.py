@@ -1,0 +1,1 @@
+"""Runs the experiments of a run: the Ray session, one driver after another, the evaluation of the answer."""
