@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from supervisor.control.client import ask
 from supervisor.errors import NotRunning
 from supervisor.home import Home
 from supervisor.processes import orphans
+from tests import waits
+from tests.waits import NET_S
 
 BIN = Path(sys.executable).parent
 QUICK = """\
@@ -67,10 +68,10 @@ class Sweep:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SWEEP_", "NOTIFY_", "RAY_"))}
         return {**kept, "SWEEP_HOME": str(self.home.root), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
-    def d(self, *arguments: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
+    def d(self, *arguments: str, timeout: float = NET_S) -> subprocess.CompletedProcess[str]:
         return self._call("supervisord", arguments, timeout)
 
-    def ctl(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *arguments: str, timeout: float = NET_S) -> subprocess.CompletedProcess[str]:
         return self._call("supervisorctl", arguments, timeout)
 
     def _call(self, program: str, arguments: tuple[str, ...], timeout: float) -> subprocess.CompletedProcess[str]:
@@ -89,16 +90,19 @@ class Sweep:
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.ctl("status", "--json").stdout))
 
-    def until(self, what: str, test: Callable[[dict[str, Any]], Any], timeout_s: float = 60.0) -> dict[str, Any]:
-        """Polls status until `test` holds."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
+    def until(self, what: str, test: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """Ask for the status until `test` holds for it; return it."""
+
+        def look() -> dict[str, Any] | None:
             # By the client, not the command: a process every tenth of a second would slow down what is watched.
             with contextlib.suppress(NotRunning):
                 if test(view := ask(self.home, "status", query="?trials=1")):
                     return view
-            time.sleep(0.1)
-        raise AssertionError(f"not within {timeout_s} s: {what}")
+            return None
+
+        found = waits.until(what, look, period_s=0.1)
+        assert found is not None
+        return found
 
     def events(self, plan: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.home.audit_log(plan).read_text().splitlines()]

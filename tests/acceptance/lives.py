@@ -14,7 +14,6 @@ import logging
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from supervisor.home_lock import take_lock
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.store.database import read_only
+from tests import waits
 
 TRIALS, EPOCHS = 2, 3
 KILLED = -signal.SIGKILL
@@ -308,7 +308,7 @@ def check_everything(home: Home) -> list[dict[str, Any]]:
 
 
 def until_told(home: Home, event: str, times: int = 1) -> None:
-    """Waits for so many events of that name in the log's parts, half a minute at most."""
+    """Wait until the log's parts hold so many events of that name."""
     sign = f'"event":"{event}"'.encode()
 
     def told() -> bool:
@@ -319,10 +319,11 @@ def until_told(home: Home, event: str, times: int = 1) -> None:
 
 
 def until(home: Home, what: str, test: Callable[[], object]) -> None:
-    """Waits until `test` holds, half a minute at most; a file that a rotation moves meanwhile is looked for again."""
-    for _ in range(600):
+    """Wait until `test` holds; a file that a rotation moves meanwhile is looked for again."""
+
+    def holds() -> bool:
         with contextlib.suppress(FileNotFoundError):
-            if test():
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"never: {what}; {(home.root / 'life.log').read_text()}")
+            return bool(test())
+        return False
+
+    waits.until(what, holds, (home.root / "life.log").read_text)

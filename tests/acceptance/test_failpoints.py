@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,12 +35,24 @@ HITS = {
 PREPARED = {"rebuild.rename": "damaged", "rebuild.renamed": "damaged", "reserve.release": "low"}
 """What must be so before the point can be reached."""
 
-CASES = [
-    f"{point}:{hit}:{fault}"
-    for point, faults in failpoints.POINTS.items()
-    for fault in faults
-    for hit in HITS.get(point, (1,))
-]
+MIDDLE = {
+    "store.commit": 11,
+    "store.committed": 11,
+    "audit.write": 7,
+    "audit.sync": 7,
+    "audit.written": 7,
+    "ack.send": 5,
+}
+"""The hit that `make test` takes of a point with many; `make test-all` takes them all."""
+
+
+def cases() -> Iterator[Any]:
+    """Yield each point with each of its faults and hits, all but one hit of each marked slow."""
+    for point, faults in failpoints.POINTS.items():
+        for fault in faults:
+            for hit in HITS.get(point, (1,)):
+                quick = hit == MIDDLE.get(point, 1)
+                yield pytest.param(f"{point}:{hit}:{fault}", marks=[] if quick else pytest.mark.slow)
 
 
 @pytest.mark.fault(
@@ -46,7 +60,7 @@ CASES = [
     "killed, disk full or disk broken at any durable step, from the start on",
     "the next start goes on; every acknowledged result is there once, the checker is happy",
 )
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", cases())
 def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is_lost(home: Home, case: str) -> None:
     point, _, fault = case.split(":")
     prepared = PREPARED.get(point)

@@ -91,7 +91,7 @@ def _run(sweep: Sweep, meanwhile: Callable[[], None]) -> int:
     started = sweep.d("start", str(sweep.folder / "bits.yaml"))
     assert started.returncode == 0, started.stderr
     meanwhile()
-    return sweep.ctl("wait", "--timeout", "200", timeout=220).returncode
+    return sweep.ctl("wait").returncode
 
 
 def _interrupt(sweep: Sweep, rng: random.Random) -> None:

@@ -9,7 +9,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-from supervisor.processes.ray_head import RayHead
+import pytest
+
 from tests.acceptance.conftest import Sweep, driver_pid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ def _blocks() -> list[list[str]]:
 
 def _type(sweep: Sweep, command: str) -> str:
     program, *arguments = shlex.split(command)
-    answer = (sweep.d if program == "supervisord" else sweep.ctl)(*arguments, timeout=170)
+    answer = (sweep.d if program == "supervisord" else sweep.ctl)(*arguments)
     assert program in ("supervisord", "supervisorctl"), command
     assert answer.returncode == 0, f"{command}: {answer.stdout}{answer.stderr}"
     return answer.stdout
@@ -41,6 +42,7 @@ def test_the_make_commands_are_targets() -> None:
         assert "supervisord" in shown.stdout
 
 
+@pytest.mark.slow
 def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(sweep: Sweep) -> None:
     """README's session; in its middle the driver is killed. Every trial ends once, the report is there."""
     shown = {}
@@ -76,7 +78,6 @@ def _assert_private(sweep: Sweep, shown: dict[str, str]) -> None:
     assert sweep.home.audit_log("smoke").stat().st_mode & 0o777 == 0o600
     assert sweep.home.runtime().stat().st_mode & 0o777 == 0o700
     assert len(str(sweep.home.ray_temp)) <= 45
-    assert "--dashboard-host=127.0.0.1" in " ".join(RayHead(sweep.home, {}, 1, sweep.folder)._command(1, 2))
 
 
 def _assert_each_trial_once(sweep: Sweep) -> None:
@@ -95,6 +96,7 @@ def _assert_each_trial_once(sweep: Sweep) -> None:
     assert any(e["event"] == "run.paused" for e in events)
 
 
+@pytest.mark.slow
 def test_the_phase6a_session_on_a_users_own_data(sweep: Sweep) -> None:
     """Import, dry run, start, pause, resume, shutdown, start again, stop."""
     _write_spy(sweep.folder / "SPY.csv")
@@ -109,6 +111,7 @@ def test_the_phase6a_session_on_a_users_own_data(sweep: Sweep) -> None:
     assert [e["name"] for e in view["experiments"]] == ["2M-h1", "2M-h3", "2M-h5"]
 
 
+@pytest.mark.slow
 def test_phase6a_starts_on_a_fresh_machine_and_skips_what_cannot_fit(sweep: Sweep) -> None:
     """No imported data: the sample stands in, loudly. A 2B trial on a small machine is skipped with the figures."""
     started = sweep.d("start", "phase6a")

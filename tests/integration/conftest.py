@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.fake_daemon import NET_S, FakeDaemon, RayHead, Store
+from tests import waits
+from tests.integration.fake_daemon import FakeDaemon, RayHead, Store
 from training.data.dataset_files import build_dataset, import_sample
 from training.data.manifest import dataset_path
 
@@ -53,11 +53,12 @@ def environment(folder: Path) -> dict[str, str]:
 
 def wait_until_ray_runs(process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a `ray start` says in its `log` that it runs."""
-    deadline = time.monotonic() + NET_S
-    while b"Ray runtime started" not in log.read_bytes():
+
+    def runs() -> bool:
         assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+        return b"Ray runtime started" in log.read_bytes()
+
+    waits.until("Ray runs", runs, log.read_text, period_s=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -152,12 +153,14 @@ class Steps:
 
     def stand(self) -> int:
         """Wait until no batch is at work any more; return the number of batches so far."""
-        before, deadline = -1, time.monotonic() + NET_S
-        while before != (count := len(self.batches())):
-            assert time.monotonic() < deadline, "the trials never stand still"
-            before = count
-            time.sleep(1.0)
-        return count
+        counts = [-1]
+
+        def stand_still() -> bool:
+            counts.append(len(self.batches()))
+            return counts[-1] == counts[-2]
+
+        waits.until("no batch is at work", stand_still, period_s=1.0)
+        return counts[-1]
 
     def assert_each_once(self, batches: list[dict[str, Any]] | None = None) -> None:
         """Assert that no batch of a trial is lost or doubled."""

@@ -31,9 +31,8 @@ from supervisor.domain.messages import (
     decode,
     encode,
 )
+from tests.waits import NET_S
 
-NET_S = 500.0
-"""The longest wait for anything: a safety net, far above what a busy machine needs."""
 FAST_POLICY = {
     "period_s": 0.1,
     "fast_period_s": 0.1,

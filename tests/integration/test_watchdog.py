@@ -22,8 +22,9 @@ from supervisor.domain.messages import (
     TrialStarted,
     WatchdogUp,
 )
+from tests import waits
 from tests.integration.conftest import wait_until_ray_runs
-from tests.integration.fake_daemon import FAST_POLICY, NET_S
+from tests.integration.fake_daemon import FAST_POLICY
 
 PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
 SHED = Command(Action.SHED, Origin.OPERATOR, "the operator says so", shed_trials=1).to_json()
@@ -118,11 +119,8 @@ def test_the_gauges_are_at_rays_metrics_endpoint(drive, steps, ray_head):
     node = daemon.wait_for(WatchdogUp).node
     daemon.wait_for(ResultReported)
     daemon.command(PAUSE)
-    deadline = time.monotonic() + NET_S
     wanted = re.compile(rf'sweep_watchdog_action\{{[^}}]*node="{node[:12]}"[^}}]*\}} 4\.0')
-    while not wanted.search(scraped(ray_head)):
-        assert time.monotonic() < deadline, scraped(ray_head)[-2000:]
-        time.sleep(0.5)
+    waits.until("the pause is at the endpoint", lambda: wanted.search(scraped(ray_head)), period_s=0.5)
     assert "sweep_watchdog_memory_percent" in scraped(ray_head)
     daemon.kill()
 

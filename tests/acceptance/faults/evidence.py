@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from supervisor.audit import evidence as audit_evidence
@@ -46,3 +49,11 @@ def nothing_begun(home: Home) -> None:
         assert stored(home, "SELECT count(*) AS runs FROM run") == [{"runs": 0}]
     assert [path.name for path in home.runs.glob("*")] == []
     assert [path.name for path in home.logs.glob("*.jsonl*") if path.name != "debug.jsonl"] == []
+
+
+def open_to_others(folder: Path) -> Iterator[str]:
+    """Yield every path from `folder` down that its group or others may touch, with its mode."""
+    for path in (folder, *folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) & 0o077:
+            yield f"{path} {stat.S_IMODE(mode):o}"

@@ -91,7 +91,7 @@ def stands(sweep: Sweep) -> None:
         seen.append(results(sweep))
         return len(seen) > 20 and len(set(seen[-20:])) == 1
 
-    sweep.until("the trial stands", settled, timeout_s=120.0)
+    sweep.until("the trial stands", settled)
 
 
 @pytest.mark.slow
@@ -109,26 +109,26 @@ def test_a_full_disk_and_a_damaged_checkpoint_cost_a_trial_epochs_and_not_its_li
     sweep = runs_on_a_small_disk
     started = sweep.d("start", str(sweep.folder / "saving.yaml"))
     assert started.returncode == 0, started.stderr
-    sweep.until("two results", lambda _: results(sweep) >= 2, timeout_s=120.0)
+    sweep.until("two results", lambda _: results(sweep) >= 2)
 
     filler = sweep.home.runs / "filler"
     subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=64k"], capture_output=True, check=False)
-    sweep.until("paused", lambda view: view["experiments"][0]["state"] == "PAUSED", timeout_s=120.0)
+    sweep.until("paused", lambda view: view["experiments"][0]["state"] == "PAUSED")
     kept = newest_checkpoint(sweep)
     assert len((kept / "weights").read_bytes()) == 256 * 1024
     filler.unlink()
     before = results(sweep)
-    sweep.until("the trial goes on", lambda _: results(sweep) >= before + 2, timeout_s=120.0)
+    sweep.until("the trial goes on", lambda _: results(sweep) >= before + 2)
 
     assert sweep.ctl("pause", "--now").returncode == 0
-    sweep.until("paused", lambda view: view["experiments"][0]["state"] == "PAUSED", timeout_s=120.0)
+    sweep.until("paused", lambda view: view["experiments"][0]["state"] == "PAUSED")
     stands(sweep)
     damaged = newest_checkpoint(sweep)
     with (damaged / "weights").open("r+b") as file:
         file.truncate(1000)
     os.kill(driver_pid(sweep.events("saving")), signal.SIGKILL)
     assert sweep.ctl("resume").returncode == 0
-    assert sweep.ctl("wait", "--timeout", "120").returncode == 0
+    assert sweep.ctl("wait").returncode == 0
 
     audited(sweep.home, "saving")
     events = told(sweep.home, "saving")

@@ -19,6 +19,7 @@ from supervisor.home import Home
 from supervisor.store import queries
 from tests.acceptance.faults.evidence import names, stored, told
 from tests.acceptance.lives import Setting, check_everything, living, until, until_told
+from tests.waits import NET_S
 
 SLOW = Setting(pause_s=0.3)
 MIB = 1 << 20
@@ -90,7 +91,7 @@ def test_bad_clients_cost_others_nothing(home: Home) -> None:
                     large.sendall(b"x" * MIB)
             assert answer_of(large).partition(b"\r\n")[0].split()[1:2] in ([b"413"], []), "refused, or closed at once"
 
-        assert ask(home, "status", deadline_s=60.0)["run"]["state"] == "RUNNING"
+        assert ask(home, "status", deadline_s=NET_S)["run"]["state"] == "RUNNING"
         assert psutil.Process(it.pid).memory_info().rss - before_bytes < 128 * MIB
         assert it.ended() == (0, False)
     assert names(check_everything(home)).count("daemon.started") == 1

@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from supervisor.daemon import assembly
 from supervisor.daemon.experiments import ray_session
 from supervisor.home import Home
 from supervisor.processes import orphans
+from tests import waits
 from tests.acceptance.conftest import Sweep, driver_pid
 from tests.acceptance.faults.evidence import audited, names, stored, told
 from tests.acceptance.faults.stories import finishes, is_gone, story
@@ -106,15 +106,15 @@ class Search:
     def told(self) -> list[dict[str, Any]]:
         return told(self.sweep.home, self.plan)
 
-    def until(self, what: str, test: Callable[[list[dict[str, Any]]], Any], timeout_s: float = 120.0) -> Any:
-        """What `test` makes of the events, once that is true."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
+    def until(self, what: str, test: Callable[[list[dict[str, Any]]], Any]) -> Any:
+        """Wait until `test` returns something true for the events; return that."""
+
+        def look() -> Any:
             with contextlib.suppress(FileNotFoundError):
-                if found := test(self.told()):
-                    return found
-            time.sleep(0.1)
-        raise AssertionError(f"not within {timeout_s} s: {what}; {names(self.told())}")
+                return test(self.told())
+            return None
+
+        return waits.until(what, look, lambda: names(self.told()), period_s=0.1)
 
     def until_work(self, seq: int) -> None:
         """Until a trial that began after event `seq` has reported."""
@@ -196,7 +196,7 @@ def test_a_search_survives_its_worker_and_its_driver(sweep: Sweep) -> None:
     search.until("another driver", lambda events: names(events).count("driver.started") == 2)
     assert is_gone(child)
     (sweep.folder / "hurry").touch()
-    assert sweep.ctl("wait", "--timeout", "120").returncode == 0
+    assert sweep.ctl("wait").returncode == 0
 
     events = audited(sweep.home, "patients")
     causes = [event["cause"] for event in events if event["event"] == "trial.requeued"]
@@ -265,7 +265,7 @@ def test_a_search_survives_every_part_of_ray(sweep: Sweep) -> None:
         heads = search.processes("gcs_server")
         assert len(heads) == 1, f"after {blow.__name__}: one session, nothing of the last"
     (sweep.folder / "hurry").touch()
-    assert sweep.ctl("wait", "--timeout", "120").returncode == 0
+    assert sweep.ctl("wait").returncode == 0
 
     events = audited(sweep.home, "parts")
     lost = [event["path"] for event in events if event["event"] == "ray.session_lost"]

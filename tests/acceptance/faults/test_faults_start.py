@@ -22,6 +22,7 @@ from supervisor.processes import driver_process, orphans
 from tests.acceptance.conftest import BIN, Sweep
 from tests.acceptance.faults.evidence import audited, names, stored, told
 from tests.acceptance.lives import REQUEST, Setting, check_everything, living, until_told
+from tests.waits import NET_S
 
 
 def as_if_begun_with(plan: str, pause_s: float = 0.3, **more: Any) -> Setting:
@@ -89,7 +90,7 @@ def test_a_daemon_that_is_killed_before_it_is_ready_is_told_by_start(home: Home,
     plan = sweep.plan("p")
     begun = subprocess.run(
         [BIN / "supervisord", "start", plan], env={**sweep.environment, "SWEEP_FAILPOINT": "run.plan:1:kill"},
-        cwd=sweep.folder, capture_output=True, text=True, check=False, timeout=90,
+        cwd=sweep.folder, capture_output=True, text=True, check=False, timeout=NET_S,
     )  # fmt: skip
     assert begun.returncode == 1
     assert "the daemon died before it was ready" in begun.stderr
@@ -172,7 +173,7 @@ def test_one_daemon_comes_of_two_starts_and_outlives_its_terminal_and_a_start_fo
         assert again.returncode == 0, again.stderr
         assert "already running" not in again.stdout
         stopping.wait(60)
-    assert sweep.ctl("wait", "--timeout", "120").returncode == 0
+    assert sweep.ctl("wait").returncode == 0
     audited(sweep.home)
     assert names(told(sweep.home)).count("daemon.started") == 2
     assert stored(sweep.home, "SELECT count(*) AS runs FROM run") == [{"runs": 1}]

@@ -164,7 +164,7 @@ def test_a_search_survives_what_befalls_its_trials(sweep: Sweep, small_group: Pa
     (sweep.folder / "group").write_text(str(small_group))
     # The kill before any hang: whoever ends a hanging worker has no eye for what else changes its control group.
     begin(sweep, "is_killed_for_memory", "device_is_full", "hangs", "always_hangs", "none")
-    assert sweep.ctl("wait", "--timeout", "200", timeout=220.0).returncode == 0
+    assert sweep.ctl("wait").returncode == 0
 
     events = audited(sweep.home, "troubled")
     assert names(events).count("daemon.started") == 1
@@ -187,14 +187,14 @@ def test_a_search_survives_what_befalls_its_trials(sweep: Sweep, small_group: Pa
 def test_a_worker_that_cannot_be_killed_is_told_and_its_place_stays_taken(sweep: Sweep, freezer: Path) -> None:
     (sweep.folder / "freezer").write_text(str(freezer))
     begin(sweep, "is_stuck", "none", "none", "none")
-    sweep.until("it is told", lambda _: "worker.stuck" in names(told(sweep.home, "troubled")), timeout_s=120.0)
-    sweep.until("the others go on", lambda view: view["experiments"][0]["ended"] == 3, timeout_s=120.0)
+    sweep.until("it is told", lambda _: "worker.stuck" in names(told(sweep.home, "troubled")))
+    sweep.until("the others go on", lambda view: view["experiments"][0]["ended"] == 3)
     (stuck,) = [event for event in told(sweep.home, "troubled") if event["event"] == "worker.stuck"]
     (begun,) = of_trial(told(sweep.home, "troubled"), 0, "trial.started")
     assert (stuck["trial"], stuck["attempt"], stuck["pid"]) == (0, 1, begun["worker_pid"])
     assert not of_trial(told(sweep.home, "troubled"), 0, "trial.requeued"), "it lives, so nobody else may be it"
     (freezer / "freezer.state").write_text("THAWED")
-    assert sweep.ctl("wait", "--timeout", "120", timeout=140.0).returncode == 0
+    assert sweep.ctl("wait").returncode == 0
 
     events = audited(sweep.home, "troubled")
     assert names(events).count("worker.stuck") == 1
