@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.formatting import table
+from supervisor.home import Home
 
 if TYPE_CHECKING:
     from training.data.manifest import Manifest, ProcessedManifest, RawManifest
@@ -45,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     verbs.add_parser("list", help="what is registered")
     verbs.add_parser("verify", help="name every file that is missing, changed, outdated or unregistered")
+
+
+def data(home: Home, args: argparse.Namespace) -> int:
+    from supervisor.plan.dataset import with_training_errors
+
+    home.prepare()
+    return with_training_errors(lambda: run(args, home.data))
 
 
 def run(args: argparse.Namespace, data_dir: Path) -> int:

@@ -1,7 +1,4 @@
-"""Runs the verb that a command line names, and turns what goes wrong into words and an exit code.
-
-Standard library only. Both commands, supervisord and supervisorctl, end here.
-"""
+"""Runs the verb of a command line, and turns its errors into messages and exit codes. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from supervisor.errors import SweepError, SystemRefused
 from supervisor.home import find_home
@@ -18,29 +16,31 @@ INTERRUPTED = 130
 
 
 def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interrupted: str) -> int:
-    """The exit code. A subparser sets `run`, which takes the home and the arguments and returns its own.
+    """Parse `argv` and run its verb; return the exit code.
 
-    `interrupted` is what Ctrl-C leaves behind, for the user to read.
+    A subparser sets `run`, a module of this room and its function: "watch.status". The function takes the home and the
+    arguments and returns the exit code. `interrupted` says what goes on after Ctrl-C.
     """
     arguments = parser.parse_args(argv)
     if arguments.verb is None:
         parser.print_help()
         return 2
+    module, _, verb = arguments.run.partition(".")
     try:
-        return int(arguments.run(find_home(), arguments))
+        return int(getattr(import_module(f"supervisor.cli.{module}"), verb)(find_home(), arguments))
     except SweepError as error:
-        return _say(parser.prog, error)
+        return _report(parser.prog, error)
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough; the interpreter's last flush must not complain of it (exit code 120).
+        # The reader (`| head`) has closed the pipe; without this the interpreter's last flush would fail (code 120).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _say(parser.prog, SystemRefused.because(error))
+        return _report(parser.prog, SystemRefused.because(error))
 
 
-def _say(program: str, error: SweepError) -> int:
+def _report(program: str, error: SweepError) -> int:
     print(f"{program}: {error.render()}", file=sys.stderr)
     return error.exit_code

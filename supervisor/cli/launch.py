@@ -1,4 +1,4 @@
-"""Starts a daemon and waits until it says that it is ready, or why it is not. Standard library only."""
+"""Starts a daemon, unless one works on the same already, and waits until it is ready. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,25 +15,97 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from supervisor.control.client import ask
 from supervisor.control.handshake import StartRequest
-from supervisor.errors import AlreadyRunning, DaemonDied, SweepError
+from supervisor.errors import AlreadyRunning, DaemonDied, NotRunning, SweepError
 from supervisor.home import Home
+from supervisor.home_lock import check_no_orphan, holder, is_held
 from supervisor.processes import init
 
 LAST_LOG_LINES = 20
+HELD_POLL_S = 0.1
+END_WITHIN_S = 20.0
+ENDING = ("STOPPING", "STOPPED", "EXITED", "FATAL")
+"""States of a run that its daemon leaves alone from then on."""
 
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "65536"}
-"""Of the daemon alone, for weeks: with an arena for each thread glibc kept 3.6 MiB more every simulated day, with one
-0.9 (mallopt(3); `make bench BENCH=soak`). Its children get what passed_environment lets through, and so not this."""
+"""For the daemon, which runs for weeks: with an arena for each thread glibc kept 3.6 MiB more every simulated day, with
+a single one 0.9 (mallopt(3); `make bench BENCH=soak`). Its children do not inherit it (processes.environment)."""
+
+
+def launch(home: Home, request: StartRequest, timeout_s: float, *, foreground: bool) -> int:
+    """Start a daemon for `request` and print its facts; return the exit code.
+
+    `foreground`: this very process becomes the daemon, for a service manager. A daemon that already works on `request`
+    is enough. Raises AlreadyRunning for one that works on another plan, HomeHeld, and the errors of `start_daemon`.
+    """
+    if already_running(home, request, timeout_s):
+        return 0
+    if foreground:
+        become_daemon(request)
+    try:
+        _print_facts(start_daemon(home, request, timeout_s))
+    except AlreadyRunning:
+        # Another `start` was quicker; that is an error only if it asked for another plan.
+        if not already_running(home, request, timeout_s):
+            raise
+    return 0
+
+
+def already_running(home: Home, request: StartRequest, timeout_s: float) -> bool:
+    """Return whether a daemon works on `request`; wait for one that is starting or ending. False: the home is free.
+
+    Raises AlreadyRunning when it works on something else, or neither answers nor ends within `timeout_s`, HomeHeld
+    when an orphan holds the lock.
+    """
+    end_s = time.monotonic() + timeout_s
+    while is_held(home):
+        try:
+            return _works_on(home, request)
+        except NotRunning as absent:
+            check_no_orphan(home)
+            if time.monotonic() > end_s:
+                raise AlreadyRunning(
+                    f"a daemon ({holder(home)}) has been starting or ending in this home for {timeout_s:.0f} s",
+                    remedy="try again in a few seconds",
+                ) from absent
+            time.sleep(HELD_POLL_S)
+    return False
+
+
+def _works_on(home: Home, request: StartRequest) -> bool:
+    """Return True when the daemon works on `request`. Raises AlreadyRunning when it works on something else.
+
+    Raises NotRunning when no daemon answers, or when it is ending: after a run's end it still writes the report.
+    """
+    view = ask(home, "status")
+    if view["daemon"].get("stopping") or view["run"]["state"] in ENDING:
+        raise NotRunning(f"daemon {view['daemon']['pid']} is ending")
+    same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
+    if not same or request.new:
+        raise AlreadyRunning(f"daemon {view['daemon']['pid']} works on {view['run']['id']}")
+    print("already running:")
+    _print_facts(view["daemon"])
+    return True
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    if facts.get("rebuilt"):
+        print(f"ATTENTION: {facts['rebuilt']}")
+    print(f"run        {facts['run']}")
+    print(f"daemon     pid {facts['pid']}, socket {facts['socket']}")
+    print(f"log        {facts['log']}")
+    print(f"dashboard  {facts['dashboard']} (its token: {facts['token_file']})")
+    print("follow it with `supervisorctl wait`, `supervisorctl status` or `supervisorctl tail -f`")
 
 
 def daemon_command(ready_fd: int | None) -> list[str]:
-    told = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
-    return [sys.executable, "-P", "-m", "supervisor.daemon", *told]
+    answer_to = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
+    return [sys.executable, "-P", "-m", "supervisor.daemon", *answer_to]
 
 
 def _as_file(request: StartRequest) -> IO[bytes]:
-    """A file without a name: the daemon's standard input, whichever way it is started."""
+    """Return an unnamed file with the request, for the daemon's standard input."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     file.write(json.dumps(asdict(request)).encode())
     file.seek(0)
@@ -41,9 +113,9 @@ def _as_file(request: StartRequest) -> IO[bytes]:
 
 
 def become_daemon(request: StartRequest) -> None:
-    """For service managers: this very process becomes the daemon, in the foreground. Does not return.
+    """Turn this process into the daemon, in the foreground. Does not return.
 
-    As process 1, of a container say, it becomes the daemon's parent instead (init_process).
+    As process 1 (of a container) it becomes the daemon's parent instead (processes.init).
     """
     with _as_file(request) as stdin:
         os.dup2(stdin.fileno(), 0)
@@ -55,14 +127,14 @@ def become_daemon(request: StartRequest) -> None:
 
 
 def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[str, Any]:
-    """A daemon in a session of its own; its facts once it is ready.
+    """Start a daemon in a session of its own; return its facts once it is ready.
 
-    Raises what the daemon reports, DaemonDied with the last lines of its log when it just ends, SweepError after
-    `timeout_s`. On Ctrl-C the half-started daemon is ended, too.
+    Raises the error that the daemon reports, DaemonDied with the last lines of its log when it ends without one,
+    SweepError after `timeout_s`. Ctrl-C ends the half-started daemon, too.
     """
     log_path = home.logs / "daemon.log"
     read_fd, write_fd = os.pipe()
-    # For appending: the last daemon's end may stand there, and this one may cut it short later (keep_bounded).
+    # For appending: the log may hold the last daemon's end, and the new daemon may shorten it later.
     with _as_file(request) as stdin, log_path.open("ab") as log:
         begun_at = log.tell()
         process = subprocess.Popen(
@@ -77,19 +149,18 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
         raise
     finally:
         os.close(read_fd)
-    if line is None:
-        _end(process)
-        raise SweepError(f"the daemon was not ready within {timeout_s:.0f} s", remedy=f"look into {log_path}")
     if not line:
         _end(process)
+        if line is None:
+            raise SweepError(f"the daemon was not ready within {timeout_s:.0f} s", remedy=f"read {log_path}")
         raise DaemonDied(f"the daemon died before it was ready; the end of {log_path}:\n{_tail(log_path, begun_at)}")
     return _facts(line)
 
 
 def _facts(line: bytes) -> dict[str, Any]:
+    """Return the daemon's facts. Raises the error that stands in their place."""
     facts: dict[str, Any] = json.loads(line)
     if "error" in facts:
-        # Of two that start at the same moment one finds the home held.
         kind = AlreadyRunning if facts.get("kind") == AlreadyRunning.__name__ else SweepError
         error = kind(facts["error"], remedy=facts["remedy"])
         error.exit_code = int(facts["exit_code"])
@@ -98,7 +169,7 @@ def _facts(line: bytes) -> dict[str, Any]:
 
 
 def _read_line(fd: int, timeout_s: float) -> bytes | None:
-    """The daemon's one line; b"" when it ended without one, None after `timeout_s`."""
+    """Return the daemon's one line; b"" when the daemon ended without one, None after `timeout_s`."""
     end, found = time.monotonic() + timeout_s, b""
     while not found.endswith(b"\n"):
         if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
@@ -111,17 +182,17 @@ def _read_line(fd: int, timeout_s: float) -> bytes | None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """TERM, then KILL after 20 s. Its children notice by their pipes."""
+    """Send TERM, and KILL after END_WITHIN_S. The daemon's children end by the end of their pipes."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(20.0)
+        process.wait(END_WITHIN_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
 def _tail(path: Path, begun_at: int) -> str:
-    """The last lines that came after the first `begun_at` bytes."""
+    """Return the last lines after the first `begun_at` bytes."""
     with path.open(errors="replace") as file:
         file.seek(begun_at)
         return "".join(deque(file, maxlen=LAST_LOG_LINES)).rstrip()

@@ -106,8 +106,10 @@ def version(home: Home, _: argparse.Namespace) -> int:
     return 0
 
 
-def completion(parser: argparse.ArgumentParser, shell: str) -> int:
+def completion(_: Home, arguments: argparse.Namespace) -> int:
     import shtab
 
-    print(shtab.complete(parser, shell=shell))
+    from supervisor.cli.supervisorctl import build_parser
+
+    print(shtab.complete(build_parser(), shell=arguments.shell))
     return 0

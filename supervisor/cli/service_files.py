@@ -6,6 +6,7 @@ wanted, so a reboot loses nothing and a paused run stays paused. Standard librar
 
 from __future__ import annotations
 
+import argparse
 import os
 import plistlib
 import sys
@@ -57,6 +58,20 @@ class ServiceFile:
     path: Path
     text: str
     next_steps: tuple[str, ...]
+
+
+def install_service(home: Home, arguments: argparse.Namespace) -> int:
+    file = service_file(home)
+    if arguments.dry_run:
+        print(file.text, end="")
+        print(f"it would be written to {file.path}", file=sys.stderr)
+        return 0
+    home.prepare()
+    print(f"{file.path}: {'written' if install(file) else 'exists already, the same'}")
+    print("then:")
+    for step in file.next_steps:
+        print(f"  {step}")
+    return 0
 
 
 def service_file(home: Home, platform: str = sys.platform) -> ServiceFile:

@@ -126,7 +126,7 @@ def make_app(verbs: Verbs) -> web.Application:
     app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json])
     app[DISK_FAILED] = verbs.disk_failed
     for route in ROUTES:
-        app.router.add_route(route.method, f"/v1/{route.verb}", _handler(verbs, route))
+        app.router.add_route(route.method, f"/v{API_VERSION}/{route.verb}", _handler(verbs, route))
     return app
 
 

@@ -1,8 +1,10 @@
-"""Asks the daemon of a home over its unix socket. Standard library only; every wait has a deadline."""
+"""Asks the daemon of a home over its unix socket: one HTTP/1.1 request, one JSON answer, one deadline.
+
+Standard library only, and little of it: importing http.client takes longer than the daemon's answer.
+"""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
@@ -16,116 +18,153 @@ from supervisor.home import Home
 
 DEADLINE_S = 10.0
 API_HEADER = "Sweep-Api"
-"""On every answer of a daemon: the version of its API, so that another version's command knows before it reads on."""
+"""A header of every answer of a daemon: the version of its API. Another program's answer has none."""
 SOCKET_BACK_S = 10.0
-"""A daemon looks after its socket this often."""
-
-
-TURNED_AWAY_POLL_S = 0.05
+"""How often a daemon checks that its socket is in its place."""
+RETRY_S = 0.05
+PIECE_BYTES = 1 << 18
+MAX_HEAD_BYTES = 1 << 16
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
-"""A run's whole status is a few megabytes; what has no end is not one."""
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """`deadline_s` is for the whole exchange: a socket's own timeout begins anew with each byte that trickles in."""
-
-    def __init__(self, path: str, deadline_s: float) -> None:
-        super().__init__("sweep", timeout=deadline_s)
-        self._path = path
-        self._end_s = time.monotonic() + deadline_s
-
-    def connect(self) -> None:
-        self.sock = _DeadlineSocket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.end_s = self._end_s
-        self.sock.shorten()
-        _check_socket(self._path)
-        while True:
-            try:
-                return self.sock.connect(self._path)
-            except BlockingIOError:
-                # More wait for the daemon than it lets wait (unix(7)): one with a deadline is turned away at once.
-                self.sock.shorten()
-                time.sleep(TURNED_AWAY_POLL_S)
-
-
-class _DeadlineSocket(socket.socket):
-    """One whose reads and writes all end by `end_s`, on the monotonic clock. Raises TimeoutError."""
-
-    end_s: float
-
-    def shorten(self) -> None:
-        left_s = self.end_s - time.monotonic()
-        if left_s <= 0.0:
-            raise TimeoutError("timed out")
-        self.settimeout(left_s)
-
-    def recv_into(self, *arguments: Any, **named: Any) -> int:
-        self.shorten()
-        return super().recv_into(*arguments, **named)
-
-    def sendall(self, *arguments: Any, **named: Any) -> None:
-        self.shorten()
-        super().sendall(*arguments, **named)
-
-
-def _check_socket(path: str) -> None:
-    """Raises NotPermitted for what is no socket of this user's: a name in /tmp may be anybody's. FileNotFoundError."""
-    found = os.lstat(path)
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
-        raise NotPermitted(f"{path} is no socket of this user's", remedy=f"look at it, and remove {path}")
+"""A run's whole status is a few megabytes."""
 
 
 def ask(
     home: Home, verb: str, body: dict[str, Any] | None = None, *, query: str = "", deadline_s: float = DEADLINE_S
 ) -> dict[str, Any]:
-    """GET /v1/VERB, or POST with a body.
+    """Send GET /v1/VERB, or POST with a body; return the daemon's answer.
 
-    Raises NotRunning, NotPermitted, Refused (the daemon's own words), VersionSkew, SlowAnswer when its whole answer is
-    not there in time, SweepError when it breaks off.
+    `deadline_s` is for the whole exchange. Raises NotRunning, NotPermitted, Refused (with the daemon's own message),
+    NotOurs when another program answers, VersionSkew, SlowAnswer after the deadline, SweepError for a broken answer.
     """
-    connection = _UnixConnection(str(home.socket), deadline_s)
-    path = f"/v1/{verb}{query}"
     try:
-        if body is None:
-            connection.request("GET", path)
-        else:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        raw = response.read(MAX_ANSWER_BYTES + 1)
-        _check_api(response.getheader(API_HEADER))
-        answer = json.loads(raw) if len(raw) <= MAX_ANSWER_BYTES else None
-        if not isinstance(answer, dict):
-            raise ValueError(f"its answer is {answer!r:.100}")  # noqa: TRY301, TRY004 - one of many wrong answers
+        status, headers, raw = _exchange(str(home.socket), _request(verb, body, query), time.monotonic() + deadline_s)
+        _check_api(home, headers.get(API_HEADER.lower()))
+        answer = json.loads(raw)
     except FileNotFoundError as error:
         raise _absent(home, "") from error
     except ConnectionError as error:
-        # Refused: a socket that a dead daemon left. Reset: one that ended while it was asked.
+        # Refused: a socket that a dead daemon left. Reset: a daemon that ended while it was asked.
         raise _absent(home, f": {error}") from error
     except PermissionError as error:
         raise NotPermitted(f"{home.socket} belongs to another user") from error
     except TimeoutError as error:
         raise SlowAnswer(
-            f"the daemon did not answer within {deadline_s:.0f} s", remedy=f"look into {home.logs / 'debug.jsonl'}"
+            f"the daemon did not answer within {deadline_s:.0f} s", remedy=f"read {home.logs / 'debug.jsonl'}"
         ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SweepError(f"the daemon at {home.socket} broke off: {error}") from error
-    finally:
-        connection.close()
-    if response.status != 200:
+    except (OSError, ValueError, RecursionError) as error:
+        raise _broken(home, str(error)) from error
+    if not isinstance(answer, dict):
+        raise _broken(home, f"it is no JSON object: {answer!r:.100}")
+    if status != 200:
         refused = Refused(answer.get("error"), remedy=answer.get("remedy"))
         refused.exit_code = int(answer.get("exit_code", 1))
         raise refused
     return answer
 
 
-def _check_api(theirs: str | None) -> None:
-    """Raises VersionSkew. None is what another program, or nobody of ours, answers; `greet` tells."""
-    if theirs is not None and theirs != str(API_VERSION):
-        raise VersionSkew(f"the daemon speaks API version {theirs}, this command {API_VERSION}")
+def _request(verb: str, body: dict[str, Any] | None, query: str) -> bytes:
+    """Return the request's bytes. Its path names the API's version: a daemon of another version refuses it."""
+    content = b"" if body is None else json.dumps(body).encode()
+    head = f"{'GET' if body is None else 'POST'} /v{API_VERSION}/{verb}{query} HTTP/1.1\r\nHost: sweep\r\n"
+    if body is not None:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + content
+
+
+def _exchange(path: str, request: bytes, end_s: float) -> tuple[int, dict[str, str], bytes]:
+    """Send `request` to the socket at `path`; return the answer's status, its headers by lower-case name, its body.
+
+    All of it ends by `end_s` on the monotonic clock. Raises OSError, and ValueError for an answer that is not whole.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        _connect(connection, path, end_s)
+        _shorten(connection, end_s)
+        connection.sendall(request)
+        head, body = _until_blank_line(connection, end_s)
+        status, headers = _parsed(head)
+        length = int(headers.get("content-length", "0"))
+        if not 0 <= length <= MAX_ANSWER_BYTES:
+            raise ValueError(f"it has {length} bytes, expected at most {MAX_ANSWER_BYTES}")
+        while len(body) < length:
+            body += _piece(connection, end_s)
+    return status, headers, bytes(body[:length])
+
+
+def _connect(connection: socket.socket, path: str, end_s: float) -> None:
+    _check_socket(path)
+    while True:
+        _shorten(connection, end_s)
+        try:
+            return connection.connect(path)
+        except BlockingIOError:
+            # The daemon's queue of waiting connections is full (unix(7)).
+            time.sleep(RETRY_S)
+
+
+def _check_socket(path: str) -> None:
+    """Raise NotPermitted unless `path` is a socket of this user: a name in /tmp can be another's. FileNotFoundError."""
+    found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        raise NotPermitted(
+            f"expected a socket of this user at {path}, found another file", remedy=f"look at it, and remove {path}"
+        )
+
+
+def _shorten(connection: socket.socket, end_s: float) -> None:
+    """Let the next call wait until `end_s` only: a socket's own timeout begins anew with each piece."""
+    left_s = end_s - time.monotonic()
+    if left_s <= 0.0:
+        raise TimeoutError("timed out")
+    connection.settimeout(left_s)
+
+
+def _piece(connection: socket.socket, end_s: float) -> bytes:
+    """Return the next bytes. Raises ConnectionResetError when the daemon has closed the connection."""
+    _shorten(connection, end_s)
+    piece = connection.recv(PIECE_BYTES)
+    if not piece:
+        raise ConnectionResetError("it closed the connection before its answer was complete")
+    return piece
+
+
+def _until_blank_line(connection: socket.socket, end_s: float) -> tuple[bytes, bytearray]:
+    """Return the answer's head and the part of its body that came with it."""
+    received = bytearray()
+    while b"\r\n\r\n" not in received:
+        if len(received) > MAX_HEAD_BYTES:
+            raise ValueError(f"its headers have more than {MAX_HEAD_BYTES} bytes")
+        received += _piece(connection, end_s)
+    head, _, body = received.partition(b"\r\n\r\n")
+    return bytes(head), body
+
+
+def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
+    """Return status and headers of an answer (RFC 9112, sections 4 and 5). Raises ValueError for another protocol."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    protocol, _, rest = first.partition(" ")
+    if not protocol.startswith("HTTP/1.") or not rest[:3].isdecimal():
+        raise ValueError(f"expected HTTP/1.1, found {first!r:.100}")
+    pairs = (line.partition(":") for line in lines)
+    return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _broken(home: Home, problem: str) -> SweepError:
+    return SweepError(f"the answer at {home.socket} is broken: {problem}", remedy=f"read {home.logs / 'debug.jsonl'}")
+
+
+def _check_api(home: Home, version: str | None) -> None:
+    """Raise NotOurs for an answer without API_HEADER, VersionSkew for one of another version."""
+    if version is None:
+        raise NotOurs(
+            f"expected a {__product__} daemon at {home.socket}, found another program",
+            remedy=f"end that program, or remove {home.socket}",
+        )
+    if version != str(API_VERSION):
+        raise VersionSkew(f"the daemon speaks API version {version}, this command {API_VERSION}")
 
 
 def _absent(home: Home, detail: str) -> NotRunning:
-    """Why nobody answers: no daemon, or one that is there but whose socket is not."""
+    """Return why there is no answer: no daemon, or a daemon without its socket."""
     from supervisor.home_lock import holder, is_held, orphan
 
     if not is_held(home):
@@ -134,20 +173,7 @@ def _absent(home: Home, detail: str) -> NotRunning:
     if left is not None:
         return NotRunning(left.sentence(), remedy=left.cure())
     return NotRunning(
-        f"a daemon ({holder(home) or 'of unknown pid'}) holds this home, but nobody answers at {home.socket}: it is"
-        " starting or ending, or its socket was swept away and will be bound again",
+        f"a daemon ({holder(home) or 'of unknown pid'}) holds this home, but does not answer at {home.socket}: it is"
+        " starting or ending, or its socket was removed and will be bound again",
         remedy=f"try again in {SOCKET_BACK_S:.0f} s",
     )
-
-
-def greet(home: Home) -> dict[str, Any]:
-    """The daemon's product, version and pid. Raises NotRunning, NotOurs, VersionSkew."""
-    try:
-        found = ask(home, "hello", deadline_s=5.0)
-    except Refused as error:
-        raise NotOurs(f"what answers at {home.socket} is not a {__product__} daemon") from error
-    if found.get("product") != __product__:
-        raise NotOurs(f"what answers at {home.socket} is not a {__product__} daemon")
-    if found.get("api") != API_VERSION:
-        raise VersionSkew(f"the daemon speaks API version {found.get('api')}, this command {API_VERSION}")
-    return found

@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from supervisor import API_VERSION
 from supervisor.clock import Clock
 from supervisor.control import unix_socket
 from supervisor.control.api import Verbs, make_app
-from supervisor.control.client import SOCKET_BACK_S
+from supervisor.control.client import API_HEADER, SOCKET_BACK_S
 from supervisor.errors import NotPermitted, SweepError
 from supervisor.home import Home
 
@@ -133,7 +134,10 @@ async def _say_no(connection: socket.socket, uid: int) -> None:
     raw = json.dumps(
         {"error": f"user id {uid} may not command this daemon", "exit_code": NotPermitted.exit_code}
     ).encode()
-    head = f"HTTP/1.1 403 Forbidden\r\nContent-Length: {len(raw)}\r\nConnection: close\r\n\r\n".encode()
+    head = (
+        f"HTTP/1.1 403 Forbidden\r\n{API_HEADER}: {API_VERSION}\r\nContent-Length: {len(raw)}\r\n"
+        "Connection: close\r\n\r\n"
+    ).encode()
     loop = asyncio.get_running_loop()
     with connection, contextlib.suppress(OSError, TimeoutError):
         connection.setblocking(False)

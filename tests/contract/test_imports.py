@@ -419,7 +419,7 @@ def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
         "supervisor.cli.other_supervisor",
         "supervisor.cli.supervisorctl",
         "supervisor.control.client",
-        "supervisor.cli.local_view",
+        "supervisor.cli.watch",
         "supervisor.cli.status_text",
     ],
 )

@@ -25,7 +25,7 @@ import pytest
 from supervisor import API_VERSION
 from supervisor.clock import Clock
 from supervisor.control import api
-from supervisor.control.client import ask, greet
+from supervisor.control.client import ask
 from supervisor.daemon import __main__ as daemon_main
 from supervisor.daemon import recovery
 from supervisor.daemon.upkeep import background, notifier
@@ -292,7 +292,7 @@ def test_a_command_of_another_version_is_told_so_and_the_run_goes_on(home: Home)
     with living(home, Setting(pause_s=0.3, change=upgraded)) as it:
         until_told(home, "trial.reported")
         with pytest.raises(VersionSkew, match=str(API_VERSION + 1)):
-            greet(home)
+            ask(home, "status")
         said = control(home, "pause")
         assert (said.returncode, said.stdout) == (VersionSkew.exit_code, "")
         assert VersionSkew.exit_code == 5

@@ -27,7 +27,7 @@ from supervisor.audit import evidence, invariants, maintenance, rebuild
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.cli import tail
-from supervisor.cli.local_view import last_view
+from supervisor.cli.watch import last_view
 from supervisor.clock import Clock, FakeClock, Now
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import PlanError, SweepError

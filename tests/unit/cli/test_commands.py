@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.audit.log import AuditLog
-from supervisor.cli import steer, supervisorctl, supervisord
-from supervisor.cli.local_view import last_view
+from supervisor.cli import launch, steer, supervisorctl, supervisord
 from supervisor.cli.steer import parse_duration
+from supervisor.cli.watch import last_view
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import ProcessState
@@ -77,7 +80,7 @@ def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(
 ) -> None:
     assert supervisorctl.main(arguments) == code
     said = capsys.readouterr()
-    assert "cure:" in said.err or "there is no log" in said.err or not arguments
+    assert "cure:" in said.err or "no log at" in said.err or not arguments
     assert list(home.root.iterdir()) == []
 
 
@@ -191,12 +194,11 @@ def test_wait_after_the_end_prints_the_table_and_ends_as_the_run_did(
 
 
 class FakeDaemon:
-    """Stands for `ask` and `greet`: records what was asked and gives canned answers."""
+    """Stands for `ask`: records each request and gives canned answers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> None:
         self.asked: list[tuple[str, Any]] = []
         self._answers = answers
-        monkeypatch.setattr(steer, "greet", lambda home: {})
         monkeypatch.setattr(steer, "ask", self._ask)
 
     def _ask(self, home: Home, verb: str, body: Any = None, *, query: str = "") -> dict[str, Any]:
@@ -264,7 +266,7 @@ def test_stop_waits_until_the_daemon_has_let_go(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = [True, True, False]
-    monkeypatch.setattr("supervisor.home_lock.is_held", lambda _: held.pop(0))
+    monkeypatch.setattr(steer, "is_held", lambda _: held.pop(0))
     FakeDaemon(monkeypatch, stop={"run": "smoke-1"})
     assert supervisorctl.main(["stop"]) == 0
     assert held == []
@@ -296,74 +298,67 @@ def test_a_duration_is_between_a_second_and_an_hour_or_refused(text: str) -> Non
 
 # supervisord
 
-
-def test_a_start_of_what_already_runs_says_so_and_of_another_plan_is_refused(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": "d", "token_file": "t"}
-    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
-    monkeypatch.setattr("supervisor.control.client.greet", lambda home: {})
-    monkeypatch.setattr("supervisor.control.client.ask", lambda home, verb: answer)
-    assert supervisord._already_running(home, StartRequest(plan="smoke", fingerprint="f"))
-    assert capsys.readouterr().out.startswith("already running:\nrun        smoke-1")
-    assert supervisord._already_running(home, StartRequest(plan=None))
-    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-        supervisord._already_running(home, StartRequest(plan="smoke", fingerprint="g"))
-    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-        supervisord._already_running(home, StartRequest(plan="smoke", fingerprint="f", new=True))
+FACTS = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
+AT_WORK = {"daemon": FACTS, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
 
 
-def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_word(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The home is held, nobody answers yet: a moment later the daemon says what it works on."""
-    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
-    asked: list[str] = []
-
-    def greet(home: Home) -> dict[str, Any]:
-        asked.append("hello")
-        if len(asked) < 4:
-            raise NotRunning
-        return {}
-
-    monkeypatch.setattr("supervisor.control.client.greet", greet)
-    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
-    monkeypatch.setattr("supervisor.control.client.ask", lambda home, verb: answer)
+@pytest.fixture
+def held(home: Home) -> Iterator[Home]:
+    """A home whose lock a daemon has."""
     home.state.mkdir(parents=True)
     lock = take_lock(home, "plan smoke")
-    try:
-        assert supervisord._is_it_running(home, StartRequest(plan="smoke", fingerprint="f"), 60.0)
-        with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-            supervisord._is_it_running(home, StartRequest(plan="other", fingerprint="g"), 60.0)
-    finally:
-        os.close(lock)
-    assert len(asked) == 5
+    yield home
+    os.close(lock)
+
+
+def test_a_start_of_the_plan_at_work_prints_its_facts_and_of_another_plan_is_refused(
+    held: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "ask", lambda home, verb: AT_WORK)
+    assert launch.already_running(held, StartRequest(plan="smoke", fingerprint="f"), 60.0)
+    assert capsys.readouterr().out.startswith("already running:\nrun        smoke-1")
+    assert launch.already_running(held, StartRequest(plan=None), 60.0)
+    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+        launch.already_running(held, StartRequest(plan="smoke", fingerprint="g"), 60.0)
+    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
+        launch.already_running(held, StartRequest(plan="smoke", fingerprint="f", new=True), 60.0)
+
+
+def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_answer(
+    held: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def ask(home: Home, verb: str) -> dict[str, Any]:
+        asked.append(verb)
+        if len(asked) < 4:
+            raise NotRunning
+        return AT_WORK
+
+    monkeypatch.setattr(launch, "ask", ask)
+    assert launch.already_running(held, StartRequest(plan="smoke", fingerprint="f"), 60.0)
+    assert len(asked) == 4
     assert capsys.readouterr().out.count("already running:") == 1
 
 
-def test_a_start_beside_a_daemon_that_never_speaks_names_it_and_one_that_ends_frees_the_home(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def absent(home: Home) -> dict[str, Any]:
+def test_a_start_beside_a_daemon_that_never_answers_names_it(held: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(home: Home, verb: str) -> dict[str, Any]:
         raise NotRunning
 
-    monkeypatch.setattr("supervisor.control.client.greet", absent)
-    home.state.mkdir(parents=True)
-    lock = take_lock(home, "plan smoke")
-    try:
-        with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, plan smoke\) is starting or ending"):
-            supervisord._is_it_running(home, StartRequest(plan=None), 0.0)
-    finally:
-        os.close(lock)
-    assert not supervisord._is_it_running(home, StartRequest(plan=None), 0.0)
+    monkeypatch.setattr(launch, "ask", absent)
+    with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, plan smoke\) has been starting or ending"):
+        launch.already_running(held, StartRequest(plan=None), 0.0)
+
+
+def test_a_free_home_has_no_daemon_to_wait_for(home: Home) -> None:
+    assert not launch.already_running(home, StartRequest(plan=None), 0.0)
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_of_two_starts_at_the_same_moment_the_slower_one_says_what_the_quicker_one_runs(
+def test_the_slower_of_two_simultaneous_starts_reports_the_run_of_the_quicker_one(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], same: bool
 ) -> None:
     """Both found the home free; the slower one's daemon then found it held."""
-    facts = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
     locks: list[int] = []
 
     def beaten(*_: Any) -> dict[str, Any]:
@@ -371,22 +366,35 @@ def test_of_two_starts_at_the_same_moment_the_slower_one_says_what_the_quicker_o
         raise AlreadyRunning("this home is held by pid 42")
 
     home.state.mkdir(parents=True)
-    monkeypatch.setattr("supervisor.cli.launch.start_daemon", beaten)
-    monkeypatch.setattr("supervisor.control.client.greet", lambda home: {})
-    answer = {"daemon": facts, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
-    monkeypatch.setattr("supervisor.control.client.ask", lambda home, verb: answer)
-    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    arguments = argparse.Namespace(foreground=False, timeout=60.0)
+    monkeypatch.setattr(launch, "start_daemon", beaten)
+    monkeypatch.setattr(launch, "ask", lambda home, verb: AT_WORK)
     request = StartRequest(plan="smoke", fingerprint="f" if same else "g")
     try:
         if same:
-            assert supervisord._launch(home, arguments, request) == 0
+            assert launch.launch(home, request, 60.0, foreground=False) == 0
             assert "already running:\nrun        smoke-1" in capsys.readouterr().out
         else:
             with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-                supervisord._launch(home, arguments, request)
+                launch.launch(home, request, 60.0, foreground=False)
     finally:
         os.close(locks[0])
+
+
+@pytest.mark.parametrize("command", [supervisorctl, supervisord])
+def test_each_verb_of_a_command_names_a_function_that_exists(command: ModuleType) -> None:
+    """The names are resolved only when a verb runs."""
+    (verbs,) = (action for action in command.build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for parser in verbs.choices.values():
+        module, _, name = parser.get_default("run").partition(".")
+        assert callable(getattr(importlib.import_module(f"supervisor.cli.{module}"), name))
+
+
+def test_a_verb_parses_alone_as_it_does_among_all(home: Home) -> None:
+    for verb in supervisorctl.VERBS:
+        whole, alone = supervisorctl.build_parser(), supervisorctl.build_parser(verb)
+        arguments = [verb, *{"drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"]}.get(verb, [])]
+        arguments += ["bash"] if verb == "completion" else []
+        assert whole.parse_args(arguments) == alone.parse_args(arguments)
 
 
 def test_supervisord_without_a_verb_prints_its_help(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

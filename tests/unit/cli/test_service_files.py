@@ -76,7 +76,7 @@ def test_dry_run_prints_and_writes_nothing_and_installing_twice_is_fine(
     assert supervisord.main(["install-service", "--dry-run"]) == 0
     assert "OOMPolicy=continue" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
-    for said in ("written", "is there already"):
+    for said in ("written", "exists already"):
         assert supervisord.main(["install-service"]) == 0
         told = capsys.readouterr().out
         assert said in told

@@ -1,0 +1,136 @@
+"""Runs the verbs of supervisord about plans: start, check, plans. Each returns the exit code.
+
+Standard library at import; a verb imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from supervisor.control.handshake import StartRequest
+from supervisor.errors import SweepError
+from supervisor.home import Home
+
+if TYPE_CHECKING:
+    from supervisor.plan.dataset import DatasetChoice
+    from supervisor.plan.experiment import ExperimentSpec
+    from supervisor.plan.loader import LoadedPlan
+
+    Resolved = tuple[LoadedPlan, DatasetChoice | None, list[ExperimentSpec]]
+
+
+def start(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.cli import launch
+    from supervisor.plan.dataset import with_training_errors
+
+    home.prepare()
+    by_service = arguments.foreground or "NOTIFY_SOCKET" in os.environ
+    if arguments.plan is None:
+        request = StartRequest(plan=None, retry=arguments.retry, by_service=by_service)
+        return launch.launch(home, request, arguments.timeout, foreground=by_service)
+    resolved = with_training_errors(lambda: _resolve(home, arguments))
+    if arguments.dry_run:
+        return _dry_run(*resolved)
+    _preflight(home, *resolved)
+    _, chosen, _ = resolved
+    if chosen is not None:
+        print(chosen.sentence())
+    return launch.launch(home, _request(arguments, *resolved), arguments.timeout, foreground=by_service)
+
+
+def plans(_: Home, __: argparse.Namespace) -> int:
+    from supervisor.plan.loader import list_plans
+
+    for plan in list_plans():
+        print(f"{plan.name:<14} {plan.experiments:>3} experiments, {plan.trials:>4} trials  {plan.description}")
+    return 0
+
+
+def check(home: Home, arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from supervisor.plan.dataset import with_training_errors
+    from supervisor.preflight import machine
+    from supervisor.preflight import start as start_checks
+
+    home.prepare()
+    loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
+    checks = start_checks.run_checks(home, loaded.plan, specs, chosen)
+    checks += [start_checks.check_script(loaded.sensor_script), *start_checks.run_slow_checks(loaded.plan)]
+    print(json.dumps([asdict(check) for check in checks], indent=1) if arguments.json else machine.render(checks))
+    return int(machine.worst(checks) is machine.Level.ERROR)
+
+
+def _resolve(home: Home, arguments: argparse.Namespace) -> Resolved:
+    """Return the plan, its dataset and its experiments. Raises PlanError, and the training room's errors."""
+    from supervisor.plan.dataset import choose_dataset
+    from supervisor.plan.expansion import expand
+    from supervisor.plan.loader import load_plan
+
+    loaded = load_plan(arguments.plan, arguments.sets)
+    chosen = choose_dataset(loaded.plan.data, home.data) if loaded.plan.data is not None else None
+    specs = expand(
+        loaded.plan,
+        num_features=chosen.num_features if chosen else None,
+        dataset=chosen.path if chosen else None,
+        only=arguments.only,
+        globs=arguments.experiments,
+    )
+    return loaded, chosen, specs
+
+
+def _request(
+    arguments: argparse.Namespace, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]
+) -> StartRequest:
+    from supervisor.plan.drift import sha256_of
+    from supervisor.plan.expansion import fingerprint
+
+    return StartRequest(
+        plan=loaded.plan.name,
+        fingerprint=fingerprint(loaded.plan, specs, chosen.sha256 if chosen else None),
+        source="built-in" if loaded.source_path is None else str(Path(loaded.source_path).resolve()),
+        plan_text=loaded.text,
+        hardware={
+            "policy": loaded.plan.policy,
+            "script": loaded.sensor_script,
+            "wake_lock": loaded.plan.wake_lock,
+            "pass_environment": list(loaded.plan.pass_environment),
+            "source_sha256": None if loaded.source_path is None else sha256_of(loaded.source_path),
+        },
+        data={} if chosen is None else chosen.to_json(),
+        specs=[spec.model_dump(mode="json") for spec in specs],
+        new=arguments.new,
+        retry=arguments.retry,
+    )
+
+
+def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
+    from supervisor.preflight.estimate import dry_run_table
+
+    print(f"plan {loaded.plan.name}: {loaded.plan.description}")
+    if chosen is not None:
+        print(chosen.sentence())
+    print(dry_run_table(specs))
+    return 0
+
+
+def _preflight(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> None:
+    """Print the warnings of the checks. Raises SweepError with all their errors together."""
+    from supervisor.preflight.machine import Level
+    from supervisor.preflight.start import check_script, run_checks
+
+    checks = [*run_checks(home, loaded.plan, specs, chosen), check_script(loaded.sensor_script)]
+    for found in checks:
+        if found.level is Level.WARNING:
+            print(f"warning: {found.name}: {found.detail}", file=sys.stderr)
+    bad = [found for found in checks if found.level is Level.ERROR]
+    if bad:
+        raise SweepError(
+            "; ".join(f"{found.name}: {found.detail}" for found in bad),
+            remedy="; ".join(found.remedy for found in bad if found.remedy) or None,
+        )
