@@ -226,6 +226,15 @@ class NotSent(SweepError):
     remedy = "check the addresses in state/notify (one Apprise address a line) and the network"
 
 
+class WorkerFailed(SweepError):
+    """A worker process failed."""
+
+    def __init__(self, problem: str, last_words: str = "") -> None:
+        self.problem, self.last_words = problem, last_words
+        """`problem` quotes no output of the process; `last_words` is the end of its standard error."""
+        super().__init__(f"{problem}: {last_words}" if last_words else problem)
+
+
 class ReportFailed(SweepError):
     """The report could not be written."""
 

@@ -69,6 +69,16 @@ def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
     end_group(child.pid, deadline - time.monotonic())
 
 
+def status_text(returncode: int) -> str:
+    """Return an exit status in words: "exit code 1", "signal SIGKILL"."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"signal {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"signal {-returncode}"
+
+
 def exit_as(status: int) -> None:
     """Ends this process as another ended: by `status`, or by the signal that a negative one names."""
     if status < 0:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -219,13 +218,3 @@ async def _accepts(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def status_text(returncode: int) -> str:
-    """An exit status for people: "exit code 1", "signal SIGKILL"."""
-    if returncode >= 0:
-        return f"exit code {returncode}"
-    try:
-        return f"signal {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"signal {-returncode}"

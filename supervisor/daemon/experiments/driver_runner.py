@@ -19,7 +19,7 @@ from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import RayStartFailed
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
-from supervisor.processes.ray_head import status_text
+from supervisor.processes.guardian import status_text
 from supervisor.store import queries
 from supervisor.store.run_writer import RunWriter
 

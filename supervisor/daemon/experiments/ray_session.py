@@ -12,7 +12,8 @@ from supervisor.clock import Clock
 from supervisor.daemon.upkeep.disk_reserve import MIB
 from supervisor.errors import DiskFailed, DiskFull
 from supervisor.filesystem import free_bytes
-from supervisor.processes.ray_head import RayHead, status_text
+from supervisor.processes.guardian import status_text
+from supervisor.processes.ray_head import RayHead
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")

@@ -18,7 +18,8 @@ import pytest
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.processes import guardian, orphans, ray_head
-from supervisor.processes.ray_head import RayHead, child_environment, free_port, status_text
+from supervisor.processes.guardian import status_text
+from supervisor.processes.ray_head import RayHead, child_environment, free_port
 
 STUBBORN_FAMILY = """
 import pathlib, signal, subprocess, sys, time

@@ -1,0 +1,118 @@
+"""Runs a Python module as a child process: JSON in, JSON out, within a deadline.
+
+The child lives in its own session. It ends with all processes that it started: after its answer, at the deadline, and
+when the waiting task is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.errors import WorkerFailed
+from supervisor.processes.guardian import end_group, status_text
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+LAST_WORDS_BYTES = 2_000
+_STDERR = 2
+
+
+def python_module(name: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs a module of this installation."""
+    # -P: a file in the working folder must not hide a module.
+    return (sys.executable, "-P", "-m", name, *arguments)
+
+
+@dataclass(frozen=True)
+class JsonWorker:
+    """Describes a child process: its command, its environment and its limits."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    deadline_s: float
+    max_answer_bytes: int = MAX_ANSWER_BYTES
+
+    async def ask(self, request: object) -> Any:
+        """Return the child's answer to `request`. Raises WorkerFailed."""
+        output = await self.run(request)
+        try:
+            return json.loads(output)
+        except ValueError as error:
+            raise WorkerFailed(f"answered with something other than JSON ({len(output)} bytes)") from error
+
+    async def run(self, request: object) -> bytes:
+        """Return the child's standard output; its exit status must be 0. Raises WorkerFailed."""
+        talk = _Conversation(json.dumps(request).encode(), self.max_answer_bytes)
+        transport = await self._spawn(talk)
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                await talk.closed
+        except TimeoutError as error:
+            raise WorkerFailed(f"took longer than {self.deadline_s:g} s") from error
+        finally:
+            # Also on cancellation: no child may outlive the task that waits for it.
+            end_group(transport.get_pid(), 0.0)
+            await talk.exited
+            transport.close()
+        if len(talk.output) > self.max_answer_bytes:
+            raise WorkerFailed(f"wrote more than {self.max_answer_bytes} bytes")
+        if status := transport.get_returncode():
+            raise WorkerFailed(f"ended with {status_text(status)}", talk.last_words.decode(errors="replace").strip())
+        return bytes(talk.output)
+
+    async def _spawn(self, talk: _Conversation) -> asyncio.SubprocessTransport:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.subprocess_exec(
+                lambda: talk, *self.command, env=dict(self.environment), start_new_session=True
+            )
+        except OSError as error:
+            raise WorkerFailed(f"cannot start: {error}") from error
+        return transport
+
+
+class _Conversation(asyncio.SubprocessProtocol):
+    """Sends the request and collects the output, within its limit."""
+
+    def __init__(self, request: bytes, max_bytes: int) -> None:
+        self._request, self._max_bytes = request, max_bytes
+        self._pid = 0
+        self.output, self.last_words = bytearray(), b""
+        self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """The child has ended."""
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """The child has ended, and its whole output was read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._pid = transport.get_pid()
+        pipe = transport.get_pipe_transport(0)
+        assert isinstance(pipe, asyncio.WriteTransport)
+        pipe.write(self._request)
+        pipe.close()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == _STDERR:
+            self.last_words = (self.last_words + data)[-LAST_WORDS_BYTES:]
+        elif len(self.output) <= self._max_bytes:
+            self.output += data
+            if len(self.output) > self._max_bytes:
+                end_group(self._pid, 0.0)
+
+    def process_exited(self) -> None:
+        # Processes that the child left behind would keep its pipes open.
+        end_group(self._pid, 0.0)
+        _settle(self.exited)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        _settle(self.closed)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    # A task that was cancelled while it waited has cancelled the future.
+    if not future.done():
+        future.set_result(None)
