@@ -1,4 +1,4 @@
-"""The answer as sections of the page: the scaling analysis, and what the one test of each experiment said. Pure."""
+"""Writes the answer's sections of the page: the scaling analysis and the test of each experiment. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from supervisor.report.page import Picture, picture, table
+from supervisor.report.page import Drawing, picture, table
 from supervisor.report.view import RunView
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ _WORDS = {
 }
 
 
-def scaling_section(answer: ScalingAnswer, pictures: Sequence[Picture]) -> str:
-    """The verdict, why, the doubts, the figures and the numbers behind them."""
+def scaling_section(answer: ScalingAnswer, drawings: Sequence[Drawing]) -> str:
+    """Write the verdict, its reason, the doubts, the figures and their numbers."""
     found = answer.analysis
     doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in answer.doubts)
     parts = [
         "<section><h2>Does the loss scale with size?</h2>",
         f'<p class="lead"><strong>{escape(_WORDS[found.verdict])}</strong></p><p>{escape(_capital(found.why))}.</p>',
         f"<h3>What to doubt about it</h3><ul>{doubts}</ul>",
-        *(picture(shown) for shown in pictures),
+        *map(picture, drawings),
         _slopes(answer),
         _law(answer),
         _models(found.scores),
@@ -45,7 +45,7 @@ def _slopes(answer: ScalingAnswer) -> str:
     slopes = [*zip(answer.groups, answer.analysis.slopes, strict=True), ("pooled", answer.analysis.pooled_slope)]
     rows = [(escape(name), *_slope_cells(slope)) for name, slope in slopes]
     caption = (
-        "Slope of log loss on log parameters over cell means, with its 95 % t interval; negative is a loss that falls."
+        "Slope of log loss on log parameters over cell means, with its 95 % t interval; negative means a falling loss."
     )
     return table(caption, ("group", "slope", "low", "high", "df", "p"), rows, frozenset(range(1, 6)))
 
@@ -89,30 +89,30 @@ def _models(scores: Sequence[Score]) -> str:
         )
         for score in scores
     ]
-    caption = "Models of the same points by AICc; 0 is the best, and 2 or more is a difference that counts."
+    caption = "Models of the same points by AICc; 0 is the best, and a difference of 2 or more is relevant."
     return table(
         caption, ("model", "fitted numbers", "squared error", "AICc above the best"), rows, frozenset({1, 2, 3})
     )
 
 
-def evaluation_section(run: RunView, pictures: Sequence[Picture], unread: Sequence[str] = ()) -> str:
-    """The one test of each experiment beside its baselines, "" while none has been tested.
+def evaluation_section(run: RunView, drawings: Sequence[Drawing], unread: Sequence[str] = ()) -> str:
+    """Write the test of each experiment beside its baselines; "" if none has been tested.
 
-    `unread` says in words whose predictions are not among the pictures.
+    `unread` names in sentences the experiments whose predictions are not drawn.
     """
     tested = [(e.name, e.evaluation) for e in run.experiments if e.evaluation is not None]
     if not tested:
         return ""
     rows = [row for name, evaluation in tested for row in _evaluation_rows(name, evaluation)]
     caption = (
-        "Test windows, looked at once, after everything was chosen. In brackets 95 % intervals by stationary block "
+        "Test windows, opened once, after everything was chosen. In brackets: 95 % intervals by stationary block "
         "bootstrap; skill is the share of the class prior's log loss that a model saves."
     )
     notes = "".join(f"<p>{escape(words)}</p>" for words in unread)
     openings = "".join(f"<li>{_opening(name, evaluation)}</li>" for name, evaluation in tested)
     return (
         f"<section><h2>The test</h2>{table(caption, ('experiment', 'model', *SCORES.values()), rows, frozenset())}"
-        f"{''.join(map(picture, pictures))}{notes}<h3>When the test was opened</h3><ul>{openings}</ul></section>"
+        f"{''.join(map(picture, drawings))}{notes}<h3>When the test was opened</h3><ul>{openings}</ul></section>"
     )
 
 

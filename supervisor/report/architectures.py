@@ -1,4 +1,4 @@
-"""Fills in what the training room knows and the store does not: architectures without a record, where data are from."""
+"""Adds what only the training room knows: architectures of trials without a record, and the data's source."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ORDINALS = ("shape_rank", "heads_log2")
 
 
 def with_architectures(run: RunView) -> RunView:
-    """The same run; where an experiment's grid can be told, its trials' records have architecture and param_count."""
+    """Add architecture and param_count to the records of trials whose experiment's grid is known."""
     experiments = tuple(_filled(experiment) for experiment in run.experiments)
     return replace(run, experiments=experiments)
 
 
 def with_source(run: RunView) -> RunView:
-    """The same run; its data with their `source`, as the manifest of the raw bars gives it, where that can be read."""
+    """Add the data's `source` from the manifest of the raw bars, if that can be read."""
     from training.data.manifest import raw_path, read_raw_manifest
     from training.errors import TrainingError
 
@@ -43,12 +43,12 @@ def _filled(experiment: ExperimentRow) -> ExperimentRow:
     grid = _grid(experiment)
     if grid is None:
         return experiment
-    trials = tuple(_told(trial, grid) for trial in experiment.trials)
+    trials = tuple(_with_architecture(trial, grid) for trial in experiment.trials)
     best = None if experiment.best is None else next(t for t in trials if t.number == experiment.best.number)
     return replace(experiment, trials=trials, best=best)
 
 
-def _told(trial: TrialRow, grid: Grid) -> TrialRow:
+def _with_architecture(trial: TrialRow, grid: Grid) -> TrialRow:
     from training.errors import TrainingError
     from training.grid import param_count
 
@@ -58,7 +58,7 @@ def _told(trial: TrialRow, grid: Grid) -> TrialRow:
     try:
         architecture = grid.architecture(rank, heads)
     except TrainingError:
-        # Of another grid than the plan's present one: then nothing is known, as before.
+        # The ordinals are from another grid: the architecture stays unknown.
         return trial
     known = {"architecture": architecture.as_dict(), "param_count": param_count(architecture)}
     return replace(trial, record={**trial.record, **known})
@@ -79,12 +79,12 @@ def _grid(experiment: ExperimentRow) -> Grid | None:
 
 
 def _num_features(experiment: ExperimentRow, config: Mapping[str, Any]) -> int | None:
-    """The dataset's input width: as another trial recorded it, else as the dataset's manifest says."""
+    """Return the dataset's input width, as a trial recorded it or as the dataset's manifest has it."""
     from training.data.manifest import read_manifest
     from training.errors import TrainingError
 
-    told = (trial.record.get("num_features") for trial in experiment.trials)
-    recorded = next((value for value in told if isinstance(value, int)), None)
+    widths = (trial.record.get("num_features") for trial in experiment.trials)
+    recorded = next((width for width in widths if isinstance(width, int)), None)
     if recorded is not None or "dataset" not in config:
         return recorded
     try:

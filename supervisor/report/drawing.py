@@ -1,4 +1,4 @@
-"""From a matplotlib figure to an SVG that lives inside a page and a PNG beside it. For the report's process only."""
+"""Turns a matplotlib figure into an SVG for the page and a PNG beside it. For the report's process only."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from supervisor.report.page import Drawing
+
 INK = "#0b0c0e"
-"""Text and axes. In the SVG it becomes currentColor, so that a dark page shows a light figure."""
+"""The colour of text and axes. In the SVG it becomes currentColor, so that a dark page has light text."""
 BLUE, ORANGE, GREEN, PURPLE, GREY, RED = "#3d85c6", "#dd7a2e", "#3d9970", "#a277c4", "#8a8f98", "#cf4c56"
-"""Middle tones: each has a contrast of 3 or more against white and against the dark page."""
+"""Middle tones: each has a contrast of at least 3 with the white and with the dark page."""
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
 
 PNG_DPI = 140
@@ -44,50 +45,40 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    # A ligature-free minus: viewers without the figure's font show the other one as a box.
+    # A plain minus: viewers without the figure's font show the typographic one as a box.
     "axes.unicode_minus": False,
 }
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, ready: `name` is a file name without ending, `caption` says in words what is to be seen."""
-
-    name: str
-    caption: str
-    svg: str
-    png: bytes
-
-
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's settings for figures that are made and finished inside."""
+    """Apply our matplotlib settings to the figures that are drawn inside."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def new_figure(columns: int = 1, rows: int = 1, width: float = 8.4, height: float = 3.0) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` x `height` inches and its axes, row by row. Without pyplot: nothing global is left behind."""
+    """Make a figure of `width` x `height` inches and its axes, row by row. Without pyplot, which keeps every figure."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [axis for row in axes for axis in row]
 
 
 def finish(figure: Figure, name: str, caption: str) -> Drawing:
-    """Render the figure twice: SVG for the page, PNG for slides."""
+    """Render the figure as SVG for the page and as PNG for slides."""
     svg, png = io.StringIO(), io.BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(svg, format="svg", metadata=nothing)
-    # The layout holds for both; to work it out again would double the time.
+    # Both share the layout: computing it again would double the time.
     figure.set_layout_engine("none")
     figure.savefig(png, format="png", dpi=PNG_DPI, facecolor="white")
-    # A file name and the start of an id, so neither a slash nor a quotation mark.
+    # It becomes a file name and the start of ids: no slash, no quotation mark.
     name = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     return Drawing(name, caption, _for_page(svg.getvalue(), name), png.getvalue())
 
 
 def robust_limits(values: Iterable[float], *, minimised: bool) -> tuple[float, float] | None:
-    """Axis limits that keep the good end whole and cut the far bad end; None for no values."""
+    """Return axis limits that show all good values and cut off the far bad ones; None for no values."""
     ordered = sorted(value for value in values if math.isfinite(value))
     if not ordered:
         return None
@@ -103,8 +94,8 @@ def _for_page(svg: str, name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = svg.replace(INK, "currentColor")
-    # A page holds many of them: an id must not mean another figure's part.
+    # A page has many figures: each id must be unique.
     svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
-    # The page says what it shows; its own size comes from the page's width.
+    # The page's width decides the size.
     return re.sub(r'<svg ([^>]*?)width="[^"]*" ', r"<svg \1", re.sub(r'height="[\d.]+pt" ', "", svg, count=1), count=1)

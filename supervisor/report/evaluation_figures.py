@@ -1,7 +1,9 @@
-"""The figures of the one test: skill of every model with its interval, and whether probabilities mean what they say."""
+"""Draws the figures of the test: the skill of every model, and how reliable its probabilities are."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,29 +15,31 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from supervisor.errors import ReportFailed
-from supervisor.report.drawing import BLUE, INK, SERIES, Drawing, finish, new_figure
-from supervisor.report.evaluation_view import read_predictions
+from supervisor.report.drawing import BLUE, INK, SERIES, finish, new_figure
+from supervisor.report.page import Drawing
 from supervisor.report.view import RunView
 
+MAX_PREDICTIONS_BYTES = 64 * 2**20
+"""A history of 100 years with ten forecasts for each day takes about 20 MB."""
 MAX_PANELS = 24
 BINS = 8
-"""Of equal counts: with some 400 test windows each holds about 50."""
+"""Of equal counts: with 400 test windows each holds 50."""
 Z = 1.959964
-"""Of a 95 % interval."""
+"""The normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Windows of like probability: the mean said, the share that came true, and that share's 95 % Wilson interval."""
+    """Windows of similar probability: its mean, the share that came true, and that share's 95 % Wilson interval."""
 
-    said: float
-    came: float
+    predicted: float
+    observed: float
     low: float
     high: float
 
 
 def reliability_bins(probabilities: NDArray[np.float64], labels: NDArray[np.float64]) -> list[Bin]:
-    """At most BINS bins of equal counts, by probability. Arrays (windows,); the interval is Wilson's (1927)."""
+    """Divide windows by probability into at most BINS bins of equal counts. Arrays (windows,); Wilson (1927)."""
     order = np.argsort(probabilities, kind="stable")
     bins = []
     for part in np.array_split(order, min(BINS, len(order))):
@@ -47,7 +51,7 @@ def reliability_bins(probabilities: NDArray[np.float64], labels: NDArray[np.floa
 
 
 def skill(run: RunView) -> Drawing | None:
-    """Skill on the test windows, model beside model; None while nothing is tested."""
+    """Draw each model's skill on the test windows; None if nothing is tested."""
     tested = [(e.name, e.evaluation) for e in run.experiments if e.evaluation is not None]
     if not tested:
         return None
@@ -80,11 +84,11 @@ def _model_skill(axis: Axes, models: list[Mapping[str, Any] | None], rank: int, 
         if score["low"] is not None and score["high"] is not None:
             axis.plot([score["low"], score["high"]], [place + shift] * 2, color=colour, lw=1.4, alpha=0.7)
         axis.plot([score["value"]], [place + shift], "o", ms=4, color=colour, label=title)
-        title = f"_{title}"  # matplotlib leaves labels with an underscore out of the legend: each model once
+        title = f"_{title}"  # a label with an underscore is left out of the legend, so each model is there once
 
 
 def reliability(run: RunView, folder: Path) -> tuple[Drawing | None, list[str]]:
-    """A panel per tested experiment, and in words whose predictions could not be read."""
+    """Draw a panel for each tested experiment; also say whose predictions could not be read."""
     panels: list[tuple[str, list[Bin]]] = []
     unread = []
     for experiment in run.experiments:
@@ -102,8 +106,8 @@ def reliability(run: RunView, folder: Path) -> tuple[Drawing | None, list[str]]:
 
 
 def _mean_of_seeds(test: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean probability over the seeds of the chosen model, and the labels, (windows,) each."""
-    seeds = [said for name, said in test["probabilities"].items() if name.isdigit()]
+    """Return the mean probability over the chosen model's seeds, and the labels, (windows,) each."""
+    seeds = [found for name, found in test["probabilities"].items() if name.isdigit()]
     return np.mean(np.asarray(seeds, np.float64), axis=0), np.asarray(test["labels"], np.float64)
 
 
@@ -112,21 +116,38 @@ def _reliability(panels: list[tuple[str, list[Bin]]]) -> Drawing:
     rows = -(-len(panels) // columns)
     figure, axes = new_figure(columns, rows, height=0.3 + 2.1 * rows)
     for axis, (name, bins) in zip(axes, panels, strict=False):
-        reach = [bin_.high for bin_ in bins] + [bin_.said for bin_ in bins]
+        reach = [bin_.high for bin_ in bins] + [bin_.predicted for bin_ in bins]
         top = min(1.0, max(reach) * 1.08)
         axis.plot([0, top], [0, top], color=INK, lw=0.7, ls=":")
         for bin_ in bins:
-            axis.plot([bin_.said] * 2, [bin_.low, bin_.high], color=BLUE, lw=1, alpha=0.6)
-        axis.plot([bin_.said for bin_ in bins], [bin_.came for bin_ in bins], "o-", ms=3.5, lw=1, color=BLUE)
-        axis.set(xlim=(0, top), ylim=(0, top), title=name, xlabel="probability said")
+            axis.plot([bin_.predicted] * 2, [bin_.low, bin_.high], color=BLUE, lw=1, alpha=0.6)
+        axis.plot([bin_.predicted for bin_ in bins], [bin_.observed for bin_ in bins], "o-", ms=3.5, lw=1, color=BLUE)
+        axis.set(xlim=(0, top), ylim=(0, top), title=name, xlabel="predicted probability")
         axis.xaxis.set_major_locator(MaxNLocator(4))
     for place, axis in enumerate(axes):
         axis.set_visible(place < len(panels))
         if place % columns == 0:
-            axis.set_ylabel("share that came")
+            axis.set_ylabel("share that came true")
     caption = (
-        "Reliability on the test windows, mean of the seeds: where it said p, how often it came (95 % Wilson "
-        "intervals, which take windows as independent and are too narrow where labels overlap). Dotted: a perfect "
-        "forecast."
+        "Reliability on the test windows, mean of the seeds: of windows with probability p, the share that came true. "
+        "The 95 % Wilson intervals take windows as independent and are too narrow where labels overlap. Dotted: a "
+        "perfect forecast."
     )
     return finish(figure, "test-reliability", caption)
+
+
+def read_predictions(path: Path, sha256: str) -> dict[str, Any]:
+    """Read predictions.json: `val` and `test`, each with days, labels and probabilities by forecaster.
+
+    Raises ReportFailed if the file is missing, too large, or its SHA-256 is not the one in the store.
+    """
+    try:
+        if path.stat().st_size > MAX_PREDICTIONS_BYTES:
+            raise ReportFailed(f"{path} is over {MAX_PREDICTIONS_BYTES:,} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ReportFailed(f"{path} cannot be read: {error}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ReportFailed(f"{path} has changed since the test: its SHA-256 is not the one in the store")
+    found: dict[str, Any] = json.loads(content)
+    return found

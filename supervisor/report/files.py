@@ -1,4 +1,4 @@
-"""The machine-readable side of a report: report.json, results.csv and best.json. Standard library only."""
+"""Writes the machine-readable files of a report: report.json, results.csv, best.json. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supervisor.filesystem import write_atomically
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 
 SCHEMA = 1
-"""Of report.json and best.json; a change of meaning raises it."""
+"""The version of report.json and best.json; it rises with every change of meaning."""
 
 _TRIAL_COLUMNS = (
     "experiment", "trial", "state", "end_reason", "source", "attempt", "value", "epochs", "training_s", "param_count",
@@ -23,18 +23,18 @@ _TRIAL_COLUMNS = (
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file of the report; not synced to the disk, for a report can be made again."""
+    """Write a file of the report; it is not synced to the disk, because a report can be made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content, durable=False)
 
 
 def json_bytes(value: Any) -> bytes:
-    """Indented JSON. Raises ValueError for NaN: a reader of strict JSON could not open it."""
+    """Write `value` as indented JSON. Raises ValueError for NaN, which strict JSON does not have."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def report_json(run: RunView, answer: dict[str, Any] | None) -> dict[str, Any]:
-    """Everything the page says, as numbers. `answer` is the scaling fit, None for a plan without one."""
+    """Return the content of the page as numbers. `answer` is the scaling fit, None for a plan without one."""
     return {
         "schema": SCHEMA,
         "made_at": iso(run.now_wall),
@@ -59,7 +59,7 @@ def report_json(run: RunView, answer: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def best_json(experiment: ExperimentRow, now_wall: float) -> dict[str, Any] | None:
-    """The best trial and what it cost; None while no trial has left a value."""
+    """Return the best trial and its cost; None if no trial has a value."""
     best = experiment.best
     if best is None:
         return None
@@ -85,7 +85,7 @@ def best_json(experiment: ExperimentRow, now_wall: float) -> dict[str, Any] | No
 
 
 def results_csv(run: RunView) -> str:
-    """A row per trial of every experiment; parameters and cell values in columns of their own, empty where absent."""
+    """Write a row for each trial; parameters and cell values have columns of their own, empty where absent."""
     trials = [(experiment, trial) for experiment in run.experiments for trial in experiment.trials]
     cells = _names(experiment.cell for experiment in run.experiments)
     params = _names(trial.params for _, trial in trials)
@@ -99,7 +99,7 @@ def results_csv(run: RunView) -> str:
 
 
 def iso(wall_s: float | None) -> str | None:
-    """Seconds since the epoch as UTC in ISO 8601."""
+    """Write seconds since the epoch as UTC in ISO 8601."""
     return None if wall_s is None else datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds")
 
 
@@ -124,16 +124,16 @@ def _experiment(experiment: ExperimentRow, now_wall: float) -> dict[str, Any]:
 
 
 def _trial_cells(experiment: ExperimentRow, trial: TrialRow) -> list[Any]:
-    first_line = trial.error.strip().splitlines()[-1] if trial.error and trial.error.strip() else None
+    last_line = trial.error.strip().splitlines()[-1] if trial.error and trial.error.strip() else None
     return [
         experiment.name, trial.number, trial.state, trial.end_reason, trial.source, trial.attempt, trial.value,
         len(trial.results), round(trial.training_s, 3), trial.param_count, iso(trial.started_wall),
-        iso(trial.ended_wall), first_line,
+        iso(trial.ended_wall), last_line,
     ]  # fmt: skip
 
 
 def _names(mappings: Iterable[Any]) -> list[str]:
-    """Every key, in the order of first appearance."""
+    """List every key, in the order of first appearance."""
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 

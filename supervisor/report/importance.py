@@ -1,4 +1,4 @@
-"""How much each parameter mattered, from the trials that a search made anyway. Imports NumPy and SciPy."""
+"""Measures and draws how much each parameter mattered, from the search's own trials."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from supervisor.report.drawing import BLUE, finish, new_figure
+from supervisor.report.page import Drawing
 from supervisor.report.view import ExperimentRow, RunView
 
 MAX_BINS = 5
 MIN_TRIALS = 10
-"""Below this every parameter explains something by chance."""
+"""With fewer, every parameter explains something by chance."""
 
 
 def importance(experiment: ExperimentRow) -> dict[str, float]:
-    """The share of the values' ranks that each parameter's bins explain, 0 to 1; empty for too few trials.
+    """Return the share of the values' ranks that each parameter's bins explain, 0 to 1; empty for too few trials.
 
-    Eta squared of Kruskal and Wallis's H, (H - k + 1) / (n - k) (Tomczak and Tomczak, 2014), below zero taken as 0:
-    ranks, because a diverging trial must not decide; bins, because the best learning rate lies in the middle.
+    Eta squared of Kruskal and Wallis's H, (H - k + 1) / (n - k) (Tomczak and Tomczak, 2014), and 0 if that is negative.
+    Ranks, because a diverging trial must not decide; bins, because the best learning rate is often in the middle.
     """
     valued = experiment.valued
     if len(valued) < MIN_TRIALS:
@@ -36,7 +38,7 @@ def importance(experiment: ExperimentRow) -> dict[str, float]:
 
 
 def mean_importance(run: RunView) -> dict[str, float]:
-    """Over the experiments that have enough trials, the largest first."""
+    """Average the importance over the experiments with enough trials, the largest first."""
     each = [shares for experiment in run.experiments if (shares := importance(experiment))]
     names = dict.fromkeys(name for shares in each for name in shares)
     means = {name: float(np.mean([shares[name] for shares in each if name in shares])) for name in names}
@@ -44,7 +46,7 @@ def mean_importance(run: RunView) -> dict[str, float]:
 
 
 def _binned(shown: list[tuple[Any, float]], dimension: Mapping[str, Any]) -> list[list[float]]:
-    """The values in groups of like parameter: by choice, else by quantile of the parameter, each of two or more."""
+    """Group the values by choice, else by quantile of the parameter; groups of one are left out."""
     if dimension["type"] == "categorical":
         keys = [str(param) for param, _ in shown]
     else:
@@ -57,3 +59,20 @@ def _binned(shown: list[tuple[Any, float]], dimension: Mapping[str, Any]) -> lis
     for key, (_, value) in zip(keys, shown, strict=True):
         bins.setdefault(key, []).append(value)
     return [values for values in bins.values() if len(values) >= 2]
+
+
+def importances(run: RunView) -> Drawing | None:
+    """Draw the mean importance of each parameter; None for too few trials."""
+    shares = mean_importance(run)
+    if not shares:
+        return None
+    figure, (axis,) = new_figure(height=0.8 + 0.28 * len(shares))
+    names = list(reversed(shares))
+    axis.barh(names, [shares[name] for name in names], color=BLUE)
+    axis.set_xlim(0, max(0.05, *shares.values()) * 1.05)
+    axis.set_xlabel("share of the ranking explained")
+    caption = (
+        "How much of the trials' ranking each parameter explains alone (eta squared of Kruskal and Wallis's H), "
+        "mean of the experiments. The search itself distorts it: a parameter that it settled early looks unimportant."
+    )
+    return finish(figure, "importance", caption)

@@ -1,9 +1,9 @@
-"""The report as one page: no script, no request, readable in light and dark. Pure; standard library only."""
+"""Writes the report as one HTML page without scripts or requests, for light and dark. Pure; standard library only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -14,7 +14,7 @@ from supervisor.report.files import iso
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 
 MAX_TRIAL_ROWS = 500
-"""Of one experiment in the page; results.csv has them all."""
+"""For each experiment on the page; results.csv has all of them."""
 
 _CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1b1d21; --soft: #5d636e; --line: #d9dce1; --tint: #f4f5f7;
@@ -52,23 +52,29 @@ summary { cursor: pointer; color: var(--soft); }
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An inline SVG (trusted, our own) with a caption in plain text that also serves as its description."""
+class Drawing:
+    """A finished figure. `name` is a file name without its suffix, `caption` describes the figure in plain text.
 
-    svg: str
+    `svg` goes into the page as it is: it is our own, and trusted.
+    """
+
+    name: str
     caption: str
+    svg: str
+    png: bytes
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """What the page shows beside its tables: some of the whole run, and per experiment a few."""
+def page(
+    run: RunView,
+    overview: Sequence[Drawing] = (),
+    by_experiment: Mapping[str, Sequence[Drawing]] | None = None,
+    answer: str = "",
+) -> str:
+    """Write the whole document, with drawings of the run and of each experiment.
 
-    overview: Sequence[Picture] = ()
-    by_experiment: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
-
-
-def page(run: RunView, pictures: Pictures, answer: str = "") -> str:
-    """The whole document. `answer` is HTML, such as report_answer gives, that stands before the experiments."""
+    `answer` is HTML, such as answer_section gives, and comes before the experiments.
+    """
+    drawings = by_experiment or {}
     body = [
         f"<h1>{escape(run.plan)}</h1>",
         f'<p class="lead">{escape(headline(run))}.</p>',
@@ -77,8 +83,8 @@ def page(run: RunView, pictures: Pictures, answer: str = "") -> str:
         answer,
         "<h2>Experiments</h2>",
         _experiments_table(run),
-        *map(picture, pictures.overview),
-        *(_experiment(e, pictures.by_experiment.get(e.name, ())) for e in run.experiments),
+        *map(picture, overview),
+        *(_experiment(e, drawings.get(e.name, ())) for e in run.experiments),
         "<h2>The run</h2>",
         _run_facts(run),
         _lost(run),
@@ -108,15 +114,15 @@ _DOCUMENT = """<!DOCTYPE html>
 """
 
 
-def picture(shown: Picture) -> str:
-    """A figure with its caption."""
+def picture(shown: Drawing) -> str:
+    """Write a figure with its caption."""
     label = escape(shown.caption, quote=True)
     svg = shown.svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
     return f"<figure>{svg}<figcaption>{escape(shown.caption)}</figcaption></figure>"
 
 
 def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: frozenset[int]) -> str:
-    """An accessible table. Cells are HTML already; the first of a row is its heading; `numeric` columns are aligned."""
+    """Write an accessible table. Cells are HTML; a row's first is its heading; columns in `numeric` are aligned."""
     kinds = [' class="number"' if column in numeric else "" for column in range(len(headings))]
     head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(headings, kinds, strict=True))
     lines = []
@@ -137,16 +143,16 @@ def _sample_warning(run: RunView) -> str:
     instead = f", NOT {wanted}" if run.data.get("is_fallback") and wanted else ""
     return (
         f'<p class="warning" role="note">Data: the EMBEDDED SAMPLE{escape(instead)}. It is {escape(ticker)}, daily '
-        "bars of 1999 to 2018 that ship with a library. Good for seeing that everything works; no figure here is about "
-        "another market or a later year.</p>"
+        "bars of 1999 to 2018 that ship with a library. They show that everything works; no figure here tells "
+        "anything about another market or a later year.</p>"
     )
 
 
 def _missing(run: RunView) -> str:
-    said = missing(run)
-    if not said:
+    sentences = missing(run)
+    if not sentences:
         return '<p class="soft">Nothing is missing: every experiment ended with all of its trials.</p>'
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f"<h2>What is missing</h2><ul>{items}</ul>"
 
 
@@ -155,10 +161,10 @@ def _experiments_table(run: RunView) -> str:
                 "duration")  # fmt: skip
     rows = [_experiment_cells(experiment, run.now_wall) for experiment in run.experiments]
     if not rows:
-        return "<p>The plan gave no experiment.</p>"
+        return "<p>The run has no experiments.</p>"
     caption = (
         "Best is the best value of the experiment's metric, lucky seeds included; final is the mean of the finally "
-        "chosen configuration over fresh seeds; training leaves pauses and waiting out."
+        "chosen configuration over fresh seeds; training is without pauses and waiting."
     )
     return table(caption, headings, rows, frozenset({2, 4, 5, 6, 8, 9}))
 
@@ -182,7 +188,7 @@ def _experiment_cells(experiment: ExperimentRow, now_wall: float) -> tuple[str, 
 
 
 def params_html(trial: TrialRow) -> str:
-    """The sampled parameters, and the architecture that they stand for where the trial recorded one."""
+    """Write the sampled parameters, and their architecture where the trial recorded one."""
     shown: dict[str, Any] = dict(trial.params)
     for name in ("d_model", "n_layers", "n_heads", "d_ff"):
         if trial.architecture is not None and name in trial.architecture:
@@ -193,7 +199,7 @@ def params_html(trial: TrialRow) -> str:
     return f'<span class="params">{" ".join(pairs)}</span>'
 
 
-def _experiment(experiment: ExperimentRow, pictures: Sequence[Picture]) -> str:
+def _experiment(experiment: ExperimentRow, drawings: Sequence[Drawing]) -> str:
     if not experiment.trials:
         return ""
     shown = experiment.trials[:MAX_TRIAL_ROWS]
@@ -202,7 +208,7 @@ def _experiment(experiment: ExperimentRow, pictures: Sequence[Picture]) -> str:
     headings = ("trial", "state", "ended by", experiment.metric, "epochs", "training", "parameters")
     trials = table(f"Trials of {experiment.name}", headings, map(_trial_cells, shown), frozenset({3, 4, 5}))
     return (
-        f"<section><h2>{escape(experiment.name)}</h2>{''.join(map(picture, pictures))}"
+        f"<section><h2>{escape(experiment.name)}</h2>{''.join(map(picture, drawings))}"
         f"<details><summary>All {len(experiment.trials)} trials</summary>{trials}{more}</details></section>"
     )
 
@@ -247,7 +253,7 @@ def _lost(run: RunView) -> str:
 
 
 def _commands(run: RunView) -> str:
-    """Who holds what at the moment of the report."""
+    """List the commands in force and the held trials at the time of the report."""
     view = {"commands": run.commands, "daemon": {"now_wall": run.now_wall}}
     lines = [f"<li>{escape(line)}</li>" for line in pauses(view)]
     held = [f"<li>{escape(e.name)}, trial {t.number}: {escape(t.held_for)}</li>"

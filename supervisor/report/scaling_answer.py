@@ -1,4 +1,4 @@
-"""The answer of a plan with a budget axis: its points, the scaling analysis over them, and what to doubt about it.
+"""Answers whether the loss scales with size, for a plan with a budget axis: points, analysis and doubts.
 
 Imports NumPy: for the report's process only.
 """
@@ -20,12 +20,12 @@ from supervisor.report.view import OWN_TRAINABLE, ExperimentRow, RunView
 
 SIZE_AXIS = "budget"
 SEED = 20
-"""Of the bootstrap: a report that is made twice says the same twice."""
+"""The seed of the bootstrap: two reports of one run are equal."""
 
 
 @dataclass(frozen=True)
 class SizePoint:
-    """A final loss: of a seed of the finalised configuration, else of the search's best trial."""
+    """A final loss: of one seed of the finalised configuration, else of the search's best trial."""
 
     experiment: str
     group: str
@@ -37,10 +37,10 @@ class SizePoint:
 
 @dataclass(frozen=True)
 class ScalingAnswer:
-    """The points by group (every axis of the plan but the budget), and the analysis of them.
+    """The points by group (all axes of the plan but the budget) and their analysis.
 
     `prior_loss` is each group's log loss of always answering the base rate, `forest_loss` that of a random forest on
-    the same windows; None where neither a trial nor a test recorded it.
+    the same windows; None if neither a trial nor a test recorded it.
     """
 
     groups: tuple[str, ...]
@@ -50,12 +50,9 @@ class ScalingAnswer:
     forest_loss: tuple[float | None, ...]
     doubts: tuple[str, ...]
 
-    def group_index(self, group: str) -> int:
-        return self.groups.index(group)
-
 
 def scaling_answer(run: RunView) -> ScalingAnswer | None:
-    """None for a plan that is not about budgets, or whose trainable tells no parameter count."""
+    """Answer for `run`; None without a budget axis or parameter counts."""
     experiments = [e for e in run.experiments if SIZE_AXIS in e.cell and e.minimised]
     points = [point for experiment in experiments for point in _points(experiment)]
     if not points:
@@ -72,7 +69,7 @@ def scaling_answer(run: RunView) -> ScalingAnswer | None:
 
 
 def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
-    """The points as the fit takes them."""
+    """Return the points as the fit's arrays."""
     group: NDArray[np.int64] = np.array([groups.index(point.group) for point in points], np.int64)
     return Points(
         np.array([point.params for point in points], np.float64),
@@ -102,7 +99,7 @@ def _of_group(experiments: list[ExperimentRow], group: str) -> list[ExperimentRo
 
 
 def _baseline(experiments: list[ExperimentRow], model: str) -> float | None:
-    """A baseline's log loss on the validation windows, which are the same for every budget of a group."""
+    """Return a baseline's log loss on the validation windows, which are the same for every budget of a group."""
     for experiment in experiments:
         found = (experiment.evaluation or {}).get("models", {}).get(model)
         if found is not None:
@@ -111,7 +108,10 @@ def _baseline(experiments: list[ExperimentRow], model: str) -> float | None:
 
 
 def _prior(experiments: list[ExperimentRow]) -> float | None:
-    """As a test scored it, by the train windows' base rate; else by the validation windows' own: never above it."""
+    """Return the class prior's log loss: from a test, else the entropy of the validation windows' base rate.
+
+    A test uses the train windows' base rate, so the entropy is never above it.
+    """
     tested = _baseline(experiments, "prior")
     if tested is not None:
         return tested
@@ -121,60 +121,60 @@ def _prior(experiments: list[ExperimentRow]) -> float | None:
 
 
 def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoint], analysis: Answer) -> list[str]:
-    said = []
+    doubts = []
     without = [e.name for e in experiments if not any(point.experiment == e.name for point in points)]
     if without:
-        said.append(f"No point yet from {', '.join(without)}.")
+        doubts.append(f"No point yet from {', '.join(without)}.")
     searched = list(dict.fromkeys(point.experiment for point in points if not point.finalized))
     if searched:
         which = "All points" if len(searched) == len(experiments) else f"The points of {', '.join(searched)}"
-        said.append(
-            f"{which} are the best of a search, on one seed each: the least of many noisy losses, lower than the same "
-            "model would score again."
+        doubts.append(
+            f"{which} are the best of a search, on one seed each: the lowest of many noisy losses, lower than the same "
+            "model would reach again."
         )
     short = [e.name for e in experiments if e.name not in without and e.state is not ProcessState.EXITED]
     if short:
-        said.append(f"The search of {', '.join(short)} did not come to its end.")
+        doubts.append(f"The search of {', '.join(short)} has not finished.")
     if analysis.law is not None and analysis.seeds_per_cell == 1.0:
-        said.append(
+        doubts.append(
             "With one seed a cell the bootstrap has only the fit's own residuals to draw from; its 95 % intervals "
             "are then too narrow (they held the truth in 85 to 89 % of simulations)."
         )
     if analysis.law is not None and not ALPHA_BOUNDS[0] < analysis.law.alpha < ALPHA_BOUNDS[1]:
-        said.append("The exponent met the bound of its range: these points do not determine it.")
+        doubts.append("The exponent is at the bound of its range: these points do not determine it.")
     sizes = len({e.cell[SIZE_AXIS] for e in experiments})
     if analysis.law is not None and sizes < 5:
-        said.append(f"With {sizes} budgets the floors E are barely determined: the slopes are the safer statement.")
+        doubts.append(f"With {sizes} budgets the floors E are barely determined: the slopes are more reliable.")
     if _only_pooled(analysis.slopes, analysis.pooled_slope):
-        said.append("No group shows it alone: the interval of each slope holds zero, only the pooled one does not.")
-    said.extend(_outdone(experiments))
-    said.append("All losses are on the validation windows, which the search has chosen by.")
+        doubts.append("No group shows it alone: only the pooled slope's interval excludes zero.")
+    doubts.extend(_outdone(experiments))
+    doubts.append("All losses are on the validation windows, by which the search has chosen.")
     if run.on_sample:
-        said.append("The data are the embedded sample.")
-    return said
+        doubts.append("The data are the embedded sample.")
+    return doubts
 
 
 def _only_pooled(slopes: Sequence[Slope | None], pooled: Slope | None) -> bool:
-    """Whether the pooled slope alone leaves zero out: such an answer rests on taking the groups together."""
+    """Tell whether only the pooled slope's interval excludes zero, so the answer depends on pooling the groups."""
     known = [slope for slope in slopes if slope is not None]
     return pooled is not None and bool(known) and 0.0 not in pooled.interval and all(0.0 in s.interval for s in known)
 
 
 def _outdone(experiments: list[ExperimentRow]) -> list[str]:
-    """On the test, how often a baseline has the lower log loss: a law of a model that simpler ones beat says little."""
+    """Name the baselines that beat the model in most tests: a law of such a model tells little."""
     tested = [e.evaluation["models"] for e in experiments if e.evaluation is not None]
-    said = []
+    doubts = []
     for name in dict.fromkeys(name for models in tested for name in models if name != OWN_TRAINABLE):
         losses = [(models[OWN_TRAINABLE], models[name]) for models in tested if name in models]
         better = sum(simple["test"]["bce"]["value"] < own["test"]["bce"]["value"] for own, simple in losses)
         if better * 2 > len(losses):
             title = next(models[name]["title"] for models in tested if name in models)
-            said.append(f"On the test, a simpler model is better: {title}, in {better} of {len(losses)} experiments.")
-    return said
+            doubts.append(f"On the test, a simpler model is better: {title}, in {better} of {len(losses)} experiments.")
+    return doubts
 
 
 def as_json(answer: ScalingAnswer) -> dict[str, Any]:
-    """The answer as numbers, for report.json."""
+    """Return the answer as numbers, for report.json."""
     found, law = answer.analysis, answer.analysis.law
     return {
         "verdict": found.verdict,

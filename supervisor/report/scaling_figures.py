@@ -1,4 +1,4 @@
-"""The figures of the answer: loss against parameters, residuals, depth and width, importance."""
+"""Draws the figures of the answer: loss against parameters, residuals, depth and width."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from supervisor.report.drawing import BLUE, INK, SERIES, Drawing, finish, new_figure
-from supervisor.report.importance import mean_importance
+from supervisor.report.drawing import INK, SERIES, finish, new_figure
+from supervisor.report.page import Drawing
 from supervisor.report.scaling_answer import ScalingAnswer, as_arrays
 from supervisor.report.view import RunView
 
 CURVE_POINTS = 60
 MARGIN = 1.4
-"""The curves go this factor beyond the smallest and largest model: a fit is no promise farther out."""
+"""The curves go this factor beyond the smallest and largest model: farther out the fit tells nothing."""
 
 
 def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
-    """Points, fitted curves with their band, and the class prior, on two logarithmic axes."""
+    """Draw the points, the fitted curves with their bands and the baselines, on logarithmic axes."""
     figure, (axis,) = new_figure(height=4.4)
     sizes = np.array([point.params for point in answer.points], np.float64)
     grid = np.geomspace(sizes.min() / MARGIN, sizes.max() * MARGIN, CURVE_POINTS)
@@ -53,7 +53,7 @@ def _curve(axis: Axes, answer: ScalingAnswer, place: int, grid: Any, colour: str
 
 
 def residuals(answer: ScalingAnswer) -> Drawing | None:
-    """What the law leaves over, in log L; None without a law."""
+    """Draw the residuals of the law in log L; None without a law."""
     law = answer.analysis.law
     if law is None:
         return None
@@ -65,24 +65,24 @@ def residuals(answer: ScalingAnswer) -> Drawing | None:
     axis.axhline(0, color=INK, lw=0.8)
     axis.set(xscale="log", xlabel="parameters", ylabel="residual (%)")
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return finish(figure, "scaling-residuals", "What the pooled law leaves over, in percent of the loss, by size.")
+    return finish(figure, "scaling-residuals", "Residuals of the pooled law, in percent of the loss, by size.")
 
 
 def depth_and_width(run: RunView) -> Drawing | None:
-    """The median standing of each width and depth within its experiment; None where no architecture is known."""
-    standings: dict[tuple[int, int], list[float]] = {}
+    """Draw the median rank of each width and depth within its experiment; None without architectures."""
+    ranks: dict[tuple[int, int], list[float]] = {}
     for experiment in run.experiments:
         values = sorted(value for _, value in experiment.valued)
         for trial, value in experiment.valued:
             shape = trial.architecture or {}
             if len(values) > 1 and "d_model" in shape and "n_layers" in shape:
                 share = values.index(value) / (len(values) - 1)
-                standings.setdefault((shape["d_model"], shape["n_layers"]), []).append(share)
-    if not standings:
+                ranks.setdefault((shape["d_model"], shape["n_layers"]), []).append(share)
+    if not ranks:
         return None
-    widths, depths = (sorted({key[place] for key in standings}) for place in (0, 1))
+    widths, depths = (sorted({key[place] for key in ranks}) for place in (0, 1))
     table = np.full((len(depths), len(widths)), np.nan)
-    for (width, depth), shares in standings.items():
+    for (width, depth), shares in ranks.items():
         table[depths.index(depth), widths.index(width)] = np.median(shares)
     figure, (axis,) = new_figure(height=1.6 + 0.24 * len(depths))
     axis.grid(visible=False)
@@ -90,23 +90,6 @@ def depth_and_width(run: RunView) -> Drawing | None:
     axis.set_xticks(np.arange(len(widths)) + 0.5, [str(width) for width in widths])
     axis.set_yticks(np.arange(len(depths)) + 0.5, [str(depth) for depth in depths])
     axis.set(xlabel="width (d_model)", ylabel="depth (layers)")
-    figure.colorbar(image, ax=axis, label="median standing (0 = best)")
-    caption = "Which shapes did well: the median standing of a width and depth among all trials of its experiment."
+    figure.colorbar(image, ax=axis, label="median rank (0 = best, 1 = worst)")
+    caption = "The median rank of each width and depth among all trials of its experiment."
     return finish(figure, "scaling-shapes", caption)
-
-
-def importances(run: RunView) -> Drawing | None:
-    """What mattered, averaged over the experiments; None for too few trials."""
-    shares = mean_importance(run)
-    if not shares:
-        return None
-    figure, (axis,) = new_figure(height=0.8 + 0.28 * len(shares))
-    names = list(reversed(shares))
-    axis.barh(names, [shares[name] for name in names], color=BLUE)
-    axis.set_xlim(0, max(0.05, *shares.values()) * 1.05)
-    axis.set_xlabel("share of the ranking explained")
-    caption = (
-        "How much of the trials' ranking each parameter explains alone (eta squared of Kruskal and Wallis's H), "
-        "mean of the experiments. The search's own preferences colour it: one that was settled early looks unimportant."
-    )
-    return finish(figure, "importance", caption)

@@ -1,4 +1,4 @@
-"""The arithmetic of the pooled law: its prediction, its objective, and many refits at once. Pure."""
+"""Computes the pooled law: its prediction, its objective, and many fits at once. Pure."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Array = NDArray[np.float64]
 HUBER_DELTA = 1e-3
 """In log L; the value of Hoffmann et al. (2022), appendix D.2."""
 ALPHA_BOUNDS = (-1.5, 2.5)
-"""Far beyond what has been reported (0.05 to 0.5), so that a bound that is met is a fit that failed."""
+"""Far beyond reported values (0.05 to 0.5), so a fit that ends at a bound has failed."""
 DESCENT_STEPS = 80
 _START_FLOORS = (0.3, 0.7, 0.9, 0.98)
 _START_ALPHAS = (-0.2, 0.05, 0.15, 0.35, 0.7)
 _LEAST_SHARE = 1e-4
-"""Floor and excess stay above this share of the loss: their logarithms have no end below."""
+"""Floor and excess stay above this share of the loss: their logarithms have no lower end."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """Points to fit. A law's `theta` is (log E_g ..., log A_g at the central size ..., alpha), 2 groups + 1 numbers.
 
-    `x` is log N less its mean `centre`: floor and factor then hardly depend on alpha, and the optimiser gets through.
+    `x` is log N minus its mean `centre`: floor and factor then hardly depend on alpha, which helps the optimiser.
     """
 
     x: Array
@@ -41,7 +41,7 @@ class Problem:
         return cls(log_n - centre, np.log(loss), group, int(group.max()) + 1, centre)
 
     def predict(self, theta: Array) -> Array:
-        """log L at each point for each theta: (draws, parameters) in, (draws, points) out."""
+        """Return log L at each point for each theta: (draws, parameters) in, (draws, points) out."""
         floor, excess = self._parts(theta)
         return np.asarray(np.logaddexp(floor, excess), np.float64)
 
@@ -51,7 +51,7 @@ class Problem:
         return floor, excess
 
     def jacobian(self, theta: Array) -> Array:
-        """d log L / d theta: (draws, points, parameters)."""
+        """Return d log L / d theta: (draws, points, parameters)."""
         floor, excess = self._parts(theta)
         share = np.exp(excess - np.logaddexp(floor, excess))
         out = np.zeros((*share.shape, theta.shape[1]))
@@ -62,23 +62,23 @@ class Problem:
         return out
 
     def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
-        """The sum over points of the Huber loss of log L, in units of delta, and its gradient."""
+        """Return the sum over points of the Huber loss of log L, in units of delta, and its gradient."""
         residual = self.predict(theta[None, :])[0] - self.y
         pull = np.clip(residual / HUBER_DELTA, -1.0, 1.0) / HUBER_DELTA
         return float(huber(residual).sum()), pull @ self.jacobian(theta[None, :])[0]
 
     def lowest(self) -> Array:
-        """The bounds of a theta from below, (parameters,)."""
+        """Return the lower bounds of a theta, (parameters,)."""
         least = [self.y[self.group == g].min() + np.log(_LEAST_SHARE) for g in range(self.groups)]
         return np.array([*least, *least, ALPHA_BOUNDS[0]])
 
     def highest(self) -> Array:
-        """The bounds of a theta from above, (parameters,)."""
+        """Return the upper bounds of a theta, (parameters,)."""
         most = [self.y[self.group == g].max() + np.log(2.0) for g in range(self.groups)]
         return np.array([*most, *most, ALPHA_BOUNDS[1]])
 
     def starts(self) -> Array:
-        """Starting points, (starts, parameters): several shares of the least loss as floor, by several exponents."""
+        """Return starting points, (starts, parameters): shares of the least loss as floors, by exponents."""
         found = []
         for share, alpha in itertools.product(_START_FLOORS, _START_ALPHAS):
             floor = np.array([self.y[self.group == g].min() + np.log(share) for g in range(self.groups)])
@@ -112,28 +112,28 @@ class Law:
         return [float(value) for value in self.natural(self.theta[None, :])[0, self.groups : 2 * self.groups]]
 
     def natural(self, thetas: Array) -> Array:
-        """(draws, 2 groups + 1) of (E ..., A ..., alpha), A for sizes counted from one parameter."""
+        """Return (E ..., A ..., alpha) of each theta, (draws, 2 groups + 1), A for sizes counted from one parameter."""
         alpha = thetas[:, -1:]
         floors = np.exp(thetas[:, : self.groups])
         factors = np.exp(thetas[:, self.groups : 2 * self.groups] + alpha * self.centre)
         return np.concatenate([floors, factors, alpha], axis=1)
 
     def problem_at(self, params: Array, group: int) -> Problem:
-        """Where to predict: `params` of one group, about this law's own centre."""
+        """Make a problem to predict at: `params` of one group, about this law's centre."""
         here = np.full(len(params), group, np.int64)
         return Problem(np.log(params) - self.centre, np.zeros(len(params)), here, self.groups, self.centre)
 
 
 def huber(residual: Array) -> Array:
-    """Huber's loss (1964) in units of delta: quadratic within delta, linear beyond."""
+    """Return Huber's loss (1964) in units of delta: quadratic within delta, linear beyond."""
     size = np.abs(residual) / HUBER_DELTA
     return np.where(size <= 1, 0.5 * size**2, size - 0.5)
 
 
 def descend(problem: Problem, y: Array, start: Array) -> tuple[Array, Array]:
-    """Many fits at once: for each row of `y` (draws, points), from its row of `start` (draws, parameters) downhill.
+    """Fit each row of `y` (draws, points) from its row of `start` (draws, parameters), all at once.
 
-    Gives the thetas reached, shape as `start`, and their sums of Huber losses in units of delta, shape (draws,).
+    Returns the thetas reached, shaped as `start`, and their sums of Huber losses in units of delta, shape (draws,).
 
     Levenberg-Marquardt on iteratively reweighted squares, all rows at once: a bootstrap of L-BFGS runs would take
     minutes.

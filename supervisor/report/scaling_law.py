@@ -1,12 +1,12 @@
-"""Does the loss fall with the number of parameters, and how: slopes, the pooled law, and a verdict that may be no.
+"""Tests whether the loss falls with the number of parameters: slopes, the pooled law and a verdict.
 
-Pure: arrays in, values out, randomness by a generator that the caller seeds. The law is that of Hoffmann et al.
+Pure: arrays in, values out; the caller seeds the random generator. The law is that of Hoffmann et al.
 ("Training Compute-Optimal Large Language Models", 2022, approach 3) in N alone, with one exponent for all groups:
 
     L_g(N) = E_g + A_g N^-alpha      (g: a group of points with its own floor and factor, here a horizon)
 
 fitted to log L under a Huber loss. As Besiroglu et al. ("Chinchilla Scaling: A replication attempt",
-arXiv 2404.10102) found, the objective must be a sum, not a mean, lest the optimiser stop early, and parameter counts
+arXiv 2404.10102) found, the objective must be a sum, not a mean, or the optimiser stops early, and parameter counts
 must not be rounded.
 """
 
@@ -26,19 +26,19 @@ Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 MIN_SIZES = 3
-"""Sizes that a group needs: two points lie on every power law."""
+"""Sizes that a group needs: any two points lie on a power law."""
 AICC_MARGIN = 2.0
-"""A difference of AICc below this leaves the simpler model standing (Burnham and Anderson, 2002, section 2.6)."""
+"""With a smaller difference of AICc the simpler model is kept (Burnham and Anderson, 2002, section 2.6)."""
 DEFAULT_DRAWS = 400
 POLISHED_STARTS = 3
-"""Of the starts, how many of the best go on to L-BFGS: the others have come down into the same valleys."""
+"""The number of best starts that L-BFGS improves; the others have reached the same minima."""
 
 Verdict = Literal["scaling", "inverse scaling", "no scaling detected", "too few points"]
 
 
 @dataclass(frozen=True)
 class Points:
-    """Losses of final models, shape (points,) each. Points of one group and one size are seeds of one cell.
+    """Losses of final models, shape (points,) each. Points of one group and size are seeds of one cell.
 
     `params` are exact parameter counts, `loss` is in nats and positive, `group` counts from 0.
     """
@@ -58,12 +58,12 @@ class Points:
         return int(self.group.max()) + 1 if len(self.group) else 0
 
     def cells(self) -> NDArray[np.int64]:
-        """Shape (points,): which cell each point belongs to, counted from 0."""
+        """Return each point's cell, counted from 0, shape (points,)."""
         _, cell = np.unique(np.stack([self.group.astype(np.float64), self.params]), axis=1, return_inverse=True)
         return np.asarray(cell, np.int64).reshape(-1)
 
     def cell_means(self) -> Points:
-        """One point per cell: the mean of log L over its seeds. Seeds of a cell share what its search found."""
+        """Return one point per cell, the mean of log L over its seeds: they share the configuration of one search."""
         cell = self.cells()
         first = np.unique(cell, return_index=True)[1]
         mean = np.bincount(cell, np.log(self.loss)) / np.bincount(cell)
@@ -81,7 +81,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Slope:
-    """d log L / d log N, with a t interval; negative is a loss that falls. `df` are the degrees of freedom."""
+    """d log L / d log N, with a t interval; negative means a falling loss. `df` are the degrees of freedom."""
 
     value: float
     interval: Interval
@@ -91,7 +91,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class Score:
-    """A model of the points: `k` fitted numbers (the variance is one), its AICc (None: too few points for it)."""
+    """A model of the points: its `k` fitted numbers, variance included, and its AICc; None for too few points."""
 
     model: str
     k: int
@@ -101,9 +101,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Answer:
-    """All that is said about scaling. `law` and its parts are None when there were too few points for a fit.
+    """The whole analysis. `law` and its parts are None if there were too few points for a fit.
 
-    `draws` (draws, 2 groups + 1) are the bootstrap's laws, from which band() makes its quantiles.
+    `draws` (draws, 2 groups + 1) are the bootstrap's laws; band() takes its quantiles from them.
     """
 
     verdict: Verdict
@@ -119,7 +119,7 @@ class Answer:
     draws: Array | None
 
     def band(self, group: int, params: Array) -> tuple[Array, Array]:
-        """The interval of the fitted loss at each size: (low, high), shaped as `params`. Raises ValueError unfitted."""
+        """Return the interval (low, high) of the fitted loss at each size. Raises ValueError without a fit."""
         if self.draws is None or self.law is None:
             raise ValueError("there is no fit to draw a band from")
         curves = np.exp(self.law.problem_at(params, group).predict(self.draws))
@@ -130,13 +130,13 @@ class Answer:
 def answer(
     points: Points, rng: np.random.Generator, prior_loss: Sequence[float] | None = None, draws: int = DEFAULT_DRAWS
 ) -> Answer:
-    """The whole analysis. `prior_loss` is each group's loss of always answering its base rate, where known."""
+    """Analyse `points`. `prior_loss` is each group's loss of always answering its base rate, where known."""
     means = points.cell_means()
     slopes = tuple(slope(_of_group(means, group)) for group in range(points.groups))
     pooled = slope(means)
     seeds = len(points.loss) / max(1, len(means.loss))
     if pooled is None or _fewest_sizes(points) < MIN_SIZES:
-        why = f"a group has {_fewest_sizes(points)} sizes, and each needs {MIN_SIZES} or more"
+        why = f"a group has {_fewest_sizes(points)} sizes, each needs {MIN_SIZES} or more"
         return Answer("too few points", why, slopes, pooled, None, None, (), (), (), seeds, None)
     law = fit(points)
     drawn = bootstrap(points, law, rng, draws)
@@ -151,9 +151,9 @@ def answer(
 
 
 def slope(means: Points) -> Slope | None:
-    """Least squares of log L on log N with an intercept per group, over cell means; None without a degree of freedom.
+    """Fit log L to log N by least squares with an intercept per group; None without a degree of freedom.
 
-    Over cell means, because seeds of a cell are not independent evidence about its size: they share its architecture.
+    Give it cell means: seeds of a cell share an architecture and are not independent evidence about its size.
     """
     groups = np.unique(means.group)
     df = len(means.loss) - len(groups) - 1
@@ -172,7 +172,7 @@ def slope(means: Points) -> Slope | None:
 
 
 def fit(points: Points) -> Law:
-    """The pooled law of least Huber loss, of many starts. `alpha` may be zero or negative: then loss does not fall."""
+    """Fit the pooled law by least Huber loss from many starts. With `alpha` <= 0 the loss does not fall."""
     problem = Problem.of(points.params, points.loss, points.group)
     starts = problem.starts()
     reached, costs = descend(problem, np.repeat(problem.y[None, :], len(starts), axis=0), starts)
@@ -189,11 +189,11 @@ def fit(points: Points) -> Law:
 
 
 def bootstrap(points: Points, law: Law, rng: np.random.Generator, draws: int) -> Array:
-    """Laws fitted to `draws` data sets that could as well have been seen, shape (draws, 2 groups + 1).
+    """Fit laws to `draws` resampled data sets, shape (draws, 2 groups + 1).
 
-    Seeds are drawn anew: each point becomes its cell's mean plus a deviation drawn from all cells' (pooled, since
-    three seeds of a cell say little about their own spread), widened by sqrt(n / (n - cells)) for the means taken out.
-    With one seed per cell the deviations are the fit's residuals instead, widened for its parameters.
+    Each point becomes its cell's mean plus a deviation drawn from those of all cells (pooled, since three seeds tell
+    little about their own spread), widened by sqrt(n / (n - cells)) because the means were fitted. With one seed per
+    cell the deviations are the fit's residuals, widened for its parameters.
     """
     log_loss, cell = np.log(points.loss), points.cells()
     n, cells = len(log_loss), int(cell.max()) + 1
@@ -238,7 +238,7 @@ def _scores(points: Points, law: Law, prior_loss: Sequence[float] | None) -> tup
 
 
 def _power_law(points: Points) -> Array:
-    """log L of A_g N^-alpha by least squares, shape (points,)."""
+    """Fit A_g N^-alpha by least squares and return its log L, shape (points,)."""
     x = np.log(points.params)
     design = np.column_stack([x, points.group[:, None] == np.arange(points.groups)]).astype(np.float64)
     found = np.linalg.lstsq(design, np.log(points.loss), rcond=None)[0]
@@ -246,22 +246,22 @@ def _power_law(points: Points) -> Array:
 
 
 def _score(name: str, k: int, residuals: Array) -> Score:
-    """AICc of a Gaussian model of log L (Hurvich and Tsai, 1989); None where its correction has no meaning."""
+    """Score a Gaussian model of log L by AICc (Hurvich and Tsai, 1989); None where its correction is undefined."""
     n, rss = len(residuals), float(residuals @ residuals)
     if n <= k + 1:
         return Score(name, k, rss, None)
-    floor = n * HUBER_DELTA**2 * 1e-12  # a perfect fit of made-up data has no variance to take the logarithm of
+    floor = n * HUBER_DELTA**2 * 1e-12  # a perfect fit of artificial data has variance 0, which has no logarithm
     return Score(name, k, rss, float(n * np.log(max(rss, floor) / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1)))
 
 
 def _verdict(pooled: Slope, scores: Sequence[Score]) -> tuple[Verdict, str]:
-    """Two witnesses must agree: the pooled slope's interval leaves zero out, and AICc prefers a law."""
+    """Require two things of a law: the pooled slope's interval excludes zero, and AICc prefers the law."""
     by_model = {score.model: score.aicc for score in scores}
     laws = [a for m, a in by_model.items() if m.startswith("law") and a is not None]
     plain = {m: a for m, a in by_model.items() if not m.startswith("law") and a is not None}
     share = f"slope {pooled.value:+.4f} in [{pooled.interval.low:+.4f}, {pooled.interval.high:+.4f}]"
     if 0.0 in pooled.interval:
-        return "no scaling detected", f"the pooled {share} does not leave zero out"
+        return "no scaling detected", f"the pooled {share} does not exclude zero"
     if not laws or not plain:
         return "too few points", f"the pooled {share}, but there are too few points to compare models"
     simpler = min(plain, key=plain.__getitem__)

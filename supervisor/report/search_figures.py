@@ -1,4 +1,4 @@
-"""The figures that any plan has: results per experiment, the search's course, its learning curves, its parameters."""
+"""Draws the figures of any plan: results per experiment, progress of the search, learning curves, parameters."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from supervisor.domain.lifecycle import SUCCEEDED, EndReason
 from supervisor.formatting import short_value
-from supervisor.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, RED, Drawing, finish, new_figure, robust_limits
+from supervisor.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, RED, finish, new_figure, robust_limits
+from supervisor.report.page import Drawing
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, best_so_far
 
 MAX_CURVES = 200
-"""Learning curves in one panel: more are a grey area, and megabytes of SVG."""
+"""Learning curves in one panel: more are a grey area and megabytes of SVG."""
 MAX_PARAMS = 12
 MAX_CATEGORIES = 12
 
 
 def overview(run: RunView) -> Drawing | None:
-    """Every trial's value and the best, a line per experiment; None where no trial has left a value."""
+    """Draw every trial's value and the best, a line per experiment; None if no trial has a value."""
     rows = [experiment for experiment in run.experiments if experiment.best is not None]
     if not rows:
         return None
@@ -44,7 +45,7 @@ def overview(run: RunView) -> Drawing | None:
 
 
 def search(experiment: ExperimentRow) -> Drawing | None:
-    """Best so far over trials, and the learning curves; None where nothing was reported."""
+    """Draw the best value so far over trials and the learning curves; None if nothing was reported."""
     if not any(value is not None for trial in experiment.trials for _, value in trial.results):
         return None
     figure, (left, right) = new_figure(columns=2)
@@ -112,7 +113,7 @@ def _curve_colour(trial: TrialRow) -> str:
 
 
 def parameters(experiment: ExperimentRow) -> Drawing | None:
-    """Value against each sampled parameter; None where fewer than two trials left a value."""
+    """Draw the value against each sampled parameter; None if fewer than two trials have a value."""
     trials = experiment.valued
     names = [name for name in experiment.spec["space"] if any(name in trial.params for trial, _ in trials)][:MAX_PARAMS]
     if len(trials) < 2 or not names:

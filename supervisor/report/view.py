@@ -1,4 +1,4 @@
-"""A run's snapshot as the values that a report shows, and what is missing from it in words. Standard library only."""
+"""Reads a run's snapshot into the values that a report shows, and says what is missing. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from supervisor.formatting import duration
 from supervisor.store.queries import best_trial, training_seconds
 
 SAMPLE_SOURCE = "arch.data"
-"""The package whose S&P 500 and NASDAQ bars are the embedded sample (training.data.dataset_files)."""
-
-
+"""The package with the S&P 500 bars of the embedded sample (training.data.dataset_files)."""
 OWN_TRAINABLE = "patchtst"
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial. `results` is (step, value or None) by step; `training_s` leaves pauses out.
+    """A trial. `results` is (step, value or None) by step; `training_s` is without pauses.
 
-    `param_count` and `architecture` are None for a trainable that records none, and until the trial's end.
+    `param_count` and `architecture` are None until the trial's end, and for a trainable that records none.
     """
 
     number: int
@@ -60,10 +58,10 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """An experiment. `best` is None until a trial has left a value; times are seconds since the epoch.
+    """An experiment. `best` is None until a trial has a value; times are seconds since the epoch.
 
-    `finalized` is the configuration that its finalisation chose (finalize.describe), `evaluation` what the one test
-    of it said; both None until then, and where the plan asks for neither.
+    `finalized` is the configuration that its finalisation chose (finalists.describe), `evaluation` the result of its
+    test; both are None until then, and if the plan asks for neither.
     """
 
     name: str
@@ -88,7 +86,7 @@ class ExperimentRow:
 
     @property
     def testable(self) -> bool:
-        """Whether its models can be tested: a user's trainable keeps its test split to itself."""
+        """Whether its models can be tested: the test split of a user's trainable is unknown here."""
         return bool(self.spec["trainable"] == OWN_TRAINABLE)
 
     @property
@@ -97,7 +95,7 @@ class ExperimentRow:
 
     @property
     def end_reasons(self) -> dict[str, int]:
-        """How many trials ended for each reason, most frequent first."""
+        """The number of trials that ended for each reason, most frequent first."""
         return dict(Counter(t.end_reason.value for t in self.trials if t.end_reason is not None).most_common())
 
     @property
@@ -106,7 +104,7 @@ class ExperimentRow:
 
     @property
     def valued(self) -> tuple[tuple[TrialRow, float], ...]:
-        """The search's trials that left a value, with it; the finalisation's are no search."""
+        """The search's trials with a value, and the value; trials of the finalisation are left out."""
         return tuple(
             (t, t.value) for t in self.trials if t.value is not None and t.end_reason in SUCCEEDED and not t.final
         )
@@ -116,7 +114,7 @@ class ExperimentRow:
         return sum(trial.training_s for trial in self.trials)
 
     def duration_s(self, now_wall: float) -> float | None:
-        """From its first start to its end, or to now; None before the first."""
+        """Return the time from its first start to its end or to now; None before its first start."""
         return None if self.started_wall is None else (self.ended_wall or now_wall) - self.started_wall
 
 
@@ -137,7 +135,7 @@ class RunView:
     commands: tuple[Mapping[str, Any], ...]
     experiments: tuple[ExperimentRow, ...]
     lost: Mapping[str, float]
-    """Seconds that trials were held or waited, by cause (lost_time.by_cause)."""
+    """Seconds that trials were held or waited, by cause (time_accounting.by_cause)."""
 
     @property
     def over(self) -> bool:
@@ -149,12 +147,12 @@ class RunView:
 
     @property
     def on_sample(self) -> bool:
-        """Whether the data are the embedded sample, in place of the plan's own or by its wish."""
+        """Whether the data are the embedded sample, as the plan's choice or as a fallback."""
         return bool(self.data.get("is_fallback")) or SAMPLE_SOURCE in str(self.data.get("source", ""))
 
 
 def read_view(view: Mapping[str, Any], now_wall: float) -> RunView:
-    """The values of a `snapshot.run_snapshot` with trials. Raises KeyError or ValueError for anything else."""
+    """Read a snapshot of `store.queries` with trials. Raises KeyError or ValueError for anything else."""
     run = view["run"]
     return RunView(
         run_id=run["id"],
@@ -211,13 +209,13 @@ def _trial(view: Mapping[str, Any]) -> TrialRow:
 
 
 def verdict(experiment: ExperimentRow) -> str:
-    """passed, failed, skipped, or unfinished."""
+    """Return passed, failed, skipped or unfinished."""
     words = {ProcessState.EXITED: "passed", ProcessState.FATAL: "failed", ProcessState.SKIPPED: "skipped"}
     return words.get(experiment.state, "unfinished")
 
 
 def best_so_far(experiment: ExperimentRow) -> list[tuple[int, float]]:
-    """(trial number, best value until and with it) for each trial that left a value."""
+    """Return each valued trial's number and the best value up to it."""
     better: Callable[[float, float], float] = min if experiment.minimised else max
     curve: list[tuple[int, float]] = []
     for trial, value in experiment.valued:
@@ -226,54 +224,54 @@ def best_so_far(experiment: ExperimentRow) -> list[tuple[int, float]]:
 
 
 def missing(run: RunView) -> list[str]:
-    """What a reader must not take for granted, a sentence each; nothing when all is there."""
-    said = []
+    """List what is missing from the run, a sentence each; empty if nothing is."""
+    sentences = []
     if not run.experiments:
-        said.append("The run has no experiment.")
+        sentences.append("The run has no experiment.")
     unfinished = [e for e in run.experiments if e.state not in ENDED]
     if unfinished:
         done = len(run.experiments) - len(unfinished)
-        said.append(f"The run is {run.state}: {done} of {len(run.experiments)} experiments have ended.")
+        sentences.append(f"The run is {run.state}: {done} of {len(run.experiments)} experiments have ended.")
     elif run.state is ProcessState.FATAL:
-        said.append(f"The run itself failed: {run.reason or 'its log says why'}.")
-    # Twelve experiments that lack the same thing are one sentence, not twelve.
-    who: dict[str, list[str]] = {}
+        sentences.append(f"The run itself failed: {run.reason or 'its log says why'}.")
+    # Experiments that lack the same thing share a sentence.
+    names_by_sentence: dict[str, list[str]] = {}
     for experiment in run.experiments:
-        for words in _missing_of(experiment):
-            who.setdefault(words, []).append(experiment.name)
-    return said + [f"{', '.join(names)}: {words}" for words, names in who.items()]
+        for sentence in _missing_of(experiment):
+            names_by_sentence.setdefault(sentence, []).append(experiment.name)
+    return sentences + [f"{', '.join(names)}: {sentence}" for sentence, names in names_by_sentence.items()]
 
 
 def _missing_of(experiment: ExperimentRow) -> list[str]:
-    said = []
+    sentences = []
     ended, most = experiment.ended, experiment.max_trials
     match experiment.state:
         case ProcessState.SKIPPED:
-            return [f"skipped. {experiment.reason or 'No reason was kept.'}"]
+            return [f"skipped. {experiment.reason or 'No reason was recorded.'}"]
         case ProcessState.FATAL:
-            said.append(f"failed after {ended} of {most} trials. {experiment.reason or 'No reason was kept.'}")
+            sentences.append(f"failed after {ended} of {most} trials. {experiment.reason or 'No reason was recorded.'}")
         case ProcessState.EXITED if ended < most:
-            said.append(f"ended after {ended} of {most} trials.")
+            sentences.append(f"ended after {ended} of {most} trials.")
         case ProcessState.EXITED:
             pass
         case ProcessState.STOPPED if not experiment.trials:
             return ["not started."]
         case _:
-            said.append(f"{experiment.state}, {ended} of {most} trials have ended.")
+            sentences.append(f"{experiment.state}, {ended} of {most} trials have ended.")
     failed = {reason: n for reason, n in experiment.end_reasons.items() if EndReason(reason) not in SUCCEEDED}
     if failed:
-        said.append("trials that left no value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")
+        sentences.append("trials without a value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")
     if experiment.best is None:
-        said.append("no trial has left a value.")
+        sentences.append("no trial has a value.")
     elif experiment.spec.get("finalize") and experiment.finalized is None:
-        said.append("not finalised: its best value is the least of many noisy ones, and too good.")
+        sentences.append("not finalised: its best value is the best of many noisy ones, and too good.")
     elif experiment.finalized is not None and experiment.evaluation is None and experiment.testable:
-        said.append("finalised, but not tested.")
-    return said
+        sentences.append("finalised, but not tested.")
+    return sentences
 
 
 def headline(run: RunView) -> str:
-    """What was run, how it stands and how long it took, in one sentence."""
+    """Sum up the run in one sentence: its plan, state and duration."""
     trials = sum(experiment.ended for experiment in run.experiments)
     took = f"in {duration(run.duration_s)}" if run.over else f"{duration(run.duration_s)} after its start"
     return (

@@ -1,4 +1,4 @@
-"""The report of any run, whole or not: its files, its page and what it says is missing."""
+"""The report of a whole or partial run: its files, its page and its list of what is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from supervisor.cli.results_table import short_params, text_table
 from supervisor.report.__main__ import main, write
-from supervisor.report.files import results_csv
+from supervisor.report.files import best_json, results_csv
+from supervisor.report.page import page
 from supervisor.report.view import missing, read_view
 
 BEGAN, NOW = 1_790_000_000.0, 1_790_007_200.0
@@ -28,7 +29,7 @@ SPACE = {
 
 
 def trial(number: int, value: float | None, end_reason: str | None = "finished", **facts: Any) -> dict[str, Any]:
-    """A trial of two epochs as `snapshot.trials_of` gives it."""
+    """Make a trial of two epochs as the store's queries give it."""
     state = {None: "RUNNING", "diverged": "ERROR", "oom": "ERROR", "error": "ERROR"}.get(end_reason, "TERMINATED")
     epochs = [] if value is None else [[1, value + 0.1, 2.0], [2, value, 3.0]]
     return {
@@ -42,7 +43,7 @@ def trial(number: int, value: float | None, end_reason: str | None = "finished",
 def experiment(
     name: str, state: str, trials: list[dict[str, Any]], reason: str | None = None, **spec: Any
 ) -> dict[str, Any]:
-    """An experiment as `snapshot.run_snapshot` gives it, of ten trials."""
+    """Make an experiment of ten trials as the store's queries give it."""
     mode = spec.get("mode", "min")
     valued = [t for t in trials if t["value"] is not None]
     best = (min if mode == "min" else max)(valued, key=lambda t: t["value"]) if valued else None
@@ -74,7 +75,7 @@ def ten_trials() -> list[dict[str, Any]]:
 
 
 class Reader(HTMLParser):
-    """Tags, attributes, text and unclosed tags of a page."""
+    """The tags, attributes, text and unclosed tags of a page."""
 
     VOID = frozenset({"meta", "br", "link", "img", "path", "use", "rect", "image"})
 
@@ -105,63 +106,80 @@ class Reader(HTMLParser):
         return " ".join(self.words)
 
 
-def page_of(view: dict[str, Any], folder: Path) -> Reader:
+def drawn(view: dict[str, Any], folder: Path) -> Reader:
+    """Write the whole report, which draws its figures, and read its page."""
     return Reader(write(view, folder, NOW).read_text())
 
 
-def test_a_whole_run_gives_every_file(tmp_path: Path) -> None:
-    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
-    assert "Nothing is missing" in page.text
-    assert page.open == []
-    assert {f.name for f in (tmp_path / "figures").iterdir()} == {
-        "overview.png", "a-search.png", "a-parameters.png", "importance.png",
+def text_of(view: dict[str, Any]) -> str:
+    """Return the text of a page without figures."""
+    return Reader(page(read_view(view, NOW))).text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run of two finished experiments, drawn once for all tests that only read it."""
+    folder = tmp_path_factory.mktemp("report")
+    write(snapshot_of(*(experiment(name, "EXITED", ten_trials()) for name in ("a", "b"))), folder, NOW)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def reader(html: str) -> Reader:
+    return Reader(html)
+
+
+def test_a_whole_run_gives_every_file(folder: Path, reader: Reader) -> None:
+    assert "Nothing is missing" in reader.text
+    assert reader.open == []
+    assert {f.name for f in (folder / "figures").iterdir()} == {
+        "overview.png", "a-search.png", "a-parameters.png", "b-search.png", "b-parameters.png", "importance.png",
     }  # fmt: skip
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4
-    best = json.loads((tmp_path / "a" / "best.json").read_text())
+    assert sum(tag == "svg" for tag, _ in reader.tags) == 6
+    best = json.loads((folder / "a" / "best.json").read_text())
     assert (best["value"], best["trial"], best["trials"], best["training_s"]) == (0.5, 0, 10, 5.0)
-    numbers = json.loads((tmp_path / "report.json").read_text())
+    numbers = json.loads((folder / "report.json").read_text())
     assert numbers["experiments"][0]["best"] == best
     assert numbers["missing"] == []
-    assert not [f for f in tmp_path.rglob(".*") if f.is_file()]
+    assert not [f for f in folder.rglob(".*") if f.is_file()], "no temporary file is left"
 
 
-def test_the_page_asks_nothing_of_anyone_and_runs_no_script(tmp_path: Path) -> None:
-    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed"}
-    for _, attributes in page.tags:
+def test_the_page_makes_no_request_and_runs_no_script(reader: Reader, html: str) -> None:
+    assert not {tag for tag, _ in reader.tags} & {"script", "link", "iframe", "object", "embed"}
+    for _, attributes in reader.tags:
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
-    styles = re.findall(r"url\(([^)]*)\)|@import", (tmp_path / "report.html").read_text())
+    styles = re.findall(r"url\(([^)]*)\)|@import", html)
     assert all(target.startswith("#") for target in styles)
 
 
-def test_ids_are_unique_and_every_reference_has_its_target(tmp_path: Path) -> None:
-    view = snapshot_of(*(experiment(name, "EXITED", ten_trials()) for name in ("a", "b")))
-    page = page_of(view, tmp_path)
-    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+def test_ids_are_unique_and_every_reference_has_its_target(reader: Reader, html: str) -> None:
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', (tmp_path / "report.html").read_text()))
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
     assert wanted
     assert wanted <= set(ids)
 
 
-def test_figures_have_a_description_and_take_the_colour_of_the_page(tmp_path: Path) -> None:
-    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
-    figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+def test_figures_have_a_description_and_take_the_colour_of_the_page(reader: Reader, html: str) -> None:
+    figures = [attributes for tag, attributes in reader.tags if tag == "svg"]
     assert all(f["role"] == "img" and len(f["aria-label"] or "") > 30 for f in figures)
-    text = (tmp_path / "report.html").read_text()
-    assert "currentColor" in text
-    assert "#0b0c0e" not in text
+    assert "currentColor" in html
+    assert "#0b0c0e" not in html
 
 
-def test_tables_have_captions_and_headings_with_scope(tmp_path: Path) -> None:
-    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials())), tmp_path)
-    names = [tag for tag, _ in page.tags]
-    assert names.count("table") == names.count("caption") == 2
-    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+def test_tables_have_captions_and_headings_with_scope(reader: Reader) -> None:
+    names = [tag for tag, _ in reader.tags]
+    assert names.count("table") == names.count("caption") == 3
+    assert all("scope" in attributes for tag, attributes in reader.tags if tag == "th")
 
 
-def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
+def test_a_run_in_progress_shows_its_progress() -> None:
     running = [trial(0, 0.5), trial(1, None, None, held_for="node at 91 C")]
     view = snapshot_of(
         experiment("a", "EXITED", ten_trials()), experiment("b", "RUNNING", running), experiment("c", "STOPPED", []),
@@ -170,7 +188,7 @@ def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
                    "drill": False}],
         lost=[{"experiment": "b", "trial": 1, "cause": "node at 91 C", "seconds": 240.0}],
     )  # fmt: skip
-    text = page_of(view, tmp_path).text
+    text = text_of(view)
     assert "The run is RUNNING: 1 of 3 experiments have ended." in text
     assert "b: RUNNING, 1 of 10 trials have ended." in text
     assert "c: not started." in text
@@ -179,31 +197,31 @@ def test_a_run_in_progress_says_how_far_it_is(tmp_path: Path) -> None:
     assert "4 min 00 s" in text
 
 
-def test_failed_and_skipped_experiments_say_why(tmp_path: Path) -> None:
+def test_failed_and_skipped_experiments_show_the_reason() -> None:
     view = snapshot_of(
         experiment("a", "FATAL", [trial(0, None, "diverged", error="Traceback\nDiverged: <nan>")], "its driver died"),
         experiment("b", "SKIPPED", [], "needs 31.2 GiB; 22.0 GiB are free"),
     )
-    text = page_of(view, tmp_path).text
+    text = text_of(view)
     assert "a: failed after 1 of 10 trials. its driver died" in text
-    assert "a: trials that left no value: 1 diverged." in text
-    assert "a: no trial has left a value." in text
+    assert "a: trials without a value: 1 diverged." in text
+    assert "a: no trial has a value." in text
     assert "b: skipped. needs 31.2 GiB; 22.0 GiB are free" in text
     assert "Diverged: <nan>" in text
-    assert not (tmp_path / "a" / "best.json").exists()
+    assert best_json(read_view(view, NOW).experiments[0], NOW) is None
 
 
-def test_what_several_experiments_lack_is_said_once(tmp_path: Path) -> None:
+def test_experiments_that_lack_the_same_share_a_sentence() -> None:
     view = snapshot_of(experiment("a", "STOPPED", []), experiment("b", "STOPPED", []), state="RUNNING")
     assert missing(read_view(view, NOW))[1:] == ["a, b: not started."]
 
 
-def test_an_empty_run_says_that_it_is_empty(tmp_path: Path) -> None:
-    assert "The run has no experiment." in page_of(snapshot_of(), tmp_path).text
+def test_a_run_without_experiments_says_so() -> None:
+    assert "The run has no experiment." in text_of(snapshot_of())
 
 
-def test_a_run_that_was_never_started_has_a_report_too(tmp_path: Path) -> None:
-    text = page_of(snapshot_of(experiment("a", "STOPPED", []), state="STOPPED"), tmp_path).text
+def test_a_run_that_was_never_started_has_a_report(tmp_path: Path) -> None:
+    text = drawn(snapshot_of(experiment("a", "STOPPED", []), state="STOPPED"), tmp_path).text
     assert "The run is STOPPED: 0 of 1 experiments have ended." in text
 
 
@@ -214,33 +232,35 @@ def test_a_run_that_was_never_started_has_a_report_too(tmp_path: Path) -> None:
         {"ticker": "SP500", "source": "package arch.data.sp500"},
     ],
 )
-def test_the_embedded_sample_is_named_loudly(data: dict[str, Any], tmp_path: Path) -> None:
-    page = page_of(snapshot_of(experiment("a", "EXITED", ten_trials()), data=data), tmp_path)
-    assert "Data: the EMBEDDED SAMPLE" in page.text
-    assert ("NOT SPY" in page.text) == ("wanted" in data)
+def test_the_embedded_sample_is_named_loudly(data: dict[str, Any]) -> None:
+    text = text_of(snapshot_of(experiment("a", "EXITED", ten_trials()), data=data))
+    assert "Data: the EMBEDDED SAMPLE" in text
+    assert ("NOT SPY" in text) == ("wanted" in data)
 
 
-def test_imported_data_are_not_called_a_sample(tmp_path: Path) -> None:
+def test_imported_data_are_not_called_a_sample() -> None:
     data = {"ticker": "SPY", "is_fallback": False, "wanted": "SPY", "source": "file SPY_D.csv"}
-    text = page_of(snapshot_of(experiment("a", "EXITED", ten_trials()), data=data), tmp_path).text
+    text = text_of(snapshot_of(experiment("a", "EXITED", ten_trials()), data=data))
     assert "EMBEDDED" not in text
     assert "file SPY_D.csv" in text
 
 
-def test_what_a_user_wrote_is_shown_and_never_obeyed(tmp_path: Path) -> None:
-    """Names, reasons, parameters and errors come from plans and trainables: none may become markup."""
+def test_text_of_a_user_never_becomes_markup(tmp_path: Path) -> None:
+    """Names, reasons, parameters and errors come from plans and trainables."""
     evil = '<script>alert("x")</script>'
     trials = [trial(n, 0.5 + n, params={evil: evil}, error=evil) for n in range(3)]
     space = {evil: {"type": "categorical", "choices": [evil, "b"]}}
     view = snapshot_of(experiment("a", "FATAL", trials, evil, space=space, metric=evil), data={evil: evil})
-    page = page_of(view, tmp_path)
+    page = drawn(view, tmp_path)
     assert "script" not in {tag for tag, _ in page.tags}
     assert 'alert("x")' in page.text
 
 
-def test_the_best_of_a_maximised_metric_is_the_largest(tmp_path: Path) -> None:
-    page_of(snapshot_of(experiment("a", "EXITED", ten_trials(), mode="max")), tmp_path)
-    assert json.loads((tmp_path / "a" / "best.json").read_text())["value"] == 0.59
+def test_the_best_of_a_maximised_metric_is_the_largest() -> None:
+    run = read_view(snapshot_of(experiment("a", "EXITED", ten_trials(), mode="max")), NOW)
+    best = best_json(run.experiments[0], NOW)
+    assert best is not None
+    assert best["value"] == 0.59
 
 
 def test_results_have_a_row_per_trial_and_a_column_per_parameter() -> None:
@@ -256,13 +276,13 @@ def test_results_have_a_row_per_trial_and_a_column_per_parameter() -> None:
     assert rows[3]["cell.horizon"] == "1"
 
 
-def test_finalisation_trials_are_no_part_of_the_search(tmp_path: Path) -> None:
+def test_trials_of_the_finalisation_are_not_part_of_the_search() -> None:
     final = [trial(n, 0.4, source="finalize") for n in (10, 11)]
     run = read_view(snapshot_of(experiment("a", "EXITED", [*ten_trials(), *final])), NOW)
     assert len(run.experiments[0].valued) == 10
 
 
-def test_an_experiment_that_was_not_finalised_though_its_plan_asks_says_so() -> None:
+def test_a_missing_finalisation_is_reported() -> None:
     view = snapshot_of(experiment("a", "EXITED", ten_trials(), finalize={"top": 1, "seeds": 2}))
     assert any("not finalised" in sentence for sentence in missing(read_view(view, NOW)))
 
@@ -274,18 +294,32 @@ STATES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=8)
-@given(kinds=st.lists(st.tuples(STATES, st.lists(st.tuples(VALUES, REASONS), max_size=12)), max_size=3))
-def test_no_mixture_of_states_and_values_breaks_the_report(
-    kinds: list[tuple[str, list[tuple[float | None, str | None]]]], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+TRIALS = st.lists(st.tuples(VALUES, REASONS), max_size=12)
+
+
+def mixture(kinds: list[tuple[str, list[tuple[float | None, str | None]]]]) -> dict[str, Any]:
     experiments = [
         experiment(f"e{place}", state, [trial(n, value, reason) for n, (value, reason) in enumerate(trials)])
         for place, (state, trials) in enumerate(kinds)
     ]
-    folder = tmp_path_factory.mktemp("mixture")
-    assert page_of(snapshot_of(*experiments, state="RUNNING"), folder).open == []
-    text_table(snapshot_of(*experiments))
+    return snapshot_of(*experiments, state="RUNNING")
+
+
+@given(kinds=st.lists(st.tuples(STATES, TRIALS), max_size=3))
+def test_no_mixture_of_states_and_values_breaks_the_page(
+    kinds: list[tuple[str, list[tuple[float | None, str | None]]]],
+) -> None:
+    view = mixture(kinds)
+    assert Reader(page(read_view(view, NOW))).open == []
+    text_table(view)
+
+
+@settings(max_examples=4)  # each draws three figures
+@given(state=STATES, trials=TRIALS)
+def test_no_mixture_of_values_breaks_the_figures(
+    state: str, trials: list[tuple[float | None, str | None]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert drawn(mixture([(state, trials)]), tmp_path_factory.mktemp("mixture")).open == []
 
 
 def test_the_text_table_has_a_line_per_experiment_and_counts_them() -> None:
@@ -329,6 +363,6 @@ def test_long_parameters_are_cut_with_an_ellipsis() -> None:
     assert short.endswith("…")
 
 
-def test_a_wrong_command_line_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_line_gets_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The answer of a plan with budgets: which points it is made of, what it says, and what it says to doubt."""
+"""The answer of a plan with budgets: its points, its verdict and its doubts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from supervisor.report.__main__ import write
+from supervisor.report import __main__ as report
 from supervisor.report.answer_section import evaluation_section
 from supervisor.report.architectures import with_architectures
 from supervisor.report.importance import importance
-from supervisor.report.scaling_answer import as_json, scaling_answer
+from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
 from supervisor.report.view import RunView, read_view
 from training.grid import Grid, build_grid, param_count, parse_budget
 
@@ -30,7 +30,7 @@ def grid_of(budget: str) -> Grid:
 def made_view(
     slope: float, *, pruned: bool = False, horizons: tuple[int, ...] = (1, 3), **changes: Any
 ) -> dict[str, Any]:
-    """A run whose losses follow N^slope, twelve trials an experiment; `pruned` ones have no record."""
+    """Make a run whose losses follow N^slope, twelve trials an experiment; `pruned` ones have no record."""
     rng = np.random.default_rng(4)
     experiments = [
         _experiment(budget, horizon, slope, rng, pruned=pruned) | changes for budget in BUDGETS for horizon in horizons
@@ -83,7 +83,7 @@ def run_of(view: dict[str, Any]) -> RunView:
 
 
 def finalized(view: dict[str, Any], seeds: int = 3) -> dict[str, Any]:
-    """The same view with each experiment's best trained again on `seeds` seeds."""
+    """Add the finalisation of each experiment: its best trial, trained again on `seeds` seeds."""
     for place, experiment in enumerate(view["experiments"]):
         best = min(experiment["trials"], key=lambda trial: trial["value"])
         noise = np.random.default_rng(place).normal(0, 0.002, seeds)
@@ -95,36 +95,47 @@ def finalized(view: dict[str, Any], seeds: int = 3) -> dict[str, Any]:
     return view
 
 
-def test_a_loss_that_falls_with_size_is_found_to_scale() -> None:
-    answer = scaling_answer(run_of(finalized(made_view(-0.05))))
+def answer_to(view: dict[str, Any]) -> ScalingAnswer:
+    answer = scaling_answer(run_of(view))
     assert answer is not None
-    assert answer.analysis.verdict == "scaling"
-    assert answer.groups == ("horizon 1", "horizon 3")
-    pooled = answer.analysis.pooled_slope
+    return answer
+
+
+@pytest.fixture(scope="module")
+def falling() -> ScalingAnswer:
+    """The answer to finalised losses that fall with size: half a second of bootstrap, shared by its tests."""
+    return answer_to(finalized(made_view(-0.05)))
+
+
+@pytest.fixture(scope="module")
+def searched() -> ScalingAnswer:
+    """The answer to the same losses without a finalisation."""
+    return answer_to(made_view(-0.05))
+
+
+def test_a_loss_that_falls_with_size_is_found_to_scale(falling: ScalingAnswer) -> None:
+    assert falling.analysis.verdict == "scaling"
+    assert falling.groups == ("horizon 1", "horizon 3")
+    pooled = falling.analysis.pooled_slope
     assert pooled is not None
     assert -0.05 in pooled.interval
 
 
 def test_a_loss_that_does_not_fall_is_not_found_to_scale() -> None:
-    answer = scaling_answer(run_of(finalized(made_view(0.0))))
-    assert answer is not None
-    assert answer.analysis.verdict == "no scaling detected"
+    assert answer_to(finalized(made_view(0.0))).analysis.verdict == "no scaling detected"
 
 
 def test_finalised_configurations_give_a_point_per_seed_and_others_their_best_trial() -> None:
     view = finalized(made_view(-0.05))
     view["experiments"][0].pop("finalized")
-    answer = scaling_answer(run_of(view))
-    assert answer is not None
+    answer = answer_to(view)
     assert len(answer.points) == 1 + 7 * 3
     assert [point.experiment for point in answer.points if not point.finalized] == ["20k-h1"]
     assert any("20k-h1 are the best of a search" in doubt for doubt in answer.doubts)
 
 
-def test_one_seed_a_cell_and_few_budgets_are_doubted_aloud() -> None:
-    answer = scaling_answer(run_of(made_view(-0.05)))
-    assert answer is not None
-    doubts = " ".join(answer.doubts)
+def test_one_seed_per_cell_and_few_budgets_are_doubts(searched: ScalingAnswer) -> None:
+    doubts = " ".join(searched.doubts)
     assert "All points are the best of a search" in doubts
     assert "too narrow" in doubts
     assert "With 4 budgets" in doubts
@@ -133,9 +144,7 @@ def test_one_seed_a_cell_and_few_budgets_are_doubted_aloud() -> None:
 def test_experiments_without_a_value_are_named_as_missing_points() -> None:
     view = made_view(-0.05)
     view["experiments"][3]["trials"] = []
-    answer = scaling_answer(run_of(view))
-    assert answer is not None
-    assert "No point yet from 60k-h3." in answer.doubts
+    assert "No point yet from 60k-h3." in answer_to(view).doubts
 
 
 def test_a_pruned_trial_without_a_record_gets_its_size_from_the_grid() -> None:
@@ -154,31 +163,27 @@ def test_ordinals_outside_the_grid_leave_the_size_unknown() -> None:
     assert run_of(view).experiments[0].trials[2].param_count is None
 
 
-def test_a_plan_without_budgets_has_no_such_answer() -> None:
+def test_a_plan_without_budgets_has_no_scaling_answer() -> None:
     view = made_view(-0.05)
     for experiment in view["experiments"]:
         experiment["spec"]["cell"] = {"horizon": 1}
     assert scaling_answer(run_of(view)) is None
 
 
-def test_the_prior_is_the_entropy_of_the_base_rate() -> None:
-    answer = scaling_answer(run_of(made_view(-0.05)))
-    assert answer is not None
+def test_the_prior_is_the_entropy_of_the_base_rate(searched: ScalingAnswer) -> None:
     entropy = -(0.3 * np.log(0.3) + 0.7 * np.log(0.7))
-    assert answer.prior_loss == pytest.approx((entropy, entropy))
+    assert searched.prior_loss == pytest.approx((entropy, entropy))
 
 
-def test_the_answer_is_strict_json_and_the_same_each_time() -> None:
-    one, two = (scaling_answer(run_of(finalized(made_view(-0.05)))) for _ in range(2))
-    assert one is not None
-    assert two is not None
-    text = json.dumps(as_json(one), allow_nan=False)
-    assert text == json.dumps(as_json(two), allow_nan=False)
+def test_the_answer_is_strict_json_and_the_same_each_time(falling: ScalingAnswer) -> None:
+    text = json.dumps(as_json(falling), allow_nan=False)
+    assert text == json.dumps(as_json(answer_to(finalized(made_view(-0.05)))), allow_nan=False)
     assert json.loads(text)["law"]["E"].keys() == {"horizon 1", "horizon 3"}
 
 
-def test_the_page_and_the_numbers_carry_the_answer(tmp_path: Path) -> None:
-    page = write(finalized(made_view(-0.05, horizons=(1,))), tmp_path, NOW).read_text()
+def test_the_page_and_the_numbers_have_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MAX_DRAWN_EXPERIMENTS", 0)
+    page = report.write(finalized(made_view(-0.05, horizons=(1,))), tmp_path, NOW).read_text()
     assert "Yes: the loss falls with the number of parameters." in page
     assert {"scaling-loss.png", "scaling-residuals.png", "scaling-shapes.png"} <= {
         file.name for file in (tmp_path / "figures").iterdir()
@@ -202,7 +207,7 @@ def test_too_few_trials_give_no_importance() -> None:
     assert importance(run_of(view).experiments[0]) == {}
 
 
-def test_a_test_stands_beside_its_baselines_with_intervals() -> None:
+def test_a_tested_model_is_shown_beside_its_baselines_with_intervals() -> None:
     score = {"value": 0.61234, "low": 0.58, "high": 0.64}
     scores = dict.fromkeys(("bce", "skill", "auc", "average_precision", "brier"), score)
     view = made_view(-0.05)
@@ -221,5 +226,5 @@ def test_a_test_stands_beside_its_baselines_with_intervals() -> None:
     assert "2016-01-04 to 2018-12-31; these days have now been opened 2 times" in text
 
 
-def test_without_a_test_there_is_no_such_section() -> None:
+def test_without_a_test_there_is_no_test_section() -> None:
     assert evaluation_section(run_of(made_view(-0.05)), []) == ""

@@ -1,4 +1,4 @@
-"""The scaling fit finds a law that is there, denies one that is not, and says how sure it is."""
+"""The scaling fit finds an existing law, rejects a missing one, and its intervals are honest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
@@ -16,7 +16,8 @@ from supervisor.report.scaling_law import Answer, Points, answer, bootstrap, fit
 
 FLOORS, FACTORS, ALPHA = (0.40, 0.60, 0.58), (4.0, 6.0, 5.0), 0.25
 BUDGETS = (2e6, 2e7, 2e8, 2e9)
-SIMULATIONS = 100
+SIMULATIONS = pytest.mark.parametrize("simulations", [20, pytest.param(100, marks=pytest.mark.slow)])
+"""A share of 90 % needs 100 simulations to be shown well; 20 find a gross error."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,38 +49,38 @@ def simulated(
     return Points(np.array(params), np.array(loss), np.array(group))
 
 
-def answers(draws: int, **law: float) -> list[Answer]:
+def answers(simulations: int, draws: int, **law: float) -> list[Answer]:
     return [
         answer(simulated(seed, **law), np.random.default_rng(seed), draws=draws)  # type: ignore[arg-type]
-        for seed in range(SIMULATIONS)
+        for seed in range(simulations)
     ]
 
 
-def test_the_known_law_lies_inside_its_own_intervals_in_at_least_90_of_100_simulations() -> None:
-    found = answers(draws=200)
+@SIMULATIONS
+def test_the_known_law_is_inside_its_intervals_in_at_least_90_percent_of_simulations(simulations: int) -> None:
+    found, least = answers(simulations, draws=200), 0.9 * simulations
     assert all(one.verdict == "scaling" for one in found)
     for group in range(3):
-        assert sum(FLOORS[group] in one.floors[group] for one in found) >= 90
-        assert sum(FACTORS[group] in one.factors[group] for one in found) >= 90
-    assert sum(one.alpha is not None and ALPHA in one.alpha for one in found) >= 90
+        assert sum(FLOORS[group] in one.floors[group] for one in found) >= least
+        assert sum(FACTORS[group] in one.factors[group] for one in found) >= least
+    assert sum(one.alpha is not None and ALPHA in one.alpha for one in found) >= least
 
 
-def test_an_interval_is_narrow_enough_to_mean_something() -> None:
-    """Else an interval from nothing to everything would pass the test of coverage."""
+def test_intervals_are_narrow() -> None:
+    """An interval from 0 to infinity would pass the test of coverage."""
     found = answer(simulated(1), np.random.default_rng(1), draws=200)
     assert found.alpha is not None
     assert found.alpha.high - found.alpha.low < 0.25
     assert all(floor.high - floor.low < 0.12 for floor in found.floors)
 
 
-def test_flat_losses_give_no_scaling_in_at_least_90_of_100_simulations() -> None:
-    flat = answers(draws=20, factors=(0.0, 0.0, 0.0))  # type: ignore[arg-type]
-    assert sum(one.verdict == "no scaling detected" for one in flat) >= 90
-
-
-def test_flat_losses_of_one_seed_per_cell_give_no_scaling_in_at_least_90_of_100_simulations() -> None:
-    flat = answers(draws=20, factors=(0.0, 0.0, 0.0), seeds_per_cell=1)  # type: ignore[arg-type]
-    assert sum(one.verdict == "no scaling detected" for one in flat) >= 90
+@SIMULATIONS
+@pytest.mark.parametrize("seeds_per_cell", [1, 3])
+def test_flat_losses_give_no_scaling_in_at_least_90_percent_of_simulations(
+    seeds_per_cell: int, simulations: int
+) -> None:
+    flat = answers(simulations, draws=20, factors=(0.0, 0.0, 0.0), seeds_per_cell=seeds_per_cell)  # type: ignore[arg-type]
+    assert sum(one.verdict == "no scaling detected" for one in flat) >= 0.9 * simulations
 
 
 def test_a_loss_that_rises_with_size_is_inverse_scaling_with_a_negative_exponent() -> None:
@@ -116,7 +117,6 @@ def test_many_fits_at_once_reach_what_a_single_optimiser_reaches() -> None:
     assert costs[0] == pytest.approx(law.objective, rel=0.02)
 
 
-@settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_the_gradient_is_that_of_the_objective(seed: int) -> None:
     points = simulated(seed)

@@ -1,4 +1,4 @@
-"""The answer says so when simpler models do better on the test."""
+"""The doubts of an answer: simpler models that are better on the test, and slopes that only pooling shows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _tested(**losses: float) -> ExperimentRow:
     )
 
 
-def test_a_baseline_that_is_mostly_better_is_named_with_its_count() -> None:
+def test_a_baseline_that_is_better_in_most_tests_is_named_with_its_count() -> None:
     rows = [
         _tested(patchtst=0.6, forest=0.5, prior=0.7),
         _tested(patchtst=0.6, forest=0.5),
@@ -29,7 +29,7 @@ def test_a_baseline_that_is_mostly_better_is_named_with_its_count() -> None:
     assert _outdone(rows) == ["On the test, a simpler model is better: the forest, in 2 of 3 experiments."]
 
 
-def test_nothing_is_said_where_the_model_leads_or_nothing_was_tested() -> None:
+def test_no_doubt_if_the_model_is_best_or_nothing_was_tested() -> None:
     untested = ExperimentRow("e", {}, ProcessState.RUNNING, None, {}, (), None, None, None)
     assert _outdone([_tested(patchtst=0.4, forest=0.5), untested]) == []
     assert _outdone([]) == []
@@ -39,8 +39,8 @@ def _slope(low: float, high: float) -> Slope:
     return Slope((low + high) / 2, Interval(low, high), 2, 0.1)
 
 
-def test_a_pooled_slope_that_no_group_shows_is_a_doubt() -> None:
-    """Only when every group's interval holds zero, and the pooled one does not."""
+def test_a_slope_that_only_pooling_shows_is_a_doubt() -> None:
+    """It is one only if every group's interval contains zero and the pooled one does not."""
     flat, falling = _slope(-0.02, 0.01), _slope(-0.02, -0.01)
     assert _only_pooled([flat, flat, None], falling)
     assert not _only_pooled([flat, falling], falling)
