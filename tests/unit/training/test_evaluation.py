@@ -17,7 +17,7 @@ import torch
 
 from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.errors import ReportFailed
-from supervisor.report.evaluation_view import read_predictions
+from supervisor.report.evaluation_figures import read_predictions
 from training.baselines import fit_baselines, summaries
 from training.best_weights import FILE, keep_weights, read_weights
 from training.data.dataset_files import build_dataset, import_file
