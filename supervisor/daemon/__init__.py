@@ -1,1 +1,1 @@
-"""Runs the life of a run: the orchestrator and what works beside it."""
+"""Lives the life of a run: recovers, orchestrates its experiments, answers the API, ends."""

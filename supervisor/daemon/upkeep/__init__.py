@@ -1,1 +1,1 @@
-"""Does what the daemon needs beside the run: disk, logs, notices, crash loop, stalls."""
+"""Looks after the daemon itself: disk, logs, messages to people, crash loops, stalls."""

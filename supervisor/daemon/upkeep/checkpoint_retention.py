@@ -1,7 +1,7 @@
-"""Which files of trials that have ended may go, and their going: live trials keep theirs, an experiment its best.
+"""Removes checkpoints and weights of ended trials that nothing needs any more. An experiment keeps its best trial's.
 
-What may go may go for good: nothing that happens later makes it needed again, so a crash between two removals, or a
-removal that fails, costs nothing but room.
+A file that may be removed is never needed again, so a crash between two removals, or a removal that fails, costs
+nothing but space.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from supervisor.store.run_writer import RunWriter
 log = logging.getLogger("supervisor")
 
 MAX_A_ROUND = 200
-"""Files and folders that one round removes: a round is a pause of the disk, not of the daemon, but pauses add up."""
+"""Files and folders that one round removes. A long round would keep the disk busy."""
 
 MAX_ROUNDS_AT_THE_END = 100
 
@@ -39,7 +39,7 @@ Trial = Mapping[str, Any]
 
 
 class Keep(IntEnum):
-    """How much of a trial's folder stays."""
+    """Says how much of a trial's folder stays."""
 
     NOTHING = 0
     WEIGHTS = 1
@@ -49,7 +49,7 @@ class Keep(IntEnum):
 
 @dataclass(frozen=True)
 class Folder:
-    """A trial's folder, what of it stays, and the checkpoint that the store names."""
+    """A trial's folder, how much of it stays, and the checkpoint that the store names."""
 
     path: Path
     keep: Keep
@@ -57,9 +57,9 @@ class Folder:
 
 
 def keeps(spec: Spec, trials: Sequence[dict[str, Any]], *, tested: bool) -> dict[int, Keep]:
-    """By number, how much of each of an experiment's trials stays; `tested` says that its answer's test is scored.
+    """Return how much of each trial's folder stays, by number; `tested` says that the answer was evaluated.
 
-    Of each `number`, `state`, `end_reason`, `value` and `params` are looked at.
+    Reads `number`, `state`, `end_reason`, `value` and `params` of each of an experiment's trials.
     """
     best = best_trial(trials, str(spec["mode"]))
     winner = finalists.chosen(spec, trials) if spec.get("finalize") else None
@@ -76,14 +76,14 @@ def keeps(spec: Spec, trials: Sequence[dict[str, Any]], *, tested: bool) -> dict
             return Keep.NOTHING
         if settled and number not in winners:
             return Keep.NOTHING
-        # The test needs the weights, a third of a checkpoint; another's trainable has nothing but its checkpoints.
+        # The evaluation needs the weights, a third of a checkpoint; a user's trainable has checkpoints only.
         return Keep.WEIGHTS if spec["trainable"] == "patchtst" else Keep.NEWEST
 
     return {int(trial["number"]): keep(trial) for trial in trials}
 
 
 def removable(folder: Folder) -> list[Path]:
-    """What of a trial's folder may go: checkpoints and weights, whole and unfinished; never what it does not know."""
+    """Return the checkpoints and weights of a trial that may be removed, unfinished files included."""
     if folder.keep is Keep.ALL:
         return []
     stays = {WEIGHTS} if folder.keep >= Keep.WEIGHTS else set()
@@ -98,30 +98,30 @@ def removable(folder: Folder) -> list[Path]:
 
 
 class CheckpointRetention:
-    """Of one run. `tidy` removes what may go, at most MAX_A_ROUND at once, and tells of it."""
+    """Removes the files of one run."""
 
     def __init__(self, ledger: RunWriter, run_folder: Path) -> None:
         self._ledger, self._run_folder = ledger, run_folder
 
     async def tidy(self) -> int:
-        """One round; how many files and folders went. Raises DiskFailed."""
+        """Remove at most MAX_A_ROUND files and folders; return their number. Raises DiskFailed."""
         folders = list(self._folders())
         count, size = await asyncio.to_thread(remove, folders, MAX_A_ROUND)
         if count:
             try:
                 self._ledger.record("checkpoints.pruned", count=count, bytes=size)
             except DiskFull as error:
-                log.warning("%d files were removed, which cannot be told: %s", count, error)
+                log.warning("%d files were removed, which cannot be recorded: %s", count, error)
         return count
 
     async def tidy_up(self) -> None:
-        """As many rounds as it takes: the run has ended. Raises DiskFailed."""
+        """Remove all that may be removed, at the end of the run. Raises DiskFailed."""
         for _ in range(MAX_ROUNDS_AT_THE_END):
             if await self.tidy() < MAX_A_ROUND:
                 return
 
     def _folders(self) -> Iterator[Folder]:
-        """The trials' folders that are there, experiment by experiment."""
+        """Yield the folders of trials that exist, experiment by experiment."""
         store, run = self._ledger.store, self._ledger.run_id
         for row in store.rows("SELECT name, spec FROM experiment WHERE run = ? ORDER BY ordinal", run):
             there = _numbers(self._run_folder / row["name"])
@@ -146,7 +146,7 @@ class CheckpointRetention:
 
 
 def remove(folders: Sequence[Folder], limit: int) -> tuple[int, int]:
-    """Remove what may go, at most `limit`; how many, and their bytes. What cannot be removed is logged and left."""
+    """Remove at most `limit` files and folders; return their number and bytes. An error is logged."""
     count = size = 0
     for folder in folders:
         try:
@@ -163,7 +163,7 @@ def remove(folders: Sequence[Folder], limit: int) -> tuple[int, int]:
 
 
 def _remove(path: Path) -> int:
-    """The bytes that it had."""
+    """Remove a file or folder; return its bytes."""
     if path.is_dir() and not path.is_symlink():
         size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
         shutil.rmtree(path)
@@ -174,12 +174,12 @@ def _remove(path: Path) -> int:
 
 
 def _numbers(folder: Path) -> set[int]:
-    """The numbers of the trials that have a folder there. One that is a link is none of ours."""
+    """Return the numbers of the trials that have a folder there; links are left alone."""
     try:
         return {int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal() and not entry.is_symlink()}
     except FileNotFoundError:
         return set()
     except OSError as error:
-        # A run's end must not fail for want of tidiness.
+        # A folder that cannot be read must not fail the run's end.
         log.warning("%s cannot be tidied: %s", folder, error)
         return set()

@@ -1,4 +1,4 @@
-"""logs/debug.jsonl: what libraries and our own code have to say beside the events; rotated, not fsynced."""
+"""Writes logs/debug.jsonl: diagnostics of libraries and of our own code; rotated, not fsynced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supervisor.redaction import redact
 
 
 def set_up_logging(home: Home) -> None:
-    """Diagnostics (ours, asyncio's, aiohttp's) as JSON lines; not the audit log, so not fsynced."""
+    """Send the log records of this process to debug.jsonl as JSON lines, and to standard error."""
     handler = logging.handlers.RotatingFileHandler(home.logs / "debug.jsonl", maxBytes=50_000_000, backupCount=3)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -38,19 +38,19 @@ def set_up_logging(home: Home) -> None:
 
 
 def _without_secrets(_: Any, __: str, line: Any) -> str:
-    """The last step: also what a trace quotes has passed by then."""
+    """Redact the whole line, as the last step: a trace may quote secrets too."""
     return redact(line if isinstance(line, str) else line.decode())
 
 
 class _PlainFormatter(logging.Formatter):
-    """For standard error, which is logs/daemon.log."""
+    """Formats and redacts a record for standard error, which is logs/daemon.log."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
 
 
 def reopen_debug_log() -> None:
-    """The next line goes to the file of that name, as after another program has renamed the old one."""
+    """Open debug.jsonl again, after another program has renamed it."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.handlers.RotatingFileHandler):
             handler.acquire()

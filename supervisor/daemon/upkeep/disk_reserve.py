@@ -1,7 +1,7 @@
-"""Room for the daemon's own last words: a reserve file, given up when the disk fills, taken again when there is space.
+"""Keeps space for the daemon's own writes: a reserve file, deleted when the disk fills, made again when it has space.
 
-The governor pauses trials long before (its policy's disk thresholds); this is for when nobody has readings, or another
-program is faster. Standard library only.
+The governor pauses trials long before, by its disk thresholds; the reserve is for a governor without readings, and for
+another program that fills the disk faster. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class ReserveLimits:
-    """In bytes of free space. Below `low` the reserve goes and the work pauses; above `enough` it goes on."""
+    """Bytes of free space: below `low` the reserve is deleted and the run pauses, above `enough` it resumes."""
 
     reserve_bytes: int = 4 * MIB
     low_bytes: int = 2 * MIB
@@ -34,22 +34,23 @@ class ReserveLimits:
 
 
 class DiskReserve:
-    """`full` from when the disk is nearly full until there is enough space again."""
+    """Holds the reserve; `full` says that the disk was nearly full and has not enough space yet."""
 
     def __init__(
         self, folder: Path, clock: Clock, limits: ReserveLimits | None = None, free: Callable[[Path], int] = free_bytes
     ) -> None:
-        """The reserve is FOLDER/reserve; it is made at once, if there is space."""
+        """Make the reserve, FOLDER/reserve, if there is space."""
         self._folder, self._clock, self._free = folder, clock, free
         self.limits = limits or ReserveLimits()
         self._reserve = folder / "reserve"
         self.full = not self._make()
 
     def free(self) -> int:
+        """Return the free bytes of the disk. Raises OSError."""
         return self._free(self._folder)
 
     def look(self) -> None:
-        """Before each change of the store: so the space is there before anything has failed."""
+        """Check the free space. Called before each change of the store, so before a write can fail."""
         free = self.free()
         if self.full and free >= self.limits.enough_bytes:
             self.full = not self._make()
@@ -57,24 +58,27 @@ class DiskReserve:
             self.give_up()
 
     def give_up(self) -> None:
-        """The disk is full: whatever is written next may use the reserve."""
+        """Delete the reserve: the next writes may use its space."""
         self.full = True
         with contextlib.suppress(FileNotFoundError):
             self._reserve.unlink()
             failpoints.hit("reserve.release")
 
     def _make(self) -> bool:
-        """Random bytes: some file systems keep zeros for nothing. False when there is no space for it."""
+        """Make the reserve; return False if there is no space for it."""
         if self._reserve.exists() and self._reserve.stat().st_size == self.limits.reserve_bytes:
             return True
         try:
+            # Random bytes: some file systems need no space for zeros.
             failpoints.hit("reserve.make")
             with self._reserve.open("wb") as file:
                 file.write(os.urandom(self.limits.reserve_bytes))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            log.warning("no reserve of %s bytes can be kept at %s: %s", self.limits.reserve_bytes, self._reserve, error)
+            log.warning(
+                "a reserve of %s bytes cannot be made at %s: %s", self.limits.reserve_bytes, self._reserve, error
+            )
             with contextlib.suppress(OSError):
                 self._reserve.unlink(missing_ok=True)
             return False

@@ -1,7 +1,7 @@
-"""A thread that watches the main loop: one that stands still is written down, by stack, and ended.
+"""Watches the main loop from a thread: if it stands still, its stack is written and the daemon aborts.
 
-A daemon that hangs is worse than one that died: nothing restarts it. After the abort the service manager (or a person)
-starts it again, and starting is recovering. Standard library only.
+A daemon that hangs is worse than one that died: nothing restarts it. After the abort the service manager or a person
+starts it again, and it recovers. Standard library only.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ STALL_LIMIT_S = 60.0
 
 
 class Stall:
-    """Decides whether the loop stands still, from looks about every TICK_S. Pure; times are monotonic seconds."""
+    """Decides whether the loop stands still, from a look about every TICK_S. Pure; times are monotonic seconds."""
 
     def __init__(self, now_s: float, limit_s: float = STALL_LIMIT_S) -> None:
         self._limit_s = limit_s
         self._seen_ticks, self._seen_s, self._looked_s = 0, now_s, now_s
 
     def look(self, now_s: float, ticks: int) -> bool:
-        """Whether no tick came for `limit_s` in which this very look could have come."""
+        """Return whether no tick came for `limit_s` in which this thread could look."""
         if now_s - self._looked_s > self._limit_s / 2:
-            # The whole process stood still (SIGSTOP, a sleeping machine): the loop gets its time again.
+            # The whole process stood still (SIGSTOP, a sleeping machine): the loop gets its full time again.
             self._seen_s = now_s
         self._looked_s = now_s
         if ticks != self._seen_ticks:
@@ -37,14 +37,14 @@ class Stall:
 
 
 def dump_and_abort() -> None:
-    """Every thread's stack to standard error (logs/daemon.log, or the journal), then SIGABRT."""
+    """Write the stack of every thread to standard error (logs/daemon.log, or the journal), then abort."""
     print("the main loop stands still; the stacks of all threads follow, then the daemon aborts", file=sys.stderr)
     faulthandler.dump_traceback(all_threads=True)
     os.abort()
 
 
 class LoopWatchdog:
-    """`await run()` beside the work; `ping` is called while the loop ticks (for the service manager's own watchdog)."""
+    """Runs beside the work. `ping` is called while the loop ticks, for the service manager's own watchdog."""
 
     def __init__(
         self, ping: Callable[[], None], on_stall: Callable[[], None] = dump_and_abort, limit_s: float = STALL_LIMIT_S
@@ -55,7 +55,7 @@ class LoopWatchdog:
         self._over = threading.Event()
 
     async def run(self) -> None:
-        """Ticks until it is cancelled."""
+        """Tick until cancelled."""
         thread = threading.Thread(target=self._watch, name="loop-watchdog", daemon=True)
         thread.start()
         try:

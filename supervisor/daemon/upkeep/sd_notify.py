@@ -1,4 +1,4 @@
-"""Tells a service manager how we are, by systemd's datagram protocol (sd_notify(3)). Standard library only."""
+"""Notifies a service manager of our state, by systemd's protocol (sd_notify(3)). Standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 class ServiceNotify:
-    """Silent where there is no NOTIFY_SOCKET. The variable is taken out of the environment: children must not speak."""
+    """Sends nothing without NOTIFY_SOCKET. Removes that variable from the environment: children must not send."""
 
     def __init__(self) -> None:
         address = os.environ.pop("NOTIFY_SOCKET", None)
@@ -16,9 +16,9 @@ class ServiceNotify:
         self._address = None if address is None else address.replace("@", "\0", 1)
 
     def send(self, **facts: str) -> None:
-        """READY="1", STATUS="...", STOPPING="1", WATCHDOG="1". A manager that does not listen is no trouble of ours.
+        """Send facts such as READY="1", STATUS="...", STOPPING="1", WATCHDOG="1".
 
-        Nor is one that has stopped reading: a datagram for which its queue has no room is dropped, never waited for.
+        Errors are ignored. A datagram is dropped if the manager's queue is full: the daemon never waits for it.
         """
         if self._address is None:
             return
