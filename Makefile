@@ -8,7 +8,10 @@ STAMP := $(VENV)/.installed
 PYTHON ?=
 # How many processes share the tests. One takes all tests on the shared Ray head, and the others take file by file, in
 # the order of tests/conftest.py.
-JOBS ?= 2
+JOBS ?= 3
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+# After how many minutes `make test-slow` begins no further test.
+MINUTES ?= 30
 # Which benchmarks `make bench` runs: `make bench BENCH=overhead`.
 BENCH ?= *
 # How long `make chaos` does its worst, in what order, and whether it keeps the home: `make chaos SECONDS=60 SEED=2 KEEP=1`.
@@ -17,7 +20,7 @@ SEED ?= 1
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run check test test-all bench chaos clean verify
+.PHONY: help install run check test test-slow test-all bench chaos clean verify
 
 help: ## Show this list
 	@echo "make TARGET, where TARGET is one of"
@@ -39,11 +42,15 @@ check: $(STAMP) ## Check style, format, types and which room imports which
 
 test: $(STAMP) ## Run the tests, except those that take minutes each
 	@echo "==> running the tests (not the slow ones: those are in 'make test-all')"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP) ## Run what 'make test' leaves out, as much as MINUTES allow
+	@echo "==> running the slow tests, and the property tests with many examples, for $(MINUTES) minutes at most"
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=full --minutes=$(MINUTES)
 
 test-all: $(STAMP) ## Run every test, slow ones included
 	@echo "==> running every test"
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --hypothesis-profile=full
+	$(PYTEST) --hypothesis-profile=full
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
 	@for file in benchmarks/$(BENCH).py; do \

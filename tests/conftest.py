@@ -7,6 +7,8 @@ that keeps the test under a second. What must run longer to show anything is mar
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +19,19 @@ settings.register_profile("fast", UNTIMED, max_examples=20, derandomize=True, da
 # `make test-all`: many examples, others each time (pytest --hypothesis-profile=full).
 settings.register_profile("full", UNTIMED, max_examples=200, print_blob=True)
 settings.load_profile("fast")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--minutes", type=float, default=None, help="begin no test after so many minutes; skip the rest")
+
+
+BEGAN_S = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    minutes = item.config.getoption("--minutes")
+    if minutes is not None and time.monotonic() - BEGAN_S > 60 * minutes:
+        pytest.skip(f"the {minutes:g} minutes are over")
 
 
 def needs_ray_head(item: pytest.Item) -> bool:
