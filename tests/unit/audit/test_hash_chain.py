@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.audit import rotation
@@ -77,7 +77,6 @@ def test_older_parts_are_compressed_numbered_from_the_newest_and_bounded(tmp_pat
     assert not list(tmp_path.glob(".*.part"))
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_change_to_any_line_but_the_last_is_found(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

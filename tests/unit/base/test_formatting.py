@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.formatting import UNITS, human, one_line, short_value, table
@@ -17,7 +17,6 @@ def test_a_size_in_the_unit_that_fits(size: int, text: str) -> None:
     assert human(size) == text
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**60))
 def test_what_is_shown_is_what_it_is_to_a_twentieth_of_its_unit(size: int) -> None:
     figure, unit = human(size).split()

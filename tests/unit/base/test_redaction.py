@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.redaction import HIDDEN, redact
@@ -47,7 +47,6 @@ def test_a_secret_of_the_environment_is_found_wherever_it_stands() -> None:
     assert redact(said, environment) == f"it said {HIDDEN}, abc and unsecretword"
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     """So it does no harm where a text passes by twice."""

@@ -14,7 +14,6 @@ DECK = sum(WEIGHTS.values())
 seeds = st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None, max_examples=50)
 @given(seeds, st.integers(1, 200))
 def test_the_same_seed_gives_the_same_faults(seed: int, count: int) -> None:
     assert list(islice(schedule(seed), count)) == list(islice(schedule(seed), count))
@@ -25,14 +24,12 @@ def test_other_seeds_give_other_faults() -> None:
     assert len(firsts) == 20
 
 
-@settings(deadline=None, max_examples=50)
 @given(seeds, st.integers(0, 3))
 def test_each_deck_holds_each_kind_as_often_as_its_weight(seed: int, nth: int) -> None:
     kinds = [fault.kind for fault in islice(schedule(seed), DECK * nth, DECK * (nth + 1))]
     assert {kind: kinds.count(kind) for kind in Kind} == WEIGHTS
 
 
-@settings(deadline=None, max_examples=50)
 @given(seeds)
 def test_no_more_faults_follow_without_a_breath_than_an_experiment_survives(seed: int) -> None:
     in_a_row = 0
@@ -44,7 +41,6 @@ def test_no_more_faults_follow_without_a_breath_than_an_experiment_survives(seed
         assert 0.0 <= fault.aim < 1.0
 
 
-@settings(deadline=None, max_examples=50)
 @given(seeds)
 def test_a_pause_and_a_full_disk_never_begin_while_work_has_not_gone_on(seed: int) -> None:
     """Else it could not be said what they did; the kill in the middle of it is planned with it."""
@@ -54,7 +50,7 @@ def test_a_pause_and_a_full_disk_never_begin_while_work_has_not_gone_on(seed: in
     assert {fault.kind for fault in faults if fault.during is not None} <= {Kind.PAUSE, Kind.DISK}
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seeds, st.sets(st.sampled_from(Kind), min_size=1))
 def test_only_the_kinds_that_are_asked_for_come(seed: int, kinds: set[Kind]) -> None:
     count = 2 * sum(WEIGHTS[kind] for kind in kinds)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.heat_simulation import ON_OFF, Ladder, Unchecked, rehearse
 from supervisor.governor.policy import Policy
 
 
+@pytest.mark.slow
 def test_the_ladder_never_stops_the_work_and_does_half_as_much_again_as_the_best_switch() -> None:
     ladder = rehearse(Ladder(Policy()))
     switches = [rehearse(switch()) for switch in ON_OFF.values()]

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.cli import status_text
@@ -165,7 +165,6 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}", fullmatch=True)
 WORDS = st.text(max_size=80)
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     rows=st.lists(st.tuples(NAMES, st.sampled_from(list(ProcessState)), WORDS), min_size=1, max_size=5),
     reason=WORDS,
@@ -207,7 +206,6 @@ def test_a_duration_in_words(seconds: float | None, text: str) -> None:
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
-@settings(max_examples=200, deadline=None)
 @given(seconds=st.floats(0, 1e8))
 def test_a_duration_says_the_time_to_within_its_last_unit(seconds: float) -> None:
     words = duration(seconds).split()

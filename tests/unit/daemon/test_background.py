@@ -52,7 +52,7 @@ def test_the_machine_has_all_three_clocks_or_lacks_one() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 5e4), st.floats(-9e4, 9e4)), min_size=1, max_size=8))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_neither_sleep_nor_a_set_clock_counts_for_an_experiments_hours(lives: list[tuple[float, float]]) -> None:
     """Each life is a pair: seconds at work, and how far the wall clock moves beside them."""
     wall, events, worked = 1e9, [], 0.0

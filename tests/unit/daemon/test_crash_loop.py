@@ -67,7 +67,7 @@ def test_launchd_gets_exit_code_0_where_another_start_cannot_help(
         assert under_launchd() is agent
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from(WATCHED), st.floats(0.0, 1e6), st.booleans()), max_size=40),
     st.floats(0.0, 1e6),

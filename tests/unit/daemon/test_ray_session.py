@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.daemon.experiments.ray_session import ENOUGH_BYTES, LOW_BYTES, session_of, still_full
@@ -27,7 +27,6 @@ def test_without_a_session_nothing_must_stay(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 256 * MIB), min_size=1))
-@settings(deadline=None, max_examples=50)
 def test_a_disk_is_full_below_the_lower_mark_and_stays_so_up_to_the_upper_one(looks: list[int]) -> None:
     full = False
     for free in looks:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.domain import finalists
@@ -131,7 +131,6 @@ def test_without_finalisation_every_trial_is_the_searchs() -> None:
     assert finalists.chosen(plain, trials) is None
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     values=st.lists(st.none() | st.floats(-1e3, 1e3), min_size=6, max_size=6),
     order=st.permutations(range(6)),

@@ -48,7 +48,7 @@ def of_kind(kind: type) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_message_comes_back_as_it_was_sent(kind: type, data: st.DataObject) -> None:
     message = data.draw(of_kind(kind))
@@ -81,7 +81,6 @@ def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
     assert messages.decode(raw)[0] == sent
 
 
-@settings(max_examples=200, deadline=None)
 @given(line=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_garbage_raises_link_error_only(line: bytes) -> None:
     with pytest.raises(messages.LinkError, match="not a message"):
@@ -89,7 +88,7 @@ def test_garbage_raises_link_error_only(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_message_with_any_field_changed_is_a_message_or_a_link_error(kind: type, data: st.DataObject) -> None:
     """And when it is taken for a message, each field has the type that it says."""

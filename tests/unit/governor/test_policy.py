@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.governor.policy import KNOWN_KEYS, RANGES, Policy
@@ -72,7 +72,6 @@ def test_a_bad_section_names_key_value_and_what_is_allowed(section: dict[str, An
         Policy.from_mapping(section)
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(sorted(KNOWN_KEYS)), st.one_of(st.integers(), st.floats(), st.text()), max_size=4)
 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.domain.command import Action, Command, Origin, strictest
@@ -106,7 +106,6 @@ def play(trace: Sequence[Moment], policy: Policy = POLICY) -> list[Decision]:
     return decisions
 
 
-@settings(deadline=None, max_examples=150)
 @given(traces)
 def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
     """Not even when an operator has just resumed with force."""
@@ -117,7 +116,6 @@ def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
             assert forced.action >= Action.PAUSE
 
 
-@settings(deadline=None, max_examples=150)
 @given(traces)
 def test_a_pause_never_ends_on_an_unknown_or_hot_sensor(trace: list[Moment]) -> None:
     """Every thermometer that was ever seen must be cool, or rightly parked, when the work comes back."""
@@ -133,7 +131,6 @@ def test_a_pause_never_ends_on_an_unknown_or_hot_sensor(trace: list[Moment]) -> 
             assert len(retired) < 2
 
 
-@settings(deadline=None, max_examples=150)
 @given(traces)
 def test_the_ladder_is_left_one_rung_at_a_time(trace: list[Moment]) -> None:
     rungs = [Action.RUN, *(decision.command.action for decision in play(trace))]
@@ -141,7 +138,6 @@ def test_the_ladder_is_left_one_rung_at_a_time(trace: list[Moment]) -> None:
         assert after >= before - 1
 
 
-@settings(deadline=None, max_examples=100)
 @given(traces, st.floats(0.0, 40.0))
 def test_a_stricter_reading_never_gives_a_looser_command(trace: list[Moment], hotter: float) -> None:
     """Hotter, or with more memory in use; from the same past, at any moment of any trace."""
@@ -163,7 +159,6 @@ hot_then_cool = st.tuples(st.sampled_from([95.0, 101.0, 106.0]), st.integers(1, 
 )
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(hot_then_cool, max_size=40).map(lambda parts: [step for part in parts for step in part]))
 def test_no_trace_pauses_more_often_in_an_hour_than_the_policy_allows(story: list[tuple[float, int]]) -> None:
     policy = replace(POLICY, min_off_s=5.0, ease_after_s=5.0, max_pauses_per_hour=4, stop_after_critical_s=86400.0)
@@ -177,7 +172,6 @@ def test_no_trace_pauses_more_often_in_an_hour_than_the_policy_allows(story: lis
     assert all(sum(at <= other < at + 3600 for other in pauses) <= 4 for at in pauses)
 
 
-@settings(deadline=None, max_examples=100)
 @given(traces)
 def test_a_watchdog_that_restarts_from_its_memory_decides_the_same(trace: list[Moment]) -> None:
     for decision in play(trace)[-5:]:
@@ -186,7 +180,6 @@ def test_a_watchdog_that_restarts_from_its_memory_decides_the_same(trace: list[M
         assert (command, after) == (decision.command, decision.after)
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from([40.0, 80.0, 95.0, 101.0, 106.0]), st.integers(1, 60)), max_size=40))
 def test_no_trace_changes_the_concurrency_more_often_than_dwell_times_allow(story: list[tuple[float, int]]) -> None:
     """Easing back takes 180 s at least, so in an hour 20 steps down, and as many up plus the ladder's five."""
@@ -196,7 +189,6 @@ def test_no_trace_changes_the_concurrency_more_often_than_dwell_times_allow(stor
     assert all(sum(at <= other < at + 3600 for other in changes) <= 45 for at in changes)
 
 
-@settings(deadline=None, max_examples=60)
 @given(traces)
 def test_no_cooling_lifts_an_operator_s_pause_and_no_resume_a_governor_s(trace: list[Moment]) -> None:
     pause, resume = (Command(action, Origin.OPERATOR, "by hand") for action in (Action.PAUSE, Action.RUN))
@@ -205,7 +197,6 @@ def test_no_cooling_lifts_an_operator_s_pause_and_no_resume_a_governor_s(trace: 
         assert strictest([resume, decision.command]).action is decision.command.action
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.one_of(st.none(), st.floats(0.0, 100.0)), min_size=1, max_size=60))
 def test_parked_sensors_alone_never_restrain_the_work(loads: list[float | None]) -> None:
     """Whatever the load is, and when nobody knows it."""

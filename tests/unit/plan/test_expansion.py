@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import PlanError
@@ -222,7 +222,6 @@ def test_an_enqueued_rank_outside_a_grid_is_refused() -> None:
     span=st.integers(0, 100),
     step=st.integers(1, 7),
 )
-@settings(deadline=None, max_examples=100)
 def test_a_quantile_is_always_a_value_of_its_dimension(
     low: float, factor: float, log: bool, quantile: float, first: int, span: int, step: int
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import PlanError, UnknownPlan
@@ -305,7 +305,6 @@ _SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(
 
 
 @given(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), _SCALARS)
-@settings(deadline=None, max_examples=150)
 def test_a_value_written_as_json_comes_back_from_set(key: str, value: Any) -> None:
     path, parsed = set_values.parse_set(f"config.{key}={json.dumps(value)}")
     assert path == ("config", key)
@@ -317,7 +316,6 @@ def test_a_value_written_as_json_comes_back_from_set(key: str, value: Any) -> No
     st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda key: key not in ("size", "depth", "x", "n", "c")),
     _SCALARS,
 )
-@settings(deadline=None, max_examples=60)
 def test_a_constant_set_is_in_the_plan_and_in_its_frozen_text(key: str, value: Any) -> None:
     changed = load(MINIMAL, f"config.{key}={json.dumps(value)}")
     assert changed.plan.config[key] == value
@@ -325,7 +323,6 @@ def test_a_constant_set_is_in_the_plan_and_in_its_frozen_text(key: str, value: A
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None, max_examples=150)
 def test_any_set_argument_is_taken_or_refused_with_a_plan_error(argument: str) -> None:
     try:
         changed = load(MINIMAL, argument)
@@ -338,7 +335,6 @@ _LINES = MINIMAL.splitlines()
 
 
 @given(st.integers(0, len(_LINES) - 1), st.text(max_size=30), st.booleans())
-@settings(deadline=None, max_examples=200)
 def test_a_plan_with_one_line_mangled_loads_or_gives_a_plan_error(at: int, junk: str, replace: bool) -> None:
     lines = list(_LINES)
     lines[at] = junk if replace else lines[at] + junk

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.plan import warm_start
@@ -110,7 +110,6 @@ def test_a_plan_without_it_warms_nothing() -> None:
     assert warm_start.points(known["20M-h1"], known["2M-h1"], [ended(0, 0.3)]) == []
 
 
-@settings(deadline=None, max_examples=60)
 @given(rank=st.integers(0, 15), heads=st.integers(1, 5), rate=st.floats(1e-5, 3e-3), pair=st.sampled_from(
     [("2M-h1", "20M-h1"), ("20M-h1", "200M-h1"), ("200M-h1", "2B-h1"), ("2M-h1", "2B-h1")]))  # fmt: skip
 def test_every_point_lies_in_the_space_that_it_goes_to(

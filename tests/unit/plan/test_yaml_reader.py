@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import PlanError
@@ -115,7 +115,6 @@ def test_size_and_count_are_bounded() -> None:
 
 
 @given(st.text(max_size=300))
-@settings(deadline=None, max_examples=150)
 def test_any_text_gives_a_document_or_a_plan_error(text: str) -> None:
     try:
         document = yaml_reader.parse(text, "f")
@@ -128,7 +127,6 @@ _SIGNS = "aeglnotu:-[]{}#&*!|>'\"%@,?\n \t0123456789.~<=\\x"
 
 
 @given(st.text(alphabet=_SIGNS, max_size=120))
-@settings(deadline=None, max_examples=300)
 def test_any_yaml_like_text_gives_json_able_data_or_a_plan_error(text: str) -> None:
     try:
         value = yaml_reader.parse(text, "f").value
@@ -151,6 +149,5 @@ _TREES = st.recursive(
 
 
 @given(st.dictionaries(_KEYS, _TREES, max_size=5), st.text(max_size=20))
-@settings(deadline=None, max_examples=200)
 def test_frozen_text_parses_to_just_the_data_that_made_it(data: dict[str, Any], header: str) -> None:
     assert yaml_reader.parse(as_text(data, header), "f").value == data

@@ -16,8 +16,8 @@ from supervisor.report.scaling_law import Answer, Points, answer, bootstrap, fit
 
 FLOORS, FACTORS, ALPHA = (0.40, 0.60, 0.58), (4.0, 6.0, 5.0), 0.25
 BUDGETS = (2e6, 2e7, 2e8, 2e9)
-SIMULATIONS = pytest.mark.parametrize("simulations", [20, pytest.param(100, marks=pytest.mark.slow)])
-"""A share of 90 % needs 100 simulations to be shown well; 20 find a gross error."""
+SIMULATIONS = pytest.mark.parametrize("simulations", [10, pytest.param(100, marks=pytest.mark.slow)])
+"""A share of 90 % needs 100 simulations to be shown well; 10 find a gross error."""
 
 
 @pytest.fixture(autouse=True, scope="module")

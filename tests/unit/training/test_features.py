@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.bars import read_bars
@@ -20,7 +20,6 @@ VIX = (BARS[["open", "high", "low", "close"]] / 5).round(2)
 WHOLE = compute_features(BARS, "a25_vix", VIX)
 
 
-@settings(deadline=None, max_examples=60)
 @given(cut=st.integers(1, len(BARS)))
 def test_cutting_off_the_future_changes_no_past_row_of_any_feature(cut: int) -> None:
     last = BARS.index[cut - 1]
@@ -28,7 +27,6 @@ def test_cutting_off_the_future_changes_no_past_row_of_any_feature(cut: int) -> 
     pd.testing.assert_frame_equal(past, WHOLE.iloc[:cut], check_exact=True, check_freq=False)
 
 
-@settings(deadline=None, max_examples=40)
 @given(cut=st.integers(300, len(BARS) - 1), factor=st.floats(0.2, 5.0))
 def test_another_future_changes_no_past_row_of_any_feature(cut: int, factor: float) -> None:
     other = BARS.copy()

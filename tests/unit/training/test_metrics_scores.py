@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
@@ -25,7 +25,6 @@ def forecasts(draw: st.DrawFn) -> Forecast:
     return Forecast(np.array(probabilities), np.array(labels, np.float64), draw(st.floats(0.05, 0.95)))
 
 
-@settings(deadline=None, max_examples=150)
 @given(forecasts())
 def test_each_score_is_scikit_learns(forecast: Forecast) -> None:
     found, p, y = scores(forecast), forecast.probabilities, forecast.labels
@@ -39,7 +38,6 @@ def test_each_score_is_scikit_learns(forecast: Forecast) -> None:
     assert auc(2 * p, y) == found["auc"], "only the order of the answers counts"
 
 
-@settings(deadline=None, max_examples=60)
 @given(forecasts(), st.integers(0, 2**16))
 def test_a_resamples_scores_are_those_of_the_days_in_it(forecast: Forecast, seed: int) -> None:
     days = len(forecast.labels)
@@ -133,6 +131,7 @@ def coverage(names: tuple[str, ...], horizon: int, days: int, series: int, draws
     return {name: count / series for name, count in held.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_the_losss_interval_covers_95_of_100_simulated_test_periods(horizon: int) -> None:
     """640 days, as the sample's test split has; 93 to 97 % is the tolerance of 1,000 series."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from training.data.splits import Indices, SplitIndices, TestOpening, open_test, split_days
@@ -39,7 +39,6 @@ def layouts(draw: st.DrawFn) -> tuple[int, int, SplitSettings]:
     return draw(st.integers(300, 2500)), context, split
 
 
-@settings(deadline=None, max_examples=80)
 @given(layouts())
 def test_no_two_parts_share_a_day_and_none_leaves_the_table(layout: tuple[int, int, SplitSettings]) -> None:
     rows, context, split = layout

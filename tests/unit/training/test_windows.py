@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.data.dataset_files import build_dataset, import_file
@@ -51,7 +51,6 @@ def trial(dataset: Path, **changes: Any) -> TrialSettings:
     )
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     prices=st.lists(st.floats(1, 1000), min_size=3, max_size=40),
     horizon=st.integers(1, 6),
@@ -124,7 +123,6 @@ def test_revin_of_a_window_depends_on_that_window_only() -> None:
     torch.testing.assert_close(normalise_window(windows), alone)
 
 
-@settings(deadline=None, max_examples=40)
 @given(scale=st.floats(1e-3, 1e9), shift=st.floats(-1e3, 1e3))
 def test_revin_removes_scale_and_level(scale: float, shift: float) -> None:
     windows = torch.randn(2, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))

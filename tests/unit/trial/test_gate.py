@@ -97,7 +97,7 @@ def test_the_flag_of_a_restarted_watchdog_is_found(writer, gate, time, tmp_path)
 
 
 @given(share=st.floats(0.05, 0.95), worked_s=st.floats(0.01, 2.0))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_throttled_trials_rest_their_share(tmp_path_factory, share, worked_s):
     """share / (1 - share) of the time worked, at most MAX_REST_S."""
     time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
@@ -128,7 +128,6 @@ def test_stop_makes_a_trial_leave(writer, gate, time):
 
 
 @given(content=st.binary(max_size=2 * SIZE_BYTES))
-@settings(deadline=None, max_examples=60)
 def test_a_file_that_is_no_flag_never_opens_the_gate(tmp_path_factory, content):
     """Arbitrary bytes pause; they neither raise nor let go on."""
     time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
@@ -191,7 +190,6 @@ def test_a_held_trial_leaves_when_it_is_to_be_released_and_can_come_back(writer,
 
 
 @given(stories=st.lists(st.dictionaries(st.integers(0, 60), st.booleans(), max_size=MAX_HELD_TRIALS), max_size=6))
-@settings(deadline=None, max_examples=40)
 def test_the_flag_names_just_the_trials_that_are_held_and_none_moves(tmp_path_factory, stories):
     """One that stays held keeps its slot: a reader between two writes never misses it."""
     time, path = Time(), tmp_path_factory.mktemp("gate") / "flag"
