@@ -29,7 +29,7 @@ from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.plan.experiment import ExperimentSpec
-from supervisor.preflight.estimate import fits
+from supervisor.preflight.estimate import misfit
 from supervisor.preflight.machine import machine_memory_bytes
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.ray_head import RayHead, child_environment
@@ -132,5 +132,4 @@ def _server(home: Home, ledger: RunWriter, clock: Clock, handlers: Handlers) -> 
 
 def skip_reason(spec: dict[str, Any]) -> str | None:
     """Return why an experiment cannot run on this machine, with the figures; None when it can."""
-    fit = fits(ExperimentSpec.model_validate(spec), machine_memory_bytes())
-    return None if fit.ok else fit.text
+    return misfit(ExperimentSpec.model_validate(spec), machine_memory_bytes())

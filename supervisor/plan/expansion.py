@@ -26,7 +26,6 @@ from supervisor.plan.schema import (
     MedianPruner,
     NoPruner,
     Plan,
-    Pruner,
     Quantile,
 )
 from supervisor.plan.validation import nearest, value_problem
@@ -35,6 +34,11 @@ if TYPE_CHECKING:
     from training.grid import Grid
 
 Bounds = dict[str, tuple[int, int]]
+UNCHANGED = (
+    "trainable", "metric", "mode", "max_trials", "max_epochs", "max_hours", "resources", "sampler", "warm_start",
+    "max_failures",
+)  # fmt: skip
+"""Settings of a cell that its experiment takes over as they are."""
 
 
 def expand(
@@ -51,7 +55,7 @@ def expand(
     Raises PlanError when nothing matches, when a grid is empty, or when an enqueued value is not in the grid.
     """
     chosen = _select(list(cells(plan)), only, globs)
-    return [_spec(plan, cell, num_features, dataset) for cell in chosen]
+    return [_spec(cell, num_features, dataset) for cell in chosen]
 
 
 def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
@@ -104,30 +108,22 @@ def _choices(word: str, names: list[str], described: str) -> str:
     return close if close == listed else f"{close} {listed}"
 
 
-def _spec(plan: Plan, cell: Cell, num_features: int | None, dataset: str | None) -> ExperimentSpec:
-    config = _config(plan, cell, dataset)
+def _spec(cell: Cell, num_features: int | None, dataset: str | None) -> ExperimentSpec:
+    plan = cell.plan
+    config = _config(cell, dataset)
     bounds = _grid_bounds(cell, config, num_features)
-    space = {name: _resolve(dimension, bounds) for name, dimension in cell.space.items()}
+    space = {name: _resolve(dimension, bounds) for name, dimension in plan.space.items()}
     return ExperimentSpec(
         name=cell.name,
         cell=cell.axes,
-        trainable=plan.trainable,
         config=config,
         space=space,
-        metric=plan.metric,
-        mode=plan.mode,
-        max_trials=cell.max_trials,
-        max_epochs=cell.max_epochs,
-        max_hours=cell.max_hours,
-        concurrency=min(cell.concurrency, cell.max_trials),
-        resources=cell.resources,
-        sampler=cell.sampler,
+        concurrency=min(plan.concurrency, plan.max_trials),
         enqueue=_enqueue(cell, space),
-        pruner=_pruner(cell.pruner, cell.max_epochs),
-        finalize=_finalize(cell),
-        warm_start=plan.warm_start,
+        pruner=_pruner(plan),
+        finalize=_finalize(plan),
         seed=_experiment_seed(plan.seed, cell.name),
-        max_failures=cell.max_failures,
+        **{name: getattr(plan, name) for name in UNCHANGED},
     )
 
 
@@ -136,20 +132,20 @@ def _experiment_seed(plan_seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"experiment:{plan_seed}:{name}".encode()).digest()[:4], "big")
 
 
-def _config(plan: Plan, cell: Cell, dataset: str | None) -> dict[str, Any]:
-    config = dict(cell.config)
+def _config(cell: Cell, dataset: str | None) -> dict[str, Any]:
+    plan, config = cell.plan, dict(cell.plan.config)
     if dataset is not None and plan.data is not None:
         config["dataset"] = dataset
     if plan.trainable == "patchtst":
-        config["max_epochs"] = cell.max_epochs  # the learning rate's decay ends there
-        if "threads" not in cell.space:
+        config["max_epochs"] = plan.max_epochs  # the learning rate's decay ends there
+        if "threads" not in plan.space:
             # One thread for each core that Ray gave: more would compete with the other trials.
-            config.setdefault("threads", max(1, math.floor(cell.resources.cpu)))
+            config.setdefault("threads", max(1, math.floor(plan.resources.cpu)))
     return config
 
 
 def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -> Bounds:
-    if not any(isinstance(dimension, GridDimension) for dimension in cell.space.values()):
+    if not any(isinstance(dimension, GridDimension) for dimension in cell.plan.space.values()):
         return {}
     if num_features is None:
         raise PlanError(
@@ -173,7 +169,7 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     Equal points are enqueued once: two quantiles of a short grid can be the same value.
     """
     points: list[dict[str, Any]] = []
-    for index, params in enumerate(cell.enqueue):
+    for index, params in enumerate(cell.plan.enqueue):
         point = {name: _enqueued(space[name], value) for name, value in params.items()}
         for name, value in point.items():
             wrong = value_problem(space[name], value)
@@ -182,8 +178,8 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
                 raise PlanError(f"{cell.name}: {key}: {wrong}", key=key, remedy="write {quantile: 0 to 1} instead")
         if point not in points:
             points.append(point)
-    finalize = _finalize(cell)
-    return tuple(points[: cell.max_trials - (0 if finalize is None else finalize.top * finalize.seeds)])
+    finalize = _finalize(cell.plan)
+    return tuple(points[: cell.plan.max_trials - (0 if finalize is None else finalize.top * finalize.seeds)])
 
 
 def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
@@ -201,23 +197,19 @@ def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
     return int(low + min(round((place - low) / step), (high - low) // step) * step)
 
 
-def _finalize(cell: Cell) -> Finalize | None:
+def _finalize(plan: Plan) -> Finalize | None:
     """Limit the finalisation to half of the trials: first `top` shrinks, then `seeds`."""
-    if cell.finalize is None:
+    if plan.finalize is None:
         return None
-    half = cell.max_trials // 2
-    seeds = min(cell.finalize.seeds, half)
-    return Finalize(top=min(cell.finalize.top, half // seeds), seeds=seeds) if seeds else None
+    half = plan.max_trials // 2
+    seeds = min(plan.finalize.seeds, half)
+    return Finalize(top=min(plan.finalize.top, half // seeds), seeds=seeds) if seeds else None
 
 
-def _pruner(pruner: Pruner, max_epochs: int) -> ResolvedAsha | MedianPruner | NoPruner:
+def _pruner(plan: Plan) -> ResolvedAsha | MedianPruner | NoPruner:
     """Settle the top rung; with fewer epochs than the grace period, the grace period shrinks."""
+    pruner = plan.pruner
     if not isinstance(pruner, AshaPruner):
         return pruner
-    top = min(pruner.max_t or max_epochs, max_epochs)
-    return ResolvedAsha(
-        kind="asha",
-        grace_period=min(pruner.grace_period, top),
-        reduction_factor=pruner.reduction_factor,
-        max_t=top,
-    )
+    top = min(pruner.max_t or plan.max_epochs, plan.max_epochs)
+    return ResolvedAsha(**pruner.model_dump() | {"grace_period": min(pruner.grace_period, top), "max_t": top})

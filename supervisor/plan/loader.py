@@ -100,7 +100,7 @@ def plan_names() -> list[str]:
 def list_plans() -> list[PlanSummary]:
     """List the built-in plans with their sizes. Raises PlanError if one is broken."""
     plans = [(name, load_plan(name).plan) for name in plan_names()]
-    sizes = {name: [cell.max_trials for cell in cells(plan)] for name, plan in plans}
+    sizes = {name: [cell.plan.max_trials for cell in cells(plan)] for name, plan in plans}
     return [PlanSummary(name, plan.description, len(sizes[name]), sum(sizes[name])) for name, plan in plans]
 
 

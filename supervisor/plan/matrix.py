@@ -9,38 +9,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from supervisor.plan.schema import Dimension, EnqueuedValue, Finalize, Override, Plan, Pruner, Resources, Sampler
+    from supervisor.plan.schema import Override, Plan
     from supervisor.plan.yaml_reader import KeyPath
 
 MERGED = ("config", "space")
-REPLACED = (
-    "max_trials", "max_epochs", "max_hours", "concurrency", "sampler", "enqueue", "pruner", "finalize", "max_failures",
-)  # fmt: skip
 NULLABLE = ("max_hours", "finalize")
 """Null has a meaning for these (no limit, no finalisation); for all others an override's null changes nothing."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination of the matrix with all its settings; grid dimensions are not resolved yet.
+    """One combination of the matrix: `axes`, and the `plan` with its overrides and axes merged in.
 
-    `origins` maps the path of each setting that an override gave to its path in the plan.
+    Grid dimensions are not resolved yet. `origins` maps the path of each setting that an override gave to its path
+    in the plan.
     """
 
     name: str
     axes: dict[str, Any]
-    config: dict[str, Any]
-    space: dict[str, Dimension]
-    max_trials: int
-    max_epochs: int
-    max_hours: float | None
-    concurrency: int
-    resources: Resources
-    sampler: Sampler
-    enqueue: tuple[dict[str, EnqueuedValue], ...]
-    pruner: Pruner
-    finalize: Finalize | None
-    max_failures: int
+    plan: Plan
     origins: dict[KeyPath, KeyPath]
 
     def origin(self, path: KeyPath) -> KeyPath:
@@ -59,16 +46,10 @@ def cell_name(plan_name: str, axes: Mapping[str, Any]) -> str:
     return "-".join(parts) or plan_name
 
 
-def combinations(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Yield the matrix's combinations; the first axis varies slowest."""
-    for values in itertools.product(*plan.matrix.values()):
-        yield dict(zip(plan.matrix, values, strict=True))
-
-
 def cells(plan: Plan) -> Iterator[Cell]:
-    """Yield every cell in order."""
-    for axes in combinations(plan):
-        yield _cell(plan, axes)
+    """Yield every cell in order; the first axis of the matrix varies slowest."""
+    for values in itertools.product(*plan.matrix.values()):
+        yield _cell(plan, dict(zip(plan.matrix, values, strict=True)))
 
 
 def matches(override: Override, axes: Mapping[str, Any]) -> bool:
@@ -77,25 +58,29 @@ def matches(override: Override, axes: Mapping[str, Any]) -> bool:
 
 
 def _cell(plan: Plan, axes: dict[str, Any]) -> Cell:
-    settings: dict[str, Any] = {key: getattr(plan, key) for key in REPLACED}
-    settings |= {key: dict(getattr(plan, key)) for key in MERGED}
-    settings["resources"] = plan.resources
     origins: dict[KeyPath, KeyPath] = {}
+    merged = plan
     for index, override in enumerate(plan.overrides):
         if matches(override, axes):
-            _merge(settings, origins, override, ("overrides", index, "set"))
-    settings["config"] |= axes
-    return Cell(name=cell_name(plan.name, axes), axes=axes, origins=origins, **settings)
+            changes = _changes(merged, override, origins, ("overrides", index, "set"))
+            merged = merged.model_copy(update=changes)
+    merged = merged.model_copy(update={"config": {**merged.config, **axes}})
+    return Cell(cell_name(plan.name, axes), axes, merged, origins)
 
 
-def _merge(settings: dict[str, Any], origins: dict[KeyPath, KeyPath], override: Override, at: KeyPath) -> None:
+def _changes(plan: Plan, override: Override, origins: dict[KeyPath, KeyPath], at: KeyPath) -> dict[str, Any]:
+    """Return the settings that `override`, at the path `at`, gives `plan`; write their paths into `origins`."""
+    changes: dict[str, Any] = {}
     for key in override.set.model_fields_set:
         value = getattr(override.set, key)
-        if key in MERGED and value is not None:
-            settings[key].update(value)
+        if value is None and key not in NULLABLE:
+            continue
+        if key in MERGED:
+            changes[key] = {**getattr(plan, key), **value}
             origins.update({(key, name): (*at, key, name) for name in value})
-        elif key == "resources" and value is not None:
-            settings[key] = settings[key].model_copy(update=value.model_dump(exclude_unset=True))
-        elif value is not None or key in NULLABLE:
-            settings[key] = value
+        elif key == "resources":
+            changes[key] = plan.resources.model_copy(update=value.model_dump(exclude_unset=True))
+        else:
+            changes[key] = value
             origins[(key,)] = (*at, key)
+    return changes

@@ -62,7 +62,7 @@ def problems(plan: Plan) -> list[Problem]:
     """List every error of a well-formed plan. An empty list: the plan can be expanded."""
     found = [*_name(plan), *_matrix(plan), *_overrides(plan), *_hardware(plan)]
     if not found:  # the cells make sense only when the matrix does
-        found += _unique(problem for cell in cells(plan) for problem in _cell(plan, cell))
+        found += _unique(problem for cell in cells(plan) for problem in _cell(cell))
     return found
 
 
@@ -144,41 +144,41 @@ def is_file_name(script: str) -> bool:
     return "/" in script or "." in script
 
 
-def _cell(plan: Plan, cell: Cell) -> Iterator[Problem]:
-    for name in cell.space:
-        if name in cell.config:
+def _cell(cell: Cell) -> Iterator[Problem]:
+    plan = cell.plan
+    for name in plan.space:
+        if name in plan.config:
             where = cell.origin(("space", name))
             yield Problem(where, f"{name} is also in config, so it cannot be sampled", "keep one of the two")
     yield from _enqueued(cell)
-    yield from _finalisation(plan, cell)
+    yield from _finalisation(cell)
     if plan.trainable == "patchtst":
-        yield from _patchtst(plan, cell)
+        yield from _patchtst(cell)
     else:
-        for name, dimension in cell.space.items():
+        for name, dimension in cell.plan.space.items():
             if isinstance(dimension, GridDimension):
                 where = (*cell.origin(("space", name)), "type")
                 yield Problem(where, "only trainable patchtst has a grid", "use int, float or categorical")
 
 
-def _finalisation(plan: Plan, cell: Cell) -> Iterator[Problem]:
+def _finalisation(cell: Cell) -> Iterator[Problem]:
+    plan = cell.plan
     if plan.warm_start is not None and (plan.trainable != "patchtst" or "budget" not in plan.matrix):
         yield Problem(("warm_start",), "needs trainable patchtst and an axis budget", "remove it")
-    if cell.finalize is None:
-        return
-    if plan.trainable != "patchtst":
-        for place, names in (("space", cell.space), ("config", cell.config)):
+    if plan.finalize is not None and plan.trainable != "patchtst":
+        for place, names in (("space", plan.space), ("config", plan.config)):
             if SEED in names:
                 yield Problem(cell.origin((place, SEED)), f"finalize gives each trial its own {SEED}", f"rename {SEED}")
 
 
 def _enqueued(cell: Cell) -> Iterator[Problem]:
-    for index, params in enumerate(cell.enqueue):
+    for index, params in enumerate(cell.plan.enqueue):
         for name, value in params.items():
             where = cell.origin(("enqueue", index, name))
-            if name not in cell.space:
-                yield Problem(where, f"{name} is not in space", nearest(name, cell.space, "parameters"))
+            if name not in cell.plan.space:
+                yield Problem(where, f"{name} is not in space", nearest(name, cell.plan.space, "parameters"))
                 continue
-            wrong = value_problem(cell.space[name], value)
+            wrong = value_problem(cell.plan.space[name], value)
             if wrong:
                 yield Problem(where, wrong, "take a value of the dimension, or leave it out to have it sampled")
 
@@ -203,10 +203,10 @@ def value_problem(dimension: Dimension, value: object) -> str | None:
     return None
 
 
-def _patchtst(plan: Plan, cell: Cell) -> Iterator[Problem]:
+def _patchtst(cell: Cell) -> Iterator[Problem]:
     from training.settings import KNOWN_KEYS
 
-    if plan.data is None:
+    if cell.plan.data is None:
         yield Problem(("data",), "trainable patchtst needs data", "add `data: {ticker: SPY, tier: a25}`")
     found = [*_patchtst_keys(cell, KNOWN_KEYS), *_grid_dimensions(cell)]
     yield from found
@@ -215,7 +215,7 @@ def _patchtst(plan: Plan, cell: Cell) -> Iterator[Problem]:
 
 
 def _patchtst_keys(cell: Cell, known: frozenset[str]) -> Iterator[Problem]:
-    places = [(("config", key), key) for key in cell.config] + [(("space", key), key) for key in cell.space]
+    places = [(("config", key), key) for key in cell.plan.config] + [(("space", key), key) for key in cell.plan.space]
     for path, key in places:
         where = cell.origin(path)
         if key in FILLED_IN:
@@ -225,7 +225,7 @@ def _patchtst_keys(cell: Cell, known: frozenset[str]) -> Iterator[Problem]:
 
 
 def _grid_dimensions(cell: Cell) -> Iterator[Problem]:
-    for name, dimension in cell.space.items():
+    for name, dimension in cell.plan.space.items():
         if isinstance(dimension, GridDimension) and dimension.axis != name:
             where = (*cell.origin(("space", name)), "axis")
             yield Problem(
@@ -238,16 +238,16 @@ def _patchtst_values(cell: Cell) -> Iterator[Problem]:
     from training.errors import SettingsError
     from training.settings import TrialSettings
 
-    ends = {name: _ends(dimension) for name, dimension in cell.space.items()}
-    filled = {"dataset": "any", "seed": 0, "max_epochs": cell.max_epochs}
-    base = {**cell.config, **filled, **{name: values[0] for name, values in ends.items()}}
+    ends = {name: _ends(dimension) for name, dimension in cell.plan.space.items()}
+    filled = {"dataset": "any", "seed": 0, "max_epochs": cell.plan.max_epochs}
+    base = {**cell.plan.config, **filled, **{name: values[0] for name, values in ends.items()}}
     trials = [(None, base)] + [(name, {**base, name: value}) for name, values in ends.items() for value in values[1:]]
     for sampled, trial in trials:
         try:
             TrialSettings.from_config(trial)
         except SettingsError as error:
             keys = str(error.key).split(".")
-            place = "space" if keys[0] in cell.space else "config"
+            place = "space" if keys[0] in cell.plan.space else "config"
             path: KeyPath = (place, *keys) if place == "config" else (place, keys[0])
             yield Problem(cell.origin(path), str(error), error.remedy)
             if sampled is None:

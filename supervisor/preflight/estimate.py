@@ -43,16 +43,6 @@ BASIS = (
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Whether an experiment's smallest architecture fits. `needed_bytes` is None if unknown."""
-
-    ok: bool
-    needed_bytes: int | None
-    available_bytes: int
-    text: str
-
-
-@dataclass(frozen=True)
 class Estimate:
     """The figures of one experiment; None where unknown, as always for a user's own trainable.
 
@@ -72,20 +62,17 @@ class Estimate:
     most_seconds: float | None
 
 
-def fits(spec: ExperimentSpec, available_bytes: int, num_features: int | None = None) -> Fit:
-    """Tell whether the smallest architecture of `spec` can train in `available_bytes`, one trial at a time.
+def misfit(spec: ExperimentSpec, available_bytes: int, num_features: int | None = None) -> str | None:
+    """Say why not even the smallest architecture of `spec` can train in `available_bytes`; None if it can, or may.
 
     Without `num_features` the dataset's manifest is read. Larger architectures are refused one by one before they
     start, each with its own figures.
     """
-    needs = _least_bytes(spec, num_features)
-    if not needs:
-        return Fit(True, None, available_bytes, "memory unknown: not a trainable of ours on the CPU")
-    needed = min(needs)
+    needed = min(_least_bytes(spec, num_features), default=0)
+    if needed <= available_bytes:
+        return None
     figures = f"needs at least {human(needed)}, {human(available_bytes)} available"
-    if needed > available_bytes:
-        return Fit(False, needed, available_bytes, f"does not fit: its smallest architecture {figures}")
-    return Fit(True, needed, available_bytes, f"fits: its smallest architecture {figures}")
+    return f"does not fit: its smallest architecture {figures}"
 
 
 def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_features: int | None = None) -> Estimate:

@@ -34,34 +34,38 @@ def phase6a(only: str, dataset_file: str | None = None, *sets: str) -> Experimen
     return expand(load_plan("phase6a", sets).plan, 25, dataset_file, only=only)[0]
 
 
+def needed_bytes(spec: ExperimentSpec) -> int:
+    needed = estimate.estimate(spec, 0, 1, 25).smallest_bytes
+    assert needed is not None
+    return needed
+
+
 def test_an_experiment_that_cannot_fit_reports_needed_and_available_memory() -> None:
-    fit = estimate.fits(phase6a("2B"), 8 * GIB, 25)
-    assert not fit.ok
-    assert fit.needed_bytes is not None
-    assert fit.needed_bytes > 12 * GIB, "2B weights, gradients and two moments in float32 are 30 GB, less a quarter"
-    assert f"{fit.needed_bytes / GIB:.1f} GiB" in fit.text
-    assert "8.0 GiB available" in fit.text
+    needed = needed_bytes(phase6a("2B"))
+    assert needed > 12 * GIB, "2B weights, gradients and two moments in float32 are 30 GB, less a quarter"
+    reason = estimate.misfit(phase6a("2B"), 8 * GIB, 25)
+    assert reason is not None
+    assert f"{needed / GIB:.1f} GiB" in reason
+    assert "8.0 GiB available" in reason
 
 
 def test_an_experiment_fits_from_exactly_the_needed_bytes() -> None:
-    needed = estimate.fits(phase6a("200M"), 0, 25).needed_bytes
-    assert needed is not None
-    assert estimate.fits(phase6a("200M"), needed, 25).ok
-    assert not estimate.fits(phase6a("200M"), needed - 1, 25).ok
+    needed = needed_bytes(phase6a("200M"))
+    assert estimate.misfit(phase6a("200M"), needed, 25) is None
+    assert estimate.misfit(phase6a("200M"), needed - 1, 25) is not None
 
 
 def test_the_width_is_read_from_the_datasets_manifest(tmp_path: Path) -> None:
     spec = phase6a("200M", dataset(tmp_path))
-    assert estimate.fits(spec, GIB) == estimate.fits(spec, GIB, 25)
+    assert estimate.estimate(spec, GIB, 1) == estimate.estimate(spec, GIB, 1, 25)
 
 
 def test_unknown_figures_are_called_unknown_and_skip_nothing() -> None:
     users = expand(load_plan(EXAMPLE).plan)[0]
-    assert estimate.fits(users, 1).ok
-    assert "unknown" in estimate.fits(users, 1).text
+    assert estimate.misfit(users, 1) is None
     assert estimate.estimate(users, GIB, 2).most_seconds is None
     on_gpu = phase6a("2B", None, "resources.gpu=1")
-    assert estimate.fits(on_gpu, 1, 25).ok, "the host's memory does not decide about a GPU's"
+    assert estimate.misfit(on_gpu, 1, 25) is None, "the host's memory does not decide about a GPU's"
     assert "unknown" in estimate.dry_run_table([users])
     missing = phase6a("2M", "/nowhere/x.parquet")
     assert estimate.estimate(missing, GIB, 2).architectures is None
