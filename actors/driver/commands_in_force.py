@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from actors.driver.process_local import PerProcess
-from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, trial_scope
+from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on
+from supervisor.domain.scope import trial_of, trial_scope
 
 
 class CommandsInForce(PerProcess):
@@ -95,7 +96,7 @@ class CommandsInForce(PerProcess):
             return {node: (command, self._largest_on(node)) for node, command in self._governor.items()}
 
     def _largest_on(self, node: str) -> int | None:
-        found = Command.scope_of_trial(self._largest.get(node) or "")
+        found = trial_of(self._largest.get(node) or "")
         return found[1] if found is not None and found[0] == self._experiment else None
 
     def ask_back(self, number: int, reason: str) -> None:

@@ -19,7 +19,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from supervisor.domain.codec import check_fields
-from supervisor.domain.command import trial_scope
+from supervisor.domain.scope import trial_scope
 from supervisor.processes.identity import started_at
 
 MAGIC, VERSION = b"SWPB", 1

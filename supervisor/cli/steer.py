@@ -9,8 +9,8 @@ import argparse
 import time
 
 from supervisor.control.client import ask
-from supervisor.domain.command import Command
 from supervisor.domain.command_text import scope as scope_text
+from supervisor.domain.scope import trial_of
 from supervisor.errors import SweepError, UsageError
 from supervisor.formatting import duration
 from supervisor.home import Home
@@ -23,7 +23,7 @@ POLL_S = 0.1
 def pause(home: Home, arguments: argparse.Namespace) -> int:
     body = {"target": arguments.target, "now": arguments.now, "reason": arguments.reason, "node": arguments.node}
     scope = ask(home, "pause", body)["command"]["scope"]
-    trial = Command.scope_of_trial(scope) is not None
+    trial = trial_of(scope) is not None
     if arguments.now:
         effect = "it stops at its next batch" if trial else "trials stop at their next batch"
     else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from supervisor.domain.command import ALL_NODES, Command, trial_scope
+from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import TRIAL_ENDED, TrialState
+from supervisor.domain.scope import ALL_NODES, trial_of, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 
 NODE_CHARACTERS = 12
@@ -33,7 +34,7 @@ class ScopeResolver:
         Raises Conflict if it cannot be paused now, UsageError for both a target and a node.
         """
         scope = self._scope(target, node, ())
-        trial = Command.scope_of_trial(scope)
+        trial = trial_of(scope)
         if trial is not None:
             state = self._trial_state(*trial)
             if state in TRIAL_ENDED:
@@ -56,7 +57,7 @@ class ScopeResolver:
             raise UsageError("a target and --node cannot be given together")
         known = set(known)
         if node is not None:
-            others = {scope for scope in known if scope != ALL_NODES and Command.scope_of_trial(scope) is None}
+            others = {scope for scope in known if scope != ALL_NODES and trial_of(scope) is None}
             return self._node(node, sorted({*self._nodes, *others}))
         if target is None or target in (self._run_id, self._plan):
             return ALL_NODES

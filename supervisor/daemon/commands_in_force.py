@@ -8,9 +8,10 @@ from dataclasses import replace
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView
 from supervisor.daemon.stop_request import StopRequest
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin, strictest
+from supervisor.domain.command import Action, Command, Origin, strictest
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.messages import ActionChanged
+from supervisor.domain.scope import ALL_NODES
 from supervisor.errors import Conflict
 from supervisor.store.run_writer import RunWriter
 

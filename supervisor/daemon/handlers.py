@@ -14,8 +14,9 @@ from supervisor.clock import Clock
 from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import Desired
+from supervisor.domain.scope import ALL_NODES, trial_of
 from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
@@ -116,7 +117,7 @@ class Handlers:
         """Lift an operator's command; with `force` overrule the governor, too."""
         scope = self._scopes().to_resume(target, node, self._ledger.commands())
         if force:
-            if Command.scope_of_trial(scope) is not None:
+            if trial_of(scope) is not None:
                 raise UsageError("--force overrules a node's governor; no trial has one of its own")
             await self._orchestrator.force(None if scope == ALL_NODES else scope, who)
         lifted = self._ledger.drop_command(scope, who)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from supervisor.domain.scope import ALL_NODES, trial_of
+
 
 class Action(IntEnum):
     """The ladder, strictest last. DESIGN's table says what each means for trials."""
@@ -26,15 +28,6 @@ class Action(IntEnum):
 class Origin(StrEnum):
     OPERATOR = "operator"
     GOVERNOR = "governor"
-
-
-ALL_NODES = "all"
-"""The scope of a command that holds on every node; any other scope is a node's id or a trial (`trial_scope`)."""
-
-
-def trial_scope(experiment: str, number: int) -> str:
-    """The scope of a command for one trial alone. No node's id has a slash."""
-    return f"{experiment}/{number}"
 
 
 @dataclass(frozen=True)
@@ -66,13 +59,7 @@ class Command:
     @property
     def trial(self) -> tuple[str, int] | None:
         """The experiment and number of the one trial that it is for; None for a node's or everybody's."""
-        return self.scope_of_trial(self.scope)
-
-    @staticmethod
-    def scope_of_trial(scope: str) -> tuple[str, int] | None:
-        """What `trial_scope` put together; None for any other scope."""
-        experiment, slash, number = scope.rpartition("/")
-        return (experiment, int(number)) if slash else None
+        return trial_of(self.scope)
 
     def to_json(self) -> dict[str, Any]:
         return {

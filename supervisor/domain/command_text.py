@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisor.domain.command import ALL_NODES, Command
+from supervisor.domain.scope import ALL_NODES, trial_of
 from supervisor.formatting import duration, human, one_line
 
 
@@ -12,7 +12,7 @@ def scope(text: str) -> str:
     """Return the scope of a command as words to put behind a verb; nothing for a command on all nodes."""
     if text == ALL_NODES:
         return ""
-    trial = Command.scope_of_trial(text)
+    trial = trial_of(text)
     return f" on node {text[:12]}" if trial is None else f" trial {trial[1]} of {trial[0]}"
 
 
@@ -38,7 +38,7 @@ def _line(command: dict[str, Any], now_wall: float | None) -> str:
 
 def _state(command: dict[str, Any], where: str) -> str:
     if command["origin"] == "operator" and command["action"] == "HOLD":
-        alone = Command.scope_of_trial(where) is not None
+        alone = trial_of(where) is not None
         return "PAUSED (at its next report)" if alone else "PAUSED (running trials finish)"
     return "PAUSED" if command["action"] in ("PAUSE", "STOP") else str(command["action"])
 

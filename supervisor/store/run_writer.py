@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.domain import messages
-from supervisor.domain.command import Command, trial_scope
+from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import (
     SUCCEEDED,
     TRIAL_ENDED,
@@ -21,6 +21,7 @@ from supervisor.domain.lifecycle import (
     check_process_move,
     check_trial_move,
 )
+from supervisor.domain.scope import trial_scope
 from supervisor.store.database import Change, Store
 from supervisor.store.event_catalog import EVENTS
 from supervisor.store.reading_rollup import KEPT_DAYS, MinuteOfReadings

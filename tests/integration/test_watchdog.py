@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 
-from supervisor.domain.command import Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     AttemptLost,
     ResultReported,
@@ -22,6 +22,7 @@ from supervisor.domain.messages import (
     TrialStarted,
     WatchdogUp,
 )
+from supervisor.domain.scope import trial_scope
 from tests import waits
 from tests.integration.conftest import wait_until_ray_runs
 from tests.integration.fake_daemon import FAST_POLICY

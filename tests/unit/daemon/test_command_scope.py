@@ -9,7 +9,8 @@ import pytest
 from supervisor.clock import Clock
 from supervisor.daemon.command_scope import MAX_HELD_TRIALS, ScopeResolver
 from supervisor.domain import messages
-from supervisor.domain.command import Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.scope import trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run

@@ -7,17 +7,8 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.domain.command import (
-    ALL_NODES,
-    Action,
-    Command,
-    Origin,
-    in_force_for_all,
-    in_force_on,
-    run,
-    strictest,
-    trial_scope,
-)
+from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, run, strictest
+from supervisor.domain.scope import ALL_NODES, trial_scope
 
 NODES = ("a", "b", "c")
 TRIAL = trial_scope("e", 3)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.driver.commands_in_force import CommandsInForce
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.scope import ALL_NODES, trial_scope
 
 RUNGS = st.sampled_from(Action)
 

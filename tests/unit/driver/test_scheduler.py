@@ -16,7 +16,8 @@ from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import LEFT, STEP
-from supervisor.domain.command import Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.scope import trial_scope
 
 
 class Scripted(FIFOScheduler):

@@ -14,8 +14,9 @@ from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import END, OWN_KEY, STEP
-from supervisor.domain.command import Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import TrialAdded
+from supervisor.domain.scope import trial_scope
 
 
 class Link:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from supervisor import failpoints
 from supervisor.audit import evidence, invariants
 from supervisor.domain import messages
-from supervisor.domain.command import ALL_NODES, Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import (
     Desired,
     EndReason,
@@ -33,6 +33,7 @@ from supervisor.domain.lifecycle import (
     check_process_move,
     check_trial_move,
 )
+from supervisor.domain.scope import ALL_NODES, trial_scope
 from supervisor.store.database import Change, read_only
 from supervisor.store.run_writer import RunWriter
 from tests.unit.store.lifecycle_home import OneHome

@@ -11,7 +11,8 @@ from actors.driver.memory_guard import MemoryGuard, asks
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.memory_retry import ALONE, ASKED_BACK, OOM, NextAttempt, Offer, next_attempt, once_alone
 from actors.trial.worker_exit import HUNG, OOM_KILLED, WORKER_DIED
-from supervisor.domain.command import Action, Command, Origin, run, trial_scope
+from supervisor.domain.command import Action, Command, Origin, run
+from supervisor.domain.scope import trial_scope
 
 HALF = {"micro_batch": 32, "checkpoint_activations": False}
 QUARTER = {"micro_batch": 16, "checkpoint_activations": False}

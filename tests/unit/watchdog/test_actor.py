@@ -18,7 +18,8 @@ from actors.trial.node_files import LAYOUT, flag_path
 from actors.watchdog import actor
 from actors.watchdog.actor import Watchdog, WatchdogSettings, _restored
 from supervisor.clock import Clock, FakeClock, Now
-from supervisor.domain.command import Action, Command, Origin, trial_scope
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.scope import trial_scope
 from supervisor.governor.state import GovernorState
 from supervisor.sensors.isolation import IsolatedProvider, Patience
 from supervisor.sensors.scripted import simple_reading
