@@ -1,1 +1,1 @@
-"""The training room: market data, PatchTST and the training loop. It knows no Ray and nothing of the supervisor."""
+"""Trains one trial of the built-in search: market data, PatchTST, training loop. Knows no Ray and no supervisor."""

@@ -1,4 +1,4 @@
-"""Telling glibc to give memory back: at once, for trials that only just fit, and when a trial is closed."""
+"""Tell glibc to return freed memory to the system."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TIGHT_THRESHOLD_BYTES = 2**20
 
 
 def allocate_tightly() -> bool:
-    """Let every block of 1 MiB or more be mapped and unmapped on its own; True where the C library could be told.
+    """Map each block of 1 MiB or more separately, for the rest of the process; return whether glibc obeyed.
 
-    By default glibc learns to keep such blocks, which is faster (measured: a 20M step takes 1.5 times as long without)
-    but leaves holes: recomputing activations then took up to 60 % more memory than it uses. Holds for the process.
+    By default glibc keeps such blocks, which is faster (a 20M step takes 1.5 times as long without) but leaves holes:
+    with recomputed activations the process then took up to 60 % more memory than it used.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -22,9 +22,9 @@ def allocate_tightly() -> bool:
 
 
 def give_back_free_memory() -> bool:
-    """Hand what was freed back to the system; True where the C library could be told (malloc_trim(3), glibc).
+    """Return freed blocks to the system by malloc_trim(3); return whether glibc obeyed.
 
-    Freed blocks stay with the process otherwise, and the next trial, or the kernel, counts them as in use.
+    Otherwise they stay with the process, and the next trial and the kernel count them as used.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,9 +1,9 @@
-"""What a model must beat: the class prior, and scikit-learn's classics on simple summaries of the same windows.
+"""Fit the forecasts that a model must beat: the class prior, and scikit-learn models on summaries of the same windows.
 
-A window of 80 days x 25 features has 2,000 numbers, far too many for 4,000 windows. Each feature is summed up in four:
-its last value, its mean over the last 5 days and over the older half, each as a distance from the window's mean in the
-window's deviations (as the model's own normalisation has it), and the deviation as a share of the mean's size. So no
-price level gets in, and all costs seconds. Fitted on the train windows only; nothing is tuned.
+A window of 80 days x 25 features has 2,000 numbers, far too many for 4,000 windows. So four numbers summarise each
+feature: its last value, its mean over the last 5 days and over the older half (each as a distance from the window's
+mean in the window's deviations, like the model's own normalisation), and the deviation as a share of the mean's size.
+No price level enters. All models are fitted on the train windows only, within seconds; nothing is tuned.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from training.data.splits import Indices
 Array = NDArray[np.float64]
 
 RECENT_DAYS = 5
-# Of an indicator with mean near zero such as MACD the share would be meaningless, so it is kept below this.
+# The share means nothing for an indicator with a mean near zero, such as MACD: it is clipped to this.
 LARGEST_SHARE = 10.0
 SUMMARY_CHUNK = 512
 VOLATILITY_FEATURES = ("vix_close", "atr_14")
-"""Of these the first that a dataset has is what the volatility baseline sees."""
+"""The volatility baseline reads the first of these that a dataset has."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A fitted baseline's answers: a probability (windows,) for each part asked for, and what it took."""
+    """The answers of a fitted baseline: ``probabilities`` (windows,) of each part, and the ``seconds`` of the fit."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ class Baseline:
 
 
 def summaries(table: Array, part: Indices, context: int) -> Array:
-    """(windows, 4 x features) of windows that end on the days ``part``; ``table`` is (rows, features), unscaled."""
+    """Summarise the windows that end on the days ``part`` of ``table`` (rows, features): (windows, 4 x features)."""
     views = np.lib.stride_tricks.sliding_window_view(table, context, axis=0)  # (rows - context + 1, features, context)
     firsts = part - (context - 1)
     pieces = [_summary(views[firsts[i : i + SUMMARY_CHUNK]]) for i in range(0, len(part), SUMMARY_CHUNK)]
@@ -75,7 +75,7 @@ def fit_baselines(
     seed: int,
     threads: int,
 ) -> list[Baseline]:
-    """Every baseline, fitted on ``parts["train"]`` and asked about the other parts.
+    """Fit every baseline on ``parts["train"]`` and predict the other parts.
 
     ``table`` (rows, features) and ``labels`` (rows,) are the dataset's; ``parts`` maps train, val, test to the last
     days of their windows.
@@ -98,7 +98,7 @@ def fit_baselines(
 
 
 def volatility(table: Array, features: Sequence[str], part: Indices) -> Array:
-    """(windows, 1): VIX where the dataset has it, else the 14-day average true range as a share of the close; logs."""
+    """Return the logarithm of VIX, or of ATR 14 / close where the dataset has no VIX: (windows, 1)."""
     places = {name: place for place, name in enumerate(features)}
     found = next((name for name in VOLATILITY_FEATURES if name in places), None)
     if found is None or (found == "atr_14" and "close" not in places):

@@ -1,4 +1,4 @@
-"""The weights of a trial's best epoch, kept aside while it trains on: what early stopping chose, without optimiser."""
+"""Keep the weights of a trial's best epoch in a file of their own while the trial trains on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FILE = "best.pt"
 
 
 def keep_weights(checkpoint: Path, folder: Path) -> Path:
-    """Copy a checkpoint's weights into ``folder``, atomically, in place of those of an earlier epoch; their path.
+    """Copy a checkpoint's weights into ``folder``, replacing those of an earlier epoch; return their path.
 
-    A third of the checkpoint's size. Raises CheckpointError for a checkpoint that cannot be read.
+    They take a third of the checkpoint's size. Raises CheckpointError for a checkpoint that cannot be read.
     """
     state = read_checkpoint(checkpoint)
     path = folder / FILE
@@ -23,5 +23,5 @@ def keep_weights(checkpoint: Path, folder: Path) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """``identity`` and ``model`` (a state dict), and the ``epoch`` (1-based) they are of. Raises CheckpointError."""
+    """Read ``identity``, ``model`` (a state dict) and their ``epoch``, from 1. Raises CheckpointError."""
     return read_checkpoint(path)

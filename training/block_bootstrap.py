@@ -1,6 +1,6 @@
-"""Intervals for scores of days that hang together: the stationary block bootstrap (Politis and Romano, 1994).
+"""Compute intervals for scores of dependent days by the stationary block bootstrap (Politis and Romano, 1994).
 
-Labels that look h days ahead overlap, and calm and wild months come in spells, so days are not independent and their
+Labels that look h days ahead overlap, and calm and wild months come in spells. So days are not independent, and their
 plain standard error is too small. Blocks of random length keep neighbours together.
 """
 
@@ -18,13 +18,13 @@ from training.scores import Array
 DRAWS = 2000
 CONFIDENCE = 0.95
 SPELL_DAYS = 42
-"""Two trading months. Calm and wild spells last for weeks and hide in the noise of single days: the automatic choice
-sees little of them, and intervals from its short blocks covered 79 to 89 instead of 95 % of simulated series."""
+"""Two trading months. Spells last for weeks and hide in the noise of single days, so the automatic choice of a block
+length sees little of them: intervals from its short blocks covered 79 to 89 instead of 95 % of simulated series."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and where it would lie, with CONFIDENCE, on other days of the same kind; None where it cannot be said."""
+    """A value, and where it would lie on other days of the same kind with CONFIDENCE; None where unknown."""
 
     value: float | None
     low: float | None
@@ -35,13 +35,13 @@ class Interval:
 
 
 def block_days(losses: Array, horizon: int) -> int:
-    """The mean block length for these daily losses (days,).
+    """Choose the mean block length for these daily losses (days,).
 
-    The longest of: the automatic choice of Politis and White (2004, corrected 2009), the days over which labels
-    overlap, and SPELL_DAYS; but no longer than a third of the days, which leaves at least three blocks.
+    It is the longest of the automatic choice of Politis and White (2004, corrected 2009), ``horizon`` (labels overlap
+    so long) and SPELL_DAYS, but at most a third of the days, which leaves three blocks.
     """
     least, most = max(horizon, SPELL_DAYS), max(1, len(losses) // 3)
-    # Where it could change nothing the automatic choice is not asked: it fails on a handful of days.
+    # The automatic choice fails on a handful of days, so it runs only where it can change the result.
     if most <= least or np.ptp(losses) == 0:
         return min(least, most)
     found = float(optimal_block_length(losses)["stationary"].iloc[0])
@@ -49,7 +49,7 @@ def block_days(losses: Array, horizon: int) -> int:
 
 
 def draw_weights(days: int, block: int, draws: int, seed: int) -> Array:
-    """How often each day is in each resample: (draws, days), rows sum to ``days``."""
+    """Count how often each day is in each resample: (draws, days), rows sum to ``days``."""
     bootstrap = StationaryBootstrap(block, np.arange(days), seed=np.random.default_rng(seed))
     weights = np.empty((draws, days))
     for row, (positional, _) in enumerate(bootstrap.bootstrap(draws)):
@@ -58,10 +58,10 @@ def draw_weights(days: int, block: int, draws: int, seed: int) -> Array:
 
 
 def interval(value: float, drawn: Array, blocks: float) -> Interval:
-    """The percentile interval of a score from its resamples (draws,), those that could not be scored left out.
+    """Compute the percentile interval of a score from its resamples (draws,); NaN ones are left out.
 
-    Widened as a mean's would be for ``blocks``, the number of blocks in the days: a resample varies about its own mean,
-    which takes 2 / blocks off the variance, and the variance itself is known from that many blocks only (Student's t).
+    It is widened for the number of ``blocks`` in the days, as for a mean: a resample varies about its own mean, which
+    takes 2 / blocks off the variance, and only that many blocks estimate the variance (Student's t).
     """
     known = drawn[np.isfinite(drawn)]
     if not math.isfinite(value) or len(known) < len(drawn) / 2 or blocks <= 2:

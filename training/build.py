@@ -1,4 +1,4 @@
-"""Putting a Learner together: model, optimiser and, where the plan asks for it, the compiled forward."""
+"""Build a Learner: model, optimiser and, if the plan wants it, the compiled model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.settings import TrialSettings
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """Whether the model runs compiled; ``error`` says why not although the plan asked."""
+    """Whether the plan ``asked`` for compilation, whether it is ``used``, and the compiler's ``error``."""
 
     asked: bool
     used: bool
@@ -27,14 +27,14 @@ class Compilation:
 
 
 def precision_for(settings: TrialSettings, device: str) -> Precision:
-    """What the plan asks for; on "auto" bf16 where the device multiplies in it natively, else float32."""
+    """Return the plan's precision; for "auto" bf16 if the device multiplies in it natively, else float32."""
     if settings.precision != "auto":
         return settings.precision
     return "bf16" if multiplies_in_bf16(device) else "fp32"
 
 
 def multiplies_in_bf16(device: str) -> bool:
-    """Whether bf16 is native: a GPU since Ampere, a CPU with AVX-512 BF16 or AMX. Emulated it would only be slower."""
+    """Return whether bf16 is native: on GPUs since Ampere, CPUs with AVX-512 BF16 or AMX. Emulation is slower."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
@@ -45,14 +45,14 @@ def multiplies_in_bf16(device: str) -> bool:
 
 
 def flops_per_step(architecture: Architecture, batch_size: int) -> float:
-    """Operations of one step: 6 per parameter and token (Kaplan et al., 2020), and 12 N D per layer for attention."""
+    """Count the operations of one step: 6 per parameter and token (Kaplan et al., 2020), and attention's."""
     tokens = batch_size * architecture.n_patches
     attention = 12 * architecture.n_layers * architecture.n_patches * architecture.d_model
     return float(tokens * (6 * param_count(architecture) + attention))
 
 
 def build_learner(settings: TrialSettings, architecture: Architecture, device: str, memory: MemoryEstimate) -> Learner:
-    """A fresh Learner. Weights are drawn on the CPU from the trial's seed, so they are the same on every device."""
+    """Build a fresh Learner. The trial's seed draws the weights on the CPU, so they are equal on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
@@ -81,14 +81,14 @@ def build_learner(settings: TrialSettings, architecture: Architecture, device: s
 
 
 def compile_forward(learner: Learner, example: Tensor) -> Compilation:
-    """Compile the model if the plan asks, trying it on ``example`` (B, T, C); keep the plain one if that fails."""
+    """Compile the model if the plan wants it and ``example`` (B, T, C) passes; else keep the plain one."""
     if not learner.settings.compile:
         return Compilation(asked=False, used=False)
     compiled = cast(Callable[[Tensor], Tensor], torch.compile(learner.model, dynamic=True))
     try:
         with learner.own_randomness_discarded(), learner.autocast():
             compiled(example).sum().backward()  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001 - compilers fail with anything: no C++ compiler, no Triton, an unknown operator
+    except Exception as error:  # noqa: BLE001 - compilers raise any class: no C++ compiler, no Triton, an unknown operator
         return Compilation(asked=True, used=False, error=f"{type(error).__name__}: {error}"[:500])
     finally:
         learner.optimizer.zero_grad(set_to_none=True)

@@ -1,13 +1,12 @@
-"""Checkpoints: one atomic file with a schema number and a checksum over everything in it.
+"""Write and read checkpoints: one atomic file with a schema number and a checksum.
 
-The file is what torch.save writes, then a trailer of 40 bytes: an 8-byte magic with the format's number and the
-SHA-256 of all before it. A file cut short or changed anywhere is refused before a byte of it is believed.
+The file is the output of torch.save and a trailer of 40 bytes: an 8-byte magic with the format's number, and the
+SHA-256 of all bytes before it. A file that was cut short or changed is refused before it is unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from training.data.manifest import sync_folder
+from training.atomic_file import replace_file
 from training.errors import CheckpointError
 
 SCHEMA = 1
@@ -24,13 +23,13 @@ _TRAILER_BYTES = len(_MAGIC) + 32
 
 
 class _HashingWriter:
-    """The part of a file that torch.save writes through, hashing on the way: a large state is never held twice."""
+    """Hash the bytes on their way into a file, so that a large state is never held twice."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.digest = hashlib.sha256()
         self.failure: OSError | None = None
-        """What the file system said; torch.save makes a RuntimeError without a word of it."""
+        """The file system's error, which torch.save turns into a RuntimeError without it."""
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
@@ -49,27 +48,19 @@ def write_checkpoint(path: Path, state: Mapping[str, object]) -> None:
 
     Raises OSError as the file system does, ENOSPC included; the old file then still stands.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as stream:
-            writer = _HashingWriter(stream)
-            try:
-                torch.save({"schema": SCHEMA, **state}, cast(Any, writer))
-            except RuntimeError as error:
-                if writer.failure is None:
-                    raise
-                raise writer.failure from error
-            stream.write(_MAGIC + writer.digest.digest())
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    with replace_file(path) as stream:
+        writer = _HashingWriter(stream)
+        try:
+            torch.save({"schema": SCHEMA, **state}, cast(Any, writer))
+        except RuntimeError as error:
+            if writer.failure is None:
+                raise
+            raise writer.failure from error
+        stream.write(_MAGIC + writer.digest.digest())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state of a checkpoint, its tensors mapped from the file (on the CPU) and read as they are used.
+    """Read a checkpoint's state; its tensors are mapped from the file, on the CPU.
 
     Only plain data are unpickled (weights_only). Raises CheckpointError when the file is missing, cut short, changed
     or of another schema.
@@ -81,7 +72,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(state, dict) or state.get("schema") != SCHEMA:
         found = state.get("schema") if isinstance(state, dict) else None
-        raise CheckpointError(f"{path} has schema {found!r}; this version reads {SCHEMA}")
+        raise CheckpointError(f"{path}: expected schema {SCHEMA}, found {found!r}")
     return state
 
 
@@ -98,6 +89,6 @@ def _verify(path: Path) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
     if size <= _TRAILER_BYTES or trailer[: len(_MAGIC)] != _MAGIC:
-        raise CheckpointError(f"{path} is no checkpoint, or was cut short")
+        raise CheckpointError(f"{path} is not a checkpoint, or was cut short")
     if trailer[len(_MAGIC) :] != digest.digest():
         raise CheckpointError(f"{path} has changed since it was written: its checksum does not match")

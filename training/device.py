@@ -1,4 +1,4 @@
-"""Which device a trial computes on: measured on a few of its own steps, for the faster one is not always the GPU."""
+"""Choose a trial's device by timing a few of its own steps: the GPU is not always the faster one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from training.allocator import give_back_free_memory
 from training.errors import SettingsError
 from training.settings import DeviceRequest
 
-# Above the matrix speed of any CPU of today; what a CPU cannot reach even so need not be timed (a step of a large
-# trial takes a CPU minutes).
+# More than the matrix speed of any CPU of today: if a CPU would lose even so, it is not timed (a step of a large trial
+# takes a CPU minutes).
 CPU_CEILING_FLOPS = 10e12
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceChoice:
-    """The device, and the seconds of one step on each candidate; None for one not timed, or too small for the trial."""
+    """The device, and the seconds of a step on each candidate; None if not timed, or too small for the trial."""
 
     device: str
     seconds_per_step: Mapping[str, float | None]
@@ -28,7 +28,7 @@ class DeviceChoice:
 
 
 def available_devices() -> list[str]:
-    """The devices of this process: "cpu" always, "cuda" or "mps" where torch can use one."""
+    """List the devices of this process: "cpu", and "cuda" or "mps" if torch can use one."""
     found = ["cpu"]
     if torch.cuda.is_available():
         found.append("cuda")
@@ -40,16 +40,14 @@ def available_devices() -> list[str]:
 def choose_device(
     request: DeviceRequest, available: list[str], flops_per_step: float, time_step: Callable[[str], float]
 ) -> DeviceChoice:
-    """The device for a trial: the one asked for, the only one, or the fastest by ``time_step(device)`` in seconds.
+    """Choose the device of a trial: the requested one, the only one, or the fastest.
 
-    ``time_step`` answers infinity for a device that the trial does not fit.
-
-    Accelerators are timed first; the CPU only if it could win at ``CPU_CEILING_FLOPS``. Raises SettingsError when the
-    device asked for is not there.
+    ``time_step(device)`` returns seconds, infinity where the trial does not fit. Accelerators are timed first; the CPU
+    only if it could win at ``CPU_CEILING_FLOPS``. Raises SettingsError when the requested device is missing.
     """
     if request != "auto":
         if request not in available:
-            raise SettingsError("device", request, "not on this machine", f"There are {', '.join(available)}; or auto.")
+            raise SettingsError("device", request, "not on this machine", f"Choose {', '.join(available)} or auto.")
         return DeviceChoice(request, {request: None}, "asked for")
     if available == ["cpu"]:
         return DeviceChoice("cpu", {"cpu": None}, "the only one")
@@ -67,9 +65,9 @@ def choose_device(
 
 
 def device_memory_bytes(device: str, cpu_available_bytes: int) -> int:
-    """What a trial can have on a device now. CPU and MPS share the machine's memory; a GPU is asked."""
+    """Return the memory that a trial can use on a device now. CPU and MPS share the machine's memory."""
     if device == "cuda":
-        # What torch reserved and does not use counts as taken on the GPU, but this process gets it back.
+        # Memory that torch reserved and does not use counts as used on the GPU, but is this process's own.
         cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0]) + int(cached)
     if device == "mps":
@@ -78,7 +76,7 @@ def device_memory_bytes(device: str, cpu_available_bytes: int) -> int:
 
 
 def release_cached_memory(device: str) -> None:
-    """Collect what nobody refers to any more, and give it back: a GPU's cached blocks, and the process's own."""
+    """Collect garbage, then return the GPU's cached blocks and the process's freed ones."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Describes the environment of a trial: library versions and git commit."""
+"""Describe a trial's environment: library versions and git commit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ GIT_TIMEOUT_S = 5.0
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python and of every library that a trial's numbers depend on."""
+    """Return the versions of Python and of the libraries that a trial's numbers depend on."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
 
 
 def git_commit(file: Path = Path(__file__)) -> str | None:
-    """The commit of the source tree of ``file``, with ``-dirty`` after it for local changes; None outside a checkout.
+    """Return the commit of the checkout of ``file``, with ``-dirty`` for local changes; None outside one.
 
-    A file that git does not track, such as one installed below somebody else's checkout, is outside.
+    A file that git does not track is outside, such as one installed below another project's checkout.
     """
     file = file.resolve()
     if _git(file.parent, "ls-files", "--", file.name) is None:

@@ -1,4 +1,4 @@
-"""The errors of the training room: one small tree, each with the facts as attributes and a remedy.
+"""Define the errors of the training room: one tree, each with its facts as attributes and a remedy.
 
 Every error passes its facts to ``Exception.__init__`` in order, so that it survives pickling between processes.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class TrainingError(Exception):
-    """Something in the training room cannot go on. The message says what and where, ``remedy`` the cure."""
+    """Training cannot go on. The message says the fact and its place, ``remedy`` the cure."""
 
     remedy: str = "See docs/training.md."
 
@@ -24,7 +24,7 @@ class TrainingError(Exception):
 
 
 class SettingsError(TrainingError, ValueError):
-    """A key or value of a trial's config is not one we know. Attributes: ``key``, ``value``."""
+    """A key or value of a trial's config is not valid. Attributes: ``key``, ``value``."""
 
     def __init__(self, key: str, value: object, cause: str, remedy: str) -> None:
         super().__init__(f"{key} = {value!r}: {cause}", remedy)
@@ -34,17 +34,17 @@ class SettingsError(TrainingError, ValueError):
 
 
 class GridError(TrainingError, ValueError):
-    """No architecture of the grid lies near enough to the budget, or an ordinal lies outside the grid."""
+    """No architecture of the grid is near enough to the budget, or an ordinal lies outside the grid."""
 
 
 class DoesNotFit(TrainingError):
-    """The trial cannot fit the memory, whatever its micro-batch. Attributes: both figures, in bytes."""
+    """The trial does not fit the memory with any micro-batch. Attributes: both figures, in bytes."""
 
     remedy = "Take a smaller budget, a shorter context, a machine with more memory, or fewer trials at once."
 
     def __init__(self, needed_bytes: int, available_bytes: int) -> None:
         super().__init__(
-            f"the trial needs {needed_bytes / 2**30:.2f} GiB at least and {available_bytes / 2**30:.2f} GiB are there"
+            f"the trial needs at least {needed_bytes / 2**30:.2f} GiB; {available_bytes / 2**30:.2f} GiB are available"
         )
         self.args = (needed_bytes, available_bytes)
         self.needed_bytes = needed_bytes
@@ -52,9 +52,9 @@ class DoesNotFit(TrainingError):
 
 
 class BadFile(TrainingError):
-    """A market data file that cannot be imported. Nothing was changed. Attributes: ``path``, ``row``, ``cause``.
+    """A market data file cannot be imported; nothing was changed. Attributes: ``path``, ``row``, ``cause``.
 
-    ``row`` counts data rows from 1 (the header is not a row); None where no single row is at fault.
+    ``row`` counts data rows from 1 (the header is not a row); None for a fault of the whole file.
     """
 
     def __init__(self, path: Path, row: int | None, cause: str, remedy: str) -> None:
@@ -67,31 +67,31 @@ class BadFile(TrainingError):
 
 
 class DatasetError(TrainingError):
-    """A registered dataset or its manifest is missing, damaged or not what its manifest says."""
+    """A registered dataset is missing, damaged or differs from its manifest."""
 
     remedy = "Run `supervisord data verify`, then import or build the dataset again."
 
 
 class FetchError(TrainingError):
-    """A download failed: the optional library is not installed, or the network or the ticker is not there."""
+    """A download failed: the optional library, the network or the ticker is missing."""
 
     remedy = "Check the network and the ticker, or import a file with `supervisord data import`."
 
 
 class SplitError(TrainingError, ValueError):
-    """The dataset cannot be split as asked: too few validation windows, or labels of one class only."""
+    """The dataset cannot be split so: too few validation windows, or labels of one class only."""
 
 
 class SealedTestError(TrainingError):
-    """The test split is sealed and was read without a token, or opened a second time."""
+    """The sealed test split was read without a TestOpening, or opened a second time."""
 
-    remedy = "The test split is opened once, at the end, with a recorded TestOpening; a second look is no test."
+    remedy = "Open the test split once, at the end, with a recorded TestOpening."
 
 
 class Diverged(TrainingError):
     """The loss is not finite. Attributes: ``epoch`` (1-based), ``batch`` (1-based), ``loss``."""
 
-    remedy = "A lower learning rate, a longer warm-up or a tighter gradient clip; the trial itself is over."
+    remedy = "Lower the learning rate, lengthen the warm-up or clip gradients more; this trial has ended."
 
     def __init__(self, epoch: int, batch: int, loss: float) -> None:
         super().__init__(f"the loss became {loss} in epoch {epoch}, at or before batch {batch}")

@@ -1,8 +1,8 @@
-"""The one test of an experiment's answer: `python -m training.evaluation`, a request as JSON on its input.
+"""Run the one test of an experiment's answer: `python -m training.evaluation`, with a JSON request on its input.
 
-Scores the chosen architecture's seeds and the baselines on validation and test windows, with intervals, writes every
-probability into ``predictions.json`` and prints the result as one JSON object. The test split is opened here, once, and
-only after everything that could fail before it has been checked.
+It scores the chosen architecture's seeds and the baselines on validation and test windows, writes every probability
+into ``predictions.json`` and prints the result as one JSON object. It opens the test split once, after it has checked
+everything that can be checked without it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
+from training.atomic_file import write_atomically
 from training.baselines import Baseline, fit_baselines
 from training.best_weights import read_weights
-from training.block_bootstrap import CONFIDENCE, DRAWS, Interval, block_days, draw_weights, interval
+from training.block_bootstrap import CONFIDENCE, DRAWS
 from training.build import precision_for
-from training.data.manifest import read_manifest, write_atomically
+from training.data.manifest import read_manifest
 from training.data.sealed_windows import OpenedWindows, open_windows
 from training.data.splits import TestOpening
 from training.device import available_devices, device_memory_bytes
@@ -34,7 +35,8 @@ from training.grid import Architecture, grid_of, param_count
 from training.loop import cut, gather
 from training.memory import choose_micro_batch
 from training.model import PatchTST
-from training.scores import SCORES, Array, Forecast, resampled_scores, scores
+from training.part_scorer import PartScorer
+from training.scores import Array
 from training.settings import TrialSettings
 
 SCHEMA = 1
@@ -42,7 +44,7 @@ PREDICTIONS = "predictions.json"
 PARTS = ("val", "test")
 BATCH = 256
 RANDOM_SEED = 0
-"""Of the forest and of the resamples. One for all: the same windows give the same baselines at every budget."""
+"""Seeds the forest and the resamples; one number, so that the same windows give the same baselines at every budget."""
 MAX_REQUEST_BYTES = 4 * 2**20
 
 
@@ -57,7 +59,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Request:
-    """What to test. ``opening`` is the leave to look; ``device`` where the trials ran; ``draws`` of the bootstrap."""
+    """The trials to test, the ``opening`` that permits it, the trials' ``device``, the bootstrap's ``draws``."""
 
     seeds: tuple[Seed, ...]
     opening: TestOpening
@@ -68,24 +70,27 @@ class Request:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Request:
-        """Raises SettingsError for a config that is none, KeyError for what is missing."""
+        """Read a request. Raises SettingsError for an invalid config, KeyError for a missing key."""
         seeds = tuple(
             Seed(int(trial["number"]), TrialSettings.from_config(trial["config"]), Path(trial["weights"]))
             for trial in body["trials"]
         )
-        folder, opening = Path(body["folder"]), body["opening"]
-        leave = TestOpening(
-            record=folder / opening["record"],
-            opened_by=opening["by"],
-            reason=opening["reason"],
+        folder, asked = Path(body["folder"]), body["opening"]
+        opening = TestOpening(
+            record=folder / asked["record"],
+            opened_by=asked["by"],
+            reason=asked["reason"],
             dataset_sha256=read_manifest(Path(seeds[0].settings.dataset)).sha256,
-            opened_at=opening["at"],
+            opened_at=asked["at"],
         )
-        return cls(seeds, leave, folder, body["device"], int(body["threads"]), int(body.get("draws", DRAWS)))
+        return cls(seeds, opening, folder, body["device"], int(body["threads"]), int(body.get("draws", DRAWS)))
 
 
 def evaluate(request: Request) -> dict[str, Any]:
-    """Open the test once and score. Raises SealedTestError when it was opened before, CheckpointError, DatasetError."""
+    """Open the test once and score it.
+
+    Raises SealedTestError if it was opened before, CheckpointError, DatasetError.
+    """
     settings = request.seeds[0].settings
     architecture = _architecture(settings)
     for seed in request.seeds:
@@ -116,17 +121,17 @@ def _checked_weights(seed: Seed, architecture: Architecture, dataset_sha256: str
     }  # fmt: skip
     wrong = [name for name, value in expected.items() if identity.get(name) != value]
     if wrong:
-        raise CheckpointError(f"{seed.weights} is of another trial or dataset: {', '.join(wrong)}")
+        raise CheckpointError(f"{seed.weights} belongs to another trial or dataset: {', '.join(wrong)} differ")
     return state
 
 
 def _device_here(device: str) -> str:
-    """Where the trials ran, if this machine has it: on any device the answers are the same but for rounding."""
+    """Return ``device`` if this machine has it, else "cpu": the answers differ by rounding only."""
     return device if device in available_devices() else "cpu"
 
 
 def _windows_at_once(settings: TrialSettings, architecture: Architecture, device: str) -> int:
-    """As many windows as even a training step would fit with. Raises DoesNotFit."""
+    """Return a number of windows that even a training step fits. Raises DoesNotFit."""
     device = _device_here(device)
     memory = choose_micro_batch(
         architecture, BATCH, torch.device(device).type,  # type: ignore[arg-type]  # one of ours by available_devices
@@ -139,7 +144,7 @@ def _windows_at_once(settings: TrialSettings, architecture: Architecture, device
 def _predict(
     seed: Seed, architecture: Architecture, windows: OpenedWindows, request: Request, at_once: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Probabilities (windows,) of each part."""
+    """Predict the probabilities (windows,) of each part."""
     settings = seed.settings
     device = _device_here(request.device)
     model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
@@ -162,113 +167,74 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(logits >= 0, 1 / (1 + odds), odds / (1 + odds))
 
 
+Answers = Mapping[str, Mapping[str, Array]]
+"""Trial number, part: probabilities (windows,)."""
+
+
 def _scored(
-    request: Request,
-    windows: OpenedWindows,
-    answers: Mapping[str, Mapping[str, Array]],
-    baselines: Sequence[Baseline],
+    request: Request, windows: OpenedWindows, answers: Answers, baselines: Sequence[Baseline]
 ) -> dict[str, Any]:
     settings = request.seeds[0].settings
     days = {"train": windows.train, "val": windows.val, "test": windows.test}
-    judges = {part: _Judge.of(windows, part, answers, settings.horizon, request.draws) for part in PARTS}
-    model = {
-        "title": f"PatchTST, mean of {len(request.seeds)} seed{'s' * (len(request.seeds) != 1)}",
-        **{part: judges[part].scored([answers[name][part] for name in answers]) for part in PARTS},
-        "seeds": [
-            {
-                "trial": seed.number,
-                "seed": seed.settings.seed,
-                **{part: judges[part].plain(answers[str(seed.number)][part]) for part in PARTS},
-            }
-            for seed in request.seeds
-        ],
+    base_rate = {name: float(windows.part_labels(part).mean()) for name, part in days.items()}
+    own = {part: [found[part] for found in answers.values()] for part in PARTS}
+    scorers = {
+        part: PartScorer.of(
+            windows.part_labels(days[part]), base_rate["train"], own[part], settings.horizon, request.draws, RANDOM_SEED
+        )
+        for part in PARTS
     }
     return {
         "schema": SCHEMA,
         "param_count": param_count(_architecture(settings)),
-        # Where the answers came from: a machine that has lost its GPU answers on its CPU.
+        # A machine that has lost its GPU computes the answers on its CPU.
         "device": {"asked": request.device, "used": _device_here(request.device)},
         "dates": {name: [windows.dates[part[0]], windows.dates[part[-1]]] for name, part in days.items()},
         "windows": {name: len(part) for name, part in days.items()},
-        "base_rate": {name: float(windows.part_labels(part).mean()) for name, part in days.items()},
+        "base_rate": base_rate,
         "bootstrap": {
             "kind": "stationary block, percentile, widened for the number of blocks",
             "draws": request.draws,
             "confidence": CONFIDENCE,
-            "block_days": {part: judges[part].block for part in PARTS},
+            "block_days": {part: scorers[part].block for part in PARTS},
         },
         "models": {
-            "patchtst": model,
-            **{
-                baseline.name: {
-                    "title": baseline.title,
-                    "note": baseline.note,
-                    "seconds": baseline.seconds,
-                    **{part: judges[part].scored([baseline.probabilities[part]]) for part in PARTS},
-                }
-                for baseline in baselines
-            },
+            "patchtst": _model_scores(request.seeds, answers, scorers),
+            **{baseline.name: _baseline_scores(baseline, scorers) for baseline in baselines},
         },
         "against": {
-            baseline.name: {
-                part: judges[part].difference([answers[name][part] for name in answers], baseline.probabilities[part])
-                for part in PARTS
-            }
+            baseline.name: {part: scorers[part].difference(own[part], baseline.probabilities[part]) for part in PARTS}
             for baseline in baselines
         },
     }
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """Scores forecasts of one part on the same resamples, so that they can be compared."""
+def _model_scores(seeds: Sequence[Seed], answers: Answers, scorers: Mapping[str, PartScorer]) -> dict[str, Any]:
+    return {
+        "title": f"PatchTST, mean of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
+        **{part: scorers[part].scored([found[part] for found in answers.values()]) for part in PARTS},
+        "seeds": [
+            {
+                "trial": seed.number,
+                "seed": seed.settings.seed,
+                **{part: scorers[part].plain(answers[str(seed.number)][part]) for part in PARTS},
+            }
+            for seed in seeds
+        ],
+    }
 
-    labels: Array
-    prior: float
-    block: int
-    weights: Array
 
-    @classmethod
-    def of(
-        cls, windows: OpenedWindows, part: str, answers: Mapping[str, Mapping[str, Array]], horizon: int, draws: int
-    ) -> _Judge:
-        labels = windows.part_labels(windows.val if part == "val" else windows.test)
-        prior = float(windows.part_labels(windows.train).mean())
-        losses = np.mean([Forecast(found[part], labels, prior).losses() for found in answers.values()], axis=0)
-        block = block_days(losses, horizon)
-        return cls(labels, prior, block, draw_weights(len(labels), block, draws, RANDOM_SEED))
-
-    @property
-    def blocks(self) -> float:
-        return len(self.labels) / self.block
-
-    def scored(self, forecasts: Sequence[Array]) -> dict[str, Any]:
-        """The mean of each score over forecasts of the same days, with its interval."""
-        values = [scores(Forecast(one, self.labels, self.prior)) for one in forecasts]
-        drawn = [resampled_scores(Forecast(one, self.labels, self.prior), self.weights) for one in forecasts]
-        return {name: self._interval(name, values, drawn).as_dict() for name in SCORES}
-
-    def _interval(
-        self, name: str, values: Sequence[Mapping[str, float]], drawn: Sequence[Mapping[str, Array]]
-    ) -> Interval:
-        mean = float(np.mean([value[name] for value in values]))
-        return interval(mean, np.mean([draw[name] for draw in drawn], axis=0), self.blocks)
-
-    def plain(self, forecast: Array) -> dict[str, float | None]:
-        found = scores(Forecast(forecast, self.labels, self.prior))
-        return {name: value if np.isfinite(value) else None for name, value in found.items()}
-
-    def difference(self, forecasts: Sequence[Array], baseline: Array) -> dict[str, float | None]:
-        """Mean BCE of the forecasts minus the baseline's, day by day on the same resamples."""
-        own = np.mean([Forecast(one, self.labels, self.prior).losses() for one in forecasts], axis=0)
-        daily = own - Forecast(baseline, self.labels, self.prior).losses()
-        drawn = self.weights @ daily / self.weights.sum(axis=1)
-        found: Interval = interval(float(daily.mean()), drawn, self.blocks)
-        return found.as_dict()
+def _baseline_scores(baseline: Baseline, scorers: Mapping[str, PartScorer]) -> dict[str, Any]:
+    return {
+        "title": baseline.title,
+        "note": baseline.note,
+        "seconds": baseline.seconds,
+        **{part: scorers[part].scored([baseline.probabilities[part]]) for part in PARTS},
+    }
 
 
 def _write_predictions(
-    folder: Path, windows: OpenedWindows, answers: Mapping[str, Mapping[str, Array]], baselines: Sequence[Baseline]
+    folder: Path, windows: OpenedWindows, answers: Answers, baselines: Sequence[Baseline]
 ) -> dict[str, str]:
     def part(name: str, rows: NDArray[np.int64]) -> dict[str, Any]:
         return {
@@ -287,7 +253,7 @@ def _write_predictions(
 
 
 def main() -> int:
-    """Exit status 0 with the result on standard output, or 1 with the reason on standard error."""
+    """Print the result and return 0, or print the error and return 1."""
     os.umask(0o077)
     text = sys.stdin.buffer.read(MAX_REQUEST_BYTES)
     try:

@@ -1,4 +1,4 @@
-"""The architecture grid of a budget: every shape near enough to it, in an order that a sampler can learn.
+"""Build the architecture grid of a budget: every shape near enough to it, in an order that a sampler can learn.
 
 Standard library only. A PatchTST encoder's size follows from (d_model, n_layers, d_ff); heads cost no parameter.
 So a grid is shapes x head counts, and both are ordinals: ``shape_rank`` counts shapes from deep and narrow to
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.errors import GridError
-from training.settings import GridSettings, TrialSettings
-from training.settings import parse_budget as parse_budget
+from training.settings import GridSettings, TrialSettings, parse_budget
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides the parameter count: width, depth and the width of the feed-forward layer."""
+    """The sizes that decide the parameter count: width, depth and the width of the feed-forward layer."""
 
     d_model: int
     n_layers: int
@@ -28,13 +27,13 @@ class Shape:
 
     @property
     def aspect(self) -> float:
-        """log(d_model / n_layers): negative is deep and narrow, positive shallow and wide."""
+        """Return log(d_model / n_layers): negative is deep and narrow, positive shallow and wide."""
         return math.log(self.d_model / self.n_layers)
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """All that the model's constructor needs: a shape, its heads, and what the data look like."""
+    """The arguments of the model's constructor: a shape, its heads, and the form of the data."""
 
     d_model: int
     n_layers: int
@@ -47,16 +46,16 @@ class Architecture:
 
     @property
     def n_patches(self) -> int:
-        """Tokens per window. Days that fill no patch are left out at the old end of the window."""
+        """Count the tokens of a window. Days that fill no patch are left out at its old end."""
         return (self.context - self.patch) // self.stride + 1
 
     def as_dict(self) -> dict[str, int]:
-        """The fields by name, for a record or a checkpoint."""
+        """Return the fields by name, for a record or a checkpoint."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def param_count(architecture: Architecture) -> int:
-    """The exact number of parameters of ``training.model.PatchTST(architecture)``, in closed form.
+    """Count the parameters of ``training.model.PatchTST(architecture)`` exactly, in closed form.
 
     Embedding (patch * features + 1) d + positions N d; per layer QKV 3d(d+1), projection d(d+1),
     feed-forward 2 d d_ff + d_ff + d, two norms 4d; final norm 2d; head N d + 1.
@@ -87,12 +86,12 @@ class Grid:
             yield self.architecture(rank, heads.bit_length() - 1)
 
     def axes(self) -> dict[str, tuple[int, int]]:
-        """Inclusive bounds of the two ordinals, ready for a sampler."""
+        """Return the inclusive bounds of the two ordinals, for a sampler."""
         lowest, highest = self.heads[0].bit_length() - 1, self.heads[-1].bit_length() - 1
         return {"shape_rank": (0, len(self.shapes) - 1), "heads_log2": (lowest, highest)}
 
     def architecture(self, shape_rank: int, heads_log2: int) -> Architecture:
-        """The architecture of two ordinals. Raises GridError when one lies outside ``axes()``."""
+        """Return the architecture of two ordinals. Raises GridError when one lies outside ``axes()``."""
         for name, value in (("shape_rank", shape_rank), ("heads_log2", heads_log2)):
             low, high = self.axes()[name]
             if not low <= value <= high:
@@ -118,10 +117,9 @@ def build_grid(
     patch: int,
     stride: int,
 ) -> Grid:
-    """Every shape of the lists whose model lies within ``tolerance`` of the budget, with the heads all of them take.
+    """Collect the shapes within ``tolerance`` of the budget, and the head counts that fit all of them.
 
-    Raises GridError, naming the nearest sizes, when no shape is near enough, and when no head count divides every
-    d_model that is left.
+    Raises GridError with the nearest sizes when no shape is near enough, and when no head count divides every d_model.
     """
     if not isinstance(grid_settings, GridSettings):
         grid_settings = GridSettings.from_config(grid_settings)
@@ -145,7 +143,7 @@ def build_grid(
     if not heads:
         widths = sorted({shape.d_model for shape in near})
         raise GridError(
-            f"none of the head counts {list(grid_settings.n_heads)} divides every d_model of {widths}",
+            f"no head count of {list(grid_settings.n_heads)} divides every d_model of {widths}",
             "Take head counts that divide each d_model of the grid, such as 2.",
         )
     near.sort(key=lambda shape: (shape.aspect, shape.d_ff))
@@ -153,7 +151,7 @@ def build_grid(
 
 
 def grid_of(settings: TrialSettings, num_features: int) -> Grid:
-    """The grid that a trial's ordinals point into. Raises GridError as ``build_grid`` does."""
+    """Build the grid that a trial's ordinals index. Raises GridError as ``build_grid`` does."""
     return build_grid(
         settings.budget_params, settings.grid, num_features, settings.context, settings.patch, settings.stride
     )

@@ -1,7 +1,7 @@
-"""The training loop: a generator that yields one Epoch at a time and asks a gate between batches.
+"""Train epoch by epoch: a generator that yields one Epoch at a time and calls a gate between batches.
 
-All that changes while it runs is in one Learner, consistent between any two batches: whoever stops the generator there
-(by an exception from the gate, say) can save the Learner and go on later, to the same bits on a CPU.
+Everything that changes while it runs is in one Learner, consistent between any two batches. If the generator stops
+there (by an exception of the gate, say), the Learner can be saved and continued later, to the same bits on a CPU.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from training.data.windows import MarketWindows
 from training.errors import Diverged
-from training.metrics import binary_metrics
 from training.model import PatchTST
 from training.schedule import learning_rate_at
+from training.scores import binary_metrics
 from training.settings import TrialSettings, derive_seed
 
 EndReason = Literal["finished", "early_stopped"]
@@ -30,7 +30,7 @@ Gate = Callable[[], float]
 Clock = Callable[[], float]
 Logits = NDArray[np.float64]
 
-# Reading a value from a GPU waits for everything queued before it; one look in 16 batches costs nothing to see.
+# Reading a value from a GPU waits for all work queued before it; one reading in 16 batches costs nothing measurable.
 ACCELERATOR_CHECK_BATCHES = 16
 # Without a backward pass a batch takes a fraction of the memory, so validation may take more windows at once.
 VALIDATION_FACTOR = 2
@@ -38,10 +38,10 @@ VALIDATION_FACTOR = 2
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One finished epoch. Losses are mean log losses in nats; ``seconds`` leaves pauses out, ``paused_s`` is theirs.
+    """One finished epoch; losses are mean log losses in nats, ``seconds`` excludes ``paused_s``.
 
-    ``learning_rate`` is that of the epoch's last step; ``samples`` the windows trained on in this epoch; ``metrics``
-    are of the validation windows. ``best_val_loss`` was reached at ``best_epoch``, 1-based as ``number`` is.
+    ``learning_rate`` is that of the epoch's last step, ``samples`` the number of train windows, ``metrics`` those of
+    the validation windows. ``best_val_loss`` was reached at ``best_epoch``; it and ``number`` count from 1.
     """
 
     number: int
@@ -60,7 +60,7 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """How far a trial is: finished epochs, batches done in the running one, and what these have added up to."""
+    """The finished epochs of a trial, the finished batches of the running epoch, and their sums."""
 
     epoch: int = 0
     batch: int = 0
@@ -74,7 +74,7 @@ class Progress:
 
 @dataclass
 class Learner:
-    """A model in training: everything that a checkpoint must hold, and how its batches are cut."""
+    """A model in training: the content of a checkpoint, and how batches are cut."""
 
     settings: TrialSettings
     model: PatchTST
@@ -88,12 +88,12 @@ class Learner:
     progress: Progress = field(default_factory=Progress)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bf16 matrices with float32 weights, where this trial computes so."""
+        """Compute matrices in bf16 with float32 weights if that is this trial's precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @contextmanager
     def own_randomness_discarded(self) -> Iterator[None]:
-        """As ``own_randomness``, but what is drawn inside leaves no trace: for trying a step out."""
+        """Lend the generators like ``own_randomness``, then restore their state: for a step on trial."""
         kept, kept_cuda = self.rng_state, self.cuda_rng_state
         try:
             with self.own_randomness():
@@ -103,7 +103,7 @@ class Learner:
 
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
-        """Lend torch's global generators to this trial: others in the process neither see nor disturb its dropout."""
+        """Lend torch's global generators to this trial, so that its dropout is independent of other code."""
         before = torch.get_rng_state()
         before_cuda = None if self.cuda_rng_state is None else torch.cuda.get_rng_state(self.device)
         torch.set_rng_state(self.rng_state)
@@ -121,21 +121,16 @@ class Learner:
 
 
 def epochs(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> Iterator[Epoch]:
-    """Train on from wherever ``learner`` stands, one Epoch at a time, until its end_reason is set.
+    """Train from the learner's present state, one Epoch at a time, until its end_reason is set.
 
-    ``gate()`` is called before each batch; it blocks while the trial is paused and returns the seconds it did.
-    Raises Diverged as soon as a non-finite loss is seen, and whatever the gate raises.
+    ``gate()`` is called before each batch; it blocks while the trial is paused and returns the seconds it blocked.
+    Raises Diverged as soon as a non-finite loss is read, and every exception of the gate.
     """
     while learner.progress.end_reason is None:
         with learner.own_randomness():
             _train_epoch(learner, windows, gate, clock)
             logits = _validation_logits(learner, windows, gate, clock)
         yield _close_epoch(learner, windows, logits)
-
-
-def steps_per_epoch(windows: MarketWindows, batch_size: int) -> int:
-    """Optimiser steps in one epoch; the last may be smaller."""
-    return math.ceil(len(windows.train) / batch_size)
 
 
 def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> None:
@@ -149,7 +144,7 @@ def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Cl
         try:
             paused = gate()
         except BaseException:
-            # Who leaves here comes back to Progress alone: what is still on the device must be in it.
+            # The next start reads Progress only, so the losses that are still on the device must be added to it.
             if pending is not None:
                 progress.loss_sum += _finite(pending, progress)
             raise
@@ -172,7 +167,7 @@ def _batches_between_checks(device: torch.device) -> int:
 
 
 def train_batch(learner: Learner, windows: MarketWindows, samples: Tensor) -> Tensor:
-    """One optimiser step on these samples; returns their mean loss, detached, on the device."""
+    """Take one optimiser step on these samples; return their mean loss, detached, on the device."""
     total = torch.zeros((), device=learner.device)
     learner.optimizer.zero_grad(set_to_none=True)
     for micro in cut(samples, learner.micro_batch):
@@ -189,24 +184,24 @@ def train_batch(learner: Learner, windows: MarketWindows, samples: Tensor) -> Te
 
 
 def gather(days: Tensor, samples: Tensor, context: int) -> Tensor:
-    """(B, context, features): for each sample day, itself and the days before it. One copy, of the batch only."""
+    """Copy each sample's window, the day and the days before it: (B, context, features)."""
     views = days.unfold(0, context, 1)  # (rows - context + 1, features, context), a view
     return views[samples - (context - 1)].transpose(1, 2)
 
 
 def cut(samples: Tensor, size: int) -> list[Tensor]:
-    """``samples`` in views of ``size``; the last may be smaller."""
+    """Cut ``samples`` into views of ``size``; the last may be smaller."""
     return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def set_learning_rate(learner: Learner, rate: float) -> None:
-    """Give every parameter group this rate."""
+    """Set the learning rate of every parameter group."""
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
 
 
 def _epoch_order(train: Tensor, seed: int, epoch: int) -> Tensor:
-    """The train samples in this epoch's order: a function of seed and epoch, so no cursor but the batch is needed."""
+    """Shuffle the train samples by seed and epoch alone, so that a batch number is the whole cursor."""
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
     return train[torch.randperm(len(train), generator=generator).to(train.device)]
 
@@ -234,7 +229,7 @@ def _validation_logits(learner: Learner, windows: MarketWindows, gate: Gate, clo
 def _close_epoch(learner: Learner, windows: MarketWindows, logits: Logits) -> Epoch:
     settings, done = learner.settings, learner.progress
     labels = windows.labels[windows.val].cpu().numpy().astype(np.float64)
-    # log(1 + exp(-|z|)) form: exact at any size of a logit.
+    # The form with log(1 + exp(-|z|)) is exact for any size of a logit.
     val_loss = float(np.mean(np.logaddexp(0.0, logits) - labels * logits))
     if not math.isfinite(val_loss):
         raise Diverged(done.epoch + 1, done.batch, val_loss)

@@ -1,7 +1,7 @@
-"""How much memory a trial takes at its peak, from its architecture alone. Standard library only.
+"""Predict a trial's peak memory from its architecture. Standard library only.
 
-The terms are counted from what each operation of ``training.model`` keeps for its backward pass; the constants that
-are not counting (the runtime, the allocator) were measured and say so.
+The terms count the tensors that each operation of ``training.model`` keeps for its backward pass; the other constants
+(the runtime, the allocator) were measured.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.errors import DoesNotFit
-from training.grid import Architecture, Grid, param_count
+from training.grid import Architecture, param_count
 
 DeviceKind = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 
 FP32_BYTES = 4
-# What a process holds before its first layer: interpreter, torch, pandas, data, and what the first step loads. Measured
-# on the CPU (410 to 427 MiB at 9k parameters); on CUDA and MPS it is an estimate of context and libraries.
+# A process without layers: interpreter, torch, pandas, data, and the libraries that the first step loads. Measured on
+# the CPU (410 to 427 MiB at 9k parameters); on CUDA and MPS it is an estimate of context and libraries.
 RUNTIME_BYTES: dict[str, int] = {"cpu": 420 * 2**20, "cuda": 700 * 2**20, "mps": 600 * 2**20}
-# Holes between blocks that the allocator cannot use: measured with glibc, 0.97 to 1.03 of the peak with this factor.
-# Recomputing trials allocate tightly (training.allocator), which leaves next to none.
+# The allocator leaves holes between blocks: with this factor, predictions were 0.97 to 1.03 of the peak under glibc.
+# Recomputing trials allocate tightly (training.allocator), which leaves almost no holes.
 ALLOCATOR_FACTOR = 1.15
 TIGHT_ALLOCATOR_FACTOR = 1.05
 MIN_MICRO_BATCH = 1
@@ -28,8 +28,10 @@ MIN_MICRO_BATCH = 1
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """What a trial may hold at once since its memory ran out: at most ``micro_batch`` windows (1 or more), and their
-    activations only where ``checkpoint_activations`` is False."""
+    """A bound for a trial whose memory ran out: at most ``micro_batch`` windows at once.
+
+    With ``checkpoint_activations`` their activations are recomputed, not kept.
+    """
 
     micro_batch: int
     checkpoint_activations: bool = False
@@ -37,7 +39,7 @@ class MemoryLimit:
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """A trial's predicted peak, by part. ``accumulation`` micro-batches of ``micro_batch`` windows make one batch."""
+    """The predicted peak of a trial, by part; ``accumulation`` micro-batches make one batch."""
 
     weights_bytes: int
     gradients_bytes: int
@@ -59,7 +61,7 @@ def predict_trial_memory(
     micro_batch: int | None = None,
     checkpoint_activations: bool = False,
 ) -> MemoryEstimate:
-    """The peak of one optimiser step at this micro-batch (default: the whole batch at once)."""
+    """Predict the peak of one optimiser step at this micro-batch (default: the whole batch at once)."""
     micro = batch_size if micro_batch is None else min(micro_batch, batch_size)
     accumulation = -(-batch_size // micro)
     weights = param_count(architecture) * FP32_BYTES
@@ -91,11 +93,11 @@ def choose_micro_batch(
     precision: Precision = "fp32",
     limit: MemoryLimit | None = None,
 ) -> MemoryEstimate:
-    """The cheapest way to run a batch within ``available_bytes`` and ``limit``.
+    """Choose the cheapest way to run a batch within ``available_bytes`` and ``limit``.
 
-    Splitting costs little until matrices get thin, recomputing costs a third forward pass: so micro-batches are
-    halved first, and activations are recomputed only when a single window still does not fit.
-    Raises DoesNotFit, with both figures, when nothing helps.
+    Splitting costs little until matrices get thin; recomputing costs a third forward pass. So micro-batches are halved
+    first, and activations are recomputed only if a single window still does not fit. Raises DoesNotFit if even that
+    does not fit.
     """
     smallest: MemoryEstimate | None = None
     for recompute in (False, True) if limit is None or not limit.checkpoint_activations else (True,):
@@ -117,18 +119,14 @@ def choose_micro_batch(
 
 
 def limit_below(estimate: MemoryEstimate) -> MemoryLimit | None:
-    """The next smaller way to run the same batch: half the micro-batch, recomputing only below one window; None below
-    that. What the memory model says of either is not asked: it said that this estimate would fit.
+    """Return the next smaller way to run the same batch, or None after the last.
+
+    It halves the micro-batch; at one window it recomputes activations. The memory model is not asked: it had said that
+    this estimate would fit.
     """
     if estimate.micro_batch > MIN_MICRO_BATCH:
         return MemoryLimit(estimate.micro_batch // 2, estimate.checkpoint_activations)
     return None if estimate.checkpoint_activations else MemoryLimit(MIN_MICRO_BATCH, checkpoint_activations=True)
-
-
-def largest_trial(grid: Grid, batch_size: int, device_kind: DeviceKind = "cpu") -> MemoryEstimate:
-    """The estimate of the architecture of a grid that takes the most memory at this batch size."""
-    estimates = (predict_trial_memory(architecture, batch_size, device_kind) for architecture in grid)
-    return max(estimates, key=lambda estimate: estimate.total_bytes)
 
 
 def _activations(architecture: Architecture, windows: int, precision: Precision, recompute: bool) -> int:
@@ -140,13 +138,13 @@ def _activations(architecture: Architecture, windows: int, precision: Precision,
     else:
         kept = architecture.n_layers * layer
     ends = tokens * (architecture.patch * architecture.num_features + 4 * architecture.d_model) * FP32_BYTES
-    # Autocast keeps a bf16 copy of each weight until the backward pass is through.
+    # Autocast keeps a bf16 copy of each weight until the backward pass has ended.
     casts = 2 * param_count(architecture) if precision == "bf16" else 0
     return kept + ends + casts
 
 
 def _layer_kept(architecture: Architecture, tokens: int, precision: Precision) -> int:
-    """What one encoder layer keeps for backward: two residuals, two norms, Q, K, V, attention, F twice, two masks."""
+    """Count one layer's tensors for backward: two residuals, two norms, Q, K, V, attention, F twice, two masks."""
     d, f = architecture.d_model, architecture.d_ff
     residual = 2 * d * FP32_BYTES
     masks = 2 * d
@@ -154,7 +152,7 @@ def _layer_kept(architecture: Architecture, tokens: int, precision: Precision) -
     values = 2 * d + 3 * d + d + 2 * f
     if precision == "fp32":
         return tokens * (residual + masks + statistics + FP32_BYTES * values)
-    # In bf16 the attention's weights are kept too, since the fused kernel is not used there.
+    # In bf16 attention's weights are kept, too: the fused kernel is not used there.
     return tokens * (residual + masks + statistics + 2 * (values + architecture.n_heads * architecture.n_patches))
 
 

@@ -1,4 +1,4 @@
-"""PatchTST for one binary question, whole in this file (Nie et al., "A Time Series is Worth 64 Words", ICLR 2023).
+"""Define PatchTST for one binary target (Nie et al., "A Time Series is Worth 64 Words", ICLR 2023), whole in this file.
 
 Unlike the paper's channel-independent form, one token is one patch of all features: the features are indicators of one
 price, and mixing them at the embedding makes a window 15 tokens, not 15 x 25. Shapes below: B windows, T days of
@@ -8,7 +8,6 @@ context, C features, N patches, D d_model, H heads, F d_ff.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import cast
 
 import torch
@@ -26,7 +25,7 @@ REVIN_EPSILON = 1e-5
 
 
 class PatchTST(nn.Module):
-    """(B, T, C) -> (B,) logits. No sigmoid inside: the loss and the metrics take logits."""
+    """Map windows to logits: (B, T, C) -> (B,). Loss and metrics take logits, so there is no sigmoid."""
 
     def __init__(self, architecture: Architecture, *, dropout: float = 0.0, revin: bool = True) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class PatchTST(nn.Module):
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
             elif "norm" not in name:
-                # The two projections back into the residual stream shrink with depth, or its variance would grow.
+                # The two projections into the residual stream shrink with depth, else its variance would grow.
                 residual = name.endswith(("project.weight", "contract.weight"))
                 scale = 1 / math.sqrt(2 * n_layers) if residual else 1.0
                 nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
@@ -64,20 +63,20 @@ class PatchTST(nn.Module):
                 tokens = checkpoint(layer, tokens, use_reentrant=False)
             else:
                 tokens = layer(tokens)
-        # In float32 whatever the rest runs in: a bf16 logit has 8 bits, too few to rank days by.
+        # Always in float32: a bf16 logit has 8 bits, too few to rank days.
         with torch.autocast(tokens.device.type, enabled=False):
             logits: Tensor = self.head(self.norm(tokens).float().flatten(1))  # (B, N * D) -> (B, 1)
         return logits.squeeze(-1)
 
     def patches(self, windows: Tensor) -> Tensor:
-        """(B, T, C) -> (B, N, patch * C); aligned with the newest day, so orphan days are the oldest."""
+        """Cut windows into patches aligned with the newest day: (B, T, C) -> (B, N, patch * C)."""
         a = self.architecture
         used = (a.n_patches - 1) * a.stride + a.patch
         return windows[:, a.context - used :].unfold(1, a.patch, a.stride).flatten(2)
 
 
 class EncoderLayer(nn.Module):
-    """Pre-norm: x + attention(norm(x)), then x + feed_forward(norm(x)), dropout on both. (B, N, D) -> (B, N, D)."""
+    """Apply a pre-norm layer: x + attention(norm(x)), then x + feed_forward(norm(x)). (B, N, D) -> (B, N, D)."""
 
     def __init__(self, d_model: int, n_heads: int, d_ff: int, dropout: float) -> None:
         super().__init__()
@@ -106,10 +105,10 @@ class EncoderLayer(nn.Module):
 
 
 def _attend_by_products(qkv: Tensor) -> Tensor:
-    """Attention by two batched products, for bf16 on a CPU: (3, B, H, N, E) -> (B, H, N, E).
+    """Compute attention by two batched products, for bf16 on a CPU: (3, B, H, N, E) -> (B, H, N, E).
 
     The fused kernel's backward is tenfold slower there (14 ms against 0.9 ms a layer at D 128, H 2). Scores are kept
-    transposed, for a softmax over rows runs vectorised where one over 15 columns does not: twice as fast.
+    transposed: a softmax over rows runs vectorised, one over 15 columns does not, which makes it twice as fast.
     """
     _, b, h, n, e = qkv.shape
     q, k, v = qkv.reshape(3, b * h, n, e).unbind(0)
@@ -119,9 +118,9 @@ def _attend_by_products(qkv: Tensor) -> Tensor:
 
 
 def normalise_window(windows: Tensor) -> Tensor:
-    """RevIN without its learned affine part, which the embedding's own weights already span: (B, T, C) -> (B, T, C).
+    """Scale each feature of each window to mean 0, deviation 1 over its days; a flat feature becomes 0.
 
-    Each feature of each window gets mean 0 and deviation 1 over the T days; a flat feature becomes 0.
+    This is RevIN without its learned affine part, which the embedding's weights can express. (B, T, C) -> (B, T, C).
     """
     mean = windows.mean(dim=1, keepdim=True)
     centred = windows - mean
@@ -130,14 +129,7 @@ def normalise_window(windows: Tensor) -> Tensor:
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """AdamW's parameter groups: matrices decay; biases, norms and positions, which only shift and scale, do not."""
+    """Split parameters for AdamW: matrices decay; biases, norms and positions only shift or scale and do not."""
     decayed = [p for name, p in model.named_parameters() if p.ndim >= 2 and name != "positions"]
     spared = [p for name, p in model.named_parameters() if p.ndim < 2 or name == "positions"]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-
-
-def on_meta_device(architecture: Architecture) -> PatchTST:
-    """The model without memory behind its parameters: for counting them, at any size."""
-    build = partial(PatchTST, architecture)
-    with torch.device("meta"):
-        return build()

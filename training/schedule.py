@@ -1,4 +1,4 @@
-"""Linear warm-up, then cosine decay to zero (Loshchilov and Hutter, SGDR, 2017), as a pure function of the step."""
+"""Compute the learning rate: linear warm-up, then cosine decay to zero (Loshchilov and Hutter, SGDR, 2017)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float, warmup_fraction: float) -> float:
-    """The rate for optimiser step ``step`` (0-based) of ``total_steps``.
+    """Return the rate of optimiser step ``step`` (0-based) of ``total_steps``.
 
-    The first of w = round(warmup_fraction * total_steps) steps has peak / w, not 0, so that no step is wasted; the
-    last step of all has a little above 0 for the same reason.
+    The first of w = round(warmup_fraction * total_steps) steps has peak / w, not 0, so that no step is wasted. For the
+    same reason the last step of all has a rate a little above 0.
     """
     warmup = round(warmup_fraction * total_steps)
     if step < warmup:

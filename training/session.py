@@ -1,4 +1,4 @@
-"""A trial as an object: made from a flat config, stepped an epoch at a time, saved, loaded and closed."""
+"""Train one trial as an object: built from a flat config, stepped epoch by epoch, saved, loaded and closed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from training.loop import Clock, Epoch, Learner, Progress, epochs, gather, train
 from training.memory import MemoryEstimate, MemoryLimit, choose_micro_batch, limit_below, predict_trial_memory
 from training.settings import TrialSettings
 
-# One step pays for first-time set-up, the next three are timed and the fastest counts: noise only ever adds.
+# The first step pays for the set-up; of the next three the fastest counts, since noise only adds.
 TIMED_STEPS = 3
-# How a trial is computed may change between two attempts; what it computes may not.
+# Between two attempts the way of computing may change, the result may not.
 _MAY_CHANGE = frozenset({"device", "threads", "compile", "precision", "memory_limit_bytes", "dataset"})
 
 
@@ -35,8 +35,8 @@ class TrainingSession:
     """One trial, ready to train.
 
     ``gate()`` is called between batches; it blocks while the trial is paused and returns the seconds it blocked. It
-    may raise to leave an epoch in the middle: the session stays whole, can be saved, and steps on from there.
-    ``limit`` is what less memory than the model predicted asks for: the batch is the same, in smaller pieces.
+    may raise to leave an epoch in the middle: the session stays whole, can be saved, and continues from there.
+    ``limit`` cuts the same batch into smaller pieces, for less memory than the memory model predicted.
     Raises on construction: SettingsError, GridError, DatasetError, SplitError, DoesNotFit.
     """
 
@@ -56,7 +56,7 @@ class TrainingSession:
         grid = grid_of(self.settings, windows.manifest.num_features)
         self.architecture = grid.architecture(self.settings.shape_rank, self.settings.heads_log2)
         self._data_record = _data_record(windows)
-        # Once: git takes a moment, and what runs does not change.
+        # Read once: git takes a moment, and the running code does not change.
         self._ran_in = {"libraries": library_versions(), "git_commit": git_commit()}
         self.choice = choose_device(
             self.settings.device,
@@ -72,21 +72,24 @@ class TrainingSession:
         self._epochs: Iterator[Epoch] | None = None
 
     def step(self) -> Epoch:
-        """Train to the end of the running epoch. Raises Diverged, what the gate raises, TrainingError after the end."""
+        """Train to the end of the running epoch.
+
+        Raises Diverged, every exception of the gate, and TrainingError when the trial has ended.
+        """
         learner, windows = self._open()
         if learner.progress.end_reason is not None:
-            raise TrainingError(f"the trial has ended: {learner.progress.end_reason}", "Step no further.")
+            raise TrainingError(f"the trial has ended: {learner.progress.end_reason}", "Do not step an ended trial.")
         if self._epochs is None:
             self._epochs = epochs(learner, windows, self._gate, self._clock)
         try:
             return next(self._epochs)
         except BaseException:
-            # A generator that raised is finished; the learner is not, and the next step starts from it.
+            # A generator that raised cannot continue; the next step makes a new one from the learner.
             self._epochs = None
             raise
 
     def save(self, path: Path) -> None:
-        """Write everything that ``load`` needs, atomically. Between batches only, as is whoever calls it."""
+        """Write everything that ``load`` needs, atomically. Call it between batches only."""
         learner, _ = self._open()
         write_checkpoint(
             path,
@@ -102,7 +105,7 @@ class TrainingSession:
         )
 
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same trial. Raises CheckpointError; then begin with a new session."""
+        """Continue from a checkpoint of the same trial. Raises CheckpointError; then use a new session."""
         learner, _ = self._open()
         state = read_checkpoint(path)
         if state.get("identity") != self._identity():
@@ -110,32 +113,32 @@ class TrainingSession:
         try:
             progress = Progress(**state["progress"])
             learner.model.load_state_dict(state["model"])
-            # The optimiser takes CPU tensors as they are: mapped ones would hold a deleted checkpoint's disk space.
+            # The optimiser keeps CPU tensors as they are, and mapped ones would hold a deleted checkpoint's disk space.
             learner.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
             rng_state, cuda_rng_state = state["rng_state"].clone(), state["cuda_rng_state"]
             micro_batch = min(learner.micro_batch, int(state["micro_batch"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not hold what this trial needs: {error}") from error
+            raise CheckpointError(f"{path} lacks a part that this trial needs: {error}") from error
         learner.progress = progress
         learner.rng_state = rng_state
         if learner.cuda_rng_state is not None and cuda_rng_state is not None:
             learner.cuda_rng_state = cuda_rng_state.clone()
-        # The same cut gives the same bits; a smaller one is what less memory than last time asks for.
+        # The checkpoint's cut gives the same bits; a smaller one is taken if there is less memory now.
         learner.micro_batch = micro_batch
         self.memory = self._estimate(micro_batch)
         self._epochs = None
 
     def smaller(self) -> MemoryLimit | None:
-        """The limit under which this trial would take less memory than now; None when there is no smaller way."""
+        """Return the limit for less memory than this trial takes now; None if there is no smaller way."""
         return limit_below(self.memory)
 
     def close(self) -> None:
-        """Let go of model, optimiser and data. A closed session only has its record left."""
+        """Free model, optimiser and data. A closed session keeps only its record."""
         self._epochs = self._learner = self._windows = None
         release_cached_memory(self.choice.device)
 
     def record(self) -> dict[str, Any]:
-        """What this trial is and ran on, as plain JSON values."""
+        """Describe this trial and its machine as plain JSON values."""
         return {
             "device": {
                 "chosen": self.choice.device,
@@ -155,7 +158,7 @@ class TrainingSession:
 
     def _open(self) -> tuple[Learner, MarketWindows]:
         if self._learner is None or self._windows is None:
-            raise TrainingError("the session is closed", "Make a new one and load its checkpoint.")
+            raise TrainingError("the session is closed", "Build a new one and load the checkpoint.")
         return self._learner, self._windows
 
     def _fit(self, device: str) -> MemoryEstimate:
@@ -181,13 +184,13 @@ class TrainingSession:
         )
 
     def _time_step(self, device: str, windows: MarketWindows) -> float:
-        """Seconds of one own step on ``device``, by a learner made and dropped; inf where it does not fit."""
+        """Time one step of this trial on ``device`` by a throw-away learner; infinity where it does not fit."""
         try:
             memory = self._fit(device)
         except DoesNotFit:
             return math.inf
         fastest = self._fastest_step(device, memory, windows)
-        # The learner is gone by now; what torch keeps of it would be missing when the trial itself is fitted.
+        # The learner is gone; without this, the memory that torch keeps of it would be missing for the trial itself.
         release_cached_memory(device)
         return fastest
 
@@ -208,7 +211,7 @@ class TrainingSession:
         return gather(windows.days, windows.train[: learner.micro_batch], self.settings.context)
 
     def _identity(self) -> dict[str, object]:
-        """What a checkpoint must agree on with the session that loads it."""
+        """Return the values that a checkpoint and the session that loads it must share."""
         settings = asdict(self.settings)
         return {
             "architecture": self.architecture.as_dict(),

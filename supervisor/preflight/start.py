@@ -90,7 +90,7 @@ def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, core
 
 def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Check:
     """Check the free space for the checkpoints of live trials of the largest budget."""
-    from training.grid import parse_budget
+    from training.settings import parse_budget
 
     needs = [
         CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_KEPT * spec.concurrency * parse_budget(str(spec.config["budget"]))

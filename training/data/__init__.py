@@ -1,1 +1,1 @@
-"""Turns a file of daily bars into a data set: reads, checks, computes features, splits, seals."""
+"""Turns a file of daily bars into a dataset: reads, checks, computes features, splits, seals."""

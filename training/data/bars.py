@@ -1,4 +1,4 @@
-"""Reading daily bars from a file: many spellings in, one checked table out, or one BadFile that says what and where.
+"""Read daily bars from a file in many spellings into one checked table, or raise BadFile with row and cause.
 
 The table has a sorted, unique, tz-naive DatetimeIndex of days named ``date`` and float64 columns open, high, low,
 close and, where the file has it, volume.
@@ -18,7 +18,7 @@ import pyarrow as pa
 from training.errors import BadFile
 
 MAX_FILE_BYTES = 256 * 2**20
-# sma_200 alone takes 199 days to warm up; a context and the smallest splits come on top.
+# sma_200 needs 199 days to warm up; a context and the smallest splits need more.
 MIN_ROWS = 250
 PRICES = ("open", "high", "low", "close")
 _DATE_NAMES = ("date", "datetime", "timestamp", "time", "day")
@@ -28,7 +28,7 @@ _SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Checked bars, and the columns of the file that were not used."""
+    """Checked bars, and the unused columns of the file."""
 
     table: pd.DataFrame
     ignored_columns: tuple[str, ...]
@@ -42,7 +42,7 @@ def read_bars(path: Path, min_rows: int = MIN_ROWS) -> Bars:
 
 
 def check_bars(frame: pd.DataFrame, path: Path, min_rows: int = MIN_ROWS) -> Bars:
-    """Check a table already in memory; ``path`` only names it in errors. Raises BadFile."""
+    """Check a table in memory; ``path`` names it in errors. Raises BadFile."""
     frame = _with_index_as_columns(frame)
     named = _by_name(frame, path)
     columns = {name: _numbers(frame.iloc[:, named[name]], name, path) for name in PRICES}
@@ -74,7 +74,7 @@ def _check_file(path: Path) -> None:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        # Text first: what a cell says is judged here, with its row, not guessed by the parser.
+        # Read as text first: cells are checked here, with their rows, and not guessed by the parser.
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     except UnicodeDecodeError:
         raise BadFile(path, None, "not UTF-8 text", "Save the file as CSV in UTF-8.") from None
@@ -115,17 +115,12 @@ def _by_name(frame: pd.DataFrame, path: Path) -> dict[str, int]:
     wanted = {"date": dates[0], **{name: name for name in (*PRICES, "volume")}}
     for name in PRICES:
         if name not in seen:
-            raise BadFile(
-                path,
-                None,
-                f"no column {name!r}",
-                f"Needed: date, {', '.join(PRICES)}.",
-            )
+            raise BadFile(path, None, f"no column {name!r}", f"Needed: date, {', '.join(PRICES)}.")
     for name in wanted.values():
         if len(seen.get(name, ())) > 1:
-            raise BadFile(path, None, f"column {name!r} stands there {len(seen[name])} times", "Keep one of them.")
+            raise BadFile(path, None, f"{len(seen[name])} columns are named {name!r}", "Keep one of them.")
     if len(frame) == 0:
-        raise BadFile(path, None, "a header and no rows", "Export it again.")
+        raise BadFile(path, None, "a header without rows", "Export it again.")
     return {ours: seen[theirs][0] for ours, theirs in wanted.items() if theirs in seen}
 
 
@@ -133,31 +128,25 @@ def _numbers(column: pd.Series[str], name: str, path: Path) -> np.ndarray[tuple[
     values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
-        raise BadFile(path, row + 1, *_why_no_number(name, column.iloc[row]))
+        raise BadFile(path, row + 1, *_cause_and_cure(name, column.iloc[row]))
     return values
 
 
-def _why_no_number(name: str, cell: object) -> tuple[str, str]:
+def _cause_and_cure(name: str, cell: object) -> tuple[str, str]:
     text = str(cell).strip()
     if text == "" or text.lower() in {"nan", "na", "n/a", "null", "none", "<na>", "nat"}:
-        return (
-            f"{name} is missing",
-            "Leave the day out, or fill it from the source; nothing is invented here.",
-        )
+        return f"{name} is missing", "Leave the day out, or fill it from the source; no value is invented here."
     if "inf" in text.lower():
         return f"{name} is infinite", "Repair the source."
     if re.fullmatch(r"[$€£]?[\d,]+(\.\d+)?", text):
-        return (
-            f"{name} is {text!r}, which is no plain number",
-            "Export plain numbers: no currency, no separators.",
-        )
-    return f"{name} is {text!r}, which is no number", "Repair the source."
+        return f"{name} is {text!r}, not a plain number", "Export numbers without currency and separators."
+    return f"{name} is {text!r}, not a number", "Repair the source."
 
 
 def _days(column: pd.Series[str], path: Path) -> pd.DatetimeIndex:
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
         stamps = pd.DatetimeIndex(column)
-        # The wall clock of the exchange names the session: dropping the zone keeps it, converting to UTC would not.
+        # The exchange's wall clock names the session: dropping the zone keeps it, converting to UTC would not.
         stamps = stamps.tz_localize(None) if stamps.tz is not None else stamps
         if stamps.hasnans:
             row = int(np.argmax(np.asarray(stamps.isna())))
@@ -169,7 +158,7 @@ def _days(column: pd.Series[str], path: Path) -> pd.DatetimeIndex:
 
 
 def _slashed_order(texts: Sequence[str], path: Path) -> str | None:
-    """ "mdy" or "dmy" for dates with slashes, settled by a number above 12; None where there are none."""
+    """Find "mdy" or "dmy" by a number above 12; return None without slashed dates."""
     pairs = [(int(m[1]), int(m[2])) for text in texts if (m := _SLASHED.fullmatch(text))]
     if not pairs:
         return None
@@ -187,12 +176,12 @@ def _day(text: str, order: str | None, row: int, path: Path) -> np.datetime64:
         month, day = (slashed[1], slashed[2]) if order == "mdy" else (slashed[2], slashed[1])
         year = slashed[3]
     else:
-        cause = "the date is missing" if text == "" else f"{text!r} is no date"
+        cause = "the date is missing" if text == "" else f"{text!r} is not a date"
         raise BadFile(path, row, cause, "Write dates as 2020-01-31, with or without a time after it.")
     try:
         return np.datetime64(f"{year}-{int(month):02d}-{int(day):02d}")
     except ValueError:
-        raise BadFile(path, row, f"{text!r} is no day of the calendar", "Repair the source.") from None
+        raise BadFile(path, row, f"{text!r} is not a day of the calendar", "Repair the source.") from None
 
 
 def _check_days(table: pd.DataFrame, path: Path) -> None:
@@ -208,12 +197,8 @@ def _check_days(table: pd.DataFrame, path: Path) -> None:
     ancient = days < np.datetime64("1900-01-01")
     if ancient.any():
         row = int(np.argmax(ancient))
-        raise BadFile(
-            path,
-            row + 1,
-            f"a date before 1900: {np.datetime_as_string(days[row], 'D')}",
-            "Repair the source.",
-        )
+        day = np.datetime_as_string(days[row], "D")
+        raise BadFile(path, row + 1, f"a date before 1900: {day}", "Repair the source.")
 
 
 def _check_prices(table: pd.DataFrame, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The data folder: importing raw bars, building datasets from them, listing and verifying what lies there.
+"""Keep the data folder: import raw bars, build datasets from them, list and verify both.
 
     DATA_DIR/raw/TICKER.parquet + .json            bars as imported, checked
     DATA_DIR/processed/TICKER_dataset_TIER.parquet + .json   features, ready to train on
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from arch.data import nasdaq, sp500
 
+from training.atomic_file import write_atomically
 from training.data.bars import MIN_ROWS, Bars, check_bars, read_bars
 from training.data.exchange import DEFAULT_CALENDAR, compare_sessions
 from training.data.features import FEATURE_VERSION, compute_features
@@ -33,7 +34,6 @@ from training.data.manifest import (
     read_raw_manifest,
     sha256_of,
     ticker_stem,
-    write_atomically,
     write_manifest,
 )
 from training.data.windows import default_zscore
@@ -49,7 +49,7 @@ Problem = Literal["missing", "changed", "unregistered", "unreadable", "outdated"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that ``verify`` found wrong: which file, what, and the detail in words."""
+    """One fault that ``verify`` found: the file, the kind of fault, the details."""
 
     path: Path
     problem: Problem
@@ -61,7 +61,7 @@ def import_file(
 ) -> RawManifest:
     """Check a CSV or parquet file of daily bars and register it as the raw data of ``ticker``.
 
-    Replaces what was registered before. Raises BadFile (nothing is changed) or TrainingError for a bad ticker.
+    It replaces earlier data of the ticker. Raises BadFile (nothing is changed) or TrainingError for a bad ticker.
     """
     ticker_stem(ticker)
     bars = read_bars(path)
@@ -71,7 +71,7 @@ def import_file(
 def import_fetched(
     ticker: str, data_dir: Path, *, calendar: str | None = DEFAULT_CALENDAR, now: datetime | None = None
 ) -> RawManifest:
-    """Download and register. Raises FetchError, or BadFile when what came back is not fit for use."""
+    """Download and register daily bars. Raises FetchError, or BadFile when the downloaded bars are not valid."""
     ticker_stem(ticker)
     bars = check_bars(fetch_bars(ticker), Path(f"yahoo:{ticker}"))
     return _register(bars, ticker, data_dir, f"yfinance {ticker}", None, calendar, now)
@@ -127,14 +127,14 @@ def build_dataset(ticker: str, tier: str, data_dir: Path) -> ProcessedManifest:
 
 
 def list_data(data_dir: Path) -> list[Manifest]:
-    """The manifests of everything registered, raw first. Raises DatasetError at a damaged manifest."""
+    """List the manifests of all registered data, raw first. Raises DatasetError at a damaged manifest."""
     raw = [read_raw_manifest(path) for path in sorted((data_dir / "raw").glob("*.json"))]
     processed = [read_manifest(path) for path in sorted((data_dir / "processed").glob("*.json"))]
     return [*raw, *processed]
 
 
 def verify(data_dir: Path) -> list[Finding]:
-    """Every file that is missing, changed, unregistered, unreadable or built from other data than lie there now."""
+    """Find the files that are missing, changed, unregistered, unreadable or built from older data."""
     return [finding for part in ("raw", "processed") for finding in _verify_part(data_dir / part, data_dir)]
 
 
@@ -145,7 +145,7 @@ def _verify_part(folder: Path, data_dir: Path) -> Iterator[Finding]:
         if path.suffix == ".json":
             yield from _verify_registered(path, data_dir)
         elif path.suffix != ".parquet" or not manifest_path(path).exists():
-            yield Finding(path, "unregistered", "no manifest names this file")
+            yield Finding(path, "unregistered", "it has no manifest")
 
 
 def _verify_registered(path: Path, data_dir: Path) -> Iterator[Finding]:
@@ -156,9 +156,9 @@ def _verify_registered(path: Path, data_dir: Path) -> Iterator[Finding]:
         yield Finding(path, "unreadable", str(error))
         return
     if not data_file.is_file():
-        yield Finding(data_file, "missing", f"{path.name} names it")
+        yield Finding(data_file, "missing", f"its manifest is {path.name}")
     elif sha256_of(data_file) != manifest.sha256:
-        yield Finding(data_file, "changed", "its SHA-256 is not the manifest's")
+        yield Finding(data_file, "changed", "its SHA-256 differs from the manifest's")
     elif isinstance(manifest, ProcessedManifest):
         yield from _verify_sources(data_file, manifest, data_dir)
 
@@ -212,8 +212,8 @@ def _registered_bars(ticker: str, data_dir: Path) -> pd.DataFrame:
     path = raw_path(data_dir, ticker)
     if not path.exists():
         raise DatasetError(
-            f"{ticker_stem(ticker)} is not imported: there is no {path}",
-            f"`supervisord data import FILE --ticker {ticker_stem(ticker)}`, or `supervisord data fetch`.",
+            f"{ticker_stem(ticker)} is not imported: expected {path}",
+            f"Run `supervisord data import FILE --ticker {ticker_stem(ticker)}`, or `supervisord data fetch`.",
         )
     if sha256_of(path) != read_raw_manifest(path).sha256:
         raise DatasetError(f"{path} has changed since it was imported")
@@ -221,11 +221,11 @@ def _registered_bars(ticker: str, data_dir: Path) -> pd.DataFrame:
 
 
 def _complete_rows(frame: pd.DataFrame, ticker: str) -> pd.DataFrame:
-    """The rows after the warm-up; a hole behind it is an error, since a window would span it unseen."""
+    """Return the rows after the warm-up. A later hole is an error, since windows would span it."""
     complete = frame.notna().all(axis=1).to_numpy()
     if not complete.any():
         raise TrainingError(
-            f"{ticker}: {len(frame)} days do not outlast the indicators' warm-up of about 200",
+            f"{ticker}: {len(frame)} days are too few for the indicators' warm-up of about 200",
             "Import a longer history.",
         )
     rest = frame.iloc[int(np.argmax(complete)) :]
@@ -235,7 +235,7 @@ def _complete_rows(frame: pd.DataFrame, ticker: str) -> pd.DataFrame:
         raise TrainingError(f"{ticker}: feature {column} has no value on {day}", "Look at the bars before that day.")
     if len(rest) < MIN_ROWS:
         raise TrainingError(
-            f"{ticker}: {len(rest)} days are left after the indicators' warm-up; {MIN_ROWS} are needed",
+            f"{ticker}: expected at least {MIN_ROWS} days after the indicators' warm-up, found {len(rest)}",
             "Import a longer history.",
         )
     return rest
@@ -245,7 +245,7 @@ def _zscore_or_none(frame: pd.DataFrame, features: tuple[str, ...]) -> dict[str,
     try:
         return default_zscore(frame, features)
     except SplitError:
-        # Too short for the default split is no fault of the data: a plan may split it otherwise.
+        # Data too short for the default split are valid: a plan may split them otherwise.
         return None
 
 

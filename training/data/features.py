@@ -1,7 +1,7 @@
-"""Technical indicators of one ticker, by TA-Lib: tier a20, and with the five bars themselves tier a25.
+"""Compute technical indicators of one ticker by TA-Lib: tier a20, and a25 with the five bars themselves.
 
-Each value at day t uses days up to t only. A weekly value is known once its week has ended: on its Friday, or, when
-that Friday is no session, on the first session after it. Cutting off the future therefore changes no past row.
+Each value at day t uses days up to t only. A weekly value is known once its week has ended: on its Friday or, if that
+is not a session, on the next session. So cutting off the future changes no past row.
 Change FEATURE_VERSION whenever a value changes: it is part of every dataset's manifest.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from training.errors import TrainingError
 
 FEATURE_VERSION = 1
-# The longest that the exchange ever closed while VIX was computed is 7 days, September 2001.
+# Since VIX exists, the exchange was never closed for longer than 7 days (September 2001).
 MAX_VIX_AGE_DAYS = 10
 
 Series = NDArray[np.float64]
@@ -37,19 +37,18 @@ TIERS: dict[str, tuple[str, ...]] = {
 
 
 def compute_features(bars: pd.DataFrame, tier: str, vix: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The columns of ``tier`` for each day of ``bars``.
+    """Compute the columns of ``tier`` for each day of ``bars``.
 
     ``bars`` has a sorted DatetimeIndex of n days and open, high, low, close, volume. The result has n rows and the
-    same index; the first rows, where an indicator still warms up (199 days for sma_200), hold NaN.
-    Raises TrainingError for an unknown tier, bars without volume, and the VIX tier without VIX bars or with a hole
-    in them longer than MAX_VIX_AGE_DAYS.
+    same index; rows of the warm-up (199 days for sma_200) hold NaN. Raises TrainingError for an unknown tier, bars
+    without volume, and the VIX tier without VIX bars or with a hole in them longer than MAX_VIX_AGE_DAYS.
     """
     if tier not in TIERS:
         raise TrainingError(f"there is no feature tier {tier!r}", f"Choose one of {', '.join(TIERS)}.")
     if "volume" not in bars.columns:
         raise TrainingError(
             "these bars have no volume, which obv, adosc and vwap_20 need",
-            "Import a file with a volume column; a ticker without one (an index such as ^VIX) serves as the VIX tier.",
+            "Import a file with a volume column; an index without volume, such as ^VIX, is for the VIX tier only.",
         )
     columns: dict[str, Series] = {name: bars[name].to_numpy(np.float64) for name in BAR_COLUMNS}
     columns.update(_daily(columns))
@@ -80,7 +79,7 @@ def _daily(bars: dict[str, Series]) -> dict[str, Series]:
 
 
 def _stochastic_rsi(close: Series) -> Series:
-    """%K of the stochastic RSI, 0 to 100: RSI 14, range over 14, smoothed over 3 (Chande and Kroll, 1994)."""
+    """Compute %K of the stochastic RSI, 0 to 100: RSI 14, range 14, mean of 3 (Chande and Kroll, 1994)."""
     rsi = talib.RSI(close, timeperiod=14)
     lowest, highest = _rolling(rsi, 14, np.min), _rolling(rsi, 14, np.max)
     return 100.0 * _rolling(_ratio(rsi - lowest, highest - lowest, flat=0.5), 3, np.mean)
@@ -90,7 +89,7 @@ def _rolling_vwap(high: Series, low: Series, close: Series, volume: Series, days
     typical = (high + low + close) / 3
     traded = _rolling(volume, days, np.sum)
     weighted = _ratio(_rolling(typical * volume, days, np.sum), traded, flat=np.nan)
-    # Without a single trade in the span there is no weight: the plain mean is what equal weights would give.
+    # A span without trades has no weights: use the plain mean, which equal weights would give.
     return np.where(traded == 0, _rolling(typical, days, np.mean), weighted)
 
 
@@ -99,7 +98,7 @@ def _weekly(close: Series, dates: pd.DatetimeIndex) -> dict[str, Series]:
     friday = week.end_time.normalize()
     last_of_week = pd.Series(close, index=week).groupby(level=0).last()
     position = last_of_week.index.get_indexer(week)
-    # The row's own week counts on its Friday only; before that the week before is the last one known.
+    # A row's own week is known on its Friday only; before that the last known week is the one before.
     known = np.where(dates.normalize() == friday, position, position - 1)
     weekly_close: Series = np.asarray(last_of_week, dtype=np.float64)
     values = {
@@ -119,16 +118,16 @@ def _vix(dates: pd.DatetimeIndex, vix: pd.DataFrame) -> dict[str, Series]:
         },
         index=pd.DatetimeIndex(vix.index),
     )
-    # VIX settles a quarter of an hour after the shares close: the session before is the last one surely known.
+    # VIX settles a quarter of an hour after the shares close, so only the session before is surely known.
     position = frame.index.searchsorted(dates, side="left") - 1
     latest = frame.index[np.maximum(position, 0)]
     stale = (position >= 0) & (dates - latest > pd.Timedelta(days=MAX_VIX_AGE_DAYS))
     if stale.any():
         row = int(np.argmax(stale))
         raise TrainingError(
-            f"VIX is {(dates[row] - latest[row]).days} days old on {dates[row]:%Y-%m-%d}: there is none after "
+            f"VIX is {(dates[row] - latest[row]).days} days old on {dates[row]:%Y-%m-%d}: its last bar before is of "
             f"{latest[row]:%Y-%m-%d}",
-            "Import VIX bars that reach as far as the shares do, without holes.",
+            "Import VIX bars without holes, up to the last day of the shares.",
         )
     return {
         name: np.where(position >= 0, frame[name].to_numpy(np.float64)[np.maximum(position, 0)], np.nan)
@@ -137,7 +136,7 @@ def _vix(dates: pd.DatetimeIndex, vix: pd.DataFrame) -> dict[str, Series]:
 
 
 def _rolling(values: Series, days: int, reduce: Callable[..., Series]) -> Series:
-    """``reduce`` over each day and the ``days`` - 1 before it; NaN where any of them is missing."""
+    """Apply ``reduce`` to each day and the ``days`` - 1 before it; NaN where one of them is missing."""
     result = np.full(len(values), np.nan)
     if len(values) >= days:
         result[days - 1 :] = reduce(np.lib.stride_tricks.sliding_window_view(values, days), axis=1)
@@ -145,6 +144,6 @@ def _rolling(values: Series, days: int, reduce: Callable[..., Series]) -> Series
 
 
 def _ratio(numerator: Series, denominator: Series, flat: float) -> Series:
-    """Elementwise ratio; ``flat`` where the denominator is 0 (a span without movement); NaN stays NaN."""
+    """Divide elementwise; return ``flat`` where the denominator is 0 (a span without movement)."""
     zero = denominator == 0
     return np.where(zero, flat, numerator / np.where(zero, 1.0, denominator))

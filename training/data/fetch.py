@@ -1,4 +1,4 @@
-"""Downloading daily bars by yfinance, an optional extra: with a plain error where it, or the network, is missing."""
+"""Download daily bars by yfinance, an optional extra."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FIRST_DAY = "1900-01-01"
 
 
 def fetch_bars(symbol: str) -> pd.DataFrame:
-    """All daily bars that Yahoo has for ``symbol``, unadjusted, as yfinance gives them.
+    """Download all daily bars of ``symbol`` from Yahoo, unadjusted.
 
-    Raises FetchError without yfinance, without a network, or when nothing comes back.
+    Raises FetchError without yfinance, without a network, or when the answer is empty.
     """
     yfinance = _yfinance()
     said = io.StringIO()
     try:
-        # yfinance prints its failures and returns an empty table; what it says belongs into the error.
+        # yfinance prints its failures and returns an empty table; its output belongs into the error.
         with redirect_stdout(said), redirect_stderr(said):
             frame = yfinance.download(
                 symbol,
@@ -40,7 +40,7 @@ def fetch_bars(symbol: str) -> pd.DataFrame:
         raise FetchError(f"{symbol} could not be downloaded: {error}") from error
     if frame is None or len(frame) == 0:
         detail = " ".join(said.getvalue().split())[:300]
-        raise FetchError(f"{symbol}: nothing came back{': ' + detail if detail else ''}")
+        raise FetchError(f"{symbol}: the answer is empty{': ' + detail if detail else ''}")
     return cast(pd.DataFrame, frame)
 
 

@@ -1,19 +1,19 @@
-"""Manifests: one JSON file beside each data file, saying what it is and proving that it has not changed.
+"""Read and write manifests: a JSON file beside each data file with its description and checksum.
 
-Standard library only, so that a dry run can ask a dataset for its ``num_features`` without loading pandas.
+Standard library only, so that a dry run can read a dataset's ``num_features`` without loading pandas.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from training.atomic_file import write_atomically
 from training.errors import DatasetError, TrainingError
 
 SCHEMA = 1
@@ -23,10 +23,10 @@ _TICKER = re.compile(r"\^?[A-Z0-9][A-Z0-9._=-]{0,15}")
 
 @dataclass(frozen=True, slots=True)
 class RawManifest:
-    """What was imported: daily bars of one ticker, as they lie in ``raw/TICKER.parquet``.
+    """The imported daily bars of one ticker, in ``raw/TICKER.parquet``.
 
-    Dates are ISO days. ``missing_sessions`` and ``extra_days`` compare with the exchange's calendar; None where no
-    calendar was asked. The lists hold the first 50 of each; the counts are complete.
+    Dates are ISO days. ``missing_sessions`` and ``extra_days`` compare with the exchange's calendar; None without a
+    calendar. The lists hold the first 50 of each; the counts are complete.
     """
 
     ticker: str
@@ -52,7 +52,7 @@ class RawManifest:
 
 @dataclass(frozen=True, slots=True)
 class ProcessedManifest:
-    """A dataset to train on: features of one tier over one raw file.
+    """A dataset for training: the features of one tier, computed from one raw file.
 
     ``features`` are the model's inputs in order. ``zscore`` holds mean and deviation of each over the train rows of
     the default split; a trial with another split fits its own and records them.
@@ -77,7 +77,7 @@ class ProcessedManifest:
 
     @property
     def num_features(self) -> int:
-        """The model's input width."""
+        """Return the model's input width."""
         return len(self.features)
 
 
@@ -86,41 +86,41 @@ M = TypeVar("M", RawManifest, ProcessedManifest)
 
 
 def ticker_stem(ticker: str) -> str:
-    """The file name of a ticker: upper case, without Yahoo's index caret ("^vix" -> "VIX").
+    """Return the file name of a ticker: upper case, without Yahoo's index caret ("^vix" -> "VIX").
 
-    Raises TrainingError for a name that is no ticker; no path can be smuggled in.
+    Raises TrainingError for any other name, so that no name can become a path.
     """
     upper = ticker.strip().upper()
     if not _TICKER.fullmatch(upper) or ".." in upper:
         raise TrainingError(
-            f"{ticker!r} is no ticker", "Use letters, digits and . _ = - (16 at most), such as SPY or ^VIX."
+            f"{ticker!r} is not a ticker", "Use letters, digits and . _ = - (16 at most), such as SPY or ^VIX."
         )
     return upper.removeprefix("^")
 
 
 def dataset_path(data_dir: Path, ticker: str, tier: str = "a25") -> Path:
-    """Where the processed dataset of a ticker lies."""
+    """Return the path of a ticker's processed dataset."""
     return data_dir / "processed" / f"{ticker_stem(ticker)}_dataset_{tier}.parquet"
 
 
 def raw_path(data_dir: Path, ticker: str) -> Path:
-    """Where the imported bars of a ticker lie."""
+    """Return the path of a ticker's imported bars."""
     return data_dir / "raw" / f"{ticker_stem(ticker)}.parquet"
 
 
 def manifest_path(data_file: Path) -> Path:
-    """The manifest of a data file: the same name with .json."""
+    """Return the path of a data file's manifest: the same name with .json."""
     return data_file.with_suffix(".json")
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex, read in pieces."""
+    """Compute the SHA-256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_manifest(path: Path) -> ProcessedManifest:
-    """The manifest of a processed dataset. ``path`` is the dataset or its manifest.
+    """Read the manifest of a processed dataset; ``path`` is the dataset or its manifest.
 
     Raises DatasetError when it is missing, too large, not JSON, of another schema, or not of a processed dataset.
     """
@@ -128,36 +128,13 @@ def read_manifest(path: Path) -> ProcessedManifest:
 
 
 def read_raw_manifest(path: Path) -> RawManifest:
-    """The manifest of imported bars; raises as ``read_manifest``."""
+    """Read the manifest of imported bars. Raises as ``read_manifest``."""
     return _load(manifest_path(path), RawManifest)
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write it whole or not at all (write, fsync, rename, fsync the folder)."""
+    """Write a manifest atomically."""
     write_atomically(path, (json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n").encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` so that a crash leaves the old file or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _load(path: Path, cls: type[M]) -> M:
@@ -178,14 +155,14 @@ def _from_content(path: Path, content: object, cls: type[M]) -> M:
     kind = cls.__dataclass_fields__["kind"].default
     if content.get("schema") != SCHEMA or content.get("kind") != kind:
         found = f"schema {content.get('schema')!r}, kind {content.get('kind')!r}"
-        raise DatasetError(f"{path} has {found}; a manifest of schema {SCHEMA}, kind {kind!r} is wanted here")
+        raise DatasetError(f"{path}: expected schema {SCHEMA}, kind {kind!r}, found {found}")
     known = {item.name for item in fields(cls)}
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content.items()}
     try:
         manifest = cls(**values)
     except TypeError:
         wrong = ", ".join(sorted(known ^ set(values)))
-        raise DatasetError(f"{path} has missing or unknown keys, among them: {wrong}") from None
+        raise DatasetError(f"{path} has missing or unknown keys: {wrong}") from None
     if not isinstance(manifest.rows, int) or not isinstance(manifest.sha256, str):
         raise DatasetError(f"{path}: rows or sha256 have the wrong type")
     return manifest

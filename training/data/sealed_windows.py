@@ -1,4 +1,4 @@
-"""The test windows, behind their seal: the one place that reads days which searching never sees."""
+"""Open the sealed test windows: the one place that reads days which the search never sees."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from training.settings import TrialSettings
 
 @dataclass(frozen=True)
 class OpenedWindows:
-    """A dataset with nothing hidden. ``days`` (rows, features) float64, as the model wants them; ``table`` the same
-    unscaled; ``labels`` (rows,) 1, 0 or NaN; ``dates`` (rows,) ISO days; the parts hold each window's last day."""
+    """A dataset with all its days.
+
+    ``days`` (rows, features) are the model's float64 inputs, ``table`` the same unscaled; ``labels`` (rows,) are 1, 0
+    or NaN; ``dates`` (rows,) are ISO days. The parts hold the last day of each window.
+    """
 
     days: NDArray[np.float64]
     table: NDArray[np.float64]
@@ -29,18 +32,18 @@ class OpenedWindows:
     manifest: ProcessedManifest
 
     def part_labels(self, part: Indices) -> NDArray[np.float64]:
-        """(windows,) 1 or 0."""
+        """Return the labels of a part: (windows,) 1 or 0."""
         return self.labels[part]
 
     def part_dates(self, part: Indices) -> list[str]:
-        """(windows,) the last visible day of each."""
+        """Return the last visible day of each window of a part: (windows,)."""
         return [self.dates[row] for row in part]
 
 
 def open_windows(settings: TrialSettings, opening: TestOpening) -> OpenedWindows:
-    """All three parts of a trial's dataset; the opening's record is on disk before the first test day is returned.
+    """Read all three parts of a trial's dataset, after writing the opening's record to disk.
 
-    Raises SealedTestError for a test that was opened before, DatasetError and SplitError as ``load_windows``.
+    Raises SealedTestError if this test was opened before, DatasetError and SplitError as ``load_windows``.
     """
     path = Path(settings.dataset)
     manifest = read_manifest(path)

@@ -1,9 +1,9 @@
-"""Dealing days to train, validation and test so that no two of them share a day.
+"""Split days into train, validation and test so that no two parts share a day.
 
-A sample at day t sees days t - context + 1 .. t and is labelled from t + 1 .. t + horizon. A split therefore reserves
+A sample at day t sees days t - context + 1 .. t and is labelled from t + 1 .. t + horizon. So a part reserves
 ``context - 1`` days before its first sample and ``purge`` days after its last (the embargo and purge of Lopez de
 Prado, Advances in Financial Machine Learning, 2018, chapter 7). ``purge`` is the plan's largest horizon, not the
-trial's, so every horizon is judged on the same dates.
+trial's, so that every horizon is judged on the same dates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.manifest import sync_folder
+from training.atomic_file import sync_folder
 from training.errors import SealedTestError, SplitError
 from training.settings import SplitSettings
 
@@ -27,7 +27,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SealedIndices:
-    """The test samples, counted but not shown. ``open_test`` shows them, for a recorded TestOpening."""
+    """The test samples, which can be counted only; ``open_test`` returns them for a recorded TestOpening."""
 
     _hidden: Indices = field(repr=False)
 
@@ -35,18 +35,18 @@ class SealedIndices:
         return len(self._hidden)
 
     def __iter__(self) -> Iterator[int]:
-        raise SealedTestError("the test split is sealed and cannot be walked")
+        raise SealedTestError("the test split is sealed and cannot be iterated")
 
     def __array__(self, *_: object, **__: object) -> Indices:
-        raise SealedTestError("the test split is sealed and cannot become an array")
+        raise SealedTestError("the test split is sealed and cannot be converted to an array")
 
 
 @dataclass(frozen=True)
 class SplitIndices:
-    """Sample days as row numbers of the dataset, ascending; the test's are sealed.
+    """Sample days as ascending row numbers of the dataset; the test's are sealed.
 
-    ``visible_rows`` is how searching may look at the data: a mask (rows,) that is False on every day that a test
-    sample sees or is labelled from.
+    ``visible_rows`` is the search's view of the data: a mask (rows,) that is False on each day that a test sample sees
+    or is labelled from.
     """
 
     train_indices: Indices
@@ -57,7 +57,7 @@ class SplitIndices:
 
 @dataclass(frozen=True, slots=True)
 class TestOpening:
-    """The leave to open a test split once: who, why, of which dataset, when (ISO). Its record is its proof."""
+    """The permission to open a test split once: person, reason, dataset, time (ISO). Its ``record`` is the proof."""
 
     __test__ = False  # the name begins with Test; pytest would collect it
 
@@ -68,12 +68,12 @@ class TestOpening:
     opened_at: str
 
     def commit(self) -> None:
-        """Write the record, exclusively and durably. Raises SealedTestError when this test was opened before."""
+        """Write the record exclusively and durably. Raises SealedTestError if this test was opened before."""
         content = {key: str(value) for key, value in asdict(self).items() if key != "record"}
         try:
             handle = os.open(self.record, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise SealedTestError(f"this test split was opened before; {self.record} says when and why") from None
+            raise SealedTestError(f"this test split was opened before: {self.record} has time and reason") from None
         with os.fdopen(handle, "w") as stream:
             json.dump(content, stream, indent=2)
             stream.flush()
@@ -82,25 +82,25 @@ class TestOpening:
 
 
 def open_test(splits: SplitIndices, opening: TestOpening) -> Indices:
-    """The test samples, after the opening's record is on disk.
+    """Write the opening's record, then return the test samples.
 
-    Raises SealedTestError without a TestOpening, and when the same record exists already.
+    Raises SealedTestError without a TestOpening, and if the record exists already.
     """
     if not isinstance(opening, TestOpening):
-        raise SealedTestError("the test split opens for a TestOpening only")
+        raise SealedTestError(f"expected a TestOpening, found {type(opening).__name__}")
     opening.commit()
     return splits.test_indices._hidden.copy()  # noqa: SLF001 - this function is the seal's only door
 
 
 def split_days(rows: int, context: int, settings: SplitSettings) -> SplitIndices:
-    """Deal ``rows`` days as ``settings.kind`` says. Raises SplitError when a part would be empty or too small."""
-    # Chunks are the same three spans inside each segment of the timeline, so that each regime gives to each part.
+    """Split ``rows`` days by ``settings.kind``. Raises SplitError when a part would be empty or too small."""
+    # Chunks are the same three spans inside each segment of the timeline, so that each part has days of each regime.
     blocks = 1 if settings.kind == "contiguous" else settings.blocks
     pieces = [piece for low, high in _segments(rows, blocks) for piece in _spans(low, high, context, settings)]
     train, val, test = (_joined(pieces, part) for part in ("train", "val", "test"))
     if len(val) < settings.min_val_windows:
         raise SplitError(
-            f"{len(val)} validation windows; at least {settings.min_val_windows} are needed",
+            f"expected at least {settings.min_val_windows} validation windows, found {len(val)}",
             "Import a longer history, raise split.val_fraction, shorten the context, or (chunks) take fewer blocks.",
         )
     for name, part in (("train", train), ("test", test)):
@@ -113,7 +113,7 @@ def split_days(rows: int, context: int, settings: SplitSettings) -> SplitIndices
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Samples of days [first, stop), all of one part."""
+    """The samples of the days [first, stop) of one part."""
 
     part: str
     first: int
@@ -121,7 +121,7 @@ class _Piece:
 
 
 def _spans(low: int, high: int, context: int, settings: SplitSettings) -> list[_Piece]:
-    """Train, validation, test in this order over rows [low, high): borders first, then room around each."""
+    """Cut rows [low, high) into train, validation, test, with free days around each border."""
     days = high - low
     border_val = low + round(days * settings.train_fraction)
     border_test = low + round(days * (settings.train_fraction + settings.val_fraction))
@@ -140,7 +140,7 @@ def _joined(pieces: Sequence[_Piece], part: str) -> Indices:
 
 
 def _days_touched(samples: Indices, context: int, purge: int) -> Indices:
-    """Every row that any of these samples sees or is labelled from."""
+    """Return each row that one of these samples sees or is labelled from."""
     if len(samples) == 0:
         return samples
     offsets = np.arange(-context + 1, purge + 1)

@@ -1,9 +1,9 @@
-"""A processed dataset as tensors: one float32 table of days, labels per day, and which days each part may use."""
+"""Load a processed dataset as tensors: a float32 table of days, labels, and the days of each part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,16 @@ from training.data.splits import Indices, SplitIndices, split_days
 from training.errors import DatasetError, SplitError
 from training.settings import SplitSettings, TargetSettings, TrialSettings
 
-# A deviation below this share of the mean is rounding, not movement; dividing by it would blow noise up.
+# A deviation below this share of the mean is rounding, not movement; dividing by it would magnify noise.
 FLAT_SHARE = 1e-8
 
 
 @dataclass(frozen=True)
 class MarketWindows:
-    """What a trial trains on.
+    """The data of a trial.
 
     ``days`` (rows, features) float32; ``labels`` (rows,) float32, 1 or 0; ``train`` and ``val`` (samples,) int64 hold
-    the last visible day of each window. Days of the sealed test hold NaN: a stray look at them cannot go unseen.
+    the last visible day of each window. Days of the sealed test hold NaN, so that using them by mistake shows.
     """
 
     days: Tensor
@@ -39,24 +39,16 @@ class MarketWindows:
     zscore: Mapping[str, list[float]] | None
 
     def to(self, device: torch.device) -> MarketWindows:
-        """The same windows with their tensors on ``device``."""
-        return MarketWindows(
-            self.days.to(device),
-            self.labels.to(device),
-            self.train.to(device),
-            self.val.to(device),
-            self.manifest,
-            self.base_rate_train,
-            self.base_rate_val,
-            self.zscore,
-        )
+        """Copy the tensors to ``device``."""
+        moved = {name: getattr(self, name).to(device) for name in ("days", "labels", "train", "val")}
+        return replace(self, **moved)
 
 
 def load_windows(settings: TrialSettings) -> MarketWindows:
     """Read, verify, split, normalise and label a trial's dataset.
 
-    Raises DatasetError when the file is missing or its SHA-256 is not its manifest's, SplitError when a part is too
-    small or holds labels of one class only.
+    Raises DatasetError when the file is missing or has changed, SplitError when a part is too small or has labels of
+    one class only.
     """
     path = Path(settings.dataset)
     manifest = read_manifest(path)
@@ -85,16 +77,16 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
 
 
 def read_dataset(path: Path, manifest: ProcessedManifest) -> pd.DataFrame:
-    """The table of a registered dataset. Raises DatasetError when it is missing or has changed."""
+    """Read the table of a registered dataset. Raises DatasetError when it is missing or has changed."""
     if not path.is_file():
         raise DatasetError(f"{path} does not exist, though its manifest does")
     if sha256_of(path) != manifest.sha256:
-        raise DatasetError(f"{path} has changed: its SHA-256 is not the one in {path.with_suffix('.json').name}")
+        raise DatasetError(f"{path} has changed: its SHA-256 differs from {path.with_suffix('.json').name}")
     return pd.read_parquet(path)
 
 
 def target_labels(frame: pd.DataFrame, horizon: int, target: TargetSettings) -> NDArray[np.float64]:
-    """(rows,) 1 where max(price over t+1 .. t+horizon) >= close_t * (1 + threshold), else 0; NaN in the last rows."""
+    """Label each day: 1 where max(price over t+1 .. t+horizon) >= close_t * (1 + threshold), else 0; NaN at the end."""
     price, close = frame[target.price].to_numpy(np.float64), frame["close"].to_numpy(np.float64)
     labels = np.full(len(frame), np.nan)
     if len(frame) > horizon:
@@ -104,7 +96,7 @@ def target_labels(frame: pd.DataFrame, horizon: int, target: TargetSettings) -> 
 
 
 def base_rates(path: Path, horizons: Sequence[int] = (1, 3, 5)) -> dict[int, float]:
-    """The share of days, outside the test split, that reach the default target, for each horizon."""
+    """Return the share of days before the test split that reach the default target, by horizon."""
     frame = read_dataset(path, read_manifest(path))
     before_test = frame.iloc[: round(len(frame) * (SplitSettings().train_fraction + SplitSettings().val_fraction))]
     return {h: float(np.nanmean(target_labels(before_test, h, TargetSettings()))) for h in horizons}
@@ -113,7 +105,7 @@ def base_rates(path: Path, horizons: Sequence[int] = (1, 3, 5)) -> dict[int, flo
 def fit_zscore(
     table: NDArray[np.float64], train: Indices, context: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation (features,) over the rows that train windows see, and no other."""
+    """Compute mean and deviation (features,) over the rows that train windows see."""
     rows = np.unique(train[:, None] + np.arange(-context + 1, 1)[None, :])
     seen = table[rows]
     mean, deviation = seen.mean(axis=0), seen.std(axis=0)
@@ -122,9 +114,9 @@ def fit_zscore(
 
 
 def default_zscore(frame: pd.DataFrame, features: tuple[str, ...], context: int = 80) -> dict[str, object]:
-    """What a manifest keeps: mean and deviation over the train rows of the default split, and which split that is.
+    """Compute a manifest's ``zscore``: mean and deviation over the train rows of the default split, and that split.
 
-    Raises SplitError for a history too short to split.
+    Raises SplitError for a history that is too short to split.
     """
     split = SplitSettings()
     splits = split_days(len(frame), context, split)
@@ -142,6 +134,6 @@ def _require_both_classes(labels: NDArray[np.float64], splits: SplitIndices) -> 
         rate = float(labels[indices].mean())
         if rate in (0.0, 1.0):
             raise SplitError(
-                f"every {name} label is {rate:.0f}: there is nothing to tell apart",
-                "Take another target.threshold, a longer horizon or a longer history.",
+                f"expected {name} labels of both classes, found only {rate:.0f}",
+                "Choose another target.threshold, a longer horizon or a longer history.",
             )

@@ -15,7 +15,8 @@ from supervisor.report.architectures import with_architectures
 from supervisor.report.importance import importance
 from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
 from supervisor.report.view import RunView, read_view
-from training.grid import Grid, build_grid, param_count, parse_budget
+from training.grid import Grid, build_grid, param_count
+from training.settings import parse_budget
 
 GRID = {"d_model": [8, 12, 16, 24, 32, 48, 64, 96], "n_layers": [1, 2, 3, 4, 6, 8], "n_heads": [2, 4]}
 BUDGETS = ("20k", "60k", "200k", "600k")

@@ -20,9 +20,8 @@ from training.data.manifest import dataset_path
 from training.data.windows import MarketWindows, load_windows
 from training.errors import Diverged
 from training.grid import grid_of
-from training.loop import Epoch, Learner, Progress, epochs, gather, set_learning_rate, steps_per_epoch, train_batch
+from training.loop import Epoch, Learner, Progress, epochs, gather, set_learning_rate, train_batch
 from training.memory import predict_trial_memory
-from training.metrics import auc, binary_metrics
 from training.schedule import learning_rate_at
 from training.settings import TrialSettings
 
@@ -125,7 +124,7 @@ def test_the_schedule_reaches_the_optimiser_at_every_step(dataset: Path, monkeyp
         learner.optimizer, "step", lambda: (used.append(learner.optimizer.param_groups[1]["lr"]), step())
     )
     results = run(learner, windows)
-    total = 3 * steps_per_epoch(windows, 64)
+    total = 3 * math.ceil(len(windows.train) / 64)
     assert used == [learning_rate_at(i, total, 3e-3, 0.4) for i in range(total)]
     assert results[-1].learning_rate == used[-1]
 
@@ -291,7 +290,7 @@ def test_the_gate_is_asked_before_every_batch_and_its_time_is_not_training_time(
     (paused,) = epochs(learner, windows, gate, clock)
     learner, windows = made(dataset, max_epochs=1)
     (straight,) = run(learner, windows)
-    train, validation = steps_per_epoch(windows, 64), math.ceil(len(windows.val) / 128)
+    train, validation = math.ceil(len(windows.train) / 64), math.ceil(len(windows.val) / 128)
     assert calls == train + validation
     assert paused.paused_s == 1000.0 * calls
     assert straight.paused_s == 0.0
