@@ -78,7 +78,7 @@ def test_a_failed_import_changes_nothing(data_dir: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("ticker", ["", "../etc", "A/B", "S P Y", "A..B", "-X", "X" * 30, "^", "A\nB"])
 def test_what_is_no_ticker_is_refused_and_names_no_path(ticker: str, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no ticker"):
+    with pytest.raises(TrainingError, match="not a ticker"):
         import_file(BARS, ticker, tmp_path)
     assert contents(tmp_path) == {}
 

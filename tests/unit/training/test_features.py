@@ -89,7 +89,7 @@ def test_vix_of_the_same_day_is_not_used() -> None:
 @pytest.mark.parametrize("kept", [slice(0, 600), [*range(300), *range(320, len(BARS))]])
 def test_vix_that_ended_or_has_a_hole_is_refused_not_drawn_out(kept: Any) -> None:
     last = VIX.index[599 if isinstance(kept, slice) else 299]
-    with pytest.raises(TrainingError, match=f"there is none after {last:%Y-%m-%d}"):
+    with pytest.raises(TrainingError, match=f"its last bar before is of {last:%Y-%m-%d}"):
         compute_features(BARS, "a25_vix", VIX.iloc[kept])
 
 

@@ -23,6 +23,7 @@ from training.grid import grid_of
 from training.loop import Epoch, Learner, Progress, epochs, gather, set_learning_rate, train_batch
 from training.memory import predict_trial_memory
 from training.schedule import learning_rate_at
+from training.scores import auc, binary_metrics
 from training.settings import TrialSettings
 
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"

@@ -75,7 +75,7 @@ def test_chunks_hold_validation_out_of_every_part_of_the_timeline() -> None:
 
 
 def test_too_few_validation_windows_say_what_to_change() -> None:
-    with pytest.raises(SplitError, match="validation windows; at least 200") as caught:
+    with pytest.raises(SplitError, match="expected at least 200 validation windows") as caught:
         split_days(1500, 80, SplitSettings())
     assert "longer history" in caught.value.remedy
 
@@ -128,5 +128,5 @@ class TestTheSeal:
 
     @pytest.mark.parametrize("token", [None, True, "please"])
     def test_it_does_not_open_for_anything_else(self, token: object) -> None:
-        with pytest.raises(SealedTestError, match="TestOpening only"):
+        with pytest.raises(SealedTestError, match="expected a TestOpening"):
             open_test(self.parts(), token)  # type: ignore[arg-type]

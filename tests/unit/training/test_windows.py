@@ -174,7 +174,7 @@ def test_a_missing_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_labels_of_one_class_are_refused_with_a_cure(dataset: Path) -> None:
-    with pytest.raises(SplitError, match="every train label is 0") as caught:
+    with pytest.raises(SplitError, match="expected train labels of both classes, found only 0") as caught:
         load_windows(trial(dataset, target={"price": "close", "threshold": 0.5}))
     assert "threshold" in caught.value.remedy
 
