@@ -25,6 +25,7 @@ from supervisor.control.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import Home
 from supervisor.processes import orphans
+from supervisor.processes.environment import OWNER
 
 BIN = Path(sys.executable).parent
 PLAN_NAME = "chaos"
@@ -229,7 +230,7 @@ class Field:
         for pid in sorted(set(self.log.live_workers().values())):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pid)
-                if process.environ().get(orphans.MARK) == self.home.key:
+                if process.environ().get(OWNER) == self.home.key:
                     found.append(process)
         return found or self.processes("worker")
 

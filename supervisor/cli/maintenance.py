@@ -36,8 +36,7 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
 def notify(home: Home, _: argparse.Namespace) -> int:
     import asyncio
 
-    from supervisor.processes.notice_addresses import read_addresses
-    from supervisor.processes.notification import SEND_WITHIN_S, send_message
+    from supervisor.processes.notification import SEND_WITHIN_S, read_addresses, send_message
 
     addresses = read_addresses(home.notify)
     if not addresses:

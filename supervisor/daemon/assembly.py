@@ -32,7 +32,8 @@ from supervisor.plan.experiment import ExperimentSpec
 from supervisor.preflight.estimate import misfit
 from supervisor.preflight.machine import machine_memory_bytes
 from supervisor.processes.driver_process import DriverProcess
-from supervisor.processes.ray_head import RayHead, child_environment
+from supervisor.processes.environment import ray_environment
+from supervisor.processes.ray_head import RayHead
 from supervisor.processes.wake_lock import WakeLock
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
@@ -102,7 +103,7 @@ def _orchestrator(
 ) -> Orchestrator:
     run_folder = home.run_folder(ledger.run_id)
     plan_folder = None if plan_path is None else plan_path.parent
-    environment = child_environment(home, ledger.run_id, plan_folder, hardware.pop("pass_environment", ()))
+    environment = ray_environment(home, ledger.run_id, plan_folder, hardware.pop("pass_environment", ()))
     cpus = os.cpu_count() or 1
     return Orchestrator(
         home, ledger, clock, StopRequest(), reserve,

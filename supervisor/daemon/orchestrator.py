@@ -25,7 +25,7 @@ from supervisor.errors import Conflict
 from supervisor.home import Home
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
-from supervisor.processes.orphans import MARK
+from supervisor.processes.environment import OWNER
 from supervisor.processes.ray_head import RayHead
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter
@@ -58,7 +58,7 @@ class Orchestrator:
             ledger, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
             home.key, reserve, stop,
         )  # fmt: skip
-        evaluator = Evaluator(self._answers, {MARK: home.key})
+        evaluator = Evaluator(self._answers, {OWNER: home.key})
         self._experiments = ExperimentRunner(
             self._drivers, self.ray, self._commands, evaluator, clock, reserve, stop
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a child process may know of the daemon's environment: an allow-list, so that no secret in it gets further.
+"""Chooses the environment of child processes by an allow-list, so that no secret of the daemon's reaches them.
 
 Standard library only.
 """
@@ -7,29 +7,65 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
-NAMES = (
+from supervisor.home import Home
+
+OWNER = "SWEEP_OWNER"
+"""Every child of a daemon, and each of their children, has this variable, set to the home's key."""
+
+PASSED = (
     "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
     "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
 )  # fmt: skip
 
 
-def passed_on(more: Sequence[str] = ()) -> dict[str, str]:
-    """The variables of this process that a child gets, NAMES and `more`, where they are set; it may add its own."""
-    return {name: os.environ[name] for name in (*NAMES, *more) if name in os.environ}
+def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the variables of this process that are in PASSED or `more`."""
+    return {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
 
 
 def thread_environment(threads: int) -> dict[str, str]:
-    """Return the variables for a process that trains on `threads` cores and shares the machine with others.
+    """Return the variables for a process that computes with `threads` threads; OpenMP reads them when it loads.
 
-    OpenMP reads them once, when it is loaded. By default one of its threads that waits for its siblings spins: if
-    another process takes one of the cores, the others waste theirs at each barrier, hundreds of times a step. Passive
-    waiting sleeps instead.
+    By default a waiting OpenMP thread spins. If another process takes one of the cores, the others then waste theirs
+    at each of a step's hundreds of barriers. Passive threads sleep.
     """
     return {
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OMP_DYNAMIC": "FALSE",
+    }
+
+
+def ray_environment(home: Home, run_id: str, import_folder: Path | None, more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the environment of the Ray head and the drivers, and so of the trials.
+
+    `import_folder` contains a user's own trainable; `more` are variables that the plan names.
+    """
+    return passed_environment(more) | {
+        OWNER: home.key,
+        "SWEEP_RUN_ID": run_id,
+        "PYTHONUNBUFFERED": "1",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # Keeps the address 127.0.0.1, as Ray does on macOS by default. Elsewhere Ray replaces it by the machine's own
+        # address, and then GCS, raylet and every worker listen on all interfaces.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
+        "RAY_memory_monitor_refresh_ms": "0",
+        # Ray would offer every worker to the kernel's OOM killer, the watchdog too; trials set their own score.
+        "RAY_worker_oom_score_adjustment": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # The limit of each log of the session. Ray's default, five files of 512 MB, can fill a small disk.
+        "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        # Spinning OpenMP threads become very slow when another process takes their core.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+        **({"PYTHONPATH": str(import_folder)} if import_folder else {}),
     }

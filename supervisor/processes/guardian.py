@@ -1,12 +1,13 @@
-"""Runs a command that would outlive its parent, and ends it when the parent dies. Standard library only.
+"""Runs a command and ends its process group when the parent process dies. Standard library only.
 
 `ray start --block` does not notice that the daemon was killed: its dozen processes would hold memory and ports for
-ever. So the daemon starts this little process instead and keeps the other end of its standard input: end of file
-there means that the daemon is gone, and the command's whole process group is ended, by TERM, then by KILL.
+ever. So the daemon starts this small process instead and holds the other end of its standard input. End of file there
+means that the daemon has died; then the command's process group is ended, by TERM, then by KILL.
 
     python -P -m supervisor.processes.guardian GRACE_S COMMAND [ARG ...]
 
-The first line on standard output is the command's pid (which is its process group). Exits as the command does.
+The first line on standard output is the command's pid, which is also its process group. The guardian ends with the
+command's exit status.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import subprocess
 import sys
 import time
 
+_LOOK_S = 0.2
+
 
 def end_group(group: int, grace_s: float) -> None:
-    """TERM, then KILL what is left after `grace_s` seconds. A group that is gone already is fine.
+    """End a process group by TERM, and by KILL after `grace_s` seconds. It may have ended already.
 
-    Raises ValueError for 0 and 1: killpg(2) would take them for the caller's own group and for everybody.
+    Raises ValueError for 0 and 1: killpg(2) takes them for the caller's own group and for all processes.
     """
     if group <= 1:
-        raise ValueError(f"{group} is not the process group of a child")
+        raise ValueError(f"expected the process group of a child, found {group}")
     deadline = time.monotonic() + grace_s
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGTERM)
@@ -34,39 +37,6 @@ def end_group(group: int, grace_s: float) -> None:
             os.killpg(group, 0)
             time.sleep(0.05)
         os.killpg(group, signal.SIGKILL)
-
-
-def main(argv: list[str]) -> int:
-    if len(argv) < 2:
-        print("usage: python -m supervisor.processes.guardian GRACE_S COMMAND [ARG ...]", file=sys.stderr)
-        return 2
-    grace_s, command = float(argv[0]), argv[1:]
-    asked = False
-
-    def ask(*_: object) -> None:
-        nonlocal asked
-        asked = True
-
-    # Before the command starts, or a TERM in between would leave it behind.
-    signal.signal(signal.SIGTERM, ask)
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True) as child:
-        print(child.pid, flush=True)
-        while child.poll() is None and not asked:
-            # A timeout, because a pipe cannot wake us when the command ends.
-            if select.select([0], [], [], 0.2)[0] and not os.read(0, 1024):
-                break
-        _end(child, grace_s)
-        return child.wait()
-
-
-def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    """As `end_group`, but the command itself is waited for: dead and unreaped, it would pass for a live member."""
-    deadline = time.monotonic() + grace_s
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(grace_s)
-    end_group(child.pid, deadline - time.monotonic())
 
 
 def status_text(returncode: int) -> str:
@@ -79,8 +49,36 @@ def status_text(returncode: int) -> str:
         return f"signal {-returncode}"
 
 
+def main(argv: list[str]) -> int:
+    if len(argv) < 2:
+        print("usage: python -m supervisor.processes.guardian GRACE_S COMMAND [ARG ...]", file=sys.stderr)
+        return 2
+    grace_s, command = float(argv[0]), argv[1:]
+    signals: list[int] = []
+    # Before the command starts: a TERM in between would end the guardian only.
+    signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True) as child:
+        print(child.pid, flush=True)
+        while child.poll() is None and not signals:
+            # With a timeout: the end of the command does not wake select().
+            if select.select([0], [], [], _LOOK_S)[0] and not os.read(0, 1024):
+                break
+        _end(child, grace_s)
+        return child.wait()
+
+
+def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
+    """End the child's group; reap the child first, since a zombie would pass for a live member of the group."""
+    deadline = time.monotonic() + grace_s
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(grace_s)
+    end_group(child.pid, deadline - time.monotonic())
+
+
 def exit_as(status: int) -> None:
-    """Ends this process as another ended: by `status`, or by the signal that a negative one names."""
+    """End this process with an exit code, or by the signal that a negative `status` names."""
     if status < 0:
         with contextlib.suppress(OSError):
             # KILL and STOP have no handler to reset.

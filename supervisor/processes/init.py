@@ -1,7 +1,7 @@
-"""What process 1 of a container owes the rest: it reaps whoever is orphaned, and hands on the signals that it gets.
+"""Does the duties of process 1 of a container: reaps orphans and forwards signals. Standard library only.
 
-The kernel gives process 1 every orphan of its namespace, and no default action for a signal (pid_namespaces(7)). The
-daemon reaps its own children only, so as process 1 it stays this, and the daemon is its child. Standard library only.
+The kernel gives process 1 every orphan of its namespace, and gives signals to it no default action
+(pid_namespaces(7)). The daemon reaps its own children only; in a container this process is 1 and the daemon its child.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import os
 import signal
 from collections.abc import Sequence
 
-HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2)
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2)
 _SIGNALLED = 128
 
 
 def run(command: Sequence[str]) -> int:
-    """Runs `command` to its end; its exit status as a shell has it: 128 and the signal's number for one killed.
+    """Run `command` to its end; return its exit status as a shell does: 128 + number if a signal ended it.
 
     Raises OSError when it cannot be started.
     """
     early: list[int] = []
     child: int | None = None
 
-    def hand_on(number: int, _frame: object) -> None:
+    def forward(number: int, _frame: object) -> None:
         if child is None:
             early.append(number)
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in HANDED_ON:
-        signal.signal(number, hand_on)
+    for number in FORWARDED:
+        signal.signal(number, forward)
     child = os.posix_spawn(command[0], list(command), os.environ)
     for missed in early:
         os.kill(child, missed)

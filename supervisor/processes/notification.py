@@ -1,25 +1,36 @@
-"""Sends one message: `python -P -m supervisor.processes.notification`, a JSON object on its input, one on its output.
+"""Sends a message to the Apprise addresses in state/notify (https://github.com/caronc/apprise/wiki).
 
-A process of its own: Apprise takes 0.2 s to load and services take their time, and the daemon's loop has none to give.
+The file has one address a line; # starts a comment. Addresses hold passwords: the file must be private to its owner,
+and texts name an address by its scheme and position only.
+
+A child process sends (`python -P -m supervisor.processes.notification`): Apprise takes 0.2 s to load, services are
+slow, and the daemon's loop must not wait.
 """
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import json
 import logging
+import os
+import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from supervisor.processes.environment import passed_on
-from supervisor.processes.guardian import end_group
-from supervisor.processes.notice_addresses import scheme
+from supervisor.errors import UnsafeFile, UsageError, WorkerFailed
+from supervisor.processes.environment import passed_environment
+from supervisor.processes.json_worker import JsonWorker, python_module
 
+MAX_BYTES = 64 * 1024
+MAX_ADDRESSES = 20
 SEND_WITHIN_S = 30.0
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
-NO_APPRISE = "the package apprise is not installed here: `pip install apprise`"
+NO_APPRISE = "the package apprise is not installed: `pip install apprise`"
+UNKNOWN_ADDRESS = "Apprise does not know this kind of address"
+NOT_ACCEPTED = "the service did not accept the message"
 
 
 @dataclass(frozen=True)
@@ -32,60 +43,82 @@ class Outcome:
 
 async def send_message(addresses: list[str], title: str, body: str, within_s: float) -> Outcome:
     """Send one message by a child process that is killed after `within_s` seconds."""
-    request = json.dumps({"addresses": addresses, "title": title, "body": body}).encode()
+    sender = JsonWorker(python_module(__name__), passed_environment(PROXIES), within_s)
     try:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "supervisor.processes.notification", stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
-            env=passed_on(PROXIES),
-        )  # fmt: skip
-    except OSError as error:
-        return Outcome(False, f"the sender cannot start: {error}")
-    try:
-        async with asyncio.timeout(within_s):
-            answer, _ = await child.communicate(request)
-    except TimeoutError:
-        return Outcome(False, f"no service answered within {within_s:g} s")
-    finally:
-        # Also on cancellation: a child must not outlive its caller.
-        if child.returncode is None:
-            end_group(child.pid, 0.0)
-            await child.wait()
-    if child.returncode != 0:
-        return Outcome(False, f"the sender ended with {child.returncode}")
-    try:
-        failures: dict[str, str] = dict(json.loads(answer))
+        failures = dict(await sender.ask({"addresses": addresses, "title": title, "body": body}))
+    except WorkerFailed as error:
+        # Without its last words: a service's plug-in may have printed the address.
+        return Outcome(False, f"the sender {error.problem}")
     except (ValueError, TypeError):
-        # A plug-in may have printed something that quotes the address, so the answer is not shown.
-        return Outcome(False, "the sender did not answer in JSON")
+        return Outcome(False, "the sender answered with something other than a JSON object")
     problem = "; ".join(f"{address}: {why}" for address, why in failures.items())
     return Outcome(len(failures) < len(addresses), problem or None)
 
 
-def send(addresses: list[str], title: str, body: str) -> dict[str, str]:
-    """Why each failed address failed, by its scheme and place in the file; empty: all were reached."""
+def read_addresses(path: Path) -> list[str]:
+    """Return the addresses in the file `path`; empty if there is no file. Raises UnsafeFile, UsageError."""
     try:
-        import apprise
-    except ImportError:
-        return {f"{scheme(address)} (address {number})": NO_APPRISE for number, address in enumerate(addresses, 1)}
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)
-    failures: dict[str, str] = {}
+        return _parsed(path, _content(path))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UnsafeFile(f"{path} cannot be read: {error.strerror}", remedy=f"make {path} a plain file") from error
+
+
+def _content(path: Path) -> bytes:
+    """Return the first MAX_BYTES + 1 bytes. Raises OSError; UnsafeFile if others than the owner have access."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise UnsafeFile(f"{path} is not private to you", remedy=f"chown it to yourself and `chmod 600 {path}`")
+        return os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _parsed(path: Path, data: bytes) -> list[str]:
+    lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
+    addresses = [line for line in lines if line and not line.startswith("#")]
+    cure = f"write one address a line into {path}, such as ntfy://my-topic; Apprise's wiki lists the services"
+    for number, line in enumerate(lines, start=1):
+        if line in addresses and "://" not in line:
+            raise UsageError(f"{path}, line {number}: expected SERVICE://..., found no ://", remedy=cure)
+    if len(addresses) > MAX_ADDRESSES or len(data) > MAX_BYTES:
+        raise UsageError(f"{path} holds more than {MAX_ADDRESSES} addresses or {MAX_BYTES} bytes", remedy=cure)
+    return addresses
+
+
+# --- in the child process ---
+
+
+def deliver(addresses: Sequence[str], title: str, body: str) -> dict[str, str]:
+    """Send the message to each address; return the failures, by scheme and position of the address."""
+    failures = {}
     for number, address in enumerate(addresses, start=1):
-        service = apprise.Apprise()
-        if not service.add(address):
-            failures[f"{scheme(address)} (address {number})"] = "Apprise does not know this kind of address"
-        elif not service.notify(title=title, body=body):
-            failures[f"{scheme(address)} (address {number})"] = "the service did not take it"
+        if (problem := _deliver_to(address, title, body)) is not None:
+            failures[f"{address.partition('://')[0][:20]} (address {number})"] = problem
     return failures
 
 
-def main() -> int:
-    """Reads the request, sends, writes the failures."""
-    request: dict[str, Any] = json.load(sys.stdin)
-    failures = send(request["addresses"], request["title"], request["body"])
-    json.dump(failures, sys.stdout)
-    return 0
+def _deliver_to(address: str, title: str, body: str) -> str | None:
+    try:
+        import apprise
+    except ImportError:
+        return NO_APPRISE
+    service = apprise.Apprise()
+    if not service.add(address):
+        return UNKNOWN_ADDRESS
+    return None if service.notify(title=title, body=body) else NOT_ACCEPTED
+
+
+def main() -> None:
+    """Read the message from standard input, send it, and write the failures to standard output."""
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    json.dump(deliver(**json.load(sys.stdin)), sys.stdout)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
-"""Processes of ours that somebody dead (a daemon, a driver, a trial) left behind: found by a mark, and ended.
+"""Finds and ends orphans: processes that a dead daemon, driver or trial of this home left behind.
 
-The caller holds the home's lock, so nothing that bears the mark and does not descend from it can be wanted.
+The caller holds the home's lock; a process with the home's key that is not its descendant is therefore an orphan.
 """
 
 from __future__ import annotations
@@ -9,31 +9,30 @@ import os
 
 import psutil
 
-MARK = "SWEEP_OWNER"
-"""Every child of a daemon, and theirs, has this in its environment, set to the home's key."""
+from supervisor.processes.environment import OWNER
 
 
 def find(home_key: str, *, orphans_only: bool = False) -> list[psutil.Process]:
-    """The marked processes of this user, but for this process and its ancestors.
+    """Return this user's processes with the home's key, except this process and its ancestors.
 
-    `orphans_only` leaves out what descends from this process: what is at work, and what its parent will end.
+    `orphans_only` leaves out the descendants of this process, which are at work.
     """
     kept = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid in kept or process.environ().get(MARK) != home_key:
+            if process.pid in kept or process.environ().get(OWNER) != home_key:
                 continue
             if not (orphans_only and os.getpid() in [parent.pid for parent in process.parents()]):
                 found.append(process)
         except (psutil.Error, OSError):
-            # Another user's, a zombie, or gone since: none of them is ours to end.
+            # Another user's process, a zombie, or one that has ended meanwhile.
             continue
     return found
 
 
 def end(home_key: str, grace_s: float = 2.0, *, orphans_only: bool = False) -> list[str]:
-    """Ends them, TERM then KILL; returns what they were ("pid name")."""
+    """End the processes that `find` returns, by TERM, then KILL; return a "pid name" of each."""
     found = find(home_key, orphans_only=orphans_only)
     names = []
     for process in found:

@@ -14,15 +14,12 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home, make_private
-from supervisor.processes.environment import passed_on
 from supervisor.processes.guardian import end_group
-from supervisor.processes.orphans import MARK
 from supervisor.redaction import redact
 
 START_DEADLINE_S = 90.0
@@ -37,37 +34,6 @@ STOP_GRACE_S = 1.0
 """Nothing in a Ray session is worth waiting for (the store is the truth), and TERM drains it for up to 30 s."""
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """Trials pass a few numbers; checkpoints go by file. Ray would take 30 % of the memory."""
-
-
-def child_environment(home: Home, run_id: str, import_folder: Path | None, more: Sequence[str] = ()) -> dict[str, str]:
-    """What the Ray head, the drivers and so the trials may know: an allow-list, and what Ray needs to be private.
-
-    `import_folder` is where a user's plan looks for its own trainable; `more` are the variables that the plan names.
-    """
-    return passed_on(more) | {
-        MARK: home.key,
-        "SWEEP_RUN_ID": run_id,
-        "PYTHONUNBUFFERED": "1",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        # What Ray does on macOS by itself: 127.0.0.1 stays that. Elsewhere it takes the machine's own address for it,
-        # and then GCS, raylet and every worker listen on all interfaces.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # One kill by Ray's memory monitor ends a whole sweep: OutOfMemoryError escapes max_failures.
-        "RAY_memory_monitor_refresh_ms": "0",
-        # Ray would have the kernel take any worker first, the watchdog too; trials offer themselves.
-        "RAY_worker_oom_score_adjustment": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        # Of each of the session's logs. Ray keeps five of 512 MB, which a disk that only just sufficed has not.
-        "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),
-        "RAY_ROTATION_BACKUP_COUNT": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        # Spinning OpenMP threads collapse when another process takes their core.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "KMP_BLOCKTIME": "0",
-        **({"PYTHONPATH": str(import_folder)} if import_folder else {}),
-    }
 
 
 def free_port(preferred: int | None = None) -> int:

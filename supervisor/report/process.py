@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.errors import ReportFailed, WorkerFailed
-from supervisor.processes.environment import passed_on
+from supervisor.processes.environment import passed_environment
 from supervisor.processes.json_worker import JsonWorker, python_module
 
 DEADLINE_S = 180.0
@@ -28,7 +28,7 @@ async def write_report(view: dict[str, Any], folder: Path, deadline_s: float = D
         own = {"MPLBACKEND": "Agg", "MPLCONFIGDIR": cache, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         command = python_module("supervisor.report", str(folder))
         try:
-            await JsonWorker(command, {**passed_on(), **own}, deadline_s).run(view)
+            await JsonWorker(command, {**passed_environment(), **own}, deadline_s).run(view)
         except WorkerFailed as error:
             raise ReportFailed(f"the report's process {error.message}") from error
     return folder / "report.html"

@@ -19,7 +19,7 @@ from typing import IO, Any
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain import finalists
 from supervisor.errors import EvaluationFailed, SweepError, TestRefused
-from supervisor.processes.environment import passed_on, thread_environment
+from supervisor.processes.environment import passed_environment, thread_environment
 from supervisor.processes.guardian import end_group
 from supervisor.store.evaluation_writer import EvaluationWriter
 
@@ -140,7 +140,7 @@ def chosen_json(choice: finalists.Outcome, result: dict[str, Any]) -> dict[str, 
 async def compute(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
     """Return the answer of a training.evaluation process. Raises EvaluationFailed with the end of its output."""
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complaint:
-        environment = {**passed_on(), **thread_environment(request["threads"]), **mark}
+        environment = {**passed_environment(), **thread_environment(request["threads"]), **mark}
         try:
             # -P: a file beside the daemon's working folder must not stand in for a module.
             child = await asyncio.create_subprocess_exec(

@@ -18,8 +18,7 @@ from pathlib import Path
 from supervisor.clock import Clock
 from supervisor.domain.command import Action
 from supervisor.errors import DiskFailed, DiskFull, SweepError
-from supervisor.processes.notice_addresses import read_addresses
-from supervisor.processes.notification import SEND_WITHIN_S, Outcome, send_message
+from supervisor.processes.notification import SEND_WITHIN_S, Outcome, read_addresses, send_message
 from supervisor.store.database import Event
 from supervisor.store.event_catalog import EVENTS, describe
 from supervisor.store.run_writer import RunWriter

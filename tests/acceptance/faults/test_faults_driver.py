@@ -17,7 +17,7 @@ from supervisor.daemon import assembly
 from supervisor.home import Home
 from supervisor.processes import driver_process
 from supervisor.processes import orphans as orphans
-from supervisor.processes.orphans import MARK
+from supervisor.processes.environment import OWNER
 from tests.acceptance.faults.evidence import names, stored, told
 from tests.acceptance.faults.stories import (
     END_LEFTOVERS,
@@ -177,7 +177,7 @@ def at(number, attempt, step):
 
 def marked(home: Home) -> None:
     """The life's children bear the home's mark, and are looked for by it, as a daemon's are."""
-    os.environ[MARK] = home.key
+    os.environ[OWNER] = home.key
     orphans.end = END_LEFTOVERS
 
 

@@ -264,8 +264,8 @@ def test_the_daemon_has_one_arena_of_memory_and_its_children_the_usual(
 ) -> None:
     start_instead(
         monkeypatch,
-        "import json, os, sys; from supervisor.processes.environment import passed_on;"
-        "facts = {'own': os.environ['MALLOC_ARENA_MAX'], 'child': 'MALLOC_ARENA_MAX' in passed_on()};"
+        "import json, os, sys; from supervisor.processes.environment import passed_environment;"
+        "facts = {'own': os.environ['MALLOC_ARENA_MAX'], 'child': 'MALLOC_ARENA_MAX' in passed_environment()};"
         "os.write(int(sys.argv[1]), json.dumps(facts).encode() + b'\\n')",
     )
     assert launch.start_daemon(home, StartRequest(plan="smoke"), 20.0) == {"own": "1", "child": False}

@@ -18,8 +18,9 @@ import pytest
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.processes import guardian, orphans, ray_head
+from supervisor.processes.environment import ray_environment
 from supervisor.processes.guardian import status_text
-from supervisor.processes.ray_head import RayHead, child_environment, free_port
+from supervisor.processes.ray_head import RayHead, free_port
 
 STUBBORN_FAMILY = """
 import pathlib, signal, subprocess, sys, time
@@ -133,9 +134,9 @@ def sleeper() -> Iterator[Callable[[str | None], subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(mark: str | None, script: str = "") -> subprocess.Popen[bytes]:
-        environment = {key: value for key, value in os.environ.items() if key != orphans.MARK}
+        environment = {key: value for key, value in os.environ.items() if key != OWNER}
         if mark is not None:
-            environment[orphans.MARK] = mark
+            environment[OWNER] = mark
         command = [sys.executable, "-c", f"{script}\nprint('up', flush=True)\nimport time; time.sleep(60)"]
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True))
         assert started[-1].stdout is not None
@@ -164,8 +165,8 @@ def test_leftovers_are_found_by_their_mark_and_ended_and_others_are_not_touched(
 
 def test_one_who_bears_the_mark_does_not_find_itself_or_its_parents() -> None:
     """A daemon that was started from a marked process's shell must not end itself."""
-    script = "import os; from supervisor.processes import orphans; print(len(orphans.find(os.environ[orphans.MARK])))"
-    environment = os.environ | {orphans.MARK: f"self-{os.getpid()}"}
+    script = f"import os; from supervisor.processes import orphans; print(len(orphans.find(os.environ[{OWNER!r}])))"
+    environment = os.environ | {OWNER: f"self-{os.getpid()}"}
     inner = [sys.executable, "-c", script]
     outer = [sys.executable, "-c", f"import subprocess; subprocess.run({inner!r}, check=True)"]
     assert subprocess.run(outer, env=environment, capture_output=True, check=True).stdout.strip() == b"0"
@@ -178,20 +179,20 @@ def test_a_child_knows_only_what_it_may(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("LANG", "C.UTF-8")
-    found = child_environment(Home(tmp_path), "run-1", None)
+    found = ray_environment(Home(tmp_path), "run-1", None)
     assert "AWS_SECRET_ACCESS_KEY" not in found
     assert "PYTHONPATH" not in found
-    assert (found["LANG"], found[orphans.MARK], found["SWEEP_RUN_ID"]) == ("C.UTF-8", Home(tmp_path).key, "run-1")
+    assert (found["LANG"], found[OWNER], found["SWEEP_RUN_ID"]) == ("C.UTF-8", Home(tmp_path).key, "run-1")
     assert (found["RAY_AUTH_MODE"], found["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
-    assert child_environment(Home(tmp_path), "run-1", tmp_path)["PYTHONPATH"] == str(tmp_path)
+    assert ray_environment(Home(tmp_path), "run-1", tmp_path)["PYTHONPATH"] == str(tmp_path)
     monkeypatch.setenv("HF_HOME", "/models")
-    named = child_environment(Home(tmp_path), "run-1", None, ("HF_HOME", "NOT_SET_AT_ALL"))
+    named = ray_environment(Home(tmp_path), "run-1", None, ("HF_HOME", "NOT_SET_AT_ALL"))
     assert named.keys() - found.keys() == {"HF_HOME"}, "what the plan names is passed on where it is set"
 
 
 def test_rays_own_memory_monitor_is_off(tmp_path: Path) -> None:
     """One kill of its ends a whole sweep. Who gives memory back the governor says, and at the worst the kernel."""
-    assert child_environment(Home(tmp_path), "run-1", None)["RAY_memory_monitor_refresh_ms"] == "0"
+    assert ray_environment(Home(tmp_path), "run-1", None)["RAY_memory_monitor_refresh_ms"] == "0"
 
 
 def test_a_preferred_port_that_is_taken_is_not_insisted_on() -> None:
