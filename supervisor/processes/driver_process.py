@@ -1,4 +1,4 @@
-"""The daemon's end of a driver: spawns it, speaks the link, ends it. One driver, one experiment."""
+"""Starts a driver, exchanges messages with it, and ends it. One driver, one experiment."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from supervisor.domain import messages as link
 from supervisor.processes.guardian import end_group
 
 SILENCE_LIMIT_S = 60.0
-"""A driver beats every 2 s; one that has been silent for this long is hung, and hung counts as dead."""
+"""A driver sends a message every 2 s; after so long a silence it is hung, and hung counts as dead."""
 SILENCE_SLICES = 20
-"""Silence is counted in slices, so a time in which the daemon itself stood still counts as one of them at most."""
+"""Silence is counted in slices, so time in which the daemon itself was suspended counts as one slice at most."""
 FINISH_GRACE_S = 40.0
 DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
 
@@ -30,11 +30,11 @@ class _ClosedError(Exception):
 
 
 class DriverSilentError(Exception):
-    """The driver has not spoken for the time it was given."""
+    """The driver was silent, or did not read, for longer than the limit."""
 
 
 class DriverProcess:
-    """`await spawn()`, iterate `messages()` until its pipe closes, then `await exited()`."""
+    """One driver: `spawn`, iterate over `messages` until its pipe closes, then wait for `exited`."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class DriverProcess:
     ) -> None:
         self._environment, self.log, self._silence_limit_s = environment, log, silence_limit_s
         self._command = command
-        self._deaf = False
+        self._does_not_read = False
         self.finish_forced = False
-        """Whether it had to be killed after it was asked to finish."""
+        """The driver was killed because it did not finish when asked."""
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._pipe: io.FileIO | None = None
@@ -59,9 +59,9 @@ class DriverProcess:
         return self._process.pid
 
     async def spawn(self) -> None:
-        """Raises OSError when the process cannot be made."""
+        """Start the process. Raises OSError when that fails."""
         driver_reads, to_driver = os.pipe()
-        # Not its bare number: a write that comes after the end must find it closed, not what was opened since.
+        # A FileIO, not its number: a late write must find it closed, not another file with the same number.
         self._pipe = io.FileIO(to_driver, "wb")
         daemon_reads, driver_writes = os.pipe()
         try:
@@ -76,7 +76,7 @@ class DriverProcess:
             self._close()
             raise
         finally:
-            # The child has its own copies; ours would keep the pipes open after its death.
+            # The child has its own copies; these would keep the pipes open after its death.
             os.close(driver_reads)
             os.close(driver_writes)
         self._reader = asyncio.StreamReader(limit=link.MAX_LINE_BYTES + 1)
@@ -84,9 +84,9 @@ class DriverProcess:
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(daemon_reads, "rb", 0))
 
     async def send(self, message: link.Message) -> None:
-        """A driver that is gone hears nothing; its end is told by `messages`.
+        """Send a message; a driver that has ended is ignored, since `messages` reports its end.
 
-        One that does not read for `silence_limit_s` is as hung as one that does not speak: it is killed.
+        A driver that does not read for `silence_limit_s` is hung and is killed.
         """
         line = link.encode(message)
         try:
@@ -94,37 +94,37 @@ class DriverProcess:
         except (BrokenPipeError, _ClosedError):
             return
         except TimeoutError:
-            self._deaf = True
+            self._does_not_read = True
             await self.kill()
 
     async def _write(self, line: bytes) -> None:
         async with self._writing:
             if self._pipe is not None:
-                # In a thread: a `begin` can be larger than the pipe, and a stopped driver reads nothing.
+                # In a thread: a `begin` can be larger than the pipe's buffer, and a stopped driver does not read.
                 await asyncio.to_thread(_write_all, self._pipe, line)
 
     async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
-        """What the driver says, until it closes its pipe.
+        """Yield the driver's messages, until it closes its pipe.
 
-        Raises DriverSilentError after `silence_limit_s` in which it did not speak or did not read, link.LinkError for
-        anything but messages.
+        Raises DriverSilentError after `silence_limit_s` without a message or without reading, and link.LinkError for
+        a line that is not a message.
         """
         assert self._reader is not None
         while True:
             try:
                 line = await within(self._silence_limit_s, self._reader.readline())
             except TimeoutError as error:
-                raise DriverSilentError(f"{self._silence_limit_s:.0f} s without a word") from error
+                raise DriverSilentError(f"{self._silence_limit_s:.0f} s without a message") from error
             except ValueError as error:
                 raise link.LinkError(f"a line over {link.MAX_LINE_BYTES} bytes") from error
             if not line.endswith(b"\n"):
-                if self._deaf:
+                if self._does_not_read:
                     raise DriverSilentError(f"{self._silence_limit_s:.0f} s without reading")
                 return
             yield link.decode(line)
 
     async def finish(self, reason: str) -> None:
-        """Asks it to checkpoint and end, then waits; ends it by force after FINISH_GRACE_S."""
+        """Ask the driver to checkpoint and end; kill it after FINISH_GRACE_S."""
         await self.send(link.Finish(reason))
         try:
             await asyncio.wait_for(self.exited(), FINISH_GRACE_S)
@@ -133,7 +133,7 @@ class DriverProcess:
         await self.kill()
 
     async def kill(self) -> None:
-        """Ends its whole process group, at once."""
+        """Kill the driver's process group."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -153,9 +153,9 @@ class DriverProcess:
 
 
 async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. Raises TimeoutError when it took `limit_s` seconds in which this process was awake.
+    """Return the result of `work`. Raises TimeoutError after `limit_s` seconds in which this process was awake.
 
-    A laptop's lid that was closed, or SIGSTOP, must not make the first look afterwards find everybody silent.
+    After a closed lid or SIGSTOP, the driver must get time to speak before it counts as silent.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -168,7 +168,7 @@ async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _write_all(pipe: io.FileIO, line: bytes) -> None:
-    """Raises BrokenPipeError when nobody reads any more, _ClosedError when the pipe was closed meanwhile."""
+    """Write the whole line. Raises BrokenPipeError if the reader has ended, _ClosedError if the pipe was closed."""
     view = memoryview(line)
     while view:
         try:

@@ -1,7 +1,7 @@
-"""The Ray head: a child with its own session, folder, ports and token. The daemon never imports ray.
+"""Starts and stops the Ray head: a child with its own session, folder, ports and token. The daemon never imports ray.
 
-Ray ends the process that it lives in a minute after its GCS died, so it must not be the daemon's; and as a child its
-death is seen at once.
+A minute after its GCS has died, Ray ends the process that it runs in; that must not be the daemon. The daemon notices
+the death of a child at once.
 """
 
 from __future__ import annotations
@@ -25,31 +25,42 @@ from supervisor.redaction import redact
 START_DEADLINE_S = 90.0
 QUICK_FAILURE_S = 20.0
 PORT_TAKEN = "address already in use"
-"""strerror(EADDRINUSE), as Linux and macOS spell it but for its first letter."""
+"""strerror(EADDRINUSE) of Linux and macOS, in lower case."""
 DASHBOARD_GAVE_UP = "Failed to find a valid port for dashboard"
-"""Ray's words (dashboard/http_server_head.py), before it ends; of other ports in use it makes nothing."""
+"""Ray's last message (dashboard/http_server_head.py) before the dashboard ends; it tries other ports by itself."""
 DASHBOARD_PORT = 8265
-"""Ray's own default; another is taken where this one is not free."""
+"""Ray's default; another port is used if this one is not free."""
 STOP_GRACE_S = 1.0
-"""Nothing in a Ray session is worth waiting for (the store is the truth), and TERM drains it for up to 30 s."""
+"""A Ray session holds nothing that is worth a wait (the store is the truth), and TERM drains it for up to 30 s."""
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
-"""Trials pass a few numbers; checkpoints go by file. Ray would take 30 % of the memory."""
+"""Trials exchange a few numbers, and checkpoints are files. Ray's default is 30 % of the memory."""
 
 
 def free_port(preferred: int | None = None) -> int:
-    """`preferred` if it is free on loopback, else one that the kernel names."""
-    for port in (preferred, 0):
-        if port is None:
-            continue
+    """Return `preferred` if it is free on the loopback interface, else a port that the kernel chooses."""
+    for port in (preferred, 0) if preferred else (0,):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise RayStartFailed("no TCP port is free on 127.0.0.1")
 
 
+def ray_command(home: Home, cpus: int, port: int, dashboard: int) -> list[str]:
+    """Return the command that runs a Ray head on these ports."""
+    return [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
+        f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={cpus}",
+        f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={home.ray_temp}",
+        f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
+        # The drivers do not read the workers' output, so its collector would be a useless process.
+        "--include-log-monitor=false",
+    ]  # fmt: skip
+
+
 @dataclass
 class RayHead:
-    """One Ray session. `start` it, await `exited`, `stop` it; a new one for each start."""
+    """One Ray session: `start`, wait for `exited`, `stop`. Each start needs a new object."""
 
     home: Home
     environment: dict[str, str]
@@ -61,10 +72,10 @@ class RayHead:
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     async def start(self) -> None:
-        """Raises RayStartFailed with the end of Ray's own words.
+        """Start the head and wait until it is up. Raises RayStartFailed with the end of Ray's output.
 
-        A port that was free when it was chosen can be taken a moment later. Then Ray ends in seconds, or, where it was
-        the dashboard's, would wait a minute for it; either way there is a second and a third choice.
+        A free port can be taken between its choice and its use. Ray then ends within seconds, or, for the dashboard's
+        port, after a minute; in both cases other ports are tried, twice.
         """
         begun_s = time.monotonic()
         for preferred in (DASHBOARD_PORT, None, None):
@@ -81,18 +92,18 @@ class RayHead:
         port, dashboard = free_port(), free_port(preferred_dashboard)
         self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         self.log.write_bytes(b"")
-        # For appending: the daemon may cut it short later (background.keep_bounded).
+        # For appending: the daemon may truncate it later (daemon.upkeep.background).
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "supervisor.processes.guardian", str(STOP_GRACE_S),
-                *self._command(port, dashboard),
+                *ray_command(self.home, self.cpus, port, dashboard),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
                 env=self.environment, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdout is not None
         with contextlib.suppress(TimeoutError):
-            told = await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S)
-            self.pid = int(told) if told else 0
+            line = await asyncio.wait_for(self._process.stdout.readline(), START_DEADLINE_S)
+            self.pid = int(line or 0)
         if not self.pid:
             await self.stop()
             raise self._failure()
@@ -103,7 +114,7 @@ class RayHead:
         if not token.exists():
             token.touch(mode=0o600)
             token.write_text(secrets.token_hex(32))
-        # Sessions are never aged out by Ray, and none outlives its head. Nor do the flags and notes of its nodes.
+        # Ray never removes an old session. The flags and heartbeats of its nodes end with it, too.
         for stale in (self.home.ray_temp, *self.home.runtime().glob("*.gate.*")):
             if stale.is_dir() and not stale.is_symlink():
                 shutil.rmtree(stale, ignore_errors=True)
@@ -111,36 +122,25 @@ class RayHead:
                 stale.unlink(missing_ok=True)
         make_private(self.home.ray_temp)
 
-    def _command(self, port: int, dashboard: int) -> list[str]:
-        return [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
-            f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
-            "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--num-cpus={self.cpus}",
-            f"--object-store-memory={OBJECT_STORE_BYTES}", f"--temp-dir={self.home.ray_temp}",
-            f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
-            # The drivers do not want the workers' output, so its collector would be a process for nothing.
-            "--include-log-monitor=false",
-        ]  # fmt: skip
-
     async def _wait_until_up(self, port: int) -> None:
-        """Up means: the GCS takes connections and the session's folder is there."""
+        """Wait until the GCS accepts connections and Ray has said that it runs."""
         assert self._process is not None
         try:
             async with asyncio.timeout(START_DEADLINE_S):
                 while self._process.returncode is None:
-                    if await _accepts(port) and b"Ray runtime started" in self._said():
+                    if await _accepts(port) and b"Ray runtime started" in self._output():
                         return
-                    if DASHBOARD_GAVE_UP in self._dashboard_said():
+                    if DASHBOARD_GAVE_UP in (output := self._dashboard_output()):
                         # Ray itself waits another minute for a dashboard that has ended.
                         await self.stop()
-                        raise RayStartFailed(f"Ray did not start; the dashboard:\n{self._dashboard_said()[-2000:]}")
+                        raise RayStartFailed(f"Ray did not start; its dashboard:\n{output[-2000:]}")
                     await asyncio.sleep(0.1)
         except TimeoutError:
             await self.stop()
         raise self._failure()
 
-    def _dashboard_said(self) -> str:
-        """Its last words; nothing while it lives."""
+    def _dashboard_output(self) -> str:
+        """Return the dashboard's standard error; it is empty while the dashboard runs."""
         try:
             with (self.home.ray_temp / "session_latest" / "logs" / "dashboard.err").open(errors="replace") as file:
                 return redact(file.read(64_000))
@@ -148,21 +148,21 @@ class RayHead:
             return ""
 
     def _failure(self) -> RayStartFailed:
-        said = redact(self._said()[-2000:].decode(errors="replace"))
-        return RayStartFailed(f"Ray did not start; its last words:\n{said}")
+        end = redact(self._output()[-2000:].decode(errors="replace"))
+        return RayStartFailed(f"Ray did not start; the end of its output:\n{end}")
 
-    def _said(self) -> bytes:
+    def _output(self) -> bytes:
         with self.log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 64_000))
             return log.read()
 
     async def exited(self) -> int:
-        """Waits for the head's end; its status."""
+        """Wait for the head's end; return its exit status."""
         assert self._process is not None
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Ends every process of the session. Bounded: the guardian kills after its grace."""
+        """End every process of the session; the guardian kills after its grace."""
         if self._process is None:
             return
         if self._process.returncode is None:

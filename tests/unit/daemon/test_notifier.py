@@ -157,7 +157,7 @@ def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
 def test_a_file_of_addresses_that_others_may_read_is_refused_and_told(ledger: RunWriter, file: Path, mode: int) -> None:
     file.chmod(mode)
-    with pytest.raises(UnsafeFile, match="not yours alone"):
+    with pytest.raises(UnsafeFile, match="not private to you"):
         read_addresses(file)
     service = Service()
     tell(ledger, file, service, "experiment.failed")

@@ -1,4 +1,4 @@
-"""The daemon's end of a driver: what is said to one that is gone goes nowhere, least of all into somebody's file."""
+"""A message to a driver that has ended is dropped, and never written into another file."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from supervisor.domain import messages
 from supervisor.processes.driver_process import DriverProcess
 
 
-def test_a_word_that_waited_for_its_turn_while_the_pipe_was_closed_is_written_nowhere(tmp_path: Path) -> None:
+def test_a_message_that_waited_while_the_pipe_was_closed_is_not_written(tmp_path: Path) -> None:
     driver = DriverProcess({}, tmp_path / "driver.log")
     reads, writes = os.pipe()
     pipe = io.FileIO(writes, "wb")
     pipe.close()
     with (tmp_path / "store").open("wb", buffering=0) as store:
-        assert store.fileno() == writes, "the number is somebody else's by now"
+        assert store.fileno() == writes, "another file has the number now"
         driver._pipe = pipe
         asyncio.run(driver.send(messages.Finish("the end")))
         assert (tmp_path / "store").read_bytes() == b""
     os.close(reads)
 
 
-def test_a_word_to_a_driver_that_has_gone_is_no_error(tmp_path: Path) -> None:
+def test_a_message_to_a_driver_that_has_ended_is_no_error(tmp_path: Path) -> None:
     driver = DriverProcess({}, tmp_path / "driver.log")
     reads, writes = os.pipe()
     driver._pipe = io.FileIO(writes, "wb")

@@ -34,13 +34,13 @@ def test_the_addresses_are_the_lines_that_are_no_comment(file: Path) -> None:
     assert read_addresses(file) == []
 
 
-def test_links_and_what_is_no_address_are_refused_without_showing_it(file: Path, tmp_path: Path) -> None:
+def test_links_and_lines_without_a_service_are_refused_without_quoting_them(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(file)
     with pytest.raises(UnsafeFile):
         read_addresses(link)
     file.write_text(f"ntfy://ok\nmailto {SECRET}\n")
-    with pytest.raises(UsageError, match="line 2 is no address") as caught:
+    with pytest.raises(UsageError, match="line 2: expected SERVICE") as caught:
         read_addresses(file)
     assert SECRET not in caught.value.render()
     file.write_text("ntfy://a\n" * 21)
@@ -48,16 +48,16 @@ def test_links_and_what_is_no_address_are_refused_without_showing_it(file: Path,
         read_addresses(file)
 
 
-def test_a_sender_that_prints_something_else_has_reached_nobody(
+def test_an_answer_of_the_sender_that_is_not_json_means_no_address_was_reached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender = tmp_path / "python"
-    for answer in (SECRET, "[1]"):
+    for answer, found in ((SECRET, "JSON (8 bytes)"), ("[1]", "a JSON object")):
         sender.write_text(f"#!/bin/sh\ncat > /dev/null\necho '{answer}'\n")
         sender.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(sender))
         outcome = asyncio.run(send_message(["json://192.0.2.1"], "title", "body", 60.0))
-        assert outcome == Outcome(False, "the sender did not answer in JSON")
+        assert outcome == Outcome(False, f"the sender answered with something other than {found}")
 
 
 @pytest.fixture
@@ -97,9 +97,9 @@ def test_a_real_service_gets_the_message_and_a_dead_one_is_named_without_its_sec
     assert SECRET not in outcome.problem
 
 
-def test_a_sender_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sender_that_takes_too_long_is_ended() -> None:
     outcome = asyncio.run(send_message(["json://192.0.2.1"], "title", "body", 0.05))
-    assert outcome == Outcome(False, "no service answered within 0.05 s")
+    assert outcome == Outcome(False, "the sender took longer than 0.05 s")
 
 
 def test_the_verb_sends_a_test_message_or_says_why_not(

@@ -1,0 +1,126 @@
+"""The start of a Ray head fails in words and leaves no process; Ray itself is not started here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from supervisor.errors import RayStartFailed
+from supervisor.home import Home
+from supervisor.processes import ray_head
+from supervisor.processes.ray_head import RayHead, free_port
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until process `pid` has ended; a zombie has."""
+    for _ in range(6000):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.NoSuchProcess:
+            return
+        time.sleep(0.01)
+    pytest.fail(f"process {pid} has not ended")
+
+
+def test_a_preferred_port_that_is_taken_is_replaced() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port) not in (port, 0)
+
+
+def head_of(folder: Path, monkeypatch: pytest.MonkeyPatch, *command: str) -> RayHead:
+    home = Home(folder)
+    home.state.mkdir()
+    monkeypatch.setattr(Home, "runtime", lambda self: folder)
+    monkeypatch.setattr(ray_head, "ray_command", lambda *_: list(command))
+    return RayHead(home, dict(os.environ), 1, folder / "ray.log")
+
+
+def fails_to_start(head: RayHead) -> str:
+    with pytest.raises(RayStartFailed) as caught:
+        asyncio.run(head.start())
+    return caught.value.message
+
+
+def test_a_head_that_ends_at_once_is_a_start_failure_with_the_end_of_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = head_of(tmp_path, monkeypatch, "sh", "-c", "echo no such cluster >&2; exit 1")
+    assert "no such cluster" in fails_to_start(head)
+
+
+@pytest.mark.parametrize(("words", "starts"), [("[Errno 98] Address already in use", 3), ("no such cluster", 1)])
+def test_a_slow_failure_is_tried_again_only_if_a_port_was_taken(
+    words: str, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray without a port for its dashboard takes a minute to give up."""
+    monkeypatch.setattr(ray_head, "QUICK_FAILURE_S", 0.0)
+    tried = tmp_path / "tried"
+    head = head_of(tmp_path, monkeypatch, "sh", "-c", f"echo x >> {tried}; echo '{words}' >&2; exit 1")
+    fails_to_start(head)
+    assert len(tried.read_text().split()) == starts
+
+
+def test_a_dashboard_without_a_port_is_a_failure_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would wait a minute."""
+    tried, logs = tmp_path / "tried", tmp_path / "ray" / "session_latest" / "logs"
+    words = "Failed to find a valid port for dashboard: [Errno 98] Address already in use"
+    script = f"echo x >> {tried}; mkdir -p {logs}; echo '{words}' > {logs}/dashboard.err; sleep 60"
+    head = head_of(tmp_path, monkeypatch, "sh", "-c", script)
+    assert "Address already in use" in fails_to_start(head)
+    assert len(tried.read_text().split()) == 3, "two more choices, each at once"
+    wait_for_end(head.pid)
+
+
+def test_a_head_whose_command_does_not_exist_is_a_start_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no pid, and group 0 would be our own."""
+    head = head_of(tmp_path, monkeypatch, str(tmp_path / "no-such-program"))
+    assert "no-such-program" in fails_to_start(head)
+
+
+def test_a_head_that_never_comes_up_is_ended_after_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_head, "START_DEADLINE_S", 0.7)
+    head = head_of(tmp_path, monkeypatch, "sleep", "60")
+    fails_to_start(head)
+    wait_for_end(head.pid)
+
+
+def test_files_of_earlier_sessions_are_removed_before_a_head_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cluster's nodes have new ids, so their flags would pile up, as Ray's sessions would."""
+    head = head_of(tmp_path, monkeypatch, "true")
+    session = head.home.ray_temp / "session_2026" / "logs"
+    session.mkdir(parents=True)
+    (session / "raylet.out").write_text("old")
+    (tmp_path / "0a.gate.n1").write_text("flag")
+    (tmp_path / "0a.gate.n1.trials").mkdir()
+    (tmp_path / "0a.gate.n1.trials" / "7").write_text("note")
+    (tmp_path / "ctl.sock").write_text("another file")
+    fails_to_start(head)
+    assert {path.name for path in tmp_path.iterdir()} == {"ray", "ray.log", "state", "ctl.sock"}
+    assert list(head.home.ray_temp.iterdir()) == []
+
+
+def test_the_token_is_private_to_its_owner_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = head_of(tmp_path, monkeypatch, "true")
+    fails_to_start(head)
+    token = head.home.ray_token
+    assert token.stat().st_mode & 0o777 == 0o600
+    first = token.read_text()
+    assert len(first) == 64
+    fails_to_start(head)
+    assert token.read_text() == first
