@@ -66,6 +66,17 @@ def _parse(text: str) -> _Armed | None:
 _armed = _parse(os.environ.get("SWEEP_FAILPOINT", ""))
 
 
+def arm(text: str) -> None:
+    """Arm the failpoint that `text` names in place of SWEEP_FAILPOINT's; an empty text disarms. Raises ValueError."""
+    global _armed
+    _armed = _parse(text)
+
+
+def reached() -> bool:
+    """Return True once the armed failpoint has been hit."""
+    return _armed is not None and _armed.count >= _armed.hit
+
+
 def hit(point: str) -> None:
     """End the process, or raise OSError, at the point and hit that SWEEP_FAILPOINT names."""
     if _armed is None or _armed.point != point:

@@ -159,7 +159,7 @@ class Setting:
 
 def live(home: Home, setting: Setting) -> int:
     """One life in this process, which ends with it."""
-    failpoints._armed = failpoints._parse(setting.failpoint)
+    failpoints.arm(setting.failpoint)
     if setting.pause_s:
         os.environ["SWEEP_TEST_PAUSE_S"] = str(setting.pause_s)
     if setting.stubborn:
@@ -224,8 +224,7 @@ def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
             faulthandler.disable()
             logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
             code = live(home, setting)
-            armed = failpoints._armed
-            os.write(writes, b"1" if armed is not None and armed.count >= armed.hit else b"0")
+            os.write(writes, b"1" if failpoints.reached() else b"0")
         except BaseException:  # noqa: BLE001 - a fork must not go on as pytest
             traceback.print_exc()
         finally:

@@ -60,7 +60,7 @@ def cases() -> Iterator[Any]:
     "killed, disk full or disk broken at any durable step, from the start on",
     "the next start goes on; every acknowledged result is there once, the checker is happy",
 )
-@pytest.mark.parametrize("case", cases())
+@pytest.mark.parametrize("case", list(cases()))
 def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is_lost(home: Home, case: str) -> None:
     point, _, fault = case.split(":")
     prepared = PREPARED.get(point)
@@ -162,19 +162,25 @@ def test_the_table_of_points_is_what_the_code_has() -> None:
     assert set(HITS) | set(PREPARED) <= found
 
 
-def test_points_are_inert_unless_asked_for_and_a_wrong_name_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert failpoints._armed is None
+@pytest.fixture
+def disarmed() -> Iterator[None]:
+    yield
+    failpoints.arm("")
+
+
+def test_points_do_nothing_unless_armed_and_an_unknown_one_is_refused(disarmed: None) -> None:
     for point in failpoints.POINTS:
         failpoints.hit(point)
-    with pytest.raises(ValueError, match="no such point"):
-        failpoints._parse("store.comit:1:kill")
-    with pytest.raises(ValueError, match="no such point"):
-        failpoints._parse("store.committed:1:eio")
-    armed = failpoints._parse("ack.send:2x2:kill")
-    monkeypatch.setattr(failpoints, "_armed", failpoints._parse("store.commit:2x2:enospc"))
+    assert not failpoints.reached()
+    for unknown in ("store.comit:1:kill", "store.committed:1:eio"):
+        with pytest.raises(ValueError, match="expected a point and fault"):
+            failpoints.arm(unknown)
+    failpoints.arm("store.commit:2x2:enospc")
+    failpoints.hit("audit.write")
     failpoints.hit("store.commit")
+    assert not failpoints.reached()
     for _ in range(2):
         with pytest.raises(OSError, match="No space left"):
             failpoints.hit("store.commit")
     failpoints.hit("store.commit")
-    assert armed == failpoints._Armed("ack.send", 2, 2, "kill")
+    assert failpoints.reached()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from ray import tune
 
 from actors.trial.patchtst import PatchTSTTrainable
+from training.model import PatchTST
 
 
 class Hungry(PatchTSTTrainable):
@@ -27,19 +29,19 @@ class Hungry(PatchTSTTrainable):
         return super().reset_config(new_config)
 
     def step(self):
-        session = self._opened()
-        learner, forward = session._learner, session._learner.forward
+        calls, forward = itertools.count(), PatchTST.forward
 
-        def too_much(windows):
-            if learner.progress.epoch == 1 and learner.progress.batch == 2 and len(windows) > self.room:
+        def limited(model, windows):
+            late = model.training and next(calls) >= 2
+            if late and self.training_iteration == 1 and len(windows) > self.room:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-            return forward(windows)
+            return forward(model, windows)
 
-        learner.forward = too_much
+        PatchTST.forward = limited
         try:
             return super().step()
         finally:
-            learner.forward = forward
+            PatchTST.forward = forward
 
 
 class Halving(tune.Trainable):
