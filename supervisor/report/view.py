@@ -156,55 +156,43 @@ def read_view(view: Mapping[str, Any], now_wall: float) -> RunView:
     run = view["run"]
     return RunView(
         run_id=run["id"],
-        plan=run["plan"],
-        fingerprint=run["fingerprint"],
-        source=run["source"],
         state=ProcessState(run["state"]),
-        reason=run["reason"],
-        created_wall=float(run["created_wall"]),
-        ended_wall=run["ended_wall"],
         now_wall=now_wall,
         data=run["data"] or {},
         commands=tuple(view["commands"]),
         experiments=tuple(_experiment(experiment) for experiment in view["experiments"]),
         lost=by_cause(view["lost"]),
+        **_picked(run, "plan", "fingerprint", "source", "reason", "created_wall", "ended_wall"),
     )
+
+
+def _picked(view: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: view[key] for key in keys}
 
 
 def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
     best = best_trial(view["trials"], view["spec"]["mode"])
     trials = tuple(_trial(trial) for trial in view["trials"])
     return ExperimentRow(
-        name=view["name"],
         cell=view["spec"]["cell"],
         state=ProcessState(view["state"]),
-        reason=view["reason"],
-        spec=view["spec"],
         trials=trials,
         best=None if best is None else next(t for t in trials if t.number == best["number"]),
-        started_wall=view["started_wall"],
-        ended_wall=view["ended_wall"],
         finalized=view.get("finalized"),
         evaluation=view.get("evaluation"),
+        **_picked(view, "name", "reason", "spec", "started_wall", "ended_wall"),
     )
 
 
 def _trial(view: Mapping[str, Any]) -> TrialRow:
+    own = ("number", "source", "attempt", "value", "params", "error", "held_for", "started_wall", "ended_wall")
     return TrialRow(
-        number=view["number"],
         state=TrialState(view["state"]),
         end_reason=None if view["end_reason"] is None else EndReason(view["end_reason"]),
-        source=view["source"],
-        attempt=view["attempt"],
-        value=view["value"],
-        params=view["params"],
         results=tuple((step, value) for step, value, _ in view["results"]),
         training_s=training_seconds(dict(view)),
         record=view["record"] or {},
-        error=view["error"],
-        held_for=view["held_for"],
-        started_wall=view["started_wall"],
-        ended_wall=view["ended_wall"],
+        **_picked(view, *own),
     )
 
 

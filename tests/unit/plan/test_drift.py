@@ -1,4 +1,4 @@
-"""The file of a run's plan, after the run began: changes are told, and touch nothing."""
+"""The file of a run's plan after the run began: changes are reported and change nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_edit_is_seen_and_named_key_by_key_and_undone_it_is_none(file: Path) -> None:
+def test_an_edit_is_reported_key_by_key_until_it_is_undone(file: Path) -> None:
     text = file.read_text()
     source = PlanSource(file, sha256_of(file))
     assert source.changed() is False
@@ -27,13 +27,13 @@ def test_an_edit_is_seen_and_named_key_by_key_and_undone_it_is_none(file: Path) 
     assert source.changed() is True
     assert source.reread(text).changes == ("name: mine -> other",)
     file.write_text(text + "\n")
-    assert source.changed() is True, "another file, though it says the same"
+    assert source.changed() is True, "the hash differs, though no value does"
     assert source.reread(text).changes == ()
     file.write_text(text)
     assert source.changed() is False
 
 
-def test_an_edit_that_is_no_plan_is_told_as_that(file: Path) -> None:
+def test_an_edit_that_makes_the_plan_invalid_is_reported(file: Path) -> None:
     text = file.read_text()
     source = PlanSource(file, sha256_of(file))
     file.write_text("name: [")
@@ -42,10 +42,10 @@ def test_an_edit_that_is_no_plan_is_told_as_that(file: Path) -> None:
     assert "not YAML" in found.error
     file.unlink()
     assert "does not exist" in str(source.reread(text).error)
-    assert source.changed() is None, "nobody can say"
+    assert source.changed() is None, "without a file it is unknown"
 
 
-def test_a_built_in_plan_has_no_file_and_an_old_run_no_hash() -> None:
+def test_a_plan_without_file_or_hash_is_never_called_changed() -> None:
     assert PlanSource(None, None).view() is None
     assert PlanSource(None, None).changed() is None
     assert PlanSource(Path(__file__), None).changed() is None
@@ -58,7 +58,7 @@ def test_a_file_too_large_for_a_plan_is_not_read_to_its_end(tmp_path: Path) -> N
     assert PlanSource(tmp_path / "huge.yaml", "0").changed() is None
 
 
-def test_differences_are_by_dotted_key_and_cut_short() -> None:
+def test_differences_have_dotted_keys_and_short_values() -> None:
     before = {"a": {"b": 1, "c": "x" * 100}, "d": [1, 2]}
     assert differences(before, before) == []
     assert differences(before, {"a": {"b": 2}, "d": [1, 2], "e": None}) == [

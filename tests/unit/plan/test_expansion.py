@@ -1,4 +1,4 @@
-"""From a plan to its experiments: order, names, overrides, grids, enqueued points, fingerprints."""
+"""Expanding a plan into experiments: order, names, overrides, grids, enqueued points, fingerprints."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def test_a_plan_without_a_matrix_is_one_experiment_of_its_name() -> None:
     assert (spec.name, spec.cell) == ("mine", {})
 
 
-def test_a_users_config_is_just_constants_and_cell() -> None:
+def test_a_users_config_is_its_constants_and_its_cell() -> None:
     spec = expand(plan_of())[0]
     assert spec.config == {"steps": 3, "size": "small", "depth": 1}
 
 
-def test_a_specs_json_is_what_the_driver_is_promised() -> None:
+def test_the_json_of_a_spec_has_the_keys_that_the_driver_reads() -> None:
     spec = expand(plan_of(enqueue=[{"x": 0.1}], pruner={"kind": "asha"}))[3]
     dumped = spec.model_dump(mode="json")
     seed = dumped.pop("seed")
@@ -88,7 +88,7 @@ def test_a_spec_survives_json(name: str) -> None:
     assert again == specs
 
 
-def test_every_config_that_a_patchtst_plan_can_sample_is_one_that_the_training_room_takes() -> None:
+def test_the_training_room_accepts_every_config_of_a_built_in_plan() -> None:
     from training.settings import TrialSettings
 
     for name in ("smoke", "phase6a", "phase6a-mini"):
@@ -103,7 +103,7 @@ def test_every_config_that_a_patchtst_plan_can_sample_is_one_that_the_training_r
                 assert trial.threads == int(spec.resources.cpu)
 
 
-def test_the_specifications_grid_is_phase6as() -> None:
+def test_the_grids_of_phase6a_have_the_specified_sizes() -> None:
     specs = expand(load_plan("phase6a").plan, FEATURES, globs=["*-h1"])
     sizes = [spec.space["shape_rank"].model_dump()["high"] + 1 for spec in specs]
     assert sizes == [16, 15, 25, 15]
@@ -121,7 +121,7 @@ def test_a_grid_needs_the_datasets_width() -> None:
         expand(load_plan("smoke").plan)
 
 
-def test_an_empty_grid_says_which_sizes_are_near() -> None:
+def test_an_empty_grid_is_reported_with_the_nearest_sizes() -> None:
     plan = load_plan("smoke", ["matrix.budget=[20M]"]).plan
     with pytest.raises(PlanError, match="the nearest have") as caught:
         expand(plan, FEATURES)
@@ -157,21 +157,21 @@ def test_only_matches_any_axis_value_and_globs_match_names() -> None:
 @pytest.mark.parametrize(
     "chosen", [{"only": "3M"}, {"globs": ["x*"]}, {"globs": ["2M-*", "x*"]}, {"only": "2M", "globs": ["2B-*"]}]
 )
-def test_a_choice_that_matches_nothing_lists_what_there_is(chosen: dict[str, Any]) -> None:
+def test_a_selection_that_matches_nothing_lists_the_choices(chosen: dict[str, Any]) -> None:
     with pytest.raises(PlanError) as caught:
         expand(load_plan("phase6a").plan, FEATURES, **chosen)
     assert caught.value.remedy is not None
     assert "2M" in caught.value.remedy
 
 
-def test_an_experiment_alone_is_the_same_as_among_all() -> None:
+def test_a_single_selected_experiment_equals_the_one_in_the_whole_plan() -> None:
     plan = load_plan("phase6a").plan
     everything = {spec.name: spec for spec in expand(plan, FEATURES)}
     assert expand(plan, FEATURES, globs=["200M-h3"]) == [everything["200M-h3"]]
     assert len({spec.seed for spec in everything.values()}) == 12, "no two share a seed"
 
 
-def test_fewer_epochs_or_trials_shrink_what_depends_on_them() -> None:
+def test_dependent_settings_shrink_with_epochs_and_trials() -> None:
     plan = load_plan("phase6a", ["max_trials=2", "max_epochs=1", "concurrency=4"]).plan
     for spec in expand(plan, FEATURES):
         assert spec.finalize is not None
@@ -185,7 +185,7 @@ def test_fewer_epochs_or_trials_shrink_what_depends_on_them() -> None:
 @pytest.mark.parametrize(
     ("max_trials", "expected"), [(50, (4, 3)), (24, (4, 3)), (12, (2, 3)), (6, (1, 3)), (5, (1, 2)), (2, (1, 1))]
 )
-def test_finalisation_keeps_at_most_half_of_the_trials(max_trials: int, expected: tuple[int, int]) -> None:
+def test_finalisation_takes_at_most_half_of_the_trials(max_trials: int, expected: tuple[int, int]) -> None:
     spec = expand(load_plan("phase6a", [f"max_trials={max_trials}"]).plan, FEATURES)[0]
     assert spec.finalize is not None
     assert (spec.finalize.top, spec.finalize.seeds) == expected
@@ -195,7 +195,7 @@ def test_a_single_trial_is_not_finalised() -> None:
     assert expand(load_plan("phase6a", ["max_trials=1"]).plan, FEATURES)[0].finalize is None
 
 
-def test_an_override_may_take_finalisation_away() -> None:
+def test_an_override_can_remove_finalisation() -> None:
     overrides = [{"when": {"size": "large"}, "set": {"finalize": None}}]
     specs = expand(plan_of(finalize={"top": 1, "seeds": 2}, overrides=overrides))
     assert {spec.cell["size"]: spec.finalize is not None for spec in specs} == {"small": True, "large": False}
@@ -237,7 +237,7 @@ def test_a_quantile_is_always_a_value_of_its_dimension(
     assert value in range(first, first + span + 1, step)
 
 
-def test_a_fingerprint_changes_with_what_decides_results_and_with_nothing_else() -> None:
+def test_a_fingerprint_changes_only_with_settings_that_decide_results() -> None:
     plan = plan_of()
     base = fingerprint(plan, expand(plan))
     assert len(base) == 64
@@ -271,7 +271,9 @@ def test_a_fingerprint_changes_with_what_decides_results_and_with_nothing_else()
         ("data=null", "data", "needs data", "ticker"),
     ],
 )
-def test_a_patchtst_plan_is_judged_by_the_training_room(argument: str, key: str, said: str, remedy: str | None) -> None:
+def test_a_patchtst_plan_is_checked_by_the_training_rooms_rules(
+    argument: str, key: str, said: str, remedy: str | None
+) -> None:
     with pytest.raises(PlanError) as caught:
         load_plan("smoke", [argument])
     assert caught.value.key == key
@@ -279,7 +281,7 @@ def test_a_patchtst_plan_is_judged_by_the_training_room(argument: str, key: str,
     assert remedy is None or (caught.value.remedy is not None and remedy in caught.value.remedy)
 
 
-def test_the_example_of_a_users_plan_expands() -> None:
+def test_the_example_in_docs_expands() -> None:
     from pathlib import Path
 
     loaded = load_plan(Path(__file__).parents[3] / "docs" / "examples" / "quadratic.yaml")

@@ -1,4 +1,4 @@
-"""What is made from the plan's models is up to date, and the built-in plans satisfy it."""
+"""The generated schema and reference are up to date, and the built-in plans satisfy them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ CONFIGS = ROOT / "tune_configs"
 PLAN_FILES = [*sorted(CONFIGS.glob("*.yaml")), *sorted((ROOT / "docs" / "examples").glob("*.yaml"))]
 
 
-def test_the_schema_for_editors_is_the_models() -> None:
+def test_the_schema_for_editors_is_up_to_date() -> None:
     written = (CONFIGS / export.SCHEMA_FILE).read_text()
     assert written == export.schema_text(), "run `python -m supervisor.plan.export`"
 
 
-def test_the_reference_is_the_models() -> None:
+def test_the_reference_is_up_to_date() -> None:
     written = (ROOT / "docs" / "plans.md").read_text()
     assert written == export.rewritten(written), "run `python -m supervisor.plan.export`"
 
 
-def test_every_key_of_every_model_stands_in_the_reference() -> None:
+def test_every_key_of_every_model_is_in_the_reference() -> None:
     written = (ROOT / "docs" / "plans.md").read_text()
     for _, model in export.SECTIONS:
         for key in model.model_fields:
             assert f"| `{key}` |" in written
 
 
-def test_a_reference_without_its_marks_is_an_error() -> None:
+def test_a_document_without_the_marks_is_an_error() -> None:
     with pytest.raises(ValueError, match="the document needs"):
         export.rewritten("# Plans\n")
 
@@ -66,13 +66,13 @@ def test_a_shipped_plan_satisfies_the_schema_and_the_models(path: Path) -> None:
         {"overrides": [{"when": {"budget": "20k"}}]},
     ],
 )
-def test_the_schema_refuses_what_the_models_refuse(change: dict[str, Any]) -> None:
+def test_the_schema_refuses_the_errors_that_the_models_refuse(change: dict[str, Any]) -> None:
     data: Any = yaml_reader.parse((CONFIGS / "smoke.yaml").read_text(), "smoke.yaml").value
     assert not jsonschema.Draft202012Validator(export.json_schema()).is_valid({**data, **change})
 
 
 def unexplained(text: str) -> list[int]:
-    """Lines with a number and no comment: none beside it, above it, or at the head of the block it stands in."""
+    """Find lines with a number but no comment on the line, above it, or at the head of its block."""
     silent = []
     explained = above = False
     for number, line in enumerate(text.splitlines(), start=1):
@@ -88,5 +88,5 @@ def test_every_number_of_a_built_in_plan_says_why(name: str) -> None:
     assert unexplained((CONFIGS / f"{name}.yaml").read_text()) == []
 
 
-def test_a_number_without_a_reason_would_be_found() -> None:
+def test_a_number_without_a_reason_is_found() -> None:
     assert unexplained("# why\na: 1\nb: 2\nc:  # why\n  d: 3\ne: [4]\n") == [3, 6]

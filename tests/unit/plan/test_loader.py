@@ -1,4 +1,4 @@
-"""Loading plans: what is wrong is said with file, line, key and cure; --set obeys the same rules."""
+"""Loading plans: an error has file, line, key and remedy; --set follows the same rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refused(text: str, *sets: str) -> PlanError:
 
 
 def with_line(addition: str) -> tuple[str, int]:
-    """MINIMAL with lines appended, and the number of the first of them."""
+    """Append lines to MINIMAL; also return the number of the first of them."""
     return MINIMAL + addition + "\n", MINIMAL.count("\n") + 1
 
 
@@ -94,9 +94,7 @@ def with_line(addition: str) -> tuple[str, int]:
         ("hardware: {sensor_script: 3}", 0, "hardware.sensor_script", "must be a text", None),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_line_key_and_cure(
-    addition: str, offset: int, key: str, said: str, remedy: str | None
-) -> None:
+def test_an_error_has_line_key_and_remedy(addition: str, offset: int, key: str, said: str, remedy: str | None) -> None:
     text, line = with_line(addition)
     error = refused(text)
     assert (error.file, error.line, error.key) == ("mine.yaml", line + offset, key)
@@ -133,7 +131,7 @@ def test_what_is_wrong_is_said_with_line_key_and_cure(
         ("max_trials: 4\n", "", "max_trials", "is missing"),
     ],
 )  # fmt: skip
-def test_what_a_wrong_part_is_said_to_be(old: str, new: str, key: str, said: str) -> None:
+def test_a_wrong_value_is_described(old: str, new: str, key: str, said: str) -> None:
     assert old in MINIMAL
     error = refused(MINIMAL.replace(old, new))
     assert error.key == key
@@ -153,7 +151,7 @@ def test_two_cells_of_one_name_are_refused() -> None:
     assert "would be called x-y-z" in refused(text).message
 
 
-def test_several_problems_are_told_at_once() -> None:
+def test_several_problems_are_in_one_error() -> None:
     error = refused(*with_line("concurrency: 0\nmax_failures: x\nmode: q")[:1])
     assert "must be at least 1" in error.message
     assert "also mine.yaml:15: max_failures" in error.message
@@ -172,7 +170,7 @@ def test_several_problems_are_told_at_once() -> None:
         (b"#" * (1024 * 1024 + 1), "larger than"),
     ],
 )
-def test_a_file_that_is_no_plan(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_without_a_plan_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(content)
     with pytest.raises(PlanError, match=said) as caught:
@@ -180,7 +178,7 @@ def test_a_file_that_is_no_plan(tmp_path: Path, content: bytes, said: str) -> No
     assert str(path) in caught.value.message
 
 
-def test_a_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnknownPlan, match="does not exist"):
         load_plan(tmp_path / "none.yaml")
     (tmp_path / "folder.yaml").mkdir()
@@ -189,7 +187,7 @@ def test_a_file_that_is_not_there_or_is_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "a b", "-x", "x" * 65, "\0"])
-def test_a_name_that_could_not_be_a_plan(name: str) -> None:
+def test_an_impossible_plan_name_is_refused(name: str) -> None:
     with pytest.raises(UnknownPlan, match=r"neither a plan's name nor a \.yaml file"):
         load_plan(name)
 
@@ -202,7 +200,7 @@ def test_an_unknown_name_lists_the_plans_and_the_nearest() -> None:
     assert all(name in caught.value.remedy for name in plan_names())
 
 
-def test_the_users_folder_is_known_and_a_built_in_has_none(tmp_path: Path) -> None:
+def test_a_users_plan_has_a_folder_and_a_built_in_plan_has_none(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(MINIMAL)
     loaded = load_plan(path)
@@ -219,7 +217,7 @@ def test_a_trace_file_is_relative_to_the_plan_and_a_drill_has_its_name(tmp_path:
     assert load_plan(path, ["hardware.sensor_script=null"]).sensor_script is None
 
 
-def test_list_plans_counts_what_expands() -> None:
+def test_list_plans_counts_experiments_and_trials() -> None:
     summaries = {summary.name: summary for summary in list_plans()}
     assert {"smoke", "phase6a", "phase6a-mini"} <= set(summaries)
     assert (summaries["phase6a"].experiments, summaries["phase6a"].trials) == (12, 600)
@@ -250,7 +248,7 @@ def test_sets_are_typed_by_yaml() -> None:
     assert changed.sets == sets
 
 
-def test_a_plan_with_sets_freezes_to_a_text_that_has_them_in() -> None:
+def test_the_frozen_text_of_a_plan_contains_its_sets() -> None:
     changed = load_plan("phase6a", ["max_trials=2", "max_epochs=1", "matrix.budget=[2M]"])
     assert parse_plan(changed.text, "frozen.yaml").plan == changed.plan
     assert changed.text.startswith("# phase6a.yaml with --set max_trials=2")
@@ -270,7 +268,7 @@ def test_a_set_key_wins_over_overrides() -> None:
     assert plan.overrides[0].set.config == {"steps": 9}
 
 
-def test_overrides_for_values_that_left_the_matrix_go_with_them() -> None:
+def test_overrides_of_values_that_are_no_longer_in_the_matrix_are_dropped() -> None:
     plan = load_plan("phase6a", ["matrix.budget=[2M, 200M]"]).plan
     assert [override.when for override in plan.overrides] == [{"budget": ("200M",)}]
     assert load_plan("phase6a", ["matrix.budget=[2M]"]).plan.overrides == ()
@@ -292,7 +290,7 @@ def test_overrides_for_values_that_left_the_matrix_go_with_them() -> None:
         ("overrides.0.set.max_trials=2", "has no item 0", None),
     ],
 )
-def test_a_bad_set_names_itself(argument: str, said: str, remedy: str | None) -> None:
+def test_a_bad_set_argument_is_quoted_in_its_error(argument: str, said: str, remedy: str | None) -> None:
     error = refused(MINIMAL + "enqueue: []\noverrides: []\n", argument)
     assert f"--set {argument.partition('=')[0]}" in error.message
     assert said in error.message
@@ -323,7 +321,7 @@ def test_a_constant_set_is_in_the_plan_and_in_its_frozen_text(key: str, value: A
 
 
 @given(st.text(max_size=60))
-def test_any_set_argument_is_taken_or_refused_with_a_plan_error(argument: str) -> None:
+def test_any_set_argument_is_applied_or_gives_a_plan_error(argument: str) -> None:
     try:
         changed = load(MINIMAL, argument)
     except PlanError:
@@ -335,7 +333,7 @@ _LINES = MINIMAL.splitlines()
 
 
 @given(st.integers(0, len(_LINES) - 1), st.text(max_size=30), st.booleans())
-def test_a_plan_with_one_line_mangled_loads_or_gives_a_plan_error(at: int, junk: str, replace: bool) -> None:
+def test_a_plan_with_one_changed_line_loads_or_gives_a_plan_error(at: int, junk: str, replace: bool) -> None:
     lines = list(_LINES)
     lines[at] = junk if replace else lines[at] + junk
     text = "\n".join(lines)
@@ -346,15 +344,15 @@ def test_a_plan_with_one_line_mangled_loads_or_gives_a_plan_error(at: int, junk:
     assert loaded.text == text
 
 
-def test_a_plan_may_not_bear_the_name_of_a_log_of_the_daemons_own(tmp_path: Path) -> None:
+def test_a_plan_may_not_have_the_name_of_a_log_of_the_daemon(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(MINIMAL)
     with pytest.raises(PlanError, match=r"name: debug is the name of one of the daemon"):
         load_plan(path, ["name=debug"])
 
 
-def test_no_word_of_the_validation_library_reaches_a_person() -> None:
-    """Its sentences are about strings, patterns and input; a plan's author wrote texts, names and numbers."""
+def test_no_word_of_the_validation_library_reaches_the_user() -> None:
+    """The library talks about strings, patterns and input; a user wrote texts, names and numbers."""
     foreign = ("pattern", "validation", "Input", "input", "string", "tuple", "dictionary", "^")
     for old, new in (
         ("name: mine", "name: 'a b'"), ("trainable: my.module:f", "trainable: quick"),
@@ -367,10 +365,10 @@ def test_no_word_of_the_validation_library_reaches_a_person() -> None:
         assert not [word for word in foreign if word in said], said
 
 
-def test_a_users_plan_may_not_bear_a_built_in_ones_name_but_the_built_in_files_may_be_named_by_path(
+def test_a_users_plan_may_not_have_a_built_in_name_but_a_built_in_file_may_be_given_by_path(
     tmp_path: Path,
 ) -> None:
-    """They would share a log, and one would go on with the other's run."""
+    """They would share a log, and one would resume the other's run."""
     mine = tmp_path / "mine.yaml"
     mine.write_text(load_plan("smoke").text)
     with pytest.raises(PlanError, match="smoke is the name of a built-in plan") as refusal:
@@ -382,6 +380,6 @@ def test_a_users_plan_may_not_bear_a_built_in_ones_name_but_the_built_in_files_m
     assert load_plan(built_in).plan.name == "smoke"
 
 
-def test_a_value_of_two_signs_finds_its_neighbour() -> None:
+def test_a_value_of_two_characters_finds_its_nearest() -> None:
     assert nearest("3M", ["2M", "20M", "200M", "2B"]) == "did you mean 2M?"
     assert nearest("xy", ["2M", "20M"]) == "valid ones: 2M, 20M"

@@ -1,4 +1,4 @@
-"""Warm start: whose configurations an experiment begins with, and how they are carried over to its size."""
+"""Warm start: the donor of an experiment, and how its configurations are carried over."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_donor_is_the_next_smaller_budget_of_the_same_horizon(name: str, exp
     assert (None if found is None else found["name"]) == expected
 
 
-def test_a_budget_that_was_left_out_is_stepped_over() -> None:
+def test_a_missing_budget_is_skipped() -> None:
     known = specs("matrix.budget=[2M, 200M]")
     found = warm_start.donor(known["200M-h1"], list(known.values()))
     assert found is not None
@@ -55,7 +55,7 @@ def test_the_learning_rate_is_rescaled_by_width_and_depth() -> None:
     assert warm_start.rescaled(1e-3, (64, 4), (64, 4)) == 1e-3
 
 
-def test_a_point_has_the_rescaled_rate_the_shapes_quantile_and_all_else_as_it_was() -> None:
+def test_a_point_has_the_rescaled_rate_the_shapes_quantile_and_all_else_unchanged() -> None:
     known = specs()
     small, large = known["2M-h1"], known["20M-h1"]
     trial = ended(0, 0.3, shape_rank=small["space"]["shape_rank"]["high"], heads_log2=1, dropout=0.25)
@@ -68,7 +68,7 @@ def test_a_point_has_the_rescaled_rate_the_shapes_quantile_and_all_else_as_it_wa
     assert (point["dropout"], point["batch_size"]) == (0.25, 64)
 
 
-def test_the_best_come_first_and_only_as_many_as_asked() -> None:
+def test_points_come_best_first_and_at_most_top() -> None:
     known = specs("warm_start.top=2")
     trials = [ended(n, value, shape_rank=n) for n, value in enumerate([0.5, 0.1, 0.4, 0.2])]
     points = warm_start.points(known["20M-h1"], known["2M-h1"], trials)
@@ -76,14 +76,14 @@ def test_the_best_come_first_and_only_as_many_as_asked() -> None:
     assert [point["shape_rank"] for point in points] == [round(n / places[0] * places[1]) for n in (1, 3)]
 
 
-def test_finalisation_trials_are_not_carried_over_twice() -> None:
+def test_trials_of_the_finalisation_are_not_carried_over() -> None:
     """They repeat a configuration of the search, on another seed."""
     known = specs()
     final = ended(38, 0.1, seed=7)
     assert warm_start.points(known["20M-h1"], known["2M-h1"], [final]) == []
 
 
-def test_a_point_that_the_plan_enqueues_already_is_left_out() -> None:
+def test_a_point_that_is_enqueued_already_is_left_out() -> None:
     known = specs()
     large = known["20M-h1"]
     (point,) = warm_start.points(large, known["2M-h1"], [ended(0, 0.3)])
@@ -105,14 +105,14 @@ def test_a_choice_that_the_larger_space_does_not_offer_is_left_to_be_sampled() -
     assert "batch_size" not in point
 
 
-def test_a_plan_without_it_warms_nothing() -> None:
+def test_a_plan_without_warm_start_gets_no_points() -> None:
     known = specs("warm_start=null")
     assert warm_start.points(known["20M-h1"], known["2M-h1"], [ended(0, 0.3)]) == []
 
 
 @given(rank=st.integers(0, 15), heads=st.integers(1, 5), rate=st.floats(1e-5, 3e-3), pair=st.sampled_from(
     [("2M-h1", "20M-h1"), ("20M-h1", "200M-h1"), ("200M-h1", "2B-h1"), ("2M-h1", "2B-h1")]))  # fmt: skip
-def test_every_point_lies_in_the_space_that_it_goes_to(
+def test_every_point_is_in_the_space_of_its_experiment(
     rank: int, heads: int, rate: float, pair: tuple[str, str]
 ) -> None:
     small, large = (ALL[name] for name in pair)

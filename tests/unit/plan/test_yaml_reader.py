@@ -1,4 +1,4 @@
-"""The YAML reader: YAML 1.2 scalars, lines for every value, nothing unsafe, nothing unbounded."""
+"""The YAML reader: YAML 1.2 scalars, a line for every value, nothing unsafe, everything bounded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_value_has_its_line() -> None:
     assert document.lines[("a",)] == 2
     assert document.lines[("b",)] == 3
     assert document.lines[("b", "c", 1, "y")] == 6
-    assert document.line_of(("b", "c", 7, "z")) == 4, "what is not there has the line of what is around it"
+    assert document.line_of(("b", "c", 7, "z")) == 4, "a missing value has the line of the value around it"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_every_value_has_its_line() -> None:
         ("k" * 300 + ": 1\n", 1, "too long"),
     ],
 )
-def test_what_is_refused_names_file_and_line(text: str, line: int, said: str) -> None:
+def test_a_refused_text_is_reported_with_file_and_line(text: str, line: int, said: str) -> None:
     with pytest.raises(PlanError, match=r"plan\.yaml") as caught:
         yaml_reader.parse(text, "plan.yaml")
     assert said in caught.value.message
@@ -88,7 +88,7 @@ def test_what_is_refused_names_file_and_line(text: str, line: int, said: str) ->
     assert caught.value.file == "plan.yaml"
 
 
-def test_an_escape_beyond_unicode_is_an_error_and_not_a_crash() -> None:
+def test_an_escape_beyond_unicode_is_a_plan_error() -> None:
     with pytest.raises(PlanError, match="not YAML"):
         yaml_reader.parse('a: "\\UFFFFFFFF"', "f")
 
@@ -123,11 +123,11 @@ def test_any_text_gives_a_document_or_a_plan_error(text: str) -> None:
     assert document.value is None or () in document.lines
 
 
-_SIGNS = "aeglnotu:-[]{}#&*!|>'\"%@,?\n \t0123456789.~<=\\x"
+_CHARACTERS = "aeglnotu:-[]{}#&*!|>'\"%@,?\n \t0123456789.~<=\\x"
 
 
-@given(st.text(alphabet=_SIGNS, max_size=120))
-def test_any_yaml_like_text_gives_json_able_data_or_a_plan_error(text: str) -> None:
+@given(st.text(alphabet=_CHARACTERS, max_size=120))
+def test_any_text_like_yaml_gives_json_data_or_a_plan_error(text: str) -> None:
     try:
         value = yaml_reader.parse(text, "f").value
     except PlanError:
@@ -149,5 +149,5 @@ _TREES = st.recursive(
 
 
 @given(st.dictionaries(_KEYS, _TREES, max_size=5), st.text(max_size=20))
-def test_frozen_text_parses_to_just_the_data_that_made_it(data: dict[str, Any], header: str) -> None:
+def test_a_frozen_text_parses_to_exactly_its_data(data: dict[str, Any], header: str) -> None:
     assert yaml_reader.parse(as_text(data, header), "f").value == data
