@@ -1,7 +1,6 @@
-"""The chain of an audit log: each line holds `prev`, the SHA-256 of the line before it, newline included.
+"""Chains the lines of an audit log: each has `prev`, the SHA-256 of the line before it, newline included. Pure.
 
-A line that was changed, cut out, put in or moved breaks the chain at the place, and `sha256sum` can say so, too.
-Pure.
+A line that was changed, removed, added or moved breaks the chain at its place; `sha256sum` can check it, too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from supervisor.store.database import Event
 
 @dataclass(frozen=True)
 class Head:
-    """The end of a chain: the last line's event and digest (None: there is no line, or it is not known)."""
+    """Names the end of a chain: the last line's event and digest (None: no line, or not known)."""
 
     seq: int = 0
     sha256: str | None = None
@@ -29,14 +28,14 @@ class Head:
 
     @classmethod
     def from_json(cls, text: str) -> Head:
-        """Raises ValueError for anything else."""
+        """Return the head that `to_json` wrote. Raises ValueError for any other text."""
         try:
             match json.loads(text):
                 case {"seq": int(seq), "sha256": str() | None as sha256}:
                     return cls(seq, sha256)
         except RecursionError:
-            pass  # nested too deep, so no head either
-        raise ValueError(f"{text[:80]!r} is no head of a chain")
+            pass  # nested too deep: no head either
+        raise ValueError(f"expected the head of a chain, found {text[:80]!r}")
 
 
 def digest(line: bytes) -> str:
@@ -44,23 +43,20 @@ def digest(line: bytes) -> str:
 
 
 def walk(lines: Iterable[bytes], where: str, before: Head | None = None) -> Iterator[tuple[dict[str, Any], Head]]:
-    """Each line's record, and the chain's head after it. `before` is the head that the first line must follow.
+    """Yield each line's record, and the chain's head after it.
 
-    None for `before`: whatever the first line follows is elsewhere. Lines of the version that knew no chain are let
-    through as long as none with `prev` came before. Raises LogDamaged with the file `where`, the line and the reason.
+    `before` is the head that the first line must follow; None: that line is in another part. Raises LogDamaged with the
+    file `where`, the line and the reason.
     """
-    head, chained = before, False
+    head = before
     for number, line in enumerate(lines, 1):
         record = as_event(line)
-        if record is None:
-            raise _damaged(where, number, "it is not an event")
+        if record is None or "prev" not in record:
+            raise _damaged(where, number, "expected an event of the chain, found another text")
         if head is not None and record["seq"] <= head.seq:
-            raise _damaged(where, number, f"event {record['seq']} comes after event {head.seq}")
-        if "prev" not in record and chained:
-            raise _damaged(where, number, "it is not a link of the chain")
-        if "prev" in record and head is not None and record["prev"] != head.sha256:
-            raise _damaged(where, number, f"it does not follow event {head.seq}")
-        chained = chained or "prev" in record
+            raise _damaged(where, number, f"expected an event after {head.seq}, found event {record['seq']}")
+        if head is not None and record["prev"] != head.sha256:
+            raise _damaged(where, number, f"it does not follow event {head.seq}: its `prev` is not that line's digest")
         head = Head(record["seq"], digest(line))
         yield record, head
 
@@ -70,9 +66,9 @@ def _damaged(where: str, number: int, why: str) -> LogDamaged:
 
 
 def as_event(line: bytes) -> dict[str, Any] | None:
-    """The record of a line; None when it is no event of ours."""
+    """Return the record of a line; None when it is not an event of this project."""
     try:
-        # Not orjson: it would read a whole number over 64 bits as a float, and a rebuilt store would differ.
+        # Not orjson: it reads a whole number over 64 bits as a float, and a rebuilt store would differ.
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
@@ -89,18 +85,18 @@ _IDS: dict[str, type] = {"run": str, "experiment": str, "trial": int, "attempt":
 
 
 def wall_s(stamp: str) -> float | None:
-    """Seconds since the epoch of a line's `ts`; None when it is no time."""
+    """Return the seconds since the epoch of a line's `ts`; None when it is no time."""
     try:
         return datetime.fromisoformat(stamp).timestamp()
     except ValueError:
         return None
 
 
-_OF_A_LINE = frozenset({"ts", "seq", "level", "event", "msg", "prev", "run", "experiment", "trial", "attempt"})
+_OF_A_LINE = frozenset({"ts", "seq", "level", "event", "msg", "prev", *_IDS})
 
 
 def to_event(record: dict[str, Any]) -> Event:
-    """The event that a line was written from."""
+    """Return the event of a line's record."""
     stamp = wall_s(record["ts"])
     assert stamp is not None
     fields = {key: value for key, value in record.items() if key not in _OF_A_LINE}

@@ -1,7 +1,7 @@
-"""An audit log's older parts: PLAN.jsonl.1.gz is the newest of them, then .2.gz, and so on; a bound to their number.
+"""Rotates an audit log into older parts: PLAN.jsonl.1.gz is the newest, then .2.gz, up to a bound.
 
-Every step leaves whole files behind, whenever it is cut off: a part is compressed beside itself and then renamed, and
-no renaming meets a name that is taken.
+Every step leaves whole files, wherever a crash interrupts it: a part is compressed beside itself and then renamed, and
+no renaming overwrites a file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from supervisor.filesystem import replacing, sync_folder
 
 @dataclass(frozen=True)
 class Limits:
-    """When a log is rotated, and how many older parts are kept."""
+    """Bounds a log: the size at which it is rotated, and the number of older parts."""
 
     max_bytes: int = 50_000_000
     parts: int = 10
 
 
 def older_parts(path: Path) -> list[Path]:
-    """The log's older parts, oldest first; one that is there both plain and compressed counts once."""
+    """Return the log's older parts, oldest first; a part that exists plain and compressed counts once."""
     found: dict[int, Path] = {}
     for part in path.parent.glob(f"{path.name}.*"):
         number = part.name.removeprefix(f"{path.name}.").removesuffix(".gz")
@@ -38,12 +38,12 @@ def older_parts(path: Path) -> list[Path]:
 
 
 def all_parts(path: Path) -> list[Path]:
-    """Everything of the log that is there, oldest first."""
+    """Return all parts of the log, oldest first."""
     return [*older_parts(path), *([path] if path.exists() else [])]
 
 
 def lines_of(part: Path) -> Iterator[bytes]:
-    """Its lines; half a line at the end is left out. Raises OSError, and LogDamaged for one that cannot be unpacked."""
+    """Yield the part's whole lines. Raises OSError, and LogDamaged when the part cannot be unpacked."""
     try:
         with cast(BinaryIO, gzip.open(part, "rb")) if part.suffix == ".gz" else part.open("rb") as file:
             for line in file:
@@ -54,7 +54,7 @@ def lines_of(part: Path) -> Iterator[bytes]:
 
 
 def rotate(path: Path, limits: Limits) -> None:
-    """Renames the log to its part 1, the others move up, the oldest of too many goes. Raises OSError."""
+    """Rename the log to its part 1; the others move up, and the last above the bound is deleted. Raises OSError."""
     finish(path)
     _make_room(path, limits)
     failpoints.hit("rotate.rename")
@@ -64,7 +64,7 @@ def rotate(path: Path, limits: Limits) -> None:
 
 
 def _make_room(path: Path, limits: Limits) -> None:
-    """Frees part 1's name: each moves up by one, as far as the first name that is free."""
+    """Free the name of part 1: each part moves up by one, as far as the first free name."""
     numbers = {int(part.name.removeprefix(f"{path.name}.").removesuffix(".gz")) for part in older_parts(path)}
     free = next(number for number in range(1, len(numbers) + 2) if number not in numbers)
     if free > limits.parts:
@@ -82,7 +82,7 @@ def _part(path: Path, number: int) -> Path:
 
 
 def finish(path: Path) -> None:
-    """Compresses what a rotation left plain; what an interrupted one left over goes. Raises OSError."""
+    """Compress the parts that are still plain, and delete files of an interrupted rotation. Raises OSError."""
     for stray in path.parent.glob(f".{path.name}.*.part"):
         stray.unlink()
     for plain in [*path.parent.glob(f"{path.name}.[0-9]"), *path.parent.glob(f"{path.name}.[0-9][0-9]")]:

@@ -30,7 +30,7 @@ class AuditFeed:
     def write(self, event: Event) -> None:
         """Write one committed event of the run."""
         if event.run == self._ledger.run_id:
-            failure = self.audit.hear(event, self._ledger.store, self._plan)
+            failure = self.audit.append_committed(event, self._ledger.store, self._plan)
             if failure is not None:
                 log.error("%s", failure)
             self._note_head()

@@ -131,7 +131,7 @@ def test_what_is_no_event_before_the_last_line_is_refused_with_the_cure_and_stay
     with path.open("ab") as file:
         file.write(foreign)
     before = path.read_bytes()
-    with pytest.raises(LogDamaged, match="line 2: it is not an event") as refusal:
+    with pytest.raises(LogDamaged, match="line 2: expected an event of the chain") as refusal:
         AuditLog(path)
     assert "supervisorctl repair" in refusal.value.render()
     assert path.read_bytes() == before
@@ -200,9 +200,9 @@ def test_a_full_disk_leaves_no_half_line_and_what_was_missed_comes_later_in_orde
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         log.append(tell(store, "two"))
     assert reasons(path) == ["one"]
-    assert log.hear(tell(store, "three"), store, "a") is not None, "the store has it, so the work goes on"
+    assert log.append_committed(tell(store, "three"), store, "a") is not None, "the store has it, so the work goes on"
     disk.full = False
-    assert log.hear(tell(store, "four"), store, "a") is None
+    assert log.append_committed(tell(store, "four"), store, "a") is None
     assert reasons(path) == ["one", "two", "three", "four"]
 
 
@@ -233,9 +233,9 @@ def test_an_fsync_that_the_disk_failed_is_final(tmp_path: Path, store: Store, mo
     with monkeypatch.context() as patch:
         patch.setattr("supervisor.audit.log.os.fsync", failing_fsync(errno.EIO))
         with pytest.raises(DiskFailed, match="could not be synced"):
-            log.hear(tell(store, "one"), store, "a")
-    with pytest.raises(DiskFailed, match="nothing more is written"):
-        log.hear(tell(store, "two"), store, "a")
+            log.append_committed(tell(store, "one"), store, "a")
+    with pytest.raises(DiskFailed, match="no more lines are written"):
+        log.append_committed(tell(store, "two"), store, "a")
     assert (tmp_path / "a.jsonl").read_bytes() == b""
     again = AuditLog(tmp_path / "a.jsonl")
     again.catch_up(store, "a")

@@ -166,7 +166,7 @@ class OneHome(RuleBasedStateMachine):
 
     def _told(self, event: Event) -> None:
         assert self.audit is not None
-        self.audit.hear(event, self.store, "p")
+        self.audit.append_committed(event, self.store, "p")
         self._note_head()
 
     def _note_head(self) -> None:
