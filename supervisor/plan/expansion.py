@@ -151,7 +151,7 @@ def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -
         raise PlanError(
             f"{cell.name}: the architecture grid needs the dataset's number of features",
             key="data",
-            remedy="import or build the dataset first: `supervisord data list` shows what is there",
+            remedy="import or build the dataset first: `supervisord data list` shows the imported ones",
         )
     return grid_of(config, num_features).axes()
 

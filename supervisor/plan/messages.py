@@ -1,4 +1,4 @@
-"""Turns what is wrong with a plan into one error with file, line, key and remedy."""
+"""Writes the errors of a plan: file, line, key, problem and remedy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_SHOWN = 5
-"""Problems in one error; a plan with more is still short of them after these are fixed."""
+"""The number of problems that one error shows."""
 
 _PLAIN = {
     "missing": "is missing",
@@ -30,7 +30,7 @@ _PLAIN = {
     "model_type": "must be a mapping of keys to values",
     "model_attributes_type": "must be a mapping of keys to values",
     "tuple_type": "must be a list",
-    "union_tag_not_found": "does not say which kind it is",
+    "union_tag_not_found": "has no key that tells its kind",
 }
 """Pydantic's kinds of error that need no more than a sentence."""
 

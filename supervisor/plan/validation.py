@@ -1,4 +1,4 @@
-"""Checks what spans several keys of a plan: names that must exist elsewhere, values that must fit their dimension.
+"""Checks rules that span several keys of a plan: names that must exist elsewhere, values that must fit a dimension.
 
 Pure; the rules of `training.settings` and `supervisor.governor.policy` are standard library.
 """

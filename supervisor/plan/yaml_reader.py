@@ -29,7 +29,7 @@ KeyPath = tuple[str | int, ...]
 
 MAX_BYTES = 1024 * 1024
 """A plan is a page or two; a file of 1 MiB takes seconds to scan."""
-TOO_LARGE = "a plan is a page of YAML: take out what does not belong into it"
+TOO_LARGE = "a plan is a page of YAML: remove everything else"
 MAX_DEPTH = 20
 MAX_NODES = 20_000
 MAX_KEY_LENGTH = 200
@@ -151,7 +151,7 @@ class _StrictComposer(Composer):
         return node
 
     def _refusal(self, event: Any, *, is_key: bool) -> tuple[str, str] | None:
-        """Say what is wrong with the node that `event` begins, and the remedy."""
+        """Return the problem of the node that `event` begins, and its remedy; None if there is none."""
         if self._nodes > MAX_NODES:
             return f"more than {MAX_NODES:,} values", TOO_LARGE
         if len(self._path) > MAX_DEPTH:

@@ -37,7 +37,7 @@ TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 """Of the dataset's rows, by the default split."""
 BASIS = (
     "time: an estimate, good to a factor of three, from 6 x parameters x tokens a training epoch (Kaplan et al. 2020)\n"
-    f"      at up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = with what the pruner is expected to save,\n"
+    f"      at up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = less what the pruner saves,\n"
     "      at most = every epoch of every trial"
 )
 
@@ -113,7 +113,7 @@ def dry_run_table(
             f"      batches are split into micro-batches where memory is short; {human(memory)} for a trial here",
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
-        lines.append("architectures that do not fit are refused one by one before they start; the space stays whole")
+        lines.append("architectures that do not fit are refused one by one before they start; the space stays as it is")
     return "\n".join([*lines, BASIS] if any(row.most_seconds is not None for row in rows) else lines)
 
 

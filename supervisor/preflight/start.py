@@ -169,8 +169,10 @@ def check_accelerator(plan: Plan) -> Check:
     except subprocess.TimeoutExpired:
         return Check("accelerator", Level.ERROR, f"no answer within {PROBE_DEADLINE_S:.0f} s", "check its driver")
     except (subprocess.CalledProcessError, ValueError) as error:
-        said = getattr(error, "stderr", str(error)).strip().splitlines()[-1:]
-        return Check("accelerator", Level.ERROR, f"it does not compute: {''.join(said) or error}", "check its driver")
+        last_line = getattr(error, "stderr", str(error)).strip().splitlines()[-1:]
+        return Check(
+            "accelerator", Level.ERROR, f"it does not compute: {''.join(last_line) or error}", "check its driver"
+        )
     if devices:
         return ok("accelerator", f"{devices[0]} computes")
     return Check("accelerator", Level.WARNING, "none: trials run on the CPU", "large budgets want a GPU")

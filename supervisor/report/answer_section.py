@@ -31,7 +31,7 @@ def scaling_section(answer: ScalingAnswer, drawings: Sequence[Drawing]) -> str:
     parts = [
         "<section><h2>Does the loss scale with size?</h2>",
         f'<p class="lead"><strong>{escape(_WORDS[found.verdict])}</strong></p><p>{escape(_capital(found.why))}.</p>',
-        f"<h3>What to doubt about it</h3><ul>{doubts}</ul>",
+        f"<h3>Doubts</h3><ul>{doubts}</ul>",
         *map(picture, drawings),
         _slopes(answer),
         _law(answer),

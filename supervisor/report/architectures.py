@@ -1,4 +1,4 @@
-"""Adds what only the training room knows: architectures of trials without a record, and the data's source."""
+"""Adds facts from the training room: architectures of trials without a record, and the data's source."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ def new_figure(columns: int = 1, rows: int = 1, width: float = 8.4, height: floa
 def finish(figure: Figure, name: str, caption: str) -> Drawing:
     """Render the figure as SVG for the page and as PNG for slides."""
     svg, png = io.StringIO(), io.BytesIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(svg, format="svg", metadata=nothing)
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(svg, format="svg", metadata=no_metadata)
     # Both share the layout: computing it again would double the time.
     figure.set_layout_engine("none")
     figure.savefig(png, format="png", dpi=PNG_DPI, facecolor="white")

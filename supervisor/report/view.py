@@ -1,4 +1,4 @@
-"""Reads a run's snapshot into the values that a report shows, and says what is missing. Standard library only."""
+"""Reads a run's snapshot into the values that a report shows, and lists what is missing. Standard library only."""
 
 from __future__ import annotations
 
