@@ -1,4 +1,4 @@
-"""A stage for the orchestrator: drivers that play a story over the real link, and a Ray head that is none."""
+"""A stage for the orchestrator: drivers that play a story over the real link, and a fake Ray head."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ parser.add_argument("--read-fd", type=int)
 parser.add_argument("--write-fd", type=int)
 arguments = parser.parse_args()
 inbox, outbox = os.fdopen(arguments.read_fd, "rb"), os.fdopen(arguments.write_fd, "wb", 0)
-heard, lock = [], threading.Condition()
+received, lock = [], threading.Condition()
 
-def say(message, number=None):
+def write(message, number=None):
     outbox.write(link.encode(message, number))
 
 def listen():
     for line in inbox:
         with lock:
-            heard.append(link.decode(line)[0])
+            received.append(link.decode(line)[0])
             lock.notify_all()
     os._exit(70)
 
 def await_message(fits):
     with lock:
-        while not any(fits(each) for each in heard):
+        while not any(fits(each) for each in received):
             lock.wait()
-        return next(each for each in heard if fits(each))
+        return next(each for each in received if fits(each))
 
 count = 0
-def tell(message):
+def send(message):
     global count
     count += 1
-    say(message, count)
+    write(message, count)
     await_message(lambda each: each == link.Ack(count))
 
-say(link.Hello(os.getpid(), {}))
+write(link.Hello(os.getpid(), {}))
 if os.environ.get("STORY") == "deaf":
     while True:
-        say(link.Heartbeat(0))
+        write(link.Heartbeat(0))
         time.sleep(0.05)
 threading.Thread(target=listen, daemon=True).start()
 begin = await_message(lambda each: isinstance(each, link.Begin))
@@ -73,21 +73,21 @@ attempts = {trial["number"]: trial["attempt"] for trial in begin.trials}
 
 def begin_trial(number):
     attempt = attempts.get(number, 0) + 1
-    tell(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
-    tell(link.TrialStarted(number, attempt, "ray", "node", 1, None))
+    send(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
+    send(link.TrialStarted(number, attempt, "ray", "node", 1, None))
     return attempt
 
 for step, *facts in stories[min(life, len(stories) - 1)]:
     if step == "result":
         attempt = begin_trial(facts[0])
-        tell(link.ResultReported(facts[0], attempt, facts[1], 0.5, {}, None))
+        send(link.ResultReported(facts[0], attempt, facts[1], 0.5, {}, None))
     elif step == "trial":
         attempt = begin_trial(facts[0])
-        tell(link.ResultReported(facts[0], attempt, 1, facts[1], {"time_this_iter_s": 2.0}, None))
-        tell(link.TrialEnded(facts[0], attempt, "finished", facts[1], None, {}))
+        send(link.ResultReported(facts[0], attempt, 1, facts[1], {"time_this_iter_s": 2.0}, None))
+        send(link.TrialEnded(facts[0], attempt, "finished", facts[1], None, {}))
     elif step == "message":
         kind = getattr(link, facts[0])
-        tell(kind(**facts[1]))
+        send(kind(**facts[1]))
     elif step == "garbage":
         outbox.write(b"Traceback (most recent call last):\\n")
         time.sleep(60)
@@ -103,9 +103,9 @@ for step, *facts in stories[min(life, len(stories) - 1)]:
         await_message(lambda each: isinstance(each, link.Finish))
         os._exit(0)
     elif step == "fail":
-        tell(link.ExperimentEnded(*facts))
+        send(link.ExperimentEnded(*facts))
         os._exit(1)
-tell(link.ExperimentEnded(None))
+send(link.ExperimentEnded(None))
 """
 
 DONE: list[list[Any]] = [["trial", 0, 0.25], ["trial", 1, 0.75]]
@@ -113,7 +113,7 @@ SILENCE_S = 5.0
 
 
 class FakeHead:
-    """A Ray head as the orchestrator sees it; `die` ends it by itself, `broken` lets none of them start."""
+    """Stands in for a Ray head: `die` ends it by itself, `broken` lets no head start."""
 
     broken = False
 
@@ -138,7 +138,7 @@ class FakeHead:
 
 
 class Stage:
-    """A store with one run of fake experiments, and orchestrators that work on it, one life after the other."""
+    """A store with one run of fake experiments, and orchestrators that run it, one life after another."""
 
     def __init__(self, folder: Path, **stories: list[list[list[Any]]]) -> None:
         self.home = Home(folder)
@@ -168,15 +168,17 @@ class Stage:
         log = self.home.run_folder("r") / name / "driver.log"
         return DriverProcess(self.environment, log, self.silence_s, (sys.executable, "-c", FAKE_DRIVER))
 
-    def conduct(self, *scenes: Callable[[Orchestrator], Awaitable[None]]) -> None:
-        """One daemon's life; each of `scenes` happens beside it."""
+    def live(self, *scenes: Callable[[Orchestrator], Awaitable[None]], stop: str = "") -> None:
+        """Live one daemon's life; each of `scenes` happens beside it, and `stop` is asked before it begins."""
 
-        async def live() -> None:
+        async def life() -> None:
             self.ledger.recover()
             self.now = Orchestrator(
                 self.home, self.ledger, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
                 lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
             )  # fmt: skip
+            if stop:
+                self.now.stop.ask(stop)
             beside = [asyncio.ensure_future(scene(self.now)) for scene in scenes]
             try:
                 async with asyncio.timeout(60.0):
@@ -186,7 +188,7 @@ class Stage:
                 for each in beside:
                     each.cancel()
 
-        asyncio.run(live())
+        asyncio.run(life())
 
     def states(self) -> dict[str, str]:
         return {row["name"]: row["state"] for row in self.store.rows("SELECT * FROM experiment ORDER BY ordinal")}
@@ -194,8 +196,8 @@ class Stage:
     def reason(self, name: str) -> str:
         return str(self.store.rows("SELECT reason FROM experiment WHERE name = ?", name)[0]["reason"])
 
-    def told(self, *names: str) -> list[tuple[str, str | None]]:
-        """The events of these names: name and experiment, in order."""
+    def recorded(self, *names: str) -> list[tuple[str, str | None]]:
+        """Return name and experiment of the events with these names, in order."""
         return [(event.name, event.experiment) for event in self.store.events_after(0) if event.name in names]
 
     def facts(self, name: str) -> list[dict[str, Any]]:
@@ -209,5 +211,5 @@ class Stage:
 async def until(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30.0
     while not holds():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        assert time.monotonic() < deadline, f"expected: {what}"
         await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""What the daemon knows of its cluster: samples at once, events only now and then."""
+"""The daemon's view of the cluster: samples show at once, and become events only now and then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_samples_show_at_once_but_become_events_only_now_and_then(tmp_path: Path
     up = ["message", "WatchdogUp", {"node": "n", "pid": 1, "protected": False, "missing": {"hwmon": "no chip"}}]
     sample = ["message", "Sampled", {"node": "n", "readings": [], "protected": False}]
     stage = Stage(tmp_path, a=[[up, sample, sample, sample, up, *DONE]])
-    stage.conduct()
+    stage.live()
     assert len(stage.facts("hardware.sampled")) == 1
     assert [fact["why"] for fact in stage.facts("watchdog.unprotected")] == ["hwmon: no chip"]
     assert len(stage.facts("watchdog.started")) == 2
@@ -41,6 +41,8 @@ def test_samples_show_at_once_but_become_events_only_now_and_then(tmp_path: Path
         ([], False, "no sensor"),
     ],
 )
-def test_a_sample_in_one_line(readings: list[tuple[str, float | None, str]], protected: bool, text: str) -> None:
+def test_a_sample_is_summarised_in_one_line(
+    readings: list[tuple[str, float | None, str]], protected: bool, text: str
+) -> None:
     rows = [{"kind": kind, "value": value, "unit": unit} for kind, value, unit in readings]
     assert summarise(rows, protected) == text

@@ -1,4 +1,4 @@
-"""What holds a run's work back: the operator's commands, the governors, and how the experiment's state follows."""
+"""The commands in force on a run: of the operator, of the governors; and the state of the experiment under them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def operators(action: Action) -> Command:
 
 
 @pytest.mark.parametrize("action", [Action.HOLD, Action.PAUSE])
-def test_an_operators_pause_shows_reaches_the_driver_and_is_lifted(tmp_path: Path, action: Action) -> None:
+def test_an_operators_pause_pauses_the_experiment_reaches_the_driver_and_is_lifted(
+    tmp_path: Path, action: Action
+) -> None:
     stage = Stage(tmp_path, a=[[["await", "Commanded"], ["trial", 0, 0.5], ["finish"]], DONE])
 
     async def pause_and_resume(at_work: Orchestrator) -> None:
@@ -38,14 +40,14 @@ def test_an_operators_pause_shows_reaches_the_driver_and_is_lifted(tmp_path: Pat
         await at_work.commands_changed()
         assert stage.states() == {"a": "PAUSED"}
         assert at_work.in_force() == operators(action)
-        await until(lambda: len(stage.facts("trial.finished")) == 1, "the driver has heard of it")
+        await until(lambda: len(stage.facts("trial.finished")) == 1, "the driver has received the pause")
         stage.ledger.drop_command("all", "ann")
         await at_work.commands_changed()
         assert stage.states() == {"a": "RUNNING"}
         at_work.stop.ask("enough")
 
-    stage.conduct(pause_and_resume)
-    assert [name for name, _ in stage.told("experiment.paused", "experiment.resumed")] == [
+    stage.live(pause_and_resume)
+    assert [name for name, _ in stage.recorded("experiment.paused", "experiment.resumed")] == [
         "experiment.paused", "experiment.resumed",
     ]  # fmt: skip
 
@@ -59,7 +61,7 @@ def test_a_pause_holds_across_a_drivers_death(tmp_path: Path) -> None:
         await until(lambda: stage.states()["a"] == "PAUSED", "its successor is up")
         at_work.stop.ask("enough")
 
-    stage.conduct(watch)
+    stage.live(watch)
     assert stage.states() == {"a": "STOPPED"}
 
 
@@ -68,7 +70,7 @@ def governors(action: Action) -> list[Any]:
     return ["message", "ActionChanged", {"node": "node-1", "command": command.to_json()}]
 
 
-def test_a_governors_pause_shows_and_neither_origin_lifts_the_others(tmp_path: Path) -> None:
+def test_neither_origin_lifts_the_pause_of_the_other(tmp_path: Path) -> None:
     stage = Stage(
         tmp_path,
         a=[
@@ -101,7 +103,7 @@ def test_a_governors_pause_shows_and_neither_origin_lifts_the_others(tmp_path: P
         assert stage.states()["a"] == "RUNNING"
         at_work.stop.ask("enough")
 
-    stage.conduct(watch)
+    stage.live(watch)
     changes = [(fact["previous"], fact["action"], fact["drill"]) for fact in stage.facts("action.changed")]
     assert changes == [("RUN", "SHED", True), ("SHED", "PAUSE", True), ("PAUSE", "RUN", True)]
 
@@ -110,8 +112,8 @@ def scoped(scope: str, action: Action = Action.PAUSE) -> Command:
     return dataclasses.replace(operators(action), scope=scope)
 
 
-def test_a_pause_of_one_trial_or_one_node_is_not_the_experiments(tmp_path: Path) -> None:
-    """Others work on; with its last node the experiment stands, too."""
+def test_a_pause_of_one_trial_or_one_node_does_not_pause_the_experiment(tmp_path: Path) -> None:
+    """Only with its last node is the experiment paused, too."""
     up = [["message", "ActionChanged", {"node": node, "command": run_().to_json()}] for node in ("n1", "n2")]
     stage = Stage(tmp_path, a=[[*up, ["result", 0, 1], ["finish"]], DONE])
 
@@ -124,7 +126,7 @@ def test_a_pause_of_one_trial_or_one_node_is_not_the_experiments(tmp_path: Path)
         assert at_work.in_force().scope in ("n1", "n2")
         at_work.stop.ask("enough")
 
-    stage.conduct(watch)
+    stage.live(watch)
 
 
 def run_() -> Command:
@@ -134,13 +136,13 @@ def run_() -> Command:
 def test_a_trials_pause_ends_with_the_trial(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[DONE])
     stage.ledger.put_command(scoped("a/0"), "now")
-    stage.conduct()
+    stage.live()
     assert stage.ledger.commands() == []
     assert [fact["scope"] for fact in stage.facts("run.resumed")] == ["a/0"]
 
 
-def test_a_nodes_pause_holds_for_all_once_its_cluster_is_gone(tmp_path: Path) -> None:
-    """Its machine may be any of the new cluster's, and a pause must not be lost with an id."""
+def test_a_nodes_pause_becomes_one_for_all_nodes_in_a_new_cluster(tmp_path: Path) -> None:
+    """The node's machine may be any of the new ones, and a pause must not be lost with an id."""
     stage = Stage(tmp_path, a=[[["finish"]]])
     stage.ledger.put_command(scoped("n1"), "now")
 
@@ -148,12 +150,12 @@ def test_a_nodes_pause_holds_for_all_once_its_cluster_is_gone(tmp_path: Path) ->
         await until(lambda: stage.states()["a"] == "PAUSED", "the pause holds")
         at_work.stop.ask("enough")
 
-    stage.conduct(watch)
+    stage.live(watch)
     assert [(command.scope, command.who) for command in stage.ledger.commands()] == [("all", "ann")]
 
 
 def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None:
-    """No further driver starts by itself; the next one is told to overrule its watchdog."""
+    """No driver starts before; the next one lets its watchdog be overruled."""
     stage = Stage(tmp_path, a=[[governors(Action.STOP), ["exit"]], DONE])
 
     async def watch(at_work: Orchestrator) -> None:
@@ -164,7 +166,7 @@ def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None
         assert len(stage.facts("driver.started")) == 1
         await at_work.force(None, "ann")
 
-    stage.conduct(watch)
+    stage.live(watch)
     assert stage.states() == {"a": "EXITED"}
     assert [(fact["who"], fact["action"], fact["for_s"]) for fact in stage.facts("governor.forced")] == [
         ("ann", "STOP", 600.0)
@@ -173,27 +175,27 @@ def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None
     assert lives == ["None", "600.0"]
 
 
-def test_a_stop_that_came_as_an_experiment_ended_holds_no_later_one(tmp_path: Path) -> None:
-    """The death of a later driver is not its work: that one is followed by another, without an operator."""
+def test_a_stop_at_the_end_of_an_experiment_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    """When a later driver dies for another reason, it is replaced without an operator."""
     stage = Stage(tmp_path, a=[[*DONE, governors(Action.STOP)]], b=[[["die"]], DONE])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED", "b": "EXITED"}
-    assert stage.told("driver.exited", "experiment.paused") == [("experiment.paused", "a"), ("driver.exited", "b")]
+    assert stage.recorded("driver.exited", "experiment.paused") == [("experiment.paused", "a"), ("driver.exited", "b")]
 
 
-def test_force_against_a_pause_goes_to_the_driver_at_work(tmp_path: Path) -> None:
+def test_a_force_against_a_pause_is_sent_to_the_driver_at_work(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[governors(Action.PAUSE), ["await", "ForceAsked"], ["trial", 0, 0.5]]])
 
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: stage.states()["a"] == "PAUSED", "the governor pauses")
         await at_work.force(None, "ann")
 
-    stage.conduct(watch)
+    stage.live(watch)
     assert stage.states() == {"a": "EXITED"}
     assert stage.facts("governor.forced")[0]["reason"] == "92 C"
 
 
-def test_each_event_of_a_drill_says_so_also_the_end_of_what_it_began(tmp_path: Path) -> None:
+def test_each_event_of_a_drill_is_marked_also_the_end_of_its_pauses(tmp_path: Path) -> None:
     lost = ["message", "SensorNoted", {"node": "n", "kind": "sensor.lost", "facts": {"sensor": "s", "drill": True}}]
     held = [
         ["message", "TrialHeld", {"number": 1, "attempt": 1, "state": state, "reason": "92 C", "drill": True}]
@@ -205,7 +207,7 @@ def test_each_event_of_a_drill_says_so_also_the_end_of_what_it_began(tmp_path: P
         ["message", "ActionChanged", {"node": "node-1", "command": back}],
     ]  # fmt: skip
     stage = Stage(tmp_path, a=[story])
-    stage.conduct()
+    stage.live()
     caused = [
         "sensor.lost",
         "action.changed",
@@ -218,42 +220,42 @@ def test_each_event_of_a_drill_says_so_also_the_end_of_what_it_began(tmp_path: P
         assert [fact["drill"] for fact in stage.facts(name)] == [True] * max(1, 3 * (name == "action.changed"))
 
 
-def test_a_dead_drivers_governor_holds_nobody(tmp_path: Path) -> None:
-    """Its pause could not be lifted any more: only the next driver's watchdog knows whether it is still hot."""
+def test_a_governors_pause_ends_with_its_driver(tmp_path: Path) -> None:
+    """Only the next driver's watchdog knows whether the node is still hot."""
     stage = Stage(tmp_path, a=[[governors(Action.PAUSE), ["die"]], DONE])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
-    assert stage.told("experiment.paused") == [("experiment.paused", "a")]
+    assert stage.recorded("experiment.paused") == [("experiment.paused", "a")]
 
 
 def watchdog_up(node: str) -> list[Any]:
     return ["message", "WatchdogUp", {"node": node, "pid": 1, "protected": True, "missing": {}}]
 
 
-def test_a_drill_is_told_and_passed_on(tmp_path: Path) -> None:
+def test_a_drill_is_recorded_and_sent_to_the_driver(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[watchdog_up("n"), ["await", "DrillAsked"], ["trial", 0, 0.5]]])
 
     async def drill(at_work: Orchestrator) -> None:
         await until(lambda: bool(stage.facts("watchdog.started")), "the watchdog is up")
         assert await at_work.drill("heat", 5.0, None) is True
 
-    stage.conduct(drill)
+    stage.live(drill)
     assert stage.states() == {"a": "EXITED"}
     assert stage.facts("drill.started") == [{"name": "heat", "duration_s": 5.0, "node": None, "drill": True}]
 
 
-def test_a_drill_between_two_watchdogs_waits_for_the_next_and_after_the_last_it_is_refused(tmp_path: Path) -> None:
-    """Whoever asks for one while an experiment begins gets it a little later, not never."""
+def test_a_drill_waits_for_the_next_watchdog_and_is_refused_after_the_last(tmp_path: Path) -> None:
+    """A drill that is asked for while an experiment begins starts a little later."""
     stage = Stage(tmp_path, a=[[watchdog_up("n"), ["await", "DrillAsked"], ["trial", 0, 0.5]]])
 
     async def drill(at_work: Orchestrator) -> None:
         assert await at_work.drill("heat", 7.0, None) is False
         assert await at_work.drill("flap", 5.0, None) is False
 
-    stage.conduct(drill)
+    stage.live(drill)
     assert stage.states() == {"a": "EXITED"}
     assert [(fact["name"], fact["duration_s"]) for fact in stage.facts("drill.started")] == [("flap", 5.0)]
-    assert [name for name, _ in stage.told("watchdog.started", "drill.started")] == [
+    assert [name for name, _ in stage.recorded("watchdog.started", "drill.started")] == [
         "watchdog.started", "drill.started",
     ]  # fmt: skip
     assert stage.now is not None
@@ -261,8 +263,8 @@ def test_a_drill_between_two_watchdogs_waits_for_the_next_and_after_the_last_it_
         asyncio.run(stage.now.drill("heat", 5.0, None))
 
 
-def test_drivers_that_die_on_a_full_disk_do_not_use_up_the_experiments_starts(tmp_path: Path) -> None:
-    """Not a driver more until there is space; then all starts are left."""
+def test_drivers_that_die_on_a_full_disk_do_not_count_as_fruitless(tmp_path: Path) -> None:
+    """No other driver starts until there is space."""
     free = [0]
     limits = ReserveLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
     reserve = DiskReserve(tmp_path, Clock(), limits, free=lambda _: free[0])
@@ -275,6 +277,6 @@ def test_drivers_that_die_on_a_full_disk_do_not_use_up_the_experiments_starts(tm
         await until(lambda: len(stage.facts("driver.exited")) == 1, "the first driver has died")
         free[0] = 1 << 30
 
-    stage.conduct(make_space)
+    stage.live(make_space)
     assert stage.states() == {"a": "EXITED"}
     assert len(stage.facts("driver.exited")) == MAX_FRUITLESS_STARTS

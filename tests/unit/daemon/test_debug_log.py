@@ -1,4 +1,4 @@
-"""logs/debug.jsonl and standard error: what is logged is JSON a line there, and quotes no secret in either."""
+"""logs/debug.jsonl holds JSON lines; neither it nor standard error quotes a secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ except ValueError:
 """
 
 
-def test_neither_log_repeats_a_secret_not_even_in_a_trace(tmp_path: Path) -> None:
+def test_neither_log_quotes_a_secret_not_even_in_a_trace(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", LOGS, tmp_path], capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in (tmp_path / "logs" / "debug.jsonl").read_text().splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [

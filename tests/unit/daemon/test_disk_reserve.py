@@ -1,4 +1,4 @@
-"""Room for last words: the reserve goes before anything has failed, and comes back when there is space to spare."""
+"""The reserve is deleted before a write can fail, and made again once there is enough space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Disk:
 
 
 class Waiting(Clock):
-    """Each sleep lets something happen."""
+    """Does one thing at each sleep."""
 
     def __init__(self, *happenings: object) -> None:
         self._happenings = iter(happenings)
@@ -37,34 +37,34 @@ class Waiting(Clock):
 
 
 def test_the_reserve_really_takes_its_space_and_is_made_once(tmp_path: Path) -> None:
-    room = DiskReserve(tmp_path, Clock(), LIMITS, Disk())
-    reserve = tmp_path / "reserve"
-    assert (room.full, reserve.stat().st_size) == (False, 1000)
-    before = reserve.read_bytes()
+    reserve = DiskReserve(tmp_path, Clock(), LIMITS, Disk())
+    file = tmp_path / "reserve"
+    assert (reserve.full, file.stat().st_size) == (False, 1000)
+    before = file.read_bytes()
     DiskReserve(tmp_path, Clock(), LIMITS, Disk())
-    assert reserve.read_bytes() == before
+    assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(("free", "full"), [(101, False), (100, False), (99, True), (0, True)])
-def test_below_the_floor_the_reserve_is_given_up(tmp_path: Path, free: int, full: bool) -> None:
+def test_below_the_lower_limit_the_reserve_is_deleted(tmp_path: Path, free: int, full: bool) -> None:
     disk = Disk()
-    room = DiskReserve(tmp_path, Clock(), LIMITS, disk)
+    reserve = DiskReserve(tmp_path, Clock(), LIMITS, disk)
     disk.free = free
-    room.look()
-    assert (room.full, (tmp_path / "reserve").exists()) == (full, not full)
+    reserve.look()
+    assert (reserve.full, (tmp_path / "reserve").exists()) == (full, not full)
 
 
-def test_work_goes_on_only_with_space_to_spare_and_the_reserve_back(tmp_path: Path) -> None:
+def test_the_disk_is_full_until_there_is_enough_space_for_the_reserve(tmp_path: Path) -> None:
     disk = Disk()
-    room = DiskReserve(tmp_path, Clock(), LIMITS, disk)
-    room.give_up()
+    reserve = DiskReserve(tmp_path, Clock(), LIMITS, disk)
+    reserve.give_up()
     for free, full in ((1100, True), (2999, True), (3000, False)):
         disk.free = free
-        room.look()
-        assert (room.full, (tmp_path / "reserve").exists()) == (full, not full)
+        reserve.look()
+        assert (reserve.full, (tmp_path / "reserve").exists()) == (full, not full)
 
 
-def test_no_space_for_the_reserve_is_a_full_disk_and_leaves_no_half_of_it(
+def test_without_space_for_the_reserve_the_disk_is_full_and_no_part_of_it_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: int) -> None:
@@ -72,22 +72,22 @@ def test_no_space_for_the_reserve_is_a_full_disk_and_leaves_no_half_of_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk_reserve.os, "fsync", refuse)
-        room = DiskReserve(tmp_path, Clock(), LIMITS, Disk())
-        assert room.full
+        reserve = DiskReserve(tmp_path, Clock(), LIMITS, Disk())
+        assert reserve.full
         assert list(tmp_path.iterdir()) == []
-    room.look()
-    assert not room.full
+    reserve.look()
+    assert not reserve.full
 
 
-def test_waiting_ends_with_the_space_or_with_the_stop(tmp_path: Path) -> None:
+def test_waiting_ends_with_space_or_with_a_request_to_stop(tmp_path: Path) -> None:
     disk, stop = Disk(), StopRequest()
 
     def freed() -> None:
         disk.free = 10_000
 
-    room = DiskReserve(tmp_path, Waiting(lambda: None, freed), LIMITS, disk)
+    reserve = DiskReserve(tmp_path, Waiting(lambda: None, freed), LIMITS, disk)
     disk.free = 0
-    assert asyncio.run(room.wait(stop))
+    assert asyncio.run(reserve.wait(stop))
     disk.free = 0
-    room = DiskReserve(tmp_path, Waiting(lambda: None, lambda: stop.ask("enough")), LIMITS, disk)
-    assert not asyncio.run(room.wait(stop))
+    reserve = DiskReserve(tmp_path, Waiting(lambda: None, lambda: stop.ask("enough")), LIMITS, disk)
+    assert not asyncio.run(reserve.wait(stop))

@@ -24,10 +24,10 @@ def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_experiments_run_in_order_one_is_skipped_one_fails_and_the_next_goes_on(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[DONE], b=[DONE], c=[[["trial", 0, 0.5], ["fail", "out of luck"]]], d=[DONE])
     stage.too_large = {"b"}
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED", "b": "SKIPPED", "c": "FATAL", "d": "EXITED"}
     assert (stage.reason("b"), stage.reason("c")) == ("too large", "out of luck")
-    assert stage.told("experiment.started", "experiment.finished", "experiment.skipped", "experiment.failed") == [
+    assert stage.recorded("experiment.started", "experiment.finished", "experiment.skipped", "experiment.failed") == [
         ("experiment.started", "a"), ("experiment.finished", "a"), ("experiment.skipped", "b"),
         ("experiment.started", "c"), ("experiment.failed", "c"), ("experiment.started", "d"),
         ("experiment.finished", "d"),
@@ -38,28 +38,28 @@ def test_experiments_run_in_order_one_is_skipped_one_fails_and_the_next_goes_on(
     assert stage.heads[0].stopped
 
 
-def test_a_driver_that_stumbles_is_followed_by_another_and_the_reason_is_kept_in_a_line(tmp_path: Path) -> None:
-    """What is not the plan's fault may be a moment's trouble: no verdict on the experiment."""
+def test_a_driver_that_fails_is_replaced_and_the_reason_is_one_line(tmp_path: Path) -> None:
+    """An error that is not final may pass, so it does not fail the experiment."""
     stumble = ["fail", "Traceback (most recent call last):\n  ...\nOSError: a disk hiccup", False]
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], stumble], [["trial", 1, 0.25]]])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert "a disk hiccup" in stage.facts("driver.exited")[0]["status"]
     (tmp_path / "b").mkdir()
     failed = Stage(tmp_path / "b", b=[[["fail", "Traceback:\n  ...\nPlanError: no such module"]]])
-    failed.conduct()
+    failed.live()
     assert failed.reason("b") == "PlanError: no such module"
 
 
-def test_a_secret_that_a_driver_quotes_is_not_written_down(tmp_path: Path) -> None:
-    """Neither in the store's rows nor in an event: the error of a trial, of a lost attempt, of the experiment."""
+def test_a_secret_in_a_drivers_error_is_redacted(tmp_path: Path) -> None:
+    """It stands neither in a row nor in an event: of a trial, of a lost attempt, of the experiment."""
     said = "cannot reach https://ann:hush-hush@host: WANDB_API_KEY=0123abcd"
     end = {"number": 0, "attempt": 1, "end_reason": "error", "value": None, "error": said, "record": {}}
     lost = {"number": 1, "attempt": 1, "cause": "worker_died", "error": said}
     story = [["result", 0, 1], ["message", "TrialEnded", end], ["result", 1, 1], ["message", "AttemptLost", lost],
              ["fail", said]]  # fmt: skip
     stage = Stage(tmp_path, a=[story])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "FATAL"}
     assert stage.reason("a") == "cannot reach https://***@host: WANDB_API_KEY=***"
     told = [str(event.fields) for event in stage.store.events_after(0) if event.name != "run.created"]
@@ -68,44 +68,46 @@ def test_a_secret_that_a_driver_quotes_is_not_written_down(tmp_path: Path) -> No
     assert not [each for each in [*told, *kept] if "hush-hush" in each or "0123abcd" in each]
 
 
-def test_an_experiment_without_a_value_has_failed(tmp_path: Path) -> None:
+def test_an_experiment_without_a_value_fails(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[]])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "FATAL"}
     assert "no trial was started" in stage.reason("a")
 
 
-def test_a_driver_that_dies_is_restarted_and_its_trial_goes_on_under_a_new_attempt(tmp_path: Path) -> None:
+def test_a_driver_that_dies_is_replaced_and_its_trial_resumes_as_a_new_attempt(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["trial", 0, 0.25], ["result", 1, 1], ["die"]], [["trial", 1, 0.75]]])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert stage.trials("a") == [(0, "TERMINATED", 1, 0.25), (1, "TERMINATED", 2, 0.75)]
     (death,) = stage.facts("driver.exited")
     assert death["status"] == "signal SIGKILL"
     assert Path(death["log"]).exists()
     assert death["retry_in_s"] == 0.1
-    assert [name for name, _ in stage.told("driver.started", "driver.exited", "trial.requeued")] == [
+    assert [name for name, _ in stage.recorded("driver.started", "driver.exited", "trial.requeued")] == [
         "driver.started", "trial.requeued", "driver.exited", "driver.started",
     ]  # fmt: skip
 
 
-def test_a_driver_that_only_dies_is_given_up_and_the_next_experiment_goes_on(
+def test_an_experiment_whose_drivers_only_die_fails_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 2)
     stage = Stage(tmp_path, a=[[["die"]]], b=[DONE])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "FATAL", "b": "EXITED"}
     assert "died 2 times in a row (signal SIGKILL)" in stage.reason("a")
     assert "driver.log" in stage.reason("a")
     assert stage.store.rows("SELECT driver_starts FROM experiment WHERE name = 'a'")[0][0] == 2
 
 
-def test_a_driver_that_dies_but_gets_on_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drivers_that_die_after_a_result_do_not_fail_the_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 2)
     lives: list[list[list[Any]]] = [[["result", 0, step], ["die"]] for step in range(1, 5)]
     stage = Stage(tmp_path, a=[*lives, [["trial", 0, 0.5]]])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert len(stage.facts("driver.exited")) == 4
 
@@ -117,27 +119,25 @@ def test_five_fruitless_starts_are_the_limit() -> None:
 def test_a_silent_driver_is_killed_and_replaced(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["sleep"]], DONE])
     stage.silence_s = 1.5
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
-    assert [name for name, _ in stage.told("driver.hung", "driver.exited")][:2] == ["driver.hung", "driver.exited"]
+    assert [name for name, _ in stage.recorded("driver.hung", "driver.exited")][:2] == ["driver.hung", "driver.exited"]
     assert "without a word" in stage.facts("driver.exited")[0]["status"]
 
 
-def test_a_driver_that_does_not_read_is_as_hung_as_one_that_does_not_speak(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A begin larger than the pipe waits for its reader, and this one beats all the same."""
+def test_a_driver_that_does_not_read_counts_as_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A begin larger than the pipe waits for its reader; this driver sends heartbeats and never reads."""
     monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 1)
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], ["x" * 2_000_000]]])
     stage.environment["STORY"], stage.silence_s = "deaf", 1.0
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "FATAL"}
     assert "without reading" in stage.reason("a")
     assert len(stage.facts("driver.hung")) == 1
 
 
 @pytest.mark.parametrize(
-    "nonsense",
+    "malformed",
     [
         ["garbage"],
         ["message", "Hello", {"pid": 1, "versions": {}}],
@@ -145,52 +145,52 @@ def test_a_driver_that_does_not_read_is_as_hung_as_one_that_does_not_speak(
         ["message", "ActionChanged", {"node": "n", "command": {"action": "HALT"}}],
         ["message", "Finish", {"reason": "the wrong way round"}],
     ],
-    ids=lambda nonsense: "-".join(map(str, nonsense[:2])),
+    ids=lambda malformed: "-".join(map(str, malformed[:2])),
 )
-def test_a_driver_that_talks_nonsense_is_replaced_and_the_daemon_lives_on(tmp_path: Path, nonsense: list[Any]) -> None:
-    stage = Stage(tmp_path, a=[[nonsense, ["sleep"]], DONE])
-    stage.conduct()
+def test_a_driver_that_sends_a_malformed_message_is_replaced(tmp_path: Path, malformed: list[Any]) -> None:
+    stage = Stage(tmp_path, a=[[malformed, ["sleep"]], DONE])
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     (death,) = stage.facts("driver.exited")
     assert death["status"].startswith("broke the link")
 
 
-def test_a_driver_that_goes_on_about_a_fenced_attempt_is_replaced_not_refused_for_ever(tmp_path: Path) -> None:
-    """Its idea of the trial is not the store's, and only a new begin tells it better."""
+def test_a_driver_that_keeps_sending_for_a_replaced_attempt_is_replaced(tmp_path: Path) -> None:
+    """It disagrees with the store about the trial; only a new begin can correct that."""
     late = ["message", "ResultReported", {
         "number": 0, "attempt": 7, "step": 9, "value": 0.1, "metrics": {}, "checkpoint": None,
     }]  # fmt: skip
     stage = Stage(tmp_path, a=[[["result", 0, 1], *[late] * 30, ["sleep"]], DONE])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert len(stage.facts("result.refused")) == REFUSALS_IN_A_ROW
     (death,) = stage.facts("driver.exited")
     assert "about trial 0 were refused" in death["status"]
 
 
-def test_a_few_late_words_of_a_fenced_attempt_cost_no_driver(tmp_path: Path) -> None:
-    """One that is believed in between shows that the two still mean the same."""
+def test_a_few_late_messages_of_a_replaced_attempt_are_only_refused(tmp_path: Path) -> None:
+    """An accepted message in between shows that driver and store agree."""
     late = ["message", "TrialHeld", {"number": 0, "attempt": 0, "state": "PAUSED", "reason": "late"}]
     believed = ["message", "TrialAdded", {"number": 0, "params": {}, "source": "sampled"}]
     few = [*[late] * (REFUSALS_IN_A_ROW - 1), believed]
     stage = Stage(tmp_path, a=[[["result", 0, 1], *few, *few, ["trial", 1, 0.5]]])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert stage.facts("driver.exited") == []
 
 
-def test_a_stop_in_the_middle_leaves_stopped_and_the_next_life_goes_on_without_loss(tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_in_the_next_life_without_loss(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["trial", 0, 0.25], ["result", 1, 1], ["finish"]], [["trial", 1, 0.75]]], b=[DONE])
 
     async def stop(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 2, "both trials have reported")
         at_work.stop.ask("stopped by ann")
 
-    stage.conduct(stop)
+    stage.live(stop)
     assert stage.states() == {"a": "STOPPED", "b": "STOPPED"}
     assert stage.reason("a") == "stopped by ann"
     assert stage.trials("a") == [(0, "TERMINATED", 1, 0.25), (1, "PENDING", 1, None)]
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED", "b": "EXITED"}
     assert stage.trials("a") == [(0, "TERMINATED", 1, 0.25), (1, "TERMINATED", 2, 0.75)]
     assert len(stage.facts("trial.finished")) == 4, "none twice"
@@ -205,40 +205,25 @@ def test_a_stop_during_the_back_off_does_not_wait_for_it(tmp_path: Path, monkeyp
         await until(lambda: stage.states() == {"a": "BACKOFF"}, "the driver has died")
         at_work.stop.ask("SIGTERM")
 
-    stage.conduct(stop)
+    stage.live(stop)
     assert stage.states() == {"a": "STOPPED"}
 
 
 def test_a_stop_before_the_first_experiment_starts_nothing(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[DONE])
-
-    async def stop(at_work: Orchestrator) -> None:
-        at_work.stop.ask("SIGTERM")
-
-    async def stopped_first(at_work: Orchestrator) -> None:
-        await stop(at_work)
-
-    real = Orchestrator.run
-
-    async def conduct(self: Orchestrator) -> None:
-        await stopped_first(self)
-        await real(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Orchestrator, "run", conduct)
-        stage.conduct()
+    stage.live(stop="SIGTERM")
     assert stage.states() == {"a": "STOPPED"}
     assert stage.heads == []
 
 
-def test_a_head_that_dies_takes_its_driver_along_and_both_are_replaced(tmp_path: Path) -> None:
+def test_after_the_end_of_a_head_its_driver_is_killed_and_both_are_replaced(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["result", 0, 1], ["sleep"]], [["trial", 0, 0.5]]])
 
     async def kill_head(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 1, "a trial has reported")
         stage.heads[0].die()
 
-    stage.conduct(kill_head)
+    stage.live(kill_head)
     assert stage.states() == {"a": "EXITED"}
     assert stage.facts("ray.exited") == [{"status": "exit code 1"}]
     assert len(stage.heads) == 2
@@ -261,12 +246,12 @@ def test_an_error_from_a_driver_whose_cluster_died_is_not_the_experiments(
 
     monkeypatch.setattr(DriverProcess, "kill", leave_alive)
 
-    stage.conduct(kill_head)
+    stage.live(kill_head)
     assert stage.states() == {"a": "EXITED"}
     assert stage.facts("driver.exited")[0]["status"] == "Ray ended: ConnectionError"
 
 
-def test_a_ray_that_does_not_start_again_ends_the_run_and_gives_no_experiment_up(
+def test_a_ray_that_does_not_start_ends_the_run_and_fails_no_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 2)
@@ -274,10 +259,10 @@ def test_a_ray_that_does_not_start_again_ends_the_run_and_gives_no_experiment_up
     with monkeypatch.context() as patch:
         patch.setattr(FakeHead, "broken", True)
         with pytest.raises(RayStartFailed, match="did not start"):
-            stage.conduct()
+            stage.live()
     assert len(stage.heads) == 2
     assert "FATAL" not in stage.states().values()
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED", "b": "EXITED"}
 
 
@@ -291,15 +276,15 @@ def test_a_driver_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypa
         await real(self)
 
     monkeypatch.setattr(DriverProcess, "spawn", spawn)
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert "Resource temporarily unavailable" in stage.facts("driver.exited")[0]["status"]
 
 
 def test_an_ended_experiment_has_no_live_trial(tmp_path: Path) -> None:
-    """Whatever its driver forgot: it said that nothing is left to do."""
+    """Its driver forgot to end one, and said that nothing is left to do."""
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], ["result", 1, 1]]])
-    stage.conduct()
+    stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert not {"RUNNING", "PAUSED"} & {state for _, state, _, _ in stage.trials("a")}
     assert stage.store.rows("SELECT * FROM attempt WHERE ended_wall IS NULL") == []

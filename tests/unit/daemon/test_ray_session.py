@@ -1,4 +1,4 @@
-"""The folder of Ray's session: what must stay of it, and when its disk counts as full."""
+"""The folder of a Ray session: the paths that it needs, and when its disk counts as full."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from supervisor.daemon.experiments.ray_session import ENOUGH_BYTES, LOW_BYTES, s
 from supervisor.daemon.upkeep.disk_reserve import MIB
 
 
-def test_a_session_is_its_folder_and_the_sockets_by_which_workers_find_ray(tmp_path: Path) -> None:
+def test_a_session_needs_its_folder_and_the_sockets_by_which_workers_find_ray(tmp_path: Path) -> None:
     session = tmp_path / "session_1"
     (session / "sockets").mkdir(parents=True)
     for name in ("raylet", "plasma_store", "dash_DataHead"):
@@ -20,14 +20,14 @@ def test_a_session_is_its_folder_and_the_sockets_by_which_workers_find_ray(tmp_p
     assert session_of(tmp_path) == (session, session / "sockets" / "raylet", session / "sockets" / "plasma_store")
 
 
-def test_without_a_session_nothing_must_stay(tmp_path: Path) -> None:
+def test_without_a_session_no_path_is_needed(tmp_path: Path) -> None:
     assert session_of(tmp_path) == ()
     (tmp_path / "session_latest").symlink_to(tmp_path / "gone")
     assert session_of(tmp_path) == ()
 
 
 @given(st.lists(st.integers(0, 256 * MIB), min_size=1))
-def test_a_disk_is_full_below_the_lower_mark_and_stays_so_up_to_the_upper_one(looks: list[int]) -> None:
+def test_a_disk_is_full_below_the_lower_mark_and_until_the_upper_one(looks: list[int]) -> None:
     full = False
     for free in looks:
         before, full = full, still_full(full, free)

@@ -1,4 +1,4 @@
-"""sd_notify: the datagram a service manager waits for, and silence without one."""
+"""sd_notify: the datagram that a service manager waits for; nothing is sent without a manager."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 
 
-def test_the_manager_hears_it_and_children_cannot_speak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manager_gets_the_datagram_and_children_cannot_send_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "n"))
         manager.settimeout(5)
