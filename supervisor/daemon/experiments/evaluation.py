@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
-import os
-import sys
-import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain import finalists
-from supervisor.errors import EvaluationFailed, SweepError, TestRefused
+from supervisor.errors import EvaluationFailed, SweepError, TestRefused, WorkerFailed
 from supervisor.processes.environment import passed_environment, thread_environment
-from supervisor.processes.guardian import end_group
+from supervisor.processes.json_worker import JsonWorker, python_module
 from supervisor.store.evaluation_writer import EvaluationWriter
 
 WEIGHTS = "best.pt"
 """The file of a finalisation trial's best weights, in its folder (training.best_weights)."""
 DEADLINE_S = 3600.0
 """A 2B model reads a few thousand windows in minutes; the baselines take seconds."""
-LAST_WORDS_BYTES = 2_000
 HOLD_POLL_S = 1.0
 
 
@@ -138,37 +133,11 @@ def chosen_json(choice: finalists.Outcome, result: dict[str, Any]) -> dict[str, 
 
 
 async def compute(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
-    """Return the answer of a training.evaluation process. Raises EvaluationFailed with the end of its output."""
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complaint:
-        environment = {**passed_environment(), **thread_environment(request["threads"]), **mark}
-        try:
-            # -P: a file beside the daemon's working folder must not stand in for a module.
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "training.evaluation", stdin=asyncio.subprocess.PIPE, stdout=said,
-                stderr=complaint, env=environment, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise EvaluationFailed(f"the test's process cannot start: {error}") from error
-        try:
-            async with asyncio.timeout(deadline_s):
-                await child.communicate(json.dumps(request).encode())
-        except TimeoutError as error:
-            raise EvaluationFailed(f"the test took longer than {deadline_s:g} s") from error
-        finally:
-            # Also on cancellation: a child must not outlive its caller.
-            if child.returncode is None:
-                end_group(child.pid, 0.0)
-                await child.wait()
-        if child.returncode != 0:
-            raise EvaluationFailed(f"the test's process ended with {child.returncode}: {_last_words(complaint)}")
-        said.seek(0)
-        try:
-            result: dict[str, Any] = json.load(said)
-        except ValueError as error:
-            raise EvaluationFailed(f"the test's process did not answer in JSON: {error}") from error
-        return result
-
-
-def _last_words(complaint: IO[bytes]) -> str:
-    complaint.seek(max(0, complaint.seek(0, os.SEEK_END) - LAST_WORDS_BYTES))
-    return complaint.read().decode(errors="replace").strip() or "without a word"
+    """Return the answer of a training.evaluation process. Raises EvaluationFailed."""
+    environment = {**passed_environment(), **thread_environment(request["threads"]), **mark}
+    try:
+        worker = JsonWorker(python_module("training.evaluation"), environment, deadline_s)
+        result: dict[str, Any] = await worker.ask(request)
+    except WorkerFailed as error:
+        raise EvaluationFailed(f"the evaluation's process {error.message}") from error
+    return result

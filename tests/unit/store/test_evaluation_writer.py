@@ -15,9 +15,10 @@ from supervisor.daemon.experiments import evaluation
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.finalists import finalists
-from supervisor.errors import EvaluationFailed, TestRefused
+from supervisor.errors import EvaluationFailed, TestRefused, WorkerFailed
 from supervisor.plan.expansion import expand
 from supervisor.plan.loader import load_plan
+from supervisor.processes.json_worker import JsonWorker
 from supervisor.store import queries
 from supervisor.store.database import Store
 from supervisor.store.evaluation_writer import EvaluationWriter
@@ -302,7 +303,7 @@ def test_a_user_trainable_is_finalised_but_has_no_test(
 
 def test_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
     """The real process, asked nonsense."""
-    with pytest.raises(EvaluationFailed, match=r"ended with 1: KeyError: 'trials'"):
+    with pytest.raises(EvaluationFailed, match=r"ended with exit code 1: .*KeyError: 'trials'"):
         asyncio.run(evaluation.compute({"threads": 1}, 60, {}))
 
 
@@ -311,17 +312,16 @@ def test_a_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         asyncio.run(evaluation.compute({"threads": 1}, 0.01, {}))
 
 
-def test_the_process_bears_the_mark_by_which_a_dead_daemons_leftovers_are_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Else a test whose daemon was killed would go on beside its own repetition, and write the same file."""
-    seen: list[dict[str, str]] = []
+def test_the_process_carries_the_mark_by_which_orphans_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an orphan of a killed daemon would run beside its own repetition, and write the same file."""
+    workers: list[JsonWorker] = []
 
-    async def refuse(*command: str, env: dict[str, str], **options: Any) -> None:
-        seen.append(env)
-        raise OSError("not today")
+    async def refuse(worker: JsonWorker, _: object) -> None:
+        workers.append(worker)
+        raise WorkerFailed("cannot start: not today")
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    monkeypatch.setattr(JsonWorker, "ask", refuse)
     with pytest.raises(EvaluationFailed, match="cannot start: not today"):
         asyncio.run(evaluation.compute({"threads": 2}, 60, {"SWEEP_OWNER": "home"}))
-    assert (seen[0]["SWEEP_OWNER"], seen[0]["OMP_NUM_THREADS"]) == ("home", "2")
+    environment = workers[0].environment
+    assert (environment["SWEEP_OWNER"], environment["OMP_NUM_THREADS"]) == ("home", "2")
