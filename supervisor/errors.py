@@ -197,6 +197,12 @@ class StoreTooNew(StoreError):
     remedy = "upgrade this installation, or give this version a SWEEP_HOME of its own"
 
 
+class StoreTooOld(StoreError):
+    """The state database was written by an older version."""
+
+    remedy = "finish its run with the version that began it, or begin anew in another SWEEP_HOME"
+
+
 class PlanChanged(SweepError):
     """An unfinished run of this plan has another fingerprint."""
 

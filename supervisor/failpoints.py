@@ -18,7 +18,7 @@ ANY = ("kill", "enospc", "eio")
 POINTS: dict[str, tuple[str, ...]] = {
     "store.commit": ANY,
     "store.committed": KILL,
-    "store.migrate": KILL,
+    "store.create": KILL,
     "audit.write": ANY,
     "audit.sync": ANY,
     "audit.written": KILL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,14 +13,11 @@ from supervisor.audit.hash_chain import Head, as_event, to_event, walk
 from supervisor.audit.rotation import all_parts, lines_of
 from supervisor.errors import LogDamaged, NotFound
 from supervisor.home import Home
-from supervisor.store.database import Event
-from supervisor.store.projection import CannotReplay, Projection
-from supervisor.store.queries import latest_run
-from supervisor.store.schema import STEPS
+from supervisor.store import projection, queries
+from supervisor.store.event import Event
+from supervisor.store.schema import SCHEMA
 
 Rows = dict[str, list[dict[str, Any]]]
-TABLES = ("experiment", "trial", "attempt", "result", "command", "evaluation")
-_RUN_COLUMN = {"run": "id"}
 
 MAGIC = b"SWEEPCK1"
 """A checkpoint ends in MAGIC and the SHA-256 of everything before it (training.checkpoint; a test compares)."""
@@ -55,10 +51,10 @@ def gather(
 
     `live`: the connection is to a copy of the store of a daemon that goes on. What its log says of later is left out.
     """
-    run = latest_run(connection, run_or_plan) or latest_run(connection, plan=run_or_plan)
+    run = queries.latest_run(connection, run_or_plan) or queries.latest_run(connection, plan=run_or_plan)
     if run is None:
         raise NotFound(f"there is no run or plan {run_or_plan!r} in this home")
-    (plan,) = connection.execute("SELECT plan FROM run WHERE id = ?", (run,)).fetchone()
+    plan = queries.plan_of(connection, run)
     evidence = Evidence(run, plan)
     _read_log(evidence, home.audit_log(plan), connection)
     _read_store(evidence, connection)
@@ -104,50 +100,30 @@ def _read_damaged(evidence: Evidence, part: Path) -> None:
 
 
 def _recorded(connection: sqlite3.Connection, plan: str, evidence: Evidence) -> Head | None:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (f"audit_head:{plan}",)).fetchone()
+    noted = queries.noted(connection, f"audit_head:{plan}")
     try:
-        return None if row is None else Head.from_json(row[0])
+        return None if noted is None else Head.from_json(noted)
     except ValueError as error:
         evidence.chain_faults.append(f"the store's note of the log's end is of no use: {error}")
         return None
 
 
 def _read_store(evidence: Evidence, connection: sqlite3.Connection) -> None:
-    evidence.stored = _tables(connection, evidence.run)
-    count, first, last = connection.execute("SELECT count(*), min(seq), max(seq) FROM event").fetchone()
-    evidence.numbers = (count, first, last)
-    rows = connection.execute("SELECT * FROM event WHERE run = ? ORDER BY seq", (evidence.run,))
-    evidence.kept = [event_of(row) for row in rows]
-
-
-def event_of(row: sqlite3.Row) -> Event:
-    return Event(
-        row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
-        json.loads(row["fields"]),
-    )  # fmt: skip
-
-
-def _tables(connection: sqlite3.Connection, run: str) -> Rows:
-    found = {}
-    for table in ("run", *TABLES):
-        column = _RUN_COLUMN.get(table, "run")
-        rows = connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY 1, 2, 3", (run,))  # noqa: S608
-        found[table] = [dict(row) for row in rows]
-    return found
+    evidence.stored = queries.tables_of(connection, evidence.run)
+    evidence.numbers = queries.event_numbers(connection)
+    evidence.kept = queries.events_of(connection, evidence.run)
 
 
 def _replay(evidence: Evidence) -> None:
     with closing(sqlite3.connect(":memory:")) as memory:
         memory.row_factory = sqlite3.Row
-        for step in STEPS:
-            memory.executescript(step)
-        replay = Projection(memory)
+        memory.executescript(SCHEMA)
         for event in evidence.told:
             try:
-                replay.apply(event)
-            except (CannotReplay, sqlite3.IntegrityError) as error:
+                projection.replay(memory, event)
+            except projection.CannotReplay as error:
                 evidence.replay_faults.append(str(error))
-        evidence.replayed = _tables(memory, evidence.run)
+        evidence.replayed = queries.tables_of(memory, evidence.run)
 
 
 def _look_at_checkpoints(evidence: Evidence) -> None:

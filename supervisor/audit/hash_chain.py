@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from supervisor.errors import LogDamaged
-from supervisor.store.database import Event
+from supervisor.store.event import Event
 
 
 @dataclass(frozen=True)

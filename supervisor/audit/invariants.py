@@ -12,7 +12,7 @@ from supervisor.audit.evidence import Evidence, Rows
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState, TrialState
 from supervisor.domain.time_accounting import driven_seconds
-from supervisor.store.database import Event
+from supervisor.store.event import Event
 
 Key = tuple[str, int]
 """A trial: its experiment and its number."""

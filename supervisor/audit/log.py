@@ -23,7 +23,9 @@ from supervisor.audit import rotation
 from supervisor.audit.hash_chain import Head, digest, walk
 from supervisor.audit.rotation import Limits
 from supervisor.errors import DiskFailed, LogDamaged, SweepError
-from supervisor.store.database import Event, Store
+from supervisor.store import lookups
+from supervisor.store.database import Store
+from supervisor.store.event import Event
 from supervisor.store.event_catalog import EVENTS, describe
 
 log = logging.getLogger("supervisor")
@@ -139,8 +141,8 @@ class AuditLog:
         """Return whether the log's last event is in `store`; not so after the store was moved or put back."""
         if self.last_seq == 0:
             return True
-        row = store.row("SELECT wall FROM event WHERE seq = ?", self.last_seq)
-        return row is not None and (not self._last_ts or _stamp(row["wall"]) == self._last_ts)
+        wall_s = lookups.wall_of_event(store, self.last_seq)
+        return wall_s is not None and (not self._last_ts or _stamp(wall_s) == self._last_ts)
 
     def append(self, event: Event) -> None:
         """Write an event's line to the disk; skip one that is there already.
@@ -254,9 +256,9 @@ def head_key(path: Path) -> str:
 
 def recorded_head(path: Path, store: Store) -> Head | None:
     """Return the log's head from the store's note; None without a note that can be read."""
-    row = store.row("SELECT value FROM meta WHERE key = ?", head_key(path))
+    noted = store.noted(head_key(path))
     try:
-        return None if row is None else Head.from_json(row["value"])
+        return None if noted is None else Head.from_json(noted)
     except ValueError as error:
         # `supervisorctl audit` reports it, too. It guards the log's end only, and the next event writes it anew.
         log.warning("the store's note of the end of %s cannot be read: %s", path, error)

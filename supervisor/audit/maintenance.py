@@ -137,7 +137,7 @@ def _log_damaged(home: Home, clock: Clock, path: Path, damage: str) -> Finding:
 def _forget_head(home: Home, clock: Clock, path: Path) -> None:
     """Delete the store's note of the head: it is that of the log that was moved."""
     with closing(Store(home.store, clock)) as store, store.change() as change:
-        change.execute("DELETE FROM meta WHERE key = ?", head_key(path))
+        change.forget(head_key(path))
 
 
 def back_up(store: Store, path: Path) -> int:

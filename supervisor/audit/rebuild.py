@@ -23,8 +23,9 @@ from supervisor.clock import Clock
 from supervisor.errors import LogDamaged, StoreDamaged, StoreError
 from supervisor.filesystem import sync_folder
 from supervisor.home import Home
-from supervisor.store.database import Event, Store
-from supervisor.store.projection import CannotReplay, Projection
+from supervisor.store import lookups, projection
+from supervisor.store.database import Store
+from supervisor.store.event import Event
 
 log = logging.getLogger("supervisor")
 
@@ -100,21 +101,17 @@ def why_lost(home: Home, clock: Clock) -> str | None:
 def leads(path: Path, store: Store) -> bool:
     """Whether the log goes on from where this store ends: an older copy of the store was put in its place."""
     last = last_event(path)
-    row = store.row("SELECT coalesce(max(seq), 0) AS seq FROM event")
-    assert row is not None
-    if last is None or last["seq"] <= row["seq"]:
+    newest = lookups.last_seq(store)
+    if last is None or last["seq"] <= newest:
         return False
-    if row["seq"] == 0:
+    if newest == 0:
         return True
-    end = store.row(
-        "SELECT seq, wall FROM event WHERE run IN (SELECT id FROM run WHERE plan = ?) ORDER BY seq DESC LIMIT 1",
-        path.name.removesuffix(".jsonl"),
-    )
+    end = lookups.last_event_of_plan(store, path.name.removesuffix(".jsonl"))
     if end is None:
         return False
     # Another store's log also has larger numbers, but not this store's last event.
     found = (as_event(line) for part in all_parts(path) for line in _readable(part))
-    return any(record is not None and (record["seq"], wall_s(record["ts"])) == tuple(end) for record in found)
+    return any(record is not None and (record["seq"], wall_s(record["ts"])) == end for record in found)
 
 
 def last_event(path: Path) -> dict[str, Any] | None:
@@ -146,10 +143,10 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
     store = Store(beside, clock)
     try:
         _fill(store, _all_events(home, rebuilt, tolerate), rebuilt)
-        rebuilt.runs = len(store.rows("SELECT id FROM run"))
+        rebuilt.runs = len(lookups.run_ids(store))
         rebuilt.aside = _free_name(home, clock) if _files(home) else None
         # In the new store itself: the daemon that tells of it may be a later one.
-        store.connection.execute("INSERT INTO meta VALUES (?, ?)", (UNTOLD, json.dumps(rebuilt.to_json())))
+        store.note_now(UNTOLD, json.dumps(rebuilt.to_json()))
         # All of it into the one file that is renamed.
         store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
@@ -164,7 +161,7 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
 
 
 def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
-    replay, last = Projection(store.connection), 0
+    last = 0
     store.connection.execute("BEGIN IMMEDIATE")
     for event in events:
         if event.seq == last:
@@ -174,8 +171,8 @@ def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
             )
         last = event.seq
         try:
-            replay.apply(event)
-        except CannotReplay as problem:
+            projection.replay(store.connection, event)
+        except projection.CannotReplay as problem:
             _note(rebuilt, str(problem))
         rebuilt.events += 1
     store.connection.execute("COMMIT")
@@ -215,10 +212,10 @@ def _note(rebuilt: Rebuilt, problem: str) -> None:
 
 def untold(store: Store) -> Rebuilt | None:
     """The rebuild that made this store, if no daemon has told of it yet (`tell` it with the deletion of UNTOLD)."""
-    row = store.row("SELECT value FROM meta WHERE key = ?", UNTOLD)
-    if row is None:
+    noted = store.noted(UNTOLD)
+    if noted is None:
         return None
-    known = json.loads(row["value"])
+    known = json.loads(noted)
     return Rebuilt(**{**known, "aside": None if known["aside"] is None else Path(known["aside"])})
 
 

@@ -47,6 +47,8 @@ def _words(experiment: dict[str, Any]) -> str:
     state = ProcessState(experiment["state"])
     if state in (ProcessState.SKIPPED, ProcessState.FATAL, ProcessState.BACKOFF):
         return one_line(str(experiment["reason"] or ""))
+    if experiment["action"] == "STOP":
+        return f"STOP by the {experiment['origin']}: {one_line(str(experiment['reason']))}"
     if state is ProcessState.STOPPED and experiment["started_wall"] is None:
         return "not started"
     words = [f"{experiment['ended']}/{experiment['max_trials']} trials"]

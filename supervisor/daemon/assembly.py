@@ -35,6 +35,7 @@ from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
 from supervisor.processes.ray_head import RayHead
 from supervisor.processes.wake_lock import WakeLock
+from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
 
@@ -44,8 +45,7 @@ def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebu
     reserve = DiskReserve(home.state, clock)
     store.before_change = reserve.look
     run_id = choose_run(store, request, clock)
-    row = store.row("SELECT plan, plan_text, hardware, source FROM run WHERE id = ?", run_id)
-    assert row is not None
+    row = lookups.run(store, run_id)
     plan, run_folder, hardware = str(row["plan"]), home.run_folder(run_id), json.loads(row["hardware"])
     ledger = RunWriter(store, run_id)
     _freeze_plan(run_folder, row["plan_text"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import TRIAL_ENDED, TrialState
 from supervisor.domain.scope import ALL_NODES, trial_of, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
+from supervisor.store import lookups
+from supervisor.store.database import Store
 
 NODE_CHARACTERS = 12
 MAX_NAMES = 20
@@ -22,10 +23,8 @@ class ScopeResolver:
     `current` is the experiment at work. Each method raises NotFound with the names that exist.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, run_id: str, plan: str, current: str | None, nodes: Iterable[str]
-    ) -> None:
-        self._connection, self._run_id, self._plan = connection, run_id, plan
+    def __init__(self, store: Store, run_id: str, plan: str, current: str | None, nodes: Iterable[str]) -> None:
+        self._store, self._run_id, self._plan = store, run_id, plan
         self._current, self._nodes = current, sorted(nodes)
 
     def to_pause(self, target: str | None, node: str | None, commands: Sequence[Command]) -> str:
@@ -104,21 +103,14 @@ class ScopeResolver:
                 else f"no experiment is at work, so trial {number} needs its experiment's name",
                 remedy=f"write EXPERIMENT/{number}",
             )
-        row = self._connection.execute(
-            "SELECT state FROM trial WHERE run = ? AND experiment = ? AND number = ?",
-            (self._run_id, experiment, number),
-        ).fetchone()
+        row = lookups.trial(self._store, self._run_id, experiment, number)
         if row is None:
             raise NotFound(f"no trial {number} in {experiment}; not ended are {self._live(experiment)}")
         return TrialState(row["state"])
 
     def _live(self, experiment: str) -> str:
-        rows = self._connection.execute(
-            "SELECT number FROM trial WHERE run = ? AND experiment = ? AND end_reason IS NULL ORDER BY number LIMIT ?",
-            (self._run_id, experiment, MAX_NAMES),
-        ).fetchall()
+        rows = lookups.unfinished_trials(self._store, self._run_id, experiment)[:MAX_NAMES]
         return ", ".join(str(row["number"]) for row in rows) or "none"
 
     def _experiments(self) -> list[str]:
-        rows = self._connection.execute("SELECT name FROM experiment WHERE run = ? ORDER BY ordinal", (self._run_id,))
-        return [str(row["name"]) for row in rows]
+        return [str(row["name"]) for row in lookups.experiments(self._store, self._run_id)]

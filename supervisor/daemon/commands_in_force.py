@@ -114,13 +114,12 @@ class CommandsInForce:
         paused = command.action >= least
         if paused and state is ProcessState.RUNNING:
             self._paused_by_drill = command.drill
-            self._ledger.move_experiment(
-                experiment, ProcessState.PAUSED, "experiment.paused", command.reason, drill=command.drill
-            )
+            self._ledger.record(
+                "experiment.paused", experiment=experiment, action=command.action.name, origin=command.origin.value,
+                reason=command.reason, drill=command.drill,
+            )  # fmt: skip
         elif not paused and state is ProcessState.PAUSED:
-            self._ledger.move_experiment(
-                experiment, ProcessState.RUNNING, "experiment.resumed", drill=self._paused_by_drill
-            )
+            self._ledger.record("experiment.resumed", experiment=experiment, drill=self._paused_by_drill)
 
     def widen_node_commands(self) -> None:
         """Turn the operator's commands for single nodes into commands for all: a new cluster has other nodes.

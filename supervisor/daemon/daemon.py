@@ -74,7 +74,7 @@ class Daemon:
             with disk_errors_logged():
                 # A disk can fail at the very last event.
                 if self.ledger.run_state() is not ProcessState.EXITED:
-                    self.ledger.move_run(ProcessState.FATAL, "run.failed", error=reason)
+                    self.ledger.record("run.failed", error=reason)
             raise
         finally:
             self.service.send(STOPPING="1")
@@ -95,7 +95,7 @@ class Daemon:
             await delay_start(verdict, self.ledger, self.service, self.orchestrator.stop)
         self.ledger.move_run(ProcessState.STARTING)
         if await self._start_ray():
-            self.ledger.move_run(ProcessState.RUNNING, "run.started")
+            self.ledger.record("run.started")
             await self._take_wake_lock()
             failpoints.hit("ready.tell")
             ready.send(self.handlers.facts())
@@ -130,7 +130,7 @@ class Daemon:
             try:
                 self.ledger.recover()
                 self.ledger.move_run(ProcessState.STARTING)
-                self.ledger.move_run(ProcessState.RUNNING, "run.started")
+                self.ledger.record("run.started")
             except DiskFull as again:
                 full = again
             else:

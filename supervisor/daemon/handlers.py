@@ -15,7 +15,6 @@ from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.lifecycle import Desired
 from supervisor.domain.scope import ALL_NODES, trial_of
 from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
@@ -128,12 +127,12 @@ class Handlers:
     def _scopes(self) -> ScopeResolver:
         orchestrator = self._orchestrator
         return ScopeResolver(
-            self._ledger.store.connection, self._ledger.run_id, self._plan, orchestrator.experiment, orchestrator.nodes
+            self._ledger.store, self._ledger.run_id, self._plan, orchestrator.experiment, orchestrator.nodes
         )
 
     async def stop(self, who: str) -> dict[str, Any]:
         """Stop the run: it does not go on by itself."""
-        self._ledger.desire(Desired.STOP, "run.stopped", who=who)
+        self._ledger.record("run.stopped", who=who)
         self._orchestrator.stop.ask(f"stopped by {who}")
         return {"run": self._ledger.run_id}
 

@@ -20,13 +20,13 @@ from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.command import Command
-from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.errors import Conflict
 from supervisor.home import Home
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import OWNER
 from supervisor.processes.ray_head import RayHead
+from supervisor.store import lookups
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter
 
@@ -48,7 +48,6 @@ class Orchestrator:
     ) -> None:
         self._home, self._ledger, self._clock, self._skip_reason = home, ledger, clock, skip_reason
         self.stop = stop
-        self._answers = EvaluationWriter(ledger.store, ledger.run_id)
         self._cluster = ClusterView(ledger, clock)
         self._commands = CommandsInForce(ledger, clock, self._cluster)
         self._drills = Drills(ledger)
@@ -58,7 +57,7 @@ class Orchestrator:
             ledger, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
             home.key, reserve, stop,
         )  # fmt: skip
-        evaluator = Evaluator(self._answers, {OWNER: home.key})
+        evaluator = Evaluator(EvaluationWriter(ledger.store, ledger.run_id), {OWNER: home.key})
         self._experiments = ExperimentRunner(
             self._drivers, self.ray, self._commands, evaluator, clock, reserve, stop
         )  # fmt: skip
@@ -141,17 +140,14 @@ class Orchestrator:
                     await asyncio.to_thread(orphans.end, self._home.key)
 
     def _experiments_left(self) -> list[str]:
-        rows = self._ledger.store.rows(
-            "SELECT name, state FROM experiment WHERE run = ? ORDER BY ordinal", self._ledger.run_id
-        )
-        return [row["name"] for row in rows if ProcessState(row["state"]) not in ENDED]
+        return lookups.experiments_left(self._ledger.store, self._ledger.run_id)
 
     async def _run_experiment(self, state: ExperimentState) -> None:
         reason = self._skip_reason(state.spec)
         if reason is not None:
             state.skip(reason)
             return
-        self._answers.warm(state.name, state.spec)
+        state.warm()
         await self._experiments.run(state)
 
     async def _kill_driver(self) -> None:

@@ -15,7 +15,7 @@ from supervisor.clock import Clock, boot_id
 from supervisor.daemon.upkeep.crash_loop import Verdict, judge_start
 from supervisor.home import Home
 from supervisor.processes import orphans
-from supervisor.store.database import Event
+from supervisor.store.event import Event
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
@@ -85,7 +85,7 @@ class Recovery:
     def _record_findings(self) -> None:
         if self.rebuilt is not None:
             with self.ledger.store.change(self.ledger.run_id) as change:
-                change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
+                change.forget(UNTOLD)
                 change.record("store.rebuilt", **self.rebuilt.to_json())
         if self.replaced_log is not None:
             self.ledger.record("audit.replaced", path=str(self.replaced_log))

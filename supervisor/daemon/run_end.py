@@ -9,7 +9,7 @@ from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.domain.lifecycle import ENDED, ProcessState, run_exit_code
 from supervisor.errors import SweepError
 from supervisor.report.process import write_report
-from supervisor.store import queries
+from supervisor.store import lookups, queries
 from supervisor.store.run_writer import RunWriter
 
 
@@ -22,11 +22,10 @@ async def end_run(ledger: RunWriter, clock: Clock, checkpoints: CheckpointRetent
         return
     await checkpoints.tidy_up()
     counts = {state: states.count(state) for state in ENDED}
-    row = ledger.store.row("SELECT created_wall FROM run WHERE id = ?", ledger.run_id)
-    assert row is not None
-    ledger.move_run(
-        ProcessState.EXITED, "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
-        skipped=counts[ProcessState.SKIPPED], seconds=max(0.0, round(clock.wall_s() - row["created_wall"], 1)),
+    created = lookups.run(ledger.store, ledger.run_id)["created_wall"]
+    ledger.record(
+        "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
+        skipped=counts[ProcessState.SKIPPED], seconds=max(0.0, round(clock.wall_s() - created, 1)),
     )  # fmt: skip
     await report(ledger, run_folder)
 
@@ -49,5 +48,4 @@ def exit_code(ledger: RunWriter) -> int:
 
 
 def _experiment_states(ledger: RunWriter) -> list[ProcessState]:
-    rows = ledger.store.rows("SELECT state FROM experiment WHERE run = ?", ledger.run_id)
-    return [ProcessState(row["state"]) for row in rows]
+    return [ProcessState(row["state"]) for row in lookups.experiments(ledger.store, ledger.run_id)]

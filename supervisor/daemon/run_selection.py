@@ -8,7 +8,7 @@ from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import Desired, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
-from supervisor.store import queries
+from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
 
@@ -61,8 +61,7 @@ def _retried(store: Store, request: StartRequest) -> str:
             f"the plan has changed since run {run_id}", remedy="put it back as it was, or leave --retry out: a new run"
         )
     again = ("FATAL", "SKIPPED")
-    rows = store.rows("SELECT name, state FROM experiment WHERE run = ? ORDER BY ordinal", run_id)
-    names = [row["name"] for row in rows if row["state"] in again]
+    names = [row["name"] for row in lookups.experiments(store, run_id) if row["state"] in again]
     if not names:
         raise Conflict(f"nothing of run {run_id} failed", remedy="leave --retry out")
     ledger = RunWriter(store, run_id)
@@ -70,27 +69,20 @@ def _retried(store: Store, request: StartRequest) -> str:
         # The run first: one that is open with its failures is tried again just the same.
         ledger.move_run(ProcessState.STOPPED)
     for name in names:
-        ledger.move_experiment(name, ProcessState.STOPPED, reason="to be tried again")
+        ledger.move_experiment(name, ProcessState.STOPPED, "to be tried again")
     if last["desired"] == Desired.STOP:
         _want(store, run_id)
     return run_id
 
 
 def _want(store: Store, run_id: str) -> None:
-    with store.change(run_id) as change:
-        change.execute("UPDATE run SET desired = 'run' WHERE id = ?", run_id)
-        change.record("run.wanted", who="supervisord start")
+    RunWriter(store, run_id).record("run.wanted", who="supervisord start")
 
 
 def _give_up(store: Store, run_id: str) -> None:
     ledger = RunWriter(store, run_id)
     ledger.recover()
-    with store.change(run_id) as change:
-        change.execute(
-            "UPDATE run SET state = ?, desired = ?, reason = ?, ended_wall = ? WHERE id = ?",
-            ProcessState.FATAL, Desired.STOP, queries.GIVEN_UP, change.wall_s, run_id,
-        )  # fmt: skip
-        change.record("run.abandoned")
+    ledger.record("run.abandoned")
 
 
 def _new_id(store: Store, plan: str, clock: Clock) -> str:

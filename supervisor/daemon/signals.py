@@ -13,6 +13,7 @@ from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.debug_log import reopen_debug_log
 from supervisor.errors import DiskFailed, DiskFull, SweepError
 from supervisor.plan.drift import PlanSource
+from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
@@ -49,9 +50,8 @@ class DaemonSignals:
     async def _reread_plan(self) -> None:
         if self._source.path is None:
             return
-        row = self._ledger.store.row("SELECT plan_text FROM run WHERE id = ?", self._ledger.run_id)
-        assert row is not None
-        found = await asyncio.to_thread(self._source.reread, row["plan_text"])
+        plan_text = lookups.run(self._ledger.store, self._ledger.run_id)["plan_text"]
+        found = await asyncio.to_thread(self._source.reread, plan_text)
         where = {"path": str(self._source.path), "sha256": found.sha256}
         with contextlib.suppress(DiskFull, DiskFailed):
             if found.error is not None:

@@ -51,6 +51,11 @@ class Desired(StrEnum):
     STOP = "stop"
 
 
+AT_WORK = (
+    ProcessState.STARTING, ProcessState.RUNNING, ProcessState.PAUSED, ProcessState.BACKOFF, ProcessState.STOPPING,
+)  # fmt: skip
+"""States that a daemon holds a run or an experiment in; without a daemon none of them is true."""
+
 ENDED = frozenset({ProcessState.EXITED, ProcessState.FATAL, ProcessState.SKIPPED})
 """States of an experiment that will not run again in this run."""
 
@@ -62,9 +67,10 @@ SUCCEEDED = frozenset({EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PR
 _S, _T = ProcessState, TrialState
 _PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
     _S.STOPPED: frozenset({_S.STARTING, _S.SKIPPED, _S.FATAL}),
-    _S.STARTING: frozenset({_S.RUNNING, _S.BACKOFF, _S.STOPPING, _S.FATAL, _S.EXITED}),
+    # PAUSED without a driver: the governor's STOP ended it, and an operator's resume starts the next one.
+    _S.STARTING: frozenset({_S.RUNNING, _S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.FATAL, _S.EXITED}),
     _S.RUNNING: frozenset({_S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
-    _S.PAUSED: frozenset({_S.RUNNING, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.PAUSED, _S.STARTING, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
     _S.BACKOFF: frozenset({_S.STARTING, _S.STOPPING, _S.FATAL}),
     _S.STOPPING: frozenset({_S.STOPPED, _S.EXITED, _S.FATAL}),
     # A run that has ended may be opened again, for what failed in it; a person may start a FATAL experiment again.

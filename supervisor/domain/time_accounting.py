@@ -84,9 +84,7 @@ def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:
     return {cause: round(seconds, 1) for cause, seconds in sorted(total.items(), key=lambda item: -item[1])}
 
 
-STOPPED_BY_GOVERNOR = "STOP by the governor: "
-"""How the reason of a pause begins in which no driver is alive."""
-_DRIVER_ENDS = ("driver.exited", "experiment.finished", "experiment.failed", "experiment.stopped")
+_DRIVER_ENDS = ("driver.exited", "driver.stopped", "experiment.finished", "experiment.failed", "experiment.stopped")
 _NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
 
 
@@ -111,9 +109,7 @@ def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> fl
 
 def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wall_s: float) -> float | None:
     """The wall time at which the driver ended: this event's, or that of the one before it; None when it lives on."""
-    if name in _DRIVER_ENDS or (
-        name == "experiment.paused" and str(fields.get("reason")).startswith(STOPPED_BY_GOVERNOR)
-    ):
+    if name in _DRIVER_ENDS:
         return wall_s
     # Told days later, maybe: a start sends the trials back to the queue before it says that it is one.
     requeued = name == "trial.requeued" and fields.get("cause") == "daemon_died"

@@ -18,39 +18,28 @@ from typing import Any
 
 from supervisor import failpoints
 from supervisor.clock import Clock
-from supervisor.errors import DiskFailed, DiskFull, StoreDamaged, StoreError, StoreLocked, StoreTooNew, SweepError
+from supervisor.errors import (
+    DiskFailed,
+    DiskFull,
+    StoreDamaged,
+    StoreError,
+    StoreLocked,
+    StoreTooNew,
+    StoreTooOld,
+    SweepError,
+)
+from supervisor.store import projection
+from supervisor.store.event import Event
 from supervisor.store.event_catalog import check_event
-from supervisor.store.schema import STEPS, VERSION
+from supervisor.store.schema import SCHEMA, VERSION
 
 BUSY_TIMEOUT_S = 2.0
 """How long a change waits for another program's lock. The daemon's one loop stands meanwhile, so not for long."""
 
 
-@dataclass(frozen=True)
-class Event:
-    """A committed fact. `seq` counts up over the life of the store."""
-
-    seq: int
-    wall_s: float
-    name: str
-    run: str | None
-    experiment: str | None
-    trial: int | None
-    attempt: int | None
-    fields: dict[str, Any]
-
-    @staticmethod
-    def of_row(row: sqlite3.Row) -> Event:
-        """An event as its table has it."""
-        return Event(
-            row["seq"], row["wall"], row["name"], row["run"], row["experiment"], row["trial"], row["attempt"],
-            json.loads(row["fields"]),
-        )  # fmt: skip
-
-
 @dataclass
 class Change:
-    """One open transaction: SQL and the events that tell of it."""
+    """One open transaction: its events, each applied as it is recorded."""
 
     connection: sqlite3.Connection
     wall_s: float
@@ -70,21 +59,32 @@ class Change:
         attempt: int | None = None,
         **fields: Any,
     ) -> None:
-        """Adds an event to this transaction. Raises ValueError for one that is not in the table of events."""
+        """Record an event in this transaction and apply it. Raises ValueError for one that is not in the catalog."""
         check_event(name, fields)
-        cursor = self.connection.execute(
-            "INSERT INTO event (wall, name, run, experiment, trial, attempt, fields) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self.wall_s, name, self.run, experiment, trial, attempt, json.dumps(fields, allow_nan=False)),
-        )
-        assert cursor.lastrowid is not None
-        self.events.append(Event(cursor.lastrowid, self.wall_s, name, self.run, experiment, trial, attempt, fields))
+        # Through JSON: the projection must see what it will see in a rebuild.
+        said = json.loads(json.dumps(fields, allow_nan=False))
+        event = Event(self._next_seq(), self.wall_s, name, self.run, experiment, trial, attempt, said)
+        projection.apply(self.connection, event)
+        self.events.append(event)
+
+    def forget(self, key: str) -> None:
+        """Delete a value that `Store.note` keeps."""
+        self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def _next_seq(self) -> int:
+        if self.events:
+            return self.events[-1].seq + 1
+        return int(self.connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM event").fetchone()[0])
 
 
 class Store:
-    """Opens, migrates, checks. `told` hears of each committed event, in order: the audit log hangs there."""
+    """The open store. `told` is called with each committed event, in order: the audit log is written there."""
 
     def __init__(self, path: Path, clock: Clock, told: Callable[[Event], None] | None = None) -> None:
-        """Raises StoreTooNew for a newer schema, StoreError for a file that is not a sound store."""
+        """Open the store at `path`, and make its tables in a new file.
+
+        Raises StoreTooNew or StoreTooOld for a store of another version, StoreError for a file that is not sound.
+        """
         self.path, self._clock = path, clock
         self.told = told
         self.before_change: Callable[[], None] | None = None
@@ -100,7 +100,7 @@ class Store:
             self.connection.row_factory = sqlite3.Row
             self._configure()
             self._check()
-            self._migrate()
+            self._make_tables()
         except sqlite3.DatabaseError as error:
             self._abandon()
             if _kind(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -127,18 +127,26 @@ class Store:
         if found != "ok":
             raise StoreDamaged(f"{self.path} is damaged: {found}")
 
-    def _migrate(self) -> None:
-        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StoreTooNew(f"{self.path} has schema {version}; this version knows {VERSION}")
-        for number in range(version, VERSION):
-            failpoints.hit("store.migrate")
-            # executescript commits first, so the step brings its own transaction.
-            self.connection.executescript(f"BEGIN;{STEPS[number]};PRAGMA user_version = {number + 1};COMMIT;")
+    def _make_tables(self) -> None:
+        if check_version(self.connection, self.path) == 0:
+            failpoints.hit("store.create")
+            # executescript commits first, so the script brings its own transaction.
+            self.connection.executescript(f"BEGIN;{SCHEMA};PRAGMA user_version = {VERSION};COMMIT;")
 
     def note(self, key: str, value: str) -> None:
-        """Kept in `meta` with the next change: what may lag, but must not cost a sync of its own."""
+        """Keep a value in `meta` with the next change: it may lag, and must not cost a sync of its own."""
         self._notes[key] = value
+
+    def note_now(self, key: str, value: str) -> None:
+        """Keep a value in `meta` at once, in a transaction that is open or in one of its own."""
+        self.connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    def noted(self, key: str) -> str | None:
+        """Return a value of `meta` as it was committed; None when there is none."""
+        row = self.row("SELECT value FROM meta WHERE key = ?", key)
+        return None if row is None else str(row["value"])
 
     @contextmanager
     def change(self, run: str | None = None) -> Iterator[Change]:
@@ -177,9 +185,7 @@ class Store:
 
     def _commit(self) -> None:
         for key, value in self._notes.items():
-            self.connection.execute(
-                "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
-            )
+            self.note_now(key, value)
         failpoints.hit("store.commit")
         self.connection.execute("COMMIT")
         self._notes.clear()
@@ -258,15 +264,26 @@ def _kind(error: sqlite3.Error) -> int | None:
     return None if code is None else code & 0xFF
 
 
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the store's schema: VERSION, or 0 for a new file. Raises StoreTooNew, StoreTooOld."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise StoreTooNew(f"{path} has schema {version}; this version of the program reads schema {VERSION}")
+    if 0 < version < VERSION:
+        raise StoreTooOld(f"{path} has schema {version}; this version of the program reads schema {VERSION}")
+    return version
+
+
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """The store of a home whose daemon is not running (the caller has made sure). Raises StoreError."""
+    """Open the store of a home whose daemon is not running (the caller has made sure). Raises StoreError."""
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
     connection.row_factory = sqlite3.Row
     try:
+        check_version(connection, path)
         yield connection
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path} cannot be read: {error}") from error

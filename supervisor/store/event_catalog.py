@@ -99,10 +99,12 @@ EVENTS: dict[str, EventKind] = {
     "experiment.finished": EventKind(
         "info", "{experiment} finished: best {best} of {trials} trials", ("best", "best_trial", "trials", "seconds")
     ),
-    "experiment.failed": EventKind("error", "{experiment} failed: {error}", ("error", "seconds")),
+    "experiment.failed": EventKind("error", "{experiment} failed: {reason}", ("reason", "error", "seconds")),
     "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}", ("reason",)),
     "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}", ("reason",)),
-    "experiment.paused": EventKind("warning", "{experiment} paused: {reason}", ("reason", "drill")),
+    "experiment.paused": EventKind(
+        "warning", "{experiment} paused by the {origin} ({action}): {reason}", ("action", "origin", "reason", "drill")
+    ),
     "experiment.resumed": EventKind("info", "{experiment} goes on", ("drill",)),
     "experiment.warmed": EventKind(
         "info", "{experiment} begins with {count} points of {donor}", ("donor", "count", "points")
@@ -123,7 +125,12 @@ EVENTS: dict[str, EventKind] = {
     "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
     "ray.session_lost": EventKind("error", "{path} of Ray's session is gone: Ray begins anew", ("path",)),
     "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
-    "driver.exited": EventKind("warning", "driver of {experiment} died: {status}", ("status", "retry_in_s", "log")),
+    "driver.exited": EventKind("warning", "driver of {experiment} died: {reason}", ("reason", "retry_in_s", "log")),
+    "driver.stopped": EventKind(
+        "warning",
+        "driver of {experiment} ended by the {origin} ({action}): {reason}",
+        ("action", "origin", "reason", "drill"),
+    ),
     "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed", ("silent_s",)),
     "trial.added": EventKind("info", "trial {trial} added", ("params", "source")),
     "trial.started": EventKind(

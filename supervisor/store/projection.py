@@ -1,7 +1,8 @@
-"""Events into tables: what the ledger writes beside an event, done again from the event alone.
+"""Turns events into rows. No other module writes a row of a run, experiment, trial, attempt, result, command or test.
 
-So the audit log can give back a lost store, and so the checker can say whether log and store tell one story. What it
-cannot give back: the readings by the minute, which no event carries. Standard library only.
+`Change.record` applies each event in the transaction that commits it; a rebuild and the checker apply the same events
+again, from the log (`replay`). So the log can give back a lost store. Readings by the minute are in no event, and are
+kept outside (reading_rollup). Standard library only.
 """
 
 from __future__ import annotations
@@ -9,240 +10,292 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
-from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState
-from supervisor.store.database import Event
-from supervisor.store.evaluation_writer import opening_at
-from supervisor.store.queries import GIVEN_UP
+from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
+from supervisor.store.event import Event
 
-_NONSENSE = (TypeError, ValueError, AttributeError, OverflowError)
-"""What Python makes of a field of another type than the ledger would have written."""
-LIVE = "('STARTING', 'RUNNING', 'PAUSED', 'BACKOFF', 'STOPPING')"
+GIVEN_UP = "given up for a new run"
+"""The reason of a run that will never go on."""
+
+_P = ProcessState
+RUN_STATES = {"run.started": _P.RUNNING, "run.finished": _P.EXITED, "run.failed": _P.FATAL, "run.abandoned": _P.FATAL}
+"""The state in which each of these events leaves the run; `run.moved` names its own."""
+EXPERIMENT_STATES = {
+    "experiment.started": _P.RUNNING, "experiment.resumed": _P.RUNNING, "experiment.paused": _P.PAUSED,
+    "experiment.stopped": _P.STOPPED, "experiment.skipped": _P.SKIPPED, "experiment.finished": _P.EXITED,
+    "experiment.failed": _P.FATAL, "driver.exited": _P.BACKOFF, "driver.stopped": _P.PAUSED,
+}  # fmt: skip
+"""The state in which each of these events leaves its experiment; `experiment.moved` names its own."""
 
 
 class CannotReplay(Exception):
-    """An event lacks what would be needed; its message says which and what."""
+    """An event cannot be applied; the message says which event and why."""
 
 
-class Projection:
-    """Applies events, in the order of their seq, to the tables of `connection` (schema.STEPS, empty at first)."""
+def apply(connection: sqlite3.Connection, event: Event) -> None:
+    """Insert `event` and change the rows that it changes."""
+    _insert(connection, event)
+    _change(connection, event)
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
-        self._known: set[str] = set()
 
-    def apply(self, event: Event) -> None:
-        """Raises CannotReplay for an event of a run whose creation was not there, and for one that is not whole."""
-        try:
-            self._apply(event)
-        except KeyError as error:
-            raise CannotReplay(f"event {event.seq}: {event.name} was told without {error}") from error
-        except sqlite3.IntegrityError as error:
-            raise CannotReplay(f"event {event.seq}: {event.name} cannot follow what came before: {error}") from error
-        except (*_NONSENSE, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError) as error:
-            raise CannotReplay(f"event {event.seq}: {event.name} holds what no such event does: {error}") from error
-
-    def _apply(self, event: Event) -> None:
-        self.connection.execute(
-            "INSERT INTO event (seq, wall, name, run, experiment, trial, attempt, fields)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (event.seq, event.wall_s, event.name, event.run, event.experiment, event.trial, event.attempt,
-             json.dumps(event.fields, allow_nan=False)),
-        )  # fmt: skip
-        if event.run is not None and event.run not in self._known and event.name != "run.created":
+def replay(connection: sqlite3.Connection, event: Event) -> None:
+    """Apply an event of the log. Raises CannotReplay; the event itself is inserted all the same, to keep its number."""
+    where = f"event {event.seq}: {event.name}"
+    try:
+        _insert(connection, event)
+        if event.run is not None and event.name != "run.created" and not _exists(connection, event.run):
             raise CannotReplay(f"event {event.seq}: the log does not hold the beginning of {event.run}")
-        handler = _HANDLERS.get(event.name)
-        if handler is not None:
-            handler(self, event)
-        if event.name == "run.created" and event.run is not None:
-            self._known.add(event.run)
+        _change(connection, event)
+    except KeyError as error:
+        raise CannotReplay(f"{where} lacks the field {error}") from error
+    except sqlite3.IntegrityError as error:
+        raise CannotReplay(f"{where} cannot follow the events before it: {error}") from error
+    except _WRONG_TYPE as error:
+        raise CannotReplay(f"{where} has a field of the wrong type: {error}") from error
 
-    def _run(self, sql: str, *values: Any) -> None:
-        self.connection.execute(sql, values)
 
-    # The run
+def _insert(connection: sqlite3.Connection, event: Event) -> None:
+    connection.execute(
+        "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (event.seq, event.wall_s, event.name, event.run, event.experiment, event.trial, event.attempt,
+         json.dumps(event.fields, allow_nan=False)),
+    )  # fmt: skip
 
-    def run_created(self, event: Event) -> None:
-        said = event.fields
-        self._run(
-            "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL)",
-            event.run, said["plan"], said["fingerprint"], said["source"], said["plan_text"],
-            json.dumps(said["hardware"]), json.dumps(said["data"]), ProcessState.STOPPED, Desired.RUN, event.wall_s,
-        )  # fmt: skip
-        for ordinal, spec in enumerate(said["specs"]):
-            self._run(
-                "INSERT INTO experiment (run, name, ordinal, spec, state) VALUES (?, ?, ?, ?, ?)",
-                event.run, spec["name"], ordinal, json.dumps(spec), ProcessState.STOPPED,
-            )  # fmt: skip
 
-    def move_run(self, event: Event, state: str) -> None:
-        ended = event.wall_s if state in (ProcessState.EXITED, ProcessState.FATAL) else None
-        self._run("UPDATE run SET state = ?, ended_wall = ? WHERE id = ?", state, ended, event.run)
+def _change(connection: sqlite3.Connection, event: Event) -> None:
+    change = _CHANGES.get(event.name)
+    if change is not None:
+        change(_Rows(connection, event))
 
-    def run_abandoned(self, event: Event) -> None:
-        self.move_run(event, ProcessState.FATAL)
-        self._run("UPDATE run SET desired = ?, reason = ? WHERE id = ?", Desired.STOP, GIVEN_UP, event.run)
 
-    def desire(self, event: Event, desired: Desired) -> None:
-        self._run("UPDATE run SET desired = ? WHERE id = ?", desired, event.run)
+_WRONG_TYPE = (
+    TypeError, ValueError, AttributeError, OverflowError,
+    sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError,
+)  # fmt: skip
+"""What Python and SQLite raise for a field of another type than a writer gives it."""
 
-    def recover(self, event: Event) -> None:
-        self._run(
-            f"UPDATE run SET state = 'STOPPED', ended_wall = NULL WHERE id = ? AND state IN {LIVE[:-1]}, 'FATAL')",  # noqa: S608
-            event.run,
-        )
-        self._run(f"UPDATE experiment SET state = 'STOPPED' WHERE run = ? AND state IN {LIVE}", event.run)  # noqa: S608
 
-    def run_paused(self, event: Event) -> None:
-        self._run(
-            "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
-            event.run, event.fields["scope"], json.dumps(event.fields["command"]),
-        )  # fmt: skip
+def _exists(connection: sqlite3.Connection, run: str) -> bool:
+    return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
 
-    def run_resumed(self, event: Event) -> None:
-        self._run("DELETE FROM command WHERE run = ? AND scope = ?", event.run, event.fields["scope"])
 
-    # Experiments
+def opening_at(wall_s: float) -> str:
+    """Return the time at which a test was opened, as its opening says it."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds")
 
-    def move_experiment(self, event: Event, state: str, reason: str | None) -> None:
-        self._run(
-            "UPDATE experiment SET state = ?1, reason = ?2,"
-            " started_wall = CASE WHEN ?1 = 'STARTING' THEN coalesce(started_wall, ?3) ELSE started_wall END,"
-            " ended_wall = CASE WHEN ?1 IN ('EXITED', 'FATAL', 'SKIPPED') THEN ?3 END,"
-            " driver_starts = driver_starts + (?1 = 'STARTING')"
-            " WHERE run = ?4 AND name = ?5",
-            state, reason, event.wall_s, event.run, event.experiment,
-        )  # fmt: skip
 
-    def experiment_warmed(self, event: Event) -> None:
-        (text,) = self.connection.execute(
-            "SELECT spec FROM experiment WHERE run = ? AND name = ?", (event.run, event.experiment)
-        ).fetchone()
-        spec = json.loads(text)
-        warmed = {**spec, "enqueue": [*spec["enqueue"], *event.fields["points"]]}
-        self._run(
-            "UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(warmed), event.run, event.experiment
-        )
+class _Rows:
+    """The rows that one event is about, and what it says of them."""
 
-    # Trials
+    def __init__(self, connection: sqlite3.Connection, event: Event) -> None:
+        self.connection, self.event, self.fields = connection, event, event.fields
+        self.experiment_key = (event.run, event.experiment)
+        self.trial_key = (*self.experiment_key, event.trial)
 
-    def _trial(self, event: Event, assignments: str, *values: Any) -> None:
-        self._run(
-            f"UPDATE trial SET {assignments} WHERE run = ? AND experiment = ? AND number = ?",  # noqa: S608 - ours
-            *values, event.run, event.experiment, event.trial,
-        )  # fmt: skip
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        return self.connection.execute(sql, values)
 
-    def _end_attempt(self, event: Event, cause: str) -> None:
-        self._run(
+    def set_run(self, assignments: str, *values: Any) -> None:
+        self.execute(f"UPDATE run SET {assignments} WHERE id = ?", *values, self.event.run)  # noqa: S608 - ours
+
+    def set_trial(self, assignments: str, *values: Any) -> None:
+        where = "run = ? AND experiment = ? AND number = ?"
+        self.execute(f"UPDATE trial SET {assignments} WHERE {where}", *values, *self.trial_key)  # noqa: S608 - ours
+
+    def end_attempt(self, cause: str) -> None:
+        # An attempt that was lost before keeps its own end and cause.
+        self.execute(
             "UPDATE attempt SET ended_wall = ?, cause = ?"
             " WHERE run = ? AND experiment = ? AND trial = ? AND attempt = ? AND ended_wall IS NULL",
-            event.wall_s, cause, event.run, event.experiment, event.trial, event.attempt,
-        )  # fmt: skip
-
-    def trial_added(self, event: Event) -> None:
-        self._run(
-            "INSERT INTO trial (run, experiment, number, state, params, source, added_wall)"
-            " VALUES (?, ?, ?, 'PENDING', ?, ?, ?)",
-            event.run, event.experiment, event.trial, json.dumps(event.fields["params"]), event.fields["source"],
-            event.wall_s,
-        )  # fmt: skip
-
-    def trial_started(self, event: Event) -> None:
-        said = event.fields
-        self._trial(
-            event, "state = 'RUNNING', attempt = ?, started_wall = coalesce(started_wall, ?)",
-            event.attempt, event.wall_s,
-        )  # fmt: skip
-        self._run(
-            "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
-            event.run, event.experiment, event.trial, event.attempt, said["node"], said["worker_pid"],
-            said["resumed_step"], event.wall_s,
-        )  # fmt: skip
-
-    def trial_reported(self, event: Event) -> None:
-        said = event.fields
-        self._run(
-            "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            event.run, event.experiment, event.trial, said["step"], event.attempt, said["value"],
-            json.dumps(said["metrics"]), event.wall_s,
-        )  # fmt: skip
-        self.trial_repeated(event)
-
-    def trial_repeated(self, event: Event) -> None:
-        if event.fields["checkpoint"] is not None:
-            self._trial(event, "checkpoint = ?, checkpoint_step = ?", event.fields["checkpoint"], event.fields["step"])
-
-    def trial_requeued(self, event: Event) -> None:
-        self._trial(event, "state = 'PENDING', held_for = NULL")
-        self._end_attempt(event, event.fields["cause"])
-
-    def trial_ended(self, event: Event) -> None:
-        said = event.fields
-        good = EndReason(said["end_reason"]) in SUCCEEDED
-        self._trial(
-            event,
-            "attempt = ?, state = ?, end_reason = ?, value = ?, error = ?, record = ?, ended_wall = ?, held_for = NULL",
-            event.attempt, "TERMINATED" if good else "ERROR", said["end_reason"], said.get("value"), said.get("error"),
-            json.dumps(said.get("record", {})), event.wall_s,
-        )  # fmt: skip
-        self._end_attempt(event, said["end_reason"])
-
-    # The one test
-
-    def test_opened(self, event: Event) -> None:
-        self._run(
-            "INSERT INTO evaluation VALUES (?, ?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE SET"
-            " openings = excluded.openings, opening = excluded.opening, wall = excluded.wall",
-            event.run, event.experiment, event.fields["openings"],
-            json.dumps({**event.fields, "at": opening_at(event.wall_s)}), event.wall_s,
-        )  # fmt: skip
-
-    def test_scored(self, event: Event) -> None:
-        self._run(
-            "UPDATE evaluation SET result = ?, wall = ? WHERE run = ? AND experiment = ? AND result IS NULL",
-            json.dumps(event.fields["result"]), event.wall_s, event.run, event.experiment,
+            self.event.wall_s, cause, *self.trial_key, self.event.attempt,
         )  # fmt: skip
 
 
-_P = ProcessState
-_HANDLERS: dict[str, Callable[[Projection, Event], None]] = {
-    "run.created": Projection.run_created,
-    "run.moved": lambda replay, event: replay.move_run(event, event.fields["state"]),
-    "run.started": lambda replay, event: replay.move_run(event, _P.RUNNING),
-    "run.finished": lambda replay, event: replay.move_run(event, _P.EXITED),
-    "run.failed": lambda replay, event: replay.move_run(event, _P.FATAL),
-    "run.abandoned": Projection.run_abandoned,
-    "run.stopped": lambda replay, event: replay.desire(event, Desired.STOP),
-    "run.wanted": lambda replay, event: replay.desire(event, Desired.RUN),
-    "run.reopened": Projection.recover,
-    "daemon.recovered": Projection.recover,
-    "run.paused": Projection.run_paused,
-    "run.resumed": Projection.run_resumed,
-    "experiment.moved": lambda replay, event: replay.move_experiment(
-        event, event.fields["state"], event.fields["reason"]
-    ),
-    "experiment.started": lambda replay, event: replay.move_experiment(event, _P.RUNNING, None),
-    "experiment.finished": lambda replay, event: replay.move_experiment(event, _P.EXITED, None),
-    "experiment.failed": lambda replay, event: replay.move_experiment(event, _P.FATAL, event.fields["error"]),
-    "experiment.skipped": lambda replay, event: replay.move_experiment(event, _P.SKIPPED, event.fields["reason"]),
-    "experiment.stopped": lambda replay, event: replay.move_experiment(event, _P.STOPPED, event.fields["reason"]),
-    "experiment.paused": lambda replay, event: replay.move_experiment(event, _P.PAUSED, event.fields["reason"]),
-    "experiment.resumed": lambda replay, event: replay.move_experiment(event, _P.RUNNING, None),
-    "driver.exited": lambda replay, event: replay.move_experiment(event, _P.BACKOFF, event.fields["status"]),
-    "experiment.warmed": Projection.experiment_warmed,
-    "trial.added": Projection.trial_added,
-    "trial.started": Projection.trial_started,
-    "trial.reported": Projection.trial_reported,
-    "trial.repeated": Projection.trial_repeated,
-    "trial.paused": lambda replay, event: replay._trial(  # noqa: SLF001
-        event, "state = 'PAUSED', held_for = ?", event.fields["reason"]
-    ),
-    "trial.resumed": lambda replay, event: replay._trial(event, "state = 'RUNNING', held_for = NULL"),  # noqa: SLF001
-    "trial.requeued": Projection.trial_requeued,
-    "trial.finished": Projection.trial_ended,
-    "trial.failed": Projection.trial_ended,
-    "test.opened": Projection.test_opened,
-    "test.scored": Projection.test_scored,
+# The run
+
+
+def _run_created(rows: _Rows) -> None:
+    event, said = rows.event, rows.fields
+    rows.execute(
+        "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL)",
+        event.run, said["plan"], said["fingerprint"], said["source"], said["plan_text"],
+        json.dumps(said["hardware"]), json.dumps(said["data"]), ProcessState.STOPPED, Desired.RUN, event.wall_s,
+    )  # fmt: skip
+    for ordinal, spec in enumerate(said["specs"]):
+        rows.execute(
+            "INSERT INTO experiment (run, name, ordinal, spec, state) VALUES (?, ?, ?, ?, ?)",
+            event.run, spec["name"], ordinal, json.dumps(spec), ProcessState.STOPPED,
+        )  # fmt: skip
+
+
+def _move_run(rows: _Rows) -> None:
+    state = RUN_STATES.get(rows.event.name) or rows.fields["state"]
+    ended = rows.event.wall_s if state in (ProcessState.EXITED, ProcessState.FATAL) else None
+    rows.set_run("state = ?, ended_wall = ?", state, ended)
+
+
+def _run_abandoned(rows: _Rows) -> None:
+    _move_run(rows)
+    rows.set_run("desired = ?, reason = ?", Desired.STOP, GIVEN_UP)
+
+
+def _recover(rows: _Rows) -> None:
+    # A FATAL run was started again by a person.
+    rows.execute(
+        "UPDATE run SET state = 'STOPPED', ended_wall = NULL WHERE id = ? AND state != 'EXITED'", rows.event.run
+    )
+    rows.execute(
+        "UPDATE experiment SET state = 'STOPPED', action = NULL, origin = NULL"
+        " WHERE run = ? AND state NOT IN ('STOPPED', 'EXITED', 'FATAL', 'SKIPPED')",
+        rows.event.run,
+    )
+
+
+def _run_paused(rows: _Rows) -> None:
+    rows.execute(
+        "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
+        rows.event.run, rows.fields["scope"], json.dumps(rows.fields["command"]),
+    )  # fmt: skip
+
+
+def _run_resumed(rows: _Rows) -> None:
+    rows.execute("DELETE FROM command WHERE run = ? AND scope = ?", rows.event.run, rows.fields["scope"])
+
+
+# An experiment
+
+
+def _move_experiment(rows: _Rows) -> None:
+    name, said = rows.event.name, rows.fields
+    state = EXPERIMENT_STATES.get(name) or said["state"]
+    action, origin = (said["action"], said["origin"]) if name in _PAUSES else (None, None)
+    rows.execute(
+        "UPDATE experiment SET state = ?1, reason = ?2, action = ?3, origin = ?4,"
+        " started_wall = CASE WHEN ?1 = 'STARTING' THEN coalesce(started_wall, ?5) ELSE started_wall END,"
+        " ended_wall = CASE WHEN ?1 IN ('EXITED', 'FATAL', 'SKIPPED') THEN ?5 END,"
+        " driver_starts = driver_starts + (?1 = 'STARTING')"
+        " WHERE run = ?6 AND name = ?7",
+        state, said["reason"] if name in _WITH_A_REASON else None, action, origin, rows.event.wall_s,
+        *rows.experiment_key,
+    )  # fmt: skip
+
+
+_PAUSES = ("experiment.paused", "driver.stopped")
+_WITH_A_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
+    "experiment.started", "experiment.resumed", "experiment.finished"
+}  # fmt: skip
+
+
+def _experiment_warmed(rows: _Rows) -> None:
+    (text,) = rows.execute("SELECT spec FROM experiment WHERE run = ? AND name = ?", *rows.experiment_key).fetchone()
+    spec = json.loads(text)
+    warmed = {**spec, "enqueue": [*spec["enqueue"], *rows.fields["points"]]}
+    rows.execute("UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(warmed), *rows.experiment_key)
+
+
+# A trial
+
+
+def _trial_added(rows: _Rows) -> None:
+    rows.execute(
+        "INSERT INTO trial (run, experiment, number, state, params, source, added_wall)"
+        " VALUES (?, ?, ?, 'PENDING', ?, ?, ?)",
+        *rows.trial_key, json.dumps(rows.fields["params"]), rows.fields["source"], rows.event.wall_s,
+    )  # fmt: skip
+
+
+def _trial_started(rows: _Rows) -> None:
+    event, said = rows.event, rows.fields
+    rows.set_trial(
+        "state = 'RUNNING', attempt = ?, started_wall = coalesce(started_wall, ?)", event.attempt, event.wall_s
+    )
+    rows.execute(
+        "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+        *rows.trial_key, event.attempt, said["node"], said["worker_pid"], said["resumed_step"], event.wall_s,
+    )  # fmt: skip
+
+
+def _trial_reported(rows: _Rows) -> None:
+    event, said = rows.event, rows.fields
+    rows.execute(
+        "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        *rows.trial_key, said["step"], event.attempt, said["value"], json.dumps(said["metrics"]), event.wall_s,
+    )  # fmt: skip
+    _keep_checkpoint(rows)
+
+
+def _keep_checkpoint(rows: _Rows) -> None:
+    if rows.fields["checkpoint"] is not None:
+        rows.set_trial("checkpoint = ?, checkpoint_step = ?", rows.fields["checkpoint"], rows.fields["step"])
+
+
+def _trial_paused(rows: _Rows) -> None:
+    rows.set_trial("state = 'PAUSED', held_for = ?", rows.fields["reason"])
+
+
+def _trial_resumed(rows: _Rows) -> None:
+    rows.set_trial("state = 'RUNNING', held_for = NULL")
+
+
+def _trial_requeued(rows: _Rows) -> None:
+    rows.set_trial("state = 'PENDING', held_for = NULL")
+    rows.end_attempt(rows.fields["cause"])
+
+
+def _trial_ended(rows: _Rows) -> None:
+    event, said = rows.event, rows.fields
+    good = EndReason(said["end_reason"]) in SUCCEEDED
+    rows.set_trial(
+        "attempt = ?, state = ?, end_reason = ?, value = ?, error = ?, record = ?, ended_wall = ?, held_for = NULL",
+        event.attempt, TrialState.TERMINATED if good else TrialState.ERROR, said["end_reason"],
+        said["value"] if good else None, said["error"], json.dumps(said["record"]), event.wall_s,
+    )  # fmt: skip
+    rows.end_attempt(said["end_reason"])
+
+
+# The test of an experiment's answer
+
+
+def _test_opened(rows: _Rows) -> None:
+    opening = {**rows.fields, "at": opening_at(rows.event.wall_s)}
+    rows.execute(
+        "INSERT INTO evaluation VALUES (?, ?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE SET"
+        " openings = excluded.openings, opening = excluded.opening, wall = excluded.wall",
+        *rows.experiment_key, rows.fields["openings"], json.dumps(opening), rows.event.wall_s,
+    )  # fmt: skip
+
+
+def _test_scored(rows: _Rows) -> None:
+    rows.execute(
+        "UPDATE evaluation SET result = ?, wall = ? WHERE run = ? AND experiment = ?",
+        json.dumps(rows.fields["result"]), rows.event.wall_s, *rows.experiment_key,
+    )  # fmt: skip
+
+
+_CHANGES: dict[str, Callable[[_Rows], None]] = {
+    "run.created": _run_created,
+    **dict.fromkeys((*RUN_STATES, "run.moved"), _move_run),
+    "run.abandoned": _run_abandoned,
+    "run.stopped": lambda rows: rows.set_run("desired = ?", Desired.STOP),
+    "run.wanted": lambda rows: rows.set_run("desired = ?", Desired.RUN),
+    "run.reopened": _recover,
+    "daemon.recovered": _recover,
+    "run.paused": _run_paused,
+    "run.resumed": _run_resumed,
+    **dict.fromkeys((*EXPERIMENT_STATES, "experiment.moved"), _move_experiment),
+    "experiment.warmed": _experiment_warmed,
+    "trial.added": _trial_added,
+    "trial.started": _trial_started,
+    "trial.reported": _trial_reported,
+    "trial.repeated": _keep_checkpoint,
+    "trial.paused": _trial_paused,
+    "trial.resumed": _trial_resumed,
+    "trial.requeued": _trial_requeued,
+    "trial.finished": _trial_ended,
+    "trial.failed": _trial_ended,
+    "test.opened": _test_opened,
+    "test.scored": _test_scored,
 }
-"""What each event changed. An event that is not here changed nothing but the list of events."""
+"""The change of each event that changes rows."""

@@ -13,9 +13,8 @@ from typing import Any
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
 from supervisor.domain.time_accounting import TOLD_BY, lost_seconds
-
-GIVEN_UP = "given up for a new run"
-"""The reason of a run that will never go on."""
+from supervisor.store.event import Event
+from supervisor.store.projection import GIVEN_UP
 
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
@@ -50,6 +49,40 @@ def last_run_of(connection: sqlite3.Connection, plan: str | None) -> sqlite3.Row
         "SELECT * FROM run WHERE reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2) ORDER BY rowid DESC LIMIT 1",
         (GIVEN_UP, plan),
     ).fetchone()
+    return found
+
+
+def plan_of(connection: sqlite3.Connection, run_id: str) -> str:
+    """Return the name of a run's plan."""
+    return str(connection.execute("SELECT plan FROM run WHERE id = ?", (run_id,)).fetchone()["plan"])
+
+
+def noted(connection: sqlite3.Connection, key: str) -> str | None:
+    """Return a value that Store.note keeps; None when there is none."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row["value"])
+
+
+def events_of(connection: sqlite3.Connection, run_id: str) -> list[Event]:
+    """Return every event of a run, oldest first."""
+    rows = connection.execute("SELECT * FROM event WHERE run = ? ORDER BY seq", (run_id,))
+    return [Event.of_row(row) for row in rows]
+
+
+def event_numbers(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return how many events the store holds, and the first and the last number; 0 for none."""
+    return tuple(
+        connection.execute("SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM event").fetchone()
+    )
+
+
+def tables_of(connection: sqlite3.Connection, run_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Return every row of a run that the projection writes, by table."""
+    found = {}
+    for table in ("run", "experiment", "trial", "attempt", "result", "command", "evaluation"):
+        column = "id" if table == "run" else "run"
+        rows = connection.execute(f"SELECT * FROM {table} WHERE {column} = ? ORDER BY 1, 2, 3", (run_id,))  # noqa: S608
+        found[table] = [dict(row) for row in rows]
     return found
 
 
@@ -147,13 +180,10 @@ def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dic
 
 
 def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
-    """The result of an experiment's one test, with its opening; None until it is scored, or in a store without it."""
-    try:
-        row = connection.execute(
-            "SELECT opening, result FROM evaluation WHERE run = ? AND experiment = ?", (run_id, name)
-        ).fetchone()
-    except sqlite3.OperationalError:
-        return None  # read only, a store of the schema before; its daemon will bring it up to date
+    """Return the result of an experiment's one test, with its opening; None until it is scored."""
+    row = connection.execute(
+        "SELECT opening, result FROM evaluation WHERE run = ? AND experiment = ?", (run_id, name)
+    ).fetchone()
     if row is None or row["result"] is None:
         return None
     return {**json.loads(row["result"]), "opening": json.loads(row["opening"])}
@@ -210,6 +240,8 @@ def experiment_view(
         "name": row["name"],
         "state": row["state"],
         "reason": row["reason"],
+        "action": row["action"],
+        "origin": row["origin"],
         "driver_starts": row["driver_starts"],
         "started_wall": row["started_wall"],
         "ended_wall": row["ended_wall"],

@@ -1,4 +1,4 @@
-"""Readings by the minute: a sensor's smallest, mean and largest value, for the store. Pure; standard library only."""
+"""Rolls readings up by the minute: a sensor's smallest, mean and largest value. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from supervisor.store.database import Change
+
 MINUTE_S = 60
 KEPT_DAYS = 60
-"""Rows older than this go: a run of 250 hours with twenty sensors is 300,000 rows, about 30 MB."""
+"""Older rows are deleted: a run of 250 hours with twenty sensors is 300,000 rows, about 30 MB."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,25 @@ def _closed(key: tuple[str, str, str], minute: int, count: int, values: list[flo
     return MinuteOfReadings(
         *key, minute, count, len(values), min(values, default=None), mean, max(values, default=None)
     )
+
+
+class ReadingTable:
+    """Keeps the minutes of one run in the table `reading`, which no event carries."""
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._swept_day: int | None = None
+
+    def keep(self, change: Change, minutes: Iterable[MinuteOfReadings]) -> None:
+        """Insert these minutes; the first row of a minute stands. Delete the rows that are too old, once a day."""
+        for row in minutes:
+            change.execute(
+                "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                self._run_id, row.node, row.sensor_id, row.minute, row.unit, row.count, row.believed,
+                row.low, row.mean, row.high,
+            )  # fmt: skip
+        minute = int(change.wall_s // MINUTE_S)
+        # Once a day: it reads the whole table, and this is called every minute.
+        if minute // 1440 != self._swept_day:
+            change.execute("DELETE FROM reading WHERE minute < ?", minute - KEPT_DAYS * 1440)
+            self._swept_day = minute // 1440

@@ -92,7 +92,7 @@ def _assert_each_trial_once(sweep: Sweep) -> None:
     ended = [(e["experiment"], e["trial"]) for e in events if e["event"] in ("trial.finished", "trial.failed")]
     assert len(ended) == len(set(ended)) == 12
     assert [e["seq"] for e in events] == sorted({e["seq"] for e in events})
-    assert any(e["event"] == "driver.exited" and "SIGKILL" in e["status"] for e in events)
+    assert any(e["event"] == "driver.exited" and "SIGKILL" in e["reason"] for e in events)
     assert any(e["event"] == "run.paused" for e in events)
 
 

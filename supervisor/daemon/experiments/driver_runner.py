@@ -15,13 +15,13 @@ from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
-from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import RayStartFailed
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.guardian import status_text
 from supervisor.store import queries
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.trial_writer import TrialWriter
 
 
 class DriverRunner:
@@ -42,6 +42,7 @@ class DriverRunner:
         stop: StopRequest,
     ) -> None:
         self._ledger, self._ray, self._start_ray, self._new_driver = ledger, ray, start_ray, new_driver
+        self._trials = TrialWriter(ledger.store, ledger.run_id)
         self._cluster, self._commands, self._drills = cluster, commands, drills
         self._watchdog, self._home_key, self._reserve, self._stop = watchdog, home_key, reserve, stop
         self.driver: DriverProcess | None = None
@@ -109,9 +110,7 @@ class DriverRunner:
         """Commit one message of the driver; return False for a refused one."""
         match message:
             case messages.Hello():
-                self._ledger.move_experiment(
-                    state.name, ProcessState.RUNNING, "experiment.started", max_trials=state.spec["max_trials"]
-                )
+                state.started()
                 self._commands.settle(self.experiment)
             case messages.WatchdogUp():
                 self._cluster.watchdog_up(message)
@@ -126,5 +125,5 @@ class DriverRunner:
             case messages.Heartbeat() | messages.ExperimentEnded():
                 pass
             case _:
-                return self._ledger.handle(state.name, message)
+                return self._trials.handle(state.name, message)
         return True

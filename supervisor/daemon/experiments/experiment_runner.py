@@ -51,7 +51,7 @@ class ExperimentRunner:
             if self._commands.governors_stop is not None:
                 fruitless = 0
                 # It was too hot in spite of a pause, so no driver starts until a person has looked at the machine.
-                state.await_operator(self._commands.governors_stop.reason, self._commands.governors_stop.drill)
+                state.await_operator(self._commands.governors_stop)
                 await self._commands.wait_for_force(self._stop)
             else:
                 # Neither a driver nor Ray gets far on a full disk: that is not the experiment's fault.

@@ -21,6 +21,7 @@ from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 from supervisor.errors import DiskFull
+from supervisor.store import lookups
 from supervisor.store.queries import best_trial
 from supervisor.store.run_writer import RunWriter
 
@@ -123,22 +124,17 @@ class CheckpointRetention:
     def _folders(self) -> Iterator[Folder]:
         """Yield the folders of trials that exist, experiment by experiment."""
         store, run = self._ledger.store, self._ledger.run_id
-        for row in store.rows("SELECT name, spec FROM experiment WHERE run = ? ORDER BY ordinal", run):
+        for row in lookups.experiments(store, run):
             there = _numbers(self._run_folder / row["name"])
             if not there:
                 continue
             trials = [
                 {**dict(trial), "params": json.loads(trial["params"])}
-                for trial in store.rows(
-                    "SELECT number, state, end_reason, value, params, checkpoint FROM trial"
-                    " WHERE run = ? AND experiment = ? ORDER BY number",
-                    run, row["name"],
-                )
-            ]  # fmt: skip
-            scored = store.row(
-                "SELECT 1 FROM evaluation WHERE run = ? AND experiment = ? AND result IS NOT NULL", run, row["name"]
-            )
-            stays = keeps(json.loads(row["spec"]), trials, tested=scored is not None)
+                for trial in lookups.trials(store, run, row["name"])
+            ]
+            test = lookups.test(store, run, row["name"])
+            scored = test is not None and test["result"] is not None
+            stays = keeps(json.loads(row["spec"]), trials, tested=scored)
             for trial in trials:
                 if trial["number"] in there:
                     named = None if trial["checkpoint"] is None else Path(trial["checkpoint"])

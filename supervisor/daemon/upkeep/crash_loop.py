@@ -5,7 +5,6 @@ Only starts by a service manager are judged, from the run's own events; a start 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.errors import NOT_WORTH_A_RETRY, CrashLoop
+from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
 
 CHAIN_GAP_S = 600.0
@@ -72,13 +72,9 @@ def judge_start(ledger: RunWriter, clock: Clock) -> Verdict:
 
     Raises CrashLoop for a run that was given up before: a further event each minute would say nothing new.
     """
-    marks = ", ".join("?" * len(WATCHED))
-    rows = ledger.store.rows(
-        f"SELECT name, wall, fields FROM event WHERE run = ? AND name IN ({marks}) ORDER BY seq DESC LIMIT ?",  # noqa: S608 - only marks
-        ledger.run_id, *WATCHED, MAX_EVENTS,
-    )  # fmt: skip
-    events = [(row["name"], row["wall"], json.loads(row["fields"]).get("by") == "service") for row in rows]
-    verdict = judge(reversed(events), clock.wall_s())
+    found = lookups.newest_events(ledger.store, WATCHED, MAX_EVENTS, run=ledger.run_id)
+    events = [(event.name, event.wall_s, event.fields.get("by") == "service") for event in found]
+    verdict = judge(events, clock.wall_s())
     if verdict.recorded:
         raise _given_up(verdict)
     return verdict

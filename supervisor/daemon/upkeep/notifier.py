@@ -19,7 +19,8 @@ from supervisor.clock import Clock
 from supervisor.domain.command import Action
 from supervisor.errors import DiskFailed, DiskFull, SweepError
 from supervisor.processes.notification import SEND_WITHIN_S, Outcome, read_addresses, send_message
-from supervisor.store.database import Event
+from supervisor.store import lookups
+from supervisor.store.event import Event
 from supervisor.store.event_catalog import EVENTS, describe
 from supervisor.store.run_writer import RunWriter
 
@@ -89,8 +90,8 @@ class Notifier:
     def __init__(self, ledger: RunWriter, plan: str, file: Path, clock: Clock, send: Send = send_message) -> None:
         self._ledger, self._plan, self._file, self._clock, self._send = ledger, plan, file, clock, send
         self._store = ledger.store
-        row = self._store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
-        self._sent_up_to = self._newest() if row is None else int(row["value"])
+        noted = self._store.noted(SENT_UP_TO)
+        self._sent_up_to = self._newest() if noted is None else int(noted)
         # Stored at once: events before the first message gets through must outlive this daemon.
         self._store.note(SENT_UP_TO, str(self._sent_up_to))
         # The last message must not overtake another one and repeat it.
@@ -99,9 +100,7 @@ class Notifier:
         self._last_problem: str | None = None
 
     def _newest(self) -> int:
-        row = self._store.row("SELECT coalesce(max(seq), 0) AS seq FROM event")
-        assert row is not None
-        return int(row["seq"])
+        return lookups.last_seq(self._store)
 
     async def run(self) -> None:
         """Look for news every few seconds; send at most one message a minute, fewer while they fail."""
@@ -142,12 +141,8 @@ class Notifier:
         return True
 
     def _news(self) -> Notice | None:
-        rows = self._store.rows(
-            f"SELECT * FROM event WHERE seq > ? AND name IN ({', '.join('?' * len(NAMES))})"  # noqa: S608 - only marks
-            " ORDER BY seq DESC LIMIT ?",
-            self._sent_up_to, *NAMES, MAX_OUTSTANDING,
-        )  # fmt: skip
-        events = [event for row in reversed(rows) if notable(event := Event.of_row(row))]
+        news = lookups.newest_events(self._store, NAMES, MAX_OUTSTANDING, after=self._sent_up_to)
+        events = [event for event in news if notable(event)]
         return compose(events, self._plan, platform.node() or "this machine") if events else None
 
     def _settle(self, notice: Notice | None, outcome: Outcome) -> None:

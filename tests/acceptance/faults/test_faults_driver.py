@@ -47,7 +47,7 @@ def test_a_killed_driver_is_named_and_followed_by_another(home: Home) -> None:
     live_to_the_end(home, Setting(driver=story(DIES)))
     events = check_everything(home)
     died = [event for event in events if event["event"] == "driver.exited"]
-    assert [event["status"] for event in died] == ["signal SIGKILL"]
+    assert [event["reason"] for event in died] == ["signal SIGKILL"]
     assert names(events).count("driver.started") == 2
     lost = [(event["cause"]) for event in events if event["event"] == "trial.requeued"]
     assert lost == ["driver_died"]

@@ -204,7 +204,7 @@ def test_a_search_survives_its_worker_and_its_driver(sweep: Sweep) -> None:
     assert set(causes[1:]) == {"driver_died"}
     resumed = [event["resumed_step"] for event in events if event["event"] == "trial.started" and event["attempt"] > 1]
     assert resumed[0] is not None
-    assert [e["status"] for e in events if e["event"] == "driver.exited"] == ["signal SIGKILL"]
+    assert [e["reason"] for e in events if e["event"] == "driver.exited"] == ["signal SIGKILL"]
     # By whom, test_faults_driver asks: on a busy machine something else was seen to clear up first.
     swept = [text for e in events if e["event"] == "orphans.ended" for text in e["processes"]]
     assert not swept or f"{child} sleep" in swept

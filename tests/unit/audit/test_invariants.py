@@ -20,6 +20,7 @@ from supervisor.domain.lifecycle import ProcessState
 from supervisor.home import Home
 from supervisor.store.database import Store, read_only
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.trial_writer import TrialWriter
 from training.checkpoint import write_checkpoint
 
 E = "2M-h1"
@@ -68,10 +69,10 @@ def _play(ledger: RunWriter, folder: Path) -> None:
     result = lambda number, attempt, step, kept=None: messages.ResultReported(number, attempt, step, 1 / step, {}, kept)  # noqa: E731
     start = lambda number, attempt, step=None: messages.TrialStarted(number, attempt, "ray", "node", 1, step)  # noqa: E731
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.record("run.started")
     for name in (E, "20M-h1"):
         ledger.move_experiment(name, ProcessState.STARTING)
-        ledger.move_experiment(name, ProcessState.RUNNING, "experiment.started", max_trials=2)
+        ledger.record("experiment.started", experiment=name, max_trials=2)
     for message in (
         messages.TrialAdded(0, {"lr": 0.1}, "sampled"), start(0, 1), result(0, 1, 1), result(0, 1, 2, str(checkpoint)),
         result(0, 1, 3), messages.AttemptLost(0, 1, "worker_died", "SIGKILL"), start(0, 2, 2), result(0, 2, 3),
@@ -79,17 +80,15 @@ def _play(ledger: RunWriter, folder: Path) -> None:
         messages.TrialAdded(1, {"lr": 0.2}, "sampled"),
         start(1, 1), messages.TrialEnded(1, 1, "diverged", None, "NaN", {}),
     ):  # fmt: skip
-        ledger.handle(E, message)
-    ledger.move_experiment(
-        E, ProcessState.EXITED, "experiment.finished", best=0.25, best_trial=0, trials=2, seconds=1.0
-    )
+        TrialWriter(ledger.store, ledger.run_id).handle(E, message)
+    ledger.record("experiment.finished", experiment=E, best=0.25, best_trial=0, trials=2, seconds=1.0)
     for message in (
         messages.TrialAdded(0, {"lr": 0.1}, "sampled"), start(0, 1), result(0, 1, 1), result(0, 1, 2, str(checkpoint)),
         messages.AttemptLost(0, 1, "stopped", None),
     ):  # fmt: skip
-        ledger.handle("20M-h1", message)
+        TrialWriter(ledger.store, ledger.run_id).handle("20M-h1", message)
     ledger.move_experiment("20M-h1", ProcessState.STOPPING)
-    ledger.move_experiment("20M-h1", ProcessState.STOPPED, "experiment.stopped", "asked")
+    ledger.record("experiment.stopped", experiment="20M-h1", reason="asked")
     ledger.move_run(ProcessState.STOPPING)
     ledger.move_run(ProcessState.STOPPED)
 

@@ -15,7 +15,8 @@ import pytest
 from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.clock import Clock
 from supervisor.errors import DiskFailed, LogDamaged, SweepError
-from supervisor.store.database import Event, Store
+from supervisor.store.database import Store
+from supervisor.store.event import Event
 
 
 class CountingClock(Clock):
@@ -270,8 +271,6 @@ def test_the_log_of_the_same_store_stays_in_place(tmp_path: Path, store: Store) 
 
 def test_a_field_that_orjson_cannot_write_is_written_all_the_same(tmp_path: Path, store: Store) -> None:
     with store.change("a-1") as change:
-        change.record(
-            "trial.added", experiment="x", trial=1, params={"seed": 2**70, "name": "\udcff"}, source="sampled"
-        )
+        change.record("trial.reduced", experiment="x", trial=1, memory={"seed": 2**70, "name": "\udcff"})
     AuditLog(tmp_path / "a.jsonl").catch_up(store, "a")
-    assert lines(tmp_path / "a.jsonl")[0]["params"] == {"seed": 2**70, "name": "\udcff"}
+    assert lines(tmp_path / "a.jsonl")[0]["memory"] == {"seed": 2**70, "name": "\udcff"}

@@ -22,13 +22,15 @@ from supervisor.control.handshake import StartRequest
 from supervisor.daemon.run_selection import choose_run
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.lifecycle import Desired, EndReason, ProcessState
+from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.errors import LogDamaged, StoreError, TestRefused
 from supervisor.home import Home
 from supervisor.store import projection
 from supervisor.store.database import Store
 from supervisor.store.evaluation_writer import EvaluationWriter
+from supervisor.store.event_catalog import EVENTS
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.trial_writer import TrialWriter
 
 E = "2M-h1"
 TABLES = ("run", "experiment", "trial", "attempt", "result", "command", "evaluation", "event")
@@ -102,23 +104,22 @@ def ended(attempt: int, reason: str, value: float | None, number: int = 0) -> li
 def lived(ledger: RunWriter) -> None:
     """A little of everything."""
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.record("run.started")
     ledger.move_experiment(E, ProcessState.STARTING)
-    ledger.move_experiment(E, ProcessState.RUNNING, "experiment.started", max_trials=3)
+    ledger.record("experiment.started", experiment=E, max_trials=3)
     for message in (
         link.TrialAdded(0, {"lr": 0.1 + 0.2, "seed": 2**70, "note": "é"}, "sampled"), started(1), reported(1, 1, 0.3),
         reported(1, 2, None), link.AttemptLost(0, 1, "worker_died", "SIGKILL"), started(2), reported(2, 2, 0.25),
         reported(2, 3, 0.125), ended(2, "finished", 0.125), link.TrialAdded(1, {"lr": 1}, "enqueued"), started(1, 1),
         link.TrialHeld(1, 1, "PAUSED", "too hot"),
     ):  # fmt: skip
-        ledger.handle(E, message)
+        TrialWriter(ledger.store, ledger.run_id).handle(E, message)
     ledger.put_command(Command(Action.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann"), "after")
 
 
-MOVES = st.tuples(
-    st.just("move"), st.sampled_from(list(ProcessState)),
-    st.sampled_from([None, "experiment.skipped", "experiment.stopped", "experiment.paused"]),
-)  # fmt: skip
+MOVES = st.tuples(st.just("move"), st.sampled_from([*projection.EXPERIMENT_STATES, *ProcessState]))
+SAID = {"action": "STOP", "origin": "governor", "reason": "a reason", "error": "in x\na reason"}
+"""The fields of every event that moves an experiment; each takes its own."""
 DRIFTS = st.sampled_from([0, 0, 0, 0, 1, -1])
 """How far a message's attempt is from the one that may speak: mostly it is that one."""
 STEPS = st.lists(
@@ -158,7 +159,7 @@ def take(ledger: RunWriter, step: tuple[Any, ...]) -> None:
         "close": lambda: ledger.end_unfinished_trials(E, "max_hours reached"),
         "pause": lambda: ledger.put_command(pause, "now"),
         "resume": lambda: ledger.drop_command("all", "bob"),
-        "stop": lambda: ledger.desire(Desired.STOP, "run.stopped", who="ann"),
+        "stop": lambda: ledger.record("run.stopped", who="ann"),
         # A run that has ended would be followed by a new one.
         "want": lambda: ledger.run_state() == "EXITED" or choose_run(ledger.store, asked, UnevenClock()),
         "open": lambda: answers.open_test(E, OPENING),
@@ -167,11 +168,12 @@ def take(ledger: RunWriter, step: tuple[Any, ...]) -> None:
     if step[0] in plain:
         plain[step[0]]()
     elif step[0] == "move":
-        event = step[2] if step[2] is not None and step[2].endswith(step[1].lower()) else None
-        ledger.move_experiment(E, step[1], event, "a reason")
+        fields = {key: value for key, value in SAID.items() if step[1] in EVENTS and key in EVENTS[step[1]].fields}
+        event = step[1] if step[1] in EVENTS else None
+        move(ledger, projection.EXPERIMENT_STATES.get(step[1], step[1]), event, **fields)
     elif step[0] == "run":
-        event = {"RUNNING": "run.started", "FATAL": "run.failed"}.get(step[1])
-        ledger.move_run(step[1], event, **({"error": "x"} if step[1] == "FATAL" else {}))
+        event = {"RUNNING": "run.started", "FATAL": "run.failed"}.get(step[1], "run.moved")
+        ledger.record(event, **{"run.failed": {"error": "x"}, "run.moved": {"state": step[1]}}.get(event, {}))
     else:
         hear(ledger, step)
 
@@ -190,7 +192,7 @@ def hear(ledger: RunWriter, step: tuple[Any, ...]) -> None:
             max(0, attempt + drift), list(EndReason)[rest[0] if rest[1] is not None else -rest[0]], rest[1], number
         ),
     }
-    ledger.handle(E, messages[kind]())
+    TrialWriter(ledger.store, ledger.run_id).handle(E, messages[kind]())
 
 
 @settings(max_examples=100, deadline=None)
@@ -211,31 +213,37 @@ def test_whatever_happened_the_logs_give_back_every_table(
     assert rebuilt.problems == []
 
 
-def move(ledger: RunWriter, state: str, event: str | None = None, reason: str | None = None, **fields: Any) -> None:
-    ledger.move_experiment(E, ProcessState(state), event, reason, **fields)
+def move(ledger: RunWriter, state: str, event: str | None = None, **fields: Any) -> None:
+    """Move the experiment by the event that leaves it in `state`."""
+    if event is None:
+        ledger.move_experiment(E, ProcessState(state))
+    else:
+        assert projection.EXPERIMENT_STATES[event] == state
+        ledger.record(event, experiment=E, **fields)
 
 
 def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> None:
     ledger = a_run(home)
-    move(ledger, "SKIPPED", "experiment.skipped", "too large")
+    move(ledger, "SKIPPED", "experiment.skipped", reason="too large")
     move(ledger, "STOPPED")
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.FATAL, "run.failed", error="x")
+    ledger.record("run.failed", error="x")
     ledger.recover()
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.record("run.started")
     EvaluationWriter(ledger.store, ledger.run_id).open_test(E, OPENING)
     EvaluationWriter(ledger.store, ledger.run_id).keep_result(E, RESULT)
-    with ledger.store.change(ledger.run_id) as change:
-        spec = {**SPECS[0], "enqueue": [{"lr": 0.1}]}
-        change.execute("UPDATE experiment SET spec = ? WHERE name = ?", json.dumps(spec), E)
-        change.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
+    ledger.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
     move(ledger, "STARTING")
-    move(ledger, "BACKOFF", "driver.exited", "signal 9", status="signal 9", retry_in_s=1.0, log="x")
+    move(ledger, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
     move(ledger, "STARTING")
     move(ledger, "RUNNING", "experiment.started", max_trials=3)
-    move(ledger, "PAUSED", "experiment.paused", "too hot")
-    move(ledger, "RUNNING", "experiment.resumed")
+    heat = {"action": "PAUSE", "origin": "governor", "reason": "too hot", "drill": False}
+    move(ledger, "PAUSED", "experiment.paused", **heat)
+    move(ledger, "RUNNING", "experiment.resumed", drill=False)
+    move(ledger, "PAUSED", "driver.stopped", **heat | {"action": "STOP"})
+    move(ledger, "STARTING")
+    move(ledger, "RUNNING", "experiment.started", max_trials=3)
     for message in (
         link.TrialAdded(0, {"lr": 0.1}, "sampled"), started(1), reported(1, 1, 0.5), reported(1, 2, 0.4),
         reported(1, 3, 0.4), link.TrialHeld(0, 1, "PAUSED", "hot"), link.TrialHeld(0, 1, "RUNNING", "cool"),
@@ -244,31 +252,31 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
         link.TrialAdded(2, {"lr": 0.3}, "sampled"), started(1, 2), link.TrialHeld(2, 1, "PAUSED", "hot"),
     ):  # fmt: skip
         before = written(home, ledger)
-        ledger.handle(E, message)
+        TrialWriter(ledger.store, ledger.run_id).handle(E, message)
         assert tables(home.store) != before
-    ledger.handle(E, link.TrialHeld(2, 1, "RUNNING", "cool"))
+    TrialWriter(ledger.store, ledger.run_id).handle(E, link.TrialHeld(2, 1, "RUNNING", "cool"))
     pause = Command(Action.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
     ledger.put_command(pause, "now")
     seen = replayed_equal(home, ledger)
     ledger.drop_command("all", "bob")
-    ledger.desire(Desired.STOP, "run.stopped", who="ann")
+    ledger.record("run.stopped", who="ann")
     move(ledger, "STOPPING")
-    move(ledger, "STOPPED", "experiment.stopped", "asked")
+    move(ledger, "STOPPED", "experiment.stopped", reason="asked")
     seen |= replayed_equal(home, ledger)
     choose_run(ledger.store, StartRequest("p", fingerprint="f", specs=SPECS), UnevenClock())
     ledger.recover()
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.record("run.started")
     move(ledger, "STARTING")
-    move(ledger, "FATAL", "experiment.failed", "x", error="x", seconds=1.0)
+    move(ledger, "FATAL", "experiment.failed", reason="x", error="in y\nx", seconds=1.0)
     seen |= replayed_equal(home, ledger)
     move(ledger, "STOPPED")
     move(ledger, "STARTING")
     move(ledger, "EXITED", "experiment.finished", best=0.4, best_trial=0, trials=3, seconds=1.0)
     seen |= replayed_equal(home, ledger)
-    ledger.move_run(ProcessState.EXITED, "run.finished", passed=1, failed=0, skipped=0, seconds=1.0)
+    ledger.record("run.finished", passed=1, failed=0, skipped=0, seconds=1.0)
     seen |= replayed_equal(home, ledger)
-    assert set(projection._HANDLERS) - seen == {"run.abandoned"}, "that one is the next test's"
+    assert set(projection._CHANGES) - seen == {"run.abandoned"}, "that one is the next test's"
 
 
 def test_a_run_that_was_given_up_is_replayed_as_such(home: Home) -> None:

@@ -30,6 +30,7 @@ from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.trial_writer import TrialWriter
 
 
 @pytest.fixture
@@ -51,16 +52,16 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     )
     ledger = RunWriter(store, run)
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.record("run.started")
     ledger.move_experiment("2M-h1", ProcessState.STARTING)
-    ledger.move_experiment("2M-h1", ProcessState.RUNNING, "experiment.started", max_trials=1)
+    ledger.record("experiment.started", experiment="2M-h1", max_trials=1)
     for message in (
         TrialAdded(0, {"lr": 0.1}, "sampled"), TrialStarted(0, 1, "ray", "node", 1, None),
         ResultReported(0, 1, 1, 0.25, {"time_this_iter_s": 2.0}, None), TrialEnded(0, 1, "finished", 0.25, None),
     ):  # fmt: skip
-        ledger.handle("2M-h1", message)
-    ledger.move_experiment("2M-h1", ProcessState.EXITED, "experiment.finished", best=0.25, best_trial=0, trials=1)
-    ledger.move_run(ProcessState.EXITED, "run.finished", passed=1, failed=0, skipped=0, seconds=3.0)
+        TrialWriter(ledger.store, ledger.run_id).handle("2M-h1", message)
+    ledger.record("experiment.finished", experiment="2M-h1", best=0.25, best_trial=0, trials=1)
+    ledger.record("run.finished", passed=1, failed=0, skipped=0, seconds=3.0)
     log = AuditLog(home.audit_log(plan))
     log.catch_up(store, plan)
     log.close()

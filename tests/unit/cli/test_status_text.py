@@ -20,7 +20,8 @@ NOW = 1_700_000_000.0
 
 def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
     return {
-        "name": name, "state": state, "reason": None, "started_wall": NOW - HOUR, "ended_wall": None,
+        "name": name, "state": state, "reason": None, "action": None, "origin": None,
+        "started_wall": NOW - HOUR, "ended_wall": None,
         "spec": {"concurrency": 2}, "max_trials": 50, "ended": 17,
         "running": [
             {"number": 17, "state": "RUNNING", "epoch": 3, "held_for": None},
@@ -104,6 +105,10 @@ def test_status_without_a_daemon_shows_how_the_last_run_stands() -> None:
         (
             {"running": [], "ended": 0, "best": None, "mean_trial_s": None},
             "RUNNING   0/50 trials, ETA ?",
+        ),
+        (
+            {"state": "PAUSED", "action": "STOP", "origin": "governor", "reason": "99 C; resume it"},
+            "PAUSED    STOP by the governor: 99 C; resume it",
         ),
         ({"state": "PAUSED", "running": []}, "PAUSED    17/50 trials, best 0.1235 (trial 4), ETA 33 min 00 s"),
     ],

@@ -17,6 +17,7 @@ from supervisor.daemon.upkeep.checkpoint_retention import WEIGHTS, CheckpointRet
 from supervisor.domain import messages
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.trial_writer import TrialWriter
 
 SPEC: dict[str, Any] = {
     "name": "x", "mode": "min", "max_trials": 8, "trainable": "patchtst", "seed": 1, "concurrency": 1,
@@ -134,15 +135,15 @@ class Bench:
             self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
             specs=[PLAIN],
         )  # fmt: skip
-        self.ledger = RunWriter(self.store, "r")
+        self.ledger, self.trials = RunWriter(self.store, "r"), TrialWriter(self.store, "r")
         for number, value in enumerate((0.5, 0.4, 0.9, None)):
-            self.ledger.handle("x", messages.TrialAdded(number, {}, "sampled"))
-            self.ledger.handle("x", messages.TrialStarted(number, 1, "t", "n", 1, None))
+            self.trials.handle("x", messages.TrialAdded(number, {}, "sampled"))
+            self.trials.handle("x", messages.TrialStarted(number, 1, "t", "n", 1, None))
             path = self.folder / "x" / str(number) / "checkpoint-2.pt"
-            self.ledger.handle("x", messages.ResultReported(number, 1, 2, value, {}, str(path)))
+            self.trials.handle("x", messages.ResultReported(number, 1, 2, value, {}, str(path)))
             filled(path.parent, "checkpoint-1.pt", "checkpoint-2.pt")
             if value is not None:
-                self.ledger.handle(
+                self.trials.handle(
                     "x", messages.TrialEnded(number, 1, "pruned" if number == 2 else "finished", value, None)
                 )
         self.room = CheckpointRetention(self.ledger, self.folder)
@@ -177,7 +178,7 @@ def test_a_round_leaves_the_best_and_what_lives_and_tells_what_went(bench: Bench
 
 def test_a_new_best_takes_the_place_of_the_old_one(bench: Bench) -> None:
     bench.tidy()
-    bench.ledger.handle("x", messages.TrialEnded(3, 1, "finished", 0.1, None))
+    bench.trials.handle("x", messages.TrialEnded(3, 1, "finished", 0.1, None))
     bench.tidy()
     assert bench.files() == {"3/checkpoint-2.pt"}
 
@@ -230,8 +231,8 @@ def test_what_cannot_be_removed_is_left_and_keeps_nothing_else(bench: Bench, mon
 def test_a_link_in_the_place_of_a_trials_folder_is_not_followed(bench: Bench, tmp_path: Path) -> None:
     elsewhere = filled(tmp_path / "elsewhere", "checkpoint-1.pt")
     (bench.folder / "x" / "4").symlink_to(elsewhere)
-    bench.ledger.handle("x", messages.TrialAdded(4, {}, "sampled"))
-    bench.ledger.handle("x", messages.TrialEnded(4, 1, "error", None, "no"))
+    bench.trials.handle("x", messages.TrialAdded(4, {}, "sampled"))
+    bench.trials.handle("x", messages.TrialEnded(4, 1, "error", None, "no"))
     bench.tidy()
     assert (elsewhere / "checkpoint-1.pt").exists()
 

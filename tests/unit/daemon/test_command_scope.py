@@ -14,6 +14,7 @@ from supervisor.domain.scope import trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.trial_writer import TrialWriter
 
 NODES = ["3fa" + "0" * 53, "3fb" + "0" * 53]
 
@@ -31,13 +32,13 @@ def store(tmp_path: Path) -> Store:
         messages.TrialAdded(0, {}, "sampled"), messages.TrialAdded(1, {}, "sampled"),
         messages.TrialStarted(0, 1, "ray", "n", 1, None), messages.TrialEnded(0, 1, "finished", 0.5, None),
     ):  # fmt: skip
-        ledger.handle("a", message)
+        TrialWriter(ledger.store, ledger.run_id).handle("a", message)
     return store
 
 
 @pytest.fixture
 def scopes(store: Store) -> ScopeResolver:
-    return ScopeResolver(store.connection, "r", "p", "a", NODES)
+    return ScopeResolver(store, "r", "p", "a", NODES)
 
 
 def command(scope: str) -> Command:
@@ -83,12 +84,12 @@ def test_what_cannot_be_paused_is_refused_with_the_names(
 
 def test_without_an_experiment_at_work_a_bare_number_names_no_trial(store: Store) -> None:
     with pytest.raises(NotFound, match="needs its experiment's name"):
-        ScopeResolver(store.connection, "r", "p", None, []).to_pause("1", None, [])
+        ScopeResolver(store, "r", "p", None, []).to_pause("1", None, [])
 
 
 def test_a_command_can_be_lifted_although_its_node_is_gone(store: Store) -> None:
     gone = "77" * 28
-    scopes = ScopeResolver(store.connection, "r", "p", "a", NODES)
+    scopes = ScopeResolver(store, "r", "p", "a", NODES)
     assert scopes.to_resume(None, "77", [command(gone)]) == gone
     with pytest.raises(NotFound):
         scopes.to_pause(None, "77", [command(gone)])

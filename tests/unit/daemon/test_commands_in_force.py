@@ -16,6 +16,7 @@ from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.errors import Conflict
+from supervisor.store import lookups
 from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
 
 
@@ -161,8 +162,10 @@ def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None
     async def watch(at_work: Orchestrator) -> None:
         with pytest.raises(Conflict, match="pauses nothing"):
             await at_work.force(None, "ann")
-        await until(lambda: stage.states()["a"] == "BACKOFF", "the driver has ended")
-        assert "resume --force" in stage.reason("a")
+        await until(lambda: bool(stage.facts("driver.stopped")), "the driver has ended")
+        row = lookups.experiment(stage.store, "r", "a")
+        assert (row["state"], row["action"], row["origin"]) == ("PAUSED", "STOP", "governor")
+        assert "resume --force" in row["reason"]
         assert len(stage.facts("driver.started")) == 1
         await at_work.force(None, "ann")
 

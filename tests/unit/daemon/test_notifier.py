@@ -23,7 +23,8 @@ from supervisor.daemon.upkeep.notifier import (
 )
 from supervisor.errors import UnsafeFile
 from supervisor.processes.notification import Outcome, read_addresses
-from supervisor.store.database import Event, Store
+from supervisor.store.database import Store
+from supervisor.store.event import Event
 from supervisor.store.run_writer import RunWriter
 
 SECRET = "hunter2"
@@ -70,7 +71,7 @@ def tell(ledger: RunWriter, file: Path, service: Service, *names: str) -> Notifi
 
 
 def test_errors_ends_and_a_governor_that_stops_work_are_told_and_nothing_else() -> None:
-    assert notable(event(1, "experiment.failed", error="x"))
+    assert notable(event(1, "experiment.failed", reason="x"))
     assert notable(event(1, "run.finished", passed=1, failed=0, skipped=0, seconds=1.0))
     assert notable(event(1, "action.changed", action="PAUSE", drill=False))
     assert not notable(event(1, "action.changed", action="SHED", drill=False))
@@ -80,7 +81,7 @@ def test_errors_ends_and_a_governor_that_stops_work_are_told_and_nothing_else() 
 
 
 def test_a_message_shows_the_newest_and_counts_the_rest() -> None:
-    events = [event(seq, "experiment.failed", error=f"number {seq} " + "x" * 1000) for seq in range(1, MAX_LINES + 6)]
+    events = [event(seq, "experiment.failed", reason=f"number {seq} " + "x" * 1000) for seq in range(1, MAX_LINES + 6)]
     notice = compose(events, "smoke", "box")
     lines = notice.body.splitlines()
     assert (lines[0], len(lines)) == ("(and 5 earlier)", MAX_LINES + 1)
@@ -97,39 +98,39 @@ def test_waits_between_tries_double_up_to_an_hour() -> None:
 
 
 def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: RunWriter, file: Path) -> None:
-    ledger.record("run.failed", error="long ago")
+    ledger.record("test.failed", experiment="one", error="long ago")
     service = Service()
-    notifier = tell(ledger, file, service, "experiment.failed", "trial.added")
-    assert [body for _, body in service.messages] == ["one failed: it broke"]
+    notifier = tell(ledger, file, service, "test.failed", "ray.started")
+    assert [body for _, body in service.messages] == ["one could not be tested: it broke"]
     assert not asyncio.run(notifier.send_news(1.0))
     assert [row["name"] for row in ledger.store.rows("SELECT name FROM event")][-1] == "notice.sent"
     # Another daemon reads on from there.
-    tell(ledger, file, service, "experiment.finished")
+    tell(ledger, file, service, "disk.freed")
     assert len(service.messages) == 2
     assert "it broke" not in service.messages[1][1]
 
 
 def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: RunWriter, file: Path) -> None:
-    notifier = tell(ledger, file, Service(), "trial.added", "trial.added")
-    ledger.record("trial.added", experiment="one")
+    notifier = tell(ledger, file, Service(), "ray.started", "ray.started")
+    ledger.record("ray.started", experiment="one")
     row = ledger.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
     assert row is not None
     assert int(row["value"]) == 2
-    ledger.record("experiment.finished", experiment="one")
+    ledger.record("disk.freed")
     assert asyncio.run(notifier.send_news(1.0)), "and overlooks none"
 
 
 def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: RunWriter, file: Path) -> None:
     service = Service()
     service.problem = "ntfy (address 1): the service did not take it"
-    notifier = tell(ledger, file, service, "experiment.failed")
+    notifier = tell(ledger, file, service, "test.failed")
     for _ in range(5):
         asyncio.run(notifier.send_news(1.0))
     told = [row["name"] for row in ledger.store.rows("SELECT name FROM event")]
     assert told.count("notice.failed") == 1
     assert "notice.sent" not in told
     service.problem = None
-    later = tell(ledger, file, service, "run.failed")
+    later = tell(ledger, file, service, "test.failed")
     assert "it broke" in service.messages[-1][1]
     assert len(service.messages[-1][1].splitlines()) == 2
     assert not asyncio.run(later.send_news(1.0))
@@ -141,14 +142,14 @@ def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_
     text = file.read_text()
     file.unlink()
     service = Service()
-    notifier = tell(ledger, file, service, "experiment.failed")
+    notifier = tell(ledger, file, service, "test.failed")
     file.write_text(text)
     file.chmod(0o600)
     assert not asyncio.run(notifier.send_news(1.0))
-    ledger.record("experiment.finished", experiment="one")
+    ledger.record("disk.freed")
     assert asyncio.run(notifier.send_news(1.0))
     assert len(service.messages) == 1
-    assert "finished" in service.messages[0][1]
+    assert "work goes on" in service.messages[0][1]
     row = ledger.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
     assert row is not None
     assert int(row["value"]) > 0
@@ -160,7 +161,7 @@ def test_a_file_of_addresses_that_others_may_read_is_refused_and_told(ledger: Ru
     with pytest.raises(UnsafeFile, match="not private to you"):
         read_addresses(file)
     service = Service()
-    tell(ledger, file, service, "experiment.failed")
+    tell(ledger, file, service, "test.failed")
     row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
     assert row is not None
     assert "chmod 600" in json.loads(row["fields"])["error"]
@@ -174,7 +175,7 @@ def test_a_folder_in_the_files_place_is_refused_in_words_and_ends_no_watch(ledge
     with pytest.raises(UnsafeFile, match="cannot be read: Is a directory"):
         read_addresses(file)
     assert len(list(Path("/dev/fd").iterdir())) == open_before
-    tell(ledger, file, Service(), "experiment.failed")
+    tell(ledger, file, Service(), "test.failed")
     row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
     assert row is not None
     assert "make" in json.loads(row["fields"])["error"]

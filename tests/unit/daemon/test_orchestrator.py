@@ -44,7 +44,7 @@ def test_a_driver_that_fails_is_replaced_and_the_reason_is_one_line(tmp_path: Pa
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], stumble], [["trial", 1, 0.25]]])
     stage.live()
     assert stage.states() == {"a": "EXITED"}
-    assert "a disk hiccup" in stage.facts("driver.exited")[0]["status"]
+    assert "a disk hiccup" in stage.facts("driver.exited")[0]["reason"]
     (tmp_path / "b").mkdir()
     failed = Stage(tmp_path / "b", b=[[["fail", "Traceback:\n  ...\nPlanError: no such module"]]])
     failed.live()
@@ -81,7 +81,7 @@ def test_a_driver_that_dies_is_replaced_and_its_trial_resumes_as_a_new_attempt(t
     assert stage.states() == {"a": "EXITED"}
     assert stage.trials("a") == [(0, "TERMINATED", 1, 0.25), (1, "TERMINATED", 2, 0.75)]
     (death,) = stage.facts("driver.exited")
-    assert death["status"] == "signal SIGKILL"
+    assert death["reason"] == "signal SIGKILL"
     assert Path(death["log"]).exists()
     assert death["retry_in_s"] == 0.1
     assert [name for name, _ in stage.recorded("driver.started", "driver.exited", "trial.requeued")] == [
@@ -122,7 +122,7 @@ def test_a_silent_driver_is_killed_and_replaced(tmp_path: Path) -> None:
     stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert [name for name, _ in stage.recorded("driver.hung", "driver.exited")][:2] == ["driver.hung", "driver.exited"]
-    assert "without a word" in stage.facts("driver.exited")[0]["status"]
+    assert "without a message" in stage.facts("driver.exited")[0]["reason"]
 
 
 def test_a_driver_that_does_not_read_counts_as_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_driver_that_sends_a_malformed_message_is_replaced(tmp_path: Path, mal
     stage.live()
     assert stage.states() == {"a": "EXITED"}
     (death,) = stage.facts("driver.exited")
-    assert death["status"].startswith("broke the link")
+    assert death["reason"].startswith("broke the link")
 
 
 def test_a_driver_that_keeps_sending_for_a_replaced_attempt_is_replaced(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_driver_that_keeps_sending_for_a_replaced_attempt_is_replaced(tmp_path
     assert stage.states() == {"a": "EXITED"}
     assert len(stage.facts("result.refused")) == REFUSALS_IN_A_ROW
     (death,) = stage.facts("driver.exited")
-    assert "about trial 0 were refused" in death["status"]
+    assert "about trial 0 were refused" in death["reason"]
 
 
 def test_a_few_late_messages_of_a_replaced_attempt_are_only_refused(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_an_error_from_a_driver_whose_cluster_died_is_not_the_experiments(
 
     stage.live(kill_head)
     assert stage.states() == {"a": "EXITED"}
-    assert stage.facts("driver.exited")[0]["status"] == "Ray ended: ConnectionError"
+    assert stage.facts("driver.exited")[0]["reason"] == "Ray ended: ConnectionError"
 
 
 def test_a_ray_that_does_not_start_ends_the_run_and_fails_no_experiment(
@@ -278,7 +278,7 @@ def test_a_driver_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypa
     monkeypatch.setattr(DriverProcess, "spawn", spawn)
     stage.live()
     assert stage.states() == {"a": "EXITED"}
-    assert "Resource temporarily unavailable" in stage.facts("driver.exited")[0]["status"]
+    assert "Resource temporarily unavailable" in stage.facts("driver.exited")[0]["reason"]
 
 
 def test_an_ended_experiment_has_no_live_trial(tmp_path: Path) -> None:

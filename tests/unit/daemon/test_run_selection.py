@@ -10,7 +10,7 @@ import pytest
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.daemon.run_selection import choose_run
-from supervisor.domain.lifecycle import Desired, ProcessState
+from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
@@ -90,7 +90,7 @@ def test_the_cure_for_a_changed_plan_of_a_stopped_run_does_not_name_a_start_that
     store: Store,
 ) -> None:
     run = choose(store, "smoke")
-    RunWriter(store, run).desire(Desired.STOP, "run.stopped", who="ann")
+    RunWriter(store, run).record("run.stopped", who="ann")
     with pytest.raises(PlanChanged) as refusal:
         choose(store, "smoke", "another")
     assert "`supervisord start` alone" not in refusal.value.render()
@@ -138,7 +138,7 @@ def test_no_plan_and_nothing_unfinished_is_told_with_the_cure(store: Store) -> N
 
 def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(store: Store) -> None:
     run = choose(store, "smoke")
-    RunWriter(store, run).desire(Desired.STOP, "run.stopped", who="ann")
+    RunWriter(store, run).record("run.stopped", who="ann")
     with pytest.raises(NotFound):
         choose(store, None)
     assert choose(store, "smoke") == run
@@ -150,7 +150,7 @@ def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(
 def test_a_stopped_run_does_not_hide_an_older_one_that_is_wanted(store: Store) -> None:
     older = choose(store, "phase6a")
     newer = choose(store, "smoke")
-    RunWriter(store, newer).desire(Desired.STOP, "run.stopped", who="ann")
+    RunWriter(store, newer).record("run.stopped", who="ann")
     assert choose(store, None) == older
 
 
@@ -174,7 +174,7 @@ def failed_run(store: Store) -> str:
     run = choose(store, "smoke")
     ledger = RunWriter(store, run)
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_experiment("x", ProcessState.FATAL, "experiment.failed", error="a missing module", seconds=1.0)
+    ledger.record("experiment.failed", experiment="x", reason="a missing module", error="a missing module", seconds=1.0)
     ledger.move_run(ProcessState.RUNNING)
     ledger.move_run(ProcessState.EXITED)
     return run
@@ -212,8 +212,6 @@ def test_retry_with_nothing_that_failed_or_with_another_plan_is_refused_and_chan
 
 def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
     run = failed_run(store)
-    with store.change(run) as change:
-        change.execute("UPDATE run SET desired = 'stop' WHERE id = ?", run)
-        change.record("run.stopped", who="me")
+    RunWriter(store, run).record("run.stopped", who="me")
     retry(store, "smoke")
     assert events(store)[-1] == "run.wanted"

@@ -31,8 +31,10 @@ from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState, TrialState
 from supervisor.errors import DiskFailed, DiskFull, NotFound
 from supervisor.home import Home
-from supervisor.store.database import Event
+from supervisor.store.event import Event
+from supervisor.store.projection import EXPERIMENT_STATES, RUN_STATES
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.trial_writer import TrialWriter
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER, Trial, World, read_world
 
 SPECS = [
@@ -140,7 +142,7 @@ class OneHome(RuleBasedStateMachine):
                 self.ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
             if rebuilt is not None:
                 with self.store.change(self.ledger.run_id) as change:
-                    change.execute("DELETE FROM meta WHERE key = ?", UNTOLD)
+                    change.forget(UNTOLD)
                     change.record("store.rebuilt", **rebuilt.to_json())
                 assert rebuilt.problems == []
             if self.audit.torn_bytes:
@@ -148,7 +150,7 @@ class OneHome(RuleBasedStateMachine):
             self.ledger.recover()
             self.ledger.record("daemon.started", pid=1, version="0", socket="s", boot_id=None)
             self.ledger.move_run(ProcessState.STARTING)
-            self.ledger.move_run(ProcessState.RUNNING, "run.started")
+            self.ledger.record("run.started")
         except BaseException:
             self._forget()
             raise
@@ -219,19 +221,16 @@ class OneHome(RuleBasedStateMachine):
 
     # As the daemon moves, and as a driver speaks
 
-    def move_run(self, state: str, event: str | None = None, **fields: Any) -> None:
+    def move_run(self, event: str, **fields: Any) -> None:
         if self.alive:
-            self.do(
-                lambda: self.ledger.move_run(ProcessState(state), event, **fields), lambda world: world.move_run(state)
-            )
+            state = RUN_STATES.get(event) or fields["state"]
+            self.do(lambda: self.ledger.record(event, **fields), lambda world: world.move_run(state))
 
-    def move(self, state: str, event: str | None = None, reason: str | None = None, **fields: Any) -> None:
+    def move(self, event: str, **fields: Any) -> None:
         name = self.current
         if self.alive and name is not None:
-            self.do(
-                lambda: self.ledger.move_experiment(name, ProcessState(state), event, reason, **fields),
-                lambda world: world.move(name, state),
-            )
+            state = EXPERIMENT_STATES.get(event) or fields["state"]
+            self.do(lambda: self.ledger.record(event, experiment=name, **fields), lambda world: world.move(name, state))
 
     @property
     def left(self) -> list[str]:
@@ -251,7 +250,10 @@ class OneHome(RuleBasedStateMachine):
         name, run = self.current, len(self.world.runs)
         assert name is not None
         self.said.append(message)
-        self.do(lambda: self.ledger.handle(name, message), lambda world: world.handle(name, message))
+        self.do(
+            lambda: TrialWriter(self.store, self.ledger.run_id).handle(name, message),
+            lambda world: world.handle(name, message),
+        )
         if self.alive:
             for step, first in self.trials.get(message.number, Trial()).results.items():
                 self.acknowledged.setdefault((run, name, message.number, step), first)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.errors import DiskFull, StoreDamaged, StoreError, StoreLocked, StoreTooNew
-from supervisor.store.database import Event, Store, read_only
+from supervisor.errors import DiskFull, StoreDamaged, StoreError, StoreLocked, StoreTooNew, StoreTooOld
+from supervisor.store.database import Store, read_only
+from supervisor.store.event import Event
 from supervisor.store.schema import VERSION
 
 
@@ -144,15 +145,26 @@ def test_events_after_gives_one_plans_events_only_and_at_most_the_limit(tmp_path
     assert [event.run for event in store.events_after(0, limit=2)] == ["a-1", "b-1"]
 
 
-def test_a_newer_schema_is_refused_with_the_cure_and_left_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "error", "cure"),
+    [(VERSION + 1, StoreTooNew, "upgrade this installation"), (VERSION - 1, StoreTooOld, "finish its run with")],
+)
+def test_a_store_of_another_schema_is_refused_with_the_cure_and_left_as_it_was(
+    tmp_path: Path, version: int, error: type[StoreError], cure: str
+) -> None:
     store = open_store(tmp_path)
-    store.connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    store.connection.execute(f"PRAGMA user_version = {version}")
     store.close()
-    with pytest.raises(StoreTooNew, match=f"schema {VERSION + 1}") as refusal:
+    before = (tmp_path / "sweep.db").read_bytes()
+    with pytest.raises(
+        error, match=f"has schema {version}; this version of the program reads schema {VERSION}"
+    ) as refusal:
         open_store(tmp_path)
+    assert cure in refusal.value.render()
     assert "SWEEP_HOME" in refusal.value.render()
-    left = sqlite3.connect(tmp_path / "sweep.db")
-    assert left.execute("PRAGMA user_version").fetchone()[0] == VERSION + 1
+    with pytest.raises(error), read_only(tmp_path / "sweep.db"):
+        pass
+    assert (tmp_path / "sweep.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("where", ["header", "pages"])

@@ -26,7 +26,6 @@ from supervisor.audit import evidence, invariants
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import (
-    Desired,
     EndReason,
     ProcessState,
     TrialState,
@@ -34,8 +33,9 @@ from supervisor.domain.lifecycle import (
     check_trial_move,
 )
 from supervisor.domain.scope import ALL_NODES, trial_scope
-from supervisor.store.database import Change, read_only
-from supervisor.store.run_writer import RunWriter
+from supervisor.store import lookups, projection, trial_writer
+from supervisor.store.database import read_only
+from supervisor.store.projection import EXPERIMENT_STATES
 from tests.unit.store.lifecycle_home import OneHome
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, read_world
 
@@ -50,11 +50,6 @@ HOUR_S = 3600.0
 STATE_OF = {
     "trial.started": TrialState.RUNNING, "trial.paused": TrialState.PAUSED, "trial.resumed": TrialState.RUNNING,
     "trial.requeued": TrialState.PENDING, "trial.finished": TrialState.TERMINATED, "trial.failed": TrialState.ERROR,
-}  # fmt: skip
-EXPERIMENT_STATE_OF = {
-    "experiment.started": "RUNNING", "experiment.paused": "PAUSED", "experiment.resumed": "RUNNING",
-    "experiment.finished": "EXITED", "experiment.failed": "FATAL", "experiment.stopped": "STOPPED",
-    "driver.exited": "BACKOFF",
 }  # fmt: skip
 
 
@@ -142,16 +137,14 @@ class Lives(OneHome):
     @rule(stop=st.booleans())
     def stop_or_shut_down(self, stop: bool) -> None:
         if stop:
-            self.do(
-                lambda: self.ledger.desire(Desired.STOP, "run.stopped", who="ann"), lambda world: world.desire("stop")
-            )
+            self.do(lambda: self.ledger.record("run.stopped", who="ann"), lambda world: world.desire("stop"))
         if self.alive and self.current is not None:
             name = self.current
             self.do(lambda: self.ledger.requeue_live_trials(name, "stopped"), lambda world: world.requeue(name))
-            self.move("STOPPING")
-            self.move("STOPPED", "experiment.stopped", "shut down")
+            self.move("experiment.moved", state="STOPPING", reason=None)
+            self.move("experiment.stopped", reason="shut down")
         for state in ("STOPPING", "STOPPED"):
-            self.move_run(state)
+            self.move_run("run.moved", state=state)
         if self.alive:
             self.do(lambda: self.ledger.record("daemon.stopped", reason="shut down"), lambda world: None)
         self._dead()
@@ -163,16 +156,16 @@ class Lives(OneHome):
     def begin_experiment(self) -> None:
         self.current = self.left[0]
         self.said.clear()
-        self.move("STARTING")
-        self.move("RUNNING", "experiment.started", max_trials=MAX_TRIALS)
+        self.move("experiment.moved", state="STARTING", reason=None)
+        self.move("experiment.started", max_trials=MAX_TRIALS)
 
     @precondition(lambda self: self.alive and self.current)
     @rule(drill=st.booleans())
     def heat_comes_or_goes(self, drill: bool) -> None:
         if self.state_of_current() == "RUNNING":
-            self.move("PAUSED", "experiment.paused", "too hot", drill=drill)
+            self.move("experiment.paused", action="PAUSE", origin="governor", reason="too hot", drill=drill)
         elif self.state_of_current() == "PAUSED":
-            self.move("RUNNING", "experiment.resumed", drill=drill)
+            self.move("experiment.resumed", drill=drill)
 
     @precondition(lambda self: self.alive and self.current and self.state_of_current() in ("RUNNING", "PAUSED"))
     @rule()
@@ -180,9 +173,9 @@ class Lives(OneHome):
         name = self.current
         assert name is not None
         self.do(lambda: self.ledger.requeue_live_trials(name, "driver_died"), lambda world: world.requeue(name))
-        self.move("BACKOFF", "driver.exited", "killed", status="killed", retry_in_s=1.0, log="l")
-        self.move("STARTING")
-        self.move("RUNNING", "experiment.started", max_trials=MAX_TRIALS)
+        self.move("driver.exited", reason="killed", retry_in_s=1.0, log="l")
+        self.move("experiment.moved", state="STARTING", reason=None)
+        self.move("experiment.started", max_trials=MAX_TRIALS)
 
     @precondition(lambda self: self.alive and self.current and self.state_of_current() in ("RUNNING", "PAUSED"))
     @rule(well=st.booleans())
@@ -193,12 +186,12 @@ class Lives(OneHome):
             return
         self.do(lambda: self.ledger.end_unfinished_trials(name, "over"), lambda world: world.end_unfinished(name))
         if well:
-            self.move("EXITED", "experiment.finished", best=0.5, best_trial=0, trials=MAX_TRIALS, seconds=1.0)
+            self.move("experiment.finished", best=0.5, best_trial=0, trials=MAX_TRIALS, seconds=1.0)
         else:
-            self.move("FATAL", "experiment.failed", "no good", error="no good", seconds=1.0)
+            self.move("experiment.failed", reason="no good", error="in x\nno good", seconds=1.0)
         self.current = None
         if self.alive and not self.left:
-            self.move_run("EXITED", "run.finished", passed=1, failed=1, skipped=0, seconds=1.0)
+            self.move_run("run.finished", passed=1, failed=1, skipped=0, seconds=1.0)
             self._dead()
 
     @precondition(lambda self: self.alive and self.left)
@@ -336,8 +329,8 @@ class Lives(OneHome):
             elif event.name in STATE_OF:
                 check_trial_move(self.states[trial], STATE_OF[event.name])
                 self.states[trial] = STATE_OF[event.name]
-            elif event.name in EXPERIMENT_STATE_OF or event.name == "experiment.moved":
-                state = ProcessState(EXPERIMENT_STATE_OF.get(event.name) or event.fields["state"])
+            elif event.name in EXPERIMENT_STATES or event.name == "experiment.moved":
+                state = ProcessState(EXPERIMENT_STATES.get(event.name) or event.fields["state"])
                 check_process_move(self.states[experiment], state)
                 self.states[experiment] = state
 
@@ -390,13 +383,16 @@ def test_many_long_lives_keep_every_promise() -> None:
 
 
 def _no_fence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunWriter, "_fenced", lambda self, change, name, message: self._trial(name, message.number))
+    monkeypatch.setattr(trial_writer, "why_refused", lambda row, message: None)
 
 
 def _the_last_report_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Change.execute
+    monkeypatch.setattr(lookups, "first_attempt", lambda *_: None)
+    real = projection._Rows.execute
     monkeypatch.setattr(
-        Change, "execute", lambda self, sql, *values: real(self, sql.replace("OR IGNORE", "OR REPLACE"), *values)
+        projection._Rows,
+        "execute",
+        lambda self, sql, *values: real(self, sql.replace("INSERT INTO result", "REPLACE INTO result"), *values),
     )
 
 

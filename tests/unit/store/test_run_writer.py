@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from supervisor.clock import Clock
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.lifecycle import Desired, EndReason, ProcessState
+from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.store.database import Store
 from supervisor.store.queries import for_begin
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.trial_writer import TrialWriter
 
 E = "x"
 
@@ -70,11 +71,15 @@ def lost(attempt: int, number: int = 0) -> link.AttemptLost:
     return link.AttemptLost(number, attempt, "worker_died", "SIGKILL")
 
 
+def say(ledger: RunWriter, message: link.Message) -> bool:
+    return TrialWriter(ledger.store, ledger.run_id).handle(E, message)
+
+
 def hear(ledger: RunWriter, *messages: link.Message) -> list[str]:
     """The names of the events that these messages left."""
     before = last_seq(ledger)
     for message in messages:
-        ledger.handle(E, message)
+        say(ledger, message)
     return [event.name for event in ledger.store.events_after(before)]
 
 
@@ -187,15 +192,15 @@ def test_an_adopted_trial_keeps_its_first_parameters(ledger: RunWriter) -> None:
 
 
 def test_what_is_not_about_a_trial_is_a_bug_of_the_caller(ledger: RunWriter) -> None:
-    with pytest.raises(ValueError, match="not about a trial"):
-        ledger.handle(E, link.Heartbeat(1))
+    with pytest.raises(ValueError, match="expected a message about a trial, found a Heartbeat"):
+        say(ledger, link.Heartbeat(1))
 
 
 def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(ledger: RunWriter) -> None:
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.RUNNING, "run.started")
+    ledger.record("run.started")
     ledger.move_experiment(E, ProcessState.STARTING)
-    ledger.move_experiment(E, ProcessState.RUNNING, "experiment.started", max_trials=3)
+    ledger.record("experiment.started", experiment=E, max_trials=3)
     hear(ledger, added(0), started(1), added(1), started(1, 1), held(1, "PAUSED", 1), added(2))
     seq = last_seq(ledger)
     assert ledger.recover() == 2
@@ -210,9 +215,9 @@ def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(ledger:
 
 
 def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(ledger: RunWriter) -> None:
-    ledger.move_experiment(E, ProcessState.SKIPPED, "experiment.skipped", "too large")
+    ledger.record("experiment.skipped", experiment=E, reason="too large")
     ledger.move_run(ProcessState.STARTING)
-    ledger.move_run(ProcessState.FATAL, "run.failed", error="no Ray")
+    ledger.record("run.failed", error="no Ray")
     ledger.recover()
     assert (ledger.run_state(), ledger.experiment_state(E)) == (ProcessState.STOPPED, ProcessState.SKIPPED)
     assert ledger.store.rows("SELECT ended_wall FROM run")[0]["ended_wall"] is None
@@ -240,7 +245,7 @@ def test_requeue_counts_only_live_trials_of_its_experiment(ledger: RunWriter) ->
 def test_a_move_that_lifecycle_forbids_changes_nothing_and_leaves_no_event(ledger: RunWriter) -> None:
     seq = last_seq(ledger)
     with pytest.raises(ValueError, match="cannot go from STOPPED to RUNNING"):
-        ledger.move_run(ProcessState.RUNNING, "run.started")
+        ledger.record("run.started")
     with pytest.raises(ValueError, match="cannot go from STOPPED to EXITED"):
         ledger.move_experiment(E, ProcessState.EXITED)
     assert (ledger.run_state(), ledger.experiment_state(E)) == (ProcessState.STOPPED, ProcessState.STOPPED)
@@ -264,7 +269,7 @@ def test_an_operators_command_survives_reopening_until_it_is_dropped(tmp_path: P
 
 
 def test_what_the_operator_wants_is_written_with_its_event(ledger: RunWriter) -> None:
-    ledger.desire(Desired.STOP, "run.stopped", who="ann")
+    ledger.record("run.stopped", who="ann")
     assert ledger.store.rows("SELECT desired FROM run")[0]["desired"] == "stop"
     assert ledger.store.events_after(1)[0].fields == {"who": "ann"}
 
@@ -281,7 +286,7 @@ def test_starts_of_a_driver_are_counted_and_the_first_start_time_stays(ledger: R
         ledger.move_experiment(E, ProcessState.BACKOFF)
     row = ledger.store.rows("SELECT driver_starts, started_wall, ended_wall FROM experiment")[0]
     first = row["started_wall"]
-    ledger.move_experiment(E, ProcessState.FATAL, "experiment.failed", "x", error="x", seconds=1.0)
+    ledger.record("experiment.failed", experiment=E, reason="x", error="x", seconds=1.0)
     row = ledger.store.rows("SELECT * FROM experiment")[0]
     assert (row["driver_starts"], row["started_wall"], row["reason"]) == (2, first, "x")
     assert row["ended_wall"] > first
@@ -371,7 +376,7 @@ def test_no_order_of_late_doubled_and_lost_messages_breaks_the_ledger(steps: lis
         elif step[0] == "close":
             ledger.end_unfinished_trials(E, "max_hours reached")
         else:
-            ledger.handle(E, message_of(ledger, step))
+            say(ledger, message_of(ledger, step))
             assert last_seq(ledger) > seq or step[0] in ("added", "reported", "held"), "a refusal leaves an event, too"
         assert states(ledger) == before or last_seq(ledger) > seq, "no change without an event"
         now = facts(ledger)
@@ -395,17 +400,17 @@ def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_
         return [trial["memory"] for trial in for_begin(ledger.store.connection, "r", E)]
 
     for number in (0, 1):
-        ledger.handle(E, added(number))
-        ledger.handle(E, started(1, number))
+        say(ledger, added(number))
+        say(ledger, started(1, number))
     assert given() == [None, None]
-    ledger.handle(E, link.AttemptLost(0, 1, "oom", "it ran out", memory=half))
-    ledger.handle(E, link.AttemptLost(1, 1, "worker_died", None))
+    say(ledger, link.AttemptLost(0, 1, "oom", "it ran out", memory=half))
+    say(ledger, link.AttemptLost(1, 1, "worker_died", None))
     assert given() == [half, None]
-    assert not ledger.handle(E, link.AttemptLost(0, 1, "oom", "again", memory=quarter))
-    ledger.handle(E, started(2))
-    ledger.handle(E, link.AttemptLost(0, 2, "memory", None, memory=quarter))
-    ledger.handle(E, started(3))
-    ledger.handle(E, link.AttemptLost(0, 3, "released", None))
+    assert not say(ledger, link.AttemptLost(0, 1, "oom", "again", memory=quarter))
+    say(ledger, started(2))
+    say(ledger, link.AttemptLost(0, 2, "memory", None, memory=quarter))
+    say(ledger, started(3))
+    say(ledger, link.AttemptLost(0, 3, "released", None))
     assert given() == [quarter, None]
     rows = ledger.store.rows("SELECT attempt, fields FROM event WHERE name = 'trial.reduced' ORDER BY seq")
     assert [(row["attempt"], json.loads(row["fields"])["memory"]) for row in rows] == [(1, half), (2, quarter)]

@@ -21,6 +21,7 @@ from supervisor.store import queries
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.status_cache import StatusView
+from supervisor.store.trial_writer import TrialWriter
 
 NAMES = ("a", "b")
 
@@ -108,7 +109,7 @@ def test_at_any_moment_it_is_what_the_whole_snapshot_says(steps: list[tuple[str,
                 ledger.move_experiment(current, state)
             current = next(places)
         elif current is not None:
-            ledger.handle(current, message(kind, number, attempt, step))
+            TrialWriter(ledger.store, ledger.run_id).handle(current, message(kind, number, attempt, step))
     assert close(seen(view), whole(ledger))
     assert close(seen(StatusView(ledger.store.connection, "r")), whole(ledger))
 
@@ -133,7 +134,7 @@ def test_what_has_ended_is_read_once() -> None:
             ledger.move_experiment(name, state)
         for number in range(3):
             for kind in ("added", "started", "reported", "finished"):
-                ledger.handle(name, message(kind, number, 1, 1))
+                TrialWriter(ledger.store, ledger.run_id).handle(name, message(kind, number, 1, 1))
         ledger.move_experiment(name, ProcessState.EXITED)
     counted = Counted(ledger.store.connection)
     view = StatusView(counted, "r")  # type: ignore[arg-type]  # stands in for a connection

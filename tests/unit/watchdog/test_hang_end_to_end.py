@@ -18,7 +18,7 @@ from actors.watchdog.actor import Watchdog, WatchdogSettings
 from actors.watchdog.hang_watch import HangWatch
 from supervisor.domain import messages
 from supervisor.domain.command import Origin, run
-from tests.unit.store.test_run_writer import E, make_ledger
+from tests.unit.store.test_run_writer import make_ledger, say
 
 ROOT = Path(__file__).resolve().parents[3]
 NODE = "n" * 40
@@ -145,7 +145,7 @@ def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
         messages.AttemptLost(0, 1, "hung", "silent for 301 s; its stacks: /d"),
         messages.TrialHung(0, 1, 301.5, 0.25, "/d"),
     ):
-        ledger.handle(E, message)
+        say(ledger, message)
     events = [event for event in ledger.store.events_after(0) if event.trial is not None][2:]
     told = [(event.name, event.attempt) for event in events]
     assert told == [("worker.stuck", 1), ("trial.hung", 1), ("trial.requeued", 1), ("result.refused", 1)]

@@ -1,0 +1,195 @@
+"""Looks up single facts of a run, an experiment or a trial in the open store. Standard library only.
+
+Each function reads through Store.rows, so it raises DiskFailed when the disk does not give the file back.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from supervisor.domain.command import Command
+from supervisor.domain.lifecycle import ENDED, ProcessState
+from supervisor.store.database import Store
+from supervisor.store.event import Event
+
+_LIVE = "state IN ('RUNNING', 'PAUSED')"
+
+# A run
+
+
+def run(store: Store, run_id: str) -> sqlite3.Row:
+    """Return the row of a run. Raises KeyError when there is none."""
+    return _one(store.row("SELECT * FROM run WHERE id = ?", run_id), f"run {run_id}")
+
+
+def run_state(store: Store, run_id: str) -> ProcessState:
+    return ProcessState(run(store, run_id)["state"])
+
+
+def run_ids(store: Store) -> list[str]:
+    """Return the ids of all runs, oldest first."""
+    return [str(row["id"]) for row in store.rows("SELECT id FROM run ORDER BY rowid")]
+
+
+def commands(store: Store, run_id: str) -> list[Command]:
+    """Return the operator's commands in force."""
+    rows = store.rows("SELECT command FROM command WHERE run = ? ORDER BY scope", run_id)
+    return [Command.from_json(json.loads(row["command"])) for row in rows]
+
+
+# An experiment
+
+
+def experiments(store: Store, run_id: str) -> list[sqlite3.Row]:
+    """Return the rows of a run's experiments, in the order of the plan."""
+    return store.rows("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", run_id)
+
+
+def experiments_left(store: Store, run_id: str) -> list[str]:
+    """Return the names of the experiments that have not ended, in the order of the plan."""
+    return [row["name"] for row in experiments(store, run_id) if ProcessState(row["state"]) not in ENDED]
+
+
+def experiment(store: Store, run_id: str, name: str) -> sqlite3.Row:
+    """Return the row of an experiment. Raises KeyError when there is none."""
+    row = store.row("SELECT * FROM experiment WHERE run = ? AND name = ?", run_id, name)
+    return _one(row, f"experiment {name} in run {run_id}")
+
+
+def experiment_state(store: Store, run_id: str, name: str) -> ProcessState:
+    return ProcessState(experiment(store, run_id, name)["state"])
+
+
+def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
+    """Return the spec of an experiment, its warm start included."""
+    found: dict[str, Any] = json.loads(experiment(store, run_id, name)["spec"])
+    return found
+
+
+def progress(store: Store, run_id: str, name: str) -> int:
+    """Return how many results and ended trials an experiment has: both only ever grow."""
+    row = store.row(
+        "SELECT (SELECT count(*) FROM result WHERE run = ?1 AND experiment = ?2)"
+        " + (SELECT count(*) FROM trial WHERE run = ?1 AND experiment = ?2 AND end_reason IS NOT NULL) AS n",
+        run_id, name,
+    )  # fmt: skip
+    return int(_one(row, name)["n"])
+
+
+# A trial
+
+
+def trial(store: Store, run_id: str, name: str, number: int) -> sqlite3.Row | None:
+    """Return the row of a trial; None when there is none."""
+    return store.row("SELECT * FROM trial WHERE run = ? AND experiment = ? AND number = ?", run_id, name, number)
+
+
+def trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]:
+    """Return the rows of an experiment's trials, in the order of their numbers."""
+    return store.rows("SELECT * FROM trial WHERE run = ? AND experiment = ? ORDER BY number", run_id, name)
+
+
+def live_trials(store: Store, run_id: str, name: str | None = None) -> list[sqlite3.Row]:
+    """Return the rows of the RUNNING and PAUSED trials, of one experiment where given."""
+    return store.rows(
+        f"SELECT * FROM trial WHERE run = ?1 AND (?2 IS NULL OR experiment = ?2) AND {_LIVE}", run_id, name  # noqa: S608
+    )  # fmt: skip
+
+
+def unfinished_trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]:
+    """Return the rows of an experiment's trials that have not ended, in the order of their numbers."""
+    return store.rows(
+        "SELECT * FROM trial WHERE run = ? AND experiment = ? AND end_reason IS NULL ORDER BY number", run_id, name
+    )
+
+
+def first_attempt(store: Store, run_id: str, name: str, number: int, step: int) -> int | None:
+    """Return the attempt that was the first to report an epoch of a trial; None when none was."""
+    row = store.row(
+        "SELECT attempt FROM result WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
+        run_id, name, number, step,
+    )  # fmt: skip
+    return None if row is None else int(row["attempt"])
+
+
+def epochs(store: Store, run_id: str, name: str, number: int) -> int:
+    """Return how many epochs of a trial were reported."""
+    row = store.row(
+        "SELECT count(*) AS n FROM result WHERE run = ? AND experiment = ? AND trial = ?", run_id, name, number
+    )
+    return int(_one(row, f"trial {number}")["n"])
+
+
+# Its test
+
+
+def test(store: Store, run_id: str, name: str) -> sqlite3.Row | None:
+    """Return the row of an experiment's test; None when it was never opened."""
+    return store.row("SELECT * FROM evaluation WHERE run = ? AND experiment = ?", run_id, name)
+
+
+def earlier_tests(store: Store, run_id: str, dataset_sha256: str | None) -> list[str]:
+    """Return the other runs that opened a test on the same data set."""
+    rows = store.rows(
+        "SELECT DISTINCT run FROM evaluation WHERE run != ? AND json_extract(opening, '$.dataset_sha256') = ?"
+        " ORDER BY run",
+        run_id, dataset_sha256,
+    )  # fmt: skip
+    return [row["run"] for row in rows]
+
+
+# Events
+
+
+def last_seq(store: Store) -> int:
+    """Return the number of the newest event; 0 in an empty store."""
+    return int(_one(store.row("SELECT coalesce(max(seq), 0) AS seq FROM event"), "event")["seq"])
+
+
+def last_event_of_plan(store: Store, plan: str) -> tuple[int, float] | None:
+    """Return the number and wall time of the newest event of a plan's runs; None when there is none."""
+    row = store.row(
+        "SELECT seq, wall FROM event WHERE run IN (SELECT id FROM run WHERE plan = ?) ORDER BY seq DESC LIMIT 1", plan
+    )
+    return None if row is None else (int(row["seq"]), float(row["wall"]))
+
+
+def wall_of_event(store: Store, seq: int) -> float | None:
+    """Return the wall time of an event; None when there is no event of that number."""
+    row = store.row("SELECT wall FROM event WHERE seq = ?", seq)
+    return None if row is None else float(row["wall"])
+
+
+def newest_events(
+    store: Store, names: Sequence[str], limit: int, *, run: str | None = None, after: int = 0
+) -> list[Event]:
+    """Return the newest `limit` events of these names with a larger number than `after`, oldest first."""
+    rows = store.rows(
+        f"SELECT * FROM event WHERE seq > ? AND (? IS NULL OR run = ?) AND name IN ({_marks(names)})"  # noqa: S608
+        " ORDER BY seq DESC LIMIT ?",
+        after, run, run, *names, limit,
+    )  # fmt: skip
+    return [Event.of_row(row) for row in reversed(rows)]
+
+
+def events_of_time(store: Store, run_id: str, name: str) -> list[Event]:
+    """Return the events that say how long drivers of an experiment were alive (time_accounting.driven_seconds)."""
+    rows = store.rows(
+        "SELECT * FROM event WHERE run = ?"
+        " AND (experiment = ? OR name LIKE 'daemon.%' OR name IN ('machine.slept', 'clock.set')) ORDER BY seq",
+        run_id, name,
+    )  # fmt: skip
+    return [Event.of_row(row) for row in rows]
+
+
+def _marks(names: Iterable[str]) -> str:
+    return ", ".join("?" for _ in names)
+
+
+def _one(row: sqlite3.Row | None, what: str) -> sqlite3.Row:
+    if row is None:
+        raise KeyError(f"the store holds no {what}")
+    return row

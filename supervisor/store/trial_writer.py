@@ -1,0 +1,167 @@
+"""Records what a driver says about trials, each message in one transaction.
+
+Each message names the attempt that it is about. Only a trial's current attempt may speak for it; a late message is
+refused (the fence), and the refusal is an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.domain import messages
+from supervisor.domain.scope import trial_scope
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
+from supervisor.store import lookups
+from supervisor.store.database import Change, Store
+from supervisor.store.run_writer import drop_command, requeue
+
+
+@dataclass(frozen=True)
+class TrialWriter:
+    """Checks and records the messages about the trials of one run."""
+
+    store: Store
+    run_id: str
+
+    def handle(self, name: str, message: messages.Message) -> bool:
+        """Commit a message about a trial of experiment `name`; return False when it is refused.
+
+        Raises ValueError for a message that is not about a trial.
+        """
+        record = _RECORD.get(type(message))
+        if record is None:
+            raise ValueError(f"expected a message about a trial, found a {type(message).__name__}")
+        number = message.number  # type: ignore[union-attr]  # each message in the table has one
+        with self.store.change(self.run_id) as change:
+            row = lookups.trial(self.store, self.run_id, name, number)
+            refusal = why_refused(row, message)
+            said = _Said(self.store, change, self.run_id, name, number, row, message)
+            if refusal is None:
+                record(said)
+            else:
+                said.record("result.refused", message=type(message).__name__, reason=refusal)
+        return refusal is None
+
+
+def why_refused(row: Any, message: Any) -> str | None:
+    """Return why `message` is not believed, given the row of its trial (None: no such trial); None when it is."""
+    if isinstance(message, messages.TrialAdded):
+        return None
+    if row is None:
+        return "there is no such trial"
+    state, attempt = TrialState(row["state"]), row["attempt"]
+    if state in TRIAL_ENDED:
+        return "it has ended"
+    if isinstance(message, messages.TrialStarted):
+        return None if message.attempt > attempt else "an attempt of that number was started before"
+    if message.attempt < attempt:
+        return f"attempt {attempt} speaks for it now"
+    if message.attempt > attempt:
+        # Only an end may come first: that of a trial that could not be built.
+        unbuilt = isinstance(message, messages.TrialEnded) and state is TrialState.PENDING
+        return None if unbuilt else "that attempt has not started"
+    return "that attempt was lost" if state is TrialState.PENDING else None
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A message that is being recorded, with the row of its trial."""
+
+    store: Store
+    change: Change
+    run_id: str
+    name: str
+    number: int
+    row: Any
+    message: Any
+
+    def record(self, event: str, **fields: Any) -> None:
+        attempt = getattr(self.message, "attempt", None)
+        self.change.record(event, experiment=self.name, trial=self.number, attempt=attempt, **fields)
+
+    def record_fields(self, event: str, *names: str) -> None:
+        """Record an event with these fields of the message."""
+        self.record(event, **{name: getattr(self.message, name) for name in names})
+
+    def first_attempt(self, step: int) -> int | None:
+        """Return the attempt that was the first to report epoch `step`; None when none was."""
+        return lookups.first_attempt(self.store, self.run_id, self.name, self.number, step)
+
+
+def _added(said: _Said) -> None:
+    # An adopted trial is added again by its new driver; the first time counts.
+    if said.row is None:
+        said.record_fields("trial.added", "params", "source")
+
+
+def _started(said: _Said) -> None:
+    if TrialState(said.row["state"]) is not TrialState.PENDING:
+        requeue(said.change, said.row, "superseded")
+    said.record_fields("trial.started", "node", "worker_pid", "ray_trial_id", "resumed_step")
+
+
+def _reported(said: _Said) -> None:
+    message, first = said.message, said.first_attempt(said.message.step)
+    if first is None:
+        said.record_fields("trial.reported", "step", "value", "metrics", "checkpoint")
+    elif not _is_late(said) and (first != message.attempt or _names_another_checkpoint(said)):
+        # An epoch that a later attempt trained again: the first result stands, the checkpoint is the later one.
+        said.record_fields("trial.repeated", "step", "value", "checkpoint")
+
+
+def _is_late(said: _Said) -> bool:
+    """Return whether the same attempt is past it: its checkpoint must not replace the later one."""
+    last = said.row["checkpoint_step"]
+    return last is not None and said.message.step < last and said.first_attempt(last) == said.message.attempt
+
+
+def _names_another_checkpoint(said: _Said) -> bool:
+    last = (said.row["checkpoint"], said.row["checkpoint_step"])
+    return said.message.checkpoint is not None and (said.message.checkpoint, said.message.step) != last
+
+
+def _held(said: _Said) -> None:
+    state, before = TrialState(said.message.state), TrialState(said.row["state"])
+    if state is not before:
+        check_trial_move(before, state)
+        event = "trial.paused" if state is TrialState.PAUSED else "trial.resumed"
+        said.record_fields(event, "reason", "drill")
+
+
+def _ended(said: _Said) -> None:
+    message, now = said.message, said.change.wall_s
+    told: dict[str, Any] = {
+        "end_reason": message.end_reason, "error": message.error, "record": message.record,
+        "seconds": max(0.0, round(now - (said.row["started_wall"] or now), 3)),
+    }  # fmt: skip
+    if EndReason(message.end_reason) in SUCCEEDED:
+        epochs = lookups.epochs(said.store, said.run_id, said.name, said.number)
+        said.record("trial.finished", **told, value=message.value, epochs=epochs)
+    else:
+        said.record("trial.failed", **told)
+    scope = trial_scope(said.name, said.number)
+    drop_command(said.store, said.change, said.run_id, scope, "the end of the trial")
+
+
+def _lost(said: _Said) -> None:
+    message = said.message
+    requeue(said.change, said.row, message.cause, message.error, drill=message.drill)
+    if message.memory is not None:
+        # In no table: queries.for_begin reads it from the event.
+        said.record_fields("trial.reduced", "memory")
+
+
+_RECORD: dict[type, Callable[[_Said], None]] = {
+    messages.TrialAdded: _added,
+    messages.TrialStarted: _started,
+    messages.ResultReported: _reported,
+    messages.TrialHeld: _held,
+    messages.TrialEnded: _ended,
+    messages.AttemptLost: _lost,
+    messages.TrialHung: lambda said: said.record_fields("trial.hung", "silent_s", "median_s", "dump"),
+    messages.CheckpointUnusable: lambda said: said.record_fields("checkpoint.rejected", "path"),
+    messages.WorkerStuck: lambda said: said.record_fields("worker.stuck", "node", "pid", "why"),
+}
+"""The function that records each kind of message about a trial."""
