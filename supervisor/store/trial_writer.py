@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain import messages
-from supervisor.domain.scope import trial_scope
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
+from supervisor.domain.scope import trial_scope
 from supervisor.store import lookups
 from supervisor.store.database import Change, Store
 from supervisor.store.run_writer import drop_command, requeue
