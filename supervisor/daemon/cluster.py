@@ -1,4 +1,4 @@
-"""Keeps the latest messages of the nodes' watchdogs, and decides the command in force for the run as a whole."""
+"""Keeps the latest messages of the nodes' watchdogs. Decides the command in force for the whole run."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class ClusterView:
             )  # fmt: skip
 
     def in_force(self, operator: Sequence[Command]) -> Command:
-        """Return the command for the run as a whole, from the operator's and those of the nodes heard lately."""
+        """Return the command in force for the whole run. A node that was silent for HEARD_WITHIN_S is left out."""
         now = self._clock.mono_s()
         commands = {
             name: view.command

@@ -20,7 +20,7 @@ FORCE_S = 600.0
 
 
 class CommandsInForce:
-    """Decides which command is in force, and moves the state of the experiment at work accordingly."""
+    """Decides which command is in force. The state of the experiment at work follows."""
 
     def __init__(self, ledger: RunWriter, clock: Clock, cluster: ClusterView) -> None:
         self._ledger, self._clock, self._cluster = ledger, clock, cluster
@@ -41,7 +41,7 @@ class CommandsInForce:
         return [*self._ledger.commands(), *self._full_disks.values()]
 
     def in_force(self) -> Command:
-        """Return the command in force for the run as a whole."""
+        """Return the command in force for the whole run."""
         return self._cluster.in_force(self.commands())
 
     def hold_for_disk(self, disk: str, reason: str | None) -> None:
@@ -89,7 +89,7 @@ class CommandsInForce:
         self._governors_stop = None
 
     def for_watchdog(self) -> dict[str, float]:
-        """Return the settings that let the next driver's watchdog overrule a STOP from its first sample on."""
+        """Return the settings by which the next watchdogs overrule a STOP from their first sample on."""
         forced, self._force_next_driver = self._force_next_driver, False
         return {"forced_s": FORCE_S} if forced else {}
 

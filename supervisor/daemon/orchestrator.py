@@ -75,7 +75,7 @@ class Orchestrator:
     # For the API
 
     def in_force(self) -> Command:
-        """Return the command in force for the run as a whole."""
+        """Return the command in force for the whole run."""
         return self._commands.in_force()
 
     def full_disks(self) -> list[Command]:

@@ -22,7 +22,7 @@ log = logging.getLogger("supervisor")
 
 
 class AuditFeed:
-    """Writes a run's events to its audit log, and notes the head of the log in the store."""
+    """Writes a run's events to its audit log. Notes the log's head in the store."""
 
     def __init__(self, audit: AuditLog, ledger: RunWriter, plan: str) -> None:
         self.audit, self._ledger, self._plan = audit, ledger, plan

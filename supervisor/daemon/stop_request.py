@@ -1,4 +1,4 @@
-"""Carries the request to stop the run from the API and the signals to all who wait."""
+"""Carries the request to stop the run to everything that waits."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class DriverSession:
                 await self._driver.send(messages.Ack(number))
 
     async def _finish_when_asked(self, seconds_left: float | None) -> None:
-        """End the driver when the run is asked to stop, or when its experiment's `max_hours` are over."""
+        """End the driver when the run is asked to stop or `max_hours` are over."""
         self._out_of_time = not await self._stop.within(seconds_left)
         await self._driver.finish(self._stop.reason or MAX_HOURS_REACHED)
 

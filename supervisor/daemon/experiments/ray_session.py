@@ -103,7 +103,7 @@ def session_of(ray_temp: Path) -> tuple[Path, ...]:
 
 
 def still_full(full: bool, free: int) -> bool:
-    """Return whether the disk counts as full, from whether it did before and its free bytes."""
+    """Return whether the disk counts as full; `full` says whether it did before."""
     return free < (ENOUGH_BYTES if full else LOW_BYTES)
 
 

@@ -106,7 +106,7 @@ async def watch_log(audit: AuditLog, plan: str, ledger: RunWriter, clock: Clock)
 async def watch_disk(
     reserve: DiskReserve, ledger: RunWriter, clock: Clock, hold: Callable[[str | None], Awaitable[None]], folder: str
 ) -> None:
-    """Pause the work by `hold` while the disk is full, and record its filling and freeing, forever.
+    """Pause the work by `hold` while the disk is full, forever. Its filling and freeing are events.
 
     Raises DiskFailed.
     """
@@ -152,7 +152,7 @@ class Look:
 
 
 def between(before: Look, now: Look, planned_s: float) -> list[tuple[str, dict[str, Any]]]:
-    """Return the events, with fields, of the time between two looks that were planned `planned_s` apart.
+    """Return the events (name, fields) between two looks that were planned `planned_s` apart.
 
     The machine slept, this process stood still, or the wall clock was set.
     """

@@ -42,7 +42,7 @@ class Verdict:
 
 
 def judge(events: Iterable[tuple[str, float, bool]], now_wall_s: float) -> Verdict:
-    """Judge the next start by (name, wall time in seconds, by a service manager) of events in WATCHED, oldest first.
+    """Judge the next start by the WATCHED events: (name, wall time in seconds, by a service manager), oldest first.
 
     A start counts if neither progress nor a requested end followed it. A start by a person resets the count.
     """
@@ -63,7 +63,7 @@ def judge(events: Iterable[tuple[str, float, bool]], now_wall_s: float) -> Verdi
 
 
 def _chain(starts: list[float], wall_s: float) -> list[float]:
-    """Return `starts` if a start at `wall_s` belongs to the same loop, else an empty list."""
+    """Return `starts` if a start at `wall_s` belongs to their loop, else an empty list."""
     return starts if starts and abs(wall_s - starts[-1]) <= CHAIN_GAP_S else []
 
 

@@ -14,7 +14,7 @@ from supervisor.redaction import redact
 
 
 def set_up_logging(home: Home) -> None:
-    """Send the log records of this process to debug.jsonl as JSON lines, and to standard error."""
+    """Write log records to debug.jsonl as JSON lines, and to standard error."""
     handler = logging.handlers.RotatingFileHandler(home.logs / "debug.jsonl", maxBytes=50_000_000, backupCount=3)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
