@@ -148,6 +148,7 @@ class Look:
 
     @classmethod
     def at(cls, clock: Clock) -> Look:
+        """Look at the clocks now."""
         return cls(clock.wall_s(), clock.mono_s(), clock.boot_s())
 
 
