@@ -9,7 +9,7 @@ PYTHON ?=
 # How many processes share the tests. One takes all tests on the shared Ray head, and the others take file by file, in
 # the order of tests/conftest.py.
 JOBS ?= 3
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 # After how many minutes `make test-slow` begins no further test.
 MINUTES ?= 30
 # Which benchmarks `make bench` runs: `make bench BENCH=overhead`.

@@ -8,6 +8,7 @@ that keeps the test under a second. What must run longer to show anything is mar
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,17 +35,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"the {minutes:g} minutes are over")
 
 
-def needs_ray_head(item: pytest.Item) -> bool:
-    return "ray_head" in getattr(item, "fixturenames", ())
+RAY = "tests/integration/"
+"""The folder whose tests share one Ray head."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give one process all tests on the shared Ray head, and begin with them, for they take longest.
+    """Begin with the tests on Ray: no others take as long."""
+    items.sort(key=lambda item: not item.nodeid.startswith(RAY))
 
-    The tests of any other file stay together too, since they share the fixtures of their module.
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give one process all tests on Ray, so that there is one head; the others take one file at a time.
+
+    xdist's own groups (`--dist loadgroup`) have no effect under pytest 9.2.
     """
-    items.sort(key=lambda item: not needs_ray_head(item))
-    for item in items:
-        group = "ray_head" if needs_ray_head(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FilesAndOneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return RAY if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+    return FilesAndOneRay(config, log)

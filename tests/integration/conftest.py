@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -68,25 +67,22 @@ def ray_head() -> Iterator[RayHead]:
     port, metrics_port = free_port(), free_port()
     env = environment(folder)
     command = [
+        # The guardian ends the head also if this process is killed.
+        sys.executable, "-P", "-m", "supervisor.processes.guardian", "3",
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}",
         "--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--metrics-export-port={metrics_port}",
         "--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}", "--disable-usage-stats",
     ]  # fmt: skip
-    with (folder / "head.log").open("wb") as log:
-        head = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        wait_until_ray_runs(head, folder / "head.log")
+    log = folder / "head.log"
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+        ) as head,
+    ):
+        wait_until_ray_runs(head, log)
         yield RayHead(f"127.0.0.1:{port}", env, folder, metrics_port)
-    finally:
-        os.killpg(head.pid, signal.SIGTERM)
-        try:
-            head.wait(3)
-        except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
-            head.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
