@@ -1,4 +1,4 @@
-"""What the checker looks at: one run, as its log tells it, as the log replays, as the store has it, and on the disk."""
+"""Gathers the evidence of one run for the audit: its log, the log's replay, its store, its checkpoints."""
 
 from __future__ import annotations
 
@@ -26,42 +26,44 @@ TRAILER_BYTES = len(MAGIC) + 32
 
 @dataclass
 class Evidence:
-    """Of one run. `told` are the log's events of it, `kept` the store's; both in the order in which they were found."""
+    """Holds the evidence of one run."""
 
     run: str
     plan: str
     chain_faults: list[str] = field(default_factory=list)
     lines: int = 0
-    told: list[Event] = field(default_factory=list)
-    kept: list[Event] = field(default_factory=list)
+    logged: list[Event] = field(default_factory=list)
+    """The run's events in the log, in the log's order."""
+    committed: list[Event] = field(default_factory=list)
+    """The run's events in the store, in the order of their numbers."""
     numbers: tuple[int, int, int] = (0, 0, 0)
-    """Of all events in the store: how many, the first and the last number."""
+    """Of all events in the store: their count, their first and their last number."""
     stored: Rows = field(default_factory=dict)
     replayed: Rows = field(default_factory=dict)
     replay_faults: list[str] = field(default_factory=list)
     checkpoint_faults: list[str] = field(default_factory=list)
     checkpoints: int = 0
-    """How many checkpoints were looked at: those that the store names for trials that have not ended."""
+    """The number of checkpoints that were checked: those of trials that have not ended."""
 
 
 def gather(
     home: Home, connection: sqlite3.Connection, run_or_plan: str | None = None, *, live: bool = False
 ) -> Evidence:
-    """Reads everything; changes nothing. Raises NotFound when there is no such run.
+    """Read the evidence of a run; change nothing. Raises NotFound when there is no such run.
 
-    `live`: the connection is to a copy of the store of a daemon that goes on. What its log says of later is left out.
+    `live`: the connection is to a copy of a live daemon's store; events that the log has beyond it are left out.
     """
     run = queries.latest_run(connection, run_or_plan) or queries.latest_run(connection, plan=run_or_plan)
     if run is None:
-        raise NotFound(f"there is no run or plan {run_or_plan!r} in this home")
+        raise NotFound(f"no run or plan {run_or_plan!r} in this home")
     plan = queries.plan_of(connection, run)
     evidence = Evidence(run, plan)
     _read_log(evidence, home.audit_log(plan), connection)
     _read_store(evidence, connection)
     if live:
-        evidence.told = [event for event in evidence.told if event.seq <= evidence.numbers[2]]
+        evidence.logged = [event for event in evidence.logged if event.seq <= evidence.numbers[2]]
     _replay(evidence)
-    _look_at_checkpoints(evidence)
+    _check_checkpoints(evidence)
     return evidence
 
 
@@ -70,7 +72,7 @@ def _read_log(evidence: Evidence, path: Path, connection: sqlite3.Connection) ->
     head, seen = None, recorded is None
     parts = all_parts(path)
     if not parts:
-        evidence.chain_faults.append(f"{path} is not there")
+        evidence.chain_faults.append(f"{path} is missing")
     for part in parts:
         try:
             for record, after in walk(lines_of(part), str(part), head):
@@ -78,47 +80,48 @@ def _read_log(evidence: Evidence, path: Path, connection: sqlite3.Connection) ->
                 seen = seen or after == recorded
                 evidence.lines += 1
                 if record.get("run") == evidence.run:
-                    evidence.told.append(to_event(record))
+                    evidence.logged.append(to_event(record))
         except (LogDamaged, OSError) as error:
             evidence.chain_faults.append(str(error))
             head = None
             _read_damaged(evidence, part)
     if not seen and recorded is not None:
-        evidence.chain_faults.append(f"event {recorded.seq}, the last that the store knows to be written, is not there")
+        evidence.chain_faults.append(f"event {recorded.seq}, the log's last by the store's note, is missing")
 
 
 def _read_damaged(evidence: Evidence, part: Path) -> None:
-    """What can still be read of a part with damage: no other check may hold only because nothing is there."""
-    known = {event.seq for event in evidence.told}
+    """Read the sound lines of a damaged part: without them other checks would hold for want of events."""
+    known = {event.seq for event in evidence.logged}
     try:
         for line in lines_of(part):
             record = as_event(line)
             if record is not None and record.get("run") == evidence.run and record["seq"] not in known:
-                evidence.told.append(to_event(record))
+                evidence.logged.append(to_event(record))
     except (LogDamaged, OSError) as error:
         evidence.chain_faults.append(str(error))
 
 
 def _recorded(connection: sqlite3.Connection, plan: str, evidence: Evidence) -> Head | None:
+    """Return the log's head from the store's note; None without one."""
     noted = queries.noted(connection, f"audit_head:{plan}")
     try:
         return None if noted is None else Head.from_json(noted)
     except ValueError as error:
-        evidence.chain_faults.append(f"the store's note of the log's end is of no use: {error}")
+        evidence.chain_faults.append(f"the store's note of the log's end cannot be read: {error}")
         return None
 
 
 def _read_store(evidence: Evidence, connection: sqlite3.Connection) -> None:
     evidence.stored = queries.tables_of(connection, evidence.run)
     evidence.numbers = queries.event_numbers(connection)
-    evidence.kept = queries.events_of(connection, evidence.run)
+    evidence.committed = queries.events_of(connection, evidence.run)
 
 
 def _replay(evidence: Evidence) -> None:
     with closing(sqlite3.connect(":memory:")) as memory:
         memory.row_factory = sqlite3.Row
         memory.executescript(SCHEMA)
-        for event in evidence.told:
+        for event in evidence.logged:
             try:
                 projection.replay(memory, event)
             except projection.CannotReplay as error:
@@ -126,7 +129,7 @@ def _replay(evidence: Evidence) -> None:
         evidence.replayed = queries.tables_of(memory, evidence.run)
 
 
-def _look_at_checkpoints(evidence: Evidence) -> None:
+def _check_checkpoints(evidence: Evidence) -> None:
     for trial in evidence.stored["trial"]:
         if trial["end_reason"] is None and trial["checkpoint"] is not None:
             evidence.checkpoints += 1

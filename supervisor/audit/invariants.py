@@ -1,4 +1,4 @@
-"""The promises, checked one by one against the evidence of a run. Pure: evidence in, verdicts out."""
+"""Checks each promise against the evidence of a run. Pure: evidence in, verdicts out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_FAULTS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """One promise: what was counted, and every way in which it does not hold (none: it does)."""
+    """Holds the outcome of one promise: its count, and its faults; without faults it holds."""
 
     name: str
     claim: str
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def check(evidence: Evidence) -> list[Verdict]:
-    """Every promise, in the order of docs/reliability.md."""
+    """Return the verdict on every promise, in the order of docs/reliability.md."""
     return [_checked(one, evidence) for one in _CHECKS]
 
 
@@ -43,13 +43,13 @@ def _checked(one: Callable[[Evidence], Verdict], evidence: Evidence) -> Verdict:
     try:
         return one(evidence)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        # The daemon tells no such event: somebody wrote into the log, or into the store.
-        fault = f"it cannot be checked: an event or a row holds what none does ({error!r})"
+        # The daemon records no such event: another program changed the log or the store.
+        fault = f"it cannot be checked: an event or a row has a value that no daemon writes ({error!r})"
         return Verdict(one.__name__.removeprefix("_"), "can be checked", "", [fault])
 
 
 def render(evidence: Evidence, verdicts: Iterable[Verdict]) -> str:
-    """A table for people, then the faults, at most MAX_FAULTS_SHOWN of each."""
+    """Return a table for people, then the faults, at most MAX_FAULTS_SHOWN of each promise."""
     verdicts = list(verdicts)
     lines = [f"audit of {evidence.run}"]
     lines += [f"  {'holds ' if v.holds else 'BROKEN'}  {v.name:<12} {v.claim:<62} {v.counted}" for v in verdicts]
@@ -72,29 +72,30 @@ def _order(evidence: Evidence) -> Verdict:
     count, first, last = evidence.numbers
     if count and (first, last) != (1, count):
         faults.append(f"the store holds {count} events, numbered from {first} to {last}")
-    told, kept = {event.seq: event for event in evidence.told}, {event.seq: event for event in evidence.kept}
-    if len(told) < len(evidence.told):
+    log = {event.seq: event for event in evidence.logged}
+    store = {event.seq: event for event in evidence.committed}
+    if len(log) < len(evidence.logged):
         faults.append("the log holds two events of one number")
-    missing = sorted(kept.keys() - told.keys())
-    lag = " yet: `supervisorctl repair --apply` appends it" if missing and missing[0] > max(told, default=0) else ""
-    faults += [f"event {seq} ({kept[seq].name}) is not in the log{lag}" for seq in missing]
-    faults += [f"event {seq} ({told[seq].name}) is not in the store" for seq in sorted(told.keys() - kept.keys())]
+    missing = sorted(store.keys() - log.keys())
+    lag = " yet: `supervisorctl repair --apply` appends it" if missing and missing[0] > max(log, default=0) else ""
+    faults += [f"event {seq} ({store[seq].name}) is not in the log{lag}" for seq in missing]
+    faults += [f"event {seq} ({log[seq].name}) is not in the store" for seq in sorted(log.keys() - store.keys())]
     faults += [
-        f"event {seq}: the log says {told[seq].name}, the store {kept[seq].name}, or their fields differ"
-        for seq in sorted(told.keys() & kept.keys())
-        if _plain(told[seq]) != _plain(kept[seq])
+        f"event {seq}: the log has {log[seq].name}, the store {store[seq].name}, or their fields differ"
+        for seq in sorted(log.keys() & store.keys())
+        if _comparable(log[seq]) != _comparable(store[seq])
     ]
     return Verdict(
-        "events", "store and log hold the same events, numbered without a gap", f"{len(kept)} events", faults
+        "events", "store and log hold the same events, numbered without a gap", f"{len(store)} events", faults
     )
 
 
-def _plain(event: Event) -> str:
-    """Everything of an event; an event's JSON, so that 1 and 1.0 are two things."""
+def _comparable(event: Event) -> str:
+    """Return an event but its number and time as JSON, so that 1 and 1.0 differ."""
     return json.dumps([event.name, event.run, event.experiment, event.trial, event.attempt, event.fields])
 
 
-def _story(evidence: Evidence) -> Verdict:
+def _replay(evidence: Evidence) -> Verdict:
     faults = list(evidence.replay_faults)
     for table, rows in evidence.stored.items():
         faults += _differences(table, rows, evidence.replayed[table])
@@ -115,21 +116,21 @@ def _differences(table: str, stored: list[dict[str, Any]], replayed: list[dict[s
         elif key not in left:
             yield f"{where} is in the log only"
         elif left[key] != right[key]:
-            unlike = [name for name in left[key] if left[key][name] != right[key][name]]
-            yield f"{where}: {', '.join(unlike)} differ"
+            columns = [name for name in left[key] if left[key][name] != right[key][name]]
+            yield f"{where}: {', '.join(columns)} differ"
 
 
 def _results(evidence: Evidence) -> Verdict:
-    told = Counter(
+    log = Counter(
         (event.experiment, event.trial, event.fields["step"])
-        for event in evidence.told
+        for event in evidence.logged
         if event.name == "trial.reported"
     )
-    kept = Counter((row["experiment"], row["trial"], row["step"]) for row in evidence.stored["result"])
-    faults = [f"{_place(key)} was told {count} times" for key, count in told.items() if count > 1]
-    faults += [f"{_place(key)} is in the log and not in the store" for key in told.keys() - kept.keys()]
-    faults += [f"{_place(key)} is in the store and not in the log" for key in kept.keys() - told.keys()]
-    return Verdict("results", "each result is in both, and counted once", f"{len(kept)} results", sorted(faults))
+    store = Counter((row["experiment"], row["trial"], row["step"]) for row in evidence.stored["result"])
+    faults = [f"{_place(key)} was reported {count} times" for key, count in log.items() if count > 1]
+    faults += [f"{_place(key)} is in the log and not in the store" for key in log.keys() - store.keys()]
+    faults += [f"{_place(key)} is in the store and not in the log" for key in store.keys() - log.keys()]
+    return Verdict("results", "each result is in both, and counted once", f"{len(store)} results", sorted(faults))
 
 
 def _place(key: tuple[Any, ...]) -> str:
@@ -140,12 +141,12 @@ _OF_AN_ATTEMPT = ("trial.reported", "trial.repeated", "trial.paused", "trial.res
 
 
 def _attempts(evidence: Evidence) -> Verdict:
-    """Replays who may speak: the fence, seen from outside."""
+    """Follow the live attempt of each trial, and check that events come from it: the fence, seen from outside."""
     live: dict[Key, int] = {}
     last: dict[Key, int] = defaultdict(int)
     over: set[Key] = set()
     faults, started = [], 0
-    for event, key in _of_trials(evidence.told):
+    for event, key in _of_trials(evidence.logged):
         who = f"event {event.seq}: {key[0]} trial {key[1]} attempt {event.attempt}"
         attempt = event.attempt or 0
         if key in over and event.name != "trial.added":
@@ -171,7 +172,7 @@ def _attempts(evidence: Evidence) -> Verdict:
         if count > 1
     ]
     return Verdict(
-        "attempts", "at most one attempt of a trial lives, and only it speaks", f"{started} attempts", faults
+        "attempts", "at most one attempt of a trial lives, and only it reports", f"{started} attempts", faults
     )
 
 
@@ -188,7 +189,9 @@ def _of_trials(events: Iterable[Event]) -> Iterator[tuple[Event, Key]]:
 
 
 def _ends(evidence: Evidence) -> Verdict:
-    ends = Counter(key for event, key in _of_trials(evidence.told) if event.name in ("trial.finished", "trial.failed"))
+    ends = Counter(
+        key for event, key in _of_trials(evidence.logged) if event.name in ("trial.finished", "trial.failed")
+    )
     states = {row["name"]: ProcessState(row["state"]) for row in evidence.stored["experiment"]}
     faults, ended = [], 0
     for trial in evidence.stored["trial"]:
@@ -196,7 +199,7 @@ def _ends(evidence: Evidence) -> Verdict:
         over = TrialState(trial["state"]) in TRIAL_ENDED
         ended += over
         if ends[key] != over:
-            faults.append(f"{key[0]} trial {key[1]} is {trial['state']} and its end was told {ends[key]} times")
+            faults.append(f"{key[0]} trial {key[1]} is {trial['state']} and its end was recorded {ends[key]} times")
         if not over and states[trial["experiment"]] is ProcessState.EXITED:
             faults.append(f"{key[0]} has finished, and its trial {key[1]} is {trial['state']}")
     run = ProcessState(evidence.stored["run"][0]["state"])
@@ -208,7 +211,7 @@ def _ends(evidence: Evidence) -> Verdict:
 
 
 def _causes(evidence: Evidence) -> Verdict:
-    lost = [event for event in evidence.told if event.name == "trial.requeued"]
+    lost = [event for event in evidence.logged if event.name == "trial.requeued"]
     faults = [
         f"event {event.seq}: {event.experiment} trial {event.trial} was requeued without a cause"
         for event in lost
@@ -245,12 +248,12 @@ def _counts(evidence: Evidence) -> Verdict:
 
 
 def _out_of_time(evidence: Evidence, name: str, spec: dict[str, Any]) -> bool:
-    """Whether the experiment's `max_hours` were used up; a minute is left for the driver to notice."""
+    """Return whether the experiment's `max_hours` were used up, less a minute in which its driver notices."""
     if spec.get("max_hours") is None:
         return False
     events = [
         (e.name, e.wall_s, e.fields)
-        for e in evidence.told
+        for e in evidence.logged
         if e.experiment == name or e.name.startswith("daemon.") or e.name in ("machine.slept", "clock.set")
     ]
     return driven_seconds(events) >= float(spec["max_hours"]) * 3600.0 - 60.0
@@ -258,21 +261,21 @@ def _out_of_time(evidence: Evidence, name: str, spec: dict[str, Any]) -> bool:
 
 def _checkpoints(evidence: Evidence) -> Verdict:
     return Verdict(
-        "checkpoints", "what waiting trials would go on from is there and whole", f"{evidence.checkpoints} looked at",
-        evidence.checkpoint_faults,
+        "checkpoints", "the checkpoint that each waiting trial resumes from is whole",
+        f"{evidence.checkpoints} checked", evidence.checkpoint_faults,
     )  # fmt: skip
 
 
 def _epochs(evidence: Evidence) -> Verdict:
-    """An attempt that goes on from a checkpoint repeats at most one epoch; one without has nothing to go on from.
+    """Check that an attempt that resumes from a checkpoint repeats at most one epoch.
 
-    Nor has one whose newest checkpoint the disk did not give back, and that said so.
+    Attempts whose newest checkpoint could not be read, and that recorded it, are left out.
     """
-    unusable = {(e.experiment, e.trial, e.attempt) for e in evidence.told if e.name == "checkpoint.rejected"}
+    unusable = {(e.experiment, e.trial, e.attempt) for e in evidence.logged if e.name == "checkpoint.rejected"}
     reached: dict[Key, int] = defaultdict(int)
     saved: dict[Key, int] = {}
     wasted, faults = 0, []
-    for event, key in _of_trials(evidence.told):
+    for event, key in _of_trials(evidence.logged):
         if event.name in ("trial.reported", "trial.repeated"):
             reached[key] = max(reached[key], event.fields["step"])
             if event.fields["checkpoint"] is not None:
@@ -282,7 +285,7 @@ def _epochs(evidence: Evidence) -> Verdict:
             begins = event.fields["resumed_step"] or 0
             if key in saved and reached[key] - begins > 1 and (*key, event.attempt) not in unusable:
                 faults.append(
-                    f"event {event.seq}: {key[0]} trial {key[1]} goes on from epoch {begins} after epoch {reached[key]}"
+                    f"event {event.seq}: {key[0]} trial {key[1]} resumes from epoch {begins} after epoch {reached[key]}"
                 )
     return Verdict(
         "epochs", "no fault costs a trial with checkpoints more than one epoch", f"{wasted} repeated", faults
@@ -290,5 +293,5 @@ def _epochs(evidence: Evidence) -> Verdict:
 
 
 _CHECKS: tuple[Callable[[Evidence], Verdict], ...] = (
-    _chain, _order, _story, _results, _attempts, _ends, _causes, _counts, _checkpoints, _epochs,
+    _chain, _order, _replay, _results, _attempts, _ends, _causes, _counts, _checkpoints, _epochs,
 )  # fmt: skip

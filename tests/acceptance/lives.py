@@ -303,7 +303,7 @@ def check_everything(home: Home) -> list[dict[str, Any]]:
     diary = home.run_folder(evidence.run) / "x" / "diary"
     acknowledged = [tuple(map(int, line.split())) for line in diary.read_text().splitlines()]
     assert set(acknowledged) <= kept
-    return [{"event": event.name, **event.fields} for event in evidence.told]
+    return [{"event": event.name, **event.fields} for event in evidence.logged]
 
 
 def until_told(home: Home, event: str, times: int = 1) -> None:

@@ -33,7 +33,7 @@ def test_no_malformed_request_does_harm(home: Home) -> None:
     with read_only(home.store) as connection:
         evidence = audit_evidence.gather(home, connection, "fuzz")
     assert [verdict for verdict in invariants.check(evidence) if not verdict.holds] == []
-    assert {event.name for event in evidence.told} & {
+    assert {event.name for event in evidence.logged} & {
         "run.paused",
         "run.stopped",
         "drill.started",

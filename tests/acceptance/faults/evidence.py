@@ -40,7 +40,7 @@ def audited(home: Home, plan: str = "p") -> list[dict[str, Any]]:
     broken = [verdict for verdict in invariants.check(evidence) if not verdict.holds]
     assert broken == []
     return [{"event": event.name, "trial": event.trial, "attempt": event.attempt, **event.fields}
-            for event in evidence.told]  # fmt: skip
+            for event in evidence.logged]  # fmt: skip
 
 
 def nothing_begun(home: Home) -> None:

@@ -96,8 +96,8 @@ def _play(ledger: RunWriter, folder: Path) -> None:
 def audit(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Record]]:
     capsys.readouterr()
     code = supervisorctl.main(["audit", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    return code, {verdict["name"]: verdict for verdict in told["verdicts"]}
+    printed = json.loads(capsys.readouterr().out)
+    return code, {verdict["name"]: verdict for verdict in printed["verdicts"]}
 
 
 def test_a_run_that_lost_an_attempt_and_no_result_passes(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,12 +109,10 @@ def test_a_run_that_lost_an_attempt_and_no_result_passes(home: Home, capsys: pyt
     assert counted["attempts"] == "4 attempts"
     assert counted["causes"] == "2 lost"
     assert counted["epochs"] == "1 repeated"
-    assert counted["checkpoints"] == "1 looked at"
+    assert counted["checkpoints"] == "1 checked"
 
 
-def test_the_table_says_what_holds_and_the_exit_code_says_it_too(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_and_the_exit_code_show_which_promises_hold(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert supervisorctl.main(["audit", "p-1"]) == 0
     table = capsys.readouterr().out
     assert table.count("  holds ") == 10
@@ -127,7 +125,7 @@ def test_the_table_says_what_holds_and_the_exit_code_says_it_too(
 
 
 def test_a_run_that_goes_on_while_it_is_audited_passes(home: Home, tmp_path: Path) -> None:
-    """What the daemon tells after its store was copied is in the log and not in the copy: no fault."""
+    """An event after the copy of the store is in the log and not in the copy: no fault."""
     with read_only(home.store) as store, closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
         store.backup(copy)
     store = Store(home.store, StepClock())  # type: ignore[arg-type]
@@ -142,7 +140,7 @@ def test_a_run_that_goes_on_while_it_is_audited_passes(home: Home, tmp_path: Pat
     assert [verdict.name for verdict in found[False] if not verdict.holds] == ["events"]
 
 
-# Planting: in the log (its chain made whole again, so that only the fault itself is there), or in the store
+# Plant faults in the log, with its chain made whole again so that only the planted fault is there, or in the store
 
 
 def in_log(home: Home, edit: Callable[[list[Record]], list[Record]]) -> None:
@@ -194,14 +192,18 @@ LOG_FAULTS: dict[str, tuple[Callable[[list[Record]], list[Record]], str, str]] =
     "a result that the log lost": (without("trial.reported"), "results", "in the store and not in the log"),
     "an event that the log lost": (without("experiment.started"), "events", "is not in the log"),
     "an event that only the log has": (put_in("run.started", 0), "events", "is not in the store"),
-    "an event that was told otherwise": (changed("trial.reported", value=0.125), "events", "their fields differ"),
+    "an event whose value was changed": (changed("trial.reported", value=0.125), "events", "their fields differ"),
     "a value that differs": (changed("trial.finished", value=0.125), "replay", "trial 2M-h1 0: value differ"),
-    "a result counted twice": (put_in("trial.reported", 0), "results", "was told 2 times"),
+    "a result counted twice": (put_in("trial.reported", 0), "results", "was reported 2 times"),
     "a second live attempt": (put_in("trial.started", 0, attempt=2), "attempts", "while attempt 1 was live"),
     "an attempt number used again": (changed("trial.started", 1, attempt=1), "attempts", "began after attempt 1"),
-    "a late attempt that was believed": (changed("trial.reported", 3, attempt=7), "attempts", "but 1 was live"),
-    "a word after the end": (put_in("trial.finished", 0, event="trial.requeued", cause="x"), "attempts", "had ended"),
-    "a trial that ended twice": (put_in("trial.finished", 0), "ends", "its end was told 2 times"),
+    "a result of a late attempt that was accepted": (
+        changed("trial.reported", 3, attempt=7),
+        "attempts",
+        "but 1 was live",
+    ),
+    "an event after the end": (put_in("trial.finished", 0, event="trial.requeued", cause="x"), "attempts", "had ended"),
+    "a trial that ended twice": (put_in("trial.finished", 0), "ends", "its end was recorded 2 times"),
     "a lost attempt without a cause": (changed("trial.requeued", cause=""), "causes", "without a cause"),
     "two epochs lost at once": (changed("trial.started", 1, resumed_step=1), "epochs", "from epoch 1 after epoch 3"),
 }
@@ -231,16 +233,16 @@ STORE_FAULTS = {
     "a result that nobody told": (RESULT_9, "results", "in the store and not in the log"),
     "an event that the store lost": ("DELETE FROM event WHERE name = 'trial.requeued'", "events", "not in the store"),
     "a gap in the numbers": ("DELETE FROM event WHERE seq = 3", "events", "numbered from 1 to"),
-    "an ended trial that is open again": (OPEN_TRIAL_1.format("RUNNING"), "ends", "its end was told 1 times"),
+    "an ended trial that is open again": (OPEN_TRIAL_1.format("RUNNING"), "ends", "its end was recorded 1 times"),
     "an open trial of a finished experiment": (OPEN_TRIAL_1.format("PENDING"), "ends", "finished, and its trial 1"),
     "a run that ended over open experiments": ("UPDATE run SET state = 'EXITED'", "ends", "the run has finished, and"),
     "two live attempts in the store": (TWO_LIVE, "attempts", "two live attempts"),
     "an attempt that ended without a cause": ("UPDATE attempt SET cause = NULL", "causes", "ended without a cause"),
     "a trial too few": (NO_TRIAL_1, "counts", "1 trials instead of 2"),
     "a trial too many": (TRIAL_2, "counts", "3 trials, more than its 2"),
-    "a checkpoint that is gone": ("UPDATE trial SET checkpoint = '/nowhere/x.pt'", "checkpoints", "No such file"),
+    "a checkpoint that is missing": ("UPDATE trial SET checkpoint = '/nowhere/x.pt'", "checkpoints", "No such file"),
     "a parameter that was changed": ("UPDATE trial SET params = '{}' WHERE number = 1", "replay", "params differ"),
-    "a command that nobody gave": ("INSERT INTO command VALUES ('p-1', 'all', '{}')", "replay", "in the store only"),
+    "a command without its event": ("INSERT INTO command VALUES ('p-1', 'all', '{}')", "replay", "in the store only"),
 }
 
 
@@ -270,7 +272,7 @@ def test_a_log_that_lost_its_end_is_found_by_the_head_in_the_store(
     path = home.audit_log("p")
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
     _, verdicts = audit(capsys)
-    assert "is not there" in verdicts["chain"]["faults"][0]
+    assert "is missing" in verdicts["chain"]["faults"][0]
 
 
 def test_a_checkpoint_is_checked_as_training_writes_it(tmp_path: Path) -> None:
