@@ -1,6 +1,7 @@
 """The process that executes one experiment on Ray: `python -P -m actors.driver --read-fd N --write-fd M`.
 
-It holds no truth: the daemon tells it everything at its start and commits every result. It may be killed at any moment.
+It keeps no state of its own: the daemon sends it everything at its start and commits every result. It may be killed at
+any moment.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.trial_registry import TrialRegistry
-from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.command import Command
 from supervisor.domain.finalists import trials_left
 from supervisor.domain.messages import (
     Begin,
@@ -42,7 +43,7 @@ BEGIN_WITHIN_S = 60.0
 ACKNOWLEDGE_WITHIN_S = 30.0
 NAMESPACE = "sweep"
 ORPHANED = 70
-"""Exit status when the daemon died: nobody is left to read it, but logs show it."""
+"""Exit status when the daemon died: only logs show it."""
 
 VERSIONS_OF = ("ray", "optuna", "torch", "numpy")
 
@@ -65,45 +66,40 @@ class Driver:
         self._begun = threading.Event()
         self._in_force = CommandsInForce()
         self._watchdogs: WatchdogLinks | None = None
-        self._leaving = False
 
     def on_message(self, message: Message) -> None:
-        """In the link's thread."""
-        if isinstance(message, Begin):
-            self._begin = message
-            commands = [Command.from_json(command) for command in message.commands]
-            self._in_force.begin(str(message.experiment["name"]), commands)
-            self._begun.set()
-        elif isinstance(message, Commanded):
-            self._in_force.set_operator(Command.from_json(command) for command in message.commands)
-            self._tell_watchdogs()
-        elif isinstance(message, DrillAsked):
-            if self._watchdogs is not None:
+        """Handle a message of the daemon; called in the link's thread."""
+        match message:
+            case Begin():
+                commands = [Command.from_json(command) for command in message.commands]
+                self._begin, self._in_force = message, CommandsInForce(str(message.experiment["name"]), commands)
+                self._begun.set()
+            case Commanded():
+                self._in_force.set_operator(Command.from_json(command) for command in message.commands)
+            case Finish():
+                self._in_force.finish(message.reason)
+            case DrillAsked() if self._watchdogs is not None:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
-        elif isinstance(message, ForceAsked):
-            if self._watchdogs is not None:
+            case ForceAsked() if self._watchdogs is not None:
                 self._watchdogs.force(message.node, message.for_s)
-        elif isinstance(message, Finish):
-            self._in_force.finish_reason = message.reason
 
     def on_eof(self) -> None:
-        """The daemon died. Ray ends the workers of a driver that is gone within a second."""
+        """End the driver: the daemon died. Ray ends the workers of a driver that is gone within a second."""
         os.write(2, b"the daemon's pipe is closed: the driver ends\n")
         os._exit(ORPHANED)
 
     def run(self) -> bool:
-        """Execute the experiment; False when it was told to finish before its end."""
+        """Execute the experiment; return False when it was told to finish before its end."""
         self.link.send(Hello(os.getpid(), versions()))
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
-            raise TimeoutError(f"the daemon did not say within {BEGIN_WITHIN_S:g} s what to do")
+            raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
         begin = self._begin
         registry = TrialRegistry(begin.experiment["metric"], begin.experiment["mode"], begin.trials)
-        threading.Thread(target=self._beat, args=(registry,), name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, args=(registry,), name="heartbeat", daemon=True).start()
         self._connect(begin)
-        self._watch(begin)
-        return self._search(begin, registry)
+        return self._search(begin, registry, self._watch(begin))
 
-    def _beat(self, registry: TrialRegistry) -> None:
+    def _send_heartbeats(self, registry: TrialRegistry) -> None:
         while True:
             self.link.send(Heartbeat(len(registry.running())))
             time.sleep(HEARTBEAT_S)
@@ -118,53 +114,29 @@ class Driver:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._in_force.finish_reason = signal.Signals(number).name
+        self._in_force.finish(signal.Signals(number).name)
 
-    def _watch(self, begin: Begin) -> None:
+    def _watch(self, begin: Begin) -> WatchdogLinks:
         from actors.driver.watchdog_links import WatchdogLinks
 
         self._watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
-        self._in_force.on_change(self._end_at_stop)
-        self._in_force.leave = self._leave
-        self._in_force.tell_watchdogs = self._tell_watchdogs
         self._watchdogs.start()
+        return self._watchdogs
 
-    def _end_at_stop(self) -> None:
-        command = self._in_force.for_new_trials()
-        if command.action is Action.STOP and self._in_force.finish_reason is None:
-            self._in_force.finish_reason = f"STOP by the {command.origin}: {command.reason}"
-
-    def _tell_watchdogs(self) -> None:
-        # What comes later would lift the STOP by which all trials are to leave.
-        if self._watchdogs is not None and not self._leaving:
-            self._watchdogs.set_operator(*self._in_force.for_watchdogs())
-
-    def _leave(self) -> None:
-        """By the flag, since a trial between two batches hears nothing else. The next driver lifts it."""
-        self._leaving = True
-        if self._watchdogs is not None:
-            command = Command(Action.STOP, Origin.OPERATOR, self._in_force.finish_reason or "the driver ends")
-            self._watchdogs.set_operator([command], time.monotonic_ns())
-
-    def _search(self, begin: Begin, registry: TrialRegistry) -> bool:
+    def _search(self, begin: Begin, registry: TrialRegistry, watchdogs: WatchdogLinks) -> bool:
         from actors.driver.scheduler import Finished
         from actors.driver.tuner import fit
 
-        if self._watchdogs is not None and self._in_force.finish_reason is None and any_left(begin):
+        if self._in_force.finish_reason is None and trials_left(begin.experiment, begin.trials) > 0:
             try:
-                fit(begin, registry, self._in_force, self.link, self._watchdogs.how_died)
+                fit(begin, registry, self._in_force, self.link, watchdogs)
             except Finished as finished:
                 logging.getLogger("driver").warning("finished early: %s", finished)
         return self._in_force.finish_reason is None
 
 
-def any_left(begin: Begin) -> bool:
-    """Whether a trial is left to run: `max_trials` is a total over all drivers."""
-    return trials_left(begin.experiment, begin.trials) > 0
-
-
 def versions() -> dict[str, str]:
-    """Installed versions, without importing anything: torch alone would take 2 s."""
+    """Return the installed versions, without importing the packages: torch alone would take 2 s."""
     found = {}
     for name in VERSIONS_OF:
         try:
@@ -184,7 +156,7 @@ def _settle(link: DaemonLink, message: ExperimentEnded | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one experiment; the exit status. 0 done or told to finish, 1 failed, 70 the daemon died."""
+    """Run one experiment; return the exit status: 0 done or told to finish, 1 failed, 70 the daemon died."""
     parser = argparse.ArgumentParser(prog="actors.driver", description=__doc__)
     parser.add_argument("--read-fd", type=int, required=True)
     parser.add_argument("--write-fd", type=int, required=True)
@@ -195,16 +167,16 @@ def main(arguments: list[str] | None = None) -> int:
     link.receive(driver.on_message, driver.on_eof)
     try:
         complete = driver.run()
-    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever it was, the daemon must hear of it
+    except Exception as error:  # noqa: BLE001 - the daemon must get any error
         traceback.print_exc()
-        # An error of ours has a cure that only a person knows. Anything else may be a moment's trouble of the machine.
+        # An error of ours needs a person. Any other may be a passing fault of the machine, and another driver may try.
         final = isinstance(error, SweepError)
         return _settle(link, ExperimentEnded(f"{type(error).__name__}: {error}"[:4000], final))
     return _settle(link, ExperimentEnded(None) if complete else None)
 
 
 def _exit(status: int) -> None:
-    # Not sys.exit: Ray's exit handlers take seconds to part from a cluster that must outlive this process anyway.
+    # Not sys.exit: Ray's exit handlers take seconds to leave a cluster that outlives this process anyway.
     logging.shutdown()
     os._exit(status)
 

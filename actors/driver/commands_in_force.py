@@ -1,4 +1,4 @@
-"""Which commands are in force, by node: what search and scheduler ask before they let work go on.
+"""The commands in force, by node: search and scheduler ask them before work may go on.
 
 The operator's commands come from the daemon, a governor's from its node's watchdog. The strictest of a node wins there;
 a new trial may start while at least one node would take it.
@@ -9,145 +9,154 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from actors.driver.process_local import PerProcess
-from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on
+from actors.driver.trial_registry import TrialRegistry
+from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, run
 from supervisor.domain.scope import trial_of, trial_scope
 
 
-class CommandsInForce(PerProcess):
-    """Written by the link's and the watchdogs' threads, read by Tune's."""
+@dataclass(frozen=True)
+class NodeReport:
+    """The latest report of a node's watchdog.
 
-    def __init__(self, operator: Iterable[Command] = ()) -> None:
+    `largest` is the trial (EXPERIMENT/NUMBER) that holds most memory while memory is short; `waiting` are the attempts
+    (experiment, number, attempt) whose heartbeat says that they wait at a closed gate.
+    """
+
+    command: Command
+    largest: str | None = None
+    waiting: frozenset[tuple[str, int, int]] = frozenset()
+
+
+class CommandsInForce(PerProcess):
+    """The commands on one experiment. Written by the threads of the links, read by Tune's."""
+
+    def __init__(self, experiment: str = "", operator: Iterable[Command] = ()) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._operator, self._stamp = tuple(operator), time.monotonic_ns()
-        self._governor: dict[str, Command] = {}
-        self._experiment = ""
-        self._largest: dict[str, str | None] = {}
-        self._standing: frozenset[str] = frozenset()
-        self._listeners: list[Callable[[], None]] = []
-        # A plain attribute: a signal handler may set it, and must not take a lock.
-        self.finish_reason: str | None = None
+        self._experiment = experiment
+        self._reports: dict[str, NodeReport] = {}
         self._asked_back: dict[int, Command] = {}
-        self.leave: Callable[[], None] = lambda: None
-        """Make all trials leave their work; the driver puts the watchdogs' means here."""
-        self.tell_watchdogs: Callable[[], None] = lambda: None
-        """Hand `for_watchdogs` on; the driver puts the watchdogs' means here."""
+        self._listeners: list[Callable[[], None]] = []
+        self._operator, self._stamp = self._ours(operator), time.monotonic_ns()
+        # A trial held until its next report has had one: it comes back at its checkpoint, and must not work at all.
+        self._held_at_start = frozenset(command.scope for command in self._operator if command.trial is not None)
+        self._operator = self._at_once(self._operator)
+        self.finish_reason: str | None = None
+        """The reason to end this driver before its experiment's end; None while there is none."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each change, in the thread that made it."""
         self._listeners.append(listener)
 
-    def begin(self, experiment: str, commands: Iterable[Command]) -> None:
-        """The experiment that this driver executes, and what the operator wanted when it began.
-
-        A trial that was to stand from its next report on has had one: it comes back at its checkpoint, and stands.
-        """
-        commands = list(commands)
-        self._experiment = experiment
-        self._standing = frozenset(command.scope for command in commands if command.trial is not None)
-        self.set_operator(commands)
+    def finish(self, reason: str) -> None:
+        """End this driver; the first reason counts. Signal handlers may call it: it takes no lock."""
+        self.finish_reason = self.finish_reason or reason
 
     def set_operator(self, commands: Iterable[Command]) -> None:
-        """All of the operator's commands; those for other experiments' trials are left out."""
-        ours = [command for command in commands if command.trial is None or command.trial[0] == self._experiment]
+        """Replace all of the operator's commands; those for other experiments' trials are left out."""
+        ours = self._ours(commands)
         with self._lock:
-            self._standing &= {command.scope for command in ours}
-            self._operator, self._stamp = tuple(self._at_once(command) for command in ours), time.monotonic_ns()
-        self._tell()
+            self._held_at_start &= {command.scope for command in ours}
+            self._operator, self._stamp = self._at_once(ours), time.monotonic_ns()
+        self._changed()
 
-    def _at_once(self, command: Command) -> Command:
-        return replace(command, action=Action.PAUSE) if command.scope in self._standing else command
+    def _ours(self, commands: Iterable[Command]) -> tuple[Command, ...]:
+        return tuple(c for c in commands if c.trial is None or c.trial[0] == self._experiment)
 
-    def set_governor(self, node: str, command: Command) -> None:
+    def _at_once(self, commands: Iterable[Command]) -> tuple[Command, ...]:
+        return tuple(replace(c, action=Action.PAUSE) if c.scope in self._held_at_start else c for c in commands)
+
+    def report(self, node: str, report: NodeReport) -> None:
+        """Take a watchdog's report."""
         with self._lock:
-            self._governor[node] = command
-        self._tell()
-
-    def set_largest(self, node: str, trial: str | None) -> None:
-        """The trial that holds most of a node's memory while that is short; None while it is not."""
-        with self._lock:
-            self._largest[node] = trial
-
-    def to_shed(self, running: Iterable[int]) -> int | None:
-        """Which of these trials goes under SHED: the largest where memory is short, else the youngest; None of none."""
-        running = list(running)
-        with self._lock:
-            largest = [n for n in running if trial_scope(self._experiment, n) in self._largest.values()]
-        return max(largest or running, default=None)
+            changed = self._reports.get(node) != report
+            self._reports[node] = report
+        if changed:
+            self._changed()
 
     def forget_node(self, node: str) -> None:
-        """The node is gone, and what was said of it."""
+        """Forget the reports of a node that has left the cluster."""
         with self._lock:
-            self._governor.pop(node, None)
-            self._largest.pop(node, None)
-        self._tell()
+            self._reports.pop(node, None)
+        self._changed()
 
     def for_watchdogs(self) -> tuple[tuple[Command, ...], int]:
-        """The operator's commands, a STOP for each trial whose memory is asked back, and the CLOCK_MONOTONIC
-        nanosecond of the last change."""
+        """Return the commands that watchdogs apply, and the CLOCK_MONOTONIC nanosecond of their last change.
+
+        These are the operator's, and a STOP for each trial whose memory is asked back.
+        """
         with self._lock:
             return (*self._operator, *self._asked_back.values()), self._stamp
 
     def governors(self) -> dict[str, tuple[Command, int | None]]:
-        """Of each node: its governor's command, and the trial of ours that holds most while its memory is short."""
+        """Return each node's governor's command, and our largest trial there while the node's memory is short."""
         with self._lock:
-            return {node: (command, self._largest_on(node)) for node, command in self._governor.items()}
+            return {node: (report.command, self._largest(report)) for node, report in self._reports.items()}
 
-    def _largest_on(self, node: str) -> int | None:
-        found = trial_of(self._largest.get(node) or "")
+    def _largest(self, report: NodeReport) -> int | None:
+        found = trial_of(report.largest or "")
         return found[1] if found is not None and found[0] == self._experiment else None
 
+    def to_shed(self, running: Iterable[int]) -> int | None:
+        """Return the trial of `running` that SHED takes: the largest where memory is short, else the youngest."""
+        running = list(running)
+        with self._lock:
+            largest = {self._largest(report) for report in self._reports.values()}
+        return max([n for n in running if n in largest] or running, default=None)
+
     def ask_back(self, number: int, reason: str) -> None:
-        """A trial is to leave its work at its next batch, until `given_back`."""
+        """Make a trial leave its work at its next batch, until `given_back`."""
         with self._lock:
             scope = trial_scope(self._experiment, number)
             self._asked_back[number] = Command(Action.STOP, Origin.GOVERNOR, reason, scope)
             self._stamp = time.monotonic_ns()
-        self.tell_watchdogs()
+        self._changed()
 
     def given_back(self, number: int) -> bool:
-        """The attempt is over. Whether it had been asked for its memory."""
+        """Note that an attempt is over; return whether its memory had been asked back."""
         with self._lock:
             asked = self._asked_back.pop(number, None) is not None
             if asked:
                 self._stamp = time.monotonic_ns()
         if asked:
-            self.tell_watchdogs()
+            self._changed()
         return asked
 
-    def on_node(self, node: str) -> Command:
-        """The strictest command on a node; one that nobody watches has the operator's only."""
-        with self._lock:
-            return self._on_node(node)
-
     def for_new_trials(self) -> Command:
-        """The command of the node that is freest now."""
+        """Return the command of the freest node."""
         with self._lock:
-            return in_force_for_all(self._operator, self._governor)
-
-    def paused(self, node: str) -> bool:
-        return self.on_node(node).action >= Action.PAUSE
+            return in_force_for_all(self._operator, {node: report.command for node, report in self._reports.items()})
 
     def on_trial(self, node: str, number: int) -> Command:
-        """The strictest command on a trial that runs on a node."""
+        """Return the strictest command on a trial that runs on `node`; without a watchdog there, the operator's."""
         with self._lock:
-            trial = trial_scope(self._experiment, number)
-            return in_force_on(node, self._operator, self._governor.get(node), trial)
+            return self._on(node, trial_scope(self._experiment, number))
+
+    def _on(self, node: str, trial: str | None = None) -> Command:
+        report = self._reports.get(node)
+        return in_force_on(node, self._operator, None if report is None else report.command, trial)
 
     def stands(self, node: str, number: int, *, reported: bool) -> bool:
-        """Whether a trial is to stand still; `reported` says that it has come to the end of a step.
+        """Return whether a trial must not work; `reported` says that it is at the end of a step.
 
         A node's HOLD lets its running trials finish; the HOLD of one trial lets it work to its next report.
         """
         with self._lock:
             least = Action.HOLD if reported else Action.PAUSE
             alone = any(command.action >= least for command in self._for_trial(number))
-            return alone or self._on_node(node).action >= Action.PAUSE
+            return alone or self._on(node).action >= Action.PAUSE
+
+    def is_waiting(self, node: str, number: int, attempt: int) -> bool | None:
+        """Return whether an attempt waits at its gate, by its heartbeat; None while no watchdog of `node` reports."""
+        with self._lock:
+            report = self._reports.get(node)
+            return None if report is None else (self._experiment, number, attempt) in report.waiting
 
     def keeps_out(self, number: int) -> bool:
-        """Whether the operator wants this one trial not to be taken up again."""
+        """Return whether the operator holds this one trial."""
         with self._lock:
             return bool(self._for_trial(number))
 
@@ -155,9 +164,37 @@ class CommandsInForce(PerProcess):
         scope = trial_scope(self._experiment, number)
         return [command for command in self._operator if command.scope == scope]
 
-    def _on_node(self, node: str) -> Command:
-        return in_force_on(node, self._operator, self._governor.get(node))
-
-    def _tell(self) -> None:
+    def _changed(self) -> None:
+        command = self.for_new_trials()
+        if command.action is Action.STOP:
+            self.finish(f"STOP by the {command.origin}: {command.reason}")
         for listener in self._listeners:
             listener()
+
+
+def asks(before: Command, now: Command) -> bool:
+    """Return whether a governor's move from `before` to `now` asks for memory: from SHED on, each step up does."""
+    return now.action >= Action.SHED and now.step > before.step
+
+
+class MemoryGuard:
+    """Asks the largest trial for its memory before the kernel ends it: the trial saves itself, leaves, and comes back.
+
+    The node's governor decides when: at each step up its ladder while memory is short. For trials with checkpoints.
+    """
+
+    def __init__(self, in_force: CommandsInForce, registry: TrialRegistry) -> None:
+        self._in_force, self._registry = in_force, registry
+        self._before: dict[str, Command] = {}
+        # Re-entered: asking is itself a change of the commands in force.
+        self._looking = threading.RLock()
+
+    def look(self) -> None:
+        """Ask on each node whose governor has moved up and knows its largest trial. Any thread may call it."""
+        with self._looking:
+            for node, (command, largest) in self._in_force.governors().items():
+                before = self._before.get(node, run(Origin.GOVERNOR))
+                self._before[node] = command
+                running = {entry.number for entry in self._registry.running()}
+                if asks(before, command) and largest in running:
+                    self._in_force.ask_back(largest, command.reason)

@@ -1,4 +1,4 @@
-"""The Tune callback that tells the daemon what happens to each trial."""
+"""The Tune callback that reports the life of each trial to the daemon."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ FILLED_IN_BY_TUNE = frozenset(
         "trial_id",
     ]
 )
-"""What Tune adds to a result that is no metric of the trial. `time_this_iter_s` stays: it is the epoch's length."""
+"""Keys that Tune adds to a result and that are no metrics. `time_this_iter_s` stays: it is the epoch's length."""
 
 Deaths = Callable[[str, int, int], Death]
-"""(node, number, attempt) -> how that attempt's worker died; an empty node where none is known."""
+"""(node, number, attempt) -> how that attempt's worker died; the node is empty if it is not known."""
 
 END_REASONS = {HUNG: EndReason.HUNG, OOM_KILLED: EndReason.OOM}
-"""What a trial ends as whose worker died so once too often; for other deaths the error's text decides."""
+"""End reason by the cause of a trial's last death; for other causes the error's text decides."""
 
 _OWN = frozenset({END, ERROR, RECORD, CHECKPOINT})
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result's own metrics, as JSON knows them: anything else becomes its text."""
+    """Return a result's own metrics as JSON values; any other value becomes its text."""
     return {
         str(key): _plain(value)
         for key, value in result.items()
@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
 
 
 class Recorder(Callback, PerProcess):
-    """Its callbacks run in Tune's thread; `apply_holds` also in those that change the commands."""
+    """Its callbacks run in Tune's thread; `record_pauses` also in those that change the commands."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Recorder(Callback, PerProcess):
     ) -> None:
         PerProcess.__init__(self)
         self._link, self._registry, self._in_force, self._deaths = link, registry, in_force, deaths
-        self._holding = threading.Lock()
-        in_force.on_change(self.apply_holds)
+        self._recording = threading.Lock()
+        in_force.on_change(self.record_pauses)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         entry = self._registry.entry(trial.trial_id)
@@ -104,19 +104,19 @@ class Recorder(Callback, PerProcess):
             self._link.send(CheckpointUnusable(entry.number, entry.attempt, path))
         with self._registry.lock:
             entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
-            # Asked for at its start: a worker that the kernel kills says nothing more.
+            # Asked at its start: a worker that the kernel kills cannot answer any more.
             entry.offer = None if found.pid is None else Offer(found.smaller)
-        self.apply_holds()
+        self.record_pauses()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         if LEFT in result:
-            # Not in the scheduler: Tune flattens what that hears, and an offer is a dict.
+            # Not in the scheduler: Tune flattens its results, and an offer is a dict.
             self._registry.note_left(trial.trial_id, result)
             return
         if END in result and self._registry.metric not in result:
-            # No epoch: it failed.
+            # It failed: there was no epoch.
             return
         entry, step, value = self._registry.note(trial.trial_id, result)
         self._link.send(
@@ -141,16 +141,16 @@ class Recorder(Callback, PerProcess):
         )
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tune will start the trial again, because its worker died."""
+        """Prepare the next attempt: Tune will start the trial again, because its worker died."""
         death = self._death_of(trial)
         self._try_again(trial, death.cause, death.text or _last_error(trial))
 
     def _death_of(self, trial: Trial) -> Death:
-        """How the worker of a trial's attempt died; told, if it hung."""
+        """Return how the worker of a trial's attempt died; report it to the daemon if it hung."""
         entry = self._registry.entry(trial.trial_id)
         death = self._deaths(entry.node if entry.running else "", entry.number, entry.attempt)
         if not entry.running:
-            # It died while it was being started. Only what has begun can be lost.
+            # It died while it was being started. An attempt must begin before it can be lost.
             self._link.send(
                 TrialStarted(
                     entry.number, entry.attempt, trial.trial_id, death.node, death.pid, resumed_step=entry.resumed_step
@@ -161,7 +161,7 @@ class Recorder(Callback, PerProcess):
         return death
 
     def release(self, trial: Trial) -> None:
-        """The trial leaves its worker to others, and will go on from its checkpoint later."""
+        """Report that the trial leaves its worker; it will resume from its checkpoint, as a new attempt."""
         entry = self._registry.entry(trial.trial_id)
         drill = self._in_force.on_trial(entry.node, entry.number).drill
         asked_back = self._in_force.given_back(entry.number)
@@ -190,7 +190,7 @@ class Recorder(Callback, PerProcess):
         trial.set_config(config)  # type: ignore[no-untyped-call]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Its worker died once too often, or Tune itself failed on it."""
+        """Report the trial's end: its worker died once too often, or Tune itself failed on it."""
         death = self._death_of(trial)
         text = death.text or _last_error(trial)
         reason = END_REASONS.get(death.cause) or failure_reason(text)
@@ -205,20 +205,33 @@ class Recorder(Callback, PerProcess):
         self._registry.close(trial.trial_id)
         return entry
 
-    def apply_holds(self) -> None:
-        """Tell which running trials stand still under the commands in force, and which go on."""
-        # One at a time: two threads that each saw a change must not send the two in the wrong order.
-        with self._holding:
+    def record_pauses(self) -> None:
+        """Report the running trials that have stopped under a command, and those that move again.
+
+        A trial has stopped when the scheduler holds it or its heartbeat says that it waits at its gate.
+        """
+        # One thread at a time: two that each saw a change could send the two in the wrong order.
+        with self._recording:
             for entry in self._registry.running():
-                command = self._in_force.on_trial(entry.node, entry.number)
-                paused = self._in_force.stands(entry.node, entry.number, reported=entry.reported)
-                if paused != entry.held:
-                    entry.held = paused
-                    state = TrialState.PAUSED if paused else TrialState.RUNNING
-                    # The end of a hold is a drill's doing where its beginning was.
-                    drill = command.drill if paused else entry.drilled
-                    entry.drilled = paused and command.drill
-                    self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason, drill))
+                waits = self._waits(entry)
+                stands = self._in_force.stands(entry.node, entry.number, reported=entry.reported)
+                if (stands and waits and not entry.held) or (entry.held and not stands and waits is False):
+                    self._record_pause(entry, held=not entry.held)
+
+    def _waits(self, entry: Entry) -> bool | None:
+        """Return whether a trial has stopped; None while no watchdog of its node reports."""
+        if entry.reported or not entry.node:
+            # Of a worker that did not say where it runs only the scheduler's hold is known.
+            return entry.reported
+        return self._in_force.is_waiting(entry.node, entry.number, entry.attempt)
+
+    def _record_pause(self, entry: Entry, *, held: bool) -> None:
+        command = self._in_force.on_trial(entry.node, entry.number)
+        # A pause that began by a drill also ends by it.
+        drill = command.drill if held else entry.drilled
+        entry.held, entry.drilled = held, held and command.drill
+        state = TrialState.PAUSED if held else TrialState.RUNNING
+        self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason, drill))
 
 
 def _last_error(trial: Trial) -> str:
@@ -226,5 +239,5 @@ def _last_error(trial: Trial) -> str:
     return (
         str(error)[-MAX_ERROR_CHARACTERS:]
         if error
-        else "its worker process ended without an error: killed, or it left by itself"
+        else "its worker process ended without an error: it was killed, or ended itself"
     )

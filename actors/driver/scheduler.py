@@ -1,9 +1,9 @@
-"""HardwareAwareScheduler: any Ray scheduler, held back while a command forbids work.
+"""HardwareAwareScheduler: wraps any Ray scheduler and starts no work that a command forbids.
 
-Every decision of the wrapped scheduler passes through, except that a trial which may go on is not let on while its node
-is paused: it is answered NOOP, keeps its memory, and goes on when the command is lifted. A pause that lasts, and SHED,
-take trials off their workers; they go on from their checkpoints later, as new attempts. Of the finalisation's trials
-the wrapped scheduler never hears: they are compared with one another, on all their epochs.
+Every decision of the wrapped scheduler is kept, except that a trial which may continue is answered NOOP while its node
+is paused: it keeps its memory, and continues when the command is lifted. A pause that lasts, and SHED, take trials off
+their workers; they resume from their checkpoints later, as new attempts. The wrapped scheduler does not see the trials
+of the finalisation: they are compared with one another, on all their epochs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FINISH_WITHIN_S = 30.0
 
 
 class Finished(BaseException):
-    """The driver was told to finish and its trials are at rest.
+    """The driver was told to finish, and its trials have stopped.
 
-    Not an Exception: Tune would catch that and spend 15 s on stopping actors that end with the driver anyway.
+    Not an Exception: Tune would catch it and take 15 s to stop actors that end with the driver anyway.
     """
 
 
 class StandIn:
-    """What a pruner needs to know of a trial that ended under an earlier driver."""
+    """A trial that ended under an earlier driver, with as much of it as a pruner reads."""
 
     status = Trial.TERMINATED
 
@@ -43,7 +43,7 @@ class StandIn:
 
 
 def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> Any:
-    """The plan's pruner as a Ray scheduler. Raises ValueError for one that there is not."""
+    """Return the plan's pruner as a Ray scheduler. Raises ValueError for an unknown kind."""
     kind = spec["kind"]
     if kind == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
@@ -64,10 +64,10 @@ def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | No
             mode=mode,
             grace_period=grace,
             min_samples_required=spec.get("min_samples_required") or 3,
-            # Infinite: with too few samples the rule otherwise pauses a trial to let a waiting one run.
+            # Infinite: otherwise the rule, with too few samples, pauses a trial so that a waiting one can run.
             min_time_slice=float("inf"),  # type: ignore[arg-type]
         )
-    raise ValueError(f"a pruner cannot be {kind!r}: asha, median and none are")
+    raise ValueError(f"expected a pruner of kind asha, median or none, found {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SchedulerLimits:
 
 @dataclass(frozen=True)
 class _Held:
-    """A trial that was answered NOOP. One that has `left` its work can only be released."""
+    """A trial that was answered NOOP. If it has `left` its work, it can only be released."""
 
     trial: Trial
     since_mono_s: float
@@ -89,7 +89,7 @@ class _Held:
 
 
 class _Others:
-    """Tune's controller without the trials that the operator holds, for the wrapped scheduler to choose from."""
+    """Tune's controller as the wrapped scheduler sees it: without the trials that the operator holds."""
 
     def __init__(self, tune_controller: Any, left_out: Callable[[Trial], bool]) -> None:
         self._tune_controller, self._left_out = tune_controller, left_out
@@ -105,7 +105,7 @@ class _Others:
 
 
 class HardwareAwareScheduler(TrialScheduler):
-    """Wraps `inner`."""
+    """Wraps `inner`; `leave(reason)` makes all trials leave their work."""
 
     _supports_buffered_results = False
 
@@ -116,17 +116,19 @@ class HardwareAwareScheduler(TrialScheduler):
         in_force: CommandsInForce,
         recorder: Recorder,
         limits: SchedulerLimits,
+        leave: Callable[[str], object],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.inner = inner
-        self._registry, self._in_force, self._recorder, self._limits = registry, in_force, recorder, limits
+        self._registry, self._in_force, self._recorder = registry, in_force, recorder
+        self._limits, self._leave = limits, leave
         self._held: dict[str, _Held] = {}
         self._replayed: set[str] = set()
         self._final: set[str] = set()
         self._finish_by_mono_s: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A Trial holds an actor's handle, which Tune's snapshot of its configuration cannot take along.
+        # A Trial holds an actor's handle, which cannot be pickled with Tune's configuration.
         return {**self.__dict__, "_held": {}}
 
     @property
@@ -137,7 +139,7 @@ class HardwareAwareScheduler(TrialScheduler):
         return bool(self.inner.set_search_properties(metric, mode, **spec))
 
     def feed(self, trials: Iterable[Mapping[str, Any]]) -> None:
-        """Take in what earlier drivers' ended trials reported, so that rungs and medians survive a restart."""
+        """Give the pruner the results of trials that ended under earlier drivers: rungs and medians survive."""
         for trial in trials:
             results = [self._result(step, value) for step, value in trial["results"] if value is not None]
             if ended(trial) and results:
@@ -152,7 +154,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         entry = self._registry.entry(trial.trial_id)
-        # What died of it under earlier drivers counts, or one that kills its workers would never come to its end.
+        # Deaths under earlier drivers count, or a trial that kills its workers would never end.
         if entry.deaths:
             ray_private.add_failures(trial, entry.deaths)
             entry.deaths = 0
@@ -160,12 +162,12 @@ class HardwareAwareScheduler(TrialScheduler):
             self._final.add(trial.trial_id)
             return
         self.inner.on_trial_add(tune_controller, trial)
-        # A trial whose worker died is added again; what it reported is in the rungs already.
+        # A trial whose worker died is added again; its results are in the rungs already.
         earlier = [] if trial.trial_id in self._replayed else list(entry.results)
         self._replayed.add(trial.trial_id)
         for step, value in earlier:
             if value is not None:
-                # Its earlier attempt got past these decisions, so they only fill the rungs.
+                # Its earlier attempt survived these decisions, so they only fill the rungs.
                 self.inner.on_trial_result(tune_controller, trial, self._result(step, value))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -179,7 +181,7 @@ class HardwareAwareScheduler(TrialScheduler):
         return decision
 
     def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any], entry: Entry) -> str:
-        # A NaN would poison a rung's percentile; such a trial is judged when it ends.
+        # A NaN would spoil a rung's percentile; such a trial is judged when it ends.
         if entry.final or finite_or_none(result.get(self._registry.metric)) is None:
             return str(TrialScheduler.CONTINUE)
         decision = str(self.inner.on_trial_result(tune_controller, trial, result))
@@ -195,7 +197,7 @@ class HardwareAwareScheduler(TrialScheduler):
         return self._in_force.stands(entry.node, entry.number, reported=True)
 
     def _is_one_too_many(self, entry: Entry) -> bool:
-        """Under SHED one trial goes back to the queue, at the end of an epoch that it could save."""
+        """Return whether a trial must go back to the queue under SHED: at the end of an epoch that it saved."""
         running = self._registry.running()
         if len(running) <= self._allowed() or entry.checkpoint is None or self._in_force.finish_reason is not None:
             return False
@@ -211,7 +213,7 @@ class HardwareAwareScheduler(TrialScheduler):
         if self._in_force.finish_reason is not None:
             self._finish()
         else:
-            self._let_go_on(tune_controller)
+            self._continue_held(tune_controller)
         closed = self._closed()
         others = _Others(tune_controller, self._is_kept_out)
         if self._held or closed or others.any_left_out():
@@ -220,24 +222,24 @@ class HardwareAwareScheduler(TrialScheduler):
             return None
         waiting = self._waits_to_be_alone(others)
         if waiting is not None:
-            # What runs or is about to ends first, and nothing new is begun (search).
+            # The running trials end first, and search starts no new one.
             return None if self._registry.running() or _begins_another(others, waiting) else waiting
         chosen: Trial | None = self.inner.choose_trial_to_run(others)
-        # Hyperband keeps a list of its own.
+        # Hyperband has its own list of trials.
         return None if chosen is not None and self._is_kept_out(chosen) else chosen
 
     def _runs_alone(self) -> bool:
         return any(entry.alone for entry in self._registry.running())
 
     def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
-        """The first of the trials that are to have the machine to themselves."""
+        """Return the first waiting trial that must have the machine to itself."""
         if not self._registry.alone():
             return None
         waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
         return next((trial for trial in waiting if self._registry.entry(trial.trial_id).alone), None)
 
     def _is_kept_out(self, trial: Trial) -> bool:
-        """A trial that was released and that the operator holds by itself; one that has a worker stands at its gate."""
+        """Return whether the operator holds this released trial; one with a worker waits at its gate instead."""
         return trial.status == Trial.PAUSED and self._in_force.keeps_out(self._registry.entry(trial.trial_id).number)
 
     def _closed(self) -> bool:
@@ -246,9 +248,9 @@ class HardwareAwareScheduler(TrialScheduler):
             return True
         return action is not Action.RUN and len(self._registry.running()) >= self._allowed()
 
-    def _let_go_on(self, tune_controller: Any) -> None:
-        """Once a round, and so after the recorder has told what a trial reported last."""
-        now = time.monotonic()
+    def _continue_held(self, tune_controller: Any) -> None:
+        """Continue or release held trials; once a round, and so after the recorder has sent their last results."""
+        now, continued = time.monotonic(), False
         for trial_id, held in list(self._held.items()):
             entry = self._registry.entry(trial_id)
             paused = self._stands(entry)
@@ -261,16 +263,17 @@ class HardwareAwareScheduler(TrialScheduler):
                 del self._held[trial_id]
                 entry.reported = False
                 ray_private.continue_trial(tune_controller, held.trial)
-        if self._held:
-            # A trial that is held alone stands from its report on, which the recorder has told by now.
-            self._recorder.apply_holds()
+                continued = True
+        if self._held or continued:
+            # A trial that is held by itself stands from its report on, which the recorder has sent by now.
+            self._recorder.record_pauses()
 
     def _finish(self) -> None:
-        """Raise Finished once every running trial has left its work or ended its epoch, or has had its time."""
+        """Raise Finished once every running trial has left its work or ended its epoch, or FINISH_WITHIN_S is over."""
         now = time.monotonic()
         if self._finish_by_mono_s is None:
             self._finish_by_mono_s = now + FINISH_WITHIN_S
-            self._in_force.leave()
+            self._leave(self._in_force.finish_reason or "the driver ends")
         held = {self._registry.entry(trial_id).number for trial_id in self._held}
         busy = [entry for entry in self._registry.running() if entry.number not in held]
         if not busy or now > self._finish_by_mono_s:
@@ -286,7 +289,7 @@ class HardwareAwareScheduler(TrialScheduler):
         if trial.trial_id in self._final:
             return
         if finite_or_none(result.get(self._registry.metric)) is None:
-            # A pruner's sums cannot take it; to a pruner it failed.
+            # A pruner cannot add up such a value: it gets a failure.
             self.inner.on_trial_error(tune_controller, trial)
         else:
             self.inner.on_trial_complete(tune_controller, trial, result)
@@ -301,5 +304,5 @@ class HardwareAwareScheduler(TrialScheduler):
 
 
 def _begins_another(tune_controller: _Others, waiting: Trial) -> bool:
-    """Whether Tune is about to start a trial: it asks nobody about those that are PENDING."""
+    """Return whether Tune is about to start a trial: it starts PENDING ones without asking the scheduler."""
     return any(trial.status == Trial.PENDING and trial is not waiting for trial in tune_controller.get_trials())

@@ -1,12 +1,12 @@
-"""Search: Ray's OptunaSearch behind a gate.
+"""The search of an experiment: Ray's OptunaSearch behind a gate, and the finalisation that follows it.
 
-The gate keeps back new trials while a command forbids them, keeps out values that would break the study, and tells
-Optuna how each trial really ended. Only public names of OptunaSearch and Optuna are used.
+The gate starts no trial while a command forbids it, removes values that would break the study, and reports to Optuna
+how each trial really ended. Only public names of OptunaSearch and Optuna are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,65 @@ from ray.tune.search.optuna import OptunaSearch
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
-from actors.driver.finalisation import Finalisation
-from actors.driver.study import SamplerPerTrial, build_study, distribution, open_storage, sampler_factory, told_value
-from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
+from actors.driver.process_local import PerProcess
+from actors.driver.study import SamplerPerTrial, bounded, build_study, distribution, open_storage, sampler_factory
+from actors.driver.trial_registry import Entry, TrialRegistry, Verdict, ended, finite_or_none
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action
-from supervisor.domain.finalists import SOURCE, is_final
+from supervisor.domain.finalists import SOURCE, finalists, is_final, search_trials
+from supervisor.domain.lifecycle import EndReason, TrialState
 from supervisor.domain.messages import TrialAdded
 
 
+class Finalisation(PerProcess):
+    """Chooses the trials that follow the search, once it has ended; `domain.finalists` has the rule.
+
+    `trials` are the daemon's; later ends are noted here. Called from Tune's thread only.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self._spec = spec
+        self._trials: dict[int, Mapping[str, Any]] = {int(trial["number"]): trial for trial in trials if ended(trial)}
+        own = [number for number in self._trials if not is_final(spec, number)]
+        self._search_left = search_trials(spec) - len(own)
+        self._taken = {number for number in self._trials if is_final(spec, number)}
+
+    def search_gave(self) -> None:
+        """Note that the search has given one more of its trials to Tune."""
+        self._search_left -= 1
+
+    def search_is_given(self) -> bool:
+        """Return whether the search has given all its trials; without finalisation Tune's count ends it before."""
+        return self._search_left <= 0
+
+    def search_goes_on(self) -> bool:
+        """Return whether a trial of the search has not ended."""
+        return sum(not is_final(self._spec, number) for number in self._trials) < search_trials(self._spec)
+
+    def note(self, entry: Entry, verdict: Verdict | None) -> None:
+        """Note the end of a trial; `verdict` is None if its worker or Tune failed."""
+        succeeded = verdict is not None and verdict.succeeded
+        self._trials[entry.number] = {
+            "number": entry.number,
+            "state": TrialState.TERMINATED if succeeded else TrialState.ERROR,
+            "end_reason": EndReason.ERROR if verdict is None else verdict.end_reason,
+            "params": entry.params,
+            "value": verdict.value if verdict is not None and succeeded else None,
+        }
+
+    def take(self) -> tuple[int, dict[str, Any]] | None:
+        """Return number and params of the next trial; None when all are given."""
+        for finalist in finalists(self._spec, list(self._trials.values())):
+            for number, params in finalist.trials().items():
+                if number not in self._taken:
+                    self._taken.add(number)
+                    return number, params
+        return None
+
+
 class GatedSearch(Searcher):
-    """Wraps OptunaSearch; its state is the daemon's, so Tune's own snapshots of a searcher save nothing."""
+    """Wraps OptunaSearch. The store has its state, so Tune's snapshots of a searcher save nothing."""
 
     def __init__(
         self,
@@ -66,7 +114,7 @@ class GatedSearch(Searcher):
         if not known:
             self._link.send(TrialAdded(number, dict(params), source))
         if not final:
-            self._tell_earlier(trial_id, entry)
+            self._tell_all(trial_id, entry)
         own = {
             "number": number,
             "attempt": entry.attempt,
@@ -78,7 +126,7 @@ class GatedSearch(Searcher):
         return {**params, OWN_KEY: own}
 
     def _may_start(self) -> bool:
-        """HOLD keeps every new trial back; SHED and THROTTLE let fewer than usual run, at least one."""
+        """Return whether a trial may start: none under HOLD; under SHED and THROTTLE fewer than usual, but one."""
         if self._one_is_alone():
             return False
         command = self._in_force.for_new_trials()
@@ -87,20 +135,20 @@ class GatedSearch(Searcher):
         return command.action < Action.HOLD
 
     def _one_is_alone(self) -> bool:
-        """Whether a trial has the machine to itself or is to; not one that the operator keeps from it.
+        """Return whether a trial has the machine to itself, or waits for that and is not held by the operator.
 
-        Asked here, since Tune starts whatever the search gives without asking the scheduler.
+        Asked here: Tune starts each trial that the search gives, without asking the scheduler.
         """
         return any(entry.running or not self._in_force.keeps_out(entry.number) for entry in self._registry.in_the_way())
 
-    def _tell_earlier(self, trial_id: str, entry: Entry) -> None:
+    def _tell_all(self, trial_id: str, entry: Entry) -> None:
         for step, value in list(entry.results):
             self._tell(trial_id, entry, step, value)
 
     def _tell(self, trial_id: str, entry: Entry, step: int, value: float | None) -> None:
         if value is not None and step not in entry.told:
             entry.told.add(step)
-            self._inner.on_trial_result(trial_id, {self._registry.metric: told_value(value), STEP: step})
+            self._inner.on_trial_result(trial_id, {self._registry.metric: bounded(value), STEP: step})
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         entry = self._registry.entry(trial_id)
@@ -116,26 +164,25 @@ class GatedSearch(Searcher):
         if verdict is None or not verdict.succeeded:
             self._inner.on_trial_complete(trial_id, None, error=True)
             return
-        # The step that ends a trial is never reported to a searcher by Tune.
-        for step, value in list(entry.results):
-            self._tell(trial_id, entry, step, value)
+        # Tune never reports the step that ends a trial to a searcher.
+        self._tell_all(trial_id, entry)
         if entry.pruned or verdict.value is None:
             self._inner.on_trial_complete(trial_id, None, error=False)
         else:
-            self._inner.on_trial_complete(trial_id, {self._registry.metric: told_value(verdict.value)})
+            self._inner.on_trial_complete(trial_id, {self._registry.metric: bounded(verdict.value)})
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the store is the truth."""
+        """Save nothing: the store is the truth."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: a search is never restored, always rebuilt."""
+        """Restore nothing: a search is always rebuilt from the store."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: the store is the truth."""
+        """Save nothing: the store is the truth."""
 
 
 class Space:
-    """A plan's space as Optuna's define-by-run function; it also tells each Tune trial its number."""
+    """A plan's space as Optuna's define-by-run function; it also gives each Tune trial its number."""
 
     def __init__(self, space: Mapping[str, Mapping[str, Any]]) -> None:
         self.distributions = {name: distribution(dimension) for name, dimension in space.items()}
@@ -161,7 +208,7 @@ def open_search(
     in_force: CommandsInForce,
     link: DaemonLink,
 ) -> GatedSearch:
-    """The search of an experiment, its study rebuilt from the daemon's trials in the experiment's folder."""
+    """Return the search of an experiment, its study rebuilt in `folder` from the daemon's `trials`."""
     space = Space(spec["space"])
     points = list(spec["enqueue"])
     storage = open_storage(folder)

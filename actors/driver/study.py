@@ -1,12 +1,14 @@
-"""The Optuna study of one experiment: a cache of the daemon's truth, deleted and built again at each driver start.
+"""The Optuna study of one experiment: a cache of the store, deleted and built again at each driver start.
 
-A study that outlives its driver runs ahead of or behind the store at every crash; one that is rebuilt cannot. The file
-is there for optuna-dashboard to look at.
+A study that outlives its driver would be ahead of the store or behind it after every crash. The file `study.journal` is
+a copy for optuna-dashboard; the search never reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,31 +22,33 @@ from optuna.distributions import (
 )
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import BaseJournalBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from actors.driver.study_journal import CopiedJournal
 from actors.driver.trial_registry import ended
 from supervisor.domain.lifecycle import EndReason
 
+LOG = logging.getLogger("study")
 FILE = "study.journal"
 
-LARGEST_TOLD = 1e30
-"""Finite losses beyond this are told as this: their squares, which a Gaussian process needs, must stay finite."""
+LARGEST_VALUE = 1e30
+"""Larger losses are cut to this: their squares, which a Gaussian process needs, must stay finite."""
 
 
-def told_value(value: float) -> float:
-    return max(-LARGEST_TOLD, min(LARGEST_TOLD, value))
+def bounded(value: float) -> float:
+    """Return `value`, cut to LARGEST_VALUE either way."""
+    return max(-LARGEST_VALUE, min(LARGEST_VALUE, value))
 
 
 def derive_seed(seed: int, number: int) -> int:
-    """A 32-bit seed of one trial's sampling, from the experiment's seed and the trial's number."""
+    """Return a 32-bit seed for the sampling of trial `number`, from the experiment's `seed`."""
     digest = hashlib.sha256(f"sampler {seed} {number}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 
 def distribution(dimension: Mapping[str, Any]) -> BaseDistribution:
-    """Optuna's distribution of one dimension of a plan's space. Raises ValueError for a type that is none."""
+    """Return Optuna's distribution of one dimension of a plan's space. Raises ValueError for an unknown type."""
     kind = dimension["type"]
     if kind == "float":
         return FloatDistribution(dimension["low"], dimension["high"], log=dimension.get("log", False))
@@ -54,25 +58,25 @@ def distribution(dimension: Mapping[str, Any]) -> BaseDistribution:
         )
     if kind == "categorical":
         return CategoricalDistribution(dimension["choices"])
-    raise ValueError(f"a dimension cannot be of type {kind!r}: float, int and categorical are")
+    raise ValueError(f"expected a dimension of type float, int or categorical, found {kind!r}")
 
 
 def sampler_factory(kind: str, startup_trials: int, seed: int) -> Callable[[int], BaseSampler]:
-    """What makes the sampler of a trial number. Raises ValueError for an unknown kind."""
+    """Return a function from a trial's number to its sampler. Raises ValueError for an unknown kind."""
     if kind == "tpe":
         return lambda number: TPESampler(n_startup_trials=startup_trials, seed=derive_seed(seed, number))
     if kind == "gp":
         return lambda number: GPSampler(n_startup_trials=startup_trials, seed=derive_seed(seed, number))
     if kind == "random":
         return lambda number: RandomSampler(seed=derive_seed(seed, number))
-    raise ValueError(f"a sampler cannot be {kind!r}: tpe, gp and random are")
+    raise ValueError(f"expected a sampler of kind tpe, gp or random, found {kind!r}")
 
 
 class SamplerPerTrial(BaseSampler):
     """A fresh sampler for each trial, seeded by its number.
 
-    A sampler's random state is lost with its process. Seeded by number, a search that was interrupted goes on with the
-    draws of one that was not (exactly so at concurrency 1, where also the trials that it learns from are the same).
+    A sampler's random state is lost with its process. Seeded by number, an interrupted search resumes with the draws of
+    one that was not interrupted (exactly so at concurrency 1, where it also learns from the same trials).
     """
 
     def __init__(self, make: Callable[[int], BaseSampler]) -> None:
@@ -105,8 +109,48 @@ class SamplerPerTrial(BaseSampler):
         self._make(trial.number).after_trial(study, trial, state, values)
 
 
+class CopiedJournal(BaseJournalBackend):
+    """Keeps the journal in memory, and a copy at `file` that may be damaged or deleted without harm.
+
+    With Optuna's own file backend a search whose file was deleted gives numbers twice, and one whose disk is full ends.
+    Here the copy is written anew when its size is not as this class left it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._lines, self._copied_bytes, self._failing = file, list[bytes](), 0, False
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return [json.loads(line) for line in self._lines[log_number_from:]]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        added = [json.dumps(entry, separators=(",", ":")).encode() + b"\n" for entry in logs]
+        self._lines += added
+        try:
+            self._copy(b"".join(added))
+        except OSError as error:
+            # Once for each outage, not once for each line.
+            if not self._failing:
+                LOG.warning("%s cannot be written; the search goes on without it: %s", self._file, error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _copy(self, added: bytes) -> None:
+        as_left = self._file.exists() and self._file.stat().st_size == self._copied_bytes
+        if as_left:
+            with self._file.open("ab") as copy:
+                copy.write(added)
+            self._copied_bytes += len(added)
+        else:
+            everything = b"".join(self._lines)
+            beside = self._file.with_name(self._file.name + ".new")
+            beside.write_bytes(everything)
+            beside.replace(self._file)
+            self._copied_bytes = len(everything)
+
+
 def open_storage(folder: Path) -> BaseStorage:
-    """An empty journal with its copy in the experiment's folder; what was there is deleted."""
+    """Return an empty journal with its copy in the experiment's `folder`; delete the copy of before."""
     file = folder / FILE
     file.unlink(missing_ok=True)
     return JournalStorage(CopiedJournal(file))
@@ -120,16 +164,16 @@ def build_study(
     trials: Sequence[Mapping[str, Any]],
     enqueue: Iterable[Mapping[str, Any]],
 ) -> Study:
-    """The study as the daemon's truth has it: finished trials told, unfinished ones waiting at their own numbers.
+    """Return the study of the daemon's `trials`: ended ones are complete, unfinished ones wait at their own numbers.
 
-    `ask()` then gives each unfinished trial back with its own parameters, after them the plan's points that were not
-    used yet, then samples. Raises ValueError unless the trials' numbers are 0, 1, 2 ...
+    `ask()` then gives each unfinished trial again with its own parameters, then the points of `enqueue`, then samples.
+    Raises ValueError unless the trials' numbers are 0, 1, 2 ...
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(storage=storage, study_name=name, direction="minimize" if mode == "min" else "maximize")
     for place, trial in enumerate(trials):
         if trial["number"] != place:
-            raise ValueError(f"trial {trial['number']} stands where trial {place} should: the store has a gap")
+            raise ValueError(f"expected trial {place}, found {trial['number']}: trial numbers are not contiguous")
         if ended(trial):
             study.add_trial(_finished(trial, distributions))
         else:
@@ -140,13 +184,13 @@ def build_study(
 
 
 def _finished(trial: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
-    reported = {int(step): told_value(value) for step, value in trial["results"] if value is not None}
+    reported = {int(step): bounded(value) for step, value in trial["results"] if value is not None}
     state, value = TrialState.FAIL, None
     if trial["end_reason"] == EndReason.PRUNED and reported:
-        # What Optuna itself makes of a pruned trial: its last value.
+        # As Optuna does for a pruned trial: its last value.
         state, value = TrialState.PRUNED, reported[max(reported)]
     elif trial["end_reason"] in (EndReason.FINISHED, EndReason.EARLY_STOPPED) and trial["value"] is not None:
-        state, value = TrialState.COMPLETE, told_value(trial["value"])
+        state, value = TrialState.COMPLETE, bounded(trial["value"])
     params = dict(trial["params"])
     return create_trial(
         state=state,

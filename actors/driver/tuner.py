@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.commands_in_force import CommandsInForce, MemoryGuard
 from actors.driver.daemon_link import DaemonLink
-from actors.driver.memory_guard import MemoryGuard
 from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
+from actors.driver.watchdog_links import WatchdogLinks
 from actors.trial.result_keys import OWN_KEY, STEP
 from actors.trial.supervised import can_be_reused, keeps_checkpoints, own_settings, resolve, supervise
-from actors.trial.worker_exit import Death
 from supervisor.domain.finalists import is_final, trials_left
 from supervisor.domain.messages import Begin
 from supervisor.governor.policy import Policy
@@ -29,31 +28,29 @@ TUNE_FOLDER = "tune"
 BUILT_IN = {"patchtst": "actors.trial.patchtst:PatchTSTTrainable"}
 
 
-HowDied = Callable[[str, str, int, int], Death]
-"""(node, the experiment's folder, number, attempt) -> how that attempt's worker died (WatchdogLinks.how_died)."""
-
-
-def fit(begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, link: DaemonLink, how_died: HowDied) -> None:
-    """Run what is left of the experiment. Raises PlanError for a trainable that cannot be, scheduler.Finished."""
+def fit(
+    begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, link: DaemonLink, watchdogs: WatchdogLinks
+) -> None:
+    """Run the trials that are left. Raises PlanError for a trainable that is none, and scheduler.Finished."""
     ray_private.map_worker_deaths()
     ray_private.count_deaths_once()
     spec, folder = begin.experiment, Path(begin.folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Ray's own folders of an earlier driver: nothing reads them, and they are never aged out.
+    # Ray's own folders of an earlier driver: nothing reads them, and Ray never deletes them.
     shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)
-    # At the end it looks for files of its default loggers, which are off, and complains of each trial.
+    # It would warn of each trial that files of its default loggers, which are off, are missing.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
     search = open_search(spec, begin.trials, folder, registry, in_force, link)
     recorder = Recorder(
-        link, registry, in_force, lambda node, number, attempt: how_died(node, folder.name, number, attempt)
+        link, registry, in_force, lambda node, number, attempt: watchdogs.how_died(node, spec["name"], number, attempt)
     )
-    scheduler = _scheduler(begin, registry, in_force, recorder)
+    scheduler = _scheduler(begin, registry, in_force, recorder, watchdogs)
     if keeps_checkpoints(trainable):
-        MemoryGuard(in_force, registry)
+        in_force.on_change(MemoryGuard(in_force, registry).look)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources(spec["resources"])),
-        param_space={**spec["config"], OWN_KEY: own_settings(folder, begin.watchdog["gate"], int(spec["seed"]))},
+        param_space={**spec["config"], OWN_KEY: own_settings(spec, folder, begin.watchdog["gate"])},
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
@@ -76,7 +73,7 @@ def fit(begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, link: 
 
 
 def _scheduler(
-    begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, recorder: Recorder
+    begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, recorder: Recorder, watchdogs: WatchdogLinks
 ) -> HardwareAwareScheduler:
     spec = begin.experiment
     inner = pruner(spec["pruner"], spec["metric"], spec["mode"], spec["max_epochs"])
@@ -85,7 +82,7 @@ def _scheduler(
         concurrency=int(spec["concurrency"]),
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
     )
-    scheduler = HardwareAwareScheduler(inner, registry, in_force, recorder, limits)
+    scheduler = HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
     scheduler.feed(trial for trial in begin.trials if not is_final(spec, int(trial["number"])))
     return scheduler
 

@@ -1,4 +1,4 @@
-"""The driver's end of the watchdogs: finds or starts one on each node, listens to it, and tells daemon and search.
+"""The driver's end of the watchdogs: finds or starts one on each node, and passes messages both ways.
 
 One thread per node keeps one long poll outstanding, so a change of command arrives within milliseconds.
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.commands_in_force import CommandsInForce, NodeReport
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.process_local import PerProcess
 from actors.trial.worker_exit import Death
-from actors.watchdog.actor import WatchdogActor, WatchdogSettings, shape
+from actors.watchdog.actor import WatchdogActor
+from actors.watchdog.node_governor import WatchdogSettings, differs
+from actors.watchdog.state_file import state_path
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import ActionChanged, Sampled, SensorNoted, WatchdogUp, WorkerStuck
 
@@ -28,18 +32,25 @@ ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0
 NODES_EVERY_S = 10.0
 MAX_CONCURRENCY = 8
-"""RPCs at a time: one may wait for a change while others go through."""
+"""RPCs at a time: one may wait for a change while others pass."""
 
 LOG = logging.getLogger("watchdog-link")
 
+Stamped = tuple[tuple[Command, ...], int]
+"""The commands that watchdogs apply, and the CLOCK_MONOTONIC nanosecond of their last change."""
 
-class WatchdogLinks:
+
+class WatchdogLinks(PerProcess):
     """All nodes' watchdogs. `settings` is `begin.watchdog`: gate, policy, script, and folders to watch for space."""
 
     def __init__(self, link: DaemonLink, in_force: CommandsInForce, settings: Mapping[str, Any]) -> None:
+        super().__init__()
         self._link, self._in_force, self._settings = link, in_force, settings
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
         self._forced_s: float | None = settings.get("forced_s")
+        self._sent_stamp: int | None = None
+        self._last: Stamped | None = None
+        in_force.on_change(self.send_commands)
 
     def start(self) -> None:
         """Find or start every node's watchdog. Raises ray.exceptions.RayError when one does not come up."""
@@ -47,22 +58,22 @@ class WatchdogLinks:
         for node in sorted(hosts):
             self._nodes[node] = self._add(node, hosts)
             self._nodes[node].find()
-        # Once: a watchdog that comes later has not been overruled.
+        # Only once: a watchdog that comes later was not overruled.
         self._forced_s = None
         for found in self._nodes.values():
             found.listen()
         threading.Thread(target=self._follow_the_cluster, name="nodes", daemon=True).start()
 
     def _follow_the_cluster(self) -> None:
-        """A node that joins gets a watchdog, without which no trial would move there; one that is gone is forgotten."""
+        """Give a node that joins a watchdog, without which no trial would run there; forget one that is gone."""
         while True:
             time.sleep(NODES_EVERY_S)
             try:
                 alive = _hosts()
             except ray.exceptions.RayError as error:
-                LOG.warning("Ray does not say which nodes there are: %s", error)
+                LOG.warning("Ray does not list the cluster's nodes: %s", error)
                 continue
-            # A new dict each time: other threads go over the old one.
+            # A new dict each time: other threads iterate over the old one.
             left = {node: found for node, found in self._nodes.items() if node in alive}
             gone = [found for node, found in self._nodes.items() if node not in alive]
             joined = {node: self._add(node, alive) for node in sorted(set(alive) - set(left))}
@@ -72,73 +83,80 @@ class WatchdogLinks:
             for found in joined.values():
                 found.listen()
 
-    def _add(self, node: str, hosts: Mapping[str, str]) -> _Node:
-        return _Node(self._link, self._in_force, self._of(node, hosts), self._forced_s)
-
-    def _of(self, node: str, hosts: Mapping[str, str]) -> WatchdogSettings:
-        settings = self._settings
-        return WatchdogSettings(
+    def _add(self, node: str, hosts: Mapping[str, str]) -> Node:
+        begin = self._settings
+        settings = WatchdogSettings(
             node=node,
-            gate=settings["gate"],
-            policy=settings["policy"],
-            script=settings.get("script"),
-            folders=tuple(settings.get("folders") or ()),
-            memory=None if settings.get("memory") is None else memory_file(settings["memory"], node, hosts),
+            gate=begin["gate"],
+            policy=begin["policy"],
+            script=begin.get("script"),
+            folders=tuple(begin.get("folders") or ()),
+            state=None if begin.get("state") is None else state_path(begin["state"], node, hosts),
         )
+        return Node(self._link, self._in_force, settings, self._commands, self._forced_s)
 
-    def set_operator(self, commands: Iterable[Command], stamp: int) -> None:
-        """Hand on what the operator wants; returns without waiting. A watchdog that is away gets it when it is back."""
-        body = [command.to_json() for command in commands]
-        for found in self._nodes.values():
-            found.call("set_operator", body, stamp)
+    def _commands(self) -> Stamped:
+        return self._last or self._in_force.for_watchdogs()
+
+    def send_commands(self) -> None:
+        """Send the commands in force if they have changed; return without waiting.
+
+        A watchdog that is away gets them when it is back.
+        """
+        commands, stamp = self._commands()
+        if stamp != self._sent_stamp:
+            self._sent_stamp = stamp
+            body = [command.to_json() for command in commands]
+            for found in self._nodes.values():
+                found.call("set_operator", body, stamp)
+
+    def leave(self, reason: str) -> None:
+        """Make all trials leave their work, by the flag; no later command lifts this STOP, only the next driver."""
+        self._last = (Command(Action.STOP, Origin.OPERATOR, reason),), time.monotonic_ns()
+        self.send_commands()
 
     def start_drill(self, name: str, duration_s: float, node: str | None) -> None:
         for found in self._nodes.values():
             if node in (None, found.node):
                 found.call("start_drill", name, duration_s)
 
+    def force(self, node: str | None, for_s: float) -> None:
+        """Let only critical readings pause for `for_s` seconds, on `node` or on all."""
+        for found in self._nodes.values():
+            if node in (None, found.node):
+                found.call("force", for_s)
+
     def how_died(self, node: str, experiment: str, number: int, attempt: int) -> Death:
-        """How an attempt's worker died, as the watchdog of its node knows; all are asked where `node` is empty."""
+        """Return how an attempt's worker died, by its node's watchdog; ask all where `node` is empty."""
         for found in self._nodes.values():
             if node in ("", found.node) and (death := found.how_died(experiment, number, attempt)) is not None:
                 return death
         return Death(node=node)
 
-    def force(self, node: str | None, for_s: float) -> None:
-        """Hand on the operator's word against the governor."""
-        for found in self._nodes.values():
-            if node in (None, found.node):
-                found.call("force", for_s)
-
 
 def _hosts() -> dict[str, str]:
-    """The host of each node of the cluster that is alive, by the node's id."""
+    """Return the host of each living node of the cluster, by the node's id."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return {str(node["NodeID"]): str(node["NodeManagerHostname"]) for node in nodes if node["Alive"]}
 
 
-def memory_file(prefix: str, node: str, hosts: Mapping[str, str]) -> str:
-    """Where the governor of a node keeps its memory: by host, since a node's id dies with its cluster.
-
-    Where one host has several nodes, which only a simulated cluster has, all but the first keep theirs by id.
-    """
-    host = hosts[node]
-    first = min(other for other, its_host in hosts.items() if its_host == host)
-    name = "".join(sign if sign.isalnum() or sign in "-." else "_" for sign in host)
-    return f"{prefix}.{name}" if node == first else f"{prefix}.{name}.{node[:12]}"
-
-
-class _Node:
+class Node:
     """One node's watchdog."""
 
     def __init__(
-        self, link: DaemonLink, in_force: CommandsInForce, settings: WatchdogSettings, forced_s: float | None
+        self,
+        link: DaemonLink,
+        in_force: CommandsInForce,
+        settings: WatchdogSettings,
+        commands: Callable[[], Stamped],
+        forced_s: float | None = None,
     ) -> None:
-        self._link, self._in_force, self._settings, self._forced_s = link, in_force, settings, forced_s
+        self._link, self._in_force, self._settings = link, in_force, settings
+        self._commands, self._forced_s = commands, forced_s
         self.node = settings.node
         self._actor: Any = None
         self._version = 0
-        self._command: Command | None = None
+        self._report: NodeReport | None = None
         self._sampled_mono_s = float("-inf")
         self._away = False
         self.gone = threading.Event()
@@ -164,22 +182,23 @@ class _Node:
         )
         snapshot = ray.get(self._actor.configure.remote(self._settings), timeout=START_WITHIN_S)
         if self._forced_s is not None:
-            # Before its STOP is heard, which would end this driver.
+            # Before its STOP is taken, which would end this driver.
             snapshot = ray.get(self._actor.force.remote(self._forced_s), timeout=ANSWER_WITHIN_S)
             self._forced_s = None
-        commands, stamp = self._in_force.for_watchdogs()
+        commands, stamp = self._commands()
         body = [command.to_json() for command in commands]
         ray.get(self._actor.set_operator.remote(body, stamp), timeout=ANSWER_WITHIN_S)
         self._away = False
         self._link.send(WatchdogUp(self.node, snapshot["pid"], snapshot["protected"], snapshot["missing"]))
-        self._take(snapshot)
+        self.take(snapshot)
 
     def call(self, method: str, *arguments: Any) -> None:
+        """Call a method of the watchdog without waiting for its answer."""
         if self._actor is not None:
             getattr(self._actor, method).remote(*arguments)
 
     def how_died(self, experiment: str, number: int, attempt: int) -> Death | None:
-        """None where it is not of this node, or its watchdog does not say."""
+        """Return how an attempt's worker died; None if it is not of this node or the watchdog does not answer."""
         actor = self._actor
         if actor is None:
             return None
@@ -195,10 +214,10 @@ class _Node:
             try:
                 if self._actor is None:
                     self.find()
-                waiting = self._actor.wait_change.remote(self._version, POLL_S)
-                self._take(ray.get(waiting, timeout=POLL_S + ANSWER_WITHIN_S))
+                changed = self._actor.wait_change.remote(self._version, POLL_S)
+                self.take(ray.get(changed, timeout=POLL_S + ANSWER_WITHIN_S))
             except ray.exceptions.RayError as error:
-                # It died, hangs, or is being restarted. Its flag's lease runs out meanwhile, which pauses its trials.
+                # It died, hangs, or is being restarted. Meanwhile its flag's lease runs out, which pauses its trials.
                 LOG.warning("the watchdog of node %s does not answer: %s", self.node, error)
                 self._lost(error)
         self._in_force.forget_node(self.node)
@@ -208,19 +227,23 @@ class _Node:
             # Hung counts as dead; Ray starts another in its place.
             ray.kill(self._actor, no_restart=False)
         self._actor, self._version = None, 0
-        self._govern(Command(Action.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time()))
+        hold = Command(Action.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time())
+        # With the attempts that waited before: while no one looks, they have not been seen to move.
+        self._pass_on(NodeReport(hold) if self._report is None else replace(self._report, command=hold, largest=None))
         if not self._away:
             self._away = True
             self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": str(error)[:500]}))
         self.gone.wait(RETRY_AFTER_S)
 
-    def _take(self, snapshot: Mapping[str, Any]) -> None:
+    def take(self, snapshot: Mapping[str, Any]) -> None:
+        """Pass a watchdog's snapshot on to the daemon and to the commands in force."""
         self._version = snapshot["version"]
-        self._in_force.set_largest(self.node, snapshot["largest_trial"])
-        self._govern(Command.from_json(snapshot["command"]))
+        waiting = frozenset((str(e), int(number), int(attempt)) for e, number, attempt in snapshot["waiting"])
+        self._pass_on(NodeReport(Command.from_json(snapshot["command"]), snapshot["largest_trial"], waiting))
         for note in snapshot["notes"]:
             if note["kind"] == "worker.stuck":
-                self._link.send(self._stuck(note["facts"]))
+                facts = note["facts"]
+                self._link.send(WorkerStuck(facts["number"], facts["attempt"], self.node, facts["pid"], facts["why"]))
             elif note["kind"] != "action.changed":
                 self._link.send(SensorNoted(self.node, note["kind"], note["facts"]))
         now = time.monotonic()
@@ -228,12 +251,13 @@ class _Node:
             self._sampled_mono_s = now
             self._link.send(Sampled(self.node, snapshot["readings"], snapshot["protected"]))
 
-    def _stuck(self, facts: Mapping[str, Any]) -> WorkerStuck:
-        return WorkerStuck(facts["number"], facts["attempt"], self.node, facts["pid"], facts["why"])
-
-    def _govern(self, command: Command) -> None:
-        if self._command is None or shape(command) != shape(self._command):
-            self._command = command
-            # First the cause, then what it does to trials.
+    def _pass_on(self, report: NodeReport) -> None:
+        before, command = self._report, report.command
+        if before is not None and not differs(command, before.command):
+            # Only its reason changed, as it does at each sample.
+            report = replace(report, command=before.command)
+        else:
+            # First the cause, then its effect on trials.
             self._link.send(ActionChanged(self.node, command.to_json()))
-            self._in_force.set_governor(self.node, command)
+        self._report = report
+        self._in_force.report(self.node, report)

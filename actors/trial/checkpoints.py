@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import pickle
 import shutil
 import time
@@ -17,6 +16,7 @@ from ray import tune
 from actors.trial.heartbeat import Heartbeat, Phase
 from actors.trial.memory_retry import Memory, once_alone
 from actors.trial.result_keys import checkpoint_step
+from supervisor.filesystem import free_bytes, sync, sync_folder
 
 KEEP_CHECKPOINTS = 2
 """The newest, and the one before it in case the newest was lost with the page cache."""
@@ -37,10 +37,9 @@ def is_full(error: BaseException, folder: Path) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     try:
-        found = os.statvfs(folder)
+        return free_bytes(folder) < NEARLY_FULL_BYTES
     except OSError:
         return False
-    return found.f_bavail * found.f_frsize < NEARLY_FULL_BYTES
 
 
 def when_there_is_space(
@@ -155,13 +154,14 @@ class CheckpointFolders(tune.Trainable):
         state = self.save_checkpoint(str(fresh))
         if isinstance(state, dict):
             (fresh / _STATE).write_bytes(pickle.dumps(state))
+        # After a power cut no name may lead to an empty checkpoint.
         for path in (*fresh.rglob("*"), fresh):
             if not path.is_symlink():
-                _sync(path)
+                (sync_folder if path.is_dir() else sync)(path)
         if final.exists():
             shutil.rmtree(final)
         fresh.rename(final)
-        _sync(folder)
+        sync_folder(folder)
         return final
 
     def sweep_load(self, path: Path) -> None:
@@ -170,12 +170,3 @@ class CheckpointFolders(tune.Trainable):
         # Only we can write it: the run's folder is 0700.
         taken: Any = pickle.loads(state.read_bytes()) if state.exists() else str(path)  # noqa: S301
         self.load_checkpoint(taken)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or folder to the disk: after a power cut no name may lead to an empty checkpoint."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -75,6 +75,15 @@ class FlagWriter:
         self.renew()
 
     @property
+    def closes_any(self) -> bool:
+        """Return whether the flag forbids the work of any trial."""
+        return self._action >= Action.PAUSE or bool(self._held)
+
+    def closes(self, number: int) -> bool:
+        """Return whether the flag forbids the work of a trial."""
+        return self._action >= Action.PAUSE or number in self._held
+
+    @property
     def age_s(self) -> float:
         """Return the seconds since the last renewal."""
         return self._mono_s() - self._renewed_mono_s

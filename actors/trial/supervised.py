@@ -100,9 +100,9 @@ def keeps_checkpoints(trainable: type[tune.Trainable]) -> bool:
     )
 
 
-def own_settings(folder: Path, gate: str, seed: int) -> Mapping[str, Any]:
-    """Return the part of a config's OWN_KEY that all trials share; search adds number, attempt and checkpoint."""
-    return {"folder": str(folder), "gate": gate, "seed": seed}
+def own_settings(spec: Mapping[str, Any], folder: Path, gate: str) -> Mapping[str, Any]:
+    """Return the part of a config's OWN_KEY that all trials of an experiment share; search adds a trial's own."""
+    return {"experiment": spec["name"], "seed": int(spec["seed"]), "folder": str(folder), "gate": gate}
 
 
 def _user_class(trainable: type) -> Any:
@@ -184,8 +184,7 @@ class SupervisedTrainable(tune.Trainable):
         prefer_for_oom()
         dump_on_signal(heartbeats)
         pid = os.getpid()
-        experiment = Path(own["folder"]).name
-        worker = Worker(experiment, self.sweep_number, int(own["attempt"]), str(folder), pid, started_at(pid))
+        worker = Worker(own["experiment"], self.sweep_number, int(own["attempt"]), str(folder), pid, started_at(pid))
         in_batches = bool(getattr(_user_class(type(self)), "sweep_batches", False))
         return Heartbeat(heartbeats, worker, in_batches=in_batches)
 

@@ -1,304 +1,168 @@
-"""The watchdog of a node: samples its sensors, asks the governor, and signals its trials by the node's flag file.
+"""The watchdog of a node: governs the node, ends its hung trials, and reports both to the driver.
 
-One detached Ray actor per node. It outlives a driver that is killed and serves the next one; when nobody has called it
-for IDLE_END_S it ends itself, and with it the lease on its flag, which stops every trial that still runs there.
+One detached Ray actor per node. It outlives a driver that is killed and serves the next one; when no driver has called
+it for IDLE_END_S it ends itself, and with it the lease of its flag, which pauses every trial that still runs there.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from actors.trial.heartbeat import trials_of_workers
-from actors.trial.node_files import FlagWriter, flag_path, heartbeats_folder
+from actors.trial.node_files import heartbeats_folder
+from actors.watchdog import wait_watch
+from actors.watchdog.changes import Changes
 from actors.watchdog.gauges import WatchdogGauges
 from actors.watchdog.hang_watch import HangWatch
+from actors.watchdog.node_governor import NodeGovernor, OpenProviders, OperatorCommands, WatchdogSettings
 from supervisor.clock import Clock
-from supervisor.domain.command import Action, Command, Origin, in_force_on, run
-from supervisor.governor.ladder import GovernorState, Note, Now, decide, next_period_s
-from supervisor.governor.policy import Policy
-from supervisor.sensors.discovery import open_providers
-from supervisor.sensors.provider import Provider
-from supervisor.sensors.reading import Kind, Reading
-from supervisor.sensors.scripted import ScriptedProvider
-from supervisor.sensors.trial_memory import LARGEST
+from supervisor.domain.command import Command
+from supervisor.governor.sensor_health import Note
+from supervisor.sensors import discovery
 
 RENEW_S = 1.0
-"""Well within the lease: a writer that is held up once or twice loses nothing."""
-
-STALLED_PERIODS = 4.0
-STALLED_MIN_S = 15.0
-"""A sampler that has not come round for this long vouches for nothing: the lease is no longer renewed."""
+"""Well within the lease: one or two late renewals change nothing."""
 
 IDLE_END_S = 120.0
-MAX_NOTES = 200
-"""Notes that nobody fetched; older ones are dropped."""
-
 MAX_LONG_POLL_S = 30.0
-
-MEMORY_KEPT_S = 3600.0
-"""As long as the governor looks back (flap control); what it knew before that is no news of this machine."""
+LOG = logging.getLogger("watchdog")
 
 
 @dataclass(frozen=True)
-class WatchdogSettings:
-    """What a driver tells a node's watchdog. `gate` is the flag files' common prefix (gate.flag_path).
+class _Node:
+    """The parts that are built anew for other settings."""
 
-    `memory` is the file of the governor's memory; where its folder is not to be seen, it is kept beside the flag.
-    """
-
-    node: str
-    gate: str
-    policy: Mapping[str, Any]
-    script: str | None
-    folders: tuple[str, ...]
-    memory: str | None = None
+    settings: WatchdogSettings
+    governor: NodeGovernor
+    hangs: HangWatch
+    waits: wait_watch.WaitWatch
 
 
 class Watchdog:
     """Every public method is an RPC and returns at once, `wait_change` after a while."""
 
-    def __init__(self, settings: WatchdogSettings, gauges: WatchdogGauges | None = None) -> None:
-        self._clock = Clock()
-        self._gauges = gauges
-        self._in_force = run(Origin.GOVERNOR)
-        self._changed = threading.Condition()
-        # None until a driver has said what the operator wants: a restarted watchdog must not lift a pause for a moment.
-        self._operator: tuple[Command, ...] | None = None
-        self._operator_stamp = 0
-        self._paused_since_mono_s: float | None = None
-        self._held_since_mono_s: dict[int, float] = {}
-        self._stopped = threading.Event()
-        self._governor = run(Origin.GOVERNOR)
-        self._readings: list[Reading] = []
-        self._notes: deque[tuple[int, Note]] = deque(maxlen=MAX_NOTES)
-        self._version = self._fetched = 0
+    def __init__(
+        self,
+        settings: WatchdogSettings,
+        gauges: WatchdogGauges | None = None,
+        open_providers: OpenProviders = discovery.open_providers,
+    ) -> None:
+        self._clock, self._gauges, self._open_providers = Clock(), gauges, open_providers
+        self._changes = Changes()
+        self._fetched = 0
         self._called_mono_s = self._clock.mono_s()
-        self._wake = threading.Event()
-        with self._changed:
-            self._open(settings)
-        for target in (self._sample_for_ever, self._renew_for_ever, self._look_for_hangs_for_ever):
+        self._wake, self._stopped = threading.Event(), threading.Event()
+        self._configuring = threading.Lock()
+        self._node = self._open(settings)
+        for target in (self._sample_for_ever, self._renew_for_ever, self._end_hangs_for_ever, self._see_waits_for_ever):
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
 
-    def _open(self, settings: WatchdogSettings) -> None:
-        self._settings = settings
-        self._policy = Policy.from_mapping(settings.policy)
-        folders, heartbeats = (
-            [Path(folder) for folder in settings.folders],
-            heartbeats_folder(settings.gate, settings.node),
-        )
-        self._providers, said = open_providers(
-            settings.script, folders, self._clock, workers=lambda: trials_of_workers(heartbeats)
-        )
-        self._missing = {name: found.reason for name, found in said if not found.ok}
-        path = flag_path(settings.gate, settings.node)
-        asked = Path(settings.memory) if settings.memory is not None else None
-        seen = asked is not None and asked.parent.is_dir()
-        self._memory_file = asked if asked is not None and seen else path.with_name(path.name + ".memory")
-        self._memory = _restored(self._memory_file, Now.of(self._clock))
-        self._sampled_mono_s = self._clock.mono_s()
-        self._hangs = HangWatch(heartbeats_folder(settings.gate, settings.node), self._policy, self._note, self._clock)
-        self._gate = FlagWriter(path)
-        self._sample()
+    def _open(self, settings: WatchdogSettings, operator: OperatorCommands | None = None) -> _Node:
+        governor = NodeGovernor(settings, self._changes, self._clock, self._open_providers, operator)
+        folder = heartbeats_folder(settings.gate, settings.node)
+        hangs = HangWatch(folder, governor.policy, self._note, self._clock)
+        return _Node(settings, governor, hangs, wait_watch.WaitWatch(folder))
 
-    # What a driver calls.
+    # A driver calls these.
 
     def configure(self, settings: WatchdogSettings) -> dict[str, Any]:
-        """Take new settings, of another experiment say; the same ones change nothing. The snapshot after it."""
-        with self._changed:
-            self._called()
-            if settings != self._settings:
-                self._close()
-                self._open(settings)
-                self._tell()
-        # What an earlier driver fetched it also told.
+        """Take new settings, for another experiment say, and return a snapshot; equal settings change nothing."""
+        self._called()
+        with self._configuring:
+            if settings != self._node.settings:
+                self._node.governor.close()
+                self._node = self._open(settings, self._node.governor.operator)
+                self._changes.add()
+        # An earlier driver has passed on the notes that it fetched.
         return self.snapshot(since=self._fetched)
 
     def set_operator(self, commands: list[dict[str, Any]], stamp: int) -> None:
-        """The operator's commands in force: written to the flag before this returns.
+        """Write the operator's commands in force to the flag before this returns.
 
         `stamp` grows with each change; calls can overtake one another, and an older one changes nothing.
         """
-        with self._changed:
-            self._called()
-            if stamp < self._operator_stamp:
-                return
-            self._operator_stamp = stamp
-            self._operator = tuple(Command.from_json(command) for command in commands)
-            self._write()
+        self._called()
+        taken = tuple(Command.from_json(command) for command in commands)
+        self._node.governor.set_operator(OperatorCommands(taken, stamp))
 
     def start_drill(self, name: str, duration_s: float) -> None:
         """Play a drill through the scripted provider. Raises ValueError with the valid names."""
-        with self._changed:
-            self._called()
-            self._scripted().start_drill(name, duration_s)
+        self._called()
+        self._node.governor.start_drill(name, duration_s)
         self._wake.set()
 
     def force(self, for_s: float) -> dict[str, Any]:
-        """The operator's word: for `for_s` seconds only a critical reading pauses. The snapshot after it."""
-        with self._changed:
-            self._called()
-            self._memory = self._memory.forced(Now.of(self._clock), for_s)
-            self._sample()
-            _save(self._memory_file, self._memory)
+        """Let only a critical reading pause for `for_s` seconds, as the operator wants; return a snapshot."""
+        self._called()
+        self._node.governor.force(for_s)
         return self.snapshot(since=self._fetched)
 
     def snapshot(self, since: int = 0) -> dict[str, Any]:
-        """The governor's command, the latest readings, and the notes that are newer than version `since`."""
-        with self._changed:
-            self._called()
-            self._fetched = self._version
-            return {
-                "version": self._version,
-                "pid": os.getpid(),
-                "command": self._governor.to_json(),
-                "readings": [reading.to_json() for reading in self._readings],
-                "protected": not self._memory.unprotected,
-                "missing": dict(self._missing),
-                "largest_trial": self._largest_trial(),
-                "notes": [
-                    {"kind": note.kind, "facts": dict(note.facts)} for version, note in self._notes if version > since
-                ],
-            }
+        """Return the governor's report, the attempts that wait, and the notes newer than version `since`."""
+        self._called()
+        # The version first: a change after it is then seen once more, never missed.
+        version, notes = self._changes.since(since)
+        self._fetched = version
+        return {
+            "version": version,
+            "pid": os.getpid(),
+            "waiting": self._node.waits.attempts,
+            "notes": [{"kind": note.kind, "facts": dict(note.facts)} for note in notes],
+            **self._node.governor.report(),
+        }
 
     def wait_change(self, version: int, timeout_s: float) -> dict[str, Any]:
-        """The snapshot as soon as it is newer than `version`, at the latest after `timeout_s`."""
-        with self._changed:
-            self._called()
-            self._changed.wait_for(lambda: self._version != version, timeout=min(timeout_s, MAX_LONG_POLL_S))
-            return self.snapshot(since=version)
+        """Return a snapshot as soon as it is newer than `version`, at the latest after `timeout_s`."""
+        self._called()
+        self._changes.wait(version, min(timeout_s, MAX_LONG_POLL_S))
+        return self.snapshot(since=version)
 
     def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
-        """How that attempt's worker died (worker_death.Death); None where it is not of this node, or alive."""
-        return self._hangs.how_died(experiment, number, attempt)
-
-    def ping(self) -> int:
-        """The watchdog's pid."""
-        with self._changed:
-            self._called()
-        return os.getpid()
+        """Return how that attempt's worker died (worker_exit.Death); None if it lives or is not of this node."""
+        return self._node.hangs.how_died(experiment, number, attempt)
 
     def stop(self) -> None:
         """Sample and renew no more; the flag's lease runs out."""
         self._stopped.set()
         self._wake.set()
-        with self._changed:
-            self._close()
+        self._node.governor.close()
 
     # Its own threads.
 
     def _called(self) -> None:
         self._called_mono_s = self._clock.mono_s()
 
+    def _note(self, kind: str, facts: dict[str, Any]) -> None:
+        self._changes.add([Note(kind, facts)])
+
     def _sample_for_ever(self) -> None:
         while not self._stopped.is_set():
-            self._wake.wait(next_period_s(self._readings, self._policy, self._memory))
+            self._wake.wait(self._node.governor.next_period_s)
             self._wake.clear()
-            with self._changed:
-                if not self._stopped.is_set():
-                    self._sample()
-
-    def _look_for_hangs_for_ever(self) -> None:
-        while not self._stopped.wait(self._hangs.period_s):
-            try:
-                self._hangs.look()
-            except Exception:
-                # Whatever one look stumbles over: with this thread gone, every later hang would stay unseen.
-                logging.getLogger("watchdog").exception("looking for trials that hang")
-
-    def _note(self, kind: str, facts: dict[str, Any]) -> None:
-        with self._changed:
-            self._notes.append((self._version + 1, Note(kind, facts)))
-            self._tell()
+            self._node.governor.sample()
 
     def _renew_for_ever(self) -> None:
         while not self._stopped.wait(RENEW_S):
-            now = self._clock.mono_s()
-            # Without the lock: a provider that hangs holds it, and then the lease shall run out, not this thread hang.
-            if now - self._sampled_mono_s < max(STALLED_MIN_S, STALLED_PERIODS * self._policy.period_s):
-                self._gate.renew()
-            if self._gauges is not None:
-                self._gauges.show(self._in_force, self._readings, now - self._sampled_mono_s, self._gate.age_s)
-            if now - self._called_mono_s > IDLE_END_S:
+            self._node.governor.renew(self._gauges)
+            if self._clock.mono_s() - self._called_mono_s > IDLE_END_S:
                 _end_this_actor()
 
-    def _sample(self) -> None:
-        self._readings = [reading for provider in self._providers for reading in provider.read()]
-        before = self._governor
-        self._governor, self._memory, notes = decide(self._readings, self._policy, self._memory, Now.of(self._clock))
-        self._sampled_mono_s = self._clock.mono_s()
-        self._write()
-        if notes or shape(self._governor) != shape(before):
-            self._notes.extend((self._version + 1, note) for note in notes)
-            self._tell()
-            _save(self._memory_file, self._memory)
+    def _end_hangs_for_ever(self) -> None:
+        while not self._stopped.wait(self._node.hangs.period_s):
+            _logged("looking for hung trials", self._node.hangs.look)
 
-    def _write(self) -> None:
-        if self._operator is None:
-            self._gate.write(Action.PAUSE, 0.0)
-            return
-        command = self._in_force = in_force_on(self._settings.node, self._operator, self._governor)
-        release = self._release(command)
-        self._gate.write(command.action, command.throttle_share, release=release, held=self._held(self._operator))
+    def _see_waits_for_ever(self) -> None:
+        while not self._stopped.wait(wait_watch.PERIOD_S):
+            _logged("looking for waiting trials", self._see_waits)
 
-    def _held(self, operator: tuple[Command, ...]) -> dict[int, bool]:
-        """The trials that are held each by itself, with whether it is to give its memory back: a STOP says at once."""
-        now, short = self._clock.mono_s(), self._memory_is_short()
-        held = [command for command in operator if command.trial and command.action >= Action.PAUSE]
-        numbers = [command.trial[1] for command in held if command.trial]
-        leaving = {command.trial[1] for command in held if command.trial and command.action is Action.STOP}
-        self._held_since_mono_s = {number: self._held_since_mono_s.get(number, now) for number in numbers}
-        return {
-            number: short or number in leaving or now - since > self._policy.release_after_s
-            for number, since in self._held_since_mono_s.items()
-        }
-
-    def _release(self, command: Command) -> bool:
-        """Whether paused trials are to give their memory back: the pause is long, or memory is what is short."""
-        now = self._clock.mono_s()
-        if command.action is not Action.PAUSE:
-            self._paused_since_mono_s = None
-            return False
-        if self._paused_since_mono_s is None:
-            self._paused_since_mono_s = now
-        return now - self._paused_since_mono_s > self._policy.release_after_s or self._memory_is_short()
-
-    def _memory_is_short(self) -> bool:
-        return self._memory_percent() >= self._policy.memory_pause_percent
-
-    def _memory_percent(self) -> float:
-        """Of the host; 0 where nobody says."""
-        found = [
-            reading.value
-            for reading in self._readings
-            if (reading.kind, reading.component, reading.unit) == (Kind.MEMORY, "host", "percent")
-        ]
-        return max((value for value in found if value is not None), default=0.0)
-
-    def _largest_trial(self) -> str | None:
-        """The trial (EXPERIMENT/NUMBER) that gives most when it goes; None while memory is no trouble."""
-        if self._memory_percent() < self._policy.memory_shed_percent:
-            return None
-        return next((reading.detail for reading in self._readings if reading.sensor_id == LARGEST), None)
-
-    def _tell(self) -> None:
-        self._version += 1
-        self._changed.notify_all()
-
-    def _scripted(self) -> ScriptedProvider:
-        return next(provider for provider in self._providers if isinstance(provider, ScriptedProvider))
-
-    def _close(self) -> None:
-        for provider in self._providers:
-            _close_quietly(provider)
-        self._gate.close()
+    def _see_waits(self) -> None:
+        flag, waits = self._node.governor.flag, self._node.waits
+        if (flag.closes_any or waits.attempts) and waits.look(flag.closes):
+            self._changes.add()
 
 
 class WatchdogActor(Watchdog):
@@ -308,46 +172,12 @@ class WatchdogActor(Watchdog):
         super().__init__(settings, WatchdogGauges(settings.node))
 
 
-def shape(command: Command) -> tuple[object, ...]:
-    """What makes a command another one; its reason may tell a new temperature at each sample."""
-    return command.step, command.drill
-
-
-def _restored(file: Path, now: Now) -> GovernorState:
-    """What the node's last governor knew. A STOP holds until an operator lifts it, all else for MEMORY_KEPT_S."""
+def _logged(work: str, look: Callable[[], object]) -> None:
     try:
-        memory = GovernorState.from_json(json.loads(file.read_text()))
-        old = memory.last is None or not 0.0 <= now.wall_s - memory.last.wall_s <= MEMORY_KEPT_S
-        if memory.action is Action.STOP:
-            # Of its sensors some may be gone with the machine's last boot: they are not lost, they are not there.
-            return (
-                GovernorState(action=Action.STOP, reason=memory.reason, protected=memory.protected) if old else memory
-            )
-        return GovernorState() if old else memory
-    except FileNotFoundError:
-        return GovernorState()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        # Another version's, or torn by a crash. A governor without memory is merely more careful at first.
-        logging.getLogger("watchdog").warning("the governor's memory in %s is of no use: %s", file, error)
-        return GovernorState()
-
-
-def _save(file: Path, memory: GovernorState) -> None:
-    fresh = file.with_name(file.name + ".new")
-    try:
-        fresh.write_text(json.dumps(memory.to_json()))
-        fresh.replace(file)
-    except OSError as error:
-        # A full disk must not stop the watchdog: it has other things to say about that.
-        logging.getLogger("watchdog").warning("the governor's memory cannot be kept: %s", error)
-
-
-def _close_quietly(provider: Provider) -> None:
-    try:
-        provider.close()
+        look()
     except Exception:
-        # A provider that cannot let go of its device is no reason to lose the watchdog.
-        logging.getLogger("watchdog").exception("closing provider %s", provider.name)
+        # One failed look must not be the last: without its thread every later hang would stay unseen.
+        LOG.exception("%s", work)
 
 
 def _end_this_actor() -> None:

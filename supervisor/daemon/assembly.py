@@ -112,7 +112,7 @@ def _orchestrator(
         skip_reason=skip_reason,
         watchdog={
             "gate": str(home.gate(ledger.run_id)),
-            "memory": str(home.state / "governor"),
+            "state": str(home.state / "governor"),
             "folders": [str(home.state), str(home.runs), str(home.logs)],
             **hardware,
         },

@@ -204,7 +204,7 @@ class Begin:
     `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
     attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
     (why its earlier attempts ended, oldest first) and memory (what AttemptLost last said of it, or None).
-    `commands` are the operator's commands in force. `watchdog` has gate (path), memory (path), policy, script, folders,
+    `commands` are the operator's commands in force. `watchdog` has gate (path), state (path), policy, script, folders,
     and `forced_s` when the operator has just overruled a STOP.
     """
 

@@ -24,7 +24,8 @@ POLICY = {
 """The product's, in hundredths of its times."""
 
 WATCHED = """
-from actors.watchdog import actor as watchdog
+from actors.watchdog.actor import Watchdog
+from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.clock import Clock
 from supervisor.domain.command import Action
 from supervisor.sensors.isolation import IsolatedProvider, Patience
@@ -35,8 +36,8 @@ def open_providers(*_, **__):
     provider = PROVIDER
     return [provider], [(provider.name, provider.probe())]
 
-watchdog.open_providers = open_providers
-dog = watchdog.Watchdog(watchdog.WatchdogSettings("node", str(folder / "gate"), POLICY, None, ()))
+settings = WatchdogSettings("node", str(folder / "gate"), POLICY, None, ())
+dog = Watchdog(settings, open_providers=open_providers)
 dog.set_operator([], 1)
 heard, command, seen = 0, None, dog.snapshot()
 tell(link.WatchdogUp("node", seen["pid"], seen["protected"], seen["missing"]))

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from actors.trial.heartbeat import Heartbeat, Worker, read_heartbeat, trials_of_workers
-from actors.watchdog import actor
+from actors.watchdog.state_file import read_state
 from supervisor.audit import evidence, invariants, maintenance, rebuild
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit.log import AuditLog, open_audit_log
@@ -328,11 +328,11 @@ def readings(now: Now) -> list[Reading]:
 
 
 @seeds(120)
-def test_a_broken_memory_of_the_governor_is_no_memory(tmp_path: Path, seed: int) -> None:
+def test_a_broken_state_of_the_governor_is_no_state(tmp_path: Path, seed: int) -> None:
     """A governor that starts with it decides as one that remembers nothing wrong."""
     rng, clock = random.Random(seed), FakeClock()
     file, policy = tmp_path / "memory", Policy()
-    memory = actor._restored(file, Now.of(clock))
+    memory = read_state(file, Now.of(clock))
     for _ in range(30):
         clock.now_s += 2.0
         now = Now.of(clock)
@@ -341,7 +341,7 @@ def test_a_broken_memory_of_the_governor_is_no_memory(tmp_path: Path, seed: int)
     made = broken(rng, whole.encode()) if seed % 3 == 0 else json.dumps(retyped(rng, json.loads(whole))).encode()
     file.write_bytes(made)
     now = Now.of(clock)
-    restored = actor._restored(file, now)
+    restored = read_state(file, now)
     for _ in range(5):
         clock.now_s += 2.0
         now = Now.of(clock)

@@ -1,29 +1,48 @@
-"""A driver that ends tells the watchdogs to stop its trials, and nothing afterwards. No Ray running."""
+"""A driver that ends sends the watchdogs a STOP, and no command after it. No Ray running."""
 
 from __future__ import annotations
 
-from actors.driver.__main__ import Driver
+import pytest
+
+from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.watchdog_links import WatchdogLinks
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.messages import Commanded
 
 
-class Watchdogs:
-    def __init__(self):
-        self.told = []
+@pytest.fixture
+def sent(monkeypatch):
+    """The actions of each message to the one watchdog."""
+    found = []
 
-    def set_operator(self, commands, stamp):
-        self.told.append([command.action for command in commands])
+    class Node:
+        node = "n"
+
+        def call(self, method, commands, stamp):
+            found.append([command["action"] for command in commands])
+
+    monkeypatch.setattr(WatchdogLinks, "_add", lambda self, node, hosts: Node())
+    return found
 
 
-def test_the_stop_by_which_trials_leave_is_lifted_by_nothing_that_comes_later():
-    """Neither by memory that is asked or given back meanwhile, nor by what the operator says."""
-    driver, watchdogs = Driver(link=None), Watchdogs()
-    driver._watchdogs = watchdogs
-    driver._in_force.tell_watchdogs = driver._tell_watchdogs
-    driver._in_force.ask_back(0, "memory at 91 %")
-    assert watchdogs.told == [[Action.STOP]]
-    driver._leave()
-    assert watchdogs.told[1:] == [[Action.STOP]]
-    driver._in_force.given_back(0)
-    driver.on_message(Commanded([Command(Action.PAUSE, Origin.OPERATOR, "test").to_json()]))
-    assert len(watchdogs.told) == 2
+def test_no_later_command_lifts_the_stop_by_which_trials_leave(sent):
+    """Neither memory that is asked back or given back meanwhile, nor a command of the operator."""
+    in_force = CommandsInForce("e")
+    watchdogs = WatchdogLinks(None, in_force, {})
+    watchdogs._nodes = {"n": watchdogs._add("n", {})}
+    in_force.ask_back(0, "memory at 91 %")
+    assert sent == [["STOP"]]
+    watchdogs.leave("told to")
+    assert sent[1:] == [["STOP"]]
+    in_force.given_back(0)
+    in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test")])
+    assert len(sent) == 2
+
+
+def test_commands_are_sent_once_for_each_change_and_not_for_a_governors(sent):
+    in_force = CommandsInForce("e")
+    watchdogs = WatchdogLinks(None, in_force, {})
+    watchdogs._nodes = {"n": watchdogs._add("n", {})}
+    in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test")])
+    watchdogs.send_commands()
+    in_force.forget_node("n")
+    assert sent == [["PAUSE"]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from actors.driver import ray_private
-from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.commands_in_force import CommandsInForce, NodeReport
 from actors.driver.recorder import Recorder, metrics_of
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, RECORD, SMALLER, STEP
@@ -48,7 +48,7 @@ class FakeTrial:
 def bench(monkeypatch):
     whereabouts = ray_private.Whereabouts("node", 123)
     monkeypatch.setattr(ray_private, "whereabouts", lambda trial: made.whereabouts)
-    link, registry, in_force = Link(), TrialRegistry("loss", "min", []), CommandsInForce()
+    link, registry, in_force = Link(), TrialRegistry("loss", "min", []), CommandsInForce("e")
     registry.open("a", 4, {"x": 1})
     made = SimpleNamespace(
         link=link,
@@ -83,7 +83,7 @@ def test_a_worker_that_left_no_error_is_told_in_words(bench):
     call(bench, "on_trial_start", trial)
     call(bench, "on_trial_recover", trial)
     assert bench.link[-1] == AttemptLost(
-        4, 1, "worker_died", "its worker process ended without an error: killed, or it left by itself"
+        4, 1, "worker_died", "its worker process ended without an error: it was killed, or ended itself"
     )
 
 
@@ -137,17 +137,69 @@ def test_what_is_no_epoch_is_not_reported_as_one(bench, result):
     assert bench.link == []
 
 
-def test_a_pause_is_told_once_for_each_running_trial_and_so_is_its_end(bench):
-    trial = FakeTrial("a")
-    pause = Command(Action.PAUSE, Origin.GOVERNOR, "too hot")
-    bench.in_force.set_governor("node", pause)
-    assert bench.link == []
-    call(bench, "on_trial_start", trial)
-    bench.in_force.set_governor("node", pause)
-    bench.in_force.set_governor("elsewhere", pause)
+PAUSE = Command(Action.PAUSE, Origin.GOVERNOR, "too hot")
+RUN = Command(Action.RUN, Origin.GOVERNOR, "cool")
+WAITING = frozenset([("e", 4, 1)])
+
+
+def test_a_pause_is_recorded_when_the_heartbeat_says_waiting_and_its_end_when_it_moves_again(bench):
+    """Neither by the command alone: the trial works to its next batch, and needs a moment to begin again."""
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", NodeReport(PAUSE))
+    assert bench.link[1:] == []
+    bench.in_force.report("node", NodeReport(PAUSE, waiting=WAITING))
     assert bench.link[1:] == [TrialHeld(4, 1, "PAUSED", "too hot")]
-    bench.in_force.set_governor("node", Command(Action.RUN, Origin.GOVERNOR, "cool"))
+    bench.in_force.report("node", NodeReport(RUN, waiting=WAITING))
+    assert bench.link[2:] == []
+    bench.in_force.report("node", NodeReport(RUN))
     assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
+
+
+def test_a_pause_that_no_trial_felt_is_not_recorded(bench):
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", NodeReport(PAUSE))
+    bench.in_force.report("node", NodeReport(RUN))
+    assert bench.link[1:] == []
+
+
+@pytest.mark.parametrize(
+    "report",
+    [NodeReport(RUN, waiting=WAITING), NodeReport(PAUSE, waiting=frozenset([("e", 4, 2), ("e", 5, 1)]))],
+    ids=["a rest or a full disk", "another attempt"],
+)
+def test_only_this_attempts_wait_under_a_pause_is_a_pause(bench, report):
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", report)
+    bench.in_force.report("elsewhere", NodeReport(PAUSE, waiting=WAITING))
+    assert bench.link[1:] == []
+
+
+def test_a_trial_that_the_scheduler_holds_has_stopped(bench):
+    """Its worker is idle then: it was answered NOOP at the end of a step."""
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.registry.entry("a").reported = True
+    bench.in_force.report("node", NodeReport(PAUSE))
+    assert bench.link[1:] == [TrialHeld(4, 1, "PAUSED", "too hot")]
+    bench.in_force.report("node", NodeReport(RUN))
+    assert bench.link[2:] == [], "the scheduler has not continued it yet"
+    bench.registry.entry("a").reported = False
+    bench.recorder.record_pauses()
+    assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
+
+
+def test_a_trial_that_leaves_its_gate_under_a_pause_has_not_resumed(bench):
+    """It saves itself, for its memory is needed."""
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", NodeReport(PAUSE, waiting=WAITING))
+    bench.in_force.report("node", NodeReport(PAUSE))
+    assert bench.link[2:] == []
+
+
+def test_a_paused_trial_does_not_resume_because_its_node_is_gone(bench):
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", NodeReport(PAUSE, waiting=WAITING))
+    bench.in_force.forget_node("node")
+    assert bench.link[2:] == []
 
 
 def test_metrics_are_the_trials_own_and_fit_on_the_wire():

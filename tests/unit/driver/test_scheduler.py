@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.commands_in_force import CommandsInForce, NodeReport
 from actors.driver.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import LEFT, STEP
@@ -70,13 +70,14 @@ class Bench:
     def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0):
         self.registry, self.in_force, self.controller = (
             TrialRegistry("loss", "min", trials),
-            CommandsInForce(),
+            CommandsInForce("e"),
             Controller(),
         )
         self.released = []
-        recorder = SimpleNamespace(release=self.release, apply_holds=lambda: None)
+        self.left = []
+        recorder = SimpleNamespace(release=self.release, record_pauses=lambda: None)
         limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s)
-        self.scheduler = HardwareAwareScheduler(inner, self.registry, self.in_force, recorder, limits)
+        self.scheduler = HardwareAwareScheduler(inner, self.registry, self.in_force, recorder, limits, self.left.append)
 
     def release(self, trial):
         self.released.append(trial.trial_id)
@@ -218,7 +219,7 @@ def test_medians_survive_a_restart():
 
 
 def test_an_unknown_pruner_is_refused():
-    with pytest.raises(ValueError, match="asha, median and none"):
+    with pytest.raises(ValueError, match="asha, median or none"):
         pruner({"kind": "hyperbnd"}, "loss", "min", 9)
 
 
@@ -250,7 +251,7 @@ def test_shedding_sends_the_youngest_back_to_the_queue_and_no_more():
     bench = Bench(FIFOScheduler())
     old, young = (bench.trial(name, n, checkpoint="/c/checkpoint-1.pt") for n, name in enumerate("ab"))
     command = Command(Action.SHED, Origin.GOVERNOR, "test", shed_trials=5)
-    bench.in_force.set_governor("n", command)
+    bench.in_force.report("n", NodeReport(command))
     assert bench.result(old, 1, 0.5) == TrialScheduler.CONTINUE
     assert bench.result(young, 1, 0.5) == TrialScheduler.NOOP
     assert bench.choose() is None
@@ -261,16 +262,14 @@ def test_shedding_sends_the_youngest_back_to_the_queue_and_no_more():
 def test_finishing_waits_until_each_trial_has_left_its_work():
     bench = Bench(FIFOScheduler())
     first, second = bench.trial("a"), bench.trial("b", 1)
-    left = []
-    bench.in_force.leave = lambda: left.append(True)
-    bench.in_force.finish_reason = "told to"
+    bench.in_force.finish("told to")
     assert bench.result(first, 1, 0.5) == TrialScheduler.NOOP
     bench.choose()
-    assert left == [True]
+    assert bench.left == ["told to"]
     assert bench.scheduler.on_trial_result(bench.controller, second, {LEFT: True, STEP: 2}) == TrialScheduler.NOOP
     with pytest.raises(Finished, match="told to"):
         bench.choose()
-    assert left == [True]
+    assert bench.left == ["told to"]
 
 
 def test_it_pickles_without_the_trials_that_it_holds():
@@ -280,7 +279,7 @@ def test_it_pickles_without_the_trials_that_it_holds():
     trial.handle = lambda: None
     bench.command(Action.PAUSE)
     bench.result(trial, 1, 0.5)
-    bench.scheduler._recorder = None
+    bench.scheduler._recorder = bench.scheduler._leave = None
     copy = pickle.loads(pickle.dumps(bench.scheduler))
     assert isinstance(copy.inner, FIFOScheduler)
 
@@ -288,7 +287,6 @@ def test_it_pickles_without_the_trials_that_it_holds():
 def test_a_trial_that_the_operator_holds_stands_at_its_report_and_the_others_go_on():
     bench = Bench(FIFOScheduler())
     held, other = bench.trial("a", 3), bench.trial("b", 4)
-    bench.in_force.begin("e", [])
     bench.in_force.set_operator([Command(Action.HOLD, Origin.OPERATOR, "test", trial_scope("e", 3))])
     assert bench.result(held, 1, 0.5) == TrialScheduler.NOOP
     assert bench.result(other, 1, 0.5) == TrialScheduler.CONTINUE
@@ -308,7 +306,6 @@ def test_a_released_trial_that_the_operator_holds_waits_while_others_are_chosen(
     bench.controller.get_trials = lambda: [held, other]
     for trial in (held, other):
         trial.placement_group_factory = None
-    bench.in_force.begin("e", [])
     bench.in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
     assert bench.result(held, 1, 0.5) == TrialScheduler.NOOP
     assert bench.choose() is None
@@ -348,6 +345,5 @@ def test_a_trial_that_is_to_be_alone_and_that_the_operator_holds_keeps_nobody_wa
         trial.placement_group_factory = None
         trial.status, bench.registry.entry(name).running = Trial.PAUSED, False
     bench.registry.entry("a").memory = {"alone": True}
-    bench.in_force.begin("e", [])
     bench.in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
     assert bench.choose() is other

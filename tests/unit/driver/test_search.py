@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from ray.tune.search import Searcher
 
-from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.commands_in_force import CommandsInForce, NodeReport
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import END, OWN_KEY, STEP
@@ -43,13 +43,13 @@ class Bench:
             "mode": "min", "enqueue": [], "sampler": {"kind": "random", "startup_trials": 1}, "seed": 3,
             "concurrency": 3, "max_trials": 9, "finalize": None, **changes,
         }  # fmt: skip
-        self.folder, self.link, self.in_force = folder, Link(), CommandsInForce()
+        self.folder, self.link, self.in_force = folder, Link(), CommandsInForce("s")
         self.registry = TrialRegistry("loss", "min", trials)
         self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, self.link)
 
     def govern(self, action, shed_trials=0):
         command = Command(action, Origin.GOVERNOR, "test", shed_trials=shed_trials)
-        self.in_force.set_governor("n", command)
+        self.in_force.report("n", NodeReport(command))
 
     def report(self, trial_id, *values):
         """Results as Tune hands them round: first to the searcher, then to the recorder."""
@@ -77,7 +77,7 @@ def test_a_suggestion_carries_its_number_and_is_told_to_the_daemon(bench):
     assert b.link.sent == [TrialAdded(0, {"x": 0.25}, "enqueued"), TrialAdded(1, {"x": second["x"]}, "sampled")]
 
 
-@pytest.mark.parametrize("action", [Action.HOLD, Action.PAUSE, Action.STOP])
+@pytest.mark.parametrize("action", [Action.HOLD, Action.PAUSE])
 def test_no_trial_starts_while_a_command_forbids_it(bench, action):
     b = bench()
     b.govern(action)
@@ -85,6 +85,13 @@ def test_no_trial_starts_while_a_command_forbids_it(bench, action):
     assert b.link.sent == []
     b.govern(Action.RUN)
     assert b.search.suggest("a") is not None
+
+
+def test_a_stop_ends_the_search(bench):
+    b = bench()
+    b.govern(Action.STOP)
+    assert b.search.suggest("a") == Searcher.FINISHED
+    assert b.link.sent == []
 
 
 @pytest.mark.parametrize("action", [Action.SHED, Action.THROTTLE])
@@ -101,7 +108,6 @@ def test_shedding_lowers_the_concurrency_but_never_to_nothing(bench, action):
 def test_nothing_new_is_begun_beside_a_trial_that_is_to_be_alone(bench):
     """Tune starts what the search gives without asking the scheduler. One that the operator holds keeps nobody."""
     b = bench()
-    b.in_force.begin("s", [])
     b.search.suggest("a")
     alone = b.registry.entry("a")
     alone.memory = {"alone": True}
@@ -129,7 +135,7 @@ def test_after_a_restart_a_trial_that_is_to_be_alone_is_not_begun_beside_others(
 
 def test_a_driver_that_is_to_finish_gets_no_more_trials(bench):
     b = bench()
-    b.in_force.finish_reason = "told to"
+    b.in_force.finish("told to")
     assert b.search.suggest("a") == Searcher.FINISHED
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.driver.commands_in_force import CommandsInForce
-from actors.driver.memory_guard import MemoryGuard, asks
+from actors.driver.commands_in_force import CommandsInForce, MemoryGuard, NodeReport, asks
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.memory_retry import ALONE, ASKED_BACK, OOM, NextAttempt, Offer, next_attempt, once_alone
 from actors.trial.worker_exit import HUNG, OOM_KILLED, WORKER_DIED
@@ -80,23 +79,22 @@ def test_memory_is_asked_back_once_for_each_step_up_the_ladder(ladder):
 
 
 class Watched:
-    """A guard over two running trials, and what the watchdogs were told last."""
+    """A guard over two running trials, and the commands for the watchdogs."""
 
     def __init__(self):
-        self.in_force, self.registry, self.told = CommandsInForce(), TrialRegistry("loss", "min", []), ()
-        self.in_force.begin("e", [])
+        self.in_force, self.registry = CommandsInForce("e"), TrialRegistry("loss", "min", [])
         for number, name in enumerate("ab"):
             entry = self.registry.open(name, number, {})
             entry.running, entry.node = True, "n"
-        self.in_force.tell_watchdogs = self.tell
-        self.guard = MemoryGuard(self.in_force, self.registry)
+        self.in_force.on_change(MemoryGuard(self.in_force, self.registry).look)
 
-    def tell(self):
-        self.told = self.in_force.for_watchdogs()[0]
+    @property
+    def sent(self):
+        return self.in_force.for_watchdogs()[0]
 
     def govern(self, action, shed_trials=0, largest="e/0"):
-        self.in_force.set_largest("n", largest)
-        self.in_force.set_governor("n", Command(action, Origin.GOVERNOR, "memory at 91 %", shed_trials=shed_trials))
+        command = Command(action, Origin.GOVERNOR, "memory at 91 %", shed_trials=shed_trials)
+        self.in_force.report("n", NodeReport(command, largest))
 
 
 @pytest.fixture
@@ -106,26 +104,26 @@ def watched():
 
 def test_the_largest_trial_is_told_to_leave_at_once_and_no_other(watched):
     watched.govern(Action.HOLD)
-    assert watched.told == ()
+    assert watched.sent == ()
     watched.govern(Action.SHED, 1)
-    assert watched.told == (Command(Action.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 0)),)
+    assert watched.sent == (Command(Action.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 0)),)
     watched.govern(Action.SHED, 1, largest="e/1")
-    assert [command.scope for command in watched.told] == [trial_scope("e", 0)]
+    assert [command.scope for command in watched.sent] == [trial_scope("e", 0)]
     watched.govern(Action.SHED, 2, largest="e/1")
-    assert [command.scope for command in watched.told] == [trial_scope("e", 0), trial_scope("e", 1)]
+    assert [command.scope for command in watched.sent] == [trial_scope("e", 0), trial_scope("e", 1)]
 
 
 def test_a_trial_that_has_left_is_told_nothing_more(watched):
     watched.govern(Action.SHED, 1)
     assert watched.in_force.given_back(0)
-    assert watched.told == ()
+    assert watched.sent == ()
     assert not watched.in_force.given_back(0)
 
 
 @pytest.mark.parametrize("largest", [None, "e/7", "other/0"])
 def test_nobody_is_asked_while_memory_is_no_trouble_or_the_largest_is_none_of_ours(watched, largest):
     watched.govern(Action.SHED, 1, largest=largest)
-    assert watched.told == ()
+    assert watched.sent == ()
 
 
 def test_a_trial_that_is_asked_back_is_not_held_by_anybody(watched):

@@ -300,7 +300,15 @@ def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_says_how_it_en
     monkeypatch.setattr(actors.trial.supervised, "prefer_for_oom", lambda: None)
     monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda beats: None)
     blocks.config, prepared = {}, []
-    own = {"number": 2, "attempt": 4, "seed": 1, "final": False, "checkpoint": None, "memory": {"windows": 1}}
+    own = {
+        "experiment": "e",
+        "number": 2,
+        "attempt": 4,
+        "seed": 1,
+        "final": False,
+        "checkpoint": None,
+        "memory": {"windows": 1},
+    }
     files = {"folder": str(tmp_path / "e"), "gate": str(tmp_path / "gate")}
     blocks._begin({OWN_KEY: {**own, **files, "spent": "the kernel killed it"}}, prepared.append)
     assert (blocks.step()[END], blocks.step()[ERROR]) == ("oom", "the kernel killed it")

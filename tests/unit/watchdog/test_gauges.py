@@ -6,8 +6,9 @@ import math
 import time
 from pathlib import Path
 
-from actors.watchdog.actor import Watchdog, WatchdogSettings
+from actors.watchdog.actor import Watchdog
 from actors.watchdog.gauges import GAUGES, WatchdogGauges
+from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.clock import FakeClock, Now
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.sensors.provider import Sampler

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from actors.driver.commands_in_force import CommandsInForce
-from actors.driver.watchdog_links import _Node
+from actors.driver.watchdog_links import Node
 from actors.trial.node_files import heartbeats_folder
-from actors.watchdog.actor import Watchdog, WatchdogSettings
+from actors.watchdog.actor import Watchdog
 from actors.watchdog.hang_watch import HangWatch
+from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.domain import messages
 from supervisor.domain.command import Origin, run
 from tests.unit.store.test_run_writer import make_ledger, say
@@ -67,8 +68,9 @@ def worker(settings, tmp_path):
 def start(settings):
     dogs = []
 
-    def make():
-        dogs.append(Watchdog(settings))
+    def make(*more):
+        opened = lambda *_, **__: (list(more), [])  # noqa: E731 - no sensor of this machine matters here
+        dogs.append(Watchdog(settings, open_providers=opened))
         return dogs[-1]
 
     yield make
@@ -85,17 +87,34 @@ def test_a_watchdog_ends_a_process_that_hangs_and_knows_of_what_it_died(start, w
     assert "in wait_for_godot" in (tmp_path / "one" / "7" / "hung-attempt-2.txt").read_text()
 
 
-def test_it_does_so_while_a_sensor_hangs(start, worker, monkeypatch):
-    """Its thread needs nothing that the sensors' holds."""
-    dog = start()
-    hold = threading.Event()
-    monkeypatch.setattr(dog, "_sample", lambda: hold.wait(200))
-    dog._wake.set()
+def test_it_does_so_while_a_sensor_hangs(start, worker):
+    """Its thread needs nothing that the sensors' thread holds."""
+    go_on = threading.Event()
+
+    class Hangs:
+        """Gives one round of readings, then no more."""
+
+        name = "hangs"
+
+        def __init__(self):
+            self.rounds = [None]
+
+        def read(self):
+            if self.rounds:
+                self.rounds.pop()
+            else:
+                go_on.wait(200)
+            return []
+
+        def close(self):
+            """Nothing is open."""
+
+    dog = start(Hangs())
     try:
         assert worker.wait(120) < 0
         assert dog.how_died("one", 7, 2)["cause"] == "hung"
     finally:
-        hold.set()
+        go_on.set()
 
 
 def test_a_look_that_fails_is_not_the_last(start, monkeypatch):
@@ -115,7 +134,8 @@ def test_a_look_that_fails_is_not_the_last(start, monkeypatch):
 
 def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(settings):
     sent = []
-    node = _Node(type("Link", (), {"send": staticmethod(sent.append)}), CommandsInForce(), settings, None)
+    link, in_force = type("Link", (), {"send": staticmethod(sent.append)}), CommandsInForce("one")
+    node = Node(link, in_force, settings, in_force.for_watchdogs)
     facts = {
         "experiment": "one",
         "number": 7,
@@ -125,12 +145,13 @@ def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(se
         "folder": "/",
         "started": "1",
     }
-    node._take(
+    node.take(
         {
             "version": 1, "largest_trial": None, "command": run(Origin.GOVERNOR).to_json(), "readings": [],
-            "protected": True, "notes": [{"kind": "worker.stuck", "facts": facts}],
+            "protected": True, "notes": [{"kind": "worker.stuck", "facts": facts}], "waiting": [["one", 7, 2]],
         }
     )  # fmt: skip
+    assert in_force.is_waiting(NODE, 7, 2)
     assert messages.WorkerStuck(7, 2, NODE, 4711, "silent") in sent
 
 
