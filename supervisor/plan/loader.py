@@ -26,7 +26,7 @@ SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class LoadedPlan:
-    """A valid plan. `text` parses to exactly this plan, with its `sets`, so a copy of it freezes a run.
+    """A valid plan. `text` parses to exactly this plan, `--set` arguments included, so a copy of it freezes a run.
 
     `source_path` is None for a built-in plan.
     """
@@ -34,7 +34,6 @@ class LoadedPlan:
     plan: Plan
     source_path: Path | None
     text: str
-    sets: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path | None:
@@ -89,7 +88,7 @@ def parse_plan(text: str, file: str, *, source_path: Path | None = None, sets: S
     if found:
         raise plan_error(found, source)
     frozen = set_values.as_text(changed, f"{file} with {' '.join(origins.values())}") if sets else text
-    return LoadedPlan(plan, source_path, frozen, tuple(sets))
+    return LoadedPlan(plan, source_path, frozen)
 
 
 def plan_names() -> list[str]:
