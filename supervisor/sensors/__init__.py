@@ -1,1 +1,1 @@
-"""What the machine says about itself: providers of readings, one file each."""
+"""Reads the sensors of the machine, by one provider per source."""

@@ -1,23 +1,50 @@
-"""Battery charge, whether it is being drained, and its temperature, on Linux.
+"""Reads batteries: charge, whether it is drained, temperature; from sysfs on Linux, from ioreg on macOS.
 
-Format: Linux Documentation/ABI/testing/sysfs-class-power: percent, tenths of a degree Celsius.
+Formats: Linux Documentation/ABI/testing/sysfs-class-power (percent, tenths of a degree Celsius); a property list from
+`ioreg -arn AppleSmartBattery`.
 """
 
 from __future__ import annotations
 
+import plistlib
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors import default_limits
-from supervisor.sensors.provider import Sampler
-from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+from supervisor.sensors import default_limits, sysfs
+from supervisor.sensors.provider import Absence, Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Reading
 
 MAX_SUPPLIES = 32
 PLAUSIBLE_CELSIUS = (1.0, 95.0)
+COMMAND = ("ioreg", "-arn", "AppleSmartBattery")
+MAX_BYTES = 4 * 2**20
+EVERY_S = 30.0
+NO_BATTERY = "this machine has no battery"
+
+
+def _charge(sampler: Sampler, battery: str, percent: float | Absence, detail: str | None = None) -> Reading:
+    return sampler.reading(Sensor(f"battery:{battery}/charge", Kind.BATTERY, "battery", "percent"), percent, detail)
+
+
+def _discharging(sampler: Sampler, battery: str, drained: bool, detail: str | None = None) -> Reading:
+    sensor = Sensor(f"battery:{battery}/discharging", Kind.BATTERY, "battery", "flag")
+    return sampler.reading(sensor, float(drained), detail)
+
+
+def _temperature(sampler: Sampler, battery: str, celsius: float) -> Reading:
+    sensor = Sensor(
+        f"battery:{battery}/temperature", Kind.TEMPERATURE, "battery", "celsius", default_limits.BATTERY,
+        PLAUSIBLE_CELSIUS,
+    )  # fmt: skip
+    return sampler.reading(sensor, celsius)
 
 
 class BatteryProvider:
-    """The system's own batteries; those of mice and headsets (scope Device) say nothing of this machine."""
+    """Reads the system's batteries on Linux; those of mice and headsets (scope Device) are left out."""
 
     name = "battery"
 
@@ -27,50 +54,106 @@ class BatteryProvider:
     def probe(self) -> Availability:
         found = self._batteries()
         if not found:
-            return Availability(False, "no battery here")
+            return Availability(False, NO_BATTERY)
         return Availability(True, ", ".join(battery.name for battery in found))
 
     def read(self) -> list[Reading]:
         sampler = Sampler(self.name, Now.of(self._clock))
-        return [reading for battery in self._batteries() for reading in _one(sampler, battery)]
+        return [reading for battery in self._batteries() for reading in _linux_readings(sampler, battery)]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     def _batteries(self) -> list[Path]:
         try:
             supplies = sorted(self._root.iterdir())[:MAX_SUPPLIES]
         except OSError:
             return []
-        return [s for s in supplies if _text(s / "type") == "Battery" and _text(s / "scope") != "Device"]
+        return [s for s in supplies if sysfs.text(s / "type") == "Battery" and sysfs.text(s / "scope") != "Device"]
 
 
-def _one(sampler: Sampler, battery: Path) -> list[Reading]:
-    prefix = f"battery:{battery.name}"
-    charge, status, tenths = (_text(battery / name) for name in ("capacity", "status", "temp"))
-    if charge is None or not charge.isdigit():
-        absent = sampler.absent(
-            f"{prefix}/charge", Kind.BATTERY, "battery", "percent", Quality.ERROR, "cannot read its charge"
-        )
-        return [absent]
+def _linux_readings(sampler: Sampler, folder: Path) -> list[Reading]:
+    charge, status, tenths = (
+        sysfs.whole(folder / "capacity"),
+        sysfs.text(folder / "status"),
+        sysfs.whole(folder / "temp"),
+    )
+    if charge is None or charge < 0:
+        return [_charge(sampler, folder.name, failed("its charge cannot be read"))]
     readings = [
-        sampler.ok(f"{prefix}/charge", Kind.BATTERY, "battery", float(charge), "percent", detail=status),
-        sampler.ok(f"{prefix}/discharging", Kind.BATTERY, "battery", 1.0 if status == "Discharging" else 0.0, "flag"),
+        _charge(sampler, folder.name, float(charge), status),
+        _discharging(sampler, folder.name, status == "Discharging"),
     ]
-    if tenths is not None and tenths.lstrip("-").isdigit():
-        celsius = int(tenths) / 10
-        low, high = PLAUSIBLE_CELSIUS
-        sensor_id, kind = f"{prefix}/temperature", Kind.TEMPERATURE
-        if low <= celsius <= high:
-            readings.append(sampler.ok(sensor_id, kind, "battery", celsius, "celsius", limits=default_limits.BATTERY))
-        else:
-            why = f"{celsius:g} is outside {low:g} to {high:g}"
-            readings.append(sampler.absent(sensor_id, kind, "battery", "celsius", Quality.IMPLAUSIBLE, why))
-    return readings
+    return readings if tenths is None else [*readings, _temperature(sampler, folder.name, tenths / 10)]
 
 
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(errors="replace").strip()
-    except OSError:
-        return None
+def _ioreg() -> bytes:
+    """Return the output of ioreg. Raises OSError and subprocess.SubprocessError."""
+    return subprocess.run(COMMAND, capture_output=True, check=True, timeout=1.5).stdout[:MAX_BYTES]
+
+
+class MacBatteryProvider:
+    """Reads the battery of a Mac, twice a minute only, since each time takes a process."""
+
+    name = "mac-battery"
+
+    def __init__(self, clock: TimeSource, ask: Callable[[], bytes] = _ioreg) -> None:
+        self._clock, self._ask = clock, ask
+        self._asked: Now | None = None
+        self._entry: dict[str, Any] | None = None
+        self._problem = NO_BATTERY
+
+    def probe(self) -> Availability:
+        self._refresh(Now.of(self._clock))
+        if self._entry is None:
+            return Availability(False, self._problem)
+        return Availability(True, "AppleSmartBattery")
+
+    def read(self) -> list[Reading]:
+        now = Now.of(self._clock)
+        if self._asked is None or now.mono_s - self._asked.mono_s >= EVERY_S:
+            self._refresh(now)
+        sampler = Sampler(self.name, now)
+        if self._entry is None:
+            return [_charge(sampler, "mac", failed(self._problem))]
+        return _mac_readings(sampler, self._entry)
+
+    def close(self) -> None:
+        """Do nothing: no file is held open."""
+
+    def _refresh(self, now: Now) -> None:
+        self._asked = now
+        try:
+            entries = plistlib.loads(self._ask())
+        except (OSError, subprocess.SubprocessError, plistlib.InvalidFileException, ExpatError, ValueError) as error:
+            self._entry, self._problem = None, f"ioreg: {error}"
+            return
+        found = entries[0] if isinstance(entries, list) and entries else None
+        self._entry, self._problem = (found if isinstance(found, dict) else None), NO_BATTERY
+
+
+def _mac_readings(sampler: Sampler, entry: dict[str, Any]) -> list[Reading]:
+    charge, full = _whole(entry, "CurrentCapacity"), _whole(entry, "MaxCapacity")
+    if charge is None or not full:
+        return [_charge(sampler, "mac", failed("ioreg shows no capacity"))]
+    plugged = entry.get("ExternalConnected") is True
+    # A negative current while plugged in: the adapter supplies less than the work takes.
+    amperage = _signed(_whole(entry, "InstantAmperage"))
+    drained = amperage < 0 if amperage is not None else not plugged
+    readings = [
+        _charge(sampler, "mac", min(100.0, 100 * charge / full)),
+        _discharging(sampler, "mac", drained, "although plugged in" if drained and plugged else None),
+    ]
+    # Hundredths of a degree; on models with another unit the value is implausible.
+    hundredths = _whole(entry, "Temperature")
+    return readings if hundredths is None else [*readings, _temperature(sampler, "mac", hundredths / 100)]
+
+
+def _whole(entry: dict[str, Any], key: str) -> int | None:
+    value = entry.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _signed(value: int | None) -> int | None:
+    """Return the signed number: ioreg prints negative currents as unsigned 64-bit numbers."""
+    return value - 2**64 if value is not None and value >= 2**63 else value

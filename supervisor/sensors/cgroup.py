@@ -1,7 +1,7 @@
-"""Memory limits and out-of-memory events of the control groups this process lives in, versions 1 and 2.
+"""Reads memory limits and out-of-memory counters of this process's control groups, versions 1 and 2.
 
-The host's figures alone kill healthy jobs in containers and overlook limits (psutil issue 2100), so every ancestor
-with a limit counts. Formats: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+In a container the host's figures hide its limit (psutil issue 2100), so every ancestor with a limit counts.
+Formats: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from supervisor.sensors import sysfs
+
 UNLIMITED_BYTES = 1 << 60
-"""Version 1 writes "no limit" as the largest page-aligned integer; nothing has that much memory."""
+"""Version 1 writes "no limit" as the largest page-aligned integer, more than any machine has."""
 
 MAX_DEPTH = 32
 
 
 @dataclass(frozen=True)
 class MemoryGroup:
-    """One control group with a limit. `used_bytes` leaves out the inactive page cache, which yields on demand."""
+    """A control group with a limit; `used_bytes` excludes the inactive page cache, which is freed on demand."""
 
     folder: Path
     limit_bytes: int
@@ -30,23 +32,23 @@ class MemoryGroup:
 
 
 def memory_groups(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> list[MemoryGroup]:
-    """The limited groups from this process's own up to the root; empty where none is limited or readable."""
+    """Return the readable groups with a limit, from this process's own up to the root."""
     return [group for folder, version in _folders(proc, root) if (group := _group(folder, version)) is not None]
 
 
 def kill_counter(pid: int, proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> Path | None:
-    """The file that counts the kernel's out-of-memory kills where a process lives: its group's, else the machine's."""
+    """Return the file that counts out-of-memory kills for a process: its group's, else the machine's."""
     groups = [_events(folder, version) for folder, version in _folders(proc, root, str(pid))]
     return next((file for file in [*groups, proc / "vmstat"] if kill_count(file) is not None), None)
 
 
 def kill_count(counter: Path) -> int | None:
-    """What such a file says; None where it does not say."""
+    """Return the number of kills in a file of `kill_counter`; None if it has none."""
     return _table(counter).get("oom_kill")
 
 
 def memory_event_counts(proc: Path = Path("/proc"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, int]:
-    """Counters of this process's own group since it began: high, oom, oom_kill, as far as the kernel tells."""
+    """Return the counters of this process's own group: those of high, oom, oom_kill that the kernel shows."""
     for folder, version in _folders(proc, root):
         table = _table(_events(folder, version))
         if table:
@@ -59,10 +61,10 @@ def _events(folder: Path, version: int) -> Path:
 
 
 def _folders(proc: Path, root: Path, pid: str = "self") -> Iterator[tuple[Path, int]]:
-    """Each candidate folder with its version, innermost first; falls back on the mount's own root.
+    """Yield each existing folder with its version, innermost first, down to the mount's root.
 
-    Inside a container without a cgroup namespace the path in /proc names a folder of the host's tree that is
-    not mounted here, while the mount itself shows the container's group.
+    In a container without a cgroup namespace the path in /proc names a folder of the host, which is not mounted; the
+    mount itself then shows the container's group.
     """
     try:
         lines = (proc / pid / "cgroup").read_text().splitlines()
@@ -86,21 +88,15 @@ def _folders(proc: Path, root: Path, pid: str = "self") -> Iterator[tuple[Path, 
 
 def _group(folder: Path, version: int) -> MemoryGroup | None:
     v2 = version == 2
-    limits = [_number(folder / name) for name in (("memory.max", "memory.high") if v2 else ("memory.limit_in_bytes",))]
+    # "max" (no limit) and a missing file (the controller is off) are both None.
+    names = ("memory.max", "memory.high") if v2 else ("memory.limit_in_bytes",)
+    limits = [sysfs.whole(folder / name) for name in names]
     limit = min((value for value in limits if value is not None and value < UNLIMITED_BYTES), default=None)
-    used = _number(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))
+    used = sysfs.whole(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))
     if limit is None or limit <= 0 or used is None:
         return None
     inactive = _table(folder / "memory.stat").get("inactive_file" if v2 else "total_inactive_file", 0)
     return MemoryGroup(folder, limit, max(0, used - inactive))
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text().strip())
-    except (OSError, ValueError):
-        # "max" means no limit; an absent file means that the controller is off here.
-        return None
 
 
 def _table(file: Path) -> dict[str, int]:

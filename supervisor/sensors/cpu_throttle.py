@@ -1,4 +1,4 @@
-"""Whether an Intel CPU slowed because of heat since the last reading, by the kernel's counters.
+"""Reads whether an Intel CPU was slowed because of heat since the last reading, from the kernel's counters.
 
 Linux Documentation/admin-guide/thermal/intel_thermal_throttle.rst: counters only grow, so a change is the signal.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler
-from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+from supervisor.sensors import sysfs
+from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Reading
 
 MAX_CPUS = 4096
 
 
 class CpuThrottleProvider:
-    """Per package 1 if its counter grew since the last reading, else 0."""
+    """Reads for each package 1 if its counter grew since the last reading, else 0."""
 
     name = "cpu-throttle"
 
@@ -29,8 +30,8 @@ class CpuThrottleProvider:
         for cpu in sorted(self._root.glob("cpu[0-9]*"))[:MAX_CPUS]:
             counter = cpu / "thermal_throttle/package_throttle_count"
             if counter.is_file():
-                # One CPU speaks for its package: they all count the same.
-                self._files.setdefault(_text(cpu / "topology/physical_package_id") or "0", counter)
+                # All CPUs of a package show the same count.
+                self._files.setdefault(sysfs.text(cpu / "topology/physical_package_id") or "0", counter)
         if not self._files:
             return Availability(False, f"no thermal_throttle counters below {self._root}", "only Intel CPUs have them")
         return Availability(True, f"{len(self._files)} packages")
@@ -42,22 +43,14 @@ class CpuThrottleProvider:
         return [self._one(sampler, package, file) for package, file in self._files.items()]
 
     def _one(self, sampler: Sampler, package: str, file: Path) -> Reading:
-        sensor_id = f"cpu-throttle:package{package}"
-        text = _text(file)
-        if text is None or not text.isdigit():
-            return sampler.absent(sensor_id, Kind.THROTTLE, "cpu", "level", Quality.ERROR, f"cannot read {file}")
-        count = int(text)
+        sensor = Sensor(f"cpu-throttle:package{package}", Kind.THROTTLE, "cpu", "level")
+        count = sysfs.whole(file)
+        if count is None:
+            return sampler.reading(sensor, failed(f"{file} cannot be read"))
         grown = count - self._counts.get(package, count)
         self._counts[package] = count
         detail = f"slowed {grown} times since the last reading, {count} since boot"
-        return sampler.ok(sensor_id, Kind.THROTTLE, "cpu", 1.0 if grown > 0 else 0.0, "level", detail=detail)
+        return sampler.reading(sensor, 1.0 if grown > 0 else 0.0, detail)
 
     def close(self) -> None:
-        """Nothing is held open."""
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return None
+        """Do nothing: no file is held open."""

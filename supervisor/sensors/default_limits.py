@@ -1,9 +1,9 @@
-"""Temperature limits: what a device reports where that is plausible, else a default with its ground.
+"""Chooses temperature limits: the device's own where plausible, else a default with its reason.
 
-All in degrees Celsius. A device's own figure is believed between 40 and 130 only: drivers report 0, -273.15,
-65261.85 and other placeholders (lm-sensors issue 574, psutil issue 2959). Nothing here is Apple's or AMD's word;
-they publish none. The defaults sit above what healthy machines show under load, since a flat 85/90 would
-stop an M4 Max for ever: about 19 of its sensors read 86 to 98 while its thermal pressure is nominal.
+All in degrees Celsius. A device's own limit is used between 40 and 130 only: drivers report 0, -273.15, 65261.85 and
+other placeholders (lm-sensors issue 574, psutil issue 2959). Apple and AMD publish no limits. The defaults lie above
+the temperatures of healthy machines under load: 85 and 90 for all would stop an M4 Max for ever, about 19 of whose
+sensors show 86 to 98 while its thermal pressure is nominal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MARGIN = Limits(soft=10.0, pause=5.0, critical=0.0)  # degrees left to the devic
 
 
 def plausible_limit(celsius: float | None, above: float | None = None) -> float | None:
-    """The device's threshold if it can be one, else None. `above` is a present temperature it must exceed."""
+    """Return the device's limit if it is plausible and higher than the present temperature `above`, else None."""
     low, high = PLAUSIBLE_LIMIT_CELSIUS
     if celsius is None or not low <= celsius <= high:
         return None
@@ -35,7 +35,7 @@ def plausible_limit(celsius: float | None, above: float | None = None) -> float 
 
 
 def below(limit: float, soft: float, pause: float, critical: float) -> Limits:
-    """Limits that many degrees below one that the device reports."""
+    """Return limits that lie the given degrees below the device's `limit`."""
     return Limits(soft=limit - soft, pause=limit - pause, critical=limit - critical, source="device")
 
 
@@ -44,7 +44,7 @@ def intel_cpu(crit: float | None) -> Limits:
 
 
 def gpu_memory(crit: float | None) -> Limits:
-    """For VRAM, HBM and the junction: what heats first and is cooled last."""
+    """Return the limits of VRAM, HBM and the junction, which heat first and cool last."""
     return GPU_MEMORY if crit is None else below(crit, 12.0, 6.0, 2.0)
 
 
@@ -53,7 +53,7 @@ def nvidia_core(slowdown: float | None) -> Limits:
 
 
 def nvme(maximum: float | None, crit: float | None) -> Limits:
-    """A drive reports both; where the critical is missing it is taken 5 above the maximum."""
+    """Return a drive's limits; a missing critical one is taken 1 above the maximum."""
     if maximum is None:
         return NVME
     return Limits(soft=maximum - 8.0, pause=maximum, critical=max(crit or 0.0, maximum + 1.0), source="device")

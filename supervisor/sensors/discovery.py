@@ -1,4 +1,4 @@
-"""Which providers there are, in the order in which they are asked. A new one is its file and one line here."""
+"""Lists all providers in the order of their use, and opens those that work on this machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from supervisor.sensors.cpu_throttle import CpuThrottleProvider
 from supervisor.sensors.disk import DiskProvider
 from supervisor.sensors.host import HostProvider
 from supervisor.sensors.isolation import IsolatedProvider, child_command
-from supervisor.sensors.memory_kills import MemoryKillsProvider
-from supervisor.sensors.memory_pressure import PressureStallProvider
+from supervisor.sensors.memory_pressure import MemoryKillsProvider, PressureStallProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.reading import Availability
 from supervisor.sensors.scripted import ScriptedProvider
@@ -29,7 +28,7 @@ Make = Callable[[TimeSource, Sequence[Path]], Provider]
 
 @dataclass(frozen=True)
 class Listed:
-    """`thermal` providers are left out while a script plays the temperatures."""
+    """A provider and its platforms; `thermal` ones are left out while a script plays the temperatures."""
 
     platforms: tuple[str, ...]
     make: Make
@@ -37,7 +36,7 @@ class Listed:
 
 
 def _isolated(name: str, target: str) -> Make:
-    """In a child process, for whatever may hang in a driver; `target` is `module:class`."""
+    """Return a maker of the provider `target` (module:class) in a child process, since its driver may hang."""
     return lambda clock, _folders: IsolatedProvider(name, child_command(target), clock)
 
 
@@ -51,7 +50,7 @@ PROVIDERS = (
     Listed(LINUX, _isolated("hwmon", "supervisor.sensors.hwmon:HwmonProvider"), thermal=True),
     Listed(LINUX, _isolated("nvidia", "supervisor.sensors.nvidia:NvidiaProvider"), thermal=True),
     Listed(MACOS, _isolated("apple", "supervisor.sensors.apple.provider:AppleProvider"), thermal=True),
-    Listed(MACOS, _isolated("mac-battery", "supervisor.sensors.mac_battery:MacBatteryProvider")),
+    Listed(MACOS, _isolated("mac-battery", "supervisor.sensors.battery:MacBatteryProvider")),
     Listed(MACOS, lambda clock, _: MacmonProvider(clock)),
 )
 
@@ -63,11 +62,11 @@ def open_providers(
     platform: str = sys.platform,
     workers: Workers | None = None,
 ) -> tuple[list[Provider], list[tuple[str, Availability]]]:
-    """The providers that work here or may yet, and what every one said of itself.
+    """Return the providers that work or may recover, and the name and availability of each provider.
 
-    `script` is a trace file, or a drill's name, to play in place of the real temperatures. The scripted provider is
-    always there, since drills go through it. `workers` names the workers of this node whose memory is measured.
-    Raises ValueError or OSError for a bad script; a provider that cannot work here is no error.
+    `script` is a trace file, or a drill's name, to play instead of the real temperatures. The scripted provider is
+    always open, since it plays the drills. `workers` names the workers of this node whose memory is measured.
+    Raises ValueError or OSError for a bad script; a provider that cannot work on this machine is no error.
     """
     candidates: list[Provider] = [ScriptedProvider.playing(script, clock)]
     candidates += [
@@ -77,14 +76,14 @@ def open_providers(
     ]
     if workers is not None:
         candidates.append(TrialMemoryProvider(workers, clock))
-    said = [(provider, provider.probe()) for provider in candidates]
-    working = [provider for provider, availability in said if availability.ok or _may_recover(provider)]
-    for provider, _ in said:
+    probed = [(provider, provider.probe()) for provider in candidates]
+    working = [provider for provider, availability in probed if availability.ok or _may_recover(provider)]
+    for provider, _ in probed:
         if provider not in working:
             provider.close()
-    return working, [(provider.name, availability) for provider, availability in said]
+    return working, [(provider.name, availability) for provider, availability in probed]
 
 
 def _may_recover(provider: Provider) -> bool:
-    """A driver that hangs at the start is kept and asked again: a sensor may come back while a run lasts for days."""
+    """Decide whether to keep a provider whose driver hung at the start: it may recover during a run of days."""
     return isinstance(provider, IsolatedProvider) and provider.at_fault

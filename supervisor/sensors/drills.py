@@ -1,4 +1,4 @@
-"""The named drills: what each pretends that the sensors say, as a function of the time since it began."""
+"""Defines the drills: the readings that each plays, as a function of the time since its start."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from supervisor.sensors import default_limits
 from supervisor.sensors.reading import Kind, Limits, Quality, Reading
 
 DRILL = "drill"
-"""The detail of every reading of a drill; the governor marks the commands it leads to."""
+"""The detail of every reading of a drill; the governor marks the commands that follow from it."""
 
 SENSOR = "script:drill"
 
 Drill = Callable[[float, float], list[Reading]]
-"""(seconds since it began, its duration in seconds) -> readings."""
+"""Maps the seconds since its start and its duration in seconds to readings."""
 
 
 def _reading(
@@ -35,60 +35,60 @@ def _reading(
 
 
 def _temperature(celsius: float | None) -> list[Reading]:
-    # A component of its own: no real sensor may stand in for the one that the drill takes away.
+    # A component of its own: no real sensor may replace the one that the drill takes away.
     return [_reading(Kind.TEMPERATURE, DRILL, celsius, "celsius", limits=default_limits.APPLE_DIE_AVERAGE)]
 
 
 def heat(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """Past the pause threshold for two thirds of its time, then cool."""
+    """Play heat above the pause threshold for two thirds of the time, then a cool machine."""
     return _temperature(102.0 if elapsed_s < duration_s * 2 / 3 else 55.0)
 
 
 def spike(elapsed_s: float, _duration_s: float) -> list[Reading]:
-    """One second past critical: the pause must not wait for a dwell."""
+    """Play one second above critical: the pause must come at once."""
     return _temperature(110.0 if elapsed_s < 1.0 else 55.0)
 
 
 def flap(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """Hot and cool by turns, twelve times."""
+    """Play hot and cool in turn, twelve times."""
     return _temperature(102.0 if int(12 * elapsed_s / duration_s) % 2 == 0 else 55.0)
 
 
 def sensor_lost(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """Good for a tenth of its time, then gone."""
+    """Play a sensor that is good for a tenth of the time, then lost."""
     return _temperature(60.0 if elapsed_s < duration_s / 10 else None)
 
 
 def sensor_stuck(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """The same value to the last bit while the load swings between idle and full."""
+    """Play one exact value while the load changes between idle and full."""
     load = 100.0 if int(8 * elapsed_s / duration_s) % 2 == 0 else 0.0
     return [*_temperature(61.375), _reading(Kind.UTILISATION, DRILL, load, "percent", part="-load")]
 
 
 def sensor_hang(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """Good for a tenth of its time, then its provider does not answer."""
+    """Play a sensor that is good for a tenth of the time, then a provider that does not answer."""
     if elapsed_s < duration_s / 10:
         return _temperature(60.0)
     return [*_temperature(None), _reading(Kind.EVENT, "provider", None, "count", part="-provider")]
 
 
 def memory(_elapsed_s: float, _duration_s: float) -> list[Reading]:
-    """Almost no memory left."""
+    """Play memory that is almost full."""
     return [_reading(Kind.MEMORY, "host", 97.0, "percent", part="-memory")]
 
 
 def swap(elapsed_s: float, _duration_s: float) -> list[Reading]:
-    """Swap that grows by 64 MiB a second."""
+    """Play swap that grows by 64 MiB a second."""
     return [_reading(Kind.SWAP, "host", 2.0**26 * elapsed_s, "bytes", part="-swap")]
 
 
 def disk_full(_elapsed_s: float, _duration_s: float) -> list[Reading]:
-    """100 MiB left."""
+    """Play a disk with 100 MiB left."""
     return [_reading(Kind.DISK, "disk", 100.0 * 2**20, "bytes", part="-disk")]
 
 
 def battery(_elapsed_s: float, _duration_s: float) -> list[Reading]:
-    """Discharging, nearly empty."""
+    """Play a battery that discharges and is nearly empty."""
     return [
         _reading(Kind.BATTERY, "battery", 5.0, "percent", part="-battery/charge"),
         _reading(Kind.BATTERY, "battery", 1.0, "flag", part="-battery/discharging"),

@@ -1,4 +1,4 @@
-"""CPU use, memory and swap of this machine, on Linux and macOS, within whatever container we are in."""
+"""Reads CPU use, memory and swap of this machine, within the limits of a container, on Linux and macOS."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import Protocol
 
 from supervisor.clock import Now, TimeSource
 from supervisor.sensors.cgroup import MemoryGroup, memory_groups
-from supervisor.sensors.provider import Sampler
+from supervisor.sensors.provider import Absence, Sampler, Sensor
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+
+CPU = Sensor("host:cpu", Kind.UTILISATION, "cpu", "percent")
+MEMORY_USED = Sensor("host:memory.used", Kind.MEMORY, "host", "percent")
+MEMORY_AVAILABLE = Sensor("host:memory.available", Kind.MEMORY, "host", "bytes")
+SWAP_USED = Sensor("host:swap.used", Kind.SWAP, "host", "percent")
+SWAP_USED_BYTES = Sensor("host:swap.used_bytes", Kind.SWAP, "host", "bytes")
 
 
 @dataclass(frozen=True)
@@ -21,10 +27,10 @@ class Amount:
 
 
 class HostFigures(Protocol):
-    """Where the raw figures come from; tests hand in their own."""
+    """The source of the raw figures; tests have their own."""
 
     def cpu_percent(self) -> float:
-        """All cores' use since the call before, 0 to 100; what the first call returns means nothing."""
+        """Return the use of all cores since the last call, 0 to 100; the first result has no meaning."""
         ...
 
     def memory(self) -> Amount: ...
@@ -33,7 +39,7 @@ class HostFigures(Protocol):
 
 
 class PsutilFigures:
-    """psutil's figures. Imported on first use: the cold command line never pays for it."""
+    """Reads psutil's figures; psutil is imported on first use, so the cold command line does not pay for it."""
 
     def cpu_percent(self) -> float:
         import psutil
@@ -54,7 +60,7 @@ class PsutilFigures:
 
 
 class HostProvider:
-    """Utilisation (percent), memory (percent used, bytes available) and swap (percent and bytes used)."""
+    """Reads utilisation (percent), memory (percent used, bytes available) and swap (percent and bytes used)."""
 
     name = "host"
 
@@ -71,8 +77,8 @@ class HostProvider:
     def probe(self) -> Availability:
         try:
             total = self._figures.memory().total_bytes
-        except Exception as error:  # noqa: BLE001 - a provider must not take the watchdog with it
-            return Availability(False, f"psutil cannot read this host: {error}", "reinstall psutil")
+        except Exception as error:  # noqa: BLE001 - a provider must not end the watchdog
+            return Availability(False, f"psutil cannot read this machine: {error}", "reinstall psutil")
         self._prime()
         return Availability(True, f"{total / 2**30:.1f} GiB of memory")
 
@@ -83,63 +89,48 @@ class HostProvider:
 
     def read(self) -> list[Reading]:
         sampler = Sampler(self.name, Now.of(self._clock))
-        return [
-            reading
-            for part, fallback in (
-                (self._cpu, ("host:cpu", Kind.UTILISATION, "cpu", "percent")),
-                (self._memory, ("host:memory.used", Kind.MEMORY, "host", "percent")),
-                (self._swap, ("host:swap.used", Kind.SWAP, "host", "percent")),
-            )
-            for reading in self._guarded(sampler, part, fallback)
-        ]
-
-    def _guarded(
-        self,
-        sampler: Sampler,
-        part: Callable[[Sampler], list[Reading]],
-        fallback: tuple[str, Kind, str, str],
-    ) -> list[Reading]:
-        try:
-            return part(sampler)
-        except Exception as error:  # noqa: BLE001 - psutil raises its own, OSError, ValueError: none may stop the rest
-            sensor_id, kind, component, unit = fallback
-            return [sampler.absent(sensor_id, kind, component, unit, Quality.ERROR, f"{type(error).__name__}: {error}")]
+        readings: list[Reading] = []
+        for part, sensor in ((self._cpu, CPU), (self._memory, MEMORY_USED), (self._swap, SWAP_USED)):
+            try:
+                readings += part(sampler)
+            except Exception as error:  # noqa: BLE001 - psutil's own, OSError, ValueError: the other parts go on
+                problem = Absence(Quality.ERROR, f"{type(error).__name__}: {error}")
+                readings.append(sampler.reading(sensor, problem))
+        return readings
 
     def _cpu(self, sampler: Sampler) -> list[Reading]:
         if not self._primed:
             self._prime()
             return []
-        percent = self._figures.cpu_percent()
-        return [sampler.ok("host:cpu", Kind.UTILISATION, "cpu", percent, "percent")]
+        return [sampler.reading(CPU, self._figures.cpu_percent())]
 
     def _memory(self, sampler: Sampler) -> list[Reading]:
         host = self._figures.memory()
         limits = [(host.total_bytes, host.available_bytes, "the host")]
-        # A group's limit above the host's memory limits nothing.
+        # A group's limit above the host's memory has no effect.
         limits += [
             (group.limit_bytes, group.available_bytes, f"control group {group.folder}")
             for group in self._groups()
             if group.limit_bytes < host.total_bytes
         ]
-        total, available, whose = max(limits, key=lambda limit: 1 - limit[1] / limit[0])
+        total, available, owner = max(limits, key=lambda limit: 1 - limit[1] / limit[0])
         least = min(limit[1] for limit in limits)
-        detail = f"of {total} bytes, by {whose}"
-        percent = 100 * (1 - available / total)
+        detail = f"of {total} bytes, by {owner}"
         return [
-            sampler.ok("host:memory.used", Kind.MEMORY, "host", percent, "percent", detail=detail),
-            sampler.ok("host:memory.available", Kind.MEMORY, "host", float(least), "bytes", detail=detail),
+            sampler.reading(MEMORY_USED, 100 * (1 - available / total), detail),
+            sampler.reading(MEMORY_AVAILABLE, float(least), detail),
         ]
 
     def _swap(self, sampler: Sampler) -> list[Reading]:
         swap = self._figures.swap()
         used = swap.total_bytes - swap.available_bytes
         if swap.total_bytes <= 0:
-            return [sampler.absent("host:swap.used", Kind.SWAP, "host", "percent", Quality.UNSUPPORTED, "no swap here")]
+            return [sampler.reading(SWAP_USED, Absence(Quality.UNSUPPORTED, "this machine has no swap"))]
         detail = f"of {swap.total_bytes} bytes"
         return [
-            sampler.ok("host:swap.used", Kind.SWAP, "host", 100 * used / swap.total_bytes, "percent", detail=detail),
-            sampler.ok("host:swap.used_bytes", Kind.SWAP, "host", float(used), "bytes", detail=detail),
+            sampler.reading(SWAP_USED, 100 * used / swap.total_bytes, detail),
+            sampler.reading(SWAP_USED_BYTES, float(used), detail),
         ]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""

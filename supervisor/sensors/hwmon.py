@@ -1,7 +1,7 @@
-"""Linux temperatures from /sys/class/hwmon, by our own reader.
+"""Reads Linux temperatures from /sys/class/hwmon.
 
-Not psutil's: it groups by chip name (two sockets merge), drops every sensor when one read says EAGAIN, copies
-missing thresholds from each other and passes placeholders through (its issues 2439, 2477 and 2959).
+psutil's reader is not used: it groups by chip name (two sockets merge), drops every sensor when one read fails with
+EAGAIN, replaces missing thresholds by each other and passes placeholders on (its issues 2439, 2477 and 2959).
 File format: Linux Documentation/hwmon/sysfs-interface.rst; millidegrees Celsius.
 """
 
@@ -16,31 +16,31 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors import default_limits
-from supervisor.sensors.provider import Sampler
-from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
+from supervisor.sensors import default_limits, sysfs
+from supervisor.sensors.provider import NO_LIMITS, Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Limits, Reading
 
 MAX_CHIPS = 64
 MAX_CHANNELS = 32
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
-ThresholdsOf = Callable[[float | None, float | None], Limits]
-"""(the device's max, its crit), each plausible or None -> limits."""
+LimitsOf = Callable[[float | None, float | None], Limits]
+"""Maps the device's max and crit, each plausible or None, to limits."""
 
 
 @dataclass(frozen=True)
 class _Allowed:
-    """A channel that we trust: drivers and labels as shell patterns, and what it measures."""
+    """Trusted channels: drivers and labels as shell patterns, and the component that they measure."""
 
     drivers: tuple[str, ...]
     labels: tuple[str, ...]
     component: str
-    limits: ThresholdsOf
+    limits: LimitsOf
     plausible_celsius: tuple[float, float] = (1.0, 125.0)
 
 
-# An allow-list, since boards' own chips read 121 and 127.5 from inputs that nobody wired (SYSTIN, AUXTIN),
-# acpitz a constant, and a 1-wire bus takes a second per reading and is disturbed by it.
+# An allow-list: chips of mainboards show 121 and 127.5 for unconnected inputs (SYSTIN, AUXTIN), acpitz shows a
+# constant, and each reading of a 1-wire bus takes a second and disturbs it.
 ALLOWED = (
     _Allowed(("coretemp",), ("Package id *",), "cpu", lambda _, crit: default_limits.intel_cpu(crit)),
     _Allowed(("k10temp", "zenpower"), ("Tctl", "Tdie", "Tccd*"), "cpu", lambda _max, _crit: default_limits.AMD_CPU),
@@ -55,15 +55,13 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class _Channel:
-    sensor_id: str
+    sensor: Sensor
     input: Path
-    allowed: _Allowed
-    limits: Limits
 
 
 @dataclass(frozen=True)
 class Ignored:
-    """A channel that is not read, and why."""
+    """A channel that is not read, and the reason."""
 
     chip: str
     label: str
@@ -71,7 +69,7 @@ class Ignored:
 
 
 class HwmonProvider:
-    """Every allow-listed temperature below `root`. `extra_drivers` (shell patterns) opts others in."""
+    """Reads every temperature of the allow-list below `root`; `extra_drivers` (shell patterns) adds drivers."""
 
     name = "hwmon"
 
@@ -79,7 +77,7 @@ class HwmonProvider:
         self, clock: TimeSource, root: Path = Path("/sys/class/hwmon"), extra_drivers: Sequence[str] = ()
     ) -> None:
         self._clock, self._root = clock, root
-        self._extra = _Allowed(tuple(extra_drivers), ("*",), "host", lambda _max, _crit: Limits())
+        self._extra = _Allowed(tuple(extra_drivers), ("*",), "host", lambda _max, _crit: NO_LIMITS)
         self._channels: list[_Channel] | None = None
         self.ignored: list[Ignored] = []
 
@@ -87,7 +85,7 @@ class HwmonProvider:
         if not self._root.is_dir():
             return Availability(
                 False,
-                f"no {self._root} here",
+                f"{self._root} does not exist",
                 "expected inside virtual machines and on macOS; on bare metal load the chip's driver",
             )
         self._scan()
@@ -96,7 +94,7 @@ class HwmonProvider:
             return Availability(
                 False,
                 f"no trusted temperature among the chips {seen}",
-                "load coretemp or k10temp (`modprobe`), or opt a chip in by name",
+                "load coretemp or k10temp (`modprobe`), or allow a chip by name",
             )
         return Availability(True, f"{len(self._channels)} temperatures")
 
@@ -107,42 +105,31 @@ class HwmonProvider:
         return [self._one(sampler, channel) for channel in self._channels or ()]
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
     def _one(self, sampler: Sampler, channel: _Channel) -> Reading:
-        component, (low, high) = channel.allowed.component, channel.allowed.plausible_celsius
-
-        def absent(quality: Quality, why: str) -> Reading:
-            return sampler.absent(
-                channel.sensor_id, Kind.TEMPERATURE, component, "celsius", quality, why, limits=channel.limits
-            )
-
         try:
-            celsius = _celsius(channel.input)
-        except (OSError, ValueError) as error:
-            name = errno.errorcode.get(error.errno or 0, "") if isinstance(error, OSError) else ""
-            return absent(Quality.ERROR, name or str(error))
-        if not low <= celsius <= high:
-            return absent(Quality.IMPLAUSIBLE, f"{celsius:g} is outside {low:g} to {high:g}")
-        return sampler.ok(channel.sensor_id, Kind.TEMPERATURE, component, celsius, "celsius", limits=channel.limits)
+            return sampler.reading(channel.sensor, _celsius(channel.input))
+        except ValueError as error:
+            return sampler.reading(channel.sensor, failed(error))
+        except OSError as error:
+            return sampler.reading(channel.sensor, failed(errno.errorcode.get(error.errno or 0) or error))
 
     def _scan(self) -> None:
         channels: dict[str, _Channel] = {}
         self.ignored = []
         for chip in _chips(self._root):
-            driver = _text(chip / "name") or "unnamed"
-            labelled = [(file, _text(Path(str(file).removesuffix("input") + "label")) or "") for file in _inputs(chip)]
-            labels = {label for _, label in labelled}
-            for file, label in labelled:
+            driver = sysfs.text(chip / "name") or "unnamed"
+            labels = {file: sysfs.text(Path(str(file).removesuffix("input") + "label")) or "" for file in _inputs(chip)}
+            for file, label in labels.items():
                 allowed = self._allowed(driver, label)
                 if allowed is None:
                     self.ignored.append(Ignored(driver, label, "not on the allow-list"))
-                    continue
-                if label == "Tctl" and "Tdie" in labels:
-                    self.ignored.append(Ignored(driver, label, "Tctl is for fans where Tdie is given"))
-                    continue
-                sensor_id = _unique(f"hwmon:{_address(chip)}/{driver}/{label or file.name}", channels)
-                channels[sensor_id] = _Channel(sensor_id, file, allowed, _limits(file, allowed))
+                elif label == "Tctl" and "Tdie" in labels.values():
+                    self.ignored.append(Ignored(driver, label, "Tctl is for fan control; Tdie is the temperature"))
+                else:
+                    sensor_id = _unique(f"hwmon:{_address(chip)}/{driver}/{label or file.name}", channels)
+                    channels[sensor_id] = _Channel(_sensor(sensor_id, file, allowed), file)
         self._channels = list(channels.values())
 
     def _allowed(self, driver: str, label: str) -> _Allowed | None:
@@ -158,7 +145,7 @@ class HwmonProvider:
 
 
 def _chips(root: Path) -> list[Path]:
-    """By the device behind each, since hwmonN is renumbered at every boot."""
+    """Return the chips, ordered by their devices: hwmonN has another number at every boot."""
     try:
         found = sorted(root.iterdir(), key=lambda chip: (str((chip / "device").resolve()), chip.name))
     except OSError:
@@ -171,7 +158,7 @@ def _inputs(chip: Path) -> Iterator[Path]:
 
 
 def _address(chip: Path) -> str:
-    """What names the device across boots: its PCI address, else the last part of its path."""
+    """Return a name of the device that survives a reboot: its PCI address, else the end of its path."""
     device = chip / "device"
     if not device.exists():
         return "virtual"
@@ -185,17 +172,18 @@ def _unique(sensor_id: str, taken: dict[str, _Channel]) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _limits(file: Path, allowed: _Allowed) -> Limits:
+def _sensor(sensor_id: str, file: Path, allowed: _Allowed) -> Sensor:
     stem = str(file).removesuffix("input")
     present = _celsius_or_none(file)
     maximum, crit = (
         default_limits.plausible_limit(_celsius_or_none(Path(stem + end)), above=present) for end in ("max", "crit")
     )
-    return allowed.limits(maximum, crit)
+    limits = allowed.limits(maximum, crit)
+    return Sensor(sensor_id, Kind.TEMPERATURE, allowed.component, "celsius", limits, allowed.plausible_celsius)
 
 
 def _celsius(file: Path) -> float:
-    """Raises OSError (EAGAIN where a sleeping chip would have made us wait) or ValueError."""
+    """Return the temperature in the file. Raises OSError (EAGAIN instead of a wait for a sleeping chip), ValueError."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         return int(os.read(descriptor, 64)) / 1000
@@ -207,11 +195,4 @@ def _celsius_or_none(file: Path) -> float | None:
     try:
         return _celsius(file)
     except (OSError, ValueError):
-        return None
-
-
-def _text(file: Path) -> str | None:
-    try:
-        return file.read_text(errors="replace").strip()[:64]
-    except OSError:
         return None

@@ -1,8 +1,8 @@
-"""A provider in a child process of its own: whatever native code does there, the watchdog goes on.
+"""Runs a provider in a child process, so that hanging or crashing native code cannot stop the watchdog.
 
-The child speaks JSON lines (isolation_child.py). One that hangs, crashes, prints garbage, floods us or lies is
-killed with everything it forked, reported as an event, and tried again after 1, 2, 4 ... 300 s. A thread could not
-be taken back from a blocked driver; a process can.
+The child writes JSON lines (isolation_child.py). A child that hangs, crashes, or writes garbage, too much or impossible
+values is killed with its process group, reported as an event, and restarted after 1, 2, 4 ... 300 s. A thread in a
+blocked driver could not be ended; a process can.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler
-from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Reading
 
 MAX_READINGS = 512
 MAX_UNREAPED = 3
-"""Killed children that do not die (a driver in uninterruptible sleep) before we stop starting new ones."""
+"""No further child is started while so many killed ones live on (a driver in uninterruptible sleep)."""
 
 CLOSE_S = 1.0
-"""How long close() waits for each killed child."""
+"""The longest wait of close() for each killed child."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for what. `grace_s` bounds what one read() may wait, `deadline_s` what an answer may take."""
+    """The waits: `grace_s` limits one read(), `deadline_s` an answer, `start_s` the first answer of a child."""
 
     grace_s: float = 0.15
     deadline_s: float = 2.0
@@ -50,7 +50,7 @@ DEFAULT_PATIENCE = Patience()
 
 
 class _Fault(Exception):
-    """The child broke the protocol; the text says how."""
+    """The child broke the protocol; the text says in which way."""
 
 
 @dataclass
@@ -65,12 +65,12 @@ class _Child:
 
 
 def child_command(target: str) -> list[str]:
-    """`target` is `module:class` of the provider to run."""
+    """Return the command that runs the provider `target` (module:class)."""
     return [sys.executable, "-P", "-m", "supervisor.sensors.isolation_child", target]
 
 
 class IsolatedProvider:
-    """Runs the provider that `command` starts, under `name`."""
+    """Talks to the provider that `command` runs; `name` names both."""
 
     def __init__(
         self, name: str, command: Sequence[str], clock: TimeSource, patience: Patience = DEFAULT_PATIENCE
@@ -86,24 +86,24 @@ class IsolatedProvider:
 
     @property
     def pid(self) -> int | None:
-        """The child's, while there is one."""
+        """Return the child's pid; None while it does not run."""
         return None if self._child is None else self._child.process.pid
 
     @property
     def at_fault(self) -> bool:
-        """The child itself failed, at its last start or answer: it is worth asking again later."""
+        """Say whether the child failed at its last start or answer; a later try may succeed."""
         return self._fault is not None
 
     def probe(self) -> Availability:
-        """Starts the child and asks it; waits `start_s` at most."""
+        """Start the child and ask it; wait `start_s` at most."""
         try:
             child = self._start()
             self._ask(child, "probe")
             answer = self._answer(child, self._patience.start_s)
             if answer is None:
                 _broken(f"hung: no answer in {self._patience.start_s:g} s")
-            said = answer["availability"]
-            availability = Availability(bool(said["ok"]), str(said["reason"]), said.get("remedy"))
+            found = answer["availability"]
+            availability = Availability(bool(found["ok"]), str(found["reason"]), found.get("remedy"))
         except (_Fault, OSError, KeyError, TypeError, AttributeError) as error:
             self._failed(str(error) or repr(error))
             return Availability(False, f"its process {self._fault}", "see `supervisorctl doctor`")
@@ -112,7 +112,7 @@ class IsolatedProvider:
         return availability
 
     def read(self) -> list[Reading]:
-        """What the child says now; its last words while it is late; what is known to be missing once it failed."""
+        """Return the child's readings: its last ones while it is late, their absence after it failed."""
         now = Now.of(self._clock)
         self._reap()
         if self._child is None and (now.mono_s < self._retry_mono_s or len(self._unreaped) >= MAX_UNREAPED):
@@ -129,19 +129,19 @@ class IsolatedProvider:
         return list(self._known) if self._fault is None else self._missing(now)
 
     def close(self) -> None:
-        """Ends the child and whatever it forked."""
+        """End the child and its process group."""
         self._kill()
         for process in self._unreaped:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=CLOSE_S)
         self._reap()
 
-    # --- talking ---
+    # --- the conversation ---
 
     def _exchange(self, now: Now) -> dict[str, Any] | None:
         child = self._child or self._start()
         if child.asked_mono_s is not None:
-            # The grace was given when it was asked; now only take what has come.
+            # The grace time was spent when it was asked.
             answer = self._answer(child, 0.0)
             limit_s = self._patience.deadline_s if child.answered else self._patience.start_s
             if answer is None and now.mono_s - child.asked_mono_s > limit_s:
@@ -173,7 +173,7 @@ class IsolatedProvider:
             self._crashed(child)
 
     def _answer(self, child: _Child, wait_s: float) -> dict[str, Any] | None:
-        """One line, parsed; None if it is not there in time. Raises _Fault."""
+        """Return the next line, parsed; None if it is not there in time. Raises _Fault."""
         line = self._line(child, wait_s)
         if line is None:
             return None
@@ -193,7 +193,7 @@ class IsolatedProvider:
     def _line(self, child: _Child, wait_s: float) -> bytes | None:
         assert child.process.stdout is not None
         descriptor = child.process.stdout.fileno()
-        # Real time on purpose: it bounds a wait in select(), which no injected clock can shorten.
+        # Real time: it limits a wait in select(), which an injected clock cannot shorten.
         until = time.monotonic() + wait_s
         while b"\n" not in child.buffer:
             if len(child.buffer) > self._patience.max_line_bytes:
@@ -201,7 +201,7 @@ class IsolatedProvider:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
             if not ready:
                 if child.process.poll() is not None:
-                    self._crashed(child)  # something that it forked holds the pipe open
+                    self._crashed(child)  # a process that it started holds the pipe open
                 return None
             chunk = os.read(descriptor, 65536)
             if not chunk:
@@ -209,7 +209,7 @@ class IsolatedProvider:
             child.buffer += chunk
         line, _, rest = bytes(child.buffer).partition(b"\n")
         if rest:
-            _broken(f"printed more than it was asked: {rest[:40]!r}")
+            _broken(f"printed more than one line: {rest[:40]!r}")
         child.buffer.clear()
         return line
 
@@ -233,33 +233,33 @@ class IsolatedProvider:
         child, self._child = self._child, None
         if child is None:
             return
-        # At once, also when the leader is dead: what it forked is in its group. Where that holds only zombies,
-        # Linux finds no such group and macOS does not permit.
+        # Also if the child is dead: its children are in the group. For a group of zombies only, Linux raises
+        # ProcessLookupError and macOS PermissionError.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
         for stream in (child.process.stdin, child.process.stdout):
             if stream is not None:
-                # Bytes that a dead child never took: there is nobody left to tell.
+                # A dead child did not read its last bytes.
                 with contextlib.suppress(OSError):
                     stream.close()
         self._unreaped.append(child.process)
 
     def _reap(self) -> None:
-        """Never waits: a child in uninterruptible sleep does not die, even of SIGKILL."""
+        """Forget the children that have ended; never wait, since SIGKILL does not end an uninterruptible sleep."""
         self._unreaped = [process for process in self._unreaped if process.poll() is None]
 
     def _recycle_if_due(self, now: Now) -> None:
-        """A fresh child once a day and when it has grown: Apple's sensor services leak in their clients."""
+        """Restart the child once a day and when it has grown: clients of Apple's sensor services leak."""
         child = self._child
         if child is None:
             return
         old = now.mono_s - child.born_mono_s >= self._patience.recycle_after_s
-        fat = (
+        large = (
             child.rss_bytes is not None
             and child.first_rss_bytes is not None
             and child.rss_bytes > self._patience.recycle_growth * child.first_rss_bytes
         )
-        if old or fat:
+        if old or large:
             self._kill()
 
     def _missing(self, now: Now) -> list[Reading]:
@@ -267,14 +267,9 @@ class IsolatedProvider:
         why = self._fault or "starting"
         if len(self._unreaped) >= MAX_UNREAPED:
             why = f"hung: {len(self._unreaped)} killed processes do not die"
-        event = sampler.absent(f"provider:{self.name}", Kind.EVENT, "provider", "count", Quality.ERROR, why)
-        return [
-            event,
-            *(
-                sampler.absent(r.sensor_id, r.kind, r.component, r.unit, Quality.ERROR, why, limits=r.limits)
-                for r in self._known
-            ),
-        ]
+        event = Sensor(f"provider:{self.name}", Kind.EVENT, "provider", "count")
+        known = [Sensor(r.sensor_id, r.kind, r.component, r.unit, r.limits) for r in self._known]
+        return [sampler.reading(sensor, failed(why)) for sensor in (event, *known)]
 
 
 def _broken(why: str) -> NoReturn:
@@ -282,7 +277,7 @@ def _broken(why: str) -> NoReturn:
 
 
 def _readings(answer: dict[str, Any]) -> list[Reading]:
-    """Raises _Fault for anything that is not a list of sound readings."""
+    """Return the readings of an answer. Raises _Fault if they are not a list of valid readings."""
     entries = answer.get("readings")
     if not isinstance(entries, list) or len(entries) > MAX_READINGS:
         _broken(f"printed garbage: not a list of at most {MAX_READINGS} readings")
@@ -292,5 +287,5 @@ def _readings(answer: dict[str, Any]) -> list[Reading]:
         _broken(f"printed garbage: {type(error).__name__}: {str(error)[:80]}")
     for reading in readings:
         if not all(math.isfinite(number) for number in (reading.value or 0.0, reading.mono_s, reading.wall_s)):
-            _broken(f"lied: {reading.sensor_id} is not a finite number")
+            _broken(f"wrote an impossible value: {reading.sensor_id} is not a finite number")
     return readings

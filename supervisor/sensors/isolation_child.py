@@ -1,9 +1,9 @@
-"""The child process of one provider: a line `probe` or `read` in, one JSON line out.
+"""Runs one provider as a child process: a line `probe` or `read` in, one JSON line out.
 
     python -P -m supervisor.sensors.isolation_child supervisor.sensors.hwmon:HwmonProvider
 
-It is killed without warning (supervisor/sensors/isolation.py) and ends by itself when its parent is gone. It imports
-its provider only: every megabyte counts once per child.
+It is killed without warning (isolation.py) and ends when its parent has ended. It imports its provider only, since each
+child pays for every megabyte.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from queue import Queue
 from typing import Any
@@ -24,23 +25,22 @@ MAX_WAITING = 16
 
 
 def load_provider(target: str) -> Provider:
-    """The provider `module:class`, on this machine's clocks. Raises ValueError, ImportError, AttributeError."""
+    """Return the provider `module:class`, with the machine's clocks. Raises ValueError, ImportError, AttributeError."""
     module, separator, name = target.partition(":")
     if not separator:
-        raise ValueError(f"{target!r} is not module:class")
+        raise ValueError(f"expected module:class, found {target!r}")
     make: Callable[[Clock], Provider] = getattr(import_module(module), name)
     return make(Clock())
 
 
 def answer(provider: Provider, verb: str) -> dict[str, Any]:
     if verb == "probe":
-        said = provider.probe()
-        return {"availability": {"ok": said.ok, "reason": said.reason, "remedy": said.remedy}, "rss_bytes": rss_bytes()}
+        return {"availability": asdict(provider.probe()), "rss_bytes": rss_bytes()}
     return {"readings": [reading.to_json() for reading in provider.read()], "rss_bytes": rss_bytes()}
 
 
 def rss_bytes() -> int:
-    """Resident memory: now on Linux, the largest so far elsewhere (enough to notice growth)."""
+    """Return the resident memory: the present one on Linux, the largest so far elsewhere."""
     try:
         with open("/proc/self/statm") as statm:  # noqa: PTH123 - pathlib costs a child 2 MB
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -51,14 +51,14 @@ def rss_bytes() -> int:
 
 
 def _listen(verbs: Queue[str]) -> None:
-    """Ends the process when the parent is gone, even while native code holds the main thread."""
+    """Read verbs; end the process when the parent ends, even while native code holds the main thread."""
     for line in sys.stdin:
         verbs.put(line.strip())
     os._exit(0)
 
 
 def main(target: str) -> None:
-    # Native libraries print to descriptor 1; the protocol gets a private copy of it.
+    # Native libraries write to descriptor 1; the answers use a private copy of it.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

@@ -1,23 +1,26 @@
-"""Linux pressure stall information: how much work waits for want of memory, disk or CPU.
+"""Reads how short of memory Linux is: pressure stall information (PSI), and out-of-memory kills of the control group.
 
-Format: Linux Documentation/accounting/psi.rst, `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`. The files are
+PSI format: Linux Documentation/accounting/psi.rst, `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`. The files are
 missing on kernels without CONFIG_PSI and inside some containers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler
-from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+from supervisor.sensors.cgroup import memory_event_counts
+from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Reading
 
 LINES = (("memory", "full"), ("io", "full"), ("cpu", "some"))
-"""`full` is the share of time in which nothing ran at all; for the CPU that line means nothing system-wide."""
+"""`full`: the share of time in which no process ran; for the CPU it has no meaning for a whole system."""
+KILLS = Sensor("cgroup:oom_kill", Kind.EVENT, "memory", "count")
 
 
 class PressureStallProvider:
-    """Percent of the last ten seconds, as `psi:memory/full`, `psi:io/full` and `psi:cpu/some`."""
+    """Reads the percent of the last ten seconds: `psi:memory/full`, `psi:io/full` and `psi:cpu/some`."""
 
     name = "psi"
 
@@ -36,19 +39,18 @@ class PressureStallProvider:
         return [self._one(sampler, resource, line) for resource, line in LINES]
 
     def _one(self, sampler: Sampler, resource: str, line: str) -> Reading:
-        sensor_id = f"psi:{resource}/{line}"
+        sensor = Sensor(f"psi:{resource}/{line}", Kind.PSI, resource, "percent")
         try:
-            percent = _average(self._root / resource, line)
+            return sampler.reading(sensor, _average(self._root / resource, line))
         except (OSError, ValueError) as error:
-            return sampler.absent(sensor_id, Kind.PSI, resource, "percent", Quality.ERROR, str(error))
-        return sampler.ok(sensor_id, Kind.PSI, resource, percent, "percent")
+            return sampler.reading(sensor, failed(error))
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file is held open."""
 
 
 def _average(file: Path, line: str) -> float:
-    """The ten-second average of that line. Raises OSError or ValueError."""
+    """Return the ten-second average of a line. Raises OSError or ValueError."""
     for row in file.read_text().splitlines()[:4]:
         name, _, rest = row.partition(" ")
         if name == line:
@@ -56,3 +58,30 @@ def _average(file: Path, line: str) -> float:
             if "avg10" in figures:
                 return float(figures["avg10"])
     raise ValueError(f"{file} has no line {line} with avg10")
+
+
+class MemoryKillsProvider:
+    """Counts the processes of this control group that the kernel killed for memory since the last reading."""
+
+    name = "memory-kills"
+
+    def __init__(self, clock: TimeSource, counts: Callable[[], dict[str, int]] = memory_event_counts) -> None:
+        self._clock, self._counts = clock, counts
+        self._last: int | None = None
+
+    def probe(self) -> Availability:
+        if "oom_kill" not in self._counts():
+            return Availability(False, "no control group counts out-of-memory kills", "expected outside Linux")
+        return Availability(True, "counts out-of-memory kills")
+
+    def read(self) -> list[Reading]:
+        count = self._counts().get("oom_kill")
+        if count is None:
+            return []
+        killed = max(0, count - (count if self._last is None else self._last))
+        self._last = count
+        sampler = Sampler(self.name, Now.of(self._clock))
+        return [sampler.reading(KILLS, float(killed), f"the kernel killed {killed} processes for memory")]
+
+    def close(self) -> None:
+        """Do nothing: no file is held open."""

@@ -1,20 +1,20 @@
-"""NVIDIA GPUs by NVML (nvidia-ml-py): core and memory temperature, margin, thermal slow-down, use, power, Xid errors.
+"""Reads NVIDIA GPUs by NVML (nvidia-ml-py): temperatures, margin, thermal slow-down, use, power and Xid errors.
 
-Functions come and go: nvmlDeviceGetTemperature is "removed in CUDA 14.0", nvmlDeviceGetMarginTemperature needs
-driver 570, and the clocks' "throttle reasons" became "event reasons". Each is tried, none is required.
+Functions differ between drivers: nvmlDeviceGetTemperature is "removed in CUDA 14.0", nvmlDeviceGetMarginTemperature
+needs driver 570, and the clocks' "throttle reasons" became "event reasons". Each is tried; none is required.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
 from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.nvidia_xid import XidListener, described
-from supervisor.sensors.provider import NO_LIMITS, Sampler
+from supervisor.sensors.provider import NO_LIMITS, Absence, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_DEVICES = 64
@@ -26,8 +26,22 @@ MEMORY_TEMPERATURE_FIELD = 82
 SLOWDOWN_MARGIN_FIELD = 194
 SOFTWARE_THERMAL, HARDWARE_THERMAL = 0x20, 0x40
 
+XID_CRITICAL_ERROR = 0x8  # nvmlEventTypeXidCriticalError
+MAX_XIDS = 16
+XID_HARDWARE = {
+    48: "double-bit memory error",
+    63: "memory page retired",
+    64: "memory page could not be retired",
+    74: "NVLink error",
+    79: "the GPU has fallen off the bus",
+    94: "contained memory error",
+    95: "uncontained memory error",
+    119: "the GPU's system processor does not answer",
+}
+"""Xid errors of the hardware (NVIDIA, "Xid Errors"); most others come from the program."""
+
 REMEDIES = {
-    "LibraryNotFound": "install the NVIDIA driver, if there is an NVIDIA GPU here",
+    "LibraryNotFound": "install the NVIDIA driver, if this machine has an NVIDIA GPU",
     "DriverNotLoaded": "load the driver: `sudo modprobe nvidia`, or reboot after an upgrade",
     "NoPermission": "allow this user to read /dev/nvidia*",
     "LibRmVersionMismatch": "reboot: the driver was upgraded under the running kernel",
@@ -51,11 +65,11 @@ class _Signal:
     component: str
     unit: str
     read: Callable[[Any], float]
-    plausible: tuple[float, float] | None = None
+    plausible: tuple[float, float] = (-math.inf, math.inf)
 
 
 class NvidiaProvider:
-    """Every GPU that NVML shows. `nvml` is the module; tests hand in their own."""
+    """Reads every GPU that NVML shows; `nvml` is the module, tests have their own."""
 
     name = "nvidia"
 
@@ -80,11 +94,11 @@ class NvidiaProvider:
             self._gpus = [self._describe(index) for index in range(min(MAX_DEVICES, self._nvml.nvmlDeviceGetCount()))]
         except ImportError:
             return Availability(False, "the package nvidia-ml-py is missing", "pip install nvidia-ml-py")
-        except Exception as error:  # noqa: BLE001 - NVML's own tree, and ctypes errors for what the driver lacks
+        except Exception as error:  # noqa: BLE001 - NVML's own errors, and ctypes' for missing functions
             kind = type(error).__name__.removeprefix("NVMLError_")
             return Availability(False, f"NVML: {error}", REMEDIES.get(kind))
         if not self._gpus:
-            return Availability(False, "no NVIDIA GPU here")
+            return Availability(False, "NVML shows no GPU")
         self._xid = XidListener(self._nvml, {gpu.uuid: gpu.handle for gpu in self._gpus})
         return Availability(True, f"{len(self._gpus)} GPUs")
 
@@ -106,18 +120,18 @@ class NvidiaProvider:
         self._gpus, self._xid = None, None
         try:
             self._nvml.nvmlShutdown()
-        except Exception:  # noqa: BLE001 - a driver that is gone cannot be left in order, and nothing depends on it
+        except Exception:  # noqa: BLE001 - the driver may have been unloaded; nothing depends on it
             return
 
     def _describe(self, index: int) -> _Gpu:
         handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
         uuid = self._nvml.nvmlDeviceGetUUID(handle)
-        # GPU_MAX is not among them: it was seen at 57 on a chip that slows at 97 (thermal_daemon issue 300).
+        # GPU_MAX is not used: it was 57 on a chip that slows at 97 (thermal_daemon issue 300).
         slowdown = self._threshold(handle, SLOWDOWN)
         shutdown = self._threshold(handle, SHUTDOWN)
         if slowdown is None and shutdown is not None:
             slowdown = default_limits.plausible_limit(shutdown - 5.0)
-        margin = self._quietly(lambda: self._field(handle, SLOWDOWN_MARGIN_FIELD), None)
+        margin = _or_none(lambda: self._field(handle, SLOWDOWN_MARGIN_FIELD))
         return _Gpu(
             handle,
             uuid.decode() if isinstance(uuid, bytes) else str(uuid),
@@ -129,37 +143,32 @@ class NvidiaProvider:
     def _one(self, sampler: Sampler, gpu: _Gpu, signal: _Signal) -> Reading | None:
         if signal.part in gpu.unsupported:
             return None
-        sensor_id = f"nvml:{gpu.uuid}/{signal.part}"
         limits = {"core": gpu.core, "memory": gpu.memory, "margin": gpu.margin}.get(signal.part, NO_LIMITS)
-
-        def absent(quality: Quality, why: str) -> Reading:
-            return sampler.absent(sensor_id, signal.kind, signal.component, signal.unit, quality, why, limits=limits)
-
+        sensor_id = f"nvml:{gpu.uuid}/{signal.part}"
+        sensor = Sensor(sensor_id, signal.kind, signal.component, signal.unit, limits, signal.plausible)
         try:
-            value = signal.read(gpu.handle)
-        except Exception as error:  # noqa: BLE001 - NVML's own tree, and ctypes errors for what the driver lacks
-            if _missing(error):
-                # Told once, then left out: it will not come without another driver.
-                gpu.unsupported.add(signal.part)
-                return absent(Quality.UNSUPPORTED, str(error))
-            return absent(Quality.ERROR, str(error) or type(error).__name__)
-        if signal.plausible is not None and not signal.plausible[0] <= value <= signal.plausible[1]:
-            low, high = signal.plausible
-            return absent(Quality.IMPLAUSIBLE, f"{value:g} is outside {low:g} to {high:g}")
-        return sampler.ok(sensor_id, signal.kind, signal.component, value, signal.unit, limits=limits)
+            return sampler.reading(sensor, signal.read(gpu.handle))
+        except Exception as error:  # noqa: BLE001 - NVML's own errors, and ctypes' for missing functions
+            if not _missing(error):
+                return sampler.reading(sensor, failed(error))
+            # Reported once, then left out: only another driver would have it.
+            gpu.unsupported.add(signal.part)
+            return sampler.reading(sensor, Absence(Quality.UNSUPPORTED, str(error)))
 
     def _xid_readings(self, sampler: Sampler) -> list[Reading]:
-        """Per GPU how many Xid errors came since the last pass, and which."""
+        """Return for each GPU the number of Xid errors since the last pass, and their names."""
         if self._xid is None:
             return []
         new = self._xid.new()
         by_gpu = {uuid: [xid for other, xid in new if other == uuid] for uuid in sorted(self._xid.supported)}
         return [
-            sampler.ok(f"nvml:{uuid}/xid", Kind.EVENT, "gpu", float(len(xids)), "count", detail=described(xids))
+            sampler.reading(
+                Sensor(f"nvml:{uuid}/xid", Kind.EVENT, "gpu", "count"), float(len(xids)), describe_xids(xids)
+            )
             for uuid, xids in by_gpu.items()
         ]
 
-    # --- one call each ---
+    # --- one NVML call each ---
 
     def _core(self, handle: Any) -> float:
         try:
@@ -191,31 +200,32 @@ class NvidiaProvider:
         return float(self._nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
 
     def _threshold(self, handle: Any, which: int) -> float | None:
-        celsius = self._quietly(lambda: float(self._nvml.nvmlDeviceGetTemperatureThreshold(handle, which)), None)
-        # 127 is what some drivers say for "none" (nvidia-settings issue 34).
+        celsius = _or_none(lambda: float(self._nvml.nvmlDeviceGetTemperatureThreshold(handle, which)))
+        # Some drivers use 127 for "none" (nvidia-settings issue 34).
         return None if celsius == 127.0 else default_limits.plausible_limit(celsius)
 
     def _field(self, handle: Any, field_id: int) -> int:
-        """A whole number by its field id. Raises the error of the field, as NVML's other calls do."""
+        """Return the whole number of a field. Raises the field's own error, as NVML's other calls do."""
         (value,) = self._nvml.nvmlDeviceGetFieldValues(handle, [field_id])
         if value.nvmlReturn != 0:
             raise self._nvml.NVMLError(value.nvmlReturn)
         return int(value.value.siVal)
 
-    def _quietly(self, call: Callable[[], float], otherwise: float | None) -> float | None:
-        try:
-            return call()
-        except Exception:  # noqa: BLE001 - a threshold that cannot be had has a default
-            return otherwise
+
+def _or_none(call: Callable[[], float]) -> float | None:
+    try:
+        return call()
+    except Exception:  # noqa: BLE001 - a limit that cannot be read has a default
+        return None
 
 
 def _missing(error: Exception) -> bool:
-    """Whether the driver or the binding lacks this function, or the device this feature."""
+    """Decide whether the driver or the binding lacks this function, or the device this feature."""
     return type(error).__name__ in ("NVMLError_FunctionNotFound", "NVMLError_NotSupported", "AttributeError")
 
 
 def _margin_limits(slowdown: float | None) -> Limits:
-    """Hopper's margins count down to a slow-down point of their own, such as -2; without it every node alarms."""
+    """Return the limits of a margin; Hopper's count down to a slow-down point of their own, such as -2."""
     if slowdown is None or not -20.0 <= slowdown <= 0.0:
         return default_limits.MARGIN
     base = default_limits.MARGIN
@@ -224,4 +234,41 @@ def _margin_limits(slowdown: float | None) -> Limits:
     assert base.critical is not None
     return replace(
         base, soft=base.soft + slowdown, pause=base.pause + slowdown, critical=base.critical + slowdown, source="device"
+    )
+
+
+class XidListener:
+    """Receives the Xid errors of each GPU that allows it; the others are not in `supported`."""
+
+    def __init__(self, nvml: Any, handles: Mapping[str, Any]) -> None:
+        self._nvml = nvml
+        self.supported: set[str] = set()
+        try:
+            self._events = nvml.nvmlEventSetCreate()
+        except Exception:  # noqa: BLE001 - NVML's own errors, and ctypes' for missing functions
+            return
+        for uuid, handle in handles.items():
+            try:
+                nvml.nvmlDeviceRegisterEvents(handle, XID_CRITICAL_ERROR, self._events)
+            except Exception:  # noqa: BLE001, S112 - as above; another GPU may allow it
+                continue
+            self.supported.add(uuid)
+
+    def new(self) -> list[tuple[str, int]]:
+        """Return at once the UUID and Xid of each error since the last call."""
+        found: list[tuple[str, int]] = []
+        while self.supported and len(found) < MAX_XIDS:
+            try:
+                event = self._nvml.nvmlEventSetWait_v2(self._events, 0)
+                uuid = self._nvml.nvmlDeviceGetUUID(event.device)
+            except Exception:  # noqa: BLE001 - NVML ends the list by a timeout error
+                break
+            found.append((uuid.decode() if isinstance(uuid, bytes) else str(uuid), int(event.eventData)))
+        return found
+
+
+def describe_xids(xids: list[int]) -> str:
+    """Return the errors as text for people."""
+    return (
+        ", ".join(f"Xid {xid}" + (f" ({XID_HARDWARE[xid]})" if xid in XID_HARDWARE else "") for xid in xids) or "no Xid"
     )

@@ -1,7 +1,9 @@
-"""What every provider of readings is. Adding one is a new file and a line in discovery.py (docs/sensors.md)."""
+"""Defines a provider of readings. docs/sensors.md shows how to add one: a file, and a line in discovery.py."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from supervisor.clock import Now
@@ -14,8 +16,8 @@ NO_LIMITS = Limits()
 class Provider(Protocol):
     """A source of readings.
 
-    `read` never raises and returns at once (under `supervisor.sensors.isolation` it may take its grace time):
-    what cannot be read is a Reading without a value whose quality and detail say why.
+    `read` never raises and returns at once (in `isolation` it may take its grace time). A value that cannot be read is
+    a Reading without a value; its quality and detail say why.
     """
 
     name: str
@@ -27,57 +29,54 @@ class Provider(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Sensor:
+    """The identity of a sensor; `plausible` are the lowest and highest value that are believed."""
+
+    sensor_id: str
+    kind: Kind
+    component: str
+    unit: str
+    limits: Limits = NO_LIMITS
+    plausible: tuple[float, float] = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Absence:
+    """The reason why a sensor has no value now."""
+
+    quality: Quality
+    detail: str
+
+
+def failed(error: object) -> Absence:
+    """Return the absence of a value that could not be read because of `error`."""
+    return Absence(Quality.ERROR, str(error) or type(error).__name__)
+
+
+@dataclass(frozen=True)
 class Sampler:
-    """Builds the readings of one pass, all with the same time stamp and source."""
+    """Makes the readings of one pass, all with the same source and time."""
 
-    def __init__(self, source: str, now: Now) -> None:
-        self.source, self.now = source, now
+    source: str
+    now: Now
 
-    def ok(
-        self,
-        sensor_id: str,
-        kind: Kind,
-        component: str,
-        value: float,
-        unit: str,
-        *,
-        limits: Limits = NO_LIMITS,
-        detail: str | None = None,
-    ) -> Reading:
+    def reading(self, sensor: Sensor, value: float | Absence, detail: str | None = None) -> Reading:
+        """Return a reading of `sensor`; an implausible value becomes an absence."""
+        low, high = sensor.plausible
+        if not isinstance(value, Absence) and not low <= value <= high:
+            value = Absence(Quality.IMPLAUSIBLE, f"{value:g} is outside {low:g} to {high:g}")
+        absence = value if isinstance(value, Absence) else None
         return Reading(
-            sensor_id=sensor_id,
-            kind=kind,
-            component=component,
-            value=value,
-            unit=unit,
+            sensor_id=sensor.sensor_id,
+            kind=sensor.kind,
+            component=sensor.component,
+            value=None if isinstance(value, Absence) else value,
+            unit=sensor.unit,
             mono_s=self.now.mono_s,
             wall_s=self.now.wall_s,
             source=self.source,
-            limits=limits,
-            detail=detail,
-        )
-
-    def absent(
-        self,
-        sensor_id: str,
-        kind: Kind,
-        component: str,
-        unit: str,
-        quality: Quality,
-        detail: str,
-        *,
-        limits: Limits = NO_LIMITS,
-    ) -> Reading:
-        return Reading(
-            sensor_id=sensor_id,
-            kind=kind,
-            component=component,
-            value=None,
-            unit=unit,
-            mono_s=self.now.mono_s,
-            wall_s=self.now.wall_s,
-            source=self.source,
-            quality=quality,
-            limits=limits,
-            detail=detail,
+            quality=absence.quality if absence else Quality.OK,
+            limits=sensor.limits,
+            detail=absence.detail if absence else detail,
         )

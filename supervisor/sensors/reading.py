@@ -1,4 +1,4 @@
-"""A timestamped value of a sensor, or its absence with a quality. Standard library only."""
+"""Defines a reading: a timestamped value of a sensor, or its absence with a quality. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Any
 
 
 class Quality(StrEnum):
-    """Why a reading may or may not be believed. Only `ok` carries a value."""
+    """Says whether a reading has a value (OK only), and why not."""
 
     OK = "ok"
     PARKED = "parked"
     IMPLAUSIBLE = "implausible"
-    STALE = "stale"
-    STUCK = "stuck"
     UNSUPPORTED = "unsupported"
     ERROR = "error"
 
@@ -38,13 +36,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """A sensor's thresholds in its own unit; None where the source gives none that is plausible."""
+    """A sensor's thresholds in its own unit; None where no plausible one is known."""
 
     soft: float | None = None
     pause: float | None = None
     critical: float | None = None
     source: str = "default"
-    """Where they come from: device, default or user."""
+    """The origin of the limits: device, default or user."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.quality is Quality.OK):
-            raise ValueError(f"{self.sensor_id}: a value and quality {self.quality} contradict each other")
+            raise ValueError(f"{self.sensor_id}: only quality ok has a value, found {self.value} and {self.quality}")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -110,7 +108,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a provider can work here; if not, why and what would change that."""
+    """Says whether something works on this machine; if not, the reason and the remedy."""
 
     ok: bool
     reason: str

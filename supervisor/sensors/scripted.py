@@ -1,8 +1,8 @@
-"""A provider that plays a trace, or a drill: part of the product, since a drill on a live run goes through it.
+"""Plays a trace or a drill as a provider; a drill on a live run uses it too.
 
 A trace is JSON lines, each either `{"at_s": 12.5, "celsius": 96.0}` (one CPU temperature) or
 `{"at_s": 12.5, "readings": [{"sensor_id": ..., "kind": ..., "component": ..., "value": ..., "unit": ...}]}` with
-optional `quality`, `limits` and `detail`. A line holds until the next one; the last one holds for ever.
+optional `quality`, `limits` and `detail`. A line is valid until the next one; the last one for ever.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ SIMPLE_SENSOR = "script:cpu"
 
 @dataclass(frozen=True)
 class Frame:
-    """What holds from `at_s` seconds after the first read on; the readings' own time stamps are not used."""
+    """The readings from `at_s` seconds after the first read on; their own time stamps are not used."""
 
     at_s: float
     readings: tuple[Reading, ...]
 
 
 def load_trace(path: Path) -> tuple[Frame, ...]:
-    """The frames of a trace file, in order of time. Raises ValueError with file, line and what is wrong; OSError."""
+    """Return the frames of a trace file, in order of time. Raises ValueError with file, line and problem; OSError."""
     if path.stat().st_size > MAX_TRACE_BYTES:
-        raise ValueError(f"{path}: a trace may have {MAX_TRACE_BYTES} bytes at most; cut it into parts")
+        raise ValueError(f"{path}: expected a trace of at most {MAX_TRACE_BYTES} bytes; split it")
     frames: list[Frame] = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
@@ -44,26 +44,26 @@ def load_trace(path: Path) -> tuple[Frame, ...]:
             try:
                 frame = _frame(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                what = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
-                raise ValueError(f"{path}:{number}: {what}") from error
+                problem = f"the key {error} is missing" if isinstance(error, KeyError) else str(error)
+                raise ValueError(f"{path}:{number}: {problem}") from error
             if frames and frame.at_s < frames[-1].at_s:
-                raise ValueError(f"{path}:{number}: at_s goes back from {frames[-1].at_s} to {frame.at_s}")
+                raise ValueError(f"{path}:{number}: expected at_s of at least {frames[-1].at_s}, found {frame.at_s}")
             frames.append(frame)
     if not frames:
-        raise ValueError(f"{path}: an empty trace; write at least one line such as " + '{"at_s": 0, "celsius": 50}')
+        raise ValueError(f"{path}: the trace is empty; write at least one line such as " + '{"at_s": 0, "celsius": 50}')
     return tuple(frames)
 
 
 def _frame(value: dict[str, Any]) -> Frame:
     at_s = float(value["at_s"])
     if unknown := set(value) - {"at_s", "celsius", "readings"}:
-        raise ValueError(f"unknown keys {sorted(unknown)}; a line has at_s and either celsius or readings")
+        raise ValueError(f"unknown keys {sorted(unknown)}; expected at_s and either celsius or readings")
     readings = [_reading(entry) for entry in value.get("readings", ())]
     if "celsius" in value:
         celsius = value["celsius"]
         readings.append(simple_reading(None if celsius is None else float(celsius)))
     if not readings:
-        raise ValueError("a line needs celsius or readings")
+        raise ValueError("expected celsius or readings, found neither")
     return Frame(at_s, tuple(readings))
 
 
@@ -76,7 +76,7 @@ def _reading(entry: dict[str, Any]) -> Reading:
 
 
 def simple_reading(celsius: float | None) -> Reading:
-    """One CPU temperature, or its failure, with the limits of a die average."""
+    """Return one CPU temperature with the limits of a die average; None is a failed reading."""
     return Reading(
         sensor_id=SIMPLE_SENSOR,
         kind=Kind.TEMPERATURE,
@@ -99,7 +99,7 @@ class _Drill:
 
 
 class ScriptedProvider:
-    """Plays `frames` from its first read on, and a drill over them while one lasts."""
+    """Plays `frames` from its first read on, and adds a drill's readings while it lasts."""
 
     name = "scripted"
 
@@ -112,12 +112,12 @@ class ScriptedProvider:
 
     @classmethod
     def from_file(cls, path: Path, clock: TimeSource) -> ScriptedProvider:
-        """Raises ValueError (file, line, what is wrong) and OSError."""
+        """Return a provider of a trace file. Raises ValueError (file, line, problem) and OSError."""
         return cls(clock, load_trace(path))
 
     @classmethod
     def playing(cls, script: str | Path | None, clock: TimeSource) -> ScriptedProvider:
-        """For a trace file, a drill's name (which begins at once) or nothing. Raises as `from_file`."""
+        """Return a provider that plays a trace file, a drill (from now on) or nothing. Raises as `from_file`."""
         if script is None:
             return cls(clock)
         if str(script) not in DRILLS:
@@ -128,20 +128,17 @@ class ScriptedProvider:
 
     @property
     def drill(self) -> str | None:
-        """The name of the drill that is on now."""
+        """Return the name of the present drill."""
         now = Now.of(self._clock)
         return self._drill.name if self._drill is not None and self._left(now) > 0 else None
 
     def start_drill(self, name: str, duration_s: float) -> None:
-        """Begin a drill, in place of any that is on; it ends by itself. Raises ValueError with the valid names."""
+        """Begin a drill instead of the present one; it ends by itself. Raises ValueError with the valid names."""
         if name not in DRILLS:
-            raise ValueError(f"no drill is called {name!r}; there are {', '.join(sorted(DRILLS))}")
+            raise ValueError(f"unknown drill {name!r}; expected one of {', '.join(sorted(DRILLS))}")
         if not 0 < duration_s <= 3600:
-            raise ValueError(f"a drill lasts more than 0 and at most 3600 s, not {duration_s}")
+            raise ValueError(f"expected a duration above 0 and at most 3600 s, found {duration_s}")
         self._drill = _Drill(name, Now.of(self._clock).mono_s, float(duration_s))
-
-    def stop_drill(self) -> None:
-        self._drill = None
 
     def probe(self) -> Availability:
         if self._frames:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler
-from supervisor.sensors.reading import Availability, Kind, Quality, Reading
+from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Reading
 
 TOTAL, LARGEST = "trial:memory.total", "trial:memory.largest"
 
@@ -24,8 +24,12 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
+def _sensor(sensor_id: str) -> Sensor:
+    return Sensor(sensor_id, Kind.MEMORY, "trial", "bytes")
+
+
 class TrialMemoryProvider:
-    """Bytes of all trials' workers on this node, and of the largest, with its trial in the detail."""
+    """Reads the bytes of all trials' workers on this node, and of the largest, with its trial as detail."""
 
     name = "trial-memory"
 
@@ -42,14 +46,14 @@ class TrialMemoryProvider:
         try:
             sizes = [(self._resident(pid), trial) for pid, trial in self._workers().items()]
         except OSError as error:
-            return [sampler.absent(TOTAL, Kind.MEMORY, "trial", "bytes", Quality.ERROR, str(error))]
+            return [sampler.reading(_sensor(TOTAL), failed(error))]
         known = [(float(size), trial) for size, trial in sizes if size is not None]
         if not known:
             return []
         (largest, trial), total = max(known), sum(size for size, _ in known)
         return [
-            sampler.ok(TOTAL, Kind.MEMORY, "trial", total, "bytes", detail=f"{len(known)} workers"),
-            sampler.ok(LARGEST, Kind.MEMORY, "trial", largest, "bytes", detail=trial),
+            sampler.reading(_sensor(TOTAL), total, f"{len(known)} workers"),
+            sampler.reading(_sensor(LARGEST), largest, trial),
         ]
 
     def close(self) -> None:

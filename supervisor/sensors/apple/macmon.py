@@ -1,7 +1,7 @@
-"""Frequency, power and fans of Apple silicon from `macmon pipe`, where the user has installed it.
+"""Reads frequency, power and fans of Apple silicon from `macmon pipe`, if the user has installed it.
 
-Its temperatures are averages over live and gated keys (83.1 for a die at 112.1), so they are advisory: they come
-without limits, and the governor asks nothing of them. One object a line, macmon 0.6 to 0.8.
+Its temperatures are averages over live and gated keys (83.1 for a die at 112.1), so they are advisory: they have no
+limits, and the governor does not use them. One JSON object a line, macmon 0.6 to 0.8.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler
+from supervisor.sensors.provider import Absence, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 MAX_LINE_BYTES = 256 * 1024
@@ -27,7 +27,7 @@ RETRY_S = (1.0, 300.0)
 
 
 class MacmonProvider:
-    """Reads the last whole line that macmon has printed; starts it again when it ends, less and less often."""
+    """Reads the last whole line of macmon; restarts it when it ends, with growing waits."""
 
     name = "macmon"
 
@@ -54,7 +54,7 @@ class MacmonProvider:
             return [self._fault(now, str(error))]
         if self._process is not None and now.mono_s - self._heard_mono_s > SILENT_S:
             self._failed(now)
-            return [self._fault(now, f"hung: silent for {SILENT_S:g} s")]
+            return [self._fault(now, f"hung: no line for {SILENT_S:g} s")]
         if self._last is None:
             return []
         taken, line = self._last
@@ -72,7 +72,7 @@ class MacmonProvider:
             process.stdout.close()
 
     def _drain(self, now: Now) -> None:
-        """Raises OSError when it ended or cannot start, ValueError for what is no line of macmon's."""
+        """Read all that macmon has written. Raises OSError if it ended or cannot start, ValueError for a bad line."""
         if self._process is None:
             if now.mono_s < self._retry_mono_s:
                 return
@@ -83,7 +83,7 @@ class MacmonProvider:
         while select.select([process.stdout.fileno()], [], [], 0)[0]:
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
-                # A last line without its end is cut short: it does not count.
+                # A last line without its line feed is incomplete: it does not count.
                 raise OSError("crashed: macmon ended")
             self._buffer += chunk
             if len(self._buffer) > MAX_LINE_BYTES and b"\n" not in self._buffer:
@@ -96,7 +96,7 @@ class MacmonProvider:
         for line in lines:
             value = json.loads(line)
             if not isinstance(value, dict):
-                raise ValueError(f"printed garbage: {line[:40]!r}")  # noqa: TRY004 - one kind of error for bad lines
+                raise ValueError(f"printed garbage: {line[:40]!r}")  # noqa: TRY004 - one error for all bad lines
             self._last, self._heard_mono_s, self._failures = (now, value), now.mono_s, 0
 
     def _start(self, now: Now) -> None:
@@ -118,15 +118,14 @@ class MacmonProvider:
         self._failures += 1
 
     def _fault(self, now: Now, why: str) -> Reading:
-        return Sampler(self.name, now).absent(
-            f"provider:{self.name}", Kind.EVENT, "provider", "count", Quality.ERROR, why
-        )
+        sensor = Sensor(f"provider:{self.name}", Kind.EVENT, "provider", "count")
+        return Sampler(self.name, now).reading(sensor, failed(why))
 
 
 def macmon_readings(line: dict[str, Any], sampler: Sampler) -> list[Reading]:
-    """The readings of one line; what is missing or of another type is left out."""
+    """Return the readings of one line; missing values and values of another type are left out."""
     readings = [
-        sampler.ok(f"macmon:{part}", kind, component, value, unit)
+        sampler.reading(Sensor(f"macmon:{part}", kind, component, unit), value)
         for part, kind, component, unit, value in (
             ("performance", Kind.FREQUENCY, "cpu", "megahertz", _frequency(line, "pcpu")),
             ("efficiency", Kind.FREQUENCY, "cpu", "megahertz", _frequency(line, "ecpu")),
@@ -139,7 +138,7 @@ def macmon_readings(line: dict[str, Any], sampler: Sampler) -> list[Reading]:
     for ordinal, fan in enumerate(fans[:8] if isinstance(fans, list) else []):
         speed = _number(fan.get("rpm")) if isinstance(fan, dict) else None
         if speed is not None:
-            readings.append(sampler.ok(f"macmon:fan{ordinal}", Kind.FAN, "host", speed, "rpm"))
+            readings.append(sampler.reading(Sensor(f"macmon:fan{ordinal}", Kind.FAN, "host", "rpm"), speed))
     temperatures = line.get("temp")
     for part, component in (("cpu_temp_avg", "cpu"), ("gpu_temp_avg", "gpu")):
         celsius = _number(temperatures.get(part)) if isinstance(temperatures, dict) else None
@@ -149,17 +148,16 @@ def macmon_readings(line: dict[str, Any], sampler: Sampler) -> list[Reading]:
 
 
 def _average(sampler: Sampler, part: str, component: str, celsius: float) -> Reading:
-    sensor_id, kind = f"macmon:{part}", Kind.TEMPERATURE
+    sensor = Sensor(f"macmon:{part}", Kind.TEMPERATURE, component, "celsius")
     if celsius == 0.0:
-        return sampler.absent(sensor_id, kind, component, "celsius", Quality.UNSUPPORTED, "0 means no sensor")
+        return sampler.reading(sensor, Absence(Quality.UNSUPPORTED, "0 means no sensor"))
     if celsius < SENTINEL_BELOW_CELSIUS:
-        why = f"{celsius:.2f} is an average over gated clusters"
-        return sampler.absent(sensor_id, kind, component, "celsius", Quality.PARKED, why)
-    return sampler.ok(sensor_id, kind, component, celsius, "celsius", detail="an average: advisory")
+        return sampler.reading(sensor, Absence(Quality.PARKED, f"{celsius:.2f} is an average over gated clusters"))
+    return sampler.reading(sensor, celsius, "an average: advisory")
 
 
 def _frequency(line: dict[str, Any], unit: str) -> float | None:
-    """`pcpu_freq_mhz` since macmon 0.8, the first of `pcpu_usage` before."""
+    """Return `pcpu_freq_mhz` (since macmon 0.8), or the first entry of `pcpu_usage` (before)."""
     direct = _number(line.get(f"{unit}_freq_mhz"))
     usage = line.get(f"{unit}_usage")
     if direct is None and isinstance(usage, list) and usage:

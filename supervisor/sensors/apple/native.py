@@ -1,6 +1,6 @@
-"""The one place that talks to macOS: SMC keys, IOHID services, notify and sysctl, by ctypes and without sudo.
+"""Calls macOS: SMC keys, IOHID services, notify and sysctl, by ctypes and without sudo.
 
-Everything above it takes `AppleNative` (provider.py) and is tested with a fake; nothing here decides anything.
+Only this module calls it, and it decides nothing. Its callers take `AppleNative` (provider.py); tests pass them a fake.
 SMC: the 80-byte structure and selector 2 of the AppleSMC user client. IOHID: page 0xff00, usage 5, event type 15.
 """
 
@@ -26,10 +26,10 @@ def _library(name: str, **results: Any) -> ctypes.CDLL:
 
 
 class Darwin:
-    """The real one. Raises OSError where it is made on another system."""
+    """The calls of macOS itself. Raises OSError on another system."""
 
     def __init__(self) -> None:
-        # A pointer's restype must be said: ctypes' default, an int, cuts it to 32 bits.
+        # A pointer needs its restype: ctypes' default, an int, truncates it to 32 bits.
         self._cf = _library(
             "CoreFoundation",
             CFStringCreateWithCString=VOID, CFNumberCreate=VOID, CFDictionaryCreate=VOID, CFArrayGetValueAtIndex=VOID,
@@ -43,7 +43,7 @@ class Darwin:
         )  # fmt: skip
         self._system = _library("System")
         self._smc = self._open_smc()
-        # One client for ever: those of a released one stay behind in WindowServer (apple_sensors issue 2).
+        # One client for ever: WindowServer keeps the services of a released one (apple_sensors issue 2).
         self._hid = self._open_hid()
         self._pressure = ctypes.c_int()
         if self._system.notify_register_check(b"com.apple.system.thermalpressurelevel", ctypes.byref(self._pressure)):

@@ -1,4 +1,4 @@
-"""Apple silicon without sudo: die temperatures by SMC and IOHID, thermal and memory pressure, fans, system power."""
+"""Reads Apple silicon without sudo: temperatures by SMC and IOHID, thermal and memory pressure, fans, system power."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Protocol
 
 from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.apple import rules as rules
+from supervisor.sensors.apple import rules
 from supervisor.sensors.apple.native import Darwin
-from supervisor.sensors.provider import NO_LIMITS, Sampler
-from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
+from supervisor.sensors.provider import NO_LIMITS, Sampler, Sensor, failed
+from supervisor.sensors.reading import Availability, Kind, Limits, Reading
 
 MAX_FANS = 8
 HID = (
     ("hid:die", "cpu", rules.hid_die, default_limits.APPLE_HID_DIE),
-    # What the power management unit says of the GPU is another sensor than the SMC's, with no known normal values.
+    # The power management unit's GPU sensor is another one than the SMC's; its normal values are unknown.
     ("hid:gpu", "gpu", rules.hid_gpu, NO_LIMITS),
     ("hid:battery", "battery", rules.hid_battery, default_limits.BATTERY),
 )
@@ -23,28 +23,28 @@ HID = (
 
 class AppleNative(Protocol):
     def smc_keys(self) -> list[str]:
-        """All keys there are. Raises OSError."""
+        """Return all keys. Raises OSError."""
         ...
 
     def smc_read(self, key: str) -> tuple[str, bytes]:
-        """A key's type ("flt ", "ui8 ", ...) and its raw bytes. Raises OSError."""
+        """Return a key's type ("flt ", "ui8 ", ...) and its raw bytes. Raises OSError."""
         ...
 
     def hid_temperatures(self) -> list[tuple[str, float]]:
-        """Product name and degrees Celsius of each service, in a stable order; names repeat. Raises OSError."""
+        """Return product name and degrees Celsius of each service, in a stable order; names repeat. Raises OSError."""
         ...
 
     def thermal_pressure(self) -> int:
-        """OSThermalNotification.h: 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping. Raises OSError."""
+        """Return 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping (OSThermalNotification.h). Raises OSError."""
         ...
 
     def memory_pressure(self) -> int:
-        """kern.memorystatus_vm_pressure_level: 1 normal, 2 warning, 4 critical. Raises OSError."""
+        """Return 1 normal, 2 warning, 4 critical (kern.memorystatus_vm_pressure_level). Raises OSError."""
         ...
 
 
 class AppleProvider:
-    """`native` is made on the first probe; tests hand in a fake."""
+    """Reads all sensors; `native` is made on the first probe, tests pass a fake."""
 
     name = "apple"
 
@@ -60,7 +60,7 @@ class AppleProvider:
         try:
             self._open()
         except (OSError, AttributeError, ValueError) as error:
-            return Availability(False, f"macOS does not let us read: {error}", "expected outside Apple silicon")
+            return Availability(False, f"macOS refuses to read the sensors: {error}", "expected outside Apple silicon")
         temperatures = [r for r in self.read() if r.kind is Kind.TEMPERATURE]
         if not temperatures:
             why = self._why_no_smc or "neither SMC nor IOHID shows a temperature"
@@ -72,8 +72,7 @@ class AppleProvider:
         try:
             native = self._open()
         except (OSError, AttributeError, ValueError) as error:
-            failed = rules.Verdict(None, Quality.ERROR, str(error))
-            return [_temperature(sampler, "smc:TCMb", "cpu", failed, default_limits.APPLE_DIE_AVERAGE)]
+            return [sampler.reading(_temperature("smc:TCMb", "cpu", default_limits.APPLE_DIE_AVERAGE), failed(error))]
         return [
             *self._smc(sampler, native),
             *self._hid(sampler, native),
@@ -83,11 +82,11 @@ class AppleProvider:
         ]
 
     def _open(self) -> AppleNative:
-        """The native layer, with the keys known. Raises OSError, AttributeError and ValueError."""
+        """Return the native layer; its keys are known then. Raises OSError, AttributeError and ValueError."""
         if self._native is None:
             self._native = self._make()
         if self._keys is None:
-            # Once: keys come and go with clusters' power, and a tool that starts on a hot machine must not lose any.
+            # Once: keys appear and disappear with the power of the clusters; a known one is never forgotten.
             try:
                 self._keys = frozenset(self._native.smc_keys())
                 self._groups = rules.group_keys(sorted(self._keys))
@@ -96,53 +95,48 @@ class AppleProvider:
         return self._native
 
     def close(self) -> None:
-        """The kernel takes the connections back when the process ends; a second client would leak."""
+        """Do nothing: the kernel closes the connections with the process, and a second client would leak."""
 
     def _smc(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
         readings = []
         for group in rules.GROUPS:
             keys = self._groups.get(group.sensor_id)
             if keys:
-                verdict = rules.hottest({key: _number(native, key) for key in keys})
-                readings.append(_temperature(sampler, group.sensor_id, group.component, verdict, group.limits))
+                sensor = _temperature(group.sensor_id, group.component, group.limits)
+                readings.append(sampler.reading(sensor, rules.hottest({key: _number(native, key) for key in keys})))
         return readings
 
     def _hid(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
         try:
             temperatures = native.hid_temperatures()
         except OSError as error:
-            failed = rules.Verdict(None, Quality.ERROR, str(error))
-            return [_temperature(sampler, "hid:die", "cpu", failed, default_limits.APPLE_HID_DIE)]
-        found = [(sensor, component, rule(temperatures), limits) for sensor, component, rule, limits in HID]
+            return [sampler.reading(_temperature("hid:die", "cpu", default_limits.APPLE_HID_DIE), failed(error))]
         return [
-            _temperature(sampler, sensor, component, verdict, limits)
-            for sensor, component, verdict, limits in found
-            if verdict is not None
+            sampler.reading(_temperature(sensor_id, component, limits), value)
+            for sensor_id, component, rule, limits in HID
+            if (value := rule(temperatures)) is not None
         ]
 
     def _level(
         self, sampler: Sampler, sensor_id: str, component: str, read: Callable[[], int], allowed: tuple[int, int]
     ) -> Reading:
+        sensor = Sensor(sensor_id, Kind.PRESSURE, component, "level", plausible=allowed)
         try:
-            level = read()
+            return sampler.reading(sensor, float(read()))
         except OSError as error:
-            return sampler.absent(sensor_id, Kind.PRESSURE, component, "level", Quality.ERROR, str(error))
-        if not allowed[0] <= level <= allowed[1]:
-            why = f"{level} is no level from {allowed[0]} to {allowed[1]}"
-            return sampler.absent(sensor_id, Kind.PRESSURE, component, "level", Quality.IMPLAUSIBLE, why)
-        return sampler.ok(sensor_id, Kind.PRESSURE, component, float(level), "level")
+            return sampler.reading(sensor, failed(error))
 
     def _power_and_fans(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
         readings = []
         keys = self._keys or frozenset()
         watts = _number(native, "PSTR") if "PSTR" in keys else None
         if watts is not None and 0.0 <= watts < 1000.0:
-            readings.append(sampler.ok("smc:PSTR", Kind.POWER, "host", watts, "watt"))
+            readings.append(sampler.reading(Sensor("smc:PSTR", Kind.POWER, "host", "watt"), watts))
         fans = _number(native, "FNum") if "FNum" in keys else None
         for fan in range(min(MAX_FANS, int(fans or 0))):
             speed = _number(native, f"F{fan}Ac")
             if speed is not None and 0.0 <= speed < 20000.0:
-                readings.append(sampler.ok(f"smc:F{fan}Ac", Kind.FAN, "host", speed, "rpm"))
+                readings.append(sampler.reading(Sensor(f"smc:F{fan}Ac", Kind.FAN, "host", "rpm"), speed))
         return readings
 
 
@@ -150,12 +144,9 @@ def _number(native: AppleNative, key: str) -> float | None:
     try:
         return rules.decode(*native.smc_read(key))
     except OSError:
-        # One key that is gone must not cost the others; a group without any reads as an error.
+        # One missing key must not cost the others; a group without any reads as an error.
         return None
 
 
-def _temperature(sampler: Sampler, sensor_id: str, component: str, verdict: rules.Verdict, limits: Limits) -> Reading:
-    if verdict.celsius is not None:
-        return sampler.ok(sensor_id, Kind.TEMPERATURE, component, verdict.celsius, "celsius", limits=limits)
-    detail = verdict.detail or verdict.quality.value
-    return sampler.absent(sensor_id, Kind.TEMPERATURE, component, "celsius", verdict.quality, detail, limits=limits)
+def _temperature(sensor_id: str, component: str, limits: Limits) -> Sensor:
+    return Sensor(sensor_id, Kind.TEMPERATURE, component, "celsius", limits)

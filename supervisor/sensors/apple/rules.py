@@ -1,9 +1,9 @@
-"""Which of Apple's numbers are true. Pure, and the same for every chip: no table of keys is shipped.
+"""Separates Apple's real temperatures from constants. Pure; the same rules for every chip, without a table of keys.
 
-TCMb and TCMz are the die's average and maximum as the firmware computes them (OSHI pull request 3535). Power-gated
-clusters leave constants behind: below 15 nothing was ever genuine between 8.4 and 21 (OSHI issue 3531), and exactly
-40.000 stands for "gated" on M3 Max, M4 Pro and M4 Max, for clusters and for TCMb and TCMz alike (Stats issue 2387).
-An average over keys hides a hot one: 83.1 for a die at 112.1.
+TCMb and TCMz are the die's average and maximum, computed by the firmware (OSHI pull request 3535). Power-gated clusters
+show constants: values below 15 were never real (OSHI issue 3531), and exactly 40.000 means "gated" on M3 Max, M4 Pro
+and M4 Max, for clusters and for TCMb and TCMz (Stats issue 2387). An average over keys hides a hot one: 83.1 for a die
+at 112.1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from supervisor.sensors import default_limits
+from supervisor.sensors.provider import Absence, failed
 from supervisor.sensors.reading import Limits, Quality
 
 PARKED_CELSIUS = 40.0
@@ -23,7 +24,7 @@ GENUINE_CELSIUS = (15.0, 125.0)
 
 @dataclass(frozen=True)
 class Group:
-    """SMC keys whose hottest live one is a sensor of its own; a source is never changed under one id."""
+    """SMC keys whose hottest live value is one sensor; another source gets another sensor id."""
 
     sensor_id: str
     keys: re.Pattern[str]
@@ -31,7 +32,7 @@ class Group:
     limits: Limits
 
 
-# Tf?6 keys are constants of 50 to 66 (iSMC), so no Tf key is taken: M3's are covered by TCMz.
+# No Tf key: Tf?6 keys are constants of 50 to 66 (iSMC), and TCMz covers M3's.
 GROUPS = (
     Group("smc:TCMb", re.compile(r"TCMb"), "cpu", default_limits.APPLE_DIE_AVERAGE),
     Group("smc:TCMz", re.compile(r"TCMz"), "cpu", default_limits.APPLE_DIE_MAXIMUM),
@@ -42,17 +43,8 @@ GROUPS = (
 )
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A value, or why there is none."""
-
-    celsius: float | None
-    quality: Quality
-    detail: str | None = None
-
-
 def decode(kind: str, raw: bytes) -> float | None:
-    """A number from an SMC key's bytes; None for types that are not numbers or that are cut short."""
+    """Return the number in an SMC key's bytes; None if it is incomplete or of another type."""
     formats = {"flt ": "<f", "ui8 ": ">B", "ui16": ">H", "ui32": ">I", "fpe2": ">H", "sp78": ">h", "ioft": "<q"}
     scale = {"fpe2": 4.0, "sp78": 256.0, "ioft": 65536.0}.get(kind, 1.0)
     layout = formats.get(kind)
@@ -62,46 +54,46 @@ def decode(kind: str, raw: bytes) -> float | None:
 
 
 def group_keys(keys: Iterable[str]) -> dict[str, list[str]]:
-    """The keys of each group, by its sensor id; groups without any are left out."""
+    """Return the keys of each group that has any, by its sensor id."""
     known = list(keys)
     found = {group.sensor_id: [key for key in known if group.keys.fullmatch(key)] for group in GROUPS}
     return {sensor_id: members for sensor_id, members in found.items() if members}
 
 
-def hottest(values: Mapping[str, float | None]) -> Verdict:
-    """The hottest live value of a group; parked if all there is are the constants of gated clusters."""
+def hottest(values: Mapping[str, float | None]) -> float | Absence:
+    """Return the hottest live value of a group; it is parked if all values are constants of gated clusters."""
     numbers = [value for value in values.values() if value is not None and math.isfinite(value)]
     if not numbers:
-        return Verdict(None, Quality.ERROR, "no key of it can be read")
+        return failed("none of its keys can be read")
     low, high = GENUINE_CELSIUS
     live = [value for value in numbers if low <= value <= high and not is_parked(value)]
     if live:
-        return Verdict(max(live), Quality.OK)
+        return max(live)
     if any(value > high for value in numbers):
-        return Verdict(None, Quality.IMPLAUSIBLE, f"{max(numbers):g} is outside {low:g} to {high:g}")
-    return Verdict(None, Quality.PARKED, "power-gated: " + ", ".join(sorted({f"{value:g}" for value in numbers})[:4]))
+        return Absence(Quality.IMPLAUSIBLE, f"{max(numbers):g} is outside {low:g} to {high:g}")
+    return Absence(Quality.PARKED, "power-gated: " + ", ".join(sorted({f"{value:g}" for value in numbers})[:4]))
 
 
 def is_parked(celsius: float) -> bool:
-    """To the last bit: a die that passes through 40 degrees does not read 40.000."""
+    """Compare exactly: a real die at 40 degrees does not read 40.000."""
     return celsius == PARKED_CELSIUS
 
 
-def hid_die(temperatures: Iterable[tuple[str, float]]) -> Verdict | None:
-    """The hottest die diode of the IOHID services; None where this chip has none."""
+def hid_die(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None:
+    """Return the hottest die diode of the IOHID services; None if this chip has none."""
     return _hid(temperatures, ("PMU tdie", "pACC ", "eACC ", "SOC MTR", "PMGR SOC Die"))
 
 
-def hid_gpu(temperatures: Iterable[tuple[str, float]]) -> Verdict | None:
+def hid_gpu(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None:
     return _hid([(name, c) for name, c in temperatures if name.startswith("GPU MTR") or _gpu_point(name)], ("",))
 
 
-def hid_battery(temperatures: Iterable[tuple[str, float]]) -> Verdict | None:
+def hid_battery(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None:
     return _hid(temperatures, ("gas gauge battery",))
 
 
 def hid_rejected(name: str) -> str | None:
-    """Why a service is never read, or None: constants, unlabelled inputs and raw fixed-point values."""
+    """Return the reason why a service is never read, or None."""
     if name == "PMU tcal":
         return "a calibration constant, 51.9"
     if name.endswith("TR0Z"):
@@ -117,7 +109,7 @@ def _gpu_point(name: str) -> bool:
     return re.fullmatch(r"PMU TP\d+g", name) is not None
 
 
-def _hid(temperatures: Iterable[tuple[str, float]], prefixes: tuple[str, ...]) -> Verdict | None:
+def _hid(temperatures: Iterable[tuple[str, float]], prefixes: tuple[str, ...]) -> float | Absence | None:
     values = {
         f"{name}#{ordinal}": celsius
         for ordinal, (name, celsius) in enumerate(temperatures)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from supervisor.home import Home
-from supervisor.sensors.nvidia_xid import described
+from supervisor.sensors.nvidia import describe_xids
 from tests.acceptance.faults.evidence import names
 from tests.acceptance.faults.stories import live_to_the_end, story
 from tests.acceptance.lives import Setting, check_everything
@@ -180,7 +180,7 @@ def test_a_sensor_that_hangs_and_lies_pauses_the_run_until_it_is_back(home: Home
     assert seen.count("driver.started") == 1
 
 
-XID_79 = described([79])
+XID_79 = describe_xids([79])
 GPU = [
     reading("nvml:GPU-1/core", "temperature", "gpu", 60.0, "celsius"),
     reading("nvml:GPU-1/xid", "event", "gpu", 0.0, "count", detail="no Xid"),

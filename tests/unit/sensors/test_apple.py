@@ -17,7 +17,8 @@ from supervisor.clock import FakeClock
 from supervisor.sensors.apple.native import Darwin
 from supervisor.sensors.apple.provider import AppleProvider
 from supervisor.sensors.apple.rules import decode, group_keys, hid_rejected, hottest
-from supervisor.sensors.mac_battery import MacBatteryProvider
+from supervisor.sensors.battery import MacBatteryProvider
+from supervisor.sensors.provider import Absence
 from supervisor.sensors.reading import Quality, Reading
 
 
@@ -81,24 +82,26 @@ def test_smc_types_decode_as_the_hardware_writes_them(kind: str, raw: bytes, val
 
 @pytest.mark.parametrize("sentinel", [-4, 0, 1.5, 2.2, 2.4, 2.5, 3.4, 4, 5.2, 4.633, 6.7, 8.425, 9.4, 40.0])
 def test_a_gated_cluster_s_constant_is_never_a_temperature(sentinel: float) -> None:
-    assert hottest({"Tp00": sentinel, "Tp01": sentinel}).quality is Quality.PARKED
-    assert hottest({"Tp00": sentinel, "Tp01": 71.5}).celsius == 71.5
+    parked = hottest({"Tp00": sentinel, "Tp01": sentinel})
+    assert isinstance(parked, Absence)
+    assert parked.quality is Quality.PARKED
+    assert hottest({"Tp00": sentinel, "Tp01": 71.5}) == 71.5
 
 
 @given(st.dictionaries(st.text(max_size=4), st.floats(allow_nan=True) | st.none()))
 def test_whatever_the_keys_say_the_hottest_is_genuine_or_absent(values: dict[str, float | None]) -> None:
-    verdict = hottest(values)
-    if verdict.celsius is None:
-        assert verdict.quality is not Quality.OK
-        assert verdict.detail
+    found = hottest(values)
+    if isinstance(found, Absence):
+        assert found.quality is not Quality.OK
+        assert found.detail
     else:
-        assert 15.0 <= verdict.celsius <= 125.0
-        assert verdict.celsius != 40.0
+        assert 15.0 <= found <= 125.0
+        assert found != 40.0
 
 
 def test_a_die_near_40_degrees_is_read() -> None:
     """Only the exact constant is the sentinel."""
-    assert hottest({"TCMb": 40.01}).celsius == 40.01
+    assert hottest({"TCMb": 40.01}) == 40.01
 
 
 def test_tf_keys_are_left_out_since_some_are_constants() -> None:

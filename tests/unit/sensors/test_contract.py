@@ -20,7 +20,7 @@ import supervisor.sensors
 from supervisor.clock import FakeClock
 from supervisor.sensors.apple.macmon import MacmonProvider
 from supervisor.sensors.apple.provider import AppleProvider
-from supervisor.sensors.battery import BatteryProvider
+from supervisor.sensors.battery import BatteryProvider, MacBatteryProvider
 from supervisor.sensors.cgroup import MemoryGroup
 from supervisor.sensors.cpu_throttle import CpuThrottleProvider
 from supervisor.sensors.discovery import ANYWHERE, Listed, open_providers
@@ -28,9 +28,7 @@ from supervisor.sensors.disk import DiskProvider
 from supervisor.sensors.host import Amount, HostProvider
 from supervisor.sensors.hwmon import HwmonProvider
 from supervisor.sensors.isolation import IsolatedProvider, Patience
-from supervisor.sensors.mac_battery import MacBatteryProvider
-from supervisor.sensors.memory_kills import MemoryKillsProvider
-from supervisor.sensors.memory_pressure import PressureStallProvider
+from supervisor.sensors.memory_pressure import MemoryKillsProvider, PressureStallProvider
 from supervisor.sensors.nvidia import NvidiaProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.reading import Kind, Quality, Reading
@@ -204,9 +202,9 @@ def host(clock: FakeClock, _: Path) -> Case:
 def disk(clock: FakeClock, _: Path) -> Case:
     below = Breakable()
 
-    def free(folder: Path) -> tuple[int, int]:
+    def free(folder: Path) -> int:
         below.check()
-        return 10**9, 10**10
+        return 10**9
 
     return on_fake(lambda _: DiskProvider([Path("/a"), Path("/b"), Path("/a")], clock, free), below)
 

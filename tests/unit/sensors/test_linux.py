@@ -16,8 +16,7 @@ from supervisor.sensors.cpu_throttle import CpuThrottleProvider
 from supervisor.sensors.disk import DiskProvider
 from supervisor.sensors.host import Amount, HostProvider
 from supervisor.sensors.hwmon import HwmonProvider
-from supervisor.sensors.memory_kills import MemoryKillsProvider
-from supervisor.sensors.memory_pressure import PressureStallProvider
+from supervisor.sensors.memory_pressure import MemoryKillsProvider, PressureStallProvider
 from supervisor.sensors.reading import Kind, Quality, Reading
 
 GIB = 2**30

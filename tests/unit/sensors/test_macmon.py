@@ -80,7 +80,7 @@ def test_silence_is_a_hang_and_old_words_keep_their_time() -> None:
     assert {reading.mono_s for reading in provider.read()} == {100.0}
     clock.now_s += 20.0
     (fault,) = provider.read()
-    assert fault.detail == "hung: silent for 30 s"
+    assert fault.detail == "hung: no line for 30 s"
 
 
 def test_without_macmon_it_is_unavailable_and_says_how_to_get_it() -> None:

@@ -161,7 +161,7 @@ def test_what_a_device_does_not_have_is_told_once_and_then_left_out() -> None:
 
 
 def test_no_gpu_and_no_package_are_no_errors() -> None:
-    assert NvidiaProvider(FakeClock(), nvml(nvmlDeviceGetCount=0)).probe().reason == "no NVIDIA GPU here"
+    assert NvidiaProvider(FakeClock(), nvml(nvmlDeviceGetCount=0)).probe().reason == "NVML shows no GPU"
 
 
 @pytest.mark.parametrize("celsius", [0, -40, 200])

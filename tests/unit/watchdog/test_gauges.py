@@ -11,7 +11,7 @@ from actors.watchdog.gauges import GAUGES, WatchdogGauges
 from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.clock import FakeClock, Now
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.sensors.provider import Sampler
+from supervisor.sensors.provider import Absence, Sampler, Sensor
 from supervisor.sensors.reading import Kind, Quality
 
 
@@ -36,11 +36,11 @@ class Shown:
 def test_each_gauge_shows_what_its_description_says():
     shown, sampler = Shown(), Sampler("test", Now.of(FakeClock()))
     readings = [
-        sampler.ok("a", Kind.TEMPERATURE, "cpu", 71.0, "celsius"),
-        sampler.ok("b", Kind.TEMPERATURE, "cpu", 64.0, "celsius"),
-        sampler.ok("m", Kind.MEMORY, "host", 41.0, "percent"),
-        sampler.absent("c", Kind.TEMPERATURE, "gpu", "celsius", Quality.ERROR, "gone"),
-        sampler.absent("d", Kind.SWAP, "host", "percent", Quality.UNSUPPORTED, "no swap"),
+        sampler.reading(Sensor("a", Kind.TEMPERATURE, "cpu", "celsius"), 71.0),
+        sampler.reading(Sensor("b", Kind.TEMPERATURE, "cpu", "celsius"), 64.0),
+        sampler.reading(Sensor("m", Kind.MEMORY, "host", "percent"), 41.0),
+        sampler.reading(Sensor("c", Kind.TEMPERATURE, "gpu", "celsius"), Absence(Quality.ERROR, "gone")),
+        sampler.reading(Sensor("d", Kind.SWAP, "host", "percent"), Absence(Quality.UNSUPPORTED, "no swap")),
     ]
     command = Command(Action.THROTTLE, Origin.GOVERNOR, "x", throttle_share=0.25, shed_trials=2)
     WatchdogGauges("n" * 40, shown.new).show(command, readings, 1.5, 0.5)
