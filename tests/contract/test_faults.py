@@ -1,7 +1,8 @@
-"""The table of faults says what the tests do, and each of them takes its verdict from store, log or checker."""
+"""Check docs/reliability.md: its table is made from the tests' marks, and the tests that it names exist."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,9 @@ def test_each_number_has_its_test_and_nearly_all_faults_are_real() -> None:
     """A fault is faked only where a Linux machine cannot be brought to have it."""
     assert sorted({fault.number for fault in FAULTS}) == list(table.NUMBERS)
     assert len({fault.number for fault in FAULTS if fault.faked is None}) >= table.REAL_AT_LEAST
+
+
+def test_each_test_file_that_the_page_names_exists() -> None:
+    files = {path.stem for path in (table.CHECKOUT / "tests").rglob("test_*.py")}
+    tests = {fault.test for fault in FAULTS}
+    assert set(re.findall(r"`(test_\w+)`", table.PAGE.read_text())) - files - tests == set()
