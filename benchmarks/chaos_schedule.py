@@ -1,7 +1,7 @@
-"""Which fault comes when: a pure function of the seed.
+"""Decide the order of the faults by the seed alone.
 
-Faults are dealt from a deck that holds each kind as often as its weight: in each deck there is everything, in an
-order that only the seed knows.
+Faults are dealt from a deck with each kind as often as its weight, so each deck has all kinds, in an order that the
+seed decides.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from enum import StrEnum
 MAX_AFTER_S = 1.2
 MAX_LASTS_S = 4.0
 HASTY = 0.35
-"""The share of the faults that may be hasty, and are."""
+"""This share of the faults that may be hasty are hasty."""
 MAX_HASTY = 2
-"""How many faults in a row may come before work goes on: five fruitless drivers in a row end an experiment."""
+"""Faults in a row before work resumes: five drivers in a row without a result end an experiment."""
 
 
 class Kind(StrEnum):
-    """What is done to the run."""
+    """The kinds of faults."""
 
     WORKER = "kill a worker"
     WORKERS = "kill every worker"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
     TERM_DAEMON = "SIGTERM the daemon"
     RAYLET = "kill the raylet"
     GCS = "kill gcs_server"
-    KEEPER = "kill the head's guardian"
+    GUARDIAN = "kill the head's guardian"
     WATCHDOG = "kill the watchdog"
     DASHBOARD = "kill the dashboard"
     AGENT = "kill an agent of Ray"
@@ -45,7 +45,7 @@ class Kind(StrEnum):
 
 
 WEIGHTS: dict[Kind, int] = {
-    # Ray's head takes 6 s to come back, a worker 2 s: most kills are of what is cheap to replace.
+    # Ray's head takes 6 s to come back, a worker 2 s: most kills hit processes that restart quickly.
     Kind.WORKER: 16,
     Kind.WORKERS: 14,
     Kind.DRIVER: 10,
@@ -56,7 +56,7 @@ WEIGHTS: dict[Kind, int] = {
     Kind.TERM_DAEMON: 1,
     Kind.RAYLET: 2,
     Kind.GCS: 2,
-    Kind.KEEPER: 1,
+    Kind.GUARDIAN: 1,
     Kind.STORM: 2,
     Kind.STOP_WORKER: 2,
     Kind.STOP_DRIVER: 1,
@@ -68,18 +68,18 @@ WEIGHTS: dict[Kind, int] = {
     Kind.STOP_START: 1,
 }
 
-KILLS_MEANWHILE = (Kind.WORKER, Kind.DRIVER, Kind.DAEMON)
+KILLED_DURING = (Kind.WORKER, Kind.DRIVER, Kind.DAEMON)
 _MAY_BE_HASTY = frozenset({Kind.WORKER, Kind.WORKERS, Kind.DRIVER, Kind.WATCHDOG, Kind.RAYLET, Kind.DASHBOARD})
 _SOLO = frozenset({Kind.DISK, Kind.PAUSE, Kind.HOLD, Kind.PAUSE_TRIAL, Kind.STOP_START})
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One blow. `after_s` is waited first, from the moment that work went on after the one before.
+    """One fault of the schedule, `after_s` after work resumed from the fault before.
 
-    `lasts_s`: how long a process stands still, a disk is full, a pause holds. `aim` in [0, 1) chooses among several
-    processes. A `hasty` one is followed by the next fault without waiting for work to go on. `during` is killed while
-    a pause holds or the disk is full.
+    `lasts_s`: how long a process is stopped, the disk is full or a pause holds. `aim` in [0, 1) chooses among several
+    processes. After a `hasty` fault the next follows at once, without waiting for work. `during` is killed while a
+    pause holds or the disk is full.
     """
 
     kind: Kind
@@ -91,7 +91,7 @@ class Fault:
 
 
 def schedule(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Iterator[Fault]:
-    """Faults of these kinds without end; the same for the same seed. Raises ValueError without a kind."""
+    """Yield faults of these kinds endlessly, the same for the same seed. Raises ValueError without a kind."""
     rng = random.Random(seed)
     hasty_in_a_row = 0
     if not kinds:
@@ -104,5 +104,5 @@ def schedule(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Iterator[Fault
             may = kind in _MAY_BE_HASTY and follower is not None and follower not in _SOLO
             hasty = rng.random() < HASTY and may and hasty_in_a_row < MAX_HASTY
             hasty_in_a_row = hasty_in_a_row + 1 if hasty else 0
-            during = rng.choice((None, *KILLS_MEANWHILE)) if kind in (Kind.PAUSE, Kind.DISK) else None
+            during = rng.choice((None, *KILLED_DURING)) if kind in (Kind.PAUSE, Kind.DISK) else None
             yield Fault(kind, rng.uniform(0.0, MAX_AFTER_S), rng.uniform(1.0, MAX_LASTS_S), rng.random(), hasty, during)

@@ -1,7 +1,7 @@
-"""The trial of the chaos test: each batch follows from all the batches before it, and each is noted in a diary.
+"""Train the trial of the chaos test: each batch depends on all batches before it, and is noted in a diary.
 
-So what a trial must report is known without running it, and a checkpoint that was lost, mixed up or half written
-cannot go unseen. The diary is written past everything that is tested: what it tells is what really ran.
+So the right losses of a trial can be computed without running it, and a lost, exchanged or half-written checkpoint
+shows. The product never touches the diary, so it tells which batches really ran.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ray import tune
 
 EPOCHS, BATCHES = 6, 8
 PADDING_BYTES = 200_000
-"""A checkpoint of a few bytes would be written too fast to be hit."""
+"""A checkpoint of a few bytes would be written too fast for a kill to hit it."""
 
 
 def first_link(part: int, number: int, x: float) -> str:
-    """The state before the first batch."""
+    """Return the state before the first batch."""
     return hashlib.sha256(f"{part} {number} {x.hex()}".encode()).hexdigest()
 
 
@@ -30,12 +30,12 @@ def next_link(link: str, batch: int) -> str:
 
 
 def loss_after(epoch: int, link: str, x: float) -> float:
-    """Falls with the epochs, with noise that only a whole chain of batches gives."""
+    """Return a loss that falls with the epochs, with noise that only the whole chain of batches gives."""
     return (x - 1.0) ** 2 + 1.0 / epoch + int(link[:8], 16) / 2**34
 
 
 def expected_losses(part: int, number: int, x: float) -> Iterator[float]:
-    """The losses of epoch 1, 2, ... of a trial."""
+    """Yield the losses of epoch 1, 2, ... of a trial."""
     link = first_link(part, number, x)
     for epoch in range(1, EPOCHS + 1):
         for batch in range((epoch - 1) * BATCHES, epoch * BATCHES):
@@ -44,7 +44,7 @@ def expected_losses(part: int, number: int, x: float) -> Iterator[float]:
 
 
 class Chain(tune.Trainable):
-    """Config: `x` is sampled, `part` the experiment, `diary` and `hurry` are paths, `epoch_s` seconds."""
+    """A chain of batches. Config: `x` is sampled, `part` the experiment, `diary` and `hurry` are paths."""
 
     sweep_gate: Any
     sweep_number: int
@@ -73,7 +73,7 @@ class Chain(tune.Trainable):
         return {"loss": loss_after(epoch, self._link, self._x)}
 
     def _note(self, what: str, number: int) -> None:
-        """A batch that begins, or an epoch that was trained to its end."""
+        """Note the beginning of a batch, or the end of an epoch."""
         line = f"{time.monotonic()} {os.getpid()} {self._part} {self.sweep_number} {what} {number}\n"
         # One write to a file opened for appending: lines of several processes do not mix.
         file = os.open(self._diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -87,5 +87,5 @@ class Chain(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: Mapping[str, Any] | None) -> None:
         if checkpoint is None:
-            raise ValueError("there is no checkpoint")
+            raise ValueError("expected a checkpoint, found None")
         self._link, self._batches = str(checkpoint["link"]), int(checkpoint["batches"])

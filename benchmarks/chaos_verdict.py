@@ -1,6 +1,6 @@
-"""What the chaos test concludes: from what it saw at the time, from what is left, and from the trials' own diary.
+"""Judge the chaos test by its observations, the remaining files and the trials' diary. Pure.
 
-Pure. `supervisorctl audit` asks the product's own evidence; these checks ask what the product never wrote itself.
+`supervisorctl audit` checks the product's own evidence; these checks use evidence that the product did not write.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -19,13 +20,13 @@ Key = tuple[int, int]
 MAX_LOSS_EPOCHS = 2.0
 MAX_DESCRIPTORS_MORE = 16
 MAX_CHECKPOINTS_OF_A_TRIAL = 3
-"""The newest two, and one that a kill left half written."""
+"""The newest two, and a half-written one of a kill."""
 MAX_FAULTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Line:
-    """Of the diary: a batch (from 0) began at this moment in that process, or an epoch (from 1) was at its end."""
+    """A line of the diary: a batch (from 0) began in this process, or an epoch (from 1) ended."""
 
     mono_s: float
     pid: int
@@ -41,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as the store has it in the end. `results` are (step, value)."""
+    """A trial of the store at the end; `results` are (step, value)."""
 
     experiment: str
     part: int
@@ -53,15 +54,17 @@ class Trial:
 
 @dataclass
 class Evidence:
-    """All that is judged. `seen` are the log's events as they were read while the faults came; `told` the log's in the
-    end. `quiet` are spans of monotonic seconds in which nothing may run. `descriptors` of each daemon, by its pid.
+    """The evidence of a run.
+
+    `seen` are the log's events as read during the faults, `logged` those at the end. `quiet` are spans of monotonic
+    seconds in which no batch may run. `descriptors` are counts of each daemon, by its pid.
     """
 
     wanted: dict[int, int] = field(default_factory=dict)
-    """How many trials each part has."""
+    """The number of trials of each part."""
     trials: list[Trial] = field(default_factory=list)
     seen: list[dict[str, Any]] = field(default_factory=list)
-    told: list[dict[str, Any]] = field(default_factory=list)
+    logged: list[dict[str, Any]] = field(default_factory=list)
     diary: list[Line] = field(default_factory=list)
     kills: int = 0
     quiet: list[tuple[float, float]] = field(default_factory=list)
@@ -69,16 +72,16 @@ class Evidence:
     checkpoints: dict[str, int] = field(default_factory=dict)
     """Checkpoints on the disk, by the trial's folder."""
     left: list[str] = field(default_factory=list)
-    """Processes with the run's mark after its end."""
+    """Processes with the run's mark that live after its end."""
     troubles: list[str] = field(default_factory=list)
-    """What went wrong while the faults came: work that did not go on, a daemon that ended by itself."""
+    """Problems during the faults: work that did not resume, a daemon that ended by itself."""
     audit: str | None = None
-    """What `supervisorctl audit` said, if it was not content."""
+    """The output of `supervisorctl audit`, if it found a broken promise."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One promise, a figure, and every way in which it was broken."""
+    """One promise, a figure, and each case that broke it."""
 
     claim: str
     figure: str
@@ -86,7 +89,7 @@ class Verdict:
 
 
 def parse_diary(lines: Iterable[str]) -> list[Line]:
-    """A last line that a kill cut short is left out."""
+    """Parse the diary; leave out a last line that a kill cut short."""
     found = []
     for line in lines:
         parts = line.split()
@@ -113,20 +116,20 @@ def _ends(events: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _lost(evidence: Evidence) -> Verdict:
-    told = {*_results(evidence.told), *_ends(evidence.told)}
+    logged = {*_results(evidence.logged), *_ends(evidence.logged)}
     stored = {
         (trial.experiment, trial.number, step, value)
         for trial in evidence.trials
         for step, value in (*trial.results, ("its end", trial.end_reason))
     }
     seen = [*_results(evidence.seen), *_ends(evidence.seen)]
-    faults = [f"{fact} was committed, and is not in the log" for fact in seen if fact not in told]
+    faults = [f"{fact} was committed, and is not in the log" for fact in seen if fact not in logged]
     faults += [f"{fact} was committed, and is not in the store" for fact in seen if fact not in stored]
     return Verdict("no committed result is lost", f"{len(faults)} lost of {len(seen)}", faults)
 
 
 def _twice(evidence: Evidence) -> Verdict:
-    keys = [fact[:3] for fact in (*_results(evidence.told), *_ends(evidence.told))]
+    keys = [fact[:3] for fact in (*_results(evidence.logged), *_ends(evidence.logged))]
     faults = [f"{key} was counted {count} times" for key, count in Counter(keys).items() if count > 1]
     return Verdict("no result is counted twice", f"{len(faults)} twice of {len(keys)}", faults)
 
@@ -141,7 +144,7 @@ def _true(evidence: Evidence) -> Verdict:
             faults.append(f"part {trial.part} trial {trial.number} has the epochs {steps}")
         elif [value for _, value in trial.results] != wanted:
             faults.append(f"part {trial.part} trial {trial.number} has other losses than its parameters give")
-    return Verdict("each loss is what an undisturbed trial gives, to the bit", f"{count} losses", faults)
+    return Verdict("each loss equals an undisturbed trial's, to the bit", f"{count} losses", faults)
 
 
 def _complete(evidence: Evidence) -> Verdict:
@@ -166,7 +169,7 @@ def _of_each_trial(diary: Iterable[Line]) -> dict[Key, list[Line]]:
 
 
 def _alone(evidence: Evidence) -> Verdict:
-    """A process that goes on with a trial after another one began it: two attempts were live."""
+    """Find processes that continue a trial after another process began it: two attempts were live."""
     faults, attempts = [], 0
     for key, lines in _of_each_trial(evidence.diary).items():
         runs = [lines[0].pid, *(after.pid for before, after in pairwise(lines) if after.pid != before.pid)]
@@ -177,7 +180,7 @@ def _alone(evidence: Evidence) -> Verdict:
 
 
 def losses_in_epochs(diary: Iterable[Line]) -> list[float]:
-    """What each new beginning of a trial trained again, in epochs; without those that lost nothing."""
+    """List the epochs that each restart of a trial trained again, without restarts that lost nothing."""
     found = []
     for lines in _of_each_trial(diary).values():
         batches = [line.batch for line in lines if line.batch is not None]
@@ -186,7 +189,7 @@ def losses_in_epochs(diary: Iterable[Line]) -> list[float]:
 
 
 def whole_epochs_again(diary: Iterable[Line]) -> int:
-    """Epochs that were trained to their end more than once, each time but the first."""
+    """Count the repetitions of epochs that were trained to their end more than once."""
     ends = Counter((line.key, line.epoch) for line in diary if line.epoch is not None)
     return sum(count - 1 for count in ends.values())
 
@@ -202,11 +205,14 @@ def _wasted(evidence: Evidence) -> Verdict:
 
 
 def _cheap(evidence: Evidence) -> Verdict:
-    """A trial works on for a moment after its daemon is dead, so the epoch at work counts as well."""
+    """Find restarts that repeat more than an epoch and the one in progress.
+
+    A trial works for a moment after the death of its daemon, so the epoch in progress counts, too.
+    """
     losses = losses_in_epochs(evidence.diary)
     faults = [f"{loss:.2f} epochs were trained again at once" for loss in losses if loss > MAX_LOSS_EPOCHS]
-    figure = f"{max(losses, default=0.0):.2f} epochs at once at most"
-    return Verdict("a fault costs a trial an epoch, and the one at work", figure, faults)
+    figure = f"at most {max(losses, default=0.0):.2f} epochs at once"
+    return Verdict("a fault costs a trial at most an epoch and the one in progress", figure, faults)
 
 
 def _obeyed(evidence: Evidence) -> Verdict:
@@ -227,24 +233,24 @@ def _flat(evidence: Evidence) -> Verdict:
             faults.append(f"daemon {pid} had {settled} descriptors, and {counts[-1]} in the end")
     faults += [f"{folder} holds {n} checkpoints" for folder, n in evidence.checkpoints.items()
                if n > MAX_CHECKPOINTS_OF_A_TRIAL]  # fmt: skip
-    figure = f"{most} descriptors at most, {max(evidence.checkpoints.values(), default=0)} checkpoints a trial at most"
-    return Verdict("descriptors and files do not pile up", figure, faults)
+    figure = f"at most {most} descriptors, {max(evidence.checkpoints.values(), default=0)} checkpoints a trial"
+    return Verdict("descriptors and files do not accumulate", figure, faults)
 
 
 def _gone(evidence: Evidence) -> Verdict:
     return Verdict("no process of the run outlives it", f"{len(evidence.left)} left", evidence.left)
 
 
-def _went_on(evidence: Evidence) -> Verdict:
-    return Verdict("work goes on after each fault", f"{len(evidence.troubles)} troubles", evidence.troubles)
+def _resumed(evidence: Evidence) -> Verdict:
+    return Verdict("work resumes after each fault", f"{len(evidence.troubles)} troubles", evidence.troubles)
 
 
 def _audited(evidence: Evidence) -> Verdict:
     faults = [] if evidence.audit is None else [evidence.audit]
-    return Verdict("supervisorctl audit is content", "it was asked at the end", faults)
+    return Verdict("supervisorctl audit finds nothing broken", "asked at the end", faults)
 
 
-_CHECKS = (_lost, _twice, _true, _complete, _alone, _wasted, _cheap, _obeyed, _flat, _gone, _went_on, _audited)
+_CHECKS = (_lost, _twice, _true, _complete, _alone, _wasted, _cheap, _obeyed, _flat, _gone, _resumed, _audited)
 
 
 def render(verdicts: Sequence[Verdict]) -> str:
@@ -254,3 +260,27 @@ def render(verdicts: Sequence[Verdict]) -> str:
         if len(verdict.faults) > MAX_FAULTS_SHOWN:
             lines.append(f"{verdict.claim}: and {len(verdict.faults) - MAX_FAULTS_SHOWN} more")
     return "\n".join(lines)
+
+
+def wall_s(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["ts"]).timestamp()
+
+
+def first_result(events: list[dict[str, Any]], since_s: float, *, new_attempt: bool, watched: bool) -> list[float]:
+    """Return the wall time of the first result after a moment, or an empty list.
+
+    With `new_attempt` only results of attempts that began after it count, with `watched` only those after the start of
+    a watchdog.
+    """
+    begun: set[tuple[Any, ...]] = set()
+    for event in events:
+        when_s = wall_s(event)
+        if when_s < since_s:
+            continue
+        key = (event.get("experiment"), event.get("trial"), event.get("attempt"))
+        watched = watched and event["event"] != "watchdog.started"
+        if event["event"] == "trial.started":
+            begun.add(key)
+        if event["event"] == "trial.reported" and not watched and (key in begun or not new_attempt):
+            return [when_s]
+    return []

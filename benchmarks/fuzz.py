@@ -1,9 +1,9 @@
-"""Ten thousand malformed requests on the control socket: who is answered, and does anybody else have to wait?
+"""Send ten thousand malformed requests to the control socket, and measure another client's waits meanwhile.
 
     python -m benchmarks.fuzz [--requests 10000] [--seed 1]
 
-The daemon is the real one, on its real socket, with a driver that only beats its heart. Another process asks for its
-`status` all along, and its waits are the figures. Exit code 1 when an answer was not a clear refusal, a right request
+The daemon is the real one, on its real socket, with a driver that only sends heartbeats. Another process asks for
+`status` all the time; its waits are the figures. Exit code 1 when an answer was not a clear refusal, a right request
 was not answered, or the daemon died.
 """
 
@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.fuzz_requests import Attack, attack, fault_of
-from benchmarks.overhead import machine
+from benchmarks.machine import machine
 from supervisor.control.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import Home
@@ -35,11 +35,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 ANSWER_WITHIN_S = 20.0
 QUIET_S = 5.0
 HELD_AT_ONCE = 20
-"""Connections with half a request that are kept open meanwhile; the daemon takes 64."""
+"""Connections with half a request that stay open meanwhile; the daemon accepts 64."""
 
 
-class Besieger:
-    """Sends attacks to the socket of a home, one after the other; keeps those that leave half a request open."""
+class Attacker:
+    """Sends malformed requests to a home's socket, and keeps the connections of half requests open."""
 
     def __init__(self, home: Home, seed: int) -> None:
         self._home, self._rng = home, random.Random(seed)
@@ -55,26 +55,26 @@ class Besieger:
             self.faults.append(f"{sent.kind}: {b''.join(sent.pieces)[:300]!r} -> {fault}")
 
     def _answer(self, sent: Attack) -> bytes:
-        """What came back until the daemon closed. Nothing, when nobody waits for it."""
+        """Send the request; return the answer until the daemon closed, or nothing for a half request."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(ANSWER_WITHIN_S)
         for _ in range(1000):
-            # Turned away when too many wait already (unix(7)), as any client.
+            # Refused while too many clients wait (unix(7)).
             with contextlib.suppress(BlockingIOError):
                 connection.connect(str(self._home.socket))
                 break
             time.sleep(0.005)
         answer = b""
-        # It may close before it has read everything: that is an answer, too.
+        # The daemon may close before it has read everything, which is an answer, too.
         with contextlib.suppress(ConnectionError):
             for piece in sent.pieces:
                 connection.sendall(piece)
-        if sent.says == "nothing":
+        if sent.answer_kind == "nothing":
             self._hold(connection)
             return b""
         with connection, contextlib.suppress(ConnectionError):
-            if sent.says == "4xx":
-                # What is no HTTP has no end; this is it.
+            if sent.answer_kind == "4xx":
+                # Bytes that are not HTTP have no end of their own.
                 connection.shutdown(socket.SHUT_WR)
             while got := connection.recv(1 << 16):
                 answer += got
@@ -91,8 +91,8 @@ class Besieger:
         self._held.clear()
 
 
-def asker() -> None:
-    """Asks for `status` until its input ends; then says how long each took, in seconds, as JSON."""
+def client() -> None:
+    """Ask for `status` until the input ends; then print the seconds that each took, as JSON."""
     home, waits = Home(Path(sys.argv[1])), []
     os.set_blocking(0, False)
     while True:
@@ -107,7 +107,7 @@ def asker() -> None:
 
 
 def _until_it_runs(home: Home, process: subprocess.Popen[bytes]) -> None:
-    """Raises RuntimeError, with what it said, for a daemon that does not come up."""
+    """Wait until the daemon's experiment runs. Raises RuntimeError with the daemon's output if it does not start."""
     for _ in range(600):
         with contextlib.suppress(SweepError):
             if ask(home, "status")["experiments"][0]["state"] == "RUNNING":
@@ -120,11 +120,11 @@ def _until_it_runs(home: Home, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def daemon(home: Home) -> Iterator[int]:
-    """A daemon at work in `home`; its pid. It is asked to end, and must end well."""
+    """Run a daemon in `home` and yield its pid; at the end it is asked to shut down."""
     environment = {**os.environ, "SWEEP_HOME": str(home.root), "PYTHONPATH": str(CHECKOUT)}
     with (home.root / "daemon.out").open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from benchmarks.fuzz_life import main; sys.exit(main())"],
+            [sys.executable, "-c", "import sys; from benchmarks.fuzz_daemon import main; sys.exit(main())"],
             env=environment, cwd=CHECKOUT, stdout=out, stderr=out,
         )  # fmt: skip
     try:
@@ -140,29 +140,29 @@ def daemon(home: Home) -> Iterator[int]:
 
 
 def asking(home: Home, meanwhile: Callable[[], object]) -> list[float]:
-    """What another client's `status` took while `meanwhile` ran, in seconds, sorted; empty when one failed."""
+    """Measure another client's `status` while `meanwhile` runs; return sorted seconds, or none if one failed."""
     with subprocess.Popen(
-        [sys.executable, "-c", "from benchmarks.fuzz import asker; asker()", str(home.root)],
+        [sys.executable, "-c", "from benchmarks.fuzz import client; client()", str(home.root)],
         cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as other:  # fmt: skip
         meanwhile()
-        said, _ = other.communicate(timeout=60.0)
-    return sorted(json.loads(said or b"[]"))
+        printed, _ = other.communicate(timeout=60.0)
+    return sorted(json.loads(printed or b"[]"))
 
 
-def besiege(home: Home, pid: int, requests: int, seed: int) -> tuple[Besieger, list[float]]:
-    """The attacks, and what another client waited meanwhile."""
-    besieger = Besieger(home, seed)
+def attack_socket(home: Home, pid: int, requests: int, seed: int) -> tuple[Attacker, list[float]]:
+    """Send all requests; return the attacker, and another client's waits meanwhile."""
+    attacker = Attacker(home, seed)
 
     def attack_all() -> None:
         for _ in range(requests):
-            besieger.send()
-        besieger.close()
+            attacker.send()
+        attacker.close()
 
     waits = asking(home, attack_all)
     if not psutil.pid_exists(pid):
-        besieger.faults.append("the daemon died")
-    return besieger, waits
+        attacker.faults.append("the daemon died")
+    return attacker, waits
 
 
 def figures(waits: list[float]) -> str:
@@ -183,19 +183,17 @@ def main() -> int:
             process = psutil.Process(pid)
             quiet = asking(home, lambda: time.sleep(QUIET_S))
             begun, before, worked = time.monotonic(), process.memory_info().rss, process.cpu_times()
-            besieger, waits = besiege(home, pid, arguments.requests, arguments.seed)
+            attacker, waits = attack_socket(home, pid, arguments.requests, arguments.seed)
             took_s = time.monotonic() - begun
             grown, left, ended = process.memory_info().rss - before, process.num_fds(), process.cpu_times()
             worked_s = ended.user + ended.system - worked.user - worked.system
     print(f"{arguments.requests} malformed requests in {took_s:.0f} s; {machine()}")
-    print(", ".join(f"{kind} {count}" for kind, count in sorted(besieger.kinds.items())))
+    print(", ".join(f"{kind} {count}" for kind, count in sorted(attacker.kinds.items())))
     print(f"another client's status meanwhile: {figures(waits)}; in the quiet before: {figures(quiet)}")
-    print(
-        f"the daemon took {1e3 * worked_s / arguments.requests:.2f} ms of CPU a request, the other client's among them"
-    )
-    print(f"the daemon's memory went up by {grown / (1 << 20):.1f} MiB; {left} descriptors are open")
-    print(*(besieger.faults[:20] or ["each got a clear refusal"]), sep="\n")
-    return 1 if besieger.faults or not waits else 0
+    print(f"the daemon took {1e3 * worked_s / arguments.requests:.2f} ms of CPU a request, the other client's included")
+    print(f"the daemon's memory grew by {grown / (1 << 20):.1f} MiB; {left} descriptors are open")
+    print(*(attacker.faults[:20] or ["each got a clear refusal"]), sep="\n")
+    return 1 if attacker.faults or not waits else 0
 
 
 if __name__ == "__main__":

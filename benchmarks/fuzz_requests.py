@@ -1,6 +1,6 @@
-"""Malformed requests for the control socket, by kind and seed, and what may come back. Pure.
+"""Make malformed requests for the control socket, by kind and seed, and check their answers. Pure.
 
-None of them is a request that the daemon could obey: fuzzing must not stop the run that it is aimed at.
+The daemon can obey none of them, so fuzzing does not change its run.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Attack:
-    """What is sent, piece by piece. `says` is what must come back.
+    """The pieces of a malformed request, and in `answer_kind` the kind of the right answer.
 
-    "json": a 4xx whose body is an error of ours. "4xx": any 4xx, or a closed connection: it is not HTTP, or not whole.
-    "nothing": nobody waits for an answer. "after": as "4xx", but right requests went before it.
+    "json": a 4xx whose body is an error of ours. "4xx": any 4xx, or a closed connection, for bytes that are not whole
+    HTTP. "nothing": the answer is not read. "after": as "4xx", after some right requests.
     """
 
     kind: str
     pieces: tuple[bytes, ...]
-    says: str = "json"
+    answer_kind: str = "json"
 
 
 def attack(rng: random.Random) -> Attack:
-    """One of the kinds, each as likely as the others."""
+    """Draw a request of any kind, all with the same probability."""
     kind = rng.choice(sorted(KINDS))
     return KINDS[kind](rng)
 
 
 def fault_of(sent: Attack, answer: bytes) -> str | None:
-    """What is wrong with the answer; None when it is as it should be."""
-    if sent.says == "nothing":
+    """Return the fault of the answer, or None for a right one."""
+    if sent.answer_kind == "nothing":
         return None
     if not answer:
-        return "no answer" if sent.says == "json" else None
+        return "no answer" if sent.answer_kind == "json" else None
     try:
         answers = parse(answer)
     except ValueError as error:
         return f"not HTTP: {error}"
-    if sent.says == "after":
+    if sent.answer_kind == "after":
         answers = [each for each in answers if each[0] != 200] or [(400, b"")]
     status, body = answers[0]
     if not 400 <= status < 500:
         return f"status {status}: {body[:200]!r}"
-    return _not_ours(body) if sent.says == "json" else None
+    return _not_ours(body) if sent.answer_kind == "json" else None
 
 
 def _not_ours(body: bytes) -> str | None:
     try:
-        said = json.loads(body)
+        error = json.loads(body)
     except ValueError:
         return f"not JSON: {body[:200]!r}"
-    if not isinstance(said, dict) or not isinstance(said.get("exit_code"), int):
+    if not isinstance(error, dict) or not isinstance(error.get("exit_code"), int):
         return f"not an error of ours: {body[:200]!r}"
-    return None if said.get("error") else f"it says nothing: {body[:200]!r}"
+    return None if error.get("error") else f"it has no message: {body[:200]!r}"
 
 
 def parse(answer: bytes) -> list[tuple[int, bytes]]:
-    """Status and body of each response. Raises ValueError for anything else."""
+    """Parse status and body of each response. Raises ValueError for anything else."""
     found = []
     while answer:
         head, end, rest = answer.partition(b"\r\n\r\n")
@@ -81,11 +81,11 @@ def parse(answer: bytes) -> list[tuple[int, bytes]]:
 
 
 def request(method: str, path: str, body: bytes = b"", *headers: str, length: int | str | None = None) -> bytes:
-    """One HTTP/1.1 request after whose answer the daemon closes."""
-    said = [f"{method} {path} HTTP/1.1", "Host: sweep", "Connection: close", *headers]
+    """Build one HTTP/1.1 request; the daemon closes the connection after its answer."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: sweep", "Connection: close", *headers]
     if length != "":
-        said.append(f"Content-Length: {len(body) if length is None else length}")
-    return "\r\n".join(said).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join(lines).encode("utf-8", "surrogatepass") + b"\r\n\r\n" + body
 
 
 def _post(verb: str, body: bytes, *headers: str, length: int | str | None = None) -> bytes:
@@ -97,7 +97,7 @@ def _random_bytes(rng: random.Random) -> Attack:
 
 
 def _not_http(rng: random.Random) -> Attack:
-    said = rng.choice(
+    sent = rng.choice(
         [
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
             b"GET /v1/status HTTP/9.9\r\n\r\n", b"GET  /v1/status HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n",
@@ -110,7 +110,7 @@ def _not_http(rng: random.Random) -> Attack:
             b"POST /v1/stop HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
         ]
     )  # fmt: skip
-    return Attack("not HTTP", (said,), "4xx")
+    return Attack("not HTTP", (sent,), "4xx")
 
 
 def _wrong_verb(rng: random.Random) -> Attack:
@@ -124,7 +124,7 @@ def _wrong_verb(rng: random.Random) -> Attack:
         ]
     )  # fmt: skip
     if rng.random() < 0.5:
-        # What is there, by another method than its own.
+        # An existing verb by a wrong method.
         verb = rng.choice(VERBS)
         return Attack("wrong verb", (request(rng.choice(["GET", "PUT", "DELETE", "PATCH", "OPTIONS"]), f"/v1/{verb}"),))
     return Attack("wrong verb", (request(rng.choice(["GET", "POST", "DELETE", "BREW"]), path),), "4xx")
@@ -141,7 +141,7 @@ def _huge_headers(rng: random.Random) -> Attack:
             "huge headers", (request("GET", "/v1/hello", b"", f"X-A: {'a' * rng.randint(9000, 200_000)}"),), "4xx"
         )
     many = [f"X-{place}: {'b' * 90}" for place in range(rng.randint(900, 3000))]
-    # Many small ones may be taken: then it is a right request, or an unknown path.
+    # Many small headers may be accepted; then the path is unknown.
     return Attack("many headers", (request("GET", "/v1/nothing", b"", *many),), "4xx")
 
 
@@ -199,13 +199,13 @@ def _out_of_range(rng: random.Random) -> Attack:
 
 @cache
 def _bomb() -> bytes:
-    """32 KiB that unfold into 32 MiB."""
+    """Make 32 KiB that unpack into 32 MiB."""
     return gzip.compress(b"\x00" * (32 << 20))
 
 
 def _wrong_body(rng: random.Random) -> Attack:
     big = rng.randint(MAX_REQUEST_BYTES + 1, 4 * MAX_REQUEST_BYTES)
-    said, says = rng.choice(
+    sent, answer_kind = rng.choice(
         [
             (_post("stop", b'{"a": "' + b"x" * big + b'"}'), "json"),
             (_post("stop", b"x" * big, length=1 << 30), "nothing"),
@@ -220,11 +220,11 @@ def _wrong_body(rng: random.Random) -> Attack:
             length=""), "json"),
         ]
     )  # fmt: skip
-    return Attack("wrong body", (said,), says)
+    return Attack("wrong body", (sent,), answer_kind)
 
 
 def _half(rng: random.Random) -> Attack:
-    """A request that never ends, or ends too early; the connection is held a while, then given up."""
+    """Make a request that never ends; its connection stays open for a while."""
     whole = _post("pause", json.dumps({"reason": "x" * rng.randint(1, 500), "now": 1}).encode())
     cut = rng.randint(1, len(whole) - 1)
     pieces = tuple(whole[place : place + max(1, cut // 5)] for place in range(0, cut, max(1, cut // 5)))
@@ -232,7 +232,7 @@ def _half(rng: random.Random) -> Attack:
 
 
 def _slow(rng: random.Random) -> Attack:
-    """A whole one, byte by byte or in odd pieces."""
+    """Make a whole but wrong request that is sent in small pieces."""
     whole = _post("stop", b'{"unknown": true}')
     size = rng.randint(1, 40)
     return Attack("in pieces", tuple(whole[place : place + size] for place in range(0, len(whole), size)))
@@ -247,9 +247,9 @@ def _pipelined(rng: random.Random) -> Attack:
 
 
 def _gone(rng: random.Random) -> Attack:
-    """Asks, and does not stay for the answer; or asks nothing at all."""
-    said = rng.choice([b"", request("GET", "/v1/status"), request("GET", "/v1/nothing"), b"GET /v1/status?trials=1"])
-    return Attack("gone", (said,), "nothing")
+    """Make a request whose sender leaves before the answer, or sends nothing at all."""
+    sent = rng.choice([b"", request("GET", "/v1/status"), request("GET", "/v1/nothing"), b"GET /v1/status?trials=1"])
+    return Attack("gone", (sent,), "nothing")
 
 
 KINDS: dict[str, Callable[[random.Random], Attack]] = {

@@ -1,13 +1,12 @@
-"""How fast a pause is felt and how fast work goes on, and what a paused driver costs, beside plain Ray's own PAUSE.
+"""Measure how fast trials pause and resume, and the cost of a paused driver, beside plain Ray's own PAUSE.
 
     python -m benchmarks.pause [--pauses 20] [--drills 50]
 
-Two trials of 20 ms batches. Times are from the moment the operator's command is written to the driver's pipe (for plain
-Ray: from the moment its scheduler could know) to the start of the last batch, and from the command that lifts it to the
-first batch of each trial. CPU is the driver's, in percent of one core, over 5 s. The row of drills counts from the
-moment that the drill is asked for, before its first hot reading, to the last batch of the last trial; "resumed" is from
-the drill's end, and holds the wait for the next reading (1 s at most). Then what each process costs: CPU over 5 s and
-memory that it shares with nobody, of the driver and of the node's watchdog, beside a Ray worker that does nothing.
+Two trials of 20 ms batches. "felt" is the time from the operator's command on the driver's pipe (for plain Ray: from
+the moment that its scheduler can know) to the start of the last batch, "resumed" from the command that lifts it to the
+first batch of each trial. CPU is the driver's, in percent of one core, over 5 s. For drills, "felt" begins with the
+request, before its first hot reading, and "resumed" with the drill's end; it includes the wait for the next reading (at
+most 1 s). The last table has CPU and unshared memory of the driver and the node's watchdog, beside an idle Ray worker.
 """
 
 from __future__ import annotations
@@ -23,15 +22,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from benchmarks.overhead import machine, start_head
+from benchmarks.machine import machine
+from benchmarks.pause_trials import BATCH_S, TRIALS, gap, starts, wait_for_both, wait_until_quiet
+from benchmarks.ray_stage import experiment, start_driver, start_head, watchdog
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     Ack,
@@ -47,99 +45,21 @@ from supervisor.domain.messages import (
     encode,
 )
 
-BATCH_S, BATCHES, TRIALS = 0.02, 25, 2
-SETTLE_S, CPU_OVER_S, DRILL_S = 0.7, 5.0, 2.0
-
-
-class Batches(tune.Trainable):
-    """Each step is BATCHES batches; the start of each is logged. Waits at the gate where there is one."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self.log = Path(config["log"]).open("a", buffering=1)  # noqa: SIM115 - it stays open as long as the trial
-        self.batch = 0
-
-    def step(self) -> dict[str, Any]:
-        for _ in range(BATCHES):
-            if hasattr(self, "sweep_gate"):
-                self.sweep_gate.wait()
-            self.batch += 1
-            self.log.write(f"{os.getpid()} {time.monotonic()}\n")
-            time.sleep(BATCH_S)
-        return {"loss": 1.0 / self.batch}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        return {"batch": self.batch}
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        self.batch = checkpoint["batch"]
-
-
-class PausesByFile(FIFOScheduler):
-    """Plain Ray: PAUSE at the next result while the file is there."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.file = file
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return TrialScheduler.PAUSE if self.file.exists() else TrialScheduler.CONTINUE
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        return None if self.file.exists() else super().choose_trial_to_run(tune_controller)
-
-
-def starts(log: Path) -> list[tuple[str, float]]:
-    rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
-    return [(row[0], float(row[1])) for row in rows if len(row) == 2]
-
-
-def wait_for_both(log: Path, after: float, timeout_s: float = 120.0) -> list[float]:
-    """The first batch of each of the two workers after a moment."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        first: dict[str, float] = {}
-        for worker, at in starts(log):
-            if at > after:
-                first.setdefault(worker, at)
-        if len(first) >= TRIALS:
-            return sorted(first.values())[:TRIALS]
-        time.sleep(0.05)
-    raise SystemExit(f"no batch for {timeout_s:g} s")
-
-
-def wait_until_quiet(log: Path, quiet_s: float = SETTLE_S) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        before = len(starts(log))
-        time.sleep(quiet_s)
-        if len(starts(log)) == before:
-            return
-    raise SystemExit("the trials do not pause")
+CPU_OVER_S, DRILL_S = 5.0, 2.0
+PLAIN_RAY = "from benchmarks.pause_plain_ray import main; main()"
 
 
 class Daemon:
-    """As much of the daemon as a driver needs."""
+    """The part of the daemon that a driver needs."""
 
     def __init__(self, address: str, environment: dict[str, str], folder: Path, policy: dict[str, Any]) -> None:
         self.log = folder / "batches"
-        to_driver, self._write = os.pipe()
-        self._read, from_driver = os.pipe()
-        with (folder / "driver.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "actors.driver", f"--read-fd={to_driver}", f"--write-fd={from_driver}"],
-                env=environment, pass_fds=(to_driver, from_driver), stdout=log, stderr=log,
-            )  # fmt: skip
-        os.close(to_driver)
-        os.close(from_driver)
-        spec = {
-            "name": "pause", "cell": {}, "trainable": "pause:Batches", "config": {"log": str(self.log)},
-            "space": {"x": {"type": "float", "low": -1.0, "high": 1.0, "log": False}}, "metric": "loss", "mode": "min",
-            "max_trials": TRIALS, "max_epochs": None, "max_hours": None, "concurrency": TRIALS, "finalize": None,
-            "resources": {"cpu": 1.0, "gpu": 0.0}, "sampler": {"kind": "random", "startup_trials": 1}, "enqueue": [],
-            "pruner": {"kind": "none"}, "seed": 1, "max_failures": 3,
-        }  # fmt: skip
-        watchdog = {"gate": str(folder / "gate"), "policy": policy, "script": None}
-        self._begin = Begin("run", spec, [], [], address, str(folder / "experiment"), watchdog)
+        self.process, self._read, self._write = start_driver(folder, environment)
+        spec = experiment(
+            "pause", "benchmarks.pause_trials:Batches", config={"log": str(self.log)}, max_trials=TRIALS,
+            concurrency=TRIALS, sampler={"kind": "random", "startup_trials": 1},
+        )  # fmt: skip
+        self._begin = Begin("run", spec, [], [], address, str(folder / "experiment"), watchdog(folder, **policy))
         self.results = 0
         self.watchdog_pid: int | None = None
         self.action = Action.RUN
@@ -212,8 +132,8 @@ def ours(address: str, environment: dict[str, str], folder: Path, pauses: int, r
 
 
 def drilled(address: str, environment: dict[str, str], folder: Path, drills: int) -> tuple[str, list[float]]:
-    """A spike past critical, again and again; its row, and the sorted seconds to the last batch."""
-    # Coming back with fewer trials would send one to the queue in the middle of a measurement.
+    """Play critical spikes; return their row, and the sorted seconds to the last batch."""
+    # Resuming with fewer trials would send one to the queue in the middle of a measurement.
     daemon = Daemon(address, environment, folder, {"max_shed_trials": 0})
     felt, resumed = [], []
     wait_for_both(daemon.log, 0.0)
@@ -232,34 +152,17 @@ def drilled(address: str, environment: dict[str, str], folder: Path, drills: int
     return row("ours, a drill's hot reading", felt, resumed, "-"), sorted(felt)
 
 
-def gap(log: Path, after: float) -> tuple[float, list[float]]:
-    """The last batch of the last worker before each stood still for a second, and the first batches after that."""
-    by_worker: dict[str, list[float]] = {}
-    for worker, at in starts(log):
-        by_worker.setdefault(worker, []).append(at)
-    last, first = after, []
-    for times in by_worker.values():
-        pairs = [(before, now) for before, now in pairwise(times) if now > after and now - before > 1.0]
-        if pairs:
-            last, first = max(last, pairs[0][0]), [*first, pairs[0][1]]
-    if len(first) < TRIALS:
-        raise SystemExit(f"only {len(first)} of {TRIALS} trials stood still")
-    return last, first
-
-
 def costs(address: str, environment: dict[str, str], folder: Path) -> list[str]:
-    """CPU and memory of driver and watchdog while running and held, and of a worker of Ray's that does nothing."""
+    """Measure CPU and memory of driver, watchdog and an idle Ray worker, while running and paused."""
     daemon = Daemon(address, environment, folder, {})
     wait_for_both(daemon.log, 0.0)
     assert daemon.watchdog_pid is not None
-    bare = subprocess.Popen(
-        [sys.executable, __file__, "--bare", address, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert bare.stdout is not None
+    idle = plain_ray("--idle", address, folder)
+    assert idle.stdout is not None
     observed = {
         "driver": psutil.Process(daemon.process.pid),
         "watchdog": psutil.Process(daemon.watchdog_pid),
-        "a bare Ray worker": psutil.Process(int(bare.stdout.readline())),
+        "an idle Ray worker": psutil.Process(int(idle.stdout.readline())),
     }
     rows = {name: f"{name:<44}" for name in observed}
     for command in ([], [Command(Action.PAUSE, Origin.OPERATOR, "benchmark")]):
@@ -272,32 +175,22 @@ def costs(address: str, environment: dict[str, str], folder: Path) -> list[str]:
             rows[name] += f"{process.cpu_percent():>9.1f}"
     for name, process in observed.items():
         rows[name] += f"{process.memory_full_info().uss / 2**20:>12.0f}"
-    for process in (bare, daemon.process):
+    for process in (idle, daemon.process):
         process.kill()
         process.wait()
     return list(rows.values())
 
 
-def run_bare(address: str) -> None:
-    import ray
-
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    # Held on to, or Ray ends it.
-    actor = ray.remote(Bare).options(num_cpus=0).remote()
-    print(ray.get(actor.pid.remote()), flush=True)
-    time.sleep(600)
-
-
-class Bare:
-    """An actor that does nothing."""
-
-    def pid(self) -> int:
-        return os.getpid()
+def plain_ray(mode: str, address: str, folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PLAIN_RAY, mode, address, str(folder)],
+        stdout=subprocess.PIPE if mode == "--idle" else None, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def plain(address: str, folder: Path, pauses: int) -> str:
-    """Plain Ray in a process of its own, since Tune wants the main thread and is killed in the end."""
-    process = subprocess.Popen([sys.executable, __file__, "--plain", address, str(folder)], stderr=subprocess.DEVNULL)
+    """Measure plain Ray in a process of its own: Tune needs the main thread and is killed at the end."""
+    process = plain_ray("--plain", address, folder)
     log, file = folder / "batches", folder / "paused"
     felt, resumed, cpu = [], [], 0.0
     wait_for_both(log, 0.0)
@@ -320,33 +213,11 @@ def plain(address: str, folder: Path, pauses: int) -> str:
     return row("plain Ray, the scheduler answers PAUSE", felt, resumed, f"{cpu:.1f}")
 
 
-def run_plain(address: str, folder: Path) -> None:
-    import ray
-
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    tune.Tuner(
-        tune.with_resources(Batches, {"cpu": 1}),
-        param_space={"log": str(folder / "batches")},
-        tune_config=tune.TuneConfig(
-            metric="loss", mode="min", num_samples=TRIALS, scheduler=PausesByFile(folder / "paused"), reuse_actors=False
-        ),
-        run_config=tune.RunConfig(storage_path=str(folder / "tune"), verbose=0),
-    ).fit()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pauses", type=int, default=20)
-    parser.add_argument("--plain", nargs=2, metavar=("ADDRESS", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--drills", type=int, default=50)
-    parser.add_argument("--bare", nargs=2, metavar=("ADDRESS", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.bare:
-        run_bare(arguments.bare[0])
-        return
-    if arguments.plain:
-        run_plain(arguments.plain[0], Path(arguments.plain[1]))
-        return
     folder = Path(tempfile.mkdtemp(prefix="swp", dir="/tmp"))
     head, address, environment = start_head(folder)
     few = max(1, arguments.pauses // 5)

@@ -1,11 +1,11 @@
-"""How long a search stands still after one of its processes was killed: worker, driver, raylet, gcs_server, the daemon.
+"""Measure how long a search stands still after a kill of worker, driver, raylet, gcs_server or daemon.
 
     python -m benchmarks.recovery [--rounds 3]
 
-A real search (two trials at a time, epochs of 0.6 s, a checkpoint each) in a home of its own; each process in turn is
-killed by SIGKILL while a trial with a checkpoint is at work. Seconds from the kill until the log tells of it, until the
-first `trial.started` after it, and until that attempt's first epoch is kept: by the events' own times. A daemon that
-was killed is started again at once, as a service manager would; the time that `supervisord start` takes is in it.
+A real search (two trials at a time, epochs of 0.6 s, a checkpoint each) in a home of its own; each process in turn gets
+SIGKILL while a trial with a checkpoint runs. The figures are the seconds from the kill to its event in the log, to the
+next `trial.started`, and to the first committed epoch of that attempt, by the events' own times. A killed daemon is
+started again at once, like by a service manager; the duration of `supervisord start` is included.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from benchmarks.chaos_field import Field
-from benchmarks.overhead import machine
+from benchmarks.chaos_site import Site
+from benchmarks.machine import machine
 
 ROLES = ("worker", "driver", "raylet", "gcs", "daemon")
 TRIALS = 400
-"""More than are done in the time that this takes."""
+"""More than fit into the benchmark's time."""
 WITHIN_S = 180.0
 SEEN = {
     "worker": "trial.requeued",
@@ -33,12 +33,12 @@ SEEN = {
     "gcs": "ray.exited",
     "daemon": "daemon.recovered",
 }
-"""The event by which each death is told."""
+"""The event by which each death is logged."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Seconds from the kill."""
+    """The seconds from a kill to its event, to the next attempt, and to that attempt's first epoch."""
 
     role: str
     seen_s: float
@@ -47,41 +47,41 @@ class Recovery:
 
 
 def at(event: dict[str, Any]) -> float:
-    """Its wall time, in seconds since the epoch."""
+    """Return an event's wall time, in seconds since the epoch."""
     return datetime.fromisoformat(event["ts"]).timestamp()
 
 
-def following(field: Field) -> Iterator[list[dict[str, Any]]]:
-    """All events so far, every tenth of a second. Raises TimeoutError after WITHIN_S."""
+def following(site: Site) -> Iterator[list[dict[str, Any]]]:
+    """Yield all events so far, every tenth of a second. Raises TimeoutError after WITHIN_S."""
     end = time.monotonic() + WITHIN_S
     while time.monotonic() < end:
-        field.log.read()
-        yield field.log.events
+        site.log.read()
+        yield site.log.events
         time.sleep(0.1)
-    raise TimeoutError(f"nothing of what was waited for came within {WITHIN_S:g} s")
+    raise TimeoutError(f"the expected events did not come within {WITHIN_S:g} s")
 
 
-def until_at_work(field: Field) -> None:
-    """Until two attempts live, and one of them has reported since it began."""
-    for events in following(field):
-        live = field.log.live_workers()
+def until_at_work(site: Site) -> None:
+    """Wait until two attempts are live and one of them has reported since it began."""
+    for events in following(site):
+        live = site.log.live_workers()
         reported = {(e["experiment"], e["trial"], e["attempt"]) for e in events if e["event"] == "trial.reported"}
         starts = {(e["experiment"], e["trial"]): e["attempt"] for e in events if e["event"] == "trial.started"}
         if len(live) == 2 and any((*key, starts[key]) in reported for key in live):
             return
 
 
-def recover(field: Field, role: str) -> Recovery:
-    until_at_work(field)
-    victim = (field.workers() if role == "worker" else field.processes(role))[0]
-    before, killed_s = len(field.log.events), time.time()
+def recover(site: Site, role: str) -> Recovery:
+    until_at_work(site)
+    victim = (site.workers() if role == "worker" else site.processes(role))[0]
+    before, killed_s = len(site.log.events), time.time()
     victim.kill()
     if role == "daemon":
-        begin(field)
-    for events in following(field):
+        begin(site)
+    for events in following(site):
         after = events[before:]
         seen = [e for e in after if e["event"] == SEEN[role]]
-        # A trial that began by itself in the moment of the kill is no recovery.
+        # A trial that happens to begin in the moment of the kill is not a recovery.
         starts = [e for e in after if e["event"] == "trial.started" and seen and e["seq"] > seen[0]["seq"]]
         if not starts:
             continue
@@ -97,8 +97,8 @@ def recover(field: Field, role: str) -> Recovery:
     raise AssertionError("following() ends by itself")
 
 
-def begin(field: Field) -> None:
-    done = field.command("supervisord", "start", str(field.plan))
+def begin(site: Site) -> None:
+    done = site.command("supervisord", "start", str(site.plan))
     if done.returncode != 0:
         raise SystemExit(done.stderr)
 
@@ -123,13 +123,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     found = []
-    with Field(seed=1, trials=TRIALS, keep=False) as field:
-        begin(field)
+    with Site(seed=1, trials=TRIALS, keep=False) as site:
+        begin(site)
         for _ in range(rounds):
             for role in ROLES:
-                found.append(recover(field, role))
+                found.append(recover(site, role))
                 print(f"{role}: {found[-1].started_s:.1f} s", file=sys.stderr)
-        field.command("supervisorctl", "stop")
+        site.command("supervisorctl", "stop")
     print(machine())
     print(table(found))
     return 0

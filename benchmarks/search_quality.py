@@ -1,24 +1,23 @@
-"""How good a search is after 20 and 50 trials: phase6a's own settings beside random search and a usual mistake.
+"""Measure the quality of a search after 20 and 50 trials: phase6a beside random search and a common mistake.
 
     python -m benchmarks.search_quality [--seeds 20] [--budget 200M]
 
-Each seed is a response surface over the real architecture grid of the plan, drawn anew; every method searches the same
+Each seed draws a new response surface over the real architecture grid of the plan; every method searches the same
 surfaces. Regret is the noise-free loss of the configuration with the best observed (noisy) loss, less the surface's
 least. Methods:
 
 - plan: the space, enqueued points and sampler of phase6a.yaml, by the code that its driver runs
 - random: the same space, drawn at random
 - index: the architectures as one categorical index, univariate TPE after 20 random trials, and the first ten trials
-  forced onto the grid's two ends behind the sampler's back
+  forced onto the grid's two ends without the sampler's knowledge
 
 Limits: the surfaces are made up. Their best learning rate is drawn from 4e-5 to 1e-3, around the plan's enqueued 2e-4,
-so what the enqueued points gain is an upper bound.
+so the gain of the enqueued points is an upper bound.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import optuna
 from numpy.typing import NDArray
 
 from actors.driver.study import SamplerPerTrial, distribution, sampler_factory
+from benchmarks.machine import machine
 from supervisor.plan.expansion import expand, grid_of
 from supervisor.plan.loader import load_plan
 from training.grid import Grid
@@ -38,7 +38,7 @@ TRIALS = 50
 LOOKS = (20, 50)
 BOOTSTRAP_DRAWS = 10_000
 LANDSCAPES = {"smooth": (0.004, 0.005), "rugged": (0.02, 0.005), "noisy": (0.004, 0.02)}
-"""Standard deviations of the loss: of a shape's own effect, and of a trial's noise."""
+"""Standard deviations of a shape's own effect on the loss, and of a trial's noise."""
 
 Params = dict[str, Any]
 
@@ -47,7 +47,7 @@ Params = dict[str, Any]
 class Surface:
     """A made-up validation loss (nats above an arbitrary zero) over the plan's space.
 
-    Shapes and learning rates interact as they do for real: the wider and deeper, the smaller the best step.
+    Shapes and learning rates interact as in reality: the wider and deeper, the smaller the best step.
     """
 
     grid: Grid
@@ -90,9 +90,9 @@ class Surface:
         return float(bend + self.shape_effect[rank] + self.head_effect[place])
 
     def loss(self, params: Params) -> float:
-        """Without noise."""
+        """Return the loss without noise."""
         off_rate = np.log10(params["learning_rate"]) - self.best_rate[params["shape_rank"]]
-        # Too large a step hurts more than too small a one.
+        # A step that is too large costs more than one that is too small.
         rate = (0.05 if off_rate > 0 else 0.02) * off_rate**2
         return float(
             self._architecture(params["shape_rank"], params["heads_log2"])
@@ -104,20 +104,20 @@ class Surface:
         )
 
     def least(self) -> float:
-        """The least loss of the space: every term but batch size can be zero at any architecture."""
+        """Return the least loss: every term except batch size can be zero at any architecture."""
         low, high = self.grid.axes()["heads_log2"]
         shapes = min(self._architecture(r, h) for r in range(len(self.grid.shapes)) for h in range(low, high + 1))
         return shapes + min(0.003 * (place - self.best_batch) ** 2 for place in (5, 6, 7, 8))
 
 
 Method = Callable[[Surface, int], list[float]]
-"""A surface and a seed in; the noise-free loss of the recommended configuration after each trial out."""
+"""Takes a surface and a seed; returns the noise-free loss of the recommended configuration after each trial."""
 
 
 def recommended(
     surface: Surface, seed: int, ask: Callable[[int], Params], tell: Callable[[float], None]
 ) -> list[float]:
-    """Runs TRIALS trials. Every method sees the same noise in the same trial."""
+    """Run TRIALS trials; every method sees the same noise in the same trial."""
     noise = np.random.default_rng([seed, 1]).normal(0, surface.noise, TRIALS)
     best_seen, best_true, course = np.inf, np.inf, []
     for number in range(TRIALS):
@@ -132,7 +132,7 @@ def recommended(
 
 
 def planned(spec: dict[str, Any], kind: str, *, enqueued: bool) -> Method:
-    """The plan's space, under its own sampler or another one of ours."""
+    """Make the method that searches the plan's space by this sampler."""
     space = {name: distribution(dimension) for name, dimension in spec["space"].items()}
 
     def run(surface: Surface, seed: int) -> list[float]:
@@ -152,7 +152,7 @@ def planned(spec: dict[str, Any], kind: str, *, enqueued: bool) -> Method:
 
 
 def index_with_hidden_extremes(spec: dict[str, Any]) -> Method:
-    """One categorical index; the architecture of the first ten trials is replaced after the sampler has spoken."""
+    """Make the method with one categorical index; the first ten architectures are replaced after sampling."""
     others = {name: distribution(d) for name, d in spec["space"].items() if name not in ("shape_rank", "heads_log2")}
 
     def run(surface: Surface, seed: int) -> list[float]:
@@ -178,7 +178,7 @@ def index_with_hidden_extremes(spec: dict[str, Any]) -> Method:
 
 
 def interval(differences: NDArray[np.float64], rng: np.random.Generator) -> tuple[float, float, float]:
-    """Mean of paired differences and its 95 % interval by the percentile bootstrap over seeds."""
+    """Return the mean of paired differences and its 95 % interval by the percentile bootstrap over seeds."""
     draws = rng.choice(differences, (BOOTSTRAP_DRAWS, len(differences))).mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(differences.mean()), float(low), float(high)
@@ -199,8 +199,7 @@ def main() -> None:
         "random": planned(spec, "random", enqueued=False),
         "index": index_with_hidden_extremes(spec),
     }
-    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    print(f"machine: {machine}, Optuna {optuna.__version__}")
+    print(f"{machine()}, Optuna {optuna.__version__}")
     print(f"{len(grid)} architectures of {arguments.budget}, {arguments.seeds} seeds, {TRIALS} trials")
     print("\n| surface | method | regret @20 | regret @50 | plan minus it @20 [95 %] | @50 [95 %] | CPU s |")
     print("|---|---|---|---|---|---|---|")
@@ -209,7 +208,7 @@ def main() -> None:
 
 
 def table(landscape: str, grid: Grid, methods: dict[str, Method], seeds: int) -> None:
-    """Rows of one kind of surface: medians over seeds, and paired differences of means from the plan's."""
+    """Print the rows of one kind of surface: medians over seeds, and the plan's mean paired differences."""
     regret: dict[str, NDArray[np.float64]] = {}
     for name, method in methods.items():
         began, courses = time.process_time(), []

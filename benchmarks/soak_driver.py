@@ -1,7 +1,7 @@
-"""The driver of the soak (benchmarks/soak.py): tells the story of one experiment, and measures its daemon on the way.
+"""Play one experiment as the driver of benchmarks/soak.py, and measure the daemon meanwhile.
 
-Two simulated hours in ticks of TICK_S: each beat of the driver's heart lets the daemon's clock go on by one. Trials in
-fours, some lost and begun again, heat that comes and goes, readings, a drill and an operator's pause an hour.
+Two simulated hours in ticks of TICK_S: each heartbeat moves the daemon's clock by one tick. Four trials at a time, some
+lost and started again, hardware commands, readings, and in each hour a drill and an operator's pause.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ASKS = 20
 NODE = "f" * 56
 AT_ONCE = 4
 SENSORS = 20
-TOLD_BY_ENVIRONMENT = "SWEEP_SOAK"
+SCENARIO_VARIABLE = "SWEEP_SOAK"
 
 
 @dataclass(frozen=True)
-class Tale:
-    """What the driver's environment tells it, as JSON. The whole day's `hours` are shared out among `experiments`."""
+class Scenario:
+    """The scenario, passed to the driver in its environment as JSON; `experiments` share the day's `hours`."""
 
     home: str
     table: str
-    """The CSV file that each measurement goes into."""
+    """The CSV file of the measurements."""
     hours: float
     experiments: int
     trials: int
@@ -51,13 +51,13 @@ class Tale:
 
     @property
     def ticks(self) -> int:
-        """Of one experiment."""
+        """Return the number of ticks of one experiment."""
         return round(self.hours * 3600.0 / TICK_S / self.experiments)
 
 
 @dataclass(frozen=True)
-class Look:
-    """One measurement. Sizes in bytes, times in seconds; the commit's is from a message to its acknowledgement."""
+class Measurement:
+    """One measurement: sizes in bytes, times in seconds; `commit` is from a message to its acknowledgement."""
 
     hour: float
     events: int
@@ -72,42 +72,42 @@ class Look:
     status_p50_s: float
     status_p99_s: float
     full_status_s: float | None
-    """With every trial: it is as long as the run, so it is asked for once, at the end."""
+    """With every trial: its answer is as long as the run, so it is asked for once, at the end."""
     commit_p50_s: float
     commit_p99_s: float
 
 
-FIELDS = [field.name for field in dataclasses.fields(Look)]
+FIELDS = [field.name for field in dataclasses.fields(Measurement)]
 
 
-class Teller:
-    """The driver's end of the link: what is told is acknowledged before the next."""
+class DaemonLink:
+    """The driver's end of the pipes: each message is acknowledged before the next."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         self._inbox, self._outbox = os.fdopen(read_fd, "rb"), os.fdopen(write_fd, "wb", 0)
         self._count = 0
         self.waits_s: list[float] = []
 
-    def hear(self) -> link.Message:
+    def receive(self) -> link.Message:
         line = self._inbox.readline()
         if not line:
             raise SystemExit(70)
         return link.decode(line)[0]
 
-    def say(self, message: link.Message) -> None:
+    def send(self, message: link.Message) -> None:
         self._outbox.write(link.encode(message))
 
-    def tell(self, message: link.Message) -> None:
+    def send_acknowledged(self, message: link.Message) -> None:
         self._count += 1
         begun = time.perf_counter()
         self._outbox.write(link.encode(message, self._count))
-        while self.hear() != link.Ack(self._count):
+        while self.receive() != link.Ack(self._count):
             pass
         self.waits_s.append(time.perf_counter() - begun)
 
 
-def story(trials: int, epochs: int, folder: str) -> Iterator[link.Message]:
-    """What happens in one experiment. Four trials at once; every tenth loses its worker halfway."""
+def scenario_messages(trials: int, epochs: int, folder: str) -> Iterator[link.Message]:
+    """Yield the messages of one experiment: four trials at once, every tenth loses its worker halfway."""
     for first in range(0, trials, AT_ONCE):
         wave = range(first, min(first + AT_ONCE, trials))
         for number in wave:
@@ -147,8 +147,8 @@ def readings(tick: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def weather(tick: int) -> Iterator[link.Message]:
-    """What the node's watchdog has to say."""
+def hardware_messages(tick: int) -> Iterator[link.Message]:
+    """Yield the messages of the node's watchdog."""
     if tick % 150 in (0, 75):
         action = Action.HOLD if tick % 150 == 0 else Action.RUN
         yield link.ActionChanged(NODE, Command(action, Origin.GOVERNOR, f"cpu at {80 + tick % 9} C").to_json())
@@ -158,7 +158,7 @@ def weather(tick: int) -> Iterator[link.Message]:
 
 
 def operate(home: Home, tick: int) -> None:
-    """A person, once an hour: a pause, its end, a drill."""
+    """Act as an operator, once an hour: pause, resume, drill."""
     match tick % 1800:
         case 600:
             client.ask(home, "pause", {"now": True, "reason": "a call"})
@@ -168,8 +168,8 @@ def operate(home: Home, tick: int) -> None:
             client.ask(home, "drill", {"name": "heat", "duration_s": 3.0})
 
 
-def look(home: Home, pid: int, hour: float, waits_s: list[float], *, last: bool) -> Look:
-    """The daemon as it is now. It has nothing to do meanwhile: all that was told is acknowledged."""
+def measure(home: Home, pid: int, hour: float, waits_s: list[float], *, last: bool) -> Measurement:
+    """Measure the daemon now, while it is idle: each message has been acknowledged."""
     process = psutil.Process(pid)
     asks = sorted(_timed(home, "") for _ in range(ASKS))
     commits = sorted(waits_s) or [0.0]
@@ -177,7 +177,7 @@ def look(home: Home, pid: int, hour: float, waits_s: list[float], *, last: bool)
     with read_only(home.store) as connection:
         events, kept = (connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("event", "reading"))
     with process.oneshot():
-        return Look(
+        return Measurement(
             hour=round(hour, 3), events=events, rss_bytes=process.memory_info().rss, descriptors=process.num_fds(),
             threads=process.num_threads(), store_bytes=home.store.stat().st_size,
             wal_bytes=home.store.with_name(home.store.name + "-wal").stat().st_size,
@@ -194,32 +194,32 @@ def _timed(home: Home, query: str) -> float:
     return time.perf_counter() - begun
 
 
-def live(tale: Tale, teller: Teller) -> None:
-    home, pid = Home(Path(tale.home)), os.getppid()
-    teller.say(link.Hello(os.getpid(), {}))
-    begin = teller.hear()
+def live(scenario: Scenario, daemon: DaemonLink) -> None:
+    home, pid = Home(Path(scenario.home)), os.getppid()
+    daemon.send(link.Hello(os.getpid(), {}))
+    begin = daemon.receive()
     assert isinstance(begin, link.Begin)
     place = int(begin.experiment["name"].removeprefix("x"))
-    messages = list(story(tale.trials, tale.epochs, begin.folder))
-    teller.tell(link.WatchdogUp(NODE, os.getpid(), True, {}))
-    for tick in range(tale.ticks):
-        teller.say(link.Heartbeat(AT_ONCE))
-        teller.say(link.Sampled(NODE, readings(tick), True))
+    messages = list(scenario_messages(scenario.trials, scenario.epochs, begin.folder))
+    daemon.send_acknowledged(link.WatchdogUp(NODE, os.getpid(), True, {}))
+    for tick in range(scenario.ticks):
+        daemon.send(link.Heartbeat(AT_ONCE))
+        daemon.send(link.Sampled(NODE, readings(tick), True))
         for message in [
-            *weather(tick),
-            *messages[len(messages) * tick // tale.ticks : len(messages) * (tick + 1) // tale.ticks],
+            *hardware_messages(tick),
+            *messages[len(messages) * tick // scenario.ticks : len(messages) * (tick + 1) // scenario.ticks],
         ]:
-            teller.tell(message)
+            daemon.send_acknowledged(message)
         operate(home, tick)
-        passed_s = (place * tale.ticks + tick + 1) * TICK_S
+        passed_s = (place * scenario.ticks + tick + 1) * TICK_S
         if passed_s % MEASURE_EVERY_S == 0:
-            last = place == tale.experiments - 1 and tick == tale.ticks - 1
-            write(Path(tale.table), look(home, pid, passed_s / 3600.0, teller.waits_s, last=last))
-            teller.waits_s.clear()
-    teller.tell(link.ExperimentEnded(None))
+            last = place == scenario.experiments - 1 and tick == scenario.ticks - 1
+            write(Path(scenario.table), measure(home, pid, passed_s / 3600.0, daemon.waits_s, last=last))
+            daemon.waits_s.clear()
+    daemon.send_acknowledged(link.ExperimentEnded(None))
 
 
-def write(table: Path, row: Look) -> None:
+def write(table: Path, row: Measurement) -> None:
     fresh = not table.exists()
     with table.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
@@ -233,4 +233,4 @@ def main() -> None:
     parser.add_argument("--read-fd", type=int, required=True)
     parser.add_argument("--write-fd", type=int, required=True)
     arguments = parser.parse_args()
-    live(Tale(**json.loads(os.environ[TOLD_BY_ENVIRONMENT])), Teller(arguments.read_fd, arguments.write_fd))
+    live(Scenario(**json.loads(os.environ[SCENARIO_VARIABLE])), DaemonLink(arguments.read_fd, arguments.write_fd))

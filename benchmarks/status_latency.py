@@ -1,9 +1,9 @@
-"""Measures a cold `supervisorctl status` beside `python -c pass`, both with the same interpreter.
+"""Measure a cold `supervisorctl status` beside `python -c pass`, both with the same interpreter.
 
     python -m benchmarks.status_latency [--rounds 60]
 
-The daemon is stood in for by the real control server with the view of a run of 12 experiments, two of them at work. The
-two commands alternate, and the ratio is the median of the rounds' ratios: a busy machine slows both.
+In the daemon's place the real control server shows a run of 12 experiments, two of them running. The two commands
+alternate, and the ratio is the median of the rounds' ratios, since a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from supervisor.clock import Clock
 from supervisor.control.server import ControlServer
 from supervisor.domain.command import Action, Command, Origin
@@ -120,8 +120,7 @@ def main() -> int:
         found = served(rounds, home)
     ratios = sorted(status / bare for bare, status in found)
     tenth = ratios[len(ratios) // 10]
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    print(f"{machine}; median of {rounds} rounds")
+    print(f"{machine()}; median of {rounds} rounds")
     print(f"python -c pass        {1e3 * statistics.median(bare for bare, _ in found):6.1f} ms")
     print(f"supervisorctl status  {1e3 * statistics.median(status for _, status in found):6.1f} ms")
     print(f"ratio                 {statistics.median(ratios):6.2f}, a tenth of the rounds below {tenth:.2f}")

@@ -1,12 +1,12 @@
-"""How fast and how large our training is, side by side with a plain PyTorch loop and the machine's own GEMM peak.
+"""Measure the speed and memory of training, beside a plain PyTorch loop and the machine's GEMM peak.
 
     python -m benchmarks.training               # everything, about ten minutes on two quiet cores
     python -m benchmarks.training throughput --seconds 3
     python -m benchmarks.training memory | contention | step200m
 
-Every figure is taken in a fresh process with the environment that a trial's process gets. Samples are windows. A GEMM
-peak is the best of square products of 2048 in the same process, thread count and number format as the figure it is
-compared with; FLOPs are 6 per parameter and token, and attention's. Run it on a quiet machine: it prints the load.
+Each figure comes from a fresh process with the environment of a trial's process. Samples are windows. A GEMM peak is
+the best of square products of 2048 in the same process, thread count and number format as the figure beside it; FLOPs
+are 6 per parameter and token, and attention's. Run it on a quiet machine: it prints the load.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.training_reference import reference_step
 from supervisor.processes.environment import thread_environment
 from training.build import build_learner, flops_per_step, multiplies_in_bf16
 from training.data.dataset_files import build_dataset, import_sample
@@ -41,7 +40,7 @@ from training.settings import TrialSettings
 ROOT = Path(__file__).parents[1]
 FEATURES, BATCH = 25, 64
 PEAK_SECONDS = 1.0
-# name, d_model, n_layers, context. The first is the size that the reference is compared at.
+# name: d_model, n_layers, context. The reference loop runs at the first size only.
 SIZES = {
     "reference size": (128, 8, 60),
     "2M": (128, 10, 80),
@@ -74,11 +73,8 @@ def settings_for(shape: Architecture, dataset: str, precision: str) -> TrialSett
     )
 
 
-# --- what is timed ---
-
-
 def seconds_per_call(call: Callable[[], object], seconds: float, warm_up: int = 2) -> float:
-    """Median over at least three calls and ``seconds``."""
+    """Return the median of at least three calls and ``seconds``."""
     for _ in range(warm_up):
         call()
     times: list[float] = []
@@ -120,85 +116,12 @@ def _batches(windows: MarketWindows) -> Iterator[torch.Tensor]:
         yield windows.train[torch.randint(len(windows.train), (BATCH,), generator=generator)]
 
 
-class PlainEncoder(nn.Module):
-    """The same sizes from torch's own parts: MultiheadAttention, nn.Dropout, float32."""
-
-    def __init__(self, shape: Architecture) -> None:
-        super().__init__()
-        d = shape.d_model
-        self.shape = shape
-        self.embed = nn.Linear(shape.patch * shape.num_features, d)
-        self.position = nn.Parameter(torch.zeros(shape.n_patches, d))
-        self.blocks = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "norm1": nn.LayerNorm(d),
-                    "attention": nn.MultiheadAttention(d, shape.n_heads, dropout=0.1, batch_first=True),
-                    "norm2": nn.LayerNorm(d),
-                    "mlp": nn.Sequential(nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(0.1), nn.Linear(4 * d, d)),
-                }
-            )
-            for _ in range(shape.n_layers)
-        )
-        self.head = nn.Linear(shape.n_patches * d, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = (x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-5)
-        x = self.embed(x.unfold(1, self.shape.patch, self.shape.stride).flatten(2)) + self.position
-        for block in self.blocks:
-            h = block["norm1"](x)  # type: ignore[index]
-            x = x + block["attention"](h, h, h)[0]  # type: ignore[index]
-            x = x + block["mlp"](block["norm2"](x))  # type: ignore[index]
-        return self.head(x.flatten(1)).squeeze(-1)  # type: ignore[no-any-return]
-
-
-class PlainDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """A window per index, cut and wrapped one by one."""
-
-    def __init__(self, windows: MarketWindows, context: int) -> None:
-        self.windows, self.context = windows, context
-
-    def __len__(self) -> int:
-        return len(self.windows.train)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        last = int(self.windows.train[index])
-        return self.windows.days[last - self.context + 1 : last + 1], self.windows.labels[last]
-
-
-def reference_step(shape: Architecture, dataset: str) -> Callable[[], object]:
-    windows = load_windows(settings_for(shape, dataset, "fp32"))
-    model = PlainEncoder(shape)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    criterion = nn.BCEWithLogitsLoss()
-    loader = DataLoader(PlainDataset(windows, shape.context), batch_size=BATCH, shuffle=True, drop_last=True)
-
-    def forever() -> Iterator[Any]:
-        while True:
-            yield from loader
-
-    batches = forever()
-
-    def step() -> float:
-        x, y = next(batches)
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
-
-    return step
-
-
-# --- one measurement per process ---
-
-
 def measure(task: dict[str, Any]) -> dict[str, float]:
-    """Carry out one task in this process; what ``in_process`` asks for."""
+    """Measure one task in this process."""
     torch.set_num_threads(task["threads"])
     shape = architecture(*task["shape"])
     if task["what"] == "reference":
-        call: Callable[[], object] = reference_step(shape, task["dataset"])
+        call: Callable[[], object] = reference_step(shape, settings_for(shape, task["dataset"], "fp32"))
     else:
         call, memory = our_step(shape, task["dataset"], task["precision"], task.get("micro"))
     step_s = seconds_per_call(call, task["seconds"], task.get("warm_up", 2))
@@ -222,13 +145,10 @@ def start(task: dict[str, Any], environment: dict[str, str] | None = None) -> su
 
 
 def in_processes(tasks: list[dict[str, Any]], environment: dict[str, str] | None = None) -> list[dict[str, float]]:
-    """The results of tasks that run at the same time, each in its own process."""
+    """Run tasks at the same time, each in its own process; return their results."""
     running = [start(task, environment) for task in tasks]
     answers = [process.communicate(timeout=1800)[0] for process in running]
     return [json.loads(answer.splitlines()[-1]) for answer in answers]
-
-
-# --- tables ---
 
 
 def throughput(dataset: str, seconds: float) -> None:
@@ -254,7 +174,7 @@ def throughput(dataset: str, seconds: float) -> None:
                 print(
                     f"{name:<16}{label:<18}{processes} x {threads:<8}{samples:>10.0f}{flops:>9.0f}{share:>9.0%}{ratio}"
                 )
-    print("'of reference' compares with the better of the reference's two rows; 'of peak' with the same number format.")
+    print("'of reference': compared with the better of its two rows; 'of peak': with the same number format.")
 
 
 def memory(dataset: str, seconds: float) -> None:
@@ -280,7 +200,7 @@ def memory(dataset: str, seconds: float) -> None:
 
 
 def step200m(dataset: str, seconds: float) -> None:
-    """Real optimiser steps of a 200M architecture on the CPU."""
+    """Measure optimiser steps of a 200M architecture on the CPU."""
     shape = architecture(*SIZES["200M"])
     print(f"\n200M: {param_count(shape):,} parameters, d_model {shape.d_model}, {shape.n_layers} layers, batch {BATCH}")
     precision = "bf16" if multiplies_in_bf16("cpu") else "fp32"
@@ -294,7 +214,7 @@ def step200m(dataset: str, seconds: float) -> None:
 
 
 def contention(dataset: str, seconds: float) -> None:
-    """A 2-thread trial while another process takes one core: what waiting costs under each OpenMP policy."""
+    """Measure a 2-thread trial while another process takes one core, under each OpenMP policy."""
     print(f"\n{'OpenMP waiting':<24}{'alone':>10}{'one core taken':>16}   samples/s, 2M, 2 threads")
     task = {"what": "ours", "shape": SIZES["2M"], "threads": 2, "dataset": dataset, "seconds": seconds}
     task |= {"precision": "bf16" if multiplies_in_bf16("cpu") else "fp32"}
@@ -334,7 +254,7 @@ def main() -> None:
         f"{os.cpu_count()} cores, load {load:.2f}, torch {torch.__version__}, native bf16: {multiplies_in_bf16('cpu')}"
     )
     if load > 0.5:
-        print("This machine is not quiet: the figures below are lower than its own.")
+        print("This machine is busy: the figures below are lower than on a quiet one.")
     with tempfile.TemporaryDirectory() as folder:
         import_sample(Path(folder))
         build_dataset("SP500", "a25", Path(folder))

@@ -1,10 +1,10 @@
-"""What sampling costs on this machine, and whether a bad provider disturbs the others.
+"""Measure the cost of sampling on this machine, and the effect of a bad provider on the others.
 
     python -m benchmarks.watchdog [--seconds 60] [--period 5]
 
-Three tables: latency of one pass (providers and governor); CPU and memory of the watchdog's side and of the sensors'
-children at that period; and the period that the others keep beside a provider that blocks, crashes, floods or forks.
-The children measured are hwmon's and nvidia's, also where this machine has neither: then they idle.
+Three tables: latency of one pass (providers and governor); CPU and memory of the watchdog and of the sensors' children
+at that period; and the period of the others beside a provider that blocks, crashes, floods or forks. The measured
+children are those of hwmon and nvidia; they idle on a machine without such sensors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BAD = {
 
 
 def isolated() -> list[IsolatedProvider]:
-    """Both children, kept although nothing of theirs may be here."""
+    """Start both children, even if this machine has no such sensors."""
     return [IsolatedProvider(target.rpartition(":")[2], child_command(target), CLOCK) for target in CHILDREN]
 
 
@@ -52,7 +52,7 @@ def one_pass(providers: Sequence[Provider], policy: Policy, memory: GovernorStat
 
 
 def latency(providers: Sequence[Provider], passes: int = 500) -> list[float]:
-    """Milliseconds of each pass, back to back."""
+    """Measure the milliseconds of each pass, back to back; return them sorted."""
     policy, memory, taken = Policy(), GovernorState(), []
     for _ in range(passes):
         began = time.perf_counter()
@@ -66,11 +66,11 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def cost(providers: list[Provider], children: list[IsolatedProvider], seconds: float, period_s: float) -> str:
-    """CPU of a core and memory, at the given period."""
+    """Measure CPU and memory at the given period."""
     everything = [*providers, *children]
     policy, memory = Policy(), GovernorState()
     one_pass(everything, policy, memory)
-    time.sleep(1.0)  # until the children have started: that is paid once a day
+    time.sleep(1.0)  # the children start, which happens once a day
     one_pass(everything, policy, memory)
     processes = [psutil.Process(child.pid) for child in children if child.pid is not None]
     before = [sum(process.cpu_times()[:2]) for process in processes]
@@ -95,7 +95,7 @@ def _own_cpu_s() -> float:
 
 
 def beside(script: str, good: Sequence[Provider], period_s: float = 1.0, passes: int = 25) -> str:
-    """Periods of the good providers beside a bad one, when the loop sleeps until the next multiple."""
+    """Measure the period of the good providers beside a bad one."""
     bad: list[Provider] = [IsolatedProvider("bad", ["sh", "-c", script], CLOCK)] if script else []
     times, due = [], time.monotonic()
     for _ in range(passes):

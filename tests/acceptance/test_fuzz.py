@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from benchmarks.fuzz import besiege, daemon
+from benchmarks.fuzz import attack_socket, daemon
 from benchmarks.fuzz_requests import KINDS, Attack, attack, fault_of
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit import invariants
@@ -21,9 +21,9 @@ def test_no_malformed_request_does_harm(home: Home) -> None:
     """Another client's `status` is answered all along; the daemon lives, and the run is as it was."""
     with daemon(home) as pid:
         before = ask(home, "status")
-        besieger, waits = besiege(home, pid, REQUESTS, SEED)
-        assert besieger.faults == []
-        assert besieger.kinds.total() == REQUESTS
+        attacker, waits = attack_socket(home, pid, REQUESTS, SEED)
+        assert attacker.faults == []
+        assert attacker.kinds.total() == REQUESTS
         assert waits
         after = ask(home, "status")
         assert ask(home, "hello")["pid"] == pid

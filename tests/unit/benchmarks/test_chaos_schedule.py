@@ -1,4 +1,4 @@
-"""The chaos test's schedule is a function of its seed, deals every fault, and stays within what a run survives."""
+"""The chaos test's schedule depends on its seed alone, has every fault, and never asks too much of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_deck_holds_each_kind_as_often_as_its_weight(seed: int, nth: int) -
 
 
 @given(seeds)
-def test_no_more_faults_follow_without_a_breath_than_an_experiment_survives(seed: int) -> None:
+def test_hasty_faults_in_a_row_are_few_enough_for_an_experiment_to_survive(seed: int) -> None:
     in_a_row = 0
     for fault in islice(schedule(seed), 4 * DECK):
         in_a_row = in_a_row + 1 if fault.hasty else 0
@@ -42,8 +42,8 @@ def test_no_more_faults_follow_without_a_breath_than_an_experiment_survives(seed
 
 
 @given(seeds)
-def test_a_pause_and_a_full_disk_never_begin_while_work_has_not_gone_on(seed: int) -> None:
-    """Else it could not be said what they did; the kill in the middle of it is planned with it."""
+def test_a_pause_and_a_full_disk_begin_only_after_work_has_resumed(seed: int) -> None:
+    """Otherwise their effect could not be told apart; a kill during them is part of the fault itself."""
     faults = list(islice(schedule(seed), 4 * DECK))
     solo = {Kind.DISK, Kind.PAUSE, Kind.HOLD, Kind.PAUSE_TRIAL, Kind.STOP_START}
     assert not [after for before, after in pairwise(faults) if before.hasty and after.kind in solo]
@@ -52,11 +52,11 @@ def test_a_pause_and_a_full_disk_never_begin_while_work_has_not_gone_on(seed: in
 
 @settings(max_examples=30)
 @given(seeds, st.sets(st.sampled_from(Kind), min_size=1))
-def test_only_the_kinds_that_are_asked_for_come(seed: int, kinds: set[Kind]) -> None:
+def test_only_the_requested_kinds_occur(seed: int, kinds: set[Kind]) -> None:
     count = 2 * sum(WEIGHTS[kind] for kind in kinds)
     assert {fault.kind for fault in islice(schedule(seed, kinds), count)} == kinds
 
 
-def test_a_schedule_of_nothing_is_refused() -> None:
+def test_a_schedule_without_kinds_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a kind"):
         next(schedule(1, ()))

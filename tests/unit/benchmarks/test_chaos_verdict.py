@@ -1,4 +1,4 @@
-"""The chaos test's judge passes a run that kept every promise, and finds each way to break one."""
+"""The verdict of the chaos test passes a run that kept every promise, and finds each broken one."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos_field import role_of
-from benchmarks.chaos_play import first_result, wall_s
+from benchmarks.chaos_site import role_of
 from benchmarks.chaos_trainable import BATCHES, EPOCHS, expected_losses
 from benchmarks.chaos_verdict import (
     Evidence,
     Line,
     Trial,
+    first_result,
     judge,
     losses_in_epochs,
     parse_diary,
     render,
+    wall_s,
     whole_epochs_again,
 )
 
@@ -46,16 +47,16 @@ def _diary(pids: list[tuple[int, range]], number: int = 0) -> list[Line]:
 
 @pytest.fixture
 def evidence() -> Evidence:
-    """Two trials; the first was killed in its third epoch, and went on from the end of its second."""
+    """Two trials; the first was killed in its third epoch, and resumed from the end of its second."""
     losses = {number: list(enumerate(expected_losses(1, number, X), 1)) for number in (0, 1)}
     trials = [
         Trial("p1", 1, 0, X, "finished", tuple(losses[0])),
         Trial("p1", 1, 1, X, "pruned", tuple(losses[1][:2])),
     ]
-    killed, went_on = range(20), range(2 * BATCHES, EPOCHS * BATCHES)
+    killed, resumed = range(20), range(2 * BATCHES, EPOCHS * BATCHES)
     return Evidence(
-        wanted={1: 2}, trials=trials, seen=_events(trials), told=_events(trials), kills=1, quiet=[(1000.0, 1003.0)],
-        diary=_diary([(7, killed), (8, went_on)]) + _diary([(9, range(2 * BATCHES))], number=1),
+        wanted={1: 2}, trials=trials, seen=_events(trials), logged=_events(trials), kills=1, quiet=[(1000.0, 1003.0)],
+        diary=_diary([(7, killed), (8, resumed)]) + _diary([(9, range(2 * BATCHES))], number=1),
         descriptors={5: [14, 17, 16]}, checkpoints={"0": 2},
     )  # fmt: skip
 
@@ -68,7 +69,7 @@ def test_a_run_that_kept_every_promise_passes(evidence: Evidence) -> None:
     assert whole_epochs_again(evidence.diary) == 0
 
 
-def _forget_a_result(evidence: Evidence) -> None:
+def _remove_a_result(evidence: Evidence) -> None:
     first = evidence.trials[0]
     evidence.trials[0] = Trial("p1", 1, 0, X, "finished", first.results[1:])
 
@@ -96,22 +97,34 @@ def _waste(evidence: Evidence) -> None:
 
 
 BREAKS: dict[str, tuple[Callable[[Evidence], object], str]] = {
-    "a result that the store forgot": (_forget_a_result, "no committed result is lost"),
-    "a result that the log forgot": (lambda e: e.told.pop(0), "no committed result is lost"),
-    "an end that the log forgot": (lambda e: e.told.pop(), "no committed result is lost"),
-    "a result told twice": (lambda e: e.told.append(e.told[0]), "no result is counted twice"),
-    "a trial that ended twice": (lambda e: e.told.append(e.told[-1]), "no result is counted twice"),
-    "a loss that is not the trial's own": (_change_a_loss, "each loss is what an undisturbed trial gives, to the bit"),
-    "a trial that was never made": (lambda e: e.wanted.update({2: 1}), "each trial ends, finished or pruned"),
+    "a result that the store lacks": (_remove_a_result, "no committed result is lost"),
+    "a result that the log lacks": (lambda e: e.logged.pop(0), "no committed result is lost"),
+    "an end that the log lacks": (lambda e: e.logged.pop(), "no committed result is lost"),
+    "a result that is logged twice": (lambda e: e.logged.append(e.logged[0]), "no result is counted twice"),
+    "a trial that ended twice": (lambda e: e.logged.append(e.logged[-1]), "no result is counted twice"),
+    "a loss that is not the trial's own": (_change_a_loss, "each loss equals an undisturbed trial's, to the bit"),
+    "a missing trial": (lambda e: e.wanted.update({2: 1}), "each trial ends, finished or pruned"),
     "two processes at one trial": (_train_on_after_another, "at most one attempt of a trial is live"),
-    "more waste than kills": (_waste, "wasted epochs are not more than kills"),
-    "a trial that fell far back": (_fall_back, "a fault costs a trial an epoch, and the one at work"),
+    "more repeated epochs than kills": (_waste, "wasted epochs are not more than kills"),
+    "a restart that repeats many epochs": (
+        _fall_back,
+        "a fault costs a trial at most an epoch and the one in progress",
+    ),
     "a batch in a pause": (_train_in_a_pause, "a pause holds, through kills too"),
-    "descriptors that pile up": (lambda e: e.descriptors.update({5: [14, 90]}), "descriptors and files do not pile up"),
-    "checkpoints that pile up": (lambda e: e.checkpoints.update({"1": 9}), "descriptors and files do not pile up"),
-    "a process that is left": (lambda e: e.left.append("1 x"), "no process of the run outlives it"),
-    "work that did not go on": (lambda e: e.troubles.append("x"), "work goes on after each fault"),
-    "a checker that is not content": (lambda e: setattr(e, "audit", "BROKEN"), "supervisorctl audit is content"),
+    "descriptors that accumulate": (
+        lambda e: e.descriptors.update({5: [14, 90]}),
+        "descriptors and files do not accumulate",
+    ),
+    "checkpoints that accumulate": (
+        lambda e: e.checkpoints.update({"1": 9}),
+        "descriptors and files do not accumulate",
+    ),
+    "a process that outlives the run": (lambda e: e.left.append("1 x"), "no process of the run outlives it"),
+    "work that did not resume": (lambda e: e.troubles.append("x"), "work resumes after each fault"),
+    "an audit that finds a broken promise": (
+        lambda e: setattr(e, "audit", "BROKEN"),
+        "supervisorctl audit finds nothing broken",
+    ),
 }
 
 
@@ -125,25 +138,25 @@ def test_a_broken_promise_is_found(evidence: Evidence, name: str) -> None:
     assert "BROKEN" in render(verdicts)
 
 
-def _told(second: int, event: str, **where: Any) -> dict[str, Any]:
+def _event(second: int, event: str, **where: Any) -> dict[str, Any]:
     return {"ts": f"2026-01-01T00:00:{second:02}+00:00", "event": event, **where}
 
 
 def test_work_went_on_with_the_first_result_that_the_fault_had_to_do_with() -> None:
-    """A result of the other worker says nothing about the one that was killed, nor one before the watchdog is back."""
+    """A result of another worker proves nothing about a killed one, nor does one before the watchdog is back."""
     first, second = ({"experiment": "p1", "trial": trial, "attempt": 1} for trial in (0, 1))
     events = [
-        _told(1, "trial.started", **first), _told(3, "trial.reported", **first), _told(4, "trial.started", **second),
-        _told(5, "watchdog.started"), _told(6, "trial.reported", **second),
+        _event(1, "trial.started", **first), _event(3, "trial.reported", **first), _event(4, "trial.started", **second),
+        _event(5, "watchdog.started"), _event(6, "trial.reported", **second),
     ]  # fmt: skip
-    epoch_s = wall_s(_told(0, ""))
-    assert first_result(events, epoch_s + 2, anew=False, watched=False) == [epoch_s + 3]
-    assert first_result(events, epoch_s + 2, anew=True, watched=False) == [epoch_s + 6]
-    assert first_result(events, epoch_s + 2, anew=False, watched=True) == [epoch_s + 6]
-    assert first_result(events, epoch_s + 7, anew=False, watched=False) == []
+    epoch_s = wall_s(_event(0, ""))
+    assert first_result(events, epoch_s + 2, new_attempt=False, watched=False) == [epoch_s + 3]
+    assert first_result(events, epoch_s + 2, new_attempt=True, watched=False) == [epoch_s + 6]
+    assert first_result(events, epoch_s + 2, new_attempt=False, watched=True) == [epoch_s + 6]
+    assert first_result(events, epoch_s + 7, new_attempt=False, watched=False) == []
 
 
-def test_a_diary_s_torn_last_line_is_left_out() -> None:
+def test_a_torn_last_line_of_the_diary_is_left_out() -> None:
     assert parse_diary(["1.5 7 1 0 batch 7\n", "1.6 7 1 0 epoch 1\n", "1.7 7 1 0 batch 1"]) == [
         Line(1.5, 7, 1, 0, batch=7),
         Line(1.6, 7, 1, 0, epoch=1),
@@ -171,5 +184,5 @@ def test_a_diary_s_torn_last_line_is_left_out() -> None:
         ("kthread", [], None),
     ],
 )
-def test_a_process_is_known_by_what_it_runs(name: str, command: list[str], role: str | None) -> None:
+def test_a_process_is_recognised_by_its_command(name: str, command: list[str], role: str | None) -> None:
     assert role_of(name, command) == role

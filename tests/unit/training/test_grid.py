@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import GridError
@@ -44,7 +44,6 @@ def test_param_count_does_not_depend_on_heads() -> None:
         assert len(counts) == 1
 
 
-@settings(deadline=None, max_examples=25)
 @given(
     d_model=st.sampled_from([4, 8, 12, 32]),
     n_layers=st.integers(1, 4),

@@ -3,103 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.build import build_learner
-from training.data.dataset_files import build_dataset, import_file
-from training.data.manifest import dataset_path
-from training.data.windows import MarketWindows, load_windows
+from tests.unit.training.small_learner import closing_after, made, run, weights
 from training.errors import Diverged
-from training.grid import grid_of
-from training.loop import Epoch, Learner, Progress, epochs, gather, set_learning_rate, train_batch
-from training.memory import predict_trial_memory
+from training.loop import gather, set_learning_rate, train_batch
 from training.schedule import learning_rate_at
-from training.scores import auc, binary_metrics
-from training.settings import TrialSettings
-
-BARS = Path(__file__).parents[1] / "data" / "bars.csv"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    import_file(BARS, "TEST", folder, calendar=None)
-    build_dataset("TEST", "a25", folder)
-    return dataset_path(folder, "TEST")
-
-
-def config(dataset: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "budget": "8k",
-        "horizon": 3,
-        "grid": {"d_model": [8, 16], "n_layers": [1, 2], "n_heads": [2, 4], "tolerance": 0.5},
-        "shape_rank": 0,
-        "heads_log2": 1,
-        "learning_rate": 3e-3,
-        "dataset": str(dataset),
-        "seed": 1,
-        "context": 30,
-        "split": {"min_val_windows": 20},
-        "max_epochs": 3,
-        "precision": "fp32",
-        **changes,
-    }
-
-
-def made(dataset: Path, micro_batch: int | None = None, **changes: Any) -> tuple[Learner, MarketWindows]:
-    torch.set_num_threads(1)
-    settings = TrialSettings.from_config(config(dataset, **changes))
-    windows = load_windows(settings)
-    architecture = grid_of(settings, windows.manifest.num_features).architecture(0, 1)
-    memory = predict_trial_memory(architecture, settings.batch_size, micro_batch=micro_batch)
-    return build_learner(settings, architecture, "cpu", memory), windows
-
-
-def no_gate() -> float:
-    return 0.0
-
-
-def closing_after(batches: int) -> Callable[[], float]:
-    """A gate that lets so many batches pass, then raises once, then stands open."""
-    left = iter([*[False] * batches, True])
-
-    def gate() -> float:
-        if next(left, False):
-            raise InterruptedError
-        return 0.0
-
-    return gate
-
-
-class Clock:
-    """Each reading is a second after the one before, and tests may let more time pass."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        self.now_s += 1.0
-        return self.now_s
-
-
-def run(learner: Learner, windows: MarketWindows, gate: Callable[[], float] = no_gate) -> list[Epoch]:
-    return list(epochs(learner, windows, gate, Clock()))
-
-
-def weights(learner: Learner) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in learner.model.parameters()])
-
-
-# --- the schedule -------------------------------------------------------------------------------------------------
 
 
 def test_the_rate_climbs_in_a_line_then_falls_in_a_cosine_to_nearly_nothing() -> None:
@@ -186,9 +101,6 @@ def test_gather_gives_each_sample_its_day_and_the_days_before_it() -> None:
     assert windows[:, :, 0].tolist() == [[0, 1, 2, 3, 4], [15, 16, 17, 18, 19], [5, 6, 7, 8, 9]]
 
 
-# --- epochs --------------------------------------------------------------------------------------------------------
-
-
 def test_each_epoch_sees_every_train_window_once_in_another_order(dataset: Path) -> None:
     learner, windows = made(dataset)
     seen: list[torch.Tensor] = []
@@ -273,121 +185,3 @@ def test_a_test_day_in_a_batch_would_show_at_once(dataset: Path) -> None:
     stray[0] = len(windows.days) - 10
     with pytest.raises(Diverged):
         run(learner, replace(windows, train=stray))
-
-
-# --- the gate ------------------------------------------------------------------------------------------------------
-
-
-def test_the_gate_is_asked_before_every_batch_and_its_time_is_not_training_time(dataset: Path) -> None:
-    learner, windows = made(dataset, max_epochs=1)
-    clock, calls = Clock(), 0
-
-    def gate() -> float:
-        nonlocal calls
-        calls += 1
-        clock.now_s += 1000.0
-        return 1000.0
-
-    (paused,) = epochs(learner, windows, gate, clock)
-    learner, windows = made(dataset, max_epochs=1)
-    (straight,) = run(learner, windows)
-    train, validation = math.ceil(len(windows.train) / 64), math.ceil(len(windows.val) / 128)
-    assert calls == train + validation
-    assert paused.paused_s == 1000.0 * calls
-    assert straight.paused_s == 0.0
-    assert paused.seconds == straight.seconds < 1000.0
-    assert paused.val_loss == straight.val_loss
-
-
-@pytest.mark.parametrize("batches", [0, 1, 4, 6, 7])
-def test_leaving_through_the_gate_and_coming_back_changes_nothing(dataset: Path, batches: int) -> None:
-    reference, windows = made(dataset)
-    expected = run(reference, windows)
-    learner, _ = made(dataset)
-    gate = closing_after(batches)
-    with pytest.raises(InterruptedError):
-        run(learner, windows, gate)
-    results = run(learner, windows, gate)
-    assert [(r.train_loss, r.val_loss) for r in results] == [(r.train_loss, r.val_loss) for r in expected]
-    assert torch.equal(weights(learner), weights(reference))
-
-
-@pytest.mark.parametrize("batches", [1, 3, 5])
-def test_leaving_between_two_looks_at_the_device_keeps_the_losses_not_yet_read(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch, batches: int
-) -> None:
-    """As on a GPU, where a loss is read every so many batches only."""
-    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 4)
-    reference, windows = made(dataset, max_epochs=1)
-    (expected,) = run(reference, windows)
-    learner, _ = made(dataset, max_epochs=1)
-    gate = closing_after(batches)
-    with pytest.raises(InterruptedError):
-        run(learner, windows, gate)
-    (result,) = run(learner, windows, gate)
-    assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
-
-
-def test_leaving_with_a_loss_not_yet_read_does_not_hide_that_it_diverged(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 100)
-    learner, windows = made(dataset)
-    with torch.no_grad():
-        learner.model.head.weight.fill_(math.nan)
-    with pytest.raises(Diverged):
-        run(learner, windows, closing_after(1))
-
-
-def test_a_step_tried_out_leaves_no_trace_in_the_randomness_even_if_it_fails(dataset: Path) -> None:
-    learner, _ = made(dataset)
-    before = learner.rng_state.clone()
-
-    def fail() -> None:
-        with learner.own_randomness_discarded():
-            torch.rand(3)
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert torch.equal(learner.rng_state, before)
-
-
-def test_trials_in_one_process_do_not_disturb_each_other(dataset: Path) -> None:
-    alone, windows = made(dataset)
-    expected = [result.val_loss for result in run(alone, windows)]
-    first, second = made(dataset)[0], made(dataset, seed=2)[0]
-    interleaved = [
-        (one.val_loss, torch.rand(1))
-        for one, _ in zip(
-            epochs(first, windows, no_gate, Clock()), epochs(second, windows, no_gate, Clock()), strict=True
-        )
-    ]
-    assert [loss for loss, _ in interleaved] == expected
-
-
-def test_an_ended_trial_yields_nothing_more(dataset: Path) -> None:
-    learner, windows = made(dataset)
-    learner.progress = Progress(epoch=3, end_reason="finished")
-    assert run(learner, windows) == []
-
-
-# --- metrics -------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
-def test_auc_is_the_share_of_pairs_in_the_right_order(pairs: list[tuple[int, bool]]) -> None:
-    scores = np.array([score for score, _ in pairs], dtype=float)
-    labels = np.array([label for _, label in pairs], dtype=float)
-    if labels.min() == labels.max():
-        assert "auc" not in binary_metrics(scores, labels)
-        return
-    positive, negative = scores[labels == 1], scores[labels == 0]
-    wins = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
-    assert auc(scores, labels) == pytest.approx(np.mean(wins))
-
-
-def test_the_prior_loss_is_what_always_saying_the_base_rate_costs() -> None:
-    labels = np.array([1.0, 0.0, 0.0, 0.0])
-    metrics = binary_metrics(np.zeros(4), labels)
-    assert metrics["prior_loss"] == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)))

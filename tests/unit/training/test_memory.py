@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import DoesNotFit
@@ -29,7 +29,6 @@ def test_weights_gradients_and_two_moments_are_four_bytes_a_parameter() -> None:
     assert estimate.optimizer_bytes == 8 * param_count(shape)
 
 
-@settings(deadline=None, max_examples=60)
 @given(architectures, st.integers(1, 256))
 def test_more_windows_or_layers_never_take_less(shape: Architecture, batch: int) -> None:
     estimate = predict_trial_memory(shape, batch)
@@ -43,7 +42,6 @@ def test_more_windows_or_layers_never_take_less(shape: Architecture, batch: int)
     assert recomputed.activations_bytes < deeper.activations_bytes
 
 
-@settings(deadline=None, max_examples=30)
 @given(architectures)
 def test_bf16_pays_for_its_copies_of_the_weights_once_a_batch_is_large(shape: Architecture) -> None:
     plain, half = (predict_trial_memory(shape, 512, precision=precision) for precision in ("fp32", "bf16"))
@@ -52,7 +50,6 @@ def test_bf16_pays_for_its_copies_of_the_weights_once_a_batch_is_large(shape: Ar
     assert alone.activations_bytes > 2 * param_count(architecture(2048, 48))
 
 
-@settings(deadline=None, max_examples=100)
 @given(architectures, st.integers(1, 512), st.floats(0.1, 200))
 def test_a_choice_fits_covers_the_batch_and_is_the_largest_that_does(
     shape: Architecture, batch: int, available_gib: float
@@ -90,7 +87,6 @@ def test_the_refusal_survives_the_trip_between_processes() -> None:
     assert again.remedy
 
 
-@settings(deadline=None, max_examples=60)
 @given(architectures, st.integers(1, 512))
 def test_running_out_again_and_again_halves_down_to_one_window_then_recomputes_then_ends(
     shape: Architecture, batch: int

@@ -1,10 +1,9 @@
-"""A session: resumed it equals the uninterrupted one bit for bit, a bad checkpoint is refused, its record is whole."""
+"""A resumed session equals an uninterrupted one bit for bit; checkpoints of other trials are refused."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import weakref
 from collections.abc import Callable
@@ -15,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.unit.training.small_trial import config, no_gate
 from training.build import build_learner
 from training.checkpoint import read_checkpoint, write_checkpoint
-from training.data.dataset_files import build_dataset, import_file
-from training.data.manifest import dataset_path, sha256_of
+from training.data.manifest import sha256_of
 from training.data.windows import load_windows
 from training.device import release_cached_memory
 from training.environment import git_commit
@@ -30,48 +29,16 @@ from training.model import PatchTST
 from training.session import TrainingSession
 
 MAPS = Path("/proc/self/maps")
-BARS = Path(__file__).parents[1] / "data" / "bars.csv"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    import_file(BARS, "TEST", folder, calendar=None)
-    build_dataset("TEST", "a25", folder)
-    return dataset_path(folder, "TEST")
-
-
-def config(dataset: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "budget": "8k",
-        "horizon": 3,
-        "grid": {"d_model": [8, 16], "n_layers": [1, 2], "n_heads": [2, 4], "tolerance": 0.5},
-        "shape_rank": 0,
-        "heads_log2": 1,
-        "learning_rate": 3e-3,
-        "dataset": str(dataset),
-        "seed": 1,
-        "context": 30,
-        "dropout": 0.2,
-        "split": {"min_val_windows": 20},
-        "max_epochs": 4,
-        "device": "cpu",
-        **changes,
-    }
-
-
-def no_gate() -> float:
-    return 0.0
 
 
 def made(
     dataset: Path, gate: Callable[[], float] = no_gate, limit: MemoryLimit | None = None, **changes: Any
 ) -> TrainingSession:
-    return TrainingSession(config(dataset, **changes), gate=gate, limit=limit)
+    return TrainingSession(config(dataset, **{"dropout": 0.2, "precision": "auto", **changes}), gate=gate, limit=limit)
 
 
 def outcome(epoch: Epoch) -> dict[str, Any]:
-    """All of an Epoch but how long it took."""
+    """Return all of an Epoch except its durations."""
     return {key: value for key, value in asdict(epoch).items() if key not in {"seconds", "paused_s"}}
 
 
@@ -95,13 +62,24 @@ def assert_same_state(one: Any, other: Any) -> None:
         assert one == other
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("after", [0, 1, 3])
-def test_resumed_at_an_epoch_it_equals_the_uninterrupted_one_bit_for_bit(
-    dataset: Path, tmp_path: Path, after: int, precision: str
+@pytest.fixture(scope="module")
+def uninterrupted(
+    dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Run a trial to its end in each precision: its epochs, and its last checkpoint's state."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        session = made(dataset, precision=precision)
+        epochs = [outcome(session.step()) for _ in range(3)]
+        found[precision] = epochs, state_of(session, tmp_path_factory.mktemp("straight") / "a.pt")
+    return found
+
+
+@pytest.mark.parametrize(("after", "precision"), [(0, "fp32"), (1, "fp32"), (1, "bf16"), (2, "fp32")])
+def test_a_trial_resumed_between_epochs_equals_the_uninterrupted_one_bit_for_bit(
+    dataset: Path, uninterrupted: Any, tmp_path: Path, after: int, precision: str
 ) -> None:
-    straight = made(dataset, precision=precision)
-    expected = [straight.step() for _ in range(4)]
+    expected, last = uninterrupted[precision]
     first = made(dataset, precision=precision)
     for _ in range(after):
         first.step()
@@ -109,14 +87,15 @@ def test_resumed_at_an_epoch_it_equals_the_uninterrupted_one_bit_for_bit(
     first.close()
     second = made(dataset, precision=precision)
     second.load(tmp_path / "c.pt")
-    assert [outcome(second.step()) for _ in range(4 - after)] == [outcome(epoch) for epoch in expected[after:]]
-    assert_same_state(state_of(second, tmp_path / "b.pt"), state_of(straight, tmp_path / "a.pt"))
+    assert [outcome(second.step()) for _ in range(3 - after)] == expected[after:]
+    assert_same_state(state_of(second, tmp_path / "b.pt"), last)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 6, 9])
-def test_saved_in_the_middle_of_an_epoch_it_goes_on_to_the_same_bits(dataset: Path, tmp_path: Path, batch: int) -> None:
-    straight = made(dataset)
-    expected = [straight.step() for _ in range(4)]
+def test_a_trial_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_one(
+    dataset: Path, uninterrupted: Any, tmp_path: Path, batch: int
+) -> None:
+    expected, last = uninterrupted["fp32"]
     calls = 0
 
     def gate() -> float:
@@ -126,17 +105,17 @@ def test_saved_in_the_middle_of_an_epoch_it_goes_on_to_the_same_bits(dataset: Pa
             raise InterruptedError
         return 0.0
 
-    first = made(dataset, gate)
+    first = made(dataset, gate, precision="fp32")
     with pytest.raises(InterruptedError):
-        [first.step() for _ in range(4)]
+        [first.step() for _ in range(3)]
     first.save(tmp_path / "c.pt")
-    second = made(dataset)
+    second = made(dataset, precision="fp32")
     second.load(tmp_path / "c.pt")
     results = []
     while not results or not results[-1].finished:
         results.append(second.step())
-    assert [outcome(result) for result in results] == [outcome(epoch) for epoch in expected[-len(results) :]]
-    assert_same_state(state_of(second, tmp_path / "b.pt"), state_of(straight, tmp_path / "a.pt"))
+    assert [outcome(result) for result in results] == expected[-len(results) :]
+    assert_same_state(state_of(second, tmp_path / "b.pt"), last)
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process has mapped")
@@ -202,71 +181,6 @@ def test_another_trials_checkpoint_is_refused_by_what_differs(
     made(dataset).save(tmp_path / "c.pt")
     with pytest.raises(CheckpointError, match=f"another trial: {named}$"):
         made(dataset, **change).load(tmp_path / "c.pt")
-
-
-class TestTheFile:
-    """A checkpoint is whole or refused, and writing one never harms the one before."""
-
-    @pytest.fixture
-    def path(self, dataset: Path, tmp_path: Path) -> Path:
-        made(dataset).save(tmp_path / "c.pt")
-        return tmp_path / "c.pt"
-
-    def test_no_byte_of_it_can_change_unseen(self, path: Path) -> None:
-        content = path.read_bytes()
-        for position in range(0, len(content), max(1, len(content) // 40)):
-            changed = bytearray(content)
-            changed[position] ^= 0x10
-            path.write_bytes(changed)
-            with pytest.raises(CheckpointError, match=r"changed since|not a checkpoint"):
-                read_checkpoint(path)
-
-    @pytest.mark.parametrize("kept", [0, 1, 39, 40, 41, 0.5, -1])
-    def test_cut_short_anywhere_it_is_refused(self, path: Path, kept: float) -> None:
-        content = path.read_bytes()
-        size = int(kept * len(content)) if isinstance(kept, float) else kept % len(content)
-        path.write_bytes(content[:size])
-        with pytest.raises(CheckpointError):
-            read_checkpoint(path)
-
-    def test_missing_it_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="does not exist"):
-            read_checkpoint(tmp_path / "gone.pt")
-
-    def test_of_another_schema_it_is_refused(self, tmp_path: Path) -> None:
-        write_checkpoint(tmp_path / "c.pt", {"schema": 99})
-        with pytest.raises(CheckpointError, match="expected schema 1, found 99"):
-            read_checkpoint(tmp_path / "c.pt")
-
-    def test_a_pickle_with_code_in_it_is_not_run(self, tmp_path: Path) -> None:
-        class Harm:
-            def __reduce__(self) -> tuple[Any, ...]:
-                return (os.mkdir, (str(tmp_path / "harmed"),))
-
-        write_checkpoint(tmp_path / "c.pt", {"model": Harm()})
-        with pytest.raises(CheckpointError, match=r"[Ww]eights.only"):
-            read_checkpoint(tmp_path / "c.pt")
-        assert not (tmp_path / "harmed").exists()
-
-    @pytest.mark.parametrize("failing", ["fsync", "replace"])
-    def test_a_full_disk_leaves_the_old_checkpoint_and_no_remains(
-        self, path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-    ) -> None:
-        before = path.read_bytes()
-        session = made(dataset)
-        session.step()
-
-        def no_space(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os if failing == "fsync" else Path, failing, no_space)
-        with pytest.raises(OSError, match="No space left"):
-            session.save(path)
-        monkeypatch.undo()
-        assert path.read_bytes() == before
-        assert [entry.name for entry in path.parent.iterdir()] == ["c.pt"]
-        session.save(path)
-        assert path.read_bytes() != before
 
 
 def test_the_record_is_json_and_says_what_the_trial_is_and_ran_on(dataset: Path) -> None:

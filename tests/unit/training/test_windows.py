@@ -13,8 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.dataset_files import build_dataset, import_file
-from training.data.manifest import dataset_path, manifest_path, read_manifest, sha256_of, write_manifest
+from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
 from training.data.splits import split_days
 from training.data.windows import base_rates, fit_zscore, load_windows, target_labels
 from training.errors import DatasetError, SplitError
@@ -23,14 +22,6 @@ from training.model import normalise_window
 from training.settings import TargetSettings, TrialSettings
 
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    import_file(BARS, "TEST", folder, calendar=None)
-    build_dataset("TEST", "a25", folder)
-    return dataset_path(folder, "TEST")
 
 
 def trial(dataset: Path, **changes: Any) -> TrialSettings:

@@ -1,4 +1,4 @@
-"""The blows of the chaos test: how each fault is struck, and how it is seen that work goes on."""
+"""Inject the faults of the chaos test, and measure when work resumes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import psutil
 
-from benchmarks.chaos_field import Field
 from benchmarks.chaos_schedule import Fault, Kind
-from benchmarks.chaos_verdict import Evidence
+from benchmarks.chaos_site import Site
+from benchmarks.chaos_verdict import Evidence, first_result
 
-GOES_ON_WITHIN_S = 90.0
-"""A hung driver is found after 60 s; whatever else happens, work goes on sooner."""
+RESUMED_WITHIN_S = 90.0
+"""A hung driver is found after 60 s; after any other fault work resumes sooner."""
 PAUSED_WITHIN_S = ENDED_WITHIN_S = 60.0
 FULL_WITHIN_S = 30.0
 MAX_TROUBLES = 8
-"""After so many it is given up: what is broken is known by then."""
+"""The test is given up after so many: the fault is known by then."""
 LOOK_S = 0.1
 WANTED_ENDS = ("the run has ended", "stopped by", "SIGTERM")
-"""How a daemon's reason for its end may begin."""
+"""Allowed beginnings of a daemon's reason for its end."""
 
 ROLES: dict[Kind, tuple[str, ...]] = {
     Kind.WORKER: ("worker",),
@@ -34,7 +33,7 @@ ROLES: dict[Kind, tuple[str, ...]] = {
     Kind.DAEMON: ("daemon",),
     Kind.RAYLET: ("raylet",),
     Kind.GCS: ("gcs",),
-    Kind.KEEPER: ("guardian",),
+    Kind.GUARDIAN: ("guardian",),
     Kind.WATCHDOG: ("watchdog",),
     Kind.DASHBOARD: ("dashboard",),
     Kind.AGENT: ("agent",),
@@ -44,35 +43,36 @@ ROLES: dict[Kind, tuple[str, ...]] = {
     Kind.STOP_DAEMON: ("daemon",),
 }
 STOPS = frozenset({Kind.STOP_WORKER, Kind.STOP_DRIVER, Kind.STOP_DAEMON})
-_BEGINS_ANEW = ROLES.keys() - STOPS - {Kind.WATCHDOG}
-"""After such kills an attempt must begin: results of those that were not hit say nothing."""
+_NEEDS_NEW_ATTEMPT = ROLES.keys() - STOPS - {Kind.WATCHDOG}
+"""After such kills a new attempt must begin: results of attempts that were not hit prove nothing."""
 
 
 @dataclass(frozen=True)
-class Blow:
-    """A fault that was struck. `goes_on_s`: from the blow to the first result of work that it had ended; None: never,
-    or nobody waited for it.
+class Injection:
+    """An injected fault; `resumed_s` is the time to the first result of the work that it ended.
+
+    It is None if work did not resume, or if the test did not wait for it.
     """
 
     fault: Fault
     kills: int
-    goes_on_s: float | None
+    resumed_s: float | None
 
 
 @dataclass
-class Play:
-    """The faults of one run, as they are struck."""
+class Injector:
+    """Injects faults into one run."""
 
-    site: Field
+    site: Site
     evidence: Evidence
     until_s: float
-    blows: list[Blow] = field(default_factory=list)
+    injections: list[Injection] = field(default_factory=list)
     _known: int = 0
-    """How many events there were before the blow that was struck last."""
+    """The number of events before the last injection."""
 
-    # What the log says
+    # Reading the log
 
-    def look(self) -> list[dict[str, Any]]:
+    def read_log(self) -> list[dict[str, Any]]:
         fresh = self.site.log.read()
         for event in fresh:
             if event["event"] == "daemon.stopped" and not event["reason"].startswith(WANTED_ENDS):
@@ -90,10 +90,10 @@ class Play:
         return any(event["event"] in ("run.finished", "run.failed") for event in self.site.log.events)
 
     def wait(self, what: str, test: Callable[[], bool], within_s: float) -> bool:
-        """Looks until `test` holds; a daemon that is not there is started, as a service manager would."""
+        """Wait until `test` holds; start a missing daemon meanwhile, like a service manager."""
         end = time.monotonic() + within_s
         while time.monotonic() < end:
-            self.look()
+            self.read_log()
             if test():
                 return True
             if self.over() or self.hopeless():
@@ -106,39 +106,39 @@ class Play:
 
     def start(self, *plan: str, may_fail: bool = False) -> None:
         done = self.site.command("supervisord", "start", *plan)
-        self.look()
+        self.read_log()
         if done.returncode != 0 and not may_fail and not self.over():
             self.trouble(f"supervisord start {' '.join(plan)}: {done.returncode}: {done.stderr.strip()[-300:]!r}")
             time.sleep(1.0)
 
     def operate(self, *arguments: str, may_fail: bool = False) -> bool:
         done = self.site.command("supervisorctl", *arguments)
-        self.look()
+        self.read_log()
         if done.returncode != 0 and not may_fail and not self.over():
             self.trouble(f"supervisorctl {' '.join(arguments)}: {done.returncode}: {done.stderr.strip()[-300:]!r}")
         return done.returncode == 0
 
     # Blows
 
-    def strike(self, fault: Fault) -> None:
-        """One fault, and then, unless it is a hasty one, the wait for work to go on."""
+    def inject(self, fault: Fault) -> None:
+        """Inject one fault; then wait until work resumes, unless the fault is a hasty one."""
         time.sleep(fault.after_s)
-        self.look()
+        self.read_log()
         before, self._known = self.evidence.kills, len(self.site.log.events)
-        struck_s = time.time()
+        injected_s = time.time()
         print(f"{self.until_s - time.monotonic():6.0f} s left: {fault.kind}{' (hasty)' * fault.hasty}", flush=True)
         with contextlib.suppress(psutil.NoSuchProcess):
-            # Whatever was to be hit has ended by itself this moment.
-            struck_s = self._hit(fault)
+            # The process may end by itself in this moment.
+            injected_s = self._hit(fault)
         kills = self.evidence.kills - before
-        anew = fault.kind is Kind.TERM_DAEMON or (fault.kind in _BEGINS_ANEW and kills > 0)
-        goes_on_s = None if fault.hasty else self._until_work_goes_on(fault.kind, struck_s, anew=anew)
-        self.blows.append(Blow(fault, kills, goes_on_s))
+        new_attempt = fault.kind is Kind.TERM_DAEMON or (fault.kind in _NEEDS_NEW_ATTEMPT and kills > 0)
+        resumed_s = None if fault.hasty else self._until_work_resumes(fault.kind, injected_s, new_attempt=new_attempt)
+        self.injections.append(Injection(fault, kills, resumed_s))
         self._count_descriptors()
         self.site.agents()
 
     def _hit(self, fault: Fault) -> float:
-        """The wall time from which on work may go on."""
+        """Inject the fault; return the wall time from which work can resume."""
         others: dict[Kind, Callable[[Fault], float]] = {
             Kind.DISK: self._fill_disk,
             Kind.PAUSE: self._pause,
@@ -152,7 +152,7 @@ class Play:
         return self._stand_still(fault) if fault.kind in STOPS else self._kill(fault.kind, fault.aim)
 
     def _targets(self, kind: Kind, aim: float) -> list[psutil.Process]:
-        """The processes to hit: as many of each role as it is named, the first of them by `aim`."""
+        """Choose as many processes of each role as the kind names it, beginning by `aim`."""
         chosen = []
         for role, count in Counter(ROLES[kind]).items():
             found = self.site.workers() if role == "worker" else self.site.processes(role)
@@ -161,12 +161,12 @@ class Play:
         return chosen
 
     def _kill(self, kind: Kind, aim: float) -> float:
-        struck_s = time.time()
+        injected_s = time.time()
         for process in self._targets(kind, aim):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
                 self.evidence.kills += 1
-        return struck_s
+        return injected_s
 
     def _stand_still(self, fault: Fault) -> float:
         for process in self._targets(fault.kind, fault.aim)[:1]:
@@ -178,17 +178,17 @@ class Play:
         return time.time()
 
     def _fill_disk(self, fault: Fault) -> float:
-        if self.site.why_no_disk is not None:
+        if self.site.no_disk_reason is not None:
             return time.time()
-        told = self.count("disk.filled")
+        logged = self.count("disk.filled")
         self.site.fill()
         try:
-            self.wait("the full disk is told", lambda: self.count("disk.filled") > told, FULL_WITHIN_S)
+            self.wait("disk.filled in the log", lambda: self.count("disk.filled") > logged, FULL_WITHIN_S)
             if fault.during is not None:
                 self._kill(fault.during, fault.aim)
             time.sleep(fault.lasts_s)
             if not self.site.daemons():
-                # It may refuse, for want of space; once there is some it may not.
+                # It may refuse while the disk is full.
                 self.start(may_fail=True)
         finally:
             self.site.free()
@@ -212,10 +212,10 @@ class Play:
         return time.time()
 
     def _rests(self) -> bool:
-        return self.wait("the pause is told by status", lambda: self._state() == "PAUSED", PAUSED_WITHIN_S)
+        return self.wait("PAUSED in status", lambda: self._state() == "PAUSED", PAUSED_WITHIN_S)
 
     def _state(self) -> str | None:
-        """Of the experiment at work, once its trials have come to rest where they are to."""
+        """Return the state of the running experiment, or AT WORK while one of its trials still works."""
         view = self.site.status()
         for experiment in view["experiments"] if view else ():
             if experiment["state"] not in ("EXITED", "STOPPED"):
@@ -230,7 +230,7 @@ class Play:
         return time.time()
 
     def _pause_a_trial(self, fault: Fault) -> float:
-        """One that ends before the operator's word arrives cannot be paused any more."""
+        """Pause one trial; it may end before the command arrives."""
         live = sorted(self.site.log.live_workers())
         if live:
             experiment, number = live[int(fault.aim * len(live))]
@@ -248,24 +248,24 @@ class Play:
             self.start(str(self.site.plan))
         return time.time()
 
-    # What follows
+    # After a fault
 
-    def _until_work_goes_on(self, kind: Kind, struck_s: float, *, anew: bool) -> float | None:
-        """Seconds from the blow; None where the run ended first, or work did not go on."""
-        went_on: list[float] = []
+    def _until_work_resumes(self, kind: Kind, injected_s: float, *, new_attempt: bool) -> float | None:
+        """Return the seconds until work resumes; None if the run ended first, or work did not resume."""
+        resumed: list[float] = []
 
-        def goes_on() -> bool:
+        def resumes() -> bool:
             events = self.site.log.events[self._known :]
-            went_on[:] = first_result(events, struck_s, anew=anew, watched=kind is Kind.WATCHDOG)
-            return bool(went_on)
+            resumed[:] = first_result(events, injected_s, new_attempt=new_attempt, watched=kind is Kind.WATCHDOG)
+            return bool(resumed)
 
-        if self.wait(f"work goes on after: {kind}", goes_on, GOES_ON_WITHIN_S):
-            return went_on[0] - struck_s
+        if self.wait(f"work resumes after: {kind}", resumes, RESUMED_WITHIN_S):
+            return resumed[0] - injected_s
         return None
 
     def _terminate(self, fault: Fault) -> float:
-        """As a service manager restarts it. What it has to say of its end is in the log before the next one begins."""
-        struck_s = time.time()
+        """Restart the daemon like a service manager; its last event is in the log before the next start."""
+        injected_s = time.time()
         for daemon in self.site.daemons():
             daemon.terminate()
             try:
@@ -274,31 +274,9 @@ class Play:
                 self.trouble(f"the daemon did not end within {ENDED_WITHIN_S:.0f} s of SIGTERM")
         if not self.over():
             self.start()
-        return struck_s
+        return injected_s
 
     def _count_descriptors(self) -> None:
         for daemon in self.site.daemons():
             with contextlib.suppress(psutil.Error):
                 self.evidence.descriptors.setdefault(daemon.pid, []).append(daemon.num_fds())
-
-
-def wall_s(event: dict[str, Any]) -> float:
-    return datetime.fromisoformat(event["ts"]).timestamp()
-
-
-def first_result(events: list[dict[str, Any]], since_s: float, *, anew: bool, watched: bool) -> list[float]:
-    """The wall time of the first result after a moment, or nothing. `anew`: of an attempt that began after it;
-    `watched`: and after a watchdog came up.
-    """
-    begun: set[tuple[Any, ...]] = set()
-    for event in events:
-        when_s = wall_s(event)
-        if when_s < since_s:
-            continue
-        key = (event.get("experiment"), event.get("trial"), event.get("attempt"))
-        watched = watched and event["event"] != "watchdog.started"
-        if event["event"] == "trial.started":
-            begun.add(key)
-        if event["event"] == "trial.reported" and not watched and (key in begun or not anew):
-            return [when_s]
-    return []

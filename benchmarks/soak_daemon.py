@@ -1,4 +1,4 @@
-"""The daemon of the soak (benchmarks/soak.py): the real one, on a clock that its driver's heart moves on."""
+"""Run the daemon of benchmarks/soak.py: the real one, on a clock that its driver's heartbeats move."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak_driver import TICK_S, TOLD_BY_ENVIRONMENT, Tale
+from benchmarks.soak_driver import SCENARIO_VARIABLE, TICK_S, Scenario
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import assembly, run_end
@@ -24,8 +24,8 @@ from supervisor.processes.driver_process import DriverProcess
 from supervisor.store.database import Store
 
 
-class StoryClock(Clock):
-    """Time that passes only by `go_on`; who sleeps is woken then."""
+class ScenarioClock(Clock):
+    """A clock that moves by `advance` only, which also wakes sleepers."""
 
     def __init__(self) -> None:
         self.passed_s = 0.0
@@ -46,7 +46,7 @@ class StoryClock(Clock):
         heapq.heappush(self._sleepers, (self.passed_s + seconds, next(self._turn), wakes))
         await wakes
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.passed_s += seconds
         while self._sleepers and self._sleepers[0][0] <= self.passed_s:
             wakes = heapq.heappop(self._sleepers)[2]
@@ -55,32 +55,32 @@ class StoryClock(Clock):
 
 
 class NoHead:
-    """In the place of a Ray head."""
+    """Takes the place of a Ray head."""
 
     def __init__(self, *_: Any) -> None:
         self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 1
 
     async def start(self) -> None:
-        """There is nothing to start."""
+        """Do nothing: there is no head."""
 
     async def exited(self) -> int:
         await asyncio.Event().wait()
         return 0
 
     async def stop(self) -> None:
-        """Nor to stop."""
+        """Do nothing: there is no head."""
 
 
-class StoryDriver(DriverProcess):
+class ScenarioDriver(DriverProcess):
     """A real process on real pipes; each of its heartbeats is a tick of the clock."""
 
-    clock: StoryClock
+    clock: ScenarioClock
 
     async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
         async for message, number in super().messages():
             if isinstance(message, link.Heartbeat):
-                self.clock.go_on(TICK_S)
-                # Whoever woke has its turn before the next message, as in slower days.
+                self.clock.advance(TICK_S)
+                # Let woken tasks run before the next message, as on a real day.
                 await asyncio.sleep(0)
             yield message, number
 
@@ -89,23 +89,23 @@ DRIVER_COMMAND = (sys.executable, "-c", "from benchmarks.soak_driver import main
 
 
 async def _no_report(*_: Any) -> None:
-    """A report is made once, after the run."""
+    """Write no report."""
 
 
 def main() -> int:
-    tale = Tale(**json.loads(os.environ[TOLD_BY_ENVIRONMENT]))
-    home, clock = Home(Path(tale.home)), StoryClock()
-    StoryDriver.clock = clock
+    scenario = Scenario(**json.loads(os.environ[SCENARIO_VARIABLE]))
+    home, clock = Home(Path(scenario.home)), ScenarioClock()
+    ScenarioDriver.clock = clock
     assembly.RayHead = NoHead  # type: ignore[misc, assignment]
-    assembly.DriverProcess = lambda _, log: StoryDriver(  # type: ignore[misc, assignment]
+    assembly.DriverProcess = lambda _, log: ScenarioDriver(  # type: ignore[misc, assignment]
         dict(os.environ), log, 120.0, DRIVER_COMMAND
     )
     assembly.skip_reason = lambda _: None
     run_end.report = _no_report
     specs = [
-        {"name": f"x{place}", "mode": "min", "max_trials": tale.trials, "concurrency": 4, "max_hours": None,
+        {"name": f"x{place}", "mode": "min", "max_trials": scenario.trials, "concurrency": 4, "max_hours": None,
          "enqueue": []}
-        for place in range(tale.experiments)
+        for place in range(scenario.experiments)
     ]  # fmt: skip
     request = StartRequest(
         "soak", fingerprint="f", plan_text="name: soak\n", hardware={"wake_lock": False}, specs=specs

@@ -1,6 +1,6 @@
-"""Where the chaos test happens: a home on a small disk of its own, the real commands, and the processes to hit.
+"""Set up the place of the chaos test: a home on a small disk, the real commands, the processes to hit.
 
-Every process that is hit or ended bears the home's mark; nothing else is ever touched.
+Only processes with the home's mark are hit or ended.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ concurrency: 2
 resources: {{cpu: 1}}
 sampler: {{kind: tpe, startup_trials: 5}}
 pruner: {{kind: asha, grace_period: 2, reduction_factor: 2}}
-# A blow that is aimed at random makes no trial a poison pill.
+# Faults hit trials at random: a trial that was often hit is not a bad trial.
 max_failures: 100
 wake_lock: false
-# The disk is small and this is about faults, not about heat: thresholds that a pause can leave at once.
+# The disk is small, and heat is not the subject: thresholds that a pause can leave at once.
 hardware: {{disk_hold_bytes: 2.0e+6, disk_pause_bytes: 1.0e+6, soft_dwell_s: 0, pause_dwell_s: 0, hold_min_s: 0,
   ease_after_s: 0.1, min_off_s: 0, memory_shed_percent: 97, memory_pause_percent: 98, memory_critical_percent: 99}}
 """
@@ -78,20 +78,20 @@ def role_of(name: str, command: Sequence[str]) -> str | None:
 
 
 def _lives(process: psutil.Process) -> bool:
-    # A pid that another process has by now is no process of ours: psutil looks at the time of its start.
+    # The pid may belong to another process by now: psutil compares the start time.
     return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
 
 
 @dataclass
 class Log:
-    """The audit log, followed as it grows: what has been read stays read, whatever happens to the file."""
+    """The audit log, read as it grows; events that were read are kept even if the file is lost."""
 
     path: Path
     events: list[dict[str, Any]] = field(default_factory=list)
     _at: int = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The events since the last look."""
+        """Read the events since the last call."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as file:
@@ -104,7 +104,7 @@ class Log:
         return fresh
 
     def live_workers(self) -> dict[tuple[str, int], int]:
-        """The worker's pid of each attempt that lives, by experiment and trial."""
+        """Map experiment and trial of each live attempt to its worker's pid."""
         live: dict[tuple[str, int], int] = {}
         for event in self.events:
             if not event["event"].startswith("trial."):
@@ -117,15 +117,15 @@ class Log:
         return live
 
 
-class Field:
-    """`with Field(...) as field:` makes the folder and mounts the disk; the end takes away what was made."""
+class Site:
+    """The folder, the small disk and the run's processes; the end of its `with` block removes them."""
 
     def __init__(self, seed: int, trials: int, *, keep: bool) -> None:
         self.keep = keep
         self.folder = Path(tempfile.mkdtemp(prefix="swc", dir="/tmp"))
         self.home = Home((self.folder / "home").resolve())
         self.home.root.mkdir(mode=0o700)
-        self.why_no_disk = self._mount()
+        self.no_disk_reason = self._mount()
         self.plan = self.folder / f"{PLAN_NAME}.yaml"
         parts = list(range(1, PARTS + 1))
         self.plan.write_text(
@@ -136,7 +136,7 @@ class Field:
         self.log = Log(self.home.audit_log(PLAN_NAME))
 
     def _mount(self) -> str | None:
-        """A small disk for the home. Returns why there is none."""
+        """Mount a small disk for the home; return the reason if that is not possible."""
         if os.geteuid() != 0:
             return "only root can mount a small disk"
         options = f"size={DISK_BYTES},mode=700"
@@ -148,7 +148,7 @@ class Field:
         )
         return None if done.returncode == 0 else done.stderr.strip() or "mount failed"
 
-    def __enter__(self) -> Field:
+    def __enter__(self) -> Site:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,13 +159,13 @@ class Field:
         if self.keep:
             self._keep()
             return
-        if self.why_no_disk is None:
+        if self.no_disk_reason is None:
             subprocess.run(["umount", "--lazy", self.home.root], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _keep(self) -> None:
-        """What the small disk holds moves to the real one: a mount must not be left behind."""
-        if self.why_no_disk is None:
+        """Move the files from the small disk to the real one, and unmount it."""
+        if self.no_disk_reason is None:
             shutil.copytree(self.home.root, self.folder / "kept", dirs_exist_ok=True)
             subprocess.run(["umount", "--lazy", self.home.root], check=False)
             self.home.root.rmdir()
@@ -185,7 +185,7 @@ class Field:
         )  # fmt: skip
 
     def status(self) -> dict[str, Any] | None:
-        """None when no daemon answers."""
+        """Ask the daemon for its status; return None without an answer."""
         try:
             return ask(self.home, "status", deadline_s=5.0)
         except SweepError:
@@ -194,7 +194,7 @@ class Field:
     # Processes
 
     def processes(self, role: str) -> list[psutil.Process]:
-        """The run's processes of a role, by pid. Its children bear the daemon's mark, the daemon itself does not."""
+        """List the run's processes of a role, by pid. Children have the daemon's mark, the daemon has not."""
         if role == "daemon":
             return self.daemons()
         if role == "agent":
@@ -207,7 +207,7 @@ class Field:
         return sorted(found, key=lambda process: process.pid)
 
     def agents(self) -> list[psutil.Process]:
-        """Ray's agents write over their environment, and the mark in it: they are found as children of the raylet."""
+        """List Ray's agents as children of the raylet: they overwrite their environment with its mark."""
         found = []
         for raylet in self.processes("raylet"):
             with contextlib.suppress(psutil.Error):
@@ -216,7 +216,7 @@ class Field:
         return found
 
     def daemons(self) -> list[psutil.Process]:
-        """The daemon of this home, if it lives: by the first number in its lock, and its environment."""
+        """Find the live daemon of this home by the pid in its lock and its environment."""
         try:
             process = psutil.Process(int(re.findall(r"\d+", self.home.lock.read_text())[0]))
             ours = process.environ().get("SWEEP_HOME") == str(self.home.root)
@@ -225,7 +225,7 @@ class Field:
             return []
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that are at a trial, as the log tells it; those that are about to be, where there is none."""
+        """List the workers of live attempts by the log; without any, all workers."""
         found = []
         for pid in sorted(set(self.log.live_workers().values())):
             with contextlib.suppress(psutil.Error):
@@ -235,7 +235,7 @@ class Field:
         return found or self.processes("worker")
 
     def left(self, within_s: float) -> list[str]:
-        """Processes with the mark, and agents that were seen, that are still there after so long."""
+        """Wait, then list the remaining processes with the mark and the remaining agents."""
         end = time.monotonic() + within_s
         while (found := [*orphans.find(self.home.key), *filter(_lives, self._agents)]) and time.monotonic() < end:
             time.sleep(0.2)
@@ -252,7 +252,7 @@ class Field:
         return self.home.root / "filler"
 
     def fill(self) -> None:
-        """Until nothing fits any more."""
+        """Fill the disk completely."""
         with self.filler.open("ab", buffering=0) as file:
             for size in (1 << 20, 1 << 12):
                 with contextlib.suppress(OSError):
@@ -263,7 +263,7 @@ class Field:
         self.filler.unlink(missing_ok=True)
 
     def checkpoints(self) -> dict[str, int]:
-        """How many there are, by the trial's folder."""
+        """Count the checkpoints by trial's folder."""
         counts: dict[str, int] = {}
         for path in self.home.runs.glob("*/*/*/*"):
             if path.name.startswith(("checkpoint-", ".fresh-")):

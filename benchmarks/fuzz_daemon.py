@@ -1,4 +1,4 @@
-"""The daemon that benchmarks/fuzz.py besieges: the real one, with a driver that only says that it is there."""
+"""Run the daemon of benchmarks/fuzz.py: the real one, with a driver that only sends heartbeats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from benchmarks.soak_life import NoHead
+from benchmarks.soak_daemon import NoHead
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import assembly
 from supervisor.daemon.__main__ import serve

@@ -1,0 +1,108 @@
+"""The loop asks the gate before each batch; a trial can stop there and continue to the same bits."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.training.small_learner import Clock, closing_after, made, run, weights
+from tests.unit.training.small_trial import no_gate
+from training.errors import Diverged
+from training.loop import Progress, epochs
+
+
+def test_the_gate_is_asked_before_every_batch_and_its_time_is_not_training_time(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=1)
+    clock, calls = Clock(), 0
+
+    def gate() -> float:
+        nonlocal calls
+        calls += 1
+        clock.now_s += 1000.0
+        return 1000.0
+
+    (paused,) = epochs(learner, windows, gate, clock)
+    learner, windows = made(dataset, max_epochs=1)
+    (straight,) = run(learner, windows)
+    train, validation = math.ceil(len(windows.train) / 64), math.ceil(len(windows.val) / 128)
+    assert calls == train + validation
+    assert paused.paused_s == 1000.0 * calls
+    assert straight.paused_s == 0.0
+    assert paused.seconds == straight.seconds < 1000.0
+    assert paused.val_loss == straight.val_loss
+
+
+@pytest.mark.parametrize("batches", [0, 1, 4, 6, 7])
+def test_leaving_through_the_gate_and_coming_back_changes_nothing(dataset: Path, batches: int) -> None:
+    reference, windows = made(dataset)
+    expected = run(reference, windows)
+    learner, _ = made(dataset)
+    gate = closing_after(batches)
+    with pytest.raises(InterruptedError):
+        run(learner, windows, gate)
+    results = run(learner, windows, gate)
+    assert [(r.train_loss, r.val_loss) for r in results] == [(r.train_loss, r.val_loss) for r in expected]
+    assert torch.equal(weights(learner), weights(reference))
+
+
+@pytest.mark.parametrize("batches", [1, 3, 5])
+def test_leaving_between_two_looks_at_the_device_keeps_the_losses_not_yet_read(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """As on a GPU, where a loss is read every so many batches only."""
+    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 4)
+    reference, windows = made(dataset, max_epochs=1)
+    (expected,) = run(reference, windows)
+    learner, _ = made(dataset, max_epochs=1)
+    gate = closing_after(batches)
+    with pytest.raises(InterruptedError):
+        run(learner, windows, gate)
+    (result,) = run(learner, windows, gate)
+    assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
+
+
+def test_leaving_with_a_loss_not_yet_read_does_not_hide_that_it_diverged(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 100)
+    learner, windows = made(dataset)
+    with torch.no_grad():
+        learner.model.head.weight.fill_(math.nan)
+    with pytest.raises(Diverged):
+        run(learner, windows, closing_after(1))
+
+
+def test_a_step_tried_out_leaves_no_trace_in_the_randomness_even_if_it_fails(dataset: Path) -> None:
+    learner, _ = made(dataset)
+    before = learner.rng_state.clone()
+
+    def fail() -> None:
+        with learner.own_randomness_discarded():
+            torch.rand(3)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert torch.equal(learner.rng_state, before)
+
+
+def test_trials_in_one_process_do_not_disturb_each_other(dataset: Path) -> None:
+    alone, windows = made(dataset)
+    expected = [result.val_loss for result in run(alone, windows)]
+    first, second = made(dataset)[0], made(dataset, seed=2)[0]
+    interleaved = [
+        (one.val_loss, torch.rand(1))
+        for one, _ in zip(
+            epochs(first, windows, no_gate, Clock()), epochs(second, windows, no_gate, Clock()), strict=True
+        )
+    ]
+    assert [loss for loss, _ in interleaved] == expected
+
+
+def test_an_ended_trial_yields_nothing_more(dataset: Path) -> None:
+    learner, windows = made(dataset)
+    learner.progress = Progress(epoch=3, end_reason="finished")
+    assert run(learner, windows) == []
