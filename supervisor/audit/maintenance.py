@@ -66,8 +66,8 @@ def _log_lags(home: Home, clock: Clock, path: Path, missing: int) -> Finding:
         return f"{_catch_up(home, clock, path)} lines were appended to {path}"
 
     return Finding(
-        f"{path} lacks {missing} events at its end that the store has (a daemon died between the two)",
-        "append them; the next start of this plan would, too",
+        f"{path} lacks the last {missing} events of the store (a daemon died between the two writes)",
+        "append them; the next start of this plan does it, too",
         apply,
     )
 

@@ -1,7 +1,7 @@
-"""A lost store, given back by the audit logs: what was there is moved aside, never deleted, and it is told.
+"""Rebuilds a lost store from the audit logs. The old store is moved aside, never deleted, and an event records it.
 
-Lost means: damaged, gone, or behind the logs (an old copy was put in its place). The new one is made beside and
-renamed, so a crash in between finds no store and begins again.
+A store is lost when it is damaged, missing, or behind the logs (an old copy was put in its place). The new one is made
+beside it and renamed, so after a crash in between there is no store and the next start begins again.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from supervisor.store.event import Event
 log = logging.getLogger("supervisor")
 
 NOT_REBUILT = "the readings of the sensors by the minute"
-"""What no event carries."""
+"""The rows that no event carries."""
 MAX_PROBLEMS = 20
-UNTOLD = "store_rebuilt"
-"""The key in `meta` of a rebuild that no event tells of yet."""
+UNREPORTED = "store_rebuilt"
+"""The key in `meta` of a rebuild that no event records yet."""
 
 
 @dataclass
 class Rebuilt:
-    """What a rebuild found and did. `aside` is where the old store lies, None when there was none."""
+    """Describes a rebuild. `aside` is the old store's new path, None when there was no store."""
 
     cause: str
     aside: Path | None = None
     events: int = 0
     runs: int = 0
     problems: list[str] = field(default_factory=list)
-    """What the logs could not give back, at most MAX_PROBLEMS of it."""
+    """The facts that the logs do not have, at most MAX_PROBLEMS of them."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -56,13 +56,13 @@ class Rebuilt:
     def sentence(self) -> str:
         lines = [f"the store was rebuilt from the logs, because {self.cause}: {self.runs} runs, {self.events} events"]
         if self.aside is not None:
-            lines.append(f"the old one lies at {self.aside}")
-        lines.append(f"not in the logs and so lost: {'; '.join([NOT_REBUILT, *self.problems])}")
+            lines.append(f"the old one was moved to {self.aside}")
+        lines.append(f"lost, because it is not in the logs: {'; '.join([NOT_REBUILT, *self.problems])}")
         return "\n  ".join(lines)
 
 
 def audit_logs(home: Home) -> list[Path]:
-    """The logs of plans, by name; also one of which only older parts are left."""
+    """Return the paths of the plans' logs, by name; also of a log with only older parts."""
     names = {name.name.split(".jsonl")[0] + ".jsonl" for name in home.logs.glob("*.jsonl*")}
     return [home.logs / name for name in sorted(names) if name != "debug.jsonl" and not _is_aside(name)]
 
@@ -72,21 +72,21 @@ def _is_aside(name: str) -> bool:
 
 
 def open_or_rebuild(home: Home, clock: Clock) -> tuple[Store, Rebuilt | None]:
-    """The home's store, sound and complete; how it was rebuilt, now or before and nobody has told of it.
+    """Return the home's store, sound and complete, and its rebuild when no event records that yet.
 
-    Raises StoreTooNew; LogDamaged when a log that is needed is damaged itself (`supervisorctl repair` goes on then).
+    Raises StoreTooNew; LogDamaged when a log that is needed is damaged itself: then `supervisorctl repair` helps.
     """
     cause = why_lost(home, clock)
     if cause is not None:
         log.error("%s", rebuild(home, clock, cause).sentence())
     store = Store(home.store, clock)
-    return store, untold(store)
+    return store, unreported(store)
 
 
 def why_lost(home: Home, clock: Clock) -> str | None:
-    """Why the store must be rebuilt; None when it need not. Raises StoreTooNew, StoreError."""
+    """Return why the store must be rebuilt; None when it is sound. Raises StoreTooNew, StoreError."""
     if not home.store.exists():
-        return "it was not there" if any(last_event(path) for path in audit_logs(home)) else None
+        return "it was missing" if any(last_event(path) for path in audit_logs(home)) else None
     try:
         store = Store(home.store, clock)
     except StoreDamaged as error:
@@ -95,11 +95,11 @@ def why_lost(home: Home, clock: Clock) -> str | None:
         behind = [path.name for path in audit_logs(home) if leads(path, store)]
     finally:
         store.close()
-    return f"{', '.join(behind)} knows more than it does" if behind else None
+    return f"{', '.join(behind)} has later events than the store" if behind else None
 
 
 def leads(path: Path, store: Store) -> bool:
-    """Whether the log goes on from where this store ends: an older copy of the store was put in its place."""
+    """Return whether the log continues after the store's last event: then the store is an older copy."""
     last = last_event(path)
     newest = lookups.last_seq(store)
     if last is None or last["seq"] <= newest:
@@ -109,13 +109,13 @@ def leads(path: Path, store: Store) -> bool:
     end = lookups.last_event_of_plan(store, path.name.removesuffix(".jsonl"))
     if end is None:
         return False
-    # Another store's log also has larger numbers, but not this store's last event.
+    # Another store's log can also have larger numbers, but not this store's last event.
     found = (as_event(line) for part in all_parts(path) for line in _readable(part))
     return any(record is not None and (record["seq"], wall_s(record["ts"])) == end for record in found)
 
 
 def last_event(path: Path) -> dict[str, Any] | None:
-    """The record of the log's last whole line that is an event."""
+    """Return the record of the log's last whole line; None when it is no event."""
     for part in reversed(all_parts(path)):
         last = None
         for line in _readable(part):
@@ -126,13 +126,13 @@ def last_event(path: Path) -> dict[str, Any] | None:
 
 
 def _readable(part: Path) -> Iterator[bytes]:
-    """Its lines up to the first damage: whoever needs them all will say what is wrong with it."""
+    """Yield the part's lines up to the first damage; the reader that needs all lines reports it."""
     with contextlib.suppress(LogDamaged):
         yield from lines_of(part)
 
 
 def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> Rebuilt:
-    """Makes the store anew from every log. `tolerate` leaves out lines that are damaged, instead of LogDamaged.
+    """Make the store anew from all logs. `tolerate` leaves out damaged lines instead of raising LogDamaged.
 
     Raises StoreError when two logs hold different events of one number.
     """
@@ -145,9 +145,9 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
         _fill(store, _all_events(home, rebuilt, tolerate), rebuilt)
         rebuilt.runs = len(lookups.run_ids(store))
         rebuilt.aside = _free_name(home, clock) if _files(home) else None
-        # In the new store itself: the daemon that tells of it may be a later one.
-        store.note_now(UNTOLD, json.dumps(rebuilt.to_json()))
-        # All of it into the one file that is renamed.
+        # In the new store itself: the daemon that records it may be a later one.
+        store.note_now(UNREPORTED, json.dumps(rebuilt.to_json()))
+        # Move the write-ahead log's content into the one file that is renamed.
         store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         store.close()
@@ -166,7 +166,7 @@ def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
     for event in events:
         if event.seq == last:
             raise StoreError(
-                f"two logs in the home hold different events of the number {last}: they are of two stores",
+                f"two logs of this home have different events with the number {last}: they belong to two stores",
                 remedy="move the older of the logs out of the logs folder",
             )
         last = event.seq
@@ -210,9 +210,9 @@ def _note(rebuilt: Rebuilt, problem: str) -> None:
         rebuilt.problems.append(problem)
 
 
-def untold(store: Store) -> Rebuilt | None:
-    """The rebuild that made this store, if no daemon has told of it yet (`tell` it with the deletion of UNTOLD)."""
-    noted = store.noted(UNTOLD)
+def unreported(store: Store) -> Rebuilt | None:
+    """Return the rebuild that made this store while no event records it; recording it deletes the UNREPORTED note."""
+    noted = store.noted(UNREPORTED)
     if noted is None:
         return None
     known = json.loads(noted)
@@ -220,7 +220,7 @@ def untold(store: Store) -> Rebuilt | None:
 
 
 def _files(home: Home) -> list[tuple[Path, str]]:
-    """The store with the files that SQLite keeps beside it, as far as they are there; each with its suffix."""
+    """Return the store's files that exist, SQLite's files beside it included; each with its suffix."""
     named = [(home.store.with_name(home.store.name + suffix), suffix) for suffix in ("", "-wal", "-shm")]
     return [(path, suffix) for path, suffix in named if path.exists()]
 
@@ -233,9 +233,9 @@ def _free_name(home: Home, clock: Clock) -> Path:
 
 
 def set_aside(home: Home, aside: Path) -> None:
-    """Renames the store to `aside`, and with it the files that SQLite keeps beside it.
+    """Rename the store to `aside`, and with it the files that SQLite keeps beside it.
 
-    A write-ahead log that stayed behind would be played into the next store of that name.
+    A write-ahead log that stayed would be applied to the next store of that name.
     """
     for path, suffix in _files(home):
         path.rename(aside.with_name(aside.name + suffix))

@@ -1,4 +1,4 @@
-"""The control API: an explicit table of verbs over HTTP and JSON on the unix socket. curl can speak it too.
+"""Serves the control API: a table of verbs over HTTP and JSON on the unix socket. curl can use it, too:
 
 curl --unix-socket SOCKET http://sweep/v1/status
 """
@@ -27,13 +27,13 @@ log = logging.getLogger("supervisor")
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_DRILL_S = 3600.0
-MAX_TEXT_SIGNS = 4096
-"""PATH_MAX on Linux; nobody says more in a reason."""
+MAX_TEXT_CHARACTERS = 4096
+"""PATH_MAX on Linux, and enough for a reason."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and halves of surrogate pairs: no UTF-8 can hold those."""
+"""Control characters, and halves of surrogate pairs, which UTF-8 cannot encode."""
 BODY_WITHIN_S = 10.0
 STATUS_OF: dict[type[SweepError], int] = {UsageError: 400, NotPermitted: 403, NotFound: 404}
-"""HTTP status codes (RFC 9110, section 15.5); what has none here is a conflict with the present state, 409."""
+"""HTTP status codes (RFC 9110, section 15.5); other errors are a conflict with the present state, 409."""
 
 DISK_FAILED: web.AppKey[Callable[[DiskFailed], None]] = web.AppKey("disk_failed")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,7 +41,7 @@ Body = dict[str, Any]
 
 
 class Verbs(Protocol):
-    """What the daemon can be asked. Each raises SweepError for what it refuses."""
+    """Carries out the verbs; the daemon implements it. Each raises SweepError to refuse."""
 
     def status(self, trials: bool) -> dict[str, Any]: ...
     async def pause(
@@ -84,23 +84,23 @@ async def _shutdown(verbs: Verbs, _: Body, who: str) -> dict[str, Any]:
 
 async def _drill(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
     if "name" not in body:
-        raise UsageError("a drill needs a name")
+        raise UsageError("expected the name of a drill, found none", remedy="name one, such as heat")
     duration_s = float(body.get("duration_s", 60.0))
     if not 1.0 <= duration_s <= MAX_DRILL_S:
-        raise UsageError(f"duration_s must be from 1 to {MAX_DRILL_S:.0f}, not {duration_s}")
+        raise UsageError(f"expected a duration_s from 1 to {MAX_DRILL_S:.0f}, found {duration_s}")
     return await verbs.drill(body["name"], duration_s, body.get("node"))
 
 
 async def _backup(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     path = Path(body.get("path", ""))
     if not path.is_absolute() or not path.name:
-        raise UsageError("a backup needs the absolute path of a new file")
+        raise UsageError(f"expected the absolute path of a new file, found {str(path)!r:.100}")
     return await verbs.backup(path, who)
 
 
 @dataclass(frozen=True)
 class Route:
-    """One verb: a GET's keys come in its query, a POST's as a JSON object. What is not a key here is refused."""
+    """Describes a verb: a GET's keys are in its query, a POST's in a JSON object. Other keys are refused."""
 
     method: str
     verb: str
@@ -118,11 +118,11 @@ ROUTES = (
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
     Route("POST", "backup", {"path": str}, _backup),
 )
-"""Every verb that there is: nothing else can be asked of a daemon."""
+"""All verbs: a daemon refuses every other request."""
 
 
 def make_app(verbs: Verbs) -> web.Application:
-    """The whole API; errors of ours become JSON with an exit code, a bug of ours harms its one request only."""
+    """Return the API's application: an error becomes JSON with an exit code, a bug fails its one request only."""
     app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json])
     app[DISK_FAILED] = verbs.disk_failed
     for route in ROUTES:
@@ -139,41 +139,43 @@ def _handler(verbs: Verbs, route: Route) -> Handler:
 
 
 async def _json_object(request: web.Request) -> Body:
-    """The request's body; none counts as an empty object. Raises UsageError, HTTPRequestTimeout."""
+    """Return the request's body; an empty one counts as an empty object. Raises UsageError, HTTPRequestTimeout."""
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
             raw = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     except web.RequestPayloadError as error:
-        raise UsageError(f"the request's body cannot be read: {error}") from error
+        raise UsageError(f"the body of the request cannot be read: {error}") from error
     try:
         body = json.loads(raw) if raw else {}
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"the request is not JSON: {error}") from error
+        raise UsageError(f"expected a JSON object, found a body that is not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise UsageError("the request is not a JSON object")
+        raise UsageError(f"expected a JSON object, found {body!r:.100}")
     return body
 
 
 def checked(body: Body, known: Mapping[str, type]) -> Body:
-    """`body` without its nulls, each key known and of its type. Raises UsageError."""
+    """Return `body` without its nulls. Raises UsageError for an unknown key or a value of another type."""
     for key, value in body.items():
         if key not in known:
-            raise UsageError(f"unknown key {key!r:.100}; known: {', '.join(known) or 'none'}")
+            raise UsageError(f"expected the keys {', '.join(known) or '(none)'}, found {key!r:.100}")
         wanted = (int, float) if known[key] is float else known[key]
-        # JSON's true is an int in Python, and no number to anybody else.
+        # JSON's true is an int in Python, but not a number in JSON.
         fits = isinstance(value, wanted) and not (isinstance(value, bool) and known[key] is not bool)
         if value is not None and not fits:
-            raise UsageError(f"{key} must be {known[key].__name__}, not {value!r:.100}")
-        # It is shown in a terminal, handed to the file system, kept in events.
-        if isinstance(value, str) and (_NO_TEXT.search(value) or len(value) > MAX_TEXT_SIGNS):
-            raise UsageError(f"{key} must be one line of at most {MAX_TEXT_SIGNS} characters, not {value!r:.100}")
+            raise UsageError(f"expected a {known[key].__name__} for {key}, found {value!r:.100}")
+        # Such a text is shown in a terminal, used as a path, kept in events.
+        if isinstance(value, str) and (_NO_TEXT.search(value) or len(value) > MAX_TEXT_CHARACTERS):
+            raise UsageError(
+                f"expected one line of at most {MAX_TEXT_CHARACTERS} characters for {key}, found {value!r:.100}"
+            )
     return {key: value for key, value in body.items() if value is not None}
 
 
 def _who(request: web.Request) -> str:
-    """The user at the other end, by name where the system has one."""
+    """Return the name of the user at the other end, or its id."""
     connection = request.transport.get_extra_info("socket") if request.transport else None
     uid = peer_uid(connection) if connection is not None else None
     if uid is None:
@@ -202,8 +204,8 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return web.json_response(body, status=status)
     except web.HTTPException as error:
         return web.json_response({"error": f"{error.status} {error.reason}", "exit_code": 1}, status=error.status)
-    # A bug in one verb must not look like a daemon that died.
+    # A bug in one verb must not look like a dead daemon.
     except Exception as error:
         log.exception("%s %s failed", request.method, request.path)
-        body = {"error": f"the daemon failed at this: {error!r}", "remedy": "its debug.jsonl has more", "exit_code": 1}
+        body = {"error": f"a bug in the daemon: {error!r}", "remedy": "read logs/debug.jsonl", "exit_code": 1}
         return web.json_response(body, status=500)

@@ -1,4 +1,4 @@
-"""The daemon's end of the control socket: serves the API to its own user, within bounds; binds a swept one again."""
+"""Serves the control socket to the daemon's own user, within bounds, and binds it again when it was removed."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ log = logging.getLogger("supervisor")
 SOCKET_CHECK_PERIOD_S = SOCKET_BACK_S
 MAX_CONNECTIONS = 64
 SILENT_FOR_S = 10.0
-"""How long a connection may take for a request's headers; commands of ours send theirs at once."""
+"""How long a connection may take to send a request's headers; our commands send theirs at once."""
 MAX_HEADER_BYTES = 4096
 REFUSAL_PERIOD_S = 60.0
-"""Refused users are told at most so often: whoever knocks all day must not fill the log."""
+"""The shortest time between two records of refused users, so that they cannot fill the log."""
 
 
 class ControlServer:
-    """`open()`, keep `guard()` going, `close()`."""
+    """Owns the control socket: call `open()`, keep `guard()` running, then `close()`."""
 
     def __init__(
         self, home: Home, clock: Clock, verbs: Verbs, refused: Callable[[int], None], rebound: Callable[[], None]
     ) -> None:
-        """`refused` hears the id of another user who asked, `rebound` that the socket had to be bound again."""
+        """`refused` is called with the id of another user that asked, `rebound` after the socket was bound again."""
         self._home, self._clock, self._verbs, self._refused, self._rebound = home, clock, verbs, refused, rebound
         self._runner: web.AppRunner | None = None
         self._listening: tuple[socket.socket, int] | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._refusals: set[asyncio.Task[None]] = set()
-        self._told_mono_s: float | None = None
+        self._recorded_mono_s: float | None = None
 
     async def open(self) -> None:
-        """Raises UnsafeFolder, or OSError for a socket that cannot be bound."""
+        """Bind the socket and accept connections. Raises UnsafeFolder, or OSError when it cannot be bound."""
         if self._runner is None:
-            # No access log: the audit log tells who did what.
+            # No access log: the audit log records who did what.
             self._runner = web.AppRunner(
                 make_app(self._verbs), access_log=None, shutdown_timeout=2.0, lingering_time=2.0,
                 keepalive_timeout=SILENT_FOR_S, max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES,
-                # Nobody needs it, and 32 KiB that unfold into 32 MiB cost everybody else a tenth of a second.
+                # No client needs it, and unpacking 32 KiB into 32 MiB would delay other requests by 0.1 s.
                 auto_decompress=False,
             )  # fmt: skip
             await self._runner.setup()
@@ -64,7 +64,7 @@ class ControlServer:
         self._accepting = asyncio.create_task(self._accept(made))
 
     async def _accept(self, listening: socket.socket) -> None:
-        """Hands each connection on that may speak. Not aiohttp's own site: it asks neither who it is nor how many."""
+        """Pass each connection of a permitted user to the API. aiohttp's own site checks neither user nor number."""
         loop = asyncio.get_running_loop()
         assert self._runner is not None
         assert self._runner.server is not None
@@ -72,7 +72,7 @@ class ControlServer:
             try:
                 connection, _ = await loop.sock_accept(listening)
             except OSError as error:
-                log.warning("no connection can be taken: %s", error)  # such as too many open files
+                log.warning("a connection could not be accepted: %s", error)  # such as too many open files
                 await asyncio.sleep(1.0)
                 continue
             uid = unix_socket.peer_uid(connection)
@@ -86,30 +86,30 @@ class ControlServer:
 
     def _refuse(self, connection: socket.socket, uid: int) -> None:
         now_s = self._clock.mono_s()
-        if self._told_mono_s is None or now_s - self._told_mono_s >= REFUSAL_PERIOD_S:
-            self._told_mono_s = now_s
+        if self._recorded_mono_s is None or now_s - self._recorded_mono_s >= REFUSAL_PERIOD_S:
+            self._recorded_mono_s = now_s
             self._refused(uid)
         if len(self._refusals) >= MAX_CONNECTIONS:
             connection.close()
             return
-        task = asyncio.create_task(_say_no(connection, uid))
+        task = asyncio.create_task(_answer_no(connection, uid))
         self._refusals.add(task)
         task.add_done_callback(self._refusals.discard)
 
     async def guard(self) -> None:
-        """A sweeper of /tmp may take the socket away from under us; then it is bound again."""
+        """Bind the socket again when a cleaner of /tmp has removed it."""
         while True:
             await self._clock.sleep(SOCKET_CHECK_PERIOD_S)
             try:
                 if self._ours():
                     os.utime(self._home.socket)
                 else:
-                    log.warning("the control socket was taken away; it is bound again")
+                    log.warning("the control socket was removed; it is bound again")
                     self._home.prepare()
                     await self.open()
                     self._rebound()
             except (OSError, SweepError):
-                log.exception("the control socket cannot be looked after; the next try is soon")
+                log.exception("the control socket could not be checked; the next try is soon")
 
     def _ours(self) -> bool:
         return self._listening is not None and unix_socket.inode(self._home.socket) == self._listening[1]
@@ -129,8 +129,8 @@ class ControlServer:
             await self._runner.cleanup()
 
 
-async def _say_no(connection: socket.socket, uid: int) -> None:
-    """One answer, whatever the question, which is read first: a close with something unread takes the answer along."""
+async def _answer_no(connection: socket.socket, uid: int) -> None:
+    """Refuse any request. It is read first: a close with unread bytes would reset the connection."""
     raw = json.dumps(
         {"error": f"user id {uid} may not command this daemon", "exit_code": NotPermitted.exit_code}
     ).encode()

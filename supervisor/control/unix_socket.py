@@ -1,7 +1,7 @@
-"""The unix socket of the control API: bound beside and renamed into place, ours alone, checked by peer.
+"""Makes the unix socket of the control API: bound beside its path, then renamed; only for its owner.
 
 asyncio's own server would unlink a live socket of another process (cpython #121252), and aiohttp's UnixSite leaves the
-mode to the umask; so the socket is made here and handed over.
+mode to the umask; so the socket is made here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BACKLOG = 64
 
 
 def bind(path: Path) -> socket.socket:
-    """A listening socket at `path`, 0600. The caller holds the home's lock, so what lies there is stale.
+    """Return a listening socket at `path`, 0600. The caller holds the home's lock, so a file there is stale.
 
     Raises UnsafeFolder for a path over the platform's limit, OSError otherwise.
     """
@@ -41,7 +41,7 @@ def bind(path: Path) -> socket.socket:
 
 
 def inode(path: Path) -> int | None:
-    """None when nothing is there: a sweeper of /tmp may have taken it."""
+    """Return the inode at `path`; None when a cleaner of /tmp has removed it."""
     try:
         return path.lstat().st_ino
     except FileNotFoundError:
@@ -57,7 +57,7 @@ _SOL_LOCAL, _LOCAL_PEERCRED = 0, 1
 
 
 def peer_uid(connection: socket.socket) -> int | None:
-    """The user id at the other end; None where the platform does not tell (then the file mode is the guard)."""
+    """Return the user id at the other end; None where the platform has none (then the file's mode protects)."""
     # Not sys.platform: the type checker would call one of the branches unreachable.
     option = getattr(socket, "SO_PEERCRED", None)
     try:
@@ -69,7 +69,7 @@ def peer_uid(connection: socket.socket) -> int | None:
 
 
 def uid_of_xucred(raw: bytes) -> int | None:
-    """From what LOCAL_PEERCRED gives (unix(4) of macOS); None for a version or size that is not the one known."""
+    """Return the user id in LOCAL_PEERCRED's structure (unix(4) of macOS); None for another version or size."""
     if len(raw) != _XUCRED.size:
         return None
     version, uid, *_ = _XUCRED.unpack(raw)
@@ -77,5 +77,5 @@ def uid_of_xucred(raw: bytes) -> int | None:
 
 
 def may_command(uid: int | None) -> bool:
-    """The daemon's own user and root may; where nobody says who it is, the socket's mode has said so."""
+    """Return whether `uid` is the daemon's user or root; None has passed the socket's mode."""
     return uid is None or uid in (os.geteuid(), 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from supervisor import __version__
 from supervisor.audit.log import AuditLog, head_key
-from supervisor.audit.rebuild import UNTOLD, Rebuilt
+from supervisor.audit.rebuild import UNREPORTED, Rebuilt
 from supervisor.clock import Clock, boot_id
 from supervisor.daemon.upkeep.crash_loop import Verdict, judge_start
 from supervisor.home import Home
@@ -85,7 +85,7 @@ class Recovery:
     def _record_findings(self) -> None:
         if self.rebuilt is not None:
             with self.ledger.store.change(self.ledger.run_id) as change:
-                change.forget(UNTOLD)
+                change.forget(UNREPORTED)
                 change.record("store.rebuilt", **self.rebuilt.to_json())
         if self.replaced_log is not None:
             self.ledger.record("audit.replaced", path=str(self.replaced_log))

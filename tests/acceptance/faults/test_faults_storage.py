@@ -235,7 +235,7 @@ def test_a_store_that_is_gone_is_rebuilt_and_not_begun_anew(home: Home) -> None:
     assert life(home) == (0, False)
     check_everything(home)
     (rebuilt,) = [event for event in told(home) if event["event"] == "store.rebuilt"]
-    assert rebuilt["cause"] == "it was not there"
+    assert rebuilt["cause"] == "it was missing"
     assert names(told(home)).count("run.created") == 1
 
 

@@ -1,4 +1,4 @@
-"""The daemon's verbs as a fake: for tests of what lies between a client and them."""
+"""Stands in for the daemon's verbs in tests of the API, the server and the client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from supervisor.errors import DiskFailed
 
 
 class FakeVerbs:
-    """Records what it was asked; `trouble` is raised instead of an answer."""
+    """Records its calls; raises `trouble` instead of an answer."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []

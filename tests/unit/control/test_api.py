@@ -1,4 +1,4 @@
-"""The control socket, the API on it, and the client's side: one request's trouble is that request's only."""
+"""The control socket, the API on it, and the client: an error of one request affects no other."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_stale_socket_is_replaced(folder: Path) -> None:
     made.close()
 
 
-def test_a_path_that_no_socket_can_have_is_refused_with_the_cure(folder: Path) -> None:
+def test_a_path_too_long_for_a_socket_is_refused_with_the_cure(folder: Path) -> None:
     with pytest.raises(UnsafeFolder, match="too long") as refusal:
         unix_socket.bind(folder / ("x" * 120))
     assert refusal.value.remedy is not None
@@ -118,7 +118,7 @@ def test_a_bind_that_fails_leaves_nothing_behind(folder: Path) -> None:
     assert [each.name for each in folder.iterdir()] == ["ctl.sock"]
 
 
-def test_a_socket_that_was_swept_away_has_no_inode(folder: Path) -> None:
+def test_a_socket_that_was_removed_has_no_inode(folder: Path) -> None:
     made = unix_socket.bind(folder / "ctl.sock")
     assert unix_socket.inode(folder / "ctl.sock") is not None
     (folder / "ctl.sock").unlink()
@@ -146,7 +146,7 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
     ]  # fmt: skip
 
 
-def test_hello_says_who_is_there(home: Home) -> None:
+def test_hello_names_product_version_and_pid(home: Home) -> None:
     ((status, body),) = speak(home, FakeVerbs(), ("GET", "/v1/hello", None))
     assert (status, body["product"], body["api"], body["pid"]) == (200, __product__, API_VERSION, os.getpid())
 
@@ -154,28 +154,28 @@ def test_hello_says_who_is_there(home: Home) -> None:
 @pytest.mark.parametrize(
     ("request_", "status", "complaint"),
     [
-        (post("pause", {"colour": "red"}), 400, "unknown key 'colour'; known: target, now, reason, node"),
+        (post("pause", {"colour": "red"}), 400, "expected the keys target, now, reason, node, found 'colour'"),
         (post("backup", {"path": "copy.db"}), 400, "the absolute path of a new file"),
-        (post("stop", {"now": True}), 400, "unknown key 'now'; known: none"),
-        (post("pause", {"now": "yes"}), 400, "now must be bool, not 'yes'"),
-        (post("pause", {"target": 7}), 400, "target must be str, not 7"),
-        (post("drill", {"name": "heat", "duration_s": True}), 400, "duration_s must be float, not True"),
+        (post("stop", {"now": True}), 400, "expected the keys (none), found 'now'"),
+        (post("pause", {"now": "yes"}), 400, "expected a bool for now, found 'yes'"),
+        (post("pause", {"target": 7}), 400, "expected a str for target, found 7"),
+        (post("drill", {"name": "heat", "duration_s": True}), 400, "expected a float for duration_s, found True"),
         (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),
         (post("drill", b'{"name": "heat", "duration_s": NaN}'), 400, "from 1 to 3600"),
         (post("drill", b'{"name": "heat", "duration_s": 1e999}'), 400, "from 1 to 3600"),
-        (post("drill", {"duration_s": 5}), 400, "needs a name"),
+        (post("drill", {"duration_s": 5}), 400, "the name of a drill"),
         (post("pause", b"now=true"), 400, "not JSON"),
         (post("pause", b"\xff\xfe"), 400, "not JSON"),
         (post("pause", b"[" * 50_000), 400, "not JSON"),
-        (post("pause", b"[1, 2]"), 400, "not a JSON object"),
+        (post("pause", b"[1, 2]"), 400, "expected a JSON object, found [1, 2]"),
         (post("pause", {"reason": "x" * api.MAX_REQUEST_BYTES}), 413, "413"),
         (post("reboot", {}), 404, "404"),
         (("GET", "/v1/__class__", None), 404, "404"),
         (("GET", "/v1/pause", None), 405, "405"),
-        (("GET", "/v1/status?everything=1", None), 400, "unknown key 'everything'; known: trials"),
+        (("GET", "/v1/status?everything=1", None), 400, "expected the keys trials, found 'everything'"),
     ],
 )
-def test_bad_requests_are_refused_in_words_change_nothing_and_harm_no_other(
+def test_a_bad_request_is_refused_with_a_message_changes_nothing_and_harms_no_other(
     home: Home, request_: Request, status: int, complaint: str
 ) -> None:
     verbs = FakeVerbs()
@@ -185,7 +185,7 @@ def test_bad_requests_are_refused_in_words_change_nothing_and_harm_no_other(
     assert (next_status, verbs.calls) == (200, [("status", False)])
 
 
-def test_what_the_daemon_refuses_comes_with_its_cure_and_exit_code(home: Home) -> None:
+def test_a_refusal_of_the_daemon_has_its_cure_and_exit_code(home: Home) -> None:
     verbs = FakeVerbs()
     verbs.trouble = Conflict("x is not at work", remedy="wait")
     ((status, body),) = speak(home, verbs, post("pause", {}))
@@ -201,8 +201,8 @@ def test_a_bug_in_one_verb_answers_500_and_the_next_request_works(home: Home) ->
     assert next_status == 200
 
 
-def test_the_verbs_are_a_table_and_nothing_else_is_routed(home: Home) -> None:
-    """One list says everything that can be asked of a daemon, and the app has just that."""
+def test_only_the_verbs_of_the_table_are_routed(home: Home) -> None:
+    """The application routes exactly the verbs of ROUTES."""
     routed = {(route.method, route.resource.canonical) for route in api.make_app(FakeVerbs()).router.routes()}
     table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
     assert {pair for pair in routed if pair[0] != "HEAD"} == table
@@ -277,7 +277,7 @@ def test_no_socket_and_a_stale_socket_both_mean_not_running(home: Home) -> None:
     assert absent.value.exit_code == 7
 
 
-def test_a_refusal_keeps_the_daemons_words_cure_and_exit_code(
+def test_a_refusal_keeps_the_daemons_message_cure_and_exit_code(
     home: Home, serve: Callable[[bytes | None], None]
 ) -> None:
     serve(http("409 Conflict", {"error": "not now", "remedy": "wait", "exit_code": 2}))
@@ -334,7 +334,7 @@ def test_a_daemon_that_does_not_answer_is_given_up_after_the_deadline(
     assert error.value.remedy is not None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux turns away whom a full queue cannot take")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux refuses connections over a full queue")
 def test_a_daemon_whose_queue_is_full_is_asked_again_until_the_deadline(home: Home) -> None:
     with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as waiting:
         listening.bind(str(home.socket))
@@ -348,8 +348,8 @@ def test_a_daemon_whose_queue_is_full_is_asked_again_until_the_deadline(home: Ho
             client.ask(home, "hello", deadline_s=0.3)
 
 
-def test_the_deadline_is_for_the_whole_answer_not_for_each_byte_of_it(home: Home) -> None:
-    """A daemon that trickles would keep a command for ever: each byte begins a socket's own timeout anew."""
+def test_the_deadline_is_for_the_whole_answer_not_for_each_byte(home: Home) -> None:
+    """Without it a slow daemon could hold a command for ever: each byte begins a socket's own timeout anew."""
     listening = unix_socket.bind(home.socket)
     listening.setblocking(True)
     over = threading.Event()
@@ -372,10 +372,10 @@ def test_the_deadline_is_for_the_whole_answer_not_for_each_byte_of_it(home: Home
         listening.close()
 
 
-def test_a_link_or_another_users_file_in_place_of_the_socket_is_not_spoken_to(
+def test_a_link_or_another_users_file_in_place_of_the_socket_gets_no_request(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names in /tmp are first come, first served: what is said there must not go to a stranger."""
+    """Any user can create a name in /tmp: a request must not reach another user's program."""
     elsewhere = home.root / "elsewhere.sock"
     listening = unix_socket.bind(elsewhere)
     home.socket.symlink_to(elsewhere)
@@ -390,8 +390,8 @@ def test_a_link_or_another_users_file_in_place_of_the_socket_is_not_spoken_to(
     listening.close()
 
 
-def test_a_held_home_without_a_socket_is_told_from_one_without_a_daemon(home: Home) -> None:
-    """Its socket was swept away: the daemon is alive and binds it again, so nobody needs to start another."""
+def test_a_held_home_without_a_socket_differs_from_one_without_a_daemon(home: Home) -> None:
+    """Its socket was removed: the daemon is alive and binds it again, so no second one is needed."""
     home.state.mkdir()
     lock = take_lock(home, "plan smoke")
     try:

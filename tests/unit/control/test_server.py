@@ -1,4 +1,4 @@
-"""The server on the control socket: who may speak, how many, how long; nobody's silence costs another's answer."""
+"""The server on the control socket: which users, how many, how long; a silent client delays no other."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def serving(home: Home, refused: list[int]) -> AsyncIterator[ControlServer
 
 
 def served(home: Home, scene: Callable[[ControlServer], Awaitable[Any]]) -> tuple[Any, list[int]]:
-    """What `scene` gives beside a server, and which users were refused."""
+    """Return the result of `scene` beside a server, and the users that were refused."""
     refused: list[int] = []
 
     async def both() -> Any:
@@ -68,7 +68,7 @@ def connect(home: Home) -> socket.socket:
 
 
 async def closed(connection: socket.socket) -> bytes:
-    """What comes before the other end closes."""
+    """Return the bytes that come before the other end closes."""
     connection.setblocking(True)
     connection.settimeout(30.0)
     said = b""
@@ -78,7 +78,7 @@ async def closed(connection: socket.socket) -> bytes:
     return said
 
 
-def test_another_users_process_is_refused_in_words_and_told_once_in_a_while(
+def test_another_users_process_is_refused_with_a_message_and_recorded_once_a_minute(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unix_socket, "peer_uid", lambda connection: os.geteuid() + 4242)
@@ -97,8 +97,8 @@ def test_another_users_process_is_refused_in_words_and_told_once_in_a_while(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_a_real_process_of_another_user_is_refused_even_where_the_folder_lets_it_in(home: Home) -> None:
-    """The mode of folder and socket stops it first; here both are wide open, and its user id still does."""
+def test_a_real_process_of_another_user_is_refused_even_in_an_open_folder(home: Home) -> None:
+    """The mode of folder and socket stops it first; here both are open, and its user id is checked."""
 
     async def try_it(_: ControlServer) -> bytes:
         for path in (home.root, home.runtime(), home.socket):
@@ -129,7 +129,7 @@ def test_a_real_process_of_another_user_is_refused_even_where_the_folder_lets_it
     assert told == [OTHER_UID]
 
 
-def test_macos_names_the_peer_in_a_structure_of_its_own() -> None:
+def test_the_peer_is_read_from_macos_own_structure() -> None:
     raw = struct.pack("2Ihxx16I", 0, 501, 1, 20, *[0] * 15)
     assert unix_socket.uid_of_xucred(raw) == 501
     assert unix_socket.uid_of_xucred(struct.pack("2Ihxx16I", 1, 501, 1, *[0] * 16)) is None
@@ -151,7 +151,7 @@ def test_a_connection_that_does_not_finish_its_headers_is_closed_and_others_are_
     assert said == b""
 
 
-def test_more_connections_than_the_bound_are_closed_and_room_comes_back(
+def test_connections_over_the_bound_are_closed_and_later_ones_served(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_server, "MAX_CONNECTIONS", 3)
@@ -166,13 +166,13 @@ def test_more_connections_than_the_bound_are_closed_and_room_comes_back(
             with contextlib.suppress(Exception):
                 return said + str((await ask(home))["pid"]).encode()
             await asyncio.sleep(0.1)
-        raise AssertionError("nobody is served any more")
+        raise AssertionError("no client is served any more")
 
     said, _ = served(home, crowd)
     assert said == str(os.getpid()).encode()
 
 
-def test_a_body_that_does_not_come_is_a_408_and_costs_nobody_else_anything(
+def test_a_body_that_does_not_come_is_a_408_and_delays_no_other_request(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "BODY_WITHIN_S", 0.3)
@@ -204,7 +204,7 @@ def test_headers_over_the_bound_are_refused_and_the_next_is_served(home: Home, h
     assert said.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
 
 
-def test_a_socket_that_is_swept_away_is_bound_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_is_removed_is_bound_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_server, "SOCKET_CHECK_PERIOD_S", 0.05)
 
     async def sweep(server: ControlServer) -> dict[str, Any]:

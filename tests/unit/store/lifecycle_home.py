@@ -22,7 +22,7 @@ from supervisor import failpoints
 from supervisor.audit import rotation
 from supervisor.audit.evidence import MAGIC
 from supervisor.audit.log import AuditLog, head_key, open_audit_log
-from supervisor.audit.rebuild import UNTOLD, open_or_rebuild
+from supervisor.audit.rebuild import UNREPORTED, open_or_rebuild
 from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
@@ -142,7 +142,7 @@ class OneHome(RuleBasedStateMachine):
                 self.ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
             if rebuilt is not None:
                 with self.store.change(self.ledger.run_id) as change:
-                    change.forget(UNTOLD)
+                    change.forget(UNREPORTED)
                     change.record("store.rebuilt", **rebuilt.to_json())
                 assert rebuilt.problems == []
             if self.audit.torn_bytes:
