@@ -77,8 +77,8 @@ def _key(at: object, part: str | int, path: KeyPath, text: str) -> str | int:
     if not isinstance(at, list):
         raise PlanError(f"--set {text}: {where} is a single value", key=where, remedy=f"set {where} itself")
     if not isinstance(part, int) or part >= len(at):
-        cure = f"its items are 0 to {len(at) - 1}" if at else f"set {where} itself: it is empty"
-        raise PlanError(f"--set {text}: {where} has no item {part}", key=where, remedy=cure)
+        remedy = f"its items are 0 to {len(at) - 1}" if at else f"set {where} itself: it is empty"
+        raise PlanError(f"--set {text}: {where} has no item {part}", key=where, remedy=remedy)
     return part
 
 

@@ -103,8 +103,8 @@ def _overrides(plan: Plan) -> Iterator[Problem]:
                 continue
             for value in values:
                 if value not in plan.matrix[axis]:
-                    cure = nearest(value, plan.matrix[axis], f"values of {axis}")
-                    yield Problem((*at, "when", axis), f"the matrix has no {axis} {value}", cure)
+                    remedy = nearest(value, plan.matrix[axis], f"values of {axis}")
+                    yield Problem((*at, "when", axis), f"the matrix has no {axis} {value}", remedy)
         for place in ("config", "space"):
             for key in getattr(override.set, place) or {}:
                 if key in plan.matrix:

@@ -154,11 +154,11 @@ def check_disk(folder: Path, hold_bytes: float, pause_bytes: float, free: int | 
     """Check the free space by the hardware policy's two limits: below `pause_bytes` no trial could run."""
     free = free_bytes(_existing(folder)) if free is None else free
     detail = f"{human(free)} free for {folder}"
-    cure = "free some space, or put SWEEP_HOME on a larger disk"
+    remedy = "free some space, or put SWEEP_HOME on a larger disk"
     if free < pause_bytes:
-        return Check("disk", Level.ERROR, f"{detail}, at least {human(pause_bytes)} needed", cure)
+        return Check("disk", Level.ERROR, f"{detail}, at least {human(pause_bytes)} needed", remedy)
     if free < hold_bytes:
-        return Check("disk", Level.WARNING, f"{detail}, no new trial starts below {human(hold_bytes)}", cure)
+        return Check("disk", Level.WARNING, f"{detail}, no new trial starts below {human(hold_bytes)}", remedy)
     return ok("disk", detail)
 
 
@@ -167,8 +167,8 @@ def check_memory(available_bytes: int) -> Check:
     detail = f"{human(available_bytes)} available"
     if available_bytes >= MEMORY_FLOOR_BYTES:
         return ok("memory", detail)
-    cure = "close other programs, or give the container more"
-    return Check("memory", Level.WARNING, f"{detail}, Ray and one trial need {human(MEMORY_FLOOR_BYTES)}", cure)
+    remedy = "close other programs, or give the container more"
+    return Check("memory", Level.WARNING, f"{detail}, Ray and one trial need {human(MEMORY_FLOOR_BYTES)}", remedy)
 
 
 def check_clock(wall_s: float) -> Check:
@@ -189,12 +189,12 @@ def check_data(data: Data | None, data_dir: Path) -> Check:
         return ok("data", f"{data.ticker} {data.tier} is built")
     if raw_path(data_dir, data.ticker).is_file():
         return ok("data", f"{data.ticker} is imported; {data.tier} will be built from it")
-    cure = f"import a file with `supervisord data import FILE --ticker {data.ticker}`"
+    remedy = f"import a file with `supervisord data import FILE --ticker {data.ticker}`"
     if data.ticker == SAMPLE_TICKER:
         return ok("data", f"{data.ticker} is the embedded sample; {data.tier} will be built from it")
     if data.fallback == "sample":
-        return Check("data", Level.WARNING, f"no {data.ticker}: the embedded S&P 500 sample is used instead", cure)
-    return Check("data", Level.ERROR, f"no {data.ticker} in {data_dir}", cure)
+        return Check("data", Level.WARNING, f"no {data.ticker}: the embedded S&P 500 sample is used instead", remedy)
+    return Check("data", Level.ERROR, f"no {data.ticker} in {data_dir}", remedy)
 
 
 def check_cores(specs: Sequence[ExperimentSpec], cores: int) -> Check:
