@@ -1,4 +1,4 @@
-"""A real home with real commands: what a user types, in a folder of its own, ended by pid whatever happens."""
+"""Make a real home with real commands, as a user types them; the daemon is ended by its pid in any case."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Sweep:
         )  # fmt: skip
 
     def plan(self, name: str, offsets: str = "[0]", max_trials: int = 4, pause_s: float = 0.05) -> str:
-        """Writes a user's plan and its function; returns the plan's path."""
+        """Write a user's plan and its function; return the plan's path."""
         (self.folder / "quick.py").write_text(QUICK)
         path = self.folder / f"{name}.yaml"
         path.write_text(PLAN.format(name=name, offsets=offsets, max_trials=max_trials, pause_s=pause_s))
@@ -108,7 +108,7 @@ class Sweep:
         return [json.loads(line) for line in self.home.audit_log(plan).read_text().splitlines()]
 
     def end(self) -> None:
-        """Ends the daemon by the pid in its lock, and then whatever bears this home's mark."""
+        """End the daemon by the pid in its lock, and then every process with this home's mark."""
         try:
             pid = int(self.home.lock.read_text().split()[1].rstrip(","))
             if str(self.home.root) in Path(f"/proc/{pid}/environ").read_text():
@@ -129,7 +129,7 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
 
 
 def driver_pid(events: list[dict[str, Any]]) -> int:
-    """Of the driver that was started last."""
+    """Return the pid of the driver that was started last."""
     return int([event["pid"] for event in events if event["event"] == "driver.started"][-1])
 
 
@@ -143,7 +143,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 @pytest.fixture
 def small_disk(home: Home) -> Iterator[Home]:
-    """The home on a file system of 16 MiB."""
+    """Put the home on a file system of 16 MiB."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", home.root], capture_output=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Lives of the real daemon without Ray: to be killed, starved of disk, damaged and begun again, a second each.
+"""Run the real daemon without Ray, in lives of a second, to kill it, fill its disk, damage it and start it again.
 
 A life is a fork of this process: the real Daemon, store, log and socket, a Ray head that is none, and a driver that
 plays a story over the real link, keeping a diary of what was acknowledged to it.
@@ -51,10 +51,10 @@ parser.add_argument("--write-fd", type=int)
 arguments = parser.parse_args()
 inbox, outbox = os.fdopen(arguments.read_fd, "rb", 0), os.fdopen(arguments.write_fd, "wb", 0)
 count = 0
-rungs = []
+actions = []
 
 def hear():
-    global rungs
+    global actions
     line = inbox.readline()
     if not line:
         os._exit(70)
@@ -62,12 +62,12 @@ def hear():
     if isinstance(message, link.Finish) and "SWEEP_TEST_STUBBORN" not in os.environ:
         os._exit(0)
     if isinstance(message, link.Begin | link.Commanded):
-        rungs = [command["action"] for command in message.commands]
+        actions = [command["action"] for command in message.commands]
     return message
 
 def rest(*kept_from):
     "As long as one of the commands keeps us from what comes next."
-    while set(rungs) & set(kept_from):
+    while set(actions) & set(kept_from):
         if select.select([inbox], [], [], 2.0)[0]:
             hear()
         else:
@@ -83,7 +83,7 @@ def keep(path, data, mode="wb"):
         except OSError:
             time.sleep(0.1)
 
-def tell(message):
+def send(message):
     global count
     count += 1
     outbox.write(link.encode(message, count))
@@ -104,17 +104,17 @@ for number in range(begin.experiment["max_trials"]):
     done = int(trial["checkpoint"].rsplit("-", 1)[1].split(".")[0]) if trial["checkpoint"] else 0
     attempt = trial["attempt"] + 1
     rest("HOLD", "PAUSE")
-    tell(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
-    tell(link.TrialStarted(number, attempt, "ray", "node", os.getpid(), done or None))
+    send(link.TrialAdded(number, {"lr": 0.1}, "sampled"))
+    send(link.TrialStarted(number, attempt, "ray", "node", os.getpid(), done or None))
     for step in range(done + 1, EPOCHS + 1):
         checkpoint = folder / f"{number}-checkpoint-{step}.pt"
         body = b"x" * 100
         rest("PAUSE")
         time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))
         keep(checkpoint, body + b"SWEEPCK1" + hashlib.sha256(body).digest())
-        tell(link.ResultReported(number, attempt, step, 1 / step, {}, str(checkpoint)))
-    tell(link.TrialEnded(number, attempt, "finished", 1 / EPOCHS, None, {}))
-tell(link.ExperimentEnded(None))
+        send(link.ResultReported(number, attempt, step, 1 / step, {}, str(checkpoint)))
+    send(link.TrialEnded(number, attempt, "finished", 1 / EPOCHS, None, {}))
+send(link.ExperimentEnded(None))
 """.replace("EPOCHS", str(EPOCHS))
 
 SPECS = [{"name": "x", "mode": "min", "max_trials": TRIALS, "concurrency": 1, "max_hours": None, "enqueue": []}]
@@ -129,19 +129,19 @@ class FakeHead:
         self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 3
 
     async def start(self) -> None:
-        """There is no Ray to start."""
+        """Start nothing."""
 
     async def exited(self) -> int:
         await asyncio.Event().wait()
         return 0
 
     async def stop(self) -> None:
-        """Nor to stop."""
+        """Stop nothing."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a life is lived in.
+    """The settings of a life.
 
     `free` is the free space, look by look; the last stays. Empty: the real one. `driver` is its program; `change` is
     called in the fork before the life, to put another piece in place of one of the daemon's. The story takes `pause_s`
@@ -158,7 +158,7 @@ class Setting:
 
 
 def live(home: Home, setting: Setting) -> int:
-    """One life in this process, which ends with it."""
+    """Live one life in this process; return its exit code."""
     failpoints.arm(setting.failpoint)
     if setting.pause_s:
         os.environ["SWEEP_TEST_PAUSE_S"] = str(setting.pause_s)
@@ -202,14 +202,14 @@ def live(home: Home, setting: Setting) -> int:
 
 
 def life(home: Home, failpoint: str = "", free: list[int] | None = None, **setting: Any) -> tuple[int, bool]:
-    """How it ended (as subprocess says it), and whether the failpoint was reached."""
+    """Live one life; return its exit code (as subprocess has it), and whether the failpoint was reached."""
     if free is not None:
         setting["free"] = tuple(free)
     return ended(*begin(home, Setting(failpoint, **setting)))
 
 
 def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
-    """Begins a life; its pid, and where it says whether the failpoint was reached."""
+    """Begin a life in a fork; return its pid, and the pipe on which it says whether the failpoint was reached."""
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
@@ -234,22 +234,22 @@ def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
 
 
 def ended(child: int, reads: int) -> tuple[int, bool]:
-    told = os.read(reads, 1)
+    reached = os.read(reads, 1)
     os.close(reads)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, code == KILLED or told == b"1"
+    return code, code == KILLED or reached == b"1"
 
 
 @dataclass
 class Life:
-    """A life under way. `reads` is where it says whether the failpoint was reached."""
+    """A life under way. On the pipe `reads` it says whether the failpoint was reached."""
 
     pid: int
     reads: int
     end: tuple[int, bool] | None = field(default=None)
 
     def ended(self) -> tuple[int, bool]:
-        """Waits for its end: how it ended, and whether the failpoint was reached."""
+        """Wait for its end; return its exit code, and whether the failpoint was reached."""
         if self.end is None:
             self.end = ended(self.pid, self.reads)
         return self.end
@@ -258,14 +258,14 @@ class Life:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """kill -9, and waits until it is gone."""
+        """Kill it by SIGKILL and wait until it is gone."""
         self.signal(signal.SIGKILL)
         assert self.ended()[0] == KILLED
 
 
 @contextlib.contextmanager
 def living(home: Home, setting: Setting = Setting()) -> Iterator[Life]:
-    """A life beside the test; it is killed at the end of the block if it still goes on."""
+    """Live beside the test; kill the life at the end of the block if it still goes on."""
     it = Life(*begin(home, setting))
     try:
         yield it
@@ -287,7 +287,7 @@ def state(home: Home) -> str | None:
 
 
 def check_everything(home: Home) -> list[dict[str, Any]]:
-    """The run has ended, the checker is happy, and whatever the driver was told to be committed is there."""
+    """Assert that the run has ended with every promise and every acknowledged result kept; return its events."""
     with read_only(home.store) as connection:
         assert connection.execute("SELECT count(*) FROM run").fetchone()[0] == 1
         evidence = audit_evidence.gather(home, connection, "p")
@@ -306,15 +306,15 @@ def check_everything(home: Home) -> list[dict[str, Any]]:
     return [{"event": event.name, **event.fields} for event in evidence.logged]
 
 
-def until_told(home: Home, event: str, times: int = 1) -> None:
+def until_recorded(home: Home, event: str, times: int = 1) -> None:
     """Wait until the log's parts hold so many events of that name."""
-    sign = f'"event":"{event}"'.encode()
+    text = f'"event":"{event}"'.encode()
 
-    def told() -> bool:
+    def is_recorded() -> bool:
         parts = rotation.all_parts(home.audit_log("p"))
-        return sum(sign in line for part in parts for line in rotation.lines_of(part)) >= times
+        return sum(text in line for part in parts for line in rotation.lines_of(part)) >= times
 
-    until(home, f"{event} is told", told)
+    until(home, f"{event} is recorded", is_recorded)
 
 
 def until(home: Home, what: str, test: Callable[[], object]) -> None:

@@ -36,9 +36,9 @@ def test_a_run_leaves_its_best_trials_newest_checkpoint(
         assert code == KILLED
     code, _ = life(home, driver=IN_FOLDERS, change=always_tidying)
     assert (code, state(home)) == (0, "EXITED")
-    told = check_everything(home)
+    events = check_everything(home)
     assert left(home) == [f"0/checkpoint-{EPOCHS}.pt"]
-    pruned = [event for event in told if event["event"] == "checkpoints.pruned"]
-    # A daemon that is killed between a removal and its telling has removed what it never told.
+    pruned = [event for event in events if event["event"] == "checkpoints.pruned"]
+    # A daemon that is killed between a removal and its telling has removed what it never events.
     told_of, gone = sum(event["count"] for event in pruned), 2 * EPOCHS - 1
     assert told_of <= gone if kills else told_of == gone

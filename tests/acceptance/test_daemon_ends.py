@@ -19,8 +19,18 @@ from supervisor.plan.drift import sha256_of
 from supervisor.plan.loader import load_plan
 from supervisor.processes import driver_process
 from supervisor.processes.driver_process import DriverProcess
-from tests.acceptance.faults.evidence import told
-from tests.acceptance.lives import KILLED, REQUEST, Setting, check_everything, life, living, state, until, until_told
+from tests.acceptance.faults.evidence import recorded
+from tests.acceptance.lives import (
+    KILLED,
+    REQUEST,
+    Setting,
+    check_everything,
+    life,
+    living,
+    state,
+    until,
+    until_recorded,
+)
 
 SLOW = Setting(pause_s=0.3)
 
@@ -30,14 +40,14 @@ def impatient() -> None:
 
 
 def fields(home: Home, name: str) -> list[dict[str, Any]]:
-    return [event for event in told(home) if event["event"] == name]
+    return [event for event in recorded(home) if event["event"] == name]
 
 
 def test_a_driver_that_hears_no_stop_is_killed_after_its_grace_which_is_told_and_the_daemon_ends_well(
     home: Home,
 ) -> None:
     with living(home, dataclasses.replace(SLOW, stubborn=True, change=impatient)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         it.signal(signal.SIGTERM)
         assert it.ended() == (0, False)
     (forced,) = fields(home, "stop.forced")
@@ -58,7 +68,7 @@ def hanging() -> None:
 
 def test_a_stop_that_does_not_come_to_its_end_is_forced_with_exit_code_0_and_loses_nothing(home: Home) -> None:
     with living(home, dataclasses.replace(SLOW, stubborn=True, change=hanging)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         it.signal(signal.SIGTERM)
         assert it.ended() == (0, False)
     (forced,) = fields(home, "stop.forced")
@@ -105,10 +115,10 @@ def test_sighup_reads_an_edited_plan_tells_what_changed_and_touches_no_trial(
 ) -> None:
     path, request = planned
     with living(home, dataclasses.replace(SLOW, request=request)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         path.write_text(path.read_text().replace("name: p", "name: q") if valid else "name: [")
         it.signal(signal.SIGHUP)
-        until_told(home, "plan.compared" if valid else "plan.refused")
+        until_recorded(home, "plan.compared" if valid else "plan.refused")
         assert it.ended() == (0, False)
     events = check_everything(home)
     if valid:
@@ -134,7 +144,7 @@ def test_a_daemon_that_dies_at_each_start_is_delayed_then_given_up_until_a_perso
     assert life(home, request=by_service, change=hurried)[0] == 6
     assert life(home, request=by_service, change=hurried)[0] == 6, "nor later"
     assert [event["starts"] for event in fields(home, "daemon.delayed")] == [5, 6, 7, 8]
-    assert len(fields(home, "daemon.crash_looped")) == 1, "told once, however often a service manager asks"
+    assert len(fields(home, "daemon.crash_looped")) == 1, "once, however often a service manager asks"
     assert len(fields(home, "daemon.started")) == crash_loop.MAX_STARTS + 1
     assert fields(home, "driver.started") == []
     assert life(home, request=StartRequest(plan=None)) == (0, False)

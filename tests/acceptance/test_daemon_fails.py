@@ -16,7 +16,7 @@ from supervisor.home import Home
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
-from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything, life, living, until_told
+from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything, life, living, until_recorded
 
 
 def a_watch_that_fails_at_first() -> None:
@@ -34,8 +34,8 @@ def a_watch_that_fails_at_first() -> None:
 
 def test_a_watch_that_fails_says_so_and_begins_anew(home: Home) -> None:
     assert life(home, change=a_watch_that_fails_at_first, pause_s=0.2) == (0, False)
-    told = check_everything(home)
-    assert [event["seconds"] for event in told if event["event"] == "machine.slept"] == [7.0]
+    events = check_everything(home)
+    assert [event["seconds"] for event in events if event["event"] == "machine.slept"] == [7.0]
     said = (home.root / "life.log").read_text()
     assert said.count("a background task failed; it starts again") == 1
     assert "no look is allowed" in said
@@ -52,7 +52,7 @@ def nothing_can_be_killed() -> None:
 def test_a_stop_comes_to_its_end_though_a_driver_cannot_be_killed(home: Home) -> None:
     """As one that waits in the kernel for a disk that hangs."""
     with living(home, Setting(pause_s=0.3, stubborn=True, change=nothing_can_be_killed)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         it.signal(signal.SIGTERM)
         assert it.ended()[0] == 0
     assert "cannot be ended" in (home.root / "life.log").read_text()
@@ -74,8 +74,8 @@ def no_place_for_a_report() -> None:
 
 def test_a_report_that_finds_no_place_to_begin_makes_no_failure_of_a_run_that_passed(home: Home) -> None:
     assert life(home, change=no_place_for_a_report) == (0, False)
-    told = check_everything(home)
-    (failed,) = [event["error"] for event in told if event["event"] == "report.failed"]
+    events = check_everything(home)
+    (failed,) = [event["error"] for event in events if event["event"] == "report.failed"]
     assert "No usable temporary directory" in failed
 
 

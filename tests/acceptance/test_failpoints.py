@@ -15,7 +15,7 @@ from supervisor import failpoints
 from supervisor.audit import maintenance
 from supervisor.clock import Clock
 from supervisor.home import Home
-from tests.acceptance.lives import KILLED, Setting, begin, check_everything, ended, life, state, until_told
+from tests.acceptance.lives import KILLED, Setting, begin, check_everything, ended, life, state, until_recorded
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -56,10 +56,10 @@ def cases() -> Iterator[Any]:
 @pytest.mark.fault(
     "2",
     "killed, disk full or disk broken at any durable step, from the start on",
-    "the next start goes on; every acknowledged result is there once, the checker is happy",
+    "the next start continues; every acknowledged result is there once, the checker finds every promise kept",
 )
 @pytest.mark.parametrize("case", list(cases()))
-def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is_lost(home: Home, case: str) -> None:
+def test_after_a_fault_at_any_durable_step_the_next_start_continues_and_nothing_is_lost(home: Home, case: str) -> None:
     point, _, fault = case.split(":")
     prepared = PREPARED.get(point)
     free = [10_000_000, 10_000_000, 500, 10_000_000] if prepared == "low" else None
@@ -80,14 +80,14 @@ def test_after_a_fault_at_any_durable_step_the_next_start_goes_on_and_nothing_is
     for finding in maintenance.examine(home, Clock()):
         assert re.search("lacks [12] events at its end", finding.what), finding.what
         finding.apply()
-    told = [event["event"] for event in check_everything(home)]
-    assert told.count("store.rebuilt") == (prepared == "damaged"), "told once, by whichever life came so far"
+    events = [event["event"] for event in check_everything(home)]
+    assert events.count("store.rebuilt") == (prepared == "damaged"), "recorded once"
 
 
 @pytest.mark.fault(
     "35",
     "a commit or a sync fails with EIO",
-    "the daemon ends with exit code 1 and tries no second sync; the next start goes on from what was kept",
+    "the daemon ends with exit code 1 and tries no second sync; the next start continues from what was kept",
 )
 @pytest.mark.parametrize("point", ["store.commit", "audit.sync"])
 def test_a_disk_that_failed_ends_the_daemon_at_once_and_no_write_is_tried_again(home: Home, point: str) -> None:
@@ -102,8 +102,8 @@ def test_a_disk_that_failed_ends_the_daemon_at_once_and_no_write_is_tried_again(
 def test_a_disk_that_is_full_for_a_while_pauses_the_run_is_told_and_the_same_daemon_ends_it(home: Home) -> None:
     free = [10_000_000] * 12 + [500] * 12 + [10_000_000]
     assert life(home, "", free) == (0, False)
-    told = check_everything(home)
-    names = [event["event"] for event in told]
+    events = check_everything(home)
+    names = [event["event"] for event in events]
     assert "disk.filled" in names or "disk.freed" not in names
     assert names.count("daemon.started") == 1
 
@@ -111,23 +111,23 @@ def test_a_disk_that_is_full_for_a_while_pauses_the_run_is_told_and_the_same_dae
 @pytest.mark.fault(
     "32",
     "the state's disk really fills (a small tmpfs)",
-    "the reserve makes room to write the pause; when space is back the same daemon goes on by itself",
+    "the reserve makes room to write the pause; when there is space again the same daemon resumes by itself",
 )
-def test_on_a_disk_that_really_fills_the_pause_is_written_and_the_run_goes_on_by_itself(
+def test_on_a_disk_that_really_fills_the_pause_is_written_and_the_run_resumes_by_itself(
     small_disk: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SWEEP_TEST_PAUSE_S", "0.7")
     home = small_disk
     child, reads = begin(home, Setting(free=()))
     try:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         with contextlib.suppress(OSError), (home.root / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(b"x" * 65536)
-        until_told(home, "disk.filled")
+        until_recorded(home, "disk.filled")
         assert not (home.state / "reserve").exists()
         (home.root / "filler").unlink()
-        until_told(home, "disk.freed")
+        until_recorded(home, "disk.freed")
         assert (home.state / "reserve").exists()
     finally:
         (home.root / "filler").unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def test_on_a_disk_that_really_fills_the_pause_is_written_and_the_run_goes_on_by
     "the disk is full just when a result is committed",
     "neither committed nor acknowledged until there is space; then it is",
 )
-def test_a_full_disk_at_a_drivers_message_is_waited_out_without_losing_it(home: Home) -> None:
+def test_a_message_that_meets_a_full_disk_waits_and_is_not_lost(home: Home) -> None:
     assert life(home, "store.commit:12x2:enospc") == (0, True)
     names = [event["event"] for event in check_everything(home)]
     assert names.count("daemon.started") == 1

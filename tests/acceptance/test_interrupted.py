@@ -149,8 +149,8 @@ def _outcome(home: Home) -> dict[str, Any]:
         }
         for trial in experiment["trials"]
     }
-    told = {(row["trial"], row["step"]): _exact(_untimed(json.loads(row["metrics"]))) for row in metrics}
-    return {"state": experiment["state"], "best": _exact(experiment["best"]), "trials": trials, "metrics": told}
+    metrics_of = {(row["trial"], row["step"]): _exact(_untimed(json.loads(row["metrics"]))) for row in metrics}
+    return {"state": experiment["state"], "best": _exact(experiment["best"]), "trials": trials, "metrics": metrics_of}
 
 
 def _untimed(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -12,17 +12,17 @@ from supervisor.control.client import ask
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import NotRunning, SlowAnswer
 from supervisor.home import Home
-from tests.acceptance.lives import Setting, check_everything, living, until_told
+from tests.acceptance.lives import Setting, check_everything, living, until_recorded
 
 
 @pytest.mark.fault(
     "38",
     "another program locks the store for writing",
-    "`status` says so and is answered, what the driver says waits uncommitted; then the same daemon and driver go on",
+    "`status` is answered and says so, the driver's messages wait; then the same daemon and driver continue",
 )
-def test_a_store_that_another_program_locks_degrades_the_daemon_and_ends_nothing(home: Home) -> None:
+def test_a_store_that_another_program_locks_delays_the_run_and_ends_nothing(home: Home) -> None:
     with living(home, Setting(pause_s=0.3)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         with contextlib.closing(sqlite3.connect(home.store, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             assert any(is_degraded(home) for _ in range(60))

@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from supervisor.home import Home
-from tests.acceptance.faults.evidence import open_to_others, told
-from tests.acceptance.lives import Setting, life, living, until_told
+from tests.acceptance.faults.evidence import open_to_others, recorded
+from tests.acceptance.lives import Setting, life, living, until_recorded
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o000])
@@ -19,7 +19,7 @@ def test_nothing_in_a_home_is_open_to_others_during_a_life_and_after_it(home: Ho
     before = os.umask(umask)
     try:
         with living(home, Setting(pause_s=0.2)) as it:
-            until_told(home, "trial.reported")
+            until_recorded(home, "trial.reported")
             assert list(open_to_others(home.runtime())) == []
             assert stat.S_ISSOCK(home.socket.lstat().st_mode)
             assert it.ended() == (0, False)
@@ -33,5 +33,5 @@ def test_nothing_in_a_home_is_open_to_others_during_a_life_and_after_it(home: Ho
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be warned of being root")
 def test_a_daemon_of_roots_says_so(home: Home) -> None:
     assert life(home) == (0, False)
-    assert [event["uid"] for event in told(home) if event["event"] == "daemon.privileged"] == [0]
+    assert [event["uid"] for event in recorded(home) if event["event"] == "daemon.privileged"] == [0]
     assert "running as root" in (home.root / "life.log").read_text()

@@ -1,6 +1,6 @@
-"""What a fault left behind, read as an outsider would: the audit log's lines, the store's rows, the checker's verdicts.
+"""Read from outside what a fault left: the audit log's lines, the store's rows, the checker's verdicts.
 
-`told`, `stored`, `audited` and `nothing_begun` need no daemon, and disturb none.
+`recorded`, `stored`, `audited` and `nothing_begun` need no daemon, and disturb none.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from supervisor.home import Home
 from supervisor.store.database import read_only
 
 
-def told(home: Home, plan: str = "p") -> list[dict[str, Any]]:
-    """The events of the plan's log, all its parts, in order. Half a line at the end, still being written, is left."""
+def recorded(home: Home, plan: str = "p") -> list[dict[str, Any]]:
+    """Return the events of all parts of the plan's log, in order, without a last line that is not complete yet."""
     lines = [line for part in rotation.all_parts(home.audit_log(plan)) for line in rotation.lines_of(part)]
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
@@ -28,13 +28,13 @@ def names(events: list[dict[str, Any]]) -> list[str]:
 
 
 def stored(home: Home, sql: str, *values: Any) -> list[dict[str, Any]]:
-    """Rows of the store, read beside whoever has it open."""
+    """Return rows of the store, which a daemon may have open."""
     with read_only(home.store) as connection:
         return [dict(row) for row in connection.execute(sql, values)]
 
 
 def audited(home: Home, plan: str = "p") -> list[dict[str, Any]]:
-    """The checker finds every promise kept for the plan's one run; the run's events, from the store's point of view."""
+    """Assert that the checker finds every promise kept for the plan's one run; return the run's events in the store."""
     with read_only(home.store) as connection:
         evidence = audit_evidence.gather(home, connection, plan)
     broken = [verdict for verdict in invariants.check(evidence) if not verdict.holds]
@@ -44,7 +44,7 @@ def audited(home: Home, plan: str = "p") -> list[dict[str, Any]]:
 
 
 def nothing_begun(home: Home) -> None:
-    """No run was made: neither in the store, if there is one, nor on the disk, nor in a log."""
+    """Assert that no run was made: not in the store, if there is one, not on the disk, not in a log."""
     if home.store.exists():
         assert stored(home, "SELECT count(*) AS runs FROM run") == [{"runs": 0}]
     assert [path.name for path in home.runs.glob("*")] == []

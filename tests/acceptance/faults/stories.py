@@ -1,4 +1,4 @@
-"""Drivers that play a story of their own, and what a life is changed by, for tests of faults."""
+"""Make drivers with stories of their own and changed lives, for tests of faults."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.acceptance.lives import DRIVER, Life, Setting, living
 
 _BETWEEN = '        time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))\n'
 _FIRST = "known = {"
-END_LEFTOVERS = orphans.end
-"""The real one: a life has none, since its processes bear no mark."""
+END_ORPHANS = orphans.end
+"""The real function; lives replace it, because their processes have no mark."""
 
 
 def story(at: str) -> str:
-    """The usual driver, which calls `at(number, attempt, step)` before it reports an epoch; `at` is its source."""
+    """Return the usual driver with a call of `at(number, attempt, step)` before each report; `at` is its source."""
     assert _BETWEEN in DRIVER
     program = DRIVER.replace(_BETWEEN, "        at(number, attempt, step)\n")
     return program.replace(_FIRST, f"{at}\n{_FIRST}", 1)
@@ -41,7 +41,7 @@ def once(name):
 
 
 def patience(seconds: float, program: str) -> Callable[[], None]:
-    """A change that finds a driver silent after so many seconds."""
+    """Return a change by which a driver counts as hung after so many seconds of silence."""
 
     def change() -> None:
         assembly.DriverProcess = lambda environment, log: DriverProcess(  # type: ignore[misc, assignment]
@@ -52,7 +52,7 @@ def patience(seconds: float, program: str) -> Callable[[], None]:
 
 
 def finishes(home: Home, it: Life) -> None:
-    """It ends its run, with exit code 0."""
+    """Wait until the life ends its run, with exit code 0."""
     assert it.ended()[0] == 0, (home.root / "life.log").read_text()
 
 
@@ -62,7 +62,7 @@ def live_to_the_end(home: Home, setting: Setting | None = None) -> None:
 
 
 def status(home: Home) -> dict[str, Any] | None:
-    """The daemon's own; None while nobody answers."""
+    """Return the daemon's status; None while no daemon answers."""
     try:
         return ask(home, "status", query="?trials=1")
     except NotRunning:
@@ -70,7 +70,7 @@ def status(home: Home) -> dict[str, Any] | None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended: reaped, or waiting for its parent to look."""
+    """Return True if a process has ended, also if its parent has not reaped it yet."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

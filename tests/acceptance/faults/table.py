@@ -1,10 +1,10 @@
-"""The table of faults in docs/reliability.md, made from the marks of the tests themselves.
+"""Make the table of faults in docs/reliability.md from the marks of the tests.
 
     python -m tests.acceptance.faults.table
 
-A mark is `@pytest.mark.fault("12", "the fault in a few words", "the outcome that the test asserts")`; where the fault
-cannot be had on a Linux machine, `faked="what stands for it"` says so. The marks are read from the source, so neither
-Ray nor a daemon is needed. A fault test takes its verdict from store, log or checker, by one of EVIDENCE.
+A mark is `@pytest.mark.fault("12", "the fault in a few words", "the outcome that the test asserts")`. Add
+`faked="the stand-in"` if a Linux machine cannot have the fault. The marks are read from the source: neither Ray nor a
+daemon is needed. A fault test takes its verdict from store, log or checker, by one of EVIDENCE.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PAGE = CHECKOUT / "docs" / "reliability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 NUMBERS = range(1, 53)
 REAL_AT_LEAST = 45
-"""So many of the numbers must have a test whose fault is real."""
+"""At least so many numbers must have a test whose fault is real."""
 
-EVIDENCE = frozenset({"check_everything", "told", "stored", "audited", "nothing_begun"})
+EVIDENCE = frozenset({"check_everything", "recorded", "stored", "audited", "nothing_begun"})
 """Functions of tests.acceptance.lives and tests.acceptance.faults.evidence."""
 
 
@@ -43,7 +43,7 @@ class Fault:
 
 
 def collect(folder: Path = CHECKOUT / "tests") -> list[Fault]:
-    """Every mark below `folder`, by number. Raises ValueError for one that is not three literal texts."""
+    """Return every mark below `folder`, by number. Raises ValueError for one that is not three literal texts."""
     found = [fault for path in sorted(folder.rglob("test_*.py")) for fault in _of_module(path)]
     return sorted(found, key=lambda fault: (fault.number, fault.module, fault.test, fault.fault))
 
@@ -79,7 +79,7 @@ def render(faults: list[Fault]) -> str:
 
 
 def with_table(page: str, faults: list[Fault]) -> str:
-    """`page` with the table between its two markers. Raises ValueError where they are missing."""
+    """Return `page` with the table between its two markers. Raises ValueError if they are missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,4 +1,4 @@
-"""Faults of checkpoints, with real trials on a real Ray: their disk full, the file damaged."""
+"""Test faults of checkpoints with real trials on a real Ray: a full disk, a damaged file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Sweep, driver_pid
-from tests.acceptance.faults.evidence import audited, stored, told
+from tests.acceptance.faults.evidence import audited, recorded, stored
 
 CLASS = """\
 import os, time
@@ -59,7 +59,7 @@ hardware:
 
 @pytest.fixture
 def runs_on_a_small_disk(sweep: Sweep) -> Iterator[Sweep]:
-    """The folder of the runs, with their checkpoints, on a file system of 32 MiB; the store is elsewhere."""
+    """Put the runs and their checkpoints on a file system of 32 MiB; the store is elsewhere."""
     sweep.home.runs.mkdir(parents=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=32m,mode=700", "tmpfs", sweep.home.runs], capture_output=True, check=False
@@ -84,7 +84,7 @@ def newest_checkpoint(sweep: Sweep) -> Path:
 
 
 def stands(sweep: Sweep) -> None:
-    """Waits until the epoch at work when the pause came has been reported."""
+    """Wait until the epoch that ran when the pause came has been reported."""
     seen: list[int] = []
 
     def settled(_: object) -> bool:
@@ -98,14 +98,16 @@ def stands(sweep: Sweep) -> None:
 @pytest.mark.fault(
     "33",
     "the disk of the checkpoints is full",
-    "the last checkpoint stands, work pauses and the trial waits; it goes on when there is space, and does not fail",
+    "the last checkpoint is kept, work pauses and the trial waits; it resumes when there is space, and does not fail",
 )
 @pytest.mark.fault(
     "39",
     "a trial's newest checkpoint was cut short, and its driver is killed",
-    "it goes on from the one before, and that is told (`checkpoint.rejected`); each epoch counts once",
+    "it resumes from the one before, which is recorded (`checkpoint.rejected`); each epoch counts once",
 )
-def test_a_full_disk_and_a_damaged_checkpoint_cost_a_trial_epochs_and_not_its_life(runs_on_a_small_disk: Sweep) -> None:
+def test_a_full_disk_and_a_damaged_checkpoint_cost_a_trial_epochs_but_do_not_end_it(
+    runs_on_a_small_disk: Sweep,
+) -> None:
     sweep = runs_on_a_small_disk
     started = sweep.d("start", str(sweep.folder / "saving.yaml"))
     assert started.returncode == 0, started.stderr
@@ -131,7 +133,7 @@ def test_a_full_disk_and_a_damaged_checkpoint_cost_a_trial_epochs_and_not_its_li
     assert sweep.ctl("wait").returncode == 0
 
     audited(sweep.home, "saving")
-    events = told(sweep.home, "saving")
+    events = recorded(sweep.home, "saving")
     assert [event for event in events if event["event"] in ("trial.failed", "experiment.failed")] == []
     (rejected,) = [event for event in events if event["event"] == "checkpoint.rejected"]
     assert rejected["path"] == str(damaged)

@@ -1,4 +1,4 @@
-"""Faults at the control socket: a bug in a verb, clients that hang, flood, lie about their size, or are not ours."""
+"""Test faults at the control socket: a bug in a verb, and clients that hang, flood, lie or are another user's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from supervisor.daemon import assembly
 from supervisor.errors import Refused
 from supervisor.home import Home
 from supervisor.store import queries
-from tests.acceptance.faults.evidence import names, stored, told
-from tests.acceptance.lives import Setting, check_everything, living, until, until_told
+from tests.acceptance.faults.evidence import names, recorded, stored
+from tests.acceptance.lives import Setting, check_everything, living, until, until_recorded
 from tests.waits import NET_S
 
 SLOW = Setting(pause_s=0.3)
@@ -54,11 +54,11 @@ def with_a_bug_in_status() -> None:
 @pytest.mark.fault(
     "15",
     "a bug in one verb of the API",
-    "an error to the one who asked, with its trace in the debug log; others are served, the run ends whole",
+    "an error for its client, with its trace in the debug log; others are served, the run ends whole",
 )
-def test_a_bug_in_a_verb_harms_its_one_request_only(home: Home) -> None:
+def test_a_bug_in_a_verb_fails_its_own_request_only(home: Home) -> None:
     with living(home, Setting(pause_s=0.3, change=with_a_bug_in_status)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         with pytest.raises(Refused, match="a bug in the list of trials") as refusal:
             ask(home, "status", query="?trials=1")
         assert refusal.value.exit_code == 1
@@ -73,9 +73,9 @@ def test_a_bug_in_a_verb_harms_its_one_request_only(home: Home) -> None:
     "clients that hang, send half a request, endless headers or a gigabyte, or leave in the middle of the answer",
     "each is bounded; another client is served meanwhile; the daemon's memory does not follow, the run ends whole",
 )
-def test_bad_clients_cost_others_nothing(home: Home) -> None:
+def test_bad_clients_do_not_disturb_others(home: Home) -> None:
     with living(home, SLOW) as it, contextlib.ExitStack() as hanging:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         before_bytes = psutil.Process(it.pid).memory_info().rss
         for said in [b""] * 15 + [b"GET /v1/sta"] * 15:
             hanging.enter_context(connected(home, said))
@@ -99,7 +99,7 @@ def test_bad_clients_cost_others_nothing(home: Home) -> None:
 
 
 def as_nobody(home: Home, request: bytes) -> bytes:
-    """What the daemon answers another user, who came as far as its socket."""
+    """Send `request` as another user who can reach the socket; return the answer."""
     home.socket.chmod(0o666)
     home.runtime().chmod(0o711)
     reads, writes = os.pipe()
@@ -127,21 +127,21 @@ def as_nobody(home: Home, request: bytes) -> bytes:
 @pytest.mark.fault(
     "17",
     "another user asks on the control socket",
-    "refused with 403 and told (`peer.refused`); nothing is done",
+    "refused with 403 and recorded (`peer.refused`); the run is unchanged",
 )
-def test_another_user_is_refused_and_it_is_told(home: Home) -> None:
+def test_another_user_is_refused_and_this_is_recorded(home: Home) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     with living(home, SLOW) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         refusal = as_nobody(home, b"POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
         assert b" 403 " in refusal.partition(b"\r\n")[0]
         assert b"user id 65534 may not command this daemon" in refusal
-        until_told(home, "peer.refused")
+        until_recorded(home, "peer.refused")
         assert it.ended() == (0, False)
     check_everything(home)
-    assert [event["uid"] for event in told(home) if event["event"] == "peer.refused"] == [65534]
-    assert "run.stopped" not in names(told(home))
+    assert [event["uid"] for event in recorded(home) if event["event"] == "peer.refused"] == [65534]
+    assert "run.stopped" not in names(recorded(home))
 
 
 @pytest.mark.fault(
@@ -149,7 +149,7 @@ def test_another_user_is_refused_and_it_is_told(home: Home) -> None:
     "a thousand questions and two hundred pauses, as in a week",
     "descriptors and threads are as before, memory within 16 MiB (a simulated day: `benchmarks/soak.py`)",
 )
-def test_questions_and_commands_leave_nothing_behind_in_the_daemon(home: Home) -> None:
+def test_questions_and_commands_take_no_memory_descriptors_or_threads_for_good(home: Home) -> None:
     def ask_away(times: int) -> None:
         for turn in range(times):
             ask(home, "status", query="?trials=1")
@@ -158,7 +158,7 @@ def test_questions_and_commands_leave_nothing_behind_in_the_daemon(home: Home) -
 
     # A log that keeps it all: the usual one of a life is cut into parts and forgets.
     with living(home, Setting(pause_s=0.3, change=lambda: setattr(assembly, "open_audit_log", open_audit_log))) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         process = psutil.Process(it.pid)
         ask_away(200)
         until(home, "connections are closed", lambda: len(process.net_connections("unix")) <= 6)
@@ -170,4 +170,4 @@ def test_questions_and_commands_leave_nothing_behind_in_the_daemon(home: Home) -
         ask(home, "resume", {})
         assert it.ended() == (0, False)
     check_everything(home)
-    assert names(told(home)).count("run.paused") == 240
+    assert names(recorded(home)).count("run.paused") == 240

@@ -1,4 +1,4 @@
-"""Faults of the daemon itself: killed, stopped, begun twice, its lock, its socket, its main loop."""
+"""Test faults of the daemon itself: kills, stops, its lock, its socket, its main loop."""
 
 from __future__ import annotations
 
@@ -29,22 +29,32 @@ from supervisor.processes import driver_process
 from supervisor.store import queries
 from tests import waits
 from tests.acceptance.conftest import Sweep
-from tests.acceptance.faults.evidence import audited, names, nothing_begun, stored, told
+from tests.acceptance.faults.evidence import audited, names, nothing_begun, recorded, stored
 from tests.acceptance.faults.stories import is_gone
-from tests.acceptance.lives import KILLED, REQUEST, Setting, check_everything, life, living, state, until, until_told
+from tests.acceptance.lives import (
+    KILLED,
+    REQUEST,
+    Setting,
+    check_everything,
+    life,
+    living,
+    state,
+    until,
+    until_recorded,
+)
 from tests.waits import NET_S
 
 SLOW = Setting(pause_s=0.4)
 CUT_SHORT = Setting(pause_s=1.0)
-"""For a life that is ended from outside: slow enough to be met in the middle of its story on a busy machine."""
+"""A life slow enough that a busy machine can end it in the middle of its story."""
 
 
 def driver_of(home: Home) -> int:
-    return int([event["pid"] for event in told(home) if event["event"] == "driver.started"][-1])
+    return int([event["pid"] for event in recorded(home) if event["event"] == "driver.started"][-1])
 
 
 def each_lost_trial_goes_on_once_from_its_last_checkpoint(events: list[dict[str, Any]], cause: str) -> None:
-    """What `trial.requeued` and the next `trial.started` say, against what was reported before."""
+    """Compare each `trial.requeued` and the next `trial.started` with the epochs reported before."""
     lost = [event for event in events if event["event"] == "trial.requeued"]
     assert [event["cause"] for event in lost] == [cause], "one trial was at work, and it was lost once"
     for event in lost:
@@ -58,75 +68,75 @@ def each_lost_trial_goes_on_once_from_its_last_checkpoint(events: list[dict[str,
 @pytest.mark.fault(
     "1",
     "kill -9 of the daemon while trials run",
-    "the driver ends by itself; the trial at work is requeued once and goes on from its last checkpoint",
+    "the driver ends by itself; the running trial is requeued once and resumes from its last checkpoint",
 )
-def test_a_killed_daemon_takes_its_driver_along_and_the_next_goes_on_from_the_checkpoint(home: Home) -> None:
+def test_a_killed_daemon_ends_its_driver_and_the_next_resumes_from_the_checkpoint(home: Home) -> None:
     with living(home, CUT_SHORT) as first:
-        until_told(home, "trial.reported", times=2)
+        until_recorded(home, "trial.reported", times=2)
         driver = driver_of(home)
         first.kill()
     until(home, "the driver has ended", lambda: is_gone(driver))
     assert state(home) == "RUNNING", "nobody was there to write anything else"
     assert life(home) == (0, False)
     check_everything(home)
-    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "daemon_died")
-    assert names(told(home)).count("daemon.recovered") == 1
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(recorded(home), "daemon_died")
+    assert names(recorded(home)).count("daemon.recovered") == 1
 
 
 @pytest.mark.fault(
     "3",
     "kill -9 of the daemon just after it took an operator's pause",
-    "the pause was written first: the next daemon holds it until it is lifted, and no trial begins meanwhile",
+    "the pause was written first: the next daemon keeps it until it is lifted, and no trial begins meanwhile",
 )
 def test_a_pause_outlives_a_daemon_that_was_killed_over_it(home: Home) -> None:
     with living(home, CUT_SHORT) as first:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         ask(home, "pause", {"now": True, "reason": "the fan is loud"})
         first.kill()
     before = stored(home, "SELECT count(*) AS n FROM result")
     with living(home, SLOW) as second:
-        until_told(home, "experiment.paused", times=2)
+        until_recorded(home, "experiment.paused", times=2)
         time.sleep(1.0)  # several epochs' time, in which none may be
         assert stored(home, "SELECT state FROM experiment") == [{"state": "PAUSED"}]
         assert stored(home, "SELECT count(*) AS n FROM result") == before
         ask(home, "resume", {})
         assert second.ended() == (0, False)
     check_everything(home)
-    paused = [event for event in told(home) if event["event"] == "run.paused"]
+    paused = [event for event in recorded(home) if event["event"] == "run.paused"]
     assert [event["reason"] for event in paused] == ["the fan is loud"]
 
 
 @pytest.mark.fault(
     "3",
-    "kill -9 of the daemon while it stops at an operator's word",
-    "it stays stopped: a start without a plan refuses with exit code 2; by its name it goes on to its end",
+    "kill -9 of the daemon while it stops at an operator's command",
+    "it stays stopped: a start without a plan refuses with exit code 2; a start by its name continues it to its end",
 )
 @pytest.mark.parametrize("moment", ["while the driver ends", "at the last step"])
 def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, sweep: Sweep, moment: str) -> None:
     at_once = moment == "while the driver ends"
     with living(home, Setting("" if at_once else "daemon.close:1:kill", pause_s=1.0, stubborn=at_once)) as first:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         ask(home, "stop", {})
         if at_once:
             first.signal(signal.SIGKILL)
         assert first.ended()[0] == KILLED
     assert stored(home, "SELECT desired FROM run") == [{"desired": "stop"}]
     assert "`supervisord start` with its plan goes on with it" in sweep.ctl("status").stderr
-    begun = names(told(home)).count("daemon.started")
+    begun = names(recorded(home)).count("daemon.started")
     assert life(home, request=StartRequest(plan=None))[0] == 2
     assert "no unfinished run" in (home.root / "life.log").read_text()
-    assert names(told(home)).count("daemon.started") == begun
+    assert names(recorded(home)).count("daemon.started") == begun
     assert life(home) == (0, False)
     check_everything(home)
-    assert names(told(home)).count("run.wanted") == 1
+    assert names(recorded(home)).count("run.wanted") == 1
 
 
 @pytest.mark.fault(
     "6",
-    "a stale lock file whose pid belongs to a stranger by now",
-    "the lock itself is free, so the daemon starts; the stranger hears no signal",
+    "a stale lock file whose pid belongs to another program by now",
+    "the lock itself is free, so the daemon starts; the other program gets no signal",
 )
-def test_a_stale_lock_with_a_strangers_pid_is_no_obstacle_and_the_stranger_is_left_alone(home: Home) -> None:
+def test_a_stale_lock_with_another_programs_pid_stops_no_start_and_that_program_goes_on(home: Home) -> None:
     home.prepare()
     with subprocess.Popen(["sleep", "120"]) as stranger:
         try:
@@ -140,7 +150,7 @@ def test_a_stale_lock_with_a_strangers_pid_is_no_obstacle_and_the_stranger_is_le
 
 
 def leave_a_holder_behind(home: Home) -> int:
-    """A child that its daemon forked, without exec(2), and that holds the lock after the daemon's death; its pid."""
+    """Return the pid of a child that a daemon forked and that holds the lock after the daemon's death."""
     reads, writes = os.pipe()
     daemons = os.fork()
     if daemons == 0:
@@ -163,7 +173,7 @@ def leave_a_holder_behind(home: Home) -> int:
     "a process that a dead daemon forked still holds the lock",
     "the start is refused with that process's pid and the cure, not with `already running`; once it is gone, it starts",
 )
-def test_a_leftover_that_holds_the_lock_is_named(home: Home, sweep: Sweep) -> None:
+def test_an_orphan_that_holds_the_lock_is_named(home: Home, sweep: Sweep) -> None:
     home.prepare()
     left = leave_a_holder_behind(home)
     try:
@@ -205,13 +215,13 @@ def answer(home: Home) -> dict[str, Any] | None:
 @pytest.mark.fault(
     "8",
     "the control socket is deleted, or another file put in its place, as by a sweeper of /tmp",
-    "it is bound again within its period and told (`socket.restored`); meanwhile a client hears who holds the home",
+    "it is bound again and recorded (`socket.restored`); meanwhile a client's error says who holds the home",
 )
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_socket_that_is_swept_away_is_bound_again(home: Home, replaced: bool) -> None:
+def test_a_socket_that_is_removed_is_bound_again(home: Home, replaced: bool) -> None:
     often = lambda: setattr(server, "SOCKET_CHECK_PERIOD_S", 0.5)  # noqa: E731
     with living(home, Setting(pause_s=0.2, change=often)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         ask(home, "pause", {"now": True})
         said = waits.until("a client meets it", lambda: refusal_without_a_socket(home, replaced))
         if replaced:
@@ -219,19 +229,19 @@ def test_a_socket_that_is_swept_away_is_bound_again(home: Home, replaced: bool) 
         else:
             assert f"a daemon (pid {it.pid}" in said
             assert "its socket was swept away and will be bound again" in said
-        until_told(home, "socket.restored")
+        until_recorded(home, "socket.restored")
         assert waits.until("it answers again", lambda: answer(home))["daemon"]["pid"] == it.pid
         ask(home, "resume", {})
         assert it.ended() == (0, False)
     check_everything(home)
-    assert "socket.restored" in names(told(home))
+    assert "socket.restored" in names(recorded(home))
     assert not home.socket.exists()
 
 
 @pytest.mark.fault(
     "9",
     "the socket file of a daemon that died lies in the way",
-    "it is replaced without a word; the new daemon answers at it",
+    "it is replaced; the new daemon answers at it",
 )
 def test_a_stale_socket_is_replaced(home: Home) -> None:
     home.prepare()
@@ -239,7 +249,7 @@ def test_a_stale_socket_is_replaced(home: Home) -> None:
         dead.bind(str(home.socket))
     stale = home.socket.lstat().st_ino
     with living(home, SLOW) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         assert ask(home, "status")["run"]["plan"] == "p"
         assert home.socket.lstat().st_ino != stale
         assert it.ended() == (0, False)
@@ -250,17 +260,17 @@ def test_a_stale_socket_is_replaced(home: Home) -> None:
 @pytest.mark.fault(
     "10",
     "the home's path is longer than a unix socket's may be",
-    "the socket has a short path of its own, which the first event tells",
+    "the socket has a short path of its own, which the first event holds",
 )
 def test_a_long_path_of_the_home_does_not_reach_the_socket(tmp_path: Path) -> None:
     home = Home(tmp_path / ("d" * 120) / ("e" * 120))
     home.root.mkdir(parents=True)
     with living(home, SLOW) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         assert ask(home, "status")["daemon"]["socket"] == str(home.socket)
         assert it.ended() == (0, False)
     check_everything(home)
-    (path,) = [event["socket"] for event in told(home) if event["event"] == "daemon.started"]
+    (path,) = [event["socket"] for event in recorded(home) if event["event"] == "daemon.started"]
     assert path == str(home.socket)
     assert len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES
     assert len(os.fsencode(home.state / "ctl.sock")) > 108, "in the home it could not have been"
@@ -270,42 +280,42 @@ def test_a_long_path_of_the_home_does_not_reach_the_socket(tmp_path: Path) -> No
 @pytest.mark.fault(
     "11",
     "SIGHUP after the plan's file was edited",
-    "the file is read again and what changed is told (`plan.compared`); the run keeps its copy, no trial is touched",
+    "the file is read again, its changes recorded (`plan.compared`); the run keeps its copy, no trial is touched",
 )
 def test_sighup_reads_the_plan_again_and_touches_no_trial(home: Home, sweep: Sweep) -> None:
     path = Path(sweep.plan("p"))
     text = path.read_text()
     with living(home, replace(SLOW, request=replace(REQUEST, source=str(path), plan_text=text))) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         path.write_text(text.replace("max_trials: 4", "max_trials: 400"))
         it.signal(signal.SIGHUP)
-        until_told(home, "plan.compared")
+        until_recorded(home, "plan.compared")
         assert it.ended() == (0, False)
     check_everything(home)
-    (compared,) = [event for event in told(home) if event["event"] == "plan.compared"]
+    (compared,) = [event for event in recorded(home) if event["event"] == "plan.compared"]
     assert any("max_trials" in change and "400" in change for change in compared["changes"])
     assert stored(home, "SELECT plan_text FROM run") == [{"plan_text": text}]
-    assert not {"trial.requeued", "driver.exited"} & set(names(told(home)))
+    assert not {"trial.requeued", "driver.exited"} & set(names(recorded(home)))
 
 
 @pytest.mark.fault(
     "12",
     "SIGTERM",
-    "STOPPING, the trial at work goes back to the queue, exit code 0; the next start goes on from its checkpoint",
+    "STOPPING, the running trial goes back to the queue, exit code 0; the next start resumes it from its checkpoint",
 )
-def test_sigterm_ends_the_work_in_order(home: Home) -> None:
+def test_sigterm_requeues_the_running_trial_and_ends_the_daemon(home: Home) -> None:
     with living(home, CUT_SHORT) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         it.signal(signal.SIGTERM)
         assert it.ended() == (0, False)
-    moves = [event["state"] for event in told(home) if event["event"] == "run.moved"]
+    moves = [event["state"] for event in recorded(home) if event["event"] == "run.moved"]
     assert moves[-2:] == ["STOPPING", "STOPPED"]
-    assert [event["reason"] for event in told(home) if event["event"] == "daemon.stopped"] == ["SIGTERM"]
+    assert [event["reason"] for event in recorded(home) if event["event"] == "daemon.stopped"] == ["SIGTERM"]
     assert stored(home, "SELECT desired FROM run") == [{"desired": "run"}], "nobody said that it shall not go on"
     audited(home)
     assert life(home, request=StartRequest(plan=None)) == (0, False)
     check_everything(home)
-    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "stopped")
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(recorded(home), "stopped")
 
 
 @pytest.mark.fault(
@@ -315,7 +325,7 @@ def test_sigterm_ends_the_work_in_order(home: Home) -> None:
 )
 def test_a_second_sigterm_ends_it_at_once(home: Home) -> None:
     with living(home, Setting(pause_s=1.0, stubborn=True)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         driver = driver_of(home)
         it.signal(signal.SIGTERM)
         time.sleep(0.3)  # two that are pending at once are one (signal(7))
@@ -324,29 +334,29 @@ def test_a_second_sigterm_ends_it_at_once(home: Home) -> None:
     until(home, "the driver has ended", lambda: is_gone(driver))
     assert life(home) == (0, False)
     check_everything(home)
-    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "daemon_died")
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(recorded(home), "daemon_died")
 
 
 @pytest.mark.fault(
     "12",
     "SIGTERM, and the driver does not come to an end within its grace",
-    "it is killed with its group and this is told (`stop.forced`); exit code 0, the next start goes on",
+    "it is killed with its group, which is recorded (`stop.forced`); exit code 0, the next start continues",
 )
-def test_a_driver_that_does_not_finish_in_time_is_killed_and_it_is_told(home: Home) -> None:
+def test_a_driver_that_does_not_finish_in_time_is_killed_and_this_is_recorded(home: Home) -> None:
     quick = lambda: setattr(driver_process, "FINISH_GRACE_S", 0.5)  # noqa: E731
     with living(home, Setting(pause_s=1.0, stubborn=True, change=quick)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         driver = driver_of(home)
         it.signal(signal.SIGTERM)
         assert it.ended() == (0, False)
     assert is_gone(driver)
-    (forced,) = [event for event in told(home) if event["event"] == "stop.forced"]
+    (forced,) = [event for event in recorded(home) if event["event"] == "stop.forced"]
     assert forced["after_s"] == 0.5
     assert stored(home, "SELECT state FROM run") == [{"state": "STOPPED"}]
     audited(home)
     assert life(home) == (0, False)
     check_everything(home)
-    each_lost_trial_goes_on_once_from_its_last_checkpoint(told(home), "stopped")
+    each_lost_trial_goes_on_once_from_its_last_checkpoint(recorded(home), "stopped")
 
 
 def hang(*_: Any, **__: Any) -> dict[str, Any]:
@@ -362,17 +372,17 @@ def with_a_loop_that_hangs() -> None:
 
 @pytest.mark.fault(
     "13",
-    "the main loop stands still",
-    "a thread writes every stack down and aborts the daemon; the next start recovers",
+    "the main loop blocks",
+    "a thread writes every stack and aborts the daemon; the next start recovers",
 )
-def test_a_main_loop_that_hangs_is_written_down_and_aborted(home: Home) -> None:
+def test_the_stacks_of_a_main_loop_that_blocks_are_written_and_the_daemon_aborts(home: Home) -> None:
     with living(home, Setting(pause_s=0.3, change=with_a_loop_that_hangs)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         with pytest.raises(SweepError):
             ask(home, "status", query="?trials=1", deadline_s=NET_S)
         assert it.ended()[0] == -signal.SIGABRT
     words = (home.root / "life.log").read_text()
-    assert "the main loop stands still" in words
+    assert "the main loop blocks" in words
     assert "in hang" in words, "the stack names what it hung in"
     assert life(home) == (0, False)
     assert names(check_everything(home)).count("daemon.recovered") == 1
@@ -387,18 +397,18 @@ def without_long_delays() -> None:
 
 @pytest.mark.fault(
     "14",
-    "a service manager starts the daemon again and again, and each dies before anything got done",
-    "from the sixth on each waits longer (`daemon.delayed`), the tenth gives up (`daemon.crash_looped`, exit code 6); "
-    "a person's start goes on",
+    "a service manager starts the daemon again and again, and each dies before it did any work",
+    "from the sixth on each waits longer (`daemon.delayed`), the tenth disables restarts (`daemon.crash_looped`, "
+    "exit code 6); a person's start continues",
 )
-def test_a_crash_loop_is_slowed_down_and_given_up_until_a_person_starts_it(home: Home) -> None:
+def test_a_crash_loop_is_slowed_down_and_ended_until_a_person_starts_the_daemon(home: Home) -> None:
     dies = "ready.tell:1:kill"
     assert life(home, dies)[0] == KILLED
     for _ in range(crash_loop.MAX_STARTS - 1):
         assert life(home, dies, request=BY_SERVICE, change=without_long_delays)[0] == KILLED
     for _ in range(2):
         assert life(home, request=BY_SERVICE, change=without_long_delays)[0] == CrashLoop.exit_code
-    events = told(home)
+    events = recorded(home)
     waits = [event["wait_s"] for event in events if event["event"] == "daemon.delayed"]
     assert waits == [0.01 * 2.0**turn for turn in range(len(waits))]
     assert len(waits) == crash_loop.MAX_STARTS - crash_loop.FREE_STARTS

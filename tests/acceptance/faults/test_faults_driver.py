@@ -18,9 +18,9 @@ from supervisor.home import Home
 from supervisor.processes import driver_process
 from supervisor.processes import orphans as orphans
 from supervisor.processes.environment import OWNER
-from tests.acceptance.faults.evidence import names, stored, told
+from tests.acceptance.faults.evidence import names, recorded, stored
 from tests.acceptance.faults.stories import (
-    END_LEFTOVERS,
+    END_ORPHANS,
     ONCE,
     finishes,
     is_gone,
@@ -41,9 +41,11 @@ def at(number, attempt, step):
 
 
 @pytest.mark.fault(
-    "19", "kill -9 of the driver", "seen at once by its status, its trial requeued once with the cause, the run goes on"
+    "19",
+    "kill -9 of the driver",
+    "seen at once by its exit status, its trial requeued once with the cause, the run continues",
 )
-def test_a_killed_driver_is_named_and_followed_by_another(home: Home) -> None:
+def test_a_killed_driver_is_recorded_and_replaced(home: Home) -> None:
     live_to_the_end(home, Setting(driver=story(DIES)))
     events = check_everything(home)
     died = [event for event in events if event["event"] == "driver.exited"]
@@ -66,9 +68,11 @@ def at(number, attempt, step):
 
 
 @pytest.mark.fault(
-    "19", "SIGSTOP of the driver: it hangs", "found silent, killed, its trial requeued with the cause, the run goes on"
+    "19",
+    "SIGSTOP of the driver: it hangs",
+    "found silent, killed, its trial requeued with the cause, the run continues",
 )
-def test_a_silent_driver_is_killed_and_followed_by_another(home: Home) -> None:
+def test_a_silent_driver_is_killed_and_replaced(home: Home) -> None:
     live_to_the_end(home, Setting(driver=story(STOPS), change=patience(4.0, story(STOPS))))
     events = check_everything(home)
     assert [event["silent_s"] for event in events if event["event"] == "driver.hung"] == [4.0]
@@ -98,11 +102,11 @@ def with_a_mortal_head() -> None:
 
 
 @pytest.mark.fault(
-    "20", "Ray's head ends", "told with its status, the driver is killed at once, Ray and driver begin anew, goes on"
+    "20",
+    "Ray's head ends",
+    "recorded with its status, the driver is killed at once, Ray and driver start again, the run continues",
 )
-def test_a_head_that_ends_takes_its_driver_along_and_both_begin_anew(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_of_rays_head_ends_its_driver_and_both_start_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWEEP_TEST_HOME", str(home.root))
     slow = "def at(number, attempt, step):\n    time.sleep(0.2 if attempt == 1 else 0)\n"
     live_to_the_end(home, Setting(driver=story(slow), change=with_a_mortal_head))
@@ -131,9 +135,11 @@ def impatient() -> None:
 
 
 @pytest.mark.fault(
-    "27", "a driver and its child ignore SIGTERM", "killed by group after the grace; the stop holds and loses nothing"
+    "27",
+    "a driver and its child ignore SIGTERM",
+    "its group is killed after the grace; the run stays stopped and loses nothing",
 )
-def test_what_ignores_term_is_killed_with_its_group_and_the_stop_holds(home: Home) -> None:
+def test_a_driver_that_ignores_sigterm_is_killed_with_its_group(home: Home) -> None:
     with living(home, Setting(driver=story(STUBBORN), change=impatient)) as first:
         until(home, "it hangs", lambda: stubborn_pids(home))
         pids = [int(pid) for pid in stubborn_pids(home)]
@@ -141,7 +147,7 @@ def test_what_ignores_term_is_killed_with_its_group_and_the_stop_holds(home: Hom
         finishes(home, first)
     assert all(is_gone(pid) for pid in pids)
     assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "stop"}]
-    assert [event["cause"] for event in told(home) if event["event"] == "trial.requeued"] == ["stopped"]
+    assert [event["cause"] for event in recorded(home) if event["event"] == "trial.requeued"] == ["stopped"]
     assert stored(home, "SELECT count(*) AS live FROM attempt WHERE ended_wall IS NULL") == [{"live": 0}]
     live_to_the_end(home)
     check_everything(home)
@@ -178,7 +184,7 @@ def at(number, attempt, step):
 def marked(home: Home) -> None:
     """The life's children bear the home's mark, and are looked for by it, as a daemon's are."""
     os.environ[OWNER] = home.key
-    orphans.end = END_LEFTOVERS
+    orphans.end = END_ORPHANS
 
 
 def orphan_of(home: Home) -> int:
@@ -220,23 +226,23 @@ def test_an_orphan_of_a_dead_daemon_is_ended_by_the_next_start(home: Home) -> No
 ZOMBIE = """
 def at(number, attempt, step):
     if (number, attempt, step) == (0, 1, 3):
-        tell(link.ResultReported(0, 1, 2, 123.0, {}, None))             # said twice
-        tell(link.AttemptLost(0, 1, "worker_died", None))
-        tell(link.ResultReported(0, 1, 3, 123.0, {}, None))             # said after it was lost
-        tell(link.TrialStarted(0, 1, "ray", "node", 1, None))           # starts as what it was
-        tell(link.TrialStarted(0, 2, "ray", "node", os.getpid(), 2))
-        tell(link.ResultReported(0, 1, 3, 123.0, {}, None))             # said while another speaks
-        tell(link.TrialEnded(0, 1, "finished", 123.0, None, {}))
+        send(link.ResultReported(0, 1, 2, 123.0, {}, None))             # said twice
+        send(link.AttemptLost(0, 1, "worker_died", None))
+        send(link.ResultReported(0, 1, 3, 123.0, {}, None))             # said after it was lost
+        send(link.TrialStarted(0, 1, "ray", "node", 1, None))           # starts as what it was
+        send(link.TrialStarted(0, 2, "ray", "node", os.getpid(), 2))
+        send(link.ResultReported(0, 1, 3, 123.0, {}, None))             # said while another speaks
+        send(link.TrialEnded(0, 1, "finished", 123.0, None, {}))
         globals()["attempt"] = 2
     if (number, step) == (1, 1):
-        tell(link.ResultReported(0, 2, 3, 123.0, {}, None))             # said after the trial's end
+        send(link.ResultReported(0, 2, 3, 123.0, {}, None))             # said after the trial's end
 """
 
 
 @pytest.mark.fault(
-    "29", "a result comes twice, late, or from an attempt that was lost", "refused and told; the first one stands"
+    "29", "a result comes twice, late, or from an attempt that was lost", "refused and recorded; the first one counts"
 )
-def test_what_a_lost_attempt_says_is_refused_and_changes_nothing(home: Home) -> None:
+def test_messages_of_a_lost_attempt_are_refused_and_change_nothing(home: Home) -> None:
     live_to_the_end(home, Setting(driver=story(ZOMBIE)))
     events = check_everything(home)
     refused = [(event["message"], event["reason"]) for event in events if event["event"] == "result.refused"]

@@ -1,4 +1,4 @@
-"""Faults of what surrounds a run: clocks, sleep, a reboot, edits, upgrades, service managers, containers.
+"""Test faults of a run's surroundings: clocks, sleep, a reboot, edits, upgrades, service managers, containers.
 
 Sensors have a module of their own, test_faults_sensors.
 """
@@ -32,7 +32,7 @@ from supervisor.daemon.upkeep import background, notifier
 from supervisor.errors import PlanChanged, VersionSkew
 from supervisor.home import Home
 from supervisor.plan.drift import sha256_of
-from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
+from tests.acceptance.faults.evidence import names, nothing_begun, recorded, stored
 from tests.acceptance.faults.stories import ONCE, finishes, is_gone, live_to_the_end, patience, status, story
 from tests.acceptance.lives import (
     EPOCHS,
@@ -42,7 +42,7 @@ from tests.acceptance.lives import (
     check_everything,
     living,
     until,
-    until_told,
+    until_recorded,
 )
 from tests.waits import NET_S
 
@@ -51,7 +51,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def control(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command itself, as a user types it."""
+    """Run `sweepctl` as a user types it."""
     return subprocess.run(
         [Path(sys.executable).with_name("sweepctl"), *arguments], env={**os.environ, "SWEEP_HOME": str(home.root)},
         capture_output=True, text=True, timeout=NET_S, check=False,
@@ -62,7 +62,7 @@ def control(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class SetClock(Clock):
-    """The machine's, but somebody sets the wall clock: back an hour when the run has a result, later on a day."""
+    """The machine's clock, whose wall time is set back an hour after a second, and on a day after two."""
 
     def __init__(self) -> None:
         self._begun_s = time.monotonic()
@@ -89,10 +89,12 @@ def at(number, attempt, step):
 
 
 @pytest.mark.fault(
-    "43", "the clock is set back an hour, then on a day", "told; no limit fires, no time is negative, `seq` orders"
+    "43",
+    "the clock is set back an hour, then on a day",
+    "recorded; no limit is reached, no time is negative, `seq` orders events",
 )
-def test_a_clock_that_is_set_ends_nothing_and_the_order_of_events_stays(home: Home) -> None:
-    """The experiment may take an hour: a day that passed on the wall only must not use it up, nor in a new driver."""
+def test_a_clock_that_is_set_ends_nothing_and_does_not_change_the_order_of_events(home: Home) -> None:
+    """The experiment may take an hour; a day that passes on the wall clock only must not use it up."""
     hours = [{**REQUEST.specs[0], "max_hours": 1.0}]
     setting = Setting(
         driver=story(DIES_LATE),
@@ -100,7 +102,7 @@ def test_a_clock_that_is_set_ends_nothing_and_the_order_of_events_stays(home: Ho
         change=functools.partial(with_clock, SetClock),
     )
     with living(home, setting) as it:
-        until_told(home, "clock.set")
+        until_recorded(home, "clock.set")
         view = status(home)
         assert view is not None
         assert view["daemon"]["now_wall"] < view["daemon"]["started_wall"], "the clock is an hour back"
@@ -114,13 +116,13 @@ def test_a_clock_that_is_set_ends_nothing_and_the_order_of_events_stays(home: Ho
     assert "driver.hung" not in names(events)
     assert names(events).count("driver.started") == 2
     assert all(event["seconds"] >= 0.0 for event in events if event["event"] in ("trial.finished", "run.finished"))
-    lines = told(home)
+    lines = recorded(home)
     assert [line["seq"] for line in lines] == sorted(line["seq"] for line in lines)
     assert [line["ts"] for line in lines] != sorted(line["ts"] for line in lines), "the wall clock did go back"
 
 
 class SleepyClock(Clock):
-    """As on a laptop whose lid was closed for eight hours: the monotonic clock knows nothing of it."""
+    """The clocks of a laptop that slept for eight hours: the monotonic clock did not advance."""
 
     def __init__(self) -> None:
         self._begun_s = time.monotonic()
@@ -136,10 +138,10 @@ class SleepyClock(Clock):
 
 
 @pytest.mark.fault(
-    "44", "a laptop sleeps for eight hours", "the gap is told and counts for no limit; nobody is found hung",
+    "44", "a laptop sleeps for eight hours", "the gap is recorded and counts for no limit; no driver counts as hung",
     faked="clocks as they are after a sleep",
 )  # fmt: skip
-def test_the_hours_in_which_the_machine_slept_are_told_and_not_counted(home: Home) -> None:
+def test_the_hours_in_which_the_machine_slept_are_recorded_and_not_counted(home: Home) -> None:
     hours = [{**REQUEST.specs[0], "max_hours": 1.0}]
     live_to_the_end(
         home,
@@ -162,13 +164,13 @@ def watchful(program: str) -> None:
 
 @pytest.mark.fault(
     "44", "SIGSTOP of daemon and driver for longer than a driver may be silent",
-    "the gap is told, the driver is not found hung, no attempt is lost",
+    "the gap is recorded, the driver does not count as hung, no attempt is lost",
 )  # fmt: skip
-def test_a_tree_that_stood_still_goes_on_as_if_nothing_had_been(home: Home) -> None:
+def test_stopped_processes_continue_and_lose_no_attempt(home: Home) -> None:
     slow = story("def at(number, attempt, step):\n    time.sleep(0.3)\n")
     with living(home, Setting(driver=slow, change=functools.partial(watchful, slow))) as it:
-        until_told(home, "trial.reported")
-        (driver,) = [event["pid"] for event in told(home) if event["event"] == "driver.started"]
+        until_recorded(home, "trial.reported")
+        (driver,) = [event["pid"] for event in recorded(home) if event["event"] == "driver.started"]
         for pid in (driver, it.pid):
             os.kill(pid, signal.SIGSTOP)
         time.sleep(6.0)
@@ -198,20 +200,20 @@ def booted_as(boot: str) -> None:
 def test_after_a_reboot_a_paused_run_stays_paused_until_it_is_resumed(home: Home) -> None:
     slow = Setting(pause_s=0.3, change=functools.partial(booted_as, "boot-1"))
     with living(home, slow) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         ask(home, "pause", {"now": True, "reason": "away"})
         it.kill()
-    (driver,) = [event["pid"] for event in told(home) if event["event"] == "driver.started"]
+    (driver,) = [event["pid"] for event in recorded(home) if event["event"] == "driver.started"]
     until(home, "the driver is gone, too", lambda: is_gone(driver))
     assert home.socket.exists(), "nobody took it away"
     assert status(home) is None
     home.lock.write_text("boot-1 1 1\n")  # as it may be read: of another boot, a pid that is somebody else's now
-    reported = names(told(home)).count("trial.reported")
+    reported = names(recorded(home)).count("trial.reported")
     anew = dataclasses.replace(REQUEST, plan=None)  # what the service file starts: whatever is unfinished
     with living(home, Setting(request=anew, change=functools.partial(booted_as, "boot-2"))) as it:
-        until_told(home, "experiment.paused", 2)
+        until_recorded(home, "experiment.paused", 2)
         time.sleep(1.0)
-        assert names(told(home)).count("trial.reported") == reported, "paused is paused"
+        assert names(recorded(home)).count("trial.reported") == reported, "paused is paused"
         view = status(home)
         assert view is not None
         assert [command["reason"] for command in view["commands"]] == ["away"]
@@ -223,19 +225,19 @@ def test_after_a_reboot_a_paused_run_stays_paused_until_it_is_resumed(home: Home
 
 
 @pytest.mark.fault(
-    "45", "a reboot of a run that was stopped", "nothing starts by itself; by its name it goes on to its end",
+    "45", "a reboot of a run that was stopped", "nothing starts by itself; a start by its name continues it to its end",
     faked="another boot id, all processes gone",
 )  # fmt: skip
 def test_after_a_reboot_a_stopped_run_stays_stopped(home: Home) -> None:
     with living(home, Setting(pause_s=0.3, change=functools.partial(booted_as, "boot-1"))) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         ask(home, "stop", {})
         assert it.ended()[0] == 0
     anew = dataclasses.replace(REQUEST, plan=None)
-    before = len(told(home))
+    before = len(recorded(home))
     with living(home, Setting(request=anew, change=functools.partial(booted_as, "boot-2"))) as it:
         assert it.ended()[0] == 2, "there is nothing to go on with"
-    assert len(told(home)) == before
+    assert len(recorded(home)) == before
     assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "stop"}]
     live_to_the_end(home, Setting(change=functools.partial(booted_as, "boot-2")))
     assert "run.wanted" in names(check_everything(home))
@@ -246,7 +248,7 @@ def test_after_a_reboot_a_stopped_run_stays_stopped(home: Home) -> None:
 
 @pytest.mark.fault(
     "48", "the plan's file is edited while its run is at work",
-    "status says so, SIGHUP tells what differs or why it is no plan; the run keeps its copy, the edited one is refused",
+    "status says so, SIGHUP records the changes or the error; the run keeps its copy, the edited plan is refused",
 )  # fmt: skip
 def test_an_edited_plan_changes_no_run_that_began_before(home: Home) -> None:
     file = home.root / "p.yaml"
@@ -256,19 +258,19 @@ def test_an_edited_plan_changes_no_run_that_began_before(home: Home) -> None:
     edited = dataclasses.replace(request, plan_text="name: p\nseed: 2\n", fingerprint="g",
                                  specs=[{**REQUEST.specs[0], "max_trials": 99}])  # fmt: skip
     with living(home, Setting(request=request, pause_s=1.0)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         assert "has changed since" not in control(home, "status").stdout
         file.write_text((CHECKOUT / "docs" / "examples" / "quadratic.yaml").read_text())
         assert f"{file} has changed since" in control(home, "status").stdout
         it.signal(signal.SIGHUP)
-        until_told(home, "plan.compared")
+        until_recorded(home, "plan.compared")
         file.write_text("name: [\n")
         it.signal(signal.SIGHUP)
-        until_told(home, "plan.refused")
+        until_recorded(home, "plan.refused")
         it.kill()
-    (compared,) = [event["changes"] for event in told(home) if event["event"] == "plan.compared"]
+    (compared,) = [event["changes"] for event in recorded(home) if event["event"] == "plan.compared"]
     assert "name: p -> quadratic" in compared
-    (refused,) = [event["error"] for event in told(home) if event["event"] == "plan.refused"]
+    (refused,) = [event["error"] for event in recorded(home) if event["event"] == "plan.refused"]
     assert "not YAML" in refused
     rows = stored(home, "SELECT id, fingerprint, plan_text FROM run")
     with living(home, Setting(request=edited)) as it:
@@ -286,11 +288,13 @@ def upgraded() -> None:
 
 
 @pytest.mark.fault(
-    "49", "the package is upgraded under a running daemon", "commands refuse with exit code 5 and say it; the run ends"
+    "49",
+    "the package is upgraded under a running daemon",
+    "commands refuse with exit code 5 and the reason; the run ends as usual",
 )
-def test_a_command_of_another_version_is_told_so_and_the_run_goes_on(home: Home) -> None:
+def test_a_command_of_another_version_is_refused_and_the_run_continues(home: Home) -> None:
     with living(home, Setting(pause_s=0.3, change=upgraded)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         with pytest.raises(VersionSkew, match=str(API_VERSION + 1)):
             ask(home, "status")
         said = control(home, "pause")
@@ -305,7 +309,7 @@ def test_a_command_of_another_version_is_told_so_and_the_run_goes_on(home: Home)
 
 @contextlib.contextmanager
 def deaf_manager(folder: Path) -> Iterator[str]:
-    """A service manager's socket whose queue is full, and which nobody reads."""
+    """Make a service manager's socket that is never read and whose queue is full."""
     address = str(folder / "notify")
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
@@ -320,10 +324,10 @@ def deaf_manager(folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.fault(
-    "50", "the service manager does not read, or is not there", "the loop never waits for it, the run ends as ever"
+    "50", "the service manager does not read, or is not there", "the loop never waits for it, the run ends as usual"
 )
 @pytest.mark.parametrize("there", [True, False])
-def test_a_manager_that_does_not_listen_blocks_nothing(
+def test_a_service_manager_that_does_not_read_blocks_nothing(
     home: Home, there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with deaf_manager(home.root) as address:
@@ -333,10 +337,10 @@ def test_a_manager_that_does_not_listen_blocks_nothing(
 
 
 @pytest.mark.fault(
-    "51", "the famous Supervisor is installed into our environment", "exit code 5, both paths, the cure; nothing begun"
+    "51", "the famous Supervisor is installed into our environment", "exit code 5, both paths, the cure; no run is made"
 )
-def test_beside_the_other_supervisor_nothing_is_begun(home: Home, tmp_path: Path) -> None:
-    """As pip leaves it: both packages in one folder, and the other's metadata beside ours."""
+def test_beside_the_other_supervisor_no_run_is_made(home: Home, tmp_path: Path) -> None:
+    """Both packages are in one folder, as pip leaves them, with the metadata of both."""
     site = tmp_path / "site-packages"
     site.mkdir()
     for ours in ("supervisor", "_sweep_launcher.py", "tune_configs"):
@@ -385,7 +389,7 @@ def at(number, attempt, step):
 
 @contextlib.contextmanager
 def process_1(home: Home, program: str) -> Iterator[subprocess.Popen[str]]:
-    """A life whose daemon is started in the foreground by process 1 of a namespace of its own."""
+    """Start a daemon in the foreground by process 1 of a namespace of its own."""
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a namespace of processes cannot be made here")
@@ -403,7 +407,7 @@ def process_1(home: Home, program: str) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.fault(
     "52", "the daemon is process 1 of a container", "it runs in the foreground, orphans are reaped, it ends with 0"
 )
-def test_as_process_1_it_reaps_orphans_and_ends_clean(home: Home) -> None:
+def test_process_1_reaps_orphans_and_ends_with_0(home: Home) -> None:
     with process_1(home, story(LEAVES_ORPHANS)) as outside:
         _, said = outside.communicate(timeout=NET_S)
     assert outside.returncode == 0, said
@@ -416,23 +420,23 @@ def test_as_process_1_it_reaps_orphans_and_ends_clean(home: Home) -> None:
 
 
 @pytest.mark.fault(
-    "52", "a container with the daemon is told to stop", "TERM is handed on, the run stops with 0 and goes on elsewhere"
+    "52", "a container with the daemon gets SIGTERM", "it is passed on, the run stops with 0 and continues elsewhere"
 )
-def test_as_process_1_it_hands_term_on(home: Home) -> None:
+def test_process_1_passes_sigterm_on(home: Home) -> None:
     with process_1(home, story("def at(number, attempt, step):\n    time.sleep(0.3)\n")) as outside:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         (inside,) = psutil.Process(outside.pid).children()
         inside.send_signal(signal.SIGTERM)
         _, said = outside.communicate(timeout=NET_S)
     assert outside.returncode == 0, said
-    assert [event["reason"] for event in told(home) if event["event"] == "daemon.stopped"] == ["SIGTERM"]
+    assert [event["reason"] for event in recorded(home) if event["event"] == "daemon.stopped"] == ["SIGTERM"]
     assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "run"}]
     live_to_the_end(home)
     check_everything(home)
 
 
 class Service(ThreadingHTTPServer):
-    """Takes messages while it is `up`; before that it answers that it is unavailable."""
+    """A service that takes messages while it is `up`, and answers 503 before."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Desk)
@@ -481,17 +485,17 @@ def at(number, attempt, step):
         outbox.write(link.encode(link.Heartbeat(0)))
         time.sleep(0.1)
     if (number, attempt, step) == (0, 1, 1):
-        tell(link.WatchdogUp("node", os.getpid(), True, {}))
-        tell(link.SensorNoted("node", "watchdog.lost", {"sensor": "fake:die/a"}))
+        send(link.WatchdogUp("node", os.getpid(), True, {}))
+        send(link.SensorNoted("node", "watchdog.lost", {"sensor": "fake:die/a"}))
 """
 
 
 @pytest.mark.fault(
     "50",
     "the messages' service is down",
-    "the loop never waits, one event says it; what was missed is told later",
+    "the loop never waits, one event records it; the missed messages are sent later",
 )
-def test_what_a_service_that_was_down_has_missed_is_told_later(
+def test_messages_that_a_service_missed_while_down_are_sent_later(
     home: Home, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("apprise", reason="messages need the extra `notify`")
@@ -502,14 +506,14 @@ def test_what_a_service_that_was_down_has_missed_is_told_later(
     home.notify.write_text(f"{service.address}\n")
     driver = story(LOSES_A_SENSOR)
     with living(home, Setting(driver=driver, change=busy_notifier)) as it:
-        until_told(home, "notice.failed")
+        until_recorded(home, "notice.failed")
         until(home, "it was tried again", lambda: service.asked > 1)
         assert status(home) is not None, "it answers all the while"
         (home.root / "service-asked").touch()
-        until_told(home, "trial.reported", times=2)
+        until_recorded(home, "trial.reported", times=2)
         it.kill()
-    assert "notice.sent" not in names(told(home))
-    assert names(told(home)).count("notice.failed") == 1, "once, however often it is tried"
+    assert "notice.sent" not in names(recorded(home))
+    assert names(recorded(home)).count("notice.failed") == 1, "once, however often it is tried"
     service.up.set()
     (home.root / "service-up").touch()
     live_to_the_end(home, Setting(driver=driver, change=busy_notifier))

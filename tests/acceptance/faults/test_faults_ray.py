@@ -23,9 +23,9 @@ from supervisor.home import Home
 from supervisor.processes import orphans
 from tests import waits
 from tests.acceptance.conftest import Sweep, driver_pid
-from tests.acceptance.faults.evidence import audited, names, stored, told
+from tests.acceptance.faults.evidence import audited, names, recorded, stored
 from tests.acceptance.faults.stories import finishes, is_gone, story
-from tests.acceptance.lives import FakeHead, Setting, check_everything, living, until_told
+from tests.acceptance.lives import FakeHead, Setting, check_everything, living, until_recorded
 
 TRIAL = """\
 import pathlib
@@ -103,18 +103,18 @@ class Search:
     def __init__(self, sweep: Sweep, plan: str) -> None:
         self.sweep, self.plan = sweep, plan
 
-    def told(self) -> list[dict[str, Any]]:
-        return told(self.sweep.home, self.plan)
+    def recorded(self) -> list[dict[str, Any]]:
+        return recorded(self.sweep.home, self.plan)
 
     def until(self, what: str, test: Callable[[list[dict[str, Any]]], Any]) -> Any:
         """Wait until `test` returns something true for the events; return that."""
 
         def look() -> Any:
             with contextlib.suppress(FileNotFoundError):
-                return test(self.told())
+                return test(self.events())
             return None
 
-        return waits.until(what, look, lambda: names(self.told()), period_s=0.1)
+        return waits.until(what, look, lambda: names(self.events()), period_s=0.1)
 
     def until_work(self, seq: int) -> None:
         """Until a trial that began after event `seq` has reported."""
@@ -140,7 +140,7 @@ class Search:
         return found
 
     def last_seq(self) -> int:
-        return int(self.told()[-1]["seq"])
+        return int(self.events()[-1]["seq"])
 
 
 def worker_at_work(events: list[dict[str, Any]]) -> int | None:
@@ -166,19 +166,21 @@ def study_of(sweep: Sweep) -> list[dict[str, Any]]:
 
 
 @pytest.mark.fault("22", "kill -9 of a trial's worker", "lost as infrastructure, tried again from its checkpoint")
-@pytest.mark.fault("19", "kill -9 of the driver of a real search", "its trials go on from their checkpoints, once each")
+@pytest.mark.fault(
+    "19", "kill -9 of the driver of a real search", "its trials resume from their checkpoints, once each"
+)
 @pytest.mark.fault("26", "a trial's loss is NaN", "ended as diverged, not tried again; no NaN reaches store or sampler")
 @pytest.mark.fault(
     "28", "a trial's child of its own session outlives its worker", "ended before the next driver begins"
 )
-@pytest.mark.fault("31", "the dashboard's port is taken", "another is used, told, and shown by status")
+@pytest.mark.fault("31", "the dashboard's port is taken", "another is used, recorded and shown by status")
 def test_a_search_survives_its_worker_and_its_driver(sweep: Sweep) -> None:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # another program has it already
             stack.enter_context(socket.create_server(("127.0.0.1", 8265)))
         printed = begin(sweep, "patients", trials=4, epochs=5, epoch_s=0.4)
     search = Search(sweep, "patients")
-    (dashboard,) = [event["dashboard"] for event in search.told() if event["event"] == "ray.started"]
+    (dashboard,) = [event["dashboard"] for event in search.events() if event["event"] == "ray.started"]
     assert not dashboard.endswith(":8265")
     assert dashboard in printed
     assert dashboard in sweep.ctl("status").stdout
@@ -192,7 +194,7 @@ def test_a_search_survives_its_worker_and_its_driver(sweep: Sweep) -> None:
     assert not is_gone(child), "nobody has ended it yet"
 
     search.until("a trial with a checkpoint is at work", worker_at_work)
-    os.kill(driver_pid(search.told()), signal.SIGKILL)
+    os.kill(driver_pid(search.events()), signal.SIGKILL)
     search.until("another driver", lambda events: names(events).count("driver.started") == 2)
     assert is_gone(child)
     (sweep.folder / "hurry").touch()
@@ -247,17 +249,17 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(
-    "20", "kill -9 of gcs_server", "seen at once; driver killed, Ray and driver begin anew, trials resume"
+    "20", "kill -9 of gcs_server", "seen at once; the driver is killed, Ray and driver start again, trials resume"
 )
-@pytest.mark.fault("21", "kill -9 of the raylet", "no zombie: the whole session begins anew, its orphans are ended")
-@pytest.mark.fault("21", "kill -9 of Ray's agents", "whatever Ray makes of it, the search goes on")
-@pytest.mark.fault("30", "the folder of Ray's session is deleted", "Ray begins anew, trials resume")
+@pytest.mark.fault("21", "kill -9 of the raylet", "the whole session starts again, its orphans are ended")
+@pytest.mark.fault("21", "kill -9 of Ray's agents", "the search continues, whatever Ray does")
+@pytest.mark.fault("30", "the folder of Ray's session is deleted", "Ray starts again, trials resume")
 def test_a_search_survives_every_part_of_ray(sweep: Sweep) -> None:
     begin(sweep, "parts", trials=12, epochs=12, epoch_s=0.5)
     search = Search(sweep, "parts")
     for blow in (gcs, raylet, agent, folder):
         search.until("a trial with a checkpoint is at work", worker_at_work)
-        before, seq = names(search.told()).count("ray.started"), search.last_seq()
+        before, seq = names(search.events()).count("ray.started"), search.last_seq()
         blow(search)
         if blow is not agent:
             search.until("a new head", lambda events, n=before: names(events).count("ray.started") > n)  # type: ignore[misc]
@@ -282,7 +284,7 @@ def test_a_search_survives_every_part_of_ray(sweep: Sweep) -> None:
 
 
 class FolderHead(FakeHead):
-    """Ray's session is a folder with two sockets' names in it; the head ends when it is told to."""
+    """Ray's session is a folder with two sockets' names in it; the head ends on request."""
 
     made = 0
 
@@ -316,10 +318,10 @@ def with_folders() -> None:
 SLOW = story("def at(number, attempt, step):\n    rest('PAUSE')\n    time.sleep(0.3)\n    rest('PAUSE')\n")
 
 
-@pytest.mark.fault("30", "a socket of Ray's session is deleted", "told with its path; Ray and driver begin anew")
-def test_a_session_that_lost_a_socket_is_followed_by_another(home: Home) -> None:
+@pytest.mark.fault("30", "a socket of Ray's session is deleted", "recorded with its path; Ray and driver start again")
+def test_a_session_that_lost_a_socket_is_replaced(home: Home) -> None:
     with living(home, Setting(driver=SLOW, change=with_folders)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         socket_of_raylet = home.ray_temp / "session_1" / "sockets" / "raylet"
         socket_of_raylet.unlink()
         finishes(home, it)
@@ -346,17 +348,17 @@ def small_folder(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.fault(
-    "30", "the disk of Ray's session is full", "paused with the cause, goes on when there is space again"
+    "30", "the disk of Ray's session is full", "paused with the cause, resumed when there is space again"
 )
 def test_a_full_disk_under_rays_session_pauses_the_run(home: Home) -> None:
     home.prepare()
     with small_folder(home.ray_temp), living(home, Setting(driver=SLOW, change=with_folders)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         filler = home.ray_temp / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(b"x" * 2**20)
-        until_told(home, "experiment.paused")
+        until_recorded(home, "experiment.paused")
         filler.unlink()
         finishes(home, it)
     events = check_everything(home)

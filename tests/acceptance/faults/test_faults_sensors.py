@@ -1,6 +1,6 @@
-"""Faults of sensors, of the machine's temperature and power, and of its GPU, through the real watchdog and governor.
+"""Test faults of sensors, temperature, power and GPU with the real watchdog and governor.
 
-The driver of these lives runs a watchdog in its own process and passes on what it says, as the real one does.
+The driver of these lives runs a watchdog in its own process and passes on its messages, as the real driver does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ POLICY = {
     "period_s": 0.1, "fast_period_s": 0.1, "soft_dwell_s": 0.1, "pause_dwell_s": 0.2, "hold_min_s": 0.1,
     "ease_after_s": 0.1, "min_off_s": 0.5, "lost_pause_s": 1.0, "resume_band": 12.0,
 }  # fmt: skip
-"""The product's, in hundredths of its times."""
+"""The product's policy with a hundredth of its times."""
 
 WATCHED = """
 from actors.watchdog.actor import Watchdog
@@ -40,7 +40,7 @@ settings = WatchdogSettings("node", str(folder / "gate"), POLICY, None, ())
 dog = Watchdog(settings, open_providers=open_providers)
 dog.set_operator([], 1)
 heard, command, seen = 0, None, dog.snapshot()
-tell(link.WatchdogUp("node", seen["pid"], seen["protected"], seen["missing"]))
+send(link.WatchdogUp("node", seen["pid"], seen["protected"], seen["missing"]))
 
 def pass_on():
     global heard, command
@@ -48,11 +48,11 @@ def pass_on():
     heard = seen["version"]
     for note in seen["notes"]:
         if note["kind"] != "action.changed":
-            tell(link.SensorNoted("node", note["kind"], note["facts"]))
+            send(link.SensorNoted("node", note["kind"], note["facts"]))
     outbox.write(link.encode(link.Sampled("node", seen["readings"], seen["protected"])))
     before, command = command, seen["command"]
     if before is None or any(before[key] != command[key] for key in ("action", "shed_trials")):
-        tell(link.ActionChanged("node", command))
+        send(link.ActionChanged("node", command))
     return Action[command["action"]]
 
 def at(number, attempt, step):
@@ -81,18 +81,18 @@ for count, verb in enumerate(sys.stdin):
         answer = {"readings": [{**each, **stamp} for each in what]} if isinstance(what, list) else what
     print(json.dumps(answer) if isinstance(answer, dict) else answer, flush=True)
 """
-"""A provider's process. Its n-th life is `good`, or [what it says from a read on, which]; `hang` says nothing."""
+"""A provider's process. Its n-th life is `good`, or [its answer from a read on, that read]; `hang` answers nothing."""
 
 
 def scripted(frames: list[dict[str, Any]], folder: Path) -> str:
-    """A story with sensors that say what `frames` say."""
+    """Make a story whose sensors play `frames`."""
     trace = folder / "trace.jsonl"
     trace.write_text("".join(json.dumps(frame) + "\n" for frame in frames))
     return watched(f"ScriptedProvider.playing({str(trace)!r}, Clock())")
 
 
 def isolated(good: list[dict[str, Any]], lives: list[Any], folder: Path) -> str:
-    """A story with sensors that are read by a process of their own, which is at fault in some of its lives."""
+    """Make a story whose sensors are read by a process of their own, which has a fault in some of its `lives`."""
     plan = json.dumps({"good": good, "lives": lives})
     command = f"[__import__('sys').executable, '-c', {CHILD!r}, {plan!r}, {str(folder / 'born')!r}]"
     patience = "Patience(grace_s=0.5, deadline_s=1.0, start_s=10.0, back_off_s=0.4)"
@@ -140,10 +140,10 @@ LIMITS = {
 
 
 @pytest.mark.fault(
-    "47", "too hot; battery nearly empty", "paused with the cause, goes on by itself once it is well below the limit"
+    "47", "too hot; battery nearly empty", "paused with the cause, resumed by itself once it is well below the limit"
 )
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_limit_of_the_machine_pauses_the_run_and_lets_it_go_on_by_itself(home: Home, limit: str) -> None:
+def test_heat_and_an_empty_battery_pause_the_run_until_they_end(home: Home, limit: str) -> None:
     frames, cause = LIMITS[limit]
     live_to_the_end(home, Setting(driver=scripted(frames, home.root)))
     events = check_everything(home)
@@ -154,8 +154,8 @@ def test_a_limit_of_the_machine_pauses_the_run_and_lets_it_go_on_by_itself(home:
     assert seen.index("action.changed") < seen.index("experiment.paused") < seen.index("experiment.resumed")
     between = seen[seen.index("experiment.paused") : seen.index("experiment.resumed")]
     assert "trial.reported" not in between
-    rungs = [event["action"] for event in events if event["event"] == "action.changed"]
-    assert "PAUSE" in rungs
+    actions = [event["action"] for event in events if event["event"] == "action.changed"]
+    assert "PAUSE" in actions
     assert not {"driver.hung", "driver.exited"} & set(seen)
 
 
@@ -164,10 +164,10 @@ DIE = [reading("fake:die/a", "temperature", "cpu", 50.0, "celsius")]
 
 @pytest.mark.fault(
     "46", "a sensor's process hangs, then prints garbage",
-    "the reading is unknown after its deadline, the run pauses for that, goes on when it is back; nothing crashes",
+    "the reading is unknown after its deadline, so the run pauses until it is back; nothing crashes",
 )  # fmt: skip
-def test_a_sensor_that_hangs_and_lies_pauses_the_run_until_it_is_back(home: Home) -> None:
-    """Its process sleeps for ever in its first life, prints garbage in three more, and is well after that."""
+def test_a_sensor_that_hangs_and_prints_garbage_pauses_the_run_until_it_is_back(home: Home) -> None:
+    """Its process hangs in its first life, prints garbage in the next three, and works after that."""
     lives = [["hang", 12], ["not json", 0], ["not json", 0], ["not json", 0], "good"]
     live_to_the_end(home, Setting(driver=isolated(DIE, lives, home.root)))
     events = check_everything(home)
@@ -192,8 +192,8 @@ FALLEN = [
 
 
 @pytest.mark.fault(
-    "24", "the GPU falls off the bus (Xid 79)", "the run pauses and names the sensor; it goes on when the card is back",
-    faked="a provider that says what NVML says then",
+    "24", "the GPU falls off the bus (Xid 79)", "the run pauses and names the sensor; it resumes when the card is back",
+    faked="a provider with the answers of NVML",
 )  # fmt: skip
 def test_a_gpu_that_fell_off_the_bus_pauses_the_run_with_the_cause(home: Home) -> None:
     frames = [{"at_s": 0, "readings": GPU}, {"at_s": 1, "readings": FALLEN}, {"at_s": 4, "readings": GPU}]

@@ -1,4 +1,4 @@
-"""Faults of starting and stopping, by the commands a user types: twice, while stopping, from a terminal that closes."""
+"""Test faults of starting and stopping: two starts, a start while stopping, a terminal that closes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from supervisor.plan.expansion import expand, fingerprint
 from supervisor.plan.loader import load_plan
 from supervisor.processes import driver_process, orphans
 from tests.acceptance.conftest import BIN, Sweep
-from tests.acceptance.faults.evidence import audited, names, stored, told
-from tests.acceptance.lives import REQUEST, Setting, check_everything, living, until_told
+from tests.acceptance.faults.evidence import audited, names, recorded, stored
+from tests.acceptance.lives import REQUEST, Setting, check_everything, living, until_recorded
 from tests.waits import NET_S
 
 
 def as_if_begun_with(plan: str, pause_s: float = 0.3, **more: Any) -> Setting:
-    """A life that counts as a run of that plan's file."""
+    """Make a life whose run has the fingerprint of the file `plan`."""
     loaded = load_plan(plan, [])
     known = fingerprint(loaded.plan, expand(loaded.plan, num_features=None, dataset=None), None)
     return Setting(request=replace(REQUEST, fingerprint=known), pause_s=pause_s, **more)
@@ -40,7 +40,7 @@ def as_if_begun_with(plan: str, pause_s: float = 0.3, **more: Any) -> Setting:
 def test_a_second_start_leaves_the_first_alone(home: Home, sweep: Sweep) -> None:
     plan = sweep.plan("p")
     with living(home, as_if_begun_with(plan)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         # It stands still meanwhile, however long a command takes on a busy machine.
         ask(home, "pause", {"now": True})
         before = home.lock.read_text(), home.lock.stat().st_ino, home.socket.stat().st_ino
@@ -54,20 +54,20 @@ def test_a_second_start_leaves_the_first_alone(home: Home, sweep: Sweep) -> None
         ask(home, "resume", {})
         assert it.ended() == (0, False)
     check_everything(home)
-    assert names(told(home)).count("daemon.started") == 1
+    assert names(recorded(home)).count("daemon.started") == 1
     assert stored(home, "SELECT count(*) AS runs FROM run") == [{"runs": 1}]
 
 
 @pytest.mark.fault(
     "5",
     "`start` while the daemon is stopping, for longer than `--timeout`",
-    "a clear refusal, exit code 1; the run is there to go on with",
+    "a clear refusal, exit code 1; the run can be continued",
 )
-def test_a_start_does_not_take_a_daemon_that_is_stopping_for_a_running_one(home: Home, sweep: Sweep) -> None:
+def test_a_daemon_that_is_stopping_does_not_count_as_running(home: Home, sweep: Sweep) -> None:
     plan = sweep.plan("p")
     slow = as_if_begun_with(plan, 1.5, stubborn=True, change=lambda: setattr(driver_process, "FINISH_GRACE_S", 4.0))
     with living(home, slow) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         ask(home, "shutdown", {})
         refused = sweep.d("start", plan, "--timeout", "1")
         assert refused.returncode == 1
@@ -78,7 +78,7 @@ def test_a_start_does_not_take_a_daemon_that_is_stopping_for_a_running_one(home:
     with living(home, replace(slow, stubborn=False, pause_s=0.0)) as again:
         assert again.ended() == (0, False)
     check_everything(home)
-    assert names(told(home)).count("daemon.started") == 2
+    assert names(recorded(home)).count("daemon.started") == 2
 
 
 @pytest.mark.fault(
@@ -86,7 +86,7 @@ def test_a_start_does_not_take_a_daemon_that_is_stopping_for_a_running_one(home:
     "kill -9 of the daemon while `start` waits for it",
     "`start` says that it died before it was ready, with exit code 1; the run is whole, and no process is left",
 )
-def test_a_daemon_that_is_killed_before_it_is_ready_is_told_by_start(home: Home, sweep: Sweep) -> None:
+def test_start_reports_a_daemon_that_is_killed_before_it_is_ready(home: Home, sweep: Sweep) -> None:
     plan = sweep.plan("p")
     begun = subprocess.run(
         [BIN / "supervisord", "start", plan], env={**sweep.environment, "SWEEP_FAILPOINT": "run.plan:1:kill"},
@@ -98,13 +98,13 @@ def test_a_daemon_that_is_killed_before_it_is_ready_is_told_by_start(home: Home,
     assert orphans.find(home.key) == []
     with living(home, as_if_begun_with(plan)) as it:
         # What the user's own plan asks for cannot be played by a story; that the run is taken up can be seen.
-        until_told(home, "daemon.started")
+        until_recorded(home, "daemon.started")
         it.kill()
     assert stored(home, "SELECT count(*) AS runs FROM run") == [{"runs": 1}]
 
 
 def shell_in_a_terminal(command: list[str], sweep: Sweep) -> tuple[subprocess.Popen[bytes], int]:
-    """A shell that leads a session of a terminal of its own, runs the command there and waits; and its other end."""
+    """Run `command` in a shell with a terminal of its own; return the shell and the terminal's other end."""
     master, slave = os.openpty()
 
     def take_the_terminal() -> None:
@@ -119,10 +119,10 @@ def shell_in_a_terminal(command: list[str], sweep: Sweep) -> tuple[subprocess.Po
     return shell, master
 
 
-def read_until(master: int, sign: bytes) -> bytes:
+def read_until(master: int, ending: bytes) -> bytes:
     said = b""
-    while sign not in said:
-        ready, _, _ = select.select([master], [], [], 90.0)
+    while ending not in said:
+        ready, _, _ = select.select([master], [], [], NET_S)
         assert ready, f"it only said {said!r}"
         said += os.read(master, 4096)
     return said
@@ -142,9 +142,9 @@ def read_until(master: int, sign: bytes) -> bytes:
 @pytest.mark.fault(
     "5",
     "`start` while the daemon is stopping, with a real Ray",
-    "it waits for the old daemon's end, then starts; the trials go on under it, each once",
+    "it waits for the old daemon's end, then starts; the trials continue, each once",
 )
-def test_one_daemon_comes_of_two_starts_and_outlives_its_terminal_and_a_start_follows_a_stop(sweep: Sweep) -> None:
+def test_two_starts_give_one_daemon_that_outlives_its_terminal_and_a_start_follows_a_stop(sweep: Sweep) -> None:
     plan = sweep.plan("p", max_trials=4, pause_s=1.0)
     shell, master = shell_in_a_terminal([BIN / "supervisord", "start", plan], sweep)
     try:
@@ -162,7 +162,7 @@ def test_one_daemon_comes_of_two_starts_and_outlives_its_terminal_and_a_start_fo
     before = len(stored(sweep.home, "SELECT * FROM result"))
     view = sweep.until("it goes on", lambda _: len(stored(sweep.home, "SELECT * FROM result")) > before)
     assert view["daemon"]["pid"] == pid
-    assert not {"trial.requeued", "driver.exited"} & set(names(told(sweep.home)))
+    assert not {"trial.requeued", "driver.exited"} & set(names(recorded(sweep.home)))
 
     with subprocess.Popen(
         [BIN / "supervisorctl", "shutdown"], env=sweep.environment, stdout=subprocess.PIPE, text=True
@@ -175,6 +175,6 @@ def test_one_daemon_comes_of_two_starts_and_outlives_its_terminal_and_a_start_fo
         stopping.wait(60)
     assert sweep.ctl("wait").returncode == 0
     audited(sweep.home)
-    assert names(told(sweep.home)).count("daemon.started") == 2
+    assert names(recorded(sweep.home)).count("daemon.started") == 2
     assert stored(sweep.home, "SELECT count(*) AS runs FROM run") == [{"runs": 1}]
     assert stored(sweep.home, "SELECT DISTINCT end_reason FROM trial") == [{"end_reason": "finished"}]

@@ -27,7 +27,7 @@ from supervisor.daemon.__main__ import main
 from supervisor.home import Home
 from supervisor.store.schema import VERSION
 from tests.acceptance.conftest import Sweep
-from tests.acceptance.faults.evidence import names, nothing_begun, stored, told
+from tests.acceptance.faults.evidence import names, nothing_begun, recorded, stored
 from tests.acceptance.lives import (
     KILLED,
     REQUEST,
@@ -36,7 +36,7 @@ from tests.acceptance.lives import (
     life,
     living,
     until,
-    until_told,
+    until_recorded,
 )
 
 SLOW = Setting(pause_s=0.3)
@@ -70,7 +70,7 @@ def fill(path: Path) -> None:
 @pytest.mark.fault(
     "34",
     "the logs' disk is full",
-    "the run goes on, the store has the events (`audit.lagged`); when space is back the log catches up, chain whole",
+    "the run continues, the store has the events (`audit.lagged`); with space again the log catches up, chain whole",
 )
 def test_a_full_disk_under_the_logs_stops_no_trial_and_the_log_catches_up(home: Home) -> None:
     # Slow enough for the look at the log, which is every second.
@@ -78,7 +78,7 @@ def test_a_full_disk_under_the_logs_stops_no_trial_and_the_log_catches_up(home: 
         mounted(home.logs, "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"),
         living(home, Setting(pause_s=1.2)) as it,
     ):
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         fill(home.logs / "filler")
         # The last page of a file may still take a line or two.
         lagged = "SELECT seq FROM event WHERE name = 'audit.lagged'"
@@ -86,13 +86,13 @@ def test_a_full_disk_under_the_logs_stops_no_trial_and_the_log_catches_up(home: 
         (seq,) = stored(home, lagged)[0].values()
         later = f"SELECT seq FROM event WHERE name = 'trial.reported' AND seq > {seq}"
         until(home, "another result is kept", lambda: stored(home, later))
-        assert max(event["seq"] for event in told(home)) < seq
+        assert max(event["seq"] for event in recorded(home)) < seq
         (home.logs / "filler").unlink()
         assert it.ended() == (0, False)
         assert names(check_everything(home)).count("daemon.started") == 1
-        (event,) = [event for event in told(home) if event["event"] == "audit.lagged"]
+        (event,) = [event for event in recorded(home) if event["event"] == "audit.lagged"]
         assert event["error"].endswith("No space left on device")
-        assert names(told(home)).count("audit.recovered") == 1
+        assert names(recorded(home)).count("audit.recovered") == 1
 
 
 @pytest.fixture
@@ -128,15 +128,15 @@ def take_away(folder: Path) -> None:
 @pytest.mark.fault(
     "35",
     "the kernel makes the state's disk read-only, or the disk falls off its bus (EIO)",
-    "the daemon ends with exit code 1 and acknowledges nothing more; what was acknowledged is there when the disk is",
+    "the daemon ends with exit code 1 and acknowledges nothing more; each acknowledged result is kept",
 )
 @pytest.mark.parametrize("fault", [make_read_only, take_away])
-def test_a_disk_that_takes_nothing_more_ends_the_daemon(
+def test_a_disk_that_accepts_no_write_ends_the_daemon(
     state_on_a_disk: Home, fault: Callable[[Path], None], tmp_path: Path
 ) -> None:
     home = state_on_a_disk
     with living(home, Setting(pause_s=1.0)) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         fault(home.state)
         assert it.ended() == (1, False), words(home)
     assert "ended by" in words(home)
@@ -158,7 +158,7 @@ def test_a_disk_that_takes_nothing_more_ends_the_daemon(
 @pytest.mark.fault(
     "36",
     "the log's last line is torn, as by a power cut",
-    "it is cut off and told (`audit.repaired`); the event itself comes again from the store",
+    "it is cut off and recorded (`audit.repaired`); the event is written again from the store",
 )
 def test_a_torn_last_line_is_cut_off_and_written_again(home: Home) -> None:
     assert life(home, "ack.send:5:kill")[0] == KILLED
@@ -168,7 +168,7 @@ def test_a_torn_last_line_is_cut_off_and_written_again(home: Home) -> None:
     lost = len(whole.splitlines()[-1]) + 1 - 20
     assert life(home) == (0, False)
     check_everything(home)
-    assert [event["bytes"] for event in told(home) if event["event"] == "audit.repaired"] == [lost]
+    assert [event["bytes"] for event in recorded(home) if event["event"] == "audit.repaired"] == [lost]
 
 
 @pytest.mark.fault(
@@ -203,7 +203,7 @@ def test_a_log_damaged_in_its_middle_is_refused_until_it_is_repaired(home: Home,
 @pytest.mark.fault(
     "37",
     "the store's file is damaged (PRAGMA quick_check)",
-    "it is moved aside and rebuilt from the log, and this is told; the run goes on and ends whole",
+    "it is moved aside and rebuilt from the log, which is recorded; the run continues and ends whole",
 )
 def test_a_damaged_store_is_moved_aside_and_rebuilt_from_the_log(home: Home) -> None:
     assert life(home, "ack.send:6:kill")[0] == KILLED
@@ -215,7 +215,7 @@ def test_a_damaged_store_is_moved_aside_and_rebuilt_from_the_log(home: Home) -> 
         file.write(b"\xff" * 3 * 4096)
     assert life(home) == (0, False)
     check_everything(home)
-    (rebuilt,) = [event for event in told(home) if event["event"] == "store.rebuilt"]
+    (rebuilt,) = [event for event in recorded(home) if event["event"] == "store.rebuilt"]
     assert "damaged" in rebuilt["cause"] or "not a sound store" in rebuilt["cause"]
     assert Path(rebuilt["aside"]).read_bytes()[4096:4100] == b"\xff" * 4
     kept = [tuple(row.values()) for row in stored(home, "SELECT trial, step, value FROM result")]
@@ -226,27 +226,27 @@ def test_a_damaged_store_is_moved_aside_and_rebuilt_from_the_log(home: Home) -> 
 @pytest.mark.fault(
     "37",
     "the store is gone",
-    "it is rebuilt from the log, and this is told: never silently empty",
+    "it is rebuilt from the log, which is recorded: never silently empty",
 )
-def test_a_store_that_is_gone_is_rebuilt_and_not_begun_anew(home: Home) -> None:
+def test_a_missing_store_is_rebuilt_from_the_log(home: Home) -> None:
     assert life(home, "ack.send:6:kill")[0] == KILLED
     for path in home.state.glob("sweep.db*"):
         path.unlink()
     assert life(home) == (0, False)
     check_everything(home)
-    (rebuilt,) = [event for event in told(home) if event["event"] == "store.rebuilt"]
+    (rebuilt,) = [event for event in recorded(home) if event["event"] == "store.rebuilt"]
     assert rebuilt["cause"] == "it was missing"
-    assert names(told(home)).count("run.created") == 1
+    assert names(recorded(home)).count("run.created") == 1
 
 
 @pytest.mark.fault(
     "38",
     "another program reads the store in one long transaction (a backup)",
-    "the daemon writes on; the run ends whole",
+    "the daemon goes on writing; the run ends whole",
 )
-def test_a_foreign_reader_with_a_long_transaction_holds_nothing_up(home: Home) -> None:
+def test_another_reader_with_a_long_transaction_does_not_delay_the_run(home: Home) -> None:
     with living(home, SLOW) as it:
-        until_told(home, "trial.reported")
+        until_recorded(home, "trial.reported")
         with contextlib.closing(sqlite3.connect(f"{home.store.as_uri()}?mode=ro", uri=True)) as reader:
             reader.execute("BEGIN")
             seen = reader.execute("SELECT count(*) FROM result").fetchone()
@@ -260,7 +260,7 @@ def test_a_foreign_reader_with_a_long_transaction_holds_nothing_up(home: Home) -
     "the store is of a newer version",
     "the start is refused with what to do; not a byte of the store or the log is changed",
 )
-def test_a_store_of_a_newer_version_is_refused_and_left_alone(home: Home) -> None:
+def test_a_store_of_a_newer_version_is_refused_and_not_changed(home: Home) -> None:
     assert life(home, "ack.send:5:kill")[0] == KILLED
     with contextlib.closing(sqlite3.connect(home.store)) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -278,9 +278,9 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(home: Home) -> Non
 @pytest.mark.fault(
     "40",
     "the plan has changed since its unfinished run began",
-    "the start is refused with both ways on; the run stays as it is, and goes on with the plan as it was",
+    "the start is refused and names both ways to go on; the run is unchanged, and continues with the plan as it was",
 )
-def test_a_changed_plan_does_not_go_on_with_another_plans_run(home: Home) -> None:
+def test_a_changed_plan_does_not_continue_the_run_of_the_old_one(home: Home) -> None:
     assert life(home, "ack.send:5:kill")[0] == KILLED
     before = stored(home, "SELECT id, state, fingerprint FROM run")
     assert life(home, request=replace(REQUEST, fingerprint="another"))[0] == 1

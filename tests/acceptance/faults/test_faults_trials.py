@@ -1,4 +1,4 @@
-"""Trials that run out of memory, hang, or are killed for it, in a real search: what store and log make of each."""
+"""Test trials that run out of memory, hang or cannot be killed, in a real search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import Sweep
-from tests.acceptance.faults.evidence import audited, names, stored, told
+from tests.acceptance.faults.evidence import audited, names, recorded, stored
 
 TRIAL = """\
 import os
@@ -104,7 +104,7 @@ hardware: {{memory_shed_percent: 97, memory_pause_percent: 98, memory_critical_p
 
 @pytest.fixture
 def small_group() -> Iterator[Path]:
-    """A control group of 512 MiB below our own, of which the kernel kills what wants more."""
+    """Make a control group of 512 MiB below our own; the kernel kills a process in it that wants more."""
     version_1 = Path("/sys/fs/cgroup/memory")
     lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     ours = next((path for _, kinds, path in lines if kinds == ("memory" if version_1.is_dir() else "")), "/")
@@ -122,7 +122,7 @@ def small_group() -> Iterator[Path]:
 
 @pytest.fixture
 def freezer() -> Iterator[Path]:
-    """A control group that freezes: what is in it then takes no signal, as if it waited for a dead disk."""
+    """Make a control group that can freeze: a frozen process takes no signal, as if it waited for a dead disk."""
     group = Path("/sys/fs/cgroup/freezer") / f"sweep-test-{os.getpid()}"
     try:
         group.mkdir()
@@ -140,7 +140,7 @@ def freezer() -> Iterator[Path]:
 
 
 def begin(sweep: Sweep, *troubles: str) -> None:
-    """Starts a search of one trial for each trouble."""
+    """Start a search of one trial for each trouble."""
     (sweep.folder / "troubled.py").write_text(TRIAL)
     plan = sweep.folder / "troubled.yaml"
     enqueue = ", ".join(f"{{trouble: {trouble}}}" for trouble in troubles)
@@ -155,12 +155,14 @@ def of_trial(events: list[dict[str, Any]], number: int, *wanted: str) -> list[di
 
 
 @pytest.mark.slow
-@pytest.mark.fault("23", "the kernel kills a worker for its memory", "lost as oom_killed, tried again; the rest lives")
+@pytest.mark.fault(
+    "23", "the kernel kills a worker for its memory", "lost as oom_killed, tried again; the other trials go on"
+)
 @pytest.mark.fault("24", "CUDA is out of memory", "lost as oom, tried again from its checkpoint",
-                   faked="the error that torch raises then")  # fmt: skip
-@pytest.mark.fault("25", "a trial hangs", "its stacks are written, it is killed and goes on from its checkpoint")
-@pytest.mark.fault("25", "a trial hangs again and again", "ended as hung after its last retry; the search goes on")
-def test_a_search_survives_what_befalls_its_trials(sweep: Sweep, small_group: Path) -> None:
+                   faked="the error of torch")  # fmt: skip
+@pytest.mark.fault("25", "a trial hangs", "its stacks are written, it is killed and resumes from its checkpoint")
+@pytest.mark.fault("25", "a trial hangs again and again", "ended as hung after its last retry; the search continues")
+def test_a_search_survives_trials_that_hang_and_run_out_of_memory(sweep: Sweep, small_group: Path) -> None:
     (sweep.folder / "group").write_text(str(small_group))
     # The kill before any hang: whoever ends a hanging worker has no eye for what else changes its control group.
     begin(sweep, "is_killed_for_memory", "device_is_full", "hangs", "always_hangs", "none")
@@ -183,16 +185,16 @@ def test_a_search_survives_what_befalls_its_trials(sweep: Sweep, small_group: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.fault("27", "not even KILL ends a worker", "told as stuck; its place stays taken until it is gone")
-def test_a_worker_that_cannot_be_killed_is_told_and_its_place_stays_taken(sweep: Sweep, freezer: Path) -> None:
+@pytest.mark.fault("27", "not even KILL ends a worker", "recorded as stuck; its slot stays taken until it is gone")
+def test_a_worker_that_cannot_be_killed_is_recorded_and_its_slot_stays_taken(sweep: Sweep, freezer: Path) -> None:
     (sweep.folder / "freezer").write_text(str(freezer))
     begin(sweep, "is_stuck", "none", "none", "none")
-    sweep.until("it is told", lambda _: "worker.stuck" in names(told(sweep.home, "troubled")))
+    sweep.until("it is recorded", lambda _: "worker.stuck" in names(recorded(sweep.home, "troubled")))
     sweep.until("the others go on", lambda view: view["experiments"][0]["ended"] == 3)
-    (stuck,) = [event for event in told(sweep.home, "troubled") if event["event"] == "worker.stuck"]
-    (begun,) = of_trial(told(sweep.home, "troubled"), 0, "trial.started")
+    (stuck,) = [event for event in recorded(sweep.home, "troubled") if event["event"] == "worker.stuck"]
+    (begun,) = of_trial(recorded(sweep.home, "troubled"), 0, "trial.started")
     assert (stuck["trial"], stuck["attempt"], stuck["pid"]) == (0, 1, begun["worker_pid"])
-    assert not of_trial(told(sweep.home, "troubled"), 0, "trial.requeued"), "it lives, so nobody else may be it"
+    assert not of_trial(recorded(sweep.home, "troubled"), 0, "trial.requeued"), "it lives, so nobody else may be it"
     (freezer / "freezer.state").write_text("THAWED")
     assert sweep.ctl("wait").returncode == 0
 
