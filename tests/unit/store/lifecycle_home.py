@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -26,14 +27,18 @@ from supervisor.audit.rebuild import UNREPORTED, open_or_rebuild
 from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
+from supervisor.daemon.cluster import ClusterView
+from supervisor.daemon.commands_in_force import CommandsInForce
+from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.run_selection import choose_run
 from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState, TrialState
-from supervisor.errors import DiskFailed, DiskFull, NotFound
+from supervisor.errors import Conflict, DiskFailed, DiskFull, NotFound
 from supervisor.home import Home
 from supervisor.store.event import Event
-from supervisor.store.projection import EXPERIMENT_STATES, RUN_STATES
+from supervisor.store.projection import RUN_STATES
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.schema import SCHEMA
 from supervisor.store.trial_writer import TrialWriter
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER, Trial, World, read_world
 
@@ -78,10 +83,17 @@ class OneHome(RuleBasedStateMachine):
         """(run, experiment, trial, epoch): the attempt that was first, and its value."""
         self.bomb: tuple[str, str, int] | None = None
         self.log_full = self.alive = self.damaged = False
-        self.current: str | None = None
+        self.state: ExperimentState | None = None
+        """The experiment at work."""
+        self.waiting = False
+        """Whether it waits for an operator, after the governor's STOP."""
+        self.governor = "RUN"
+        """The governor's action, as the node's watchdog last sent it."""
         self.said: deque[Any] = deque(maxlen=100)
         self.looked_at = self.promised_seq = 0
         self.states: dict[tuple[Any, ...], Any] = {}
+        self.beside = sqlite3.connect(":memory:")
+        """The store's tables, made from its events alone."""
         self.copy: Path | None = None
         self._hit, failpoints.hit = failpoints.hit, self.hit
 
@@ -101,22 +113,25 @@ class OneHome(RuleBasedStateMachine):
             raise Killed
         raise OSError(ERRORS[fault], "failpoint")
 
-    def start(self, *, named: bool = True, new: bool = False) -> None:
-        """As a daemon starts; one that dies at it is started again, as often as it takes."""
+    def start(self, how: str = "named") -> None:
+        """As a daemon starts; one that dies at it is started again, as often as it takes.
+
+        `how`: with the plan's name, without, with --new (anew), or with --retry.
+        """
         self.log_full = False
         for _ in range(10):
             before = [world.copy() for world in self.worlds]
-            going_on = [world.start(named, new) for world in self.worlds]
+            going_on = [world.start(how) for world in self.worlds]
             try:
-                self._start(named, new)
-            except NotFound:
+                self._start(how)
+            except (NotFound, Conflict):
                 self.worlds = [world for world, goes_on in zip(before, going_on, strict=True) if not goes_on]
-                assert self.worlds, "there was a run to go on with"
+                assert self.worlds, "there was a run to continue"
                 self.alive = False
             except (Killed, DiskFailed, DiskFull, OSError):
                 self._halfway(before)
                 self._dead()
-                new = False
+                how = "named"
                 continue
             else:
                 self.worlds = [world for world, goes_on in zip(self.worlds, going_on, strict=True) if goes_on]
@@ -125,9 +140,10 @@ class OneHome(RuleBasedStateMachine):
             return
         raise AssertionError("it never started")
 
-    def _start(self, named: bool, new: bool) -> None:
+    def _start(self, how: str) -> None:
         request = StartRequest(
-            "p" if named else None, fingerprint="f", plan_text="name: p\n", specs=SPECS, new=new
+            None if how == "unnamed" else "p", fingerprint="f", plan_text="name: p\n", specs=SPECS, new=how == "anew",
+            retry=how == "retry",
         )  # fmt: skip
         self.store, rebuilt = open_or_rebuild(self.home, self.clock)
         self.audit: AuditLog | None = None
@@ -154,14 +170,27 @@ class OneHome(RuleBasedStateMachine):
         except BaseException:
             self._forget()
             raise
-        self.current = None
+        self.trial_writer = TrialWriter(self.store, self.ledger.run_id)
+        self.cluster = ClusterView(self.ledger, self.clock)
+        self.commands = CommandsInForce(self.ledger, self.clock, self.cluster)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """No experiment is at work. Recovery moves anything: only the moves after it are looked at."""
+        self.state: ExperimentState | None = None
+        self.waiting = False
+        self.governor = "RUN"
         self.said.clear()
-        # Recovery moves whatever it finds: it is the moves of this life that are looked at.
         self.looked_at = self._last_seq()
         for row in self.store.rows("SELECT * FROM experiment"):
             self.states[row["run"], row["name"]] = ProcessState(row["state"])
         for row in self.store.rows("SELECT * FROM trial"):
             self.states[row["run"], row["experiment"], row["number"]] = TrialState(row["state"])
+        self.beside.close()
+        self.beside = sqlite3.connect(":memory:", isolation_level=None)
+        self.beside.row_factory = sqlite3.Row
+        self.beside.executescript(SCHEMA)
+        self.replayed = 0
 
     def _last_seq(self) -> int:
         return int(self.store.rows("SELECT coalesce(max(seq), 0) AS n FROM event")[0]["n"])
@@ -185,7 +214,7 @@ class OneHome(RuleBasedStateMachine):
     def _dead(self) -> None:
         if self.alive:
             self._forget()
-        self.alive, self.current = False, None
+        self.alive, self.state = False, None
 
     def _halfway(self, before: list[World]) -> None:
         """Nobody was told whether it was done: what was, and every state on the way, may be what is there."""
@@ -219,26 +248,84 @@ class OneHome(RuleBasedStateMachine):
         else:
             self.worlds, self.promised_seq = [self.worlds[0].copy()], self._last_seq()
 
-    # As the daemon moves, and as a driver speaks
+    def conduct(self, action: Callable[[], object], model: Callable[[World], object]) -> None:
+        """The same, for the steps of the orchestrator: after a full disk it recovers and begins anew."""
+        before = [world.copy() for world in self.worlds]
+        for world in self.worlds:
+            model(world)
+        try:
+            action()
+        except DiskFull:
+            self._halfway(before)
+            self._recover()
+        except (Killed, DiskFailed):
+            self._halfway(before)
+            self._dead()
+        else:
+            self.worlds, self.promised_seq = [self.worlds[0].copy()], self._last_seq()
+
+    def _recover(self) -> None:
+        """As Daemon does once there is space again."""
+        before = [world.copy() for world in self.worlds]
+        for world in self.worlds:
+            world.begin()
+        try:
+            self.ledger.recover()
+            self.ledger.move_run(ProcessState.STARTING)
+            self.ledger.record("run.started")
+        except (Killed, DiskFailed):
+            self._halfway(before)
+            self._dead()
+        else:
+            self.cluster.driver_gone()
+            self._narrow()
+            self._begin_anew()
+
+    # As the orchestrator moves, and as a driver speaks
 
     def move_run(self, event: str, **fields: Any) -> None:
         if self.alive:
             state = RUN_STATES.get(event) or fields["state"]
             self.do(lambda: self.ledger.record(event, **fields), lambda world: world.move_run(state))
 
-    def move(self, event: str, **fields: Any) -> None:
-        name = self.current
-        if self.alive and name is not None:
-            state = EXPERIMENT_STATES.get(event) or fields["state"]
-            self.do(lambda: self.ledger.record(event, experiment=name, **fields), lambda world: world.move(name, state))
+    def settle(self) -> None:
+        """As Orchestrator.commands_changed."""
+        if self.alive:
+            name = None if self.waiting else self.current
+            self.do(lambda: self.commands.settle(name), self._settled)
+
+    def _settled(self, world: World) -> None:
+        if self.current is not None and not self.waiting:
+            world.settle(self.current, self.governor, set(self.cluster.nodes))
+
+    def drive(self) -> None:
+        """As DriverRunner: a driver is spawned and says hello."""
+        state = self.state
+        assert state is not None
+        self.waiting = False
+        self.said.clear()
+
+        def run() -> None:
+            state.start()
+            self.commands.begin_driver()
+            self.ledger.record("driver.started", experiment=state.name, pid=2)
+            state.started()
+            self.commands.settle(state.name)
+
+        def model(world: World) -> None:
+            world.move(state.name, "STARTING")
+            world.move(state.name, "RUNNING")
+            self._settled(world)
+
+        self.conduct(run, model)
+
+    @property
+    def current(self) -> str | None:
+        return None if self.state is None else self.state.name
 
     @property
     def left(self) -> list[str]:
-        return [name for name, state in self.world.run.experiments.items() if state not in OVER]
-
-    def state_of_current(self) -> str:
-        assert self.current is not None
-        return self.world.run.experiments[self.current]
+        return [name for name, each in self.world.run.experiments.items() if each.state not in OVER]
 
     @property
     def trials(self) -> dict[int, Trial]:
@@ -247,13 +334,12 @@ class OneHome(RuleBasedStateMachine):
 
     def tell(self, message: Any) -> None:
         """The daemon hears it, commits it and acknowledges it."""
+        if self.waiting:
+            return  # there is no driver
         name, run = self.current, len(self.world.runs)
         assert name is not None
         self.said.append(message)
-        self.do(
-            lambda: TrialWriter(self.store, self.ledger.run_id).handle(name, message),
-            lambda world: world.handle(name, message),
-        )
+        self.do(lambda: self.trial_writer.handle(name, message), lambda world: world.handle(name, message))
         if self.alive:
             for step, first in self.trials.get(message.number, Trial()).results.items():
                 self.acknowledged.setdefault((run, name, message.number, step), first)

@@ -1,7 +1,7 @@
-"""What must be true of runs, in plain Python: no SQL, no events. test_lifecycle_machine holds the ledger to it.
+"""A model of runs in plain Python, without SQL or events; test_lifecycle_machine compares the store with it.
 
-`World` is what a store should hold. Each method that changes it notes every state on the way in `trail`: an action that
-was killed halfway may have left any of them, and nothing else.
+`World` is what a store should hold. Each method that changes it appends every state on the way to `trail`: an action
+that was killed halfway may have left any of these states, and no other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ MAX_TRIALS = 3
 GOOD_ENDS = ("finished", "pruned", "early_stopped")
 AT_WORK = ("STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING")
 OVER = ("EXITED", "FATAL", "SKIPPED")
+AT = {"HOLD": 1, "PAUSE": 4, "STOP": 5}
+"""The steps of the ladder, strictest last."""
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Trial:
     attempt: int = 0
     end_reason: str | None = None
     value: float | None = None
+    error: str | None = None
     checkpoint_step: int | None = None
     results: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     """By epoch: the attempt that was first to report it, and its value."""
@@ -43,13 +46,23 @@ class Trial:
 
 
 @dataclass
+class Experiment:
+    state: str = "STOPPED"
+    action: str | None = None
+    origin: str | None = None
+    """Of the command that pauses it."""
+    error: str | None = None
+    """The reason of a FATAL one."""
+
+
+@dataclass
 class Run:
     state: str = "STOPPED"
     desired: str = "run"
     given_up: bool = False
     commands: dict[str, str] = field(default_factory=dict)
     """The operator's, by scope: the action."""
-    experiments: dict[str, str] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, "STOPPED"))
+    experiments: dict[str, Experiment] = field(default_factory=lambda: {name: Experiment() for name in EXPERIMENTS})
     trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
     refused: int = 0
     """How many messages were refused, which is told each time."""
@@ -79,12 +92,14 @@ class World:
         assert len(left) <= 1
         return left[0] if left and (stopped_too or left[0].desired == "run") else None
 
-    def start(self, named: bool, new: bool) -> bool:
-        """False where there is nothing to go on with."""
-        found = self.unfinished(stopped_too=named)
-        if found is None and not named:
+    def start(self, how: str) -> bool:
+        """Return False where there is no run to continue, or none with a failure to try again."""
+        if how == "retry":
+            return self.retry()
+        found = self.unfinished(stopped_too=how != "unnamed")
+        if found is None and how == "unnamed":
             return False
-        if found is not None and new:
+        if found is not None and how == "anew":
             self.recover(found)
             found.state, found.desired, found.given_up = "FATAL", "stop", True
             self.note()
@@ -92,24 +107,45 @@ class World:
         if found is None:
             self.runs.append(Run())
             self.note()
+        self.go_on()
+        return True
+
+    def retry(self) -> bool:
+        """Open the last run again for the experiments that failed or were skipped."""
+        kept = [run for run in self.runs if not run.given_up]
+        failed = [each for each in kept[-1].experiments.values() if each.state in ("FATAL", "SKIPPED")] if kept else []
+        if not failed or kept[-1] is not self.run:
+            return False
+        if self.run.state == "EXITED":
+            self.move_run("STOPPED")
+        for each in failed:
+            each.state, each.error = "STOPPED", None
+            self.note()
+        self.go_on()
+        return True
+
+    def go_on(self) -> None:
         if self.run.desired == "stop":
             self.run.desired = "run"
             self.note()
+        self.begin()
+
+    def begin(self) -> None:
+        """Recover, and be RUNNING: at a start, and after a full disk."""
         self.recover(self.run)
         self.move_run("STARTING")
         self.move_run("RUNNING")
-        return True
 
     def recover(self, run: Run) -> None:
-        """Whatever was alive under the last daemon is not."""
+        """Stop what was at work before."""
         for trial in run.trials.values():
             if trial.live:
                 self.lose(trial)
         if run.state in (*AT_WORK, "FATAL"):
             run.state = "STOPPED"
-        for name, state in run.experiments.items():
-            if state in AT_WORK:
-                run.experiments[name] = "STOPPED"
+        for each in run.experiments.values():
+            if each.state in AT_WORK:
+                each.state, each.action, each.origin = "STOPPED", None, None
         self.note()
 
     # What the daemon does
@@ -118,9 +154,49 @@ class World:
         self.run.state = state
         self.note()
 
-    def move(self, name: str, state: str) -> None:
-        self.run.experiments[name] = state
+    def move(self, name: str, state: str, action: str | None = None, origin: str | None = None) -> None:
+        self.run.experiments[name] = Experiment(state, action, origin)
         self.note()
+
+    def fail(self, name: str, reason: str) -> None:
+        self.requeue(name)
+        self.run.experiments[name] = Experiment("FATAL", error=reason)
+        self.note()
+
+    def back_off(self, name: str) -> None:
+        self.requeue(name)
+        self.move(name, "BACKOFF")
+
+    def await_operator(self, name: str) -> None:
+        self.requeue(name)
+        self.move(name, "PAUSED", "STOP", "governor")
+
+    def stop(self, name: str) -> None:
+        self.requeue(name)
+        self.move(name, "STOPPING")
+        self.move(name, "STOPPED")
+
+    def end(self, name: str, why: str) -> None:
+        """The driver has nothing left to do: EXITED; FATAL when no trial has a value."""
+        self.end_unfinished(name, why)
+        trials = [trial for (experiment, _), trial in sorted(self.run.trials.items()) if experiment == name]
+        if any(trial.value is not None for trial in trials):
+            self.move(name, "EXITED")
+            return
+        first = next((trial.error or trial.end_reason for trial in trials), "no trial was started")
+        self.fail(name, f"no trial of {len(trials)} left a value; the first: {first}".splitlines()[-1])
+
+    def settle(self, name: str, governor: str, nodes: set[str]) -> None:
+        """Pause or resume the experiment at work: by the governor's PAUSE and STOP, and by each operator's command."""
+        held = [(AT[governor], 0, governor, "governor")] if governor in ("PAUSE", "STOP") else []
+        for scope, action in self.run.commands.items():
+            if scope == "all" or scope in nodes:
+                held.append((AT[action], 1, action, "operator"))
+        state = self.run.experiments[name].state
+        if held and state == "RUNNING":
+            self.move(name, "PAUSED", *max(held)[2:])
+        elif not held and state == "PAUSED":
+            self.move(name, "RUNNING")
 
     def desire(self, desired: str) -> None:
         self.run.desired = desired
@@ -139,19 +215,19 @@ class World:
             if experiment == name and trial.live:
                 self.lose(trial)
 
-    def end_unfinished(self, name: str) -> None:
+    def end_unfinished(self, name: str, why: str) -> None:
         for (experiment, _), trial in sorted(self.run.trials.items()):
             if experiment == name and not trial.over:
-                self.end(trial, trial.attempt, "operator", None)
+                self.end_trial(trial, trial.attempt, "operator", None, why)
 
     def lose(self, trial: Trial) -> None:
         trial.state, trial.lived[trial.attempt] = "PENDING", False
         self.note()
 
-    def end(self, trial: Trial, attempt: int, reason: str, value: float | None) -> None:
+    def end_trial(self, trial: Trial, attempt: int, reason: str, value: float | None, error: str | None) -> None:
         good = reason in GOOD_ENDS
         trial.state, trial.end_reason = "TERMINATED" if good else "ERROR", reason
-        trial.attempt, trial.value = attempt, value if good else None
+        trial.attempt, trial.value, trial.error = attempt, value if good else None, error
         if attempt in trial.lived:
             trial.lived[attempt] = False
         self.note()
@@ -193,7 +269,7 @@ class World:
             case messages.TrialHeld():
                 trial.state = message.state
             case messages.TrialEnded():
-                self.end(trial, message.attempt, message.end_reason, message.value)
+                self.end_trial(trial, message.attempt, message.end_reason, message.value, message.error)
             case messages.AttemptLost():
                 self.lose(trial)
 
@@ -219,10 +295,15 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
     ).fetchone()[0]
     run = Run(row["state"], row["desired"], row["reason"] is not None, refused=refused)
     run.commands = {each["scope"]: _action(each["command"]) for each in rows("command")}
-    run.experiments = {each["name"]: each["state"] for each in rows("experiment")}
+    run.experiments = {
+        each["name"]: Experiment(
+            each["state"], each["action"], each["origin"], each["reason"] if each["state"] == "FATAL" else None
+        )
+        for each in rows("experiment")
+    }
     for each in rows("trial"):
         run.trials[each["experiment"], each["number"]] = Trial(
-            each["state"], each["attempt"], each["end_reason"], each["value"], each["checkpoint_step"]
+            each["state"], each["attempt"], each["end_reason"], each["value"], each["error"], each["checkpoint_step"]
         )
     for each in rows("result"):
         run.trials[each["experiment"], each["trial"]].results[each["step"]] = (each["attempt"], each["value"])
