@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from supervisor.clock import Now
 from supervisor.domain.command import Action
-from supervisor.governor.ladder import GovernorState, Now, decide, next_period_s
+from supervisor.governor.ladder import decide, next_period_s
 from supervisor.governor.policy import Policy
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.reading import Kind, Limits, Reading
 
 TICK_S = 1.0

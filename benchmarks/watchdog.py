@@ -21,9 +21,10 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from supervisor.clock import Clock
-from supervisor.governor.ladder import GovernorState, Now, decide
+from supervisor.clock import Clock, Now
+from supervisor.governor.ladder import decide
 from supervisor.governor.policy import Policy
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.discovery import open_providers
 from supervisor.sensors.isolation import IsolatedProvider, child_command
 from supervisor.sensors.provider import Provider

@@ -1,109 +1,49 @@
-"""The governor: readings + policy + memory + now -> what the work may do. Pure; it has no hands.
+"""Decides how much work the hardware allows: readings, policy, state and time in, a command out. Pure.
 
-One arbiter for heat, memory, swap, disk and battery. A ladder instead of a switch, since die temperature falls in
-seconds once the load stops: stopping at one temperature and starting at another livelocks, however far apart they are.
+One arbiter for heat, memory, swap, disk and battery. The actions form a ladder, not a switch: die temperature falls
+within seconds once the load stops, so stopping at one temperature and starting at another livelocks, however far apart
+they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 
 from supervisor.clock import Now
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.formatting import human
 from supervisor.governor.policy import Policy
-from supervisor.governor.sensor_health import (
-    MAX_SAMPLES,
-    SAMPLE_EVERY_S,
-    SAMPLES_FOR_S,
-    Note,
-    SensorState,
-    Status,
-    load_of,
-    loads_of,
-    stand_in,
-    watch,
-)
-from supervisor.governor.state import GovernorState, carried
-from supervisor.governor.thresholds import TEMPERATURES, Context, ThresholdBand, band_of
-from supervisor.sensors.drills import DRILL, SENSOR
-from supervisor.sensors.reading import Kind, Quality, Reading
-
-__all__ = ["GovernorState", "Note", "Now", "decide", "next_period_s"]
+from supervisor.governor.sensor_health import Note, watch
+from supervisor.governor.signals import Level, Verdict, faults, judge, protects
+from supervisor.governor.state import GovernorState, carried, since
+from supervisor.governor.thresholds import TEMPERATURES, Context, band_of
+from supervisor.sensors.drills import DRILL
+from supervisor.sensors.reading import Reading
 
 HOUR_S = 3600.0
-
-
-class Level(IntEnum):
-    """How bad one signal is."""
-
-    CALM = 0  # at or below where easing begins
-    NEAR = 1  # neither calm nor soft: nothing changes
-    HOLD = 2
-    STEP = 3  # has been soft for its dwell time
-    PAUSE = 4
-    CRITICAL = 5
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What one signal asks for. `resumes` is whether it would let a pause end, `heat` whether it is a temperature."""
-
-    level: Level
-    cause: str
-    resumes: bool
-    drill: bool = False
-    heat: bool = False
+NO_REASON = "nothing to hold for"
 
 
 def decide(
-    readings: Sequence[Reading], policy: Policy, memory: GovernorState, now: Now
+    readings: Sequence[Reading], policy: Policy, state: GovernorState, now: Now
 ) -> tuple[Command, GovernorState, tuple[Note, ...]]:
-    """The command from now on, the memory to hand in next time, and what is worth telling."""
-    memory, notes = carried(memory, policy, now)
-    before, was, drilled = memory.action, _place(memory, policy), memory.drill
-    paused = before >= Action.PAUSE
-    sensors, seen = watch(readings, memory.sensors, policy, now, paused=paused)
-    verdicts, sensors = _judge(readings, sensors, memory, policy, now)
-    memory, faults = _faults(readings, memory)
-    memory = replace(
-        memory, sensors=sensors, protected=memory.protected or any(_protects(entry) for entry in sensors.values())
-    )
-    if (missing := _required(memory, policy, now)) is not None:
+    """Return the command from now on, the state for the next call, and the notes for events."""
+    state, jumps = carried(state, policy, now)
+    before = state
+    sensors, health = watch(readings, state.sensors, policy, now, paused=state.action >= Action.PAUSE)
+    verdicts, sensors = judge(readings, sensors, state, policy, now)
+    failing, hung = faults(readings, state.failing)
+    protected = state.protected or any(protects(sensor) for sensor in sensors.values())
+    state = replace(state, sensors=sensors, failing=failing, protected=protected)
+    if (missing := _required(state, policy, now)) is not None:
         verdicts.append(missing)
-    memory = _climb(verdicts, _after_drill(readings, policy, memory), memory, now)
-    notes = (*notes, *seen, *faults)
-    if _place(memory, policy) != was:
-        facts = {
-            "action": memory.action.name,
-            "previous": before.name,
-            "reason": memory.reason,
-            "throttle_share": memory.throttle_share(policy),
-            "shed_trials": memory.shed_trials(policy),
-            # What eases back from a drill is the drill's doing, too.
-            "drill": memory.drill or (drilled and memory.action < before),
-        }
-        notes = (*notes, Note("action.changed", facts))
-    return _command(memory, policy), memory, notes
+    state = _climb(verdicts, _after_drill(readings, policy, state), state, now)
+    return _command(state, policy), state, (*jumps, *health, *hung, *_changed(before, state, policy))
 
 
-def _place(memory: GovernorState, policy: Policy) -> tuple[Action, float, int]:
-    """Where on the ladder it stands, steps within an action included."""
-    return memory.action, memory.throttle_share(policy), memory.shed_trials(policy)
-
-
-def _after_drill(readings: Sequence[Reading], policy: Policy, memory: GovernorState) -> Policy:
-    """A drill that is over leaves the run as it was: there is no chassis to cool, so nothing waits for it."""
-    if memory.drill and not any(reading.detail == DRILL for reading in readings):
-        return replace(policy, min_off_s=0.0, ease_after_s=0.0)
-    return policy
-
-
-def next_period_s(readings: Sequence[Reading], policy: Policy, memory: GovernorState) -> float:
-    """Seconds until the sensors should be read again: fewer near a limit and while work is eased."""
-    if memory.action > Action.HOLD:
+def next_period_s(readings: Sequence[Reading], policy: Policy, state: GovernorState) -> float:
+    """Return the seconds until the next reading: fewer near a limit and while work is eased."""
+    if state.action > Action.HOLD:
         return policy.fast_period_s
     for reading in readings:
         band = band_of(reading, policy, Context(), None) if reading.kind in TEMPERATURES else None
@@ -112,311 +52,149 @@ def next_period_s(readings: Sequence[Reading], policy: Policy, memory: GovernorS
     return policy.period_s
 
 
-def _command(memory: GovernorState, policy: Policy) -> Command:
+def _command(state: GovernorState, policy: Policy) -> Command:
     return Command(
-        action=memory.action,
+        action=state.action,
         origin=Origin.GOVERNOR,
-        reason=memory.reason,
-        since_wall=memory.action_since_wall_s,
-        throttle_share=memory.throttle_share(policy),
-        shed_trials=memory.shed_trials(policy),
-        drill=memory.drill,
+        reason=state.reason,
+        since_wall=state.action_since_wall_s,
+        throttle_share=state.throttle_share(policy),
+        shed_trials=state.shed_trials(policy),
+        drill=state.drill,
     )
 
 
-# --- judging the signals ---------------------------------------------------------------------------------------------
+def _changed(before: GovernorState, state: GovernorState, policy: Policy) -> tuple[Note, ...]:
+    """Return a note if the action has changed, or a step within it."""
+    if _place(state, policy) == _place(before, policy):
+        return ()
+    facts = {
+        "action": state.action.name,
+        "previous": before.action.name,
+        "reason": state.reason,
+        "throttle_share": state.throttle_share(policy),
+        "shed_trials": state.shed_trials(policy),
+        # Easing back from a drill is part of the drill.
+        "drill": state.drill or (before.drill and state.action < before.action),
+    }
+    return (Note("action.changed", facts),)
 
 
-def _judge(
-    readings: Sequence[Reading],
-    sensors: dict[str, SensorState],
-    memory: GovernorState,
-    policy: Policy,
-    now: Now,
-) -> tuple[list[Verdict], dict[str, SensorState]]:
-    by_id = {reading.sensor_id: reading for reading in readings}
-    context = _context(readings)
-    loads = loads_of(readings)
-    verdicts: list[Verdict] = []
-    after: dict[str, SensorState] = {}
-    for sensor_id, sensor in sensors.items():
-        reading = by_id.get(sensor_id)
-        after[sensor_id] = sensor
-        if sensor.status is Status.OK and reading is not None and reading.value is not None:
-            after[sensor_id], verdict = _measured(reading, reading.value, sensor, memory, policy, context, now)
-        elif sensor.status is Status.PARKED:
-            verdict = _parked(sensor_id, sensors, loads, policy)
-        elif sensor.status is Status.UNKNOWN:
-            verdict = _lost(sensor_id, sensors, memory, policy, now)
-        else:
-            continue
-        verdicts.append(verdict)
-    verdicts += [_killed(reading) for reading in readings if _is_kill(reading)]
-    return verdicts, after
+def _place(state: GovernorState, policy: Policy) -> tuple[Action, float, int]:
+    return state.action, state.throttle_share(policy), state.shed_trials(policy)
 
 
-def _context(readings: Sequence[Reading]) -> Context:
-    memory = [r.value for r in readings if r.kind is Kind.MEMORY and r.unit == "percent" and r.value is not None]
-    flags = [r.value for r in readings if r.kind is Kind.BATTERY and r.unit == "flag" and r.value is not None]
-    return Context(
-        memory_percent=max(memory, default=None), discharging=any(flag >= 1.0 for flag in flags) if flags else None
-    )
+def _after_drill(readings: Sequence[Reading], policy: Policy, state: GovernorState) -> Policy:
+    """Return a policy without waits if a drill has just ended: no chassis has to cool."""
+    if state.drill and not any(reading.detail == DRILL for reading in readings):
+        return replace(policy, min_off_s=0.0, ease_after_s=0.0)
+    return policy
 
 
-def _measured(
-    reading: Reading,
-    value: float,
-    sensor: SensorState,
-    memory: GovernorState,
-    policy: Policy,
-    context: Context,
-    now: Now,
-) -> tuple[SensorState, Verdict]:
-    slope = sensor.slope_per_s(value, now.mono_s)
-    band = band_of(reading, policy, context, slope)
-    sensor = _sampled(sensor, value, now)
-    label = f"{reading.sensor_id} at {_figure(value, reading.unit)}"
-    drill = reading.detail == DRILL
-    if band is None:
-        cleared = replace(sensor, soft_since_mono_s=None, pause_since_mono_s=None)
-        return cleared, Verdict(Level.CALM, label, resumes=True, drill=drill)
-    rise = 0.0 if slope is None or not band.predicts else max(0.0, band.sign * slope)
-    soft, pause = (_reached(band.value, limit) for limit in (band.soft, band.pause))
-    # A prediction counts as soft only: a slope is too weak a ground to stop work that runs.
-    ahead = band.value + rise * policy.lookahead_s
-    soft_since = _since(sensor.soft_since_mono_s, soft or _reached(ahead, band.pause), now)
-    pause_since = _since(sensor.pause_since_mono_s, pause, now)
-    if (soft_since, pause_since) != (sensor.soft_since_mono_s, sensor.pause_since_mono_s):
-        sensor = replace(sensor, soft_since_mono_s=soft_since, pause_since_mono_s=pause_since)
-    level = _level(band, ahead, soft_since, pause_since, memory.step_since_mono_s, now)
-    resumes = band.value <= band.resume and sensor.fresh >= policy.fresh_samples
-    if level is Level.CALM and sensor.fresh < policy.fresh_samples:
-        level = Level.NEAR
-    return sensor, Verdict(level, f"{label}, {_versus(band, level, reading)}", resumes, drill, heat=_protects(sensor))
-
-
-def _level(
-    band: ThresholdBand,
-    ahead: float,
-    soft_since: float | None,
-    pause_since: float | None,
-    step_since: float,
-    now: Now,
-) -> Level:
-    if _reached(band.value, band.critical):
-        return Level.CRITICAL
-    if pause_since is not None and now.mono_s - pause_since >= band.pause_dwell_s:
-        return Level.PAUSE
-    if soft_since is not None:
-        # One step per dwell: the last one must have had its time to act.
-        waited = now.mono_s - max(soft_since, step_since)
-        return Level.STEP if band.sheds and waited >= band.soft_dwell_s else Level.HOLD
-    if _reached(ahead, band.soft):
-        return Level.HOLD
-    return Level.CALM if band.value <= band.ease else Level.NEAR
-
-
-def _reached(value: float, limit: float | None) -> bool:
-    return limit is not None and value >= limit
-
-
-def _since(since: float | None, present: bool, now: Now) -> float | None:
-    if not present:
+def _required(state: GovernorState, policy: Policy, now: Now) -> Verdict | None:
+    waited_s = now.mono_s - state.started_mono_s
+    if state.protected or not policy.required or waited_s < policy.lost_shed_periods * policy.period_s:
         return None
-    return now.mono_s if since is None else since
+    return Verdict(Level.PAUSE, "no temperature sensor was found, and the plan requires one", resumes=False)
 
 
-def _versus(band: ThresholdBand, level: Level, reading: Reading) -> str:
-    limits = {Level.CRITICAL: band.critical, Level.PAUSE: band.pause}
-    limit = limits.get(level, band.soft)
-    if limit is None:
-        return "no limit"
-    # What grows is compared by its growth, per second: swap.
-    figure = human(abs(limit)) if reading.kind is Kind.DISK else f"{abs(limit):.4g}"
-    return f"{level.name.lower()} limit {figure}"
-
-
-def _figure(value: float, unit: str) -> str:
-    return human(value) if unit == "bytes" else f"{value:.4g} {unit}"
-
-
-def _sampled(sensor: SensorState, value: float, now: Now) -> SensorState:
-    if sensor.samples and now.mono_s - sensor.samples[-1][0] < SAMPLE_EVERY_S:
-        return sensor
-    kept = [sample for sample in sensor.samples if now.mono_s - sample[0] <= SAMPLES_FOR_S]
-    return replace(sensor, samples=tuple([*kept, (now.mono_s, value)][-MAX_SAMPLES:]))
-
-
-def _parked(sensor_id: str, sensors: dict[str, SensorState], loads: dict[str, float], policy: Policy) -> Verdict:
-    """A parked sensor is neither hot nor cool, unless its component rests or another source speaks for it."""
-    sensor = sensors[sensor_id]
-    load = load_of(sensor_id, sensor.component, loads)
-    rests = load is not None and load <= policy.parked_load_percent
-    calm = (rests and sensor.fresh >= policy.fresh_samples) or stand_in(sensor_id, sensors) is not None
-    return Verdict(Level.CALM if calm else Level.NEAR, f"{sensor_id} is parked", resumes=calm, drill=sensor.drill)
-
-
-def _lost(sensor_id: str, sensors: dict[str, SensorState], memory: GovernorState, policy: Policy, now: Now) -> Verdict:
-    """Ease by one step once a vital sensor is known to be lost; pause when nothing else speaks for it."""
-    sensor = sensors[sensor_id]
-    missing_s = now.mono_s - sensor.last_good_mono_s
-    cause = f"{sensor_id} unknown for {missing_s:.0f} s ({sensor.why_unknown})"
-    level = Level.NEAR
-    if sensor.vital and sensor.reported:
-        level = Level.STEP if memory.step == 0 else Level.HOLD
-        if missing_s > policy.lost_pause_s and sensor.guards and stand_in(sensor_id, sensors) is None:
-            level = Level.PAUSE
-    return Verdict(level, cause, resumes=False, drill=sensor.drill)
-
-
-def _is_kill(reading: Reading) -> bool:
-    """Processes were killed for want of memory. A GPU's Xid errors are told too, but no action would mend them."""
-    return reading.kind is Kind.EVENT and reading.component == "memory" and bool(reading.value)
-
-
-def _killed(reading: Reading) -> Verdict:
-    return Verdict(Level.STEP, f"{reading.sensor_id}: {reading.detail}", resumes=True, drill=reading.detail == DRILL)
-
-
-def _required(memory: GovernorState, policy: Policy, now: Now) -> Verdict | None:
-    waited_s = now.mono_s - memory.started_mono_s
-    if memory.protected or not policy.required or waited_s < policy.lost_shed_periods * policy.period_s:
-        return None
-    return Verdict(Level.PAUSE, "no temperature sensor here, and the plan requires one", resumes=False)
-
-
-def _protects(sensor: SensorState) -> bool:
-    thermal = sensor.kind in (Kind.TEMPERATURE, Kind.MARGIN) or (
-        sensor.kind is Kind.PRESSURE and sensor.component == "host"
-    )
-    return thermal and not sensor.drill
-
-
-def _faults(readings: Sequence[Reading], memory: GovernorState) -> tuple[GovernorState, tuple[Note, ...]]:
-    """A provider that hangs or crashes is told once, not at every reading."""
-    failing = {r.sensor_id: r for r in readings if r.kind is Kind.EVENT and r.quality is Quality.ERROR}
-    if not failing and not memory.failing:
-        return memory, ()
-    hung = tuple(
-        Note("sensor.hung", {"sensor": sensor_id, "why": reading.detail, "drill": reading.detail == DRILL})
-        for sensor_id, reading in failing.items()
-        if sensor_id not in memory.failing
-    )
-    back = tuple(
-        Note("sensor.recovered", {"sensor": sensor_id, "drill": sensor_id.startswith(SENSOR)})
-        for sensor_id in memory.failing
-        if sensor_id not in failing
-    )
-    return replace(memory, failing=tuple(failing)), hung + back
-
-
-# --- the ladder ------------------------------------------------------------------------------------------------------
-
-
-def _climb(verdicts: Sequence[Verdict], policy: Policy, memory: GovernorState, now: Now) -> GovernorState:
+def _climb(verdicts: Sequence[Verdict], policy: Policy, state: GovernorState, now: Now) -> GovernorState:
+    """Return the state after this pass: its action, and the step within it."""
     worst = max(verdicts, key=lambda verdict: verdict.level, default=Verdict(Level.CALM, "", resumes=True))
-    # Only heat that a pause does not cure is worth ending the driver for; memory may be another program's.
+    # Only heat that a pause does not cure ends the driver; full memory may be another program's.
     burning = any(verdict.level is Level.CRITICAL and verdict.heat for verdict in verdicts)
-    critical_since = _since(memory.critical_since_mono_s, burning, now)
-    if critical_since != memory.critical_since_mono_s:
-        memory = replace(memory, critical_since_mono_s=critical_since)
-    if memory.action is Action.STOP:
-        return memory
-    forced = memory.forced_until_mono_s is not None and now.mono_s < memory.forced_until_mono_s
-    wants_pause = worst.level >= (Level.CRITICAL if forced else Level.PAUSE)
-    if memory.action is Action.PAUSE:
-        return _paused(verdicts, worst, policy, memory, now, wants_pause=wants_pause, forced=forced)
+    critical_since = since(state.critical_since_mono_s, burning, now)
+    if critical_since != state.critical_since_mono_s:
+        state = replace(state, critical_since_mono_s=critical_since)
+    if state.action is Action.STOP:
+        return state
+    wants_pause = worst.level >= (Level.CRITICAL if state.is_forced(now) else Level.PAUSE)
+    if state.action is not Action.PAUSE:
+        return _pause(worst, policy, state, now) if wants_pause else _eased(worst, policy, state, now)
+    if (stopped := _stopped(worst, policy, state, now)) is not None:
+        return stopped
     if wants_pause:
-        return _pause(worst, policy, memory, now)
-    return _eased(worst, policy, memory, now)
+        return replace(state, reason=worst.cause, drill=state.drill and worst.drill)
+    return _paused(verdicts, policy, state, now)
 
 
-def _pause(worst: Verdict, policy: Policy, memory: GovernorState, now: Now) -> GovernorState:
-    pauses = memory.pauses_within(HOUR_S, now)
+def _pause(worst: Verdict, policy: Policy, state: GovernorState, now: Now) -> GovernorState:
+    pauses = state.pauses_within(HOUR_S, now)
     if not worst.drill:
         pauses = (*pauses, now.mono_s)
-    memory = replace(memory, pauses_mono_s=pauses)
+    state = replace(state, pauses_mono_s=pauses)
     if not worst.drill and len(pauses) >= policy.flap_limit:
-        # The plan's concurrency is too much for this machine today: come back with less of it for an hour.
-        floor = min(memory.floor_step + 1, max(1, policy.max_shed_trials))
-        memory = replace(memory, floor_step=floor, floor_until_mono_s=now.mono_s + HOUR_S)
-    return memory.moved(Action.PAUSE, worst.cause, now, drill=worst.drill)
+        # The plan's concurrency is too high for this machine today: use less of it for an hour.
+        floor = min(state.floor_step + 1, max(1, policy.max_shed_trials))
+        state = replace(state, floor_step=floor, floor_until_mono_s=now.mono_s + HOUR_S)
+    return state.moved(Action.PAUSE, worst.cause, now, drill=worst.drill)
 
 
-def _paused(
-    verdicts: Sequence[Verdict],
-    worst: Verdict,
-    policy: Policy,
-    memory: GovernorState,
-    now: Now,
-    *,
-    wants_pause: bool,
-    forced: bool,
-) -> GovernorState:
-    off_s = now.mono_s - memory.action_since_mono_s
-    critical_s = 0.0 if memory.critical_since_mono_s is None else now.mono_s - memory.critical_since_mono_s
-    if min(off_s, critical_s) >= policy.stop_after_critical_s:
-        return memory.moved(Action.STOP, f"still critical after {off_s:.0f} s of pause: {worst.cause}", now)
-    if wants_pause:
-        return replace(memory, reason=worst.cause, drill=memory.drill and worst.drill)
-    blocked = next((verdict for verdict in verdicts if not verdict.resumes), None)
-    flapping = len(memory.pauses_within(HOUR_S, now)) >= policy.max_pauses_per_hour
-    if not forced:
+def _stopped(worst: Verdict, policy: Policy, state: GovernorState, now: Now) -> GovernorState | None:
+    """Return the state after a STOP, if heat stayed critical during a whole pause."""
+    off_s = now.mono_s - state.action_since_mono_s
+    critical_s = 0.0 if state.critical_since_mono_s is None else now.mono_s - state.critical_since_mono_s
+    if min(off_s, critical_s) < policy.stop_after_critical_s:
+        return None
+    return state.moved(Action.STOP, f"still critical after {off_s:.0f} s of pause: {worst.cause}", now)
+
+
+def _paused(verdicts: Sequence[Verdict], policy: Policy, state: GovernorState, now: Now) -> GovernorState:
+    """Return the state of a pause that no signal asks for any more: it goes on, or it ends."""
+    if not state.is_forced(now):
+        blocked = next((verdict for verdict in verdicts if not verdict.resumes), None)
         if blocked is not None:
-            return replace(memory, reason=f"waiting: {blocked.cause}")
-        if off_s < policy.min_off_s:
-            return memory
-        if flapping:
-            return replace(memory, reason=f"paused {policy.max_pauses_per_hour} times within the hour: waiting it out")
+            return replace(state, reason=f"waiting: {blocked.cause}")
+        if now.mono_s - state.action_since_mono_s < policy.min_off_s:
+            return state
+        if len(state.pauses_within(HOUR_S, now)) >= policy.max_pauses_per_hour:
+            return replace(state, reason=f"waiting: {policy.max_pauses_per_hour} pauses within the hour")
     step = policy.max_shed_trials + 1
-    resumed = replace(memory, step=step, step_since_mono_s=now.mono_s, calm_since_mono_s=None)
-    return resumed.moved(Action.THROTTLE, "coming back from a pause, one step at a time", now, drill=memory.drill)
+    resumed = replace(state, step=step, step_since_mono_s=now.mono_s, calm_since_mono_s=None)
+    return resumed.moved(Action.THROTTLE, "resuming after a pause, one step at a time", now, drill=state.drill)
 
 
-def _eased(worst: Verdict, policy: Policy, memory: GovernorState, now: Now) -> GovernorState:
-    """RUN, HOLD, SHED and THROTTLE: one step up per dwell time, one down per calm `ease_after_s`."""
-    top = policy.max_shed_trials + len(policy.throttle_shares)
-    floor = memory.floor(now)
-    calm_since = _since(memory.calm_since_mono_s, worst.level is Level.CALM, now)
-    if calm_since != memory.calm_since_mono_s or memory.step < floor:
-        memory = replace(memory, calm_since_mono_s=calm_since, step=max(memory.step, floor))
-    patience_s = policy.ease_after_s * 2.0**memory.doublings
-    if worst.level >= Level.STEP and memory.step < top:
-        memory = _step_up(memory, policy, now)
-    elif (
-        calm_since is not None
-        and memory.step > floor
-        and now.mono_s - max(calm_since, memory.step_since_mono_s) >= patience_s
-    ):
-        memory = _step_down(memory, now)
-    action = _action(worst, policy, memory, now)
+def _eased(worst: Verdict, policy: Policy, state: GovernorState, now: Now) -> GovernorState:
+    """Return the state below PAUSE: one step up per dwell time, one down per calm `ease_after_s`."""
+    floor = state.floor(now)
+    calm_since = since(state.calm_since_mono_s, worst.level is Level.CALM, now)
+    if calm_since != state.calm_since_mono_s or state.step < floor:
+        state = replace(state, calm_since_mono_s=calm_since, step=max(state.step, floor))
+    if worst.level >= Level.STEP and state.step < policy.max_shed_trials + len(policy.throttle_shares):
+        state = _step_up(state, policy, now)
+    elif calm_since is not None and state.step > floor and _waited(calm_since, state, policy, now):
+        state = _step_down(state, now)
+    action = _action(worst, policy, state, now)
     if worst.level >= Level.HOLD:
-        reason, drill = worst.cause, worst.drill
-    elif action is Action.RUN:
-        reason, drill = "nothing to hold for", False
-    else:
-        reason, drill = (memory.reason if action is memory.action else "easing back"), memory.drill
-    return memory.moved(action, reason, now, drill=drill)
+        return state.moved(action, worst.cause, now, drill=worst.drill)
+    if action is Action.RUN:
+        return state.moved(action, NO_REASON, now)
+    return state.moved(action, state.reason if action is state.action else "easing back", now, drill=state.drill)
 
 
-def _step_up(memory: GovernorState, policy: Policy, now: Now) -> GovernorState:
-    """Ease the work further; if the last step down did not hold, wait twice as long before the next."""
-    regretted = memory.eased_last and now.mono_s - memory.step_since_mono_s < 2 * policy.ease_after_s
-    doublings = min(memory.doublings + 1, policy.ease_doublings) if regretted else memory.doublings
-    return replace(memory, step=memory.step + 1, step_since_mono_s=now.mono_s, eased_last=False, doublings=doublings)
+def _waited(calm_since: float, state: GovernorState, policy: Policy, now: Now) -> bool:
+    wait_s = policy.ease_after_s * 2.0**state.doublings
+    return now.mono_s - max(calm_since, state.step_since_mono_s) >= wait_s
 
 
-def _step_down(memory: GovernorState, now: Now) -> GovernorState:
-    doublings = max(0, memory.doublings - 1) if memory.eased_last else memory.doublings
-    return replace(memory, step=memory.step - 1, step_since_mono_s=now.mono_s, eased_last=True, doublings=doublings)
+def _step_up(state: GovernorState, policy: Policy, now: Now) -> GovernorState:
+    """Ease the work by one step; if the last step down did not hold, double the wait before the next."""
+    regretted = state.eased_last and now.mono_s - state.step_since_mono_s < 2 * policy.ease_after_s
+    doublings = min(state.doublings + 1, policy.ease_doublings) if regretted else state.doublings
+    return replace(state, step=state.step + 1, step_since_mono_s=now.mono_s, eased_last=False, doublings=doublings)
 
 
-def _action(worst: Verdict, policy: Policy, memory: GovernorState, now: Now) -> Action:
-    if memory.step > policy.max_shed_trials:
+def _step_down(state: GovernorState, now: Now) -> GovernorState:
+    doublings = max(0, state.doublings - 1) if state.eased_last else state.doublings
+    return replace(state, step=state.step - 1, step_since_mono_s=now.mono_s, eased_last=True, doublings=doublings)
+
+
+def _action(worst: Verdict, policy: Policy, state: GovernorState, now: Now) -> Action:
+    if state.step > policy.max_shed_trials:
         return Action.THROTTLE
-    if memory.step > 0:
+    if state.step > 0:
         return Action.SHED
-    if worst.level >= Level.HOLD or memory.action > Action.HOLD:
+    if worst.level >= Level.HOLD or state.action > Action.HOLD:
         return Action.HOLD
-    held_s = now.mono_s - memory.action_since_mono_s
-    return Action.HOLD if memory.action is Action.HOLD and held_s < policy.hold_min_s else Action.RUN
+    held_s = now.mono_s - state.action_since_mono_s
+    return Action.HOLD if state.action is Action.HOLD and held_s < policy.hold_min_s else Action.RUN

@@ -1,4 +1,4 @@
-"""The governor's thresholds, as data: what a plan's `hardware:` section may set. Standard library only."""
+"""Defines the governor's thresholds as data, which a plan's `hardware:` section sets. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _SOFT_PAUSE_CRITICAL = ("soft", "pause", "critical")
 
 @dataclass(frozen=True)
 class Policy:
-    """Every threshold of the governor, with its unit in its name.
+    """The governor's thresholds, each with its unit in its name.
 
-    The defaults are judgements; each says its ground. A device's own temperature limits come with its readings
-    and win over the defaults there; `limits` (sensor id pattern -> soft, pause, critical) wins over both.
+    The defaults are judgements; a comment gives the reason. A device's own temperature limits come with its readings
+    and have precedence over default limits; `limits` (sensor id pattern: soft, pause, critical) over both.
     """
 
-    # Sampling. Die temperature moves within seconds, so near its limit it is watched at 1 Hz.
+    # Sampling. Die temperature changes within seconds, so near its limit it is read at 1 Hz.
     period_s: float = 5.0
     fast_period_s: float = 1.0
     fast_within: float = 8.0  # of a pause threshold, in the sensor's unit
     stale_periods: float = 3.0
 
-    # The ladder. Dwell times keep a single hot sample from costing work; a critical one never waits.
+    # The ladder. With dwell times a single hot sample costs no work; a critical one acts at once.
     soft_dwell_s: float = 20.0
     pause_dwell_s: float = 10.0
     hold_min_s: float = 15.0
     ease_after_s: float = 180.0  # half a chassis time constant of 400 s: faster easing oscillates
-    ease_doublings: int = 4  # of that wait, each time easing back did not hold: 48 minutes at most
+    ease_doublings: int = 4  # of that wait, one each time easing back did not hold: 48 minutes at most
     soft_hysteresis: float = 6.0
     resume_band: float = 12.0
     min_off_s: float = 300.0  # the die cools in seconds, the chassis in minutes: degrees alone livelock
-    lookahead_s: float = 25.0  # for HOLD and SHED only: a slope is too weak a ground to stop work
+    lookahead_s: float = 25.0  # for HOLD and SHED only: a slope is too weak a reason to stop work
     max_shed_trials: int = 2
     throttle_shares: tuple[float, ...] = (0.25, 0.5, 0.75)
-    stop_after_critical_s: float = 300.0  # still critical after so long a pause: the heat is not ours
+    stop_after_critical_s: float = 300.0  # still critical after so long a pause: our work is not the cause
     release_after_s: float = 600.0
 
     # Flap control, over a sliding hour.
@@ -51,9 +51,9 @@ class Policy:
     lost_shed_periods: float = 3.0
     lost_pause_s: float = 120.0
     stuck_s: float = 120.0
-    stuck_integer_s: float = 600.0  # whole degrees repeat by themselves
+    stuck_integer_s: float = 600.0  # whole degrees repeat without a fault
     stuck_load_percent: float = 30.0
-    parked_load_percent: float = 30.0  # a parked sensor on a busy machine is no evidence of coolness
+    parked_load_percent: float = 30.0  # a parked sensor on a busy machine does not prove that it is cool
     clock_jump_s: float = 5.0
     fresh_samples: int = 2
 
@@ -81,7 +81,7 @@ class Policy:
     hung_factor: float = 20.0  # times the median batch: a machine that swaps or is throttled slows down by less
     hung_min_s: float = 300.0  # whatever the median: a stalled disk or a recompiled kernel takes minutes
     hung_first_s: float = 3600.0  # the first batch, building, loading, saving: imports, compilation, tens of GB
-    hung_first_step_s: float = 86400.0  # the first step of code whose batches nobody sees may be a night's work
+    hung_first_step_s: float = 86400.0  # code without batches: its first step may take a night
 
     limits: Mapping[str, Limits] = field(default_factory=dict)
 
@@ -92,35 +92,35 @@ class Policy:
         for smaller, larger in ORDERED:
             if not getattr(self, smaller) < getattr(self, larger):
                 raise ValueError(
-                    f"{smaller}: {getattr(self, smaller)} is not below {larger}, which is {getattr(self, larger)}"
+                    f"{smaller}: expected less than {larger} ({getattr(self, larger)}), found {getattr(self, smaller)}"
                 )
 
     @property
     def stale_s(self) -> float:
-        """How old a reading may be. A busy machine delays a pass by seconds, whatever period was asked for."""
+        """Return the highest age of a reading; a busy machine delays a pass by seconds, at any period."""
         return max(self.clock_jump_s, self.stale_periods * self.period_s)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Policy:
-        """A policy from a plan's section. Raises ValueError that says key, value and what is allowed."""
+        """Return the policy of a plan's section. Raises ValueError with key, value and the allowed values."""
         if unknown := sorted(set(mapping) - KNOWN_KEYS):
             raise ValueError(
-                f"{unknown[0]}: not a key of the hardware policy; allowed are {', '.join(sorted(KNOWN_KEYS))}"
+                f"{unknown[0]}: unknown key of the hardware policy; expected one of {', '.join(sorted(KNOWN_KEYS))}"
             )
         values = dict(mapping)
         if "throttle_shares" in values:
             shares = values["throttle_shares"]
             if not isinstance(shares, list | tuple):
-                raise ValueError(f"throttle_shares: {shares!r} is not a list of numbers between 0 and 1")
+                raise ValueError(f"throttle_shares: expected a list of numbers between 0 and 1, found {shares!r}")
             values["throttle_shares"] = tuple(shares)
         if "required" in values and not isinstance(values["required"], bool):
-            raise ValueError(f"required: {values['required']!r} is not true or false")
+            raise ValueError(f"required: expected true or false, found {values['required']!r}")
         if "limits" in values:
             values["limits"] = _limits(values["limits"])
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_mapping` takes back."""
+        """Return the mapping that `from_mapping` reads."""
         value = asdict(self)
         value["throttle_shares"] = list(self.throttle_shares)
         value["limits"] = {
@@ -180,7 +180,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "hung_first_s": (0.1, 604800.0),
     "hung_first_step_s": (0.1, 2592000.0),
 }
-"""Lowest and highest allowed value of each number, both inclusive; whole numbers where both bounds are."""
+"""The lowest and highest allowed value of each number; whole numbers if both bounds are whole."""
 
 ORDERED = (
     ("memory_shed_percent", "memory_pause_percent"),
@@ -197,30 +197,31 @@ def _check_number(key: str, value: object, low: float, high: float) -> None:
     kinds = (int,) if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         noun = "a whole number" if whole else "a number"
-        raise ValueError(f"{key}: {value!r} is not {noun} from {low:g} to {high:g}")
+        raise ValueError(f"{key}: expected {noun} from {low:g} to {high:g}, found {value!r}")
 
 
 def _check_shares(shares: tuple[float, ...]) -> None:
     if not 1 <= len(shares) <= 16:
-        raise ValueError(f"throttle_shares: {list(shares)!r} has {len(shares)} entries; 1 to 16 are allowed")
+        raise ValueError(f"throttle_shares: expected 1 to 16 entries, found {len(shares)}")
     for share in shares:
         _check_number("throttle_shares", share, 0.01, 0.99)
     if list(shares) != sorted(set(shares)):
-        raise ValueError(f"throttle_shares: {list(shares)!r} does not rise from entry to entry")
+        raise ValueError(f"throttle_shares: expected rising numbers, found {list(shares)!r}")
 
 
 def _limits(value: object) -> dict[str, Limits]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"limits: {value!r} is not a mapping from a sensor id pattern to soft, pause and critical")  # noqa: TRY004 - every bad value of a plan is a ValueError
+        problem = f"limits: expected sensor id patterns, each with soft, pause and critical, found {value!r}"
+        raise ValueError(problem)  # noqa: TRY004 - each bad value of a plan is a ValueError
     return {str(pattern): _one_limit(f"limits.{pattern}", entry) for pattern, entry in value.items()}
 
 
 def _one_limit(key: str, entry: object) -> Limits:
     if not isinstance(entry, Mapping) or set(entry) != set(_SOFT_PAUSE_CRITICAL):
-        raise ValueError(f"{key}: {entry!r} is not a mapping with exactly soft, pause and critical")
+        raise ValueError(f"{key}: expected a mapping with exactly soft, pause and critical, found {entry!r}")
     for part in _SOFT_PAUSE_CRITICAL:
         _check_number(f"{key}.{part}", entry[part], -200.0, 200.0)
     soft, pause, critical = (float(entry[part]) for part in _SOFT_PAUSE_CRITICAL)
     if not (soft < pause < critical or soft > pause > critical):
-        raise ValueError(f"{key}: soft {soft:g}, pause {pause:g}, critical {critical:g} are not in order")
+        raise ValueError(f"{key}: expected soft, pause and critical in order, found {soft:g}, {pause:g}, {critical:g}")
     return Limits(soft=soft, pause=pause, critical=critical, source="user")

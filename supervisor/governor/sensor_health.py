@@ -1,8 +1,7 @@
-"""What the governor remembers of each sensor, and what it makes of its silence.
+"""Follows the health of each sensor: known, parked, unknown or retired. Pure.
 
-Pure: readings + memory -> memory + notes. A sensor is `ok`, `parked` (power-gated: it says nothing, and that is
-right), `unknown` (lost, stale, stuck, implausible) or `retired` (lost, but another source of the same component
-speaks for it). Unknown is never a number.
+A sensor is `ok`, `parked` (power-gated: it has rightly no value), `unknown` (lost, stale, stuck, implausible) or
+`retired` (lost, but another sensor of the same component stands in for it). Unknown is never a number.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from supervisor.clock import Now
 from supervisor.domain.codec import check_fields
 from supervisor.governor.policy import Policy
-from supervisor.governor.thresholds import TEMPERATURES, asks
+from supervisor.governor.thresholds import TEMPERATURES, is_watched
 from supervisor.sensors.drills import DRILL
 from supervisor.sensors.reading import Kind, Quality, Reading
 
@@ -25,9 +24,9 @@ SAMPLE_EVERY_S = 2.5
 SAMPLES_FOR_S = 30.0
 MIN_SLOPE_SPAN_S = 9.0
 VITAL = frozenset({Kind.TEMPERATURE, Kind.MARGIN, Kind.PRESSURE, Kind.MEMORY, Kind.DISK})
-"""Kinds whose loss eases and then pauses the work; the others are only missed."""
+"""Kinds whose loss eases and then pauses the work; the loss of others is only reported."""
 GUARDED = frozenset({"cpu", "gpu", "vram", "host", "disk", "memory", DRILL})
-"""Components whose lost vital sensor pauses; a lost drive's or battery's thermometer only eases, for a while."""
+"""Components whose lost vital sensor pauses; that of a drive or battery only eases, for a while."""
 
 
 class Status(StrEnum):
@@ -39,7 +38,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class SensorState:
-    """One sensor's past, as far as the governor needs it. Times are CLOCK_MONOTONIC seconds."""
+    """The past of one sensor. Times are CLOCK_MONOTONIC seconds."""
 
     kind: Kind
     component: str
@@ -64,11 +63,11 @@ class SensorState:
 
     @property
     def guards(self) -> bool:
-        """Whether the work must not go on without it, unless another source speaks for it."""
+        """Say whether the work needs this sensor, unless another stands in for it."""
         return self.vital and self.component in GUARDED
 
     def shifted(self, by_s: float) -> SensorState:
-        """The same past on a clock that now reads `by_s` more, without samples and dwell times."""
+        """Return the past on a clock that is ahead by `by_s`, without samples and dwell times."""
         return replace(
             self,
             last_good_mono_s=self.last_good_mono_s + by_s,
@@ -81,10 +80,10 @@ class SensorState:
         )
 
     def slope_per_s(self, value: float, mono_s: float) -> float | None:
-        """How it moves, over the last half minute with this value; None where that is too little to say.
+        """Return the slope over the last half minute with this value; None for too few samples.
 
-        The gentler of the whole window's slope and its later half's, 0 where they differ in sign: a die that jumps
-        by 35 degrees within seconds when work starts, and stays there, is not on its way anywhere.
+        It is the smaller of the slopes of the whole window and of its later half, 0 if their signs differ: a die that
+        jumps by 35 degrees within seconds when work starts, and stays there, does not go on rising.
         """
         points = [*self.samples, (mono_s, value)]
         if len(points) < 3 or points[-1][0] - points[0][0] < MIN_SLOPE_SPAN_S:
@@ -92,12 +91,19 @@ class SensorState:
         whole, late = _least_squares(points), _least_squares(points[-max(3, (len(points) + 1) // 2) :])
         return 0.0 if whole * late <= 0.0 else min(whole, late, key=abs)
 
+    def sampled(self, value: float, now: Now) -> SensorState:
+        """Return the past with this value among its samples, if the last one is old enough."""
+        if self.samples and now.mono_s - self.samples[-1][0] < SAMPLE_EVERY_S:
+            return self
+        kept = [sample for sample in self.samples if now.mono_s - sample[0] <= SAMPLES_FOR_S]
+        return replace(self, samples=tuple([*kept, (now.mono_s, value)][-MAX_SAMPLES:]))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SensorState:
-        """Raises ValueError, KeyError or TypeError for what is no memory of a sensor."""
+        """Return the past of `to_json`. Raises ValueError, KeyError or TypeError for other values."""
         made = cls(
             **{
                 **value,
@@ -112,7 +118,7 @@ class SensorState:
 
 @dataclass(frozen=True)
 class Note:
-    """Something worth an event: its name, and its facts as JSON values."""
+    """The name and the facts (JSON values) of an event."""
 
     kind: str
     facts: Mapping[str, Any]
@@ -122,7 +128,7 @@ Sensors = Mapping[str, SensorState]
 
 
 def _least_squares(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the line through at least two points of different times."""
+    """Return the slope of the line through at least two points of different times."""
     mean_t = sum(t for t, _ in points) / len(points)
     mean_v = sum(v for _, v in points) / len(points)
     spread = sum((t - mean_t) ** 2 for t, _ in points)
@@ -132,9 +138,9 @@ def _least_squares(points: Sequence[tuple[float, float]]) -> float:
 def watch(
     readings: Sequence[Reading], sensors: Sensors, policy: Policy, now: Now, *, paused: bool
 ) -> tuple[dict[str, SensorState], tuple[Note, ...]]:
-    """The sensors' memory after this pass, and what is worth telling. While paused nothing is retired."""
+    """Return the sensors after this pass, and notes; while paused no sensor is retired."""
     loads = loads_of(readings)
-    present = {reading.sensor_id: reading for reading in readings if asks(reading, policy)}
+    present = {reading.sensor_id: reading for reading in readings if is_watched(reading, policy)}
     after: dict[str, SensorState] = {}
     notes: list[Note] = []
     for sensor_id, reading in present.items():
@@ -143,7 +149,7 @@ def watch(
             continue  # never seen: it cannot be lost
         after[sensor_id] = _seen(known, reading, load_of(sensor_id, reading.component, loads), policy, now)
     for sensor_id, known in sensors.items():
-        # A drill's sensor goes with it. A folder's always reads, if only as an error: absent, it is watched no more.
+        # A drill's sensor ends with it. A folder always has a reading, at least an error: an absent one is not watched.
         if sensor_id not in present and not known.drill and known.kind is not Kind.DISK:
             after[sensor_id] = _unknown(known, "no reading")
     for sensor_id in list(after):
@@ -154,7 +160,7 @@ def watch(
 
 
 def loads_of(readings: Sequence[Reading]) -> dict[str, float]:
-    """Utilisation in percent, by device where the sensor's id names one, else by component."""
+    """Return utilisation in percent, by device if the sensor's id names one, else by component."""
     return {
         device_of(reading.sensor_id) or reading.component: reading.value
         for reading in readings
@@ -163,12 +169,12 @@ def loads_of(readings: Sequence[Reading]) -> dict[str, float]:
 
 
 def load_of(sensor_id: str, component: str, loads: Mapping[str, float]) -> float | None:
-    """The load of what a sensor measures: its own device's, since a second card's says nothing of the first."""
+    """Return the load of a sensor's own device, else of its component; another GPU's load has no meaning for it."""
     return loads.get(device_of(sensor_id), loads.get(component))
 
 
 def device_of(sensor_id: str) -> str:
-    """The part of an id before its last slash, which names the device; empty where there is none."""
+    """Return the device in a sensor id: the part before its last slash, or an empty text."""
     return sensor_id.rpartition("/")[0]
 
 
@@ -208,7 +214,7 @@ def _unknown(known: SensorState, why: str) -> SensorState:
 
 
 def _same(known: SensorState, value: float, load: float | None, now: Now) -> SensorState:
-    """How long this very value has been read, and the span of the load in that time."""
+    """Note for how long this value has been the same, and the range of the load in that time."""
     if known.same_value != value:
         return replace(known, same_value=value, same_since_mono_s=now.mono_s, load_low=load, load_high=load)
     if load is None:
@@ -219,7 +225,7 @@ def _same(known: SensorState, value: float, load: float | None, now: Now) -> Sen
 
 
 def _stuck(known: SensorState, value: float, policy: Policy, now: Now) -> bool:
-    """The same to the last bit while the load moved. Only for degrees: levels and byte counts do repeat."""
+    """Decide whether a temperature was exactly the same while the load moved; levels and byte counts may repeat."""
     if known.kind is not Kind.TEMPERATURE or known.load_low is None or known.load_high is None:
         return False
     patience_s = policy.stuck_integer_s if value.is_integer() else policy.stuck_s
@@ -230,7 +236,7 @@ def _stuck(known: SensorState, value: float, policy: Policy, now: Now) -> bool:
 def _aged(
     sensor_id: str, sensors: Sensors, policy: Policy, now: Now, *, paused: bool
 ) -> tuple[SensorState, Note | None]:
-    """Report a sensor that went or came back; retire one that another source stands in for."""
+    """Report a sensor that was lost or has recovered; retire one that another stands in for."""
     sensor = sensors[sensor_id]
     if sensor.status is not Status.UNKNOWN:
         if sensor.reported and sensor.status is not Status.RETIRED:
@@ -245,7 +251,7 @@ def _aged(
         sensor = replace(sensor, reported=True)
         facts = {"sensor": sensor_id, "why": why, "drill": sensor.drill}
         note = Note("sensor.stuck" if stuck else "sensor.lost", facts)
-    # While paused nothing stands in for a lost guard: the pause may be for what it saw last.
+    # While paused no sensor stands in for a lost guard: its last value may be the reason for the pause.
     needed = sensor.guards and (paused or stand_in(sensor_id, sensors) is None)
     if missing_s > policy.lost_pause_s and not needed:
         sensor = replace(sensor, status=Status.RETIRED)
@@ -253,20 +259,21 @@ def _aged(
 
 
 def stand_in(sensor_id: str, sensors: Sensors) -> str | None:
-    """Another live source that speaks for the same component.
+    """Return another live sensor of the same component; None if there is none.
 
     For a CPU any other CPU temperature or the system's thermal pressure; for a GPU and its memory another sensor of
-    the same device, since a second card's says nothing of the first.
+    the same device, not of a second GPU.
     """
     sensor = sensors[sensor_id]
     if sensor.kind not in (*TEMPERATURES, Kind.PRESSURE):
         return None
     return next(
-        (other_id for other_id in sensors if other_id != sensor_id and _speaks_for(other_id, sensor_id, sensors)), None
+        (other_id for other_id in sensors if other_id != sensor_id and _stands_in_for(other_id, sensor_id, sensors)),
+        None,
     )
 
 
-def _speaks_for(other_id: str, sensor_id: str, sensors: Sensors) -> bool:
+def _stands_in_for(other_id: str, sensor_id: str, sensors: Sensors) -> bool:
     other, sensor = sensors[other_id], sensors[sensor_id]
     if other.status is not Status.OK:
         return False

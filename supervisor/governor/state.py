@@ -1,4 +1,4 @@
-"""What the governor hands itself from one decision to the next: JSON-able, so a restarted watchdog goes on."""
+"""Holds the governor's state from one decision to the next, as JSON values, for a restarted watchdog."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from supervisor.governor.sensor_health import Note, SensorState, Status
 SCHEMA = 1
 MAX_PAUSES_KEPT = 64
 MAX_STEPS = 1000
-"""Far more than a ladder has steps, or a wait is doubled."""
+"""More than a ladder has steps, and more than a wait is doubled."""
 
 
 @dataclass(frozen=True)
 class GovernorState:
-    """Times named mono are CLOCK_MONOTONIC seconds of the watchdog's machine.
+    """The governor's state. Times named mono are CLOCK_MONOTONIC seconds of the watchdog's machine.
 
-    `step` counts how far work is eased below the plan: first one trial fewer per step, then a larger rest share.
-    `doublings` is how often the wait before easing back was doubled, since the last time it did not hold.
-    `floor_step` is the least of it while flap control holds. `protected` is whether any thermal sensor was ever seen.
+    `step` counts how far work is eased below the plan: first one trial fewer per step, then a larger share of rest.
+    `doublings` counts how often the wait before easing back was doubled because easing back did not hold.
+    `floor_step` is the lowest step while flap control is active. `protected`: a thermal sensor was seen at least once.
     """
 
     action: Action = Action.RUN
@@ -50,7 +50,7 @@ class GovernorState:
 
     @property
     def unprotected(self) -> bool:
-        """No thermal sensor was ever seen: memory, swap and disk are guarded, heat is not."""
+        """Say whether no thermal sensor was ever seen; heat is then not guarded against."""
         return not self.protected
 
     def moved(self, action: Action, reason: str, now: Now, *, drill: bool = False) -> GovernorState:
@@ -68,11 +68,11 @@ class GovernorState:
         )
 
     def shed_trials(self, policy: Policy) -> int:
-        """How many concurrent trials fewer than the plan's may run."""
+        """Return by how many the concurrent trials are fewer than the plan's."""
         return policy.max_shed_trials if self.action >= Action.THROTTLE else min(self.step, policy.max_shed_trials)
 
     def throttle_share(self, policy: Policy) -> float:
-        """The share of time that trials rest, 0 to 1."""
+        """Return the share of time in which trials rest, 0 to 1."""
         if self.action is not Action.THROTTLE:
             return 0.0
         return policy.throttle_shares[min(self.step - policy.max_shed_trials, len(policy.throttle_shares)) - 1]
@@ -83,11 +83,14 @@ class GovernorState:
     def floor(self, now: Now) -> int:
         return self.floor_step if now.mono_s < self.floor_until_mono_s else 0
 
-    def forced(self, now: Now, for_s: float = 600.0) -> GovernorState:
-        """What an operator's resume with force leaves: a pause ends although the sensors do not allow it.
+    def is_forced(self, now: Now) -> bool:
+        return self.forced_until_mono_s is not None and now.mono_s < self.forced_until_mono_s
 
-        For `for_s` seconds only a critical reading pauses again, and sensors that are unknown are forgotten.
-        A STOP ends too. Without force an operator's resume changes nothing here.
+    def forced(self, now: Now, for_s: float = 600.0) -> GovernorState:
+        """Return the state after an operator's forced resume: a pause ends although the sensors do not allow it.
+
+        For `for_s` seconds only a critical reading pauses again, and unknown sensors are forgotten. A STOP ends too.
+        An operator's resume without force does not change the state.
         """
         sensors = {key: sensor for key, sensor in self.sensors.items() if sensor.status is not Status.UNKNOWN}
         action = Action.PAUSE if self.action is Action.STOP else self.action
@@ -104,9 +107,9 @@ class GovernorState:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> GovernorState:
-        """Raises ValueError for the memory of another version, KeyError or TypeError for what is none."""
+        """Return the state of `to_json`. Raises ValueError for another schema, KeyError, TypeError for other values."""
         if value.get("schema") != SCHEMA:
-            raise ValueError(f"a governor's memory of schema {value.get('schema')!r}, not {SCHEMA}")
+            raise ValueError(f"expected a governor's state of schema {SCHEMA}, found {value.get('schema')!r}")
         rest = {key: entry for key, entry in value.items() if key != "schema"}
         made = cls(
             **{
@@ -122,50 +125,57 @@ class GovernorState:
         if made.last is not None:
             check_fields(made.last)
         if not all(0 <= count <= MAX_STEPS for count in (made.step, made.doublings, made.floor_step)):
-            raise ValueError("a governor's memory with steps that no governor takes")
+            raise ValueError(f"expected steps between 0 and {MAX_STEPS} in a governor's state")
         return made
 
 
-def carried(memory: GovernorState, policy: Policy, now: Now) -> tuple[GovernorState, tuple[Note, ...]]:
-    """The memory brought to `now`. After sleep, a restart or a reboot every sample is dropped.
+def since(start: float | None, present: bool, now: Now) -> float | None:
+    """Return the start of a condition: unchanged while it is present, None while it is absent."""
+    if not present:
+        return None
+    return now.mono_s if start is None else start
 
-    Sleep and a set clock show as wall time moving without monotonic time; a reboot as monotonic time going back;
-    a restarted or stalled watchdog as a gap. Times are moved so that what had elapsed has still elapsed.
+
+def carried(state: GovernorState, policy: Policy, now: Now) -> tuple[GovernorState, tuple[Note, ...]]:
+    """Return the state at `now`; every sample is dropped after sleep, a restart or a reboot.
+
+    Sleep and a set clock show as wall time that moves without monotonic time; a reboot as monotonic time that goes
+    back; a restarted or suspended watchdog as a gap. Times are moved so that elapsed times stay elapsed.
     """
-    last = memory.last
+    last = state.last
     if last is None:
         begun = replace(
-            memory, started_mono_s=now.mono_s, action_since_mono_s=now.mono_s, action_since_wall_s=now.wall_s
+            state, started_mono_s=now.mono_s, action_since_mono_s=now.mono_s, action_since_wall_s=now.wall_s
         )
         return replace(begun, last=now, step_since_mono_s=now.mono_s), ()
-    memory = replace(memory, last=now)
+    state = replace(state, last=now)
     elapsed_s = now.mono_s - last.mono_s
     jump_s = (now.wall_s - last.wall_s) - elapsed_s
     if elapsed_s < 0:
-        why, shift_s = "the machine restarted", elapsed_s
+        why, shift_s = "the machine was restarted", elapsed_s
     elif abs(jump_s) > policy.clock_jump_s:
         why, shift_s = "wall time jumped: sleep, or the clock was set", 0.0
     elif elapsed_s > policy.stale_s:
         why, shift_s = "no reading for a while", elapsed_s
     else:
-        return memory, ()
+        return state, ()
     note = Note("clock.jumped", {"why": why, "jump_s": round(jump_s, 3), "gap_s": round(elapsed_s, 3)})
-    return _shifted(memory, shift_s), (note,)
+    return _shifted(state, shift_s), (note,)
 
 
-def _shifted(memory: GovernorState, by_s: float) -> GovernorState:
+def _shifted(state: GovernorState, by_s: float) -> GovernorState:
     def optional(at: float | None) -> float | None:
         return None if at is None else at + by_s
 
     return replace(
-        memory,
-        action_since_mono_s=memory.action_since_mono_s + by_s,
-        step_since_mono_s=memory.step_since_mono_s + by_s,
+        state,
+        action_since_mono_s=state.action_since_mono_s + by_s,
+        step_since_mono_s=state.step_since_mono_s + by_s,
         calm_since_mono_s=None,
         critical_since_mono_s=None,
-        pauses_mono_s=tuple(at + by_s for at in memory.pauses_mono_s),
-        floor_until_mono_s=memory.floor_until_mono_s + by_s,
-        forced_until_mono_s=optional(memory.forced_until_mono_s),
-        started_mono_s=memory.started_mono_s + by_s,
-        sensors={key: sensor.shifted(by_s) for key, sensor in memory.sensors.items()},
+        pauses_mono_s=tuple(at + by_s for at in state.pauses_mono_s),
+        floor_until_mono_s=state.floor_until_mono_s + by_s,
+        forced_until_mono_s=optional(state.forced_until_mono_s),
+        started_mono_s=state.started_mono_s + by_s,
+        sensors={key: sensor.shifted(by_s) for key, sensor in state.sensors.items()},
     )

@@ -1,4 +1,4 @@
-"""What a reading means to the governor: its value and the policy's thresholds, turned so that higher is worse."""
+"""Compares a reading with the policy's thresholds, all turned so that higher is worse."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TEMPERATURES = (Kind.TEMPERATURE, Kind.MARGIN)
 
 @dataclass(frozen=True)
 class ThresholdBand:
-    """One signal against its thresholds, all in the reading's unit and turned so that higher is worse.
+    """A value and its thresholds, in the reading's unit and turned so that higher is worse.
 
-    `soft` is where work is eased, `pause` where it stops after `pause_dwell_s`, `critical` where it stops at once;
-    None where there is no such threshold. Easing back begins at or below `ease`, a pause ends at or below `resume`.
-    `sheds` is False where running fewer trials would not help (disk, battery): soft then only holds new ones.
-    `predicts` is whether its slope is worth looking ahead by; `sign` is -1 where the reading's lower is worse.
+    Work is eased at `soft`, pauses at `pause` after `pause_dwell_s`, and pauses at once at `critical`; None means no
+    such threshold. Easing back begins at or below `ease`, a pause ends at or below `resume`. `sheds` is False if fewer
+    trials would not help (disk, battery): soft then only holds new ones. `predicts`: its slope is extrapolated.
+    `sign` is -1 if a lower reading is worse.
     """
 
     value: float
@@ -36,14 +36,14 @@ class ThresholdBand:
 
 @dataclass(frozen=True)
 class Context:
-    """What other sensors say that a band depends on; None where nobody says."""
+    """Values of other sensors that a band depends on; None if they are unknown."""
 
     memory_percent: float | None = None
     discharging: bool | None = None
 
 
 def band_of(reading: Reading, policy: Policy, context: Context, slope_per_s: float | None) -> ThresholdBand | None:
-    """The band of a reading that has a value; None where its kind asks nothing of the governor."""
+    """Return the band of a reading with a value; None if the governor does not use its kind."""
     if reading.value is None:
         return None
     if reading.kind in TEMPERATURES:
@@ -56,8 +56,8 @@ def band_of(reading: Reading, policy: Policy, context: Context, slope_per_s: flo
     return _resource(reading, reading.value, policy, context, slope_per_s)
 
 
-def asks(reading: Reading, policy: Policy) -> bool:
-    """Whether the governor is to miss this sensor when it falls silent."""
+def is_watched(reading: Reading, policy: Policy) -> bool:
+    """Decide whether the governor reports the loss of this sensor."""
     match reading.kind, reading.unit:
         case ((Kind.TEMPERATURE | Kind.MARGIN), _):
             return _complete(limits_of(reading, policy))
@@ -121,7 +121,7 @@ def _temperature(reading: Reading, value: float, policy: Policy) -> ThresholdBan
 
 
 def limits_of(reading: Reading, policy: Policy) -> Limits:
-    """The user's limits where a pattern fits the sensor, else those that came with the reading."""
+    """Return the user's limits if a pattern matches the sensor, else the reading's own."""
     return next(
         (limits for pattern, limits in policy.limits.items() if fnmatchcase(reading.sensor_id, pattern)),
         reading.limits,
@@ -131,7 +131,7 @@ def limits_of(reading: Reading, policy: Policy) -> Limits:
 def _steps(
     value: float, soft: float, pause: float | None, critical: float | None, soft_dwell_s: float, pause_dwell_s: float
 ) -> ThresholdBand:
-    """For levels, where only being below the first one is calm."""
+    """Return the band of a reading in levels; only below the first one is calm."""
     return ThresholdBand(value, soft, pause, critical, soft / 2, soft / 2, soft_dwell_s, pause_dwell_s)
 
 
@@ -158,9 +158,9 @@ def _memory(percent: float, policy: Policy) -> ThresholdBand:
 
 
 def _swap(percent: float, policy: Policy, context: Context) -> ThresholdBand | None:
-    """Full swap alone is often only old idle pages; with memory nearly full too, nothing is left to give.
+    """Return the band of used swap while memory is nearly full, else None: full swap alone may be old idle pages.
 
-    The rule is systemd-oomd's SwapUsedLimit: both at once.
+    systemd-oomd's SwapUsedLimit also requires both.
     """
     if context.memory_percent is None or context.memory_percent < policy.memory_shed_percent:
         return None

@@ -8,9 +8,11 @@ from itertools import repeat
 
 import pytest
 
+from supervisor.clock import Now
 from supervisor.domain.command import Action
-from supervisor.governor.ladder import GovernorState, Now, decide
+from supervisor.governor.ladder import decide
 from supervisor.governor.policy import Policy
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.reading import Kind, Limits, Reading
 
 PERIOD_S = 5.0

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from supervisor.clock import Now
 from supervisor.domain.command import Action, Command, Origin, strictest
-from supervisor.governor.ladder import GovernorState, Note, Now, decide, next_period_s
+from supervisor.governor.ladder import decide, next_period_s
 from supervisor.governor.policy import Policy
+from supervisor.governor.sensor_health import Note
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.reading import Kind, Limits, Quality, Reading
 
 LIMITS = Limits(soft=92.0, pause=99.0, critical=105.0)
@@ -202,7 +205,7 @@ def test_a_machine_that_flaps_too_often_waits_the_hour_out() -> None:
         story.tell(50.0, for_s=30)
     pauses = [note for note in story.told("action.changed") if note.facts["action"] == "PAUSE"]
     assert len(pauses) == 4
-    assert "times within the hour" in story.memory.reason
+    assert "pauses within the hour" in story.memory.reason
 
 
 # --- sensors that fail -----------------------------------------------------------------------------------------------
@@ -397,7 +400,7 @@ def test_memory_survives_json_exactly() -> None:
 
 
 def test_memory_of_another_schema_is_refused() -> None:
-    with pytest.raises(ValueError, match="schema 99"):
+    with pytest.raises(ValueError, match="of schema 1, found 99"):
         GovernorState.from_json({**GovernorState().to_json(), "schema": 99})
 
 

@@ -10,9 +10,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.clock import Now
 from supervisor.domain.command import Action, Command, Origin, strictest
-from supervisor.governor.ladder import GovernorState, Now, decide
+from supervisor.governor.ladder import decide
 from supervisor.governor.policy import Policy
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.reading import Kind, Limits, Quality, Reading
 
 LIMITS = Limits(soft=92.0, pause=99.0, critical=105.0)

@@ -89,7 +89,7 @@ def with_line(addition: str) -> tuple[str, int]:
         ("overrides:\n  - when: {size: small}\n    set:\n      enqueue: [{y: 2}]", 3, "overrides.0.set.enqueue.0.y",
          "y is not in space", "parameters"),
         ("hardware: {perid_s: 3}", 0, "hardware.perid_s", "unknown key", "did you mean period_s?"),
-        ("hardware: {period_s: 999}", 0, "hardware.period_s", "999 is not a number from", None),
+        ("hardware: {period_s: 999}", 0, "hardware.period_s", "expected a number from 0.05 to 60, found 999", None),
         ("hardware: {sensor_script: haet}", 0, "hardware.sensor_script", "no drill haet", "did you mean heat?"),
         ("hardware: {sensor_script: 3}", 0, "hardware.sensor_script", "must be a text", None),
     ],

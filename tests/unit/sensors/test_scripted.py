@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.clock import FakeClock
+from supervisor.clock import FakeClock, Now
 from supervisor.domain.command import Action
-from supervisor.governor.ladder import GovernorState, Note, Now, decide
+from supervisor.governor.ladder import decide
 from supervisor.governor.policy import Policy
+from supervisor.governor.sensor_health import Note
+from supervisor.governor.state import GovernorState
 from supervisor.sensors.drills import DRILL, DRILLS
 from supervisor.sensors.reading import Kind, Quality, Reading
 from supervisor.sensors.scripted import ScriptedProvider, load_trace
