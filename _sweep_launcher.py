@@ -1,8 +1,8 @@
-"""Where the console scripts begin: makes sure that `supervisor` is this project's before anything of it runs.
+"""Starts the console scripts, after a check that the package `supervisor` is this project's.
 
-Another package on PyPI has the same import name and the same commands. pip lets the two overwrite each other without
-a word, and `supervisorctl stop all` sent to the wrong one stops somebody's services. Standard library only, and no
-importlib.metadata either: that costs 25 ms to import and 100 ms to scan an environment; two directory listings do.
+Another package on PyPI has the same import name and the same commands. pip lets the two overwrite each other silently,
+and `supervisorctl stop all` sent to the wrong one stops a user's services. Standard library only, without
+importlib.metadata: that takes 25 ms to import and 100 ms to scan an environment; two directory listings are enough.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 _PRODUCT = "sweep-supervisor"
 _NOT_OURS = 5
-"""LSB 5.0: "program is not installed"; what is installed is another one."""
+"""LSB 5.0: "program is not installed"; another one is."""
 _USAGE = 2
 _METADATA = (".dist-info", ".egg-info")
 
 
 def supervisord(argv: list[str] | None = None) -> int:
-    """The daemon's command; `argv` without the program's name. Returns the exit code."""
+    """Run the daemon's command; return its exit code. `argv` is without the program's name."""
     arguments = sys.argv[1:] if argv is None else argv
     code = _refuse("supervisord", arguments)
     if code is not None:
@@ -31,7 +31,7 @@ def supervisord(argv: list[str] | None = None) -> int:
 
 
 def supervisorctl(argv: list[str] | None = None) -> int:
-    """The control command; `argv` without the program's name. Returns the exit code."""
+    """Run the control command; return its exit code. `argv` is without the program's name."""
     arguments = sys.argv[1:] if argv is None else argv
     code = _refuse("supervisorctl", arguments)
     if code is not None:
@@ -42,7 +42,7 @@ def supervisorctl(argv: list[str] | None = None) -> int:
 
 
 def _refuse(program: str, argv: list[str]) -> int | None:
-    """The exit code to end with at once, its reason printed on stderr; None to go on."""
+    """Return an exit code and print its reason on stderr; None when the command may run."""
     trouble = find_intruder(Path(__file__).resolve().parent, sys.path)
     if trouble is not None:
         print(f"{program}: {trouble}", file=sys.stderr)
@@ -57,15 +57,15 @@ def _refuse(program: str, argv: list[str]) -> int | None:
 
 
 def find_intruder(home: Path, search_path: list[str]) -> str | None:
-    """Why the import name `supervisor` is not safely ours, with both paths and the cures; None when it is.
+    """Return why the import name `supervisor` may be another package's, with both paths and the cures; else None.
 
-    `home` is the folder that this module lies in. Beside it lies our package, in a checkout as in site-packages.
+    `home` is this module's folder. Our package is beside it, in a checkout as in site-packages.
     """
     ours = home / "supervisor" / "__init__.py"
     spec = find_spec("supervisor")
     found = spec.origin if spec is not None else None
     if found is None:
-        return _explain("the package `supervisor` is damaged: its __init__.py is gone", ours, "nothing there")
+        return _explain("the package `supervisor` is damaged: its __init__.py is missing", ours, "no file")
     if Path(found).resolve() != ours:
         return _explain("another package named `supervisor` comes first", ours, found)
     import supervisor
@@ -79,15 +79,15 @@ def find_intruder(home: Path, search_path: list[str]) -> str | None:
 
 
 def _neighbour(search_path: list[str]) -> str | None:
-    """The metadata of a distribution `supervisor` in the folder where pip has put ours.
+    """Return the metadata of a distribution `supervisor` in the folder where pip has put ours; else None.
 
-    Only there do the two write over each other: one in the system's Python, ours in a virtual environment is fine.
+    Only there the two overwrite each other: one in the system's Python, ours in a virtual environment, is no problem.
     """
     for folder in search_path:
         try:
-            names = os.listdir(folder or os.curdir)  # noqa: PTH208 (names are all we want, and this is the cold path)
+            names = os.listdir(folder or os.curdir)  # noqa: PTH208 (only names, and this runs before every command)
         except OSError:
-            # A zip file, or a folder that is not there: pip installs into neither.
+            # A zip file, or a missing folder: pip installs into neither.
             continue
         metadata = [name for name in names if name.endswith(_METADATA)]
         if any(name.startswith("sweep_supervisor-") for name in metadata):

@@ -1,7 +1,6 @@
-"""The verbs of `supervisord data`: import, fetch, sample, build, list, verify.
+"""Runs the verbs of `supervisord data`: import, fetch, sample, build, list, verify. Each returns the exit code.
 
-Only argparse is loaded until a verb runs; the training room, with pandas and TA-Lib, is imported inside it.
-Its errors (TrainingError, with a remedy) pass through: the caller turns them into a message and an exit code.
+A verb imports the training room, with pandas and TA-Lib, when it runs.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ EXIT_OK = 0
 EXIT_FINDINGS = 1
 DEFAULT_TIER = "a25"
 TIERS = ("a20", "a25", "a25_vix")
-# Yahoo's caret marks an index; an index has no volume worth the name and serves other tickers' tiers.
+# Yahoo's caret marks an index; an index has no usable volume and serves other tickers' tiers.
 INDEX_MARK = "^"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the verbs below the parser of `supervisord data`; the chosen one lands in ``args.data_verb``."""
+    """Add the verbs to the parser of `supervisord data`; the chosen one is in `args.data_verb`."""
     verbs = parser.add_subparsers(dest="data_verb", metavar="VERB", required=True)
 
     importing = verbs.add_parser("import", help="check a CSV or parquet file of daily bars and build its dataset")
@@ -38,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetching.add_argument("tickers", nargs="+", metavar="TICKER")
     _add_build_options(fetching)
 
-    verbs.add_parser("sample", help="register the embedded S&P 500 and NASDAQ bars, 1999 to 2018, and build them")
+    verbs.add_parser("sample", help="register the embedded S&P 500 and NASDAQ bars of 1999 to 2018 and build them")
 
     building = verbs.add_parser("build", help="build a dataset of another feature tier from imported bars")
     building.add_argument("ticker", metavar="TICKER")
     building.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER)
 
-    verbs.add_parser("list", help="what is registered")
-    verbs.add_parser("verify", help="name every file that is missing, changed, outdated or unregistered")
+    verbs.add_parser("list", help="list the registered files")
+    verbs.add_parser("verify", help="list every file that is missing, changed, outdated or unregistered")
 
 
 def data(home: Home, args: argparse.Namespace) -> int:
@@ -56,9 +55,9 @@ def data(home: Home, args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace, data_dir: Path) -> int:
-    """Carry out ``args.data_verb`` in ``data_dir`` and print what happened. Returns the exit code.
+    """Carry out `args.data_verb` in `data_dir`; return the exit code, 1 for a `verify` with findings.
 
-    ``verify`` returns 1 when it finds something. Raises the training room's errors.
+    Raises the training room's errors.
     """
     verbs: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         "import": _import,
@@ -74,7 +73,9 @@ def run(args: argparse.Namespace, data_dir: Path) -> int:
 def _add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="feature tier to build (default a25)")
     parser.add_argument(
-        "--calendar", default="XNYS", help="exchange to compare sessions with, such as XLON or 24/7; none for no check"
+        "--calendar",
+        default="XNYS",
+        help="the exchange whose sessions are compared, such as XLON or 24/7; none for no check",
     )
 
 
@@ -118,7 +119,7 @@ def _list(args: argparse.Namespace, data_dir: Path) -> int:
 
     manifests = list_data(data_dir)
     if not manifests:
-        print(f"Nothing is registered in {data_dir}. `supervisord data sample` brings data to begin with.")
+        print(f"No file is registered in {data_dir}. `supervisord data sample` registers sample data.")
         return EXIT_OK
     header = ("file", "rows", "first", "last", "inputs", "sha256", "source")
     print("\n".join(table([header, *map(_row, manifests)])))
@@ -134,18 +135,18 @@ def _verify(args: argparse.Namespace, data_dir: Path) -> int:
         print(f"{'':<13}cure: {cure(finding.problem, finding.path)}")
     if findings:
         return EXIT_FINDINGS
-    print(f"{len(list_data(data_dir))} registered files in {data_dir} are whole and unchanged.")
+    print(f"{len(list_data(data_dir))} registered files in {data_dir} are complete and unchanged.")
     return EXIT_OK
 
 
 def cure(problem: str, path: Path) -> str:
-    """What to do about a finding of `verify`; raw files came from the user, processed ones can be built again."""
+    """Return the cure for a finding of `verify`: raw files came from the user, processed ones can be built again."""
     if path.parent.name == "processed":
-        return f"remove {path} and its .json; `supervisord data build`, or the next start, makes them again"
+        return f"remove {path} and its .json; `supervisord data build`, or the next start, builds them again"
     if problem == "unregistered":
         return f"register it with `supervisord data import {path} --ticker NAME`, or move it away"
     ticker = path.stem
-    return f"bring the bars again: `supervisord data import FILE --ticker {ticker}`, or `data fetch {ticker}`"
+    return f"import the bars again: `supervisord data import FILE --ticker {ticker}`, or `data fetch {ticker}`"
 
 
 def _calendar(args: argparse.Namespace) -> str | None:
@@ -153,13 +154,13 @@ def _calendar(args: argparse.Namespace) -> str | None:
 
 
 def _build_if_shares(manifest: RawManifest, tier: str, data_dir: Path) -> None:
-    """Build the dataset at once, unless these bars are an index's without volume, which no tier is built on."""
+    """Build the dataset at once, unless the bars are an index's or have no volume: no tier uses those alone."""
     from training.data.dataset_files import build_dataset
 
     if "volume" in manifest.columns and not manifest.symbol.startswith(INDEX_MARK):
         _say_built(build_dataset(manifest.ticker, tier, data_dir), data_dir)
     else:
-        print("  no dataset of its own: it has no volume, or is an index; it serves tier a25_vix of other tickers")
+        print("  no dataset of its own: it is an index or has no volume; it is used by tier a25_vix of other tickers")
 
 
 def _say_imported(manifest: RawManifest, data_dir: Path) -> None:
@@ -171,7 +172,7 @@ def _say_imported(manifest: RawManifest, data_dir: Path) -> None:
         print(f"  not used: {', '.join(manifest.ignored_columns)}")
     for count, dates, words in (
         (manifest.missing_sessions, manifest.missing_dates, "sessions without a row"),
-        (manifest.extra_days, manifest.extra_dates, "rows that are no session"),
+        (manifest.extra_days, manifest.extra_dates, "rows on days without a session"),
     ):
         if count:
             shown = ", ".join(dates[:5]) + (", ..." if count > len(dates[:5]) else "")

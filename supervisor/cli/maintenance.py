@@ -27,8 +27,8 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
 
         size = back_up_without_daemon(home, path)
     print(
-        f"{path}: {size} bytes; to use it, end the daemon and put it in the place of {home.store};"
-        " what the logs know beyond it is added at the next start"
+        f"{path}: {size} bytes; to restore it, end the daemon and copy it to {home.store};"
+        " the next start adds the later events of the logs"
     )
     return 0
 
@@ -40,7 +40,9 @@ def notify(home: Home, _: argparse.Namespace) -> int:
 
     addresses = read_addresses(home.notify)
     if not addresses:
-        raise NotFound(f"{home.notify} names no address", remedy="one a line, such as ntfy://my-topic; mode 0600")
+        raise NotFound(
+            f"no address in {home.notify}", remedy="write one a line, such as ntfy://my-topic, into it; mode 0600"
+        )
     outcome = asyncio.run(send_message(addresses, "sweep supervisor", "A test message.", SEND_WITHIN_S))
     if outcome.problem is not None:
         raise NotSent(outcome.problem)
@@ -54,7 +56,7 @@ def repair(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.home_lock import take_lock
 
     if not home.state.is_dir():
-        raise NotFound("this home has no store and no logs yet")
+        raise NotFound("this home has no store and no logs yet", remedy="start a run with `supervisord start smoke`")
     lock = take_lock(home)
     try:
         findings = examine(home, Clock())
@@ -64,9 +66,9 @@ def repair(home: Home, arguments: argparse.Namespace) -> int:
     finally:
         os.close(lock)
     if not findings:
-        print("store and logs are sound and tell one story")
+        print("store and logs are sound and agree")
     elif not arguments.apply:
-        print("nothing was changed: `supervisorctl repair --apply` does what stands under `cure`")
+        print("nothing was changed: `supervisorctl repair --apply` carries out the cures")
     return int(bool(findings) and not arguments.apply)
 
 
@@ -81,7 +83,7 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="sweep-audit-") as folder:
         copy = Path(folder) / "store.db"
         try:
-            # Only the daemon opens its store; everyone else reads a copy.
+            # Only the daemon opens its store; other programs read a copy.
             ask(home, "backup", {"path": str(copy)}, deadline_s=BACKUP_DEADLINE_S)
         except NotRunning:
             if not home.store.exists():

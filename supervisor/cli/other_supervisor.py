@@ -1,6 +1,6 @@
-"""What to say to someone who meant the famous Supervisor (PyPI `supervisor`), whose commands bear the same names.
+"""Explains a command line that was meant for Supervisor (PyPI `supervisor`), whose commands have the same names.
 
-Standard library only: this is read before anything else of a command line.
+Standard library only: it checks each command line first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPTIONS = {
         "--password", "--interactive", "--history-file",
     },
 }  # fmt: skip
-"""Options of Supervisor 4.3 that stand before a verb (its options.py); --help and --version are everybody's."""
+"""Options of Supervisor 4.3 before a verb (its options.py), without --help and --version, which both programs have."""
 
 _INSTEAD = {
     "supervisord": "start a plan with `supervisord start PLAN`; `supervisord plans` lists them, "
@@ -37,13 +37,13 @@ _INSTEAD = {
 
 
 def explain_foreign_flags(program: str, argv: Sequence[str]) -> str | None:
-    """What to print, before exit code 2, when `argv` is a command line of the other Supervisor; None when it is not.
+    """Return the explanation when `argv` is a command line of the other Supervisor; None when it is not.
 
-    `program` is supervisord or supervisorctl. Only options before the first verb count. No arguments at all start
-    a daemon or a shell over there, so they are explained as well.
+    `program` is supervisord or supervisorctl. Only options before the first verb count. Without arguments the other
+    program starts a daemon or a shell, so that is explained, too.
     """
     if not argv:
-        return _text(program, f"{program} needs to be told what to do")
+        return _text(program, f"expected a verb after {program}, found none")
     option, value = _split(argv)
     if option not in _OPTIONS[program]:
         return None
@@ -53,7 +53,7 @@ def explain_foreign_flags(program: str, argv: Sequence[str]) -> str | None:
 
 
 def _split(argv: Sequence[str]) -> tuple[str, str | None]:
-    """The first option and its value, in the spellings that getopt knows: -c x, -cx, --long x, --long=x."""
+    """Return the first option and its value in getopt's spellings: -c x, -cx, --long x, --long=x."""
     first = argv[0]
     if first.startswith("--"):
         option, _, glued = first.partition("=")
@@ -77,7 +77,7 @@ def _foreign_section(path: Path) -> str | None:
         with path.open("rb") as file:
             head = file.read(_SNIFF_BYTES).decode("utf-8", errors="replace")
     except OSError:
-        # Whether it can be read makes the message no less true; only shorter.
+        # The message is true for a file that cannot be read, too.
         return None
     found = _SECTION.search(head)
     return found.group(1) if found else None

@@ -1,7 +1,7 @@
-"""Files that let the machine's service manager start the daemon: a systemd user unit, or a launchd agent.
+"""Writes the file that lets a service manager start the daemon: a systemd user unit, or a launchd agent.
 
-What is started is `supervisord start --foreground` without a plan: it goes on with the last unfinished run that is
-wanted, so a reboot loses nothing and a paused run stays paused. Standard library only.
+It starts `supervisord start --foreground` without a plan: that resumes the last unfinished run that was not stopped, so
+a reboot loses nothing and a paused run stays paused. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from supervisor.home import Home
 MARK = "written by supervisord install-service"
 
 _UNIT = """\
-# {mark}; the next one writes it anew: for changes of yours, `systemctl --user edit`
+# {mark}, which overwrites it: make your changes by `systemctl --user edit`
 [Unit]
 Description=Sweep supervisor of {home_plain}
 StartLimitIntervalSec=1h
@@ -35,15 +35,15 @@ Restart=on-failure
 RestartSec=5
 RestartSteps=6
 RestartMaxDelaySec=5min
-# Nothing to go on with, no right, another program's name, a plan that is wrong: trying again would not help.
+# No run to resume, no permission, another program's name, an invalid plan: a retry would fail in the same way.
 RestartPreventExitStatus={no_retry}
 WatchdogSec=120
 TimeoutStartSec=180
-# Trials save themselves first.
+# Time for trials to write their checkpoints.
 TimeoutStopSec=2min
-# TERM for the daemon, which ends its children; KILL for whatever is left.
+# TERM for the daemon, which ends its children; KILL for the rest.
 KillMode=mixed
-# One trial without memory must not take the daemon with it.
+# A trial that runs out of memory must not end the daemon.
 OOMPolicy=continue
 UMask=0077
 NoNewPrivileges=yes
@@ -75,7 +75,7 @@ def install_service(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def service_file(home: Home, platform: str = sys.platform) -> ServiceFile:
-    """For this machine's service manager: launchd on macOS, else systemd."""
+    """Return the file for this machine's service manager: launchd on macOS, else systemd."""
     return _launchd(home) if platform == "darwin" else _systemd(home)
 
 
@@ -86,7 +86,7 @@ def _command() -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """One word of a unit file (systemd.syntax(7), systemd.service(5)): $ and % mean something there."""
+    """Return `text` quoted for a unit file (systemd.syntax(7), systemd.service(5)), where $ and % have a meaning."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"'
 
@@ -102,7 +102,7 @@ def _systemd(home: Home) -> ServiceFile:
     )  # fmt: skip
     steps = (
         f"systemctl --user daemon-reload && systemctl --user enable {name}",
-        "loginctl enable-linger  # or the end of your session ends it",
+        "loginctl enable-linger  # without it the end of your session ends the daemon",
     )
     return ServiceFile(folder / f"{name}.service", text, steps)
 
@@ -130,13 +130,15 @@ def _launchd(home: Home) -> ServiceFile:
 
 
 def install(file: ServiceFile) -> bool:
-    """Writes it, atomically; False when it was there already, the same. Raises Conflict for a file that is not ours."""
+    """Write the file; return False when it exists already, the same. Raises Conflict for another program's file."""
     if file.path.exists():
         there = file.path.read_text(errors="replace")
         if there == file.text:
             return False
         if MARK not in there:
-            raise Conflict(f"{file.path} is there and not ours", remedy="move it aside, or use --dry-run")
+            raise Conflict(
+                f"expected no file at {file.path}, or one of this program; found another", remedy="move it aside"
+            )
     file.path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file.path, file.text.encode())
     return True

@@ -1,6 +1,6 @@
-"""Follows an audit log: the last lines, then what is added, across rotation and the daemon's restarts.
+"""Follows an audit log: its last lines, then new ones, across rotation and the daemon's restarts.
 
-Standard library only. Reads the file, so it works with no daemon.
+Standard library only. It reads the file, so it needs no daemon.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ POLL_S = 0.2
 
 
 def last_lines(file: BinaryIO, count: int) -> list[bytes]:
-    """The last `count` whole lines; the file stands after them."""
+    """Return the last `count` whole lines; the file's position is after them."""
     return list(deque(_whole_lines(file), maxlen=count))
 
 
 def follow(
     path: Path, file: BinaryIO, sleep: Callable[[float], None] = time.sleep, until: Callable[[], bool] = bool
 ) -> Iterator[bytes]:
-    """Lines after where `file`, the open `path`, stands, as they come, until `until()`. Closes it.
+    """Yield the lines after the position of `file`, the open `path`, as they come, until `until()`; then close it.
 
-    A file renamed away is read to its end before the new one of its name. Raises FileNotFoundError when there is none
-    within a minute.
+    A renamed file is read to its end before the new one of that name. Raises FileNotFoundError when there is no new
+    one within a minute.
     """
     try:
         while not until():
             same = _same(file, path)
-            # After that look: what was written before the renaming must not be lost with the old file.
+            # After that check: lines that were written before the renaming are still in the old file.
             yield from _whole_lines(file)
             if not same:
                 file.close()
@@ -46,7 +46,7 @@ def follow(
 
 
 def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
-    """To the end, but for half a line there: the writer's other half comes with the next read."""
+    """Yield the lines to the end; half a line there is read again when it is complete."""
     while (line := file.readline()).endswith(b"\n"):
         yield line
     file.seek(-len(line), os.SEEK_CUR)
@@ -62,7 +62,7 @@ def _same(file: BinaryIO, path: Path) -> bool:
 
 
 def _wait_for(path: Path, sleep: Callable[[float], None]) -> BinaryIO:
-    """The new file of that name; bounded by a minute, then FileNotFoundError."""
+    """Return the new file of that name. Raises FileNotFoundError after a minute."""
     for _ in range(int(60 / POLL_S)):
         with contextlib.suppress(FileNotFoundError):
             return path.open("rb")
@@ -71,7 +71,7 @@ def _wait_for(path: Path, sleep: Callable[[float], None]) -> BinaryIO:
 
 
 def wanted(record: dict[str, Any], event: str | None, experiment: str | None, trial: int | None) -> bool:
-    """Whether a record passes the filters; `event` and `experiment` are globs."""
+    """Return whether a record passes the filters; `event` and `experiment` are globs."""
     return (
         (event is None or fnmatch(str(record.get("event", "")), event))
         and (experiment is None or fnmatch(str(record.get("experiment", "")), experiment))
@@ -80,14 +80,14 @@ def wanted(record: dict[str, Any], event: str | None, experiment: str | None, tr
 
 
 def pretty(record: dict[str, Any]) -> str:
-    """A record as a line for people: local clock, level when it matters, experiment, sentence."""
+    """Return a record as a line for people: time of day (UTC), level when it matters, experiment, sentence."""
     mark = {"warning": "! ", "error": "!! "}.get(str(record.get("level")), "")
     where = f"{record['experiment']}: " if "experiment" in record else ""
     return f"{str(record.get('ts', ''))[11:19]}  {mark}{where}{record.get('msg', '')}"
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """None for a line that is not a JSON object; the log's own checks tell of those."""
+    """Return the record of a line; None when it is no JSON object, which the log's own checks report."""
     try:
         record = json.loads(line)
     except ValueError:

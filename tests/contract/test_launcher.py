@@ -1,4 +1,4 @@
-"""The console scripts: they start this project's program or, with exit code 5, none at all."""
+"""The console scripts start this project's program or, with exit code 5, none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALL = "import sys, _sweep_launcher; sys.exit(_sweep_launcher.{command}({argv!r}
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder as pip leaves it after installing this project: launcher, package, metadata, a CLI that says 42."""
+    """A folder as pip leaves it after installing this project: launcher, package, metadata, a CLI that returns 42."""
     site = tmp_path / "site-packages"
     package = site / "supervisor"
     package.mkdir(parents=True)
@@ -40,14 +40,14 @@ def launch(
 ) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, search_path))}
     return subprocess.run(
-        # -S: no site-packages of the test's own environment; -B: the fixture is shared with nobody, leave it clean.
+        # -S: no site-packages of the test's own environment; -B: no __pycache__ in the fixture.
         [sys.executable, "-S", "-B", "-c", CALL.format(command=command, argv=list(argv))],
         env=environment, cwd=search_path[0].parent, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
 
 def refusal(result: subprocess.CompletedProcess[str]) -> str:
-    """The message of a launch that was refused; fails unless it has the code, one line for each path, both cures."""
+    """Return the message of a refused launch; check its exit code, its line for each path, and both cures."""
     assert result.returncode == 5, result.stderr
     assert result.stdout == ""
     for needle in (
@@ -62,7 +62,7 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("command", ["supervisord", "supervisorctl"])
-def test_an_undisturbed_installation_starts_its_own_program_and_hands_on_its_exit_code(
+def test_a_sound_installation_starts_its_own_program_and_returns_its_exit_code(
     site: Path, command: str
 ) -> None:
     result = launch(site, command=command, argv=("status", "--json"))
@@ -83,7 +83,7 @@ def test_a_package_overwritten_by_the_other_one_is_refused(site: Path) -> None:
     assert "overwritten" in refusal(launch(site))
 
 
-def test_a_package_that_the_others_removal_has_damaged_is_refused(site: Path) -> None:
+def test_a_package_damaged_by_the_other_ones_removal_is_refused(site: Path) -> None:
     (site / "supervisor" / "__init__.py").unlink()
     assert "damaged" in refusal(launch(site))
 
@@ -96,7 +96,7 @@ def test_the_other_distribution_in_the_same_environment_is_refused_though_our_fi
     assert str(site / metadata) in refusal(launch(site))
 
 
-def test_the_other_distribution_in_another_folder_of_the_path_does_no_harm(site: Path, tmp_path: Path) -> None:
+def test_the_other_distribution_in_another_folder_of_the_path_is_no_problem(site: Path, tmp_path: Path) -> None:
     system = tmp_path / "dist-packages"
     (system / "supervisor-4.2.5.egg-info").mkdir(parents=True)
     assert launch(site, system).returncode == 42
@@ -130,14 +130,14 @@ def test_the_check_loads_nothing_heavy(site: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "argv", "fact"),
     [
-        ("supervisord", [], "needs to be told what to do"),
+        ("supervisord", [], "expected a verb after"),
         ("supervisord", ["-n"], "-n is an option of Supervisor"),
         ("supervisord", ["-nc", "x.conf"], "-n is an option of Supervisor"),
         ("supervisord", ["--nodaemon"], "--nodaemon is an option of Supervisor"),
         ("supervisord", ["--loglevel=debug"], "--loglevel is an option of Supervisor"),
         ("supervisord", ["-c"], "-c is an option of Supervisor"),
         ("supervisord", ["-c", "gone.conf"], "gone.conf is not used"),
-        ("supervisorctl", [], "needs to be told what to do"),
+        ("supervisorctl", [], "expected a verb after"),
         ("supervisorctl", ["-s", "http://localhost:9001", "status"], "-s is an option of Supervisor"),
         ("supervisorctl", ["-i"], "-i is an option of Supervisor"),
     ],
@@ -162,7 +162,7 @@ def test_a_configuration_of_the_other_supervisor_is_recognised_by_its_sections(
     assert "[program:web]" in text
 
 
-def test_a_file_of_bytes_is_no_trouble(tmp_path: Path) -> None:
+def test_a_binary_configuration_file_is_explained_without_an_error(tmp_path: Path) -> None:
     config = tmp_path / "x.conf"
     config.write_bytes(bytes(range(256)) * 1000)
     text = explain_foreign_flags("supervisord", ["-c", str(config)])

@@ -121,7 +121,7 @@ def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, sweep: Swe
             first.signal(signal.SIGKILL)
         assert first.ended()[0] == KILLED
     assert stored(home, "SELECT desired FROM run") == [{"desired": "stop"}]
-    assert "`supervisord start` with its plan goes on with it" in sweep.ctl("status").stderr
+    assert "`supervisord start` with its plan resumes it" in sweep.ctl("status").stderr
     begun = names(recorded(home)).count("daemon.started")
     assert life(home, request=StartRequest(plan=None))[0] == 2
     assert "no unfinished run" in (home.root / "life.log").read_text()
