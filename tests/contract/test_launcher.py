@@ -62,9 +62,7 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("command", ["supervisord", "supervisorctl"])
-def test_a_sound_installation_starts_its_own_program_and_returns_its_exit_code(
-    site: Path, command: str
-) -> None:
+def test_a_sound_installation_starts_its_own_program_and_returns_its_exit_code(site: Path, command: str) -> None:
     result = launch(site, command=command, argv=("status", "--json"))
     assert (result.returncode, result.stdout.strip(), result.stderr) == (42, f"{command} ['status', '--json']", "")
 

@@ -116,7 +116,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_of_a_plan_is_refused_within_bounds(tmp_path: Path, name: str) -> None:
+def test_a_plan_that_expands_without_bound_is_refused(tmp_path: Path, name: str) -> None:
     file = tmp_path / "bomb.yaml"
     file.write_text(BOMBS[name])
     tracemalloc.start()
@@ -262,7 +262,7 @@ def forged(rng: random.Random, lines: bytes) -> bytes:
 
 
 @seeds(200)
-def test_a_broken_log_is_mended_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
+def test_a_broken_log_is_repaired_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
     """By the checker, by `repair`, by `tail`, by the daemon's opening, and as the source of a rebuild."""
     rng, home = random.Random(seed), copy_of(sound, tmp_path)
     path = home.audit_log("p")

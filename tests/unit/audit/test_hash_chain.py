@@ -138,7 +138,7 @@ def recorded(store: Store, log: AuditLog) -> Head:
     return found
 
 
-def test_the_head_rides_with_the_next_change_and_not_with_one_that_fails(tmp_path: Path, store: Store) -> None:
+def test_the_head_is_stored_with_the_next_change_and_not_with_one_that_fails(tmp_path: Path, store: Store) -> None:
     log = AuditLog(tmp_path / "a.jsonl")
     fill(store, log, 1)
     store.note(head_key(log.path), log.head.to_json())
@@ -148,9 +148,7 @@ def test_the_head_rides_with_the_next_change_and_not_with_one_that_fails(tmp_pat
     assert recorded(store, log) == log.head
 
 
-def test_lines_that_the_log_lost_at_its_end_are_told_and_written_again_as_they_were(
-    tmp_path: Path, store: Store
-) -> None:
+def test_lines_lost_at_the_end_of_the_log_are_recorded_and_written_again(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "a.jsonl"
     log = AuditLog(path)
     fill(store, log, 4)
@@ -163,7 +161,7 @@ def test_lines_that_the_log_lost_at_its_end_are_told_and_written_again_as_they_w
     assert path.read_bytes().startswith(before)
 
 
-def test_a_last_line_that_is_not_as_the_store_knows_it_is_refused(tmp_path: Path, store: Store) -> None:
+def test_a_last_line_that_differs_from_the_stores_note_is_refused(tmp_path: Path, store: Store) -> None:
     path = tmp_path / "a.jsonl"
     log = AuditLog(path)
     fill(store, log, 2)
@@ -241,7 +239,7 @@ def test_a_follower_reads_across_a_rotation_without_loss(tmp_path: Path, store: 
 
 
 @pytest.mark.parametrize("nonsense", ["", "{", "[]", "7", '{"seq": "1", "sha256": null}', '{"seq": 1, "sha256": 2}'])
-def test_a_note_of_the_logs_end_that_makes_no_sense_stops_no_start(
+def test_an_unreadable_note_of_the_logs_end_stops_no_start(
     tmp_path: Path, store: Store, nonsense: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "a.jsonl"

@@ -255,7 +255,7 @@ def test_a_fault_planted_in_the_store_is_found(home: Home, capsys: pytest.Captur
     assert words in " | ".join(verdicts[name]["faults"])
 
 
-def test_a_line_that_was_changed_breaks_the_chain_and_the_rest_is_checked_all_the_same(
+def test_a_changed_line_breaks_the_chain_and_the_rest_is_still_checked(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = home.audit_log("p")

@@ -101,7 +101,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"ts":"2023', b"\0\0\0\0", b"x"])
-def test_a_torn_tail_is_cut_and_told_and_whole_lines_stay(tmp_path: Path, store: Store, torn: bytes) -> None:
+def test_a_torn_tail_is_cut_and_counted_and_whole_lines_stay(tmp_path: Path, store: Store, torn: bytes) -> None:
     path = tmp_path / "a.jsonl"
     log = AuditLog(path)
     log.append(tell(store, "one"))
@@ -124,7 +124,7 @@ def test_a_new_or_whole_log_has_nothing_torn(tmp_path: Path, store: Store) -> No
 
 
 @pytest.mark.parametrize("foreign", [b"\nnote to self: fan cleaned\n", b"[1]\n", b"{}\n", b"milk\nbread\n"])
-def test_what_is_no_event_before_the_last_line_is_refused_with_the_cure_and_stays(
+def test_damage_before_the_last_line_is_refused_with_the_cure_and_stays(
     tmp_path: Path, store: Store, foreign: bytes
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -139,7 +139,7 @@ def test_what_is_no_event_before_the_last_line_is_refused_with_the_cure_and_stay
 
 
 @pytest.mark.parametrize("written", range(5))
-def test_catch_up_writes_exactly_what_a_crash_between_commit_and_append_left_out(
+def test_catch_up_writes_exactly_the_events_that_a_crash_before_append_left_out(
     tmp_path: Path, store: Store, written: int
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -190,7 +190,7 @@ class FullDisk:
         return self._write(fd, data[: len(data) // 2] if self.full else data)
 
 
-def test_a_full_disk_leaves_no_half_line_and_what_was_missed_comes_later_in_order(
+def test_a_full_disk_leaves_no_half_line_and_missed_events_come_later_in_order(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.jsonl"
@@ -214,7 +214,7 @@ def failing_fsync(number: int) -> Callable[[int], None]:
     return fails
 
 
-def test_an_fsync_for_which_there_is_no_space_takes_the_line_back_and_may_be_tried_again(
+def test_an_fsync_without_space_removes_the_line_and_may_be_tried_again(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = AuditLog(tmp_path / "a.jsonl")
@@ -228,7 +228,9 @@ def test_an_fsync_for_which_there_is_no_space_takes_the_line_back_and_may_be_tri
     assert reasons(tmp_path / "a.jsonl") == ["one"]
 
 
-def test_an_fsync_that_the_disk_failed_is_final(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_fsync_that_failed_on_the_disk_is_final(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next fsync would say that all is well, although the page is gone: nothing is written here any more."""
     log = AuditLog(tmp_path / "a.jsonl")
     with monkeypatch.context() as patch:
@@ -269,7 +271,7 @@ def test_the_log_of_the_same_store_stays_in_place(tmp_path: Path, store: Store) 
     assert open_audit_log(tmp_path / "a.jsonl", store)[1] is None
 
 
-def test_a_field_that_orjson_cannot_write_is_written_all_the_same(tmp_path: Path, store: Store) -> None:
+def test_a_field_that_orjson_cannot_write_is_still_written(tmp_path: Path, store: Store) -> None:
     with store.change("a-1") as change:
         change.record("trial.reduced", experiment="x", trial=1, memory={"seed": 2**70, "name": "\udcff"})
     AuditLog(tmp_path / "a.jsonl").catch_up(store, "a")

@@ -59,7 +59,7 @@ def rows(path: Path) -> list[tuple[object, ...]]:
         connection.close()
 
 
-def test_a_backup_is_one_sound_file_with_everything_for_its_owner_only(home: Home, tmp_path: Path) -> None:
+def test_a_backup_is_one_complete_file_for_its_owner_only(home: Home, tmp_path: Path) -> None:
     target = tmp_path / "copy.db"
     assert supervisorctl.main(["backup", str(target)]) == 0
     assert rows(target) == rows(home.store)
@@ -67,7 +67,7 @@ def test_a_backup_is_one_sound_file_with_everything_for_its_owner_only(home: Hom
     assert [found.name for found in tmp_path.iterdir() if found.name != "home"] == ["copy.db"]
 
 
-def test_a_backup_of_a_store_at_work_holds_what_was_committed_and_the_work_goes_on(home: Home, tmp_path: Path) -> None:
+def test_a_backup_of_a_store_at_work_has_all_commits_and_the_work_goes_on(home: Home, tmp_path: Path) -> None:
     store = Store(home.store, Clock())
     with store.change("p-1") as change:
         change.record("daemon.stopped", reason="in the write-ahead log only")
@@ -78,7 +78,7 @@ def test_a_backup_of_a_store_at_work_holds_what_was_committed_and_the_work_goes_
     assert len(rows(home.store)) == len(rows(tmp_path / "copy.db")) + 1
 
 
-def test_a_backup_never_writes_over_anything(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_overwrites_no_file(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "precious"
     target.write_text("precious")
     assert supervisorctl.main(["backup", str(target)]) == UsageError.exit_code
@@ -96,7 +96,7 @@ def test_a_backup_that_cannot_be_made_leaves_nothing(home: Home, tmp_path: Path)
     assert [found.name for found in tmp_path.iterdir()] == ["home"]
 
 
-def test_repair_of_a_sound_home_says_so(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repair_of_a_sound_home_finds_no_fault(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert supervisorctl.main(["repair"]) == 0
     assert "sound" in capsys.readouterr().out
 
@@ -109,7 +109,7 @@ def test_repair_is_refused_while_a_daemon_holds_the_home(home: Home, capsys: pyt
 
 
 @pytest.mark.parametrize("damage", ["line", "recorded head", "store", "store and line"])
-def test_repair_tells_changes_nothing_and_with_apply_mends_and_keeps_the_original(
+def test_repair_lists_faults_and_with_apply_repairs_them_and_keeps_the_originals(
     home: Home, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = home.audit_log("p")

@@ -197,9 +197,7 @@ def hear(ledger: RunWriter, step: tuple[Any, ...]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(steps=STEPS)
-def test_whatever_happened_the_logs_give_back_every_table(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]
-) -> None:
+def test_the_logs_give_back_every_table(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
     home = make_home(tmp_path_factory.mktemp("home"))
     ledger = a_run(home)
     for step in steps:
@@ -300,7 +298,7 @@ def replayed_equal(home: Home, ledger: RunWriter) -> set[str]:
     return {event.name for event in ledger.store.events_after(0)}
 
 
-def test_a_damaged_store_is_moved_aside_and_given_back_with_its_cause(home: Home) -> None:
+def test_a_damaged_store_is_moved_aside_and_rebuilt_with_its_cause(home: Home) -> None:
     ledger = a_run(home)
     lived(ledger)
     write_log(home, ledger.store)
@@ -320,7 +318,7 @@ def test_a_damaged_store_is_moved_aside_and_given_back_with_its_cause(home: Home
     assert rebuild.NOT_REBUILT in rebuilt.sentence()
 
 
-def test_a_store_that_is_gone_or_an_old_copy_is_given_back_and_a_sound_one_is_left_alone(home: Home) -> None:
+def test_a_missing_or_old_store_is_rebuilt_and_a_sound_one_is_kept(home: Home) -> None:
     ledger = a_run(home)
     write_log(home, ledger.store)
     ledger.store.close()
@@ -371,7 +369,7 @@ def test_the_write_ahead_log_of_the_lost_store_is_moved_with_it(home: Home) -> N
     assert list(home.state.glob("sweep.db")) + list(home.state.glob("sweep.db-*")) == []
 
 
-def test_logs_of_two_plans_and_their_older_parts_are_put_together_by_number(home: Home) -> None:
+def test_logs_of_two_plans_and_their_older_parts_are_merged_by_number(home: Home) -> None:
     ledger = a_run(home, "p")
     create_run(
         ledger.store, "q-1", plan="q", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
@@ -399,7 +397,7 @@ def test_logs_of_two_stores_are_refused_with_the_cure(tmp_path: Path, home: Home
     assert "move the older" in refusal.value.render()
 
 
-def test_a_log_that_is_damaged_itself_stops_a_rebuild_unless_it_is_tolerated_and_then_it_is_told(home: Home) -> None:
+def test_a_damaged_log_stops_a_rebuild_unless_it_is_tolerated_and_recorded(home: Home) -> None:
     ledger = a_run(home)
     lived(ledger)
     write_log(home, ledger.store)
@@ -414,7 +412,7 @@ def test_a_log_that_is_damaged_itself_stops_a_rebuild_unless_it_is_tolerated_and
     assert len(tables(home.store)["result"]) == len(reports) - 1
 
 
-def test_a_run_whose_beginning_is_in_no_log_is_told_and_its_numbers_are_not_given_again(home: Home) -> None:
+def test_a_run_whose_beginning_is_in_no_log_is_recorded_and_its_numbers_are_not_reused(home: Home) -> None:
     ledger = a_run(home)
     lived(ledger)
     write_log(home, ledger.store)
@@ -429,7 +427,7 @@ def test_a_run_whose_beginning_is_in_no_log_is_told_and_its_numbers_are_not_give
     assert store.rows("SELECT max(seq) FROM event")[0][0] == last
 
 
-def test_a_compressed_part_that_is_cut_short_is_damage_and_no_crash(home: Home) -> None:
+def test_a_truncated_compressed_part_is_damage_and_no_crash(home: Home) -> None:
     ledger = a_run(home)
     lived(ledger)
     write_log(home, ledger.store)

@@ -18,7 +18,7 @@ def test_a_size_in_the_unit_that_fits(size: int, text: str) -> None:
 
 
 @given(st.integers(0, 2**60))
-def test_what_is_shown_is_what_it_is_to_a_twentieth_of_its_unit(size: int) -> None:
+def test_a_size_is_exact_to_a_twentieth_of_its_unit(size: int) -> None:
     figure, unit = human(size).split()
     assert abs(float(figure) * 1024 ** UNITS.index(unit) - size) <= 0.051 * 1024 ** UNITS.index(unit)
 

@@ -1,23 +1,19 @@
-"""One daemon a home, by a lock that dies with its holder; and the folders and handshake around its start."""
+"""One daemon a home, by a lock that ends with its holder; and the folders of a home."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from supervisor.cli import launch
-from supervisor.control.handshake import Readiness, StartRequest
-from supervisor.errors import AlreadyRunning, DaemonDied, SweepError, UnsafeFolder
+from supervisor.errors import AlreadyRunning, UnsafeFolder
 from supervisor.home import Home, find_home, make_private
 from supervisor.home_lock import is_held, take_lock
 
@@ -55,13 +51,13 @@ def holder(home: Home) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     process.stdout.close()
 
 
-def test_a_second_daemon_is_refused_and_told_who_holds_the_home(
+def test_a_second_daemon_is_refused_with_the_pid_of_the_first(
     home: Home, holder: tuple[subprocess.Popen[bytes], int]
 ) -> None:
     assert is_held(home)
     with pytest.raises(AlreadyRunning, match=f"held by pid {holder[0].pid}"):
         take_lock(home)
-    assert is_held(home), "the refusal takes nothing from the first"
+    assert is_held(home), "the first daemon keeps its lock"
 
 
 def test_a_killed_daemon_leaves_the_home_free_though_a_child_of_its_lives_on(
@@ -75,7 +71,7 @@ def test_a_killed_daemon_leaves_the_home_free_though_a_child_of_its_lives_on(
     os.close(take_lock(home))
 
 
-def test_a_stale_lock_file_with_the_pid_of_a_living_stranger_is_no_obstacle(home: Home) -> None:
+def test_a_stale_lock_file_with_the_pid_of_another_program_is_no_obstacle(home: Home) -> None:
     home.lock.write_text(f"pid {os.getppid()}\n" + "x" * 100)
     assert not is_held(home)
     lock = take_lock(home)
@@ -83,7 +79,7 @@ def test_a_stale_lock_file_with_the_pid_of_a_living_stranger_is_no_obstacle(home
     os.close(lock)
 
 
-def test_letting_go_frees_the_home_and_keeps_the_file(home: Home) -> None:
+def test_closing_the_lock_frees_the_home_and_keeps_the_file(home: Home) -> None:
     lock = take_lock(home)
     assert is_held(home)
     os.close(lock)
@@ -105,9 +101,7 @@ def test_a_link_in_place_of_the_lock_is_refused_with_the_cure(home: Home) -> Non
     assert (home.root / "target").read_text() == "precious"
 
 
-def test_a_disk_that_knows_no_locks_is_not_taken_for_a_running_daemon(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_locks_is_not_mistaken_for_a_running_daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(fd: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -133,7 +127,7 @@ def test_a_link_or_a_file_in_place_of_a_private_folder_is_refused(tmp_path: Path
 def test_a_folder_of_another_user_or_of_all_users_is_refused_and_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody's mistake may close /tmp to everybody else."""
+    """A wrong SWEEP_HOME must not close /tmp to other users."""
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -168,104 +162,3 @@ def test_sweep_home_names_the_home_and_two_homes_never_share_a_socket(
     assert one.root == tmp_path / "one"
     assert one.socket != Home(tmp_path / "two").socket
     assert len(os.fsencode(Home(tmp_path / ("x" * 200)).socket)) < 80, "the path of a home does not make it longer"
-
-
-def test_readiness_tells_once_and_survives_a_start_that_no_longer_listens() -> None:
-    read_fd, write_fd = os.pipe()
-    ready = Readiness(write_fd)
-    ready.send({"run": "one"})
-    ready.send({"run": "two"})
-    assert os.read(read_fd, 1000) == b'{"run": "one"}\n'
-    assert os.read(read_fd, 1000) == b"", "the pipe is closed"
-    os.close(read_fd)
-    read_fd, write_fd = os.pipe()
-    os.close(read_fd)
-    Readiness(write_fd).send({"run": "one"})
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(write_fd)
-
-
-def start_instead(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """A daemon that runs `script`; its descriptor to tell by is sys.argv[1]."""
-    monkeypatch.setattr(launch, "daemon_command", lambda fd: [sys.executable, "-c", script, str(fd)])
-
-
-def test_start_returns_what_the_daemon_tells_and_hands_it_the_request(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start_instead(
-        monkeypatch,
-        "import json, os, sys; plan = json.load(sys.stdin)['plan'];"
-        "os.write(int(sys.argv[1]), json.dumps({'run': plan, 'session': os.getsid(0), 'pid': os.getpid()}).encode());"
-        "os.write(int(sys.argv[1]), b'\\n')",
-    )
-    facts = launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
-    assert facts["run"] == "smoke"
-    assert facts["session"] == facts["pid"], "a session of its own: a closed terminal does not end it"
-
-
-def test_a_daemon_that_refuses_says_why_with_its_exit_code(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = {"error": "the plan has changed", "remedy": "--new", "exit_code": 6}
-    line = json.dumps(facts).encode() + b"\n"
-    start_instead(monkeypatch, f"import os, sys; os.write(int(sys.argv[1]), {line!r})")
-    with pytest.raises(SweepError, match="the plan has changed") as refusal:
-        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
-    assert (refusal.value.remedy, refusal.value.exit_code) == ("--new", 6)
-
-
-def test_a_daemon_that_dies_leaves_the_end_of_its_log(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_instead(monkeypatch, "for n in range(30): print('line', n)\nraise SystemExit('out of luck')")
-    with pytest.raises(DaemonDied, match="out of luck") as death:
-        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
-    assert "line 29" in str(death.value)
-    assert "line 10\n" not in str(death.value), "only the last lines"
-    start_instead(monkeypatch, "raise SystemExit('again')")
-    with pytest.raises(DaemonDied, match="again") as death:
-        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
-    assert "out of luck" not in str(death.value), "only this daemon's"
-    assert "out of luck" in (home.logs / "daemon.log").read_text(), "what ended the one before is still there"
-
-
-def test_a_daemon_that_is_not_ready_in_time_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_instead(
-        monkeypatch,
-        f"import os, pathlib, time; pathlib.Path({str(home.root / 'pid')!r}).write_text(str(os.getpid()));"
-        "time.sleep(60)",
-    )
-    with pytest.raises(SweepError, match="not ready within"):
-        launch.start_daemon(home, StartRequest(plan="smoke"), 1.0)
-    pid = int((home.root / "pid").read_text())
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
-
-
-def test_ctrl_c_during_the_start_leaves_no_half_started_daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_instead(
-        monkeypatch,
-        f"import os, pathlib, time; pathlib.Path({str(home.root / 'pid')!r}).write_text(str(os.getpid()));"
-        "time.sleep(60)",
-    )
-
-    def interrupted(fd: int, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + 20.0
-        while not (home.root / "pid").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(launch, "_read_line", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((home.root / "pid").read_text()), 0)
-
-
-def test_the_daemon_has_one_arena_of_memory_and_its_children_the_usual(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start_instead(
-        monkeypatch,
-        "import json, os, sys; from supervisor.processes.environment import passed_environment;"
-        "facts = {'own': os.environ['MALLOC_ARENA_MAX'], 'child': 'MALLOC_ARENA_MAX' in passed_environment()};"
-        "os.write(int(sys.argv[1]), json.dumps(facts).encode() + b'\\n')",
-    )
-    assert launch.start_daemon(home, StartRequest(plan="smoke"), 20.0) == {"own": "1", "child": False}

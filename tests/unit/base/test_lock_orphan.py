@@ -42,25 +42,25 @@ def test_a_child_that_kept_the_lock_is_named_with_its_command_and_the_dead_daemo
     assert "kill 200" in found.cure()
 
 
-def test_a_daemon_that_holds_its_own_lock_is_no_leftover_whoever_else_does(home: Home, tmp_path: Path) -> None:
+def test_a_daemon_that_holds_its_own_lock_is_no_orphan(home: Home, tmp_path: Path) -> None:
     process(tmp_path / "proc", 100, home.lock, FLOCK)
     process(tmp_path / "proc", 200, home.lock, FLOCK)
     assert look(home, tmp_path / "proc") is None
 
 
 @pytest.mark.parametrize("fdinfo", ["pos:\t0\n", FLOCK.replace("WRITE", "READ"), FLOCK.replace("FLOCK", "POSIX")])
-def test_who_only_looks_at_the_file_holds_nothing(home: Home, tmp_path: Path, fdinfo: str) -> None:
+def test_a_process_without_an_exclusive_flock_is_no_holder(home: Home, tmp_path: Path, fdinfo: str) -> None:
     process(tmp_path / "proc", 200, home.lock, fdinfo)
     assert look(home, tmp_path / "proc") is None
 
 
-def test_a_lock_on_another_file_is_none_of_ours(home: Home, tmp_path: Path) -> None:
+def test_a_lock_on_another_file_is_ignored(home: Home, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("")
     process(tmp_path / "proc", 200, tmp_path / "other", FLOCK)
     assert look(home, tmp_path / "proc") is None
 
 
-def test_where_no_proc_tells_nobody_is_named(home: Home, tmp_path: Path) -> None:
+def test_without_a_proc_no_orphan_is_named(home: Home, tmp_path: Path) -> None:
     assert look(home, tmp_path / "nowhere") is None
     assert look(Home(tmp_path / "never"), tmp_path / "nowhere") is None
 
@@ -75,7 +75,7 @@ def test_a_daemon_that_has_not_written_its_pid_yet_gets_the_time_to(home: Home, 
 
 
 @pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="no /proc here")
-def test_the_kernel_says_it_as_the_parser_reads_it(home: Home) -> None:
+def test_the_parser_reads_the_real_proc(home: Home) -> None:
     """This very process holds the lock, under a pid that the file does not name."""
     lock = take_lock(home)
     try:

@@ -22,7 +22,7 @@ from supervisor.redaction import HIDDEN, redact
         ("?access_token=abc123&page=2", "?access_token=***&page=2"),
     ],
 )
-def test_what_looks_like_a_secret_is_taken_out_and_the_rest_stays(said: str, left: str) -> None:
+def test_secrets_of_known_patterns_are_removed_and_the_rest_stays(said: str, left: str) -> None:
     assert redact(said, {}) == left
 
 
@@ -41,7 +41,7 @@ def test_ordinary_words_stay_as_they_are(said: str) -> None:
     assert redact(said, {"HOME": "/home/ann", "EDITOR": "token-edit"}) == said
 
 
-def test_a_secret_of_the_environment_is_found_wherever_it_stands() -> None:
+def test_a_secret_of_the_environment_is_found_anywhere_in_a_text() -> None:
     environment = {"HF_TOKEN": "plainlookingword", "SHORT_KEY": "abc", "KEYBOARD": "unsecretword"}
     said = "it said plainlookingword, abc and unsecretword"
     assert redact(said, environment) == f"it said {HIDDEN}, abc and unsecretword"

@@ -114,9 +114,7 @@ def test_status_without_a_daemon_shows_the_last_run_and_still_ends_with_4(
     assert shown["experiments"][0]["trials"][0]["value"] == 0.25
 
 
-def test_a_daemon_that_holds_the_home_but_does_not_answer_is_not_spoken_for(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_store_is_not_read_while_a_daemon_holds_the_home(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     """Its store may not be read beside it."""
     finished_run(home).close()
     lock = take_lock(home)
@@ -129,7 +127,7 @@ def test_a_daemon_that_holds_the_home_but_does_not_answer_is_not_spoken_for(
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_the_last_view_finds_runs_by_id_and_by_plan_and_says_when_there_is_none(home: Home) -> None:
+def test_the_last_view_finds_runs_by_id_and_by_plan_and_refuses_others(home: Home) -> None:
     finished_run(home).close()
     finished_run(home, "mine-1", "mine").close()
     assert last_view(home)["run"]["id"] == "mine-1"
@@ -163,7 +161,7 @@ def test_tail_shows_the_last_events_as_lines_when_piped_and_filters_them(
     assert capsys.readouterr().out == ""
 
 
-def test_tail_ends_well_when_its_reader_has_seen_enough(home: Home) -> None:
+def test_tail_ends_well_when_its_reader_closes_the_pipe(home: Home) -> None:
     store = finished_run(home)
     for _ in range(10):
         RunWriter(store, "smoke-1").record("report.failed", error="x" * 40_000)
@@ -182,7 +180,7 @@ def test_tail_ends_well_when_its_reader_has_seen_enough(home: Home) -> None:
     process.stderr.close()
 
 
-def test_wait_after_the_end_prints_the_table_and_ends_as_the_run_did(
+def test_wait_after_the_end_prints_the_table_and_has_the_runs_exit_code(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = finished_run(home)
@@ -222,7 +220,7 @@ class FakeDaemon:
         (["pause", "--node", "3f"], {"node": "3f"}, "paused on node 3fabcdabcdab: no new trials"),
     ],
 )
-def test_pause_says_which_pause_it_is(
+def test_pause_prints_its_kind(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     arguments: list[str], body: dict[str, Any], words: str,
 ) -> None:  # fmt: skip
@@ -241,7 +239,7 @@ def test_pause_says_which_pause_it_is(
         (True, "PAUSE", ["resumed", "still PAUSE by the governor: 92 C"]),
     ],
 )
-def test_resume_says_what_still_holds(
+def test_resume_prints_what_is_still_in_force(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     lifted: bool, action: str, lines: list[str],
 ) -> None:  # fmt: skip
@@ -251,7 +249,7 @@ def test_resume_says_what_still_holds(
     assert capsys.readouterr().out.splitlines() == lines
 
 
-def test_resume_with_force_says_loudly_what_it_does(
+def test_resume_with_force_prints_its_effect_in_capitals(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     force = {"action": "PAUSE", "origin": "governor", "reason": "92 C"}
@@ -263,7 +261,7 @@ def test_resume_with_force_says_loudly_what_it_does(
     assert lines[-1] == "resumed"
 
 
-def test_stop_waits_until_the_daemon_has_let_go(
+def test_stop_waits_until_the_daemon_has_freed_the_home(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = [True, True, False]
@@ -282,7 +280,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "m", "-5s", "0", "0.5", "2h", "3601", "nan", "inf", "five", "5 s x", "1d"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_a_text_that_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_duration(text)
 

@@ -1,4 +1,4 @@
-"""`supervisord data ...`: each verb says what it did, and an error of the training room passes through whole."""
+"""`supervisord data ...`: each verb prints its effect; errors of the training room pass through unchanged."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def run(data_dir: Path, *words: str) -> int:
     return data.run(parser.parse_args(words), data_dir)
 
 
-def test_import_registers_builds_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_registers_and_builds_and_prints_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "import", str(BARS), "--ticker", "test") == 0
     said = capsys.readouterr().out
     assert "TEST: 889 days, 2001-01-02 to" in said
     assert "XNYS: " in said
-    assert "rows that are no session (2001-01-15" in said
+    assert "rows on days without a session (2001-01-15" in said
     assert "690 days x 25 inputs" in said
     assert "base rate" in said
     assert dataset_path(tmp_path, "TEST").is_file()
@@ -40,14 +40,14 @@ def test_an_index_is_registered_without_a_dataset_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "import", str(BARS), "--ticker", "^VIX", "--calendar", "none") == 0
-    assert "serves tier a25_vix" in capsys.readouterr().out
+    assert "used by tier a25_vix" in capsys.readouterr().out
     assert raw_path(tmp_path, "VIX").is_file()
     assert not (tmp_path / "processed").exists()
     assert run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--tier", "a25_vix", "--calendar", "none") == 0
     assert "x 28 inputs" in capsys.readouterr().out
 
 
-def test_build_makes_another_tier_of_what_is_registered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_build_makes_another_tier_of_registered_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--calendar", "none")
     assert run(tmp_path, "build", "TEST", "--tier", "a20") == 0
     assert "x 20 inputs" in capsys.readouterr().out
@@ -64,12 +64,12 @@ def test_list_shows_each_file_with_its_facts(tmp_path: Path, capsys: pytest.Capt
     assert processed.split()[4] == "25"
 
 
-def test_list_of_nothing_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_list_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "list") == 0
     assert "data sample" in capsys.readouterr().out
 
 
-def test_verify_answers_in_words_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_reports_findings_in_text_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--calendar", "none")
     assert run(tmp_path, "verify") == 0
     assert "2 registered files" in capsys.readouterr().out
@@ -84,7 +84,7 @@ def test_verify_answers_in_words_and_exit_code(tmp_path: Path, capsys: pytest.Ca
     assert run(tmp_path, "verify") == 1
     said = capsys.readouterr().out
     assert f"changed      {raw}" in said
-    assert "cure: bring the bars again: `supervisord data import FILE --ticker TEST`" in said
+    assert "cure: import the bars again: `supervisord data import FILE --ticker TEST`" in said
 
 
 def test_sample_brings_two_markets_and_their_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,9 +133,7 @@ class TestFetch:
             run(tmp_path, "fetch", "SPY")
         assert "sweep-supervisor[fetch]" in caught.value.remedy
 
-    def test_without_a_network_the_error_says_what_yfinance_said(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_without_a_network_the_error_quotes_yfinance(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def silent(*_: object, **__: object) -> pd.DataFrame:
             print("1 Failed download: ['SPY']: could not resolve host")
             return pd.DataFrame()
@@ -145,7 +143,7 @@ class TestFetch:
             run(tmp_path, "fetch", "SPY")
         assert list(tmp_path.iterdir()) == []
 
-    def test_an_exception_of_its_many_libraries_becomes_one_of_ours(
+    def test_an_exception_of_yfinances_libraries_becomes_a_training_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def failing(*_: object, **__: object) -> pd.DataFrame:
@@ -155,7 +153,7 @@ class TestFetch:
         with pytest.raises(FetchError, match="SPY could not be downloaded: no route"):
             run(tmp_path, "fetch", "SPY")
 
-    def test_what_comes_back_is_checked_and_registered_like_a_file(
+    def test_downloaded_bars_are_checked_and_registered_like_a_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         frame = pd.read_csv(BARS, index_col="date", parse_dates=True).rename(columns=str.title)

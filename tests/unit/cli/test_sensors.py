@@ -20,7 +20,7 @@ from supervisor.sensors.scripted import load_trace
 from supervisor.sensors.survey import collect, record
 
 
-def test_what_is_collected_is_json_and_names_every_provider(tmp_path: Path) -> None:
+def test_a_survey_is_json_and_names_every_provider(tmp_path: Path) -> None:
     clock = FakeClock()
     collected = collect([tmp_path], clock, clock.sleep)
     assert json.loads(json.dumps(collected)) == collected
@@ -50,7 +50,7 @@ def reading(sensor_id: str, kind: Kind, value: float | None, unit: str, **more: 
     return {**one.to_json(), "age_s": 0.25}
 
 
-def test_a_person_sees_value_limits_their_source_quality_and_age() -> None:
+def test_the_table_shows_value_limits_their_source_quality_and_age() -> None:
     collected = {
         "protected": True,
         "providers": [{"name": "apple", "ok": True, "reason": "", "remedy": None}],
@@ -68,7 +68,7 @@ def test_a_person_sees_value_limits_their_source_quality_and_age() -> None:
     assert "3.5 GiB" in disk
 
 
-def test_an_unprotected_machine_is_told_first_and_loudly_and_what_would_help() -> None:
+def test_an_unprotected_machine_is_named_first_with_the_cure() -> None:
     provider = {"name": "hwmon", "ok": False, "reason": "no /sys/class/hwmon here", "remedy": "load the driver"}
     lines = render({"protected": False, "providers": [provider], "readings": []}).splitlines()
     assert lines[0] == UNPROTECTED

@@ -30,7 +30,7 @@ def read_unit(text: str) -> configparser.ConfigParser:
     return unit
 
 
-def test_the_unit_says_what_a_daemon_with_children_needs() -> None:
+def test_the_unit_has_the_settings_of_a_daemon_with_children() -> None:
     service = read_unit(service_file(Home(Path("/srv/sweep")), "linux").text)["Service"]
     wanted = {
         "Type": "notify", "OOMPolicy": "continue", "KillMode": "mixed", "Restart": "on-failure", "WatchdogSec": "120",
@@ -41,13 +41,13 @@ def test_the_unit_says_what_a_daemon_with_children_needs() -> None:
     assert shlex.split(service["Environment"]) == ["SWEEP_HOME=/srv/sweep"]
 
 
-def test_a_home_with_signs_that_mean_something_to_systemd_is_kept_as_it_is() -> None:
+def test_a_home_with_characters_special_to_systemd_is_kept_as_it_is() -> None:
     environment = read_unit(service_file(Home(ODD), "linux").text)["Service"]["Environment"]
     assert shlex.split(environment.replace("%%", "%")) == [f"SWEEP_HOME={ODD}"]
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
-def test_systemd_itself_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+def test_systemd_itself_accepts_the_unit(tmp_path: Path) -> None:
     file = service_file(Home(tmp_path), "linux")
     path = tmp_path / file.path.name
     path.write_text(file.text)
@@ -84,10 +84,10 @@ def test_dry_run_prints_and_writes_nothing_and_installing_twice_is_fine(
     assert len(list((tmp_path / "config/systemd/user").iterdir())) == 1
 
 
-def test_a_file_of_somebody_elses_is_not_written_over(tmp_path: Path) -> None:
+def test_another_programs_file_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "x.service"
     path.write_text("[Service]\n")
-    with pytest.raises(Conflict, match="not ours"):
+    with pytest.raises(Conflict, match="found another"):
         install(ServiceFile(path, "new", ()))
     assert path.read_text() == "[Service]\n"
 
@@ -98,7 +98,7 @@ def test_a_loop_that_ticks_is_never_stalled_and_one_that_does_not_is_after_the_l
     assert [stall.look(198.0 + 2.0 * n, 99) for n in range(1, 32)] == [False] * 30 + [True]
 
 
-def test_time_in_which_the_whole_process_stood_still_is_not_the_loops_fault() -> None:
+def test_time_in_which_the_whole_process_was_stopped_is_no_stall_of_the_loop() -> None:
     stall = Stall(0.0, 60.0)
     assert not stall.look(2.0, 1)
     assert not stall.look(4000.0, 1), "after a SIGSTOP or a sleeping machine"

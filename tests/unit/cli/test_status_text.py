@@ -80,7 +80,7 @@ def test_lost_time_is_shown_by_its_largest_causes_and_the_rest_in_one() -> None:
     )
 
 
-def test_status_without_a_daemon_shows_how_the_last_run_stands() -> None:
+def test_status_without_a_daemon_shows_the_last_run() -> None:
     last = view(experiment(state="STOPPED", running=[]))
     del last["daemon"], last["nodes"]
     assert status_text.status(last).splitlines() == [
@@ -147,7 +147,7 @@ def test_the_line_of_an_experiment_in_each_state(changes: dict[str, Any], line: 
         ),
     ],
 )  # fmt: skip
-def test_who_holds_the_work_and_why(
+def test_a_pause_shows_its_kind_its_origin_its_reason_and_its_time(
     commands: list[dict[str, Any]], node_command: dict[str, Any], lines: list[str]
 ) -> None:
     assert command_text.pauses(view(commands=commands, nodes={"n": node(command=node_command)})) == lines
@@ -175,7 +175,7 @@ WORDS = st.text(max_size=80)
     reason=WORDS,
     held=WORDS,
 )
-def test_whoever_reads_name_and_state_from_each_line_is_not_misled(
+def test_name_and_state_of_each_line_can_be_read_by_a_program(
     rows: list[tuple[str, ProcessState, str]], reason: str, held: str
 ) -> None:
     """Ansible's supervisorctl module splits each line at spaces: the first field is the name, the second the state."""
@@ -212,13 +212,13 @@ UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 @given(seconds=st.floats(0, 1e8))
-def test_a_duration_says_the_time_to_within_its_last_unit(seconds: float) -> None:
+def test_a_duration_is_exact_to_its_last_unit(seconds: float) -> None:
     words = duration(seconds).split()
     said = sum(int(number) * UNITS[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
     assert said - 0.5 <= seconds < said + UNITS[words[-1]] + 0.5
 
 
-def test_a_full_disk_is_told_with_its_folder_and_what_is_free() -> None:
+def test_a_full_disk_is_shown_with_its_folder_and_its_free_bytes() -> None:
     disk = {"folder": "/h/state", "free_bytes": 1_300_000, "full": True, "enough_bytes": 64 << 20}
     text = "PAUSED: the disk is full, 1.2 MiB free at /h/state; resumes by itself once 64.0 MiB are free"
     assert text in status_text.status(view(experiment(), disk=disk))
@@ -238,7 +238,7 @@ def test_progress_shows_where_the_run_is() -> None:
     assert text == "all 1 experiments have ended; the report is being written"
 
 
-def test_the_eta_counts_what_is_left_by_what_trials_took() -> None:
+def test_the_eta_is_the_mean_time_of_a_trial_times_the_trials_left() -> None:
     done = experiment("a", "EXITED", mean_trial_s=10.0)
     at_work = experiment("b", ended=40, mean_trial_s=100.0)
     assert status_text.eta_s(view(done, at_work)) == 10 * 100.0 / 2

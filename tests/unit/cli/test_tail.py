@@ -57,7 +57,7 @@ def test_added_lines_are_seen_and_old_ones_are_not(path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_what_is_added_between_the_first_look_and_following_is_not_lost(path: Path) -> None:
+def test_lines_added_between_the_last_lines_and_following_are_not_lost(path: Path) -> None:
     add(path, "old\n")
     file = path.open("rb")
     assert tail.last_lines(file, 10) == [b"old\n"]
@@ -153,7 +153,7 @@ def test_a_record_for_people(changes: dict[str, str], line: str) -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"half {", b"[1]\n", b"7\n", b"\xff\xfe\n"])
-def test_a_line_that_is_no_record_is_passed_over(line: bytes) -> None:
+def test_a_line_that_is_no_record_is_skipped(line: bytes) -> None:
     assert tail.parse(line) is None
 
 

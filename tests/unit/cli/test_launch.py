@@ -1,0 +1,123 @@
+"""`start` launches a daemon with a request and returns its facts or its error; a failed start leaves no process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli import launch
+from supervisor.control.handshake import Readiness, StartRequest
+from supervisor.errors import DaemonDied, SweepError
+from supervisor.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path)
+    made.state.mkdir()
+    made.logs.mkdir()
+    return made
+
+
+def test_readiness_is_sent_once_and_survives_a_start_that_has_gone() -> None:
+    read_fd, write_fd = os.pipe()
+    ready = Readiness(write_fd)
+    ready.send({"run": "one"})
+    ready.send({"run": "two"})
+    assert os.read(read_fd, 1000) == b'{"run": "one"}\n'
+    assert os.read(read_fd, 1000) == b"", "the pipe is closed"
+    os.close(read_fd)
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    Readiness(write_fd).send({"run": "one"})
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(write_fd)
+
+
+def start_instead(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let `script` stand in for the daemon; sys.argv[1] is the descriptor for its answer."""
+    monkeypatch.setattr(launch, "daemon_command", lambda fd: [sys.executable, "-c", script, str(fd)])
+
+
+def test_start_sends_the_request_and_returns_the_daemons_facts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_instead(
+        monkeypatch,
+        "import json, os, sys; plan = json.load(sys.stdin)['plan'];"
+        "os.write(int(sys.argv[1]), json.dumps({'run': plan, 'session': os.getsid(0), 'pid': os.getpid()}).encode());"
+        "os.write(int(sys.argv[1]), b'\\n')",
+    )
+    facts = launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    assert facts["run"] == "smoke"
+    assert facts["session"] == facts["pid"], "a session of its own: a closed terminal does not end it"
+
+
+def test_a_daemon_that_refuses_gives_its_error_and_exit_code(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"error": "the plan has changed", "remedy": "--new", "exit_code": 6}
+    line = json.dumps(facts).encode() + b"\n"
+    start_instead(monkeypatch, f"import os, sys; os.write(int(sys.argv[1]), {line!r})")
+    with pytest.raises(SweepError, match="the plan has changed") as refusal:
+        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    assert (refusal.value.remedy, refusal.value.exit_code) == ("--new", 6)
+
+
+def test_a_daemon_that_dies_leaves_the_end_of_its_log(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_instead(monkeypatch, "for n in range(30): print('line', n)\nraise SystemExit('out of luck')")
+    with pytest.raises(DaemonDied, match="out of luck") as death:
+        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    assert "line 29" in str(death.value)
+    assert "line 10\n" not in str(death.value), "only the last lines"
+    start_instead(monkeypatch, "raise SystemExit('again')")
+    with pytest.raises(DaemonDied, match="again") as death:
+        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    assert "out of luck" not in str(death.value), "only this daemon's lines"
+    assert "out of luck" in (home.logs / "daemon.log").read_text(), "the end of the daemon before is still in the log"
+
+
+def test_a_daemon_that_is_not_ready_in_time_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_instead(
+        monkeypatch,
+        f"import os, pathlib, time; pathlib.Path({str(home.root / 'pid')!r}).write_text(str(os.getpid()));"
+        "time.sleep(60)",
+    )
+    with pytest.raises(SweepError, match="not ready within"):
+        launch.start_daemon(home, StartRequest(plan="smoke"), 1.0)
+    pid = int((home.root / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_ctrl_c_during_the_start_leaves_no_half_started_daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_instead(
+        monkeypatch,
+        f"import os, pathlib, time; pathlib.Path({str(home.root / 'pid')!r}).write_text(str(os.getpid()));"
+        "time.sleep(60)",
+    )
+
+    def interrupted(fd: int, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + 20.0
+        while not (home.root / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "_read_line", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((home.root / "pid").read_text()), 0)
+
+
+def test_the_daemon_has_one_arena_of_memory_and_its_children_the_usual(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_instead(
+        monkeypatch,
+        "import json, os, sys; from supervisor.processes.environment import passed_environment;"
+        "facts = {'own': os.environ['MALLOC_ARENA_MAX'], 'child': 'MALLOC_ARENA_MAX' in passed_environment()};"
+        "os.write(int(sys.argv[1]), json.dumps(facts).encode() + b'\\n')",
+    )
+    assert launch.start_daemon(home, StartRequest(plan="smoke"), 20.0) == {"own": "1", "child": False}
