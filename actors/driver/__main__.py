@@ -20,19 +20,9 @@ from typing import TYPE_CHECKING
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.trial_registry import TrialRegistry
+from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.finalists import trials_left
-from supervisor.domain.messages import (
-    Begin,
-    Commanded,
-    DrillAsked,
-    ExperimentEnded,
-    Finish,
-    ForceAsked,
-    Heartbeat,
-    Hello,
-    Message,
-)
 from supervisor.errors import SweepError
 
 if TYPE_CHECKING:
@@ -62,25 +52,25 @@ class Driver:
 
     def __init__(self, link: DaemonLink) -> None:
         self.link = link
-        self._begin: Begin | None = None
+        self._begin: messages.Begin | None = None
         self._begun = threading.Event()
         self._in_force = CommandsInForce()
         self._watchdogs: WatchdogLinks | None = None
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, message: messages.Message) -> None:
         """Handle a message of the daemon; called in the link's thread."""
         match message:
-            case Begin():
+            case messages.Begin():
                 commands = [Command.from_json(command) for command in message.commands]
                 self._begin, self._in_force = message, CommandsInForce(str(message.experiment["name"]), commands)
                 self._begun.set()
-            case Commanded():
+            case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
-            case Finish():
+            case messages.Finish():
                 self._in_force.finish(message.reason)
-            case DrillAsked() if self._watchdogs is not None:
+            case messages.DrillAsked() if self._watchdogs is not None:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
-            case ForceAsked() if self._watchdogs is not None:
+            case messages.ForceAsked() if self._watchdogs is not None:
                 self._watchdogs.force(message.node, message.for_s)
 
     def on_eof(self) -> None:
@@ -90,7 +80,7 @@ class Driver:
 
     def run(self) -> bool:
         """Execute the experiment; return False when it was told to finish before its end."""
-        self.link.send(Hello(os.getpid(), versions()))
+        self.link.send(messages.Hello(os.getpid(), versions()))
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
             raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
         begin = self._begin
@@ -101,10 +91,10 @@ class Driver:
 
     def _send_heartbeats(self, registry: TrialRegistry) -> None:
         while True:
-            self.link.send(Heartbeat(len(registry.running())))
+            self.link.send(messages.Heartbeat(len(registry.running())))
             time.sleep(HEARTBEAT_S)
 
-    def _connect(self, begin: Begin) -> None:
+    def _connect(self, begin: messages.Begin) -> None:
         os.environ.update(TUNE_ENVIRONMENT)
         import ray
 
@@ -116,14 +106,14 @@ class Driver:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._in_force.finish(signal.Signals(number).name)
 
-    def _watch(self, begin: Begin) -> WatchdogLinks:
+    def _watch(self, begin: messages.Begin) -> WatchdogLinks:
         from actors.driver.watchdog_links import WatchdogLinks
 
         self._watchdogs = WatchdogLinks(self.link, self._in_force, begin.watchdog)
         self._watchdogs.start()
         return self._watchdogs
 
-    def _search(self, begin: Begin, registry: TrialRegistry, watchdogs: WatchdogLinks) -> bool:
+    def _search(self, begin: messages.Begin, registry: TrialRegistry, watchdogs: WatchdogLinks) -> bool:
         from actors.driver.scheduler import Finished
         from actors.driver.tuner import fit
 
@@ -146,7 +136,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _settle(link: DaemonLink, message: ExperimentEnded | None) -> int:
+def _settle(link: DaemonLink, message: messages.ExperimentEnded | None) -> int:
     if message is not None:
         link.send(message)
     left = link.wait_until_acknowledged(ACKNOWLEDGE_WITHIN_S)
@@ -171,8 +161,8 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         # An error of ours needs a person. Any other may be a passing fault of the machine, and another driver may try.
         final = isinstance(error, SweepError)
-        return _settle(link, ExperimentEnded(f"{type(error).__name__}: {error}"[:4000], final))
-    return _settle(link, ExperimentEnded(None) if complete else None)
+        return _settle(link, messages.ExperimentEnded(f"{type(error).__name__}: {error}"[:4000], final))
+    return _settle(link, messages.ExperimentEnded(None) if complete else None)
 
 
 def _exit(status: int) -> None:

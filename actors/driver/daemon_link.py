@@ -1,7 +1,7 @@
 """The driver's end of the pipes to the daemon.
 
-A message that matters gets an id and is kept until the daemon says that it has committed it. End of file means that
-the daemon died; there is no reconnecting over a pipe, so the driver ends too and the next one starts from the store.
+A message that must not be lost gets an id and is kept until the daemon acknowledges that it has committed it. End of
+file means that the daemon died: the driver ends too, and the next one starts from the store.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from actors.driver.process_local import PerProcess
 from supervisor.domain.messages import MAX_LINE_BYTES, UNACKNOWLEDGED, Ack, LinkError, Message, decode, encode
 
 MAX_KEPT = 10_000
-"""Unacknowledged messages. A daemon that is this far behind stops the search until it catches up."""
+"""Bound of unacknowledged messages: the search waits while the daemon is so far behind."""
 
 MAX_WAIT_S = 600.0
 
 
 class DaemonLink(PerProcess):
-    """Sends from any thread; receives in a thread of its own, which calls `on_message` and, at the end, `on_eof`."""
+    """Sends from any thread; its own thread receives: it calls `on_message` and, at the end, `on_eof`."""
 
     def __init__(self, read_fd: int, write_fd: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class DaemonLink(PerProcess):
         self._acked = threading.Condition()
 
     def send(self, message: Message) -> None:
-        """Write one message; blocks while the daemon is too far behind. A closed pipe is `on_eof`'s business."""
+        """Write one message; block while the daemon is too far behind. `on_eof` handles a closed pipe."""
         number = None if isinstance(message, UNACKNOWLEDGED) else self._keep(message)
         line = encode(message, number)
         with self._writing:
@@ -51,17 +51,17 @@ class DaemonLink(PerProcess):
             try:
                 view = view[os.write(self._write_fd, view) :]
             except BrokenPipeError:
-                # The reader thread sees end of file too, and ends the driver.
+                # The receiving thread sees end of file and ends the driver.
                 return
 
     def wait_until_acknowledged(self, timeout_s: float) -> int:
-        """Wait for the daemon to commit everything; the number of messages that it has not."""
+        """Wait until the daemon has committed all messages; return the number that it has not."""
         with self._acked:
             self._acked.wait_for(lambda: not self._kept, timeout=timeout_s)
             return len(self._kept)
 
     def receive(self, on_message: Callable[[Message], None], on_eof: Callable[[], None]) -> threading.Thread:
-        """Start the reader. A line that is no message is as bad as end of file: the two sides do not fit."""
+        """Start receiving. A line that is no message counts as end of file: the two sides do not fit."""
         thread = threading.Thread(target=self._receive, args=(on_message, on_eof), name="daemon-link", daemon=True)
         thread.start()
         return thread

@@ -1,7 +1,7 @@
 """Objects of which a process has one, and which Ray may pickle.
 
-Tune pickles its whole configuration when a Tuner is built. A pipe, a lock or a thread cannot travel, and need not:
-what is pickled here is the question "which one does this process have?".
+Tune pickles its whole configuration when a Tuner is built. A pipe, a lock or a thread cannot be pickled; here only the
+class is, and unpickling returns the object of that class in the process.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ _Kind = TypeVar("_Kind")
 
 
 def current(kind: type[_Kind]) -> _Kind:
-    """This process's object of that class. Raises LookupError where there is none."""
+    """Return this process's object of that class. Raises LookupError if there is none."""
     try:
         found: _Kind = _CURRENT[kind]
     except KeyError:
-        raise LookupError(f"this process has no {kind.__name__}: only a driver makes one") from None
+        raise LookupError(f"expected a {kind.__name__} in this process, found none: only a driver makes one") from None
     return found
 
 
 class PerProcess:
-    """Inherit, call `super().__init__()`; a later object of the same class takes the place of the earlier."""
+    """Base class; call `super().__init__()`. A later object of a class replaces the earlier one."""
 
     def __init__(self) -> None:
         _CURRENT[type(self)] = self

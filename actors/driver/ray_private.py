@@ -1,11 +1,11 @@
-"""The only file that uses names which Ray keeps to itself, each with its reason.
+"""The only file that uses private names of Ray, each with its reason.
 
-pyproject.toml pins Ray for this file's sake; tests/integration/test_ray_private.py fails when a name goes.
+pyproject.toml pins Ray because of this file; tests/integration/test_ray_private.py fails when a name goes.
 """
 
 from __future__ import annotations
 
-# ruff: noqa: SLF001 - private names are what this file is for
+# ruff: noqa: SLF001 - this file exists to use private names
 import time
 from typing import Any
 
@@ -27,14 +27,14 @@ _ONCE = "_sweep_counts_deaths_once"
 
 
 def controller_of(passed: Any) -> Any:
-    """The TuneController behind what Tune hands to a scheduler: itself, or a wrapper that warns at each private use."""
+    """Return the TuneController: `passed` by Tune to a scheduler is it, or a wrapper that warns at private names."""
     return getattr(passed, "_tune_controller", passed)
 
 
 def continue_trial(passed: Any, trial: Trial) -> bool:
-    """Run the next step of a trial that was answered NOOP. False when it is no longer there to run.
+    """Run the next step of a trial that was answered NOOP; return False if it cannot run any more.
 
-    Tune has no public way to go on from NOOP; PAUSE, its public hold, frees the actor and takes 7 to 13 s to undo.
+    Tune has no public way to continue after NOOP; PAUSE, its public hold, frees the actor and takes 7 to 13 s to undo.
     """
     controller = controller_of(passed)
     if trial.status != Trial.RUNNING or trial not in controller._trial_to_actor:
@@ -44,30 +44,30 @@ def continue_trial(passed: Any, trial: Trial) -> bool:
 
 
 def release_trial(passed: Any, trial: Trial) -> None:
-    """Take a trial that stands still off its worker; it stays PAUSED until the scheduler chooses it again.
+    """Take a trial that waits off its worker; it stays PAUSED until the scheduler chooses it again.
 
-    Tune's own PAUSE would first save it by Tune's means, 13 s and a second copy of what is on disk already.
+    Tune's own PAUSE would first save it by Tune's method: 13 s for a second copy of its checkpoint.
     """
     controller = controller_of(passed)
     if trial.status != Trial.RUNNING or trial not in controller._trial_to_actor:
         return
     actor: Any = trial.temporary_state.ray_actor
     if actor is not None:
-        # Tune may keep the worker for a later trial; the model must not wait in it.
+        # Tune may keep the worker for a later trial; the model must not stay in it.
         actor.sweep_release.remote()
     controller.pause_trial(trial, should_checkpoint=False)
 
 
 def nap_if_idle(passed: Any) -> None:
-    """Sleep a moment when no actor has work to wait for."""
+    """Sleep a moment if no actor is at work."""
     if controller_of(passed)._actor_manager.num_actor_tasks == 0:
         time.sleep(IDLE_NAP_S)
 
 
 def whereabouts(trial: Trial) -> Whereabouts:
-    """Asks a started trial's worker; the default when it does not answer in time.
+    """Ask a started trial's worker where it runs; return the default if it does not answer in time.
 
-    Tune tells a callback neither before the first result, and a trial that hangs in its first step needs both.
+    Tune gives a callback node and pid only with the first result; a trial that hangs in its first step needs both.
     """
     actor: Any = trial.temporary_state.ray_actor
     if actor is None:
@@ -75,17 +75,17 @@ def whereabouts(trial: Trial) -> Whereabouts:
     try:
         answer: Any = ray.get(actor.sweep_whereabouts.remote(), timeout=WHEREABOUTS_TIMEOUT_S)
     except ray.exceptions.RayError:
-        # It died this moment, or is stuck: Tune will say so itself.
+        # It has just died, or is stuck: Tune will report that.
         return Whereabouts()
     found: Whereabouts = answer
     return found
 
 
 def map_worker_deaths() -> None:
-    """Let the loss of one worker fail one trial.
+    """Make the loss of one worker fail one trial only. A second call changes nothing.
 
-    Tune's actor manager knows RayActorError and RayTaskError; on the three others that mean the same it raises
-    RuntimeError out of Tuner.fit(), which ends the whole search. Calling this twice changes nothing.
+    Tune's actor manager handles RayActorError and RayTaskError; three others mean the same, but make Tuner.fit() raise
+    RuntimeError, which ends the whole search.
     """
     manager: Any = RayActorManager
     original = manager._actor_task_failed
@@ -102,10 +102,10 @@ def map_worker_deaths() -> None:
 
 
 def count_deaths_once() -> None:
-    """Let a worker that dies while a trial takes it over cost that trial one attempt.
+    """Make a worker that dies while a trial takes it over cost that trial one attempt. A second call changes nothing.
 
-    Tune tells such a death twice, by the actor and by its task. The first puts the trial back to PENDING; the second
-    finds it there and ends it for good, whatever max_failures says. Calling this twice changes nothing.
+    Tune handles such a death twice, by the actor and by its task. The first puts the trial back to PENDING; the second
+    finds it there and ends it for good, whatever max_failures is.
     """
     controller: Any = TuneController
     original = controller._process_trial_failure
@@ -114,7 +114,7 @@ def count_deaths_once() -> None:
 
     def once(self: Any, trial: Trial, exception: Exception) -> None:
         if isinstance(exception, RayActorError):
-            # Left in there, it would wait for its worker's reset for ever.
+            # Otherwise it would wait for its worker's reset for ever.
             self._resetting_trials.discard(trial)
             if trial.status == Trial.PENDING:
                 return
@@ -125,5 +125,5 @@ def count_deaths_once() -> None:
 
 
 def add_failures(trial: Trial, count: int) -> None:
-    """Let Tune count so many failures more against a trial's max_failures: those that an earlier driver saw."""
+    """Count `count` failures of earlier drivers against a trial's max_failures."""
     trial.run_metadata.num_failures += count

@@ -17,38 +17,14 @@ from actors.driver.trial_registry import Entry, TrialRegistry
 from actors.trial.memory_retry import ASKED_BACK, OOM, Offer, next_attempt
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_CHARACTERS, OWN_KEY, RECORD, failure_reason
 from actors.trial.worker_exit import HUNG, OOM_KILLED, Death
+from supervisor.domain import messages
 from supervisor.domain.lifecycle import EndReason, TrialState
-from supervisor.domain.messages import (
-    AttemptLost,
-    CheckpointUnusable,
-    ResultReported,
-    TrialEnded,
-    TrialHeld,
-    TrialHung,
-    TrialStarted,
-)
 
-FILLED_IN_BY_TUNE = frozenset(
-    [
-        "config",
-        "date",
-        "done",
-        "experiment_tag",
-        "hostname",
-        "iterations_since_restore",
-        "node_ip",
-        "pid",
-        "should_checkpoint",
-        "checkpoint_dir_name",
-        "time_since_restore",
-        "time_total_s",
-        "timestamp",
-        "timesteps_since_restore",
-        "timesteps_total",
-        "training_iteration",
-        "trial_id",
-    ]
-)
+FILLED_IN_BY_TUNE = frozenset({
+    "config", "date", "done", "experiment_tag", "hostname", "iterations_since_restore", "node_ip", "pid",
+    "should_checkpoint", "checkpoint_dir_name", "time_since_restore", "time_total_s", "timestamp",
+    "timesteps_since_restore", "timesteps_total", "training_iteration", "trial_id",
+})  # fmt: skip
 """Keys that Tune adds to a result and that are no metrics. `time_this_iter_s` stays: it is the epoch's length."""
 
 Deaths = Callable[[str, int, int], Death]
@@ -57,16 +33,12 @@ Deaths = Callable[[str, int, int], Death]
 END_REASONS = {HUNG: EndReason.HUNG, OOM_KILLED: EndReason.OOM}
 """End reason by the cause of a trial's last death; for other causes the error's text decides."""
 
-_OWN = frozenset({END, ERROR, RECORD, CHECKPOINT})
+_OWN = frozenset({END, ERROR, RECORD, CHECKPOINT, OWN_KEY})
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return a result's own metrics as JSON values; any other value becomes its text."""
-    return {
-        str(key): _plain(value)
-        for key, value in result.items()
-        if key not in FILLED_IN_BY_TUNE and key not in _OWN and key != OWN_KEY
-    }
+    return {str(key): _plain(value) for key, value in result.items() if key not in FILLED_IN_BY_TUNE | _OWN}
 
 
 def _plain(value: Any) -> Any:
@@ -95,13 +67,16 @@ class Recorder(Callback, PerProcess):
         self._recording = threading.Lock()
         in_force.on_change(self.record_pauses)
 
+    def _send(self, kind: Callable[..., messages.Message], entry: Entry, *facts: Any) -> None:
+        self._link.send(kind(entry.number, entry.attempt, *facts))
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         entry = self._registry.entry(trial.trial_id)
         found = ray_private.whereabouts(trial)
         resumed = found.resumed_step if found.pid is not None else entry.resumed_step
-        self._link.send(TrialStarted(entry.number, entry.attempt, trial.trial_id, found.node, found.pid, resumed))
+        self._send(messages.TrialStarted, entry, trial.trial_id, found.node, found.pid, resumed)
         for path in found.unusable:
-            self._link.send(CheckpointUnusable(entry.number, entry.attempt, path))
+            self._send(messages.CheckpointUnusable, entry, path)
         with self._registry.lock:
             entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
             # Asked at its start: a worker that the kernel kills cannot answer any more.
@@ -119,26 +94,13 @@ class Recorder(Callback, PerProcess):
             # It failed: there was no epoch.
             return
         entry, step, value = self._registry.note(trial.trial_id, result)
-        self._link.send(
-            ResultReported(
-                entry.number, entry.attempt, step, value, metrics_of(result), checkpoint=result.get(CHECKPOINT)
-            )
-        )
+        self._send(messages.ResultReported, entry, step, value, metrics_of(result), result.get(CHECKPOINT))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         last = trial.last_result or {}
         verdict = self._registry.verdict(trial.trial_id, last)
-        entry = self._end(trial)
-        self._link.send(
-            TrialEnded(
-                entry.number,
-                entry.attempt,
-                verdict.end_reason.value,
-                verdict.value,
-                verdict.error,
-                record=last.get(RECORD) or {},
-            )
-        )
+        end = verdict.end_reason.value, verdict.value, verdict.error, last.get(RECORD) or {}
+        self._send(messages.TrialEnded, self._end(trial), *end)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Prepare the next attempt: Tune will start the trial again, because its worker died."""
@@ -151,13 +113,9 @@ class Recorder(Callback, PerProcess):
         death = self._deaths(entry.node if entry.running else "", entry.number, entry.attempt)
         if not entry.running:
             # It died while it was being started. An attempt must begin before it can be lost.
-            self._link.send(
-                TrialStarted(
-                    entry.number, entry.attempt, trial.trial_id, death.node, death.pid, resumed_step=entry.resumed_step
-                )
-            )
+            self._send(messages.TrialStarted, entry, trial.trial_id, death.node, death.pid, entry.resumed_step)
         if death.cause == HUNG and death.silent_s is not None:
-            self._link.send(TrialHung(entry.number, entry.attempt, death.silent_s, death.median_s, death.dump))
+            self._send(messages.TrialHung, entry, death.silent_s, death.median_s, death.dump)
         return death
 
     def release(self, trial: Trial) -> None:
@@ -177,25 +135,17 @@ class Recorder(Callback, PerProcess):
             after = next_attempt(cause, entry.memory, entry.offer, drill=drill)
             reduced = dict(after.memory) if after.memory is not None and after.memory != entry.memory else None
             entry.running, entry.memory, entry.offer, entry.ran_out = False, after.memory, None, None
-        self._link.send(AttemptLost(entry.number, entry.attempt, cause, error, drill, reduced))
+        self._send(messages.AttemptLost, entry, cause, error, drill, reduced)
         entry.attempt += 1
-        own = {
-            "number": entry.number,
-            "attempt": entry.attempt,
-            "checkpoint": entry.checkpoint,
-            "memory": entry.memory,
-            "spent": (error or cause) if after.spent else None,
-        }
-        config = {**trial.config, OWN_KEY: {**trial.config[OWN_KEY], **own}}
-        trial.set_config(config)  # type: ignore[no-untyped-call]
+        own = {**trial.config[OWN_KEY], **entry.own_settings(spent=(error or cause) if after.spent else None)}
+        trial.set_config({**trial.config, OWN_KEY: own})  # type: ignore[no-untyped-call]
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Report the trial's end: its worker died once too often, or Tune itself failed on it."""
         death = self._death_of(trial)
         text = death.text or _last_error(trial)
         reason = END_REASONS.get(death.cause) or failure_reason(text)
-        entry = self._end(trial)
-        self._link.send(TrialEnded(entry.number, entry.attempt, reason.value, None, text))
+        self._send(messages.TrialEnded, self._end(trial), reason.value, None, text)
 
     def _end(self, trial: Trial) -> Entry:
         entry = self._registry.entry(trial.trial_id)
@@ -231,13 +181,9 @@ class Recorder(Callback, PerProcess):
         drill = command.drill if held else entry.drilled
         entry.held, entry.drilled = held, held and command.drill
         state = TrialState.PAUSED if held else TrialState.RUNNING
-        self._link.send(TrialHeld(entry.number, entry.attempt, state.value, command.reason, drill))
+        self._send(messages.TrialHeld, entry, state.value, command.reason, drill)
 
 
 def _last_error(trial: Trial) -> str:
-    error = trial.get_error()
-    return (
-        str(error)[-MAX_ERROR_CHARACTERS:]
-        if error
-        else "its worker process ended without an error: it was killed, or ended itself"
-    )
+    error = trial.get_error() or "its worker process ended without an error: it was killed, or ended itself"
+    return str(error)[-MAX_ERROR_CHARACTERS:]

@@ -115,15 +115,7 @@ class GatedSearch(Searcher):
             self._link.send(TrialAdded(number, dict(params), source))
         if not final:
             self._tell_all(trial_id, entry)
-        own = {
-            "number": number,
-            "attempt": entry.attempt,
-            "checkpoint": entry.checkpoint,
-            "memory": entry.memory,
-            "spent": None,
-            "final": final,
-        }
-        return {**params, OWN_KEY: own}
+        return {**params, OWN_KEY: entry.own_settings()}
 
     def _may_start(self) -> bool:
         """Return whether a trial may start: none under HOLD; under SHED and THROTTLE fewer than usual, but one."""

@@ -1,6 +1,6 @@
-"""The driver's own list of trials: which Tune trial is which number, on which attempt, and what became of it.
+"""The driver's own list of trials: number, attempt, results and end of each Tune trial.
 
-Search, scheduler and recorder each see a part of a trial's life through Tune's callbacks; here the parts meet.
+Search, scheduler and recorder each see a part of a trial's life through Tune's callbacks; they share it here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 
 @dataclass
 class Entry:
-    """One trial that is not over. `told` are the steps that the study knows; `best` is the best finite value so far.
-    `held` is what the daemon was told, `drilled` whether a drill was the cause; `reported` is whether it stands at
-    the end of a step. `deaths` are the workers that died of it under earlier drivers.
+    """One trial that is not over.
 
-    A `final` one is of the finalisation: neither sampler nor pruner hears of it.
+    `told` are the steps that the study has; `best` is the best finite value so far. `held` says that the daemon has it
+    as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler holds it at the end of a step.
+    `deaths` counts its workers that died under earlier drivers. A `final` trial is of the finalisation: sampler and
+    pruner do not see it.
 
-    `memory` is what its attempts are given to take less of it, `offer` what the next one could be given; `ran_out` is
-    the error of an attempt whose memory ran out and that left its work (less_memory).
+    `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the
+    error of an attempt that left its work because memory ran out (memory_retry).
     """
 
     number: int
@@ -61,18 +62,25 @@ class Entry:
 
     @property
     def alone(self) -> bool:
-        """Whether it is to have the machine to itself."""
+        """Return whether it must have the machine to itself."""
         return self.memory is not None and bool(self.memory.get(ALONE))
 
     @property
     def resumed_step(self) -> int | None:
-        """The step of its checkpoint, by the file's name; None when it starts from scratch."""
+        """Return the step of its checkpoint, by the file's name; None when it starts from scratch."""
         return checkpoint_step(self.checkpoint) if self.checkpoint else None
+
+    def own_settings(self, spent: str | None = None) -> dict[str, Any]:
+        """Return its attempt's part of a config's OWN_KEY; `spent` is its error when nothing smaller can be tried."""
+        return {
+            "number": self.number, "attempt": self.attempt, "checkpoint": self.checkpoint, "memory": self.memory,
+            "spent": spent, "final": self.final,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a trial ended. `value` is its best finite value, None unless it succeeded."""
+    """The end of a trial. `value` is its best finite value, None unless it succeeded."""
 
     end_reason: EndReason
     value: float | None
@@ -84,9 +92,9 @@ class Verdict:
 
 
 def finite_or_none(value: Any) -> float | None:
-    """A real number as a float; None for anything else, booleans and NaN included."""
+    """Return a real number as a float; None for anything else, booleans and NaN included."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        # NumPy's and torch's scalars are no Python numbers, but know how to become one.
+        # NumPy's and torch's scalars are not Python numbers, but can become one.
         item = getattr(value, "item", None)
         value = item() if callable(item) else None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -95,7 +103,7 @@ def finite_or_none(value: Any) -> float | None:
 
 
 def ended(trial: Mapping[str, Any]) -> bool:
-    """Whether one of a `begin`'s trials is over."""
+    """Return whether one of the trials of a Begin is over."""
     return trial["state"] in TRIAL_ENDED
 
 
@@ -113,7 +121,7 @@ class TrialRegistry(PerProcess):
         }
 
     def open(self, trial_id: str, number: int, params: dict[str, Any], *, final: bool = False) -> Entry:
-        """A trial that Tune will run: new, or one that an earlier driver left unfinished."""
+        """Add a trial that Tune will run: a new one, or one that an earlier driver left unfinished."""
         earlier = self._unfinished.get(number)
         entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
         if earlier is not None:
@@ -130,7 +138,7 @@ class TrialRegistry(PerProcess):
         return entry
 
     def known(self, number: int) -> bool:
-        """Whether the daemon has this number already."""
+        """Return whether the daemon has this number already."""
         return number in self._unfinished
 
     def entry(self, trial_id: str) -> Entry:
@@ -142,23 +150,25 @@ class TrialRegistry(PerProcess):
             return [entry for entry in self._by_id.values() if entry.running]
 
     def alone(self) -> list[Entry]:
-        """The trials that are to have the machine to themselves, now or later."""
+        """Return the trials that must have the machine to themselves, now or later."""
         with self.lock:
             return [entry for entry in self._by_id.values() if entry.alone]
 
     def in_the_way(self) -> list[Entry]:
-        """The trials beside which no other may be opened: those that are to be alone; while one of those that an
-        earlier driver left is to be so and is not open yet, all."""
+        """Return the trials beside which no other may be opened: those that must be alone.
+
+        While such a trial of an earlier driver is not open yet, these are all.
+        """
         with self.lock:
             return list(self._by_id.values()) if self._alone_ahead else self.alone()
 
     def close(self, trial_id: str) -> None:
-        """Forget a trial that is over: a search of 10,000 trials must not keep them all."""
+        """Forget a trial that is over: the memory of a long search must not grow."""
         with self.lock:
             self._by_id.pop(trial_id, None)
 
     def note(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Entry, int, float | None]:
-        """Take a result in; its trial, step and value."""
+        """Add a result to its trial; return trial, step and value."""
         with self.lock:
             entry = self._by_id[trial_id]
             step, value = int(result.get(STEP, 0)), finite_or_none(result.get(self.metric))
@@ -167,7 +177,7 @@ class TrialRegistry(PerProcess):
         return entry, step, value
 
     def note_left(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Take in what a trial said when it left its work."""
+        """Take the answer of a trial that left its work."""
         with self.lock:
             entry = self._by_id[trial_id]
             entry.ran_out = result.get(OUT_OF_MEMORY)
@@ -183,7 +193,7 @@ class TrialRegistry(PerProcess):
             entry.best = value if entry.best is None else better(entry.best, value)
 
     def verdict(self, trial_id: str, result: Mapping[str, Any]) -> Verdict:
-        """How a trial ended that Tune calls complete, from its last result."""
+        """Return the end of a trial that Tune calls complete, from its last result."""
         entry = self.entry(trial_id)
         if END in result:
             reason = EndReason(result[END])

@@ -1,4 +1,4 @@
-"""Builds the Tuner of one experiment, fresh at each driver start, and runs it in the calling thread."""
+"""Builds the Tuner of one experiment anew at each driver start, and runs it in the calling thread."""
 
 from __future__ import annotations
 

@@ -73,11 +73,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        write: Callable[[Path, int], Path],
-        read: Callable[[Path], object],
-        heartbeat: Heartbeat,
+        self, folder: Path, write: Callable[[Path, int], Path], read: Callable[[Path], object], heartbeat: Heartbeat
     ) -> None:
         self._folder, self._write, self._read, self._heartbeat = folder, write, read, heartbeat
         self.resumed_step: int | None = None

@@ -13,18 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors.trial.heartbeat import Heartbeat, Phase
-from actors.trial.node_files import (
-    ACTION,
-    HELD,
-    LAYOUT,
-    LEASE,
-    LEASE_S,
-    LEAVES,
-    MAGIC,
-    SLOTS,
-    VERSION,
-    open_flag,
-)
+from actors.trial.node_files import ACTION, HELD, LAYOUT, LEASE, LEASE_S, LEAVES, MAGIC, SLOTS, VERSION, open_flag
 from supervisor.domain.command import Action
 
 POLL_S = 0.02

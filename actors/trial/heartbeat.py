@@ -33,6 +33,9 @@ MAX_FILE_BYTES = 16 * 1024
 MAX_WORKERS = 512
 SUFFIX, STACKS_SUFFIX = ".heartbeat", ".stacks"
 
+Attempt = tuple[str, int, int]
+"""Experiment, number, attempt."""
+
 
 class Phase(IntEnum):
     """The work of a worker at a moment. Only in the last two may a long silence be a hang."""
@@ -71,6 +74,10 @@ class Worker:
     folder: str
     pid: int
     started: str | None
+
+    @property
+    def key(self) -> Attempt:
+        return self.experiment, self.number, self.attempt
 
 
 class Heartbeat:

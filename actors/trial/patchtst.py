@@ -1,4 +1,4 @@
-"""The built-in trainable: a training session of one PatchTST, an epoch a step."""
+"""The built-in trainable: trains one PatchTST, one epoch per step."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ STATE_FILE = "state.pt"
 
 
 class PatchTSTTrainable(tune.Trainable):
-    """Runs under `supervised.SupervisedTrainable`, which gives it its gate, number and seed, and keeps its files."""
+    """Runs under `supervised.SupervisedTrainable`, which sets its gate, number, seed and memory."""
 
     sweep_gate: Gate
     sweep_batches = True
     sweep_number: int
     sweep_seed: int
     sweep_final: bool
-    """Whether the trial is of the finalisation: then its best epoch's weights are kept, to be tested."""
+    """The trial is of the finalisation: the weights of its best epoch are kept for the test."""
     sweep_memory: Memory | None
 
     _best_step: int | None = None
-    """The epoch that was just trained, if it is the best so far and not saved yet."""
+    """The last epoch, if it is the best so far and not saved yet."""
     _session: TrainingSession | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class PatchTSTTrainable(tune.Trainable):
         return MemoryLimit(**given) if given else None
 
     def sweep_smaller(self) -> Memory | None:
-        """Half the micro-batch, at last recomputing. One that could not even be built is built once more, alone."""
+        """Offer half the micro-batch, at last recomputing; a session that could not be built: one attempt alone."""
         if self._session is None:
             return once_alone(self.sweep_memory)
         limit = self._session.smaller()
@@ -70,7 +70,7 @@ class PatchTSTTrainable(tune.Trainable):
 
     def _opened(self) -> TrainingSession:
         if self._session is None:
-            raise RuntimeError("this trial has no session: its setup failed")
+            raise RuntimeError("expected an open training session, found none: setup() failed")
         return self._session
 
     def step(self) -> dict[str, Any]:
@@ -82,31 +82,31 @@ class PatchTSTTrainable(tune.Trainable):
         return {**result_of(epoch), RECORD: self._record}
 
     def sweep_save(self, folder: Path, step: int) -> Path:
-        """One file a checkpoint, written atomically."""
+        """Write a checkpoint as one file, atomically; return its path."""
         path = folder / f"checkpoint-{step}.pt"
         self._opened().save(path)
         if self.sweep_final and self._best_step == step:
             from training.best_weights import keep_weights
 
             keep_weights(path, folder)
-        # A later save of the same step holds a part of the next epoch too.
+        # A later save of the same step has a part of the next epoch too.
         self._best_step = None
         return path
 
     def sweep_load(self, path: Path) -> None:
         self._opened().load(path)
-        # The checkpoint's micro-batch may be smaller than what was chosen.
+        # The checkpoint's micro-batch may be smaller than the chosen one.
         self._record = self._opened().record()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """For schedulers that pause and resume by Tune's own means."""
+        """Save by Tune's own method, for schedulers that pause and resume with it."""
         self._opened().save(Path(checkpoint_dir) / STATE_FILE)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         self._opened().load(Path(checkpoint) / STATE_FILE)
 
     def sweep_release(self) -> None:
-        """Let go of model, optimiser and data."""
+        """Free model, optimiser and data."""
         self.cleanup()
 
     def cleanup(self) -> None:
@@ -116,7 +116,7 @@ class PatchTSTTrainable(tune.Trainable):
 
 
 def result_of(epoch: Epoch) -> dict[str, Any]:
-    """An epoch as a Tune result. `time_this_iter_s` is training time: seconds without pauses."""
+    """Return an epoch as a Tune result. `time_this_iter_s` is training time: seconds without pauses."""
     result: dict[str, Any] = {
         **epoch.metrics,
         STEP: epoch.number,

@@ -1,4 +1,4 @@
-"""Why a trial's worker is gone. Pure; standard library only."""
+"""The causes of a worker's death. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 WORKER_DIED, OOM_KILLED, HUNG = "worker_died", "oom_killed", "hung"
-"""Causes of a lost attempt: no more is known, the kernel killed it for want of memory, we for its silence."""
+"""Causes of a lost attempt: not known; the kernel killed it when memory ran out; we ended it for its silence."""
 
 DEATHS = frozenset({WORKER_DIED, OOM_KILLED, HUNG})
-"""What counts towards a plan's `max_failures`. Pauses, shutdowns and a driver's own death are not the trial's doing."""
+"""The causes that count towards a plan's `max_failures`: not pauses, shutdowns and a driver's own death."""
 
 CLAIM_WITHIN_S = 60.0
-"""A kill that no worker's death was laid to for so long was somebody else's."""
+"""An older kill that explains no worker's death was of another process."""
 
 MAX_UNCLAIMED = 64
 MAX_COUNTERS = 512
@@ -22,7 +22,7 @@ MAX_COUNTERS = 512
 
 @dataclass(frozen=True)
 class Death:
-    """How an attempt's worker died. `text` is for people; the seconds and `dump`, a path, are of a hung one."""
+    """The death of an attempt's worker. `text` is for people; a hung one has the seconds and `dump`, a path."""
 
     cause: str = WORKER_DIED
     text: str | None = None
@@ -42,16 +42,17 @@ class Death:
 
 @dataclass(frozen=True)
 class MemoryKills:
-    """The kernel's out-of-memory kills, as its counters tell them, that no worker's death was laid to yet.
+    """The kernel's out-of-memory kills that do not explain a worker's death yet.
 
-    `counts` is what each counter said last; `unclaimed` has a counter and the monotonic second for each kill.
+    `counts` has the last value of each of the kernel's counters; `unclaimed` a counter and the monotonic second of each
+    kill.
     """
 
     counts: Mapping[Path, int] = field(default_factory=dict)
     unclaimed: tuple[tuple[Path, float], ...] = ()
 
     def seen(self, counts: Mapping[Path, int], now_mono_s: float) -> MemoryKills:
-        """Some counters were read again; a counter's first reading only shows where it stands."""
+        """Return the kills after counters were read again; a counter's first value is only its start."""
         recent = [kill for kill in self.unclaimed if now_mono_s - kill[1] <= CLAIM_WITHIN_S]
         fresh = [
             (counter, now_mono_s)
@@ -62,7 +63,7 @@ class MemoryKills:
         return MemoryKills(dict(known), tuple([*recent, *fresh][-MAX_UNCLAIMED:]))
 
     def claimed(self, counter: Path) -> tuple[MemoryKills, bool]:
-        """Lay a death to the oldest kill of its counter; False where there was none."""
+        """Explain a death by the oldest kill of its counter; return the kills left, and whether there was one."""
         found = next((kill for kill in self.unclaimed if kill[0] == counter), None)
         left = list(self.unclaimed)
         if found is not None:

@@ -1,6 +1,6 @@
-"""What a trial's process arranges for its own end: stacks on a signal, and to be the kernel's first choice.
+"""A trial's process: it writes its stacks on a signal, and is the first that the kernel ends when memory runs out.
 
-And the other end of it: how the node's watchdog has the stacks written, and ends such a process.
+Also the watchdog's side: it asks for the stacks and ends such a process.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ from supervisor.processes.identity import started_at
 DUMP_SIGNAL = signal.SIGUSR1
 MAX_DUMP_BYTES = 256 * 1024
 DUMP_WITHIN_S, QUIET_S = 5.0, 0.5
-"""A dump is whole when the file has not grown for QUIET_S; a process in the kernel's hands never writes one."""
+"""A dump is complete when the file has not grown for QUIET_S; a process that waits in the kernel writes none."""
 
 TERM_GRACE_S = 5.0
 KILL_WITHIN_S = 10.0
 POLL_S = 0.05
 
 OOM_SCORE_ADJ = 500
-"""Half a machine's memory on top of what it holds: of equals, the kernel takes a trial before the daemon or Ray."""
+"""Counts as half a machine's memory more: the kernel ends a trial before the daemon or Ray."""
 
 _DUMPS: dict[Path, BinaryIO] = {}
 
 
 def dump_on_signal(folder: Path) -> None:
-    """From now on DUMP_SIGNAL has every thread's Python stack written, by C code: no lock of Python's is needed."""
+    """Make DUMP_SIGNAL write every thread's Python stack, by C code that needs no lock of Python's."""
     path = stacks_file(folder, os.getpid())
     if path not in _DUMPS:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Stays open for good: in a hung process nothing can be opened any more. Appending, so it may be cut.
+        # It stays open: a hung process cannot open a file. Appending, so that the file may be truncated.
         _DUMPS[path] = path.open("ab", buffering=0)
-    # Again for each trial, since the last one's code may have taken the signal.
+    # For each trial: the code of the last one may have set another handler.
     faulthandler.register(DUMP_SIGNAL, file=_DUMPS[path], all_threads=True, chain=False)
 
 
 def stacks_file(folder: Path, pid: int) -> Path:
-    """Where a worker's stacks are written."""
+    """Return the path of a worker's stacks."""
     return folder / f"{pid}{STACKS_SUFFIX}"
 
 
 def prefer_for_oom(proc: Path = Path("/proc")) -> None:
-    """When memory runs out, the kernel shall take this process first. Linux; elsewhere nothing is done."""
+    """Make the kernel end this process first when memory runs out. On Linux only."""
     file = proc / "self/oom_score_adj"
     with contextlib.suppress(OSError, ValueError):
-        # Raising needs no right; lowering, where Ray has raised it further, would.
+        # Raising the score needs no privilege; lowering it, where Ray has raised it further, would.
         if int(file.read_text()) < OOM_SCORE_ADJ:
             file.write_text(str(OOM_SCORE_ADJ))
 
 
 def stacks_of(folder: Path, pid: int, sleep: Callable[[float], None] = time.sleep) -> str | None:
-    """Have a worker write its stacks; None when it cannot within DUMP_WITHIN_S."""
+    """Return a worker's stacks, which it writes now; None when it cannot within DUMP_WITHIN_S."""
     path = stacks_file(folder, pid)
     if not path.is_file():
-        # It has not said what to do at the signal, which would then end it.
+        # Without a handler the signal would end it.
         return None
     os.truncate(path, 0)
     os.kill(pid, DUMP_SIGNAL)
@@ -77,9 +77,9 @@ def stacks_of(folder: Path, pid: int, sleep: Callable[[float], None] = time.slee
 
 
 def end_process(pid: int, started: str, sleep: Callable[[float], None] = time.sleep) -> bool:
-    """TERM, after a grace KILL, for a process and its children; whether it is gone.
+    """End a process and its children by TERM, later by KILL; return whether it is gone.
 
-    It is not when it is in an uninterruptible wait, for a disk or a device. `started` is process_identity's.
+    It is not while it waits for a disk or a device. `started` is from processes.identity.
     """
     children = _children(pid)
     _signal(pid, started, signal.SIGTERM)

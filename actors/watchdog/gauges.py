@@ -1,4 +1,4 @@
-"""What a watchdog shows in Ray's dashboard and to Prometheus: gauges by ray.util.metrics, one set a node."""
+"""The gauges of a watchdog for Ray's dashboard and Prometheus, by ray.util.metrics; one set per node."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ GAUGES = {
     "sweep_watchdog_action": "command in force: 0 RUN, 1 HOLD, 2 SHED, 3 THROTTLE, 4 PAUSE, 5 STOP",
     "sweep_watchdog_shed_trials": "concurrent trials fewer than the plan's",
     "sweep_watchdog_throttle_share": "share of time that trials rest, 0 to 1",
-    "sweep_watchdog_hottest_celsius": "hottest temperature; NaN where none is known",
-    "sweep_watchdog_memory_percent": "host memory in use; NaN where it is not known",
-    "sweep_watchdog_sensors_unknown": "sensors that gave no value though they should",
+    "sweep_watchdog_hottest_celsius": "hottest temperature; NaN if not known",
+    "sweep_watchdog_memory_percent": "host memory in use; NaN if not known",
+    "sweep_watchdog_sensors_unknown": "sensors that should give a value and did not",
     "sweep_watchdog_sample_age_seconds": "since the sensors were last read",
-    "sweep_watchdog_lease_age_seconds": "since the watchdog last vouched for its flag; past 15 trials stand",
+    "sweep_watchdog_lease_age_seconds": "since the flag's lease was renewed; past 15 s trials wait",
 }
 
 
 class Gauge(Protocol):
-    """As much of ray.util.metrics.Gauge as is used."""
+    """The part of ray.util.metrics.Gauge that is used."""
 
     def set(self, value: float, tags: dict[str, str] | None = None) -> None: ...
 
@@ -36,7 +36,7 @@ def ray_gauge(name: str, description: str) -> Gauge:
 
 
 class WatchdogGauges:
-    """`show` costs some tens of microseconds."""
+    """The gauges of one node; `show` costs some tens of microseconds."""
 
     def __init__(self, node: str, new: Callable[[str, str], Gauge] = ray_gauge) -> None:
         self._tags = {"node": node[:12]}
@@ -59,6 +59,6 @@ class WatchdogGauges:
 
 
 def _highest(readings: Sequence[Reading], kind: Kind, unit: str) -> float:
-    # Prometheus knows NaN, and a gauge that is not set any more would show its last value for ever.
+    # NaN, not no value: a gauge that is not set any more would show its last value for ever.
     values = [reading.value for reading in readings if reading.kind is kind and reading.unit == unit]
     return max((value for value in values if value is not None), default=math.nan)

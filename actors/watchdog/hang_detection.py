@@ -1,6 +1,6 @@
-"""Whether a trial hangs: its progress and the policy say how long it may be silent. Pure; standard library only.
+"""Decides whether a trial hangs, by its progress and the policy's bounds of silence. Pure; standard library only.
 
-Times are seconds of CLOCK_MONOTONIC, which stands still while a machine sleeps and knows no summer time.
+Times are seconds of CLOCK_MONOTONIC, which stops while a machine sleeps and is never set.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from actors.trial.heartbeat import Phase, Progress
 from supervisor.governor.policy import Policy
 
 LATE_PERIODS = 5.0
-"""A watcher that comes so many of its periods late was stopped itself, and so, likely, was all that it watches."""
+"""A watcher that is so many periods late was stopped itself, and likely its trials too."""
 
 
 @dataclass(frozen=True)
 class Hang:
-    """How long a worker has been silent, how long it might be, and what its batch or step usually takes."""
+    """A worker's silence, the silence that is allowed, and the usual time of its batch or step."""
 
     silent_s: float
     allowed_s: float
@@ -25,13 +25,13 @@ class Hang:
 
 
 def median_s(progress: Progress) -> float | None:
-    """The median batch, or the median tail where that is longer; None before the first."""
+    """Return the longer of the median batch and the median tail; None before the first."""
     known = [statistics.median(kept) for kept in (progress.batches_s, progress.tails_s) if kept]
     return max(known, default=None)
 
 
 def allowed_s(progress: Progress, policy: Policy) -> float | None:
-    """How long this worker may be silent; None for ever."""
+    """Return how long this worker may be silent; None: without a bound."""
     if progress.phase in (Phase.IDLE, Phase.WAITING):
         return None
     if progress.phase is Phase.PREPARING:
@@ -45,7 +45,7 @@ def allowed_s(progress: Progress, policy: Policy) -> float | None:
 
 
 def hang_of(progress: Progress, policy: Policy, now_mono_s: float, watched_from_mono_s: float) -> Hang | None:
-    """The hang, or None. Silence before `watched_from_mono_s` (Attention) does not count."""
+    """Return the worker's hang, if it hangs. Silence before `watched_from_mono_s` (Attention) does not count."""
     allowed = allowed_s(progress, policy)
     if allowed is None or now_mono_s - max(progress.since_mono_s, watched_from_mono_s) <= allowed:
         return None
@@ -54,13 +54,13 @@ def hang_of(progress: Progress, policy: Policy, now_mono_s: float, watched_from_
 
 @dataclass(frozen=True)
 class Attention:
-    """Since when a watcher has looked without a gap. One that was stopped, or slept, begins anew."""
+    """The time since which a watcher has looked without a gap; after a stop or a sleep it begins anew."""
 
     watched_from_mono_s: float
     looked_mono_s: float
 
     def looking(self, now_mono_s: float, period_s: float) -> Attention:
-        """As of this look, the next after `period_s`."""
+        """Return the attention after a look now, if the next comes after `period_s`."""
         if now_mono_s - self.looked_mono_s > LATE_PERIODS * period_s:
             return Attention(now_mono_s, now_mono_s)
         return Attention(self.watched_from_mono_s, now_mono_s)

@@ -1,6 +1,6 @@
-"""The part of a node's watchdog that looks whether its trials get on, ends those that hang, and knows how workers died.
+"""Ends the trials of a node that hang, and knows how workers died.
 
-It has a thread of its own: a sensor's provider that hangs must not keep it, nor a worker that dies slowly the sensors.
+It has a thread of its own: a sensor that hangs must not delay it, nor must a worker that dies slowly delay the sensors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.trial.heartbeat import STACKS_SUFFIX, Progress, Worker, heartbeats, read_heartbeat
+from actors.trial.heartbeat import STACKS_SUFFIX, Attempt, Progress, Worker, heartbeats, read_heartbeat
 from actors.trial.worker_exit import HUNG, OOM_KILLED, Death, MemoryKills
 from actors.trial.worker_process import end_process, stacks_file, stacks_of
 from actors.watchdog.hang_detection import Attention, Hang, hang_of
@@ -30,7 +30,6 @@ MAX_DEATHS = 256
 WRITE_WITHIN_S = 5.0
 LOG = logging.getLogger("hang-watch")
 
-_Key = tuple[str, int, int]
 _Kept = TypeVar("_Kept")
 
 
@@ -41,7 +40,7 @@ def _write(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Hands:
-    """What the watch does to processes; tests put their own in its place."""
+    """The calls by which the watch acts on processes; tests replace them."""
 
     started_at: Callable[[int], str | None] = started_at
     stacks_of: Callable[[Path, int], str | None] = stacks_of
@@ -52,27 +51,27 @@ class Hands:
 
 
 class HangWatch:
-    """`tell(kind, facts)` hands on a note for the daemon. `how_died` may be called from any thread."""
+    """`note(kind, facts)` sends a note to the daemon. `how_died` may be called from any thread."""
 
     def __init__(
         self,
         folder: Path,
         policy: Policy,
-        tell: Callable[[str, dict[str, Any]], None],
+        note: Callable[[str, dict[str, Any]], None],
         clock: Clock | None = None,
         hands: Hands | None = None,
     ) -> None:
-        self._folder, self._policy, self._tell = folder, policy, tell
+        self._folder, self._policy, self._note = folder, policy, note
         self._clock, self._hands = clock or Clock(), hands or Hands()
         now = self._clock.mono_s()
         self._attention = Attention(now, now)
         self._unkillable: set[tuple[int, str | None]] = set()
         self._lock = threading.Lock()
-        self._deaths: dict[_Key, Death] = {}
-        self._buried: dict[_Key, tuple[int, Path | None]] = {}
+        self._deaths: dict[Attempt, Death] = {}
+        self._buried: dict[Attempt, tuple[int, Path | None]] = {}
         self._kills = MemoryKills()
         self._counters: dict[Worker, Path | None] = {}
-        # A worker that dies before it was looked at was likely in the same group as this process.
+        # A worker that died before the first look was likely in the same control group as this process.
         self._own_counter = self._hands.kill_counter(os.getpid())
         self._count(self._own_counter)
 
@@ -82,7 +81,7 @@ class HangWatch:
         return min(MAX_PERIOD_S, max(MIN_PERIOD_S, shortest_s / PERIODS_PER_ALLOWANCE))
 
     def look(self) -> None:
-        """One round over all workers. Ending one that hangs takes up to 20 s."""
+        """Look at all workers once. Ending one that hangs takes up to 20 s."""
         now = self._clock.mono_s()
         self._attention = self._attention.looking(now, self.period_s)
         workers = list(heartbeats(self._folder))
@@ -97,30 +96,30 @@ class HangWatch:
             elif hang := hang_of(progress, self._policy, now, self._attention.watched_from_mono_s):
                 self._end(path, worker, progress, hang)
         self._sweep({worker.pid for _, worker, _ in workers})
-        # The time that a slow end took is no gap: nobody was stopped.
+        # The time of a slow end is no gap: the watch was not stopped.
         self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
 
     def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
-        """The death (Death.to_json) of an attempt's worker, once; None where it is not of this node, or alive.
+        """Return the death (Death.to_json) of an attempt's worker, once; None if it lives or is not of this node.
 
-        Once, because an attempt that died before it was told as begun may have its number given out again.
+        Once: the number of an attempt that died before its start was reported may be used again.
         """
         key = (experiment, number, attempt)
         with self._lock:
             for path, worker, _ in heartbeats(self._folder):
-                if _key(worker) == key and self._is_dead(worker):
+                if worker.key == key and self._is_dead(worker):
                     self._bury(path, worker)
             dead = self._buried.pop(key, None)
             death = self._deaths.pop(key, None)
             if death is None and dead is not None:
-                death = self._classified(*dead)
+                death = self._death_of(*dead)
             return None if death is None else death.to_json()
 
     def _is_dead(self, worker: Worker) -> bool:
         return self._hands.started_at(worker.pid) != worker.started
 
-    def _classified(self, pid: int, counter: Path | None) -> Death:
-        """The kernel counts before it kills, so what killed a worker that is dead was counted."""
+    def _death_of(self, pid: int, counter: Path | None) -> Death:
+        """Return a worker's death. The kernel counts before it kills, so a kill of a dead worker was counted."""
         claimed = False
         if counter is not None:
             self._count(counter)
@@ -138,14 +137,17 @@ class HangWatch:
             self._kills = self._kills.seen({counter: count}, self._clock.mono_s())
 
     def _bury(self, path: Path, worker: Worker) -> None:
-        """Under the lock. Why it died is asked later, if it matters: a worker worker trial is over just goes."""
-        _keep(self._buried, _key(worker), (worker.pid, self._counters.get(worker, self._own_counter)))
+        """Keep a dead worker's counter and delete its files; called with the lock held.
+
+        The cause is found later, if it is asked for: a worker without a trial simply ends.
+        """
+        _keep(self._buried, worker.key, (worker.pid, self._counters.get(worker, self._own_counter)))
         self._unkillable.discard((worker.pid, worker.started))
         path.unlink(missing_ok=True)
         stacks_file(self._folder, worker.pid).unlink(missing_ok=True)
 
     def _sweep(self, noted: set[int]) -> None:
-        """A worker that ended without a trial has no note to be buried with, only the file for its stacks."""
+        """Delete the stacks of workers that ended without a trial: they have no heartbeat to be deleted with."""
         for file in self._folder.glob(f"[1-9]*{STACKS_SUFFIX}"):
             pid = int(file.stem) if file.stem.isdecimal() else None
             if pid is not None and pid not in noted and self._hands.started_at(pid) is None:
@@ -158,20 +160,20 @@ class HangWatch:
         if not self._is_silent_still(path, worker, progress):
             return
         dump = self._write_dump(worker, hang, stacks)
-        # Again: a slow disk may have been the whole reason, and its end lets the trial on as it takes the dump.
+        # Again: the cause may have been a slow disk, which is fast again once it takes the dump.
         if not self._is_silent_still(path, worker, progress):
             return
-        text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be had"
+        text = f"{sentence(hang)}; its stacks: {dump}" if dump else f"{sentence(hang)}; its stacks could not be read"
         death = Death(HUNG, text, "", worker.pid, hang.silent_s, hang.median_s, dump)
         with self._lock:
-            # Before its end: Tune asks for the cause within milliseconds.
-            _keep(self._deaths, _key(worker), death)
+            # Before it is ended: Tune asks for the cause within milliseconds.
+            _keep(self._deaths, worker.key, death)
         if not self._hands.end(worker.pid, worker.started):
             self._unkillable.add((worker.pid, worker.started))
-            self._tell("worker.stuck", {**asdict(worker), "why": text})
+            self._note("worker.stuck", {**asdict(worker), "why": text})
 
     def _is_silent_still(self, path: Path, worker: Worker, progress: Progress) -> bool:
-        """False for one that got on while its stacks were taken or kept, and for one that died by itself."""
+        """Return False if the worker moved while its stacks were read or kept, or died by itself."""
         try:
             again = read_heartbeat(path)
         except OSError:
@@ -201,7 +203,7 @@ class HangWatch:
             else:
                 written.set()
 
-        # In a thread: the disk may be full or gone, perhaps the very cause of the hang, and must not save the worker.
+        # In a thread: a full or lost disk, perhaps the cause of the hang, must not delay the worker's end.
         writer = threading.Thread(target=write, name="stacks", daemon=True)
         writer.start()
         writer.join(WRITE_WITHIN_S)
@@ -209,16 +211,12 @@ class HangWatch:
 
 
 def sentence(hang: Hang) -> str:
-    """The hang in words."""
+    """Return the hang as a sentence."""
     median = "before its first batch or step" if hang.median_s is None else f"median {hang.median_s:.3g} s"
     return f"silent for {hang.silent_s:.0f} s where {hang.allowed_s:.0f} s are allowed ({median})"
 
 
-def _key(worker: Worker) -> _Key:
-    return worker.experiment, worker.number, worker.attempt
-
-
-def _keep(kept: dict[_Key, _Kept], key: _Key, value: _Kept) -> None:
+def _keep(kept: dict[Attempt, _Kept], key: Attempt, value: _Kept) -> None:
     kept[key] = value
     while len(kept) > MAX_DEATHS:
         del kept[next(iter(kept))]

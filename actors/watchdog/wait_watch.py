@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from actors.trial.heartbeat import Phase, Progress, Worker, heartbeats
+from actors.trial.heartbeat import Attempt, Phase, Progress, Worker, heartbeats
 
 PERIOD_S = 0.2
-
-Attempt = tuple[str, int, int]
-"""Experiment, number, attempt."""
 
 
 def waiting(
@@ -22,13 +19,10 @@ def waiting(
     moves, even if the flag is open by then. A THROTTLE rest alone does not count.
     """
     return {
-        (worker.experiment, worker.number, worker.attempt): progress.since_mono_s
+        worker.key: progress.since_mono_s
         for worker, progress in found
         if progress.phase is Phase.WAITING
-        and (
-            closed(worker.number)
-            or before.get((worker.experiment, worker.number, worker.attempt)) == progress.since_mono_s
-        )
+        and (closed(worker.number) or before.get(worker.key) == progress.since_mono_s)
     }
 
 

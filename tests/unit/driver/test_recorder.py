@@ -100,6 +100,7 @@ def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(ben
         "checkpoint": "/f/4/checkpoint-3.pt",
         "memory": None,
         "spent": None,
+        "final": False,
         "folder": "/f",
     }
     bench.whereabouts = ray_private.Whereabouts("node", 123, 3)

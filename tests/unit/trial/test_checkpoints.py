@@ -1,14 +1,17 @@
-"""A checkpoint that meets a full disk: it is tried again until there is space, and any other error is one."""
+"""The checkpoints of a trial: written whole, kept, resumed from, and tried again while the disk is full."""
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray import tune
 
 from actors.trial import checkpoints
-from actors.trial.checkpoints import is_full, when_there_is_space
+from actors.trial.checkpoints import KEEP_CHECKPOINTS, CheckpointFolders, Checkpoints, is_full, when_there_is_space
 
 
 def refusing(times: int, errors: list[BaseException]):
@@ -52,3 +55,103 @@ def test_an_error_that_hides_its_reason_is_judged_by_what_is_left_on_the_disk(
     monkeypatch.setattr(checkpoints, "NEARLY_FULL_BYTES", 1 << 62)
     assert is_full(RuntimeError("iostream error"), tmp_path)
     assert not is_full(RuntimeError("iostream error"), tmp_path / "gone"), "nobody knows"
+
+
+# The checkpoints of a trial
+
+
+class Counts(tune.Trainable):
+    """Saves a dict; remembers how often it was begun."""
+
+    def setup(self, config):
+        self.count, self.begun = 0, getattr(self, "begun", 0) + 1
+
+    def save_checkpoint(self, checkpoint_dir):
+        return {"count": self.count}
+
+    def load_checkpoint(self, checkpoint):
+        self.count = checkpoint["count"]
+
+
+@pytest.fixture
+def user():
+    """A user's object after its setup, without Ray around it."""
+    kind = type("Kept", (Counts, CheckpointFolders), {})
+    made = kind.__new__(kind)
+    made.setup({})
+    return made
+
+
+@pytest.fixture
+def kept(user, tmp_path):
+    return Checkpoints(tmp_path / "0", user.sweep_save, user.sweep_load, SimpleNamespace(phase=lambda _: None))
+
+
+def save(user, kept, *steps):
+    paths = []
+    for step in steps:
+        user.count = step
+        paths.append(kept.save(step))
+    return paths
+
+
+def test_the_newest_checkpoints_are_kept_and_named_by_their_step(user, kept):
+    save(user, kept, 1, 2, 10)
+    assert [step for step, _ in kept.kept()] == [2, 10]
+    assert len(kept.kept()) == KEEP_CHECKPOINTS
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here that says whose a descriptor is")
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(user, kept, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save(user, kept, 1)
+    assert synced[-2:] == [".fresh-1", "0"], "the folder under its first name, then where it got its own"
+    assert "state.pickle" in synced[:-2]
+
+
+def test_saving_a_step_again_takes_the_place_of_the_first(user, kept):
+    save(user, kept, 1)
+    user.count = 7
+    path = kept.save(1)
+    user.count = 0
+    assert kept.resume(path, lambda: None) == 1
+    assert user.count == 7
+
+
+def test_a_trial_goes_on_from_its_checkpoint(user, kept):
+    [path] = save(user, kept, 4)
+    user.count = 0
+    assert kept.resume(path, lambda: None) == 4
+    assert (user.count, kept.resumed_step) == (4, 4)
+
+
+def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(user, kept):
+    """The daemon never heard of them: their epochs run again and are reported."""
+    first, _ = save(user, kept, 1, 2)
+    assert kept.resume(first, lambda: None) == 1
+    assert user.count == 1
+
+
+def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(user, kept):
+    """The one before it is used, by a trial that is begun anew; with none left it starts from nothing."""
+    first, second = save(user, kept, 1, 2)
+    (second / "state.pickle").write_bytes(b"torn")
+    assert kept.resume(second, lambda: user.setup({})) == 1
+    assert (user.count, user.begun) == (1, 2)
+    assert (kept.resumed_step, kept.unusable) == (1, [str(second)])
+    (first / "state.pickle").write_bytes(b"")
+    assert kept.resume(second, lambda: user.setup({})) == 0
+    assert (user.count, user.begun) == (0, 4)
+
+
+def test_a_checkpoint_that_is_gone_costs_epochs_and_not_the_trial(user, kept, tmp_path):
+    gone = tmp_path / "0" / "checkpoint-3"
+    assert kept.resume(gone, lambda: None) == 0
+    assert (kept.resumed_step, kept.unusable) == (None, [str(gone)])

@@ -13,7 +13,7 @@ import torch
 from ray import tune
 
 import actors.trial.supervised
-from actors.trial.checkpoints import KEEP_CHECKPOINTS, Checkpoints
+from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Leave
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
@@ -66,14 +66,6 @@ def test_a_class_may_call_its_own_setup_when_it_is_reused(trial):
     assert trial.begun == 2
 
 
-def save(trial, *steps):
-    paths = []
-    for step in steps:
-        trial.count = step
-        paths.append(trial.checkpoints.save(step))
-    return paths
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -105,68 +97,6 @@ def test_a_worker_is_reused_where_the_class_says_how():
     assert can_be_reused(supervise(function))
     assert can_be_reused(supervise(Reusable))
     assert not can_be_reused(supervise(Counts))
-
-
-def test_the_newest_checkpoints_are_kept_and_named_by_their_step(trial):
-    save(trial, 1, 2, 10)
-    assert [step for step, _ in trial.checkpoints.kept()] == [2, 10]
-    assert len(trial.checkpoints.kept()) == KEEP_CHECKPOINTS
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here that says whose a descriptor is")
-def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(trial, monkeypatch):
-    synced = []
-    real = os.fsync
-
-    def fsync(descriptor):
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    save(trial, 1)
-    assert synced[-2:] == [".fresh-1", trial.folder.name], "the folder under its first name, then where it got its own"
-    assert "state.pickle" in synced[:-2]
-
-
-def test_saving_a_step_again_takes_the_place_of_the_first(trial):
-    save(trial, 1)
-    trial.count = 7
-    path = trial.checkpoints.save(1)
-    trial.count = 0
-    assert trial.checkpoints.resume(path, lambda: None) == 1
-    assert trial.count == 7
-
-
-def test_a_trial_goes_on_from_its_checkpoint(trial):
-    [path] = save(trial, 4)
-    trial.count = 0
-    assert trial.checkpoints.resume(path, lambda: None) == 4
-    assert (trial.count, trial.checkpoints.resumed_step) == (4, 4)
-
-
-def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(trial):
-    """The daemon never heard of them: their epochs run again and are reported."""
-    first, _ = save(trial, 1, 2)
-    assert trial.checkpoints.resume(first, lambda: None) == 1
-    assert trial.count == 1
-
-
-def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(trial):
-    """The one before it is used, by a trial that is begun anew; with none left it starts from nothing."""
-    first, second = save(trial, 1, 2)
-    (second / "state.pickle").write_bytes(b"torn")
-    assert trial.checkpoints.resume(second, lambda: Counts.setup(trial, {})) == 1
-    assert (trial.count, trial.begun) == (1, 2)
-    assert (trial.checkpoints.resumed_step, trial.checkpoints.unusable) == (1, [str(second)])
-    (first / "state.pickle").write_bytes(b"")
-    assert trial.checkpoints.resume(second, lambda: Counts.setup(trial, {})) == 0
-    assert (trial.count, trial.begun) == (0, 4)
-
-
-def test_a_checkpoint_that_is_gone_costs_epochs_and_not_the_trial(trial, tmp_path):
-    gone = tmp_path / "0" / "checkpoint-3"
-    assert trial.checkpoints.resume(gone, lambda: None) == 0
-    assert (trial.checkpoints.resumed_step, trial.checkpoints.unusable) == (None, [str(gone)])
 
 
 # --- memory that runs out --------------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ class Bench:
         self.watch = self.a_watch()
 
     def a_watch(self):
-        tell = lambda kind, facts: self.told.append((kind, facts))  # noqa: E731 - a name for what is handed on
-        return HangWatch(self.folder / "beats", POLICY, tell, self.clock, self.machine.hands())
+        note = lambda kind, facts: self.told.append((kind, facts))  # noqa: E731 - a name for the callback
+        return HangWatch(self.folder / "beats", POLICY, note, self.clock, self.machine.hands())
 
     def worker(self, pid=11, number=4, attempt=2):
         self.machine.alive[pid] = f"start-{pid}"
@@ -208,7 +208,7 @@ def test_without_stacks_it_is_ended_all_the_same(bench, why, monkeypatch):
     bench.passes(70.0)
     death = bench.watch.how_died("one", 4, 2)
     assert (death["cause"], death["dump"]) == ("hung", None)
-    assert "could not be had" in death["text"]
+    assert "could not be read" in death["text"]
 
 
 def test_another_process_that_was_given_the_pid_is_left_alone(bench):

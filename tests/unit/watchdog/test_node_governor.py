@@ -10,12 +10,7 @@ import pytest
 from actors.trial.gate import Gate, Leave
 from actors.trial.node_files import LAYOUT, flag_path
 from actors.watchdog.changes import Changes
-from actors.watchdog.node_governor import (
-    STALLED_MIN_S,
-    NodeGovernor,
-    OperatorCommands,
-    WatchdogSettings,
-)
+from actors.watchdog.node_governor import STALLED_MIN_S, NodeGovernor, OperatorCommands, WatchdogSettings
 from supervisor.clock import FakeClock
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.scope import ALL_NODES, trial_scope
