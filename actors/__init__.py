@@ -1,1 +1,1 @@
-"""What runs on Ray: driver, search, scheduler, trainables, watchdog. Nobody imports this room; it is a command line."""
+"""Runs experiments on Ray: driver, search, scheduler, trainables, watchdog. No other room imports it."""

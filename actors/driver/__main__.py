@@ -79,7 +79,7 @@ class Driver:
         os._exit(ORPHANED)
 
     def run(self) -> bool:
-        """Execute the experiment; return False when it was told to finish before its end."""
+        """Execute the experiment; return False when it was asked to finish before its end."""
         self.link.send(messages.Hello(os.getpid(), versions()))
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
             raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
@@ -146,7 +146,7 @@ def _settle(link: DaemonLink, message: messages.ExperimentEnded | None) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one experiment; return the exit status: 0 done or told to finish, 1 failed, 70 the daemon died."""
+    """Run one experiment; return the exit status: 0 done or asked to finish, 1 failed, 70 the daemon died."""
     parser = argparse.ArgumentParser(prog="actors.driver", description=__doc__)
     parser.add_argument("--read-fd", type=int, required=True)
     parser.add_argument("--write-fd", type=int, required=True)

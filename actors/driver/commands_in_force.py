@@ -139,7 +139,7 @@ class CommandsInForce(PerProcess):
         report = self._reports.get(node)
         return in_force_on(node, self._operator, None if report is None else report.command, trial)
 
-    def stands(self, node: str, number: int, *, reported: bool) -> bool:
+    def must_wait(self, node: str, number: int, *, reported: bool) -> bool:
         """Return whether a trial must not work; `reported` says that it is at the end of a step.
 
         A node's HOLD lets its running trials finish; the HOLD of one trial lets it work to its next report.

@@ -164,8 +164,8 @@ class Recorder(Callback, PerProcess):
         with self._recording:
             for entry in self._registry.running():
                 waits = self._waits(entry)
-                stands = self._in_force.stands(entry.node, entry.number, reported=entry.reported)
-                if (stands and waits and not entry.held) or (entry.held and not stands and waits is False):
+                must = self._in_force.must_wait(entry.node, entry.number, reported=entry.reported)
+                if (must and waits and not entry.held) or (entry.held and not must and waits is False):
                     self._record_pause(entry, held=not entry.held)
 
     def _waits(self, entry: Entry) -> bool | None:

@@ -27,7 +27,7 @@ FINISH_WITHIN_S = 30.0
 
 
 class Finished(BaseException):
-    """The driver was told to finish, and its trials have stopped.
+    """The driver was asked to finish, and its trials have stopped.
 
     Not an Exception: Tune would catch it and take 15 s to stop actors that end with the driver anyway.
     """
@@ -191,10 +191,10 @@ class HardwareAwareScheduler(TrialScheduler):
         return decision
 
     def _must_wait(self, entry: Entry) -> bool:
-        return self._in_force.finish_reason is not None or self._stands(entry)
+        return self._in_force.finish_reason is not None or self._is_forbidden(entry)
 
-    def _stands(self, entry: Entry) -> bool:
-        return self._in_force.stands(entry.node, entry.number, reported=True)
+    def _is_forbidden(self, entry: Entry) -> bool:
+        return self._in_force.must_wait(entry.node, entry.number, reported=True)
 
     def _is_one_too_many(self, entry: Entry) -> bool:
         """Return whether a trial must go back to the queue under SHED: at the end of an epoch that it saved."""
@@ -253,7 +253,7 @@ class HardwareAwareScheduler(TrialScheduler):
         now, continued = time.monotonic(), False
         for trial_id, held in list(self._held.items()):
             entry = self._registry.entry(trial_id)
-            paused = self._stands(entry)
+            paused = self._is_forbidden(entry)
             long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
             if held.left or (paused and long):
                 del self._held[trial_id]
@@ -265,7 +265,7 @@ class HardwareAwareScheduler(TrialScheduler):
                 ray_private.continue_trial(tune_controller, held.trial)
                 continued = True
         if self._held or continued:
-            # A trial that is held by itself stands from its report on, which the recorder has sent by now.
+            # A trial that is held by itself waits from its report on, which the recorder has sent by now.
             self._recorder.record_pauses()
 
     def _finish(self) -> None:

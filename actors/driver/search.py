@@ -138,8 +138,8 @@ class GatedSearch(Searcher):
             self._tell(trial_id, entry, step, value)
 
     def _tell(self, trial_id: str, entry: Entry, step: int, value: float | None) -> None:
-        if value is not None and step not in entry.told:
-            entry.told.add(step)
+        if value is not None and step not in entry.sent_steps:
+            entry.sent_steps.add(step)
             self._inner.on_trial_result(trial_id, {self._registry.metric: bounded(value), STEP: step})
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:

@@ -125,7 +125,7 @@ class CopiedJournal(BaseJournalBackend):
         except OSError as error:
             # Once for each outage, not once for each line.
             if not self._failing:
-                LOG.warning("%s cannot be written; the search goes on without it: %s", self._file, error)
+                LOG.warning("%s cannot be written; the search continues without it: %s", self._file, error)
             self._failing = True
         else:
             self._failing = False

@@ -31,8 +31,8 @@ from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 class Entry:
     """One trial that is not over.
 
-    `told` are the steps that the study has; `best` is the best finite value so far. `held` says that the daemon has it
-    as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler holds it at the end of a step.
+    `sent_steps` are the steps that the study has; `best` is the best finite value so far. `held` says that the daemon
+    has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler holds it at the end of a step.
     `deaths` counts its workers that died under earlier drivers. A `final` trial is of the finalisation: sampler and
     pruner do not see it.
 
@@ -53,7 +53,7 @@ class Entry:
     drilled: bool = False
     reported: bool = False
     node: str = ""
-    told: set[int] = field(default_factory=set)
+    sent_steps: set[int] = field(default_factory=set)
     final: bool = False
     deaths: int = 0
     memory: Memory | None = None

@@ -31,7 +31,7 @@ BUILT_IN = {"patchtst": "actors.trial.patchtst:PatchTSTTrainable"}
 def fit(
     begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, link: DaemonLink, watchdogs: WatchdogLinks
 ) -> None:
-    """Run the trials that are left. Raises PlanError for a trainable that is none, and scheduler.Finished."""
+    """Run the trials that are left. Raises PlanError for an unknown trainable, and scheduler.Finished."""
     ray_private.map_worker_deaths()
     ray_private.count_deaths_once()
     spec, folder = begin.experiment, Path(begin.folder)

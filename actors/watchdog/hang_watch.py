@@ -39,7 +39,7 @@ def _write(path: Path, text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Hands:
+class ProcessCalls:
     """The calls by which the watch acts on processes; tests replace them."""
 
     started_at: Callable[[int], str | None] = started_at
@@ -59,10 +59,10 @@ class HangWatch:
         policy: Policy,
         note: Callable[[str, dict[str, Any]], None],
         clock: Clock | None = None,
-        hands: Hands | None = None,
+        calls: ProcessCalls | None = None,
     ) -> None:
         self._folder, self._policy, self._note = folder, policy, note
-        self._clock, self._hands = clock or Clock(), hands or Hands()
+        self._clock, self._calls = clock or Clock(), calls or ProcessCalls()
         now = self._clock.mono_s()
         self._attention = Attention(now, now)
         self._unkillable: set[tuple[int, str | None]] = set()
@@ -72,7 +72,7 @@ class HangWatch:
         self._kills = MemoryKills()
         self._counters: dict[Worker, Path | None] = {}
         # A worker that died before the first look was likely in the same control group as this process.
-        self._own_counter = self._hands.kill_counter(os.getpid())
+        self._own_counter = self._calls.kill_counter(os.getpid())
         self._count(self._own_counter)
 
     @property
@@ -116,7 +116,7 @@ class HangWatch:
             return None if death is None else death.to_json()
 
     def _is_dead(self, worker: Worker) -> bool:
-        return self._hands.started_at(worker.pid) != worker.started
+        return self._calls.started_at(worker.pid) != worker.started
 
     def _death_of(self, pid: int, counter: Path | None) -> Death:
         """Return a worker's death. The kernel counts before it kills, so a kill of a dead worker was counted."""
@@ -129,10 +129,10 @@ class HangWatch:
         return Death(pid=pid)
 
     def _counter_of(self, worker: Worker) -> Path | None:
-        return self._counters.get(worker) if self._is_dead(worker) else self._hands.kill_counter(worker.pid)
+        return self._counters.get(worker) if self._is_dead(worker) else self._calls.kill_counter(worker.pid)
 
     def _count(self, counter: Path | None) -> None:
-        count = None if counter is None else self._hands.kill_count(counter)
+        count = None if counter is None else self._calls.kill_count(counter)
         if counter is not None and count is not None:
             self._kills = self._kills.seen({counter: count}, self._clock.mono_s())
 
@@ -150,7 +150,7 @@ class HangWatch:
         """Delete the stacks of workers that ended without a trial: they have no heartbeat to be deleted with."""
         for file in self._folder.glob(f"[1-9]*{STACKS_SUFFIX}"):
             pid = int(file.stem) if file.stem.isdecimal() else None
-            if pid is not None and pid not in noted and self._hands.started_at(pid) is None:
+            if pid is not None and pid not in noted and self._calls.started_at(pid) is None:
                 file.unlink(missing_ok=True)
 
     def _end(self, path: Path, worker: Worker, progress: Progress, hang: Hang) -> None:
@@ -168,7 +168,7 @@ class HangWatch:
         with self._lock:
             # Before it is ended: Tune asks for the cause within milliseconds.
             _keep(self._deaths, worker.key, death)
-        if not self._hands.end(worker.pid, worker.started):
+        if not self._calls.end(worker.pid, worker.started):
             self._unkillable.add((worker.pid, worker.started))
             self._note("worker.stuck", {**asdict(worker), "why": text})
 
@@ -183,7 +183,7 @@ class HangWatch:
 
     def _stacks(self, worker: Worker) -> str | None:
         try:
-            return self._hands.stacks_of(self._folder, worker.pid)
+            return self._calls.stacks_of(self._folder, worker.pid)
         except OSError as error:
             LOG.warning("no stacks of worker %s: %s", worker.pid, error)
             return None
@@ -197,7 +197,7 @@ class HangWatch:
 
         def write() -> None:
             try:
-                self._hands.write(path, f"{head}{sentence(hang)}\n\n{stacks}")
+                self._calls.write(path, f"{head}{sentence(hang)}\n\n{stacks}")
             except OSError as error:
                 LOG.warning("the stacks of worker %s cannot be kept: %s", worker.pid, error)
             else:

@@ -45,11 +45,11 @@ def test_heat_on_one_node_is_that_nodes_alone(hot, cool):
 
 def test_an_operators_command_for_one_node_leaves_the_other():
     in_force = CommandsInForce("e", [operator(Action.PAUSE, "a")])
-    assert in_force.stands("a", 0, reported=False)
-    assert not in_force.stands("b", 0, reported=False)
+    assert in_force.must_wait("a", 0, reported=False)
+    assert not in_force.must_wait("b", 0, reported=False)
 
 
-def test_without_any_watchdog_the_operator_still_rules():
+def test_without_any_watchdog_the_operators_commands_hold():
     assert CommandsInForce("e", [operator(Action.HOLD)]).for_new_trials().action is Action.HOLD
     assert CommandsInForce().for_new_trials().action is Action.RUN
 
@@ -69,28 +69,28 @@ def test_a_trials_pause_is_its_own():
     in_force.set_operator(
         [operator(Action.PAUSE, trial_scope("e", 3)), operator(Action.PAUSE, trial_scope("other", 4))]
     )
-    assert in_force.stands("n", 3, reported=False)
-    assert not in_force.stands("n", 4, reported=True)
-    assert not in_force.stands("n", 5, reported=True)
+    assert in_force.must_wait("n", 3, reported=False)
+    assert not in_force.must_wait("n", 4, reported=True)
+    assert not in_force.must_wait("n", 5, reported=True)
     assert in_force.for_new_trials().action is Action.RUN
     assert in_force.on_trial("n", 3).action is Action.PAUSE
 
 
-def test_a_trial_that_is_held_works_to_its_next_report_and_after_a_restart_stands_at_once():
+def test_a_trial_that_is_held_works_to_its_next_report_and_after_a_restart_not_at_all():
     hold = operator(Action.HOLD, trial_scope("e", 3))
     first, next_one = CommandsInForce("e"), CommandsInForce("e", [hold])
     first.set_operator([hold])
-    assert not first.stands("n", 3, reported=False)
-    assert first.stands("n", 3, reported=True)
+    assert not first.must_wait("n", 3, reported=False)
+    assert first.must_wait("n", 3, reported=True)
     next_one.set_operator([hold, operator(Action.HOLD)])
-    assert next_one.stands("n", 3, reported=False)
+    assert next_one.must_wait("n", 3, reported=False)
     assert next_one.for_watchdogs()[0][0].action is Action.PAUSE
     next_one.set_operator([])
     next_one.set_operator([hold])
-    assert not next_one.stands("n", 3, reported=False)
+    assert not next_one.must_wait("n", 3, reported=False)
 
 
-def test_under_shed_the_largest_goes_where_memory_is_short_and_else_the_youngest():
+def test_shed_takes_the_largest_while_memory_is_short_and_else_the_youngest():
     in_force = CommandsInForce("e")
     assert in_force.to_shed([3, 5, 4]) == 5
     in_force.report("n", replace(governor(Action.SHED), largest="e/3"))

@@ -60,7 +60,7 @@ def bench(monkeypatch):
     return made
 
 
-def test_a_hang_is_told_before_the_attempt_it_costs(bench):
+def test_a_hang_is_reported_before_the_lost_attempt(bench):
     bench.death = HUNG
     bench.call("on_trial_start")
     bench.call("on_trial_recover")
@@ -73,14 +73,14 @@ def test_a_hang_is_told_before_the_attempt_it_costs(bench):
     ("death", "cause", "text"),
     [(OOM_KILLED, "oom_killed", "memory had run out"), (NOBODY_KNOWS, "worker_died", "The actor died")],
 )
-def test_other_deaths_are_told_by_their_cause(bench, death, cause, text):
+def test_other_deaths_are_reported_with_their_cause(bench, death, cause, text):
     bench.death = death
     bench.call("on_trial_start")
     bench.call("on_trial_recover")
     assert bench.link[1:] == [AttemptLost(4, 1, cause, text)]
 
 
-def test_an_attempt_that_dies_before_it_began_is_told_as_begun_and_its_node_is_asked_for(bench):
+def test_an_attempt_that_dies_before_its_start_is_reported_as_started_and_all_nodes_are_asked(bench):
     bench.death = OOM_KILLED
     bench.call("on_trial_recover")
     assert bench.link == [
@@ -126,7 +126,7 @@ def process_failure(monkeypatch):
     )[-1]
 
 
-def test_a_death_that_tune_has_dealt_with_is_not_dealt_with_again(process_failure):
+def test_a_death_that_tune_has_handled_is_not_handled_again(process_failure):
     """The second telling finds the trial PENDING; the first finds it RUNNING. No reset is waited for any more."""
     trial = type("T", (), {"status": Trial.PENDING})()
     assert process_failure(trial, RayActorError()) == ([], set())
@@ -134,7 +134,7 @@ def test_a_death_that_tune_has_dealt_with_is_not_dealt_with_again(process_failur
     assert process_failure(trial, RayActorError()) == ([trial], set())
 
 
-def test_what_is_no_death_is_tunes_own_affair(process_failure):
+def test_tune_handles_an_error_that_is_no_death_itself(process_failure):
     trial = type("T", (), {"status": Trial.PENDING})()
     error = RayTaskError("step", "traceback", ValueError("x"))
     assert process_failure(trial, error) == ([trial], {trial})

@@ -78,7 +78,7 @@ def test_finalisation_waits_for_the_searchs_last_trial(tmp_path: Any) -> None:
     assert bench.search.suggest("f0") is not None
 
 
-def test_it_gives_the_best_again_on_fresh_seeds_and_then_ends_the_search(tmp_path: Any) -> None:
+def test_the_finalisation_gives_the_best_again_on_fresh_seeds_and_then_ends_the_search(tmp_path: Any) -> None:
     bench = Bench(tmp_path)
     bench.searched(0.4, 0.2, 0.3, 0.5)
     best = bench.sent[1].params
@@ -92,7 +92,7 @@ def test_it_gives_the_best_again_on_fresh_seeds_and_then_ends_the_search(tmp_pat
     assert bench.search.suggest("f2") == Searcher.FINISHED
 
 
-def test_the_sampler_hears_nothing_of_it(tmp_path: Any) -> None:
+def test_the_sampler_does_not_see_the_finalisation(tmp_path: Any) -> None:
     bench = Bench(tmp_path)
     bench.searched(0.4, 0.2, 0.3, 0.5)
     bench.search.suggest("f0")

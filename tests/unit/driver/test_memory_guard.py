@@ -64,7 +64,7 @@ def watched():
     return Watched()
 
 
-def test_the_largest_trial_is_told_to_leave_at_once_and_no_other(watched):
+def test_the_largest_trial_is_asked_to_leave_at_once_and_no_other(watched):
     watched.govern(Action.HOLD)
     assert watched.sent == ()
     watched.govern(Action.SHED, 1)
@@ -75,7 +75,7 @@ def test_the_largest_trial_is_told_to_leave_at_once_and_no_other(watched):
     assert [command.scope for command in watched.sent] == [trial_scope("e", 0), trial_scope("e", 1)]
 
 
-def test_a_trial_that_has_left_is_told_nothing_more(watched):
+def test_a_trial_that_has_left_is_not_asked_again(watched):
     watched.govern(Action.SHED, 1)
     assert watched.in_force.given_back(0)
     assert watched.sent == ()
@@ -83,19 +83,19 @@ def test_a_trial_that_has_left_is_told_nothing_more(watched):
 
 
 @pytest.mark.parametrize("largest", [None, "e/7", "other/0"])
-def test_nobody_is_asked_while_memory_is_no_trouble_or_the_largest_is_none_of_ours(watched, largest):
+def test_no_trial_is_asked_while_memory_is_not_short_or_the_largest_is_not_ours(watched, largest):
     watched.govern(Action.SHED, 1, largest=largest)
     assert watched.sent == ()
 
 
-def test_a_trial_that_is_asked_back_is_not_held_by_anybody(watched):
+def test_a_trial_that_is_asked_for_its_memory_is_not_held(watched):
     """It is to come back: neither the search nor the daemon takes it for paused."""
     watched.govern(Action.SHED, 1)
     assert not watched.in_force.keeps_out(0)
-    assert not watched.in_force.stands("n", 0, reported=True)
+    assert not watched.in_force.must_wait("n", 0, reported=True)
 
 
-def test_later_news_for_the_watchdogs_bear_a_later_stamp(watched):
+def test_later_commands_for_the_watchdogs_have_a_later_stamp(watched):
     """Calls can overtake one another; the watchdog keeps the latest."""
     stamps = [watched.in_force.for_watchdogs()[1]]
     watched.govern(Action.SHED, 1)
@@ -105,7 +105,7 @@ def test_later_news_for_the_watchdogs_bear_a_later_stamp(watched):
     assert stamps == sorted(set(stamps))
 
 
-def test_an_unfinished_trial_goes_on_with_the_memory_that_it_was_given():
+def test_an_unfinished_trial_keeps_its_memory_settings():
     """By whichever driver comes next: the store's word for it is in `begin`."""
     earlier = {
         "number": 3, "state": "PENDING", "attempt": 2, "checkpoint": None, "results": [], "memory": HALF, "lost": [OOM]
@@ -118,7 +118,7 @@ def test_an_unfinished_trial_goes_on_with_the_memory_that_it_was_given():
     assert alone.alone() == [opened]
 
 
-def test_what_a_trial_says_when_it_leaves_is_noted():
+def test_the_answer_of_a_trial_that_leaves_is_kept():
     registry = TrialRegistry("loss", "min", [])
     entry = registry.open("a", 0, {})
     registry.note_left("a", {"sweep_out_of_memory": "it ran out", "sweep_smaller": HALF})

@@ -64,7 +64,7 @@ def call(bench, name, trial, **more):
     getattr(bench.recorder, name)(iteration=0, trials=[trial], trial=trial, **more)
 
 
-def test_a_trials_life_is_told_in_order(bench):
+def test_a_trials_life_is_reported_in_order(bench):
     trial = FakeTrial("a")
     call(bench, "on_trial_start", trial)
     call(bench, "on_trial_result", trial, result={STEP: 1, "loss": 2.0, "pid": 9, CHECKPOINT: "/f/4/checkpoint-1.pt"})
@@ -78,7 +78,7 @@ def test_a_trials_life_is_told_in_order(bench):
     assert bench.registry.running() == []
 
 
-def test_a_worker_that_left_no_error_is_told_in_words(bench):
+def test_a_worker_that_left_no_error_gets_an_error_text(bench):
     trial = FakeTrial("a")
     call(bench, "on_trial_start", trial)
     call(bench, "on_trial_recover", trial)
@@ -108,14 +108,14 @@ def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(ben
     assert bench.link[-1] == TrialStarted(4, 2, "a", "node", 123, 3)
 
 
-def test_a_trial_whose_checkpoint_could_not_be_read_is_told_to_go_on_from_where_it_does(bench):
+def test_the_step_that_a_trial_resumed_from_is_reported_when_its_checkpoint_could_not_be_read(bench):
     bench.registry.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
     bench.whereabouts = ray_private.Whereabouts("node", 123, 2, ("/f/4/checkpoint-3.pt",))
     call(bench, "on_trial_start", FakeTrial("a"))
     assert bench.link == [TrialStarted(4, 1, "a", "node", 123, 2), CheckpointUnusable(4, 1, "/f/4/checkpoint-3.pt")]
 
 
-def test_a_worker_that_does_not_answer_is_taken_to_go_on_from_its_checkpoint(bench):
+def test_a_worker_that_does_not_answer_counts_as_resumed_from_its_checkpoint(bench):
     bench.registry.entry("a").checkpoint = "/f/4/checkpoint-3.pt"
     bench.whereabouts = ray_private.Whereabouts()
     call(bench, "on_trial_start", FakeTrial("a"))
@@ -133,7 +133,7 @@ def test_the_last_death_ends_the_trial(bench, text, reason):
 
 
 @pytest.mark.parametrize("result", [{LEFT: True, STEP: 1}, {END: "error", ERROR: "x", "done": True}])
-def test_what_is_no_epoch_is_not_reported_as_one(bench, result):
+def test_a_result_without_an_epoch_is_not_reported(bench, result):
     call(bench, "on_trial_result", FakeTrial("a"), result=result)
     assert bench.link == []
 
@@ -238,7 +238,7 @@ def test_memory_that_ran_out_is_a_lost_attempt_and_the_next_one_is_given_less(be
     assert trial.config[OWN_KEY]["memory"] == HALF
 
 
-def test_what_a_trial_offers_when_it_leaves_counts_and_not_what_it_offered_at_its_start(bench):
+def test_the_offer_of_a_trial_that_leaves_replaces_that_of_its_start(bench):
     """Nor is it needed at the start, where its worker may have been too slow to answer."""
     bench.whereabouts = ray_private.Whereabouts()
     trial = FakeTrial("a")
@@ -257,7 +257,7 @@ def test_a_trial_that_was_asked_for_its_memory_leaves_for_that_cause(bench):
 
 
 @pytest.mark.parametrize("smaller", [HALF, None])
-def test_a_worker_that_the_kernel_killed_for_memory_comes_back_with_less_or_to_tell_its_end(bench, smaller):
+def test_a_worker_that_the_kernel_killed_comes_back_with_less_memory_or_reports_its_end(bench, smaller):
     """What it could be given it said at its start. With nothing smaller left the next one only says `oom`."""
     bench.recorder._deaths = lambda node, number, attempt: Death(OOM_KILLED, "the kernel killed it", node)
     trial = started(bench, smaller)
@@ -267,7 +267,7 @@ def test_a_worker_that_the_kernel_killed_for_memory_comes_back_with_less_or_to_t
     assert (own["memory"], own["spent"]) == ((smaller, None) if smaller else (None, "the kernel killed it"))
 
 
-def test_a_trial_that_ends_is_asked_for_nothing_any_more(bench):
+def test_a_trial_that_ended_is_not_asked_for_its_memory(bench):
     trial = started(bench)
     bench.in_force.ask_back(4, "memory at 91 %")
     trial.last_result = {"loss": 1.0, STEP: 1}

@@ -117,7 +117,7 @@ def test_a_pause_does_not_change_decisions_that_end_work_anyway(decision):
     assert bench.result(trial, 1, 0.5) == decision
 
 
-def test_a_trial_is_held_in_memory_while_paused_and_goes_on_once():
+def test_a_trial_is_held_in_memory_while_paused_and_continues_once():
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
     bench.command(Action.PAUSE)
@@ -131,7 +131,7 @@ def test_a_trial_is_held_in_memory_while_paused_and_goes_on_once():
 
 
 @pytest.mark.parametrize("action", [Action.HOLD, Action.SHED, Action.THROTTLE])
-def test_running_trials_go_on_below_pause(action):
+def test_running_trials_continue_below_pause(action):
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
     bench.command(action)
@@ -159,7 +159,7 @@ def test_a_stop_before_the_last_step_prunes_and_at_it_finishes():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
-def test_values_that_are_none_do_not_reach_the_pruner(value):
+def test_values_that_are_not_finite_do_not_reach_the_pruner(value):
     inner = Scripted(TrialScheduler.STOP)
     bench = Bench(inner)
     trial = bench.trial("a")
@@ -272,7 +272,7 @@ def test_finishing_waits_until_each_trial_has_left_its_work():
     assert bench.left == ["told to"]
 
 
-def test_it_pickles_without_the_trials_that_it_holds():
+def test_the_scheduler_pickles_without_the_trials_that_it_holds():
     """Tune pickles its configuration; a trial holds an actor's handle, which does not travel."""
     bench = Bench(FIFOScheduler())
     trial = bench.trial("a")
@@ -284,7 +284,7 @@ def test_it_pickles_without_the_trials_that_it_holds():
     assert isinstance(copy.inner, FIFOScheduler)
 
 
-def test_a_trial_that_the_operator_holds_stands_at_its_report_and_the_others_go_on():
+def test_a_trial_that_the_operator_holds_stops_at_its_report_and_the_others_continue():
     bench = Bench(FIFOScheduler())
     held, other = bench.trial("a", 3), bench.trial("b", 4)
     bench.in_force.set_operator([Command(Action.HOLD, Origin.OPERATOR, "test", trial_scope("e", 3))])
@@ -316,7 +316,7 @@ def test_a_released_trial_that_the_operator_holds_waits_while_others_are_chosen(
     assert bench.choose() is held
 
 
-def test_a_trial_that_is_to_be_alone_waits_for_the_others_to_end_and_lets_none_beside_it():
+def test_a_trial_that_must_be_alone_waits_for_the_others_and_then_runs_alone():
     bench = Bench(FIFOScheduler())
     alone, other, late = (bench.trial(name, n) for n, name in enumerate("abc"))
     for trial in (alone, other, late):
@@ -337,7 +337,7 @@ def test_a_trial_that_is_to_be_alone_waits_for_the_others_to_end_and_lets_none_b
     assert bench.choose() is late
 
 
-def test_a_trial_that_is_to_be_alone_and_that_the_operator_holds_keeps_nobody_waiting():
+def test_a_trial_that_must_be_alone_and_that_the_operator_holds_delays_no_other():
     bench = Bench(FIFOScheduler())
     alone, other = (bench.trial(name, n) for n, name in enumerate("ab"))
     bench.controller.get_trials = lambda: [alone, other]

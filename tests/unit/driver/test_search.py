@@ -69,7 +69,7 @@ def bench(tmp_path):
     return lambda trials=(), **changes: Bench(tmp_path, trials, **changes)
 
 
-def test_a_suggestion_carries_its_number_and_is_told_to_the_daemon(bench):
+def test_a_suggestion_has_its_number_and_is_sent_to_the_daemon(bench):
     b = bench(enqueue=[{"x": 0.25}])
     first, second = b.search.suggest("a"), b.search.suggest("b")
     own = {"number": 0, "attempt": 1, "checkpoint": None, "memory": None, "spent": None, "final": False}
@@ -105,7 +105,7 @@ def test_shedding_lowers_the_concurrency_but_never_to_nothing(bench, action):
     assert b.search.suggest("b") is not None
 
 
-def test_nothing_new_is_begun_beside_a_trial_that_is_to_be_alone(bench):
+def test_no_trial_starts_beside_one_that_must_be_alone(bench):
     """Tune starts what the search gives without asking the scheduler. One that the operator holds keeps nobody."""
     b = bench()
     b.search.suggest("a")
@@ -120,7 +120,7 @@ def test_nothing_new_is_begun_beside_a_trial_that_is_to_be_alone(bench):
     assert b.search.suggest("c") is not None
 
 
-def test_after_a_restart_a_trial_that_is_to_be_alone_is_not_begun_beside_others(bench):
+def test_after_a_restart_a_trial_that_must_be_alone_does_not_start_beside_others(bench):
     """One after another, until it has had its turn: which number comes next the study decides."""
     b = bench([row(0), {**row(1), "memory": {"alone": True}}, row(2)])
     assert b.search.suggest("a")[OWN_KEY]["number"] == 0
@@ -157,7 +157,7 @@ def test_an_unfinished_trial_is_adopted_and_not_added_again(bench):
     assert b.study()[0].intermediate_values == {1: 3.0}
 
 
-def test_values_that_are_none_never_reach_the_study(bench):
+def test_values_that_are_not_finite_do_not_reach_the_study(bench):
     b = bench()
     b.search.suggest("a")
     b.report("a", 1.0, math.nan, math.inf, 0.5)
@@ -167,7 +167,7 @@ def test_values_that_are_none_never_reach_the_study(bench):
     assert (trial.state.name, trial.value) == ("COMPLETE", 0.5)
 
 
-def test_a_finished_trial_is_told_with_its_best_value_and_its_last_step(bench):
+def test_the_study_gets_a_finished_trial_with_its_best_value_and_its_last_step(bench):
     """Tune reports the step that ends a trial to nobody but `on_trial_complete`."""
     b = bench()
     b.search.suggest("a")
@@ -178,7 +178,7 @@ def test_a_finished_trial_is_told_with_its_best_value_and_its_last_step(bench):
     assert (trial.value, trial.intermediate_values) == (1.0, {1: 3.0, 2: 1.0, 3: 2.0})
 
 
-def test_a_pruned_trial_is_told_as_pruned_with_the_step_that_pruned_it(bench):
+def test_the_study_gets_a_pruned_trial_with_the_step_that_pruned_it(bench):
     b = bench()
     b.search.suggest("a")
     b.report("a", 3.0)
@@ -199,7 +199,7 @@ def test_a_pruned_trial_is_told_as_pruned_with_the_step_that_pruned_it(bench):
         {"result": None},
     ],
 )
-def test_every_failure_is_told_so_that_no_trial_stays_running(bench, complete):
+def test_the_study_gets_every_failure_so_that_no_trial_stays_running(bench, complete):
     b = bench()
     b.search.suggest("a")
     b.search.on_trial_complete("a", **complete)

@@ -109,7 +109,7 @@ def test_a_gap_in_the_numbers_is_refused():
         open_study([row(1, {}, None, [])])
 
 
-def test_huge_losses_are_told_clipped():
+def test_huge_losses_are_cut():
     assert bounded(1e300) == LARGEST_VALUE
     assert bounded(-1e300) == -LARGEST_VALUE
     assert bounded(0.5) == 0.5
@@ -129,7 +129,7 @@ def test_a_journal_is_new_at_each_start(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut", "grown"])
-def test_a_search_goes_on_where_its_journal_is_damaged(tmp_path, damage):
+def test_a_search_continues_when_its_journal_is_damaged(tmp_path, damage):
     """Numbers go on, and the file is whole again for those who look at it."""
     study = build_study(open_storage(tmp_path), "s", "min", SPACE.distributions, [], [])
     file = tmp_path / "study.journal"
@@ -144,7 +144,7 @@ def test_a_search_goes_on_where_its_journal_is_damaged(tmp_path, damage):
     assert [trial.number for trial in seen.trials] == [0, 1, 2]
 
 
-def test_a_search_goes_on_where_its_journal_cannot_be_written(tmp_path, caplog):
+def test_a_search_continues_when_its_journal_cannot_be_written(tmp_path, caplog):
     """The folder is gone, for two trials: told once."""
     folder = tmp_path / "experiment"
     folder.mkdir()

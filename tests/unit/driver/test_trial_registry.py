@@ -34,7 +34,7 @@ def report(registry, *values):
         registry.note("a", {STEP: step, "loss": value})
 
 
-def test_a_finished_trial_is_worth_its_best_finite_value(registry):
+def test_the_value_of_a_finished_trial_is_its_best_finite_one(registry):
     report(registry, 3.0, 1.0, 2.0)
     verdict = registry.verdict("a", {})
     assert (verdict.end_reason, verdict.value, verdict.succeeded) == (EndReason.FINISHED, 1.0, True)
@@ -49,7 +49,7 @@ def test_the_best_of_a_maximised_metric_is_the_largest():
 
 
 @pytest.mark.parametrize("last", [math.nan, math.inf, None, "text", True])
-def test_a_trial_whose_last_value_is_no_number_diverged(registry, last):
+def test_a_trial_with_a_last_value_that_is_no_number_diverged(registry, last):
     report(registry, 1.0, last)
     verdict = registry.verdict("a", {})
     assert (verdict.end_reason, verdict.value, verdict.succeeded) == (EndReason.DIVERGED, None, False)
@@ -67,7 +67,7 @@ def test_a_pruned_trial_is_known_by_its_entry(registry):
     assert registry.verdict("a", {}).end_reason is EndReason.PRUNED
 
 
-def test_the_trainables_own_word_on_its_end_wins(registry):
+def test_the_trainables_own_end_reason_wins(registry):
     """Also over the pruner's: a trial that ended by itself at a rung was not pruned."""
     report(registry, 1.0)
     registry.entry("a").pruned = True
@@ -76,7 +76,7 @@ def test_the_trainables_own_word_on_its_end_wins(registry):
     assert (failed.value, len(failed.error)) == (None, 4000)
 
 
-def test_an_unfinished_trial_keeps_what_its_checkpoint_holds():
+def test_an_unfinished_trial_keeps_the_results_up_to_its_checkpoint():
     """Results past the checkpoint run again, so they are not taken over; the attempt counts on."""
     results = [[1, 3.0], [2, 2.0], [3, 1.0]]
     registry = TrialRegistry("loss", "min", [unfinished(0, results, "/run/0/checkpoint-2.pt")])
@@ -105,7 +105,7 @@ def test_a_float_is_taken_exactly_when_it_is_finite(value):
         assert finite_or_none(np.float64(value)) == taken
 
 
-def test_memory_errors_are_told_from_others_by_their_text():
+def test_memory_errors_are_recognised_by_their_text():
     assert failure_reason("torch.OutOfMemoryError: CUDA out of memory") is EndReason.OOM
     assert failure_reason("ValueError: no") is EndReason.ERROR
 

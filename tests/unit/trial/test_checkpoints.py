@@ -32,7 +32,7 @@ def wrapped(cause: OSError) -> RuntimeError:
     return error
 
 
-def test_a_full_disk_is_waited_out_and_each_pause_is_told(tmp_path: Path) -> None:
+def test_a_save_is_tried_again_while_the_disk_is_full(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     slept, waited = [], []
     save = refusing(3, [full, wrapped(full), OSError(errno.EDQUOT, "Disk quota exceeded")])
@@ -48,7 +48,7 @@ def test_any_other_error_is_raised_at_once(tmp_path: Path, error: Exception) -> 
         when_there_is_space(refusing(1, [error]), tmp_path, lambda: None, lambda seconds: pytest.fail("it waited"))
 
 
-def test_an_error_that_hides_its_reason_is_judged_by_what_is_left_on_the_disk(
+def test_an_error_without_a_reason_is_judged_by_the_space_left_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not is_full(RuntimeError("iostream error"), tmp_path)
@@ -116,7 +116,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(user, kept, monkeypa
     assert "state.pickle" in synced[:-2]
 
 
-def test_saving_a_step_again_takes_the_place_of_the_first(user, kept):
+def test_saving_a_step_again_replaces_the_first_save(user, kept):
     save(user, kept, 1)
     user.count = 7
     path = kept.save(1)
@@ -125,7 +125,7 @@ def test_saving_a_step_again_takes_the_place_of_the_first(user, kept):
     assert user.count == 7
 
 
-def test_a_trial_goes_on_from_its_checkpoint(user, kept):
+def test_a_trial_resumes_from_its_checkpoint(user, kept):
     [path] = save(user, kept, 4)
     user.count = 0
     assert kept.resume(path, lambda: None) == 4

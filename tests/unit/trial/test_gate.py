@@ -48,7 +48,7 @@ def gate(tmp_path, time):
 
 
 @pytest.mark.parametrize("action", [Action.RUN, Action.HOLD, Action.SHED])
-def test_an_open_gate_keeps_nobody_waiting(writer, gate, time, action):
+def test_an_open_gate_does_not_wait(writer, gate, time, action):
     """Up to SHED trials that run go on at once."""
     writer.write(action, 0.0)
     assert gate.wait() == 0.0
@@ -61,7 +61,7 @@ def test_a_closed_gate_opens_within_one_poll_and_says_how_long_it_was_closed(wri
     assert 3.0 <= gate.wait() <= 3.0 + 2 * POLL_S
 
 
-def test_a_new_writer_pauses_until_its_first_word(writer, gate, time):
+def test_a_new_flag_says_pause_until_its_first_write(writer, gate, time):
     """Before the first reading nothing is known, and unknown is no leave to run."""
     time.at(1.0, lambda: writer.write(Action.RUN, 0.0))
     assert gate.wait() >= 1.0
@@ -170,7 +170,7 @@ def test_each_node_has_a_flag_of_its_own():
     assert flag_path("/run/gate", "a" * 40) != flag_path("/run/gate", "b" * 40)
 
 
-def test_a_trial_that_is_held_alone_stands_and_the_others_go_on(writer, tmp_path, time):
+def test_a_trial_that_is_held_by_itself_waits_and_the_others_work(writer, tmp_path, time):
     """Out of its hold it comes within a poll; a number that was held before it keeps its own."""
     held, other = (Gate(tmp_path / "flag", time.mono_s, time.sleep, trial=number) for number in (3, 4))
     writer.write(Action.RUN, 0.0, held={3: False, 7: False})

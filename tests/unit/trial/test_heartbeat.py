@@ -50,7 +50,7 @@ def test_a_worker_is_preparing_until_it_says_otherwise(beat, clock, tmp_path):
     assert list((tmp_path / "beats").iterdir()) == []
 
 
-def test_batches_and_what_follows_the_last_are_measured(beat, clock, tmp_path):
+def test_batches_and_tails_are_measured(beat, clock, tmp_path):
     """From wait to wait within a step; what comes before a step's first wait is no batch, nor is the time between."""
     for _ in range(2):
         beat.batch(clock.mono_s())  # a step waits once before it begins
@@ -100,7 +100,7 @@ def test_the_last_ones_are_kept(tmp_path_factory, lengths):
 @pytest.mark.parametrize(
     "body", [b"", b"SWPB", b"x" * 400, b"SWPB\x02\0\0\0" + b"\0" * 392, b"SWPB\x01\0\0\0" + b"\0" * 392]
 )
-def test_a_file_that_is_no_note_is_none(tmp_path, body):
+def test_a_file_that_is_no_heartbeat_is_none(tmp_path, body):
     (tmp_path / "1.heartbeat").write_bytes(body)
     assert read_heartbeat(tmp_path / "1.heartbeat") is None
 
@@ -124,7 +124,7 @@ def test_each_wait_at_an_open_gate_is_a_beat(gate, clock, tmp_path):
 
 
 @pytest.mark.parametrize("action", [Action.THROTTLE, Action.PAUSE])
-def test_who_stands_at_a_closed_gate_or_rests_is_waiting_and_its_wait_is_no_batch(gate, clock, tmp_path, action):
+def test_a_worker_at_a_closed_gate_or_at_rest_is_waiting_and_its_wait_is_no_batch(gate, clock, tmp_path, action):
     """While it waits it says so; then it works again, from now on."""
     closed, writer = gate
     closed.wait()
@@ -203,7 +203,7 @@ def test_a_trial_works_in_its_step_prepares_while_it_is_saved_and_is_idle_betwee
     assert len(progress.tails_s) == 1
 
 
-def test_only_a_trial_that_waits_for_space_may_be_silent_for_ever(supervised, monkeypatch):
+def test_only_a_trial_that_waits_for_space_may_be_silent_without_a_bound(supervised, monkeypatch):
     """Each time that it tries to save it is watched again."""
     trial = supervised(Looks)
     trial.seen = []
@@ -225,7 +225,7 @@ def test_a_step_that_fails_leaves_the_trial_idle(supervised):
     assert look() is Phase.IDLE
 
 
-def test_a_trial_that_leaves_its_work_has_no_note_any_more(supervised, tmp_path):
+def test_a_trial_that_leaves_its_work_has_no_heartbeat_any_more(supervised, tmp_path):
     def leave():
         raise Leave
 
@@ -243,5 +243,5 @@ def test_a_class_says_whether_it_waits_at_its_gate_before_every_batch(supervised
     assert read_heartbeat(path)[1].in_batches is in_batches
 
 
-def test_the_built_in_trainable_does():
+def test_the_built_in_trainable_waits_at_its_gate_before_every_batch():
     assert PatchTSTTrainable.sweep_batches is True

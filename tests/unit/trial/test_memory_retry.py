@@ -30,14 +30,14 @@ def test_a_worker_that_died_before_it_could_say_is_tried_again_as_it_was():
     assert next_attempt(OOM_KILLED, None, None) == NextAttempt(None)
 
 
-def test_what_is_asked_back_never_ends_a_trial_and_a_drill_leaves_no_trace():
+def test_memory_that_is_asked_back_never_ends_a_trial_and_a_drill_changes_nothing():
     assert next_attempt(ASKED_BACK, HALF, Offer(QUARTER)) == NextAttempt(QUARTER)
     assert next_attempt(ASKED_BACK, HALF, Offer(None)) == NextAttempt(HALF)
     assert next_attempt(ASKED_BACK, None, Offer({ALONE: True})) == NextAttempt(None)
     assert next_attempt(ASKED_BACK, HALF, Offer(QUARTER), drill=True) == NextAttempt(HALF)
 
 
-def test_a_trainable_without_means_is_offered_one_attempt_alone():
+def test_a_trainable_without_smaller_settings_gets_one_attempt_alone():
     first = once_alone(None)
     assert first == {ALONE: True}
     assert once_alone(first) is None

@@ -76,7 +76,7 @@ def test_a_class_may_call_its_own_setup_when_it_is_reused(trial):
         ("json:decoder.no_such", "has no 'decoder.no_such'"),
     ],
 )
-def test_a_trainable_that_cannot_be_is_refused_with_what_is_missing(name, message):
+def test_an_unknown_trainable_is_refused_with_the_missing_part(name, message):
     with pytest.raises(PlanError, match=message):
         resolve(name)
 
@@ -161,7 +161,7 @@ def raising(error):
     ],
     ids=lambda error: f"{type(error).__name__}-{str(error)[:12]}",
 )
-def test_memory_that_ran_out_is_left_for_an_attempt_that_takes_less(blocks, error):
+def test_memory_that_ran_out_leads_to_an_attempt_that_takes_less(blocks, error):
     """Of CUDA, MPS and CPU; and what the step held is free before the trainable is told to let go of the rest."""
     blocks.then, blocks._step = raising(error), 3
     result = blocks.step()
@@ -171,13 +171,13 @@ def test_memory_that_ran_out_is_left_for_an_attempt_that_takes_less(blocks, erro
     assert blocks.block_at_release is None
 
 
-def test_it_ends_the_trial_where_nothing_smaller_is_left(blocks):
+def test_memory_that_ran_out_ends_the_trial_without_a_smaller_offer(blocks):
     blocks.then, blocks.sweep_memory = raising(MemoryError()), {"windows": 1}
     assert (blocks.step()[END], blocks.step()["done"]) == ("oom", True)
 
 
 @pytest.mark.parametrize("offer", [7, {"windows": object()}])
-def test_an_offer_that_is_none_fails_its_trial_before_anything_runs_out(blocks, offer):
+def test_an_offer_of_the_wrong_type_fails_its_trial_before_memory_runs_out(blocks, offer):
     """Its text says whose fault it is; the driver, which would have to pass it on, never sees it."""
     blocks.sweep_smaller = lambda: offer
     text = blocks._prepared(None, lambda: None)
@@ -190,7 +190,7 @@ def failing(*_):
     raise ValueError("half built")
 
 
-def test_one_that_cannot_even_say_what_it_needs_less_of_ends_for_want_of_memory(blocks):
+def test_a_trainable_that_cannot_offer_less_memory_ends_with_oom(blocks):
     """As after a setup() that ran out: nothing of its own was set yet. Tune would take it for a dead worker."""
     blocks.then, blocks.sweep_smaller = raising(MemoryError()), failing
     result = blocks.step()
@@ -198,7 +198,7 @@ def test_one_that_cannot_even_say_what_it_needs_less_of_ends_for_want_of_memory(
     assert "half built" not in result[ERROR]
 
 
-def test_one_that_cannot_be_saved_as_it_leaves_ends_by_that_error(blocks):
+def test_a_trial_that_cannot_be_saved_as_it_leaves_ends_with_that_error(blocks):
     """As one does that cannot be saved after a step."""
     blocks.then, blocks.save_checkpoint = raising(Leave()), failing
     result = blocks.step()
@@ -223,7 +223,7 @@ def test_a_trial_that_leaves_in_its_first_epoch_says_where_it_saved_itself(block
     assert (blocks.count, blocks._checkpoints.resumed_step) == (5, 0)
 
 
-def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_says_how_it_ended(blocks, tmp_path, monkeypatch):
+def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_end(blocks, tmp_path, monkeypatch):
     monkeypatch.setattr(
         actors.trial.supervised.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n")
     )
@@ -258,14 +258,14 @@ def patchtst():
     return kind.__new__(kind)
 
 
-def test_the_built_in_trainable_offers_its_sessions_smaller_way(patchtst):
+def test_the_built_in_trainable_offers_its_sessions_smaller_settings(patchtst):
     patchtst._session = session_like(MemoryLimit(16))
     assert patchtst.sweep_smaller() == {"micro_batch": 16, "checkpoint_activations": False}
     patchtst._session = session_like(None)
     assert patchtst.sweep_smaller() is None
 
 
-def test_one_that_does_not_even_fit_when_it_is_built_is_built_once_more_alone(patchtst):
+def test_a_session_that_could_not_be_built_is_built_once_more_alone(patchtst):
     assert patchtst.sweep_smaller() == {"alone": True}
     patchtst.sweep_memory = {"micro_batch": 4, "checkpoint_activations": False}
     assert patchtst.sweep_smaller() == {**patchtst.sweep_memory, "alone": True}

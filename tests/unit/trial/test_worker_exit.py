@@ -17,14 +17,14 @@ from supervisor.sensors.cgroup import kill_count, kill_counter
 GROUP, OTHER = Path("/g/memory.events"), Path("/h/memory.events")
 
 
-def test_a_counters_first_reading_only_shows_where_it_stands() -> None:
+def test_a_counters_first_value_is_only_its_start() -> None:
     """Kills of last week are nobody's of today."""
     kills = MemoryKills().seen({GROUP: 7}, 0.0)
     assert not kills.claimed(GROUP)[1]
     assert kills.seen({GROUP: 8}, 1.0).claimed(GROUP)[1]
 
 
-def test_a_kill_is_laid_to_one_death_of_its_own_group_and_not_for_ever() -> None:
+def test_a_kill_explains_one_death_of_its_own_group_and_only_for_a_while() -> None:
     kills = MemoryKills().seen({GROUP: 0, OTHER: 0}, 0.0).seen({GROUP: 1}, 5.0)
     assert not kills.claimed(OTHER)[1]
     kills, first = kills.claimed(GROUP)
@@ -39,7 +39,7 @@ def test_a_group_that_began_anew_counts_nothing() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([GROUP, OTHER]), st.integers(0, 3)), max_size=20))
-def test_as_many_deaths_are_laid_to_kills_as_there_were(rises: list[tuple[Path, int]]) -> None:
+def test_each_kill_explains_at_most_one_death(rises: list[tuple[Path, int]]) -> None:
     kills, counts = MemoryKills().seen({GROUP: 0, OTHER: 0}, 0.0), {GROUP: 0, OTHER: 0}
     for counter, rise in rises:
         counts[counter] += rise
@@ -71,7 +71,7 @@ def test_a_process_counter_is_its_groups_where_that_counts_and_else_the_machines
     assert kill_counter(12, tmp_path, tmp_path) is None
 
 
-def test_a_process_is_told_from_another_of_its_pid_and_a_dead_one_is_none() -> None:
+def test_a_process_differs_from_another_of_its_pid_and_a_dead_one_is_none() -> None:
     """Also one that its parent has not waited for."""
     mine = started_at(os.getpid())
     assert mine is not None

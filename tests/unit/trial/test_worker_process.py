@@ -53,7 +53,7 @@ def start():
         process.stdout.close()
 
 
-def test_the_stacks_of_every_thread_of_a_hanging_process_are_had_and_it_goes_on(start, tmp_path):
+def test_the_stacks_of_every_thread_are_read_and_the_process_lives(start, tmp_path):
     """Twice: the second dump takes the first one's place."""
     process = start(DUMPS.format(folder=str(tmp_path)))
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_the_stacks_of_every_thread_of_a_hanging_process_are_had_and_it_goes_on(
     assert process.poll() is None
 
 
-def test_a_process_that_said_nothing_of_the_signal_is_not_sent_it(start, tmp_path):
+def test_a_process_without_a_handler_is_not_sent_the_signal(start, tmp_path):
     """It would end it."""
     process = start("")
     assert stacks_of(tmp_path, process.pid) is None
@@ -98,13 +98,13 @@ def test_a_process_is_ended_with_its_children(start, tmp_path, monkeypatch, befo
     assert not child.is_running()
 
 
-def test_a_process_that_only_bears_the_pid_is_not_touched(start):
+def test_a_process_that_only_has_the_same_pid_is_not_touched(start):
     process = start("")
     assert end_process(process.pid, "another start")
     assert process.poll() is None
 
 
-def test_what_cannot_be_killed_is_said_after_a_bounded_wait(start, monkeypatch):
+def test_a_process_that_cannot_be_killed_is_reported_after_a_bounded_wait(start, monkeypatch):
     """As a process in an uninterruptible wait, which no signal reaches."""
     process = start("")
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
@@ -123,7 +123,7 @@ def test_the_score_is_raised_and_never_lowered(tmp_path):
     prefer_for_oom(tmp_path / "elsewhere")
 
 
-def test_a_process_may_bear_any_bytes_for_a_name(tmp_path):
+def test_a_process_may_have_any_bytes_for_a_name(tmp_path):
     """It sets them itself (prctl PR_SET_NAME), and one such must not keep the watch from all the others."""
     (tmp_path / "11").mkdir()
     fields = b" ".join(str(number).encode() for number in range(4, 53))

@@ -62,7 +62,7 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def test_a_drill_pauses_and_ends_and_each_change_wakes_the_long_poll(start, tmp_path):
+def test_a_drill_pauses_and_ends_and_each_change_ends_the_long_poll(start, tmp_path):
     dog = start()
     dog.set_operator([], time.monotonic_ns())
     version = dog.snapshot()["version"]
@@ -142,7 +142,7 @@ for line in sys.stdin:
     assert {"sensor.hung", "sensor.lost", "sensor.recovered"} <= set(notes)
 
 
-def test_a_driver_hears_which_attempts_wait_at_a_closed_gate_and_when_they_move_again(start, tmp_path):
+def test_a_driver_gets_the_attempts_that_wait_at_a_closed_gate_until_they_move_again(start, tmp_path):
     """By their heartbeats; the flag alone says only that they must."""
     pid = os.getpid()
     folder = heartbeats_folder(str(tmp_path / "gate"), NODE)

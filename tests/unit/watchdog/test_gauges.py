@@ -33,7 +33,7 @@ class Shown:
         return One()
 
 
-def test_each_gauge_shows_what_its_description_says():
+def test_each_gauge_shows_the_value_of_its_description():
     shown, sampler = Shown(), Sampler("test", Now.of(FakeClock()))
     readings = [
         sampler.reading(Sensor("a", Kind.TEMPERATURE, "cpu", "celsius"), 71.0),
@@ -49,7 +49,7 @@ def test_each_gauge_shows_what_its_description_says():
     assert shown.tags == {(("node", "n" * 12),)}
 
 
-def test_what_nobody_knows_is_not_a_number():
+def test_an_unknown_value_is_not_a_number():
     shown = Shown()
     WatchdogGauges("n", shown.new).show(Command(Action.RUN, Origin.GOVERNOR, "x"), [], 0.0, 0.0)
     unknown = {name for name, value in shown.values.items() if math.isnan(value)}

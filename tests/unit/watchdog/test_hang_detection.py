@@ -47,7 +47,7 @@ def test_the_first_batch_building_loading_and_saving_have_their_own_allowance() 
     assert allowed_s(replace(AT_WORK, phase=Phase.PREPARING), POLICY) == POLICY.hung_first_s
 
 
-def test_code_whose_batches_nobody_sees_is_given_longer() -> None:
+def test_code_without_visible_batches_is_given_longer() -> None:
     """Its first step a day, a later one an hour at least: a step may hold an evaluation that comes once in a while."""
     unseen = Progress(Phase.WORKING, 0.0)
     assert allowed_s(unseen, POLICY) == POLICY.hung_first_step_s
@@ -55,19 +55,19 @@ def test_code_whose_batches_nobody_sees_is_given_longer() -> None:
     assert allowed_s(replace(unseen, tails_s=(600.0,)), POLICY) == 20 * 600.0
 
 
-def test_what_follows_the_last_batch_of_a_step_counts_where_it_is_longer() -> None:
+def test_the_tail_of_a_step_counts_if_it_is_longer_than_a_batch() -> None:
     """A validation in one piece takes many batches' time."""
     assert allowed_s(replace(AT_WORK, tails_s=(400.0, 500.0, 450.0)), POLICY) == 20 * 450.0
 
 
 @given(PROGRESS.filter(lambda progress: progress.phase in (Phase.IDLE, Phase.WAITING)), st.floats(0.0, 1e9))
-def test_who_waits_never_hangs(progress: Progress, silent_s: float) -> None:
+def test_a_worker_that_waits_never_hangs(progress: Progress, silent_s: float) -> None:
     """At a closed gate, in a rest, held by the scheduler: however long."""
     assert not hung(progress, silent_s)
 
 
 @given(PROGRESS, st.floats(0.0, 1e7), st.floats(0.0, 1e7))
-def test_silence_only_ever_makes_it_a_hang(progress: Progress, silent_s: float, more_s: float) -> None:
+def test_longer_silence_never_ends_a_hang(progress: Progress, silent_s: float, more_s: float) -> None:
     assert hung(progress, silent_s) <= hung(progress, silent_s + more_s)
 
 
@@ -109,7 +109,7 @@ def test_a_watcher_that_was_stopped_begins_anew() -> None:
 
 
 @given(st.lists(st.floats(0.0, 100.0), max_size=30), st.floats(0.1, 5.0))
-def test_it_has_watched_from_the_end_of_its_last_gap(gaps: list[float], period_s: float) -> None:
+def test_attention_begins_at_the_end_of_the_last_gap(gaps: list[float], period_s: float) -> None:
     now, attention = 0.0, Attention(0.0, 0.0)
     expected = 0.0
     for gap in gaps:

@@ -78,7 +78,7 @@ def start(settings):
         dog.stop()
 
 
-def test_a_watchdog_ends_a_process_that_hangs_and_knows_of_what_it_died(start, worker, tmp_path):
+def test_a_watchdog_ends_a_process_that_hangs_and_knows_the_cause_of_its_death(start, worker, tmp_path):
     dog = start()
     assert dog.how_died("one", 7, 2) is None
     assert worker.wait(120) < 0
@@ -87,7 +87,7 @@ def test_a_watchdog_ends_a_process_that_hangs_and_knows_of_what_it_died(start, w
     assert "in wait_for_godot" in (tmp_path / "one" / "7" / "hung-attempt-2.txt").read_text()
 
 
-def test_it_does_so_while_a_sensor_hangs(start, worker):
+def test_a_hung_process_is_ended_while_a_sensor_hangs(start, worker):
     """Its thread needs nothing that the sensors' thread holds."""
     go_on = threading.Event()
 

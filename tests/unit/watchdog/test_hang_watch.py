@@ -9,7 +9,7 @@ import pytest
 
 from actors.trial.heartbeat import Heartbeat, Phase, Worker
 from actors.watchdog import hang_watch
-from actors.watchdog.hang_watch import Hands, HangWatch
+from actors.watchdog.hang_watch import HangWatch, ProcessCalls
 from supervisor.clock import FakeClock
 from supervisor.governor.policy import Policy
 
@@ -26,7 +26,7 @@ class Machine:
         self.immortal = self.speechless = False
         self.kills = {OWN: 0, GROUP: 0}
         self.at_dump = lambda: None
-        self.write = Hands().write
+        self.write = ProcessCalls().write
 
     def stacks_of(self, folder, pid):
         self.at_dump()
@@ -40,8 +40,8 @@ class Machine:
         del self.alive[pid]
         return True
 
-    def hands(self):
-        return Hands(
+    def calls(self):
+        return ProcessCalls(
             started_at=self.alive.get, stacks_of=self.stacks_of, end=self.end, write=self.write,
             kill_counter=lambda pid: GROUP if pid in self.alive else OWN, kill_count=self.kills.get,
         )  # fmt: skip
@@ -54,7 +54,7 @@ class Bench:
 
     def a_watch(self):
         note = lambda kind, facts: self.told.append((kind, facts))  # noqa: E731 - a name for the callback
-        return HangWatch(self.folder / "beats", POLICY, note, self.clock, self.machine.hands())
+        return HangWatch(self.folder / "beats", POLICY, note, self.clock, self.machine.calls())
 
     def worker(self, pid=11, number=4, attempt=2):
         self.machine.alive[pid] = f"start-{pid}"
@@ -117,7 +117,7 @@ def test_the_cause_is_known_before_the_worker_ends(bench):
 
 
 @pytest.mark.parametrize("phase", [Phase.IDLE, Phase.WAITING])
-def test_a_trial_that_waits_is_left_alone(bench, phase):
+def test_a_trial_that_waits_is_not_ended(bench, phase):
     bench.at_work().phase(phase)
     bench.passes(100_000.0)
     assert bench.machine.ended == []
@@ -143,7 +143,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(bench, monkeypatch):
     assert bench.machine.ended == [11]
 
 
-def test_a_trial_that_gets_on_while_its_stacks_are_written_is_spared(bench):
+def test_a_trial_that_moves_while_its_stacks_are_written_is_not_ended(bench):
     beat = bench.at_work()
     bench.machine.at_dump = lambda: beat.batch(bench.clock.mono_s())
     bench.passes(55.0)
@@ -151,7 +151,7 @@ def test_a_trial_that_gets_on_while_its_stacks_are_written_is_spared(bench):
     assert not list(bench.folder.rglob("hung-*"))
 
 
-def test_a_trial_that_gets_on_while_its_stacks_are_kept_is_spared(bench):
+def test_a_trial_that_moves_while_its_stacks_are_kept_is_not_ended(bench):
     """What a slow disk held up goes on when that disk does, and takes the stacks at the same moment."""
     beat = bench.at_work()
     bench.machine.write = lambda path, text: beat.batch(bench.clock.mono_s())
@@ -182,7 +182,7 @@ def test_a_trial_that_dies_while_its_stacks_are_written_did_not_die_of_its_silen
     assert not list(bench.folder.rglob("hung-*"))
 
 
-def test_a_worker_that_cannot_be_killed_is_told_once_and_not_tried_for_ever(bench):
+def test_a_worker_that_cannot_be_killed_is_reported_once_and_tried_once(bench):
     bench.at_work()
     bench.machine.immortal = True
     bench.passes(500.0)
@@ -196,7 +196,7 @@ def test_a_worker_that_cannot_be_killed_is_told_once_and_not_tried_for_ever(benc
 
 
 @pytest.mark.parametrize("why", ["speechless", "no room", "a disk that hangs"])
-def test_without_stacks_it_is_ended_all_the_same(bench, why, monkeypatch):
+def test_a_hung_trial_is_ended_without_stacks_too(bench, why, monkeypatch):
     bench.at_work()
     if why == "a disk that hangs":
         monkeypatch.setattr(hang_watch, "WRITE_WITHIN_S", 0.1)
@@ -211,7 +211,7 @@ def test_without_stacks_it_is_ended_all_the_same(bench, why, monkeypatch):
     assert "could not be read" in death["text"]
 
 
-def test_another_process_that_was_given_the_pid_is_left_alone(bench):
+def test_another_process_with_the_same_pid_is_not_ended(bench):
     bench.at_work()
     bench.machine.alive[11] = "start-later"
     bench.passes(500.0)
@@ -220,7 +220,7 @@ def test_another_process_that_was_given_the_pid_is_left_alone(bench):
 
 
 @pytest.mark.parametrize(("counter", "cause"), [(GROUP, "oom_killed"), (OWN, "worker_died"), (None, "worker_died")])
-def test_a_death_is_laid_to_the_kernel_only_where_its_own_group_counted_one(bench, counter, cause):
+def test_a_death_is_the_kernels_only_if_its_own_group_counted_a_kill(bench, counter, cause):
     bench.at_work()
     bench.watch.look()
     del bench.machine.alive[11]
@@ -257,7 +257,7 @@ def test_a_worker_that_ends_without_a_trial_leaves_no_file_behind(bench):
     assert {path.name for path in (bench.folder / "beats").glob("*.stacks")} == {"11.stacks", "12.stacks"}
 
 
-def test_a_death_is_told_once(bench):
+def test_a_death_is_reported_once(bench):
     """The number of an attempt that was never told as begun may be given out again."""
     bench.at_work()
     bench.passes(70.0)
