@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from supervisor.domain.command import Action
+from supervisor.domain.scope import MAX_HELD_TRIALS
 
 LAYOUT = struct.Struct("<4sIII dd I")
 SIZE_BYTES = 256
@@ -27,7 +28,6 @@ ACTION, RELEASE, HELD, SLOTS = 2, 3, 9, slice(16, 64)
 SHARE, LEASE = 2, 3
 """Indices into the flag as f64."""
 FREE, LEAVES = 0xFFFFFFFF, 1 << 31
-MAX_HELD_TRIALS = 48
 
 LEASE_S = 15.0
 """An older flag counts as PAUSE: trials must not run on when their watchdog is dead."""

@@ -43,42 +43,42 @@ from supervisor.store.run_writer import RunWriter
 def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None) -> Daemon:
     """Choose the run that `request` means, and make its daemon. Raises SweepError."""
     reserve = DiskReserve(home.state, clock)
-    store.before_change = reserve.look
+    store.before_each_change(reserve.look)
     run_id = choose_run(store, request, clock)
     row = lookups.run(store, run_id)
     plan, run_folder, hardware = str(row["plan"]), home.run_folder(run_id), json.loads(row["hardware"])
-    ledger = RunWriter(store, run_id)
+    writer = RunWriter(store, run_id)
     _freeze_plan(run_folder, row["plan_text"])
     audit, replaced_log = open_audit_log(home.audit_log(plan), store)
-    feed = AuditFeed(audit, ledger, plan)
-    store.told = feed.write
+    feed = AuditFeed(audit, writer, plan)
+    store.after_each_event(feed.write)
     plan_path = None if row["source"] == "built-in" else Path(row["source"])
     source = PlanSource(plan_path, hardware.pop("source_sha256", None))
     wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
-    orchestrator = _orchestrator(home, ledger, clock, reserve, plan_path, hardware)
-    early_end = EarlyEnd(ledger, clock, orchestrator.stop, orchestrator.kill)
-    handlers = Handlers(home, ledger, clock, plan, orchestrator, reserve, source, rebuilt, early_end.disk_failed)
-    server = _server(home, ledger, clock, handlers)
-    checkpoints = CheckpointRetention(ledger, run_folder)
-    notifier = Notifier(ledger, plan, home.notify, clock)
+    orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware)
+    early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)
+    handlers = Handlers(home, writer, clock, plan, orchestrator, reserve, source, rebuilt, early_end.disk_failed)
+    server = _server(home, writer, clock, handlers)
+    checkpoints = CheckpointRetention(writer, run_folder)
+    notifier = Notifier(writer, plan, home.notify, clock)
     hold, folder = orchestrator.hold_for_disk, str(home.state)
     return Daemon(
-        ledger=ledger,
+        writer=writer,
         clock=clock,
         run_folder=run_folder,
-        recovery=Recovery(home, ledger, clock, feed, rebuilt, replaced_log, request.by_service),
+        recovery=Recovery(home, writer, clock, feed, rebuilt, replaced_log, request.by_service),
         reserve=reserve,
         orchestrator=orchestrator,
         handlers=handlers,
         server=server,
-        signals=DaemonSignals(orchestrator.stop, audit, source, ledger),
+        signals=DaemonSignals(orchestrator.stop, audit, source, writer),
         early_end=early_end,
         background=(
             server.guard,
             lambda: keep_house(home, run_id, clock, checkpoints),
-            lambda: watch_disk(reserve, ledger, clock, hold, folder),
-            lambda: watch_log(audit, plan, ledger, clock),
-            lambda: watch_time(ledger, clock),
+            lambda: watch_disk(reserve, writer, clock, hold, folder),
+            lambda: watch_log(audit, plan, writer, clock),
+            lambda: watch_time(writer, clock),
             notifier.run,
             early_end.enforce_stop,
         ),
@@ -99,19 +99,19 @@ def _freeze_plan(run_folder: Path, plan_text: str) -> None:
 
 
 def _orchestrator(
-    home: Home, ledger: RunWriter, clock: Clock, reserve: DiskReserve, plan_path: Path | None, hardware: dict[str, Any]
+    home: Home, writer: RunWriter, clock: Clock, reserve: DiskReserve, plan_path: Path | None, hardware: dict[str, Any]
 ) -> Orchestrator:
-    run_folder = home.run_folder(ledger.run_id)
+    run_folder = home.run_folder(writer.run_id)
     plan_folder = None if plan_path is None else plan_path.parent
-    environment = ray_environment(home, ledger.run_id, plan_folder, hardware.pop("pass_environment", ()))
+    environment = ray_environment(home, writer.run_id, plan_folder, hardware.pop("pass_environment", ()))
     cpus = os.cpu_count() or 1
     return Orchestrator(
-        home, ledger, clock, StopRequest(), reserve,
+        home, writer, clock, StopRequest(), reserve,
         new_head=lambda: RayHead(home, environment, cpus, run_folder / "ray.log"),
         new_driver=lambda name: DriverProcess(environment, run_folder / name / "driver.log"),
         skip_reason=skip_reason,
         watchdog={
-            "gate": str(home.gate(ledger.run_id)),
+            "gate": str(home.gate(writer.run_id)),
             "state": str(home.state / "governor"),
             "folders": [str(home.state), str(home.runs), str(home.logs)],
             **hardware,
@@ -119,14 +119,14 @@ def _orchestrator(
     )  # fmt: skip
 
 
-def _server(home: Home, ledger: RunWriter, clock: Clock, handlers: Handlers) -> ControlServer:
+def _server(home: Home, writer: RunWriter, clock: Clock, handlers: Handlers) -> ControlServer:
     def refused(uid: int) -> None:
         with disk_errors_logged():
-            ledger.record("peer.refused", uid=uid)
+            writer.record("peer.refused", uid=uid)
 
     def rebound() -> None:
         with disk_errors_logged():
-            ledger.record("socket.restored", path=str(home.socket))
+            writer.record("socket.restored", path=str(home.socket))
 
     return ControlServer(home, clock, handlers, refused, rebound)
 

@@ -32,8 +32,8 @@ class NodeView:
 class ClusterView:
     """Handles the watchdogs' messages, and records an event where one is worth it."""
 
-    def __init__(self, ledger: RunWriter, clock: Clock) -> None:
-        self._ledger, self._clock = ledger, clock
+    def __init__(self, writer: RunWriter, clock: Clock) -> None:
+        self._writer, self._clock = writer, clock
         self._rollup = ReadingRollup()
         self.nodes: dict[str, NodeView] = {}
         self.watched = False
@@ -44,12 +44,12 @@ class ClusterView:
         node = self.nodes.setdefault(message.node, NodeView())
         self.watched, first = True, node.heard_mono_s is None
         node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self._clock.mono_s()
-        self._ledger.record(
+        self._writer.record(
             "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
         )
         if first and not message.protected:
             why = "; ".join(f"{name}: {reason}" for name, reason in message.missing.items()) or "none was found"
-            self._ledger.record("watchdog.unprotected", node=message.node, why=why)
+            self._writer.record("watchdog.unprotected", node=message.node, why=why)
 
     def sampled(self, message: messages.Sampled) -> None:
         """Handle a node's readings; they become an event once in HARDWARE_EVENT_PERIOD_S."""
@@ -57,10 +57,10 @@ class ClusterView:
         now = self._clock.mono_s()
         node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
         if minutes := self._rollup.add(message.node, message.readings, self._clock.wall_s()):
-            self._ledger.keep_readings(minutes)
+            self._writer.keep_readings(minutes)
         if node.recorded_mono_s is None or now - node.recorded_mono_s >= HARDWARE_EVENT_PERIOD_S:
             node.recorded_mono_s = now
-            self._ledger.record(
+            self._writer.record(
                 "hardware.sampled", node=message.node, summary=summarise(message.readings, message.protected),
                 readings=message.readings, protected=message.protected, missing=node.missing,
             )  # fmt: skip
@@ -70,7 +70,7 @@ class ClusterView:
         sensor = message.facts.get("sensor")
         fields = {"node": message.node, "facts": message.facts}
         drill = {"drill": True} if message.facts.get("drill") else {}
-        self._ledger.record(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
+        self._writer.record(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
 
     def action_changed(self, message: messages.ActionChanged) -> None:
         """Handle a governor's new command; another step of the ladder is an event."""
@@ -78,7 +78,7 @@ class ClusterView:
         command, before = Command.from_json(message.command), node.command
         node.command = command
         if command.step != before.step:
-            self._ledger.record(
+            self._writer.record(
                 "action.changed", node=message.node, action=command.action.name, previous=before.action.name,
                 reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
                 # Easing back after a drill is part of the drill.
@@ -112,7 +112,7 @@ class ClusterView:
 
     def close(self) -> None:
         """Keep the readings of the minute that has not ended."""
-        self._ledger.keep_readings(self._rollup.close())
+        self._writer.keep_readings(self._rollup.close())
 
 
 def summarise(readings: Sequence[Mapping[str, Any]], protected: bool) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import TRIAL_ENDED, TrialState
-from supervisor.domain.scope import ALL_NODES, trial_of, trial_scope
+from supervisor.domain.scope import ALL_NODES, MAX_HELD_TRIALS, trial_of, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store import lookups
 from supervisor.store.database import Store
 
 NODE_CHARACTERS = 12
 MAX_NAMES = 20
-MAX_HELD_TRIALS = 48
-"""A node's flag has so many slots (actors/trial/node_files.py)."""
 
 
 class ScopeResolver:

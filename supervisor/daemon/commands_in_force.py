@@ -22,8 +22,8 @@ FORCE_S = 600.0
 class CommandsInForce:
     """Decides which command is in force. The state of the experiment at work follows."""
 
-    def __init__(self, ledger: RunWriter, clock: Clock, cluster: ClusterView) -> None:
-        self._ledger, self._clock, self._cluster = ledger, clock, cluster
+    def __init__(self, writer: RunWriter, clock: Clock, cluster: ClusterView) -> None:
+        self._writer, self._clock, self._cluster = writer, clock, cluster
         self._full_disks: dict[str, Command] = {}
         self._governors_stop: Command | None = None
         self._overruled = asyncio.Event()
@@ -38,7 +38,7 @@ class CommandsInForce:
 
     def commands(self) -> list[Command]:
         """Return the commands that a driver obeys beside its nodes' governors."""
-        return [*self._ledger.commands(), *self._full_disks.values()]
+        return [*self._writer.commands(), *self._full_disks.values()]
 
     def in_force(self) -> Command:
         """Return the command in force for the whole run."""
@@ -62,7 +62,7 @@ class CommandsInForce:
         overruled = self._governors_stop or self._cluster.strictest_governor(node)
         if overruled.action < Action.PAUSE:
             raise Conflict("the governor pauses nothing", remedy="`supervisorctl resume` lifts the operator's pauses")
-        self._ledger.record(
+        self._writer.record(
             "governor.forced", who=who, for_s=FORCE_S, node=node, action=overruled.action.name, reason=overruled.reason
         )
         self._force_next_driver = self._governors_stop is not None
@@ -108,27 +108,27 @@ class CommandsInForce:
         """
         if experiment is None:
             return
-        state = self._ledger.experiment_state(experiment)
+        state = self._writer.experiment_state(experiment)
         command = self.in_force()
         least = Action.HOLD if command.origin is Origin.OPERATOR else Action.PAUSE
         paused = command.action >= least
         if paused and state is ProcessState.RUNNING:
             self._paused_by_drill = command.drill
-            self._ledger.record(
+            self._writer.record(
                 "experiment.paused", experiment=experiment, action=command.action.name, origin=command.origin.value,
                 reason=command.reason, drill=command.drill,
             )  # fmt: skip
         elif not paused and state is ProcessState.PAUSED:
-            self._ledger.record("experiment.resumed", experiment=experiment, drill=self._paused_by_drill)
+            self._writer.record("experiment.resumed", experiment=experiment, drill=self._paused_by_drill)
 
     def widen_node_commands(self) -> None:
         """Turn the operator's commands for single nodes into commands for all: a new cluster has other nodes.
 
         A pause must not be lost with a node's id, and the node's machine may be any of the new ones.
         """
-        for command in self._ledger.commands():
+        for command in self._writer.commands():
             if command.scope != ALL_NODES and command.trial is None:
-                self._ledger.drop_command(command.scope, "the end of the cluster that had this node")
+                self._writer.drop_command(command.scope, "the end of the cluster that had this node")
                 wider = replace(command, scope=ALL_NODES)
-                earlier = [other for other in self._ledger.commands() if other.scope == ALL_NODES]
-                self._ledger.put_command(strictest([wider, *earlier]), "its node has a new id")
+                earlier = [other for other in self._writer.commands() if other.scope == ALL_NODES]
+                self._writer.put_command(strictest([wider, *earlier]), "its node has a new id")

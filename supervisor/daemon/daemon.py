@@ -42,7 +42,7 @@ log = logging.getLogger("supervisor")
 class Daemon:
     """One run, from recovery to its end; `assembly.assemble` makes it from its parts."""
 
-    ledger: RunWriter
+    writer: RunWriter
     clock: Clock
     run_folder: Path
     recovery: Recovery
@@ -73,17 +73,17 @@ class Daemon:
             reason = error.message if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
             with disk_errors_logged():
                 # A disk can fail at the very last event.
-                if self.ledger.run_state() is not ProcessState.EXITED:
-                    self.ledger.record("run.failed", error=reason)
+                if self.writer.run_state() is not ProcessState.EXITED:
+                    self.writer.record("run.failed", error=reason)
             raise
         finally:
             self.service.send(STOPPING="1")
             with disk_errors_logged():
                 await self.notifier.send_last()
-                self.ledger.record("daemon.stopped", reason=self.orchestrator.stop.reason or reason)
+                self.writer.record("daemon.stopped", reason=self.orchestrator.stop.reason or reason)
             await self._close()
             loop_watch.cancel()
-        return run_end.exit_code(self.ledger)
+        return run_end.exit_code(self.writer)
 
     async def _work(self, ready: Readiness, verdict: Verdict | None) -> None:
         await self.server.open()
@@ -92,20 +92,20 @@ class Daemon:
             asyncio.create_task(keep_running(task, self.clock, self.early_end.disk_failed)) for task in self.background
         ]
         if verdict is not None:
-            await delay_start(verdict, self.ledger, self.service, self.orchestrator.stop)
-        self.ledger.move_run(ProcessState.STARTING)
+            await delay_start(verdict, self.writer, self.service, self.orchestrator.stop)
+        self.writer.move_run(ProcessState.STARTING)
         if await self._start_ray():
-            self.ledger.record("run.started")
+            self.writer.record("run.started")
             await self._take_wake_lock()
             failpoints.hit("ready.tell")
             ready.send(self.handlers.facts())
-            self.service.send(READY="1", STATUS=f"{self.ledger.run_id} is at work")
+            self.service.send(READY="1", STATUS=f"{self.writer.run_id} is at work")
             await self._run()
         else:
             ready.fail(Conflict("it was stopped before it was ready"))
         for task in tasks:
             task.cancel()
-        await run_end.end_run(self.ledger, self.clock, self.checkpoints, self.run_folder)
+        await run_end.end_run(self.writer, self.clock, self.checkpoints, self.run_folder)
 
     async def _run(self) -> None:
         """Run to the end; after a disk that was full at the wrong moment, continue from the store."""
@@ -128,9 +128,9 @@ class Daemon:
             if stopped:
                 raise full
             try:
-                self.ledger.recover()
-                self.ledger.move_run(ProcessState.STARTING)
-                self.ledger.record("run.started")
+                self.writer.recover()
+                self.writer.move_run(ProcessState.STARTING)
+                self.writer.record("run.started")
             except DiskFull as again:
                 full = again
             else:
@@ -153,7 +153,7 @@ class Daemon:
     async def _take_wake_lock(self) -> None:
         if self.wake_lock is not None:
             taken = await self.wake_lock.take()
-            self.ledger.record("wake_lock.taken" if taken.ok else "wake_lock.refused", reason=taken.reason)
+            self.writer.record("wake_lock.taken" if taken.ok else "wake_lock.refused", reason=taken.reason)
 
     async def _close(self) -> None:
         failpoints.hit("daemon.close")

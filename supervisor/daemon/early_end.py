@@ -33,9 +33,9 @@ def disk_errors_logged() -> Iterator[None]:
 class EarlyEnd:
     """Cancels the daemon's main task and keeps the cause."""
 
-    def __init__(self, ledger: RunWriter, clock: Clock, stop: StopRequest, kill: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, writer: RunWriter, clock: Clock, stop: StopRequest, kill: Callable[[], Awaitable[None]]) -> None:
         """`kill` kills every process of the run."""
-        self._ledger, self._clock, self._stop, self._kill = ledger, clock, stop, kill
+        self._writer, self._clock, self._stop, self._kill = writer, clock, stop, kill
         self._main: asyncio.Task[None] | None = None
         self.disk_failure: DiskFailed | None = None
         self.forced = False
@@ -63,7 +63,7 @@ class EarlyEnd:
         await self._stop.wait()
         await self._clock.sleep(STOP_WITHIN_S)
         with disk_errors_logged():
-            self._ledger.record("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
+            self._writer.record("stop.forced", what="the daemon", after_s=STOP_WITHIN_S)
         with contextlib.suppress(TimeoutError):
             # A process that waits in the kernel for a disk or a device does not obey KILL.
             await asyncio.wait_for(self._kill(), KILL_WITHIN_S)

@@ -32,7 +32,7 @@ class Handlers:
     def __init__(
         self,
         home: Home,
-        ledger: RunWriter,
+        writer: RunWriter,
         clock: Clock,
         plan: str,
         orchestrator: Orchestrator,
@@ -42,17 +42,17 @@ class Handlers:
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
         """`disk_failed` is called when a verb finds that nothing can be committed any more."""
-        self._home, self._ledger, self._clock, self._plan = home, ledger, clock, plan
+        self._home, self._writer, self._clock, self._plan = home, writer, clock, plan
         self._orchestrator, self._reserve, self._source, self._rebuilt = orchestrator, reserve, source, rebuilt
         self._started_wall_s = clock.wall_s()
-        self._view = StatusView(ledger.store.connection, ledger.run_id)
+        self._view = StatusView(writer.store.connection, writer.run_id)
         self.disk_failed = disk_failed
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that `start` prints."""
         head = self._orchestrator.ray.head
         return {
-            "run": self._ledger.run_id,
+            "run": self._writer.run_id,
             "plan": self._plan,
             "pid": os.getpid(),
             "log": str(self._home.audit_log(self._plan)),
@@ -66,7 +66,7 @@ class Handlers:
 
     def status(self, trials: bool) -> dict[str, Any]:
         """Return the run as the store has it, and the daemon's own state; with `trials` every trial too."""
-        store, run_id = self._ledger.store, self._ledger.run_id
+        store, run_id = self._writer.store, self._writer.run_id
         view = queries.run_snapshot(store.connection, run_id) if trials else self._view.now()
         now = self._clock.mono_s()
         nodes = {
@@ -84,7 +84,7 @@ class Handlers:
             "daemon": self.facts() | {"version": __version__, "now_wall": self._clock.wall_s()},
             "plan_file": self._source.view(),
             "disk": self._disk(),
-            "store_locked": self._ledger.store.locked,
+            "store_locked": self._writer.store.locked,
             "held": [command.to_json() for command in self._orchestrator.full_disks()],
             "in_force": self._orchestrator.in_force().to_json(),
             "nodes": nodes,
@@ -102,11 +102,11 @@ class Handlers:
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
     ) -> dict[str, Any]:
         """Put an operator's command in force: a PAUSE (`now`) or a HOLD."""
-        scope = self._scopes().to_pause(target, node, self._ledger.commands())
+        scope = self._scopes().to_pause(target, node, self._writer.commands())
         action = Action.PAUSE if now else Action.HOLD
         command = Command(action, Origin.OPERATOR, redact(reason), scope, self._clock.wall_s(), who=who)
         mode = "now" if now else "after running trials" if command.trial is None else "at its next report"
-        self._ledger.put_command(command, mode)
+        self._writer.put_command(command, mode)
         await self._orchestrator.commands_changed()
         return {"command": command.to_json()}
 
@@ -114,37 +114,37 @@ class Handlers:
         self, target: str | None, who: str, node: str | None = None, force: bool = False
     ) -> dict[str, Any]:
         """Lift an operator's command; with `force` overrule the governor, too."""
-        scope = self._scopes().to_resume(target, node, self._ledger.commands())
+        scope = self._scopes().to_resume(target, node, self._writer.commands())
         if force:
             if trial_of(scope) is not None:
                 raise UsageError("--force overrules a node's governor; no trial has one of its own")
             await self._orchestrator.force(None if scope == ALL_NODES else scope, who)
-        lifted = self._ledger.drop_command(scope, who)
+        lifted = self._writer.drop_command(scope, who)
         await self._orchestrator.commands_changed()
-        commands = [command.to_json() for command in self._ledger.commands()]
+        commands = [command.to_json() for command in self._writer.commands()]
         return {"lifted": lifted, "in_force": self._orchestrator.in_force().to_json(), "commands": commands}
 
     def _scopes(self) -> ScopeResolver:
         orchestrator = self._orchestrator
         return ScopeResolver(
-            self._ledger.store, self._ledger.run_id, self._plan, orchestrator.experiment, orchestrator.nodes
+            self._writer.store, self._writer.run_id, self._plan, orchestrator.experiment, orchestrator.nodes
         )
 
     async def stop(self, who: str) -> dict[str, Any]:
         """Stop the run: it does not go on by itself."""
-        self._ledger.record("run.stopped", who=who)
+        self._writer.record("run.stopped", who=who)
         self._orchestrator.stop.ask(f"stopped by {who}")
-        return {"run": self._ledger.run_id}
+        return {"run": self._writer.run_id}
 
     async def shutdown(self, who: str) -> dict[str, Any]:
         """Stop the daemon: the run goes on at the next start."""
         self._orchestrator.stop.ask(f"shut down by {who}")
-        return {"run": self._ledger.run_id}
+        return {"run": self._writer.run_id}
 
     async def backup(self, path: Path, who: str) -> dict[str, Any]:
         """Copy the store to `path`."""
-        size = back_up(self._ledger.store, path)
-        self._ledger.record("store.copied", path=str(path), bytes=size, who=who)
+        size = back_up(self._writer.store, path)
+        self._writer.record("store.copied", path=str(path), bytes=size, who=who)
         return {"path": str(path), "bytes": size}
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:

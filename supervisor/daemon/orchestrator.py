@@ -37,7 +37,7 @@ class Orchestrator:
     def __init__(
         self,
         home: Home,
-        ledger: RunWriter,
+        writer: RunWriter,
         clock: Clock,
         stop: StopRequest,
         reserve: DiskReserve,
@@ -46,18 +46,18 @@ class Orchestrator:
         skip_reason: Callable[[dict[str, Any]], str | None],
         watchdog: dict[str, Any],
     ) -> None:
-        self._home, self._ledger, self._clock, self._skip_reason = home, ledger, clock, skip_reason
+        self._home, self._writer, self._clock, self._skip_reason = home, writer, clock, skip_reason
         self.stop = stop
-        self._cluster = ClusterView(ledger, clock)
-        self._commands = CommandsInForce(ledger, clock, self._cluster)
-        self._drills = Drills(ledger)
+        self._cluster = ClusterView(writer, clock)
+        self._commands = CommandsInForce(writer, clock, self._cluster)
+        self._drills = Drills(writer)
         hold = functools.partial(self.hold_for_disk, disk="ray")
-        self.ray = RaySession(home.ray_temp, ledger, clock, new_head, hold, on_exit=self._kill_driver)
+        self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=self._kill_driver)
         self._drivers = DriverRunner(
-            ledger, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
+            writer, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
             home.key, reserve, stop,
         )  # fmt: skip
-        evaluator = Evaluator(EvaluationWriter(ledger.store, ledger.run_id), {OWNER: home.key})
+        evaluator = Evaluator(EvaluationWriter(writer.store, writer.run_id), {OWNER: home.key})
         self._experiments = ExperimentRunner(
             self._drivers, self.ray, self._commands, evaluator, clock, reserve, stop
         )  # fmt: skip
@@ -130,7 +130,7 @@ class Orchestrator:
             for name in self._experiments_left():
                 if self.stop.asked():
                     return
-                await self._run_experiment(ExperimentState(name, self._ledger, self._clock, self._home))
+                await self._run_experiment(ExperimentState(name, self._writer, self._clock, self._home))
         finally:
             try:
                 self._cluster.close()
@@ -140,7 +140,7 @@ class Orchestrator:
                     await asyncio.to_thread(orphans.end, self._home.key)
 
     def _experiments_left(self) -> list[str]:
-        return lookups.experiments_left(self._ledger.store, self._ledger.run_id)
+        return lookups.experiments_left(self._writer.store, self._writer.run_id)
 
     async def _run_experiment(self, state: ExperimentState) -> None:
         reason = self._skip_reason(state.spec)

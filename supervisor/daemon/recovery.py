@@ -24,26 +24,26 @@ log = logging.getLogger("supervisor")
 class AuditFeed:
     """Writes a run's events to its audit log. Notes the log's head in the store."""
 
-    def __init__(self, audit: AuditLog, ledger: RunWriter, plan: str) -> None:
-        self.audit, self._ledger, self._plan = audit, ledger, plan
+    def __init__(self, audit: AuditLog, writer: RunWriter, plan: str) -> None:
+        self.audit, self._writer, self._plan = audit, writer, plan
 
     def write(self, event: Event) -> None:
         """Write one committed event of the run."""
-        if event.run == self._ledger.run_id:
-            failure = self.audit.append_committed(event, self._ledger.store, self._plan)
+        if event.run == self._writer.run_id:
+            failure = self.audit.append_committed(event, self._writer.store, self._plan)
             if failure is not None:
                 log.error("%s", failure)
             self._note_head()
 
     def mend(self) -> None:
         """Write the events that were committed and not written, or were written and lost."""
-        lines = self.audit.catch_up(self._ledger.store, self._plan)
+        lines = self.audit.catch_up(self._writer.store, self._plan)
         self._note_head()
         if self.audit.lost_from is not None:
-            self._ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
+            self._writer.record("audit.restored", lines=lines, after=self.audit.lost_from)
 
     def _note_head(self) -> None:
-        self._ledger.store.note(head_key(self.audit.path), self.audit.head.to_json())
+        self._writer.store.note(head_key(self.audit.path), self.audit.head.to_json())
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Recovery:
     """Knows what was found at this start."""
 
     home: Home
-    ledger: RunWriter
+    writer: RunWriter
     clock: Clock
     feed: AuditFeed
     rebuilt: Rebuilt | None
@@ -65,29 +65,29 @@ class Recovery:
 
         Raises CrashLoop.
         """
-        ledger = self.ledger
+        writer = self.writer
         self.feed.mend()
         self._record_findings()
         ended = await asyncio.to_thread(orphans.end, self.home.key)
         if ended:
-            ledger.record("orphans.ended", processes=ended)
-        verdict = judge_start(ledger, self.clock) if self.by_service else None
-        ledger.recover()
-        ledger.record(
+            writer.record("orphans.ended", processes=ended)
+        verdict = judge_start(writer, self.clock) if self.by_service else None
+        writer.recover()
+        writer.record(
             "daemon.started", pid=os.getpid(), version=__version__, socket=str(self.home.socket), boot_id=boot_id(),
             by="service" if self.by_service else "command",
         )  # fmt: skip
         if os.geteuid() == 0:
             log.warning("running as root: a trial may do anything to this machine")
-            ledger.record("daemon.privileged", uid=0)
+            writer.record("daemon.privileged", uid=0)
         return verdict
 
     def _record_findings(self) -> None:
         if self.rebuilt is not None:
-            with self.ledger.store.change(self.ledger.run_id) as change:
+            with self.writer.store.change(self.writer.run_id) as change:
                 change.forget(UNREPORTED)
                 change.record("store.rebuilt", **self.rebuilt.to_json())
         if self.replaced_log is not None:
-            self.ledger.record("audit.replaced", path=str(self.replaced_log))
+            self.writer.record("audit.replaced", path=str(self.replaced_log))
         if self.feed.audit.torn_bytes:
-            self.ledger.record("audit.repaired", bytes=self.feed.audit.torn_bytes)
+            self.writer.record("audit.repaired", bytes=self.feed.audit.torn_bytes)

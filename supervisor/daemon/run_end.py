@@ -13,39 +13,39 @@ from supervisor.store import lookups, queries
 from supervisor.store.run_writer import RunWriter
 
 
-async def end_run(ledger: RunWriter, clock: Clock, checkpoints: CheckpointRetention, run_folder: Path) -> None:
+async def end_run(writer: RunWriter, clock: Clock, checkpoints: CheckpointRetention, run_folder: Path) -> None:
     """Move the run to EXITED and write its report; to STOPPED if an experiment has not ended. Raises DiskFailed."""
-    states = _experiment_states(ledger)
+    states = _experiment_states(writer)
     if not all(state in ENDED for state in states):
-        ledger.move_run(ProcessState.STOPPING)
-        ledger.move_run(ProcessState.STOPPED)
+        writer.move_run(ProcessState.STOPPING)
+        writer.move_run(ProcessState.STOPPED)
         return
     await checkpoints.tidy_up()
     counts = {state: states.count(state) for state in ENDED}
-    created = lookups.run(ledger.store, ledger.run_id)["created_wall"]
-    ledger.record(
+    created = lookups.run(writer.store, writer.run_id)["created_wall"]
+    writer.record(
         "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
         skipped=counts[ProcessState.SKIPPED], seconds=max(0.0, round(clock.wall_s() - created, 1)),
     )  # fmt: skip
-    await report(ledger, run_folder)
+    await report(writer, run_folder)
 
 
-async def report(ledger: RunWriter, run_folder: Path) -> None:
+async def report(writer: RunWriter, run_folder: Path) -> None:
     """Write the report of a run that has ended; a failure is recorded, and leaves the run as it is."""
     try:
-        path = await write_report(queries.run_snapshot(ledger.store.connection, ledger.run_id), run_folder)
+        path = await write_report(queries.run_snapshot(writer.store.connection, writer.run_id), run_folder)
     except (SweepError, OSError) as error:
         # OSError: a full folder for temporary files, for example.
-        ledger.record("report.failed", error=str(error))
+        writer.record("report.failed", error=str(error))
     else:
-        ledger.record("report.written", path=str(path))
+        writer.record("report.written", path=str(path))
 
 
-def exit_code(ledger: RunWriter) -> int:
+def exit_code(writer: RunWriter) -> int:
     """Return the daemon's exit code: that of the run, or 0 if the run was stopped."""
-    states = _experiment_states(ledger)
+    states = _experiment_states(writer)
     return run_exit_code(states) if all(state in ENDED for state in states) else 0
 
 
-def _experiment_states(ledger: RunWriter) -> list[ProcessState]:
-    return [ProcessState(row["state"]) for row in lookups.experiments(ledger.store, ledger.run_id)]
+def _experiment_states(writer: RunWriter) -> list[ProcessState]:
+    return [ProcessState(row["state"]) for row in lookups.experiments(writer.store, writer.run_id)]

@@ -14,28 +14,28 @@ from supervisor.store.run_writer import RunWriter, create_run
 
 
 def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
-    """The id of the run to work on: an unfinished one of the same fingerprint goes on, else a new one is made.
+    """Return the id of the run to work on: an unfinished run of the same fingerprint, else a new one.
 
-    Raises PlanChanged when an unfinished run of the plan has another fingerprint and `new` is not set, NotFound when
-    no plan was named and nothing is unfinished, UsageError for a plan without experiments; with `retry` also Conflict
-    when nothing failed.
+    Raises PlanChanged if an unfinished run of the plan has another fingerprint and `new` is not set; NotFound if no
+    plan is named and no run is unfinished; UsageError for a plan without experiments; with `retry` also Conflict if
+    nothing failed.
     """
     if request.retry:
         return _retried(store, request)
     unfinished = queries.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
     if request.plan is None:
         if unfinished is None:
-            raise NotFound("there is no unfinished run to go on with", remedy="name a plan: `supervisord start smoke`")
+            raise NotFound("there is no unfinished run to resume", remedy="name a plan: `supervisord start smoke`")
         return str(unfinished["id"])
     if not request.specs:
         raise UsageError(f"plan {request.plan} has no experiments")
     if unfinished is not None and not request.new:
         if unfinished["fingerprint"] != request.fingerprint:
             stopped = unfinished["desired"] == Desired.STOP
-            way_on = "with the plan as it was, it goes on" if stopped else "`supervisord start` alone goes on with it"
+            resume = "restore the plan to resume it" if stopped else "`supervisord start` without a plan resumes it"
             raise PlanChanged(
                 f"run {unfinished['id']} of {request.plan} is unfinished, and the plan has changed since it began",
-                remedy=f"{way_on}; --new gives it up and begins another",
+                remedy=f"{resume}; --new gives it up and begins another run",
             )
         run_id = str(unfinished["id"])
         if unfinished["desired"] == Desired.STOP:
@@ -54,22 +54,22 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
 def _retried(store: Store, request: StartRequest) -> str:
     last = queries.last_run_of(store.connection, request.plan)
     if last is None:
-        raise NotFound("there is no run of which something could be tried again", remedy="leave --retry out")
+        raise NotFound("there is no run to retry", remedy="start without --retry")
     run_id = str(last["id"])
     if request.plan is not None and last["fingerprint"] != request.fingerprint:
         raise PlanChanged(
-            f"the plan has changed since run {run_id}", remedy="put it back as it was, or leave --retry out: a new run"
+            f"the plan has changed since run {run_id}", remedy="restore the plan, or start a new run without --retry"
         )
     again = ("FATAL", "SKIPPED")
     names = [row["name"] for row in lookups.experiments(store, run_id) if row["state"] in again]
     if not names:
-        raise Conflict(f"nothing of run {run_id} failed", remedy="leave --retry out")
-    ledger = RunWriter(store, run_id)
-    if ledger.run_state() is ProcessState.EXITED:
-        # The run first: one that is open with its failures is tried again just the same.
-        ledger.move_run(ProcessState.STOPPED)
+        raise Conflict(f"nothing failed in run {run_id}", remedy="start without --retry")
+    writer = RunWriter(store, run_id)
+    if writer.run_state() is ProcessState.EXITED:
+        # The run first: if the daemon dies in between, an open run with failures can still be retried.
+        writer.move_run(ProcessState.STOPPED)
     for name in names:
-        ledger.move_experiment(name, ProcessState.STOPPED, "to be tried again")
+        writer.move_experiment(name, ProcessState.STOPPED, "to be retried")
     if last["desired"] == Desired.STOP:
         _want(store, run_id)
     return run_id
@@ -80,9 +80,9 @@ def _want(store: Store, run_id: str) -> None:
 
 
 def _give_up(store: Store, run_id: str) -> None:
-    ledger = RunWriter(store, run_id)
-    ledger.recover()
-    ledger.record("run.abandoned")
+    writer = RunWriter(store, run_id)
+    writer.recover()
+    writer.record("run.abandoned")
 
 
 def _new_id(store: Store, plan: str, clock: Clock) -> str:

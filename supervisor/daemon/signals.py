@@ -22,8 +22,8 @@ log = logging.getLogger("supervisor")
 class DaemonSignals:
     """Installs its handlers by `handle()`, once, in the running loop."""
 
-    def __init__(self, stop: StopRequest, audit: AuditLog, source: PlanSource, ledger: RunWriter) -> None:
-        self._stop, self._audit, self._source, self._ledger = stop, audit, source, ledger
+    def __init__(self, stop: StopRequest, audit: AuditLog, source: PlanSource, writer: RunWriter) -> None:
+        self._stop, self._audit, self._source, self._writer = stop, audit, source, writer
         self._reread_task: asyncio.Task[None] | None = None
 
     def handle(self) -> None:
@@ -50,14 +50,14 @@ class DaemonSignals:
     async def _reread_plan(self) -> None:
         if self._source.path is None:
             return
-        plan_text = lookups.run(self._ledger.store, self._ledger.run_id)["plan_text"]
+        plan_text = lookups.run(self._writer.store, self._writer.run_id)["plan_text"]
         found = await asyncio.to_thread(self._source.reread, plan_text)
         where = {"path": str(self._source.path), "sha256": found.sha256}
         with contextlib.suppress(DiskFull, DiskFailed):
             if found.error is not None:
-                self._ledger.record("plan.refused", **where, error=found.error)
+                self._writer.record("plan.refused", **where, error=found.error)
             else:
-                self._ledger.record("plan.compared", **where, changes=list(found.changes))
+                self._writer.record("plan.compared", **where, changes=list(found.changes))
 
     def _reopen_logs(self) -> None:
         """Reopen the logs after another program has rotated them."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 ALL_NODES = "all"
 """The scope of a command on every node; any other scope is a node's id or a trial (`trial_scope`)."""
 
+MAX_HELD_TRIALS = 48
+"""Trials that an operator may hold one by one: the flag of a node has so many slots for them."""
+
 
 def trial_scope(experiment: str, number: int) -> str:
     """Return the scope of a command for one trial alone. No node's id has a slash."""

@@ -78,17 +78,16 @@ class Change:
 
 
 class Store:
-    """The open store. `told` is called with each committed event, in order: the audit log is written there."""
+    """The open store, on one connection."""
 
-    def __init__(self, path: Path, clock: Clock, told: Callable[[Event], None] | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         """Open the store at `path`, and make its tables in a new file.
 
         Raises StoreTooNew or StoreTooOld for a store of another version, StoreError for a file that is not sound.
         """
         self.path, self._clock = path, clock
-        self.told = told
-        self.before_change: Callable[[], None] | None = None
-        """Called before each transaction: where a full disk is seen coming."""
+        self._before_change: list[Callable[[], None]] = []
+        self._after_event: list[Callable[[Event], None]] = []
         self.locked = False
         """Whether another program held it at the last change."""
         self._notes: dict[str, str] = {}
@@ -148,18 +147,26 @@ class Store:
         row = self.row("SELECT value FROM meta WHERE key = ?", key)
         return None if row is None else str(row["value"])
 
+    def before_each_change(self, look: Callable[[], None]) -> None:
+        """Call `look` before each transaction from now on: there a full disk is seen in time."""
+        self._before_change.append(look)
+
+    def after_each_event(self, handle: Callable[[Event], None]) -> None:
+        """Call `handle` with each committed event from now on, in order."""
+        self._after_event.append(handle)
+
     @contextmanager
     def change(self, run: str | None = None) -> Iterator[Change]:
-        """A transaction; its events are told after the commit. An exception inside rolls everything back.
+        """Open a transaction; an exception inside rolls it back.
 
-        Raises DiskFull when there was no space for it, StoreLocked when another program held it, DiskFailed when the
-        disk did not take it; after that one
-        nothing more is tried, because nobody knows what the disk holds (https://www.sqlite.org/rescode.html#ioerr).
+        Raises DiskFull without space for it, StoreLocked when another program holds the store, DiskFailed when the
+        disk refused it; after that nothing more is tried, because it is not known what the disk holds
+        (https://www.sqlite.org/rescode.html#ioerr).
         """
         if self._failure is not None:
             raise DiskFailed(f"{self._failure}; nothing more is written to it")
-        if self.before_change is not None:
-            self.before_change()
+        for look in self._before_change:
+            look()
         # Microseconds, as the log has them: a store that is rebuilt from it is the same to the last bit.
         change = Change(self.connection, round(self._clock.wall_s(), 6), run)
         try:
@@ -179,9 +186,9 @@ class Store:
             raise refusal from error
         self.locked = False
         failpoints.hit("store.committed")
-        if self.told is not None:
-            for event in change.events:
-                self.told(event)
+        for event in change.events:
+            for handle in self._after_event:
+                handle(event)
 
     def _commit(self) -> None:
         for key, value in self._notes.items():

@@ -12,8 +12,8 @@ from supervisor.store.run_writer import RunWriter
 class Drills:
     """Holds one drill at most; a newer one replaces it."""
 
-    def __init__(self, ledger: RunWriter) -> None:
-        self._ledger = ledger
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
         self._waiting: DrillAsked | None = None
         self._playing: asyncio.Task[None] | None = None
 
@@ -25,7 +25,7 @@ class Drills:
         """Send the waiting drill to the watchdogs of `driver`."""
         drill, self._waiting = self._waiting, None
         if drill is not None:
-            self._ledger.record(
+            self._writer.record(
                 "drill.started", name=drill.name, duration_s=drill.duration_s, node=drill.node, drill=True
             )
             await driver.send(drill)

@@ -29,7 +29,7 @@ class DriverRunner:
 
     def __init__(
         self,
-        ledger: RunWriter,
+        writer: RunWriter,
         ray: RaySession,
         start_ray: Callable[[], Awaitable[None]],
         new_driver: Callable[[str], DriverProcess],
@@ -41,8 +41,8 @@ class DriverRunner:
         reserve: DiskReserve,
         stop: StopRequest,
     ) -> None:
-        self._ledger, self._ray, self._start_ray, self._new_driver = ledger, ray, start_ray, new_driver
-        self._trials = TrialWriter(ledger.store, ledger.run_id)
+        self._writer, self._ray, self._start_ray, self._new_driver = writer, ray, start_ray, new_driver
+        self._trials = TrialWriter(writer.store, writer.run_id)
         self._cluster, self._commands, self._drills = cluster, commands, drills
         self._watchdog, self._home_key, self._reserve, self._stop = watchdog, home_key, reserve, stop
         self.driver: DriverProcess | None = None
@@ -65,7 +65,7 @@ class DriverRunner:
         # The last driver's trials, or a head that died, may have left processes outside of any group that was ended.
         ended = await asyncio.to_thread(orphans.end, self._home_key, orphans_only=True)
         if ended:
-            self._ledger.record("orphans.ended", processes=ended)
+            self._writer.record("orphans.ended", processes=ended)
         driver = self._new_driver(state.name)
         try:
             if self._ray.head is None:
@@ -79,9 +79,9 @@ class DriverRunner:
     async def _serve(self, state: ExperimentState, driver: DriverProcess) -> DriverEnd:
         head = self._ray.head
         self.driver, self.experiment = driver, state.name
-        self._ledger.record("driver.started", experiment=state.name, pid=driver.pid)
+        self._writer.record("driver.started", experiment=state.name, pid=driver.pid)
         session = DriverSession(
-            driver, state.name, self._ledger, lambda message: self._handle(state, message), self._reserve, self._stop
+            driver, state.name, self._writer, lambda message: self._handle(state, message), self._reserve, self._stop
         )
         try:
             begin = None if head is None else self._begin(state, head.address)
@@ -97,9 +97,9 @@ class DriverRunner:
 
     def _begin(self, state: ExperimentState, ray_address: str) -> messages.Begin:
         return messages.Begin(
-            run_id=self._ledger.run_id,
+            run_id=self._writer.run_id,
             experiment=state.spec,
-            trials=queries.for_begin(self._ledger.store.connection, self._ledger.run_id, state.name),
+            trials=queries.for_begin(self._writer.store.connection, self._writer.run_id, state.name),
             commands=[command.to_json() for command in self._commands.commands()],
             ray_address=ray_address,
             folder=str(state.folder),

@@ -56,7 +56,7 @@ class DriverSession:
         self,
         driver: DriverProcess,
         experiment: str,
-        ledger: RunWriter,
+        writer: RunWriter,
         handle: Callable[[messages.Message], bool],
         reserve: DiskReserve,
         stop: StopRequest,
@@ -65,7 +65,7 @@ class DriverSession:
 
         It raises ValueError, KeyError or TypeError for a malformed one.
         """
-        self._driver, self._experiment, self._ledger, self._handle = driver, experiment, ledger, handle
+        self._driver, self._experiment, self._writer, self._handle = driver, experiment, writer, handle
         self._reserve, self._stop = reserve, stop
         self._out_of_time = self._ended = False
         self._error: str | None = None
@@ -85,7 +85,7 @@ class DriverSession:
             await self._converse()
         except DriverSilentError as silence:
             self._status = str(silence)
-            self._ledger.record("driver.hung", experiment=self._experiment, silent_s=float(self._status.split()[0]))
+            self._writer.record("driver.hung", experiment=self._experiment, silent_s=float(self._status.split()[0]))
             await self._driver.kill()
         except messages.LinkError as broken:
             self._status = f"broke the link: {broken}"
@@ -98,7 +98,7 @@ class DriverSession:
             stopper.cancel()
         if self._driver.finish_forced:
             what, after_s = f"the driver of {self._experiment}", driver_process.FINISH_GRACE_S
-            self._ledger.record("stop.forced", experiment=self._experiment, what=what, after_s=after_s)
+            self._writer.record("stop.forced", experiment=self._experiment, what=what, after_s=after_s)
         return DriverEnd(self._ended, self._error, self._status, self._out_of_time)
 
     async def reap(self) -> int:

@@ -32,41 +32,41 @@ class Evaluator:
     `mark` goes into the child's environment: by it the next daemon finds and ends an orphan.
     """
 
-    def __init__(self, ledger: EvaluationWriter, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
-        self._ledger, self._mark, self._deadline_s = ledger, mark, deadline_s
+    def __init__(self, writer: EvaluationWriter, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
+        self._writer, self._mark, self._deadline_s = writer, mark, deadline_s
 
     async def evaluate(self, name: str, folder: Path, stop: StopRequest) -> bool:
         """Evaluate the experiment's answer, if it has one; return False if the run is asked to stop before.
 
         An error is recorded and does not fail the experiment: its search stands.
         """
-        spec = self._ledger.spec(name)
-        if spec.get("finalize") is None or spec["trainable"] != "patchtst" or self._ledger.scored(name):
+        spec = self._writer.spec(name)
+        if spec.get("finalize") is None or spec["trainable"] != "patchtst" or self._writer.scored(name):
             return True
-        trials = self._ledger.trials(name)
+        trials = self._writer.trials(name)
         choice = finalists.chosen(spec, trials)
         if choice is None:
-            self._ledger.tell_failed(name, "no configuration was finalised on all its seeds")
+            self._writer.tell_failed(name, "no configuration was finalised on all its seeds")
             return True
         if not await self._released(stop):
             return False
         record = {int(trial["number"]): trial["record"] for trial in trials}[choice.finalist.numbers[0]]
         try:
-            opening = self._ledger.open_test(name, opening_of(spec, choice, record))
+            opening = self._writer.open_test(name, opening_of(spec, choice, record))
             result = await self._unless_stopped(request_of(spec, choice, opening, record, folder), stop)
         except TestRefused:
             return True
         except SweepError as error:
-            self._ledger.tell_failed(name, error.message)
+            self._writer.tell_failed(name, error.message)
             return True
         if result is None:
             return False
-        self._ledger.keep_result(name, {**result, "chosen": chosen_json(choice, result)})
+        self._writer.keep_result(name, {**result, "chosen": chosen_json(choice, result)})
         return True
 
     async def _released(self, stop: StopRequest) -> bool:
         """Wait while an operator holds new work back; return False if the run is asked to stop."""
-        while self._ledger.operator_holds() and not await stop.within(HOLD_POLL_S):
+        while self._writer.operator_holds() and not await stop.within(HOLD_POLL_S):
             pass
         return not stop.asked()
 

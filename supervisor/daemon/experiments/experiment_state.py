@@ -22,10 +22,10 @@ MAX_HOURS_REACHED = "max_hours reached"
 class ExperimentState:
     """Reads and moves one experiment of a run; starts no process and waits for nothing."""
 
-    def __init__(self, name: str, ledger: RunWriter, clock: Clock, home: Home) -> None:
-        self.name, self._ledger, self._clock = name, ledger, clock
-        self._store, self._run_id = ledger.store, ledger.run_id
-        self.folder: Path = home.run_folder(ledger.run_id) / name
+    def __init__(self, name: str, writer: RunWriter, clock: Clock, home: Home) -> None:
+        self.name, self._writer, self._clock = name, writer, clock
+        self._store, self._run_id = writer.store, writer.run_id
+        self.folder: Path = home.run_folder(writer.run_id) / name
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class ExperimentState:
     # Moves
 
     def _record(self, event: str, **fields: Any) -> None:
-        self._ledger.record(event, experiment=self.name, **fields)
+        self._writer.record(event, experiment=self.name, **fields)
 
     def warm(self) -> list[dict[str, Any]]:
         """Add the best points of the next smaller budget to those that the plan enqueues; return the added ones.
@@ -69,7 +69,7 @@ class ExperimentState:
 
     def start(self) -> None:
         """Move to STARTING: a driver is about to be spawned."""
-        self._ledger.move_experiment(self.name, ProcessState.STARTING)
+        self._writer.move_experiment(self.name, ProcessState.STARTING)
 
     def started(self) -> None:
         """Move to RUNNING: the driver has said hello."""
@@ -85,13 +85,13 @@ class ExperimentState:
         Exponential with full jitter and a cap (Brooker, "Exponential Backoff And Jitter", 2015).
         """
         wait_s = round(random.uniform(0.1, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**fruitless)), 2)
-        self._ledger.requeue_live_trials(self.name, "driver_died")
+        self._writer.requeue_live_trials(self.name, "driver_died")
         self._record("driver.exited", reason=reason, retry_in_s=wait_s, log=str(self.folder / "driver.log"))
         return wait_s
 
     def await_operator(self, stop: Command) -> None:
         """Move to PAUSED without a driver: the governor's STOP ended it, and only an operator goes on from there."""
-        self._ledger.requeue_live_trials(self.name, "stopped by the governor")
+        self._writer.requeue_live_trials(self.name, "stopped by the governor")
         self._record("driver.stopped", **_why(stop), reason=f"{stop.reason}; `supervisorctl resume --force` goes on")
 
     def end(self, error: str | None) -> None:
@@ -100,7 +100,7 @@ class ExperimentState:
             # Its trials wait: `start --retry` goes on with them.
             self.fail(error)
             return
-        self._ledger.end_unfinished_trials(self.name, MAX_HOURS_REACHED)
+        self._writer.end_unfinished_trials(self.name, MAX_HOURS_REACHED)
         trials = queries.trials_of(self._store.connection, self._run_id, self.name)
         best = queries.best_trial(trials, self.spec["mode"])
         if best is None:
@@ -114,13 +114,13 @@ class ExperimentState:
 
     def fail(self, error: str) -> None:
         """Move to FATAL; the reason is the last line of `error`."""
-        self._ledger.requeue_live_trials(self.name, "experiment_failed")
+        self._writer.requeue_live_trials(self.name, "experiment_failed")
         self._record("experiment.failed", reason=in_a_line(error), error=error, seconds=self._seconds())
 
     def stop(self, reason: str) -> None:
         """Move to STOPPED: the run is to stop before the experiment has ended."""
-        self._ledger.requeue_live_trials(self.name, "stopped")
-        self._ledger.move_experiment(self.name, ProcessState.STOPPING)
+        self._writer.requeue_live_trials(self.name, "stopped")
+        self._writer.move_experiment(self.name, ProcessState.STOPPING)
         self._record("experiment.stopped", reason=reason)
 
     def _seconds(self) -> float:

@@ -37,13 +37,13 @@ class RaySession:
     def __init__(
         self,
         folder: Path,
-        ledger: RunWriter,
+        writer: RunWriter,
         clock: Clock,
         new_head: Callable[[], RayHead],
         hold: Hold,
         on_exit: Callable[[], Awaitable[None]],
     ) -> None:
-        self._folder, self._ledger, self._clock = folder, ledger, clock
+        self._folder, self._writer, self._clock = folder, writer, clock
         self._new_head, self._hold, self._on_exit = new_head, hold, on_exit
         self.head: RayHead | None = None
         self._watches: list[asyncio.Task[None]] = []
@@ -57,7 +57,7 @@ class RaySession:
             await head.stop()
             raise
         self.head = head
-        self._ledger.record("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
+        self._writer.record("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
         folder_watch = asyncio.create_task(self._watch_folder(head))
         self._watches = [folder_watch, asyncio.create_task(self._watch_head(head, folder_watch))]
         return head
@@ -75,7 +75,7 @@ class RaySession:
         status = status_text(await head.exited())
         self.head = None
         try:
-            self._ledger.record("ray.exited", status=status)
+            self._writer.record("ray.exited", status=status)
         except (DiskFull, DiskFailed) as error:
             # The driver must end all the same.
             log.error("Ray ended with %s, which cannot be recorded: %s", status, error)  # noqa: TRY400
@@ -84,9 +84,9 @@ class RaySession:
         await self._on_exit()
 
     async def _watch_folder(self, head: RayHead) -> None:
-        lost = await FolderWatch(self._folder, self._ledger, self._clock, self._hold).run()
+        lost = await FolderWatch(self._folder, self._writer, self._clock, self._hold).run()
         with contextlib.suppress(DiskFull, DiskFailed):
-            self._ledger.record("ray.session_lost", path=str(lost))
+            self._writer.record("ray.session_lost", path=str(lost))
         await head.stop()
 
 
@@ -111,9 +111,9 @@ class FolderWatch:
     """Watches the folder of one session."""
 
     def __init__(
-        self, folder: Path, ledger: RunWriter, clock: Clock, hold: Hold, free: Callable[[Path], int] = free_bytes
+        self, folder: Path, writer: RunWriter, clock: Clock, hold: Hold, free: Callable[[Path], int] = free_bytes
     ) -> None:
-        self._folder, self._ledger, self._clock, self._hold, self._free = folder, ledger, clock, hold, free
+        self._folder, self._writer, self._clock, self._hold, self._free = folder, writer, clock, hold, free
         self._session = session_of(folder)
         self._full = False
 
@@ -139,7 +139,7 @@ class FolderWatch:
             free = self._free(self._folder)
             full = still_full(self._full, free)
             if full != self._full:
-                self._ledger.record("disk.filled" if full else "disk.freed", folder=str(self._folder), free_bytes=free)
+                self._writer.record("disk.filled" if full else "disk.freed", folder=str(self._folder), free_bytes=free)
                 self._full = full
                 await self._hold("the disk of Ray's session folder is full" if full else None)
         except (DiskFull, DiskFailed, OSError) as error:

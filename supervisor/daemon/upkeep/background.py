@@ -83,7 +83,7 @@ def keep_bounded(path: Path, max_bytes: int = MAX_LOG_BYTES) -> bool:
     return True
 
 
-async def watch_log(audit: AuditLog, plan: str, ledger: RunWriter, clock: Clock) -> None:
+async def watch_log(audit: AuditLog, plan: str, writer: RunWriter, clock: Clock) -> None:
     """Write the lines that an audit log lacks, forever; record when it lags and when it has caught up.
 
     Raises DiskFailed.
@@ -93,18 +93,18 @@ async def watch_log(audit: AuditLog, plan: str, ledger: RunWriter, clock: Clock)
         await clock.sleep(LOOK_PERIOD_S)
         try:
             if audit.lag is not None and not lagging:
-                ledger.record("audit.lagged", error=audit.lag)
+                writer.record("audit.lagged", error=audit.lag)
                 lagging = True
             if lagging:
-                audit.catch_up(ledger.store, plan)
-                ledger.record("audit.recovered")
+                audit.catch_up(writer.store, plan)
+                writer.record("audit.recovered")
                 lagging = False
         except (DiskFull, OSError) as error:
             log.warning("the audit log lags behind the store: %s", error)
 
 
 async def watch_disk(
-    reserve: DiskReserve, ledger: RunWriter, clock: Clock, hold: Callable[[str | None], Awaitable[None]], folder: str
+    reserve: DiskReserve, writer: RunWriter, clock: Clock, hold: Callable[[str | None], Awaitable[None]], folder: str
 ) -> None:
     """Pause the work by `hold` while the disk is full, forever. Its filling and freeing are events.
 
@@ -116,7 +116,7 @@ async def watch_disk(
             reserve.look()
             if reserve.full != recorded:
                 name = "disk.freed" if recorded else "disk.filled"
-                ledger.record(name, folder=folder, free_bytes=reserve.free())
+                writer.record(name, folder=folder, free_bytes=reserve.free())
                 recorded = not recorded
                 await hold("the disk is full" if recorded else None)
         except (DiskFull, OSError) as error:
@@ -124,7 +124,7 @@ async def watch_disk(
         await clock.sleep(LOOK_PERIOD_S)
 
 
-async def watch_time(ledger: RunWriter, clock: Clock) -> None:
+async def watch_time(writer: RunWriter, clock: Clock) -> None:
     """Record the time in which nothing could run, forever. Raises DiskFailed."""
     before = Look.at(clock)
     while True:
@@ -132,7 +132,7 @@ async def watch_time(ledger: RunWriter, clock: Clock) -> None:
         now = Look.at(clock)
         try:
             for event, fields in between(before, now, CLOCK_PERIOD_S):
-                ledger.record(event, **fields)
+                writer.record(event, **fields)
         except DiskFull as error:
             log.warning("time in which nothing could run cannot be recorded: %s", error)
         before = now

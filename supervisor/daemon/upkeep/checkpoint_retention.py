@@ -101,16 +101,16 @@ def removable(folder: Folder) -> list[Path]:
 class CheckpointRetention:
     """Removes the files of one run."""
 
-    def __init__(self, ledger: RunWriter, run_folder: Path) -> None:
-        self._ledger, self._run_folder = ledger, run_folder
+    def __init__(self, writer: RunWriter, run_folder: Path) -> None:
+        self._writer, self._run_folder = writer, run_folder
 
     async def tidy(self) -> int:
         """Remove at most MAX_A_ROUND files and folders; return their number. Raises DiskFailed."""
-        folders = list(self._folders())
+        folders = list(self.folders())
         count, size = await asyncio.to_thread(remove, folders, MAX_A_ROUND)
         if count:
             try:
-                self._ledger.record("checkpoints.pruned", count=count, bytes=size)
+                self._writer.record("checkpoints.pruned", count=count, bytes=size)
             except DiskFull as error:
                 log.warning("%d files were removed, which cannot be recorded: %s", count, error)
         return count
@@ -121,9 +121,9 @@ class CheckpointRetention:
             if await self.tidy() < MAX_A_ROUND:
                 return
 
-    def _folders(self) -> Iterator[Folder]:
+    def folders(self) -> Iterator[Folder]:
         """Yield the folders of trials that exist, experiment by experiment."""
-        store, run = self._ledger.store, self._ledger.run_id
+        store, run = self._writer.store, self._writer.run_id
         for row in lookups.experiments(store, run):
             there = _numbers(self._run_folder / row["name"])
             if not there:
@@ -149,7 +149,7 @@ def remove(folders: Sequence[Folder], limit: int) -> tuple[int, int]:
             for path in removable(folder):
                 if count >= limit:
                     return count, size
-                size += _remove(path)
+                size += remove_path(path)
                 count += 1
             if folder.keep is Keep.NOTHING and not any(folder.path.iterdir()):
                 folder.path.rmdir()
@@ -158,7 +158,7 @@ def remove(folders: Sequence[Folder], limit: int) -> tuple[int, int]:
     return count, size
 
 
-def _remove(path: Path) -> int:
+def remove_path(path: Path) -> int:
     """Remove a file or folder; return its bytes."""
     if path.is_dir() and not path.is_symlink():
         size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())

@@ -67,12 +67,12 @@ def _chain(starts: list[float], wall_s: float) -> list[float]:
     return starts if starts and abs(wall_s - starts[-1]) <= CHAIN_GAP_S else []
 
 
-def judge_start(ledger: RunWriter, clock: Clock) -> Verdict:
+def judge_start(writer: RunWriter, clock: Clock) -> Verdict:
     """Judge this start by the run's last events; call it before this start is recorded.
 
     Raises CrashLoop for a run that was given up before: a further event each minute would say nothing new.
     """
-    found = lookups.newest_events(ledger.store, WATCHED, MAX_EVENTS, run=ledger.run_id)
+    found = lookups.newest_events(writer.store, WATCHED, MAX_EVENTS, run=writer.run_id)
     events = [(event.name, event.wall_s, event.fields.get("by") == "service") for event in found]
     verdict = judge(events, clock.wall_s())
     if verdict.recorded:
@@ -84,13 +84,13 @@ def _given_up(verdict: Verdict) -> CrashLoop:
     return CrashLoop(f"the daemon crashed {verdict.starts} times in a row; automatic restart is disabled")
 
 
-async def delay_start(verdict: Verdict, ledger: RunWriter, notify: ServiceNotify, stop: StopRequest) -> None:
+async def delay_start(verdict: Verdict, writer: RunWriter, notify: ServiceNotify, stop: StopRequest) -> None:
     """Wait as long as `verdict` says, or until the run is asked to stop. Raises CrashLoop."""
     if verdict.given_up:
-        ledger.record(LOOPED, starts=verdict.starts)
+        writer.record(LOOPED, starts=verdict.starts)
         raise _given_up(verdict)
     if verdict.delay_s:
-        ledger.record("daemon.delayed", starts=verdict.starts, wait_s=verdict.delay_s)
+        writer.record("daemon.delayed", starts=verdict.starts, wait_s=verdict.delay_s)
         # The API answers, so the service manager may stop waiting.
         notify.send(READY="1", STATUS=f"crashed {verdict.starts} times in a row; waiting")
         await stop.within(verdict.delay_s)

@@ -87,9 +87,9 @@ def retry_in_s(failures: int) -> float:
 class Notifier:
     """Sends the news of one home: `run` forever, `send_last` once when the daemon ends."""
 
-    def __init__(self, ledger: RunWriter, plan: str, file: Path, clock: Clock, send: Send = send_message) -> None:
-        self._ledger, self._plan, self._file, self._clock, self._send = ledger, plan, file, clock, send
-        self._store = ledger.store
+    def __init__(self, writer: RunWriter, plan: str, file: Path, clock: Clock, send: Send = send_message) -> None:
+        self._writer, self._plan, self._file, self._clock, self._send = writer, plan, file, clock, send
+        self._store = writer.store
         noted = self._store.noted(SENT_UP_TO)
         self._sent_up_to = self._newest() if noted is None else int(noted)
         # Stored at once: events before the first message gets through must outlive this daemon.
@@ -151,13 +151,13 @@ class Notifier:
                 self._failures = 0
                 # Stored in the same transaction as the event.
                 self._pass_over(notice.seq)
-                self._ledger.record("notice.sent", count=notice.count, up_to=notice.seq)
+                self._writer.record("notice.sent", count=notice.count, up_to=notice.seq)
             else:
                 self._failures += 1
             if outcome.problem not in (None, self._last_problem):
                 # Once for each problem: a service that is down for days must not fill the log.
                 wait_s = AT_MOST_EVERY_S if outcome.reached else retry_in_s(self._failures)
-                self._ledger.record("notice.failed", error=outcome.problem, retry_in_s=wait_s)
+                self._writer.record("notice.failed", error=outcome.problem, retry_in_s=wait_s)
             self._last_problem = outcome.problem
         except (DiskFull, DiskFailed) as error:
             log.warning("the outcome of a message cannot be recorded: %s", error)

@@ -152,7 +152,7 @@ class Stage:
             self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
             specs=specs,
         )  # fmt: skip
-        self.ledger = RunWriter(self.store, "r")
+        self.writer = RunWriter(self.store, "r")
         self.heads: list[FakeHead] = []
         self.too_large: set[str] = set()
         self.silence_s = SILENCE_S
@@ -172,9 +172,9 @@ class Stage:
         """Live one daemon's life; each of `scenes` happens beside it, and `stop` is asked before it begins."""
 
         async def life() -> None:
-            self.ledger.recover()
+            self.writer.recover()
             self.now = Orchestrator(
-                self.home, self.ledger, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
+                self.home, self.writer, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
                 lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
             )  # fmt: skip
             if stop:

@@ -1,4 +1,4 @@
-"""Which checkpoints are kept: a live trial's, an experiment's best, what the test needs; all else goes, and is told."""
+"""Checkpoints that stay: of live trials, of an experiment's best, for its evaluation. The others are removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.clock import Clock
@@ -36,14 +36,14 @@ def trial(number: int, end_reason: str | None, value: float | None = None) -> di
 SEARCHED = [trial(0, "finished", 0.5), trial(1, "finished", 0.4), trial(2, "pruned", 0.9), trial(3, "diverged")]
 
 
-def test_live_trials_keep_all_the_best_its_newest_and_the_others_nothing() -> None:
+def test_live_trials_keep_all_files_the_best_its_newest_and_the_others_none() -> None:
     trials = [*SEARCHED, trial(4, None), trial(5, "pruned", 0.3)]
     assert keeps(PLAIN, trials, tested=False) == {
         0: Keep.NOTHING, 1: Keep.NOTHING, 2: Keep.NOTHING, 3: Keep.NOTHING, 4: Keep.ALL, 5: Keep.NEWEST
     }  # fmt: skip
 
 
-def test_the_finalisations_weights_stay_until_the_winner_is_tested_and_then_the_losers_go() -> None:
+def test_weights_of_a_finalisation_stay_until_its_winner_is_evaluated() -> None:
     finals = [trial(4, "finished", 0.45), trial(5, "early_stopped", 0.46), trial(6, "finished", 0.6)]
     running = keeps(SPEC, [*SEARCHED, *finals, trial(7, None)], tested=False)
     assert [running[number] for number in range(4, 8)] == [Keep.WEIGHTS] * 3 + [Keep.ALL]
@@ -54,7 +54,7 @@ def test_the_finalisations_weights_stay_until_the_winner_is_tested_and_then_the_
     ] * 2
 
 
-def test_another_trainables_finalists_keep_their_checkpoints_and_its_losers_go_without_a_test() -> None:
+def test_a_users_trainable_keeps_its_winners_checkpoints_without_an_evaluation() -> None:
     spec = {**SPEC, "trainable": "mine:Train"}
     finals = [trial(4, "finished", 0.45), trial(5, "finished", 0.46), trial(6, "finished", 0.6), trial(7, "oom")]
     kept = keeps(spec, [*SEARCHED, *finals], tested=False)
@@ -64,17 +64,16 @@ def test_another_trainables_finalists_keep_their_checkpoints_and_its_losers_go_w
 ENDS = st.sampled_from(["finished", "early_stopped", "pruned", "diverged", "oom", "hung", "error", "operator"])
 
 
-@settings(deadline=None, max_examples=150)
 @given(
     st.lists(st.tuples(ENDS, st.sampled_from([0.1, 0.2, 0.3])), min_size=8, max_size=8),
     st.permutations(range(4)),
     st.permutations(range(4, 8)),
     st.sampled_from([SPEC, {**SPEC, "trainable": "mine:Train"}, PLAIN]),
 )
-def test_what_may_go_is_never_needed_again_however_the_run_goes_on(
+def test_a_removable_file_is_never_needed_again(
     ends: list[tuple[str, float]], search: list[int], final: list[int], spec: dict[str, Any]
 ) -> None:
-    """Trials end in any order, the search's before the finalisation's: of one that has ended ever less is kept."""
+    """Trials end in any order, those of the search first; of an ended trial ever less is kept."""
     ended: dict[int, dict[str, Any]] = {}
     before: dict[int, Keep] = {}
     for number in [*search, *final]:
@@ -120,14 +119,14 @@ FILES = (
         (Keep.NOTHING, "checkpoint-10.pt", set()),
     ],
 )
-def test_only_what_is_known_goes(tmp_path: Path, keep: Keep, named: str | None, stay: set[str]) -> None:
+def test_only_known_files_are_removable(tmp_path: Path, keep: Keep, named: str | None, stay: set[str]) -> None:
     folder = Folder(filled(tmp_path / "0", *FILES), keep, None if named is None else tmp_path / "0" / named)
     left = {path.name for path in folder.path.iterdir()} - {path.name for path in removable(folder)}
     assert left == {name.rstrip("/") for name in stay} | {STRANGE, "checkpoint-x.pt", "notes"}
 
 
 class Bench:
-    """A run in a real store: trials 0 finished, 1 finished better, 2 pruned, 3 running; each with two checkpoints."""
+    """A run in a real store. Trial 0 finished, 1 finished better, 2 was pruned, 3 runs; each has two checkpoints."""
 
     def __init__(self, root: Path) -> None:
         self.store, self.folder = Store(root / "sweep.db", Clock()), root / "runs" / "r"
@@ -135,7 +134,7 @@ class Bench:
             self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
             specs=[PLAIN],
         )  # fmt: skip
-        self.ledger, self.trials = RunWriter(self.store, "r"), TrialWriter(self.store, "r")
+        self.writer, self.trials = RunWriter(self.store, "r"), TrialWriter(self.store, "r")
         for number, value in enumerate((0.5, 0.4, 0.9, None)):
             self.trials.handle("x", messages.TrialAdded(number, {}, "sampled"))
             self.trials.handle("x", messages.TrialStarted(number, 1, "t", "n", 1, None))
@@ -146,15 +145,15 @@ class Bench:
                 self.trials.handle(
                     "x", messages.TrialEnded(number, 1, "pruned" if number == 2 else "finished", value, None)
                 )
-        self.room = CheckpointRetention(self.ledger, self.folder)
+        self.retention = CheckpointRetention(self.writer, self.folder)
 
     def tidy(self) -> int:
-        return asyncio.run(self.room.tidy())
+        return asyncio.run(self.retention.tidy())
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder / "x")) for path in self.folder.rglob("*.pt")}
 
-    def told(self) -> list[dict[str, Any]]:
+    def recorded(self) -> list[dict[str, Any]]:
         rows = self.store.rows("SELECT fields FROM event WHERE name = 'checkpoints.pruned' ORDER BY seq")
         return [json.loads(row["fields"]) for row in rows]
 
@@ -167,25 +166,26 @@ def bench(tmp_path: Path) -> Bench:
 KEPT = {"1/checkpoint-2.pt", "3/checkpoint-1.pt", "3/checkpoint-2.pt"}
 
 
-def test_a_round_leaves_the_best_and_what_lives_and_tells_what_went(bench: Bench) -> None:
+def test_a_round_keeps_the_best_and_live_trials_and_records_the_rest_as_pruned(bench: Bench) -> None:
     assert bench.tidy() == 5
     assert bench.files() == KEPT
     assert sorted(path.name for path in (bench.folder / "x").iterdir()) == ["1", "3"]
-    assert bench.told() == [{"count": 5, "bytes": 50}]
+    assert bench.recorded() == [{"count": 5, "bytes": 50}]
     assert bench.tidy() == 0
-    assert len(bench.told()) == 1
+    assert len(bench.recorded()) == 1
 
 
-def test_a_new_best_takes_the_place_of_the_old_one(bench: Bench) -> None:
+def test_a_new_best_trial_replaces_the_old_one(bench: Bench) -> None:
     bench.tidy()
     bench.trials.handle("x", messages.TrialEnded(3, 1, "finished", 0.1, None))
     bench.tidy()
     assert bench.files() == {"3/checkpoint-2.pt"}
 
 
-def test_a_crash_between_two_removals_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At each of them: the next daemon's first round does the rest."""
-    remove = checkpoint_retention._remove
+def test_after_a_crash_between_two_removals_the_next_round_does_the_rest(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = checkpoint_retention.remove_path
     for survived in range(5):
         left = iter(range(1))
 
@@ -194,12 +194,12 @@ def test_a_crash_between_two_removals_costs_nothing(bench: Bench, monkeypatch: p
                 raise KeyboardInterrupt
             return remove(path)
 
-        monkeypatch.setattr(checkpoint_retention, "_remove", dies)
+        monkeypatch.setattr(checkpoint_retention, "remove_path", dies)
         if survived < 4:
             with pytest.raises(KeyboardInterrupt):
-                checkpoint_retention.remove(list(bench.room._folders()), 100)
+                checkpoint_retention.remove(list(bench.retention.folders()), 100)
         else:
-            checkpoint_retention.remove(list(bench.room._folders()), 100)
+            checkpoint_retention.remove(list(bench.retention.folders()), 100)
         assert bench.files() >= KEPT
         assert len(bench.files()) == len(KEPT) + 4 - survived
     monkeypatch.undo()
@@ -207,28 +207,30 @@ def test_a_crash_between_two_removals_costs_nothing(bench: Bench, monkeypatch: p
     assert bench.files() == KEPT
 
 
-def test_a_round_is_bounded_and_the_run_ends_with_all_of_them(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_is_bounded_and_the_end_of_the_run_does_all_rounds(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoint_retention, "MAX_A_ROUND", 2)
     assert bench.tidy() == 2
-    asyncio.run(bench.room.tidy_up())
+    asyncio.run(bench.retention.tidy_up())
     assert bench.files() == KEPT
-    assert [told["count"] for told in bench.told()] == [2, 2, 1]
+    assert [event["count"] for event in bench.recorded()] == [2, 2, 1]
 
 
-def test_what_cannot_be_removed_is_left_and_keeps_nothing_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    remove = checkpoint_retention._remove
+def test_a_file_that_cannot_be_removed_does_not_keep_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove = checkpoint_retention.remove_path
 
     def refuses(path: Path) -> int:
         if path.parent.name == "0":
             raise PermissionError(13, "Permission denied", str(path))
         return remove(path)
 
-    monkeypatch.setattr(checkpoint_retention, "_remove", refuses)
+    monkeypatch.setattr(checkpoint_retention, "remove_path", refuses)
     assert bench.tidy() == 3
     assert bench.files() == KEPT | {"0/checkpoint-1.pt", "0/checkpoint-2.pt"}
 
 
-def test_a_link_in_the_place_of_a_trials_folder_is_not_followed(bench: Bench, tmp_path: Path) -> None:
+def test_a_link_instead_of_a_trials_folder_is_not_followed(bench: Bench, tmp_path: Path) -> None:
     elsewhere = filled(tmp_path / "elsewhere", "checkpoint-1.pt")
     (bench.folder / "x" / "4").symlink_to(elsewhere)
     bench.trials.handle("x", messages.TrialAdded(4, {}, "sampled"))
@@ -237,9 +239,9 @@ def test_a_link_in_the_place_of_a_trials_folder_is_not_followed(bench: Bench, tm
     assert (elsewhere / "checkpoint-1.pt").exists()
 
 
-def test_an_experiments_folder_that_cannot_be_read_fails_no_run(bench: Bench) -> None:
+def test_an_unreadable_folder_does_not_fail_the_run(bench: Bench) -> None:
     (bench.folder / "x").rename(bench.folder / "aside")
     assert bench.tidy() == 0, "there is none yet"
     (bench.folder / "x").write_text("not a folder")
     assert bench.tidy() == 0
-    asyncio.run(bench.room.tidy_up())
+    asyncio.run(bench.retention.tidy_up())

@@ -1,4 +1,4 @@
-"""What a pause or resume may name, and what an unknown name is answered."""
+"""The scopes that a pause or resume may name; an unknown name is refused with the known ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import Clock
-from supervisor.daemon.command_scope import MAX_HELD_TRIALS, ScopeResolver
+from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.scope import trial_scope
+from supervisor.domain.scope import MAX_HELD_TRIALS, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
@@ -21,18 +21,18 @@ NODES = ["3fa" + "0" * 53, "3fb" + "0" * 53]
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two experiments; of the first, trial 0 has ended and trial 1 waits."""
+    """Make two experiments; trial 0 of the first has ended, trial 1 waits."""
     store = Store(tmp_path / "sweep.db", Clock())
     specs = [{"name": name, "mode": "min", "max_trials": 3, "concurrency": 1} for name in ("a", "b")]
     create_run(
         store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=specs
     )
-    ledger = RunWriter(store, "r")
+    writer = RunWriter(store, "r")
     for message in (
         messages.TrialAdded(0, {}, "sampled"), messages.TrialAdded(1, {}, "sampled"),
         messages.TrialStarted(0, 1, "ray", "n", 1, None), messages.TrialEnded(0, 1, "finished", 0.5, None),
     ):  # fmt: skip
-        TrialWriter(ledger.store, ledger.run_id).handle("a", message)
+        TrialWriter(writer.store, writer.run_id).handle("a", message)
     return store
 
 
@@ -58,7 +58,7 @@ def test_each_name_has_its_scope(scopes: ScopeResolver, target: str | None, node
 
 
 @pytest.mark.parametrize(
-    ("target", "node", "error", "words"),
+    ("target", "node", "error", "text"),
     [
         ("c", None, NotFound, "there are a, b"),
         ("7", None, NotFound, "no trial 7 in a; not ended are 1"),
@@ -75,10 +75,10 @@ def test_each_name_has_its_scope(scopes: ScopeResolver, target: str | None, node
         ("²", None, NotFound, "no experiment"),
     ],
 )
-def test_what_cannot_be_paused_is_refused_with_the_names(
-    scopes: ScopeResolver, target: str | None, node: str | None, error: type[Exception], words: str
+def test_an_unknown_or_ended_target_is_refused_with_the_names(
+    scopes: ScopeResolver, target: str | None, node: str | None, error: type[Exception], text: str
 ) -> None:
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=text):
         scopes.to_pause(target, node, [])
 
 
@@ -95,14 +95,8 @@ def test_a_command_can_be_lifted_although_its_node_is_gone(store: Store) -> None
         scopes.to_pause(None, "77", [command(gone)])
 
 
-def test_no_more_trials_are_held_one_by_one_than_a_flag_has_slots_for(scopes: ScopeResolver) -> None:
+def test_only_so_many_trials_are_held_one_by_one_as_a_flag_has_slots(scopes: ScopeResolver) -> None:
     held = [command(trial_scope("a", 100 + number)) for number in range(MAX_HELD_TRIALS)]
     with pytest.raises(Conflict, match="one by one"):
         scopes.to_pause("1", None, held)
     assert scopes.to_pause("1", None, [*held[1:], command("a/1")]) == "a/1"
-
-
-def test_a_flag_has_as_many_slots_as_the_daemon_believes() -> None:
-    from actors.trial import node_files
-
-    assert node_files.MAX_HELD_TRIALS == MAX_HELD_TRIALS

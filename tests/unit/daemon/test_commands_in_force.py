@@ -37,12 +37,12 @@ def test_an_operators_pause_pauses_the_experiment_reaches_the_driver_and_is_lift
 
     async def pause_and_resume(at_work: Orchestrator) -> None:
         await until(lambda: stage.states()["a"] == "RUNNING", "the driver is up")
-        stage.ledger.put_command(operators(action), "now")
+        stage.writer.put_command(operators(action), "now")
         await at_work.commands_changed()
         assert stage.states() == {"a": "PAUSED"}
         assert at_work.in_force() == operators(action)
         await until(lambda: len(stage.facts("trial.finished")) == 1, "the driver has received the pause")
-        stage.ledger.drop_command("all", "ann")
+        stage.writer.drop_command("all", "ann")
         await at_work.commands_changed()
         assert stage.states() == {"a": "RUNNING"}
         at_work.stop.ask("enough")
@@ -55,7 +55,7 @@ def test_an_operators_pause_pauses_the_experiment_reaches_the_driver_and_is_lift
 
 def test_a_pause_holds_across_a_drivers_death(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["die"]], [["finish"]]])
-    stage.ledger.put_command(operators(Action.PAUSE), "now")
+    stage.writer.put_command(operators(Action.PAUSE), "now")
 
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("driver.exited")) == 1, "the driver has died")
@@ -90,16 +90,16 @@ def test_neither_origin_lifts_the_pause_of_the_other(tmp_path: Path) -> None:
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: stage.states()["a"] == "PAUSED", "the governor pauses")
         assert at_work.in_force().origin is Origin.GOVERNOR
-        stage.ledger.drop_command("all", "ann")
+        stage.writer.drop_command("all", "ann")
         await at_work.commands_changed()
         assert stage.states()["a"] == "PAUSED", "an operator's resume does not end a governor's pause"
-        stage.ledger.put_command(operators(Action.HOLD), "after running trials")
+        stage.writer.put_command(operators(Action.HOLD), "after running trials")
         await at_work.commands_changed()
         await until(lambda: bool(stage.facts("watchdog.started")), "the driver waits for a drill")
         await at_work.drill("heat", 5.0, None)
         await until(lambda: len(stage.facts("trial.reported")) == 1, "the governor has ended its pause")
         assert stage.states()["a"] == "PAUSED", "cooling down does not end an operator's pause"
-        stage.ledger.drop_command("all", "ann")
+        stage.writer.drop_command("all", "ann")
         await at_work.commands_changed()
         assert stage.states()["a"] == "RUNNING"
         at_work.stop.ask("enough")
@@ -121,7 +121,7 @@ def test_a_pause_of_one_trial_or_one_node_does_not_pause_the_experiment(tmp_path
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 1, "the driver is up")
         for command, paused in ((scoped("a/0"), False), (scoped("n1"), False), (scoped("n2"), True)):
-            stage.ledger.put_command(command, "now")
+            stage.writer.put_command(command, "now")
             await at_work.commands_changed()
             assert stage.states() == {"a": "PAUSED" if paused else "RUNNING"}
         assert at_work.in_force().scope in ("n1", "n2")
@@ -136,23 +136,23 @@ def run_() -> Command:
 
 def test_a_trials_pause_ends_with_the_trial(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[DONE])
-    stage.ledger.put_command(scoped("a/0"), "now")
+    stage.writer.put_command(scoped("a/0"), "now")
     stage.live()
-    assert stage.ledger.commands() == []
+    assert stage.writer.commands() == []
     assert [fact["scope"] for fact in stage.facts("run.resumed")] == ["a/0"]
 
 
 def test_a_nodes_pause_becomes_one_for_all_nodes_in_a_new_cluster(tmp_path: Path) -> None:
     """The node's machine may be any of the new ones, and a pause must not be lost with an id."""
     stage = Stage(tmp_path, a=[[["finish"]]])
-    stage.ledger.put_command(scoped("n1"), "now")
+    stage.writer.put_command(scoped("n1"), "now")
 
     async def watch(at_work: Orchestrator) -> None:
         await until(lambda: stage.states()["a"] == "PAUSED", "the pause holds")
         at_work.stop.ask("enough")
 
     stage.live(watch)
-    assert [(command.scope, command.who) for command in stage.ledger.commands()] == [("all", "ann")]
+    assert [(command.scope, command.who) for command in stage.writer.commands()] == [("all", "ann")]
 
 
 def test_the_governors_stop_waits_for_an_operators_force(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ async def never() -> None:
 
 
 def test_a_failed_disk_ends_the_main_task_with_its_error(tmp_path: Path) -> None:
-    early_end = EarlyEnd(Stage(tmp_path).ledger, Clock(), StopRequest(), never)
+    early_end = EarlyEnd(Stage(tmp_path).writer, Clock(), StopRequest(), never)
     failure = DiskFailed("the disk is broken")
 
     async def main() -> None:
@@ -50,7 +50,7 @@ def test_a_stop_that_takes_too_long_kills_the_run_and_ends_the_main_task(tmp_pat
     async def kill() -> None:
         killed.append(True)
 
-    early_end = EarlyEnd(stage.ledger, clock, stop, kill)
+    early_end = EarlyEnd(stage.writer, clock, stop, kill)
 
     async def life() -> None:
         enforcer = asyncio.create_task(early_end.enforce_stop())
@@ -66,7 +66,7 @@ def test_a_stop_that_takes_too_long_kills_the_run_and_ends_the_main_task(tmp_pat
 
 
 def test_a_main_task_that_ends_by_itself_is_left_alone(tmp_path: Path) -> None:
-    early_end = EarlyEnd(Stage(tmp_path).ledger, Clock(), StopRequest(), never)
+    early_end = EarlyEnd(Stage(tmp_path).writer, Clock(), StopRequest(), never)
 
     async def main() -> None:
         """Nothing to do."""
@@ -76,7 +76,7 @@ def test_a_main_task_that_ends_by_itself_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_cancellation_from_outside_is_passed_on(tmp_path: Path) -> None:
-    early_end = EarlyEnd(Stage(tmp_path).ledger, Clock(), StopRequest(), never)
+    early_end = EarlyEnd(Stage(tmp_path).writer, Clock(), StopRequest(), never)
 
     async def life() -> None:
         task = asyncio.create_task(early_end.run(never))

@@ -1,4 +1,4 @@
-"""Messages to people far away: what is told, to whom, once, and without ever holding up the daemon."""
+"""Messages about events: each piece of news is sent once, and the daemon never waits for a service."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[RunWriter]:
+def writer(tmp_path: Path) -> Iterator[RunWriter]:
     store = Store(tmp_path / "sweep.db", Clock())
     yield RunWriter(store, "run")
     store.close()
 
 
 class Service:
-    """Takes down what it is sent; `problem` is what it answers."""
+    """Keeps the messages that it gets; it answers with `problem`."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, str]] = []
@@ -62,15 +62,15 @@ class Service:
         return Outcome(self.problem is None, self.problem)
 
 
-def tell(ledger: RunWriter, file: Path, service: Service, *names: str) -> Notifier:
-    notifier = Notifier(ledger, "smoke", file, Clock(), service)
+def send(writer: RunWriter, file: Path, service: Service, *names: str) -> Notifier:
+    notifier = Notifier(writer, "smoke", file, Clock(), service)
     for name in names:
-        ledger.record(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
+        writer.record(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
     asyncio.run(notifier.send_news(1.0))
     return notifier
 
 
-def test_errors_ends_and_a_governor_that_stops_work_are_told_and_nothing_else() -> None:
+def test_only_errors_ends_and_a_governor_that_stops_work_are_notable() -> None:
     assert notable(event(1, "experiment.failed", reason="x"))
     assert notable(event(1, "run.finished", passed=1, failed=0, skipped=0, seconds=1.0))
     assert notable(event(1, "action.changed", action="PAUSE", drill=False))
@@ -97,85 +97,85 @@ def test_waits_between_tries_double_up_to_an_hour() -> None:
     assert retry_in_s(10_000) == RETRY_CAP_S
 
 
-def test_what_happened_is_told_once_and_only_what_came_after_the_start(ledger: RunWriter, file: Path) -> None:
-    ledger.record("test.failed", experiment="one", error="long ago")
+def test_each_event_is_sent_once_and_only_from_the_start_on(writer: RunWriter, file: Path) -> None:
+    writer.record("test.failed", experiment="one", error="long ago")
     service = Service()
-    notifier = tell(ledger, file, service, "test.failed", "ray.started")
+    notifier = send(writer, file, service, "test.failed", "ray.started")
     assert [body for _, body in service.messages] == ["one could not be tested: it broke"]
     assert not asyncio.run(notifier.send_news(1.0))
-    assert [row["name"] for row in ledger.store.rows("SELECT name FROM event")][-1] == "notice.sent"
-    # Another daemon reads on from there.
-    tell(ledger, file, service, "disk.freed")
+    assert [row["name"] for row in writer.store.rows("SELECT name FROM event")][-1] == "notice.sent"
+    # Another daemon continues from there.
+    send(writer, file, service, "disk.freed")
     assert len(service.messages) == 2
     assert "it broke" not in service.messages[1][1]
 
 
-def test_a_look_that_finds_nothing_goes_through_no_event_twice(ledger: RunWriter, file: Path) -> None:
-    notifier = tell(ledger, file, Service(), "ray.started", "ray.started")
-    ledger.record("ray.started", experiment="one")
-    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
+def test_no_event_is_read_twice(writer: RunWriter, file: Path) -> None:
+    notifier = send(writer, file, Service(), "ray.started", "ray.started")
+    writer.record("ray.started", experiment="one")
+    row = writer.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
     assert row is not None
     assert int(row["value"]) == 2
-    ledger.record("disk.freed")
-    assert asyncio.run(notifier.send_news(1.0)), "and overlooks none"
+    writer.record("disk.freed")
+    assert asyncio.run(notifier.send_news(1.0)), "no event is overlooked"
 
 
-def test_a_service_that_is_down_for_days_costs_one_event_and_loses_nothing(ledger: RunWriter, file: Path) -> None:
+def test_a_service_that_is_down_for_days_costs_one_event_and_loses_no_news(writer: RunWriter, file: Path) -> None:
     service = Service()
     service.problem = "ntfy (address 1): the service did not take it"
-    notifier = tell(ledger, file, service, "test.failed")
+    notifier = send(writer, file, service, "test.failed")
     for _ in range(5):
         asyncio.run(notifier.send_news(1.0))
-    told = [row["name"] for row in ledger.store.rows("SELECT name FROM event")]
+    told = [row["name"] for row in writer.store.rows("SELECT name FROM event")]
     assert told.count("notice.failed") == 1
     assert "notice.sent" not in told
     service.problem = None
-    later = tell(ledger, file, service, "test.failed")
+    later = send(writer, file, service, "test.failed")
     assert "it broke" in service.messages[-1][1]
     assert len(service.messages[-1][1].splitlines()) == 2
     assert not asyncio.run(later.send_news(1.0))
 
 
-def test_without_addresses_nothing_is_sent_and_who_comes_later_hears_nothing_of_the_past(
-    ledger: RunWriter, file: Path
-) -> None:
+def test_an_address_that_is_added_later_gets_no_old_news(writer: RunWriter, file: Path) -> None:
     text = file.read_text()
     file.unlink()
     service = Service()
-    notifier = tell(ledger, file, service, "test.failed")
+    notifier = send(writer, file, service, "test.failed")
     file.write_text(text)
     file.chmod(0o600)
     assert not asyncio.run(notifier.send_news(1.0))
-    ledger.record("disk.freed")
+    writer.record("disk.freed")
     assert asyncio.run(notifier.send_news(1.0))
     assert len(service.messages) == 1
     assert "work goes on" in service.messages[0][1]
-    row = ledger.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
+    row = writer.store.row("SELECT value FROM meta WHERE key = ?", SENT_UP_TO)
     assert row is not None
     assert int(row["value"]) > 0
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o602])
-def test_a_file_of_addresses_that_others_may_read_is_refused_and_told(ledger: RunWriter, file: Path, mode: int) -> None:
+def test_a_file_of_addresses_that_others_may_read_is_refused_and_recorded(
+    writer: RunWriter, file: Path, mode: int
+) -> None:
     file.chmod(mode)
     with pytest.raises(UnsafeFile, match="not private to you"):
         read_addresses(file)
     service = Service()
-    tell(ledger, file, service, "test.failed")
-    row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
+    send(writer, file, service, "test.failed")
+    row = writer.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
     assert row is not None
     assert "chmod 600" in json.loads(row["fields"])["error"]
     assert not service.messages
 
 
-def test_a_folder_in_the_files_place_is_refused_in_words_and_ends_no_watch(ledger: RunWriter, file: Path) -> None:
+def test_a_folder_instead_of_the_file_is_refused_and_recorded(writer: RunWriter, file: Path) -> None:
     file.unlink()
     file.mkdir(mode=0o700)
     open_before = len(list(Path("/dev/fd").iterdir()))
     with pytest.raises(UnsafeFile, match="cannot be read: Is a directory"):
         read_addresses(file)
     assert len(list(Path("/dev/fd").iterdir())) == open_before
-    tell(ledger, file, Service(), "test.failed")
-    row = ledger.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
+    send(writer, file, Service(), "test.failed")
+    row = writer.store.row("SELECT fields FROM event WHERE name = 'notice.failed'")
     assert row is not None
     assert "make" in json.loads(row["fields"])["error"]

@@ -1,4 +1,4 @@
-"""Which run a `start` means: the unfinished one goes on, a changed plan is not mixed in, nothing is lost by asking."""
+"""The run that a `start` means: an unfinished run resumes, a changed plan is refused, a refusal changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECS: list[dict[str, Any]] = [{"name": "x", "mode": "min", "max_trials": 1, "co
 
 
 class StillClock(Clock):
-    """The same second at each look."""
+    """Always shows the same second."""
 
     def wall_s(self) -> float:
         return 1_700_000_000.0
@@ -35,11 +35,11 @@ def choose(store: Store, plan: str | None, fingerprint: str = "f", new: bool = F
 
 
 def end(store: Store, run: str, state: ProcessState) -> None:
-    ledger = RunWriter(store, run)
-    ledger.move_run(ProcessState.STARTING)
+    writer = RunWriter(store, run)
+    writer.move_run(ProcessState.STARTING)
     if state is ProcessState.STOPPED:
-        ledger.move_run(ProcessState.STOPPING)
-    ledger.move_run(state)
+        writer.move_run(ProcessState.STOPPING)
+    writer.move_run(state)
 
 
 def runs(store: Store) -> list[str]:
@@ -60,8 +60,8 @@ def test_the_first_start_of_a_plan_makes_a_run_with_its_experiments(store: Store
 
 
 @pytest.mark.parametrize("state", [ProcessState.STOPPED, ProcessState.FATAL])
-def test_an_unfinished_run_of_the_same_fingerprint_goes_on(store: Store, state: ProcessState) -> None:
-    """A FATAL one too: its daemon could not go on (Ray would not start), but its results are there."""
+def test_an_unfinished_run_of_the_same_fingerprint_resumes(store: Store, state: ProcessState) -> None:
+    """A FATAL run too: Ray did not start, but the run has its results."""
     run = choose(store, "smoke")
     end(store, run, state)
     assert choose(store, "smoke") == run
@@ -69,7 +69,7 @@ def test_an_unfinished_run_of_the_same_fingerprint_goes_on(store: Store, state: 
     assert runs(store) == [run]
 
 
-def test_a_finished_run_is_not_taken_up_again(store: Store) -> None:
+def test_a_finished_run_does_not_resume(store: Store) -> None:
     first = choose(store, "smoke")
     end(store, first, ProcessState.EXITED)
     second = choose(store, "smoke")
@@ -77,26 +77,26 @@ def test_a_finished_run_is_not_taken_up_again(store: Store) -> None:
     assert runs(store) == [first, second]
 
 
-def test_a_plan_that_changed_meanwhile_is_refused_with_both_ways_on(store: Store) -> None:
+def test_a_changed_plan_is_refused_with_both_remedies(store: Store) -> None:
     run = choose(store, "smoke")
     with pytest.raises(PlanChanged, match=f"{run} of smoke is unfinished") as refusal:
         choose(store, "smoke", "another")
-    assert "`supervisord start` alone" in refusal.value.render()
+    assert "`supervisord start` without a plan" in refusal.value.render()
     assert "--new" in refusal.value.render()
     assert (runs(store), events(store)) == ([run], ["run.created"])
 
 
-def test_the_cure_for_a_changed_plan_of_a_stopped_run_does_not_name_a_start_that_would_not_find_it(
+def test_the_remedy_for_a_stopped_run_names_no_start_that_would_not_find_it(
     store: Store,
 ) -> None:
     run = choose(store, "smoke")
     RunWriter(store, run).record("run.stopped", who="ann")
     with pytest.raises(PlanChanged) as refusal:
         choose(store, "smoke", "another")
-    assert "`supervisord start` alone" not in refusal.value.render()
+    assert "`supervisord start` without a plan" not in refusal.value.render()
 
 
-def test_new_gives_the_unfinished_run_up_for_good_and_says_so(store: Store) -> None:
+def test_new_gives_the_unfinished_run_up_for_good(store: Store) -> None:
     first = choose(store, "smoke")
     second = choose(store, "smoke", "another", new=True)
     assert runs(store) == [first, second]
@@ -106,7 +106,7 @@ def test_new_gives_the_unfinished_run_up_for_good_and_says_so(store: Store) -> N
     assert events(store) == ["run.created", "run.abandoned", "run.created"]
     end(store, second, ProcessState.EXITED)
     third = choose(store, "smoke")
-    assert third not in (first, second), "what was given up does not come back"
+    assert third not in (first, second), "a run that was given up does not resume"
     end(store, third, ProcessState.EXITED)
     with pytest.raises(NotFound):
         choose(store, None)
@@ -124,19 +124,19 @@ def test_a_run_of_another_plan_is_left_alone(store: Store) -> None:
     assert store.rows("SELECT state FROM run WHERE id = ?", first)[0]["state"] == "STOPPED"
 
 
-def test_no_plan_means_the_newest_unfinished_run_whatever_its_plan(store: Store) -> None:
+def test_without_a_plan_the_newest_unfinished_run_resumes(store: Store) -> None:
     choose(store, "smoke")
     newest = choose(store, "phase6a")
     assert choose(store, None) == newest
 
 
-def test_no_plan_and_nothing_unfinished_is_told_with_the_cure(store: Store) -> None:
+def test_without_a_plan_and_an_unfinished_run_the_error_names_a_plan(store: Store) -> None:
     with pytest.raises(NotFound, match="no unfinished run") as refusal:
         choose(store, None)
     assert "supervisord start smoke" in refusal.value.render()
 
 
-def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(store: Store) -> None:
+def test_a_stopped_run_resumes_only_when_its_plan_is_named(store: Store) -> None:
     run = choose(store, "smoke")
     RunWriter(store, run).record("run.stopped", who="ann")
     with pytest.raises(NotFound):
@@ -147,14 +147,14 @@ def test_a_stopped_run_goes_on_only_when_its_plan_is_named_and_that_is_an_event(
     assert choose(store, None) == run
 
 
-def test_a_stopped_run_does_not_hide_an_older_one_that_is_wanted(store: Store) -> None:
+def test_a_stopped_run_does_not_hide_an_older_unfinished_run(store: Store) -> None:
     older = choose(store, "phase6a")
     newer = choose(store, "smoke")
     RunWriter(store, newer).record("run.stopped", who="ann")
     assert choose(store, None) == older
 
 
-def test_runs_of_one_second_have_ids_of_their_own_and_a_hundred_are_refused(store: Store) -> None:
+def test_runs_of_one_second_have_their_own_ids_up_to_99(store: Store) -> None:
     for _ in range(99):
         end(store, choose(store, "smoke"), ProcessState.EXITED)
     assert len(set(runs(store))) == 99
@@ -170,13 +170,13 @@ def test_a_plan_without_experiments_is_refused_and_changes_nothing(store: Store)
 
 
 def failed_run(store: Store) -> str:
-    """A run that has ended, and whose only experiment failed."""
+    """Make a run that has ended, and whose only experiment failed."""
     run = choose(store, "smoke")
-    ledger = RunWriter(store, run)
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("experiment.failed", experiment="x", reason="a missing module", error="a missing module", seconds=1.0)
-    ledger.move_run(ProcessState.RUNNING)
-    ledger.move_run(ProcessState.EXITED)
+    writer = RunWriter(store, run)
+    writer.move_run(ProcessState.STARTING)
+    writer.record("experiment.failed", experiment="x", reason="a missing module", error="a missing module", seconds=1.0)
+    writer.move_run(ProcessState.RUNNING)
+    writer.move_run(ProcessState.EXITED)
     return run
 
 
@@ -185,17 +185,17 @@ def retry(store: Store, plan: str | None, fingerprint: str = "f") -> str:
 
 
 @pytest.mark.parametrize("plan", ["smoke", None])
-def test_retry_opens_the_last_run_again_for_what_failed_in_it(store: Store, plan: str | None) -> None:
+def test_retry_opens_the_last_run_again_for_its_failures(store: Store, plan: str | None) -> None:
     run = failed_run(store)
     assert retry(store, plan) == run
-    ledger = RunWriter(store, run)
-    assert (ledger.run_state(), ledger.experiment_state("x")) == (ProcessState.STOPPED, ProcessState.STOPPED)
+    writer = RunWriter(store, run)
+    assert (writer.run_state(), writer.experiment_state("x")) == (ProcessState.STOPPED, ProcessState.STOPPED)
     ended = store.row("SELECT ended_wall FROM run")
     assert ended is not None
     assert ended["ended_wall"] is None
 
 
-def test_retry_with_nothing_that_failed_or_with_another_plan_is_refused_and_changes_nothing(store: Store) -> None:
+def test_retry_without_a_failure_or_with_another_plan_is_refused(store: Store) -> None:
     with pytest.raises(NotFound, match="no run"):
         retry(store, "smoke")
     failed_run(store)
@@ -205,7 +205,7 @@ def test_retry_with_nothing_that_failed_or_with_another_plan_is_refused_and_chan
     assert events(store) == before
     retry(store, "smoke")
     before = events(store)
-    with pytest.raises(Conflict, match="nothing of run"):
+    with pytest.raises(Conflict, match="nothing failed in run"):
         retry(store, "smoke")
     assert events(store) == before
 

@@ -151,7 +151,7 @@ class OneHome(RuleBasedStateMachine):
             self.ledger = RunWriter(self.store, choose_run(self.store, request, self.clock))
             self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
             assert replaced is None, "the log was taken for another store's"
-            self.store.told = self._told
+            self.store.after_each_event(self._told)
             lines = self.audit.catch_up(self.store, "p")
             self._note_head()
             if self.audit.lost_from is not None:

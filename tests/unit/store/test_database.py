@@ -21,7 +21,10 @@ class FixedClock(Clock):
 
 
 def open_store(folder: Path, told: list[Event] | None = None) -> Store:
-    return Store(folder / "sweep.db", FixedClock(), None if told is None else told.append)
+    store = Store(folder / "sweep.db", FixedClock())
+    if told is not None:
+        store.after_each_event(told.append)
+    return store
 
 
 def change_and_fail(store: Store) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.trial.gate import MAX_REST_S, POLL_S, Gate, Leave
-from actors.trial.node_files import LAYOUT, LEASE_S, MAGIC, MAX_HELD_TRIALS, SIZE_BYTES, VERSION, FlagWriter, flag_path
+from actors.trial.node_files import LAYOUT, LEASE_S, MAGIC, SIZE_BYTES, VERSION, FlagWriter, flag_path
 from supervisor.domain.command import Action
+from supervisor.domain.scope import MAX_HELD_TRIALS
 
 
 class Time:
