@@ -26,10 +26,10 @@ EVENTS: dict[str, EventKind] = {
         "warning", "the daemon runs as root (user id {uid}): so do its trials; an account of its own is safer", ("uid",)
     ),
     "daemon.delayed": EventKind(
-        "warning", "the last {starts} starts came to nothing: this one waits {wait_s} s", ("starts", "wait_s")
+        "warning", "the daemon crashed {starts} times in a row: this start waits {wait_s} s", ("starts", "wait_s")
     ),
     "daemon.crash_looped": EventKind(
-        "error", "{starts} starts in a row came to nothing: no further one by itself", ("starts",)
+        "error", "the daemon crashed {starts} times in a row; automatic restart is disabled", ("starts",)
     ),
     "socket.restored": EventKind("warning", "the control socket {path} was taken away and is bound again", ("path",)),
     "audit.lagged": EventKind(
