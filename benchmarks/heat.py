@@ -1,8 +1,8 @@
-"""Twelve simulated hours under the ladder, under switches and under nobody: a table and a picture.
+"""Plays twelve simulated hours under the ladder, under switches and unchecked: a table and a picture.
 
     python -m benchmarks.heat [--hours 12] [--out heat.png]
 
-The machine is simulated (benchmarks/heat_simulation.py says how); the governor and its policy are the real ones.
+The machine is simulated (benchmarks/heat_simulation.py); the governor and its policy are the real ones.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from benchmarks.heat_simulation import ON_OFF, Controller, Ladder, Machine, Story, Unchecked, rehearse
+from benchmarks.heat_simulation import ON_OFF, Controller, Ladder, Machine, Story, Unchecked, simulate
 from supervisor.governor.policy import Policy
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-DRAWN = ("ladder", "on/off 95/75, 15 s dwell, 300 s off", "nobody")
+DRAWN = ("ladder", "on/off 95/75, 15 s dwell, 300 s off", "unchecked")
 
 
 def stories(machine: Machine, hours: float) -> dict[str, Story]:
-    controllers: dict[str, Controller] = {"nobody": Unchecked()}
+    controllers: dict[str, Controller] = {"unchecked": Unchecked()}
     controllers |= {name: switch() for name, switch in ON_OFF.items()}
     controllers["ladder"] = Ladder(Policy())
-    return {name: rehearse(controller, machine, hours) for name, controller in controllers.items()}
+    return {name: simulate(controller, machine, hours) for name, controller in controllers.items()}
 
 
-def table(told: dict[str, Story]) -> str:
+def table(results: dict[str, Story]) -> str:
     rows = [f"{'':<38} full stops  trials stopped  throughput  above soft   slowed   hottest"]
     rows += [
         f"{name:<38}{s.stops:>11}{s.trials_stopped:>16}{s.throughput:>12.3f}{s.share_above_soft:>12.1%}"
         f"{s.share_above_slowing:>9.1%}{s.hottest_celsius:>8.1f} C"
-        for name, s in told.items()
+        for name, s in results.items()
     ]
     return "\n".join(rows)
 
 
-def draw(told: dict[str, Story], machine: Machine, out: Path) -> None:
+def draw(results: dict[str, Story], machine: Machine, out: Path) -> None:
     figure, rows = plt.subplots(len(DRAWN), 1, figsize=(11, 8.5), sharex=True, layout="constrained")
     for axes, name in zip(rows, DRAWN, strict=True):
-        story = told[name]
+        story = results[name]
         hours = [minute / 60 for minute in range(len(story.celsius))]
         axes.plot(hours, story.celsius, color="firebrick", linewidth=0.9)
         for limit, style in ((machine.limits.soft, ":"), (machine.limits.pause, "--")):
@@ -60,7 +60,7 @@ def draw(told: dict[str, Story], machine: Machine, out: Path) -> None:
             fontsize=10,
         )
     rows[-1].set_xlabel("hours (soft limit dotted, pause limit dashed; one point a minute)")
-    rows[-1].set_xlim(0, len(told[DRAWN[0]].celsius) / 60)
+    rows[-1].set_xlim(0, len(results[DRAWN[0]].celsius) / 60)
     figure.savefig(out, dpi=110)
 
 
@@ -70,9 +70,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("heat.png"))
     arguments = parser.parse_args()
     machine = Machine()
-    told = stories(machine, arguments.hours)
-    print(table(told))
-    draw(told, machine, arguments.out)
+    results = stories(machine, arguments.hours)
+    print(table(results))
+    draw(results, machine, arguments.out)
     print(f"picture: {arguments.out}")
 
 

@@ -1,8 +1,7 @@
-"""A rehearsal of a policy on a simulated machine: what would it cost, and what would it spare?
+"""Simulates a machine under a policy: the work that it does, and its temperatures.
 
-Two heat capacities (die and chassis) with a room that warms in the afternoon; not any real machine. Concurrent
-trials give heat; above `slows_at_celsius` the firmware slows them, as real ones do. The virtual clock makes
-twelve hours a matter of seconds.
+Two heat capacities (die and chassis) in a room that is warmer in the afternoon; not a real machine. Concurrent trials
+produce heat; above `slows_at_celsius` the firmware slows them. With the virtual clock twelve hours take seconds.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ class Machine:
     slows_at_celsius: float = 100.0
     slows_per_celsius: float = 0.08
     restart_s: float = 45.0
-    """What one trial loses when it is stopped: the way back from its checkpoint."""
+    """The time that a stopped trial loses: the resume from its checkpoint."""
     limits: Limits = DIE_LIMITS
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What a controller lets run: how many trials, and the share of time that each rests."""
+    """The orders of a controller: the number of trials, and the share of time in which each rests."""
 
     trials: int
     rest_share: float = 0.0
@@ -55,7 +54,7 @@ class Controller(Protocol):
 
 
 class Unchecked:
-    """Nobody looks: the firmware alone."""
+    """Never interferes: only the firmware protects the machine."""
 
     def orders(self, now: Now, celsius: float, machine: Machine) -> Orders:
         return Orders(machine.trials)
@@ -63,7 +62,7 @@ class Unchecked:
 
 @dataclass
 class OnOff:
-    """What scripts do: everything off above one temperature, on again below another."""
+    """Stops all trials above one temperature and starts them below another, as scripts do."""
 
     off_celsius: float
     on_celsius: float
@@ -87,10 +86,10 @@ class OnOff:
 
 
 class Ladder:
-    """The governor itself, asked as often as it wants to be."""
+    """Asks the governor itself, at the periods that it returns."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy, self.memory = policy, GovernorState()
+        self.policy, self.state = policy, GovernorState()
         self._orders: Orders | None = None
         self._next_s = -math.inf
 
@@ -98,8 +97,8 @@ class Ladder:
         if self._orders is not None and now.mono_s < self._next_s:
             return self._orders
         readings = [_die(celsius, machine, now)]
-        command, self.memory, _ = decide(readings, self.policy, self.memory, now)
-        self._next_s = now.mono_s + next_period_s(readings, self.policy, self.memory)
+        command, self.state, _ = decide(readings, self.policy, self.state, now)
+        self._next_s = now.mono_s + next_period_s(readings, self.policy, self.state)
         stopped = command.action >= Action.PAUSE
         trials = 0 if stopped else max(1, machine.trials - command.shed_trials)
         self._orders = Orders(trials, command.throttle_share, stopped)
@@ -108,21 +107,21 @@ class Ladder:
 
 def _die(celsius: float, machine: Machine, now: Now) -> Reading:
     return Reading(
-        sensor_id="rehearsal:die",
+        sensor_id="simulated:die",
         kind=Kind.TEMPERATURE,
         component="cpu",
         value=celsius,
         unit="celsius",
         mono_s=now.mono_s,
         wall_s=now.wall_s,
-        source="rehearsal",
+        source="simulated",
         limits=machine.limits,
     )
 
 
 @dataclass
 class Story:
-    """What came of it. `throughput` is 1 where every trial runs unslowed all the time."""
+    """The results. `throughput` is 1 if every trial runs at full speed all the time."""
 
     stops: int = 0
     trials_stopped: int = 0
@@ -134,37 +133,50 @@ class Story:
     trials: list[float] = field(default_factory=list)
 
 
-def rehearse(controller: Controller, machine: Machine | None = None, hours: float = 12.0) -> Story:
-    """Play `hours` of work under that controller. The lists of the story have one entry per minute."""
+def simulate(controller: Controller, machine: Machine | None = None, hours: float = 12.0) -> Story:
+    """Play `hours` of work under the controller; the lists of the story have one entry per minute."""
     machine = machine or Machine()
     ticks = int(hours * 3600 / TICK_S)
     story = Story()
     chassis = die = machine.room_celsius
-    running, returning_s, stopped, work = machine.trials, 0.0, False, 0.0
+    trials, work = _Trials(machine), 0.0
     for tick in range(ticks):
         now = Now(mono_s=tick * TICK_S, wall_s=1.7e9 + tick * TICK_S)
         orders = controller.orders(now, die, machine)
-        story.stops += int(orders.stopped and not stopped)
-        fewer = max(0, running - orders.trials)
-        story.trials_stopped += fewer
-        returning_s += fewer * machine.restart_s
-        running, stopped = orders.trials, orders.stopped
-        pace = _pace(die, machine)
-        load = running / machine.trials * (1 - orders.rest_share) * pace
-        lost_s = min(returning_s, running * TICK_S)
-        returning_s -= lost_s
-        work += load * (1 - (lost_s / (running * TICK_S) if running else 0.0)) * TICK_S
+        trials.obey(orders, story)
+        load = trials.running / machine.trials * (1 - orders.rest_share) * _pace(die, machine)
+        work += load * trials.productive_share() * TICK_S
         chassis, die = _warmed(chassis, die, load, now.mono_s, hours, machine)
-        story.share_above_soft += die > (machine.limits.soft or math.inf)
-        story.share_above_slowing += die >= machine.slows_at_celsius
+        story.share_above_soft += (die > (machine.limits.soft or math.inf)) / ticks
+        story.share_above_slowing += (die >= machine.slows_at_celsius) / ticks
         story.hottest_celsius = max(story.hottest_celsius, die)
         if tick % 60 == 0:
             story.celsius.append(die)
-            story.trials.append(running * (1 - orders.rest_share))
+            story.trials.append(trials.running * (1 - orders.rest_share))
     story.throughput = work / (ticks * TICK_S)
-    story.share_above_soft /= ticks
-    story.share_above_slowing /= ticks
     return story
+
+
+class _Trials:
+    """The trials at work, and the time that resumes still take from them."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.running, self._restart_s = machine.trials, machine.restart_s
+        self._stopped, self._resuming_s = False, 0.0
+
+    def obey(self, orders: Orders, story: Story) -> None:
+        fewer = max(0, self.running - orders.trials)
+        story.stops += int(orders.stopped and not self._stopped)
+        story.trials_stopped += fewer
+        self._resuming_s += fewer * self._restart_s
+        self.running, self._stopped = orders.trials, orders.stopped
+
+    def productive_share(self) -> float:
+        """Return the share of this tick that is not spent on resuming."""
+        available_s = self.running * TICK_S
+        lost_s = min(self._resuming_s, available_s)
+        self._resuming_s -= lost_s
+        return 1 - lost_s / available_s if available_s else 1.0
 
 
 def _pace(die: float, machine: Machine) -> float:
@@ -174,7 +186,7 @@ def _pace(die: float, machine: Machine) -> float:
 def _warmed(
     chassis: float, die: float, load: float, at_s: float, hours: float, machine: Machine
 ) -> tuple[float, float]:
-    """Both temperatures one tick later; exact for a load that is constant within the tick."""
+    """Return both temperatures one tick later; exact for a load that is constant within the tick."""
     room = machine.room_celsius - machine.room_swing_celsius * math.cos(2 * math.pi * at_s / (hours * 3600))
     chassis += (room + machine.chassis_rise * load - chassis) * (1 - math.exp(-TICK_S / machine.chassis_tau_s))
     die += (chassis + machine.die_rise * load - die) * (1 - math.exp(-TICK_S / machine.die_tau_s))
@@ -187,4 +199,4 @@ ON_OFF: dict[str, Callable[[], OnOff]] = {
     "on/off 95/75": lambda: OnOff(95.0, 75.0),
     "on/off 95/75, 15 s dwell, 300 s off": lambda: OnOff(95.0, 75.0, 15.0, 300.0),
 }
-"""The switches that the ladder is compared with, from the plainest to the most patient."""
+"""The switches that the ladder is compared with, from the simplest to the slowest."""
