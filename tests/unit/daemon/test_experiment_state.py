@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,7 @@ from supervisor.store.database import Store
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.trial_writer import TrialWriter
-from tests.unit.store.test_evaluation_writer import add_trials, events, finalised, point, run_of, store
-
-__all__ = ["store"]  # a fixture
+from tests.unit.store.evaluation_stage import FixedClock, add_trials, events, finalised, point, run_of
 
 HOUR = 3600.0
 MAX_HOURS = 10.0
@@ -30,6 +29,13 @@ class HandSetClock(Clock):
 
     def wall_s(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    opened = Store(tmp_path / "sweep.db", FixedClock())
+    yield opened
+    opened.close()
 
 
 def found_by_the_next_daemon(writer: RunWriter, _: ExperimentState) -> None:
