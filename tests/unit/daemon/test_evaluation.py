@@ -43,7 +43,7 @@ def evaluate(writer: EvaluationWriter, folder: Path, stop: bool = False, name: s
         request = StopRequest()
         if stop:
             asyncio.get_running_loop().call_later(0.05, request.ask, "enough")
-        return await asyncio.wait_for(Evaluator(writer, {}).evaluate(name, folder, request), 20)
+        return await asyncio.wait_for(Evaluator(writer, {}).evaluate(name, folder, request), 300)
 
     return asyncio.run(go())
 
