@@ -1,4 +1,4 @@
-"""Heat is not the only cause: memory, swap, disk, battery, stalls, pressure and throttling reach their rungs."""
+"""Memory, swap, disk, battery, stalls, pressure and throttling lead to their actions, as heat does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reading(
 
 
 def rungs(story: Iterable[list[Reading]], policy: Policy | None = None) -> Iterator[Action]:
-    """The action after each pass of a story, one pass per period."""
+    """Return the action after each pass of a story, one pass per period."""
     memory, policy = GovernorState(), policy or Policy()
     for tick, readings in enumerate(story):
         now = Now(1000.0 + PERIOD_S * tick, 1.7e9 + PERIOD_S * tick)
@@ -70,12 +70,12 @@ def last(story: Iterable[list[Reading]], policy: Policy | None = None) -> Action
         ([reading(Kind.TEMPERATURE, "celsius", 200.0)], Action.RUN),
     ],
 )
-def test_each_cause_reaches_its_rung(readings: list[Reading], action: Action) -> None:
-    """Ten minutes of the same: memory, disk, swap, battery, stalls, pressure, throttling, margin."""
+def test_each_cause_leads_to_its_action(readings: list[Reading], action: Action) -> None:
+    """Ten minutes of one cause: memory, disk, swap, battery, stalls, pressure, throttling, margin."""
     assert last(repeat(readings, 120)) is action
 
 
-def test_swap_that_grows_fast_pauses_and_swap_that_stands_does_not() -> None:
+def test_swap_that_grows_fast_pauses_and_constant_swap_does_not() -> None:
     growing = [[reading(Kind.SWAP, "bytes", 2e8 * step)] for step in range(20)]
     assert last(growing) is Action.PAUSE
     assert last(repeat([reading(Kind.SWAP, "bytes", 5e9)], 120)) is Action.RUN
@@ -86,14 +86,14 @@ def test_an_out_of_memory_kill_sheds_at_once() -> None:
     assert list(rungs([[quiet], [killed]])) == [Action.RUN, Action.SHED]
 
 
-def test_the_user_s_limits_win_over_the_device_s() -> None:
+def test_the_users_limits_have_precedence_over_the_devices() -> None:
     policy = Policy.from_mapping({"limits": {"x:temp*": {"soft": 40, "pause": 45, "critical": 50}}})
     device = Limits(92.0, 99.0, 105.0, "device")
     assert last([[reading(Kind.TEMPERATURE, "celsius", 51.0, limits=device)]], policy) is Action.PAUSE
 
 
 def test_a_disk_that_fills_holds_new_trials_first_and_its_reason_has_units() -> None:
-    """Below the floor nothing new begins, since each trial brings its checkpoints; what runs goes on to the next."""
+    """Below the first limit no trial starts, since each writes checkpoints; running trials go on."""
     policy, memory = Policy(), GovernorState()
     found = {}
     for gib in (5.0, 3.9, 3.9):

@@ -1,4 +1,4 @@
-"""A plan's `hardware:` section: what it may say, and what it is told when it says something else."""
+"""A plan's `hardware:` section: its keys and ranges, and the errors for everything else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEGIN, END = "<!-- policy: begin -->", "<!-- policy: end -->"
 
 
 def table() -> str:
-    """The keys of docs/sensors.md; `python tests/unit/governor/test_policy.py` prints them."""
+    """Return the keys of docs/sensors.md; `python tests/unit/governor/test_policy.py` prints them."""
     defaults = Policy().to_json()
     rows = [
         f"| {key} | {_short(defaults[key])} | {_short(low)} to {_short(high)} |" for key, (low, high) in RANGES.items()
@@ -33,7 +33,7 @@ def _short(number: float) -> str:
 
 def test_the_documented_keys_are_these() -> None:
     text = DOCS.read_text()
-    assert text.split(BEGIN)[1].split(END)[0].strip() == table(), "run this file and paste what it prints"
+    assert text.split(BEGIN)[1].split(END)[0].strip() == table(), "run this file and paste its output"
 
 
 def test_the_defaults_are_valid_and_survive_json() -> None:
@@ -70,7 +70,7 @@ def test_every_number_has_a_range() -> None:
         ({"limits": {"x": {"soft": "a", "pause": 80, "critical": 85}}}, "limits.x.soft: expected a number"),
     ],
 )
-def test_a_bad_section_names_key_value_and_what_is_allowed(section: dict[str, Any], message: str) -> None:
+def test_the_error_of_a_bad_section_names_key_value_and_range(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         Policy.from_mapping(section)
 

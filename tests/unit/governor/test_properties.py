@@ -1,4 +1,4 @@
-"""What holds on any trace: hypothesis plays hot, cool, lost, parked and jumping sensors at the governor."""
+"""Properties of every trace: hypothesis plays hot, cool, lost, parked and jumping sensors to the governor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ values = st.one_of(
 
 @dataclass(frozen=True)
 class Moment:
-    """One pass of the sensors: seconds since the last, a jump of the wall clock, two temperatures, memory in use."""
+    """One pass: seconds since the last, a jump of the wall clock, two temperatures, memory in use."""
 
     after_s: float
     jump_s: float
@@ -48,7 +48,7 @@ moments = st.builds(
     parked=st.booleans(),
     memory_percent=st.sampled_from([30.0] * 8 + [89.0, 96.0]),
 )
-# Each moment may last: without that, no generated trace is long enough for a pause to end.
+# Each moment is repeated: otherwise no generated trace is long enough for a pause to end.
 traces = st.lists(st.tuples(moments, st.integers(1, 12)), min_size=1, max_size=25).map(
     lambda parts: [moment for moment, times in parts for _ in range(times)]
 )
@@ -95,22 +95,22 @@ class Decision:
 
 
 def play(trace: Sequence[Moment], policy: Policy = POLICY) -> list[Decision]:
-    memory, decisions = GovernorState(), []
+    state, decisions = GovernorState(), []
     mono_s, wall_s = 100.0, 1.7e9
     for moment in trace:
         mono_s += moment.after_s
         wall_s += moment.after_s + moment.jump_s
         now = Now(mono_s, wall_s)
         readings = readings_of(moment, now)
-        command, after, _ = decide(readings, policy, memory, now)
-        decisions.append(Decision(now, readings, memory, command, after))
-        memory = after
+        command, after, _ = decide(readings, policy, state, now)
+        decisions.append(Decision(now, readings, state, command, after))
+        state = after
     return decisions
 
 
 @given(traces)
-def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
-    """Not even when an operator has just resumed with force."""
+def test_above_critical_the_work_is_always_paused(trace: list[Moment]) -> None:
+    """Also just after an operator has resumed with force."""
     for decision in play(trace):
         if any(r.value is not None and r.kind is Kind.TEMPERATURE and r.value >= 105.0 for r in decision.readings):
             assert decision.command.action >= Action.PAUSE
@@ -120,10 +120,10 @@ def test_the_work_never_goes_on_above_critical(trace: list[Moment]) -> None:
 
 @given(traces)
 def test_a_pause_never_ends_on_an_unknown_or_hot_sensor(trace: list[Moment]) -> None:
-    """Every thermometer that was ever seen must be cool, or rightly parked, when the work comes back."""
+    """Every known thermometer must be cool or parked when the work resumes."""
     for decision in play(trace):
         if decision.before.action is Action.PAUSE and decision.command.action < Action.PAUSE:
-            # A thermometer that another one stood in for before the pause is out of the count, and says so.
+            # A thermometer that was retired before the pause does not count.
             retired = {key for key, sensor in decision.after.sensors.items() if sensor.status == "retired"}
             for reading in decision.readings:
                 if reading.sensor_id in decision.after.sensors and reading.sensor_id not in retired:
@@ -134,15 +134,15 @@ def test_a_pause_never_ends_on_an_unknown_or_hot_sensor(trace: list[Moment]) -> 
 
 
 @given(traces)
-def test_the_ladder_is_left_one_rung_at_a_time(trace: list[Moment]) -> None:
-    rungs = [Action.RUN, *(decision.command.action for decision in play(trace))]
-    for before, after in pairwise(rungs):
+def test_the_actions_are_left_one_at_a_time(trace: list[Moment]) -> None:
+    actions = [Action.RUN, *(decision.command.action for decision in play(trace))]
+    for before, after in pairwise(actions):
         assert after >= before - 1
 
 
 @given(traces, st.floats(0.0, 40.0))
 def test_a_stricter_reading_never_gives_a_looser_command(trace: list[Moment], hotter: float) -> None:
-    """Hotter, or with more memory in use; from the same past, at any moment of any trace."""
+    """Hotter, or with more memory in use, from the same state, at any moment of any trace."""
     for decision in play(trace):
         raised = [
             replace(reading, value=reading.value + hotter) if reading.value is not None else reading
@@ -175,10 +175,10 @@ def test_no_trace_pauses_more_often_in_an_hour_than_the_policy_allows(story: lis
 
 
 @given(traces)
-def test_a_watchdog_that_restarts_from_its_memory_decides_the_same(trace: list[Moment]) -> None:
+def test_a_watchdog_that_restarts_from_its_state_decides_the_same(trace: list[Moment]) -> None:
     for decision in play(trace)[-5:]:
-        memory = GovernorState.from_json(json.loads(json.dumps(decision.before.to_json())))
-        command, after, _ = decide(decision.readings, POLICY, memory, decision.now)
+        state = GovernorState.from_json(json.loads(json.dumps(decision.before.to_json())))
+        command, after, _ = decide(decision.readings, POLICY, state, decision.now)
         assert (command, after) == (decision.command, decision.after)
 
 
@@ -192,7 +192,7 @@ def test_no_trace_changes_the_concurrency_more_often_than_dwell_times_allow(stor
 
 
 @given(traces)
-def test_no_cooling_lifts_an_operator_s_pause_and_no_resume_a_governor_s(trace: list[Moment]) -> None:
+def test_no_cooling_lifts_an_operators_pause_and_no_resume_a_governors(trace: list[Moment]) -> None:
     pause, resume = (Command(action, Origin.OPERATOR, "by hand") for action in (Action.PAUSE, Action.RUN))
     for decision in play(trace):
         assert strictest([pause, decision.command]).action >= Action.PAUSE
@@ -201,11 +201,11 @@ def test_no_cooling_lifts_an_operator_s_pause_and_no_resume_a_governor_s(trace: 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0.0, 100.0)), min_size=1, max_size=60))
 def test_parked_sensors_alone_never_restrain_the_work(loads: list[float | None]) -> None:
-    """Whatever the load is, and when nobody knows it."""
-    memory = GovernorState()
+    """At any load, and at an unknown one."""
+    state = GovernorState()
     for tick, load in enumerate(loads):
         now = Now(100.0 + 5 * tick, 1.7e9 + 5 * tick)
         use = replace(temperature("host:cpu", load, now), kind=Kind.UTILISATION, unit="percent", limits=Limits())
-        command, memory, notes = decide([temperature("t:die/a", None, now, parked=True), use], POLICY, memory, now)
+        command, state, notes = decide([temperature("t:die/a", None, now, parked=True), use], POLICY, state, now)
         assert command.action is Action.RUN
         assert not notes

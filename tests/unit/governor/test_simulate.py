@@ -1,4 +1,4 @@
-"""doctor: a recording plays again, and tells what the governor would have done."""
+"""A recording plays again, and shows the governor's decisions."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def test_a_hot_recording_pauses_and_comes_back_step_by_step(tmp_path: Path) -> N
     assert rungs[-1] is Action.RUN
 
 
-def test_a_cool_recording_asks_for_nothing(tmp_path: Path) -> None:
+def test_a_cool_recording_leads_to_no_step(tmp_path: Path) -> None:
     assert list(simulate.replay(_trace(tmp_path / "cool.jsonl", {0.0: 50.0, 600.0: 51.0}), Policy())) == []
 
 
-def test_what_was_recorded_here_plays_here(tmp_path: Path) -> None:
-    """The file of `doctor --record` is a trace, whatever this machine's sensors are."""
+def test_a_recording_of_this_machine_plays_again(tmp_path: Path) -> None:
+    """The file of `doctor --record` is a trace, on a machine with any sensors."""
     file = tmp_path / "here.jsonl"
     assert record(file, 1.0, 0.5) >= 1
     assert all(simulate.render(step) for step in simulate.replay(file, Policy()))
 
 
 @pytest.mark.parametrize("text", ["", "not json\n", "[1]\n"])
-def test_what_is_no_recording_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_recording_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text(text)
     with pytest.raises(UsageError, match=r"bad\.jsonl"):

@@ -1,4 +1,4 @@
-"""Apple silicon above the native layer: decoding, gated clusters, failing keys, batteries. And that layer's refusal."""
+"""Apple silicon above the native layer: decoding, gated clusters, failing keys, batteries; and that layer elsewhere."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_smc_types_decode_as_the_hardware_writes_them(kind: str, raw: bytes, val
 
 
 @pytest.mark.parametrize("sentinel", [-4, 0, 1.5, 2.2, 2.4, 2.5, 3.4, 4, 5.2, 4.633, 6.7, 8.425, 9.4, 40.0])
-def test_a_gated_cluster_s_constant_is_never_a_temperature(sentinel: float) -> None:
+def test_a_gated_clusters_constant_is_never_a_temperature(sentinel: float) -> None:
     parked = hottest({"Tp00": sentinel, "Tp01": sentinel})
     assert isinstance(parked, Absence)
     assert parked.quality is Quality.PARKED
@@ -89,7 +89,7 @@ def test_a_gated_cluster_s_constant_is_never_a_temperature(sentinel: float) -> N
 
 
 @given(st.dictionaries(st.text(max_size=4), st.floats(allow_nan=True) | st.none()))
-def test_whatever_the_keys_say_the_hottest_is_genuine_or_absent(values: dict[str, float | None]) -> None:
+def test_the_hottest_value_of_any_keys_is_real_or_absent(values: dict[str, float | None]) -> None:
     found = hottest(values)
     if isinstance(found, Absence):
         assert found.quality is not Quality.OK
@@ -100,7 +100,7 @@ def test_whatever_the_keys_say_the_hottest_is_genuine_or_absent(values: dict[str
 
 
 def test_a_die_near_40_degrees_is_read() -> None:
-    """Only the exact constant is the sentinel."""
+    """Only exactly 40 means gated."""
     assert hottest({"TCMb": 40.01}) == 40.01
 
 
@@ -123,7 +123,7 @@ def test_a_key_that_fails_costs_only_itself() -> None:
 
 
 def test_a_sensor_that_was_gated_at_start_is_read_once_it_wakes() -> None:
-    """A tool that chooses its keys by their first values would lose it for good."""
+    """A program that chooses its keys by their first values would lose it for ever."""
     mac = FakeMac({"TCMb": 40.0, "Tp01": 40.0, "Te01": 35.5})
     provider = AppleProvider(FakeClock(), mac)
     assert provider.probe().ok
@@ -137,7 +137,7 @@ def test_services_that_share_a_name_are_folded_to_their_maximum() -> None:
     assert hid_rejected("PMU tdie1") is None
 
 
-def test_pressures_are_levels_and_what_is_none_is_implausible() -> None:
+def test_pressures_are_levels_and_other_numbers_are_implausible() -> None:
     mac = FakeMac({"TCMb": 90.0})
     mac.thermal, mac.memory = 2, OSError("sysctlbyname failed")
     readings = read(mac)
@@ -147,14 +147,14 @@ def test_pressures_are_levels_and_what_is_none_is_implausible() -> None:
     assert read(mac)["notify:thermalpressure"].quality is Quality.IMPLAUSIBLE
 
 
-def test_a_virtual_mac_has_no_temperature_and_says_so() -> None:
+def test_a_virtual_mac_reports_that_it_has_no_temperature() -> None:
     said = AppleProvider(FakeClock(), FakeMac({})).probe()
     assert not said.ok
     assert said.remedy == "expected inside virtual machines"
 
 
 def test_the_native_layer_refuses_elsewhere_and_never_crashes() -> None:
-    """On macOS too: a runner's virtual machine may lack the SMC, which is an OSError and no crash."""
+    """On macOS too: a virtual machine may lack the SMC, which is an OSError and no crash."""
     if sys.platform != "darwin":
         with pytest.raises(OSError, match="CoreFoundation"):
             Darwin()
@@ -169,7 +169,7 @@ def battery(**changed: Any) -> dict[str, Reading]:
     return {reading.sensor_id.rpartition("/")[2]: reading for reading in provider.read()}
 
 
-def test_an_adapter_that_gives_too_little_drains_although_plugged_in() -> None:
+def test_a_battery_behind_a_weak_adapter_drains_although_plugged_in() -> None:
     """ioreg prints a negative current as an unsigned number of 64 bits."""
     assert battery(InstantAmperage=2**64 - 1500)["discharging"].value == 1.0
     assert battery(InstantAmperage=1500)["discharging"].value == 0.0

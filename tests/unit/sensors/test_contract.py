@@ -1,4 +1,4 @@
-"""One suite over every provider: what a provider promises, whatever it reads from and whatever breaks below it."""
+"""One suite for every provider: it keeps its promises with any source, also when the source breaks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 import supervisor.sensors
@@ -55,7 +56,7 @@ UNITS = {
 
 
 class Breakable:
-    """What a fake reads from, until `broken` makes every call fail."""
+    """A source whose calls all fail once it is `broken`."""
 
     broken = False
 
@@ -106,7 +107,7 @@ class Mac(Breakable):
 
 
 class Nvml(Breakable):
-    """As much of NVML as is asked for, all of it there."""
+    """The functions of NVML that the provider calls."""
 
     class NVMLError(Exception):
         pass
@@ -169,7 +170,7 @@ class Nvml(Breakable):
 
 @dataclass
 class Case:
-    """A provider on its fake, and how to break what is below it."""
+    """A provider with its source, and a function that breaks the source."""
 
     provider: Provider
     break_it: Callable[[], None]
@@ -272,10 +273,17 @@ def mac_battery(clock: FakeClock, _: Path) -> Case:
     return on_fake(lambda _: MacBatteryProvider(clock, ask), below)
 
 
+def kill_child(word: str) -> None:
+    """Kill this process's child with `word` on its command line."""
+    for child in psutil.Process().children():
+        if word in " ".join(child.cmdline()):
+            child.kill()
+
+
 def macmon(clock: FakeClock, _: Path) -> Case:
     command = ["sh", "-c", f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000"]
     provider = MacmonProvider(clock, command)
-    return Case(provider, lambda: None if provider._process is None else provider._process.kill())
+    return Case(provider, lambda: kill_child("macmon_v082_ok"))
 
 
 def scripted(clock: FakeClock, _: Path) -> Case:
@@ -283,12 +291,12 @@ def scripted(clock: FakeClock, _: Path) -> Case:
 
 
 def isolated(clock: FakeClock, _: Path) -> Case:
-    """A child that answers at once, stamped as the suite's clock will stand."""
+    """A child that answers at once, with the time of the suite's clock."""
     reading = replace(simple_reading(60.0), sensor_id="child:die", source="child", mono_s=105.0, wall_s=1.7e9 + 105.0)
     answer = json.dumps({"readings": [reading.to_json()], "availability": {"ok": True, "reason": "one sensor"}})
     command = ["sh", "-c", f"while read verb; do echo '{answer}'; done"]
     provider = IsolatedProvider("child", command, clock, Patience(grace_s=10.0))
-    return Case(provider, lambda: None if provider._child is None else provider._child.process.kill())
+    return Case(provider, lambda: kill_child("child:die"))
 
 
 CASES = (
@@ -309,14 +317,14 @@ CASES = (
 )
 
 
-def told(case: Case) -> list[Reading]:
-    """The first pass that says something: one that asks another process may need a moment."""
+def first_readings(case: Case) -> list[Reading]:
+    """Return the first readings; a provider with a process of its own may need a moment."""
     for _ in range(500):
         readings = case.provider.read()
         if readings:
             return readings
         time.sleep(0.01)
-    raise AssertionError(f"{case.provider.name} never said anything")
+    raise AssertionError(f"{case.provider.name} has no readings")
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.__name__)
@@ -338,7 +346,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
 Built = Callable[[], tuple[Case, FakeClock]]
 
 
-def test_it_is_a_provider_and_its_probe_says_why(make: Built) -> None:
+def test_it_is_a_provider_and_its_probe_gives_a_reason(make: Built) -> None:
     case, _ = make()
     assert isinstance(case.provider, Provider)
     assert re.fullmatch(r"[a-z][a-z-]*", case.provider.name)
@@ -346,11 +354,11 @@ def test_it_is_a_provider_and_its_probe_says_why(make: Built) -> None:
     assert said.reason
 
 
-def test_readings_are_sound_and_survive_json(make: Built) -> None:
+def test_readings_are_valid_and_survive_json(make: Built) -> None:
     case, clock = make()
     case.provider.probe()
     clock.now_s += 5.0
-    for reading in told(case):
+    for reading in first_readings(case):
         assert reading.unit in UNITS[reading.kind]
         assert reading.mono_s == clock.mono_s()
         assert reading.wall_s == clock.wall_s()
@@ -363,26 +371,26 @@ def test_ids_are_unique_and_the_same_at_every_pass_and_start(make: Built) -> Non
     (first, clock), (second, _) = make(), make()
     for case in (first, second):
         case.provider.probe()
-    ids = [reading.sensor_id for reading in told(first)]
+    ids = [reading.sensor_id for reading in first_readings(first)]
     assert len(ids) == len(set(ids))
-    assert ids == [reading.sensor_id for reading in told(second)]
+    assert ids == [reading.sensor_id for reading in first_readings(second)]
     clock.now_s += 5.0
-    assert ids == [reading.sensor_id for reading in told(first)]
+    assert ids == [reading.sensor_id for reading in first_readings(first)]
     assert not any(re.search(r"hwmon\d", sensor_id) for sensor_id in ids)
 
 
 def test_it_reads_the_same_without_a_probe(make: Built) -> None:
-    """A child that was killed and started again is only ever asked to read."""
+    """A restarted child gets no probe, only reads."""
     (probed, _), (unprobed, _) = make(), make()
     probed.provider.probe()
-    told(probed), told(unprobed)  # the first pass has no difference to tell
-    assert {r.sensor_id for r in told(unprobed)} == {r.sensor_id for r in told(probed)}
+    first_readings(probed), first_readings(unprobed)  # the first pass has no difference to tell
+    assert {r.sensor_id for r in first_readings(unprobed)} == {r.sensor_id for r in first_readings(probed)}
 
 
-def test_what_breaks_below_is_a_reading_without_a_value_and_never_an_error(make: Built) -> None:
+def test_a_broken_source_gives_readings_without_a_value_and_no_exception(make: Built) -> None:
     case, clock = make()
     case.provider.probe()
-    before = told(case)
+    before = first_readings(case)
     case.break_it()
     clock.now_s += 60.0
     after = case.provider.read()
@@ -400,7 +408,7 @@ def test_it_can_be_read_unprobed_closed_twice_and_read_after_that(make: Built) -
     assert isinstance(case.provider.read(), list)
 
 
-def test_the_suite_covers_every_provider_there_is() -> None:
+def test_the_suite_covers_every_provider() -> None:
     classes = {
         getattr(module, name)
         for found in pkgutil.walk_packages(supervisor.sensors.__path__, "supervisor.sensors.")
@@ -415,8 +423,8 @@ def test_the_suite_covers_every_provider_there_is() -> None:
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_a_machine_without_sensors_is_no_error_and_says_what_would_help(platform: str, tmp_path: Path) -> None:
-    """Here, for the other platform too: nothing of it is there, and everything else is still read."""
+def test_a_machine_without_sensors_is_no_error_and_gives_remedies(platform: str, tmp_path: Path) -> None:
+    """Also for the other platform, of which this machine has nothing: the rest is still read."""
     if platform == sys.platform and Path("/sys/class/hwmon").exists():
         pytest.skip("this machine has sensors, so it cannot show what one without does")
     providers, said = open_providers(None, [tmp_path], FakeClock(), platform)
@@ -431,7 +439,7 @@ def test_a_machine_without_sensors_is_no_error_and_says_what_would_help(platform
         provider.close()
 
 
-def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_hangs_at_the_start_is_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
     hanging = IsolatedProvider("late", ["sh", "-c", "sleep 1000"], clock, Patience(start_s=0.05))
     absent = IsolatedProvider(
@@ -447,7 +455,7 @@ def test_a_driver_that_hangs_at_the_start_is_asked_again_later(tmp_path: Path, m
     hanging.close()
 
 
-def test_a_script_takes_the_place_of_the_thermal_providers(tmp_path: Path) -> None:
+def test_a_script_replaces_the_thermal_providers(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"at_s": 0, "celsius": 60}\n')
     providers, said = open_providers(trace, [tmp_path], FakeClock(), "linux")

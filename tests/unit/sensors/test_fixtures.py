@@ -151,7 +151,7 @@ def result(sample: str, sensor: str) -> str:
     return rows[sample, sensor]
 
 
-def test_the_hot_m4_reads_112_and_not_its_keys_average_of_83() -> None:
+def test_the_hot_m4_reads_112_and_not_the_average_of_its_keys() -> None:
     assert result("smc_m4_hot.json", "smc:TCMz") == "112.1"
     assert result("smc_m4_hot.json", "smc:TCMb") == "96.5"
     assert result("smc_m4_hot.json", "smc:performance") == "112.1"
@@ -164,7 +164,7 @@ def test_the_idle_m4_max_is_parked_and_its_awake_cores_are_read() -> None:
     assert result("smc_m4max_idle_parked.json", "smc:gpu") == "36.9"
 
 
-def test_iohid_takes_die_diodes_and_leaves_constants_out() -> None:
+def test_iohid_uses_die_diodes_and_leaves_constants_out() -> None:
     assert result("iohid_products.json", "hid:die") == "38.1"
     assert result("iohid_products.json", "hid:battery") == "30.1"
     assert "fixed-point" in result("iohid_products.json", "PMU tdev6 at 7654.4")
@@ -189,7 +189,7 @@ def test_the_hwmon_tree_chip_by_chip() -> None:
         assert rows[chip] == "never read: not on the allow-list"
 
 
-def test_placeholder_thresholds_become_defaults_and_real_ones_are_taken() -> None:
+def test_placeholder_limits_become_defaults_and_real_ones_are_used() -> None:
     provider = HwmonProvider(StillClock(), FIXTURES / "hwmon")
     limits = {reading.sensor_id.rpartition("/")[2]: reading.limits for reading in provider.read()}
     assert (limits["Package id 0"].soft, limits["Package id 0"].source) == (92.0, "device")
@@ -198,7 +198,7 @@ def test_placeholder_thresholds_become_defaults_and_real_ones_are_taken() -> Non
     assert limits["pkg"] == default_limits.GPU_CORE
 
 
-def test_macmon_s_averages_are_advisory_zero_is_no_sensor_and_a_mean_of_sentinels_is_parked() -> None:
+def test_macmons_averages_are_advisory_zero_is_no_sensor_and_a_mean_of_sentinels_is_parked() -> None:
     assert result("macmon_v082_hot_avg_hides_112.jsonl", "macmon:cpu_temp_avg") == "83.0 (advisory: no limits)"
     assert result("macmon_v082_no_sensors_zero.jsonl", "macmon:cpu_temp_avg").startswith("unsupported")
     assert result("macmon_v082_gpu_parked.jsonl", "macmon:gpu_temp_avg").startswith("parked")
@@ -206,7 +206,7 @@ def test_macmon_s_averages_are_advisory_zero_is_no_sensor_and_a_mean_of_sentinel
     assert result("macmon_truncated_then_eof.jsonl", "line 2").startswith("cut short")
 
 
-def test_nvidia_s_limits_come_from_its_slow_down_and_never_from_gpu_max() -> None:
+def test_nvidias_limits_come_from_its_slow_down_and_never_from_gpu_max() -> None:
     assert result("nvidia_smi_q_temperature.txt", "limits at slow-down 97") == "soft 87, pause 92, critical 95"
 
 

@@ -1,4 +1,4 @@
-"""A provider in a child process: what a bad child does stays there, and nothing of it stays behind."""
+"""A provider in a child process: a bad child harms only its readings, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
 
 from supervisor.clock import FakeClock
 from supervisor.sensors.isolation import IsolatedProvider, Patience, child_command
+from supervisor.sensors.isolation_child import rss_bytes
 from supervisor.sensors.reading import Kind, Quality, Reading
 
 GOOD = {
@@ -35,7 +38,7 @@ PATIENCE = Patience(grace_s=5.0, deadline_s=2.0, start_s=2.0)
 
 @pytest.fixture
 def marker() -> Iterator[str]:
-    """A word on the command line of every child of a test; none may be alive after it."""
+    """A word on the command line of every child of a test; after the test none may live."""
     word = f"sweep-test-{uuid.uuid4().hex}"
     yield word
     left = alive(word)
@@ -63,7 +66,7 @@ def event(readings: list[Reading]) -> Reading:
     return next(reading for reading in readings if reading.kind is Kind.EVENT)
 
 
-def test_a_healthy_child_s_readings_come_through(marker: str) -> None:
+def test_a_healthy_childs_readings_are_returned(marker: str) -> None:
     provider = shell(HEALTHY, marker, FakeClock())
     for _ in range(3):
         (reading,) = provider.read()
@@ -126,20 +129,21 @@ def test_known_sensors_are_missing_while_the_child_is_down_and_back_when_it_is(m
     provider.close()
 
 
-def test_restarts_wait_twice_as_long_each_time_up_to_five_minutes(marker: str) -> None:
+def test_restarts_wait_twice_as_long_each_time_up_to_five_minutes(marker: str, tmp_path: Path) -> None:
     clock = FakeClock()
-    provider = shell("exit 1", marker, clock)
-    waits = []
-    for _ in range(11):
+    provider = shell(f"echo >> {tmp_path}/starts; exit 1", marker, clock)
+    starts_s: list[float] = []
+    while len(starts_s) < 12:
         provider.read()
-        assert provider._child is None
-        waits.append(provider._retry_mono_s - clock.now_s)
-        clock.now_s = provider._retry_mono_s
+        if len((tmp_path / "starts").read_text()) > len(starts_s):
+            starts_s.append(clock.now_s)
+        clock.now_s += 1.0
+    waits = [later - earlier for earlier, later in pairwise(starts_s)]
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
 def test_no_child_is_started_while_killed_ones_do_not_die(marker: str) -> None:
-    """As in uninterruptible sleep: poll() of these says that they live."""
+    """As in uninterruptible sleep: poll() always says that they live."""
 
     class Undead:
         def poll(self) -> None:
@@ -151,7 +155,7 @@ def test_no_child_is_started_while_killed_ones_do_not_die(marker: str) -> None:
     provider = shell(HEALTHY, marker, FakeClock())
     provider._unreaped = [Undead(), Undead(), Undead()]  # type: ignore[list-item]
     assert event(provider.read()).detail == "hung: 3 killed processes do not die"
-    assert provider._child is None
+    assert provider.pid is None
 
 
 @pytest.mark.parametrize("faults", [50, pytest.param(1000, marks=pytest.mark.slow)])
@@ -181,13 +185,13 @@ def test_a_child_is_recycled_daily_and_at_twice_its_memory(marker: str) -> None:
     pids = []
     for _ in range(4):
         provider.read()
-        pids.append(provider._child.process.pid if provider._child else None)
+        pids.append(provider.pid)
     assert pids[0] == pids[1]
     assert pids[2] is None
     assert pids[3] not in (None, pids[0])
     clock.now_s += 86400.0
     assert provider.read() == []
-    assert provider._child is None
+    assert provider.pid is None
     provider.close()
 
 
@@ -197,12 +201,12 @@ def test_the_real_child_serves_a_real_provider(marker: str) -> None:
     )
     assert provider.probe().ok
     assert provider.read() == []
-    assert provider._child is not None
-    assert (provider._child.rss_bytes or 0) > 2**20
+    assert provider.pid is not None
+    assert rss_bytes() > 2**20
     provider.close()
 
 
-def test_the_real_child_ends_when_its_parent_is_gone(marker: str) -> None:
+def test_the_real_child_ends_when_its_parent_has_ended(marker: str) -> None:
     read_end, write_end = os.pipe()
     child = psutil.Popen([*child_command("supervisor.sensors.scripted:ScriptedProvider"), marker], stdin=read_end)
     os.close(read_end)

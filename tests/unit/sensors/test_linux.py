@@ -1,4 +1,4 @@
-"""Linux's files: hwmon's pathologies, control groups of both versions, stalls, counters, batteries, disks."""
+"""Linux's files: faults of hwmon, control groups of both versions, stalls, counters, batteries, disks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by_id(readings: list[Reading]) -> dict[str, Reading]:
 # --- hwmon -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_id_is_the_device_s_address_and_survives_renumbering(tmp_path: Path) -> None:
+def test_an_id_is_the_devices_address_and_survives_renumbering(tmp_path: Path) -> None:
     device = tmp_path / "devices/pci0000:00/0000:00:01.1/0000:01:00.0/nvme/nvme0"
     for root, number in ((tmp_path / "boot1", 3), (tmp_path / "boot2", 7)):
         chip(root, number, "nvme", device, temp1_label="Composite", temp1_input=45850, temp1_max=85850)
@@ -66,7 +66,7 @@ def test_two_sockets_are_two_sensors(tmp_path: Path) -> None:
     }
 
 
-def test_one_sensor_that_says_eagain_does_not_cost_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sensor_with_eagain_does_not_cost_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chip(tmp_path, 0, "amdgpu", temp1_label="edge", temp1_input=44000, temp2_label="junction", temp2_input=48000)
     provider = HwmonProvider(CLOCK, tmp_path)
     provider.probe()
@@ -84,7 +84,7 @@ def test_one_sensor_that_says_eagain_does_not_cost_the_others(tmp_path: Path, mo
     assert junction.value == 48.0
 
 
-def test_tctl_is_left_out_where_tdie_is_given(tmp_path: Path) -> None:
+def test_tctl_is_left_out_if_there_is_tdie(tmp_path: Path) -> None:
     chip(tmp_path, 0, "k10temp", temp1_label="Tctl", temp1_input=95000, temp2_label="Tdie", temp2_input=68000)
     assert [reading.value for reading in HwmonProvider(CLOCK, tmp_path).read()] == [68.0]
 
@@ -93,7 +93,7 @@ def test_tctl_is_left_out_where_tdie_is_given(tmp_path: Path) -> None:
     ("millidegrees", "quality"),
     [(0, "implausible"), (-273150, "implausible"), (255000, "implausible"), ("", "error"), ("abc", "error")],
 )
-def test_what_no_chip_can_have_is_no_value(tmp_path: Path, millidegrees: int | str, quality: str) -> None:
+def test_an_impossible_temperature_is_no_value(tmp_path: Path, millidegrees: int | str, quality: str) -> None:
     chip(tmp_path, 0, "coretemp", temp1_label="Package id 0", temp1_input=millidegrees)
     (reading,) = HwmonProvider(CLOCK, tmp_path).read()
     assert reading.quality.value == quality
@@ -106,7 +106,7 @@ def test_a_threshold_that_is_a_placeholder_or_below_the_present_is_not_taken(tmp
     assert HwmonProvider(CLOCK, tmp_path).read()[0].limits == default_limits.INTEL_CPU
 
 
-def test_other_chips_can_be_opted_in_and_stay_advisory(tmp_path: Path) -> None:
+def test_other_chips_can_be_allowed_and_stay_advisory(tmp_path: Path) -> None:
     chip(tmp_path, 0, "nct6687", temp1_label="CPU", temp1_input=51000)
     assert HwmonProvider(CLOCK, tmp_path).read() == []
     (reading,) = HwmonProvider(CLOCK, tmp_path, extra_drivers=("nct*",)).read()
@@ -140,7 +140,7 @@ def test_memory_high_counts_as_a_limit_since_the_kernel_slows_there(tmp_path: Pa
     assert memory_groups(tmp_path / "proc", tmp_path / "cg")[0].limit_bytes == 3 * GIB
 
 
-def test_version_1_and_its_way_of_saying_no_limit(tmp_path: Path) -> None:
+def test_version_1_writes_no_limit_as_a_huge_number(tmp_path: Path) -> None:
     write(tmp_path / "proc", {"self/cgroup": "9:name=systemd:/\n4:memory:/a/b\n0::/\n"})
     write(
         tmp_path / "cg/memory",
@@ -158,13 +158,13 @@ def test_version_1_and_its_way_of_saying_no_limit(tmp_path: Path) -> None:
     assert memory_event_counts(tmp_path / "proc", tmp_path / "cg") == {"oom_kill": 7}
 
 
-def test_a_container_that_does_not_see_its_own_path_uses_the_mount_s_root(tmp_path: Path) -> None:
+def test_a_container_that_does_not_see_its_own_path_uses_the_mounts_root(tmp_path: Path) -> None:
     write(tmp_path / "proc", {"self/cgroup": "0::/docker/0123\n"})
     write(tmp_path / "cg", {"memory.max": f"{GIB}\n", "memory.current": "0\n"})
     assert [group.limit_bytes for group in memory_groups(tmp_path / "proc", tmp_path / "cg")] == [GIB]
 
 
-def test_without_control_groups_there_are_none(tmp_path: Path) -> None:
+def test_without_control_groups_the_list_is_empty(tmp_path: Path) -> None:
     assert memory_groups(tmp_path, tmp_path) == []
     assert memory_event_counts(tmp_path, tmp_path) == {}
 
@@ -180,7 +180,7 @@ class Figures:
         return Amount(0, 0)
 
 
-def test_a_full_control_group_on_an_empty_host_is_what_counts() -> None:
+def test_a_full_control_group_counts_on_an_empty_host() -> None:
     group = MemoryGroup(Path("/job"), 4 * GIB, 3 * GIB)
     readings = by_id(HostProvider(CLOCK, Figures(), lambda: [group]).read())
     assert readings["host:memory.used"].value == 75.0
@@ -188,12 +188,12 @@ def test_a_full_control_group_on_an_empty_host_is_what_counts() -> None:
     assert "/job" in (readings["host:memory.used"].detail or "")
 
 
-def test_a_group_s_limit_above_the_host_s_memory_limits_nothing() -> None:
+def test_a_groups_limit_above_the_hosts_memory_has_no_effect() -> None:
     group = MemoryGroup(Path("/job"), 64 * GIB, 60 * GIB)
     assert by_id(HostProvider(CLOCK, Figures(), lambda: [group]).read())["host:memory.used"].value == 25.0
 
 
-def test_no_swap_is_unsupported_and_the_first_use_of_the_cpu_is_not_told() -> None:
+def test_no_swap_is_unsupported_and_the_first_use_of_the_cpu_is_left_out() -> None:
     provider = HostProvider(CLOCK, Figures(), list)
     first, second = by_id(provider.read()), by_id(provider.read())
     assert "host:cpu" not in first
@@ -201,7 +201,7 @@ def test_no_swap_is_unsupported_and_the_first_use_of_the_cpu_is_not_told() -> No
     assert second["host:swap.used"].quality is Quality.UNSUPPORTED
 
 
-def test_only_new_kills_for_want_of_memory_are_told() -> None:
+def test_only_new_kills_for_memory_are_counted() -> None:
     counts = iter([7, 7, 9, 3, 4])
     provider = MemoryKillsProvider(CLOCK, lambda: {"oom_kill": next(counts)})
     assert [provider.read()[0].value for _ in range(5)] == [0, 0, 2, 0, 1]
@@ -248,7 +248,7 @@ def test_throttling_is_a_counter_that_grew_once_per_package(tmp_path: Path) -> N
     assert provider.read()[1].value == 0.0
 
 
-def test_a_mouse_s_battery_is_not_the_machine_s(tmp_path: Path) -> None:
+def test_a_mouses_battery_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, {"hidpp/type": "Battery\n", "hidpp/scope": "Device\n", "hidpp/capacity": "5\n"})
     write(tmp_path, {"AC/type": "Mains\n", "AC/online": "1\n"})
     assert not BatteryProvider(CLOCK, tmp_path).probe().ok

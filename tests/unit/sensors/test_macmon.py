@@ -1,10 +1,11 @@
-"""macmon's lines as it prints them, and a macmon that ends, falls silent, floods or prints something else."""
+"""Lines of macmon, and a macmon that ends, is silent, or writes too much or something else."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ def shell(script: str, clock: FakeClock) -> MacmonProvider:
     return MacmonProvider(clock, ["sh", "-c", script])
 
 
-def test_frequency_power_and_fans_come_through() -> None:
+def test_frequency_power_and_fans_are_read() -> None:
     provider = shell(f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000", FakeClock())
     values = {reading.sensor_id: reading.value for reading in until_it_speaks(provider)}
     provider.close()
@@ -45,7 +46,7 @@ CUT_SHORT = f"cat '{FIXTURES}/macmon_truncated_then_eof.jsonl'"
 @pytest.mark.parametrize(
     ("script", "why"), [(CUT_SHORT, "Unterminated string"), (f"{CUT_SHORT} | tr -d '\\n'", "crashed: macmon ended")]
 )
-def test_a_line_cut_short_does_not_count_and_macmon_is_started_again(script: str, why: str) -> None:
+def test_an_incomplete_line_does_not_count_and_macmon_is_restarted(script: str, why: str) -> None:
     clock = FakeClock()
     provider = shell(script, clock)
     (fault,) = [r for r in until_it_speaks(provider) if r.kind is Kind.EVENT]
@@ -65,14 +66,14 @@ def test_a_line_cut_short_does_not_count_and_macmon_is_started_again(script: str
         ("head -c 300000 /dev/zero | tr '\\0' x; sleep 1000", "a line of more than"),
     ],
 )
-def test_what_is_no_line_of_macmon_s_ends_it(script: str, why: str) -> None:
+def test_a_line_that_is_not_macmons_ends_it(script: str, why: str) -> None:
     provider = shell(script, FakeClock())
     (fault,) = until_it_speaks(provider)
     assert why in (fault.detail or "")
-    assert provider._process is None
+    assert not [child for child in psutil.Process().children() if script in child.cmdline()]
 
 
-def test_silence_is_a_hang_and_old_words_keep_their_time() -> None:
+def test_silence_is_a_hang_and_old_readings_keep_their_time() -> None:
     clock = FakeClock()
     provider = shell(f"head -1 '{FIXTURES}/macmon_v061_old.jsonl'; sleep 1000", clock)
     until_it_speaks(provider)
@@ -83,7 +84,7 @@ def test_silence_is_a_hang_and_old_words_keep_their_time() -> None:
     assert fault.detail == "hung: no line for 30 s"
 
 
-def test_without_macmon_it_is_unavailable_and_says_how_to_get_it() -> None:
+def test_without_macmon_it_is_unavailable_and_the_remedy_installs_it() -> None:
     said = MacmonProvider(FakeClock(), ["no-such-macmon"]).probe()
     assert not said.ok
     assert "brew install macmon" in (said.remedy or "")
@@ -98,6 +99,6 @@ KEYS = ("pcpu_freq_mhz", "pcpu_usage", "gpu_freq_mhz", "sys_power", "fans", "tem
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), json_values))
-def test_any_object_at_all_gives_readings_and_no_error(line: dict[str, object]) -> None:
+def test_any_object_gives_readings_and_no_error(line: dict[str, object]) -> None:
     for reading in macmon_readings(line, Sampler("macmon", Now(1.0, 2.0))):
         assert reading.sensor_id.startswith("macmon:")

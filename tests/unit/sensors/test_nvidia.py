@@ -1,4 +1,4 @@
-"""NVML as an injected module: every error that it documents, and functions that a driver does not have."""
+"""NVML as an injected module: every documented error, and functions that a driver lacks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rates:
 
 @dataclass
 class FakeNvml:
-    """A table of answers; an NVMLError among them is raised, and a name that is not in it does not exist."""
+    """A table of answers; an NVMLError is raised, and a name that is not in the table does not exist."""
 
     answers: dict[str, Any]
     fields: dict[int, Any] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def test_a_whole_gpu() -> None:
     assert readings["margin"].limits == Limits(8.0, 3.0, -2.0, "device")
 
 
-def test_the_removed_and_renamed_functions_are_tried_in_turn() -> None:
+def test_removed_and_renamed_functions_are_tried_in_turn() -> None:
     old = nvml(
         nvmlDeviceGetTemperatureV=NVMLError(FUNCTION_NOT_FOUND),
         nvmlDeviceGetTemperature=77,
@@ -121,7 +121,7 @@ def test_the_removed_and_renamed_functions_are_tried_in_turn() -> None:
 
 
 @pytest.mark.parametrize(("bits", "level"), [(0x1, 0), (0x4, 0), (0x80, 0), (0x8, 0), (0x20, 1), (0x40, 2), (0x48, 2)])
-def test_only_the_thermal_bits_count_and_the_hardware_s_counts_more(bits: int, level: int) -> None:
+def test_only_the_thermal_bits_count_and_the_hardwares_counts_more(bits: int, level: int) -> None:
     assert read(nvml(nvmlDeviceGetCurrentClocksEventReasons=bits))["throttle"].value == level
 
 
@@ -135,13 +135,13 @@ def test_every_documented_error_of_a_reading_is_a_reading_without_a_value(code: 
 
 
 @pytest.mark.parametrize("code", DOCUMENTED)
-def test_every_documented_error_at_start_is_an_unavailability_with_its_reason(code: int) -> None:
+def test_every_documented_error_at_start_makes_it_unavailable_with_a_reason(code: int) -> None:
     said = NvidiaProvider(FakeClock(), nvml(nvmlInit=NVMLError(code))).probe()
     assert not said.ok
     assert said.reason.startswith("NVML: ")
 
 
-def test_a_gpu_that_falls_off_the_bus_while_running_says_so() -> None:
+def test_a_gpu_that_falls_off_the_bus_is_reported() -> None:
     module = nvml()
     provider = NvidiaProvider(FakeClock(), module)
     provider.probe()
@@ -152,7 +152,7 @@ def test_a_gpu_that_falls_off_the_bus_while_running_says_so() -> None:
     assert (core.quality, core.detail) == (Quality.ERROR, "GPU is lost")
 
 
-def test_what_a_device_does_not_have_is_told_once_and_then_left_out() -> None:
+def test_a_missing_feature_is_reported_once_and_then_left_out() -> None:
     provider = NvidiaProvider(FakeClock(), nvml(fields={}))
     provider.probe()
     first, second = provider.read(), provider.read()
@@ -169,7 +169,7 @@ def test_an_impossible_temperature_is_no_value(celsius: int) -> None:
     assert read(nvml(nvmlDeviceGetTemperatureV=celsius))["core"].quality is Quality.IMPLAUSIBLE
 
 
-def test_nonsense_thresholds_become_defaults() -> None:
+def test_implausible_limits_become_defaults() -> None:
     readings = read(nvml(nvmlDeviceGetTemperatureThreshold=127, fields={82: 60}))
     assert readings["core"].limits == default_limits.GPU_CORE
     assert readings["margin"].limits == default_limits.MARGIN
@@ -183,7 +183,7 @@ class Event:
     eventData: int  # noqa: N815 - NVML's name
 
 
-def test_xid_errors_are_told_once_with_what_they_mean() -> None:
+def test_xid_errors_are_reported_once_with_their_meaning() -> None:
     pending = [Event(object(), 79), Event(object(), 13)]
     module = nvml(
         nvmlEventSetCreate=object(),
@@ -200,7 +200,7 @@ def test_xid_errors_are_told_once_with_what_they_mean() -> None:
 
 
 @pytest.mark.parametrize("refused", ["nvmlEventSetCreate", "nvmlDeviceRegisterEvents"])
-def test_without_permission_to_listen_there_is_no_xid_reading(refused: str) -> None:
+def test_without_permission_for_events_there_is_no_xid_reading(refused: str) -> None:
     allowed: dict[str, Any] = {"nvmlEventSetCreate": object(), "nvmlDeviceRegisterEvents": None}
     readings = read(nvml(**(allowed | {refused: NVMLError(NO_PERMISSION)})))
     assert "xid" not in readings

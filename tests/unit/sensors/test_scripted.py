@@ -1,4 +1,4 @@
-"""Traces and drills: what is played, when it ends, and what a bad file is told."""
+"""Traces and drills: their readings, their end, and the errors of a bad file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supervisor.sensors.reading import Kind, Quality, Reading
 from supervisor.sensors.scripted import ScriptedProvider, load_trace
 
 
-def test_a_line_holds_until_the_next_and_the_last_for_ever(tmp_path: Path) -> None:
+def test_a_line_is_valid_until_the_next_and_the_last_for_ever(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"at_s": 0, "celsius": 60}\n\n{"at_s": 10, "celsius": 101.5}\n{"at_s": 20, "celsius": null}\n')
     clock = FakeClock()
@@ -33,7 +33,7 @@ def test_a_line_holds_until_the_next_and_the_last_for_ever(tmp_path: Path) -> No
     assert values == [60.0, 60.0, 101.5, 101.5, None, None]
 
 
-def test_a_trace_may_carry_whole_readings(tmp_path: Path) -> None:
+def test_a_trace_may_contain_whole_readings(tmp_path: Path) -> None:
     reading = {"sensor_id": "x:m", "kind": "memory", "component": "host", "value": 95, "unit": "percent"}
     trace = tmp_path / "trace.jsonl"
     trace.write_text(json.dumps({"at_s": 0, "readings": [reading]}) + "\n")
@@ -57,7 +57,7 @@ def test_a_trace_may_carry_whole_readings(tmp_path: Path) -> None:
          "'smell' is not a valid Kind"),
     ],
 )  # fmt: skip
-def test_a_bad_trace_is_told_file_line_and_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+def test_the_error_of_a_bad_trace_names_file_line_and_problem(tmp_path: Path, text: str, message: str) -> None:
     trace = tmp_path / "trace.jsonl"
     trace.write_text(text)
     with pytest.raises(ValueError) as caught:
@@ -66,7 +66,7 @@ def test_a_bad_trace_is_told_file_line_and_what_is_wrong(tmp_path: Path, text: s
     assert message in str(caught.value)
 
 
-def test_an_unknown_drill_is_told_the_names_there_are() -> None:
+def test_the_error_for_an_unknown_drill_lists_the_drills() -> None:
     with pytest.raises(ValueError, match="unknown drill 'fire'; expected one of battery, disk-full"):
         ScriptedProvider(FakeClock()).start_drill("fire", 10)
 
@@ -77,7 +77,7 @@ def test_a_drill_has_an_end(duration_s: float) -> None:
         ScriptedProvider(FakeClock()).start_drill("heat", duration_s)
 
 
-def test_a_drill_s_readings_are_marked_and_end_with_it() -> None:
+def test_a_drills_readings_are_marked_and_end_with_it() -> None:
     clock = FakeClock()
     provider = ScriptedProvider.playing("heat", clock)
     assert provider.drill == "heat"
@@ -105,8 +105,8 @@ EXPECTED = {
 class Drilled:
     highest: Action
     notes: list[Note]
-    memory: GovernorState
-    rungs: list[Action]
+    state: GovernorState
+    actions: list[Action]
 
 
 def drill(name: str, policy: Policy, duration_s: float, after_s: float) -> Drilled:
@@ -119,33 +119,33 @@ def drill(name: str, policy: Policy, duration_s: float, after_s: float) -> Drill
             provider.start_drill(name, duration_s)
         stamped = replace(real, value=60.0 + tick % 3, mono_s=clock.mono_s(), wall_s=clock.wall_s())
         readings = [stamped, *provider.read()]
-        command, story.memory, notes = decide(readings, policy, story.memory, Now.of(clock))
+        command, story.state, notes = decide(readings, policy, story.state, Now.of(clock))
         story.notes += notes
-        story.rungs.append(command.action)
+        story.actions.append(command.action)
         clock.now_s += 1.0
-    story.highest = max(story.rungs)
+    story.highest = max(story.actions)
     return story
 
 
-def test_every_drill_is_expected_to_do_something() -> None:
+def test_every_drill_has_an_expected_action() -> None:
     assert set(EXPECTED) == set(DRILLS)
 
 
 @pytest.mark.parametrize("name", sorted(DRILLS))
-def test_a_drill_does_what_it_says_marks_it_ends_by_itself_and_leaves_no_trace(name: str) -> None:
-    """With the default policy but for a shorter patience with sensors, as a drill of four minutes on a live run."""
+def test_a_drill_has_its_effect_is_marked_ends_by_itself_and_leaves_no_state(name: str) -> None:
+    """With the default policy except for shorter waits for sensors, as a drill of four minutes on a live run."""
     policy = Policy(period_s=1.0, lost_pause_s=30.0, stuck_s=40.0, stuck_integer_s=40.0)
     story = drill(name, policy, duration_s=240.0, after_s=40.0)
     assert story.highest is EXPECTED[name]
     assert all(note.facts["drill"] for note in story.notes if note.facts.get("action") != "RUN")
-    assert story.rungs[-1] is Action.RUN
-    assert story.memory.step == 0
-    assert story.memory.floor_step == 0
-    assert story.memory.pauses_mono_s == ()
-    assert [sensor for sensor in story.memory.sensors if sensor.startswith("script")] == []
+    assert story.actions[-1] is Action.RUN
+    assert story.state.step == 0
+    assert story.state.floor_step == 0
+    assert story.state.pauses_mono_s == ()
+    assert [sensor for sensor in story.state.sensors if sensor.startswith("script")] == []
 
 
-def test_a_sensor_that_a_drill_takes_away_is_told_as_an_error() -> None:
+def test_a_sensor_that_a_drill_takes_away_reads_as_an_error() -> None:
     (before,) = DRILLS["sensor-lost"](1.0, 60.0)
     (after,) = DRILLS["sensor-lost"](30.0, 60.0)
     assert (before.quality, after.quality) == (Quality.OK, Quality.ERROR)

@@ -1,4 +1,4 @@
-"""The memory of trials: which worker holds how much."""
+"""The memory of the trials' workers: their sum, and the largest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_memory_of_a_real_process_is_measured() -> None:
     assert largest.value > 2**20, "a Python process holds more than a MiB"
 
 
-def test_without_any_worker_there_is_nothing_to_read() -> None:
+def test_without_a_worker_there_is_no_reading() -> None:
     assert TrialMemoryProvider(dict, FakeClock()).read() == []
 
 
