@@ -1,0 +1,139 @@
+"""At each event of a long run, the log so far rebuilds the store of that moment, and the checker finds no fault in it.
+
+The run is real: writers, experiment state, commands in force, audit log with rotation, recovery and every verb.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.audit import evidence, invariants, rebuild, rotation
+from supervisor.domain.command import Action
+from supervisor.domain.scope import ALL_NODES, trial_scope
+from supervisor.home import Home
+from supervisor.store import lookups, queries
+from supervisor.store.database import read_only
+from supervisor.store.evaluation_writer import EvaluationWriter
+from supervisor.store.event import Event
+from tests.unit.audit.test_rebuild import OPENING, RESULT
+from tests.unit.store.lifecycle_home import HandSetClock
+from tests.unit.store.lifecycle_model import MAX_TRIALS
+from tests.unit.store.test_lifecycle_machine import MAX_RUNS, Lives
+
+EVENTS = 400
+ERROR = "Traceback (most recent call last):\n  in x\nValueError: no good"
+
+Tables = dict[str, Any]
+
+
+class LongLife(Lives):
+    """A life that remembers the tables of every run after each transaction, by the number of its last event."""
+
+    def __init__(self, seed: int) -> None:
+        self.tables: dict[int, Tables] = {}
+        self.choose = random.Random(seed)
+        super().__init__()
+        self.start()
+
+    def _told(self, event: Event) -> None:
+        super()._told(event)
+        if event.seq == self._last_seq():
+            ids = lookups.run_ids(self.store)
+            self.tables[event.seq] = {run: queries.tables_of(self.store.connection, run) for run in ids}
+
+    def step(self) -> None:
+        """Do one of the things that can happen now."""
+        choose = self.choose
+        if not self.alive:
+            anew = len(self.world.runs) < MAX_RUNS
+            self.start_again(choose.choice(["named", "named", "retry", "anew" if anew else "named"]), 1.0)
+            return
+        actions: list[Callable[[], object]] = [self.an_operator_acts, self.drill]
+        if self.waiting:
+            actions += [self.an_operator_overrules_the_governor] * 6
+        elif self.state is None:
+            actions += [lambda: self.begin_experiment(skip=choose.random() < 0.2)] * 3 if self.left else []
+        else:
+            work = [self.a_trial_goes_on] * 10
+            actions += [*work, self.the_governor_acts, self.the_driver_dies, self.it_is_tested, self.it_ends]
+        actions += [self.kill, lambda: self.stop_or_shut_down(choose.random() < 0.5)]
+        choose.choice(actions)()
+
+    def a_trial_goes_on(self) -> None:
+        self.a_trial_works(self.choose.randrange(MAX_TRIALS), self.choose.randrange(1, 5), self.choose.random() < 0.4)
+
+    def the_governor_acts(self) -> None:
+        action = self.choose.choice([Action.RUN, Action.PAUSE, Action.STOP])
+        self.the_governor_says(action, drill=False)
+        if action is Action.STOP:
+            self.the_driver_dies()
+
+    def an_operator_acts(self) -> None:
+        if self.world.run.commands and self.choose.random() < 0.5:
+            scope = self.choose.choice(sorted(self.world.run.commands))
+            self.do(lambda: self.ledger.drop_command(scope, "ann"), lambda world: world.resume(scope))
+            self.settle()
+        else:
+            scope = self.choose.choice([ALL_NODES, trial_scope("a", 0)])
+            self.pause(scope, self.choose.choice([Action.HOLD, Action.PAUSE]))
+
+    def it_is_tested(self) -> None:
+        answers = EvaluationWriter(self.store, self.ledger.run_id)
+        name = self.current
+        assert name is not None
+        if not answers.scored(name) and lookups.test(self.store, self.ledger.run_id, name) is None:
+            answers.open_test(name, OPENING)
+            answers.keep_result(name, RESULT)
+
+    def it_ends(self) -> None:
+        self.the_experiment_ends(self.choose.choice([None, None, None, ERROR]))
+
+    def lines(self) -> list[bytes]:
+        return [line for part in rotation.all_parts(self.home.audit_log("p")) for line in rotation.lines_of(part)]
+
+
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow)])
+def life(request: pytest.FixtureRequest) -> Iterator[LongLife]:
+    found = LongLife(request.param)
+    try:
+        while not found.alive or found._last_seq() < EVENTS:
+            found.step()
+        yield found
+    finally:
+        found.teardown()
+
+
+def test_the_long_run_has_every_kind_of_event_that_matters(life: LongLife) -> None:
+    """Else the test below would show less than it says."""
+    names = {event.name for event in life.store.events_after(0)}
+    assert names >= {
+        "driver.stopped", "experiment.failed", "experiment.finished", "experiment.stopped", "daemon.recovered",
+        "run.paused", "run.resumed", "run.stopped", "run.abandoned", "run.finished", "governor.forced", "test.scored",
+        "trial.requeued", "experiment.skipped",
+    }  # fmt: skip
+    assert any(
+        "\n" in event.fields["error"] for event in life.store.events_after(0) if event.name == "experiment.failed"
+    )
+    assert len(rotation.all_parts(life.home.audit_log("p"))) > 3
+
+
+@pytest.mark.parametrize("stride", [23, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_log_up_to_any_event_rebuilds_the_store_of_that_moment(life: LongLife, stride: int, tmp_path: Path) -> None:
+    lines = life.lines()
+    assert len(life.tables) > EVENTS * 0.6
+    for seq in sorted(life.tables)[::stride]:
+        home = Home(tmp_path / str(seq))
+        for folder in (home.state, home.logs):
+            folder.mkdir(parents=True)
+        home.audit_log("p").write_bytes(b"".join(lines[:seq]))
+        assert rebuild.rebuild(home, HandSetClock(), "a test").problems == []
+        with read_only(home.store) as connection:
+            for run, tables in life.tables[seq].items():
+                assert queries.tables_of(connection, run) == tables, f"after event {seq}"
+                verdicts = invariants.check(evidence.gather(home, connection, run))
+                assert [verdict for verdict in verdicts if not verdict.holds] == [], f"after event {seq}"
