@@ -38,7 +38,7 @@ class Stall:
 
 def dump_and_abort() -> None:
     """Write the stack of every thread to standard error (logs/daemon.log, or the journal), then abort."""
-    print("the main loop stands still; the stacks of all threads follow, then the daemon aborts", file=sys.stderr)
+    print("the main loop blocks; the stacks of all threads follow, then the daemon aborts", file=sys.stderr)
     faulthandler.dump_traceback(all_threads=True)
     os.abort()
 

@@ -121,7 +121,7 @@ def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, sweep: Swe
             first.signal(signal.SIGKILL)
         assert first.ended()[0] == KILLED
     assert stored(home, "SELECT desired FROM run") == [{"desired": "stop"}]
-    assert "`supervisord start` with its plan resumes it" in sweep.ctl("status").stderr
+    assert "`supervisord start` with its plan resumes" in sweep.ctl("status").stderr
     begun = names(recorded(home)).count("daemon.started")
     assert life(home, request=StartRequest(plan=None))[0] == 2
     assert "no unfinished run" in (home.root / "life.log").read_text()
@@ -225,10 +225,10 @@ def test_a_socket_that_is_removed_is_bound_again(home: Home, replaced: bool) -> 
         ask(home, "pause", {"now": True})
         said = waits.until("a client meets it", lambda: refusal_without_a_socket(home, replaced))
         if replaced:
-            assert f"{home.socket} is no socket of this user's" in said
+            assert f"expected a socket of this user at {home.socket}" in said
         else:
             assert f"a daemon (pid {it.pid}" in said
-            assert "its socket was swept away and will be bound again" in said
+            assert "its socket was removed and will be bound again" in said
         until_recorded(home, "socket.restored")
         assert waits.until("it answers again", lambda: answer(home))["daemon"]["pid"] == it.pid
         ask(home, "resume", {})

@@ -72,7 +72,7 @@ def test_a_daemon_that_is_stopping_does_not_count_as_running(home: Home, sweep: 
         refused = sweep.d("start", plan, "--timeout", "1")
         assert refused.returncode == 1
         assert f"a daemon (pid {it.pid}" in refused.stderr
-        assert "is starting or ending" in refused.stderr
+        assert "has been starting or ending" in refused.stderr
         assert it.ended()[0] == 0
     assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "run"}]
     with living(home, replace(slow, stubborn=False, pause_s=0.0)) as again:

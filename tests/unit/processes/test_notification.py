@@ -111,7 +111,7 @@ def test_the_verb_sends_a_test_message_or_says_why_not(
     home = Home(tmp_path.resolve())
     home.state.mkdir()
     assert supervisorctl.main(["notify"]) == 2
-    assert "names no address" in capsys.readouterr().err
+    assert "no address in" in capsys.readouterr().err
     home.notify.write_text(web[0] + "\n")
     home.notify.chmod(0o600)
     assert supervisorctl.main(["notify"]) == 0
