@@ -29,6 +29,11 @@ class NodeReport:
     largest: str | None = None
     waiting: frozenset[tuple[str, int, int]] = frozenset()
 
+    def largest_of(self, experiment: str) -> int | None:
+        """Return the number of `largest` if it is a trial of `experiment`."""
+        found = trial_of(self.largest or "")
+        return found[1] if found is not None and found[0] == experiment else None
+
 
 class CommandsInForce(PerProcess):
     """The commands on one experiment. Written by the threads of the links, read by Tune's."""
@@ -40,10 +45,10 @@ class CommandsInForce(PerProcess):
         self._reports: dict[str, NodeReport] = {}
         self._asked_back: dict[int, Command] = {}
         self._listeners: list[Callable[[], None]] = []
-        self._operator, self._stamp = self._ours(operator), time.monotonic_ns()
+        operator = tuple(operator)
         # A trial held until its next report has had one: it comes back at its checkpoint, and must not work at all.
-        self._held_at_start = frozenset(command.scope for command in self._operator if command.trial is not None)
-        self._operator = self._at_once(self._operator)
+        self._held_at_start = {command.scope for command in operator if command.trial is not None}
+        self._operator, self._stamp = self._taken(operator), time.monotonic_ns()
         self.finish_reason: str | None = None
         """The reason to end this driver before its experiment's end; None while there is none."""
 
@@ -57,17 +62,15 @@ class CommandsInForce(PerProcess):
 
     def set_operator(self, commands: Iterable[Command]) -> None:
         """Replace all of the operator's commands; those for other experiments' trials are left out."""
-        ours = self._ours(commands)
+        commands = tuple(commands)
         with self._lock:
-            self._held_at_start &= {command.scope for command in ours}
-            self._operator, self._stamp = self._at_once(ours), time.monotonic_ns()
+            self._held_at_start &= {command.scope for command in commands}
+            self._operator, self._stamp = self._taken(commands), time.monotonic_ns()
         self._changed()
 
-    def _ours(self, commands: Iterable[Command]) -> tuple[Command, ...]:
-        return tuple(c for c in commands if c.trial is None or c.trial[0] == self._experiment)
-
-    def _at_once(self, commands: Iterable[Command]) -> tuple[Command, ...]:
-        return tuple(replace(c, action=Action.PAUSE) if c.scope in self._held_at_start else c for c in commands)
+    def _taken(self, commands: tuple[Command, ...]) -> tuple[Command, ...]:
+        ours = (c for c in commands if c.trial is None or c.trial[0] == self._experiment)
+        return tuple(replace(c, action=Action.PAUSE) if c.scope in self._held_at_start else c for c in ours)
 
     def report(self, node: str, report: NodeReport) -> None:
         """Take a watchdog's report."""
@@ -94,17 +97,15 @@ class CommandsInForce(PerProcess):
     def governors(self) -> dict[str, tuple[Command, int | None]]:
         """Return each node's governor's command, and our largest trial there while the node's memory is short."""
         with self._lock:
-            return {node: (report.command, self._largest(report)) for node, report in self._reports.items()}
-
-    def _largest(self, report: NodeReport) -> int | None:
-        found = trial_of(report.largest or "")
-        return found[1] if found is not None and found[0] == self._experiment else None
+            return {
+                node: (report.command, report.largest_of(self._experiment)) for node, report in self._reports.items()
+            }
 
     def to_shed(self, running: Iterable[int]) -> int | None:
         """Return the trial of `running` that SHED takes: the largest where memory is short, else the youngest."""
         running = list(running)
         with self._lock:
-            largest = {self._largest(report) for report in self._reports.values()}
+            largest = {report.largest_of(self._experiment) for report in self._reports.values()}
         return max([n for n in running if n in largest] or running, default=None)
 
     def ask_back(self, number: int, reason: str) -> None:

@@ -9,17 +9,17 @@ of the finalisation: they are compared with one another, on all their epochs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
-from actors.driver.trial_registry import Entry, TrialRegistry, ended, finite_or_none
+from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
 from actors.trial.result_keys import LEFT, STEP
 from supervisor.domain.command import Action
 
@@ -31,43 +31,6 @@ class Finished(BaseException):
 
     Not an Exception: Tune would catch it and take 15 s to stop actors that end with the driver anyway.
     """
-
-
-class StandIn:
-    """A trial that ended under an earlier driver, with as much of it as a pruner reads."""
-
-    status = Trial.TERMINATED
-
-    def __init__(self, number: int) -> None:
-        self.trial_id = f"earlier-{number}"
-
-
-def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> Any:
-    """Return the plan's pruner as a Ray scheduler. Raises ValueError for an unknown kind."""
-    kind = spec["kind"]
-    if kind == "none":
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    grace = spec.get("grace_period") or 1
-    if kind == "asha":
-        return ASHAScheduler(
-            time_attr=STEP,
-            metric=metric,
-            mode=mode,
-            max_t=spec.get("max_t") or max_epochs or 100,
-            grace_period=grace,
-            reduction_factor=spec.get("reduction_factor") or 4,
-        )
-    if kind == "median":
-        return MedianStoppingRule(
-            time_attr=STEP,
-            metric=metric,
-            mode=mode,
-            grace_period=grace,
-            min_samples_required=spec.get("min_samples_required") or 3,
-            # Infinite: otherwise the rule, with too few samples, pauses a trial so that a waiting one can run.
-            min_time_slice=float("inf"),  # type: ignore[arg-type]
-        )
-    raise ValueError(f"expected a pruner of kind asha, median or none, found {kind!r}")
 
 
 @dataclass(frozen=True)
@@ -138,20 +101,6 @@ class HardwareAwareScheduler(TrialScheduler):
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return bool(self.inner.set_search_properties(metric, mode, **spec))
 
-    def feed(self, trials: Iterable[Mapping[str, Any]]) -> None:
-        """Give the pruner the results of trials that ended under earlier drivers: rungs and medians survive."""
-        for trial in trials:
-            results = [self._result(step, value) for step, value in trial["results"] if value is not None]
-            if ended(trial) and results:
-                stand_in = StandIn(int(trial["number"]))
-                self.inner.on_trial_add(None, stand_in)
-                for result in results:
-                    self.inner.on_trial_result(None, stand_in, result)
-                self.inner.on_trial_complete(None, stand_in, results[-1])
-
-    def _result(self, step: int, value: float | None) -> dict[str, Any]:
-        return {STEP: step, self._registry.metric: value}
-
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         entry = self._registry.entry(trial.trial_id)
         # Deaths under earlier drivers count, or a trial that kills its workers would never end.
@@ -168,7 +117,7 @@ class HardwareAwareScheduler(TrialScheduler):
         for step, value in earlier:
             if value is not None:
                 # Its earlier attempt survived these decisions, so they only fill the rungs.
-                self.inner.on_trial_result(tune_controller, trial, self._result(step, value))
+                self.inner.on_trial_result(tune_controller, trial, {STEP: step, self._registry.metric: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         entry = self._registry.entry(trial.trial_id)
@@ -191,10 +140,8 @@ class HardwareAwareScheduler(TrialScheduler):
         return decision
 
     def _must_wait(self, entry: Entry) -> bool:
-        return self._in_force.finish_reason is not None or self._is_forbidden(entry)
-
-    def _is_forbidden(self, entry: Entry) -> bool:
-        return self._in_force.must_wait(entry.node, entry.number, reported=True)
+        finishing = self._in_force.finish_reason is not None
+        return finishing or self._in_force.must_wait(entry.node, entry.number, reported=True)
 
     def _is_one_too_many(self, entry: Entry) -> bool:
         """Return whether a trial must go back to the queue under SHED: at the end of an epoch that it saved."""
@@ -218,7 +165,7 @@ class HardwareAwareScheduler(TrialScheduler):
         others = _Others(tune_controller, self._is_kept_out)
         if self._held or closed or others.any_left_out():
             ray_private.nap_if_idle(tune_controller)
-        if closed or self._runs_alone():
+        if closed or any(entry.alone for entry in self._registry.running()):
             return None
         waiting = self._waits_to_be_alone(others)
         if waiting is not None:
@@ -227,9 +174,6 @@ class HardwareAwareScheduler(TrialScheduler):
         chosen: Trial | None = self.inner.choose_trial_to_run(others)
         # Hyperband has its own list of trials.
         return None if chosen is not None and self._is_kept_out(chosen) else chosen
-
-    def _runs_alone(self) -> bool:
-        return any(entry.alone for entry in self._registry.running())
 
     def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
         """Return the first waiting trial that must have the machine to itself."""
@@ -253,7 +197,7 @@ class HardwareAwareScheduler(TrialScheduler):
         now, continued = time.monotonic(), False
         for trial_id, held in list(self._held.items()):
             entry = self._registry.entry(trial_id)
-            paused = self._is_forbidden(entry)
+            paused = self._must_wait(entry)
             long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
             if held.left or (paused and long):
                 del self._held[trial_id]

@@ -13,8 +13,9 @@ from ray import tune
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce, MemoryGuard
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.pruner import pruner, replay
 from actors.driver.recorder import Recorder
-from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits, pruner
+from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
 from actors.driver.watchdog_links import WatchdogLinks
@@ -82,9 +83,8 @@ def _scheduler(
         concurrency=int(spec["concurrency"]),
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
     )
-    scheduler = HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
-    scheduler.feed(trial for trial in begin.trials if not is_final(spec, int(trial["number"])))
-    return scheduler
+    replay(inner, (trial for trial in begin.trials if not is_final(spec, int(trial["number"]))), spec["metric"])
+    return HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
 
 
 def _resources(resources: Mapping[str, float]) -> dict[str, float]:

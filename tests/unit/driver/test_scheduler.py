@@ -13,7 +13,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from actors.driver.commands_in_force import CommandsInForce, NodeReport
-from actors.driver.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits, pruner
+from actors.driver.pruner import pruner, replay
+from actors.driver.scheduler import Finished, HardwareAwareScheduler, SchedulerLimits
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import LEFT, STEP
 from supervisor.domain.command import Action, Command, Origin
@@ -184,7 +185,7 @@ def test_ashas_rungs_survive_a_restart(values, new):
         live.result(trial, 1, value)
         live.scheduler.on_trial_complete(live.controller, trial, {STEP: 1, "loss": value})
     rebuilt = Bench(pruner(spec, "loss", "min", 9))
-    rebuilt.scheduler.feed([earlier(number, [[1, value]]) for number, value in enumerate(values)])
+    replay(rebuilt.scheduler.inner, [earlier(number, [[1, value]]) for number, value in enumerate(values)], "loss")
     number = len(values)
     assert rebuilt.result(rebuilt.trial("new", number), 1, new) == live.result(live.trial("new", number), 1, new)
 
@@ -194,7 +195,7 @@ def test_an_adopted_trial_is_not_judged_again_at_rungs_that_it_passed():
     spec = {"kind": "asha", "grace_period": 1, "reduction_factor": 2, "max_t": 9}
     unfinished = earlier(0, [[1, 0.9], [2, 0.9]], state="RUNNING")
     bench = Bench(pruner(spec, "loss", "min", 9), trials=[unfinished])
-    bench.scheduler.feed([unfinished, *(earlier(n, [[1, 0.1], [2, 0.1]]) for n in range(1, 5))])
+    replay(bench.scheduler.inner, [unfinished, *(earlier(n, [[1, 0.1], [2, 0.1]]) for n in range(1, 5))], "loss")
     trial = bench.trial("again", 0)
     assert bench.result(trial, 2, 0.9) == TrialScheduler.CONTINUE
     assert bench.result(trial, 3, 0.9) == TrialScheduler.CONTINUE
@@ -212,7 +213,7 @@ def test_the_median_rule_never_pauses_a_trial_for_another():
 def test_medians_survive_a_restart():
     """Fed three good ended trials, the rule stops a bad new one after its grace period."""
     bench = Bench(pruner({"kind": "median", "grace_period": 2, "min_samples_required": 3}, "loss", "min", 9))
-    bench.scheduler.feed([earlier(n, [[1, 0.2], [2, 0.1], [3, 0.1]]) for n in range(3)])
+    replay(bench.scheduler.inner, [earlier(n, [[1, 0.2], [2, 0.1], [3, 0.1]]) for n in range(3)], "loss")
     trial = bench.trial("bad", 3)
     assert [bench.result(trial, step, 0.9) for step in (1, 2)] == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
     assert bench.registry.entry("bad").pruned

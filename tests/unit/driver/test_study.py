@@ -151,7 +151,7 @@ def test_a_search_continues_when_its_journal_cannot_be_written(tmp_path, caplog)
     study = build_study(open_storage(folder), "s", "min", SPACE.distributions, [], [])
     shutil.rmtree(folder)
     assert [study.ask().number for _ in range(2)] == [0, 1]
-    told = [record.message for record in caplog.records if "the search goes on without it" in record.message]
+    told = [record.message for record in caplog.records if "the search continues without it" in record.message]
     assert len(told) == 1
     assert told[0].startswith(f"{folder}/study.journal cannot be written")
 
