@@ -27,7 +27,7 @@ NO_REASON = "nothing to hold for"
 def decide(
     readings: Sequence[Reading], policy: Policy, state: GovernorState, now: Now
 ) -> tuple[Command, GovernorState, tuple[Note, ...]]:
-    """Return the command from now on, the state for the next call, and the notes for events."""
+    """Return the command, the state for the next call, and the notes for events."""
     state, jumps = carried(state, policy, now)
     before = state
     sensors, health = watch(readings, state.sensors, policy, now, paused=state.action >= Action.PAUSE)

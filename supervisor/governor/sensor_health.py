@@ -67,7 +67,7 @@ class SensorState:
         return self.vital and self.component in GUARDED
 
     def shifted(self, by_s: float) -> SensorState:
-        """Return the past on a clock that is ahead by `by_s`, without samples and dwell times."""
+        """Return the past, moved by `by_s` seconds, without samples and dwell times."""
         return replace(
             self,
             last_good_mono_s=self.last_good_mono_s + by_s,
@@ -92,7 +92,7 @@ class SensorState:
         return 0.0 if whole * late <= 0.0 else min(whole, late, key=abs)
 
     def sampled(self, value: float, now: Now) -> SensorState:
-        """Return the past with this value among its samples, if the last one is old enough."""
+        """Return the past with this value as a sample, if one is due."""
         if self.samples and now.mono_s - self.samples[-1][0] < SAMPLE_EVERY_S:
             return self
         kept = [sample for sample in self.samples if now.mono_s - sample[0] <= SAMPLES_FOR_S]
@@ -214,7 +214,7 @@ def _unknown(known: SensorState, why: str) -> SensorState:
 
 
 def _same(known: SensorState, value: float, load: float | None, now: Now) -> SensorState:
-    """Note for how long this value has been the same, and the range of the load in that time."""
+    """Note since when the value is the same, and the load's range since then."""
     if known.same_value != value:
         return replace(known, same_value=value, same_since_mono_s=now.mono_s, load_low=load, load_high=load)
     if load is None:

@@ -166,7 +166,7 @@ def _killed(reading: Reading) -> Verdict:
 
 
 def faults(readings: Sequence[Reading], failing: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Note, ...]]:
-    """Return the providers that hang or crash now, and a note when that begins or ends.
+    """Return the providers that hang or crash, and a note when that begins or ends.
 
     `failing` are those of the last pass.
     """

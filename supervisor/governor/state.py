@@ -1,4 +1,4 @@
-"""Holds the governor's state from one decision to the next, as JSON values, for a restarted watchdog."""
+"""Holds the governor's state between decisions, as JSON values for a restarted watchdog."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ TEMPERATURES = (Kind.TEMPERATURE, Kind.MARGIN)
 
 @dataclass(frozen=True)
 class ThresholdBand:
-    """A value and its thresholds, in the reading's unit and turned so that higher is worse.
+    """A value and its thresholds, turned so that higher is worse, in the reading's unit.
 
     Work is eased at `soft`, pauses at `pause` after `pause_dwell_s`, and pauses at once at `critical`; None means no
     such threshold. Easing back begins at or below `ease`, a pause ends at or below `resume`. `sheds` is False if fewer

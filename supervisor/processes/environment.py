@@ -1,4 +1,4 @@
-"""Chooses the environment of child processes by an allow-list, so that no secret of the daemon's reaches them.
+"""Chooses the environment of child processes by an allow-list: no secret reaches them.
 
 Standard library only.
 """

@@ -78,7 +78,7 @@ def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def exit_as(status: int) -> None:
-    """End this process with an exit code, or by the signal that a negative `status` names."""
+    """End this process as another ended: by exit code, or by signal (negative)."""
     if status < 0:
         with contextlib.suppress(OSError):
             # KILL and STOP have no handler to reset.

@@ -37,7 +37,7 @@ OBJECT_STORE_BYTES = 128 * 1024 * 1024
 
 
 def free_port(preferred: int | None = None) -> int:
-    """Return `preferred` if it is free on the loopback interface, else a port that the kernel chooses."""
+    """Return `preferred` if it is free on 127.0.0.1, else another free port."""
     for port in (preferred, 0) if preferred else (0,):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))

@@ -93,7 +93,7 @@ def _ioreg() -> bytes:
 
 
 class MacBatteryProvider:
-    """Reads the battery of a Mac, twice a minute only, since each time takes a process."""
+    """Reads the battery of a Mac. Twice a minute only: each time takes a process."""
 
     name = "mac-battery"
 

@@ -1,4 +1,4 @@
-"""Reads whether an Intel CPU was slowed because of heat since the last reading, from the kernel's counters.
+"""Reads whether heat slowed an Intel CPU since the last reading.
 
 Linux Documentation/admin-guide/thermal/intel_thermal_throttle.rst: counters only grow, so a change is the signal.
 """

@@ -27,7 +27,7 @@ MARGIN = Limits(soft=10.0, pause=5.0, critical=0.0)  # degrees left to the devic
 
 
 def plausible_limit(celsius: float | None, above: float | None = None) -> float | None:
-    """Return the device's limit if it is plausible and higher than the present temperature `above`, else None."""
+    """Return the device's limit if it is plausible and above the present temperature `above`."""
     low, high = PLAUSIBLE_LIMIT_CELSIUS
     if celsius is None or not low <= celsius <= high:
         return None

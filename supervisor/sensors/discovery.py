@@ -1,4 +1,4 @@
-"""Lists all providers in the order of their use, and opens those that work on this machine."""
+"""Lists all providers in order, and opens those that work on this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Listed:
 
 
 def _isolated(name: str, target: str) -> Make:
-    """Return a maker of the provider `target` (module:class) in a child process, since its driver may hang."""
+    """Return a maker of the provider `target` (module:class) in a child process. For drivers that may hang."""
     return lambda clock, _folders: IsolatedProvider(name, child_command(target), clock)
 
 
@@ -62,7 +62,7 @@ def open_providers(
     platform: str = sys.platform,
     workers: Workers | None = None,
 ) -> tuple[list[Provider], list[tuple[str, Availability]]]:
-    """Return the providers that work or may recover, and the name and availability of each provider.
+    """Return the providers that work or may recover, and the availability of all.
 
     `script` is a trace file, or a drill's name, to play instead of the real temperatures. The scripted provider is
     always open, since it plays the drills. `workers` names the workers of this node whose memory is measured.

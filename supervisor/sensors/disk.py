@@ -12,7 +12,7 @@ from supervisor.sensors.reading import Availability, Kind, Reading
 
 
 class DiskProvider:
-    """Reads for each folder the bytes that a user who is not root may still fill."""
+    """Reads the free bytes of each folder, for a user who is not root."""
 
     name = "disk"
 

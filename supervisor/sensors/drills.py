@@ -40,7 +40,7 @@ def _temperature(celsius: float | None) -> list[Reading]:
 
 
 def heat(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """Play heat above the pause threshold for two thirds of the time, then a cool machine."""
+    """Play heat above the pause limit for two thirds of the time, then cool."""
     return _temperature(102.0 if elapsed_s < duration_s * 2 / 3 else 55.0)
 
 
@@ -66,7 +66,7 @@ def sensor_stuck(elapsed_s: float, duration_s: float) -> list[Reading]:
 
 
 def sensor_hang(elapsed_s: float, duration_s: float) -> list[Reading]:
-    """Play a sensor that is good for a tenth of the time, then a provider that does not answer."""
+    """Play a good sensor for a tenth of the time, then a silent provider."""
     if elapsed_s < duration_s / 10:
         return _temperature(60.0)
     return [*_temperature(None), _reading(Kind.EVENT, "provider", None, "count", part="-provider")]

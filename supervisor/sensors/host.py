@@ -1,4 +1,4 @@
-"""Reads CPU use, memory and swap of this machine, within the limits of a container, on Linux and macOS."""
+"""Reads CPU use, memory and swap of this machine or container, on Linux and macOS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a provider in a child process, so that hanging or crashing native code cannot stop the watchdog.
+"""Runs a provider in a child process, so that native code cannot stop the watchdog.
 
 The child writes JSON lines (isolation_child.py). A child that hangs, crashes, or writes garbage, too much or impossible
 values is killed with its process group, reported as an event, and restarted after 1, 2, 4 ... 300 s. A thread in a
@@ -53,17 +53,6 @@ class _Fault(Exception):
     """The child broke the protocol; the text says in which way."""
 
 
-@dataclass
-class _Child:
-    process: subprocess.Popen[bytes]
-    born_mono_s: float
-    buffer: bytearray
-    asked_mono_s: float | None = None
-    answered: bool = False
-    first_rss_bytes: int | None = None
-    rss_bytes: int | None = None
-
-
 def child_command(target: str) -> list[str]:
     """Return the command that runs the provider `target` (module:class)."""
     return [sys.executable, "-P", "-m", "supervisor.sensors.isolation_child", target]
@@ -98,8 +87,8 @@ class IsolatedProvider:
         """Start the child and ask it; wait `start_s` at most."""
         try:
             child = self._start()
-            self._ask(child, "probe")
-            answer = self._answer(child, self._patience.start_s)
+            child.ask("probe")
+            answer = child.answer(self._patience.start_s)
             if answer is None:
                 _broken(f"hung: no answer in {self._patience.start_s:g} s")
             found = answer["availability"]
@@ -122,7 +111,8 @@ class IsolatedProvider:
             if answer is not None:
                 self._known = _readings(answer)
                 self._fault, self._faults_in_a_row = None, 0
-                self._recycle_if_due(now)
+                if self._child is not None and self._child.is_due(now):
+                    self._kill()
         except (_Fault, OSError) as error:
             self._failed(str(error) or repr(error))
             return self._missing(now)
@@ -136,91 +126,20 @@ class IsolatedProvider:
                 process.wait(timeout=CLOSE_S)
         self._reap()
 
-    # --- the conversation ---
+    def _start(self) -> _Child:
+        self._child = _Child(self._command, self._clock, self._patience)
+        return self._child
 
     def _exchange(self, now: Now) -> dict[str, Any] | None:
         child = self._child or self._start()
-        if child.asked_mono_s is not None:
-            # The grace time was spent when it was asked.
-            answer = self._answer(child, 0.0)
-            limit_s = self._patience.deadline_s if child.answered else self._patience.start_s
-            if answer is None and now.mono_s - child.asked_mono_s > limit_s:
-                _broken(f"hung: no answer in {limit_s:g} s")
-            return answer
-        self._ask(child, "read")
-        return self._answer(child, self._patience.grace_s)
-
-    def _start(self) -> _Child:
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        self._child = _Child(process, self._clock.mono_s(), bytearray())
-        return self._child
-
-    def _ask(self, child: _Child, verb: str) -> None:
-        assert child.process.stdin is not None
-        child.asked_mono_s = self._clock.mono_s()
-        try:
-            child.process.stdin.write(verb.encode() + b"\n")
-            child.process.stdin.flush()
-        except BrokenPipeError:
-            self._crashed(child)
-
-    def _answer(self, child: _Child, wait_s: float) -> dict[str, Any] | None:
-        """Return the next line, parsed; None if it is not there in time. Raises _Fault."""
-        line = self._line(child, wait_s)
-        if line is None:
-            return None
-        child.asked_mono_s, child.answered = None, True
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            _broken(f"printed garbage: {line[:40]!r}")
-        rss = answer.get("rss_bytes")
-        if isinstance(rss, int):
-            child.rss_bytes = rss
-            child.first_rss_bytes = child.first_rss_bytes or rss
+        if child.asked_mono_s is None:
+            child.ask("read")
+            return child.answer(self._patience.grace_s)
+        # The grace time was spent when it was asked.
+        answer = child.answer(0.0)
+        if answer is None and now.mono_s - child.asked_mono_s > child.deadline_s:
+            _broken(f"hung: no answer in {child.deadline_s:g} s")
         return answer
-
-    def _line(self, child: _Child, wait_s: float) -> bytes | None:
-        assert child.process.stdout is not None
-        descriptor = child.process.stdout.fileno()
-        # Real time: it limits a wait in select(), which an injected clock cannot shorten.
-        until = time.monotonic() + wait_s
-        while b"\n" not in child.buffer:
-            if len(child.buffer) > self._patience.max_line_bytes:
-                _broken(f"printed a line of more than {self._patience.max_line_bytes} bytes")
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
-                if child.process.poll() is not None:
-                    self._crashed(child)  # a process that it started holds the pipe open
-                return None
-            chunk = os.read(descriptor, 65536)
-            if not chunk:
-                self._crashed(child)
-            child.buffer += chunk
-        line, _, rest = bytes(child.buffer).partition(b"\n")
-        if rest:
-            _broken(f"printed more than one line: {rest[:40]!r}")
-        child.buffer.clear()
-        return line
-
-    def _crashed(self, child: _Child) -> NoReturn:
-        try:
-            code = child.process.wait(timeout=self._patience.grace_s)
-        except subprocess.TimeoutExpired:
-            _broken("closed its output")
-        _broken(f"crashed with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}")
-
-    # --- ending ---
 
     def _failed(self, why: str) -> None:
         self._kill()
@@ -231,36 +150,13 @@ class IsolatedProvider:
 
     def _kill(self) -> None:
         child, self._child = self._child, None
-        if child is None:
-            return
-        # Also if the child is dead: its children are in the group. For a group of zombies only, Linux raises
-        # ProcessLookupError and macOS PermissionError.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.process.pid, signal.SIGKILL)
-        for stream in (child.process.stdin, child.process.stdout):
-            if stream is not None:
-                # A dead child did not read its last bytes.
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self._unreaped.append(child.process)
+        if child is not None:
+            child.kill()
+            self._unreaped.append(child.process)
 
     def _reap(self) -> None:
         """Forget the children that have ended; never wait, since SIGKILL does not end an uninterruptible sleep."""
         self._unreaped = [process for process in self._unreaped if process.poll() is None]
-
-    def _recycle_if_due(self, now: Now) -> None:
-        """Restart the child once a day and when it has grown: clients of Apple's sensor services leak."""
-        child = self._child
-        if child is None:
-            return
-        old = now.mono_s - child.born_mono_s >= self._patience.recycle_after_s
-        large = (
-            child.rss_bytes is not None
-            and child.first_rss_bytes is not None
-            and child.rss_bytes > self._patience.recycle_growth * child.first_rss_bytes
-        )
-        if old or large:
-            self._kill()
 
     def _missing(self, now: Now) -> list[Reading]:
         sampler = Sampler(self.name, now)
@@ -270,6 +166,104 @@ class IsolatedProvider:
         event = Sensor(f"provider:{self.name}", Kind.EVENT, "provider", "count")
         known = [Sensor(r.sensor_id, r.kind, r.component, r.unit, r.limits) for r in self._known]
         return [sampler.reading(sensor, failed(why)) for sensor in (event, *known)]
+
+
+class _Child:
+    """A running child: asks it, reads its answers, kills it."""
+
+    def __init__(self, command: Sequence[str], clock: TimeSource, patience: Patience) -> None:
+        self._clock, self._patience = clock, patience
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
+        os.set_blocking(self._stdout.fileno(), False)
+        self._born_mono_s = clock.mono_s()
+        self._buffer = bytearray()
+        self._answered = False
+        self._first_rss_bytes: int | None = None
+        self._rss_bytes: int | None = None
+        self.asked_mono_s: float | None = None
+        """The time of a question that is not answered yet."""
+
+    @property
+    def deadline_s(self) -> float:
+        return self._patience.deadline_s if self._answered else self._patience.start_s
+
+    def ask(self, verb: str) -> None:
+        self.asked_mono_s = self._clock.mono_s()
+        try:
+            self._stdin.write(verb.encode() + b"\n")
+            self._stdin.flush()
+        except BrokenPipeError:
+            self._crashed()
+
+    def answer(self, wait_s: float) -> dict[str, Any] | None:
+        """Return the next line, parsed; None if it is not there in time. Raises _Fault."""
+        line = self._line(wait_s)
+        if line is None:
+            return None
+        self.asked_mono_s, self._answered = None, True
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            _broken(f"printed garbage: {line[:40]!r}")
+        if isinstance(rss := answer.get("rss_bytes"), int):
+            self._rss_bytes = rss
+            self._first_rss_bytes = self._first_rss_bytes or rss
+        return answer
+
+    def is_due(self, now: Now) -> bool:
+        """Decide whether to replace the child: daily, and when it has grown; clients of Apple's services leak."""
+        if now.mono_s - self._born_mono_s >= self._patience.recycle_after_s:
+            return True
+        if self._rss_bytes is None or self._first_rss_bytes is None:
+            return False
+        return self._rss_bytes > self._patience.recycle_growth * self._first_rss_bytes
+
+    def kill(self) -> None:
+        """Kill the child's process group; do not wait for its end."""
+        # Also if the child is dead: its children are in the group. For a group of zombies only, Linux raises
+        # ProcessLookupError and macOS PermissionError.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for stream in (self._stdin, self._stdout):
+            # A dead child did not read its last bytes.
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _line(self, wait_s: float) -> bytes | None:
+        descriptor = self._stdout.fileno()
+        # Real time: it limits a wait in select(), which an injected clock cannot shorten.
+        until = time.monotonic() + wait_s
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > self._patience.max_line_bytes:
+                _broken(f"printed a line of more than {self._patience.max_line_bytes} bytes")
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, until - time.monotonic()))
+            if not ready:
+                if self.process.poll() is not None:
+                    self._crashed()  # a process that it started holds the pipe open
+                return None
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                self._crashed()
+            self._buffer += chunk
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        if rest:
+            _broken(f"printed more than one line: {rest[:40]!r}")
+        self._buffer.clear()
+        return line
+
+    def _crashed(self) -> NoReturn:
+        try:
+            code = self.process.wait(timeout=self._patience.grace_s)
+        except subprocess.TimeoutExpired:
+            _broken("closed its output")
+        _broken(f"crashed with {signal.Signals(-code).name if code < 0 else f'exit code {code}'}")
 
 
 def _broken(why: str) -> NoReturn:

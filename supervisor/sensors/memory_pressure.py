@@ -61,7 +61,7 @@ def _average(file: Path, line: str) -> float:
 
 
 class MemoryKillsProvider:
-    """Counts the processes of this control group that the kernel killed for memory since the last reading."""
+    """Counts new out-of-memory kills in this control group."""
 
     name = "memory-kills"
 

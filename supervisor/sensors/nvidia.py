@@ -156,7 +156,7 @@ class NvidiaProvider:
             return sampler.reading(sensor, Absence(Quality.UNSUPPORTED, str(error)))
 
     def _xid_readings(self, sampler: Sampler) -> list[Reading]:
-        """Return for each GPU the number of Xid errors since the last pass, and their names."""
+        """Return the number of new Xid errors of each GPU, and their names."""
         if self._xid is None:
             return []
         new = self._xid.new()

@@ -133,7 +133,7 @@ class ScriptedProvider:
         return self._drill.name if self._drill is not None and self._left(now) > 0 else None
 
     def start_drill(self, name: str, duration_s: float) -> None:
-        """Begin a drill instead of the present one; it ends by itself. Raises ValueError with the valid names."""
+        """Begin a drill instead of the present one, for `duration_s`. Raises ValueError with the valid names."""
         if name not in DRILLS:
             raise ValueError(f"unknown drill {name!r}; expected one of {', '.join(sorted(DRILLS))}")
         if not 0 < duration_s <= 3600:

@@ -1,4 +1,4 @@
-"""Reads every provider once, or records them into a file that can be sent and played again.
+"""Reads every provider once, or records them into a file that plays again.
 
 The file is a trace (supervisor/sensors/scripted.py), one line per pass, so a plan's `sensor_script:` plays it as it is.
 """

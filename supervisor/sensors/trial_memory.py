@@ -15,7 +15,7 @@ Workers = Callable[[], Mapping[int, str]]
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Return the resident bytes (RSS) of a process, None when it is gone; shared pages count in each process."""
+    """Return the resident bytes (RSS) of a process, None if it has ended; shared pages count in each process."""
     import psutil
 
     try:
@@ -29,7 +29,7 @@ def _sensor(sensor_id: str) -> Sensor:
 
 
 class TrialMemoryProvider:
-    """Reads the bytes of all trials' workers on this node, and of the largest, with its trial as detail."""
+    """Reads the bytes of all trials' workers on this node, and of the largest."""
 
     name = "trial-memory"
 

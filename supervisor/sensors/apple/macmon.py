@@ -1,4 +1,4 @@
-"""Reads frequency, power and fans of Apple silicon from `macmon pipe`, if the user has installed it.
+"""Reads frequency, power and fans of Apple silicon from `macmon pipe`, an optional program.
 
 Its temperatures are averages over live and gated keys (83.1 for a die at 112.1), so they are advisory: they have no
 limits, and the governor does not use them. One JSON object a line, macmon 0.6 to 0.8.
