@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,40 +25,44 @@ from benchmarks.machine import machine
 from supervisor.clock import Clock
 from supervisor.control.server import ControlServer
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import Conflict, DiskFailed
 from supervisor.home import Home
+from supervisor.store.database import Store
+from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.status_cache import StatusView
 
 WARM_UP_ROUNDS = 3
 
 
-def experiment(name: str, state: str) -> dict[str, Any]:
-    running = [{"number": 7, "epoch": 3, "state": "RUNNING", "held_for": None}] if state == "RUNNING" else []
-    return {
-        "name": name, "state": state, "reason": None, "ended": 7, "max_trials": 40, "running": running,
-        "best": {"value": 0.5312, "trial": 4, "params": {}}, "started_wall": 1.7e9, "ended_wall": 1.7e9 + 5e4,
-        "mean_trial_s": 1234.5, "spec": {"concurrency": 2},
-    }  # fmt: skip
-
-
-def view() -> dict[str, Any]:
-    states = ["EXITED"] * 4 + ["RUNNING"] * 2 + ["STOPPED"] * 6
+def view(home: Home) -> dict[str, Any]:
+    """Return a daemon's view of a run in a real store: 12 experiments, the first of them at work."""
+    clock = Clock()
+    specs = [
+        {"name": f"20M-h{n}", "mode": "min", "metric": "loss", "max_trials": 40, "concurrency": 2, "axes": {}}
+        for n in range(12)
+    ]
+    with closing(Store(home.store, clock)) as store:
+        create_run(
+            store, "phase6a-1", plan="phase6a", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
+            specs=specs,
+        )  # fmt: skip
+        writer = RunWriter(store, "phase6a-1")
+        writer.move_run(ProcessState.STARTING)
+        writer.move_experiment("20M-h0", ProcessState.STARTING)
+        found = StatusView(store.connection, "phase6a-1").now()
     reading = {"kind": "temperature", "value": 71.0, "sensor_id": "hwmon:k10temp/Tctl"}
-    command = Command(Action.SHED, Origin.GOVERNOR, "cpu at 91 celsius", since_wall=1.7e9, shed_trials=1)
-    return {
-        "run": {"id": "phase6a-20260101-1", "plan": "phase6a", "state": "RUNNING"},
-        "experiments": [experiment(f"20M-h{n}", state) for n, state in enumerate(states)],
-        "lost": [{"experiment": None, "trial": None, "cause": "driver restart", "seconds": 61.0}],
-        "commands": [], "held": [], "disk": None, "plan_file": None,
-        "nodes": {"node": {"protected": True, "readings": [reading] * 40, "command": command.to_json()}},
-        "daemon": {"pid": 42, "now_wall": 1.7e9 + 6e4, "started_wall": 1.7e9, "dashboard": "http://x", "log": "l"},
-    }  # fmt: skip
+    command = Command(Action.SHED, Origin.GOVERNOR, "cpu at 91 celsius", since_wall=clock.wall_s(), shed_trials=1)
+    daemon = {"pid": 42, "now_wall": clock.wall_s(), "started_wall": 1.7e9, "dashboard": "http://x", "log": "l"}
+    node = {"protected": True, "readings": [reading] * 40, "command": command.to_json()}
+    return {**found, "held": [], "disk": None, "plan_file": None, "nodes": {"node": node}, "daemon": daemon}
 
 
 class StandIn:
     """Answers `status` as a daemon does, and refuses every other verb."""
 
-    def __init__(self) -> None:
-        self._view = view()
+    def __init__(self, shown: dict[str, Any]) -> None:
+        self._view = shown
 
     def status(self, trials: bool) -> dict[str, Any]:
         return self._view
@@ -72,7 +77,7 @@ class StandIn:
 
 
 async def serve(home: Home, listening: threading.Event, over: asyncio.Event) -> None:
-    server = ControlServer(home, Clock(), StandIn(), lambda uid: None, lambda: None)
+    server = ControlServer(home, Clock(), StandIn(view(home)), lambda uid: None, lambda: None)
     await server.open()
     listening.set()
     await over.wait()
@@ -100,7 +105,7 @@ def measure(rounds: int, home: Home) -> list[tuple[float, float]]:
 
 def served(rounds: int, home: Home) -> list[tuple[float, float]]:
     loop, over, listening = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
-    server = threading.Thread(target=loop.run_until_complete, args=(serve(home, listening, over),))
+    server = threading.Thread(target=loop.run_until_complete, args=(serve(home, listening, over),), daemon=True)
     server.start()
     try:
         listening.wait(60.0)

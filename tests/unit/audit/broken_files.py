@@ -1,4 +1,4 @@
-"""Files as accidents and clumsy hands leave them: cut, flipped, shuffled, of other types. By seed, to be met again."""
+"""Makes files as accidents leave them: cut, flipped, shuffled, of other types. A seed repeats each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ JUNK: tuple[Any, ...] = (
 
 
 def broken(rng: random.Random, content: bytes) -> bytes:
-    """`content`, damaged in one of the ways that bytes can be."""
+    """Return `content`, damaged in one way."""
     return rng.choice(_WAYS)(rng, content)
 
 
 def retyped(rng: random.Random, value: Any) -> Any:
-    """A JSON value in which one place holds something else, or is gone, or has a neighbour."""
+    """Return a JSON value in which one place has another value, or is missing, or has a neighbour."""
     made = copy.deepcopy(value)
     places = list(_places(made))
     if not places:

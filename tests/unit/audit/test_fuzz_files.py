@@ -1,4 +1,4 @@
-"""A thousand malformed files: each is refused by an error of ours that says what to do, or read as what it is.
+"""A thousand malformed files: each is refused by an error of this project with a cure, or read correctly.
 
 None of them may end in an exception of somebody else's, change a file, or take memory without bound.
 """
@@ -25,6 +25,7 @@ from actors.trial.heartbeat import Heartbeat, Worker, read_heartbeat, trials_of_
 from actors.watchdog.state_file import read_state
 from supervisor.audit import evidence, invariants, maintenance, rebuild
 from supervisor.audit import evidence as audit_evidence
+from supervisor.audit.hash_chain import digest
 from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.cli import tail
 from supervisor.cli.watch import last_view
@@ -51,7 +52,7 @@ MIB = 1 << 20
 
 
 def seeds(count: int) -> pytest.MarkDecorator:
-    """That many files; the quick tests take the first third."""
+    """Return so many seeds; the quick tests take the first third."""
     return pytest.mark.parametrize(
         "seed", [pytest.param(seed, marks=[] if seed < count // 3 else pytest.mark.slow) for seed in range(count)]
     )
@@ -62,7 +63,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def refused_or_read(read: Callable[[], object], *ours: type[Exception]) -> bool:
-    """Whether it was refused. Any other exception is let through, and is the test's failure."""
+    """Return whether it was refused. Any other exception fails the test."""
     try:
         read()
     except ours as error:
@@ -182,7 +183,7 @@ OTHERS = (
 
 @seeds(150)
 def test_a_broken_checkpoint_is_refused(tmp_path: Path, seed: int) -> None:
-    """Damaged anywhere, or damaged and signed again: never believed, never run."""
+    """Damaged anywhere, or damaged with a new checksum: never accepted, never executed."""
     rng = random.Random(seed)
     file = tmp_path / "checkpoint-1.pt"
     write_checkpoint(file, {"weights": torch.arange(100.0), "epoch": 3, "names": ["a", "b"]})
@@ -197,7 +198,7 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path, seed: int) -> None:
     if made == whole:
         return
     refused = refused_or_read(lambda: read_checkpoint(file), TrainingError)
-    assert refused or seed % 3 == 1, "it was changed and believed"
+    assert refused or seed % 3 == 1, "a changed file was accepted"
     assert refused or not evidence.checkpoint_fault(file)
     assert seed % 3 != 0 or evidence.checkpoint_fault(file)
     assert not Path("/tmp/a-checkpoint-ran-this").exists()
@@ -252,13 +253,15 @@ def copy_of(home: Home, folder: Path) -> Home:
 
 
 def forged(rng: random.Random, lines: bytes) -> bytes:
-    """Lines with one value of another type, without their chain: as an older version wrote them."""
+    """Return the lines with one value of another type, in a chain that is whole again."""
     records = [json.loads(line) for line in lines.splitlines()]
-    for record in records:
-        record.pop("prev", None)
-    place = rng.randrange(len(records))
+    place, before = rng.randrange(len(records)), records[0]["prev"]
     records[place] = retyped(rng, records[place])
-    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+    made = []
+    for record in records:
+        made.append(json.dumps({**record, "prev": before} if isinstance(record, dict) else record).encode() + b"\n")
+        before = digest(made[-1])
+    return b"".join(made)
 
 
 @seeds(200)
@@ -300,7 +303,7 @@ def test_a_broken_log_is_repaired_or_refused(sound: Home, tmp_path: Path, seed: 
 
 @seeds(120)
 def test_a_broken_store_is_rebuilt_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
-    """What was there is kept; what comes out is a whole store, or an error of ours."""
+    """The old store is kept; the outcome is a whole store or an error of this project."""
     rng, home = random.Random(seed), copy_of(sound, tmp_path)
     home.store.write_bytes(broken(rng, home.store.read_bytes()))
     damaged = home.store.read_bytes()
@@ -315,12 +318,12 @@ def test_a_broken_store_is_rebuilt_or_refused(sound: Home, tmp_path: Path, seed:
             said = store.rows("SELECT state FROM run")[0]["state"]
         if rebuilt is not None:
             assert rebuilt.aside is not None
-            # An empty file is a store that nothing was written to yet: SQLite begins one in it.
+            # An empty file counts as a new store: SQLite begins one in it.
             assert rebuilt.aside.read_bytes() == damaged or damaged == b""
     assert said
 
 
-# What a node keeps beside its trials
+# The files of a node beside its trials
 
 
 def readings(now: Now) -> list[Reading]:
@@ -329,7 +332,7 @@ def readings(now: Now) -> list[Reading]:
 
 @seeds(120)
 def test_a_broken_state_of_the_governor_is_no_state(tmp_path: Path, seed: int) -> None:
-    """A governor that starts with it decides as one that remembers nothing wrong."""
+    """A governor that starts with it decides as one with a new state."""
     rng, clock = random.Random(seed), FakeClock()
     file, policy = tmp_path / "memory", Policy()
     memory = read_state(file, Now.of(clock))

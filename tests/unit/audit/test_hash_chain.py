@@ -1,4 +1,4 @@
-"""The chain of the audit log: no line can be changed, lost or put in unseen, across rotations and crashes."""
+"""The chain of the audit log shows every changed, lost or added line, across rotations and crashes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fill(store: Store, log: AuditLog, count: int) -> None:
 
 
 def whole(path: Path) -> list[dict[str, Any]]:
-    """Every record of every part; raises LogDamaged unless the chain holds across them."""
+    """Return every record of every part; raise LogDamaged unless the chain holds across them."""
     lines = [line for part in all_parts(path) for line in lines_of(part)]
     return [record for record, _ in walk(lines, "all parts")]
 
@@ -129,7 +129,7 @@ def test_a_line_without_the_digest_of_the_one_before_is_damage(tmp_path: Path, s
 
 
 def recorded(store: Store, log: AuditLog) -> Head:
-    """As the daemon does it: the head rides with the next change."""
+    """As the daemon does it: the head is stored with the next change."""
     store.note(head_key(log.path), log.head.to_json())
     with store.change("a-1") as change:
         change.record("daemon.stopped", reason="rides")
@@ -235,7 +235,7 @@ def test_a_follower_reads_across_a_rotation_without_loss(tmp_path: Path, store: 
             if len(seen) == 7:
                 break
     assert seen == [1, 2, 3, 4, 5, 6, 7]
-    assert older_parts(path), "the log was rotated under the reader"
+    assert older_parts(path), "the log was rotated while it was read"
 
 
 @pytest.mark.parametrize("nonsense", ["", "{", "[]", "7", '{"seq": "1", "sha256": null}', '{"seq": 1, "sha256": 2}'])

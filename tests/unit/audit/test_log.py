@@ -1,4 +1,4 @@
-"""The audit log lags behind the store at worst, and never for long: what it lacks is appended, in order, once."""
+"""The audit log may lag behind the store, never lead: missing events are appended in order, once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from supervisor.store.event import Event
 
 
 class CountingClock(Clock):
-    """A second later at each look."""
+    """A clock that is a second later at each reading."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self.now = start
@@ -155,7 +155,7 @@ def test_catch_up_writes_exactly_the_events_that_a_crash_before_append_left_out(
 
 
 def test_catch_up_takes_in_every_run_of_the_plan_and_no_other_plans(tmp_path: Path, store: Store) -> None:
-    """A run that was given up for a new one has told so before the log was open."""
+    """A run that was given up for a new one has an event from before the log was open."""
     for reason, run in (("given up", "a-1"), ("another plan's", "b-1"), ("new", "a-2")):
         tell(store, reason, run)
     AuditLog(tmp_path / "a.jsonl").catch_up(store, "a")
@@ -231,7 +231,7 @@ def test_an_fsync_without_space_removes_the_line_and_may_be_tried_again(
 def test_an_fsync_that_failed_on_the_disk_is_final(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next fsync would say that all is well, although the page is gone: nothing is written here any more."""
+    """The next fsync would succeed although the page is lost: no more lines are written."""
     log = AuditLog(tmp_path / "a.jsonl")
     with monkeypatch.context() as patch:
         patch.setattr("supervisor.audit.log.os.fsync", failing_fsync(errno.EIO))
@@ -242,11 +242,11 @@ def test_an_fsync_that_failed_on_the_disk_is_final(
     assert (tmp_path / "a.jsonl").read_bytes() == b""
     again = AuditLog(tmp_path / "a.jsonl")
     again.catch_up(store, "a")
-    assert reasons(tmp_path / "a.jsonl") == ["one", "two"], "the next start writes what the store knows"
+    assert reasons(tmp_path / "a.jsonl") == ["one", "two"], "the next start writes the store's events"
 
 
 def test_the_log_of_another_store_is_moved_aside_and_the_new_one_is_whole(tmp_path: Path, store: Store) -> None:
-    """The cure for a damaged store is to move it; the new one counts from 1, below what the old log holds."""
+    """The cure for a damaged store is to move it; the new one counts from 1, below the old log's numbers."""
     path = tmp_path / "a.jsonl"
     log, aside = open_audit_log(path, store)
     assert aside is None

@@ -1,4 +1,4 @@
-"""backup and repair: a copy that is whole, choices that are told before anything is done, originals that are kept."""
+"""Backup makes a complete copy; repair lists its steps before it acts, and keeps the originals."""
 
 from __future__ import annotations
 
@@ -135,5 +135,5 @@ def test_repair_lists_faults_and_with_apply_repairs_them_and_keeps_the_originals
     assert damage == "store" or damaged[log.name] in kept
     assert "store" not in damage or damaged[home.store.name] in kept
     if damage != "store and line":
-        assert rows(home.store) == before, "whichever was damaged, the other one had it all"
+        assert rows(home.store) == before, "the undamaged one of store and log gave back every row"
     AuditLog(log).close()

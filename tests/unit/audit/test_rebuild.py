@@ -1,4 +1,4 @@
-"""A lost store is given back by the logs, equal to the last bit; the old one is kept; and it is told."""
+"""The logs give a lost store back, equal to the last bit; the old one is kept, and an event records it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SPECS = [
 
 
 class UnevenClock(Clock):
-    """Later at each look, by times that a float cannot hold exactly."""
+    """A clock that is later at each reading, by times that a float cannot represent exactly."""
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:
         self.now = start
@@ -274,7 +274,7 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     seen |= replayed_equal(home, ledger)
     ledger.record("run.finished", passed=1, failed=0, skipped=0, seconds=1.0)
     seen |= replayed_equal(home, ledger)
-    assert set(projection._CHANGES) - seen == {"run.abandoned"}, "that one is the next test's"
+    assert set(projection._CHANGES) - seen == {"run.abandoned"}, "the next test covers that event"
 
 
 def test_a_run_that_was_given_up_is_replayed_as_such(home: Home) -> None:
@@ -289,7 +289,7 @@ def written(home: Home, ledger: RunWriter) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def replayed_equal(home: Home, ledger: RunWriter) -> set[str]:
-    """Replays what was told so far beside the store and compares every table; the names of the events."""
+    """Replay the events so far beside the store and compare every table; return the events' names."""
     wanted = written(home, ledger)
     beside = make_home(home.root / f"beside-{len(wanted['event'])}")
     shutil.copy(home.audit_log("p"), beside.audit_log("p"))
@@ -339,7 +339,7 @@ def test_a_missing_or_old_store_is_rebuilt_and_a_sound_one_is_kept(home: Home) -
     assert tables(home.store) == before
     store, again = rebuild.open_or_rebuild(home, UnevenClock())
     store.close()
-    assert again == rebuilt, "as long as no daemon has told of it, the next one does"
+    assert again == rebuilt, "until a daemon records it, the next one gets it"
     home.store.unlink()
     store, rebuilt = rebuild.open_or_rebuild(home, UnevenClock())
     store.close()
@@ -356,7 +356,7 @@ def test_a_home_that_is_new_gets_a_new_store(home: Home) -> None:
 
 
 def test_the_write_ahead_log_of_the_lost_store_is_moved_with_it(home: Home) -> None:
-    """One that stayed would be played into the next store of that name."""
+    """A write-ahead log that stayed would be applied to the next store of that name."""
     ledger = a_run(home)
     lived(ledger)
     write_log(home, ledger.store)

@@ -1,4 +1,4 @@
-"""The tree of errors: each class says what happened, with which exit code, and what to do."""
+"""The tree of errors: each class has a message, an exit code and, where one is known, a cure."""
 
 from __future__ import annotations
 

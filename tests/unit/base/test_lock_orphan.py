@@ -1,4 +1,4 @@
-"""Who holds a home's lock, when it is not the daemon that took it: on a /proc of the test's own."""
+"""A process that holds a home's lock and is not its daemon is found, on a /proc of the test's own."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_daemon_that_has_not_written_its_pid_yet_gets_the_time_to(home: Home, 
 
 @pytest.mark.skipif(not Path("/proc/self/fdinfo").is_dir(), reason="no /proc here")
 def test_the_parser_reads_the_real_proc(home: Home) -> None:
-    """This very process holds the lock, under a pid that the file does not name."""
+    """This process holds the lock, and the file names another pid."""
     lock = take_lock(home)
     try:
         assert orphan(home) is None

@@ -1,4 +1,4 @@
-"""Secrets in foreign words: taken out before anything is written or shown; ordinary words stay."""
+"""Secrets are removed from texts before these are written or shown; ordinary words stay."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_a_secret_of_the_environment_is_found_anywhere_in_a_text() -> None:
 
 @given(st.text(max_size=200))
 def test_redacting_twice_is_redacting_once(text: str) -> None:
-    """So it does no harm where a text passes by twice."""
+    """A text may pass through it twice."""
     assert redact(redact(text, {}), {}) == redact(text, {})
 
 
 @pytest.mark.parametrize("piece", ["a-", "token-", "token", "'token' ", "://a:", "Bearer "])
 def test_a_long_text_costs_no_more_than_its_length(piece: str) -> None:
-    """With one repetition inside another this would go on for hours, and the daemon's loop stands meanwhile."""
+    """With nested repetitions the search could take hours, while the daemon's loop waits."""
     said = piece * (200_000 // len(piece))
     assert redact(said, {}) == said
     assert redact(f"{said}; token=abc123", {}) == f"{said}; token={HIDDEN}"

@@ -1,4 +1,4 @@
-"""`supervisorctl` and `supervisord` on their own: exit codes, words, and nothing changed by bad input."""
+"""`supervisorctl` and `supervisord` without a daemon: exit codes, messages, and no effect of bad input."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_status_without_a_daemon_shows_the_last_run_and_still_ends_with_4(
 
 
 def test_the_store_is_not_read_while_a_daemon_holds_the_home(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its store may not be read beside it."""
+    """Only the daemon may read the store while it lives."""
     finished_run(home).close()
     lock = take_lock(home)
     try:

@@ -1,4 +1,4 @@
-"""Service files: what the managers read back is what was meant, for any path; and a hung loop is found and ended."""
+"""Service files: the managers read back the same values, for any path; and a hung loop is found and ended."""
 
 from __future__ import annotations
 
@@ -125,5 +125,5 @@ def test_a_stalled_loop_is_dumped_with_its_stack_and_aborted() -> None:
     )
     assert done.stdout == "pinged\n", "a loop that ticks is left alone"
     assert done.returncode == -signal.SIGABRT
-    assert "stands still" in done.stderr
+    assert "the main loop blocks" in done.stderr
     assert "in main" in done.stderr

@@ -1,4 +1,4 @@
-"""What `status` and `wait` print, line by line."""
+"""The lines that `status` and `wait` print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tail`: the last lines, then every line that comes, once, across rotation and half-written lines."""
+"""`tail` prints the last lines, then every new line once, across rotation and half-written lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add(path: Path, text: str) -> None:
 
 
 def follow(path: Path, *scenes: Callable[[], None], first: int = 0) -> list[str]:
-    """What is seen when one of `scenes` happens in each wait; it ends after the last and two waits more."""
+    """Return the lines that are seen when one of `scenes` happens in each wait; it ends two waits after the last."""
     left = [*scenes, lambda: None, lambda: None]
 
     def sleep(seconds: float) -> None:
@@ -44,7 +44,7 @@ def test_the_last_lines_are_whole_and_at_most_so_many(path: Path) -> None:
     add(path, "one\ntwo\nthree\nhalf")
     with path.open("rb") as file:
         assert tail.last_lines(file, 2) == [b"two\n", b"three\n"]
-        assert file.tell() == len("one\ntwo\nthree\n"), "it stands after the last whole line"
+        assert file.tell() == len("one\ntwo\nthree\n"), "its position is after the last whole line"
     for count, seen in ((0, 0), (99, 3)):
         with path.open("rb") as file:
             assert len(tail.last_lines(file, count)) == seen
