@@ -1,4 +1,4 @@
-"""Watches the main loop from a thread: if it stands still, its stack is written and the daemon aborts.
+"""Watches the main loop from a thread: if it blocks, all stacks are written and the daemon aborts.
 
 A daemon that hangs is worse than one that died: nothing restarts it. After the abort the service manager or a person
 starts it again, and it recovers. Standard library only.
@@ -19,7 +19,7 @@ STALL_LIMIT_S = 60.0
 
 
 class Stall:
-    """Decides whether the loop stands still, from a look about every TICK_S. Pure; times are monotonic seconds."""
+    """Decides whether the loop blocks, from a look about every TICK_S. Pure; times are monotonic seconds."""
 
     def __init__(self, now_s: float, limit_s: float = STALL_LIMIT_S) -> None:
         self._limit_s = limit_s
