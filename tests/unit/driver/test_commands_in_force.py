@@ -126,7 +126,7 @@ def test_a_stop_of_all_nodes_ends_the_driver_and_the_first_reason_counts():
     in_force.report("a", governor(Action.STOP))
     in_force.report("b", governor(Action.RUN))
     assert in_force.finish_reason == "STOP by the governor: g"
-    in_force.finish("told to")
+    in_force.finish("asked to")
     assert in_force.finish_reason == "STOP by the governor: g"
 
 

@@ -66,7 +66,7 @@ def test_a_line_that_is_no_message_is_the_end(pipes):
 
 
 def test_sending_to_a_daemon_that_died_does_not_raise():
-    """The reader's end of file ends the driver; whoever sends in that moment must not crash first."""
+    """End of file ends the driver; a thread that sends in that moment must not crash first."""
     to_driver, write = os.pipe()
     read, from_driver = os.pipe()
     os.close(read)

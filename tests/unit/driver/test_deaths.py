@@ -1,4 +1,4 @@
-"""What the driver makes of a worker's death: what it tells, how often it counts, and whom it asks. No Ray running."""
+"""A worker's death in the driver: its messages, its count, and the watchdogs that are asked. No Ray running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from supervisor.domain.messages import AttemptLost, TrialEnded, TrialHung, Trial
 
 HUNG = Death("hung", "silent for 300 s; its stacks: /d", "node", 9, 300.5, 0.25, "/d")
 OOM_KILLED = Death("oom_killed", "memory had run out", "node", 9)
-NOBODY_KNOWS = Death(node="node")
+UNKNOWN = Death(node="node")
 
 
 class Link(list):
@@ -31,7 +31,7 @@ class FakeTrial:
     """As much of a Tune trial as is touched."""
 
     trial_id = "a"
-    last_result: dict[str, object] = {}  # noqa: RUF012 - nobody writes it
+    last_result: dict[str, object] = {}  # noqa: RUF012 - it is never written
 
     def __init__(self):
         self.config = {OWN_KEY: {"number": 4, "attempt": 1, "checkpoint": None}}
@@ -45,9 +45,9 @@ class FakeTrial:
 
 @pytest.fixture
 def bench(monkeypatch):
-    """A recorder of one trial whose workers die as `death` says; `asked` is of whom it asked."""
+    """A recorder of one trial with workers that die by `death`; `asked` are its questions."""
     monkeypatch.setattr(ray_private, "whereabouts", lambda trial: ray_private.Whereabouts("node", 123))
-    made = SimpleNamespace(link=Link(), registry=TrialRegistry("loss", "min", []), death=NOBODY_KNOWS, asked=[])
+    made = SimpleNamespace(link=Link(), registry=TrialRegistry("loss", "min", []), death=UNKNOWN, asked=[])
 
     def how_died(*asked):
         made.asked.append(asked)
@@ -71,7 +71,7 @@ def test_a_hang_is_reported_before_the_lost_attempt(bench):
 
 @pytest.mark.parametrize(
     ("death", "cause", "text"),
-    [(OOM_KILLED, "oom_killed", "memory had run out"), (NOBODY_KNOWS, "worker_died", "The actor died")],
+    [(OOM_KILLED, "oom_killed", "memory had run out"), (UNKNOWN, "worker_died", "The actor died")],
 )
 def test_other_deaths_are_reported_with_their_cause(bench, death, cause, text):
     bench.death = death
@@ -91,7 +91,7 @@ def test_an_attempt_that_dies_before_its_start_is_reported_as_started_and_all_no
 
 
 @pytest.mark.parametrize(
-    ("death", "reason"), [(HUNG, "hung"), (OOM_KILLED, "oom"), (NOBODY_KNOWS, "error")], ids=["hung", "oom", "unknown"]
+    ("death", "reason"), [(HUNG, "hung"), (OOM_KILLED, "oom"), (UNKNOWN, "error")], ids=["hung", "oom", "unknown"]
 )
 def test_the_last_death_says_why_the_trial_ended(bench, death, reason):
     bench.death = death

@@ -1,4 +1,4 @@
-"""Finalisation in the search and the scheduler: when it begins, what it gives, and who never hears of it."""
+"""Finalisation in search and scheduler: its begin, its trials, and that sampler and pruner do not see it."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_without_finalisation_the_search_gives_all_trials(tmp_path: Any) -> None
 
 
 class Stopper(FIFOScheduler):
-    """Would stop every trial at once; keeps what it hears."""
+    """Would stop every trial at once; keeps its results."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -203,6 +203,6 @@ def test_a_finalisation_trial_keeps_the_weights_of_its_best_epoch_and_of_nothing
         return
     kept = (tmp_path / FILE).read_bytes()
     assert read_weights(tmp_path / FILE)["epoch"] == 1
-    trainable._session.step()  # stands for the part of epoch 2 that was trained before the trial left
+    trainable._session.step()  # as the part of epoch 2 that was trained before the trial left
     trainable.sweep_save(tmp_path, 1)
     assert (tmp_path / FILE).read_bytes() == kept

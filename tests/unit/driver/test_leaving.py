@@ -31,7 +31,7 @@ def test_no_later_command_lifts_the_stop_by_which_trials_leave(sent):
     watchdogs._nodes = {"n": watchdogs._add("n", {})}
     in_force.ask_back(0, "memory at 91 %")
     assert sent == [["STOP"]]
-    watchdogs.leave("told to")
+    watchdogs.leave("asked to")
     assert sent[1:] == [["STOP"]]
     in_force.given_back(0)
     in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test")])

@@ -106,7 +106,7 @@ def test_later_commands_for_the_watchdogs_have_a_later_stamp(watched):
 
 
 def test_an_unfinished_trial_keeps_its_memory_settings():
-    """By whichever driver comes next: the store's word for it is in `begin`."""
+    """The next driver gets them with Begin."""
     earlier = {
         "number": 3, "state": "PENDING", "attempt": 2, "checkpoint": None, "results": [], "memory": HALF, "lost": [OOM]
     }  # fmt: skip

@@ -22,7 +22,7 @@ from supervisor.domain.scope import trial_scope
 
 
 class Scripted(FIFOScheduler):
-    """Answers what it is told to."""
+    """Answers `answer`."""
 
     def __init__(self, answer):
         super().__init__()
@@ -263,14 +263,14 @@ def test_shedding_sends_the_youngest_back_to_the_queue_and_no_more():
 def test_finishing_waits_until_each_trial_has_left_its_work():
     bench = Bench(FIFOScheduler())
     first, second = bench.trial("a"), bench.trial("b", 1)
-    bench.in_force.finish("told to")
+    bench.in_force.finish("asked to")
     assert bench.result(first, 1, 0.5) == TrialScheduler.NOOP
     bench.choose()
-    assert bench.left == ["told to"]
+    assert bench.left == ["asked to"]
     assert bench.scheduler.on_trial_result(bench.controller, second, {LEFT: True, STEP: 2}) == TrialScheduler.NOOP
-    with pytest.raises(Finished, match="told to"):
+    with pytest.raises(Finished, match="asked to"):
         bench.choose()
-    assert bench.left == ["told to"]
+    assert bench.left == ["asked to"]
 
 
 def test_the_scheduler_pickles_without_the_trials_that_it_holds():

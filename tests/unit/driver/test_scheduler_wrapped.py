@@ -1,4 +1,4 @@
-"""HardwareAwareScheduler around any of Ray's schedulers: what they are told, asked and answer is theirs."""
+"""HardwareAwareScheduler around any of Ray's schedulers: calls and answers pass through unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CALLS = ["add", "result", "error", "complete", "remove", "choose"]
 
 
 class Recording(TrialScheduler):
-    """Remembers what it was called with, and answers in turn what it is told to."""
+    """Keeps its calls, and gives its answers in turn."""
 
     metric = "loss"
 
@@ -111,7 +111,7 @@ def wrapped(inner):
 @given(answers=st.lists(st.sampled_from(DECISIONS), max_size=30), story=st.lists(st.sampled_from(CALLS), max_size=30))
 @settings(deadline=None, max_examples=60)
 def test_while_nothing_is_held_every_call_and_every_answer_pass_through(answers, story):
-    """Whatever the order: the wrapped scheduler hears what it would hear of Tune, and Tune its answer."""
+    """In any order: the wrapped scheduler gets the calls that Tune would make, and Tune its answers."""
     inner, controller = Recording(answers), Controller()
     scheduler, registry = wrapped(inner)
     expected, left, step = [], list(answers), 0

@@ -106,7 +106,7 @@ def test_shedding_lowers_the_concurrency_but_never_to_nothing(bench, action):
 
 
 def test_no_trial_starts_beside_one_that_must_be_alone(bench):
-    """Tune starts what the search gives without asking the scheduler. One that the operator holds keeps nobody."""
+    """Tune starts what the search gives without asking the scheduler. One that the operator holds delays no other."""
     b = bench()
     b.search.suggest("a")
     alone = b.registry.entry("a")
@@ -135,7 +135,7 @@ def test_after_a_restart_a_trial_that_must_be_alone_does_not_start_beside_others
 
 def test_a_driver_that_is_to_finish_gets_no_more_trials(bench):
     b = bench()
-    b.in_force.finish("told to")
+    b.in_force.finish("asked to")
     assert b.search.suggest("a") == Searcher.FINISHED
 
 
@@ -168,7 +168,7 @@ def test_values_that_are_not_finite_do_not_reach_the_study(bench):
 
 
 def test_the_study_gets_a_finished_trial_with_its_best_value_and_its_last_step(bench):
-    """Tune reports the step that ends a trial to nobody but `on_trial_complete`."""
+    """Tune reports the step that ends a trial to `on_trial_complete` only."""
     b = bench()
     b.search.suggest("a")
     b.report("a", 3.0, 1.0)

@@ -1,4 +1,4 @@
-"""The study is a cache: built from the daemon's truth it goes on as if it had never been away."""
+"""The study is a cache: built from the store it continues as if it had never been deleted."""
 
 from __future__ import annotations
 
@@ -145,15 +145,15 @@ def test_a_search_continues_when_its_journal_is_damaged(tmp_path, damage):
 
 
 def test_a_search_continues_when_its_journal_cannot_be_written(tmp_path, caplog):
-    """The folder is gone, for two trials: told once."""
+    """The folder is gone for two trials: that is logged once."""
     folder = tmp_path / "experiment"
     folder.mkdir()
     study = build_study(open_storage(folder), "s", "min", SPACE.distributions, [], [])
     shutil.rmtree(folder)
     assert [study.ask().number for _ in range(2)] == [0, 1]
-    told = [record.message for record in caplog.records if "the search continues without it" in record.message]
-    assert len(told) == 1
-    assert told[0].startswith(f"{folder}/study.journal cannot be written")
+    found = [record.message for record in caplog.records if "the search continues without it" in record.message]
+    assert len(found) == 1
+    assert found[0].startswith(f"{folder}/study.journal cannot be written")
 
 
 def test_seeds_differ_by_trial_and_by_experiment():

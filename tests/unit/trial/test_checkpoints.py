@@ -54,7 +54,7 @@ def test_an_error_without_a_reason_is_judged_by_the_space_left_on_the_disk(
     assert not is_full(RuntimeError("iostream error"), tmp_path)
     monkeypatch.setattr(checkpoints, "NEARLY_FULL_BYTES", 1 << 62)
     assert is_full(RuntimeError("iostream error"), tmp_path)
-    assert not is_full(RuntimeError("iostream error"), tmp_path / "gone"), "nobody knows"
+    assert not is_full(RuntimeError("iostream error"), tmp_path / "gone"), "its space is not known"
 
 
 # The checkpoints of a trial
@@ -101,7 +101,7 @@ def test_the_newest_checkpoints_are_kept_and_named_by_their_step(user, kept):
     assert len(kept.kept()) == KEEP_CHECKPOINTS
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc here that says whose a descriptor is")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to name the file of a descriptor")
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(user, kept, monkeypatch):
     synced = []
     real = os.fsync
@@ -112,7 +112,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(user, kept, monkeypa
 
     monkeypatch.setattr(os, "fsync", fsync)
     save(user, kept, 1)
-    assert synced[-2:] == [".fresh-1", "0"], "the folder under its first name, then where it got its own"
+    assert synced[-2:] == [".fresh-1", "0"], "the folder under its first name, then the folder that holds it"
     assert "state.pickle" in synced[:-2]
 
 
@@ -133,7 +133,7 @@ def test_a_trial_resumes_from_its_checkpoint(user, kept):
 
 
 def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(user, kept):
-    """The daemon never heard of them: their epochs run again and are reported."""
+    """The daemon does not have them: their epochs run again and are reported."""
     first, _ = save(user, kept, 1, 2)
     assert kept.resume(first, lambda: None) == 1
     assert user.count == 1

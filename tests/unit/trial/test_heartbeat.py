@@ -1,4 +1,4 @@
-"""A worker's note of its progress, and what a gate adds to it."""
+"""A worker's heartbeat: its phases, and the batches that a gate measures."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ray import tune
 import actors.trial.checkpoints
 import actors.trial.supervised
 from actors.trial.gate import Gate, Leave
-from actors.trial.heartbeat import BATCHES, TAILS, Heartbeat, Phase, Progress, Worker, read_heartbeat
+from actors.trial.heartbeat import BATCHES, TAILS, Heartbeat, Phase, Progress, Worker, read_heartbeat, trials_of_workers
 from actors.trial.node_files import LEASE_S, FlagWriter
 from actors.trial.patchtst import PatchTSTTrainable
 from supervisor.clock import FakeClock
 from supervisor.domain.command import Action
 from supervisor.processes.identity import started_at
 
-WHOSE = Worker("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
+WORKER = Worker("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
 
 
-def noted(folder: Path) -> Progress:
+def progress_in(folder: Path) -> Progress:
     found = read_heartbeat(folder / "4711.heartbeat")
     assert found is not None
-    assert found[0] == WHOSE
+    assert found[0] == WORKER
     return found[1]
 
 
@@ -37,62 +37,62 @@ def clock():
 
 
 @pytest.fixture
-def beat(tmp_path, clock):
-    return Heartbeat(tmp_path / "beats", WHOSE, in_batches=True, mono_s=clock.mono_s)
+def heartbeat(tmp_path, clock):
+    return Heartbeat(tmp_path / "heartbeats", WORKER, in_batches=True, mono_s=clock.mono_s)
 
 
-def test_a_worker_is_preparing_until_it_says_otherwise(beat, clock, tmp_path):
-    assert noted(tmp_path / "beats") == Progress(Phase.PREPARING, clock.now_s, True)
+def test_a_worker_is_preparing_until_it_says_otherwise(heartbeat, clock, tmp_path):
+    assert progress_in(tmp_path / "heartbeats") == Progress(Phase.PREPARING, clock.now_s, True)
     clock.sleep(3.0)
-    beat.phase(Phase.IDLE)
-    assert noted(tmp_path / "beats") == Progress(Phase.IDLE, clock.now_s, True)
-    beat.drop()
-    assert list((tmp_path / "beats").iterdir()) == []
+    heartbeat.phase(Phase.IDLE)
+    assert progress_in(tmp_path / "heartbeats") == Progress(Phase.IDLE, clock.now_s, True)
+    heartbeat.drop()
+    assert list((tmp_path / "heartbeats").iterdir()) == []
 
 
-def test_batches_and_tails_are_measured(beat, clock, tmp_path):
+def test_batches_and_tails_are_measured(heartbeat, clock, tmp_path):
     """From wait to wait within a step; what comes before a step's first wait is no batch, nor is the time between."""
     for _ in range(2):
-        beat.batch(clock.mono_s())  # a step waits once before it begins
-        beat.begin_step()
+        heartbeat.batch(clock.mono_s())  # a step waits once before it begins
+        heartbeat.begin_step()
         clock.sleep(0.5)  # before the first wait
         for seconds in (1.0, 2.0):
-            beat.batch(clock.mono_s())
+            heartbeat.batch(clock.mono_s())
             clock.sleep(seconds)
-        beat.batch(clock.mono_s())
+        heartbeat.batch(clock.mono_s())
         clock.sleep(9.0)
-        beat.end_step()
+        heartbeat.end_step()
         clock.sleep(1000.0)
-    progress = noted(tmp_path / "beats")
+    progress = progress_in(tmp_path / "heartbeats")
     assert progress.phase is Phase.IDLE
     assert progress.batches_s == pytest.approx((1.0, 2.0))
     assert progress.tails_s == pytest.approx((9.0, 9.0))
 
 
-def test_a_step_without_batches_is_all_tail(beat, clock, tmp_path):
-    beat.begin_step()
+def test_a_step_without_batches_is_all_tail(heartbeat, clock, tmp_path):
+    heartbeat.begin_step()
     clock.sleep(4.0)
-    beat.end_step()
-    assert noted(tmp_path / "beats").tails_s == (4.0,)
+    heartbeat.end_step()
+    assert progress_in(tmp_path / "heartbeats").tails_s == (4.0,)
 
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=100))
 def test_the_last_ones_are_kept(tmp_path_factory, lengths):
-    folder, clock = tmp_path_factory.mktemp("beats"), FakeClock(0.0)
-    beat = Heartbeat(folder, WHOSE, in_batches=False, mono_s=clock.mono_s)
-    beat.begin_step()
-    beat.batch(clock.mono_s())
+    folder, clock = tmp_path_factory.mktemp("heartbeats"), FakeClock(0.0)
+    heartbeat = Heartbeat(folder, WORKER, in_batches=False, mono_s=clock.mono_s)
+    heartbeat.begin_step()
+    heartbeat.batch(clock.mono_s())
     taken = []
     for length in lengths:
         before = clock.now_s
         clock.sleep(length)
-        beat.batch(clock.mono_s())
+        heartbeat.batch(clock.mono_s())
         taken.append(clock.now_s - before)
     for _ in range(TAILS + 3):
         clock.sleep(1.0)
-        beat.end_step()
-        beat.begin_step()
-    progress = noted(folder)
+        heartbeat.end_step()
+        heartbeat.begin_step()
+    progress = progress_in(folder)
     assert sorted(progress.batches_s) == sorted(taken[-BATCHES:])
     assert len(progress.tails_s) == TAILS
 
@@ -106,12 +106,12 @@ def test_a_file_that_is_no_heartbeat_is_none(tmp_path, body):
 
 
 @pytest.fixture
-def gate(beat, clock, tmp_path):
+def gate(heartbeat, clock, tmp_path):
     """An open one, with its writer, of a worker at its step."""
     writer = FlagWriter(tmp_path / "flag", clock.mono_s)
     writer.write(Action.RUN, 0.0)
-    beat.begin_step()
-    return Gate(tmp_path / "flag", clock.mono_s, clock.sleep, heartbeat=beat), writer
+    heartbeat.begin_step()
+    return Gate(tmp_path / "flag", clock.mono_s, clock.sleep, heartbeat=heartbeat), writer
 
 
 def test_each_wait_at_an_open_gate_is_a_beat(gate, clock, tmp_path):
@@ -120,7 +120,7 @@ def test_each_wait_at_an_open_gate_is_a_beat(gate, clock, tmp_path):
         opened.wait()
         clock.sleep(seconds)
     opened.wait()
-    assert noted(tmp_path / "beats") == Progress(Phase.WORKING, clock.now_s, True, (0.25, 0.75))
+    assert progress_in(tmp_path / "heartbeats") == Progress(Phase.WORKING, clock.now_s, True, (0.25, 0.75))
 
 
 @pytest.mark.parametrize("action", [Action.THROTTLE, Action.PAUSE])
@@ -134,18 +134,18 @@ def test_a_worker_at_a_closed_gate_or_at_rest_is_waiting_and_its_wait_is_no_batc
     sleep = clock.sleep
 
     def look_and_open(seconds):
-        seen.append(noted(tmp_path / "beats").phase)
+        seen.append(progress_in(tmp_path / "heartbeats").phase)
         sleep(LEASE_S / 2)
         writer.write(Action.RUN, 0.0)
 
     closed._sleep = look_and_open
     assert closed.wait() > 0
     assert seen == [Phase.WAITING]
-    assert noted(tmp_path / "beats") == Progress(Phase.WORKING, clock.now_s, True, (2.0,))
+    assert progress_in(tmp_path / "heartbeats") == Progress(Phase.WORKING, clock.now_s, True, (2.0,))
 
 
 class Looks(tune.Trainable):
-    """Notes what its own note says, in its step and while it is saved."""
+    """Keeps the phase of its own heartbeat, in its step and while it is saved."""
 
     sweep_batches = True
 
@@ -158,7 +158,7 @@ class Looks(tune.Trainable):
         return {}
 
     def load_checkpoint(self, checkpoint):
-        """Begins where it stands."""
+        """Load nothing."""
 
 
 class Unaware(Looks):
@@ -167,19 +167,19 @@ class Unaware(Looks):
 
 @pytest.fixture
 def supervised(tmp_path, monkeypatch):
-    """A supervised trial as it stands after its setup, without Ray around it, and a look at its note."""
+    """A supervised trial after its setup, without Ray, that can look at its own heartbeat."""
     monkeypatch.setattr(actors.trial.supervised, "prefer_for_oom", lambda: None)
-    monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda beats: None)
+    monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda folder: None)
 
     def make(kind):
         made = actors.trial.supervised.supervise(kind)
         trial = made.__new__(made)
         trial._failure, trial._step, trial.sweep_number, trial.sweep_memory = None, 0, 7, None
         own, folder = {"experiment": "one", "attempt": 3}, tmp_path / "one" / "7"
-        trial._heartbeat = trial._begin_heartbeat(own, folder, tmp_path / "beats")
+        trial._heartbeat = trial._begin_heartbeat(own, folder, tmp_path / "heartbeats")
         trial._checkpoints = trial._checkpoints_in(folder)
         trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0)
-        trial.look = lambda: read_heartbeat(tmp_path / "beats" / f"{os.getpid()}.heartbeat")[1].phase
+        trial.look = lambda: read_heartbeat(tmp_path / "heartbeats" / f"{os.getpid()}.heartbeat")[1].phase
         return trial
 
     return make
@@ -191,7 +191,7 @@ def test_a_trial_works_in_its_step_prepares_while_it_is_saved_and_is_idle_betwee
     trial.step()
     assert trial.seen == [Phase.WORKING, Phase.PREPARING]
     assert trial.look() is Phase.IDLE
-    [path] = (tmp_path / "beats").iterdir()
+    [path] = (tmp_path / "heartbeats").iterdir()
     worker, progress = read_heartbeat(path)
     assert (worker.experiment, worker.number, worker.attempt, worker.folder) == (
         "one",
@@ -233,15 +233,25 @@ def test_a_trial_that_leaves_its_work_has_no_heartbeat_any_more(supervised, tmp_
     trial.seen, trial.sweep_gate.wait = [], leave
     trial.step()
     assert trial.seen == [Phase.PREPARING]
-    assert list((tmp_path / "beats").iterdir()) == []
+    assert list((tmp_path / "heartbeats").iterdir()) == []
 
 
 @pytest.mark.parametrize(("kind", "in_batches"), [(Looks, True), (Unaware, False)])
 def test_a_class_says_whether_it_waits_at_its_gate_before_every_batch(supervised, tmp_path, kind, in_batches):
     supervised(kind)
-    [path] = (tmp_path / "beats").iterdir()
+    [path] = (tmp_path / "heartbeats").iterdir()
     assert read_heartbeat(path)[1].in_batches is in_batches
 
 
 def test_the_built_in_trainable_waits_at_its_gate_before_every_batch():
     assert PatchTSTTrainable.sweep_batches is True
+
+
+def test_only_living_workers_are_listed_with_their_trials(tmp_path):
+    """A process that was given a dead worker's pid is none of ours."""
+    pid = os.getpid()
+    Heartbeat(tmp_path, Worker("2M-h1", 7, 2, "/f", pid, started_at(pid)), in_batches=True)
+    assert trials_of_workers(tmp_path) == {pid: "2M-h1/7"}
+    Heartbeat(tmp_path, Worker("2M-h1", 7, 2, "/f", pid, "another start"), in_batches=True)
+    assert trials_of_workers(tmp_path) == {}
+    assert trials_of_workers(tmp_path / "absent") == {}

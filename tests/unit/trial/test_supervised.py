@@ -1,4 +1,4 @@
-"""What is done to a user's trainable, as far as it can be seen without Ray running."""
+"""A user's trainable under supervision, without Ray running."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def two_arguments(config, more):
 
 @pytest.fixture
 def trial(tmp_path):
-    """A supervised Counts as it stands after its setup, without Ray around it."""
+    """A supervised Counts after its setup, without Ray."""
     kind = supervise(Counts)
     made = kind.__new__(kind)
     Counts.setup(made, {})
@@ -162,7 +162,7 @@ def raising(error):
     ids=lambda error: f"{type(error).__name__}-{str(error)[:12]}",
 )
 def test_memory_that_ran_out_leads_to_an_attempt_that_takes_less(blocks, error):
-    """Of CUDA, MPS and CPU; and what the step held is free before the trainable is told to let go of the rest."""
+    """On CUDA, MPS and CPU; the step's memory is free before the trainable is asked to free the rest."""
     blocks.then, blocks._step = raising(error), 3
     result = blocks.step()
     assert (result[LEFT], result[STEP], result[SMALLER]) == (True, 3, {"windows": 1})
@@ -178,7 +178,7 @@ def test_memory_that_ran_out_ends_the_trial_without_a_smaller_offer(blocks):
 
 @pytest.mark.parametrize("offer", [7, {"windows": object()}])
 def test_an_offer_of_the_wrong_type_fails_its_trial_before_memory_runs_out(blocks, offer):
-    """Its text says whose fault it is; the driver, which would have to pass it on, never sees it."""
+    """The error names the cause; the offer never reaches the driver."""
     blocks.sweep_smaller = lambda: offer
     text = blocks._prepared(None, lambda: None)
     assert "TypeError" in text
@@ -213,7 +213,7 @@ def test_another_error_ends_the_trial_as_before(blocks):
 
 
 def test_a_trial_that_leaves_in_its_first_epoch_says_where_it_saved_itself(blocks, tmp_path):
-    """Nothing of that epoch is lost, whoever wanted it to leave."""
+    """Nothing of that epoch is lost."""
     blocks.then = raising(Leave())
     blocks.count = 5
     result = blocks.step()
@@ -228,7 +228,7 @@ def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_en
         actors.trial.supervised.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "n")
     )
     monkeypatch.setattr(actors.trial.supervised, "prefer_for_oom", lambda: None)
-    monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda beats: None)
+    monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda folder: None)
     blocks.config, prepared = {}, []
     own = {
         "experiment": "e",

@@ -18,7 +18,7 @@ GROUP, OTHER = Path("/g/memory.events"), Path("/h/memory.events")
 
 
 def test_a_counters_first_value_is_only_its_start() -> None:
-    """Kills of last week are nobody's of today."""
+    """Kills of last week explain no death of today."""
     kills = MemoryKills().seen({GROUP: 7}, 0.0)
     assert not kills.claimed(GROUP)[1]
     assert kills.seen({GROUP: 8}, 1.0).claimed(GROUP)[1]

@@ -121,7 +121,7 @@ def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_sensors_child_that_is_gone_is_noted_eases_the_work_and_comes_back(start, tmp_path, how):
-    """A vital sensor that is lost sheds and pauses; with its child back the work goes on."""
+    """A vital sensor that is lost sheds and pauses; with its child back the work continues."""
     answer = json.dumps({"readings": [simple_reading(61.5).to_json()]})
     stamped = f"""
 import sys, time

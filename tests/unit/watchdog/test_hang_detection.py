@@ -95,7 +95,7 @@ def test_one_odd_batch_of_many_changes_little(batches: list[float], factor: floa
 
 
 def test_a_watcher_that_was_stopped_begins_anew() -> None:
-    """SIGSTOP of the whole machine: the monotonic clock went on, and nobody worked."""
+    """SIGSTOP of the whole machine: the monotonic clock ran on while no process worked."""
     attention = Attention(0.0, 0.0)
     for now in (5.0, 10.0, 15.0):
         attention = attention.looking(now, 5.0)

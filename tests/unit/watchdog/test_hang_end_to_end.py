@@ -29,15 +29,15 @@ from pathlib import Path
 from actors.trial.heartbeat import Heartbeat, Worker
 from actors.trial.worker_process import dump_on_signal
 from supervisor.processes.identity import started_at
-beats, folder = Path(sys.argv[1]), sys.argv[2]
+heartbeats, folder = Path(sys.argv[1]), sys.argv[2]
 def wait_for_godot():
     while True:
         time.sleep(600)
-dump_on_signal(beats)
-beat = Heartbeat(beats, Worker("one", 7, 2, folder, os.getpid(), started_at(os.getpid())), in_batches=True)
-beat.begin_step()
+dump_on_signal(heartbeats)
+heartbeat = Heartbeat(heartbeats, Worker("one", 7, 2, folder, os.getpid(), started_at(os.getpid())), in_batches=True)
+heartbeat.begin_step()
 for _ in range(3):
-    beat.batch(time.monotonic())
+    heartbeat.batch(time.monotonic())
 print("up", flush=True)
 wait_for_godot()
 """
@@ -168,7 +168,7 @@ def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
     ):
         say(ledger, message)
     events = [event for event in ledger.store.events_after(0) if event.trial is not None][2:]
-    told = [(event.name, event.attempt) for event in events]
-    assert told == [("worker.stuck", 1), ("trial.hung", 1), ("trial.requeued", 1), ("result.refused", 1)]
+    found = [(event.name, event.attempt) for event in events]
+    assert found == [("worker.stuck", 1), ("trial.hung", 1), ("trial.requeued", 1), ("result.refused", 1)]
     assert events[1].fields == {"silent_s": 301.5, "median_s": 0.25, "dump": "/d"}
     assert events[2].fields["cause"] == "hung"

@@ -1,4 +1,4 @@
-"""The watch over a node's workers: what it ends, what it leaves alone, and what it says of the dead."""
+"""The watch over a node's workers: which it ends, which it does not, and how the dead ones died."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN, GROUP = Path("/own/memory.events"), Path("/job/memory.events")
 
 
 class Machine:
-    """Processes that are what a test says, and what was done to them."""
+    """Processes in a state that a test sets, and the calls that they got."""
 
     def __init__(self):
         self.alive: dict[int, str] = {}
@@ -49,26 +49,26 @@ class Machine:
 
 class Bench:
     def __init__(self, folder):
-        self.folder, self.clock, self.machine, self.told = folder, FakeClock(), Machine(), []
+        self.folder, self.clock, self.machine, self.notes = folder, FakeClock(), Machine(), []
         self.watch = self.a_watch()
 
     def a_watch(self):
-        note = lambda kind, facts: self.told.append((kind, facts))  # noqa: E731 - a name for the callback
-        return HangWatch(self.folder / "beats", POLICY, note, self.clock, self.machine.calls())
+        note = lambda kind, facts: self.notes.append((kind, facts))  # noqa: E731 - a name for the callback
+        return HangWatch(self.folder / "heartbeats", POLICY, note, self.clock, self.machine.calls())
 
     def worker(self, pid=11, number=4, attempt=2):
         self.machine.alive[pid] = f"start-{pid}"
-        whose = Worker("one", number, attempt, str(self.folder / "one" / str(number)), pid, f"start-{pid}")
-        return Heartbeat(self.folder / "beats", whose, in_batches=True, mono_s=self.clock.mono_s)
+        worker = Worker("one", number, attempt, str(self.folder / "one" / str(number)), pid, f"start-{pid}")
+        return Heartbeat(self.folder / "heartbeats", worker, in_batches=True, mono_s=self.clock.mono_s)
 
-    def at_work(self, **whose):
+    def at_work(self, **worker):
         """A worker after three batches of a second."""
-        beat = self.worker(**whose)
-        beat.begin_step()
+        heartbeat = self.worker(**worker)
+        heartbeat.begin_step()
         for _ in range(4):
-            beat.batch(self.clock.mono_s())
+            heartbeat.batch(self.clock.mono_s())
             self.clock.sleep(1.0)
-        return beat
+        return heartbeat
 
     def passes(self, seconds):
         """Time, with the watch looking regularly."""
@@ -96,7 +96,7 @@ def test_a_trial_that_is_silent_too_long_is_ended_and_its_stacks_kept(bench):
     assert death["dump"] == str(dump)
     assert str(dump) in death["text"]
     assert "wait_for_godot" in dump.read_text()
-    assert bench.told == []
+    assert bench.notes == []
 
 
 def test_the_cause_is_known_before_the_worker_ends(bench):
@@ -124,7 +124,7 @@ def test_a_trial_that_waits_is_not_ended(bench, phase):
 
 
 def test_a_machine_that_slept_or_was_stopped_has_no_hung_trials(bench):
-    """SIGSTOP of everything, or a laptop whose monotonic clock goes on: the allowance starts anew at the first look."""
+    """After SIGSTOP of all processes, or a sleep, the allowance begins anew at the first look."""
     bench.at_work()
     bench.passes(10.0)
     bench.clock.sleep(50_000.0)
@@ -144,17 +144,17 @@ def test_a_wall_clock_that_jumps_changes_nothing(bench, monkeypatch):
 
 
 def test_a_trial_that_moves_while_its_stacks_are_written_is_not_ended(bench):
-    beat = bench.at_work()
-    bench.machine.at_dump = lambda: beat.batch(bench.clock.mono_s())
+    heartbeat = bench.at_work()
+    bench.machine.at_dump = lambda: heartbeat.batch(bench.clock.mono_s())
     bench.passes(55.0)
     assert bench.machine.ended == []
     assert not list(bench.folder.rglob("hung-*"))
 
 
 def test_a_trial_that_moves_while_its_stacks_are_kept_is_not_ended(bench):
-    """What a slow disk held up goes on when that disk does, and takes the stacks at the same moment."""
-    beat = bench.at_work()
-    bench.machine.write = lambda path, text: beat.batch(bench.clock.mono_s())
+    """A trial that waited for a slow disk continues at the moment that the disk takes the stacks."""
+    heartbeat = bench.at_work()
+    bench.machine.write = lambda path, text: heartbeat.batch(bench.clock.mono_s())
     bench.watch = bench.a_watch()
     bench.passes(55.0)
     assert bench.machine.ended == []
@@ -164,7 +164,7 @@ def test_a_trial_that_moves_while_its_stacks_are_kept_is_not_ended(bench):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_trial_that_dies_while_its_stacks_are_written_did_not_die_of_its_silence(bench, asked):
-    """Whether Tune has asked for the cause already or not."""
+    """Also when Tune has asked for the cause already."""
     bench.at_work()
     causes = []
 
@@ -187,7 +187,7 @@ def test_a_worker_that_cannot_be_killed_is_reported_once_and_tried_once(bench):
     bench.machine.immortal = True
     bench.passes(500.0)
     assert bench.machine.ended == [11]
-    [(kind, facts)] = bench.told
+    [(kind, facts)] = bench.notes
     assert (kind, facts["number"], facts["attempt"], facts["pid"]) == ("worker.stuck", 4, 2, 11)
     assert "silent for" in facts["why"]
     # It dies at last.
@@ -216,7 +216,7 @@ def test_another_process_with_the_same_pid_is_not_ended(bench):
     bench.machine.alive[11] = "start-later"
     bench.passes(500.0)
     assert bench.machine.ended == []
-    assert not list((bench.folder / "beats").iterdir())
+    assert not list((bench.folder / "heartbeats").iterdir())
 
 
 @pytest.mark.parametrize(("counter", "cause"), [(GROUP, "oom_killed"), (OWN, "worker_died"), (None, "worker_died")])
@@ -250,15 +250,15 @@ def test_a_worker_that_ends_without_a_trial_leaves_no_file_behind(bench):
     """A search of weeks has thousands of them. One that lives, between two trials, needs its file."""
     for pid in (11, 12, 13):
         bench.worker(pid=pid, number=pid).drop()
-        (bench.folder / "beats" / f"{pid}.stacks").touch()
+        (bench.folder / "heartbeats" / f"{pid}.stacks").touch()
     bench.worker(pid=12, number=12)
     del bench.machine.alive[13]
     bench.watch.look()
-    assert {path.name for path in (bench.folder / "beats").glob("*.stacks")} == {"11.stacks", "12.stacks"}
+    assert {path.name for path in (bench.folder / "heartbeats").glob("*.stacks")} == {"11.stacks", "12.stacks"}
 
 
 def test_a_death_is_reported_once(bench):
-    """The number of an attempt that was never told as begun may be given out again."""
+    """The number of an attempt whose start was never reported may be used again."""
     bench.at_work()
     bench.passes(70.0)
     assert bench.watch.how_died("one", 4, 2)["cause"] == "hung"
