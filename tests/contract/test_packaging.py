@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROOMS = ("supervisor", "actors", "training", "tune_configs")
 COMMANDS = {"supervisord": "supervisord", "supervisorctl": "supervisorctl", "sweepd": "supervisord",
             "sweepctl": "supervisorctl"}  # fmt: skip
-TARGETS = {"help", "install", "run", "check", "test", "test-all", "bench", "chaos", "clean", "verify"}
+TARGETS = {"help", "install", "run", "check", "test", "test-all", "test-slow", "bench", "chaos", "clean", "verify"}
 
 
 @pytest.fixture(scope="module")

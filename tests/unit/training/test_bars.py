@@ -1,4 +1,4 @@
-"""Reading bars: many spellings of a good file are taken, and each kind of bad one is refused by name, row and cause."""
+"""Many spellings of a good file of bars are read; each kind of bad file is refused with row and cause."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ BAD_FILES: dict[str, tuple[str, bytes | None, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_file_that_is_no_table_is_refused_with_its_cause(kind: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_refused_with_its_cause(kind: str, tmp_path: Path) -> None:
     name, content, cause = BAD_FILES[kind]
     path = tmp_path / name
     if content is not None:
@@ -126,12 +126,12 @@ def test_a_file_that_is_no_table_is_refused_with_its_cause(kind: str, tmp_path: 
     assert str(path) in str(caught.value)
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="not a regular file"):
         read_bars(tmp_path)
 
 
-def test_a_file_too_large_for_daily_bars_is_refused_unread(tmp_path: Path) -> None:
+def test_a_file_too_large_for_daily_bars_is_refused_before_reading(tmp_path: Path) -> None:
     path = tmp_path / "ticks.csv"
     with path.open("wb") as stream:
         stream.truncate(MAX_FILE_BYTES + 1)
@@ -153,7 +153,7 @@ def same(path: Path) -> bool:
     return True
 
 
-def test_good_bars_come_out_as_they_stand() -> None:
+def test_good_bars_are_read_unchanged() -> None:
     table, raw = expected(), good_frame()
     assert list(table.columns) == ["open", "high", "low", "close", "volume"]
     assert np.array_equal(table["close"], raw["close"])
@@ -161,13 +161,13 @@ def test_good_bars_come_out_as_they_stand() -> None:
 
 
 @pytest.mark.parametrize("case", [str.upper, str.title, lambda name: f" {name} "])
-def test_any_case_and_padding_of_column_names_is_taken(case: Callable[[str], str], tmp_path: Path) -> None:
+def test_column_names_may_have_any_case_and_padding(case: Callable[[str], str], tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     good_frame().rename(columns=case).to_csv(path, index=False)
     assert same(path)
 
 
-def test_index_columns_and_unused_columns_are_left_aside_and_named(tmp_path: Path) -> None:
+def test_unused_columns_are_ignored_and_named(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     good_frame().assign(**{"Adj Close": 1.0}).to_csv(path, index=True)
     assert same(path)
@@ -184,7 +184,7 @@ def test_many_spellings_of_a_date_name_the_same_day(pattern: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "UTC"])
-def test_a_time_zone_never_moves_a_session_to_another_day(zone: str, tmp_path: Path) -> None:
+def test_a_time_zone_never_changes_the_day_of_a_session(zone: str, tmp_path: Path) -> None:
     path = tmp_path / "bars.parquet"
     frame = good_frame()
     frame.index = pd.DatetimeIndex(pd.to_datetime(frame.pop("date")), name="Date").tz_localize(zone)
@@ -192,19 +192,19 @@ def test_a_time_zone_never_moves_a_session_to_another_day(zone: str, tmp_path: P
     assert same(path)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "bars.csv"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.read_bytes())
     assert same(path)
 
 
-def test_bars_without_volume_are_taken(tmp_path: Path) -> None:
+def test_bars_without_volume_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "index.csv"
     good_frame().drop(columns="volume").to_csv(path, index=False)
     assert list(read_bars(path).table.columns) == ["open", "high", "low", "close"]
 
 
-def test_a_bad_file_error_survives_the_trip_between_processes() -> None:
+def test_a_bad_file_error_can_be_pickled() -> None:
     error = BadFile(Path("a.csv"), 3, "a cause", "a cure")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.row, again.remedy) == (str(error), 3, "a cure")

@@ -1,4 +1,4 @@
-"""The data folder: what is imported is registered, what is wrong with it is named, and an error changes nothing."""
+"""The data folder: imports are registered, faults are named, and an error changes nothing."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_failed_import_changes_nothing(data_dir: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("ticker", ["", "../etc", "A/B", "S P Y", "A..B", "-X", "X" * 30, "^", "A\nB"])
-def test_what_is_no_ticker_is_refused_and_names_no_path(ticker: str, tmp_path: Path) -> None:
+def test_an_invalid_ticker_is_refused_and_cannot_become_a_path(ticker: str, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not a ticker"):
         import_file(BARS, ticker, tmp_path)
     assert contents(tmp_path) == {}
@@ -90,7 +90,7 @@ def test_a_ticker_names_its_files_in_upper_case_without_caret(ticker: str, stem:
     assert ticker_stem(ticker) == stem
 
 
-def test_missing_sessions_and_extra_days_are_reported_not_invented(tmp_path: Path) -> None:
+def test_missing_sessions_and_extra_days_are_reported_and_not_filled(tmp_path: Path) -> None:
     manifest = import_file(BARS, "TEST", tmp_path, calendar="XNYS")
     assert manifest.calendar == "XNYS"
     # 2001-01-16 was a session of the exchange that the file lacks; the file has 2001-01-15, a holiday.
@@ -107,7 +107,7 @@ def test_an_unknown_calendar_is_refused_before_anything_is_written(tmp_path: Pat
 
 
 @pytest.mark.parametrize("first", ["2020-01-01", "2020-01-04"])
-def test_a_file_may_begin_on_a_day_that_is_no_session(first: str) -> None:
+def test_a_file_may_begin_on_a_holiday(first: str) -> None:
     days = pd.date_range(first, "2020-03-01", freq="D")
     gaps = compare_sessions(days, "XNYS")
     assert gaps.missing == ()
@@ -144,7 +144,7 @@ def test_a_ticker_that_was_never_imported_is_refused(tmp_path: Path) -> None:
     assert "data import" in caught.value.remedy
 
 
-def test_raw_data_changed_behind_our_back_are_not_built_from(data_dir: Path) -> None:
+def test_raw_data_that_changed_after_the_import_are_refused(data_dir: Path) -> None:
     with raw_path(data_dir, "TEST").open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(DatasetError, match="changed since it was imported"):
@@ -152,7 +152,7 @@ def test_raw_data_changed_behind_our_back_are_not_built_from(data_dir: Path) -> 
 
 
 class TestVerify:
-    """Every file that is not as registered is named once, with what is wrong."""
+    """Every file that differs from its registration is named once, with its fault."""
 
     def found(self, data_dir: Path) -> dict[str, str]:
         return {finding.path.name: finding.problem for finding in verify(data_dir)}
@@ -161,7 +161,7 @@ class TestVerify:
         assert verify(data_dir) == []
         assert [manifest.kind for manifest in list_data(data_dir)] == ["raw", "processed"]
 
-    def test_an_empty_folder_has_none_either(self, tmp_path: Path) -> None:
+    def test_an_empty_folder_has_no_findings(self, tmp_path: Path) -> None:
         assert verify(tmp_path) == []
         assert list_data(tmp_path) == []
 

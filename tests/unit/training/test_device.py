@@ -26,20 +26,20 @@ def choose(
     return choose_device(request, available, flops, timer(seconds, asked)), asked
 
 
-def test_the_only_device_is_taken_untimed() -> None:
+def test_the_only_device_is_chosen_without_timing() -> None:
     choice, asked = choose("auto", ["cpu"], {})
     assert (choice.device, asked) == ("cpu", [])
 
 
 @pytest.mark.parametrize(("mps_s", "expected"), [(0.5, "cpu"), (0.05, "mps")])
-def test_the_faster_of_two_is_taken_and_both_figures_are_kept(mps_s: float, expected: str) -> None:
+def test_the_faster_device_is_chosen_and_both_figures_are_kept(mps_s: float, expected: str) -> None:
     choice, asked = choose("auto", ["cpu", "mps"], {"cpu": 0.1, "mps": mps_s})
     assert choice.device == expected
     assert choice.seconds_per_step == {"cpu": 0.1, "mps": mps_s}
     assert sorted(asked) == ["cpu", "mps"]
 
 
-def test_a_cpu_that_cannot_win_is_not_kept_busy_for_minutes() -> None:
+def test_a_cpu_that_cannot_win_is_not_timed() -> None:
     choice, asked = choose("auto", ["cpu", "cuda"], {"cuda": 0.1}, flops=CPU_CEILING_FLOPS)
     assert choice.device == "cuda"
     assert choice.seconds_per_step == {"cuda": 0.1, "cpu": None}
@@ -52,14 +52,14 @@ def test_an_accelerator_that_the_trial_does_not_fit_loses() -> None:
     assert choice.seconds_per_step == {"cuda": None, "cpu": 9.0}
 
 
-def test_what_was_asked_for_is_taken_untimed_or_refused() -> None:
+def test_a_requested_device_is_chosen_without_timing_or_refused() -> None:
     choice, asked = choose("cpu", ["cpu", "cuda"], {})
     assert (choice.device, asked) == ("cpu", [])
     with pytest.raises(SettingsError, match="not on this machine"):
         choose("cuda", ["cpu"], {})
 
 
-def test_memory_that_torch_keeps_for_itself_counts_as_free_to_the_next_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_torch_caches_counts_as_available(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (30, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 10)

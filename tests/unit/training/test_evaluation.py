@@ -1,4 +1,4 @@
-"""The one test: what searching cannot see, what opens it, what it says, and what makes it refuse."""
+"""The one test: the search cannot read its days, it opens once, and it refuses faults before that."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from supervisor.errors import ReportFailed
 from supervisor.report.evaluation_figures import read_predictions
 from training.baselines import fit_baselines, summaries
 from training.best_weights import FILE, keep_weights, read_weights
-from training.data.dataset_files import build_dataset, import_file
-from training.data.manifest import dataset_path, manifest_path, read_manifest, sha256_of, write_manifest
+from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
 from training.data.sealed_windows import open_windows
 from training.data.splits import TestOpening, split_days
 from training.errors import CheckpointError, DoesNotFit, SealedTestError
@@ -30,17 +29,8 @@ from training.scores import SCORES, Forecast, scores
 from training.session import TrainingSession
 from training.settings import SplitSettings, TrialSettings
 
-BARS = Path(__file__).parents[1] / "data" / "bars.csv"
 SPLIT = {"min_val_windows": 20}
 EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    import_file(BARS, "TEST", folder, calendar=None)
-    build_dataset("TEST", "a25", folder)
-    return dataset_path(folder, "TEST")
 
 
 def config(dataset: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
@@ -52,7 +42,7 @@ def config(dataset: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def train(folder: Path, dataset: Path, seed: int) -> float:
-    """A finalisation trial as its trainable runs it; its best validation loss."""
+    """Run a finalisation trial like its trainable; return its best validation loss."""
     folder.mkdir(parents=True)
     session = TrainingSession(config(dataset, seed), gate=lambda: 0.0)
     while True:
@@ -67,7 +57,7 @@ def train(folder: Path, dataset: Path, seed: int) -> float:
 
 @pytest.fixture(scope="module")
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, float]]:
-    """An experiment's folder with two finalisation trials, and their best losses."""
+    """Make an experiment's folder with two finalisation trials; return it and their best losses."""
     folder = tmp_path_factory.mktemp("experiment")
     return folder, {number: train(folder / str(number), dataset, seed) for number, seed in ((8, 11), (9, 12))}
 
@@ -89,12 +79,12 @@ def tested(dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path_facto
 
 
 def test_the_file_of_the_best_weights_has_one_name() -> None:
-    """The daemon may not import the training room, so it knows the name by heart."""
+    """The daemon cannot import training, so it has the name as a constant of its own."""
     assert WEIGHTS == FILE
 
 
-def test_searching_never_reads_the_test_split(dataset: Path, tmp_path: Path) -> None:
-    """With every day that a test window touches turned to NaN on the disk, a trial learns the same, to the last bit."""
+def test_the_search_never_reads_the_test_split(dataset: Path, tmp_path: Path) -> None:
+    """With NaN on the disk in each day that a test window touches, the losses are the same to the last bit."""
     poisoned = tmp_path / dataset.name
     frame = pd.read_parquet(dataset)
     hidden = ~split_days(len(frame), 30, SplitSettings(min_val_windows=20)).visible_rows
@@ -114,7 +104,7 @@ def test_searching_never_reads_the_test_split(dataset: Path, tmp_path: Path) -> 
     assert search(poisoned) == search(dataset)
 
 
-def test_too_little_memory_is_found_out_before_the_test_is_opened(
+def test_too_little_memory_is_found_before_the_test_is_opened(
     dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.evaluation.device_memory_bytes", lambda *_: 1000)
@@ -138,10 +128,10 @@ def test_the_best_epochs_weights_are_kept_and_no_others(dataset: Path, tmp_path:
     assert read_weights(keep_weights(tmp_path / "checkpoint-2.pt", tmp_path))["epoch"] == 2
 
 
-def test_the_tests_validation_loss_is_the_one_that_the_trial_reported(
+def test_the_tests_validation_loss_equals_the_trials(
     tested: tuple[Path, dict[str, Any]], trained: tuple[Path, dict[int, float]]
 ) -> None:
-    """So the weights are those of the best epoch, and windows and labels are those of the search."""
+    """This shows that weights are the best epoch's, and windows and labels the search's."""
     seeds = tested[1]["models"]["patchtst"]["seeds"]
     for seed in seeds:
         assert seed["val"]["bce"] == pytest.approx(trained[1][seed["trial"]], rel=1e-6)
@@ -165,7 +155,7 @@ def test_the_result_says_on_which_device_the_answers_were_computed(tested: tuple
     assert tested[1]["device"] == {"asked": "cpu", "used": "cpu"}
 
 
-def test_a_test_on_a_machine_without_the_trials_gpu_is_answered_on_its_cpu_and_says_so(
+def test_without_the_trials_gpu_the_test_runs_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu"])
@@ -187,7 +177,7 @@ def test_the_parts_follow_each_other_and_share_no_day_of_a_label(tested: tuple[P
     assert dates["train"][0] < dates["train"][1] < dates["val"][0] < dates["val"][1] < dates["test"][0]
 
 
-def test_predictions_are_kept_whole_and_known_by_their_hash(tested: tuple[Path, dict[str, Any]]) -> None:
+def test_the_predictions_file_has_every_probability_and_its_hash(tested: tuple[Path, dict[str, Any]]) -> None:
     folder, result = tested
     kept = read_predictions(folder / result["predictions"]["file"], result["predictions"]["sha256"])
     rate = result["base_rate"]["train"]
@@ -209,7 +199,7 @@ def test_changed_predictions_are_refused(tested: tuple[Path, dict[str, Any]], tm
         read_predictions(tmp_path / "nowhere.json", "0")
 
 
-def test_a_second_look_by_the_same_record_is_refused(
+def test_a_second_opening_with_the_same_record_is_refused(
     dataset: Path, trained: tuple[Path, dict[int, float]], tested: tuple[Path, dict[str, Any]]
 ) -> None:
     before = (tested[0] / "predictions.json").read_bytes()
@@ -219,10 +209,10 @@ def test_a_second_look_by_the_same_record_is_refused(
 
 
 @pytest.mark.parametrize("fault", ["missing", "of another seed", "cut short"])
-def test_weights_that_will_not_do_are_found_before_the_test_is_opened(
+def test_unusable_weights_are_found_before_the_test_is_opened(
     dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path: Path, fault: str
 ) -> None:
-    """An opening is spent by the first look; a fault that could be seen before must not spend it."""
+    """The test opens only once, so a fault that can be found before must not use the opening up."""
     weights = tmp_path / FILE
     if fault == "of another seed":
         weights.write_bytes((trained[0] / "8" / FILE).read_bytes())
@@ -235,7 +225,7 @@ def test_weights_that_will_not_do_are_found_before_the_test_is_opened(
     assert not asked.opening.record.exists()
 
 
-def test_the_process_says_what_is_wrong_in_a_line(dataset: Path, tmp_path: Path) -> None:
+def test_the_process_prints_its_error_in_one_line(dataset: Path, tmp_path: Path) -> None:
     body = {
         "trials": [{"number": 8, "config": config(dataset), "weights": str(tmp_path / FILE)}], "folder": str(tmp_path),
         "device": "cpu", "threads": 1, "opening": {"record": "r.json", "by": "x", "reason": "y", "at": "z"},
@@ -259,7 +249,7 @@ def test_opened_windows_are_scaled_by_the_train_days_alone(dataset: Path, tmp_pa
     assert set(np.unique(windows.part_labels(windows.test))) <= {0.0, 1.0}
 
 
-def test_baselines_learn_what_is_there_to_learn_from_train_windows_only() -> None:
+def test_baselines_learn_a_learnable_label_from_train_windows_only() -> None:
     """The label is whether the last day lies above its window's mean: every baseline but prior and volatility sees it,
     though the labels of the other parts were never shown."""
     rng = np.random.default_rng(0)
@@ -281,7 +271,7 @@ def test_baselines_learn_what_is_there_to_learn_from_train_windows_only() -> Non
     assert scores(Forecast(found["volatility"].probabilities["test"], labels[parts["test"]], rate))["auc"] < 0.6
 
 
-def test_a_windows_summary_knows_no_price_level_and_survives_flat_features() -> None:
+def test_a_windows_summary_ignores_the_price_level_and_accepts_flat_features() -> None:
     table = np.column_stack([np.linspace(1, 2, 60), np.full(60, 7.0), np.zeros(60)])
     part = np.arange(29, 60)
     found = summaries(table, part, 30)

@@ -1,4 +1,4 @@
-"""Features know no future: cutting it off changes no past row, and a weekly value waits for its week to end."""
+"""Features use no future days: cutting them off changes no past row; a weekly value waits for the end of its week."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_another_future_changes_no_past_row_of_any_feature(cut: int, factor: flo
 
 
 def test_each_feature_moves_when_its_own_day_moves() -> None:
-    """The other side of the cut: a feature that ignored its day would pass any leakage test."""
+    """Each feature must use its own day: one that ignored it would pass any test for leakage."""
     friday = next(i for i in range(700, len(BARS)) if BARS.index[i].day_of_week == 4)
     other = BARS.copy()
     other.iloc[friday] *= [1.0, 1.2, 0.8, 1.1, 3.0]
@@ -45,7 +45,7 @@ def test_each_feature_moves_when_its_own_day_moves() -> None:
     assert unmoved <= {"open", "stochrsi_daily", "stochrsi_weekly"}  # a stochastic may stay at its bound
 
 
-def test_a_weekly_value_stands_still_from_friday_to_the_next_friday() -> None:
+def test_a_weekly_value_is_constant_from_friday_to_the_next_friday() -> None:
     weekly = WHOLE["rsi_weekly"].dropna()
     weekdays = weekly.index.day_of_week
     moved = weekly.diff().fillna(0) != 0
@@ -87,7 +87,7 @@ def test_vix_of_the_same_day_is_not_used() -> None:
 
 
 @pytest.mark.parametrize("kept", [slice(0, 600), [*range(300), *range(320, len(BARS))]])
-def test_vix_that_ended_or_has_a_hole_is_refused_not_drawn_out(kept: Any) -> None:
+def test_vix_that_ended_or_has_a_hole_is_refused(kept: Any) -> None:
     last = VIX.index[599 if isinstance(kept, slice) else 299]
     with pytest.raises(TrainingError, match=f"its last bar before is of {last:%Y-%m-%d}"):
         compute_features(BARS, "a25_vix", VIX.iloc[kept])
@@ -139,7 +139,7 @@ def test_tier_a25_is_the_bars_and_the_twenty_indicators() -> None:
     assert list(compute_features(BARS, "a20").columns) == list(INDICATORS)
 
 
-def test_what_a_tier_cannot_do_without_is_named() -> None:
+def test_a_missing_input_of_a_tier_is_named() -> None:
     with pytest.raises(TrainingError, match="no feature tier 'a99'"):
         compute_features(BARS, "a99")
     with pytest.raises(TrainingError, match="no volume"):

@@ -1,4 +1,4 @@
-"""The grid: exact sizes, within tolerance, and two ordinals of which every pair is an architecture."""
+"""The grid: exact sizes within tolerance, and two ordinals, every pair of which is an architecture."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_param_count_holds_for_any_window_and_feature_count(
 
 
 @pytest.mark.parametrize("budget", ["2M", "20M", "200M", "2B"])
-def test_every_architecture_lies_within_tolerance_and_the_extremes_are_there(budget: str) -> None:
+def test_the_grid_has_exactly_the_architectures_within_tolerance(budget: str) -> None:
     grid, target = grid_of(budget), parse_budget(budget)
     assert all(abs(param_count(architecture) - target) <= 0.25 * target for architecture in grid)
     kept = {(shape.d_model, shape.n_layers, shape.d_ff) for shape in grid.shapes}

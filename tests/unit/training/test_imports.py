@@ -1,4 +1,4 @@
-"""The daemon's cold path may ask for grids, memory and manifests: these modules load the standard library only."""
+"""Modules that the daemon imports (grids, memory, manifests) load the standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-LIGHT = ["settings", "grid", "memory", "data.manifest", "errors", "environment", "schedule"]
+LIGHT = [
+    "settings", "config_readers", "atomic_file", "grid", "memory", "data.manifest", "errors", "environment", "schedule",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", LIGHT)

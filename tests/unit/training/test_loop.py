@@ -1,4 +1,4 @@
-"""The loop: warm-up, decay and clipping act, the gate is asked, the best epoch is kept, a bad loss stops at once."""
+"""The loop: warm-up, decay and clipping act, the best epoch is kept, a bad loss stops at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.loop import gather, set_learning_rate, train_batch
 from training.schedule import learning_rate_at
 
 
-def test_the_rate_climbs_in_a_line_then_falls_in_a_cosine_to_nearly_nothing() -> None:
+def test_the_rate_rises_linearly_then_falls_in_a_cosine_to_almost_0() -> None:
     rates = [learning_rate_at(step, 100, 1.0, 0.1) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert rates[10] == 1.0
@@ -121,7 +121,7 @@ def test_each_epoch_sees_every_train_window_once_in_another_order(dataset: Path)
     assert {result.samples for result in results} == {len(windows.train)}
 
 
-def test_it_learns_what_there_is_to_learn(dataset: Path) -> None:
+def test_the_loop_learns_a_learnable_label(dataset: Path) -> None:
     learner, windows = made(dataset, max_epochs=30, dropout=0.0, normalisation="zscore", patience=30)
     # A label that one input of the last day tells.
     labels = (windows.days[:, 9] > windows.days[windows.train, 9].median()).float()
@@ -179,7 +179,7 @@ def test_a_non_finite_loss_raises_at_the_batch_that_shows_it(dataset: Path) -> N
     assert calls == 3
 
 
-def test_a_test_day_in_a_batch_would_show_at_once(dataset: Path) -> None:
+def test_a_test_day_in_a_batch_ends_the_trial(dataset: Path) -> None:
     learner, windows = made(dataset)
     stray = windows.train.clone()
     stray[0] = len(windows.days) - 10

@@ -36,7 +36,7 @@ def test_the_gate_is_asked_before_every_batch_and_its_time_is_not_training_time(
 
 
 @pytest.mark.parametrize("batches", [0, 1, 4, 6, 7])
-def test_leaving_through_the_gate_and_coming_back_changes_nothing(dataset: Path, batches: int) -> None:
+def test_an_interruption_at_the_gate_changes_no_result(dataset: Path, batches: int) -> None:
     reference, windows = made(dataset)
     expected = run(reference, windows)
     learner, _ = made(dataset)
@@ -49,10 +49,10 @@ def test_leaving_through_the_gate_and_coming_back_changes_nothing(dataset: Path,
 
 
 @pytest.mark.parametrize("batches", [1, 3, 5])
-def test_leaving_between_two_looks_at_the_device_keeps_the_losses_not_yet_read(
+def test_an_interruption_keeps_losses_that_were_not_read_from_the_device(
     dataset: Path, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
-    """As on a GPU, where a loss is read every so many batches only."""
+    """As on a GPU, where the loss is read only once in some batches."""
     monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 4)
     reference, windows = made(dataset, max_epochs=1)
     (expected,) = run(reference, windows)
@@ -64,7 +64,7 @@ def test_leaving_between_two_looks_at_the_device_keeps_the_losses_not_yet_read(
     assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
 
 
-def test_leaving_with_a_loss_not_yet_read_does_not_hide_that_it_diverged(
+def test_an_interruption_does_not_hide_a_divergence_that_was_not_read(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 100)
@@ -75,7 +75,7 @@ def test_leaving_with_a_loss_not_yet_read_does_not_hide_that_it_diverged(
         run(learner, windows, closing_after(1))
 
 
-def test_a_step_tried_out_leaves_no_trace_in_the_randomness_even_if_it_fails(dataset: Path) -> None:
+def test_a_step_on_trial_restores_the_random_state_even_if_it_fails(dataset: Path) -> None:
     learner, _ = made(dataset)
     before = learner.rng_state.clone()
 

@@ -43,7 +43,7 @@ def test_more_windows_or_layers_never_take_less(shape: Architecture, batch: int)
 
 
 @given(architectures)
-def test_bf16_pays_for_its_copies_of_the_weights_once_a_batch_is_large(shape: Architecture) -> None:
+def test_bf16_takes_less_memory_for_a_large_batch(shape: Architecture) -> None:
     plain, half = (predict_trial_memory(shape, 512, precision=precision) for precision in ("fp32", "bf16"))
     assert half.activations_bytes < plain.activations_bytes
     alone = predict_trial_memory(architecture(2048, 48), 1, precision="bf16")
@@ -51,9 +51,7 @@ def test_bf16_pays_for_its_copies_of_the_weights_once_a_batch_is_large(shape: Ar
 
 
 @given(architectures, st.integers(1, 512), st.floats(0.1, 200))
-def test_a_choice_fits_covers_the_batch_and_is_the_largest_that_does(
-    shape: Architecture, batch: int, available_gib: float
-) -> None:
+def test_a_choice_fits_and_is_the_largest_that_fits(shape: Architecture, batch: int, available_gib: float) -> None:
     available = int(available_gib * GIB)
     least = predict_trial_memory(shape, batch, micro_batch=1, checkpoint_activations=True)
     if least.total_bytes > available:
@@ -72,7 +70,7 @@ def test_a_choice_fits_covers_the_batch_and_is_the_largest_that_does(
 
 
 def test_a_trial_that_once_swapped_for_days_is_cut_to_fit_or_refused() -> None:
-    """1024 x 256 layers at batch 128: 3.2 billion parameters, four copies of which are 48 GiB before any activation."""
+    """1024 x 256 layers at batch 128 have 3.2 billion parameters; four copies are 48 GiB without activations."""
     giant = architecture(1024, 256)
     with pytest.raises(DoesNotFit, match=r"needs at least \d+\.\d\d GiB; 24.00 GiB are available"):
         choose_micro_batch(giant, 128, available_bytes=24 * GIB)
@@ -81,17 +79,17 @@ def test_a_trial_that_once_swapped_for_days_is_cut_to_fit_or_refused() -> None:
     assert choice.accumulation > 1
 
 
-def test_the_refusal_survives_the_trip_between_processes() -> None:
+def test_the_refusal_can_be_pickled() -> None:
     again = pickle.loads(pickle.dumps(DoesNotFit(5, 3)))
     assert (again.needed_bytes, again.available_bytes) == (5, 3)
     assert again.remedy
 
 
 @given(architectures, st.integers(1, 512))
-def test_running_out_again_and_again_halves_down_to_one_window_then_recomputes_then_ends(
+def test_repeated_running_out_halves_down_to_one_window_then_recomputes_then_ends(
     shape: Architecture, batch: int
 ) -> None:
-    """Each way takes less than the one before and covers the same batch; there are log2 of them, and one more."""
+    """Each way takes less memory than the one before and runs the same batch."""
     estimate, seen = predict_trial_memory(shape, batch), []
     while (limit := limit_below(estimate)) is not None:
         smaller = choose_micro_batch(shape, batch, available_bytes=2**62, limit=limit)
@@ -103,7 +101,7 @@ def test_running_out_again_and_again_halves_down_to_one_window_then_recomputes_t
     assert seen == [*halves, (1, True)]
 
 
-def test_a_limit_binds_beside_the_memory_that_is_there() -> None:
+def test_a_limit_and_the_available_memory_both_bind() -> None:
     shape = architecture(256, 8)
     limited = choose_micro_batch(shape, 64, available_bytes=2**62, limit=MemoryLimit(8))
     assert (limited.micro_batch, limited.accumulation, limited.checkpoint_activations) == (8, 8, False)

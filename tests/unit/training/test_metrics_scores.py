@@ -28,7 +28,7 @@ def forecasts(draw: st.DrawFn) -> Forecast:
 
 
 @given(forecasts())
-def test_each_score_is_scikit_learns(forecast: Forecast) -> None:
+def test_each_score_equals_scikit_learns(forecast: Forecast) -> None:
     found, p, y = scores(forecast), forecast.probabilities, forecast.labels
     clipped = np.clip(p, CLIP, 1 - CLIP)
     assert found["bce"] == pytest.approx(log_loss(y, clipped), rel=1e-9)
@@ -41,7 +41,7 @@ def test_each_score_is_scikit_learns(forecast: Forecast) -> None:
 
 
 @given(forecasts(), st.integers(0, 2**16))
-def test_a_resamples_scores_are_those_of_the_days_in_it(forecast: Forecast, seed: int) -> None:
+def test_the_scores_of_a_resample_are_those_of_its_days(forecast: Forecast, seed: int) -> None:
     days = len(forecast.labels)
     places = np.random.default_rng(seed).integers(0, days, days)
     weights = np.bincount(places, minlength=days)[None, :].astype(np.float64)
@@ -51,13 +51,13 @@ def test_a_resamples_scores_are_those_of_the_days_in_it(forecast: Forecast, seed
         assert drawn[name][0] == pytest.approx(direct[name], rel=1e-9, abs=1e-9, nan_ok=True)
 
 
-def test_the_prior_has_no_skill_and_an_oracle_has_all_of_it() -> None:
+def test_the_prior_has_skill_0_and_an_oracle_1() -> None:
     labels = np.array([0.0, 1, 1, 0, 1])
     assert scores(Forecast(np.full(5, 0.3), labels, 0.3))["skill"] == 0
     assert scores(Forecast(labels, labels, 0.3))["skill"] == pytest.approx(1, abs=1e-6)
 
 
-def test_a_sure_and_wrong_forecast_loses_much_but_not_infinitely() -> None:
+def test_the_loss_of_a_certain_and_wrong_forecast_is_finite() -> None:
     assert log_losses(np.array([0.0]), np.array([1.0]))[0] == pytest.approx(-np.log(CLIP))
 
 

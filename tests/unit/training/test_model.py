@@ -1,4 +1,4 @@
-"""The model: what it sees, what it answers, and that its faster paths compute the same thing."""
+"""The model: its inputs, its answers, and the equality of its faster paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def windows(batch: int = 6) -> torch.Tensor:
     return torch.randn(batch, SMALL.context, SMALL.num_features, generator=torch.Generator().manual_seed(1))
 
 
-def test_it_answers_one_logit_per_window_beyond_zero_and_one() -> None:
+def test_the_answer_is_one_logit_per_window() -> None:
     net = model()
     with torch.no_grad():
         net.head.bias.fill_(-30.0)
@@ -79,8 +79,8 @@ def test_bf16_on_a_cpu_answers_and_learns_as_float32_does() -> None:
 
 
 @pytest.mark.parametrize("enabled", [False, True])
-def test_logits_are_float32_whatever_the_rest_runs_in(enabled: bool) -> None:
-    """Under bf16 they would have 8 bits: of a thousand days most would tie, and no loss below 0.004 could be told."""
+def test_logits_are_float32_also_under_bf16(enabled: bool) -> None:
+    """Under bf16 they would have 8 bits: most of a thousand days would tie."""
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
         logits = model()(windows(256))
     assert logits.dtype is torch.float32
@@ -123,7 +123,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p: float, seed: int) -> None
 
 
 def test_dropout_is_independent_from_value_to_value() -> None:
-    """Four values come from one 64-bit draw; neighbours must still be strangers."""
+    """Four values come from one 64-bit draw; neighbours must still be independent."""
     torch.manual_seed(0)
     mask = keep_mask(torch.Size([4000, 100]), 2**15).float()
     for lag in (1, 2, 3, 4, 100):

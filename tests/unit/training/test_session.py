@@ -119,7 +119,7 @@ def test_a_trial_resumed_in_the_middle_of_an_epoch_equals_the_uninterrupted_one(
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux tells what a process has mapped")
-def test_a_loaded_checkpoint_is_let_go_so_that_deleting_it_frees_the_disk(dataset: Path, tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_is_closed_so_that_deleting_it_frees_the_disk(dataset: Path, tmp_path: Path) -> None:
     first = made(dataset)
     first.step()
     first.save(tmp_path / "loaded.pt")
@@ -128,7 +128,7 @@ def test_a_loaded_checkpoint_is_let_go_so_that_deleting_it_frees_the_disk(datase
     assert "loaded.pt" not in MAPS.read_text()
 
 
-def test_a_checkpoint_that_lacks_a_part_is_refused_as_one(dataset: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_part_is_refused(dataset: Path, tmp_path: Path) -> None:
     whole = state_of(made(dataset), tmp_path / "c.pt")
     for part in ("model", "optimizer", "progress", "rng_state", "cuda_rng_state", "micro_batch"):
         write_checkpoint(tmp_path / "d.pt", {key: value for key, value in whole.items() if key != part})
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_as_one(dataset: Path, tmp_pat
             made(dataset).load(tmp_path / "d.pt")
 
 
-def test_a_device_tried_out_is_left_empty(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timed_device_is_left_empty(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = made(dataset)
     windows = load_windows(session.settings)
     tried: list[weakref.ref[PatchTST]] = []
@@ -162,7 +162,7 @@ def test_the_same_config_gives_the_same_bits_and_another_seed_does_not(dataset: 
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_how_a_trial_is_computed_may_change_between_attempts(dataset: Path, tmp_path: Path) -> None:
+def test_threads_and_memory_limit_may_change_between_attempts(dataset: Path, tmp_path: Path) -> None:
     first = made(dataset)
     first.step()
     first.save(tmp_path / "c.pt")
@@ -175,7 +175,7 @@ def test_how_a_trial_is_computed_may_change_between_attempts(dataset: Path, tmp_
     ("change", "named"),
     [({"seed": 2}, "seed"), ({"learning_rate": 1e-4}, "learning_rate"), ({"horizon": 1}, "horizon")],
 )
-def test_another_trials_checkpoint_is_refused_by_what_differs(
+def test_another_trials_checkpoint_is_refused_with_the_difference(
     dataset: Path, tmp_path: Path, change: dict[str, Any], named: str
 ) -> None:
     made(dataset).save(tmp_path / "c.pt")
@@ -183,7 +183,7 @@ def test_another_trials_checkpoint_is_refused_by_what_differs(
         made(dataset, **change).load(tmp_path / "c.pt")
 
 
-def test_the_record_is_json_and_says_what_the_trial_is_and_ran_on(dataset: Path) -> None:
+def test_the_record_is_json_and_describes_trial_and_machine(dataset: Path) -> None:
     session = made(dataset)
     record = json.loads(json.dumps(session.record()))
     assert record["param_count"] == param_count(session.architecture)
@@ -199,7 +199,7 @@ def test_the_record_is_json_and_says_what_the_trial_is_and_ran_on(dataset: Path)
 
 
 def test_a_file_that_git_does_not_track_has_no_commit(tmp_path: Path) -> None:
-    """Installed below somebody else's checkout, their commit is not ours."""
+    """Below another project's checkout, its commit is not ours."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], check=True)
     for name in ("tracked.py", "installed.py"):
@@ -210,7 +210,7 @@ def test_a_file_that_git_does_not_track_has_no_commit(tmp_path: Path) -> None:
     assert git_commit(tmp_path / "installed.py") is None
 
 
-def test_what_cannot_fit_is_refused_before_it_starts_with_both_figures(dataset: Path) -> None:
+def test_a_trial_that_cannot_fit_is_refused_with_both_figures(dataset: Path) -> None:
     with pytest.raises(DoesNotFit) as caught:
         made(dataset, memory_limit_bytes=1000)
     assert caught.value.available_bytes == 1000 < caught.value.needed_bytes
@@ -224,7 +224,7 @@ def test_less_memory_gives_smaller_micro_batches_and_the_same_loss(dataset: Path
     assert tight.step().train_loss == pytest.approx(whole.step().train_loss, rel=1e-3)
 
 
-def test_a_trial_whose_memory_ran_out_goes_on_in_smaller_pieces_to_the_same_losses(
+def test_a_trial_whose_memory_ran_out_resumes_in_smaller_pieces_with_the_same_losses(
     dataset: Path, tmp_path: Path
 ) -> None:
     """From its checkpoint, with half the micro-batch and twice the pieces; its record says what it now takes."""
@@ -245,8 +245,8 @@ def test_a_trial_whose_memory_ran_out_goes_on_in_smaller_pieces_to_the_same_loss
         assert other.val_loss == pytest.approx(one.val_loss, rel=1e-4)
 
 
-def test_a_resumed_trial_keeps_its_pieces_and_says_so(dataset: Path, tmp_path: Path) -> None:
-    """The checkpoint's cut holds for a session that was given more memory, and its record and estimate are of it."""
+def test_a_resumed_trial_keeps_its_micro_batch(dataset: Path, tmp_path: Path) -> None:
+    """A session with more memory keeps the checkpoint's cut, and its record and estimate show it."""
     small = made(dataset, limit=MemoryLimit(8))
     small.step()
     small.save(tmp_path / "c.pt")
@@ -294,7 +294,7 @@ def test_an_ended_trial_stays_ended_after_a_resume(dataset: Path, tmp_path: Path
         resumed.step()
 
 
-def test_a_compiler_that_fails_is_recorded_and_the_trial_goes_on_without(
+def test_a_failed_compilation_is_recorded_and_the_trial_continues_without(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = made(dataset).step()

@@ -1,4 +1,4 @@
-"""A trial's flat config is checked whole: every unknown or bad value is named with its cure."""
+"""A trial's flat config is checked: every unknown or bad value is named with its cure."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_whole_floats_pass_as_integers_since_samplers_give_them() -> None:
     assert TrialSettings.from_config(config(batch_size=32.0)).batch_size == 32
 
 
-def test_errors_survive_the_trip_between_processes() -> None:
+def test_errors_can_be_pickled() -> None:
     error = SettingsError("key", 3, "a cause", "a cure")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.key, again.remedy) == (str(error), "key", "a cure")
@@ -115,12 +115,12 @@ def test_errors_survive_the_trip_between_processes() -> None:
 @pytest.mark.parametrize(
     ("text", "params"), [("20k", 20_000), ("2M", 2_000_000), ("1.5B", 1_500_000_000), ("200", 200), ("2m", 2_000_000)]
 )
-def test_budgets_are_read_as_they_are_written(text: str, params: int) -> None:
+def test_budgets_are_parsed(text: str, params: int) -> None:
     assert parse_budget(text) == params
 
 
 @pytest.mark.parametrize("text", ["", "M", "2T", "-2M", "0", "1e6", "200B"])
-def test_what_is_no_budget_is_refused(text: str) -> None:
+def test_an_invalid_budget_is_refused(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_budget(text)
 

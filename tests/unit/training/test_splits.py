@@ -86,7 +86,7 @@ def test_a_part_without_a_window_is_refused() -> None:
 
 
 class TestTheSeal:
-    """The test split is counted by anyone and read by the holder of a recorded opening, once."""
+    """The test split can be counted; only a recorded opening can read it, once."""
 
     def parts(self) -> SplitIndices:
         return split_days(5000, 80, SplitSettings())

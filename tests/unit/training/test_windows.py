@@ -1,4 +1,4 @@
-"""Windows: the labels are the definition's, no normalisation looks ahead, and the test's days are not there to see."""
+"""Windows: labels follow their definition, no normalisation looks ahead, and the test's days are hidden."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_every_horizon_is_judged_on_the_same_dates(dataset: Path) -> None:
     assert all(torch.equal(parts[0].val, part.val) and torch.equal(parts[0].train, part.train) for part in parts)
 
 
-def test_days_of_the_sealed_test_are_nan_and_no_other(dataset: Path) -> None:
+def test_only_the_days_of_the_sealed_test_are_nan(dataset: Path) -> None:
     settings_ = trial(dataset)
     windows = load_windows(settings_)
     hidden = ~split_days(len(windows.days), settings_.context, settings_.split).visible_rows
@@ -140,7 +140,7 @@ def test_zscore_leaves_a_constant_feature_at_zero() -> None:
     assert ((table - mean) / deviation == 0).all()
 
 
-def test_a_zscore_trial_records_what_it_fitted(dataset: Path) -> None:
+def test_a_zscore_trial_records_mean_and_deviation(dataset: Path) -> None:
     windows = load_windows(trial(dataset, normalisation="zscore"))
     assert windows.zscore is not None
     assert len(windows.zscore["mean"]) == len(windows.zscore["deviation"]) == 25
