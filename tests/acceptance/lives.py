@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,16 @@ def rest(*kept_from):
         else:
             outbox.write(link.encode(link.Heartbeat(0)))
 
+def await_end(number, step):
+    "Before the run's last result: until the test lets the run end."
+    file = os.environ.get("SWEEP_TEST_MAY_END")
+    if file and (number, step) == (begin.experiment["max_trials"] - 1, EPOCHS):
+        while not os.path.exists(file):
+            if select.select([inbox], [], [], 0.05)[0]:
+                hear()
+            outbox.write(link.encode(link.Heartbeat(0)))
+        rest("PAUSE")
+
 def keep(path, data, mode="wb"):
     "As a trial does on a full disk: again, until there is space."
     while True:
@@ -111,6 +121,7 @@ for number in range(begin.experiment["max_trials"]):
         body = b"x" * 100
         rest("PAUSE")
         time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))
+        await_end(number, step)
         keep(checkpoint, body + b"SWEEPCK1" + hashlib.sha256(body).digest())
         send(link.ResultReported(number, attempt, step, 1 / step, {}, str(checkpoint)))
     send(link.TrialEnded(number, attempt, "finished", 1 / EPOCHS, None, {}))
@@ -144,8 +155,8 @@ class Setting:
     """The settings of a life.
 
     `free` is the free space, look by look; the last stays. Empty: the real one. `driver` is its program; `change` is
-    called in the fork before the life, to put another piece in place of one of the daemon's. The story takes `pause_s`
-    for each of its epochs; a `stubborn` driver hears no word of finishing.
+    called in the fork before the life, to replace a part of the daemon. Each epoch of the story takes `pause_s`, and the
+    last one waits until the file `may_end` exists; a `stubborn` driver ignores Finish.
     """
 
     failpoint: str = ""
@@ -155,6 +166,7 @@ class Setting:
     change: Callable[[], object] = int
     pause_s: float = 0.0
     stubborn: bool = False
+    may_end: Path | None = None
 
 
 def live(home: Home, setting: Setting) -> int:
@@ -162,6 +174,8 @@ def live(home: Home, setting: Setting) -> int:
     failpoints.arm(setting.failpoint)
     if setting.pause_s:
         os.environ["SWEEP_TEST_PAUSE_S"] = str(setting.pause_s)
+    if setting.may_end is not None:
+        os.environ["SWEEP_TEST_MAY_END"] = str(setting.may_end)
     if setting.stubborn:
         os.environ["SWEEP_TEST_STUBBORN"] = "1"
     free = list(setting.free)
@@ -246,10 +260,12 @@ class Life:
 
     pid: int
     reads: int
+    may_end: Path
     end: tuple[int, bool] | None = field(default=None)
 
     def ended(self) -> tuple[int, bool]:
         """Wait for its end; return its exit code, and whether the failpoint was reached."""
+        self.may_end.touch()
         if self.end is None:
             self.end = ended(self.pid, self.reads)
         return self.end
@@ -265,8 +281,13 @@ class Life:
 
 @contextlib.contextmanager
 def living(home: Home, setting: Setting = Setting()) -> Iterator[Life]:
-    """Live beside the test; kill the life at the end of the block if it still goes on."""
-    it = Life(*begin(home, setting))
+    """Live beside the test, which may take its time: the run does not end before Life.ended() is called.
+
+    The life is killed at the end of the block if it still goes on.
+    """
+    may_end = home.root.with_name(f"{home.root.name}-may-end")
+    may_end.unlink(missing_ok=True)
+    it = Life(*begin(home, replace(setting, may_end=may_end)), may_end)
     try:
         yield it
     finally:

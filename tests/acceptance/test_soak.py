@@ -15,6 +15,7 @@ from supervisor.home import Home
 EXPERIMENTS, EVENTS = 2, 600
 
 
+@pytest.mark.slow
 def test_a_simulated_hour_leaves_a_whole_run_and_no_more_open_than_before(home: Home, tmp_path: Path) -> None:
     scenario = soak.scenario_of(home.root, tmp_path / "soak.csv", 1.0, EVENTS, EXPERIMENTS)
     measurements = soak.live(scenario)
