@@ -155,7 +155,7 @@ class Setting:
     """The settings of a life.
 
     `free` is the free space, look by look; the last stays. Empty: the real one. `driver` is its program; `change` is
-    called in the fork before the life, to replace a part of the daemon. Each epoch of the story takes `pause_s`, and the
+    called in the fork before the life, to replace a part of the daemon. Each epoch of the story takes `pause_s`; the
     last one waits until the file `may_end` exists; a `stubborn` driver ignores Finish.
     """
 
