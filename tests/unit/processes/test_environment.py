@@ -25,6 +25,6 @@ def test_a_child_gets_only_the_variables_on_the_list(tmp_path: Path, monkeypatch
     assert named.keys() - found.keys() == {"HF_HOME"}, "what the plan names is passed on where it is set"
 
 
-def test_rays_own_memory_monitor_is_off(tmp_path: Path) -> None:
-    """One kill of its ends a whole sweep. Who gives memory back the governor says, and at the worst the kernel."""
+def test_rays_memory_monitor_is_off(tmp_path: Path) -> None:
+    """One kill by it ends a whole sweep; the governor, and at worst the kernel, decide which trial frees memory."""
     assert ray_environment(Home(tmp_path), "run-1", None)["RAY_memory_monitor_refresh_ms"] == "0"

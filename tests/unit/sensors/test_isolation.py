@@ -143,7 +143,7 @@ def test_restarts_wait_twice_as_long_each_time_up_to_five_minutes(marker: str, t
 
 
 def test_no_child_is_started_while_killed_ones_do_not_die(marker: str) -> None:
-    """As in uninterruptible sleep: poll() always says that they live."""
+    """As in uninterruptible sleep: poll() always finds them alive."""
 
     class Undead:
         def poll(self) -> None:

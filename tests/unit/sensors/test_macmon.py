@@ -18,7 +18,7 @@ from supervisor.sensors.reading import Kind, Quality, Reading
 FIXTURES = Path(__file__).parents[1] / "fixtures_sensors"
 
 
-def until_it_speaks(provider: MacmonProvider) -> list[Reading]:
+def first_readings(provider: MacmonProvider) -> list[Reading]:
     for _ in range(1000):
         readings = provider.read()
         if readings:
@@ -33,7 +33,7 @@ def shell(script: str, clock: FakeClock) -> MacmonProvider:
 
 def test_frequency_power_and_fans_are_read() -> None:
     provider = shell(f"cat '{FIXTURES}/macmon_v082_ok.jsonl'; sleep 1000", FakeClock())
-    values = {reading.sensor_id: reading.value for reading in until_it_speaks(provider)}
+    values = {reading.sensor_id: reading.value for reading in first_readings(provider)}
     provider.close()
     assert values["macmon:performance"] == 1800.0
     assert values["macmon:system"] == 5.8765
@@ -49,12 +49,12 @@ CUT_SHORT = f"cat '{FIXTURES}/macmon_truncated_then_eof.jsonl'"
 def test_an_incomplete_line_does_not_count_and_macmon_is_restarted(script: str, why: str) -> None:
     clock = FakeClock()
     provider = shell(script, clock)
-    (fault,) = [r for r in until_it_speaks(provider) if r.kind is Kind.EVENT]
+    (fault,) = [r for r in first_readings(provider) if r.kind is Kind.EVENT]
     assert fault.quality is Quality.ERROR
     assert why in (fault.detail or "")
     assert provider.read() == [], "it waits before it starts again"
     clock.now_s += 1.5
-    assert until_it_speaks(provider)
+    assert first_readings(provider)
     provider.close()
 
 
@@ -68,7 +68,7 @@ def test_an_incomplete_line_does_not_count_and_macmon_is_restarted(script: str, 
 )
 def test_a_line_that_is_not_macmons_ends_it(script: str, why: str) -> None:
     provider = shell(script, FakeClock())
-    (fault,) = until_it_speaks(provider)
+    (fault,) = first_readings(provider)
     assert why in (fault.detail or "")
     assert not [child for child in psutil.Process().children() if script in child.cmdline()]
 
@@ -76,7 +76,7 @@ def test_a_line_that_is_not_macmons_ends_it(script: str, why: str) -> None:
 def test_silence_is_a_hang_and_old_readings_keep_their_time() -> None:
     clock = FakeClock()
     provider = shell(f"head -1 '{FIXTURES}/macmon_v061_old.jsonl'; sleep 1000", clock)
-    until_it_speaks(provider)
+    first_readings(provider)
     clock.now_s += 20.0
     assert {reading.mono_s for reading in provider.read()} == {100.0}
     clock.now_s += 20.0
