@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from actors.driver.trial_registry import ended
 from supervisor.domain.lifecycle import EndReason
+from supervisor.filesystem import write_atomically
 
 LOG = logging.getLogger("study")
 FILE = "study.journal"
@@ -138,9 +139,7 @@ class CopiedJournal(BaseJournalBackend):
             self._copied_bytes += len(added)
         else:
             everything = b"".join(self._lines)
-            beside = self._file.with_name(self._file.name + ".new")
-            beside.write_bytes(everything)
-            beside.replace(self._file)
+            write_atomically(self._file, everything, durable=False)
             self._copied_bytes = len(everything)
 
 

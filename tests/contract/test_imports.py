@@ -400,6 +400,12 @@ def loaded_by(code: str, home: Path) -> tuple[object, set[str]]:
     return result, set(modules)
 
 
+def test_a_status_loads_no_slow_part_of_the_standard_library(tmp_path: Path) -> None:
+    """Each takes milliseconds to import, and the whole command may take a few dozen."""
+    _, modules = loaded_by("import supervisor.cli.supervisorctl, supervisor.cli.watch\nresult = None", tmp_path)
+    assert modules & {"asyncio", "dataclasses", "email", "http.client", "inspect", "sqlite3", "subprocess"} == set()
+
+
 def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
     """It asks a daemon that is not there: code 4, "unknown" in LSB, shows that it went all the way to the socket."""
     code, modules = loaded_by("import _sweep_launcher\nresult = _sweep_launcher.supervisorctl(['status'])", tmp_path)
