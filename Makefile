@@ -54,7 +54,6 @@ test-all: $(STAMP) ## Run every test, slow ones included
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
 	@for file in benchmarks/$(BENCH).py; do \
-		case $$file in benchmarks/chaos*) continue;; esac; \
 		grep -q __main__ "$$file" || continue; \
 		echo "==> $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit $$?; \
 	done

@@ -1,4 +1,4 @@
-"""Measure how fast trials pause and resume, and the cost of a paused driver, beside plain Ray's own PAUSE.
+"""Measure pauses: their latency and the cost of a paused driver, beside plain Ray's PAUSE.
 
     python -m benchmarks.pause [--pauses 20] [--drills 50]
 

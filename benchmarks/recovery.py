@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from benchmarks.chaos_site import Site
+from benchmarks.chaos.site import Site
 from benchmarks.machine import machine
 
 ROLES = ("worker", "driver", "raylet", "gcs", "daemon")

@@ -1,4 +1,4 @@
-"""Play a busy run's day in a few minutes, and measure whether the daemon grows or gets slower.
+"""Play a busy run's day in minutes, and measure whether the daemon grows or slows.
 
     python -m benchmarks.soak [--hours 24] [--events 100000] [--out docs/pictures/soak]
 

@@ -1,4 +1,4 @@
-"""Measure the cost of sampling on this machine, and the effect of a bad provider on the others.
+"""Measure the cost of sampling, and the effect of a bad provider on the others.
 
     python -m benchmarks.watchdog [--seconds 60] [--period 5]
 

@@ -56,7 +56,7 @@ class Box:
         )
 
     def edge_towards(self, other: Box) -> tuple[float, float]:
-        """Return the point of this box's top or bottom edge, or of its side, that faces the other box."""
+        """Return the point of this box's edge that faces the other box."""
         dx, dy = other.x - self.x, other.y - self.y
         if abs(dy) < (self.height + other.height) / 2:
             return self.x + (self.width / 2 if dx > 0 else -self.width / 2), self.y

@@ -1,4 +1,4 @@
-"""Keep the weights of a trial's best epoch in a file of their own while the trial trains on."""
+"""Keep the weights of a trial's best epoch in a file of their own."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _TRAILER_BYTES = len(_MAGIC) + 32
 
 
 class _HashingWriter:
-    """Hash the bytes on their way into a file, so that a large state is never held twice."""
+    """Hash the bytes on their way into a file; a large state is never held twice."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -44,8 +44,9 @@ class _HashingWriter:
 
 
 def write_checkpoint(path: Path, state: Mapping[str, object]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists, dicts) so that a crash leaves the old file or the new one.
+    """Write ``state`` so that a crash leaves the old file or the new one.
 
+    It may hold tensors, numbers, strings, lists and dicts.
     Raises OSError as the file system does, ENOSPC included; the old file then still stands.
     """
     with replace_file(path) as stream:

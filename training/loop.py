@@ -201,7 +201,7 @@ def set_learning_rate(learner: Learner, rate: float) -> None:
 
 
 def _epoch_order(train: Tensor, seed: int, epoch: int) -> Tensor:
-    """Shuffle the train samples by seed and epoch alone, so that a batch number is the whole cursor."""
+    """Shuffle the train samples by seed and epoch alone; so a batch number is the whole cursor."""
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
     return train[torch.randperm(len(train), generator=generator).to(train.device)]
 

@@ -1,5 +1,6 @@
-"""Define PatchTST for one binary target (Nie et al., "A Time Series is Worth 64 Words", ICLR 2023), whole in this file.
+"""Define PatchTST for one binary target, whole in this file.
 
+The model is from Nie et al., "A Time Series is Worth 64 Words", ICLR 2023.
 Unlike the paper's channel-independent form, one token is one patch of all features: the features are indicators of one
 price, and mixing them at the embedding makes a window 15 tokens, not 15 x 25. Shapes below: B windows, T days of
 context, C features, N patches, D d_model, H heads, F d_ff.

@@ -1,4 +1,4 @@
-"""Score forecasts of one part of the days on the same resamples, so that they can be compared."""
+"""Score forecasts of one part on the same resamples, so that they can be compared."""
 
 from __future__ import annotations
 

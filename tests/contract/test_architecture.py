@@ -137,7 +137,7 @@ def test_the_page_shows_the_rooms_and_files_that_exist() -> None:
 
 
 def test_the_pages_counts_are_right_within_a_tenth() -> None:
-    """So that not every commit must write the page anew."""
+    """So the page need not be written again with every commit."""
 
     def counts(table: str) -> dict[str, int]:
         return {

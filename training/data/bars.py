@@ -1,4 +1,4 @@
-"""Read daily bars from a file in many spellings into one checked table, or raise BadFile with row and cause.
+"""Read daily bars in many spellings into one checked table, or raise BadFile.
 
 The table has a sorted, unique, tz-naive DatetimeIndex of days named ``date`` and float64 columns open, high, low,
 close and, where the file has it, volume.

@@ -59,7 +59,7 @@ class Finding:
 def import_file(
     path: Path, ticker: str, data_dir: Path, *, calendar: str | None = DEFAULT_CALENDAR, now: datetime | None = None
 ) -> RawManifest:
-    """Check a CSV or parquet file of daily bars and register it as the raw data of ``ticker``.
+    """Check a CSV or parquet file of daily bars and register it as ``ticker``.
 
     It replaces earlier data of the ticker. Raises BadFile (nothing is changed) or TrainingError for a bad ticker.
     """

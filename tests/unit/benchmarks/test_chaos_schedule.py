@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.chaos_schedule import MAX_AFTER_S, MAX_HASTY, MAX_LASTS_S, WEIGHTS, Kind, schedule
+from benchmarks.chaos.schedule import MAX_AFTER_S, MAX_HASTY, MAX_LASTS_S, WEIGHTS, Kind, schedule
 
 DECK = sum(WEIGHTS.values())
 seeds = st.integers(0, 2**32 - 1)

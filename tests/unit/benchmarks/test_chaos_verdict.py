@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chaos_site import role_of
-from benchmarks.chaos_trainable import BATCHES, EPOCHS, expected_losses
-from benchmarks.chaos_verdict import (
+from benchmarks.chaos.site import role_of
+from benchmarks.chaos.trainable import BATCHES, EPOCHS, expected_losses
+from benchmarks.chaos.verdict import (
     Evidence,
     Line,
     Trial,

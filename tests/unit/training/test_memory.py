@@ -1,4 +1,4 @@
-"""The memory model: its parts, its choice of micro-batch, and its refusal of what cannot fit."""
+"""The memory model: its parts, its choice of micro-batch, and its refusal of trials that cannot fit."""
 
 from __future__ import annotations
 

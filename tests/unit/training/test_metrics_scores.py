@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's, resampled scores equal those of the resample, and intervals cover what they claim."""
+"""Scores equal scikit-learn's, resampled scores equal those of the resample, and intervals have their coverage."""
 
 from __future__ import annotations
 

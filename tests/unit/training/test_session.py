@@ -14,27 +14,20 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.training.small_trial import config, no_gate
+from tests.unit.training.small_session import made
 from training.build import build_learner
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.data.manifest import sha256_of
 from training.data.windows import load_windows
 from training.device import release_cached_memory
 from training.environment import git_commit
-from training.errors import CheckpointError, DoesNotFit, GridError, SettingsError, TrainingError
+from training.errors import CheckpointError, GridError, SettingsError, TrainingError
 from training.grid import param_count
 from training.loop import Epoch, Learner
-from training.memory import MemoryLimit
 from training.model import PatchTST
 from training.session import TrainingSession
 
 MAPS = Path("/proc/self/maps")
-
-
-def made(
-    dataset: Path, gate: Callable[[], float] = no_gate, limit: MemoryLimit | None = None, **changes: Any
-) -> TrainingSession:
-    return TrainingSession(config(dataset, **{"dropout": 0.2, "precision": "auto", **changes}), gate=gate, limit=limit)
 
 
 def outcome(epoch: Epoch) -> dict[str, Any]:
@@ -208,58 +201,6 @@ def test_a_file_that_git_does_not_track_has_no_commit(tmp_path: Path) -> None:
     subprocess.run([*git, "commit", "-q", "-m", "theirs"], check=True)
     assert len(git_commit(tmp_path / "tracked.py") or "") == 40
     assert git_commit(tmp_path / "installed.py") is None
-
-
-def test_a_trial_that_cannot_fit_is_refused_with_both_figures(dataset: Path) -> None:
-    with pytest.raises(DoesNotFit) as caught:
-        made(dataset, memory_limit_bytes=1000)
-    assert caught.value.available_bytes == 1000 < caught.value.needed_bytes
-
-
-def test_less_memory_gives_smaller_micro_batches_and_the_same_loss(dataset: Path) -> None:
-    whole = made(dataset, dropout=0.0, precision="fp32")
-    tight = made(dataset, dropout=0.0, precision="fp32", memory_limit_bytes=whole.memory.total_bytes - 1)
-    assert tight.memory.micro_batch < whole.memory.micro_batch
-    assert tight.memory.accumulation > 1
-    assert tight.step().train_loss == pytest.approx(whole.step().train_loss, rel=1e-3)
-
-
-def test_a_trial_whose_memory_ran_out_resumes_in_smaller_pieces_with_the_same_losses(
-    dataset: Path, tmp_path: Path
-) -> None:
-    """From its checkpoint, with half the micro-batch and twice the pieces; its record says what it now takes."""
-    whole = made(dataset, dropout=0.0, precision="fp32", max_epochs=3)
-    first = whole.step()
-    whole.save(tmp_path / "c.pt")
-    undisturbed = [whole.step() for _ in range(2)]
-    halved = made(dataset, limit=whole.smaller(), dropout=0.0, precision="fp32", max_epochs=3)
-    halved.load(tmp_path / "c.pt")
-    before, after = whole.record()["memory"], halved.record()["memory"]
-    assert (after["micro_batch"], after["accumulation"]) == (before["micro_batch"] // 2, 2 * before["accumulation"])
-    assert after["total_bytes"] < before["total_bytes"]
-    again = [halved.step() for _ in range(2)]
-    assert first.number == 1
-    for one, other in zip(undisturbed, again, strict=True):
-        assert (other.samples, other.learning_rate) == (one.samples, one.learning_rate)
-        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-4)
-        assert other.val_loss == pytest.approx(one.val_loss, rel=1e-4)
-
-
-def test_a_resumed_trial_keeps_its_micro_batch(dataset: Path, tmp_path: Path) -> None:
-    """A session with more memory keeps the checkpoint's cut, and its record and estimate show it."""
-    small = made(dataset, limit=MemoryLimit(8))
-    small.step()
-    small.save(tmp_path / "c.pt")
-    resumed = made(dataset)
-    resumed.load(tmp_path / "c.pt")
-    assert resumed.record()["memory"] == small.record()["memory"]
-    assert resumed.smaller() == MemoryLimit(4)
-
-
-def test_a_trial_that_recomputes_one_window_at_a_time_has_no_smaller_way(dataset: Path) -> None:
-    last = made(dataset, limit=MemoryLimit(1, checkpoint_activations=True), max_epochs=1)
-    assert last.smaller() is None
-    assert last.record()["memory"]["checkpoint_activations"] is True
 
 
 def test_bad_settings_grids_and_devices_are_refused_at_once(dataset: Path) -> None:

@@ -4,8 +4,8 @@
 
 Real commands, real Ray, a home on a small disk of its own. For SECONDS faults follow each other, some overlapping:
 kill -9 of daemon, driver, workers and Ray's own processes, SIGSTOP, a full disk, and an operator who pauses, resumes
-and stops. The seed decides their order (chaos_schedule). A killed daemon is started again, as by a service manager.
-Then the run continues to its end and is judged (chaos_verdict, and `supervisorctl audit`). Exit code 1 for a broken
+and stops. The seed decides their order (schedule.py). A killed daemon is started again, as by a service manager.
+Then the run continues to its end and is judged (verdict.py, and `supervisorctl audit`). Exit code 1 for a broken
 promise; the home is kept then. It takes SECONDS and GRACE_S at most.
 """
 
@@ -23,10 +23,11 @@ from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.chaos_injector import LOOK_S, RESUMED_WITHIN_S, Injector
-from benchmarks.chaos_schedule import Kind, schedule
-from benchmarks.chaos_site import PARTS, PLAN_NAME, Site
-from benchmarks.chaos_verdict import Evidence, Trial, Verdict, judge, parse_diary, render
+from benchmarks.chaos.injector import RESUMED_WITHIN_S, Injector
+from benchmarks.chaos.run import LOOK_S, Run
+from benchmarks.chaos.schedule import Kind, schedule
+from benchmarks.chaos.site import PARTS, PLAN_NAME, Site
+from benchmarks.chaos.verdict import Evidence, Trial, Verdict, judge, parse_diary, render
 from benchmarks.machine import machine
 
 GRACE_S = 300.0
@@ -36,20 +37,20 @@ TRIALS_PER_S = 1.5
 
 def let_go_on(injector: Injector) -> None:
     """Let the run hurry to its end without faults, and wait for the end of its daemon."""
-    (injector.site.folder / "hurry").touch()
+    (injector.run.site.folder / "hurry").touch()
     end_s = injector.until_s + GRACE_S
-    injector.wait("the run's end", lambda: injector.over(), end_s - time.monotonic())
+    injector.run.wait("the run's end", lambda: injector.run.over(), end_s - time.monotonic())
     deadline = time.monotonic() + 60.0
-    while injector.site.daemons() and time.monotonic() < deadline:
+    while injector.run.site.daemons() and time.monotonic() < deadline:
         time.sleep(LOOK_S)
-    if injector.site.daemons():
-        injector.trouble("the daemon did not end with its run")
-    injector.read_log()
+    if injector.run.site.daemons():
+        injector.run.trouble("the daemon did not end with its run")
+    injector.run.read_log()
 
 
 def gather(injector: Injector) -> None:
     """Collect the evidence when everything has ended."""
-    evidence, site = injector.evidence, injector.site
+    evidence, site = injector.run.evidence, injector.run.site
     evidence.left = site.left(10.0)
     evidence.seen = site.log.events
     evidence.logged = [json.loads(line) for line in _lines(site.home.audit_log(PLAN_NAME))]
@@ -84,7 +85,7 @@ def _trials(store: sqlite3.Connection) -> Iterator[Trial]:
 
 
 def report(injector: Injector, verdicts: list[Verdict], seconds: float, seed: int) -> str:
-    evidence = injector.evidence
+    evidence = injector.run.evidence
     lines = [f"{machine()}; seed {seed}, faults for {seconds:.0f} s", "",
              f"{'fault':<32}{'count':>6}{'kills':>7}{'work resumed after, s: median':>31}{'worst':>8}"]  # fmt: skip
     for kind in Kind:
@@ -96,8 +97,8 @@ def report(injector: Injector, verdicts: list[Verdict], seconds: float, seed: in
                 f"{kind:<32}{len(injections):>6}{sum(injection.kills for injection in injections):>7}{figures}"
             )
     lines.append(f"{'all':<32}{len(injector.injections):>6}{evidence.kills:>7}")
-    if injector.site.no_disk_reason is not None:
-        lines.append(f"the disk was never filled: {injector.site.no_disk_reason}")
+    if injector.run.site.no_disk_reason is not None:
+        lines.append(f"the disk was never filled: {injector.run.site.no_disk_reason}")
     return "\n".join([*lines, "", render(verdicts)])
 
 
@@ -106,12 +107,12 @@ def run(seconds: float, seed: int, kinds: Collection[Kind], *, keep: bool) -> in
     trials = max(10, round(seconds * TRIALS_PER_S / PARTS))
     with Site(seed, trials, keep=keep) as site:
         evidence = Evidence(wanted=dict.fromkeys(range(1, PARTS + 1), trials))
-        injector = Injector(site, evidence, time.monotonic() + seconds)
-        injector.start(str(site.plan))
-        injector.wait("a first result", lambda: injector.count("trial.reported") > 0, RESUMED_WITHIN_S)
+        injector = Injector(Run(site, evidence), time.monotonic() + seconds)
+        injector.run.start(str(site.plan))
+        injector.run.wait("a first result", lambda: injector.run.count("trial.reported") > 0, RESUMED_WITHIN_S)
         injector.until_s = time.monotonic() + seconds
         for fault in schedule(seed, kinds):
-            if time.monotonic() > injector.until_s or injector.over() or injector.hopeless():
+            if time.monotonic() > injector.until_s or injector.run.over() or injector.run.hopeless():
                 break
             injector.inject(fault)
         let_go_on(injector)

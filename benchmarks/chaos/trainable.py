@@ -30,7 +30,7 @@ def next_link(link: str, batch: int) -> str:
 
 
 def loss_after(epoch: int, link: str, x: float) -> float:
-    """Return a loss that falls with the epochs, with noise that only the whole chain of batches gives."""
+    """Return a loss that falls with the epochs, with noise from the whole chain of batches."""
     return (x - 1.0) ** 2 + 1.0 / epoch + int(link[:8], 16) / 2**34
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.chaos_trainable import BATCHES, EPOCHS, expected_losses
+from benchmarks.chaos.trainable import BATCHES, EPOCHS, expected_losses
 
 Key = tuple[int, int]
 """A trial: its experiment's part and its number."""

@@ -8,23 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import psutil
 
-from benchmarks.chaos_schedule import Fault, Kind
-from benchmarks.chaos_site import Site
-from benchmarks.chaos_verdict import Evidence, first_result
+from benchmarks.chaos.run import Run
+from benchmarks.chaos.schedule import Fault, Kind
+from benchmarks.chaos.verdict import first_result
 
 RESUMED_WITHIN_S = 90.0
 """A hung driver is found after 60 s; after any other fault work resumes sooner."""
 PAUSED_WITHIN_S = ENDED_WITHIN_S = 60.0
 FULL_WITHIN_S = 30.0
-MAX_TROUBLES = 8
-"""The test is given up after so many: the fault is known by then."""
-LOOK_S = 0.1
-WANTED_ENDS = ("the run has ended", "stopped by", "SIGTERM")
-"""Allowed beginnings of a daemon's reason for its end."""
 
 ROLES: dict[Kind, tuple[str, ...]] = {
     Kind.WORKER: ("worker",),
@@ -63,79 +57,28 @@ class Injection:
 class Injector:
     """Injects faults into one run."""
 
-    site: Site
-    evidence: Evidence
+    run: Run
     until_s: float
     injections: list[Injection] = field(default_factory=list)
     _known: int = 0
     """The number of events before the last injection."""
 
-    # Reading the log
-
-    def read_log(self) -> list[dict[str, Any]]:
-        fresh = self.site.log.read()
-        for event in fresh:
-            if event["event"] == "daemon.stopped" and not event["reason"].startswith(WANTED_ENDS):
-                self.trouble(f"the daemon ended by itself: {event['reason']}")
-        return fresh
-
-    def hopeless(self) -> bool:
-        return len(self.evidence.troubles) >= MAX_TROUBLES
-
-    def trouble(self, what: str) -> None:
-        print(f"  TROUBLE: {what}", flush=True)
-        self.evidence.troubles.append(what)
-
-    def over(self) -> bool:
-        return any(event["event"] in ("run.finished", "run.failed") for event in self.site.log.events)
-
-    def wait(self, what: str, test: Callable[[], bool], within_s: float) -> bool:
-        """Wait until `test` holds; start a missing daemon meanwhile, like a service manager."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end:
-            self.read_log()
-            if test():
-                return True
-            if self.over() or self.hopeless():
-                return False
-            if not self.site.daemons():
-                self.start()
-            time.sleep(LOOK_S)
-        self.trouble(f"not within {within_s:.0f} s: {what}")
-        return False
-
-    def start(self, *plan: str, may_fail: bool = False) -> None:
-        done = self.site.command("supervisord", "start", *plan)
-        self.read_log()
-        if done.returncode != 0 and not may_fail and not self.over():
-            self.trouble(f"supervisord start {' '.join(plan)}: {done.returncode}: {done.stderr.strip()[-300:]!r}")
-            time.sleep(1.0)
-
-    def operate(self, *arguments: str, may_fail: bool = False) -> bool:
-        done = self.site.command("supervisorctl", *arguments)
-        self.read_log()
-        if done.returncode != 0 and not may_fail and not self.over():
-            self.trouble(f"supervisorctl {' '.join(arguments)}: {done.returncode}: {done.stderr.strip()[-300:]!r}")
-        return done.returncode == 0
-
-    # Blows
-
     def inject(self, fault: Fault) -> None:
         """Inject one fault; then wait until work resumes, unless the fault is a hasty one."""
         time.sleep(fault.after_s)
-        self.read_log()
-        before, self._known = self.evidence.kills, len(self.site.log.events)
+        self.run.read_log()
+        before, self._known = self.run.evidence.kills, len(self.run.site.log.events)
         injected_s = time.time()
         print(f"{self.until_s - time.monotonic():6.0f} s left: {fault.kind}{' (hasty)' * fault.hasty}", flush=True)
         with contextlib.suppress(psutil.NoSuchProcess):
             # The process may end by itself in this moment.
             injected_s = self._hit(fault)
-        kills = self.evidence.kills - before
+        kills = self.run.evidence.kills - before
         new_attempt = fault.kind is Kind.TERM_DAEMON or (fault.kind in _NEEDS_NEW_ATTEMPT and kills > 0)
         resumed_s = None if fault.hasty else self._until_work_resumes(fault.kind, injected_s, new_attempt=new_attempt)
         self.injections.append(Injection(fault, kills, resumed_s))
         self._count_descriptors()
-        self.site.agents()
+        self.run.site.agents()
 
     def _hit(self, fault: Fault) -> float:
         """Inject the fault; return the wall time from which work can resume."""
@@ -155,7 +98,7 @@ class Injector:
         """Choose as many processes of each role as the kind names it, beginning by `aim`."""
         chosen = []
         for role, count in Counter(ROLES[kind]).items():
-            found = self.site.workers() if role == "worker" else self.site.processes(role)
+            found = self.run.site.workers() if role == "worker" else self.run.site.processes(role)
             first = int(aim * len(found))
             chosen += (found[first:] + found[:first])[:count]
         return chosen
@@ -165,7 +108,7 @@ class Injector:
         for process in self._targets(kind, aim):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-                self.evidence.kills += 1
+                self.run.evidence.kills += 1
         return injected_s
 
     def _stand_still(self, fault: Fault) -> float:
@@ -178,27 +121,24 @@ class Injector:
         return time.time()
 
     def _fill_disk(self, fault: Fault) -> float:
-        if self.site.no_disk_reason is not None:
+        if self.run.site.no_disk_reason is not None:
             return time.time()
-        logged = self.count("disk.filled")
-        self.site.fill()
+        logged = self.run.count("disk.filled")
+        self.run.site.fill()
         try:
-            self.wait("disk.filled in the log", lambda: self.count("disk.filled") > logged, FULL_WITHIN_S)
+            self.run.wait("disk.filled in the log", lambda: self.run.count("disk.filled") > logged, FULL_WITHIN_S)
             if fault.during is not None:
                 self._kill(fault.during, fault.aim)
             time.sleep(fault.lasts_s)
-            if not self.site.daemons():
+            if not self.run.site.daemons():
                 # It may refuse while the disk is full.
-                self.start(may_fail=True)
+                self.run.start(may_fail=True)
         finally:
-            self.site.free()
+            self.run.site.free()
         return time.time()
 
-    def count(self, name: str) -> int:
-        return sum(event["event"] == name for event in self.site.log.events)
-
     def _pause(self, fault: Fault) -> float:
-        if not self.operate("pause", "--now", "--reason", "chaos") or not self._rests():
+        if not self.run.operate("pause", "--now", "--reason", "chaos") or not self._rests():
             return time.time()
         began_s = time.monotonic()
         if fault.during is not None:
@@ -207,16 +147,16 @@ class Injector:
                 time.sleep(1.0)
             self._rests()
         time.sleep(fault.lasts_s)
-        self.evidence.quiet.append((began_s, time.monotonic()))
-        self.operate("resume")
+        self.run.evidence.quiet.append((began_s, time.monotonic()))
+        self.run.operate("resume")
         return time.time()
 
     def _rests(self) -> bool:
-        return self.wait("PAUSED in status", lambda: self._state() == "PAUSED", PAUSED_WITHIN_S)
+        return self.run.wait("PAUSED in status", lambda: self._state() == "PAUSED", PAUSED_WITHIN_S)
 
     def _state(self) -> str | None:
         """Return the state of the running experiment, or AT WORK while one of its trials still works."""
-        view = self.site.status()
+        view = self.run.site.status()
         for experiment in view["experiments"] if view else ():
             if experiment["state"] not in ("EXITED", "STOPPED"):
                 at_work = [trial for trial in experiment["running"] if trial["state"] != "PAUSED"]
@@ -224,28 +164,28 @@ class Injector:
         return None
 
     def _hold(self, fault: Fault) -> float:
-        self.operate("pause", "--reason", "chaos")
+        self.run.operate("pause", "--reason", "chaos")
         time.sleep(fault.lasts_s)
-        self.operate("resume")
+        self.run.operate("resume")
         return time.time()
 
     def _pause_a_trial(self, fault: Fault) -> float:
         """Pause one trial; it may end before the command arrives."""
-        live = sorted(self.site.log.live_workers())
+        live = sorted(self.run.site.log.live_workers())
         if live:
             experiment, number = live[int(fault.aim * len(live))]
-            if self.operate("pause", f"{experiment}/{number}", "--now", may_fail=True):
+            if self.run.operate("pause", f"{experiment}/{number}", "--now", may_fail=True):
                 time.sleep(fault.lasts_s)
-                self.operate("resume", f"{experiment}/{number}", may_fail=True)
+                self.run.operate("resume", f"{experiment}/{number}", may_fail=True)
         return time.time()
 
     def _stop_and_start(self, fault: Fault) -> float:
-        self.operate("stop")
+        self.run.operate("stop")
         began_s = time.monotonic()
         time.sleep(fault.lasts_s)
-        self.evidence.quiet.append((began_s, time.monotonic()))
-        if not self.over():
-            self.start(str(self.site.plan))
+        self.run.evidence.quiet.append((began_s, time.monotonic()))
+        if not self.run.over():
+            self.run.start(str(self.run.site.plan))
         return time.time()
 
     # After a fault
@@ -255,28 +195,28 @@ class Injector:
         resumed: list[float] = []
 
         def resumes() -> bool:
-            events = self.site.log.events[self._known :]
+            events = self.run.site.log.events[self._known :]
             resumed[:] = first_result(events, injected_s, new_attempt=new_attempt, watched=kind is Kind.WATCHDOG)
             return bool(resumed)
 
-        if self.wait(f"work resumes after: {kind}", resumes, RESUMED_WITHIN_S):
+        if self.run.wait(f"work resumes after: {kind}", resumes, RESUMED_WITHIN_S):
             return resumed[0] - injected_s
         return None
 
     def _terminate(self, fault: Fault) -> float:
         """Restart the daemon like a service manager; its last event is in the log before the next start."""
         injected_s = time.time()
-        for daemon in self.site.daemons():
+        for daemon in self.run.site.daemons():
             daemon.terminate()
             try:
                 daemon.wait(ENDED_WITHIN_S)
             except psutil.TimeoutExpired:
-                self.trouble(f"the daemon did not end within {ENDED_WITHIN_S:.0f} s of SIGTERM")
-        if not self.over():
-            self.start()
+                self.run.trouble(f"the daemon did not end within {ENDED_WITHIN_S:.0f} s of SIGTERM")
+        if not self.run.over():
+            self.run.start()
         return injected_s
 
     def _count_descriptors(self) -> None:
-        for daemon in self.site.daemons():
+        for daemon in self.run.site.daemons():
             with contextlib.suppress(psutil.Error):
-                self.evidence.descriptors.setdefault(daemon.pid, []).append(daemon.num_fds())
+                self.run.evidence.descriptors.setdefault(daemon.pid, []).append(daemon.num_fds())

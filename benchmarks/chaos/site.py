@@ -131,7 +131,7 @@ class Site:
         self.plan.write_text(
             PLAN.format(name=PLAN_NAME, seed=seed, parts=parts, folder=self.folder, epoch_s=EPOCH_S, trials=trials)
         )
-        shutil.copy(Path(__file__).with_name("chaos_trainable.py"), self.folder)
+        shutil.copy(Path(__file__).with_name("trainable.py"), self.folder / "chaos_trainable.py")
         self._agents: set[psutil.Process] = set()
         self.log = Log(self.home.audit_log(PLAN_NAME))
 

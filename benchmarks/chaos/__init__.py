@@ -1,0 +1,1 @@
+"""Disturbs a real search by a seeded series of faults and checks every promise."""
