@@ -77,7 +77,8 @@ def plain_tune(address: str, folder: Path, trials: int) -> list[float]:
 
 
 def our_driver(address: str, environment: dict[str, str], folder: Path, trials: int) -> list[float]:
-    from supervisor.domain.messages import Ack, Begin, Hello, TrialEnded, decode, encode
+    from supervisor.domain.codec import decode, encode
+    from supervisor.domain.messages import Ack, Begin, Hello, TrialEnded
 
     driver, read_fd, write_fd = start_driver(folder, environment)
     spec = experiment("overhead", "benchmarks.overhead:noop", max_trials=trials)

@@ -30,6 +30,7 @@ import psutil
 from benchmarks.machine import machine
 from benchmarks.pause_trials import BATCH_S, TRIALS, gap, starts, wait_for_both, wait_until_quiet
 from benchmarks.ray_stage import experiment, start_driver, start_head, watchdog
+from supervisor.domain.codec import decode, encode
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     Ack,
@@ -41,8 +42,6 @@ from supervisor.domain.messages import (
     Message,
     ResultReported,
     WatchdogUp,
-    decode,
-    encode,
 )
 
 CPU_OVER_S, DRILL_S = 5.0, 2.0

@@ -22,6 +22,7 @@ import psutil
 
 from supervisor.audit import rotation
 from supervisor.control import client
+from supervisor.domain import codec
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.home import Home
@@ -92,15 +93,15 @@ class DaemonLink:
         line = self._inbox.readline()
         if not line:
             raise SystemExit(70)
-        return link.decode(line)[0]
+        return codec.decode(line)[0]
 
     def send(self, message: link.Message) -> None:
-        self._outbox.write(link.encode(message))
+        self._outbox.write(codec.encode(message))
 
     def send_acknowledged(self, message: link.Message) -> None:
         self._count += 1
         begun = time.perf_counter()
-        self._outbox.write(link.encode(message, self._count))
+        self._outbox.write(codec.encode(message, self._count))
         while self.receive() != link.Ack(self._count):
             pass
         self.waits_s.append(time.perf_counter() - begun)

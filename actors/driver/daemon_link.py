@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 
 from actors.driver.process_local import PerProcess
-from supervisor.domain.messages import MAX_LINE_BYTES, UNACKNOWLEDGED, Ack, LinkError, Message, decode, encode
+from supervisor.domain.codec import MAX_LINE_BYTES, UNACKNOWLEDGED, LinkError, decode, encode
+from supervisor.domain.messages import Ack, Message
 
 MAX_KEPT = 10_000
 """Bound of unacknowledged messages: the search waits while the daemon is so far behind."""

@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from supervisor.domain.codec import check_fields
 from supervisor.domain.scope import trial_scope
 from supervisor.processes.identity import started_at
+from supervisor.typed_json import from_json
 
 MAGIC, VERSION = b"SWPB", 1
 _HEADER = struct.Struct("<4sI")
@@ -141,8 +141,7 @@ def read_heartbeat(path: Path) -> tuple[Worker, Progress] | None:
         return None
     words, doubles = memoryview(body).cast("I"), memoryview(body).cast("d")
     try:
-        worker, phase = Worker(**json.loads(body[_TEXT_AT:])), Phase(words[_PHASE])
-        check_fields(worker)
+        worker, phase = from_json(Worker, json.loads(body[_TEXT_AT:])), Phase(words[_PHASE])
     except (ValueError, TypeError, RecursionError):
         return None
     return worker, Progress(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from supervisor.typed_json import Record
 
 WORKER_DIED, OOM_KILLED, HUNG = "worker_died", "oom_killed", "hung"
 """Causes of a lost attempt: not known; the kernel killed it when memory ran out; we ended it for its silence."""
@@ -21,7 +22,7 @@ MAX_COUNTERS = 512
 
 
 @dataclass(frozen=True)
-class Death:
+class Death(Record):
     """The death of an attempt's worker. `text` is for people; a hung one has the seconds and `dump`, a path."""
 
     cause: str = WORKER_DIED
@@ -31,13 +32,6 @@ class Death:
     silent_s: float | None = None
     median_s: float | None = None
     dump: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> Death:
-        return cls(**body)
 
 
 @dataclass(frozen=True)

@@ -1,62 +1,60 @@
-"""Whether what was read as JSON fits the annotations of the dataclass that was made of it. Standard library only."""
+"""Writes messages as lines and reads them again: one JSON object a line. Standard library only."""
 
 from __future__ import annotations
 
+import json
 import math
-import types
-from collections.abc import Mapping
-from dataclasses import fields
-from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict
+from typing import Any
 
-_MAPPINGS = (dict, Mapping)
-LARGEST = 2**63
-"""The store's whole numbers have 64 bits."""
+from supervisor.domain.messages import Heartbeat, Hello, Message, Sampled
+from supervisor.typed_json import from_json, read
 
-
-def check_fields(made: Any) -> None:
-    """Raises TypeError, naming the first, unless each field of the dataclass instance `made` fits its annotation."""
-    kind: type = type(made)
-    hints = _hints(kind)
-    for field in fields(made):
-        check(field.name, getattr(made, field.name), hints[field.name])
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A Begin carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
+UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}
 
 
-def check(name: str, value: Any, hint: Any) -> None:
-    """Raises TypeError for a value that is not what its annotation says."""
-    if not fits(value, hint):
-        raise TypeError(f"{name} is {value!r:.100}")
+class LinkError(Exception):
+    """The other side sent a line that is not a message."""
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+def finite(value: Any) -> Any:
+    """Return `value` with each float that is not finite replaced by None, at any depth: JSON has no NaN.
 
-
-def fits(value: Any, hint: Any) -> bool:
-    """For plain types and classes, unions of them, lists, dicts, and tuples of one type or of a fixed length.
-
-    A whole number is a float, too; true is no number; no float is infinite, and no whole number over 64 bits.
+    Half a surrogate pair (of a file name that is not UTF-8, in an error's text) becomes "?": no file takes it.
     """
-    if isinstance(hint, types.UnionType):
-        return any(fits(value, choice) for choice in get_args(hint))
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is list:
-        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
-    if origin is tuple:
-        return isinstance(value, tuple) and _items_fit(value, arguments)
-    if origin in _MAPPINGS:
-        return isinstance(value, dict) and all(fits(item, arguments[1]) for item in value.values())
-    if hint is Any:
-        return True
-    if hint is int or (hint is float and isinstance(value, int)):
-        return isinstance(value, int) and not isinstance(value, bool) and -LARGEST <= value < LARGEST
-    if hint is float:
-        return isinstance(value, float) and math.isfinite(value)
-    return isinstance(value, hint)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {finite(str(key)): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
-def _items_fit(value: tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
-    if arguments[1:] == (Ellipsis,):
-        return all(fits(item, arguments[0]) for item in value)
-    return len(value) == len(arguments) and all(map(fits, value, arguments))
+def encode(message: Message, number: int | None = None) -> bytes:
+    """Return the line of `message` with the id `number`.
+
+    Raises TypeError for values that JSON does not know, LinkError for a line over the bound.
+    """
+    body = {"type": type(message).__name__, "id": number, **finite(asdict(message))}
+    line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise LinkError(f"a {type(message).__name__} of {len(line)} bytes is over the bound of {MAX_LINE_BYTES}")
+    return line
+
+
+def decode(line: bytes) -> tuple[Message, int | None]:
+    """Return the message of a line and its id. Raises LinkError for any other line."""
+    try:
+        body = finite(json.loads(line))
+        kind = _KINDS[body.pop("type")]
+        number: int | None = read(body.pop("id"), int | None, "id")
+        message: Message = from_json(kind, body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LinkError(f"not a message: {line[:200]!r} ({error})") from error
+    return message, number

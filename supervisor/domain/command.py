@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any
 
 from supervisor.domain.scope import ALL_NODES, trial_of
+from supervisor.typed_json import Record
 
 
 class Action(IntEnum):
@@ -31,7 +31,7 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Record):
     """An action in force. `throttle_share` is the share of time (0 to 1) that trials rest on THROTTLE.
 
     `shed_trials` is how many concurrent trials fewer than the plan's may run, from SHED on; one always may.
@@ -60,33 +60,6 @@ class Command:
     def trial(self) -> tuple[str, int] | None:
         """The experiment and number of the one trial that it is for; None for a node's or everybody's."""
         return trial_of(self.scope)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "action": self.action.name,
-            "origin": self.origin.value,
-            "reason": self.reason,
-            "scope": self.scope,
-            "since_wall": self.since_wall,
-            "throttle_share": self.throttle_share,
-            "who": self.who,
-            "drill": self.drill,
-            "shed_trials": self.shed_trials,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Command:
-        return cls(
-            action=Action[value["action"]],
-            origin=Origin(value["origin"]),
-            reason=str(value["reason"]),
-            scope=str(value.get("scope", ALL_NODES)),
-            since_wall=value.get("since_wall"),
-            throttle_share=float(value.get("throttle_share", 0.0)),
-            who=value.get("who"),
-            drill=bool(value.get("drill", False)),
-            shed_trials=int(value.get("shed_trials", 0)),
-        )
 
 
 def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NODES) -> Command:

@@ -1,25 +1,15 @@
-"""The wire between the daemon and a driver: one JSON object a line, over a pipe each way. Standard library only.
+"""The messages between the daemon and a driver (codec writes them as lines). Standard library only.
 
-Both sides end when the other's pipe closes: end of file means that the other died. What must not be lost carries an
-`id`; the daemon answers `ack` with that id once it has committed it, and the driver keeps the message until then.
+Both sides end when the other's pipe closes: end of file means that the other died. A message that must not be lost has
+an `id`; the daemon sends an Ack of that id once it has committed the message, and the driver keeps it until then.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.domain.codec import check, check_fields
 from supervisor.domain.lifecycle import EndReason, TrialState
-
-MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A `begin` carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
-
-
-class LinkError(Exception):
-    """The other side sent something that is not a message."""
 
 
 @dataclass(frozen=True)
@@ -260,44 +250,3 @@ Message = (
     | TrialHung | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
     | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
 )  # fmt: skip
-_TYPES: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}
-UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)
-
-
-def finite(value: Any) -> Any:
-    """`value` with every float that is not finite replaced by None, deeply: JSON has no NaN.
-
-    Half a surrogate pair (of a file name that is not UTF-8, in an error's text) becomes "?": no file takes it.
-    """
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {finite(str(key)): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
-
-
-def encode(message: Message, number: int | None = None) -> bytes:
-    """One line. Raises TypeError for values that JSON does not know, LinkError for a line over the bound."""
-    body = {"type": type(message).__name__, "id": number, **finite(asdict(message))}
-    line = json.dumps(body, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-    if len(line) > MAX_LINE_BYTES:
-        raise LinkError(f"a {type(message).__name__} of {len(line)} bytes is over the bound of {MAX_LINE_BYTES}")
-    return line
-
-
-def decode(line: bytes) -> tuple[Message, int | None]:
-    """The message of a line and its id. Raises LinkError for anything else."""
-    try:
-        body = finite(json.loads(line))
-        kind = _TYPES[body.pop("type")]
-        number: int | None = body.pop("id")
-        check("id", number, int | None)
-        message: Message = kind(**body)
-        check_fields(message)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LinkError(f"not a message: {line[:200]!r} ({error})") from error
-    return message, number

@@ -7,16 +7,16 @@ A sensor is `ok`, `parked` (power-gated: it has rightly no value), `unknown` (lo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from supervisor.clock import Now
-from supervisor.domain.codec import check_fields
 from supervisor.governor.policy import Policy
 from supervisor.governor.thresholds import TEMPERATURES, is_watched
 from supervisor.sensors.drills import DRILL
 from supervisor.sensors.reading import Kind, Quality, Reading
+from supervisor.typed_json import Record
 
 MAX_SENSORS = 512
 MAX_SAMPLES = 12
@@ -37,7 +37,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class SensorState:
+class SensorState(Record):
     """The past of one sensor. Times are CLOCK_MONOTONIC seconds."""
 
     kind: Kind
@@ -97,23 +97,6 @@ class SensorState:
             return self
         kept = [sample for sample in self.samples if now.mono_s - sample[0] <= SAMPLES_FOR_S]
         return replace(self, samples=tuple([*kept, (now.mono_s, value)][-MAX_SAMPLES:]))
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SensorState:
-        """Return the past of `to_json`. Raises ValueError, KeyError or TypeError for other values."""
-        made = cls(
-            **{
-                **value,
-                "kind": Kind(value["kind"]),
-                "status": Status(value["status"]),
-                "samples": tuple((float(t), float(v)) for t, v in value["samples"]),
-            }
-        )
-        check_fields(made)
-        return made
 
 
 @dataclass(frozen=True)

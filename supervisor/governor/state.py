@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor.clock import Now
-from supervisor.domain.codec import check_fields
 from supervisor.domain.command import Action
 from supervisor.governor.policy import Policy
 from supervisor.governor.sensor_health import Note, SensorState, Status
+from supervisor.typed_json import Record
 
 SCHEMA = 1
 MAX_PAUSES_KEPT = 64
@@ -19,7 +19,7 @@ MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class GovernorState:
+class GovernorState(Record):
     """The governor's state. Times named mono are CLOCK_MONOTONIC seconds of the watchdog's machine.
 
     `step` counts how far work is eased below the plan: first one trial fewer per step, then a larger share of rest.
@@ -99,31 +99,16 @@ class GovernorState:
         )
 
     def to_json(self) -> dict[str, Any]:
-        value = asdict(self)
-        value["schema"] = SCHEMA
-        value["action"] = self.action.name
-        value["sensors"] = {key: sensor.to_json() for key, sensor in self.sensors.items()}
-        return value
+        """Return the fields as JSON values, with the schema's number."""
+        return {**super().to_json(), "schema": SCHEMA}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> GovernorState:
-        """Return the state of `to_json`. Raises ValueError for another schema, KeyError, TypeError for other values."""
-        if value.get("schema") != SCHEMA:
-            raise ValueError(f"expected a governor's state of schema {SCHEMA}, found {value.get('schema')!r}")
-        rest = {key: entry for key, entry in value.items() if key != "schema"}
-        made = cls(
-            **{
-                **rest,
-                "action": Action[value["action"]],
-                "pauses_mono_s": tuple(value["pauses_mono_s"]),
-                "failing": tuple(value["failing"]),
-                "sensors": {key: SensorState.from_json(entry) for key, entry in value["sensors"].items()},
-                "last": None if value["last"] is None else Now(**value["last"]),
-            }
-        )
-        check_fields(made)
-        if made.last is not None:
-            check_fields(made.last)
+    def from_json(cls, body: Any) -> GovernorState:
+        """Return the state of `to_json`. Raises ValueError for another schema and for values that do not fit."""
+        schema = body.get("schema") if isinstance(body, Mapping) else None
+        if schema != SCHEMA:
+            raise ValueError(f"expected a governor's state of schema {SCHEMA}, found {schema!r}")
+        made = super().from_json({key: value for key, value in body.items() if key != "schema"})
         if not all(0 <= count <= MAX_STEPS for count in (made.step, made.doublings, made.floor_step)):
             raise ValueError(f"expected steps between 0 and {MAX_STEPS} in a governor's state")
         return made

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from supervisor.domain import messages as link
+from supervisor.domain import codec
+from supervisor.domain.messages import Finish, Message
 from supervisor.processes.guardian import end_group
 
 SILENCE_LIMIT_S = 60.0
@@ -79,16 +80,16 @@ class DriverProcess:
             # The child has its own copies; these would keep the pipes open after its death.
             os.close(driver_reads)
             os.close(driver_writes)
-        self._reader = asyncio.StreamReader(limit=link.MAX_LINE_BYTES + 1)
+        self._reader = asyncio.StreamReader(limit=codec.MAX_LINE_BYTES + 1)
         protocol = asyncio.StreamReaderProtocol(self._reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(daemon_reads, "rb", 0))
 
-    async def send(self, message: link.Message) -> None:
+    async def send(self, message: Message) -> None:
         """Send a message; a driver that has ended is ignored, since `messages` reports its end.
 
         A driver that does not read for `silence_limit_s` is hung and is killed.
         """
-        line = link.encode(message)
+        line = codec.encode(message)
         try:
             await within(self._silence_limit_s, self._write(line))
         except (BrokenPipeError, _ClosedError):
@@ -103,10 +104,10 @@ class DriverProcess:
                 # In a thread: a `begin` can be larger than the pipe's buffer, and a stopped driver does not read.
                 await asyncio.to_thread(_write_all, self._pipe, line)
 
-    async def messages(self) -> AsyncIterator[tuple[link.Message, int | None]]:
+    async def messages(self) -> AsyncIterator[tuple[Message, int | None]]:
         """Yield the driver's messages, until it closes its pipe.
 
-        Raises DriverSilentError after `silence_limit_s` without a message or without reading, and link.LinkError for
+        Raises DriverSilentError after `silence_limit_s` without a message or without reading, and codec.LinkError for
         a line that is not a message.
         """
         assert self._reader is not None
@@ -116,16 +117,16 @@ class DriverProcess:
             except TimeoutError as error:
                 raise DriverSilentError(f"{self._silence_limit_s:.0f} s without a message") from error
             except ValueError as error:
-                raise link.LinkError(f"a line over {link.MAX_LINE_BYTES} bytes") from error
+                raise codec.LinkError(f"a line over {codec.MAX_LINE_BYTES} bytes") from error
             if not line.endswith(b"\n"):
                 if self._does_not_read:
                     raise DriverSilentError(f"{self._silence_limit_s:.0f} s without reading")
                 return
-            yield link.decode(line)
+            yield codec.decode(line)
 
     async def finish(self, reason: str) -> None:
         """Ask the driver to checkpoint and end; kill it after FINISH_GRACE_S."""
-        await self.send(link.Finish(reason))
+        await self.send(Finish(reason))
         try:
             await asyncio.wait_for(self.exited(), FINISH_GRACE_S)
         except TimeoutError:

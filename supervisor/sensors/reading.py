@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+
+from supervisor.typed_json import Record
 
 
 class Quality(StrEnum):
@@ -46,7 +47,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Record):
     """One sample.
 
     `sensor_id` is stable across reboots: from the device's path or UUID, never from its number.
@@ -68,42 +69,6 @@ class Reading:
     def __post_init__(self) -> None:
         if (self.value is not None) != (self.quality is Quality.OK):
             raise ValueError(f"{self.sensor_id}: only quality ok has a value, found {self.value} and {self.quality}")
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "sensor_id": self.sensor_id,
-            "kind": self.kind.value,
-            "component": self.component,
-            "value": self.value,
-            "unit": self.unit,
-            "mono_s": self.mono_s,
-            "wall_s": self.wall_s,
-            "source": self.source,
-            "quality": self.quality.value,
-            "limits": {
-                "soft": self.limits.soft,
-                "pause": self.limits.pause,
-                "critical": self.limits.critical,
-                "source": self.limits.source,
-            },
-            "detail": self.detail,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Reading:
-        return cls(
-            sensor_id=str(value["sensor_id"]),
-            kind=Kind(value["kind"]),
-            component=str(value["component"]),
-            value=None if value["value"] is None else float(value["value"]),
-            unit=str(value["unit"]),
-            mono_s=float(value["mono_s"]),
-            wall_s=float(value["wall_s"]),
-            source=str(value["source"]),
-            quality=Quality(value["quality"]),
-            limits=Limits(**value["limits"]),
-            detail=value.get("detail"),
-        )
 
 
 @dataclass(frozen=True)

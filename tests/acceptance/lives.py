@@ -43,6 +43,7 @@ KILLED = -signal.SIGKILL
 
 DRIVER = """
 import argparse, hashlib, os, pathlib, select, time
+from supervisor.domain import codec
 from supervisor.domain import messages as link
 
 parser = argparse.ArgumentParser()
@@ -58,7 +59,7 @@ def hear():
     line = inbox.readline()
     if not line:
         os._exit(70)
-    message = link.decode(line)[0]
+    message = codec.decode(line)[0]
     if isinstance(message, link.Finish) and "SWEEP_TEST_STUBBORN" not in os.environ:
         os._exit(0)
     if isinstance(message, link.Begin | link.Commanded):
@@ -71,7 +72,7 @@ def rest(*kept_from):
         if select.select([inbox], [], [], 2.0)[0]:
             hear()
         else:
-            outbox.write(link.encode(link.Heartbeat(0)))
+            outbox.write(codec.encode(link.Heartbeat(0)))
 
 def await_end(number, step):
     "Before the run's last result: until the test lets the run end."
@@ -96,13 +97,13 @@ def keep(path, data, mode="wb"):
 def send(message):
     global count
     count += 1
-    outbox.write(link.encode(message, count))
+    outbox.write(codec.encode(message, count))
     while hear() != link.Ack(count):
         pass
     if isinstance(message, link.ResultReported):
         keep(diary, f"{message.number} {message.step}\\n".encode(), "ab")
 
-outbox.write(link.encode(link.Hello(os.getpid(), {})))
+outbox.write(codec.encode(link.Hello(os.getpid(), {})))
 begin = hear()
 folder = pathlib.Path(begin.folder)
 diary = folder / "diary"

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from supervisor.domain.codec import UNACKNOWLEDGED, decode, encode
 from supervisor.domain.lifecycle import SUCCEEDED, EndReason
 from supervisor.domain.messages import (
-    UNACKNOWLEDGED,
     Ack,
     AttemptLost,
     Begin,
@@ -28,8 +28,6 @@ from supervisor.domain.messages import (
     TrialAdded,
     TrialEnded,
     TrialStarted,
-    decode,
-    encode,
 )
 from tests.waits import NET_S
 

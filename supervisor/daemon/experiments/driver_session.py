@@ -13,6 +13,7 @@ from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
+from supervisor.domain.codec import LinkError
 from supervisor.errors import DiskFailed, DiskFull, StoreLocked
 from supervisor.processes import driver_process
 from supervisor.processes.driver_process import DriverProcess, DriverSilentError
@@ -87,7 +88,7 @@ class DriverSession:
             self._status = str(silence)
             self._writer.record("driver.hung", experiment=self._experiment, silent_s=float(self._status.split()[0]))
             await self._driver.kill()
-        except messages.LinkError as broken:
+        except LinkError as broken:
             self._status = f"broke the link: {broken}"
             await self._driver.kill()
         except (DiskFull, DiskFailed):
@@ -143,7 +144,7 @@ class DriverSession:
                         raise
         except (ValueError, KeyError, TypeError) as error:
             log.exception("the driver of %s sent a malformed message: %r", self._experiment, message)
-            raise messages.LinkError(f"{type(message).__name__}: {error}") from error
+            raise LinkError(f"{type(message).__name__}: {error}") from error
 
     def _count(self, message: messages.Message, *, accepted: bool) -> None:
         """Raise LinkError after REFUSALS_IN_A_ROW for one trial: driver and daemon disagree about it."""
@@ -152,4 +153,4 @@ class DriverSession:
             return
         self._refusals[number] = 0 if accepted else self._refusals.get(number, 0) + 1
         if self._refusals[number] >= REFUSALS_IN_A_ROW:
-            raise messages.LinkError(f"{REFUSALS_IN_A_ROW} messages in a row about trial {number} were refused")
+            raise LinkError(f"{REFUSALS_IN_A_ROW} messages in a row about trial {number} were refused")

@@ -49,7 +49,7 @@ def pass_on():
     for note in seen["notes"]:
         if note["kind"] != "action.changed":
             send(link.SensorNoted("node", note["kind"], note["facts"]))
-    outbox.write(link.encode(link.Sampled("node", seen["readings"], seen["protected"])))
+    outbox.write(codec.encode(link.Sampled("node", seen["readings"], seen["protected"])))
     before, command = command, seen["command"]
     if before is None or any(before[key] != command[key] for key in ("action", "shed_trials")):
         send(link.ActionChanged("node", command))

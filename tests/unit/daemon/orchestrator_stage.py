@@ -24,6 +24,7 @@ from supervisor.store.run_writer import RunWriter, create_run
 
 FAKE_DRIVER = """
 import argparse, os, pathlib, signal, threading, time
+from supervisor.domain import codec
 from supervisor.domain import messages as link
 
 parser = argparse.ArgumentParser()
@@ -34,12 +35,12 @@ inbox, outbox = os.fdopen(arguments.read_fd, "rb"), os.fdopen(arguments.write_fd
 received, lock = [], threading.Condition()
 
 def write(message, number=None):
-    outbox.write(link.encode(message, number))
+    outbox.write(codec.encode(message, number))
 
 def listen():
     for line in inbox:
         with lock:
-            received.append(link.decode(line)[0])
+            received.append(codec.decode(line)[0])
             lock.notify_all()
     os._exit(70)
 

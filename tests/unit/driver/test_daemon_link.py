@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from actors.driver.daemon_link import DaemonLink
-from supervisor.domain.messages import Ack, Commanded, ExperimentEnded, Finish, Heartbeat, decode, encode
+from supervisor.domain.codec import decode, encode
+from supervisor.domain.messages import Ack, Commanded, ExperimentEnded, Finish, Heartbeat
 
 
 @pytest.fixture

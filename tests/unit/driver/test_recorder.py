@@ -13,6 +13,7 @@ from actors.driver.recorder import Recorder, metrics_of
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, RECORD, SMALLER, STEP
 from actors.trial.worker_exit import OOM_KILLED, Death
+from supervisor.domain.codec import encode
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     AttemptLost,
@@ -21,7 +22,6 @@ from supervisor.domain.messages import (
     TrialEnded,
     TrialHeld,
     TrialStarted,
-    encode,
 )
 
 

@@ -52,7 +52,7 @@ def test_a_trace_may_contain_whole_readings(tmp_path: Path) -> None:
         ('{"at_s": 0, "celcius": 1}\n', "unknown keys ['celcius']"),
         ('{"at_s": "x", "celsius": 1}\n', ":1: could not convert"),
         ('[1]\n', ":1: list indices"),
-        ('{"at_s": 0, "readings": [{"sensor_id": "a"}]}\n', ":1: the key 'kind' is missing"),
+        ('{"at_s": 0, "readings": [{"sensor_id": "a"}]}\n', ":1: a Reading needs the field kind"),
         ('{"at_s": 0, "readings": [{"sensor_id": "a", "kind": "smell", "component": "c", "value": 1, "unit": "u"}]}\n',
          "'smell' is not a valid Kind"),
     ],

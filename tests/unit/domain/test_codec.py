@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.domain import messages
+from supervisor.domain import codec, messages
 from supervisor.domain.lifecycle import EndReason
 
 TEXT = st.text(max_size=20)
@@ -53,38 +53,38 @@ def of_kind(kind: type) -> st.SearchStrategy[Any]:
 def test_every_message_comes_back_as_it_was_sent(kind: type, data: st.DataObject) -> None:
     message = data.draw(of_kind(kind))
     number = data.draw(st.none() | st.integers(0, 2**40))
-    line = messages.encode(message, number)
+    line = codec.encode(message, number)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    assert messages.decode(line) == (message, number)
+    assert codec.decode(line) == (message, number)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_floats_that_are_not_finite_become_null_at_any_depth(bad: float) -> None:
     message = messages.ResultReported(1, 1, 1, bad, {"loss": bad, "deep": [{"x": (bad, 1.0)}]}, None)
-    sent, _ = messages.decode(messages.encode(message))
+    sent, _ = codec.decode(codec.encode(message))
     assert sent == replace(message, value=None, metrics={"loss": None, "deep": [{"x": [None, 1.0]}]})
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_a_number_that_is_not_finite_does_not_come_in_either(token: str) -> None:
     line = b'{"type":"SensorNoted","id":null,"node":"n","kind":"k","facts":{"x":%s}}' % token.encode()
-    assert messages.decode(line)[0] == messages.SensorNoted("n", "k", {"x": None})
+    assert codec.decode(line)[0] == messages.SensorNoted("n", "k", {"x": None})
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:
     """A file name that is not UTF-8 reaches an error's text so, and neither SQLite nor a log would take it."""
     message = messages.TrialEnded(1, 1, "error", None, "no file caf\udce9.pt", {"\udce9": "\udce9"})
-    sent, _ = messages.decode(messages.encode(message))
+    sent, _ = codec.decode(codec.encode(message))
     assert sent == replace(message, error="no file caf?.pt", record={"?": "?"})
     raw = json.dumps({"type": "TrialEnded", "id": 1, **asdict(message)}).encode()
-    assert messages.decode(raw)[0] == sent
+    assert codec.decode(raw)[0] == sent
 
 
 @given(line=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_garbage_raises_link_error_only(line: bytes) -> None:
-    with pytest.raises(messages.LinkError, match="not a message"):
-        messages.decode(line)
+    with pytest.raises(codec.LinkError, match="not a message"):
+        codec.decode(line)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -96,8 +96,8 @@ def test_a_message_with_any_field_changed_is_a_message_or_a_link_error(kind: typ
     key = data.draw(st.sampled_from(sorted(body)))
     body[key] = data.draw(JSON)
     try:
-        message, _ = messages.decode(json.dumps(body).encode())
-    except messages.LinkError:
+        message, _ = codec.decode(json.dumps(body).encode())
+    except codec.LinkError:
         return
     assert type(message).__name__ == body["type"]
     for name, hint in get_type_hints(type(message)).items():
@@ -124,21 +124,21 @@ def test_a_message_with_any_field_changed_is_a_message_or_a_link_error(kind: typ
     ],
 )
 def test_what_only_looks_like_a_message_raises_link_error(line: bytes) -> None:
-    with pytest.raises(messages.LinkError, match="not a message"):
-        messages.decode(line)
+    with pytest.raises(codec.LinkError, match="not a message"):
+        codec.decode(line)
 
 
 def test_a_line_over_the_bound_is_not_sent() -> None:
-    message = messages.ExperimentEnded("x" * messages.MAX_LINE_BYTES)
-    with pytest.raises(messages.LinkError, match=f"over the bound of {messages.MAX_LINE_BYTES}"):
-        messages.encode(message)
+    message = messages.ExperimentEnded("x" * codec.MAX_LINE_BYTES)
+    with pytest.raises(codec.LinkError, match=f"over the bound of {codec.MAX_LINE_BYTES}"):
+        codec.encode(message)
 
 
 def test_a_line_at_the_bound_is_sent() -> None:
-    room = messages.MAX_LINE_BYTES - len(messages.encode(messages.ExperimentEnded("")))
-    assert len(messages.encode(messages.ExperimentEnded("x" * room))) == messages.MAX_LINE_BYTES
+    room = codec.MAX_LINE_BYTES - len(codec.encode(messages.ExperimentEnded("")))
+    assert len(codec.encode(messages.ExperimentEnded("x" * room))) == codec.MAX_LINE_BYTES
 
 
 def test_a_value_that_json_does_not_know_is_a_bug_of_the_sender() -> None:
     with pytest.raises(TypeError):
-        messages.encode(messages.SensorNoted("n", "k", {"x": object()}))
+        codec.encode(messages.SensorNoted("n", "k", {"x": object()}))
