@@ -1,4 +1,4 @@
-"""docs/architecture.md tells the truth about the files.
+"""docs/architecture.md tells the truth about the files, and the files keep their limits of size.
 
 python tests/contract/test_architecture.py     writes the generated parts of the page anew
 """
@@ -18,7 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = ("tune_configs", "training", "supervisor", "actors", "benchmarks")
-MAX_MODULES, MAX_LINES = 24, 300
+MAX_MODULES, MAX_LINES, MIN_SHARE_OF_SHORT_FILES = 24, 300, 0.95
+MAX_MEDIAN_FUNCTION, MAX_FUNCTION = 8, 60
+MAX_CLASS_LINES, MAX_METHODS = 250, 20
 
 
 @cache
@@ -163,6 +165,38 @@ def test_no_folder_is_crowded_and_none_lies_deep() -> None:
     full = {str(folder): len(modules(paths)) for folder, paths in folders().items()}
     assert {folder: count for folder, count in full.items() if count > MAX_MODULES} == {}
     assert [folder for folder in folders() if len(folder.parts) > 3] == []
+
+
+def test_nearly_all_files_are_short() -> None:
+    long = sorted((lines(path), str(path)) for path in modules(python_files()) if lines(path) > MAX_LINES)
+    assert share_of_short_files() >= MIN_SHARE_OF_SHORT_FILES, long
+
+
+def test_functions_are_short() -> None:
+    found = list(functions())
+    assert [place for length, place in found if length > MAX_FUNCTION] == []
+    assert statistics.median(length for length, _ in found) <= MAX_MEDIAN_FUNCTION
+
+
+def methods(node: ast.ClassDef) -> int:
+    """Count the methods of a class, without its properties."""
+    return sum(
+        isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not any(isinstance(mark, ast.Name) and mark.id == "property" for mark in part.decorator_list)
+        for part in node.body
+    )
+
+
+def test_classes_are_small() -> None:
+    large = [
+        f"{path}: {node.name}"
+        for path in modules(python_files())
+        if path.parts[0] in PACKAGES
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.ClassDef)
+        if (node.end_lineno or node.lineno) - node.lineno >= MAX_CLASS_LINES or methods(node) > MAX_METHODS
+    ]
+    assert large == []
 
 
 def write() -> None:
