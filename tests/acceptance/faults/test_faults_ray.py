@@ -103,7 +103,7 @@ class Search:
     def __init__(self, sweep: Sweep, plan: str) -> None:
         self.sweep, self.plan = sweep, plan
 
-    def recorded(self) -> list[dict[str, Any]]:
+    def events(self) -> list[dict[str, Any]]:
         return recorded(self.sweep.home, self.plan)
 
     def until(self, what: str, test: Callable[[list[dict[str, Any]]], Any]) -> Any:
