@@ -57,7 +57,7 @@ def _refuse(program: str, argv: list[str]) -> int | None:
 
 
 def find_intruder(home: Path, search_path: list[str]) -> str | None:
-    """Return why the import name `supervisor` may be another package's, with both paths and the cures; else None.
+    """Return why the package `supervisor` may not be ours, with paths and cures; else None.
 
     `home` is this module's folder. Our package is beside it, in a checkout as in site-packages.
     """

@@ -43,7 +43,7 @@ class Clock:
         return time.monotonic()
 
     def boot_s(self) -> float | None:
-        """Return the seconds of a clock that cannot be set and goes on while the machine sleeps.
+        """Return the seconds of a clock that goes on while the machine sleeps; it cannot be set.
 
         CLOCK_BOOTTIME on Linux; on macOS CLOCK_MONOTONIC does so, and Python's time.monotonic does not. None elsewhere.
         """

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and reports the space and kind of a file system. Standard library at import."""
+"""Replaces files whole, and reports the space and kind of file systems. Standard library at import."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def holder(home: Home) -> str | None:
 
 
 def check_no_orphan(home: Home) -> None:
-    """Raise HomeHeld when the lock's holder is no daemon, but a process that a dead daemon left behind."""
+    """Raise HomeHeld when an orphan holds the lock."""
     left = orphan(home)
     if left is not None:
         raise HomeHeld(left.sentence(), remedy=left.cure())

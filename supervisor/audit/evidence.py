@@ -141,7 +141,7 @@ def _check_checkpoints(evidence: Evidence) -> None:
 
 
 def checkpoint_fault(path: Path) -> str | None:
-    """Return the fault of the checkpoint at `path`, None when it has none that is known. Loads no torch.
+    """Return the fault of the checkpoint at `path`, None when it has none. Loads no torch.
 
     A folder (of a user's own trainable) has no checksum: it must exist and hold something.
     """

@@ -91,7 +91,7 @@ def _order(evidence: Evidence) -> Verdict:
 
 
 def _comparable(event: Event) -> str:
-    """Return an event but its number and time as JSON, so that 1 and 1.0 differ."""
+    """Return an event, without number and time, as JSON: then 1 and 1.0 differ."""
     return json.dumps([event.name, event.run, event.experiment, event.trial, event.attempt, event.fields])
 
 
@@ -248,7 +248,7 @@ def _counts(evidence: Evidence) -> Verdict:
 
 
 def _out_of_time(evidence: Evidence, name: str, spec: dict[str, Any]) -> bool:
-    """Return whether the experiment's `max_hours` were used up, less a minute in which its driver notices."""
+    """Return whether the experiment's `max_hours` were used up, less a minute for its driver."""
     if spec.get("max_hours") is None:
         return False
     events = [

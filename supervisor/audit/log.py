@@ -266,7 +266,7 @@ def recorded_head(path: Path, store: Store) -> Head | None:
 
 
 def open_audit_log(path: Path, store: Store, limits: Limits | None = None) -> tuple[AuditLog, Path | None]:
-    """Return the log at `path`, and the new name of a log of another store that was there. Raises SweepError.
+    """Return the log at `path`, and the new path of another store's log. Raises SweepError.
 
     Its numbers would hide the new store's: an event is written only when its seq is larger than the last one's.
     """

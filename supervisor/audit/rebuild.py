@@ -72,7 +72,7 @@ def _is_aside(name: str) -> bool:
 
 
 def open_or_rebuild(home: Home, clock: Clock) -> tuple[Store, Rebuilt | None]:
-    """Return the home's store, sound and complete, and its rebuild when no event records that yet.
+    """Return the home's store, and its rebuild when no event records that yet.
 
     Raises StoreTooNew; LogDamaged when a log that is needed is damaged itself: then `supervisorctl repair` helps.
     """

@@ -1,4 +1,4 @@
-"""Runs the verb of a command line, and turns its errors into messages and exit codes. Standard library only."""
+"""Runs a command line's verb, and turns errors into messages and exit codes. Standard library only."""
 
 from __future__ import annotations
 

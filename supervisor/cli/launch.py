@@ -1,4 +1,4 @@
-"""Starts a daemon, unless one works on the same already, and waits until it is ready. Standard library only."""
+"""Starts a daemon, unless one works already, and waits until it is ready. Standard library only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explains a command line that was meant for Supervisor (PyPI `supervisor`), whose commands have the same names.
+"""Explains command lines that were meant for Supervisor (PyPI `supervisor`); its commands have the same names.
 
 Standard library only: it checks each command line first.
 """

@@ -14,7 +14,7 @@ MAX_PARAMS_CHARACTERS = 60
 
 
 def text_table(view: dict[str, Any], now_wall: float | None = None) -> str:
-    """Return the experiments of a `run_snapshot` (with or without trials), a line each, and the summary.
+    """Return the experiments of a `run_snapshot`, a line each, and the summary.
 
     `final` is the mean of the chosen configuration over fresh seeds; the column is left out when no experiment has one.
     `now_wall` (seconds since the epoch) gives a running experiment its duration so far.

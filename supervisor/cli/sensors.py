@@ -60,7 +60,7 @@ def _replay(file: Path) -> int:
 
 
 def render(collected: dict[str, Any]) -> str:
-    """Return a table of the readings, then the providers that are missing, each with its cure."""
+    """Return a table of the readings, then the missing providers, each with its cure."""
     lines = table([HEADER, *map(_row, collected["readings"])])
     if not collected["protected"]:
         lines = [UNPROTECTED, "", *lines]

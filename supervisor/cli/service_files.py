@@ -86,7 +86,7 @@ def _command() -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Return `text` quoted for a unit file (systemd.syntax(7), systemd.service(5)), where $ and % have a meaning."""
+    """Return `text` quoted for a unit file: $ and % have a meaning there (systemd.syntax(7), systemd.service(5))."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"'
 

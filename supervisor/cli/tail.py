@@ -26,7 +26,7 @@ def last_lines(file: BinaryIO, count: int) -> list[bytes]:
 def follow(
     path: Path, file: BinaryIO, sleep: Callable[[float], None] = time.sleep, until: Callable[[], bool] = bool
 ) -> Iterator[bytes]:
-    """Yield the lines after the position of `file`, the open `path`, as they come, until `until()`; then close it.
+    """Yield the new lines of `file`, the open `path`, until `until()`; then close it.
 
     A renamed file is read to its end before the new one of that name. Raises FileNotFoundError when there is no new
     one within a minute.

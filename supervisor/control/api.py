@@ -1,4 +1,4 @@
-"""Serves the control API: a table of verbs over HTTP and JSON on the unix socket. curl can use it, too:
+"""Defines the control API, a table of verbs over HTTP and JSON. curl can use it, too:
 
 curl --unix-socket SOCKET http://sweep/v1/status
 """

@@ -1,4 +1,4 @@
-"""Serves the control socket to the daemon's own user, within bounds, and binds it again when it was removed."""
+"""Serves the control socket to the daemon's user, within bounds; binds it again when it was removed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ControlServer:
     def __init__(
         self, home: Home, clock: Clock, verbs: Verbs, refused: Callable[[int], None], rebound: Callable[[], None]
     ) -> None:
-        """`refused` is called with the id of another user that asked, `rebound` after the socket was bound again."""
+        """Take two callbacks: `refused` gets another user's id, `rebound` follows a new bind of the socket."""
         self._home, self._clock, self._verbs, self._refused, self._rebound = home, clock, verbs, refused, rebound
         self._runner: web.AppRunner | None = None
         self._listening: tuple[socket.socket, int] | None = None
@@ -64,7 +64,7 @@ class ControlServer:
         self._accepting = asyncio.create_task(self._accept(made))
 
     async def _accept(self, listening: socket.socket) -> None:
-        """Pass each connection of a permitted user to the API. aiohttp's own site checks neither user nor number."""
+        """Pass each connection of a permitted user to the API; aiohttp's own site checks neither user nor number."""
         loop = asyncio.get_running_loop()
         assert self._runner is not None
         assert self._runner.server is not None
