@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # ruff: noqa: SLF001 - this file exists to use private names
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -22,8 +23,7 @@ IDLE_NAP_S = 0.05
 
 WHEREABOUTS_TIMEOUT_S = 10.0
 
-_MARK = "_sweep_maps_worker_deaths"
-_ONCE = "_sweep_counts_deaths_once"
+_MARK = "_sweep_wraps"
 
 
 def controller_of(passed: Any) -> Any:
@@ -87,18 +87,13 @@ def map_worker_deaths() -> None:
     Tune's actor manager handles RayActorError and RayTaskError; three others mean the same, but make Tuner.fit() raise
     RuntimeError, which ends the whole search.
     """
-    manager: Any = RayActorManager
-    original = manager._actor_task_failed
-    if getattr(original, _MARK, False):
-        return
 
-    def mapped(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
+    def mapped(original: Any, self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
         if isinstance(exception, OutOfMemoryError | NodeDiedError | WorkerCrashedError):
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {str(exception)[:2000]}")
         return original(self, tracked_actor_task, exception)
 
-    setattr(mapped, _MARK, True)
-    manager._actor_task_failed = mapped
+    _wrap(RayActorManager, "_actor_task_failed", mapped)
 
 
 def count_deaths_once() -> None:
@@ -107,12 +102,8 @@ def count_deaths_once() -> None:
     Tune handles such a death twice, by the actor and by its task. The first puts the trial back to PENDING; the second
     finds it there and ends it for good, whatever max_failures is.
     """
-    controller: Any = TuneController
-    original = controller._process_trial_failure
-    if getattr(original, _ONCE, False):
-        return
 
-    def once(self: Any, trial: Trial, exception: Exception) -> None:
+    def once(original: Any, self: Any, trial: Trial, exception: Exception) -> None:
         if isinstance(exception, RayActorError):
             # Otherwise it would wait for its worker's reset for ever.
             self._resetting_trials.discard(trial)
@@ -120,8 +111,20 @@ def count_deaths_once() -> None:
                 return
         original(self, trial, exception)
 
-    setattr(once, _ONCE, True)
-    controller._process_trial_failure = once
+    _wrap(TuneController, "_process_trial_failure", once)
+
+
+def _wrap(kind: Any, method: str, wrapper: Callable[..., Any]) -> None:
+    """Replace a method of Ray's class by `wrapper(original, self, ...)`, once."""
+    original = getattr(kind, method)
+    if hasattr(original, _MARK):
+        return
+
+    def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
+        return wrapper(original, self, *arguments, **named)
+
+    setattr(wrapped, _MARK, True)
+    setattr(kind, method, wrapped)
 
 
 def add_failures(trial: Trial, count: int) -> None:

@@ -203,11 +203,11 @@ class Node:
         if actor is None:
             return None
         try:
-            body = ray.get(actor.how_died.remote(experiment, number, attempt), timeout=ANSWER_WITHIN_S)
+            death: Death | None = ray.get(actor.how_died.remote(experiment, number, attempt), timeout=ANSWER_WITHIN_S)
         except ray.exceptions.RayError as error:
             LOG.warning("the watchdog of node %s does not say how a worker died: %s", self.node, error)
             return None
-        return None if body is None else Death.from_json({**body, "node": self.node})
+        return None if death is None else replace(death, node=self.node)
 
     def _listen(self) -> None:
         while not self.gone.is_set():

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor.typed_json import Record
-
 WORKER_DIED, OOM_KILLED, HUNG = "worker_died", "oom_killed", "hung"
 """Causes of a lost attempt: not known; the kernel killed it when memory ran out; we ended it for its silence."""
 
@@ -22,7 +20,7 @@ MAX_COUNTERS = 512
 
 
 @dataclass(frozen=True)
-class Death(Record):
+class Death:
     """The death of an attempt's worker. `text` is for people; a hung one has the seconds and `dump`, a path."""
 
     cause: str = WORKER_DIED

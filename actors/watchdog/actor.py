@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.trial.node_files import heartbeats_folder
+from actors.trial.worker_exit import Death
 from actors.watchdog import wait_watch
 from actors.watchdog.changes import Changes
 from actors.watchdog.gauges import WatchdogGauges
@@ -121,8 +122,8 @@ class Watchdog:
         self._changes.wait(version, min(timeout_s, MAX_LONG_POLL_S))
         return self.snapshot(since=version)
 
-    def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
-        """Return how that attempt's worker died (worker_exit.Death); None if it lives or is not of this node."""
+    def how_died(self, experiment: str, number: int, attempt: int) -> Death | None:
+        """Return how that attempt's worker died; None if it lives or is not of this node."""
         return self._node.hangs.how_died(experiment, number, attempt)
 
     def stop(self) -> None:

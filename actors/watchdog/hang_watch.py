@@ -99,8 +99,8 @@ class HangWatch:
         # The time of a slow end is no gap: the watch was not stopped.
         self._attention = replace(self._attention, looked_mono_s=self._clock.mono_s())
 
-    def how_died(self, experiment: str, number: int, attempt: int) -> dict[str, Any] | None:
-        """Return the death (Death.to_json) of an attempt's worker, once; None if it lives or is not of this node.
+    def how_died(self, experiment: str, number: int, attempt: int) -> Death | None:
+        """Return the death of an attempt's worker, once; None if it lives or is not of this node.
 
         Once: the number of an attempt that died before its start was reported may be used again.
         """
@@ -113,7 +113,7 @@ class HangWatch:
             death = self._deaths.pop(key, None)
             if death is None and dead is not None:
                 death = self._death_of(*dead)
-            return None if death is None else death.to_json()
+            return death
 
     def _is_dead(self, worker: Worker) -> bool:
         return self._calls.started_at(worker.pid) != worker.started

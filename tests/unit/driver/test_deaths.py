@@ -113,17 +113,20 @@ def test_deaths_under_earlier_drivers_are_counted_and_shutdowns_are_not():
 
 @pytest.fixture
 def process_failure(monkeypatch):
-    """Tune's own handling of a failed trial, as patched; it only notes of whom it was called."""
+    """Tune's handling of a failed trial, as patched; it only keeps the trials that it was called with."""
     handled = []
     monkeypatch.setattr(TuneController, "_process_trial_failure", lambda self, trial, exception: handled.append(trial))
     ray_private.count_deaths_once()
     ray_private.count_deaths_once()
     controller = SimpleNamespace(_resetting_trials=set())
-    return lambda trial, error: (
-        controller._resetting_trials.add(trial),
-        TuneController._process_trial_failure(controller, trial, error),
-        (list(handled), set(controller._resetting_trials)),
-    )[-1]
+
+    def fail(trial, error):
+        controller._resetting_trials.add(trial)
+        # By name, as Tune calls it.
+        TuneController._process_trial_failure(controller, trial, exception=error)
+        return list(handled), set(controller._resetting_trials)
+
+    return fail
 
 
 def test_a_death_that_tune_has_handled_is_not_handled_again(process_failure):

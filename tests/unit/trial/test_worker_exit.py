@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.trial.worker_exit import CLAIM_WITHIN_S, MAX_UNCLAIMED, OOM_KILLED, Death, MemoryKills
+from actors.trial.worker_exit import CLAIM_WITHIN_S, MAX_UNCLAIMED, MemoryKills
 from supervisor.processes.identity import started_at
 from supervisor.sensors.cgroup import kill_count, kill_counter
 
@@ -50,11 +50,6 @@ def test_each_kill_explains_at_most_one_death(rises: list[tuple[Path, int]]) -> 
             kills, claims = claim[0], claims + 1
         assert claims == expected
     assert sum(counts.values()) <= MAX_UNCLAIMED
-
-
-def test_a_death_survives_json() -> None:
-    death = Death(OOM_KILLED, "why", "node", 7, 1.5, None, "/dump")
-    assert Death.from_json(death.to_json()) == death
 
 
 def test_a_process_counter_is_its_groups_where_that_counts_and_else_the_machines(tmp_path: Path) -> None:

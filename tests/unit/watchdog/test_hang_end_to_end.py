@@ -83,7 +83,7 @@ def test_a_watchdog_ends_a_process_that_hangs_and_knows_the_cause_of_its_death(s
     assert dog.how_died("one", 7, 2) is None
     assert worker.wait(120) < 0
     death = dog.how_died("one", 7, 2)
-    assert (death["cause"], death["pid"]) == ("hung", worker.pid)
+    assert (death.cause, death.pid) == ("hung", worker.pid)
     assert "in wait_for_godot" in (tmp_path / "one" / "7" / "hung-attempt-2.txt").read_text()
 
 
@@ -112,7 +112,7 @@ def test_a_hung_process_is_ended_while_a_sensor_hangs(start, worker):
     dog = start(Hangs())
     try:
         assert worker.wait(120) < 0
-        assert dog.how_died("one", 7, 2)["cause"] == "hung"
+        assert dog.how_died("one", 7, 2).cause == "hung"
     finally:
         go_on.set()
 

@@ -90,11 +90,11 @@ def test_a_trial_that_is_silent_too_long_is_ended_and_its_stacks_kept(bench):
     bench.passes(15.0)
     assert bench.machine.ended == [11]
     death = bench.watch.how_died("one", 4, 2)
-    assert (death["cause"], death["pid"], death["median_s"]) == ("hung", 11, 1.0)
-    assert 50.0 < death["silent_s"] < 60.0
+    assert (death.cause, death.pid, death.median_s) == ("hung", 11, 1.0)
+    assert 50.0 < death.silent_s < 60.0
     dump = bench.folder / "one" / "4" / "hung-attempt-2.txt"
-    assert death["dump"] == str(dump)
-    assert str(dump) in death["text"]
+    assert death.dump == str(dump)
+    assert str(dump) in death.text
     assert "wait_for_godot" in dump.read_text()
     assert bench.notes == []
 
@@ -107,7 +107,7 @@ def test_the_cause_is_known_before_the_worker_ends(bench):
 
     def end_and_ask(pid, started):
         gone = end(pid, started)
-        asked.append(bench.watch.how_died("one", 4, 2)["cause"])
+        asked.append(bench.watch.how_died("one", 4, 2).cause)
         return gone
 
     bench.machine.end = end_and_ask
@@ -172,12 +172,12 @@ def test_a_trial_that_dies_while_its_stacks_are_written_did_not_die_of_its_silen
         del bench.machine.alive[11]
         bench.machine.kills[GROUP] += 1
         if asked:
-            causes.append(bench.watch.how_died("one", 4, 2)["cause"])
+            causes.append(bench.watch.how_died("one", 4, 2).cause)
 
     bench.machine.at_dump = dies
     bench.passes(70.0)
     if not asked:
-        causes.append(bench.watch.how_died("one", 4, 2)["cause"])
+        causes.append(bench.watch.how_died("one", 4, 2).cause)
     assert (bench.machine.ended, causes) == ([], ["oom_killed"])
     assert not list(bench.folder.rglob("hung-*"))
 
@@ -192,7 +192,7 @@ def test_a_worker_that_cannot_be_killed_is_reported_once_and_tried_once(bench):
     assert "silent for" in facts["why"]
     # It dies at last.
     del bench.machine.alive[11]
-    assert bench.watch.how_died("one", 4, 2)["cause"] == "hung"
+    assert bench.watch.how_died("one", 4, 2).cause == "hung"
 
 
 @pytest.mark.parametrize("why", ["speechless", "no room", "a disk that hangs"])
@@ -207,8 +207,8 @@ def test_a_hung_trial_is_ended_without_stacks_too(bench, why, monkeypatch):
         (bench.folder / "one").write_text("a file where the trial's folder should be")
     bench.passes(70.0)
     death = bench.watch.how_died("one", 4, 2)
-    assert (death["cause"], death["dump"]) == ("hung", None)
-    assert "could not be read" in death["text"]
+    assert (death.cause, death.dump) == ("hung", None)
+    assert "could not be read" in death.text
 
 
 def test_another_process_with_the_same_pid_is_not_ended(bench):
@@ -226,7 +226,7 @@ def test_a_death_is_the_kernels_only_if_its_own_group_counted_a_kill(bench, coun
     del bench.machine.alive[11]
     if counter is not None:
         bench.machine.kills[counter] += 1
-    assert bench.watch.how_died("one", 4, 2)["cause"] == cause
+    assert bench.watch.how_died("one", 4, 2).cause == cause
 
 
 def test_one_kill_explains_one_death(bench):
@@ -236,7 +236,7 @@ def test_one_kill_explains_one_death(bench):
     bench.machine.alive.clear()
     bench.machine.kills[GROUP] += 1
     bench.watch.look()
-    causes = [bench.watch.how_died("one", number, attempt)["cause"] for number, attempt in ((4, 2), (5, 1))]
+    causes = [bench.watch.how_died("one", number, attempt).cause for number, attempt in ((4, 2), (5, 1))]
     assert causes == ["oom_killed", "worker_died"]
 
 
@@ -261,8 +261,8 @@ def test_a_death_is_reported_once(bench):
     """The number of an attempt whose start was never reported may be used again."""
     bench.at_work()
     bench.passes(70.0)
-    assert bench.watch.how_died("one", 4, 2)["cause"] == "hung"
+    assert bench.watch.how_died("one", 4, 2).cause == "hung"
     bench.at_work(pid=12)
     assert bench.watch.how_died("one", 4, 2) is None
     del bench.machine.alive[12]
-    assert bench.watch.how_died("one", 4, 2)["cause"] == "worker_died"
+    assert bench.watch.how_died("one", 4, 2).cause == "worker_died"
