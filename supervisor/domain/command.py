@@ -1,4 +1,4 @@
-"""What the work may do now: a ladder of commands, each with who asked and why. Standard library only.
+"""Defines the commands that restrain work, and which of them is in force. Standard library only.
 
 One vocabulary, two origins: the operator and the governor. The strictest in force wins, and neither lifts the
 other's: cooling down never ends an operator's pause, and an operator's resume never ends a governor's.
@@ -15,7 +15,7 @@ from supervisor.typed_json import Record
 
 
 class Action(IntEnum):
-    """The ladder, strictest last. DESIGN's table says what each means for trials."""
+    """The steps of the ladder, strictest last (docs/architecture.md says what each does to trials)."""
 
     RUN = 0
     HOLD = 1
@@ -53,17 +53,17 @@ class Command(Record):
 
     @property
     def step(self) -> tuple[Action, float, int]:
-        """The place on the ladder, steps within an action included: a larger one restrains more."""
+        """The command's place on the ladder, within its action too; a larger one restrains more."""
         return self.action, self.throttle_share, self.shed_trials
 
     @property
     def trial(self) -> tuple[str, int] | None:
-        """The experiment and number of the one trial that it is for; None for a node's or everybody's."""
+        """The experiment and number of the trial that the command is for; None for a wider scope."""
         return trial_of(self.scope)
 
 
 def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NODES) -> Command:
-    """The command that restrains nothing."""
+    """Return a command that restrains nothing."""
     return Command(Action.RUN, origin, reason, scope)
 
 

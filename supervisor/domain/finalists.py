@@ -1,4 +1,4 @@
-"""Finalisation: the search's best configurations are trained again on fresh seeds, and the best mean is the answer.
+"""Chooses the answer of a search: its best configurations are trained again on fresh seeds, and the best mean wins.
 
 The best of many noisy losses is partly luck: at a noise of .02 the best of 50 looks .04 better than it is. Fresh seeds
 take that luck out. Finalisation trials are part of `max_trials` and follow the search in number. Everything here is a
@@ -26,7 +26,7 @@ Trial = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration of the search that is trained again: trial `numbers[i]` on `seeds[i]`."""
+    """Holds a configuration that is trained again: trial `numbers[i]` on `seeds[i]`."""
 
     from_trial: int
     search_value: float
@@ -35,7 +35,7 @@ class Finalist:
     seeds: tuple[int, ...]
 
     def trials(self) -> dict[int, dict[str, Any]]:
-        """The params of its trials by number, each with its own seed."""
+        """Return the params of the finalist's trials by number, each with its own seed."""
         return {
             number: {**self.params, SEED: seed} for number, seed in zip(self.numbers, self.seeds, strict=True)
         }  # fmt: skip
@@ -43,7 +43,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a finalist. A value is None until its trial left one; `mean` is None unless all have."""
+    """Holds a finalist's values. One is None until its trial has a value; `mean` is None unless all have."""
 
     finalist: Finalist
     values: tuple[float | None, ...]
@@ -55,19 +55,21 @@ class Outcome:
 
 
 def search_trials(spec: Spec) -> int:
-    """How many trials of an experiment are the search's: numbers from 0 up to this."""
+    """Return how many trials of an experiment are the search's; their numbers begin at 0."""
     finalize = spec.get("finalize")
     return int(spec["max_trials"]) - (0 if finalize is None else int(finalize["top"]) * int(finalize["seeds"]))
 
 
 def is_final(spec: Spec, number: int) -> bool:
-    """Whether a trial of this number is one of the finalisation."""
+    """Return whether a trial of this number belongs to the finalisation."""
     return number >= search_trials(spec)
 
 
 def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
-    """The best `top` different configurations of the search, best first. Empty without finalisation, and before the
-    search's last trial has ended: until then the choice could change."""
+    """Return the best `top` different configurations of the search, best first.
+
+    Empty without finalisation, and before the search's last trial has ended: until then the choice could change.
+    """
     finalize, search = spec.get("finalize"), search_trials(spec)
     own = [trial for trial in trials if int(trial["number"]) < search]
     if finalize is None or len(own) < search or not all(trial["state"] in TRIAL_ENDED for trial in own):
@@ -87,7 +89,7 @@ def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
 
 
 def best_different(trials: Iterable[Trial], mode: str, count: int) -> list[Trial]:
-    """The best trials that left a value, no two with the same params; of equal values the earlier trial first."""
+    """Return the best trials with a value, no two of the same params; of equal values the earlier first."""
     sign = 1.0 if mode == "min" else -1.0
     valued = [trial for trial in trials if trial["value"] is not None and _succeeded(trial)]
     chosen: list[Trial] = []
@@ -98,7 +100,7 @@ def best_different(trials: Iterable[Trial], mode: str, count: int) -> list[Trial
 
 
 def trials_in_all(spec: Spec, trials: Sequence[Trial]) -> int:
-    """How many trials the experiment will have: fewer than `max_trials` once the search has too few to finalise."""
+    """Return how many trials the experiment will have: fewer than `max_trials` if too few can be finalised."""
     search = search_trials(spec)
     own = [trial for trial in trials if int(trial["number"]) < search]
     if len(own) < search or not all(trial["state"] in TRIAL_ENDED for trial in own):
@@ -107,12 +109,12 @@ def trials_in_all(spec: Spec, trials: Sequence[Trial]) -> int:
 
 
 def trials_left(spec: Spec, trials: Sequence[Trial]) -> int:
-    """How many of them have not ended."""
+    """Return how many trials of the experiment have not ended."""
     return trials_in_all(spec, trials) - sum(trial["state"] in TRIAL_ENDED for trial in trials)
 
 
 def outcomes(spec: Spec, trials: Sequence[Trial]) -> list[Outcome]:
-    """Each finalist with the values of its trials, in the order of the search's ranking."""
+    """Return each finalist with the values of its trials, in the order of the search's ranking."""
     value_of = {int(trial["number"]): trial["value"] for trial in trials if _succeeded(trial)}
     return [
         Outcome(finalist, tuple(value_of.get(number) for number in finalist.numbers))
@@ -121,7 +123,7 @@ def outcomes(spec: Spec, trials: Sequence[Trial]) -> list[Outcome]:
 
 
 def chosen(spec: Spec, trials: Sequence[Trial]) -> Outcome | None:
-    """The finalist with the best mean, of those whose every seed left a value; None while nothing can be chosen.
+    """Return the finalist with the best mean of those with a value for every seed; None before there is one.
 
     A configuration that fails on one of its seeds is not one to rely on, so it is out.
     """
@@ -133,7 +135,7 @@ def chosen(spec: Spec, trials: Sequence[Trial]) -> Outcome | None:
 
 
 def describe(spec: Spec, trials: Sequence[Trial]) -> dict[str, Any] | None:
-    """The choice as JSON, with every candidate beside it; None while nothing can be chosen."""
+    """Return the choice as JSON, with every candidate; None before a choice can be made."""
     choice = chosen(spec, trials)
     if choice is None:
         return None
@@ -165,6 +167,6 @@ def _outcome(outcome: Outcome, record_of: Mapping[int, Mapping[str, Any]]) -> di
 
 
 def _seed(experiment_seed: int, place: int) -> int:
-    """32 bits. The same for every finalist: what the seed does then weighs on all of them alike."""
+    """Return a seed of 32 bits, the same for every finalist: its luck is then the same for all."""
     digest = hashlib.sha256(f"{SOURCE} {experiment_seed} {place}".encode()).digest()
     return int.from_bytes(digest[:4], "big")

@@ -1,4 +1,4 @@
-"""Which states there are and which moves between them are allowed. Pure; standard library only.
+"""Defines the states and the moves between them that are allowed. Pure; standard library only.
 
 Process states are Supervisor's, with PAUSED and SKIPPED added; trial states are Ray's. A move that is not in the
 table is a bug in the caller, not bad input: it raises.
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class ProcessState(StrEnum):
-    """Of a run, and of an experiment in it."""
+    """The states of a run, and of an experiment in it."""
 
     STOPPED = "STOPPED"
     STARTING = "STARTING"
@@ -32,7 +32,7 @@ class TrialState(StrEnum):
 
 
 class EndReason(StrEnum):
-    """Why a trial is TERMINATED or in ERROR."""
+    """The reasons of a trial that is TERMINATED or in ERROR."""
 
     FINISHED = "finished"
     PRUNED = "pruned"
@@ -45,7 +45,7 @@ class EndReason(StrEnum):
 
 
 class Desired(StrEnum):
-    """What the operator last wanted of a run; written before anything acts on it."""
+    """The operator's last wish for a run; committed before anything acts on it."""
 
     RUN = "run"
     STOP = "stop"
@@ -54,7 +54,7 @@ class Desired(StrEnum):
 AT_WORK = (
     ProcessState.STARTING, ProcessState.RUNNING, ProcessState.PAUSED, ProcessState.BACKOFF, ProcessState.STOPPING,
 )  # fmt: skip
-"""States that a daemon holds a run or an experiment in; without a daemon none of them is true."""
+"""The states of a run or an experiment that need a daemon: a start without one finds them out of date."""
 
 ENDED = frozenset({ProcessState.EXITED, ProcessState.FATAL, ProcessState.SKIPPED})
 """States of an experiment that will not run again in this run."""
@@ -90,18 +90,18 @@ _TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
 
 
 def check_process_move(old: ProcessState, new: ProcessState) -> None:
-    """Raises ValueError unless a run or experiment in `old` may go to `new`."""
+    """Raise ValueError unless a run or experiment in `old` may go to `new`."""
     if new not in _PROCESS_MOVES[old]:
         raise ValueError(f"a process cannot go from {old} to {new}")
 
 
 def check_trial_move(old: TrialState, new: TrialState) -> None:
-    """Raises ValueError unless a trial in `old` may go to `new`."""
+    """Raise ValueError unless a trial in `old` may go to `new`."""
     if new not in _TRIAL_MOVES[old]:
         raise ValueError(f"a trial cannot go from {old} to {new}")
 
 
 def run_exit_code(experiment_states: list[ProcessState]) -> int:
-    """0 when every experiment ended well or was skipped with its reason, else 1."""
+    """Return 0 when every experiment ended well or was skipped, else 1."""
     good = {ProcessState.EXITED, ProcessState.SKIPPED}
     return 0 if experiment_states and all(state in good for state in experiment_states) else 1

@@ -1,4 +1,4 @@
-"""The messages between the daemon and a driver (codec writes them as lines). Standard library only.
+"""Defines the messages between the daemon and a driver; codec writes them as lines. Standard library only.
 
 Both sides end when the other's pipe closes: end of file means that the other died. A message that must not be lost has
 an `id`; the daemon sends an Ack of that id once it has committed the message, and the driver keeps it until then.
@@ -95,7 +95,7 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class TrialHung:
-    """Driver: an attempt made no progress for `silent_s` and its worker was ended; its end or loss is told next.
+    """Driver: an attempt made no progress for `silent_s` and its worker was ended; its end or loss follows.
 
     `median_s` is what its batch or step usually takes, None before the first; `dump` a file with its stacks.
     """
@@ -109,7 +109,7 @@ class TrialHung:
 
 @dataclass(frozen=True)
 class CheckpointUnusable:
-    """Driver: a live attempt could not read that checkpoint, and goes on from an older one or from scratch."""
+    """Driver: a live attempt could not read a checkpoint, and continues from an older one or from scratch."""
 
     number: int
     attempt: int
@@ -145,7 +145,7 @@ class AttemptLost:
 
 @dataclass(frozen=True)
 class ActionChanged:
-    """Driver: a node's governor moved. `command` is Command.to_json()."""
+    """Driver: the command of a node's governor changed. `command` is Command.to_json()."""
 
     node: str
     command: dict[str, Any]
@@ -162,7 +162,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class SensorNoted:
-    """Driver: the governor noticed something about a sensor. `kind` is an event's name."""
+    """Driver: a sensor's state changed, as the governor noticed. `kind` is an event's name."""
 
     node: str
     kind: str
@@ -180,7 +180,7 @@ class Heartbeat:
 class ExperimentEnded:
     """Driver: nothing is left to do. `error` is None when all went well.
 
-    `final` False: the driver stumbled over something that is not the plan's fault; another driver may try.
+    `final` False: the error is not the plan's fault, and another driver may try.
     """
 
     error: str | None
@@ -189,11 +189,11 @@ class ExperimentEnded:
 
 @dataclass(frozen=True)
 class Begin:
-    """Daemon: what to do. The store's truth about an experiment; DESIGN's "Flow of a result".
+    """Daemon: run this experiment, from the state that the store holds.
 
     `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
     attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
-    (why its earlier attempts ended, oldest first) and memory (what AttemptLost last said of it, or None).
+    (the causes of its earlier attempts' ends, oldest first) and memory (the last one of AttemptLost, or None).
     `commands` are the operator's commands in force. `watchdog` has gate (path), state (path), policy, script, folders,
     and `forced_s` when the operator has just overruled a STOP.
     """

@@ -1,4 +1,4 @@
-"""Where a run's time went that was not training: seconds per cause, from its events. Pure; standard library only."""
+"""Adds up the time of a run from its events: lost per cause, and with a driver. Pure; standard library only."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from supervisor.domain.lifecycle import ProcessState
 _ENDS = ("trial.resumed", "trial.finished", "trial.failed", "trial.requeued")
 _GIVEN_UP = "experiment.failed"
 TOLD_BY = ("trial.paused", "trial.started", *_ENDS, _GIVEN_UP)
-"""The events that say when a hold begins and ends."""
+"""The events by which lost time begins and ends."""
 _FIGURES = re.compile(r" (?:at|for|after) -?\d.*", re.DOTALL)
 """The governor's reasons name the moment's figures ("cpu at 91 celsius, ..."), which would make each pause a cause."""
 
 Held = tuple[str, float, str | None, int | None, dict[str, Any]]
-"""Of an event: name, wall time in seconds, experiment, trial, fields."""
+"""An event: name, wall time in seconds, experiment, trial, fields."""
 
 
 class LostTime:
-    """Adds them up, an event after the other, oldest first.
+    """Adds up the lost time of events, oldest first.
 
     A trial that waits for its next attempt has lost the time until that begins ("restart"), or until its experiment is
     given up: from then on it waits for a person.
     """
 
     def __init__(self, *, by_trial: bool = True) -> None:
-        """`by_trial` False: over all trials, so that what is kept and given does not grow with their number."""
+        """With `by_trial` False, add up over all trials: the result does not grow with their number."""
         self._by_trial = by_trial
         self._held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
         self._found: dict[tuple[str | None, int | None, str], float] = {}
@@ -51,7 +51,7 @@ class LostTime:
             self._count(self._found, key, cause, wall_s - since)
 
     def seconds(self, until_wall_s: float) -> list[dict[str, Any]]:
-        """[{experiment, trial, cause, seconds}, ...] in the order they began; what is held now counts until then."""
+        """Return [{experiment, trial, cause, seconds}, ...] in the order of their begin, up to `until_wall_s`."""
         found = dict(self._found)
         for key, (cause, since) in self._held.items():
             self._count(found, key, cause, until_wall_s - since)
@@ -68,7 +68,7 @@ class LostTime:
 
 
 def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
-    """Held seconds of each trial by cause, up to the last of these events (LostTime.seconds)."""
+    """Return the lost seconds of each trial by cause, up to the last of these events (LostTime.seconds)."""
     lost, last_s = LostTime(), 0.0
     for event in events:
         lost.add(event)
@@ -77,7 +77,7 @@ def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
 
 
 def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Seconds over all trials, the largest cause first."""
+    """Return the lost seconds by cause over all trials, the largest first."""
     total: dict[str, float] = {}
     for entry in lost:
         total[entry["cause"]] = total.get(entry["cause"], 0.0) + entry["seconds"]
@@ -89,7 +89,7 @@ _NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
 
 
 def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
-    """Seconds during which a driver was alive, from (name, wall time, fields) of an experiment's and the run's events.
+    """Return the seconds during which a driver was alive, from (name, wall time, fields) of events.
 
     In the order in which they were told. A driver whose end nobody saw counts up to the last event that was told
     before somebody found it gone. Time in which the machine slept, and by which the clock was set, is taken out.
@@ -108,7 +108,7 @@ def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> fl
 
 
 def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wall_s: float) -> float | None:
-    """The wall time at which the driver ended: this event's, or that of the one before it; None when it lives on."""
+    """Return the wall time of the driver's end: this event's or the last one's; None when it is still alive."""
     if name in _DRIVER_ENDS:
         return wall_s
     # Told days later, maybe: a start sends the trials back to the queue before it says that it is one.

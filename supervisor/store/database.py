@@ -1,4 +1,4 @@
-"""The one truth: a SQLite file that only the daemon writes. A change and its events commit together or not at all.
+"""Opens the store: a SQLite file that only the daemon writes. A change and its events commit together or not at all.
 
 One connection in one process: SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint
 (https://sqlite.org/wal.html#walresetbug). Standard library only.
@@ -34,12 +34,12 @@ from supervisor.store.event_catalog import check_event
 from supervisor.store.schema import SCHEMA, VERSION
 
 BUSY_TIMEOUT_S = 2.0
-"""How long a change waits for another program's lock. The daemon's one loop stands meanwhile, so not for long."""
+"""How long a change waits for another program's lock; short, for the daemon's one loop waits with it."""
 
 
 @dataclass
 class Change:
-    """One open transaction: its events, each applied as it is recorded."""
+    """Holds one open transaction and its events, each applied as it is recorded."""
 
     connection: sqlite3.Connection
     wall_s: float
@@ -78,7 +78,7 @@ class Change:
 
 
 class Store:
-    """The open store, on one connection."""
+    """Holds the open store, on one connection."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         """Open the store at `path`, and make its tables in a new file.
@@ -89,10 +89,10 @@ class Store:
         self._before_change: list[Callable[[], None]] = []
         self._after_event: list[Callable[[Event], None]] = []
         self.locked = False
-        """Whether another program held it at the last change."""
+        """Whether another program held the store at the last change."""
         self._notes: dict[str, str] = {}
         self._failure: str | None = None
-        """What the disk refused for good; nothing is written after that."""
+        """The failure of the disk, after which nothing more is written."""
         try:
             # Autocommit: the transactions are ours, by BEGIN IMMEDIATE below.
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
@@ -198,7 +198,7 @@ class Store:
         self._notes.clear()
 
     def _refusal(self, error: sqlite3.DatabaseError | OSError) -> SweepError | None:
-        """What the disk's no means; None for an error that is not the disk's."""
+        """Return the project's error for a refusal of the disk; None for any other error."""
         kind = error.errno if isinstance(error, OSError) else _kind(error)
         if kind in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else kind == sqlite3.SQLITE_FULL:
             return DiskFull(f"no space is left for {self.path}")
@@ -211,12 +211,12 @@ class Store:
         return None
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Raises DiskFailed when the disk does not give back what it was given."""
+        """Return the rows of a query. Raises DiskFailed when the disk cannot be read."""
         with self._reading():
             return self.connection.execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        """The first of the rows. Raises DiskFailed as `rows` does."""
+        """Return the first row of a query; None without one. Raises DiskFailed as `rows` does."""
         with self._reading():
             found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
             return found
@@ -232,7 +232,7 @@ class Store:
             raise DiskFailed(self._failure) from error
 
     def events_after(self, seq: int, plan: str | None = None, limit: int = 10_000) -> list[Event]:
-        """At most `limit` events with a larger `seq`, oldest first; of one plan's runs where given."""
+        """Return at most `limit` events with a larger number than `seq`, oldest first; of one plan's runs if given."""
         rows = self.rows(
             "SELECT * FROM event WHERE seq > ?1 AND (?2 IS NULL OR run IN (SELECT id FROM run WHERE plan = ?2))"
             " ORDER BY seq LIMIT ?3",
@@ -241,7 +241,7 @@ class Store:
         return [Event.of_row(row) for row in rows]
 
     def back_up(self, target: Path) -> None:
-        """A copy of the whole store as it is now, at `target`. Raises StoreError, and leaves nothing there then."""
+        """Copy the whole store to `target`. Raises StoreError, and leaves no file there then."""
         copy = sqlite3.connect(target, isolation_level=None)
         try:
             self.connection.backup(copy)
@@ -262,11 +262,11 @@ _BROKEN = (
     sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN,
 )  # fmt: skip
-"""What a disk that failed, or was made read-only by the kernel, looks like through SQLite once the store is open."""
+"""SQLite's errors on a disk that failed or that the kernel made read-only, once the store is open."""
 
 
 def _kind(error: sqlite3.Error) -> int | None:
-    """SQLite's primary result code; None for an error that Python itself raised."""
+    """Return SQLite's primary result code; None for an error that Python itself raised."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 

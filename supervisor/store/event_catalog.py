@@ -1,4 +1,4 @@
-"""Every event there is: its name, level, what it says and the fields it carries. docs/events.md is made from this.
+"""Lists every event: its name, its level, its text and its fields. docs/events.md is made from this list.
 
 An event is a durable fact, so its name is dotted and in the past tense. `run`, `experiment`, `trial` and `attempt`
 may stand beside any of them and are not listed again. Standard library only.
@@ -16,7 +16,7 @@ class EventKind:
     level: str
     """info, warning or error."""
     text: str
-    """For people; {field} is filled in from the event's fields."""
+    """The sentence for people; {field} is filled in from the event's fields."""
     fields: tuple[str, ...] = ()
 
 
@@ -31,33 +31,37 @@ EVENTS: dict[str, EventKind] = {
     "daemon.crash_looped": EventKind(
         "error", "the daemon crashed {starts} times in a row; automatic restart is disabled", ("starts",)
     ),
-    "socket.restored": EventKind("warning", "the control socket {path} was taken away and is bound again", ("path",)),
+    "socket.restored": EventKind("warning", "the control socket {path} was removed and is bound again", ("path",)),
     "audit.lagged": EventKind(
-        "error", "the log cannot grow ({error}): the store has the events, the run goes on", ("error",)
+        "error", "the log cannot be written ({error}); the store keeps the events and the run goes on", ("error",)
     ),
     "audit.recovered": EventKind("info", "the log has caught up with the store"),
     "stop.forced": EventKind(
-        "error", "{what} had not ended {after_s} s after it was asked to: killed", ("what", "after_s")
+        "error", "{what} had not ended {after_s} s after the request to stop and was killed", ("what", "after_s")
     ),
     "plan.compared": EventKind(
         "info", "{path} read again; the run keeps its own copy. Changed there: {changes}", ("path", "sha256", "changes")
     ),
     "plan.refused": EventKind(
         "warning",
-        "{path} is no valid plan any more; the run keeps its own copy: {error}",
+        "{path} is not a valid plan now; the run keeps its own copy: {error}",
         ("path", "sha256", "error"),
     ),
-    "orphans.ended": EventKind("warning", "processes that were left behind were ended: {processes}", ("processes",)),
+    "orphans.ended": EventKind("warning", "orphaned processes were ended: {processes}", ("processes",)),
     "daemon.recovered": EventKind(
-        "warning", "the last daemon ended without saying so; {requeued} trials go back to the queue", ("requeued",)
+        "warning", "the last daemon did not end in order; {requeued} trials go back to the queue", ("requeued",)
     ),
     "peer.refused": EventKind("warning", "user id {uid} asked on the control socket and was refused", ("uid",)),
     "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
     "daemon.stood_still": EventKind(
-        "warning", "the daemon stood still for {seconds} s: stopped, or the machine was too busy", ("seconds",)
+        "warning", "the daemon did not run for {seconds} s: it was stopped, or the machine was too busy", ("seconds",)
     ),
-    "machine.slept": EventKind("info", "the machine slept for {seconds} s, which count for nobody", ("seconds",)),
-    "clock.set": EventKind("warning", "the clock was set by {seconds} s; `seq` tells the order", ("seconds",)),
+    "machine.slept": EventKind(
+        "info", "the machine slept for {seconds} s, which do not count as time of any experiment", ("seconds",)
+    ),
+    "clock.set": EventKind(
+        "warning", "the clock was set by {seconds} s; `seq` gives the order of events", ("seconds",)
+    ),
     "store.rebuilt": EventKind(
         "error",
         "the store was rebuilt from the logs, because {cause}; the old one lies at {aside}",
@@ -68,9 +72,11 @@ EVENTS: dict[str, EventKind] = {
         "error", "only {free_bytes} are free at {folder}: work pauses until there is space", ("folder", "free_bytes")
     ),
     "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on", ("folder", "free_bytes")),
-    "audit.repaired": EventKind("warning", "a torn last line of {bytes} was cut off the log", ("bytes",)),
+    "audit.repaired": EventKind("warning", "an incomplete last line of {bytes} was removed from the log", ("bytes",)),
     "audit.restored": EventKind(
-        "warning", "{lines} lines that the log had lost after event {after} were written again", ("lines", "after")
+        "warning",
+        "{lines} lines that were missing from the log after event {after} were written again",
+        ("lines", "after"),
     ),
     "audit.replaced": EventKind("warning", "the log of another store was moved to {path}", ("path",)),
     "run.created": EventKind(
@@ -80,7 +86,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "run.moved": EventKind("info", "run is {state}", ("state",)),
     "run.wanted": EventKind("info", "run wanted again by {who}", ("who",)),
-    "run.reopened": EventKind("info", "run that could not go on is tried again", ()),
+    "run.reopened": EventKind("info", "a run that had failed is tried again", ()),
     "run.started": EventKind("info", "run started", ()),
     "run.paused": EventKind(
         "warning", "{scope} paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope", "command")
@@ -107,7 +113,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "experiment.resumed": EventKind("info", "{experiment} goes on", ("drill",)),
     "experiment.warmed": EventKind(
-        "info", "{experiment} begins with {count} points of {donor}", ("donor", "count", "points")
+        "info", "{experiment} starts with {count} points of {donor}", ("donor", "count", "points")
     ),
     "test.opened": EventKind(
         "warning",
@@ -123,7 +129,7 @@ EVENTS: dict[str, EventKind] = {
     "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
     "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
     "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
-    "ray.session_lost": EventKind("error", "{path} of Ray's session is gone: Ray begins anew", ("path",)),
+    "ray.session_lost": EventKind("error", "{path} of Ray's session is missing: Ray is started again", ("path",)),
     "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
     "driver.exited": EventKind("warning", "driver of {experiment} died: {reason}", ("reason", "retry_in_s", "log")),
     "driver.stopped": EventKind(
@@ -158,7 +164,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "worker.stuck": EventKind(
         "error",
-        "trial {trial} hangs and its worker {pid} cannot be killed, its place stays taken: {why}",
+        "trial {trial} hangs and its worker {pid} cannot be killed, so its resources stay taken: {why}",
         ("node", "pid", "why"),
     ),
     "trial.requeued": EventKind(
@@ -202,9 +208,9 @@ EVENTS: dict[str, EventKind] = {
     "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
     "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}", ("reason",)),
     "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}", ("reason",)),
-    "notice.sent": EventKind("info", "a message tells of {count} events up to {up_to}", ("count", "up_to")),
+    "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent", ("count", "up_to")),
     "notice.failed": EventKind(
-        "warning", "no message gets through: {error}; the next try in {retry_in_s} s", ("error", "retry_in_s")
+        "warning", "no message could be sent: {error}; the next try in {retry_in_s} s", ("error", "retry_in_s")
     ),
     "checkpoints.pruned": EventKind(
         "info", "{count} files of trials that have ended were removed: {bytes}", ("count", "bytes")
@@ -214,12 +220,12 @@ EVENTS: dict[str, EventKind] = {
 }
 
 
-NODE_SIGNS = 8
-"""A node's id has 56 characters; so many tell it from the others in a sentence."""
+NODE_CHARACTERS = 8
+"""How much of a node's id (56 characters) a sentence shows."""
 
 
 def describe(name: str, values: dict[str, object]) -> str:
-    """The event as a sentence; what a field lacks is a dash, floats and node ids are cut short, bytes have units."""
+    """Return the event as a sentence: a dash for an absent field, short floats and node ids, bytes with units."""
     return EVENTS[name].text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
 
 
@@ -227,7 +233,7 @@ def _short(key: str, value: object) -> object:
     if value is None:
         return "-"
     if key == "node":
-        return str(value)[:NODE_SIGNS]
+        return str(value)[:NODE_CHARACTERS]
     if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):
         return human(value)
     if isinstance(value, dict):
@@ -243,17 +249,17 @@ class _Dashes(dict[str, object]):
 
 
 def check_event(name: str, fields: dict[str, object]) -> None:
-    """Raises ValueError for an event or a field that is not in the table: a bug in the caller."""
+    """Raise ValueError for an event or a field that is not in EVENTS: a bug in the caller."""
     kind = EVENTS.get(name)
     if kind is None:
-        raise ValueError(f"{name} is not in the table of events")
+        raise ValueError(f"expected an event of EVENTS, found {name}; add it there")
     unknown = set(fields) - set(kind.fields)
     if unknown:
-        raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}")
+        raise ValueError(f"{name} has no field {', '.join(sorted(unknown))}; add it to EVENTS")
 
 
 def render_markdown() -> str:
-    """docs/events.md, whole."""
+    """Return the whole text of docs/events.md."""
     lines = [
         "# Events",
         "",

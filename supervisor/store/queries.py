@@ -1,6 +1,7 @@
-"""What the store knows, as plain JSON values: for `status`, the report, and a driver's begin. Standard library only.
+"""Reads a run from the store as JSON values, for `status`, the report, the checker and a driver's begin.
 
-These read from any connection: the daemon's own, or a read-only one when no daemon is running.
+Each function reads from any connection: the daemon's own, or a read-only one when no daemon is running. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from supervisor.store.projection import GIVEN_UP
 
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
-    """The id of the run that was worked on last, of all, of the plan, or the one named; None where there is none."""
+    """Return the id of the run with the newest event: of all runs, of `plan`, or of `run_id`; None without one."""
     row = connection.execute(
         "SELECT id FROM run WHERE (?1 IS NULL OR id = ?1) AND (?2 IS NULL OR plan = ?2)"
         " ORDER BY (SELECT max(seq) FROM event WHERE run = run.id) DESC LIMIT 1",
@@ -30,9 +31,9 @@ def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: 
 def unfinished_run(
     connection: sqlite3.Connection, plan: str | None = None, *, stopped_too: bool = True
 ) -> sqlite3.Row | None:
-    """The newest run that neither ended nor was given up, of `plan` where given.
+    """Return the newest run that neither ended nor was given up, of `plan` where given.
 
-    A FATAL one is unfinished: its daemon could not go on (Ray would not start), but its results are there.
+    A FATAL run is unfinished: its daemon could not go on (Ray did not start, for example), but its results are there.
     `stopped_too` False leaves out those that an operator stopped.
     """
     found: sqlite3.Row | None = connection.execute(
@@ -44,7 +45,7 @@ def unfinished_run(
 
 
 def last_run_of(connection: sqlite3.Connection, plan: str | None) -> sqlite3.Row | None:
-    """The newest run that was not given up, ended or not; of `plan` where given."""
+    """Return the newest run that was not given up, ended or not; of `plan` where given."""
     found: sqlite3.Row | None = connection.execute(
         "SELECT * FROM run WHERE reason IS NOT ?1 AND (?2 IS NULL OR plan = ?2) ORDER BY rowid DESC LIMIT 1",
         (GIVEN_UP, plan),
@@ -87,7 +88,7 @@ def tables_of(connection: sqlite3.Connection, run_id: str) -> dict[str, list[dic
 
 
 def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
-    """Everything about a run, with every trial and its results. status_view.StatusView has it without those."""
+    """Return a run with every trial and its results (status_cache.StatusView has it without them)."""
     return {
         **run_itself(connection, run_id),
         "experiments": [_experiment(connection, row) for row in experiment_rows(connection, run_id)],
@@ -96,7 +97,7 @@ def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
 
 
 def run_itself(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
-    """The run and the operator's commands in force."""
+    """Return the run's own row and the operator's commands in force."""
     run = dict(connection.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone())
     for key in ("hardware", "data"):
         run[key] = json.loads(run[key])
@@ -110,7 +111,7 @@ def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3
 
 
 def _lost(connection: sqlite3.Connection, run_id: str) -> list[dict[str, Any]]:
-    """Time that trials were held or waited for a new attempt (lost_time.lost_seconds), up to the run's last event."""
+    """Return the time lost up to the run's last event (time_accounting.lost_seconds)."""
     rows = connection.execute(
         f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(TOLD_BY)}"  # noqa: S608 - ours
         " OR seq = (SELECT max(seq) FROM event WHERE run = ?1)) ORDER BY seq",
@@ -126,7 +127,7 @@ def _marks(names: Iterable[str]) -> str:
 
 
 def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
-    """Every trial of an experiment with its results ([[step, value, seconds], ...]), in the order of their numbers."""
+    """Return the trials of an experiment by number, each with its results ([[step, value, seconds], ...])."""
     results: dict[int, list[list[Any]]] = {}
     for row in connection.execute(
         "SELECT trial, step, value, json_extract(metrics, '$.time_this_iter_s') AS seconds FROM result"
@@ -149,7 +150,7 @@ def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 
 
 def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
-    """The trials as a driver's `begin` wants them (link.Begin)."""
+    """Return the trials of an experiment as messages.Begin describes them."""
     wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
     lost: dict[int, list[str]] = {}
     for row in connection.execute(
@@ -171,7 +172,7 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 
 
 def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, dict[str, Any]]:
-    """What trials whose memory ran out are given to take less of it: the last that was told of each."""
+    """Return the newest memory settings of each trial that was reduced, by number."""
     rows = connection.execute(
         "SELECT trial, fields FROM event WHERE run = ? AND experiment = ? AND name = 'trial.reduced' ORDER BY seq",
         (run_id, name),
@@ -190,7 +191,7 @@ def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dic
 
 
 def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
-    """The ended trial with the best value; a pruned one counts, its value is what it reached."""
+    """Return the ended trial with the best value; a pruned trial counts with the value that it reached."""
     valued = [
         trial
         for trial in trials
@@ -204,7 +205,7 @@ def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | 
 
 
 def training_seconds(trial: dict[str, Any]) -> float:
-    """Seconds of training as the trial counts them: without pauses."""
+    """Return a trial's seconds of training, without pauses."""
     return float(sum(seconds for _, _, seconds in trial["results"] if seconds is not None))
 
 
@@ -230,9 +231,9 @@ def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def experiment_view(
     row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
-    """An experiment without its trials, from its row and theirs; `epoch` is needed of those at work.
+    """Return an experiment without its trials; each running trial in `trials` has its `epoch`.
 
-    `seconds` is the training time of the ended ones, added up.
+    `seconds` is the training time of the ended trials, added up.
     """
     best, over = best_trial(trials, spec["mode"]), ended(trials)
     running = [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]

@@ -15,7 +15,7 @@ KEPT_DAYS = 60
 
 @dataclass(frozen=True)
 class MinuteOfReadings:
-    """One sensor, one minute. `low`, `mean`, `high` are None when no reading of that minute could be believed."""
+    """Holds one minute of one sensor. `low`, `mean` and `high` are None in a minute without a value."""
 
     node: str
     sensor_id: str
@@ -30,13 +30,13 @@ class MinuteOfReadings:
 
 
 class ReadingRollup:
-    """Takes every reading, gives back the minutes that are over."""
+    """Collects readings, and returns the minutes that are over."""
 
     def __init__(self) -> None:
         self._open: dict[tuple[str, str, str], tuple[int, int, list[float]]] = {}
 
     def add(self, node: str, readings: Iterable[dict[str, Any]], wall_s: float) -> list[MinuteOfReadings]:
-        """`readings` are Reading.to_json(). A clock that was set back opens a new minute like any other."""
+        """Add a node's readings (Reading.to_json()); return the minutes that are over, also after the clock was set."""
         minute, over = int(wall_s // MINUTE_S), []
         for reading in readings:
             key = (node, str(reading["sensor_id"]), str(reading["unit"]))
@@ -52,7 +52,7 @@ class ReadingRollup:
         return over + [_closed(key, *self._open.pop(key)) for key in gone]
 
     def close(self) -> list[MinuteOfReadings]:
-        """The minutes that are not over yet, as far as they go."""
+        """Return the minutes that are not over, and begin anew."""
         left = [_closed(key, *state) for key, state in self._open.items()]
         self._open.clear()
         return left

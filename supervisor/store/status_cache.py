@@ -1,6 +1,6 @@
-"""The run as `status` shows it, at a cost that does not grow with the run: what has ended is looked at once.
+"""Keeps the run as `status` shows it; an experiment that has ended is read once, so a long run costs no more.
 
-The whole of it, with every trial and result, is snapshot.run_snapshot. Standard library only.
+queries.run_snapshot reads all of it, with every trial and result. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from supervisor.store import queries
 
 
 class StatusView:
-    """Of one run, over a connection to its store. Every change has its event, so the events say what to look at."""
+    """Reads one run again where it changed: each change has its event, so the newest events name the experiments."""
 
     def __init__(self, connection: sqlite3.Connection, run_id: str) -> None:
         self._connection, self._run_id = connection, run_id
         self._lost = LostTime(by_trial=False)
         self._seq, self._last_wall_s = 0, 0.0
         self._over: dict[str, dict[str, Any]] = {}
-        """The experiments that have ended, as they are shown."""
+        """The views of the experiments that have ended."""
         self._seconds: dict[str, dict[int, float]] = {}
         """Training seconds of ended trials, by experiment and number."""
 
     def now(self) -> dict[str, Any]:
-        """As run_snapshot, without `trials`, and with the lost time over all trials (their `trial` is None)."""
+        """Return run_snapshot without `trials`, and with the lost time over all trials (their `trial` is None)."""
         changed = self._changed()
         self._over = {name: view for name, view in self._over.items() if name not in changed}
         return {
@@ -38,7 +38,7 @@ class StatusView:
         }
 
     def _changed(self) -> set[str | None]:
-        """The experiments that were told of since the last look; the lost time is brought up to now."""
+        """Return the experiments with events since the last call; bring the lost time up to now."""
         after, run = self._seq, self._run_id
         newest = self._connection.execute(
             "SELECT seq, wall FROM event WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
@@ -75,7 +75,7 @@ class StatusView:
         return view
 
     def _trials(self, name: str) -> list[dict[str, Any]]:
-        """Without results; params and record as the text that they are kept as, since only one or two are shown."""
+        """Return the trials without results; `params` and `record` stay text, since one or two of them are shown."""
         rows = self._connection.execute(
             "SELECT number, state, end_reason, value, held_for, params, record FROM trial"
             " WHERE run = ? AND experiment = ? ORDER BY number",
@@ -88,7 +88,7 @@ class StatusView:
         return trials
 
     def _training_seconds(self, name: str, number: int) -> float:
-        """As snapshot.training_seconds, added up where the results lie."""
+        """Return queries.training_seconds of a trial, added up by SQLite."""
         return float(self._of_results(name, number, "coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0)"))
 
     def _of_results(self, name: str, number: int, what: str) -> Any:
@@ -99,7 +99,7 @@ class StatusView:
         return found
 
     def _finalized(self, spec: dict[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """finalize.describe; what it needs is read only when the last trial of all has ended."""
+        """Return finalists.describe; before the last trial has ended there is nothing to describe."""
         if spec.get("finalize") is None or len(queries.ended(trials)) < len(trials):
             return None
         whole = [

@@ -119,14 +119,14 @@ def test_a_sentence_is_filled_in_and_what_is_missing_is_a_dash() -> None:
 def test_bytes_have_units_and_lists_are_no_python() -> None:
     filled = describe("disk.filled", {"folder": "/h", "free_bytes": 1_300_000})
     assert filled == "only 1.2 MiB are free at /h: work pauses until there is space"
-    assert describe("audit.repaired", {"bytes": 34}) == "a torn last line of 34 bytes was cut off the log"
+    assert describe("audit.repaired", {"bytes": 34}) == "an incomplete last line of 34 bytes was removed from the log"
     ended = describe("orphans.ended", {"processes": ["7 python", "8 raylet"]})
     assert ended.endswith(": 7 python, 8 raylet")
 
 
 def test_what_is_not_in_the_table_is_a_bug_of_the_caller() -> None:
     check_event("run.failed", {"error": "x"})
-    with pytest.raises(ValueError, match="not in the table"):
+    with pytest.raises(ValueError, match="expected an event of EVENTS"):
         check_event("run.exploded", {})
     with pytest.raises(ValueError, match="has no field colour"):
         check_event("run.failed", {"error": "x", "colour": "red"})
