@@ -81,7 +81,10 @@ def test_an_exception_inside_leaves_neither_the_change_nor_its_events(tmp_path: 
 
 @pytest.mark.parametrize(
     ("name", "fields", "complaint"),
-    [("no.such_event", {}, "expected an event of EVENTS"), ("daemon.stopped", {"colour": "red"}, "has no field colour")],
+    [
+        ("no.such_event", {}, "expected an event of EVENTS"),
+        ("daemon.stopped", {"colour": "red"}, "has no field colour"),
+    ],
 )
 def test_an_event_outside_the_table_rolls_its_change_back(
     tmp_path: Path, name: str, fields: dict[str, str], complaint: str
