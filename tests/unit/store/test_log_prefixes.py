@@ -23,7 +23,8 @@ from supervisor.store.event import Event
 from tests.unit.audit.test_rebuild import OPENING, RESULT
 from tests.unit.store.lifecycle_home import HandSetClock
 from tests.unit.store.lifecycle_model import MAX_TRIALS
-from tests.unit.store.test_lifecycle_machine import MAX_RUNS, Lives
+from tests.unit.store.lifecycle_rules import MAX_RUNS
+from tests.unit.store.test_lifecycle_machine import Lives
 
 EVENTS = 400
 ERROR = "Traceback (most recent call last):\n  in x\nValueError: no good"

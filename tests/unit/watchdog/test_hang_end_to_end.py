@@ -19,7 +19,7 @@ from actors.watchdog.hang_watch import HangWatch
 from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.domain import messages
 from supervisor.domain.command import Origin, run
-from tests.unit.store.test_run_writer import make_ledger, say
+from tests.unit.store.writers import make_writer, say
 
 ROOT = Path(__file__).resolve().parents[3]
 NODE = "n" * 40
@@ -157,7 +157,7 @@ def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(se
 
 def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
     """In the log with its silence, median and file; a late one is refused."""
-    ledger = make_ledger(tmp_path / "sweep.db")
+    ledger = make_writer(tmp_path / "sweep.db")
     for message in (
         messages.TrialAdded(0, {}, "sampled"),
         messages.TrialStarted(0, 1, "a", "n", 9, None),

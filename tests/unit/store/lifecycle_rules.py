@@ -1,0 +1,303 @@
+"""What may happen in the life of a run: the rules of test_lifecycle_machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    initialize,
+    precondition,
+    rule,
+)
+
+from supervisor import failpoints
+from supervisor.daemon.cluster import NodeView
+from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED, ExperimentState
+from supervisor.domain import messages
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.lifecycle import (
+    SUCCEEDED,
+    EndReason,
+    ProcessState,
+    check_process_move,
+)
+from supervisor.domain.scope import ALL_NODES, trial_scope
+from tests.unit.store.lifecycle_home import OneHome
+from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS
+
+MAX_RUNS = 3
+NODE = "n" * 56
+POINTS = [
+    (point, fault)
+    for point, faults in failpoints.POINTS.items()
+    for fault in faults
+    if point.split(".")[0] in ("store", "audit", "rotate", "rebuild")
+]
+HOUR_S = 3600.0
+
+
+class Rules(OneHome):
+    """What may happen, in any order."""
+
+    # Rules: starting
+
+    @initialize()
+    def first_start(self) -> None:
+        self.start()
+
+    @precondition(lambda self: not self.alive)
+    @rule(how=st.sampled_from(["named", "unnamed", "named", "unnamed", "anew", "retry"]), hours=st.floats(-48.0, 48.0))
+    def start_again(self, how: str, hours: float) -> None:
+        """Perhaps after somebody set the clock, or a long sleep."""
+        self.clock.now += hours * HOUR_S
+        full = how == "anew" and len(self.world.runs) >= MAX_RUNS
+        # The run before the last is not this machine's business.
+        given_up = how == "retry" and any(world.run.given_up for world in self.worlds if world.runs)
+        self.start("named" if full or given_up else how)
+
+    # Rules: deaths and damage
+
+    @precondition(lambda self: self.alive)
+    @rule(where=st.sampled_from(POINTS), hit=st.integers(1, 4))
+    def arm(self, where: tuple[str, str], hit: int) -> None:
+        self.bomb = (*where, hit)
+
+    @precondition(lambda self: self.alive)
+    @rule(full=st.booleans())
+    def disk_of_the_log(self, full: bool) -> None:
+        self.log_full = full
+
+    @precondition(lambda self: self.alive)
+    @rule()
+    def kill(self) -> None:
+        self._dead()
+
+    @precondition(lambda self: not self.alive and not self.damaged)
+    @rule(
+        how=st.sampled_from(["torn line", "shorter log", "store gone", "no store", "cut store", "old store"]),
+        data=st.binary(min_size=1, max_size=80),
+        lines=st.integers(1, 5),
+    )
+    def damage(self, how: str, data: bytes, lines: int) -> None:
+        """What a power cut or a clumsy hand does; one thing a death, and never both witnesses of one result."""
+        self.damaged = True
+        path = self.home.audit_log("p")
+        if how == "torn line":
+            path.write_bytes(path.read_bytes() + data.replace(b"\n", b"-"))
+        elif how == "shorter log":
+            path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-lines]))
+        elif self._log_is_complete():
+            self._lose_store(how)
+
+    @precondition(lambda self: self.alive and not self.log_full)
+    @rule()
+    def copy_the_store(self) -> None:
+        self.copy = self.folder / "copy.db"
+        self.copy.unlink(missing_ok=True)
+        self.store.back_up(self.copy)
+
+    # Rules: the operator
+
+    @precondition(lambda self: self.alive)
+    @rule(
+        scope=st.sampled_from([ALL_NODES, NODE, trial_scope("a", 0), trial_scope("b", 1)]),
+        action=st.sampled_from([Action.HOLD, Action.PAUSE]),
+    )
+    def pause(self, scope: str, action: Action) -> None:
+        command = Command(action, Origin.OPERATOR, "a call", scope, self.clock.wall_s(), who="ann")
+        self.do(lambda: self.ledger.put_command(command, "now"), lambda world: world.pause(scope, action.name))
+        self.settle()
+
+    @precondition(lambda self: self.alive and self.world.run.commands)
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        scope = data.draw(st.sampled_from(sorted(self.world.run.commands)))
+        self.do(lambda: self.ledger.drop_command(scope, "ann"), lambda world: world.resume(scope))
+        self.settle()
+
+    @precondition(lambda self: self.alive)
+    @rule()
+    def drill(self) -> None:
+        told = {"name": "heat", "duration_s": 3.0, "node": None, "drill": True}
+        self.do(lambda: self.ledger.record("drill.started", **told), lambda world: None)
+
+    @precondition(lambda self: self.alive)
+    @rule(stop=st.booleans())
+    def stop_or_shut_down(self, stop: bool) -> None:
+        if stop:
+            self.do(lambda: self.ledger.record("run.stopped", who="ann"), lambda world: world.desire("stop"))
+        state = self.state
+        if self.alive and state is not None:
+            self.conduct(lambda: state.stop("shut down"), lambda world: world.stop(state.name))
+        for state in ("STOPPING", "STOPPED"):
+            self.move_run("run.moved", state=state)
+        if self.alive:
+            self.do(lambda: self.ledger.record("daemon.stopped", reason="shut down"), lambda world: None)
+        self._dead()
+
+    # Rules: an experiment
+
+    @precondition(lambda self: self.alive and self.state is None and self.left)
+    @rule(skip=st.sampled_from([False, False, False, True]))
+    def begin_experiment(self, skip: bool) -> None:
+        state = self.state = ExperimentState(self.left[0], self.ledger, self.clock, self.home)
+        if skip:
+            self.conduct(lambda: state.skip("too large"), lambda world: world.move(state.name, "SKIPPED"))
+            self._experiment_is_over()
+        else:
+            self.drive()
+
+    @precondition(lambda self: self.alive and self.state and not self.waiting)
+    @rule(action=st.sampled_from([Action.RUN, Action.PAUSE, Action.STOP]), drill=st.booleans())
+    def the_governor_says(self, action: Action, drill: bool) -> None:
+        command = Command(action, Origin.GOVERNOR, "92 C", NODE, drill=drill)
+        message = messages.ActionChanged(NODE, command.to_json())
+        self.governor, name = action.name, self.current
+        self.cluster.nodes.setdefault(NODE, NodeView())
+        self.do(lambda: self.commands.action_changed(message, name), self._settled)
+
+    @precondition(lambda self: self.alive and self.state and not self.waiting)
+    @rule()
+    def the_driver_dies(self) -> None:
+        """As ExperimentRunner: after the governor's STOP an operator is awaited, else another driver starts."""
+        state, stop = self.state, self.commands.governors_stop
+        assert state is not None
+        self.cluster.driver_gone()
+        self.governor = "RUN"
+        if stop is None:
+            self.conduct(lambda: state.back_off(1, "signal SIGKILL"), lambda world: world.back_off(state.name))
+            if self.alive and self.state is state:
+                self.drive()
+        else:
+            self.waiting = True
+            self.conduct(lambda: state.await_operator(stop), lambda world: world.await_operator(state.name))
+
+    @precondition(lambda self: self.alive and self.waiting)
+    @rule()
+    def an_operator_overrules_the_governor(self) -> None:
+        self.do(lambda: self.commands.force(None, "ann"), lambda world: None)
+        if self.alive:
+            self.drive()
+
+    @precondition(lambda self: self.alive and self.state and not self.waiting)
+    @rule(
+        error=st.sampled_from(
+            [None, None, "no good", "Traceback (most recent call last):\n  in x\nValueError: no good"]
+        )
+    )
+    def the_experiment_ends(self, error: str | None) -> None:
+        state = self.state
+        assert state is not None
+        if error is None and len(self.trials) < MAX_TRIALS:
+            return
+        if error is None:
+            self.conduct(lambda: state.end(None), lambda world: world.end(state.name, MAX_HOURS_REACHED))
+        else:
+            self.conduct(lambda: state.end(error), lambda world: world.fail(state.name, error.splitlines()[-1]))
+        self._experiment_is_over()
+
+    def _experiment_is_over(self) -> None:
+        self.cluster.driver_gone()
+        self.state, self.governor = None, "RUN"
+        if self.alive and not self.left:
+            self.move_run("run.finished", passed=1, failed=1, skipped=0, seconds=1.0)
+            self._dead()
+
+    @precondition(lambda self: self.alive and self.left)
+    @rule(data=st.data())
+    def no_move_that_lifecycle_does_not_know(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(EXPERIMENTS))
+        old = ProcessState(self.world.run.experiments[name].state)
+        unknown = [new for new in ProcessState if not _may_move(old, new)]
+        seq = self._last_seq()
+        with pytest.raises(ValueError, match="cannot go"):
+            self.ledger.move_experiment(name, data.draw(st.sampled_from(unknown)))
+        assert self._last_seq() == seq
+
+    # Rules: what the driver says
+
+    @precondition(lambda self: self.alive and self.left)
+    @rule(number=st.integers(0, MAX_TRIALS - 1), epochs=st.integers(1, 4), goes=st.booleans())
+    def a_trial_works(self, number: int, epochs: int, goes: bool) -> None:
+        """As a driver should: added, started from its checkpoint, an epoch after the other; perhaps to its end."""
+        if self.waiting:
+            return
+        if self.state is None:
+            self.begin_experiment(skip=False)
+        while self.alive and self.current and len(self.trials) <= number:
+            self.added({"lr": 0.1})
+        said: list[Any] = []
+        if self.alive and not (trial := self.trials[number]).over:
+            if not trial.live:
+                said.append(messages.TrialStarted(number, trial.attempt + 1, "ray", "node", 42, trial.checkpoint_step))
+            attempt = trial.attempt + (not trial.live)
+            begun = self.reached(number, attempt) if trial.live else trial.checkpoint_step or 0
+            steps = range(begun + 1, begun + 1 + epochs)
+            said += [self.report(number, attempt, step, 1.0 / step) for step in steps]
+            said += [messages.TrialEnded(number, attempt, "finished", 0.5, None, {})] if goes else []
+        for message in said:
+            if self.alive:
+                self.tell(message)
+
+    @precondition(lambda self: self.alive and self.current)
+    @rule(params=st.dictionaries(st.text(max_size=3), st.floats(-1e300, 1e300) | st.integers(), max_size=2))
+    def added(self, params: dict[str, Any]) -> None:
+        number = min(len(self.trials), MAX_TRIALS - 1)
+        self.tell(messages.TrialAdded(number, params, "sampled"))
+
+    @precondition(lambda self: self.alive and self.trials)
+    @rule(data=st.data(), skip=st.sampled_from([1, 1, 1, 0, 2, -1]), back=st.sampled_from([0, 0, 1]))
+    def started(self, data: st.DataObject, skip: int, back: int) -> None:
+        """From its last checkpoint, or where that is damaged from the one before."""
+        number = data.draw(st.sampled_from(sorted(self.trials)))
+        trial = self.trials[number]
+        resumed = None if trial.checkpoint_step is None else max(1, trial.checkpoint_step - back)
+        self.tell(messages.TrialStarted(number, trial.attempt + skip, "ray", "node", 42, resumed))
+
+    @precondition(lambda self: self.alive and self.trials)
+    @rule(
+        data=st.data(),
+        late=st.sampled_from([0, 0, 0, 0, 0, 1, -1]),
+        ahead=st.sampled_from([1, 1, 1, 0]),
+        value=st.none() | st.floats(-9.0, 9.0),
+    )
+    def reported(self, data: st.DataObject, late: int, ahead: int, value: float | None) -> None:
+        """The epoch after the one that its attempt has reached, or that one again with another value."""
+        number = data.draw(st.sampled_from(sorted(self.trials)))
+        attempt = self.trials[number].attempt - late
+        self.tell(self.report(number, attempt, max(1, ahead + self.reached(number, attempt)), value))
+
+    @precondition(lambda self: self.alive and self.trials)
+    @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]), state=st.sampled_from(["PAUSED", "RUNNING"]))
+    def held(self, data: st.DataObject, late: int, state: str) -> None:
+        number = data.draw(st.sampled_from(sorted(self.trials)))
+        self.tell(messages.TrialHeld(number, self.trials[number].attempt - late, state, "too hot"))
+
+    @precondition(lambda self: self.alive and self.trials)
+    @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]), reason=st.sampled_from(list(EndReason)))
+    def ended(self, data: st.DataObject, late: int, reason: EndReason) -> None:
+        number = data.draw(st.sampled_from(sorted(self.trials)))
+        error = None if reason in SUCCEEDED else "in x\nit broke"
+        self.tell(messages.TrialEnded(number, self.trials[number].attempt - late, reason, 0.5, error, {"n": 1}))
+
+    @precondition(lambda self: self.alive and self.trials)
+    @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]))
+    def lost(self, data: st.DataObject, late: int) -> None:
+        number = data.draw(st.sampled_from(sorted(self.trials)))
+        self.tell(messages.AttemptLost(number, self.trials[number].attempt - late, "worker_died", "SIGKILL"))
+
+    @precondition(lambda self: self.alive and self.current and self.said)
+    @rule(data=st.data())
+    def said_again(self, data: st.DataObject) -> None:
+        """Doubled, late and out of order: a message of this driver comes once more."""
+        self.tell(data.draw(st.sampled_from(list(self.said))))
+
+
+def _may_move(old: ProcessState, new: ProcessState) -> bool:
+    try:
+        check_process_move(old, new)
+    except ValueError:
+        return False
+    return True
