@@ -1,8 +1,7 @@
 """Turns events into rows. No other module writes a row of a run, experiment, trial, attempt, result, command or test.
 
 `Change.record` applies each event in the transaction that commits it; a rebuild and the checker apply the same events
-again, from the log (`replay`). So the log can give back a lost store. Readings by the minute are in no event, and are
-kept outside (reading_rollup). Standard library only.
+again, from the log (`replay`). The readings by the minute are in no event (reading_rollup). Standard library only.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def replay(connection: sqlite3.Connection, event: Event) -> None:
     where = f"event {event.seq}: {event.name}"
     try:
         _insert(connection, event)
-        if event.run is not None and event.name != "run.created" and not _exists(connection, event.run):
+        if event.run is not None and event.name != "run.created" and not _known(connection, event.run):
             raise CannotReplay(f"event {event.seq}: the log does not hold the beginning of {event.run}")
         _change(connection, event)
     except KeyError as error:
@@ -54,6 +53,10 @@ def replay(connection: sqlite3.Connection, event: Event) -> None:
         raise CannotReplay(f"{where} cannot follow the events before it: {error}") from error
     except _WRONG_TYPE as error:
         raise CannotReplay(f"{where} has a field of the wrong type: {error}") from error
+
+
+def _known(connection: sqlite3.Connection, run: str) -> bool:
+    return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
 
 
 def _insert(connection: sqlite3.Connection, event: Event) -> None:
@@ -75,10 +78,6 @@ _WRONG_TYPE = (
     sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError,
 )  # fmt: skip
 """What Python and SQLite raise for a field of another type than a writer gives it."""
-
-
-def _exists(connection: sqlite3.Connection, run: str) -> bool:
-    return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
 
 
 def opening_at(wall_s: float) -> str:
