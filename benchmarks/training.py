@@ -29,7 +29,8 @@ import torch
 from benchmarks.training_reference import reference_step
 from supervisor.processes.environment import thread_environment
 from training.build import build_learner, flops_per_step, multiplies_in_bf16
-from training.data.dataset_files import build_dataset, import_sample
+from training.data.dataset_files import build_dataset
+from training.data.imports import import_sample
 from training.data.manifest import dataset_path
 from training.data.windows import MarketWindows, load_windows
 from training.grid import Architecture, param_count

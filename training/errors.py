@@ -52,17 +52,17 @@ class DoesNotFit(TrainingError):
 
 
 class BadFile(TrainingError):
-    """A market data file cannot be imported; nothing was changed. Attributes: ``path``, ``row``, ``cause``.
+    """A market data file cannot be imported; nothing was changed. Attributes: ``path``, ``place``, ``cause``.
 
-    ``row`` counts data rows from 1 (the header is not a row); None for a fault of the whole file.
+    ``place`` is "line 8" of a text file or "row 7" of a table without lines; None for a fault of the whole file.
     """
 
-    def __init__(self, path: Path, row: int | None, cause: str, remedy: str) -> None:
-        where = f"{path}" if row is None else f"{path}, row {row}"
+    def __init__(self, path: Path, place: str | None, cause: str, remedy: str) -> None:
+        where = f"{path}" if place is None else f"{path}, {place}"
         super().__init__(f"{where}: {cause}", remedy)
-        self.args = (path, row, cause, remedy)
+        self.args = (path, place, cause, remedy)
         self.path = path
-        self.row = row
+        self.place = place
         self.cause = cause
 
 

@@ -6,7 +6,7 @@ A verb imports the training room, with pandas and TA-Lib, when it runs.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,29 +77,30 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
         default="XNYS",
         help="the exchange whose sessions are compared, such as XLON or 24/7; none for no check",
     )
+    parser.add_argument("--accept", metavar="REASON", help="take bars whose labels look wrong; the reason is recorded")
 
 
 def _import(args: argparse.Namespace, data_dir: Path) -> int:
-    from training.data.dataset_files import import_file
+    from training.data.imports import import_file
 
-    manifest = import_file(args.file, args.ticker, data_dir, calendar=_calendar(args))
-    _say_imported(manifest, data_dir)
+    manifest = import_file(args.file, args.ticker, data_dir, calendar=_calendar(args), accept=args.accept)
+    _say_imported(manifest, data_dir, args.accept)
     _build_if_shares(manifest, args.tier, data_dir)
     return EXIT_OK
 
 
 def _fetch(args: argparse.Namespace, data_dir: Path) -> int:
-    from training.data.dataset_files import import_fetched
+    from training.data.imports import import_fetched
 
     for ticker in args.tickers:
-        manifest = import_fetched(ticker, data_dir, calendar=_calendar(args))
-        _say_imported(manifest, data_dir)
+        manifest = import_fetched(ticker, data_dir, calendar=_calendar(args), accept=args.accept)
+        _say_imported(manifest, data_dir, args.accept)
         _build_if_shares(manifest, args.tier, data_dir)
     return EXIT_OK
 
 
 def _sample(args: argparse.Namespace, data_dir: Path) -> int:
-    from training.data.dataset_files import import_sample
+    from training.data.imports import import_sample
 
     for manifest in import_sample(data_dir):
         _say_imported(manifest, data_dir)
@@ -123,6 +124,7 @@ def _list(args: argparse.Namespace, data_dir: Path) -> int:
         return EXIT_OK
     header = ("file", "rows", "first", "last", "inputs", "sha256", "source")
     print("\n".join(table([header, *map(_row, manifests)])))
+    _say_doubts(manifests)
     return EXIT_OK
 
 
@@ -135,7 +137,9 @@ def _verify(args: argparse.Namespace, data_dir: Path) -> int:
         print(f"{'':<13}cure: {cure(finding.problem, finding.path)}")
     if findings:
         return EXIT_FINDINGS
-    print(f"{len(list_data(data_dir))} registered files in {data_dir} are complete and unchanged.")
+    manifests = list_data(data_dir)
+    print(f"{len(manifests)} registered files in {data_dir} are complete and unchanged.")
+    _say_doubts(manifests)
     return EXIT_OK
 
 
@@ -163,11 +167,30 @@ def _build_if_shares(manifest: RawManifest, tier: str, data_dir: Path) -> None:
         print("  no dataset of its own: it is an index or has no volume; it is used by tier a25_vix of other tickers")
 
 
-def _say_imported(manifest: RawManifest, data_dir: Path) -> None:
+def _say_doubts(manifests: Sequence[Manifest]) -> None:
+    """Print the doubts about imported bars, and the reasons for which they were accepted."""
+    for manifest in manifests:
+        if manifest.kind == "raw":
+            for line in _doubts(manifest):
+                print(f"{manifest.file}: {line}")
+
+
+def _doubts(manifest: Manifest) -> list[str]:
+    accepted = [] if manifest.accepted is None else [f"accepted: {manifest.accepted}"]
+    return [*(f"doubt: {doubt}" for doubt in manifest.doubts), *accepted]
+
+
+def _say_imported(manifest: RawManifest, data_dir: Path, accept: str | None = None) -> None:
     print(
         f"{manifest.ticker}: {manifest.rows:,} days, {manifest.first_date} to {manifest.last_date}, {manifest.source}"
     )
     print(f"  {data_dir / 'raw' / manifest.file}  sha256 {manifest.sha256[:12]}")
+    if manifest.read_as:
+        print(f"  read as: {'; '.join(manifest.read_as)}")
+    for line in _doubts(manifest):
+        print(f"  {line}")
+    if accept is not None and manifest.accepted is None:
+        print("  --accept was not needed, and is not recorded")
     if manifest.ignored_columns:
         print(f"  not used: {', '.join(manifest.ignored_columns)}")
     for count, dates, words in (

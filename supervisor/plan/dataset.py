@@ -30,6 +30,7 @@ class DatasetChoice:
     num_features: int
     is_fallback: bool
     wanted: str
+    doubts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "sample": self.ticker == SAMPLE_TICKER}
@@ -37,11 +38,12 @@ class DatasetChoice:
     def sentence(self) -> str:
         """Describe the dataset, in capitals where it is not the one that the plan names."""
         what = f"{self.ticker}, {self.rows} days from {self.first_date} to {self.last_date}, {self.num_features} inputs"
+        doubts = "".join(f"\n      {doubt}" for doubt in self.doubts)
         if not self.is_fallback:
-            return f"data: {what}"
+            return f"data: {what}{doubts}"
         return (
             f"DATA: THE EMBEDDED SAMPLE, NOT {self.wanted}: {what}\n"
-            f"      for {self.wanted} itself: supervisord data import FILE --ticker {self.wanted}"
+            f"      for {self.wanted} itself: supervisord data import FILE --ticker {self.wanted}{doubts}"
         )
 
 
@@ -64,12 +66,14 @@ def _choice(data: Data, ticker: str, data_dir: Path) -> DatasetChoice:
 
     path = dataset_path(data_dir, ticker, data.tier)
     if not path.exists():
-        from training.data.dataset_files import build_dataset, import_sample
+        from training.data.dataset_files import build_dataset
+        from training.data.imports import import_sample
 
         if not raw_path(data_dir, ticker).exists():
             import_sample(data_dir)
         build_dataset(ticker, data.tier, data_dir)
     manifest = read_manifest(path)
+    accepted = [] if manifest.accepted is None else [f"accepted: {manifest.accepted}"]
     return DatasetChoice(
         path=str(path),
         ticker=ticker,
@@ -81,6 +85,7 @@ def _choice(data: Data, ticker: str, data_dir: Path) -> DatasetChoice:
         num_features=manifest.num_features,
         is_fallback=ticker != data.ticker,
         wanted=data.ticker,
+        doubts=(*(f"doubt: {doubt}" for doubt in manifest.doubts), *accepted),
     )
 
 

@@ -111,7 +111,7 @@ def check_dataset(chosen: DatasetChoice) -> Check:
     from training.data.manifest import sha256_of
 
     if sha256_of(Path(chosen.path)) == chosen.sha256:
-        return ok("dataset", f"{Path(chosen.path).name} is unchanged")
+        return ok("dataset", "; ".join((f"{Path(chosen.path).name} is unchanged", *chosen.doubts)))
     detail = f"{chosen.path} has another SHA-256 than its manifest"
     return Check(
         "dataset", Level.ERROR, detail, f"remove it; the next start builds it again from {chosen.ticker}'s bars"

@@ -14,7 +14,7 @@ from supervisor.formatting import duration
 from supervisor.store.queries import best_trial, training_seconds
 
 SAMPLE_SOURCE = "arch.data"
-"""The package with the S&P 500 bars of the embedded sample (training.data.dataset_files)."""
+"""The package with the S&P 500 bars of the embedded sample (training.data.imports)."""
 OWN_TRAINABLE = "patchtst"
 
 

@@ -19,7 +19,8 @@ import pytest
 
 from tests import waits
 from tests.integration.fake_daemon import FakeDaemon, RayHead, Store
-from training.data.dataset_files import build_dataset, import_sample
+from training.data.dataset_files import build_dataset
+from training.data.imports import import_sample
 from training.data.manifest import dataset_path
 
 ROOT = Path(__file__).resolve().parents[2]

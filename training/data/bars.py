@@ -1,61 +1,86 @@
-"""Read daily bars in many spellings into one checked table, or raise BadFile.
+"""Read daily bars from a file in many spellings into one checked table, or raise BadFile with line and cause.
 
 The table has a sorted, unique, tz-naive DatetimeIndex of days named ``date`` and float64 columns open, high, low,
-close and, where the file has it, volume.
+close and, where the file has it, volume. Each bar holds: low <= open, close <= high, all positive and finite.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from training.data.cells import Cells, check_columns, renamed, value_of
+from training.data.csv_file import read_csv
+from training.data.days import Days, check_order, read_days
+from training.data.numbers import Floats, read_numbers, read_numbers_or_nan
+from training.data.tickers import Tickers, one_ticker, rows_of_one_ticker
 from training.errors import BadFile
 
-MAX_FILE_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 # sma_200 needs 199 days to warm up; a context and the smallest splits need more.
 MIN_ROWS = 250
 PRICES = ("open", "high", "low", "close")
-_DATE_NAMES = ("date", "datetime", "timestamp", "time", "day")
-_ISO = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T ]\d{2}:\d{2}.*)?")
-_SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
+_TEXT_KINDS = frozenset({".csv", ".txt", ".tsv"})
+_PARQUET_KINDS = frozenset({".parquet", ".pq"})
+# Prices that were adjusted in 32 bits differ by rounding where they were equal; no label depends on so little.
+ROUNDING = 1e-6
+# More wrong rows than this are no single errors: two columns have changed places.
+SWAPPED_SHARE = 0.01
+# Bars whose open or close lies outside low..high: refused, or a few of them kept ("open": only if it is the open).
+Loose = Literal["refused", "open", "few"]
+BOUNDS = (
+    ("low", "high", "high < low"),
+    ("close", "high", "close above high"),
+    ("low", "close", "close below low"),
+    ("open", "high", "open above high"),
+    ("low", "open", "open below low"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Checked bars, and the unused columns of the file."""
+    """Checked bars, and the unused columns of the file.
+
+    ``read_as`` says how the file was understood where another reading was thinkable. ``adjusted`` is the adjusted
+    close of each day, NaN where it is no number; None where the file has no such column. ``loose`` describes the bars
+    that were kept though open or close lies outside low..high.
+    """
 
     table: pd.DataFrame
     ignored_columns: tuple[str, ...]
+    read_as: tuple[str, ...] = ()
+    adjusted: Floats | None = None
+    loose: tuple[str, ...] = ()
 
 
-def read_bars(path: Path, min_rows: int = MIN_ROWS) -> Bars:
-    """Read and check a CSV or parquet file of daily bars. Raises BadFile with file, row and cause."""
+def read_bars(path: Path, min_rows: int = MIN_ROWS, ticker: str | None = None, loose: Loose = "refused") -> Bars:
+    """Read and check a CSV or parquet file of daily bars. ``ticker`` chooses among several in one file.
+
+    ``loose`` says which bars may be kept though open or close lies outside low..high. Raises BadFile with file, line or
+    row, cause and remedy.
+    """
     _check_file(path)
-    frame = _read_csv(path) if path.suffix.lower() in {".csv", ".txt"} else _read_parquet(path)
-    return check_bars(frame, path, min_rows)
+    if path.suffix.lower() in _TEXT_KINDS:
+        return _check_cells(read_csv(path, ticker), min_rows, ticker, loose)
+    return check_bars(_read_parquet(path), path, min_rows, ticker, loose)
 
 
-def check_bars(frame: pd.DataFrame, path: Path, min_rows: int = MIN_ROWS) -> Bars:
-    """Check a table in memory; ``path`` names it in errors. Raises BadFile."""
-    frame = _with_index_as_columns(frame)
-    named = _by_name(frame, path)
-    columns = {name: _numbers(frame.iloc[:, named[name]], name, path) for name in PRICES}
-    if "volume" in named:
-        columns["volume"] = _numbers(frame.iloc[:, named["volume"]], "volume", path)
-    days = _days(frame.iloc[:, named["date"]], path)
-    table = pd.DataFrame(columns, index=days.rename("date"))
-    _check_days(table, path)
-    _check_prices(table, path)
-    if len(table) < min_rows:
-        raise BadFile(path, None, f"only {len(table)} rows", f"At least {min_rows} days are needed.")
-    used = set(named.values())
-    return Bars(table, tuple(str(c) for i, c in enumerate(frame.columns) if i not in used))
+def check_bars(
+    frame: pd.DataFrame,
+    path: Path,
+    min_rows: int = MIN_ROWS,
+    ticker: str | None = None,
+    loose: Loose = "refused",
+) -> Bars:
+    """Check a table in memory as ``read_bars`` does; ``path`` names it in errors. Raises BadFile."""
+    return _check_cells(_cells_of(frame, path, ticker), min_rows, ticker, loose)
 
 
 def _check_file(path: Path) -> None:
@@ -63,26 +88,13 @@ def _check_file(path: Path) -> None:
         raise BadFile(path, None, "no such file", "Check the path.")
     if not path.is_file():
         raise BadFile(path, None, "not a regular file", "Name one CSV or parquet file.")
-    if path.suffix.lower() not in {".csv", ".txt", ".parquet", ".pq"}:
+    if path.suffix.lower() not in _TEXT_KINDS | _PARQUET_KINDS:
         raise BadFile(path, None, f"unknown kind {path.suffix!r}", "Give a .csv or .parquet file.")
     size = path.stat().st_size
     if size == 0:
         raise BadFile(path, None, "the file is empty", "Export it again.")
     if size > MAX_FILE_BYTES:
         raise BadFile(path, None, f"{size:,} bytes are too many for daily bars", "Export daily bars, not ticks.")
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        # Read as text first: cells are checked here, with their rows, and not guessed by the parser.
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
-    except UnicodeDecodeError:
-        raise BadFile(path, None, "not UTF-8 text", "Save the file as CSV in UTF-8.") from None
-    except pd.errors.EmptyDataError:
-        raise BadFile(path, None, "no columns", "The first line must name the columns.") from None
-    except (pd.errors.ParserError, ValueError) as error:
-        cause = " ".join(str(error).split())
-        raise BadFile(path, None, f"not a table: {cause}", "Each line needs as many cells as the header.") from None
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -93,121 +105,94 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise BadFile(path, None, f"not a parquet file: {cause}", "Export it again, or give a CSV.") from None
 
 
-def _with_index_as_columns(frame: pd.DataFrame) -> pd.DataFrame:
+def _cells_of(frame: pd.DataFrame, path: Path, ticker: str | None) -> Cells:
+    """Return the cells of a table in memory, its index among them."""
+    names, notes = [str(name) for name in frame.columns], []
     if isinstance(frame.columns, pd.MultiIndex):  # yfinance: (price, ticker)
-        frame = frame.set_axis([str(name[0]) for name in frame.columns], axis=1)
-    if isinstance(frame.index, pd.RangeIndex):
-        return frame
-    index = frame.index
-    name = index.name or ("date" if isinstance(index, pd.DatetimeIndex) else "index")
-    return frame.reset_index(drop=True).assign(**{str(name): index})
-
-
-def _by_name(frame: pd.DataFrame, path: Path) -> dict[str, int]:
-    seen: dict[str, list[int]] = {}
-    for position, column in enumerate(frame.columns):
-        # pandas renames a repeated header "close" to "close.1"; the table must not choose between them.
-        plain = re.sub(r"\.\d+$", "", str(column)).strip().lower()
-        seen.setdefault(plain, []).append(position)
-    dates = [name for name in _DATE_NAMES if name in seen]
-    if not dates:
-        raise BadFile(path, None, "no date column", f"Name one column {' or '.join(_DATE_NAMES[:3])}.")
-    wanted = {"date": dates[0], **{name: name for name in (*PRICES, "volume")}}
-    for name in PRICES:
-        if name not in seen:
-            raise BadFile(path, None, f"no column {name!r}", f"Needed: date, {', '.join(PRICES)}.")
-    for name in wanted.values():
-        if len(seen.get(name, ())) > 1:
-            raise BadFile(path, None, f"{len(seen[name])} columns are named {name!r}", "Keep one of them.")
+        prices, tickers = ([str(name[level]) for name in frame.columns] for level in (0, 1))
+        names, note = one_ticker(Tickers(prices, tickers), path, ticker)
+        notes.append(note)
+    columns = [frame.iloc[:, position].tolist() for position in range(len(names))]
+    if not isinstance(frame.index, pd.RangeIndex):
+        names.append(str(frame.index.name or ("date" if isinstance(frame.index, pd.DatetimeIndex) else "index")))
+        columns.append(frame.index.tolist())
     if len(frame) == 0:
         raise BadFile(path, None, "a header without rows", "Export it again.")
-    return {ours: seen[theirs][0] for ours, theirs in wanted.items() if theirs in seen}
+    return Cells(path, "row", range(1, len(frame) + 1), tuple(names), columns, tuple(notes))
 
 
-def _numbers(column: pd.Series[str], name: str, path: Path) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise BadFile(path, row + 1, *_cause_and_cure(name, column.iloc[row]))
-    return values
+def _check_cells(cells: Cells, min_rows: int, ticker: str | None, loose: Loose) -> Bars:
+    used = check_columns(cells.names, cells.path)
+    cells = _without_empty_days(rows_of_one_ticker(cells, ticker))
+    days, day_notes = read_days(cells, cells.columns[used["date"]])
+    order, order_notes = check_order(cells, days)
+    values = {name: cells.columns[used[name]] for name in (*PRICES, "volume") if name in used}
+    numbers = read_numbers(cells, values)
+    _check_values(cells, days, numbers.columns)
+    kept = _check_bounds(cells, days, numbers.columns, loose)
+    if len(days) < min_rows:
+        raise BadFile(cells.path, None, f"only {len(days)} rows", f"At least {min_rows} days are needed.")
+    index = pd.DatetimeIndex(days[order].astype("datetime64[ns]"), name="date")
+    beside = cells.column("adjusted")
+    return Bars(
+        table=pd.DataFrame({name: column[order] for name, column in numbers.columns.items()}, index=index),
+        ignored_columns=_others(cells.names, {used[name] for name in ("date", *values)}),
+        read_as=(*cells.notes, *renamed(cells.names), *day_notes, *order_notes, *numbers.notes),
+        adjusted=None if beside is None else read_numbers_or_nan(beside, numbers.style)[order],
+        loose=kept,
+    )
 
 
-def _cause_and_cure(name: str, cell: object) -> tuple[str, str]:
-    text = str(cell).strip()
-    if text == "" or text.lower() in {"nan", "na", "n/a", "null", "none", "<na>", "nat"}:
-        return f"{name} is missing", "Leave the day out, or fill it from the source; no value is invented here."
-    if "inf" in text.lower():
-        return f"{name} is infinite", "Repair the source."
-    if re.fullmatch(r"[$€£]?[\d,]+(\.\d+)?", text):
-        return f"{name} is {text!r}, not a plain number", "Export numbers without currency and separators."
-    return f"{name} is {text!r}, not a number", "Repair the source."
+def _others(names: Sequence[str], used: Collection[int]) -> tuple[str, ...]:
+    return tuple(name.strip() or f"column {at + 1}, unnamed" for at, name in enumerate(names) if at not in used)
 
 
-def _days(column: pd.Series[str], path: Path) -> pd.DatetimeIndex:
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        stamps = pd.DatetimeIndex(column)
-        # The exchange's wall clock names the session: dropping the zone keeps it, converting to UTC would not.
-        stamps = stamps.tz_localize(None) if stamps.tz is not None else stamps
-        if stamps.hasnans:
-            row = int(np.argmax(np.asarray(stamps.isna())))
-            raise BadFile(path, row + 1, "the date is missing", "Leave the row out, or fill the date in.")
-        return stamps.normalize()
-    texts = [str(cell).strip() for cell in column]
-    order = _slashed_order(texts, path)
-    return pd.DatetimeIndex(np.array([_day(text, order, row, path) for row, text in enumerate(texts, start=1)]))
+def _without_empty_days(cells: Cells) -> Cells:
+    """Leave out the days on which no price is given: such a row says that there was no trade."""
+    columns = [column for name in PRICES if (column := cells.column(name)) is not None]
+    empty = [all(value_of(cell) is None for cell in row) for row in zip(*columns, strict=True)]
+    if not any(empty) or all(empty):
+        return cells
+    first = cells.numbers[empty.index(True)]
+    note = f"{sum(empty)} days without any price left out, the first in {cells.unit} {first}"
+    return cells.keep([row for row, is_empty in enumerate(empty) if not is_empty], note)
 
 
-def _slashed_order(texts: Sequence[str], path: Path) -> str | None:
-    """Find "mdy" or "dmy" by a number above 12; return None without slashed dates."""
-    pairs = [(int(m[1]), int(m[2])) for text in texts if (m := _SLASHED.fullmatch(text))]
-    if not pairs:
-        return None
-    first, second = max(a for a, _ in pairs), max(b for _, b in pairs)
-    if (first > 12) == (second > 12):
-        raise BadFile(path, None, f"{texts[0]!r}: day and month cannot be told apart", "Write dates as 2020-01-31.")
-    return "dmy" if first > 12 else "mdy"
-
-
-def _day(text: str, order: str | None, row: int, path: Path) -> np.datetime64:
-    iso, slashed = _ISO.fullmatch(text), _SLASHED.fullmatch(text)
-    if iso:
-        year, month, day = iso[1], iso[2], iso[3]
-    elif slashed and order:
-        month, day = (slashed[1], slashed[2]) if order == "mdy" else (slashed[2], slashed[1])
-        year = slashed[3]
-    else:
-        cause = "the date is missing" if text == "" else f"{text!r} is not a date"
-        raise BadFile(path, row, cause, "Write dates as 2020-01-31, with or without a time after it.")
-    try:
-        return np.datetime64(f"{year}-{int(month):02d}-{int(day):02d}")
-    except ValueError:
-        raise BadFile(path, row, f"{text!r} is not a day of the calendar", "Repair the source.") from None
-
-
-def _check_days(table: pd.DataFrame, path: Path) -> None:
-    days = table.index.to_numpy()
-    step = np.diff(days).astype("timedelta64[s]").astype(np.int64)
-    for wrong, cause, remedy in (
-        (step == 0, "the same date as the row before", "One row per day: daily bars, not intraday ones."),
-        (step < 0, "an earlier date than the row before", "Sort the file by date, oldest first."),
-    ):
+def _check_values(cells: Cells, days: Days, values: Mapping[str, Floats]) -> None:
+    """Check the sign of each value. Raises BadFile at the first wrong row."""
+    for name, column in values.items():
+        wrong = column < 0 if name == "volume" else column <= 0
         if wrong.any():
-            row = int(np.argmax(wrong)) + 1
-            raise BadFile(path, row + 1, f"{np.datetime_as_string(days[row], 'D')}: {cause}", remedy)
-    ancient = days < np.datetime64("1900-01-01")
-    if ancient.any():
-        row = int(np.argmax(ancient))
-        day = np.datetime_as_string(days[row], "D")
-        raise BadFile(path, row + 1, f"a date before 1900: {day}", "Repair the source.")
+            row = int(np.argmax(wrong))
+            bound = "volume < 0" if name == "volume" else f"{name} <= 0"
+            raise cells.fault(row, f"{days[row]}: {bound}{_more(wrong)}", "Repair the source, or leave the day out.")
 
 
-def _check_prices(table: pd.DataFrame, path: Path) -> None:
-    low, high = table["low"], table["high"]
-    checks = [(table[name] <= 0, f"{name} <= 0", "Repair the source: a price is above 0.") for name in PRICES]
-    checks.append((high < low, "high < low", "Repair the source: two columns may have changed places."))
-    if "volume" in table:
-        checks.append((table["volume"] < 0, "volume < 0", "Repair the source."))
-    for wrong, cause, remedy in checks:
-        if wrong.any():
-            row = int(np.argmax(wrong.to_numpy()))
-            raise BadFile(path, row + 1, f"{table.index[row].date()}: {cause}", remedy)
+def _check_bounds(cells: Cells, days: Days, values: Mapping[str, Floats], loose: Loose) -> tuple[str, ...]:
+    """Check low <= open, close <= high. Return the kind of bars that were kept all the same.
+
+    Raises BadFile at the first other row, with the number of such rows.
+    """
+    kept = []
+    for lower, upper, cause in BOUNDS:
+        wrong = np.asarray(values[lower] > values[upper] * (1 + ROUNDING))
+        if not wrong.any():
+            continue
+        row = int(np.argmax(wrong))
+        may_stay = loose == "few" or (loose == "open" and "open" in cause)
+        if not may_stay or wrong.mean() > SWAPPED_SHARE or cause == "high < low":
+            raise cells.fault(row, f"{days[row]}: {cause}{_more(wrong)}", _bounds_remedy(wrong, cause))
+        kept.append(f"{cause} on {days[row]}{_more(wrong)}")
+    return tuple(kept)
+
+
+def _more(wrong: NDArray[np.bool_]) -> str:
+    count = int(wrong.sum()) - 1
+    return f", and in {count} rows more" if count else ""
+
+
+def _bounds_remedy(wrong: NDArray[np.bool_], cause: str) -> str:
+    if wrong.mean() > SWAPPED_SHARE:
+        return "Compare the header with the rows: two columns may have changed places."
+    accept = "" if cause == "high < low" else "; or keep them as they are with --accept REASON"
+    return f"Repair the source, or leave such days out{accept}."

@@ -1,4 +1,4 @@
-"""Keep the data folder: import raw bars, build datasets from them, list and verify both.
+"""Keep the data folder: build datasets from imported bars, list and verify both.
 
     DATA_DIR/raw/TICKER.parquet + .json            bars as imported, checked
     DATA_DIR/processed/TICKER_dataset_TIER.parquet + .json   features, ready to train on
@@ -7,26 +7,21 @@ Each file is written whole before its manifest names it; a file without a manife
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from arch.data import nasdaq, sp500
 
 from training.atomic_file import write_atomically
-from training.data.bars import MIN_ROWS, Bars, check_bars, read_bars
-from training.data.exchange import DEFAULT_CALENDAR, compare_sessions
+from training.data.bars import MIN_ROWS
 from training.data.features import FEATURE_VERSION, compute_features
-from training.data.fetch import fetch_bars
+from training.data.imports import iso_day, parquet_bytes
 from training.data.manifest import (
     Manifest,
     ProcessedManifest,
-    RawManifest,
     dataset_path,
     manifest_path,
     raw_path,
@@ -41,8 +36,6 @@ from training.errors import DatasetError, SplitError, TrainingError
 
 DEFAULT_TIER = "a25"
 VIX_TICKER = "^VIX"
-SAMPLES = {"SP500": sp500, "NASDAQ": nasdaq}
-MAX_LISTED_DATES = 50
 
 Problem = Literal["missing", "changed", "unregistered", "unreadable", "outdated"]
 
@@ -56,37 +49,6 @@ class Finding:
     detail: str
 
 
-def import_file(
-    path: Path, ticker: str, data_dir: Path, *, calendar: str | None = DEFAULT_CALENDAR, now: datetime | None = None
-) -> RawManifest:
-    """Check a CSV or parquet file of daily bars and register it as ``ticker``.
-
-    It replaces earlier data of the ticker. Raises BadFile (nothing is changed) or TrainingError for a bad ticker.
-    """
-    ticker_stem(ticker)
-    bars = read_bars(path)
-    return _register(bars, ticker, data_dir, f"file {path.name}", sha256_of(path), calendar, now)
-
-
-def import_fetched(
-    ticker: str, data_dir: Path, *, calendar: str | None = DEFAULT_CALENDAR, now: datetime | None = None
-) -> RawManifest:
-    """Download and register daily bars. Raises FetchError, or BadFile when the downloaded bars are not valid."""
-    ticker_stem(ticker)
-    bars = check_bars(fetch_bars(ticker), Path(f"yahoo:{ticker}"))
-    return _register(bars, ticker, data_dir, f"yfinance {ticker}", None, calendar, now)
-
-
-def import_sample(data_dir: Path, *, now: datetime | None = None) -> list[RawManifest]:
-    """Register the S&P 500 and NASDAQ daily bars, 1999 to 2018, that ship inside the ``arch`` package."""
-    manifests = []
-    for ticker, module in SAMPLES.items():
-        name = f"arch.data.{module.__name__.rsplit('.', 1)[-1]}"
-        bars = check_bars(module.load(), Path(name))
-        manifests.append(_register(bars, ticker, data_dir, f"package {name}", None, DEFAULT_CALENDAR, now))
-    return manifests
-
-
 def build_dataset(ticker: str, tier: str, data_dir: Path) -> ProcessedManifest:
     """Compute the features of ``tier`` for a registered ticker and write TICKER_dataset_TIER.parquet.
 
@@ -95,15 +57,17 @@ def build_dataset(ticker: str, tier: str, data_dir: Path) -> ProcessedManifest:
     """
     raw = _registered_bars(ticker, data_dir)
     extra = {}
+    sources = [read_raw_manifest(raw_path(data_dir, ticker))]
     vix = None
     if tier.endswith("_vix"):
         vix = _registered_bars(VIX_TICKER, data_dir)
-        extra = {"VIX": sha256_of(raw_path(data_dir, VIX_TICKER))}
+        sources.append(read_raw_manifest(raw_path(data_dir, VIX_TICKER)))
+        extra = {"VIX": sources[1].sha256}
     features = compute_features(raw, tier, vix)
     frame = _complete_rows(raw.join(features[[c for c in features.columns if c not in raw.columns]]), ticker)
     names = tuple(str(name) for name in features.columns)
     path = dataset_path(data_dir, ticker, tier)
-    content = _parquet(frame)
+    content = parquet_bytes(frame)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(path, content)
     manifest = ProcessedManifest(
@@ -112,15 +76,17 @@ def build_dataset(ticker: str, tier: str, data_dir: Path) -> ProcessedManifest:
         file=path.name,
         sha256=sha256_of(path),
         rows=len(frame),
-        first_date=_iso(frame.index[0]),
-        last_date=_iso(frame.index[-1]),
+        first_date=iso_day(frame.index[0]),
+        last_date=iso_day(frame.index[-1]),
         columns=tuple(str(name) for name in frame.columns),
         features=names,
         feature_version=FEATURE_VERSION,
         source=raw_path(data_dir, ticker).name,
-        source_sha256=read_raw_manifest(raw_path(data_dir, ticker)).sha256,
+        source_sha256=sources[0].sha256,
         extra_sources=extra,
         zscore=_zscore_or_none(frame, names),
+        doubts=tuple(f"{source.ticker}: {doubt}" for source in sources for doubt in source.doubts),
+        accepted="; ".join(f"{source.ticker}: {source.accepted}" for source in sources if source.accepted) or None,
     )
     write_manifest(manifest, manifest_path(path))
     return manifest
@@ -172,42 +138,6 @@ def _verify_sources(data_file: Path, manifest: ProcessedManifest, data_dir: Path
             yield Finding(data_file, "outdated", f"built from an earlier {source.name}; build it again")
 
 
-def _register(
-    bars: Bars,
-    ticker: str,
-    data_dir: Path,
-    source: str,
-    source_sha256: str | None,
-    calendar: str | None,
-    now: datetime | None,
-) -> RawManifest:
-    gaps = None if calendar is None else compare_sessions(pd.DatetimeIndex(bars.table.index), calendar)
-    path = raw_path(data_dir, ticker)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomically(path, _parquet(bars.table))
-    manifest = RawManifest(
-        ticker=ticker_stem(ticker),
-        symbol=ticker.strip().upper(),
-        file=path.name,
-        sha256=sha256_of(path),
-        rows=len(bars.table),
-        first_date=_iso(bars.table.index[0]),
-        last_date=_iso(bars.table.index[-1]),
-        columns=tuple(str(name) for name in bars.table.columns),
-        source=source,
-        source_sha256=source_sha256,
-        imported_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
-        ignored_columns=bars.ignored_columns,
-        calendar=calendar,
-        missing_sessions=None if gaps is None else len(gaps.missing),
-        missing_dates=() if gaps is None else gaps.missing[:MAX_LISTED_DATES],
-        extra_days=None if gaps is None else len(gaps.extra),
-        extra_dates=() if gaps is None else gaps.extra[:MAX_LISTED_DATES],
-    )
-    write_manifest(manifest, manifest_path(path))
-    return manifest
-
-
 def _registered_bars(ticker: str, data_dir: Path) -> pd.DataFrame:
     path = raw_path(data_dir, ticker)
     if not path.exists():
@@ -231,7 +161,7 @@ def _complete_rows(frame: pd.DataFrame, ticker: str) -> pd.DataFrame:
     rest = frame.iloc[int(np.argmax(complete)) :]
     if rest.isna().to_numpy().any():
         column = rest.columns[int(np.argmax(rest.isna().any(axis=0).to_numpy()))]
-        day = _iso(rest.index[int(np.argmax(rest[column].isna().to_numpy()))])
+        day = iso_day(rest.index[int(np.argmax(rest[column].isna().to_numpy()))])
         raise TrainingError(f"{ticker}: feature {column} has no value on {day}", "Look at the bars before that day.")
     if len(rest) < MIN_ROWS:
         raise TrainingError(
@@ -247,13 +177,3 @@ def _zscore_or_none(frame: pd.DataFrame, features: tuple[str, ...]) -> dict[str,
     except SplitError:
         # Data too short for the default split are valid: a plan may split them otherwise.
         return None
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    frame.to_parquet(stream)
-    return stream.getvalue()
-
-
-def _iso(day: object) -> str:
-    return str(pd.Timestamp(str(day)).date())

@@ -26,7 +26,8 @@ class RawManifest:
     """The imported daily bars of one ticker, in ``raw/TICKER.parquet``.
 
     Dates are ISO days. ``missing_sessions`` and ``extra_days`` compare with the exchange's calendar; None without a
-    calendar. The lists hold the first 50 of each; the counts are complete.
+    calendar. The lists hold the first 50 of each; the counts are complete. ``read_as`` says how the file was
+    understood, ``doubts`` what in the series may be wrong, ``accepted`` the user's reason to take it all the same.
     """
 
     ticker: str
@@ -46,6 +47,9 @@ class RawManifest:
     missing_dates: tuple[str, ...] = ()
     extra_days: int | None = None
     extra_dates: tuple[str, ...] = ()
+    read_as: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    accepted: str | None = None
     kind: Literal["raw"] = "raw"
     schema: int = SCHEMA
 
@@ -55,7 +59,8 @@ class ProcessedManifest:
     """A dataset for training: the features of one tier, computed from one raw file.
 
     ``features`` are the model's inputs in order. ``zscore`` holds mean and deviation of each over the train rows of
-    the default split; a trial with another split fits its own and records them.
+    the default split; a trial with another split fits its own and records them. ``doubts`` and ``accepted`` are those
+    of the raw files.
     """
 
     ticker: str
@@ -72,6 +77,8 @@ class ProcessedManifest:
     source_sha256: str
     extra_sources: Mapping[str, str] = field(default_factory=dict)
     zscore: Mapping[str, object] | None = None
+    doubts: tuple[str, ...] = ()
+    accepted: str | None = None
     kind: Literal["processed"] = "processed"
     schema: int = SCHEMA
 

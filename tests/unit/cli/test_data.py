@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from supervisor.cli import data
-from training.data.dataset_files import import_fetched
+from training.data.imports import import_fetched
 from training.data.manifest import dataset_path, raw_path
 from training.errors import BadFile, DatasetError, FetchError
 

@@ -22,7 +22,8 @@ from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import finalists
 from supervisor.domain.messages import TrialAdded
 from training.best_weights import FILE, read_weights
-from training.data.dataset_files import build_dataset, import_file
+from training.data.dataset_files import build_dataset
+from training.data.imports import import_file
 from training.data.manifest import dataset_path
 from training.session import TrainingSession
 

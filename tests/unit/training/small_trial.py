@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from training.data.dataset_files import build_dataset, import_file
+from training.data.dataset_files import build_dataset
+from training.data.imports import import_file
 from training.data.manifest import dataset_path
 
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"

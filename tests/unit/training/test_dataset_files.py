@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from training.data.dataset_files import build_dataset, import_file, import_sample, list_data, verify
+from training.data.dataset_files import build_dataset, list_data, verify
 from training.data.exchange import compare_sessions
 from training.data.features import FEATURE_VERSION, TIERS
+from training.data.imports import import_file, import_sample
 from training.data.manifest import (
     dataset_path,
     manifest_path,
