@@ -108,7 +108,7 @@ def client() -> None:
 
 def _until_it_runs(home: Home, process: subprocess.Popen[bytes]) -> None:
     """Wait until the daemon's experiment runs. Raises RuntimeError with the daemon's output if it does not start."""
-    for _ in range(600):
+    for _ in range(6000):
         with contextlib.suppress(SweepError):
             if ask(home, "status")["experiments"][0]["state"] == "RUNNING":
                 return

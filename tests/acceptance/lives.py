@@ -81,7 +81,7 @@ def await_end(number, step):
         while not os.path.exists(file):
             if select.select([inbox], [], [], 0.05)[0]:
                 hear()
-            outbox.write(link.encode(link.Heartbeat(0)))
+            outbox.write(codec.encode(link.Heartbeat(0)))
         rest("PAUSE")
 
 def keep(path, data, mode="wb"):
