@@ -123,7 +123,7 @@ class NodeGovernor:
             return {
                 "command": self._command.to_json(),
                 "readings": [reading.to_json() for reading in self._readings],
-                "protected": not self._state.unprotected,
+                "protected": self._state.protected,
                 "missing": dict(self._missing),
                 "largest_trial": self._largest_trial(),
             }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from supervisor.sensors.reading import Limits
@@ -11,6 +11,11 @@ from supervisor.sensors.reading import Limits
 GIB = float(2**30)
 MIB = float(2**20)
 _SOFT_PAUSE_CRITICAL = ("soft", "pause", "critical")
+
+
+def _in(default: float, low: float, high: float) -> Any:
+    """Make a field of the policy with its lowest and highest allowed value; whole numbers if both bounds are whole."""
+    return field(default=default, metadata={"range": (low, high)})
 
 
 @dataclass(frozen=True)
@@ -22,66 +27,66 @@ class Policy:
     """
 
     # Sampling. Die temperature changes within seconds, so near its limit it is read at 1 Hz.
-    period_s: float = 5.0
-    fast_period_s: float = 1.0
-    fast_within: float = 8.0  # of a pause threshold, in the sensor's unit
-    stale_periods: float = 3.0
+    period_s: float = _in(5.0, 0.05, 60.0)
+    fast_period_s: float = _in(1.0, 0.05, 60.0)
+    fast_within: float = _in(8.0, 0.0, 50.0)  # of a pause threshold, in the sensor's unit
+    stale_periods: float = _in(3.0, 1.0, 20.0)
 
     # The ladder. With dwell times a single hot sample costs no work; a critical one acts at once.
-    soft_dwell_s: float = 20.0
-    pause_dwell_s: float = 10.0
-    hold_min_s: float = 15.0
-    ease_after_s: float = 180.0  # half a chassis time constant of 400 s: faster easing oscillates
-    ease_doublings: int = 4  # of that wait, one each time easing back did not hold: 48 minutes at most
-    soft_hysteresis: float = 6.0
-    resume_band: float = 12.0
-    min_off_s: float = 300.0  # the die cools in seconds, the chassis in minutes: degrees alone livelock
-    lookahead_s: float = 25.0  # for HOLD and SHED only: a slope is too weak a reason to stop work
-    max_shed_trials: int = 2
+    soft_dwell_s: float = _in(20.0, 0.0, 3600.0)
+    pause_dwell_s: float = _in(10.0, 0.0, 600.0)
+    hold_min_s: float = _in(15.0, 0.0, 600.0)
+    ease_after_s: float = _in(180.0, 0.0, 7200.0)  # half a chassis time constant of 400 s: faster easing oscillates
+    ease_doublings: int = _in(4, 0, 8)  # of that wait, one each time easing back did not hold: 48 minutes at most
+    soft_hysteresis: float = _in(6.0, 0.0, 40.0)
+    resume_band: float = _in(12.0, 1.0, 60.0)
+    min_off_s: float = _in(300.0, 0.0, 7200.0)  # the chassis cools in minutes, the die in seconds: degrees livelock
+    lookahead_s: float = _in(25.0, 0.0, 120.0)  # for HOLD and SHED only: a slope is too weak a reason to stop work
+    max_shed_trials: int = _in(2, 0, 64)
     throttle_shares: tuple[float, ...] = (0.25, 0.5, 0.75)
-    stop_after_critical_s: float = 300.0  # still critical after so long a pause: our work is not the cause
-    release_after_s: float = 600.0
+    stop_after_critical_s: float = _in(300.0, 1.0, 86400.0)  # after so long a pause our work is not the cause
+    release_after_s: float = _in(600.0, 0.0, 86400.0)
 
     # Flap control, over a sliding hour.
-    flap_limit: int = 3
-    max_pauses_per_hour: int = 6
+    flap_limit: int = _in(3, 1, 60)
+    max_pauses_per_hour: int = _in(6, 1, 60)
 
     # Sensors that fail.
     required: bool = False
-    lost_shed_periods: float = 3.0
-    lost_pause_s: float = 120.0
-    stuck_s: float = 120.0
-    stuck_integer_s: float = 600.0  # whole degrees repeat without a fault
-    stuck_load_percent: float = 30.0
-    parked_load_percent: float = 30.0  # a parked sensor on a busy machine does not prove that it is cool
-    clock_jump_s: float = 5.0
-    fresh_samples: int = 2
+    lost_shed_periods: float = _in(3.0, 1.0, 100.0)
+    lost_pause_s: float = _in(120.0, 0.0, 3600.0)
+    stuck_s: float = _in(120.0, 1.0, 3600.0)
+    stuck_integer_s: float = _in(600.0, 1.0, 7200.0)  # whole degrees repeat without a fault
+    stuck_load_percent: float = _in(30.0, 1.0, 100.0)
+    parked_load_percent: float = _in(30.0, 0.0, 100.0)  # parked on a busy machine does not prove cool
+    clock_jump_s: float = _in(5.0, 1.0, 3600.0)
+    fresh_samples: int = _in(2, 1, 8)
 
     # Memory, swap, pressure. systemd-oomd acts on 90 % of memory and swap, and on 60 % full stall for 30 s.
-    memory_shed_percent: float = 88.0
-    memory_pause_percent: float = 94.0
-    memory_critical_percent: float = 98.0
-    memory_hysteresis_percent: float = 6.0
-    swap_pause_percent: float = 90.0
-    swap_growth_shed_bytes_per_s: float = 8 * MIB
-    swap_growth_pause_bytes_per_s: float = 32 * MIB
-    stall_shed_percent: float = 30.0
-    stall_pause_percent: float = 60.0
-    stall_dwell_s: float = 30.0
-    pressure_moderate_dwell_s: float = 60.0
-    pressure_heavy_dwell_s: float = 15.0
+    memory_shed_percent: float = _in(88.0, 10.0, 100.0)
+    memory_pause_percent: float = _in(94.0, 10.0, 100.0)
+    memory_critical_percent: float = _in(98.0, 10.0, 101.0)
+    memory_hysteresis_percent: float = _in(6.0, 0.0, 50.0)
+    swap_pause_percent: float = _in(90.0, 1.0, 101.0)
+    swap_growth_shed_bytes_per_s: float = _in(8 * MIB, 1.0, 1e12)
+    swap_growth_pause_bytes_per_s: float = _in(32 * MIB, 1.0, 1e12)
+    stall_shed_percent: float = _in(30.0, 0.1, 101.0)
+    stall_pause_percent: float = _in(60.0, 0.1, 101.0)
+    stall_dwell_s: float = _in(30.0, 0.0, 3600.0)
+    pressure_moderate_dwell_s: float = _in(60.0, 0.0, 3600.0)
+    pressure_heavy_dwell_s: float = _in(15.0, 0.0, 3600.0)
 
     # Disk and battery.
-    disk_hold_bytes: float = 4 * GIB
-    disk_pause_bytes: float = 1 * GIB
-    battery_hold_percent: float = 50.0
-    battery_pause_percent: float = 20.0
+    disk_hold_bytes: float = _in(4 * GIB, 0.0, 1e15)
+    disk_pause_bytes: float = _in(1 * GIB, 0.0, 1e15)
+    battery_hold_percent: float = _in(50.0, 0.0, 100.0)
+    battery_pause_percent: float = _in(20.0, 0.0, 100.0)
 
     # Trials that hang (actors/watchdog/hang_detection.py).
-    hung_factor: float = 20.0  # times the median batch: a machine that swaps or is throttled slows down by less
-    hung_min_s: float = 300.0  # whatever the median: a stalled disk or a recompiled kernel takes minutes
-    hung_first_s: float = 3600.0  # the first batch, building, loading, saving: imports, compilation, tens of GB
-    hung_first_step_s: float = 86400.0  # code without batches: its first step may take a night
+    hung_factor: float = _in(20.0, 2.0, 1000.0)  # times the median batch: swapping or throttling slows by less
+    hung_min_s: float = _in(300.0, 0.1, 86400.0)  # at least: a stalled disk or a recompiled kernel takes minutes
+    hung_first_s: float = _in(3600.0, 0.1, 604800.0)  # the first batch, building, loading, saving tens of GB
+    hung_first_step_s: float = _in(86400.0, 0.1, 2592000.0)  # code without batches: its first step may take a night
 
     limits: Mapping[str, Limits] = field(default_factory=dict)
 
@@ -119,68 +124,12 @@ class Policy:
             values["limits"] = _limits(values["limits"])
         return cls(**values)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the mapping that `from_mapping` reads."""
-        value = asdict(self)
-        value["throttle_shares"] = list(self.throttle_shares)
-        value["limits"] = {
-            pattern: {key: getattr(limits, key) for key in _SOFT_PAUSE_CRITICAL}
-            for pattern, limits in self.limits.items()
-        }
-        return value
-
 
 KNOWN_KEYS: frozenset[str] = frozenset(entry.name for entry in fields(Policy))
 
 RANGES: dict[str, tuple[float, float]] = {
-    "period_s": (0.05, 60.0),
-    "fast_period_s": (0.05, 60.0),
-    "fast_within": (0.0, 50.0),
-    "stale_periods": (1.0, 20.0),
-    "soft_dwell_s": (0.0, 3600.0),
-    "pause_dwell_s": (0.0, 600.0),
-    "hold_min_s": (0.0, 600.0),
-    "ease_after_s": (0.0, 7200.0),
-    "ease_doublings": (0, 8),
-    "soft_hysteresis": (0.0, 40.0),
-    "resume_band": (1.0, 60.0),
-    "min_off_s": (0.0, 7200.0),
-    "lookahead_s": (0.0, 120.0),
-    "max_shed_trials": (0, 64),
-    "stop_after_critical_s": (1.0, 86400.0),
-    "release_after_s": (0.0, 86400.0),
-    "flap_limit": (1, 60),
-    "max_pauses_per_hour": (1, 60),
-    "lost_shed_periods": (1.0, 100.0),
-    "lost_pause_s": (0.0, 3600.0),
-    "stuck_s": (1.0, 3600.0),
-    "stuck_integer_s": (1.0, 7200.0),
-    "stuck_load_percent": (1.0, 100.0),
-    "parked_load_percent": (0.0, 100.0),
-    "clock_jump_s": (1.0, 3600.0),
-    "fresh_samples": (1, 8),
-    "memory_shed_percent": (10.0, 100.0),
-    "memory_pause_percent": (10.0, 100.0),
-    "memory_critical_percent": (10.0, 101.0),
-    "memory_hysteresis_percent": (0.0, 50.0),
-    "swap_pause_percent": (1.0, 101.0),
-    "swap_growth_shed_bytes_per_s": (1.0, 1e12),
-    "swap_growth_pause_bytes_per_s": (1.0, 1e12),
-    "stall_shed_percent": (0.1, 101.0),
-    "stall_pause_percent": (0.1, 101.0),
-    "stall_dwell_s": (0.0, 3600.0),
-    "pressure_moderate_dwell_s": (0.0, 3600.0),
-    "pressure_heavy_dwell_s": (0.0, 3600.0),
-    "disk_hold_bytes": (0.0, 1e15),
-    "disk_pause_bytes": (0.0, 1e15),
-    "battery_hold_percent": (0.0, 100.0),
-    "battery_pause_percent": (0.0, 100.0),
-    "hung_factor": (2.0, 1000.0),
-    "hung_min_s": (0.1, 86400.0),
-    "hung_first_s": (0.1, 604800.0),
-    "hung_first_step_s": (0.1, 2592000.0),
+    entry.name: entry.metadata["range"] for entry in fields(Policy) if entry.metadata
 }
-"""The lowest and highest allowed value of each number; whole numbers if both bounds are whole."""
 
 ORDERED = (
     ("memory_shed_percent", "memory_pause_percent"),

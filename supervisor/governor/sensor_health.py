@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import linear_regression
 from typing import Any
 
 from supervisor.clock import Now
@@ -68,16 +69,13 @@ class SensorState(Record):
 
     def shifted(self, by_s: float) -> SensorState:
         """Return the past, moved by `by_s` seconds, without samples and dwell times."""
-        return replace(
-            self,
-            last_good_mono_s=self.last_good_mono_s + by_s,
-            same_since_mono_s=self.same_since_mono_s + by_s,
-            fresh=0,
-            same_value=None,
-            samples=(),
-            soft_since_mono_s=None,
-            pause_since_mono_s=None,
-        )
+        last_good, same_since = self.last_good_mono_s + by_s, self.same_since_mono_s + by_s
+        emptied = replace(self.without_dwell(), same_value=None)
+        return replace(emptied, last_good_mono_s=last_good, same_since_mono_s=same_since)
+
+    def without_dwell(self) -> SensorState:
+        """Return the past without samples and dwell times: none of them counts after a gap."""
+        return replace(self, fresh=0, samples=(), soft_since_mono_s=None, pause_since_mono_s=None)
 
     def slope_per_s(self, value: float, mono_s: float) -> float | None:
         """Return the slope over the last half minute with this value; None for too few samples.
@@ -88,7 +86,8 @@ class SensorState(Record):
         points = [*self.samples, (mono_s, value)]
         if len(points) < 3 or points[-1][0] - points[0][0] < MIN_SLOPE_SPAN_S:
             return None
-        whole, late = _least_squares(points), _least_squares(points[-max(3, (len(points) + 1) // 2) :])
+        halves = (points, points[-max(3, (len(points) + 1) // 2) :])
+        whole, late = (linear_regression(*zip(*part, strict=True)).slope for part in halves)
         return 0.0 if whole * late <= 0.0 else min(whole, late, key=abs)
 
     def sampled(self, value: float, now: Now) -> SensorState:
@@ -108,14 +107,6 @@ class Note:
 
 
 Sensors = Mapping[str, SensorState]
-
-
-def _least_squares(points: Sequence[tuple[float, float]]) -> float:
-    """Return the slope of the line through at least two points of different times."""
-    mean_t = sum(t for t, _ in points) / len(points)
-    mean_v = sum(v for _, v in points) / len(points)
-    spread = sum((t - mean_t) ** 2 for t, _ in points)
-    return sum((t - mean_t) * (v - mean_v) for t, v in points) / spread
 
 
 def watch(
@@ -185,15 +176,7 @@ def _seen(known: SensorState | None, reading: Reading, load: float | None, polic
 def _unknown(known: SensorState, why: str) -> SensorState:
     if known.status is Status.RETIRED:
         return known
-    return replace(
-        known,
-        status=Status.UNKNOWN,
-        why_unknown=why,
-        fresh=0,
-        samples=(),
-        soft_since_mono_s=None,
-        pause_since_mono_s=None,
-    )
+    return replace(known.without_dwell(), status=Status.UNKNOWN, why_unknown=why)
 
 
 def _same(known: SensorState, value: float, load: float | None, now: Now) -> SensorState:
@@ -247,13 +230,10 @@ def stand_in(sensor_id: str, sensors: Sensors) -> str | None:
     For a CPU any other CPU temperature or the system's thermal pressure; for a GPU and its memory another sensor of
     the same device, not of a second GPU.
     """
-    sensor = sensors[sensor_id]
-    if sensor.kind not in (*TEMPERATURES, Kind.PRESSURE):
+    if sensors[sensor_id].kind not in (*TEMPERATURES, Kind.PRESSURE):
         return None
-    return next(
-        (other_id for other_id in sensors if other_id != sensor_id and _stands_in_for(other_id, sensor_id, sensors)),
-        None,
-    )
+    others = (other_id for other_id in sensors if other_id != sensor_id)
+    return next((other_id for other_id in others if _stands_in_for(other_id, sensor_id, sensors)), None)
 
 
 def _stands_in_for(other_id: str, sensor_id: str, sensors: Sensors) -> bool:

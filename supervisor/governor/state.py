@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from supervisor.clock import Now
 from supervisor.domain.command import Action
@@ -48,24 +47,21 @@ class GovernorState(Record):
     started_mono_s: float = 0.0
     last: Now | None = None
 
-    @property
-    def unprotected(self) -> bool:
-        """Say whether no thermal sensor was ever seen; heat is then not guarded against."""
-        return not self.protected
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ValueError(f"expected a governor's state of schema {SCHEMA}, found {self.schema!r}")
+        if not all(0 <= count <= MAX_STEPS for count in (self.step, self.doublings, self.floor_step)):
+            raise ValueError(f"expected steps between 0 and {MAX_STEPS} in a governor's state")
 
     def moved(self, action: Action, reason: str, now: Now, *, drill: bool = False) -> GovernorState:
         if (action, reason, drill) == (self.action, self.reason, self.drill):
             return self
+        moved = replace(self, action=action, reason=reason, drill=drill)
         if action is self.action:
-            return replace(self, reason=reason, drill=drill)
-        return replace(
-            self,
-            action=action,
-            reason=reason,
-            drill=drill,
-            action_since_mono_s=now.mono_s,
-            action_since_wall_s=now.wall_s,
-        )
+            return moved
+        return replace(moved, action_since_mono_s=now.mono_s, action_since_wall_s=now.wall_s)
 
     def shed_trials(self, policy: Policy) -> int:
         """Return by how many the concurrent trials are fewer than the plan's."""
@@ -98,21 +94,6 @@ class GovernorState(Record):
             self, action=action, sensors=sensors, forced_until_mono_s=now.mono_s + for_s, critical_since_mono_s=None
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the schema's number."""
-        return {**super().to_json(), "schema": SCHEMA}
-
-    @classmethod
-    def from_json(cls, body: Any) -> GovernorState:
-        """Return the state of `to_json`. Raises ValueError for another schema and for values that do not fit."""
-        schema = body.get("schema") if isinstance(body, Mapping) else None
-        if schema != SCHEMA:
-            raise ValueError(f"expected a governor's state of schema {SCHEMA}, found {schema!r}")
-        made = super().from_json({key: value for key, value in body.items() if key != "schema"})
-        if not all(0 <= count <= MAX_STEPS for count in (made.step, made.doublings, made.floor_step)):
-            raise ValueError(f"expected steps between 0 and {MAX_STEPS} in a governor's state")
-        return made
-
 
 def since(start: float | None, present: bool, now: Now) -> float | None:
     """Return the start of a condition: unchanged while it is present, None while it is absent."""
@@ -129,10 +110,8 @@ def carried(state: GovernorState, policy: Policy, now: Now) -> tuple[GovernorSta
     """
     last = state.last
     if last is None:
-        begun = replace(
-            state, started_mono_s=now.mono_s, action_since_mono_s=now.mono_s, action_since_wall_s=now.wall_s
-        )
-        return replace(begun, last=now, step_since_mono_s=now.mono_s), ()
+        begun = replace(state, started_mono_s=now.mono_s, step_since_mono_s=now.mono_s, last=now)
+        return replace(begun, action_since_mono_s=now.mono_s, action_since_wall_s=now.wall_s), ()
     state = replace(state, last=now)
     elapsed_s = now.mono_s - last.mono_s
     jump_s = (now.wall_s - last.wall_s) - elapsed_s
@@ -149,9 +128,7 @@ def carried(state: GovernorState, policy: Policy, now: Now) -> tuple[GovernorSta
 
 
 def _shifted(state: GovernorState, by_s: float) -> GovernorState:
-    def optional(at: float | None) -> float | None:
-        return None if at is None else at + by_s
-
+    forced = state.forced_until_mono_s
     return replace(
         state,
         action_since_mono_s=state.action_since_mono_s + by_s,
@@ -160,7 +137,7 @@ def _shifted(state: GovernorState, by_s: float) -> GovernorState:
         critical_since_mono_s=None,
         pauses_mono_s=tuple(at + by_s for at in state.pauses_mono_s),
         floor_until_mono_s=state.floor_until_mono_s + by_s,
-        forced_until_mono_s=optional(state.forced_until_mono_s),
+        forced_until_mono_s=None if forced is None else forced + by_s,
         started_mono_s=state.started_mono_s + by_s,
         sensors={key: sensor.shifted(by_s) for key, sensor in state.sensors.items()},
     )

@@ -60,21 +60,16 @@ def is_watched(reading: Reading, policy: Policy) -> bool:
     """Decide whether the governor reports the loss of this sensor."""
     match reading.kind, reading.unit:
         case ((Kind.TEMPERATURE | Kind.MARGIN), _):
-            return _complete(limits_of(reading, policy))
-        case ((Kind.PRESSURE | Kind.THROTTLE | Kind.SWAP), _):
+            limits = limits_of(reading, policy)
+            return None not in (limits.soft, limits.pause, limits.critical)
+        case ((Kind.PRESSURE | Kind.THROTTLE | Kind.SWAP), _) | ((Kind.MEMORY | Kind.BATTERY), "percent"):
             return True
-        case ((Kind.MEMORY | Kind.BATTERY), "percent"):
+        case Kind.DISK, "bytes":
             return True
         case Kind.PSI, _:
             return reading.component == "memory"
-        case Kind.DISK, "bytes":
-            return True
         case _:
             return False
-
-
-def _complete(limits: Limits) -> bool:
-    return None not in (limits.soft, limits.pause, limits.critical)
 
 
 def _resource(
@@ -144,17 +139,9 @@ def _pressure(reading: Reading, value: float, policy: Policy) -> ThresholdBand:
 
 
 def _memory(percent: float, policy: Policy) -> ThresholdBand:
-    ease = policy.memory_shed_percent - policy.memory_hysteresis_percent
-    return ThresholdBand(
-        percent,
-        policy.memory_shed_percent,
-        policy.memory_pause_percent,
-        policy.memory_critical_percent,
-        ease,
-        ease,
-        policy.soft_dwell_s,
-        policy.pause_dwell_s,
-    )
+    shed, pause, critical = policy.memory_shed_percent, policy.memory_pause_percent, policy.memory_critical_percent
+    ease = shed - policy.memory_hysteresis_percent
+    return ThresholdBand(percent, shed, pause, critical, ease, ease, policy.soft_dwell_s, policy.pause_dwell_s)
 
 
 def _swap(percent: float, policy: Policy, context: Context) -> ThresholdBand | None:

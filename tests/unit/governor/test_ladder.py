@@ -77,7 +77,7 @@ def test_a_cool_machine_runs() -> None:
     story = Story()
     assert story.show(60.0, for_s=600) is Action.RUN
     assert not story.notes
-    assert not story.state.unprotected
+    assert story.state.protected
 
 
 def test_soft_holds_new_trials_at_once_and_sheds_after_its_dwell() -> None:
@@ -215,7 +215,7 @@ def test_without_any_thermal_sensor_the_work_runs_unprotected_and_memory_still_c
     story = Story()
     plenty = reading(40.0, "host:memory.used", Kind.MEMORY, "host", "percent")
     assert story.show([plenty], for_s=600) is Action.RUN
-    assert story.state.unprotected
+    assert not story.state.protected
     full = replace(plenty, value=95.0)
     assert story.show([full], for_s=15) is Action.PAUSE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ BEGIN, END = "<!-- policy: begin -->", "<!-- policy: end -->"
 
 def table() -> str:
     """Return the keys of docs/sensors.md; `python tests/unit/governor/test_policy.py` prints them."""
-    defaults = Policy().to_json()
+    defaults = asdict(Policy())
     rows = [
         f"| {key} | {_short(defaults[key])} | {_short(low)} to {_short(high)} |" for key, (low, high) in RANGES.items()
     ]
@@ -38,7 +39,7 @@ def test_the_documented_keys_are_these() -> None:
 
 def test_the_defaults_are_valid_and_survive_json() -> None:
     policy = Policy()
-    assert Policy.from_mapping(json.loads(json.dumps(policy.to_json()))) == policy
+    assert Policy.from_mapping(json.loads(json.dumps(asdict(policy)))) == policy
 
 
 def test_every_number_has_a_range() -> None:
