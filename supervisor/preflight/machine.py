@@ -82,18 +82,18 @@ def usable_cores() -> int:
 def available_memory_bytes() -> int:
     """Return the memory that is free here now: the host's, or less where a control group limits it."""
     from supervisor.sensors.cgroup import memory_groups
-    from supervisor.sensors.host import PsutilFigures
+    from supervisor.sensors.host import HostFigures
 
-    host = PsutilFigures().memory().available_bytes
+    host = HostFigures().memory().available_bytes
     return min([host, *(group.available_bytes for group in memory_groups())])
 
 
 def machine_memory_bytes() -> int:
     """Return the memory that a trial could have here at best; unlike the free memory it is always the same."""
     from supervisor.sensors.cgroup import memory_groups
-    from supervisor.sensors.host import PsutilFigures
+    from supervisor.sensors.host import HostFigures
 
-    host = PsutilFigures().memory().total_bytes
+    host = HostFigures().memory().total_bytes
     return int(MACHINE_SHARE * min([host, *(group.limit_bytes for group in memory_groups())]))
 
 

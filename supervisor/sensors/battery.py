@@ -15,7 +15,7 @@ from xml.parsers.expat import ExpatError
 
 from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits, sysfs
-from supervisor.sensors.provider import Absence, Sampler, Sensor, failed
+from supervisor.sensors.provider import Absence, Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
 MAX_SUPPLIES = 32
@@ -43,7 +43,7 @@ def _temperature(sampler: Sampler, battery: str, celsius: float) -> Reading:
     return sampler.reading(sensor, celsius)
 
 
-class BatteryProvider:
+class BatteryProvider(Provider):
     """Reads the system's batteries on Linux; those of mice and headsets (scope Device) are left out."""
 
     name = "battery"
@@ -58,11 +58,8 @@ class BatteryProvider:
         return Availability(True, ", ".join(battery.name for battery in found))
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         return [reading for battery in self._batteries() for reading in _linux_readings(sampler, battery)]
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""
 
     def _batteries(self) -> list[Path]:
         try:
@@ -73,11 +70,8 @@ class BatteryProvider:
 
 
 def _linux_readings(sampler: Sampler, folder: Path) -> list[Reading]:
-    charge, status, tenths = (
-        sysfs.whole(folder / "capacity"),
-        sysfs.text(folder / "status"),
-        sysfs.whole(folder / "temp"),
-    )
+    charge, status = sysfs.whole(folder / "capacity"), sysfs.text(folder / "status")
+    tenths = sysfs.whole(folder / "temp")
     if charge is None or charge < 0:
         return [_charge(sampler, folder.name, failed("its charge cannot be read"))]
     readings = [
@@ -92,7 +86,7 @@ def _ioreg() -> bytes:
     return subprocess.run(COMMAND, capture_output=True, check=True, timeout=1.5).stdout[:MAX_BYTES]
 
 
-class MacBatteryProvider:
+class MacBatteryProvider(Provider):
     """Reads the battery of a Mac. Twice a minute only: each time takes a process."""
 
     name = "mac-battery"
@@ -117,9 +111,6 @@ class MacBatteryProvider:
         if self._entry is None:
             return [_charge(sampler, "mac", failed(self._problem))]
         return _mac_readings(sampler, self._entry)
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""
 
     def _refresh(self, now: Now) -> None:
         self._asked = now

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from supervisor.clock import Now, TimeSource
+from supervisor.clock import TimeSource
 from supervisor.sensors import sysfs
-from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.provider import Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
 MAX_CPUS = 4096
 
 
-class CpuThrottleProvider:
+class CpuThrottleProvider(Provider):
     """Reads for each package 1 if its counter grew since the last reading, else 0."""
 
     name = "cpu-throttle"
@@ -37,7 +37,7 @@ class CpuThrottleProvider:
         return Availability(True, f"{len(self._files)} packages")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         if not self._files:
             self.probe()
         return [self._one(sampler, package, file) for package, file in self._files.items()]
@@ -51,6 +51,3 @@ class CpuThrottleProvider:
         self._counts[package] = count
         detail = f"slowed {grown} times since the last reading, {count} since boot"
         return sampler.reading(sensor, 1.0 if grown > 0 else 0.0, detail)
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from supervisor import filesystem
-from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.clock import TimeSource
+from supervisor.sensors.provider import Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
 
-class DiskProvider:
+class DiskProvider(Provider):
     """Reads the free bytes of each folder, for a user who is not root."""
 
     name = "disk"
@@ -28,7 +28,7 @@ class DiskProvider:
         return Availability(True, f"{len(self._folders)} folders watched")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         return [self._one(sampler, folder) for folder in self._folders]
 
     def _one(self, sampler: Sampler, folder: Path) -> Reading:
@@ -37,6 +37,3 @@ class DiskProvider:
             return sampler.reading(sensor, float(self._free_bytes(folder)))
         except OSError as error:
             return sampler.reading(sensor, failed(f"statvfs: {error.strerror or error}"))
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""

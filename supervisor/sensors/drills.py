@@ -19,19 +19,9 @@ Drill = Callable[[float, float], list[Reading]]
 def _reading(
     kind: Kind, component: str, value: float | None, unit: str, *, part: str = "", limits: Limits | None = None
 ) -> Reading:
-    return Reading(
-        sensor_id=SENSOR + part,
-        kind=kind,
-        component=component,
-        value=value,
-        unit=unit,
-        mono_s=0.0,
-        wall_s=0.0,
-        source="scripted",
-        quality=Quality.ERROR if value is None else Quality.OK,
-        limits=limits or Limits(),
-        detail=DRILL,
-    )
+    quality = Quality.ERROR if value is None else Quality.OK
+    limits = limits or Limits()
+    return Reading(SENSOR + part, kind, component, value, unit, 0.0, 0.0, "scripted", quality, limits, DRILL)
 
 
 def _temperature(celsius: float | None) -> list[Reading]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from supervisor.clock import Now, TimeSource
+import psutil
+
+from supervisor.clock import TimeSource
 from supervisor.sensors.cgroup import MemoryGroup, memory_groups
-from supervisor.sensors.provider import Absence, Sampler, Sensor
+from supervisor.sensors.provider import Absence, Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 CPU = Sensor("host:cpu", Kind.UTILISATION, "cpu", "percent")
@@ -26,40 +27,23 @@ class Amount:
     available_bytes: int
 
 
-class HostFigures(Protocol):
-    """The source of the raw figures; tests have their own."""
+class HostFigures:
+    """Reads the raw figures from psutil; tests have their own."""
 
     def cpu_percent(self) -> float:
         """Return the use of all cores since the last call, 0 to 100; the first result has no meaning."""
-        ...
-
-    def memory(self) -> Amount: ...
-
-    def swap(self) -> Amount: ...
-
-
-class PsutilFigures:
-    """Reads psutil's figures; psutil is imported on first use, so the cold command line does not pay for it."""
-
-    def cpu_percent(self) -> float:
-        import psutil
-
         return float(psutil.cpu_percent(interval=None))
 
     def memory(self) -> Amount:
-        import psutil
-
         figures = psutil.virtual_memory()
         return Amount(int(figures.total), int(figures.available))
 
     def swap(self) -> Amount:
-        import psutil
-
         figures = psutil.swap_memory()
         return Amount(int(figures.total), int(figures.total - figures.used))
 
 
-class HostProvider:
+class HostProvider(Provider):
     """Reads utilisation (percent), memory (percent used, bytes available) and swap (percent and bytes used)."""
 
     name = "host"
@@ -71,7 +55,7 @@ class HostProvider:
         groups: Callable[[], list[MemoryGroup]] = memory_groups,
     ) -> None:
         self._clock, self._groups = clock, groups
-        self._figures: HostFigures = PsutilFigures() if figures is None else figures
+        self._figures = figures or HostFigures()
         self._primed = False
 
     def probe(self) -> Availability:
@@ -88,14 +72,13 @@ class HostProvider:
             self._primed = True
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         readings: list[Reading] = []
         for part, sensor in ((self._cpu, CPU), (self._memory, MEMORY_USED), (self._swap, SWAP_USED)):
             try:
                 readings += part(sampler)
             except Exception as error:  # noqa: BLE001 - psutil's own, OSError, ValueError: the other parts go on
-                problem = Absence(Quality.ERROR, f"{type(error).__name__}: {error}")
-                readings.append(sampler.reading(sensor, problem))
+                readings.append(sampler.reading(sensor, failed(f"{type(error).__name__}: {error}")))
         return readings
 
     def _cpu(self, sampler: Sampler) -> list[Reading]:
@@ -131,6 +114,3 @@ class HostProvider:
             sampler.reading(SWAP_USED, 100 * used / swap.total_bytes, detail),
             sampler.reading(SWAP_USED_BYTES, float(used), detail),
         ]
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from supervisor.clock import Now, TimeSource
+from supervisor.clock import TimeSource
 from supervisor.sensors import default_limits, sysfs
-from supervisor.sensors.provider import NO_LIMITS, Sampler, Sensor, failed
+from supervisor.sensors.provider import NO_LIMITS, Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Limits, Reading
 
 MAX_CHIPS = 64
@@ -68,7 +68,7 @@ class Ignored:
     why: str
 
 
-class HwmonProvider:
+class HwmonProvider(Provider):
     """Reads every temperature of the allow-list below `root`; `extra_drivers` (shell patterns) adds drivers."""
 
     name = "hwmon"
@@ -83,29 +83,20 @@ class HwmonProvider:
 
     def probe(self) -> Availability:
         if not self._root.is_dir():
-            return Availability(
-                False,
-                f"{self._root} does not exist",
-                "expected inside virtual machines and on macOS; on bare metal load the chip's driver",
-            )
+            cure = "expected inside virtual machines and on macOS; on bare metal load the chip's driver"
+            return Availability(False, f"{self._root} does not exist", cure)
         self._scan()
         if not self._channels:
             seen = ", ".join(sorted({ignored.chip for ignored in self.ignored})) or "none"
-            return Availability(
-                False,
-                f"no trusted temperature among the chips {seen}",
-                "load coretemp or k10temp (`modprobe`), or allow a chip by name",
-            )
+            cure = "load coretemp or k10temp (`modprobe`), or allow a chip by name"
+            return Availability(False, f"no trusted temperature among the chips {seen}", cure)
         return Availability(True, f"{len(self._channels)} temperatures")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         if self._channels is None:
             self._scan()
         return [self._one(sampler, channel) for channel in self._channels or ()]
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""
 
     def _one(self, sampler: Sampler, channel: _Channel) -> Reading:
         try:
@@ -133,15 +124,12 @@ class HwmonProvider:
         self._channels = list(channels.values())
 
     def _allowed(self, driver: str, label: str) -> _Allowed | None:
-        return next(
-            (
-                allowed
-                for allowed in (*ALLOWED, self._extra)
-                if any(fnmatchcase(driver, pattern) for pattern in allowed.drivers)
-                and any(fnmatchcase(label, pattern) for pattern in allowed.labels)
-            ),
-            None,
-        )
+        def fits(allowed: _Allowed) -> bool:
+            return any(fnmatchcase(driver, pattern) for pattern in allowed.drivers) and any(
+                fnmatchcase(label, pattern) for pattern in allowed.labels
+            )
+
+        return next(filter(fits, (*ALLOWED, self._extra)), None)
 
 
 def _chips(root: Path) -> list[Path]:
@@ -153,8 +141,8 @@ def _chips(root: Path) -> list[Path]:
     return found[:MAX_CHIPS]
 
 
-def _inputs(chip: Path) -> Iterator[Path]:
-    yield from sorted(chip.glob("temp*_input"), key=lambda file: (len(file.name), file.name))[:MAX_CHANNELS]
+def _inputs(chip: Path) -> list[Path]:
+    return sorted(chip.glob("temp*_input"), key=lambda file: (len(file.name), file.name))[:MAX_CHANNELS]
 
 
 def _address(chip: Path) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.provider import Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
 MAX_READINGS = 512
@@ -58,7 +58,7 @@ def child_command(target: str) -> list[str]:
     return [sys.executable, "-P", "-m", "supervisor.sensors.isolation_child", target]
 
 
-class IsolatedProvider:
+class IsolatedProvider(Provider):
     """Talks to the provider that `command` runs; `name` names both."""
 
     def __init__(

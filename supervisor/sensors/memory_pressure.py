@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from supervisor.clock import Now, TimeSource
+from supervisor.clock import TimeSource
 from supervisor.sensors.cgroup import memory_event_counts
-from supervisor.sensors.provider import Sampler, Sensor, failed
+from supervisor.sensors.provider import Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
 LINES = (("memory", "full"), ("io", "full"), ("cpu", "some"))
@@ -19,7 +19,7 @@ LINES = (("memory", "full"), ("io", "full"), ("cpu", "some"))
 KILLS = Sensor("cgroup:oom_kill", Kind.EVENT, "memory", "count")
 
 
-class PressureStallProvider:
+class PressureStallProvider(Provider):
     """Reads the percent of the last ten seconds: `psi:memory/full`, `psi:io/full` and `psi:cpu/some`."""
 
     name = "psi"
@@ -35,7 +35,7 @@ class PressureStallProvider:
         return Availability(True, "memory, io and cpu stalls")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         return [self._one(sampler, resource, line) for resource, line in LINES]
 
     def _one(self, sampler: Sampler, resource: str, line: str) -> Reading:
@@ -44,9 +44,6 @@ class PressureStallProvider:
             return sampler.reading(sensor, _average(self._root / resource, line))
         except (OSError, ValueError) as error:
             return sampler.reading(sensor, failed(error))
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""
 
 
 def _average(file: Path, line: str) -> float:
@@ -60,7 +57,7 @@ def _average(file: Path, line: str) -> float:
     raise ValueError(f"{file} has no line {line} with avg10")
 
 
-class MemoryKillsProvider:
+class MemoryKillsProvider(Provider):
     """Counts new out-of-memory kills in this control group."""
 
     name = "memory-kills"
@@ -80,8 +77,5 @@ class MemoryKillsProvider:
             return []
         killed = max(0, count - (count if self._last is None else self._last))
         self._last = count
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         return [sampler.reading(KILLS, float(killed), f"the kernel killed {killed} processes for memory")]
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""

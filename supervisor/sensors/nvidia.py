@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
-from supervisor.clock import Now, TimeSource
+from supervisor.clock import TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.provider import NO_LIMITS, Absence, Sampler, Sensor, failed
+from supervisor.sensors.provider import NO_LIMITS, Absence, Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_DEVICES = 64
@@ -68,7 +68,7 @@ class _Signal:
     plausible: tuple[float, float] = (-math.inf, math.inf)
 
 
-class NvidiaProvider:
+class NvidiaProvider(Provider):
     """Reads every GPU that NVML shows; `nvml` is the module, tests have their own."""
 
     name = "nvidia"
@@ -103,7 +103,7 @@ class NvidiaProvider:
         return Availability(True, f"{len(self._gpus)} GPUs")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         if self._gpus is None and not self.probe().ok:
             return []
         readings = [
@@ -161,12 +161,8 @@ class NvidiaProvider:
             return []
         new = self._xid.new()
         by_gpu = {uuid: [xid for other, xid in new if other == uuid] for uuid in sorted(self._xid.supported)}
-        return [
-            sampler.reading(
-                Sensor(f"nvml:{uuid}/xid", Kind.EVENT, "gpu", "count"), float(len(xids)), describe_xids(xids)
-            )
-            for uuid, xids in by_gpu.items()
-        ]
+        sensors = {uuid: Sensor(f"nvml:{uuid}/xid", Kind.EVENT, "gpu", "count") for uuid in by_gpu}
+        return [sampler.reading(sensors[uuid], float(len(xids)), describe_xids(xids)) for uuid, xids in by_gpu.items()]
 
     # --- one NVML call each ---
 
@@ -269,6 +265,5 @@ class XidListener:
 
 def describe_xids(xids: list[int]) -> str:
     """Return the errors as text for people."""
-    return (
-        ", ".join(f"Xid {xid}" + (f" ({XID_HARDWARE[xid]})" if xid in XID_HARDWARE else "") for xid in xids) or "no Xid"
-    )
+    named = (f"Xid {xid}" + (f" ({XID_HARDWARE[xid]})" if xid in XID_HARDWARE else "") for xid in xids)
+    return ", ".join(named) or "no Xid"

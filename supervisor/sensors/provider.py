@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
-from supervisor.clock import Now
+from supervisor.clock import Now, TimeSource
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 NO_LIMITS = Limits()
-
-
-@runtime_checkable
-class Provider(Protocol):
-    """A source of readings.
-
-    `read` never raises and returns at once (in `isolation` it may take its grace time). A value that cannot be read is
-    a Reading without a value; its quality and detail say why.
-    """
-
-    name: str
-
-    def probe(self) -> Availability: ...
-
-    def read(self) -> list[Reading]: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -80,3 +63,27 @@ class Sampler:
             limits=sensor.limits,
             detail=absence.detail if absence else detail,
         )
+
+
+class Provider(ABC):
+    """A source of readings.
+
+    `read` never raises and returns at once (in `isolation` it may take its grace time). A value that cannot be read is
+    a Reading without a value; its quality and detail say why.
+    """
+
+    name: str
+    _clock: TimeSource
+    """Each provider takes its own in `__init__`."""
+
+    @abstractmethod
+    def probe(self) -> Availability: ...
+
+    @abstractmethod
+    def read(self) -> list[Reading]: ...
+
+    def close(self) -> None:  # noqa: B027 - most providers have nothing open
+        """Release the open files and processes, if the provider has any."""
+
+    def _sampler(self) -> Sampler:
+        return Sampler(self.name, Now.of(self._clock))

@@ -16,12 +16,12 @@ from typing import Any
 
 from supervisor.clock import Now, TimeSource
 from supervisor.sensors import default_limits
-from supervisor.sensors.drills import DRILL, DRILLS
+from supervisor.sensors.drills import DRILLS
+from supervisor.sensors.provider import Provider
 from supervisor.sensors.reading import Availability, Kind, Limits, Quality, Reading
 
 MAX_TRACE_BYTES = 64 * 2**20
 DRILL_S = 60.0
-SIMPLE_SENSOR = "script:cpu"
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,8 @@ def _reading(entry: dict[str, Any]) -> Reading:
 
 def simple_reading(celsius: float | None) -> Reading:
     """Return one CPU temperature with the limits of a die average; None is a failed reading."""
-    return Reading(
-        sensor_id=SIMPLE_SENSOR,
-        kind=Kind.TEMPERATURE,
-        component="cpu",
-        value=celsius,
-        unit="celsius",
-        mono_s=0.0,
-        wall_s=0.0,
-        source="scripted",
-        quality=Quality.ERROR if celsius is None else Quality.OK,
-        limits=default_limits.APPLE_DIE_AVERAGE,
-    )
+    quality, limits = Quality.OK if celsius is not None else Quality.ERROR, default_limits.APPLE_DIE_AVERAGE
+    return Reading("script:cpu", Kind.TEMPERATURE, "cpu", celsius, "celsius", 0.0, 0.0, "scripted", quality, limits)
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ class _Drill:
     duration_s: float
 
 
-class ScriptedProvider:
+class ScriptedProvider(Provider):
     """Plays `frames` from its first read on, and adds a drill's readings while it lasts."""
 
     name = "scripted"
@@ -111,26 +101,15 @@ class ScriptedProvider:
         self._drill: _Drill | None = None
 
     @classmethod
-    def from_file(cls, path: Path, clock: TimeSource) -> ScriptedProvider:
-        """Return a provider of a trace file. Raises ValueError (file, line, problem) and OSError."""
-        return cls(clock, load_trace(path))
-
-    @classmethod
     def playing(cls, script: str | Path | None, clock: TimeSource) -> ScriptedProvider:
-        """Return a provider that plays a trace file, a drill (from now on) or nothing. Raises as `from_file`."""
+        """Return a provider that plays a trace file, a drill (from now on) or nothing. Raises as `load_trace`."""
         if script is None:
             return cls(clock)
         if str(script) not in DRILLS:
-            return cls.from_file(Path(script), clock)
+            return cls(clock, load_trace(Path(script)))
         provider = cls(clock)
         provider.start_drill(str(script), DRILL_S)
         return provider
-
-    @property
-    def drill(self) -> str | None:
-        """Return the name of the present drill."""
-        now = Now.of(self._clock)
-        return self._drill.name if self._drill is not None and self._left(now) > 0 else None
 
     def start_drill(self, name: str, duration_s: float) -> None:
         """Begin a drill instead of the present one, for `duration_s`. Raises ValueError with the valid names."""
@@ -161,15 +140,9 @@ class ScriptedProvider:
         index = bisect_right(self._times, now.mono_s - self._began_mono_s) - 1
         return self._frames[index].readings if index >= 0 else ()
 
-    def _from_drill(self, now: Now) -> tuple[Reading, ...]:
+    def _from_drill(self, now: Now) -> list[Reading]:
         drill = self._drill
-        if drill is None:
-            return ()
-        if self._left(now) <= 0:
+        if drill is None or now.mono_s >= drill.began_mono_s + drill.duration_s:
             self._drill = None
-            return ()
-        readings = DRILLS[drill.name](now.mono_s - drill.began_mono_s, drill.duration_s)
-        return tuple(replace(reading, detail=DRILL) for reading in readings)
-
-    def _left(self, now: Now) -> float:
-        return 0.0 if self._drill is None else self._drill.began_mono_s + self._drill.duration_s - now.mono_s
+            return []
+        return DRILLS[drill.name](now.mono_s - drill.began_mono_s, drill.duration_s)

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,8 @@ def collect(
         for provider in providers:
             provider.close()
     return {
-        "protected": any(_is_thermal(reading) for reading in readings),
-        "providers": [
-            {"name": name, "ok": availability.ok, "reason": availability.reason, "remedy": availability.remedy}
-            for name, availability in found
-        ],
+        "protected": any(map(_is_thermal, readings)),
+        "providers": [{"name": name, **asdict(availability)} for name, availability in found],
         "readings": [{**reading.to_json(), "age_s": round(now.mono_s - reading.mono_s, 3)} for reading in readings],
     }
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Sampler, Sensor, failed
+import psutil
+
+from supervisor.clock import TimeSource
+from supervisor.sensors.provider import Provider, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
 TOTAL, LARGEST = "trial:memory.total", "trial:memory.largest"
@@ -16,8 +18,6 @@ Workers = Callable[[], Mapping[int, str]]
 
 def resident_bytes(pid: int) -> int | None:
     """Return the resident bytes (RSS) of a process, None if it has ended; shared pages count in each process."""
-    import psutil
-
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
@@ -28,7 +28,7 @@ def _sensor(sensor_id: str) -> Sensor:
     return Sensor(sensor_id, Kind.MEMORY, "trial", "bytes")
 
 
-class TrialMemoryProvider:
+class TrialMemoryProvider(Provider):
     """Reads the bytes of all trials' workers on this node, and of the largest."""
 
     name = "trial-memory"
@@ -42,7 +42,7 @@ class TrialMemoryProvider:
         return Availability(True, "workers write heartbeat files")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         try:
             sizes = [(self._resident(pid), trial) for pid, trial in self._workers().items()]
         except OSError as error:
@@ -55,6 +55,3 @@ class TrialMemoryProvider:
             sampler.reading(_sensor(TOTAL), total, f"{len(known)} workers"),
             sampler.reading(_sensor(LARGEST), largest, trial),
         ]
-
-    def close(self) -> None:
-        """Do nothing: no file is held open."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Absence, Sampler, Sensor, failed
+from supervisor.sensors.provider import Absence, Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Quality, Reading
 
 MAX_LINE_BYTES = 256 * 1024
@@ -26,7 +26,7 @@ SILENT_S = 30.0
 RETRY_S = (1.0, 300.0)
 
 
-class MacmonProvider:
+class MacmonProvider(Provider):
     """Reads the last whole line of macmon; restarts it when it ends, with growing waits."""
 
     name = "macmon"
@@ -103,12 +103,9 @@ class MacmonProvider:
         self._buffer.clear()
         self._heard_mono_s = now.mono_s
         self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )
+        )  # fmt: skip
 
     def _failed(self, now: Now) -> None:
         self.close()

@@ -1,6 +1,6 @@
 """Calls macOS: SMC keys, IOHID services, notify and sysctl, by ctypes and without sudo.
 
-Only this module calls it, and it decides nothing. Its callers take `AppleNative` (provider.py); tests pass them a fake.
+Only this module calls it, and it decides nothing; tests pass its callers a fake.
 SMC: the 80-byte structure and selector 2 of the AppleSMC user client. IOHID: page 0xff00, usage 5, event type 15.
 """
 
@@ -26,7 +26,7 @@ def _library(name: str, **results: Any) -> ctypes.CDLL:
 
 
 class Darwin:
-    """The calls of macOS itself. Raises OSError on another system."""
+    """The calls of macOS itself. Each method raises OSError, and so does making one on another system."""
 
     def __init__(self) -> None:
         # A pointer needs its restype: ctypes' default, an int, truncates it to 32 bits.
@@ -73,11 +73,13 @@ class Darwin:
         return reply.raw
 
     def smc_keys(self) -> list[str]:
+        """Return all keys."""
         count = int.from_bytes(self.smc_read("#KEY")[1][:4], "big")
         keys = (self._call(SMC_KEY_AT, index=index)[0:4][::-1] for index in range(min(count, MAX_SMC_KEYS)))
         return [key.decode("ascii", "replace") for key in keys]
 
     def smc_read(self, key: str) -> tuple[str, bytes]:
+        """Return a key's type ("flt ", "ui8 ", ...) and its raw bytes."""
         number = int.from_bytes(key.encode("ascii"), "big")
         info = self._call(SMC_KEY_INFO, key=number)
         size, kind = struct.unpack_from("=I", info, 28)[0], info[32:36][::-1].decode("ascii", "replace")
@@ -106,6 +108,7 @@ class Darwin:
         return int(client)
 
     def hid_temperatures(self) -> list[tuple[str, float]]:
+        """Return product name and degrees Celsius of each service, in a stable order; names repeat."""
         services = self._io.IOHIDEventSystemClientCopyServices(VOID(self._hid))
         if not services:
             return []
@@ -135,12 +138,14 @@ class Darwin:
         return text.value.decode("utf-8", "replace"), float(celsius)
 
     def thermal_pressure(self) -> int:
+        """Return 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping (OSThermalNotification.h)."""
         state = ctypes.c_uint64()
         if self._system.notify_get_state(self._pressure, ctypes.byref(state)):
             raise OSError("notify_get_state failed")
         return state.value
 
     def memory_pressure(self) -> int:
+        """Return 1 normal, 2 warning, 4 critical (kern.memorystatus_vm_pressure_level)."""
         level, size = ctypes.c_int32(), ctypes.c_size_t(4)
         name = b"kern.memorystatus_vm_pressure_level"
         if self._system.sysctlbyname(name, ctypes.byref(level), ctypes.byref(size), None, ctypes.c_size_t(0)):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from supervisor.clock import Now, TimeSource
+from supervisor.clock import TimeSource
 from supervisor.sensors import default_limits
 from supervisor.sensors.apple import rules
 from supervisor.sensors.apple.native import Darwin
-from supervisor.sensors.provider import NO_LIMITS, Sampler, Sensor, failed
+from supervisor.sensors.provider import NO_LIMITS, Provider, Sampler, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Limits, Reading
 
 MAX_FANS = 8
@@ -21,36 +20,12 @@ HID = (
 )
 
 
-class AppleNative(Protocol):
-    def smc_keys(self) -> list[str]:
-        """Return all keys. Raises OSError."""
-        ...
-
-    def smc_read(self, key: str) -> tuple[str, bytes]:
-        """Return a key's type ("flt ", "ui8 ", ...) and its raw bytes. Raises OSError."""
-        ...
-
-    def hid_temperatures(self) -> list[tuple[str, float]]:
-        """Return product name and degrees Celsius of each service, in a stable order; names repeat. Raises OSError."""
-        ...
-
-    def thermal_pressure(self) -> int:
-        """Return 0 nominal, 1 moderate, 2 heavy, 3 trapping, 4 sleeping (OSThermalNotification.h). Raises OSError."""
-        ...
-
-    def memory_pressure(self) -> int:
-        """Return 1 normal, 2 warning, 4 critical (kern.memorystatus_vm_pressure_level). Raises OSError."""
-        ...
-
-
-class AppleProvider:
+class AppleProvider(Provider):
     """Reads all sensors; `native` is made on the first probe, tests pass a fake."""
 
     name = "apple"
 
-    def __init__(
-        self, clock: TimeSource, native: AppleNative | None = None, make: Callable[[], AppleNative] = Darwin
-    ) -> None:
+    def __init__(self, clock: TimeSource, native: Darwin | None = None, make: Callable[[], Darwin] = Darwin) -> None:
         self._clock, self._native, self._make = clock, native, make
         self._groups: dict[str, list[str]] = {}
         self._keys: frozenset[str] | None = None
@@ -68,7 +43,7 @@ class AppleProvider:
         return Availability(True, f"{len(temperatures)} temperatures")
 
     def read(self) -> list[Reading]:
-        sampler = Sampler(self.name, Now.of(self._clock))
+        sampler = self._sampler()
         try:
             native = self._open()
         except (OSError, AttributeError, ValueError) as error:
@@ -81,7 +56,7 @@ class AppleProvider:
             *self._power_and_fans(sampler, native),
         ]
 
-    def _open(self) -> AppleNative:
+    def _open(self) -> Darwin:
         """Return the native layer; its keys are known then. Raises OSError, AttributeError and ValueError."""
         if self._native is None:
             self._native = self._make()
@@ -97,7 +72,7 @@ class AppleProvider:
     def close(self) -> None:
         """Do nothing: the kernel closes the connections with the process, and a second client would leak."""
 
-    def _smc(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
+    def _smc(self, sampler: Sampler, native: Darwin) -> list[Reading]:
         readings = []
         for group in rules.GROUPS:
             keys = self._groups.get(group.sensor_id)
@@ -106,7 +81,7 @@ class AppleProvider:
                 readings.append(sampler.reading(sensor, rules.hottest({key: _number(native, key) for key in keys})))
         return readings
 
-    def _hid(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
+    def _hid(self, sampler: Sampler, native: Darwin) -> list[Reading]:
         try:
             temperatures = native.hid_temperatures()
         except OSError as error:
@@ -126,7 +101,7 @@ class AppleProvider:
         except OSError as error:
             return sampler.reading(sensor, failed(error))
 
-    def _power_and_fans(self, sampler: Sampler, native: AppleNative) -> list[Reading]:
+    def _power_and_fans(self, sampler: Sampler, native: Darwin) -> list[Reading]:
         readings = []
         keys = self._keys or frozenset()
         watts = _number(native, "PSTR") if "PSTR" in keys else None
@@ -140,7 +115,7 @@ class AppleProvider:
         return readings
 
 
-def _number(native: AppleNative, key: str) -> float | None:
+def _number(native: Darwin, key: str) -> float | None:
     try:
         return rules.decode(*native.smc_read(key))
     except OSError:

@@ -23,7 +23,7 @@ def test_a_line_is_valid_until_the_next_and_the_last_for_ever(tmp_path: Path) ->
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"at_s": 0, "celsius": 60}\n\n{"at_s": 10, "celsius": 101.5}\n{"at_s": 20, "celsius": null}\n')
     clock = FakeClock()
-    provider = ScriptedProvider.from_file(trace, clock)
+    provider = ScriptedProvider.playing(trace, clock)
     values = []
     for _ in range(6):
         (reading,) = provider.read()
@@ -37,7 +37,7 @@ def test_a_trace_may_contain_whole_readings(tmp_path: Path) -> None:
     reading = {"sensor_id": "x:m", "kind": "memory", "component": "host", "value": 95, "unit": "percent"}
     trace = tmp_path / "trace.jsonl"
     trace.write_text(json.dumps({"at_s": 0, "readings": [reading]}) + "\n")
-    (played,) = ScriptedProvider.from_file(trace, FakeClock()).read()
+    (played,) = ScriptedProvider.playing(trace, FakeClock()).read()
     assert (played.sensor_id, played.kind, played.value) == ("x:m", Kind.MEMORY, 95.0)
 
 
@@ -80,11 +80,10 @@ def test_a_drill_has_an_end(duration_s: float) -> None:
 def test_a_drills_readings_are_marked_and_end_with_it() -> None:
     clock = FakeClock()
     provider = ScriptedProvider.playing("heat", clock)
-    assert provider.drill == "heat"
+    assert provider.read()
     assert all(reading.detail == DRILL for reading in provider.read())
     clock.now_s += 60.0
     assert provider.read() == []
-    assert provider.drill is None
 
 
 EXPECTED = {
