@@ -7,8 +7,12 @@ may stand beside any of them and are not listed again. Standard library only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import Formatter
 
 from supervisor.formatting import human
+
+BESIDE = ("run", "experiment", "trial", "attempt")
+"""These may stand beside the fields of any event."""
 
 
 @dataclass(frozen=True)
@@ -17,206 +21,159 @@ class EventKind:
     """info, warning or error."""
     text: str
     """The sentence for people; {field} is filled in from the event's fields."""
-    fields: tuple[str, ...] = ()
+    more: str = ""
+    """The fields that the sentence does not show, between blanks."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of all fields: those of the sentence, then the others."""
+        shown = [name for _, name, _, _ in Formatter().parse(self.text) if name is not None and name not in BESIDE]
+        return tuple(dict.fromkeys([*shown, *self.more.split()]))
 
 
 EVENTS: dict[str, EventKind] = {
-    "daemon.started": EventKind("info", "daemon {pid} started", ("pid", "version", "socket", "boot_id", "by")),
+    "daemon.started": EventKind("info", "daemon {pid} started", "version socket boot_id by"),
     "daemon.privileged": EventKind(
-        "warning", "the daemon runs as root (user id {uid}): so do its trials; an account of its own is safer", ("uid",)
+        "warning", "the daemon runs as root (user id {uid}): so do its trials; an account of its own is safer"
     ),
-    "daemon.delayed": EventKind(
-        "warning", "the daemon crashed {starts} times in a row: this start waits {wait_s} s", ("starts", "wait_s")
-    ),
+    "daemon.delayed": EventKind("warning", "the daemon crashed {starts} times in a row: this start waits {wait_s} s"),
     "daemon.crash_looped": EventKind(
-        "error", "the daemon crashed {starts} times in a row; automatic restart is disabled", ("starts",)
+        "error", "the daemon crashed {starts} times in a row; automatic restart is disabled"
     ),
-    "socket.restored": EventKind("warning", "the control socket {path} was removed and is bound again", ("path",)),
+    "socket.restored": EventKind("warning", "the control socket {path} was removed and is bound again"),
     "audit.lagged": EventKind(
-        "error", "the log cannot be written ({error}); the store keeps the events and the run goes on", ("error",)
+        "error", "the log cannot be written ({error}); the store keeps the events and the run goes on"
     ),
     "audit.recovered": EventKind("info", "the log has caught up with the store"),
-    "stop.forced": EventKind(
-        "error", "{what} had not ended {after_s} s after the request to stop and was killed", ("what", "after_s")
-    ),
+    "stop.forced": EventKind("error", "{what} had not ended {after_s} s after the request to stop and was killed"),
     "plan.compared": EventKind(
-        "info", "{path} read again; the run keeps its own copy. Changed there: {changes}", ("path", "sha256", "changes")
+        "info", "{path} read again; the run keeps its own copy. Changed there: {changes}", "sha256"
     ),
     "plan.refused": EventKind(
-        "warning",
-        "{path} is not a valid plan now; the run keeps its own copy: {error}",
-        ("path", "sha256", "error"),
+        "warning", "{path} is not a valid plan now; the run keeps its own copy: {error}", "sha256"
     ),
-    "orphans.ended": EventKind("warning", "orphaned processes were ended: {processes}", ("processes",)),
+    "orphans.ended": EventKind("warning", "orphaned processes were ended: {processes}"),
     "daemon.recovered": EventKind(
-        "warning", "the last daemon did not end in order; {requeued} trials go back to the queue", ("requeued",)
+        "warning", "the last daemon did not end in order; {requeued} trials go back to the queue"
     ),
-    "peer.refused": EventKind("warning", "user id {uid} asked on the control socket and was refused", ("uid",)),
-    "daemon.stopped": EventKind("info", "daemon stopped: {reason}", ("reason",)),
+    "peer.refused": EventKind("warning", "user id {uid} asked on the control socket and was refused"),
+    "daemon.stopped": EventKind("info", "daemon stopped: {reason}"),
     "daemon.stood_still": EventKind(
-        "warning", "the daemon did not run for {seconds} s: it was stopped, or the machine was too busy", ("seconds",)
+        "warning", "the daemon did not run for {seconds} s: it was stopped, or the machine was too busy"
     ),
     "machine.slept": EventKind(
-        "info", "the machine slept for {seconds} s, which do not count as time of any experiment", ("seconds",)
+        "info", "the machine slept for {seconds} s, which do not count as time of any experiment"
     ),
-    "clock.set": EventKind(
-        "warning", "the clock was set by {seconds} s; `seq` gives the order of events", ("seconds",)
-    ),
+    "clock.set": EventKind("warning", "the clock was set by {seconds} s; `seq` gives the order of events"),
     "store.rebuilt": EventKind(
         "error",
         "the store was rebuilt from the logs, because {cause}; the old one lies at {aside}",
-        ("cause", "aside", "events", "runs", "problems"),
+        "events runs problems",
     ),
-    "store.copied": EventKind("info", "store copied to {path} by {who}", ("path", "bytes", "who")),
-    "disk.filled": EventKind(
-        "error", "only {free_bytes} are free at {folder}: work pauses until there is space", ("folder", "free_bytes")
-    ),
-    "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on", ("folder", "free_bytes")),
-    "audit.repaired": EventKind("warning", "an incomplete last line of {bytes} was removed from the log", ("bytes",)),
+    "store.copied": EventKind("info", "store copied to {path} by {who}", "bytes"),
+    "disk.filled": EventKind("error", "only {free_bytes} are free at {folder}: work pauses until there is space"),
+    "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on"),
+    "audit.repaired": EventKind("warning", "an incomplete last line of {bytes} was removed from the log"),
     "audit.restored": EventKind(
-        "warning",
-        "{lines} lines that were missing from the log after event {after} were written again",
-        ("lines", "after"),
+        "warning", "{lines} lines that were missing from the log after event {after} were written again"
     ),
-    "audit.replaced": EventKind("warning", "the log of another store was moved to {path}", ("path",)),
+    "audit.replaced": EventKind("warning", "the log of another store was moved to {path}"),
     "run.created": EventKind(
-        "info",
-        "run of {plan} created",
-        ("plan", "fingerprint", "experiments", "data", "source", "plan_text", "hardware", "specs"),
+        "info", "run of {plan} created", "fingerprint experiments data source plan_text hardware specs"
     ),
-    "run.moved": EventKind("info", "run is {state}", ("state",)),
-    "run.wanted": EventKind("info", "run wanted again by {who}", ("who",)),
-    "run.reopened": EventKind("info", "a run that had failed is tried again", ()),
-    "run.started": EventKind("info", "run started", ()),
-    "run.paused": EventKind(
-        "warning", "{scope} paused ({mode}) by {who}: {reason}", ("who", "reason", "mode", "scope", "command")
-    ),
-    "run.resumed": EventKind("info", "{scope} resumed by {who}", ("who", "scope")),
-    "run.stopped": EventKind("warning", "stopped by {who}", ("who",)),
+    "run.moved": EventKind("info", "run is {state}"),
+    "run.wanted": EventKind("info", "run wanted again by {who}"),
+    "run.reopened": EventKind("info", "a run that had failed is tried again"),
+    "run.started": EventKind("info", "run started"),
+    "run.paused": EventKind("warning", "{scope} paused ({mode}) by {who}: {reason}", "command"),
+    "run.resumed": EventKind("info", "{scope} resumed by {who}"),
+    "run.stopped": EventKind("warning", "stopped by {who}"),
     "run.finished": EventKind(
-        "info",
-        "run finished: {passed} passed, {failed} failed, {skipped} skipped in {seconds} s",
-        ("passed", "failed", "skipped", "seconds"),
+        "info", "run finished: {passed} passed, {failed} failed, {skipped} skipped in {seconds} s"
     ),
-    "run.failed": EventKind("error", "run cannot go on: {error}", ("error",)),
-    "run.abandoned": EventKind("warning", "run given up for a new one", ()),
-    "experiment.moved": EventKind("info", "{experiment} is {state}", ("state", "reason")),
-    "experiment.started": EventKind("info", "{experiment} started", ("max_trials",)),
+    "run.failed": EventKind("error", "run cannot go on: {error}"),
+    "run.abandoned": EventKind("warning", "run given up for a new one"),
+    "experiment.moved": EventKind("info", "{experiment} is {state}", "reason"),
+    "experiment.started": EventKind("info", "{experiment} started", "max_trials"),
     "experiment.finished": EventKind(
-        "info", "{experiment} finished: best {best} of {trials} trials", ("best", "best_trial", "trials", "seconds")
+        "info", "{experiment} finished: best {best} of {trials} trials", "best_trial seconds"
     ),
-    "experiment.failed": EventKind("error", "{experiment} failed: {reason}", ("reason", "error", "seconds")),
-    "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}", ("reason",)),
-    "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}", ("reason",)),
-    "experiment.paused": EventKind(
-        "warning", "{experiment} paused by the {origin} ({action}): {reason}", ("action", "origin", "reason", "drill")
-    ),
-    "experiment.resumed": EventKind("info", "{experiment} goes on", ("drill",)),
-    "experiment.warmed": EventKind(
-        "info", "{experiment} starts with {count} points of {donor}", ("donor", "count", "points")
-    ),
+    "experiment.failed": EventKind("error", "{experiment} failed: {reason}", "error seconds"),
+    "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}"),
+    "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}"),
+    "experiment.paused": EventKind("warning", "{experiment} paused by the {origin} ({action}): {reason}", "drill"),
+    "experiment.resumed": EventKind("info", "{experiment} goes on", "drill"),
+    "experiment.warmed": EventKind("info", "{experiment} starts with {count} points of {donor}", "points"),
     "test.opened": EventKind(
         "warning",
         "test days of {dataset} opened for {experiment} by {by}: {reason}",
-        ("by", "reason", "dataset", "dataset_sha256", "split", "horizon", "trials", "openings", "earlier_runs"),
+        "dataset_sha256 split horizon trials openings earlier_runs",
     ),
-    "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", ("by", "reason", "openings")),
+    "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", "by openings"),
     "test.scored": EventKind(
         "info",
         "{experiment} tested on {days} days to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
-        ("bce", "low", "high", "prior", "days", "last_day", "result"),
+        "result",
     ),
-    "test.failed": EventKind("error", "{experiment} could not be tested: {error}", ("error",)),
-    "ray.started": EventKind("info", "Ray is up at {address}", ("address", "dashboard", "pid")),
-    "ray.exited": EventKind("error", "Ray ended by itself with {status}", ("status",)),
-    "ray.session_lost": EventKind("error", "{path} of Ray's session is missing: Ray is started again", ("path",)),
-    "driver.started": EventKind("info", "driver {pid} of {experiment} started", ("pid",)),
-    "driver.exited": EventKind("warning", "driver of {experiment} died: {reason}", ("reason", "retry_in_s", "log")),
+    "test.failed": EventKind("error", "{experiment} could not be tested: {error}"),
+    "ray.started": EventKind("info", "Ray is up at {address}", "dashboard pid"),
+    "ray.exited": EventKind("error", "Ray ended by itself with {status}"),
+    "ray.session_lost": EventKind("error", "{path} of Ray's session is missing: Ray is started again"),
+    "driver.started": EventKind("info", "driver {pid} of {experiment} started"),
+    "driver.exited": EventKind("warning", "driver of {experiment} died: {reason}", "retry_in_s log"),
     "driver.stopped": EventKind(
-        "warning",
-        "driver of {experiment} ended by the {origin} ({action}): {reason}",
-        ("action", "origin", "reason", "drill"),
+        "warning", "driver of {experiment} ended by the {origin} ({action}): {reason}", "drill"
     ),
-    "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed", ("silent_s",)),
-    "trial.added": EventKind("info", "trial {trial} added", ("params", "source")),
+    "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed"),
+    "trial.added": EventKind("info", "trial {trial} added", "params source"),
     "trial.started": EventKind(
-        "info",
-        "trial {trial} started, attempt {attempt}",
-        ("node", "worker_pid", "ray_trial_id", "resumed_step"),
+        "info", "trial {trial} started, attempt {attempt}", "node worker_pid ray_trial_id resumed_step"
     ),
-    "trial.reported": EventKind(
-        "info", "trial {trial} epoch {step}: {value}", ("step", "value", "metrics", "checkpoint")
-    ),
+    "trial.reported": EventKind("info", "trial {trial} epoch {step}: {value}", "metrics checkpoint"),
     "trial.repeated": EventKind(
         "info",
         "trial {trial} epoch {step} trained again by attempt {attempt}; the first result stands",
-        ("step", "value", "checkpoint"),
+        "value checkpoint",
     ),
-    "trial.paused": EventKind("info", "trial {trial} paused: {reason}", ("reason", "drill")),
-    "trial.resumed": EventKind("info", "trial {trial} resumed", ("reason", "drill")),
+    "trial.paused": EventKind("info", "trial {trial} paused: {reason}", "drill"),
+    "trial.resumed": EventKind("info", "trial {trial} resumed", "reason drill"),
     "trial.hung": EventKind(
-        "warning",
-        "trial {trial} hung, silent for {silent_s} s (median {median_s} s); the stacks of its worker: {dump}",
-        ("silent_s", "median_s", "dump"),
+        "warning", "trial {trial} hung, silent for {silent_s} s (median {median_s} s); the stacks of its worker: {dump}"
     ),
     "checkpoint.rejected": EventKind(
-        "warning", "trial {trial} cannot use {path}: attempt {attempt} goes on from before it", ("path",)
+        "warning", "trial {trial} cannot use {path}: attempt {attempt} goes on from before it"
     ),
     "worker.stuck": EventKind(
-        "error",
-        "trial {trial} hangs and its worker {pid} cannot be killed, so its resources stay taken: {why}",
-        ("node", "pid", "why"),
+        "error", "trial {trial} hangs and its worker {pid} cannot be killed, so its resources stay taken: {why}", "node"
     ),
     "trial.requeued": EventKind(
-        "warning",
-        "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})",
-        ("cause", "error", "drill"),
+        "warning", "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})", "error drill"
     ),
-    "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}", ("memory",)),
-    "trial.finished": EventKind(
-        "info",
-        "trial {trial} {end_reason}: {value}",
-        ("end_reason", "value", "epochs", "seconds", "error", "record"),
-    ),
-    "trial.failed": EventKind(
-        "warning", "trial {trial} {end_reason}: {error}", ("end_reason", "error", "seconds", "record")
-    ),
-    "result.refused": EventKind(
-        "warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}", ("message", "reason")
-    ),
-    "watchdog.started": EventKind("info", "watchdog of node {node} is up", ("node", "pid", "protected", "missing")),
-    "watchdog.unprotected": EventKind(
-        "warning", "UNPROTECTED: node {node} has no temperature sensor ({why})", ("node", "why")
-    ),
-    "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", ("node", "sensor", "facts")),
-    "action.changed": EventKind(
-        "warning",
-        "{node}: {action}, {reason}",
-        ("node", "action", "previous", "reason", "throttle_share", "shed_trials", "drill"),
-    ),
+    "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}"),
+    "trial.finished": EventKind("info", "trial {trial} {end_reason}: {value}", "epochs seconds error record"),
+    "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", "seconds record"),
+    "result.refused": EventKind("warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}"),
+    "watchdog.started": EventKind("info", "watchdog of node {node} is up", "pid protected missing"),
+    "watchdog.unprotected": EventKind("warning", "UNPROTECTED: node {node} has no temperature sensor ({why})"),
+    "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", "sensor facts"),
+    "action.changed": EventKind("warning", "{node}: {action}, {reason}", "previous throttle_share shed_trials drill"),
     "governor.forced": EventKind(
-        "warning",
-        "{who} lets work go on for {for_s} s although the governor says {action}: {reason}",
-        ("who", "for_s", "node", "action", "reason"),
+        "warning", "{who} lets work go on for {for_s} s although the governor says {action}: {reason}", "node"
     ),
-    "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", ("node", "sensor", "facts", "drill")),
-    "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", ("node", "sensor", "facts", "drill")),
-    "sensor.hung": EventKind("warning", "{node}: sensor {sensor} hangs", ("node", "sensor", "facts", "drill")),
-    "sensor.recovered": EventKind("info", "{node}: sensor {sensor} is back", ("node", "sensor", "facts", "drill")),
-    "clock.jumped": EventKind("warning", "{node}: the clock jumped; all samples dropped", ("node", "facts")),
-    "hardware.sampled": EventKind("info", "{node}: {summary}", ("node", "summary", "readings", "protected", "missing")),
-    "drill.started": EventKind("warning", "drill {name} for {duration_s} s", ("name", "duration_s", "node", "drill")),
-    "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}", ("reason",)),
-    "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}", ("reason",)),
-    "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent", ("count", "up_to")),
-    "notice.failed": EventKind(
-        "warning", "no message could be sent: {error}; the next try in {retry_in_s} s", ("error", "retry_in_s")
-    ),
-    "checkpoints.pruned": EventKind(
-        "info", "{count} files of trials that have ended were removed: {bytes}", ("count", "bytes")
-    ),
-    "report.written": EventKind("info", "report at {path}", ("path",)),
-    "report.failed": EventKind("warning", "no report: {error}", ("error",)),
+    "sensor.lost": EventKind("warning", "{node}: sensor {sensor} lost", "facts drill"),
+    "sensor.stuck": EventKind("warning", "{node}: sensor {sensor} is stuck", "facts drill"),
+    "sensor.hung": EventKind("warning", "{node}: sensor {sensor} hangs", "facts drill"),
+    "sensor.recovered": EventKind("info", "{node}: sensor {sensor} is back", "facts drill"),
+    "clock.jumped": EventKind("warning", "{node}: the clock jumped; all samples dropped", "facts"),
+    "hardware.sampled": EventKind("info", "{node}: {summary}", "readings protected missing"),
+    "drill.started": EventKind("warning", "drill {name} for {duration_s} s", "node drill"),
+    "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}"),
+    "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}"),
+    "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent"),
+    "notice.failed": EventKind("warning", "no message could be sent: {error}; the next try in {retry_in_s} s"),
+    "checkpoints.pruned": EventKind("info", "{count} files of trials that have ended were removed: {bytes}"),
+    "report.written": EventKind("info", "report at {path}"),
+    "report.failed": EventKind("warning", "no report: {error}"),
 }
 
 
