@@ -22,12 +22,12 @@ class NodeReport:
     """The latest report of a node's watchdog.
 
     `largest` is the trial (EXPERIMENT/NUMBER) that holds most memory while memory is short; `waiting` are the attempts
-    (experiment, number, attempt) whose heartbeat says that they wait at a closed gate.
+    (experiment, number, attempt) whose heartbeat says that they wait at a closed gate, None before the first look.
     """
 
     command: Command
     largest: str | None = None
-    waiting: frozenset[tuple[str, int, int]] = frozenset()
+    waiting: frozenset[tuple[str, int, int]] | None = frozenset()
 
     def largest_of(self, experiment: str) -> int | None:
         """Return the number of `largest` if it is a trial of `experiment`."""
@@ -154,7 +154,9 @@ class CommandsInForce(PerProcess):
         """Return whether an attempt waits at its gate, by its heartbeat; None while no watchdog of `node` reports."""
         with self._lock:
             report = self._reports.get(node)
-            return None if report is None else (self._experiment, number, attempt) in report.waiting
+            if report is None or report.waiting is None:
+                return None
+            return (self._experiment, number, attempt) in report.waiting
 
     def keeps_out(self, number: int) -> bool:
         """Return whether the operator holds this one trial."""

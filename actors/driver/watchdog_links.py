@@ -31,6 +31,9 @@ START_WITHIN_S = 60.0
 ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0
 NODES_EVERY_S = 10.0
+LISTED_DEAD_S = 30.0
+"""Ray lists a dead node as alive until five health checks have failed, 3 s apart."""
+
 MAX_CONCURRENCY = 8
 """RPCs at a time: one may wait for a change while others pass."""
 
@@ -53,11 +56,23 @@ class WatchdogLinks(PerProcess):
         in_force.on_change(self.send_commands)
 
     def start(self) -> None:
-        """Find or start every node's watchdog. Raises ray.exceptions.RayError when one does not come up."""
+        """Find or start every node's watchdog; leave out a node that has died.
+
+        Raises ray.exceptions.RayError when the watchdog of a living node does not come up.
+        """
         hosts = _hosts()
         for node in sorted(hosts):
-            self._nodes[node] = self._add(node, hosts)
-            self._nodes[node].find()
+            found = self._add(node, hosts)
+            # A new dict each time: other threads iterate over the old one.
+            self._nodes = {**self._nodes, node: found}
+            try:
+                found.find()
+            except ray.exceptions.RayError as error:
+                # A driver's own node is alive; it is the only one of most clusters.
+                if len(hosts) == 1 or not _dies(node):
+                    raise
+                LOG.warning("node %s has died, it gets no watchdog: %s", node, error)
+                self._nodes = {other: left for other, left in self._nodes.items() if other != node}
         # Only once: a watchdog that comes later was not overruled.
         self._forced_s = None
         for found in self._nodes.values():
@@ -73,7 +88,6 @@ class WatchdogLinks(PerProcess):
             except ray.exceptions.RayError as error:
                 LOG.warning("Ray does not list the cluster's nodes: %s", error)
                 continue
-            # A new dict each time: other threads iterate over the old one.
             left = {node: found for node, found in self._nodes.items() if node in alive}
             gone = [found for node, found in self._nodes.items() if node not in alive]
             joined = {node: self._add(node, alive) for node in sorted(set(alive) - set(left))}
@@ -138,6 +152,16 @@ def _hosts() -> dict[str, str]:
     """Return the host of each living node of the cluster, by the node's id."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return {str(node["NodeID"]): str(node["NodeManagerHostname"]) for node in nodes if node["Alive"]}
+
+
+def _dies(node: str) -> bool:
+    """Return whether Ray lists a node as dead, within LISTED_DEAD_S."""
+    until_s = time.monotonic() + LISTED_DEAD_S
+    while node in _hosts():
+        if time.monotonic() >= until_s:
+            return False
+        time.sleep(RETRY_AFTER_S)
+    return True
 
 
 class Node:
@@ -228,8 +252,9 @@ class Node:
             ray.kill(self._actor, no_restart=False)
         self._actor, self._version = None, 0
         hold = Command(Action.HOLD, Origin.GOVERNOR, "its watchdog does not answer", self.node, time.time())
-        # With the attempts that waited before: while no one looks, they have not been seen to move.
-        self._pass_on(NodeReport(hold) if self._report is None else replace(self._report, command=hold, largest=None))
+        # The attempts that waited before are kept: without a watchdog, none was seen to move.
+        before = NodeReport(hold, waiting=None) if self._report is None else self._report
+        self._pass_on(replace(before, command=hold, largest=None))
         if not self._away:
             self._away = True
             self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": str(error)[:500]}))

@@ -21,10 +21,10 @@ from supervisor.domain.command import Action
 from supervisor.domain.scope import MAX_HELD_TRIALS
 
 LAYOUT = struct.Struct("<4sIII dd I")
-SIZE_BYTES = 256
 MAGIC, VERSION = b"SWPG", 2
-ACTION, RELEASE, HELD, SLOTS = 2, 3, 9, slice(16, 64)
+ACTION, RELEASE, HELD, SLOTS = 2, 3, 9, slice(16, 16 + MAX_HELD_TRIALS)
 """Indices into the flag as u32."""
+SIZE_BYTES = 4 * SLOTS.stop
 SHARE, LEASE = 2, 3
 """Indices into the flag as f64."""
 FREE, LEAVES = 0xFFFFFFFF, 1 << 31

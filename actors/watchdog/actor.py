@@ -66,7 +66,10 @@ class Watchdog:
         governor = NodeGovernor(settings, self._changes, self._clock, self._open_providers, operator)
         folder = heartbeats_folder(settings.gate, settings.node)
         hangs = HangWatch(folder, governor.policy, self._note, self._clock)
-        return _Node(settings, governor, hangs, wait_watch.WaitWatch(folder))
+        waits = wait_watch.WaitWatch(folder)
+        # Before the flag can open: a trial that waited under an earlier watchdog waits until its heartbeat moves.
+        _logged("looking for waiting trials", lambda: waits.look(governor.flag.closes))
+        return _Node(settings, governor, hangs, waits)
 
     # A driver calls these.
 

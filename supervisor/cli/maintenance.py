@@ -103,7 +103,7 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def version(home: Home, _: argparse.Namespace) -> int:
-    print(f"{__product__} {__version__}, {Path(__file__).resolve().parent}, socket {home.socket}")
+    print(f"{__product__} {__version__}, {Path(__file__).resolve().parents[1]}, socket {home.socket}")
     return 0
 
 

@@ -19,6 +19,7 @@ from supervisor.home import Home
 DEADLINE_S = 10.0
 API_HEADER = "Sweep-Api"
 """A header of every answer of a daemon: the version of its API. Another program's answer has none."""
+PROTOCOL = b"HTTP/1."
 SOCKET_BACK_S = 10.0
 """How often a daemon checks that its socket is in its place."""
 RETRY_S = 0.05
@@ -37,8 +38,7 @@ def ask(
     NotOurs when another program answers, VersionSkew, SlowAnswer after the deadline, SweepError for a broken answer.
     """
     try:
-        status, headers, raw = _exchange(str(home.socket), _request(verb, body, query), time.monotonic() + deadline_s)
-        _check_api(home, headers.get(API_HEADER.lower()))
+        status, raw = _exchange(home, _request(verb, body, query), time.monotonic() + deadline_s)
         answer = json.loads(raw)
     except FileNotFoundError as error:
         raise _absent(home, "") from error
@@ -71,23 +71,26 @@ def _request(verb: str, body: dict[str, Any] | None, query: str) -> bytes:
     return head.encode() + b"Connection: close\r\n\r\n" + content
 
 
-def _exchange(path: str, request: bytes, end_s: float) -> tuple[int, dict[str, str], bytes]:
-    """Send `request` to the socket at `path`; return the answer's status, its headers by lower-case name, its body.
+def _exchange(home: Home, request: bytes, end_s: float) -> tuple[int, bytes]:
+    """Send `request` to the daemon's socket; return the status and the body of the answer.
 
-    All of it ends by `end_s` on the monotonic clock. Raises OSError, and ValueError for an answer that is not whole.
+    All of it ends by `end_s` on the monotonic clock. Raises OSError, the errors of `_check_api`, and ValueError for an
+    answer that is not whole.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        _connect(connection, path, end_s)
+        _connect(connection, str(home.socket), end_s)
         _shorten(connection, end_s)
         connection.sendall(request)
         head, body = _until_blank_line(connection, end_s)
         status, headers = _parsed(head)
+        # Before the body: another program's may have any form.
+        _check_api(home, headers.get(API_HEADER.lower()))
         length = int(headers.get("content-length", "0"))
         if not 0 <= length <= MAX_ANSWER_BYTES:
             raise ValueError(f"it has {length} bytes, expected at most {MAX_ANSWER_BYTES}")
         while len(body) < length:
             body += _piece(connection, end_s)
-    return status, headers, bytes(body[:length])
+    return status, bytes(body[:length])
 
 
 def _connect(connection: socket.socket, path: str, end_s: float) -> None:
@@ -128,9 +131,9 @@ def _piece(connection: socket.socket, end_s: float) -> bytes:
 
 
 def _until_blank_line(connection: socket.socket, end_s: float) -> tuple[bytes, bytearray]:
-    """Return the answer's head and the part of its body that came with it."""
+    """Return the answer's head and the part of its body that came with it; of another protocol, the first bytes."""
     received = bytearray()
-    while b"\r\n\r\n" not in received:
+    while b"\r\n\r\n" not in received and received.startswith(PROTOCOL[: len(received)]):
         if len(received) > MAX_HEAD_BYTES:
             raise ValueError(f"its headers have more than {MAX_HEAD_BYTES} bytes")
         received += _piece(connection, end_s)
@@ -139,11 +142,11 @@ def _until_blank_line(connection: socket.socket, end_s: float) -> tuple[bytes, b
 
 
 def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
-    """Return status and headers of an answer (RFC 9112, sections 4 and 5). Raises ValueError for another protocol."""
+    """Return status and headers of an answer (RFC 9112, sections 4 and 5); 0 and no header for another protocol."""
     first, *lines = head.decode("latin-1").split("\r\n")
-    protocol, _, rest = first.partition(" ")
-    if not protocol.startswith("HTTP/1.") or not rest[:3].isdecimal():
-        raise ValueError(f"expected HTTP/1.1, found {first!r:.100}")
+    _, _, rest = first.partition(" ")
+    if not head.startswith(PROTOCOL) or not rest[:3].isdecimal():
+        return 0, {}
     pairs = (line.partition(":") for line in lines)
     return int(rest[:3]), {name.strip().lower(): value.strip() for name, _, value in pairs}
 

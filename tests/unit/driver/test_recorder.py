@@ -188,6 +188,14 @@ def test_a_trial_that_the_scheduler_holds_has_stopped(bench):
     assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
 
 
+def test_a_trial_has_not_resumed_because_its_watchdog_has_not_looked_yet(bench):
+    """As when the watchdog of a node that joins does not come up."""
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", NodeReport(PAUSE, waiting=WAITING))
+    bench.in_force.report("node", NodeReport(RUN, waiting=None))
+    assert bench.link[2:] == []
+
+
 def test_a_trial_that_leaves_its_gate_under_a_pause_has_not_resumed(bench):
     """It saves itself, for its memory is needed."""
     call(bench, "on_trial_start", FakeTrial("a"))

@@ -1,0 +1,73 @@
+"""A driver starts the watchdogs of living nodes, and only those. No Ray running."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+from actors.driver import watchdog_links
+from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.watchdog_links import WatchdogLinks
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.scope import ALL_NODES
+
+
+class FakeNode:
+    """A node's watchdog that comes up, or not; a command is sent to it while it starts."""
+
+    def __init__(self, node, failing, in_force):
+        self.node, self._failing, self._in_force = node, failing, in_force
+        self.calls, self.listens = [], False
+
+    def find(self):
+        self._in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, self.node, ALL_NODES)])
+        if self.node in self._failing:
+            raise ray.exceptions.RayActorError
+
+    def listen(self):
+        self.listens = True
+
+    def call(self, method, commands, stamp):
+        self.calls.append(commands[0]["reason"])
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """Starts the watchdogs of `nodes`; those of `failing` do not come up, and Ray lists each of `lists` in turn."""
+
+    def start(nodes, failing, *lists):
+        listed, in_force = iter([nodes, *lists]), CommandsInForce("e")
+        links, made = WatchdogLinks(None, in_force, {}), {}
+        monkeypatch.setattr(watchdog_links, "_hosts", lambda: dict.fromkeys(next(listed), "host"))
+        monkeypatch.setattr(watchdog_links, "RETRY_AFTER_S", 0.0)
+        monkeypatch.setattr(WatchdogLinks, "_follow_the_cluster", lambda self: None)
+        monkeypatch.setattr(
+            WatchdogLinks, "_add", lambda self, node, hosts: made.setdefault(node, FakeNode(node, failing, in_force))
+        )
+        links.start()
+        in_force.set_operator([Command(Action.RUN, Origin.OPERATOR, "later", ALL_NODES)])
+        return made
+
+    return start
+
+
+def test_a_node_that_died_a_moment_ago_does_not_keep_the_driver_from_its_start(begin):
+    """Ray lists it as alive for some seconds more."""
+    made = begin("abc", "b", "abc", "abc", "ac")
+    assert {node: found.listens for node, found in made.items()} == {"a": True, "b": False, "c": True}
+    assert made["b"].calls == ["b"], "it was left out"
+
+
+def test_a_command_that_comes_while_watchdogs_start_reaches_those_that_have_started(begin):
+    assert [found.calls for found in begin("ab", "").values()] == [["a", "b", "later"], ["b", "later"]]
+
+
+def test_a_living_node_without_a_watchdog_fails_the_start(begin, monkeypatch):
+    monkeypatch.setattr(watchdog_links, "LISTED_DEAD_S", 0.0)
+    with pytest.raises(ray.exceptions.RayActorError):
+        begin("ab", "b", "ab")
+
+
+def test_the_watchdog_of_the_only_node_fails_the_start_at_once(begin):
+    with pytest.raises(ray.exceptions.RayActorError):
+        begin("a", "a")
