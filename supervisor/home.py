@@ -20,6 +20,10 @@ class Home:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.logs, self.runs, self.data, self.state = root / "logs", root / "runs", root / "data", root / "state"
+        self.store, self.lock, self.ray_token = (self.state / name for name in ("sweep.db", "lock", "ray_token"))
+        self.notify = self.state / "notify"
+        """The file of addresses for messages (processes.notification)."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Home) and self.root == other.root
@@ -29,39 +33,6 @@ class Home:
 
     def __repr__(self) -> str:
         return f"Home({str(self.root)!r})"
-
-    @property
-    def state(self) -> Path:
-        return self.root / "state"
-
-    @property
-    def store(self) -> Path:
-        return self.state / "sweep.db"
-
-    @property
-    def lock(self) -> Path:
-        return self.state / "lock"
-
-    @property
-    def ray_token(self) -> Path:
-        return self.state / "ray_token"
-
-    @property
-    def notify(self) -> Path:
-        """The file of addresses for messages (processes.notification)."""
-        return self.state / "notify"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
 
     @property
     def key(self) -> str:

@@ -44,10 +44,12 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def plans(_: Home, __: argparse.Namespace) -> int:
-    from supervisor.plan.loader import list_plans
+    from supervisor.plan.loader import load_plan, plan_names
+    from supervisor.plan.matrix import cells
 
-    for plan in list_plans():
-        print(f"{plan.name:<14} {plan.experiments:>3} experiments, {plan.trials:>4} trials  {plan.description}")
+    for plan in [load_plan(name).plan for name in plan_names()]:
+        trials = [cell.plan.max_trials for cell in cells(plan)]
+        print(f"{plan.name:<14} {len(trials):>3} experiments, {sum(trials):>4} trials  {plan.description}")
     return 0
 
 

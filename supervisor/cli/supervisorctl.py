@@ -10,11 +10,13 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from supervisor import __product__, __version__
 from supervisor.cli.dispatch import run_verb
 
 Parser = argparse.ArgumentParser
+Arguments = Callable[[Parser], object]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,19 +33,16 @@ def build_parser(only: str | None = None) -> Parser:
     parser.add_argument("--version", action="version", version=f"{__product__} {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     for name in VERBS if only is None else (only,):
-        help_text, run, add_arguments = VERBS[name]
+        help_text, run, arguments = VERBS[name]
         verb = verbs.add_parser(name, help=help_text)
         verb.set_defaults(run=run)
-        add_arguments(verb)
+        for add in arguments:
+            add(verb)
     return parser
 
 
-def _none(_: Parser) -> None:
-    """Add no arguments."""
-
-
-def _status(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+def _argument(*names: str, **settings: Any) -> Arguments:
+    return lambda parser: parser.add_argument(*names, **settings)
 
 
 def _pause(parser: Parser) -> None:
@@ -83,18 +82,6 @@ def _tail(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="the lines as they are (the default when piped)")
 
 
-def _wait(parser: Parser) -> None:
-    parser.add_argument("--timeout", type=float, default=None, help="give up after so many seconds, exit code 1")
-
-
-def _report(parser: Parser) -> None:
-    parser.add_argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
-
-
-def _sensors(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="the readings as one JSON object")
-
-
 def _doctor(parser: Parser) -> None:
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument(
@@ -104,23 +91,6 @@ def _doctor(parser: Parser) -> None:
     parser.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
 
 
-def _backup(parser: Parser) -> None:
-    parser.add_argument("file", type=Path, help="a new file")
-
-
-def _repair(parser: Parser) -> None:
-    parser.add_argument("--apply", action="store_true", help="do it; a file that is replaced is kept beside it")
-
-
-def _audit(parser: Parser) -> None:
-    parser.add_argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
-    parser.add_argument("--json", action="store_true", help="the verdicts as one JSON object")
-
-
-def _completion(parser: Parser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
-
-
 def _count(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 1_000_000:
@@ -128,26 +98,41 @@ def _count(text: str) -> int:
     return value
 
 
-VERBS: dict[str, tuple[str, str, Callable[[Parser], None]]] = {
-    "status": ("show the run's state", "watch.status", _status),
-    "pause": ("start no new trials; running ones finish (--now: all stop at once)", "steer.pause", _pause),
-    "resume": ("lift the operator's pause; the governor's only with --force", "steer.resume", _resume),
-    "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", _none),
-    "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", _none),
-    "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", _drill),
-    "tail": ("print the last events, and with -f those to come", "watch.tail_log", _tail),
-    "wait": ("show the progress until the run has ended; the exit code is the run's", "watch.wait", _wait),
-    "report": ("write the report of a run, finished or not, and print its path", "watch.report", _report),
-    "sensors": ("list every sensor of this machine: value, limits, quality, source", "sensors.sensors", _sensors),
-    "doctor": ("record every sensor into one file to send, or play such a file", "sensors.doctor", _doctor),
-    "notify": ("send a test message to the addresses in state/notify", "maintenance.notify", _none),
-    "backup": ("copy the store into a new file, while the run goes on", "maintenance.backup", _backup),
-    "repair": ("list the faults of store and logs, each with its repair", "maintenance.repair", _repair),
-    "audit": ("prove from log, store and checkpoints that a run lost nothing", "maintenance.audit", _audit),
-    "completion": ("print a shell's completion script, to be sourced", "maintenance.completion", _completion),
-    "version": ("print this program's version, its path and its socket", "maintenance.version", _none),
-}
-"""Each verb: its help, the function that runs it (dispatch.run_verb), and the function that adds its arguments."""
+_RUN = _argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
+_JSON = _argument("--json", action="store_true", help="everything, as one JSON object")
+
+VERBS: dict[str, tuple[str, str, tuple[Arguments, ...]]] = {
+    "status": ("show the run's state", "watch.status", (_JSON,)),
+    "pause": ("start no new trials; running ones finish (--now: all stop at once)", "steer.pause", (_pause,)),
+    "resume": ("lift the operator's pause; the governor's only with --force", "steer.resume", (_resume,)),
+    "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", ()),
+    "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),
+    "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", (_drill,)),
+    "tail": ("print the last events, and with -f those to come", "watch.tail_log", (_tail,)),
+    "wait": (
+        "show the progress until the run has ended; the exit code is the run's", "watch.wait",
+        (_argument("--timeout", type=float, help="give up after so many seconds, exit code 1"),),
+    ),
+    "report": ("write the report of a run, finished or not, and print its path", "watch.report", (_RUN,)),
+    "sensors": ("list every sensor of this machine: value, limits, quality, source", "sensors.sensors", (_JSON,)),
+    "doctor": ("record every sensor into one file to send, or play such a file", "sensors.doctor", (_doctor,)),
+    "notify": ("send a test message to the addresses in state/notify", "maintenance.notify", ()),
+    "backup": (
+        "copy the store into a new file, while the run goes on", "maintenance.backup",
+        (_argument("file", type=Path, help="a new file"),),
+    ),
+    "repair": (
+        "list the faults of store and logs, each with its repair", "maintenance.repair",
+        (_argument("--apply", action="store_true", help="do it; a file that is replaced is kept beside it"),),
+    ),
+    "audit": ("prove from log, store and checkpoints that a run lost nothing", "maintenance.audit", (_RUN, _JSON)),
+    "completion": (
+        "print a shell's completion script, to be sourced", "maintenance.completion",
+        (_argument("shell", choices=("bash", "zsh", "tcsh")),),
+    ),
+    "version": ("print this program's version, its path and its socket", "maintenance.version", ()),
+}  # fmt: skip
+"""Each verb: its help, the function that runs it (dispatch.run_verb), and the functions that add its arguments."""
 
 
 if __name__ == "__main__":

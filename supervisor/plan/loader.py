@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import set_values, yaml_reader
-from supervisor.plan.matrix import cells
 from supervisor.plan.messages import Source, plan_error, problem_of
 from supervisor.plan.schema import PLAN_NAME_PATTERN, Plan
 from supervisor.plan.validation import Problem, is_file_name, nearest, problems
@@ -47,16 +46,6 @@ class LoadedPlan:
         if script is None or not is_file_name(script) or self.folder is None:
             return script
         return str(self.folder / script)
-
-
-@dataclass(frozen=True)
-class PlanSummary:
-    """A line of `supervisord plans`."""
-
-    name: str
-    description: str
-    experiments: int
-    trials: int
 
 
 def load_plan(name_or_path: str | Path, sets: Sequence[str] = ()) -> LoadedPlan:
@@ -94,13 +83,6 @@ def parse_plan(text: str, file: str, *, source_path: Path | None = None, sets: S
 def plan_names() -> list[str]:
     """List the built-in plans."""
     return sorted(item.name.removesuffix(".yaml") for item in _folder().iterdir() if item.name.endswith(".yaml"))
-
-
-def list_plans() -> list[PlanSummary]:
-    """List the built-in plans with their sizes. Raises PlanError if one is broken."""
-    plans = [(name, load_plan(name).plan) for name in plan_names()]
-    sizes = {name: [cell.plan.max_trials for cell in cells(plan)] for name, plan in plans}
-    return [PlanSummary(name, plan.description, len(sizes[name]), sum(sizes[name])) for name, plan in plans]
 
 
 def _name_of_a_built_in(plan: Plan, source_path: Path | None) -> list[Problem]:

@@ -399,3 +399,12 @@ def test_a_verb_parses_alone_as_it_does_among_all(home: Home) -> None:
 def test_supervisord_without_a_verb_prints_its_help(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert supervisord.main([]) == 2
     assert "start" in capsys.readouterr().out
+
+
+def test_plans_lists_each_built_in_plan_with_its_experiments_and_trials(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert supervisord.main(["plans"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert {"smoke", "phase6a", "phase6a-mini"} <= set(lines)
+    assert " 12 experiments,  600 trials " in lines["phase6a"]
