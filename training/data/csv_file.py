@@ -102,7 +102,9 @@ def _plain_header(lines: Sequence[str], at: int, delimiter: str, names: Sequence
         notes.append(f"header in line {at + 1}, the lines above it left out")
     second = _quiet_split(lines[at + 1], delimiter) if at + 1 < len(lines) else []
     # yfinance up to 0.2.50, read and written again by pandas: Date,Unnamed: 1_level_1,...
-    empty = len(second) > 1 and all(cell.startswith("Unnamed:") for cell in second[1:])
+    empty = plain_name((second or [""])[0]) in ROLES["date"] and all(
+        not c or c.startswith("Unnamed:") for c in second[1:]
+    )
     if empty:
         notes.append(f"line {at + 2} left out, a second header without names")
     return Header(tuple(names), delimiter, at + 1 + empty, tuple(notes))

@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 
 from supervisor.cli import data
+from supervisor.plan.dataset import choose_dataset
+from supervisor.plan.schema import Data
+from tests.unit.training.small_bars import csv_of, some_bars
 from training.data.imports import import_fetched
 from training.data.manifest import dataset_path, raw_path
 from training.errors import BadFile, DatasetError, FetchError
@@ -85,6 +88,57 @@ def test_verify_reports_findings_in_text_and_exit_code(tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert f"changed      {raw}" in said
     assert "cure: import the bars again: `supervisord data import FILE --ticker TEST`" in said
+
+
+def without_volume(folder: Path, price: float = 1.0) -> Path:
+    """Write bars without volume on any day; their prices are divided by `price` from the middle on."""
+    bars = some_bars(600)
+    path = folder / "bars.csv"
+    path.write_text(csv_of(
+        (day, *(value / (price if at > 300 else 1) for value in prices), 0)  # type: ignore[misc]
+        for at, (day, *prices, _) in enumerate(bars)
+    ))  # fmt: skip
+    return path
+
+
+def test_doubts_are_said_at_import_list_verify_and_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    doubt = "volume is 0 on all 600 days"
+    assert run(tmp_path, "import", str(without_volume(tmp_path)), "--ticker", "ETF", "--calendar", "none") == 0
+    assert f"  doubt: {doubt}" in capsys.readouterr().out
+    (tmp_path / "bars.csv").unlink()
+    for verb in ("list", "verify"):
+        assert run(tmp_path, verb) == 0
+        assert f"ETF.parquet: doubt: {doubt}" in capsys.readouterr().out
+    chosen = choose_dataset(Data(ticker="ETF", tier="a25"), tmp_path)
+    assert f"\n      doubt: ETF: {doubt}" in chosen.sentence()
+
+
+def test_accept_takes_bars_that_are_refused_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["import", str(without_volume(tmp_path, price=4)), "--ticker", "ETF", "--calendar", "none"]
+    with pytest.raises(BadFile, match="like an unadjusted split") as caught:
+        run(tmp_path, *words)
+    assert "--accept REASON" in caught.value.remedy
+    assert run(tmp_path, *words, "--accept", "fell by three quarters") == 0
+    assert "  accepted: fell by three quarters" in capsys.readouterr().out
+    for verb in ("list", "verify"):
+        run(tmp_path, verb)
+        assert "ETF.parquet: accepted: fell by three quarters" in capsys.readouterr().out
+    assert (
+        "accepted: ETF: fell by three quarters" in choose_dataset(Data(ticker="ETF", tier="a25"), tmp_path).sentence()
+    )
+
+
+def test_import_says_how_a_file_was_read_and_that_accept_was_not_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bars.txt"
+    path.write_text("ACME\n" + csv_of(some_bars(600)[::-1]))
+    run(tmp_path, "import", str(path), "--ticker", "ACME", "--calendar", "none", "--accept", "why not")
+    said = capsys.readouterr().out
+    assert (
+        "  read as: header in line 2, the lines above it left out; the newest row comes first, order reversed" in said
+    )
+    assert "--accept was not needed" in said
 
 
 def test_sample_brings_two_markets_and_their_datasets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

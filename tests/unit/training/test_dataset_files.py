@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.unit.training.small_bars import csv_of, some_bars
 from training.data.dataset_files import build_dataset, list_data, verify
 from training.data.exchange import compare_sessions
 from training.data.features import FEATURE_VERSION, TIERS
@@ -105,6 +106,70 @@ def test_an_unknown_calendar_is_refused_before_anything_is_written(tmp_path: Pat
     with pytest.raises(TrainingError, match="no exchange calendar 'XMOON'"):
         import_file(BARS, "TEST", tmp_path, calendar="XMOON")
     assert contents(tmp_path) == {}
+
+
+def split_file(folder: Path) -> Path:
+    """Write bars that halve within a night, as an unadjusted split does."""
+    bars = some_bars(500)
+    halved = [(day, *(price / 2 for price in prices), volume) for day, *prices, volume in bars[250:]]
+    path = folder / "split.csv"
+    path.write_text(csv_of([*bars[:250], *halved]))  # type: ignore[list-item]
+    return path
+
+
+def test_doubtful_bars_are_refused_and_change_nothing(data_dir: Path) -> None:
+    before = contents(data_dir)
+    path = split_file(data_dir.parent)
+    with pytest.raises(BadFile, match="labels would be wrong: the close jumps by -50%") as caught:
+        import_file(path, "TEST", data_dir, calendar=None)
+    path.unlink()
+    assert "--accept REASON" in caught.value.remedy
+    assert {name: content for name, content in contents(data_dir).items() if name != "split.csv"} == before
+
+
+def test_an_accepted_doubt_is_recorded_with_its_reason_in_both_manifests(tmp_path: Path) -> None:
+    raw = import_file(split_file(tmp_path), "HALF", tmp_path, calendar=None, accept="it  really fell\n")
+    assert raw.accepted == "it really fell"
+    assert "like an unadjusted split" in raw.doubts[0]
+    built = build_dataset("HALF", "a20", tmp_path)
+    assert built.accepted == "HALF: it really fell"
+    assert built.doubts == (f"HALF: {raw.doubts[0]}",)
+    assert read_raw_manifest(raw_path(tmp_path, "HALF")) == raw
+    assert read_manifest(dataset_path(tmp_path, "HALF", "a20")) == built
+
+
+def test_a_reason_that_was_not_needed_is_not_recorded(tmp_path: Path) -> None:
+    raw = import_file(BARS, "TEST", tmp_path, calendar=None, accept="just in case")
+    assert (raw.doubts, raw.accepted) == ((), None)
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "a\x07b"])
+def test_a_reason_must_be_one_short_printable_line(reason: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="expected a reason"):
+        import_file(BARS, "TEST", tmp_path, accept=reason)
+    assert contents(tmp_path) == {}
+
+
+def test_an_index_may_have_a_few_opens_outside_its_range(tmp_path: Path) -> None:
+    lines = csv_of(some_bars(300)).splitlines()
+    day = lines[8].split(",")[0]
+    lines[8] = f"{day},1700,1600,1400,1500,0"
+    path = tmp_path / "index.csv"
+    path.write_text("\n".join(lines))
+    with pytest.raises(BadFile, match=r"line 9: .*: open above high"):
+        import_file(path, "VIX", tmp_path, calendar=None)
+    assert f"open above high on {day}" in import_file(path, "^VIX", tmp_path, calendar=None).doubts
+    accepted = import_file(path, "VIX", tmp_path, calendar=None, accept="as the exchange publishes it")
+    assert accepted.accepted == "as the exchange publishes it"
+
+
+def test_the_ticker_chooses_among_several_in_a_file(tmp_path: Path) -> None:
+    rows = [f"{line},{name}" for name in ("ONE", "TWO") for line in csv_of(some_bars(300), header=None).splitlines()]
+    path = tmp_path / "two.csv"
+    path.write_text("\n".join(["date,open,high,low,close,volume,symbol", *rows]))
+    assert import_file(path, "two", tmp_path, calendar=None).read_as == ("rows of ticker TWO (of 2 tickers)",)
+    with pytest.raises(BadFile, match="2 tickers in one file: 'ONE', 'TWO'"):
+        import_file(path, "THREE", tmp_path, calendar=None)
 
 
 @pytest.mark.parametrize("first", ["2020-01-01", "2020-01-04"])
