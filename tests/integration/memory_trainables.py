@@ -15,33 +15,39 @@ from training.model import PatchTST
 
 
 class Hungry(PatchTSTTrainable):
-    """The built-in one on a device that is too small: from its second epoch on for more windows than it has room for.
+    """Run the built-in model on a device that from the second epoch on has room for `room` windows only.
 
     It fails as CUDA does, in the middle of an epoch, with an error that has torch's own type.
     """
 
     def setup(self, config):
-        self.room = config.pop("room")
+        self.room, self.epoch = config.pop("room"), 0
         super().setup(config)
 
     def reset_config(self, new_config):
-        self.room = new_config.pop("room")
+        self.room, self.epoch = new_config.pop("room"), 0
         return super().reset_config(new_config)
+
+    def sweep_load(self, path):
+        super().sweep_load(path)
+        self.epoch = int(path.stem.rpartition("-")[2])
 
     def step(self):
         calls, forward = itertools.count(), PatchTST.forward
 
         def limited(model, windows):
             late = model.training and next(calls) >= 2
-            if late and self.training_iteration == 1 and len(windows) > self.room:
+            if late and self.epoch == 1 and len(windows) > self.room:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
             return forward(model, windows)
 
         PatchTST.forward = limited
         try:
-            return super().step()
+            result = super().step()
         finally:
             PatchTST.forward = forward
+        self.epoch += 1
+        return result
 
 
 class Halving(tune.Trainable):
