@@ -95,7 +95,7 @@ class CommandsInForce(PerProcess):
             return (*self._operator, *self._asked_back.values()), self._stamp
 
     def governors(self) -> dict[str, tuple[Command, int | None]]:
-        """Return each node's governor's command, and our largest trial there while the node's memory is short."""
+        """Return the governor's command of each node, and our largest trial there if memory is short."""
         with self._lock:
             return {
                 node: (report.command, report.largest_of(self._experiment)) for node, report in self._reports.items()

@@ -1,4 +1,4 @@
-"""The pruner of a plan, as a Ray scheduler, and the results of earlier drivers for it."""
+"""Makes the plan's pruner, a Ray scheduler, and gives it the results of earlier drivers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from actors.trial.result_keys import STEP
 
 
 class StandIn:
-    """A trial that ended under an earlier driver, with as much of it as a pruner reads."""
+    """A trial that ended under an earlier driver: the attributes that a pruner reads."""
 
     status = Trial.TERMINATED
 
@@ -50,7 +50,7 @@ def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | No
 
 
 def replay(inner: Any, trials: Iterable[Mapping[str, Any]], metric: str) -> None:
-    """Give a pruner the results of trials that ended under earlier drivers, so that rungs and medians survive."""
+    """Give a pruner the results of earlier drivers' ended trials; rungs and medians survive so."""
     for trial in trials:
         results = [{STEP: step, metric: value} for step, value in trial["results"] if value is not None]
         if ended(trial) and results:

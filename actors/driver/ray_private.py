@@ -97,7 +97,7 @@ def map_worker_deaths() -> None:
 
 
 def count_deaths_once() -> None:
-    """Make a worker that dies while a trial takes it over cost that trial one attempt. A second call changes nothing.
+    """Make the death of a worker during its takeover cost one attempt. A second call changes nothing.
 
     Tune handles such a death twice, by the actor and by its task. The first puts the trial back to PENDING; the second
     finds it there and ends it for good, whatever max_failures is.

@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
 
 
 class Recorder(Callback, PerProcess):
-    """Its callbacks run in Tune's thread; `record_pauses` also in those that change the commands."""
+    """Reports trials. Tune's thread runs its callbacks; threads that change commands also run `record_pauses`."""
 
     def __init__(
         self,

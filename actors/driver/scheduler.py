@@ -213,7 +213,7 @@ class HardwareAwareScheduler(TrialScheduler):
             self._recorder.record_pauses()
 
     def _finish(self) -> None:
-        """Raise Finished once every running trial has left its work or ended its epoch, or FINISH_WITHIN_S is over."""
+        """Raise Finished once no trial works any more, or FINISH_WITHIN_S is over."""
         now = time.monotonic()
         if self._finish_by_mono_s is None:
             self._finish_by_mono_s = now + FINISH_WITHIN_S

@@ -127,7 +127,7 @@ class GatedSearch(Searcher):
         return command.action < Action.HOLD
 
     def _one_is_alone(self) -> bool:
-        """Return whether a trial has the machine to itself, or waits for that and is not held by the operator.
+        """Return whether a trial has the machine to itself, or waits for it. Trials that are held do not count.
 
         Asked here: Tune starts each trial that the search gives, without asking the scheduler.
         """

@@ -106,7 +106,7 @@ class SamplerPerTrial(BaseSampler):
 
 
 class CopiedJournal(BaseJournalBackend):
-    """Keeps the journal in memory, and a copy at `file` that may be damaged or deleted without harm.
+    """Keeps the journal in memory, and a copy at `file`. The copy may be damaged or deleted without harm.
 
     With Optuna's own file backend a search whose file was deleted gives numbers twice, and one whose disk is full ends.
     Here the copy is written anew when its size is not as this class left it.

@@ -1,4 +1,4 @@
-"""Builds the Tuner of one experiment anew at each driver start, and runs it in the calling thread."""
+"""Builds the Tuner of one experiment at each driver start, and runs it."""
 
 from __future__ import annotations
 

@@ -207,7 +207,8 @@ class Node:
         snapshot = ray.get(self._actor.configure.remote(self._settings), timeout=START_WITHIN_S)
         if self._forced_s is not None:
             # Before its STOP is taken, which would end this driver.
-            snapshot = ray.get(self._actor.force.remote(self._forced_s), timeout=ANSWER_WITHIN_S)
+            forced = ray.get(self._actor.force.remote(self._forced_s), timeout=ANSWER_WITHIN_S)
+            snapshot = {**forced, "notes": [*snapshot["notes"], *forced["notes"]]}
             self._forced_s = None
         commands, stamp = self._commands()
         body = [command.to_json() for command in commands]

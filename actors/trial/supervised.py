@@ -87,7 +87,7 @@ def supervise(user: Any) -> type[tune.Trainable]:
 
 
 def can_be_reused(trainable: type[tune.Trainable]) -> bool:
-    """Return whether a worker may take the next trial (20 ms instead of 2 to 5 s): if the class has `reset_config`."""
+    """Return whether a worker may take the next trial: if the class has `reset_config`. 20 ms instead of 2 to 5 s."""
     return bool(_user_class(trainable).reset_config is not tune.Trainable.reset_config)
 
 
@@ -180,7 +180,7 @@ class SupervisedTrainable(tune.Trainable):
         self._heartbeat.phase(Phase.IDLE)
 
     def _begin_heartbeat(self, own: Mapping[str, Any], folder: Path, heartbeats: Path) -> Heartbeat:
-        """From here on the node's watchdog sees this attempt's progress and can get its stacks."""
+        """Let the node's watchdog see this attempt's progress and get its stacks, from now on."""
         prefer_for_oom()
         dump_on_signal(heartbeats)
         pid = os.getpid()
@@ -227,7 +227,7 @@ class SupervisedTrainable(tune.Trainable):
             return None, traceback.format_exc()
 
     def _left_or_text(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the answer of a trial that leaves its work, or the traceback if it could not be saved."""
+        """Return the answer of a trial that leaves, or the traceback if it could not be saved."""
         try:
             return self._left(), ""
         except Exception:  # noqa: BLE001 - any error of a user's code ends its trial, and nothing else

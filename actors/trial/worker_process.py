@@ -35,7 +35,7 @@ _DUMPS: dict[Path, BinaryIO] = {}
 
 
 def dump_on_signal(folder: Path) -> None:
-    """Make DUMP_SIGNAL write every thread's Python stack, by C code that needs no lock of Python's."""
+    """Make DUMP_SIGNAL write every thread's Python stack, by C code without Python's locks."""
     path = stacks_file(folder, os.getpid())
     if path not in _DUMPS:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -44,7 +44,7 @@ class _Node:
 
 
 class Watchdog:
-    """Every public method is an RPC and returns at once, `wait_change` after a while."""
+    """Governs and watches one node. Its public methods are RPCs that return at once, but for `wait_change`."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class Watchdog:
         }
 
     def wait_change(self, version: int, timeout_s: float) -> dict[str, Any]:
-        """Return a snapshot as soon as it is newer than `version`, at the latest after `timeout_s`."""
+        """Return the next snapshot after `version`, at the latest after `timeout_s`."""
         self._called()
         self._changes.wait(version, min(timeout_s, MAX_LONG_POLL_S))
         return self.snapshot(since=version)
@@ -170,7 +170,7 @@ class Watchdog:
 
 
 class WatchdogActor(Watchdog):
-    """As Ray runs it: with gauges, which need a Ray worker."""
+    """A watchdog with gauges, which need a Ray worker."""
 
     def __init__(self, settings: WatchdogSettings) -> None:
         super().__init__(settings, WatchdogGauges(settings.node))

@@ -17,7 +17,7 @@ LATE_PERIODS = 5.0
 
 @dataclass(frozen=True)
 class Hang:
-    """A worker's silence, the silence that is allowed, and the usual time of its batch or step."""
+    """A worker's silence, the allowed silence, and the usual time of its batch or step."""
 
     silent_s: float
     allowed_s: float

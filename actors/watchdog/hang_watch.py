@@ -173,7 +173,7 @@ class HangWatch:
             self._note("worker.stuck", {**asdict(worker), "why": text})
 
     def _is_silent_still(self, path: Path, worker: Worker, progress: Progress) -> bool:
-        """Return False if the worker moved while its stacks were read or kept, or died by itself."""
+        """Return False if the worker moved meanwhile, or died by itself."""
         try:
             again = read_heartbeat(path)
         except OSError:

@@ -58,7 +58,7 @@ class OperatorCommands:
 
 
 class NodeGovernor:
-    """Owns providers, governor state and flag of a node, and the lock that guards them, until `close`.
+    """Owns providers, governor state and flag of a node, with their lock, until `close`.
 
     Each public method may be called from any thread. `operator` is None until a driver has sent the operator's
     commands; until then the flag says PAUSE, so that a watchdog that started anew lifts no pause even for a moment.
@@ -171,7 +171,7 @@ class NodeGovernor:
         self.flag.write(command.action, command.throttle_share, release=release, held=held)
 
     def _held(self, operator: tuple[Command, ...]) -> dict[int, bool]:
-        """Return the trials that are held one by one, each with whether it must leave its worker; STOP: at once."""
+        """Return the trials held one by one, and whether each must leave its worker. On STOP it must at once."""
         now, short = self._clock.mono_s(), self._memory_is_short()
         # By action: where two commands hold one trial, the stricter one comes last and counts.
         commands = sorted(operator, key=lambda command: command.action)

@@ -131,7 +131,7 @@ class WorkerStuck:
 class AttemptLost:
     """Driver: an attempt is over and its trial is not: it is tried again.
 
-    `cause` is one of worker_death's, released, oom (an allocation failed) or memory (asked back by the governor);
+    `cause` is one of worker_exit's, released, oom (an allocation failed) or memory (asked back by the governor);
     `memory` is what the next attempt is given to take less of it, None when that does not change.
     """
 

@@ -1,4 +1,4 @@
-"""One daemon a home, by a lock that ends with its holder; and the folders of a home."""
+"""A home has one daemon, by a lock that ends with its holder; and the folders of a home."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that holds a home's lock and is not its daemon is found, on a /proc of the test's own."""
+"""A process that holds a home's lock and is not its daemon is found in a fake /proc."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dataclasses come back from JSON as they were, and a value that does not fit is named."""
+"""Dataclasses are the same after JSON, and a value that does not fit is named."""
 
 from __future__ import annotations
 

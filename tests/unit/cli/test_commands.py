@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import supervisor
 from supervisor.audit.log import AuditLog
 from supervisor.cli import launch, steer, supervisorctl, supervisord
 from supervisor.cli.steer import parse_duration
@@ -40,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store:
-    """A run of one experiment with one trial, as a daemon that has ended leaves it."""
+    """Return the store of an ended run with one experiment and one trial."""
     for folder in (home.state, home.logs, home.runs):
         folder.mkdir(exist_ok=True)
     store = Store(home.store, Clock())
@@ -99,6 +100,11 @@ def test_bad_arguments_end_with_2_and_the_usage(
         supervisorctl.main(arguments)
     assert end.value.code == 2
     assert "usage: supervisorctl" in capsys.readouterr().err
+
+
+def test_version_names_the_folder_of_the_whole_package(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert supervisorctl.main(["version"]) == 0
+    assert f", {Path(supervisor.__file__).resolve().parent}, socket {home.socket}" in capsys.readouterr().out
 
 
 def test_status_without_a_daemon_shows_the_last_run_and_still_ends_with_4(

@@ -83,7 +83,7 @@ def test_a_renamed_file_is_read_to_its_end_before_the_new_one(path: Path) -> Non
 
 
 def test_a_line_written_just_before_the_renaming_is_not_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between reading the old file's end and looking at its name the writer may write and rotate."""
+    """The writer may write and rotate between the reader's last read and its look at the name."""
     real = tail._same
     rotated: list[bool] = []
 

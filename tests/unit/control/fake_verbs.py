@@ -1,4 +1,4 @@
-"""Stands in for the daemon's verbs in tests of the API, the server and the client."""
+"""Replaces the daemon's verbs in tests of API, server and client."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 def speak(home: Home, verbs: FakeVerbs, *requests: Request) -> list[Answer]:
-    """Each request's status and JSON, of a daemon's API on its real socket."""
+    """Return the status and JSON of each request to an API on its real socket."""
 
     async def all_of_them() -> list[Answer]:
         runner = web.AppRunner(api.make_app(verbs), access_log=None, shutdown_timeout=0.1)

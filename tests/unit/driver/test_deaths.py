@@ -28,7 +28,7 @@ class Link(list):
 
 
 class FakeTrial:
-    """As much of a Tune trial as is touched."""
+    """The parts of a Tune trial that are used."""
 
     trial_id = "a"
     last_result: dict[str, object] = {}  # noqa: RUF012 - it is never written

@@ -113,7 +113,7 @@ def test_a_hold_keeps_it_back_too(tmp_path: Any, action: Action) -> None:
 
 
 def test_a_new_driver_goes_on_with_the_same_choice_and_seeds(tmp_path: Any) -> None:
-    """One finalisation trial has ended, the other was lost halfway: it comes back, as a new attempt, and no other."""
+    """One finalisation trial has ended and the other was lost: it comes back, as a new attempt, and no other."""
     search = tuple(row(n, value) for n, value in enumerate([0.4, 0.2, 0.3, 0.5]))
     spec = {"max_trials": 6, "finalize": {"top": 1, "seeds": 2}, "mode": "min", "seed": 3}
     params = finalists(spec, search)[0].trials()

@@ -25,7 +25,7 @@ def sent(monkeypatch):
 
 
 def test_no_later_command_lifts_the_stop_by_which_trials_leave(sent):
-    """Neither memory that is asked back or given back meanwhile, nor a command of the operator."""
+    """Memory that is asked back or given back does not, and no command of the operator does."""
     in_force = CommandsInForce("e")
     watchdogs = WatchdogLinks(None, in_force, {})
     watchdogs._nodes = {"n": watchdogs._add("n", {})}

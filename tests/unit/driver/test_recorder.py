@@ -31,7 +31,7 @@ class Link(list):
 
 
 class FakeTrial:
-    """As much of a Tune trial as is touched."""
+    """The parts of a Tune trial that are used."""
 
     def __init__(self, trial_id, error=None):
         self.trial_id, self.error, self.last_result = trial_id, error, {}
@@ -247,7 +247,7 @@ def test_memory_that_ran_out_is_a_lost_attempt_and_the_next_one_is_given_less(be
 
 
 def test_the_offer_of_a_trial_that_leaves_replaces_that_of_its_start(bench):
-    """Nor is it needed at the start, where its worker may have been too slow to answer."""
+    """At the start its worker may have been too slow to answer."""
     bench.whereabouts = ray_private.Whereabouts()
     trial = FakeTrial("a")
     call(bench, "on_trial_start", trial)
@@ -266,7 +266,7 @@ def test_a_trial_that_was_asked_for_its_memory_leaves_for_that_cause(bench):
 
 @pytest.mark.parametrize("smaller", [HALF, None])
 def test_a_worker_that_the_kernel_killed_comes_back_with_less_memory_or_reports_its_end(bench, smaller):
-    """What it could be given it said at its start. With nothing smaller left the next one only says `oom`."""
+    """It offered smaller settings at its start. With nothing smaller left the next one only says `oom`."""
     bench.recorder._deaths = lambda node, number, attempt: Death(OOM_KILLED, "the kernel killed it", node)
     trial = started(bench, smaller)
     call(bench, "on_trial_recover", trial)

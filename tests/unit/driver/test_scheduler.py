@@ -43,7 +43,7 @@ class FakeTrial:
 
 
 class Controller:
-    """As much of Tune's controller as is touched."""
+    """The parts of Tune's controller that are used."""
 
     def __init__(self):
         self.trained, self.paused = [], []
@@ -177,7 +177,7 @@ def earlier(number, results, state="TERMINATED"):
 @given(values=st.lists(st.floats(0, 1), min_size=3, max_size=12), new=st.floats(0, 1))
 @settings(deadline=None, max_examples=40)
 def test_ashas_rungs_survive_a_restart(values, new):
-    """A pruner that is fed the ended trials decides as the one that saw them live."""
+    """A pruner that gets the ended trials later decides as the one that saw them."""
     spec = {"kind": "asha", "grace_period": 1, "reduction_factor": 2, "max_t": 9}
     live = Bench(pruner(spec, "loss", "min", 9))
     for number, value in enumerate(values):
@@ -211,7 +211,7 @@ def test_the_median_rule_never_pauses_a_trial_for_another():
 
 
 def test_medians_survive_a_restart():
-    """Fed three good ended trials, the rule stops a bad new one after its grace period."""
+    """After three good trials of before, the rule stops a bad new one after its grace period."""
     bench = Bench(pruner({"kind": "median", "grace_period": 2, "min_samples_required": 3}, "loss", "min", 9))
     replay(bench.scheduler.inner, [earlier(n, [[1, 0.2], [2, 0.1], [3, 0.1]]) for n in range(3)], "loss")
     trial = bench.trial("bad", 3)

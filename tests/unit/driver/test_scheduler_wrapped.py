@@ -75,7 +75,7 @@ class FakeTrial:
 
 
 class Controller:
-    """As much of Tune's controller as Ray's own schedulers touch while trials come and report."""
+    """The parts of Tune's controller that Ray's own schedulers use."""
 
     def __init__(self):
         self.trials, self.stopped = [], []

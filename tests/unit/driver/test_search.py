@@ -140,7 +140,7 @@ def test_a_driver_that_is_to_finish_gets_no_more_trials(bench):
 
 
 def test_an_unfinished_trial_is_adopted_and_not_added_again(bench):
-    """Its number, its parameters, the next attempt, its checkpoint, and what it reported up to there."""
+    """It keeps its number, parameters and checkpoint, and the results up to there; its attempt is the next one."""
     b = bench([row(0, results=[(1, 3.0), (2, 2.0)], checkpoint="/run/0/checkpoint-1.pt")])
     assert b.search.suggest("a") == {
         "x": 0.5,

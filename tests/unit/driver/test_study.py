@@ -49,7 +49,7 @@ def open_study(rows, kind="tpe", startup=3, enqueue=()):
 
 
 def play(rows, until, kind="tpe", startup=3):
-    """Run a search of one trial at a time up to `until` trials, from the truth in `rows`; the truth after it."""
+    """Run a search of one trial at a time from `rows` to `until` trials; return the rows after it."""
     rows = list(rows)
     study = open_study(rows, kind, startup)
     while len(rows) < until:
@@ -84,7 +84,7 @@ def test_a_gaussian_process_is_rebuilt_too():
 
 
 def test_unfinished_trials_come_back_at_their_own_numbers_before_anything_new():
-    """With their own parameters, in order, and only then the plan's unused points."""
+    """They have their own parameters and come in order; the plan's unused points follow."""
     done = {"x": 0.5, "n": 2, "k": "b"}
     left = {"x": 0.25, "n": 4, "k": "a"}
     rows = [row(0, left, None, [[1, 3.0]]), row(1, done, "finished", [[1, 1.0]], 1.0), row(2, left, None, [])]
@@ -119,7 +119,7 @@ def test_huge_losses_are_cut():
 
 
 def test_a_journal_is_new_at_each_start(tmp_path):
-    """What an earlier driver left, a torn last line included, is gone."""
+    """An earlier driver's file is deleted, also one with a torn last line."""
     for name in ("s", "s"):
         study = build_study(open_storage(tmp_path), name, "min", SPACE.distributions, [], [])
         assert study.trials == []

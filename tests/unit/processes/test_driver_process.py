@@ -1,4 +1,4 @@
-"""A message to a driver that has ended is dropped, and never written into another file."""
+"""A message to a driver that has ended is dropped, not written into another file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A message reaches its addresses by a child process, and no text shows a secret of an address."""
+"""A child process sends a message to its addresses; no text shows an address's secret."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_a_head_that_never_comes_up_is_ended_after_the_deadline(
 def test_files_of_earlier_sessions_are_removed_before_a_head_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each cluster's nodes have new ids, so their flags would pile up, as Ray's sessions would."""
+    """Nodes of each cluster have new ids, so the flags of the old ones would accumulate."""
     head = head_of(tmp_path, monkeypatch, "true")
     session = head.home.ray_temp / "session_2026" / "logs"
     session.mkdir(parents=True)

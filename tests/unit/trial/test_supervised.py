@@ -103,7 +103,7 @@ def test_a_worker_is_reused_where_the_class_says_how():
 
 
 class Block:
-    """As large as memory is."""
+    """Takes all memory."""
 
 
 class Blocks(Counts):
@@ -199,7 +199,7 @@ def test_a_trainable_that_cannot_offer_less_memory_ends_with_oom(blocks):
 
 
 def test_a_trial_that_cannot_be_saved_as_it_leaves_ends_with_that_error(blocks):
-    """As one does that cannot be saved after a step."""
+    """A trial that cannot be saved after a step ends so, too."""
     blocks.then, blocks.save_checkpoint = raising(Leave()), failing
     result = blocks.step()
     assert (result[END], result["done"]) == ("error", True)

@@ -67,7 +67,7 @@ def test_a_process_counter_is_its_groups_where_that_counts_and_else_the_machines
 
 
 def test_a_process_differs_from_another_of_its_pid_and_a_dead_one_is_none() -> None:
-    """Also one that its parent has not waited for."""
+    """A zombie is dead, too."""
     mine = started_at(os.getpid())
     assert mine is not None
     assert started_at(os.getpid()) == mine

@@ -65,7 +65,7 @@ def test_the_stacks_of_every_thread_are_read_and_the_process_lives(start, tmp_pa
 
 
 def test_a_process_without_a_handler_is_not_sent_the_signal(start, tmp_path):
-    """It would end it."""
+    """The signal would end it."""
     process = start("")
     assert stacks_of(tmp_path, process.pid) is None
     assert process.poll() is None
@@ -105,7 +105,7 @@ def test_a_process_that_only_has_the_same_pid_is_not_touched(start):
 
 
 def test_a_process_that_cannot_be_killed_is_reported_after_a_bounded_wait(start, monkeypatch):
-    """As a process in an uninterruptible wait, which no signal reaches."""
+    """A process in an uninterruptible wait gets no signal."""
     process = start("")
     monkeypatch.setattr(os, "kill", lambda pid, number: None)
     naps = []
@@ -124,7 +124,7 @@ def test_the_score_is_raised_and_never_lowered(tmp_path):
 
 
 def test_a_process_may_have_any_bytes_for_a_name(tmp_path):
-    """It sets them itself (prctl PR_SET_NAME), and one such must not keep the watch from all the others."""
+    """A process sets its own name (prctl PR_SET_NAME); the watch over the others must go on."""
     (tmp_path / "11").mkdir()
     fields = b" ".join(str(number).encode() for number in range(4, 53))
     (tmp_path / "11/stat").write_bytes(b"11 (ray::\xff) Z 1 \xc3) S " + fields + b"\n")

@@ -1,4 +1,4 @@
-"""Whether a trial hangs: a pure decision over its progress, the policy and two moments."""
+"""Tests whether a trial hangs: a pure decision over its progress, the policy and two moments."""
 
 from __future__ import annotations
 

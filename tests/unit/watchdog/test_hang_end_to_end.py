@@ -1,4 +1,4 @@
-"""From a process that hangs to what the store says of it, piece by piece, without Ray."""
+"""A process that hangs is followed through each part up to the store, without Ray."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_a_trial_that_moves_while_its_stacks_are_written_is_not_ended(bench):
 
 
 def test_a_trial_that_moves_while_its_stacks_are_kept_is_not_ended(bench):
-    """A trial that waited for a slow disk continues at the moment that the disk takes the stacks."""
+    """A trial that waited for a slow disk may continue when the disk takes the stacks."""
     heartbeat = bench.at_work()
     bench.machine.write = lambda path, text: heartbeat.batch(bench.clock.mono_s())
     bench.watch = bench.a_watch()

@@ -103,7 +103,7 @@ def test_an_older_command_that_comes_late_changes_nothing(bench: Bench) -> None:
 
 
 def test_a_pause_of_the_governor_survives_a_restart(bench: Bench) -> None:
-    """Its minimum time off is not forgotten."""
+    """Its minimum time off is kept, too."""
     bench.temperature(HOT)
     bench.start(min_off_s=3600.0)
     bench.operator()
@@ -171,7 +171,7 @@ def test_a_single_trials_pause_closes_the_gate_for_it_alone_and_a_long_one_frees
 
 
 def test_a_single_trials_stop_makes_it_leave_at_once_also_beside_a_pause(bench: Bench) -> None:
-    """In this way the largest trial is asked for its memory."""
+    """The largest trial is asked for its memory by such a STOP."""
     stop = Command(Action.STOP, Origin.GOVERNOR, "memory at 91 %", trial_scope("e", 5))
     for commands in ((stop,), (stop, pause(trial_scope("e", 5)))):
         bench.operator(*commands)

@@ -1,4 +1,4 @@
-"""Which attempts wait at a closed gate, by their heartbeats."""
+"""Attempts that wait at a closed gate are found by their heartbeats."""
 
 from __future__ import annotations
 
