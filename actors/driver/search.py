@@ -79,7 +79,6 @@ class GatedSearch(Searcher):
     def __init__(
         self,
         inner: OptunaSearch,
-        space: Space,
         registry: TrialRegistry,
         in_force: CommandsInForce,
         link: DaemonLink,
@@ -89,7 +88,7 @@ class GatedSearch(Searcher):
     ) -> None:
         super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
-        self._inner, self._space, self._registry, self._in_force, self._link = inner, space, registry, in_force, link
+        self._inner, self._registry, self._in_force, self._link = inner, registry, in_force, link
         self._finalisation, self._enqueued, self._concurrency = finalisation, enqueued, concurrency
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -216,4 +215,4 @@ def open_search(
         sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
     )
     finalisation = Finalisation(spec, trials)
-    return GatedSearch(inner, space, registry, in_force, link, finalisation, len(points), int(spec["concurrency"]))
+    return GatedSearch(inner, registry, in_force, link, finalisation, len(points), int(spec["concurrency"]))

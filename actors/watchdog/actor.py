@@ -15,10 +15,10 @@ from typing import Any
 
 from actors.trial.node_files import heartbeats_folder
 from actors.trial.worker_exit import Death
-from actors.watchdog import wait_watch
+from actors.watchdog import hang_watch
 from actors.watchdog.changes import Changes
 from actors.watchdog.gauges import WatchdogGauges
-from actors.watchdog.hang_watch import HangWatch
+from actors.watchdog.hang_watch import HangWatch, WaitWatch
 from actors.watchdog.node_governor import NodeGovernor, OpenProviders, OperatorCommands, WatchdogSettings
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
@@ -40,7 +40,7 @@ class _Node:
     settings: WatchdogSettings
     governor: NodeGovernor
     hangs: HangWatch
-    waits: wait_watch.WaitWatch
+    waits: WaitWatch
 
 
 class Watchdog:
@@ -66,7 +66,7 @@ class Watchdog:
         governor = NodeGovernor(settings, self._changes, self._clock, self._open_providers, operator)
         folder = heartbeats_folder(settings.gate, settings.node)
         hangs = HangWatch(folder, governor.policy, self._note, self._clock)
-        waits = wait_watch.WaitWatch(folder)
+        waits = WaitWatch(folder)
         # Before the flag can open: a trial that waited under an earlier watchdog waits until its heartbeat moves.
         _logged("looking for waiting trials", lambda: waits.look(governor.flag.closes))
         return _Node(settings, governor, hangs, waits)
@@ -160,7 +160,7 @@ class Watchdog:
             _logged("looking for hung trials", self._node.hangs.look)
 
     def _see_waits_for_ever(self) -> None:
-        while not self._stopped.wait(wait_watch.PERIOD_S):
+        while not self._stopped.wait(hang_watch.WAIT_PERIOD_S):
             _logged("looking for waiting trials", self._see_waits)
 
     def _see_waits(self) -> None:

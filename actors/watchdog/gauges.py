@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from supervisor.domain.command import Command
 from supervisor.sensors.reading import Kind, Quality, Reading
@@ -21,24 +21,16 @@ GAUGES = {
 }
 
 
-class Gauge(Protocol):
-    """The part of ray.util.metrics.Gauge that is used."""
+def ray_gauge(name: str, description: str) -> Any:
+    from ray.util.metrics import Gauge
 
-    def set(self, value: float, tags: dict[str, str] | None = None) -> None: ...
-
-
-def ray_gauge(name: str, description: str) -> Gauge:
-    from ray.util.metrics import Gauge as RayGauge
-
-    made: Any = RayGauge(name, description=description, tag_keys=("node",))
-    gauge: Gauge = made
-    return gauge
+    return Gauge(name, description=description, tag_keys=("node",))
 
 
 class WatchdogGauges:
     """The gauges of one node; `show` costs some tens of microseconds."""
 
-    def __init__(self, node: str, new: Callable[[str, str], Gauge] = ray_gauge) -> None:
+    def __init__(self, node: str, new: Callable[[str, str], Any] = ray_gauge) -> None:
         self._tags = {"node": node[:12]}
         self._gauges = {name: new(name, description) for name, description in GAUGES.items()}
 

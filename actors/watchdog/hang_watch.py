@@ -1,4 +1,4 @@
-"""Ends the trials of a node that hang, and knows how workers died.
+"""Ends the trials of a node that hang, knows how workers died, and sees which trials wait: all by the heartbeats.
 
 It has a thread of its own: a sensor that hangs must not delay it, nor must a worker that dies slowly delay the sensors.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actors.trial.heartbeat import STACKS_SUFFIX, Attempt, Progress, Worker, heartbeats, read_heartbeat
+from actors.trial.heartbeat import STACKS_SUFFIX, Attempt, Phase, Progress, Worker, heartbeats, read_heartbeat
 from actors.trial.worker_exit import HUNG, OOM_KILLED, Death, MemoryKills
 from actors.trial.worker_process import end_process, stacks_file, stacks_of
 from actors.watchdog.hang_detection import Attention, Hang, hang_of
@@ -22,6 +22,7 @@ from supervisor.governor.policy import Policy
 from supervisor.processes.identity import started_at
 from supervisor.sensors.cgroup import kill_count, kill_counter
 
+WAIT_PERIOD_S = 0.2
 MAX_PERIOD_S, MIN_PERIOD_S = 5.0, 0.1
 PERIODS_PER_ALLOWANCE = 10.0
 """A hang is noticed at most a tenth late."""
@@ -220,3 +221,41 @@ def _keep(kept: dict[Attempt, _Kept], key: Attempt, value: _Kept) -> None:
     kept[key] = value
     while len(kept) > MAX_DEATHS:
         del kept[next(iter(kept))]
+
+
+def waiting(
+    before: Mapping[Attempt, float], found: Iterable[tuple[Worker, Progress]], closed: Callable[[int], bool]
+) -> dict[Attempt, float]:
+    """Return the attempts that wait at a closed gate, each with the time since when.
+
+    `closed` says whether the flag forbids a trial's work. An attempt that waited `before` does so until its heartbeat
+    moves, even if the flag is open by then. A THROTTLE rest alone does not count.
+    """
+    return {
+        worker.key: progress.since_mono_s
+        for worker, progress in found
+        if progress.phase is Phase.WAITING
+        and (closed(worker.number) or before.get(worker.key) == progress.since_mono_s)
+    }
+
+
+class WaitWatch:
+    """Keeps the attempts that wait at a closed gate: only then has a pause taken effect.
+
+    `look` is for one thread, `attempts` for any.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: dict[Attempt, float] = {}
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        return list(self._waiting)
+
+    def look(self, closed: Callable[[int], bool]) -> bool:
+        """Read the heartbeats; return whether other attempts wait than before."""
+        before = self._waiting
+        found = ((worker, progress) for _, worker, progress in heartbeats(self._folder))
+        self._waiting = waiting(before, found, closed)
+        return self._waiting.keys() != before.keys()

@@ -18,7 +18,7 @@ from supervisor.home import Home
 
 if TYPE_CHECKING:
     from supervisor.plan.dataset import DatasetChoice
-    from supervisor.plan.experiment import ExperimentSpec
+    from supervisor.plan.expansion import ExperimentSpec
     from supervisor.plan.loader import LoadedPlan
 
     Resolved = tuple[LoadedPlan, DatasetChoice | None, list[ExperimentSpec]]

@@ -146,10 +146,8 @@ def wait(home: Home, arguments: argparse.Namespace) -> int:
 
 def _print_end(home: Home) -> int:
     """Print the table and the report's path; return the exit code of the run."""
-    from supervisor.cli.results_table import text_table
-
     view = last_view(home)
-    print(text_table(view))
+    print(status_text.text_table(view))
     report = home.run_folder(view["run"]["id"]) / "report.html"
     print(f"report: {report}" if report.exists() else "no report was written; `supervisorctl report` tries again")
     states = [ProcessState(experiment["state"]) for experiment in view["experiments"]]
@@ -181,12 +179,11 @@ class _ProgressLine:
 
 
 def report(home: Home, arguments: argparse.Namespace) -> int:
-    from supervisor.cli.results_table import text_table
     from supervisor.report.process import write_report_now
 
     view = _report_view(home, arguments.run_or_plan)
     path = write_report_now(view, home.run_folder(view["run"]["id"]))
-    print(text_table(view))
+    print(status_text.text_table(view))
     print(f"report: {path}")
     return 0
 

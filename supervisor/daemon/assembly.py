@@ -28,7 +28,7 @@ from supervisor.daemon.upkeep.notifier import Notifier
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
-from supervisor.plan.experiment import ExperimentSpec
+from supervisor.plan.expansion import ExperimentSpec
 from supervisor.preflight.estimate import misfit
 from supervisor.preflight.machine import machine_memory_bytes
 from supervisor.processes.driver_process import DriverProcess

@@ -10,8 +10,7 @@ from typing import Any
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView, NodeView
 from supervisor.daemon.commands_in_force import FORCE_S, CommandsInForce
-from supervisor.daemon.experiments.drills import Drills
-from supervisor.daemon.experiments.driver_runner import DriverRunner
+from supervisor.daemon.experiments.driver_runner import Drills, DriverRunner
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.experiments.experiment_runner import ExperimentRunner
 from supervisor.daemon.experiments.experiment_state import ExperimentState

@@ -10,24 +10,13 @@ import json
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from supervisor.errors import PlanError
-from supervisor.plan.experiment import ExperimentSpec, ResolvedAsha
+from supervisor.plan import schema
 from supervisor.plan.matrix import Cell, cells
-from supervisor.plan.schema import (
-    AshaPruner,
-    CategoricalDimension,
-    Dimension,
-    Finalize,
-    FloatDimension,
-    GridDimension,
-    IntDimension,
-    MedianPruner,
-    NoPruner,
-    Plan,
-    Quantile,
-)
 from supervisor.plan.validation import nearest, value_problem
 
 if TYPE_CHECKING:
@@ -40,9 +29,49 @@ UNCHANGED = (
 )  # fmt: skip
 """Settings of a cell that its experiment takes over as they are."""
 
+ResolvedDimension = Annotated[
+    schema.FloatDimension | schema.IntDimension | schema.CategoricalDimension, Field(discriminator="type")
+]
+
+
+class ResolvedAsha(schema.AshaPruner):
+    """ASHA with its top rung settled."""
+
+    max_t: int = Field(ge=1)
+
+
+ResolvedPruner = Annotated[ResolvedAsha | schema.MedianPruner | schema.NoPruner, Field(discriminator="kind")]
+
+
+class ExperimentSpec(schema.Part):
+    """One resolved experiment: the daemon stores it and a driver executes it.
+
+    `model_dump(mode="json")` and `model_validate` are inverse to each other.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
+    cell: dict[schema.ParamName, schema.AxisValue]
+    trainable: str = Field(pattern=schema.TRAINABLE_PATTERN)
+    config: schema.Config
+    space: dict[schema.ParamName, ResolvedDimension]
+    metric: str
+    mode: Literal["min", "max"]
+    max_trials: int = Field(ge=1)
+    max_epochs: int = Field(ge=1)
+    max_hours: float | None
+    concurrency: int = Field(ge=1)
+    resources: schema.Resources
+    sampler: schema.Sampler
+    enqueue: Annotated[tuple[dict[schema.ParamName, schema.Constant | None], ...], BeforeValidator(schema.as_tuple)]
+    pruner: ResolvedPruner
+    finalize: schema.Finalize | None = None
+    warm_start: schema.WarmStart | None = None
+    seed: int = Field(ge=0)
+    max_failures: int = Field(ge=0)
+
 
 def expand(
-    plan: Plan,
+    plan: schema.Plan,
     num_features: int | None = None,
     dataset: str | None = None,
     only: str | None = None,
@@ -58,7 +87,7 @@ def expand(
     return [_spec(cell, num_features, dataset) for cell in chosen]
 
 
-def fingerprint(plan: Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
+def fingerprint(plan: schema.Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
     """Hash all that decides the results: the plan's name, its experiments in order, and `data_sha256`.
 
     The hardware policy is left out: with an eased threshold an unfinished run is still the same run.
@@ -145,7 +174,7 @@ def _config(cell: Cell, dataset: str | None) -> dict[str, Any]:
 
 
 def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -> Bounds:
-    if not any(isinstance(dimension, GridDimension) for dimension in cell.plan.space.values()):
+    if not any(isinstance(dimension, schema.GridDimension) for dimension in cell.plan.space.values()):
         return {}
     if num_features is None:
         raise PlanError(
@@ -156,10 +185,12 @@ def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -
     return grid_of(config, num_features).axes()
 
 
-def _resolve(dimension: Dimension, bounds: Bounds) -> FloatDimension | IntDimension | CategoricalDimension:
-    if isinstance(dimension, GridDimension):
+def _resolve(
+    dimension: schema.Dimension, bounds: Bounds
+) -> schema.FloatDimension | schema.IntDimension | schema.CategoricalDimension:
+    if isinstance(dimension, schema.GridDimension):
         low, high = bounds[dimension.axis]
-        return IntDimension(type="int", low=low, high=high)
+        return schema.IntDimension(type="int", low=low, high=high)
     return dimension
 
 
@@ -182,8 +213,8 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     return tuple(points[: cell.plan.max_trials - (0 if finalize is None else finalize.top * finalize.seeds)])
 
 
-def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
-    if not isinstance(value, Quantile):
+def _enqueued(dimension: schema.FloatDimension | schema.IntDimension, value: Any) -> Any:
+    if not isinstance(value, schema.Quantile):
         return value
     low, high = dimension.low, dimension.high
     if dimension.log:
@@ -191,25 +222,25 @@ def _enqueued(dimension: FloatDimension | IntDimension, value: Any) -> Any:
     else:
         place = low + value.quantile * (high - low)
     place = min(max(place, low), high)  # exp(log(x)) may differ from x in the last bit
-    if isinstance(dimension, FloatDimension):
+    if isinstance(dimension, schema.FloatDimension):
         return float(place)
     step = dimension.step
     return int(low + min(round((place - low) / step), (high - low) // step) * step)
 
 
-def _finalize(plan: Plan) -> Finalize | None:
+def _finalize(plan: schema.Plan) -> schema.Finalize | None:
     """Limit the finalisation to half of the trials: first `top` shrinks, then `seeds`."""
     if plan.finalize is None:
         return None
     half = plan.max_trials // 2
     seeds = min(plan.finalize.seeds, half)
-    return Finalize(top=min(plan.finalize.top, half // seeds), seeds=seeds) if seeds else None
+    return schema.Finalize(top=min(plan.finalize.top, half // seeds), seeds=seeds) if seeds else None
 
 
-def _pruner(plan: Plan) -> ResolvedAsha | MedianPruner | NoPruner:
+def _pruner(plan: schema.Plan) -> ResolvedAsha | schema.MedianPruner | schema.NoPruner:
     """Settle the top rung; with fewer epochs than the grace period, the grace period shrinks."""
     pruner = plan.pruner
-    if not isinstance(pruner, AshaPruner):
+    if not isinstance(pruner, schema.AshaPruner):
         return pruner
     top = min(pruner.max_t or plan.max_epochs, plan.max_epochs)
     return ResolvedAsha(**pruner.model_dump() | {"grace_period": min(pruner.grace_period, top), "max_t": top})

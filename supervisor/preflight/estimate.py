@@ -16,7 +16,7 @@ from supervisor.formatting import human, table
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 
 if TYPE_CHECKING:
-    from supervisor.plan.experiment import ExperimentSpec
+    from supervisor.plan.expansion import ExperimentSpec
     from training.grid import Architecture
 
 GIB = 2**30

@@ -21,7 +21,7 @@ from supervisor.formatting import human
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
-    from supervisor.plan.experiment import ExperimentSpec
+    from supervisor.plan.expansion import ExperimentSpec
     from supervisor.plan.schema import Data
 
 DISTRIBUTION = "sweep-supervisor"

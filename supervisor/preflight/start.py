@@ -18,7 +18,7 @@ from supervisor.formatting import human
 from supervisor.governor.policy import Policy
 from supervisor.home import Home
 from supervisor.plan.dataset import DatasetChoice
-from supervisor.plan.experiment import ExperimentSpec
+from supervisor.plan.expansion import ExperimentSpec
 from supervisor.plan.schema import Plan
 from supervisor.preflight import machine
 from supervisor.preflight.estimate import estimate

@@ -8,7 +8,6 @@ from typing import Any
 
 from supervisor.daemon.cluster import ClusterView
 from supervisor.daemon.commands_in_force import CommandsInForce
-from supervisor.daemon.experiments.drills import Drills
 from supervisor.daemon.experiments.driver_session import DriverEnd, DriverSession
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.experiments.ray_session import RaySession
@@ -22,6 +21,33 @@ from supervisor.processes.guardian import status_text
 from supervisor.store import queries
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.trial_writer import TrialWriter
+
+
+class Drills:
+    """Keeps a drill that was asked for until a watchdog can play it; a newer one replaces it."""
+
+    def __init__(self, writer: RunWriter) -> None:
+        self._writer = writer
+        self._waiting: messages.DrillAsked | None = None
+        self._playing: asyncio.Task[None] | None = None
+
+    def ask(self, drill: messages.DrillAsked) -> None:
+        """Keep a drill for the next watchdog."""
+        self._waiting = drill
+
+    async def play(self, driver: DriverProcess) -> None:
+        """Send the waiting drill to the watchdogs of `driver`."""
+        drill, self._waiting = self._waiting, None
+        if drill is not None:
+            self._writer.record(
+                "drill.started", name=drill.name, duration_s=drill.duration_s, node=drill.node, drill=True
+            )
+            await driver.send(drill)
+
+    def watchdog_up(self, driver: DriverProcess) -> None:
+        """Play the waiting drill beside the work."""
+        if self._waiting is not None:
+            self._playing = asyncio.create_task(self.play(driver))
 
 
 class DriverRunner:

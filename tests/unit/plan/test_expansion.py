@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import PlanError
-from supervisor.plan.expansion import expand, fingerprint
-from supervisor.plan.experiment import ExperimentSpec
+from supervisor.plan.expansion import ExperimentSpec, expand, fingerprint
 from supervisor.plan.loader import load_plan, parse_plan
 from supervisor.plan.schema import Plan
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.plan.expansion import expand
-from supervisor.plan.experiment import ExperimentSpec
+from supervisor.plan.expansion import ExperimentSpec, expand
 from supervisor.plan.loader import load_plan
 from supervisor.preflight import estimate
 

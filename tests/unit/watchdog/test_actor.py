@@ -13,7 +13,7 @@ import pytest
 
 from actors.trial.heartbeat import Heartbeat, Phase, Worker
 from actors.trial.node_files import LAYOUT, flag_path, heartbeats_folder
-from actors.watchdog import actor, wait_watch
+from actors.watchdog import actor, hang_watch
 from actors.watchdog.actor import Watchdog
 from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.clock import Clock
@@ -160,7 +160,7 @@ def test_a_driver_gets_the_attempts_that_wait_at_a_closed_gate_until_they_move_a
 
 def test_the_first_snapshot_of_a_new_watchdog_has_the_attempts_that_wait_already(start, tmp_path, monkeypatch):
     """Otherwise a driver would take them for resumed, when a pause is lifted while their watchdog starts anew."""
-    monkeypatch.setattr(wait_watch, "PERIOD_S", 3600.0)
+    monkeypatch.setattr(hang_watch, "WAIT_PERIOD_S", 3600.0)
     pid = os.getpid()
     folder = heartbeats_folder(str(tmp_path / "gate"), NODE)
     heartbeat = Heartbeat(folder, Worker("e", 3, 1, str(tmp_path), pid, started_at(pid)), in_batches=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.trial.heartbeat import Heartbeat, Phase, Progress, Worker
-from actors.watchdog.wait_watch import WaitWatch, waiting
+from actors.watchdog.hang_watch import WaitWatch, waiting
 from supervisor.clock import FakeClock
 
 WORKER = Worker("e", 3, 2, "/f", 11, "start")
