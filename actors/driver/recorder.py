@@ -131,7 +131,7 @@ class Recorder(Callback, PerProcess):
     def _try_again(self, trial: Trial, cause: str, error: str | None, drill: bool = False) -> None:
         entry = self._registry.entry(trial.trial_id)
         self._in_force.given_back(entry.number)
-        with self._registry.lock:
+        with self._recording, self._registry.lock:
             after = next_attempt(cause, entry.memory, entry.offer, drill=drill)
             reduced = dict(after.memory) if after.memory is not None and after.memory != entry.memory else None
             entry.running, entry.memory, entry.offer, entry.ran_out = False, after.memory, None, None
@@ -150,7 +150,7 @@ class Recorder(Callback, PerProcess):
     def _end(self, trial: Trial) -> Entry:
         entry = self._registry.entry(trial.trial_id)
         self._in_force.given_back(entry.number)
-        with self._registry.lock:
+        with self._recording, self._registry.lock:
             entry.running = False
         self._registry.close(trial.trial_id)
         return entry
@@ -160,7 +160,8 @@ class Recorder(Callback, PerProcess):
 
         A trial has stopped when the scheduler holds it or its heartbeat says that it waits at its gate.
         """
-        # One thread at a time: two that each saw a change could send the two in the wrong order.
+        # One thread at a time: two that each saw a change could send the two in the wrong order. The end of an attempt
+        # also waits for it: the daemon refuses a pause that comes later.
         with self._recording:
             for entry in self._registry.running():
                 waits = self._waits(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,8 +27,11 @@ from supervisor.domain.messages import (
 
 
 class Link(list):
+    when_sent = staticmethod(lambda message: None)
+
     def send(self, message):
         self.append(message)
+        self.when_sent(message)
 
 
 class FakeTrial:
@@ -194,6 +198,21 @@ def test_a_trial_has_not_resumed_because_its_watchdog_has_not_looked_yet(bench):
     bench.in_force.report("node", NodeReport(PAUSE, waiting=WAITING))
     bench.in_force.report("node", NodeReport(RUN, waiting=None))
     assert bench.link[2:] == []
+
+
+@pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_recover"])
+def test_the_pause_of_an_attempt_is_never_sent_after_its_end(bench, end):
+    """A watchdog reports in one thread while Tune ends the trial in another; the wait only gives that thread time."""
+    bench.registry.open("b", 5, {"x": 1})
+    for trial in (FakeTrial("a"), FakeTrial("b")):
+        call(bench, "on_trial_start", trial)
+    tune = threading.Thread(target=call, args=(bench, end, FakeTrial("b")))
+    bench.link.when_sent = lambda message: message.number == 4 and (tune.start(), tune.join(0.2))
+    del bench.link[:]
+    bench.in_force.report("node", NodeReport(PAUSE, waiting=WAITING | {("e", 5, 1)}))
+    tune.join()
+    assert [type(message) for message in bench.link[:2]] == [TrialHeld, TrialHeld]
+    assert [message.number for message in bench.link] == [4, 5, 5]
 
 
 def test_a_trial_that_leaves_its_gate_under_a_pause_has_not_resumed(bench):
