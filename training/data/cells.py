@@ -61,8 +61,8 @@ class Cells:
 
 
 def plain_name(name: str) -> str:
-    """Return a column's name in lower case, without <>, the "1. " of some exports and the ".1" of pandas."""
-    bare = re.sub(r"^[0-9]+\. |\.[0-9]+$", "", name.strip().strip("<>").strip().lower())
+    """Return a column's name in lower case, without <> and *, the "1. " of some exports and the ".1" of pandas."""
+    bare = re.sub(r"^[0-9]+\. |\.[0-9]+$", "", name.strip(" \t<>*").lower())
     return bare.strip()
 
 

@@ -68,7 +68,7 @@ def _lines(path: Path) -> list[str]:
 def _split(line: str, delimiter: str, path: Path, number: int) -> list[str]:
     """Split one line. A quoted cell ends on its line, so that a lost quote cannot swallow the lines after it."""
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True), [])
+        return _cells(line, delimiter)
     except csv.Error as error:
         cause = f"the quotes of this line do not match ({error})"
         raise BadFile(path, f"line {number}", cause, "Close each quote on its line.") from None
@@ -124,10 +124,15 @@ def _stacked_header(lines: Sequence[str], at: int, delimiter: str, path: Path, t
 
 
 def _quiet_split(line: str, delimiter: str) -> list[str]:
+    """Split a line that may be no line of this table: no cells where its quotes do not match."""
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True), [])
+        return _cells(line, delimiter)
     except csv.Error:
         return []
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=True), [])
 
 
 def _no_header(lines: Sequence[str], path: Path) -> BadFile:

@@ -29,7 +29,7 @@ INDEX_MARK = "^"
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class _Request:
     """The bars to register: ticker, folder, calendar, and the reason to take them where they are doubtful."""
 
     ticker: str
@@ -62,9 +62,9 @@ def import_file(
     It replaces earlier data of the ticker. ``accept`` is the reason to take bars whose labels look wrong. Raises
     BadFile (nothing is changed), or TrainingError for a bad ticker or reason.
     """
-    order = _order(ticker, data_dir, calendar, accept, now)
-    bars = read_bars(path, ticker=ticker, loose=order.loose)
-    return _register(bars, order, path, f"file {path.name}", sha256_of(path))
+    request = _request(ticker, data_dir, calendar, accept, now)
+    bars = read_bars(path, ticker=ticker, loose=request.loose)
+    return _register(bars, request, path, f"file {path.name}", sha256_of(path))
 
 
 def import_fetched(
@@ -76,10 +76,10 @@ def import_fetched(
     now: datetime | None = None,
 ) -> RawManifest:
     """Download and register daily bars. Raises FetchError, or BadFile when the downloaded bars are not valid."""
-    order = _order(ticker, data_dir, calendar, accept, now)
+    request = _request(ticker, data_dir, calendar, accept, now)
     path = Path(f"yahoo:{ticker}")
-    bars = check_bars(fetch_bars(ticker), path, ticker=ticker, loose=order.loose)
-    return _register(bars, order, path, f"yfinance {ticker}", None)
+    bars = check_bars(fetch_bars(ticker), path, ticker=ticker, loose=request.loose)
+    return _register(bars, request, path, f"yfinance {ticker}", None)
 
 
 def import_sample(data_dir: Path, *, now: datetime | None = None) -> list[RawManifest]:
@@ -87,12 +87,12 @@ def import_sample(data_dir: Path, *, now: datetime | None = None) -> list[RawMan
     manifests = []
     for ticker, module in SAMPLES.items():
         path = Path(f"arch.data.{module.__name__.rsplit('.', 1)[-1]}")
-        order = _Order(ticker, data_dir, DEFAULT_CALENDAR, now=now)
-        manifests.append(_register(check_bars(module.load(), path), order, path, f"package {path}", None))
+        request = _Request(ticker, data_dir, DEFAULT_CALENDAR, now=now)
+        manifests.append(_register(check_bars(module.load(), path), request, path, f"package {path}", None))
     return manifests
 
 
-def _order(ticker: str, data_dir: Path, calendar: str | None, accept: str | None, now: datetime | None) -> _Order:
+def _request(ticker: str, data_dir: Path, calendar: str | None, accept: str | None, now: datetime | None) -> _Request:
     ticker_stem(ticker)
     if accept is not None:
         accept = " ".join(accept.split())
@@ -101,29 +101,31 @@ def _order(ticker: str, data_dir: Path, calendar: str | None, accept: str | None
                 f"expected a reason of 1 to {MAX_REASON} printable characters, found {accept[:40]!r}",
                 'Say why these bars are right, such as --accept "fell by half on that day, no split".',
             )
-    return _Order(ticker, data_dir, calendar, accept, now)
+    return _Request(ticker, data_dir, calendar, accept, now)
 
 
-def _checked_doubts(bars: Bars, order: _Order, gaps: SessionGaps | None, path: Path) -> tuple[list[str], str | None]:
+def _checked_doubts(
+    bars: Bars, request: _Request, gaps: SessionGaps | None, path: Path
+) -> tuple[list[str], str | None]:
     """Return the doubts, and the accepted reason if one was needed. Raises BadFile where one is needed and missing."""
-    doubts = doubts_about(bars, gaps, is_index=order.is_index)
+    doubts = doubts_about(bars, gaps, is_index=request.is_index)
     heavy = [doubt for doubt in doubts if doubt.wrong_labels]
-    if heavy and order.accept is None:
+    if heavy and request.accept is None:
         remedy = f"{heavy[0].remedy} Or, if the bars are right as they are, say why: --accept REASON."
         raise BadFile(path, None, "labels would be wrong: " + "; ".join(doubt.text for doubt in heavy), remedy)
-    return [doubt.text for doubt in doubts], order.accept if heavy or bars.loose else None
+    return [doubt.text for doubt in doubts], request.accept if heavy or bars.loose else None
 
 
-def _register(bars: Bars, order: _Order, origin: Path, source: str, source_sha256: str | None) -> RawManifest:
+def _register(bars: Bars, request: _Request, origin: Path, source: str, source_sha256: str | None) -> RawManifest:
     days = pd.DatetimeIndex(bars.table.index)
-    gaps = None if order.calendar is None else compare_sessions(days, order.calendar)
-    doubts, accepted = _checked_doubts(bars, order, gaps, origin)
-    path = raw_path(order.data_dir, order.ticker)
+    gaps = None if request.calendar is None else compare_sessions(days, request.calendar)
+    doubts, accepted = _checked_doubts(bars, request, gaps, origin)
+    path = raw_path(request.data_dir, request.ticker)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(path, parquet_bytes(bars.table))
     manifest = RawManifest(
-        ticker=ticker_stem(order.ticker),
-        symbol=order.ticker.strip().upper(),
+        ticker=ticker_stem(request.ticker),
+        symbol=request.ticker.strip().upper(),
         file=path.name,
         sha256=sha256_of(path),
         rows=len(bars.table),
@@ -132,9 +134,9 @@ def _register(bars: Bars, order: _Order, origin: Path, source: str, source_sha25
         columns=tuple(str(name) for name in bars.table.columns),
         source=source,
         source_sha256=source_sha256,
-        imported_at=(order.now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        imported_at=(request.now or datetime.now(UTC)).isoformat(timespec="seconds"),
         ignored_columns=bars.ignored_columns,
-        calendar=order.calendar,
+        calendar=request.calendar,
         missing_sessions=None if gaps is None else len(gaps.missing),
         missing_dates=() if gaps is None else gaps.missing[:MAX_LISTED_DATES],
         extra_days=None if gaps is None else len(gaps.extra),
