@@ -76,9 +76,8 @@ def _constant(table: pd.DataFrame) -> Iterator[Doubt]:
 def _volume(values: NDArray[np.float64]) -> Iterator[Doubt]:
     rows, zeros = len(values), int((values == 0).sum())
     if (values == values[0]).all():
-        yield Doubt(
-            f"volume is {values[0]:g} on all {rows} days: obv, adosc and volume hold no information, vwap_20 is a plain mean"
-        )
+        effect = "obv, adosc and volume hold no information, vwap_20 is a plain mean"
+        yield Doubt(f"volume is {values[0]:g} on all {rows} days: {effect}")
     elif zeros > rows / 2:
         yield Doubt(f"volume is 0 on {zeros} of {rows} days")
 

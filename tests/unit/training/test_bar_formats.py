@@ -86,11 +86,14 @@ GOOD_FILES: dict[str, tuple[str, str]] = {
     "title of three lines": ("ACME Corp.\nIn EUR\n\n" + csv_of(BARS), "header in line 4"),
     "alpha vantage": (csv_of(BARS, header="date,1. open,2. high,3. low,4. close,5. volume"), ""),
     "copied from yahoo's page": (
-        csv_of(BARS, header="Date\tOpen\tHigh\tLow\tClose*\tVolume", delimiter="\t", day=lambda day: f"{day:%b %d, %Y}"),
+        csv_of(
+            BARS, header="Date\tOpen\tHigh\tLow\tClose*\tVolume", delimiter="\t", day=lambda day: f"{day:%b %d, %Y}"
+        ),
         "divided by tab",
     ),
     "crypto with title and symbol": (
-        "https://data.example\n" + csv_of(BARS, header="date,open,high,low,close,volume,symbol", volume="{},BTC/USD".format),
+        "https://data.example\n"
+        + csv_of(BARS, header="date,open,high,low,close,volume,symbol", volume="{},BTC/USD".format),
         "rows of ticker BTC/USD",
     ),
     "lines empty or of commas": (csv_of(BARS).replace("\n", "\n\n", 3) + ",,,,,\n", ""),
