@@ -22,10 +22,10 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--read-fd", type=int)
 parser.add_argument("--write-fd", type=int)
 fds = parser.parse_args()
-os.write(fds.write_fd, codec.encode(link.Hello(os.getpid(), {})))
+os.write(fds.write_fd, codec.encode(link.Hello()))
 heard = b""
 while b'"Finish"' not in heard:
-    os.write(fds.write_fd, codec.encode(link.Heartbeat(1)))
+    os.write(fds.write_fd, codec.encode(link.Heartbeat()))
     if select.select([fds.read_fd], [], [], 1.0)[0]:
         heard = os.read(fds.read_fd, 1 << 20)
         if not heard:

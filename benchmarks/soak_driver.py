@@ -197,14 +197,14 @@ def _timed(home: Home, query: str) -> float:
 
 def live(scenario: Scenario, daemon: DaemonLink) -> None:
     home, pid = Home(Path(scenario.home)), os.getppid()
-    daemon.send(link.Hello(os.getpid(), {}))
+    daemon.send(link.Hello())
     begin = daemon.receive()
     assert isinstance(begin, link.Begin)
     place = int(begin.experiment["name"].removeprefix("x"))
     messages = list(scenario_messages(scenario.trials, scenario.epochs, begin.folder))
     daemon.send_acknowledged(link.WatchdogUp(NODE, os.getpid(), True, {}))
     for tick in range(scenario.ticks):
-        daemon.send(link.Heartbeat(AT_ONCE))
+        daemon.send(link.Heartbeat())
         daemon.send(link.Sampled(NODE, readings(tick), True))
         for message in [
             *hardware_messages(tick),

@@ -7,7 +7,6 @@ any moment.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import logging
 import os
 import signal
@@ -34,8 +33,6 @@ ACKNOWLEDGE_WITHIN_S = 30.0
 NAMESPACE = "sweep"
 ORPHANED = 70
 """Exit status when the daemon died: only logs show it."""
-
-VERSIONS_OF = ("ray", "optuna", "torch", "numpy")
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # 20 ms a trial; the daemon keeps the results
@@ -80,18 +77,18 @@ class Driver:
 
     def run(self) -> bool:
         """Execute the experiment; return False when it was asked to finish before its end."""
-        self.link.send(messages.Hello(os.getpid(), versions()))
+        self.link.send(messages.Hello())
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
             raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
         begin = self._begin
         registry = TrialRegistry(begin.experiment["metric"], begin.experiment["mode"], begin.trials)
-        threading.Thread(target=self._send_heartbeats, args=(registry,), name="heartbeat", daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         self._connect(begin)
         return self._search(begin, registry, self._watch(begin))
 
-    def _send_heartbeats(self, registry: TrialRegistry) -> None:
+    def _send_heartbeats(self) -> None:
         while True:
-            self.link.send(messages.Heartbeat(len(registry.running())))
+            self.link.send(messages.Heartbeat())
             time.sleep(HEARTBEAT_S)
 
     def _connect(self, begin: messages.Begin) -> None:
@@ -123,17 +120,6 @@ class Driver:
             except Finished as finished:
                 logging.getLogger("driver").warning("finished early: %s", finished)
         return self._in_force.finish_reason is None
-
-
-def versions() -> dict[str, str]:
-    """Return the installed versions, without importing the packages: torch alone would take 2 s."""
-    found = {}
-    for name in VERSIONS_OF:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def _settle(link: DaemonLink, message: messages.ExperimentEnded | None) -> int:

@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray import tune
@@ -49,6 +49,7 @@ from supervisor.errors import PlanError
 from supervisor.processes.identity import started_at
 
 LOG = logging.getLogger("trainable")
+_Result = TypeVar("_Result")
 
 
 def resolve(name: str) -> Any:
@@ -108,6 +109,14 @@ def own_settings(spec: Mapping[str, Any], folder: Path, gate: str) -> Mapping[st
 def _user_class(trainable: type) -> Any:
     order = trainable.__mro__
     return order[order.index(SupervisedTrainable) + 1]
+
+
+def _or_traceback(work: Callable[[], _Result]) -> _Result | str:
+    """Return the result of `work`, or the traceback of its error, which ends the trial and nothing else."""
+    try:
+        return work()
+    except Exception:  # noqa: BLE001 - any error of a user's code
+        return traceback.format_exc()
 
 
 def _reporting_errors(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
@@ -208,30 +217,20 @@ class SupervisedTrainable(tune.Trainable):
         if self._failure is not None:
             return self._failure
         try:
-            result, text = self._step_or_text()
-            if result is not None:
-                return result
-            # After the exception was handled: its traceback keeps every tensor of the step in memory.
-            left, text = self._left_or_text() if text is None else (None, text)
-            return self._stopped_by(text) if left is None else left
+            answer = _or_traceback(self._one_step_or_leave)
+            if answer is None:
+                # Once Leave was handled: its traceback keeps every tensor of the step in memory.
+                answer = _or_traceback(self._left)
+            return answer if isinstance(answer, dict) else self._stopped_by(answer)
         finally:
             self._heartbeat.phase(Phase.IDLE)
 
-    def _step_or_text(self) -> tuple[dict[str, Any] | None, str | None]:
-        """Return a step's result, or the traceback that ended it; neither when the trial must leave."""
+    def _one_step_or_leave(self) -> dict[str, Any] | None:
+        """Return a step's result; None when the trial must leave."""
         try:
-            return self._one_step(), None
+            return self._one_step()
         except Leave:
-            return None, None
-        except Exception:  # noqa: BLE001 - any error of a user's code ends its trial, and nothing else
-            return None, traceback.format_exc()
-
-    def _left_or_text(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the answer of a trial that leaves, or the traceback if it could not be saved."""
-        try:
-            return self._left(), ""
-        except Exception:  # noqa: BLE001 - any error of a user's code ends its trial, and nothing else
-            return None, traceback.format_exc()
+            return None
 
     def _left(self) -> dict[str, Any]:
         """Save the trial in the middle of its epoch and free its memory; the answer holds no epoch."""

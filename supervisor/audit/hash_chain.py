@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from supervisor.errors import LogDamaged
 from supervisor.store.event import Event
+from supervisor.typed_json import from_json
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,15 @@ class Head:
     sha256: str | None = None
 
     def to_json(self) -> str:
-        return json.dumps({"seq": self.seq, "sha256": self.sha256})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Head:
         """Return the head that `to_json` wrote. Raises ValueError for any other text."""
         try:
-            match json.loads(text):
-                case {"seq": int(seq), "sha256": str() | None as sha256}:
-                    return cls(seq, sha256)
-        except RecursionError:
-            pass  # nested too deep: no head either
-        raise ValueError(f"expected the head of a chain, found {text[:80]!r}")
+            return from_json(cls, json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"expected the head of a chain, found {text[:80]!r}: {error}") from error
 
 
 def digest(line: bytes) -> str:

@@ -26,6 +26,7 @@ from supervisor.home import Home
 from supervisor.store import lookups, projection
 from supervisor.store.database import Store
 from supervisor.store.event import Event
+from supervisor.typed_json import Record
 
 log = logging.getLogger("supervisor")
 
@@ -37,21 +38,15 @@ UNREPORTED = "store_rebuilt"
 
 
 @dataclass
-class Rebuilt:
+class Rebuilt(Record):
     """Describes a rebuild. `aside` is the old store's new path, None when there was no store."""
 
     cause: str
-    aside: Path | None = None
+    aside: str | None = None
     events: int = 0
     runs: int = 0
     problems: list[str] = field(default_factory=list)
     """The facts that the logs do not have, at most MAX_PROBLEMS of them."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "cause": self.cause, "aside": None if self.aside is None else str(self.aside), "events": self.events,
-            "runs": self.runs, "problems": self.problems,
-        }  # fmt: skip
 
     def sentence(self) -> str:
         lines = [f"the store was rebuilt from the logs, because {self.cause}: {self.runs} runs, {self.events} events"]
@@ -144,7 +139,7 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
     try:
         _fill(store, _all_events(home, rebuilt, tolerate), rebuilt)
         rebuilt.runs = len(lookups.run_ids(store))
-        rebuilt.aside = _free_name(home, clock) if _files(home) else None
+        rebuilt.aside = str(_free_name(home, clock)) if _files(home) else None
         # In the new store itself: the daemon that records it may be a later one.
         store.note_now(UNREPORTED, json.dumps(rebuilt.to_json()))
         # Move the write-ahead log's content into the one file that is renamed.
@@ -152,7 +147,7 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
     finally:
         store.close()
     if rebuilt.aside is not None:
-        set_aside(home, rebuilt.aside)
+        set_aside(home, Path(rebuilt.aside))
     failpoints.hit("rebuild.rename")
     beside.rename(home.store)
     sync_folder(home.state)
@@ -213,10 +208,7 @@ def _note(rebuilt: Rebuilt, problem: str) -> None:
 def unreported(store: Store) -> Rebuilt | None:
     """Return the rebuild that made this store while no event records it; recording it deletes the UNREPORTED note."""
     noted = store.noted(UNREPORTED)
-    if noted is None:
-        return None
-    known = json.loads(noted)
-    return Rebuilt(**{**known, "aside": None if known["aside"] is None else Path(known["aside"])})
+    return None if noted is None else Rebuilt.from_json(json.loads(noted))
 
 
 def _files(home: Home) -> list[tuple[Path, str]]:

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,6 @@ def plans(_: Home, __: argparse.Namespace) -> int:
 
 
 def check(home: Home, arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from supervisor.plan.dataset import with_training_errors
     from supervisor.preflight import machine
     from supervisor.preflight import start as start_checks
@@ -104,7 +103,7 @@ def _request(
             "pass_environment": list(loaded.plan.pass_environment),
             "source_sha256": None if loaded.source_path is None else sha256_of(loaded.source_path),
         },
-        data={} if chosen is None else chosen.to_json(),
+        data={} if chosen is None else asdict(chosen),
         specs=[spec.model_dump(mode="json") for spec in specs],
         new=arguments.new,
         retry=arguments.retry,

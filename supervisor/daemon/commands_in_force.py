@@ -74,12 +74,7 @@ class CommandsInForce:
         """Wait until an operator overrules the governor's STOP, or the run is asked to stop."""
         # An operator may have overruled an earlier command.
         self._overruled.clear()
-        waits = [asyncio.ensure_future(wait) for wait in (self._overruled.wait(), stop.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await stop.unless_asked(self._overruled.wait())
 
     def begin_driver(self) -> None:
         """Forget an earlier driver's STOP: if it still holds, the node's governor knows, and says so again.

@@ -138,17 +138,10 @@ class Daemon:
 
     async def _start_ray(self) -> bool:
         """Start Ray; return False if the run is asked to stop before Ray is up. Raises RayStartFailed."""
-        start = asyncio.create_task(self.orchestrator.start_ray())
-        stop = asyncio.create_task(self.orchestrator.stop.wait())
-        try:
-            await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if start.done():
-                await start
-            return start.done()
-        finally:
-            for task in (start, stop):
-                task.cancel()
-            await asyncio.gather(start, stop, return_exceptions=True)
+        started = await self.orchestrator.stop.unless_asked(self.orchestrator.start_ray())
+        if started is not None:
+            started.result()
+        return started is not None
 
     async def _take_wake_lock(self) -> None:
         if self.wake_lock is not None:

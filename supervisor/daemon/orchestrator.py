@@ -51,7 +51,7 @@ class Orchestrator:
         self._commands = CommandsInForce(writer, clock, self._cluster)
         self._drills = Drills(writer)
         hold = functools.partial(self.hold_for_disk, disk="ray")
-        self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=self._kill_driver)
+        self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=lambda: self._drivers.kill())
         self._drivers = DriverRunner(
             writer, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
             home.key, reserve, stop,
@@ -148,6 +148,3 @@ class Orchestrator:
             return
         state.warm()
         await self._experiments.run(state)
-
-    async def _kill_driver(self) -> None:
-        await self._drivers.kill()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class StopRequest:
@@ -31,3 +35,14 @@ class StopRequest:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), seconds)
         return self.asked()
+
+    async def unless_asked(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+        """Return the task of `work` once it has ended; None if the run is asked to stop before: it is cancelled."""
+        task, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.wait())
+        try:
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+            return task if task.done() else None
+        finally:
+            task.cancel()
+            asked.cancel()
+            await asyncio.gather(task, asked, return_exceptions=True)

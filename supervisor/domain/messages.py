@@ -16,9 +16,6 @@ from supervisor.domain.lifecycle import EndReason, TrialState
 class Hello:
     """Driver: I am up."""
 
-    pid: int
-    versions: dict[str, str]
-
 
 @dataclass(frozen=True)
 class WatchdogUp:
@@ -172,8 +169,6 @@ class SensorNoted:
 @dataclass(frozen=True)
 class Heartbeat:
     """Driver: still here. Not acknowledged."""
-
-    trials_running: int
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Standard library at import; pandas is loaded only to build a missing dataset.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from supervisor.errors import DataMissing, SweepError
 from supervisor.plan.schema import Data
@@ -31,9 +31,6 @@ class DatasetChoice:
     is_fallback: bool
     wanted: str
     doubts: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "sample": self.ticker == SAMPLE_TICKER}
 
     def sentence(self) -> str:
         """Describe the dataset, in capitals where it is not the one that the plan names."""

@@ -26,10 +26,6 @@ DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
 T = TypeVar("T")
 
 
-class _ClosedError(Exception):
-    """The pipe to the driver was closed."""
-
-
 class DriverSilentError(Exception):
     """The driver was silent, or did not read, for longer than the limit."""
 
@@ -92,7 +88,7 @@ class DriverProcess:
         line = codec.encode(message)
         try:
             await within(self._silence_limit_s, self._write(line))
-        except (BrokenPipeError, _ClosedError):
+        except (BrokenPipeError, ValueError):  # ValueError: the pipe was closed on this side
             return
         except TimeoutError:
             self._does_not_read = True
@@ -169,10 +165,7 @@ async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _write_all(pipe: io.FileIO, line: bytes) -> None:
-    """Write the whole line. Raises BrokenPipeError if the reader has ended, _ClosedError if the pipe was closed."""
+    """Write the whole line. Raises BrokenPipeError if the reader has ended, ValueError if the pipe was closed."""
     view = memoryview(line)
     while view:
-        try:
-            view = view[pipe.write(view) :]
-        except ValueError as error:
-            raise _ClosedError from error
+        view = view[pipe.write(view) :]

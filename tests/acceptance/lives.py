@@ -72,7 +72,7 @@ def rest(*kept_from):
         if select.select([inbox], [], [], 2.0)[0]:
             hear()
         else:
-            outbox.write(codec.encode(link.Heartbeat(0)))
+            outbox.write(codec.encode(link.Heartbeat()))
 
 def await_end(number, step):
     "Before the run's last result: until the test lets the run end."
@@ -81,7 +81,7 @@ def await_end(number, step):
         while not os.path.exists(file):
             if select.select([inbox], [], [], 0.05)[0]:
                 hear()
-            outbox.write(codec.encode(link.Heartbeat(0)))
+            outbox.write(codec.encode(link.Heartbeat()))
         rest("PAUSE")
 
 def keep(path, data, mode="wb"):
@@ -103,7 +103,7 @@ def send(message):
     if isinstance(message, link.ResultReported):
         keep(diary, f"{message.number} {message.step}\\n".encode(), "ab")
 
-outbox.write(codec.encode(link.Hello(os.getpid(), {})))
+outbox.write(codec.encode(link.Hello()))
 begin = hear()
 folder = pathlib.Path(begin.folder)
 diary = folder / "diary"

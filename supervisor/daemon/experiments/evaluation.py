@@ -6,8 +6,6 @@ store keeps it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -53,14 +51,16 @@ class Evaluator:
         record = {int(trial["number"]): trial["record"] for trial in trials}[choice.finalist.numbers[0]]
         try:
             opening = self._writer.open_test(name, opening_of(spec, choice, record))
-            result = await self._unless_stopped(request_of(spec, choice, opening, record, folder), stop)
+            request = request_of(spec, choice, opening, record, folder)
+            computed = await stop.unless_asked(compute(request, self._deadline_s, self._mark))
+            if computed is None:
+                return False
+            result = computed.result()
         except TestRefused:
             return True
         except SweepError as error:
             self._writer.tell_failed(name, error.message)
             return True
-        if result is None:
-            return False
         self._writer.keep_result(name, {**result, "chosen": chosen_json(choice, result)})
         return True
 
@@ -69,18 +69,6 @@ class Evaluator:
         while self._writer.operator_holds() and not await stop.within(HOLD_POLL_S):
             pass
         return not stop.asked()
-
-    async def _unless_stopped(self, request: dict[str, Any], stop: StopRequest) -> dict[str, Any] | None:
-        work = asyncio.create_task(compute(request, self._deadline_s, self._mark))
-        stopped = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else None
-        finally:
-            for task in (work, stopped):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, SweepError):
-                    await task
 
 
 def opening_of(spec: dict[str, Any], choice: finalists.Outcome, record: dict[str, Any]) -> dict[str, Any]:

@@ -482,7 +482,7 @@ LOSES_A_SENSOR = """
 def at(number, attempt, step):
     awaited = {(0, 2): "service-asked", (0, 3): "service-up"}.get((number, step))
     while awaited and not (folder.parents[2] / awaited).exists():
-        outbox.write(codec.encode(link.Heartbeat(0)))
+        outbox.write(codec.encode(link.Heartbeat()))
         time.sleep(0.1)
     if (number, attempt, step) == (0, 1, 1):
         send(link.WatchdogUp("node", os.getpid(), True, {}))

@@ -319,7 +319,7 @@ def test_a_broken_store_is_rebuilt_or_refused(sound: Home, tmp_path: Path, seed:
         if rebuilt is not None:
             assert rebuilt.aside is not None
             # An empty file counts as a new store: SQLite begins one in it.
-            assert rebuilt.aside.read_bytes() == damaged or damaged == b""
+            assert Path(rebuilt.aside).read_bytes() == damaged or damaged == b""
     assert said
 
 

@@ -313,8 +313,8 @@ def test_a_damaged_store_is_moved_aside_and_rebuilt_with_its_cause(home: Home) -
     assert tables(home.store) == before
     assert "is damaged" in rebuilt.cause or "not a sound store" in rebuilt.cause
     assert rebuilt.aside is not None
-    assert rebuilt.aside.read_bytes() == bad
-    assert str(rebuilt.aside) in rebuilt.sentence()
+    assert Path(rebuilt.aside).read_bytes() == bad
+    assert rebuilt.aside in rebuilt.sentence()
     assert rebuild.NOT_REBUILT in rebuilt.sentence()
 
 

@@ -57,10 +57,10 @@ def send(message):
     write(message, count)
     await_message(lambda each: each == link.Ack(count))
 
-write(link.Hello(os.getpid(), {}))
+write(link.Hello())
 if os.environ.get("STORY") == "deaf":
     while True:
-        write(link.Heartbeat(0))
+        write(link.Heartbeat())
         time.sleep(0.05)
 threading.Thread(target=listen, daemon=True).start()
 begin = await_message(lambda each: isinstance(each, link.Begin))

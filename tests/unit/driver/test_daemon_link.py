@@ -40,8 +40,8 @@ def test_a_message_is_kept_until_it_is_acknowledged(pipes):
 
 def test_a_heartbeat_asks_for_no_acknowledgement(pipes):
     link, daemon_reads, daemon_writes = pipes
-    link.send(Heartbeat(0))
-    assert decode(daemon_reads.readline()) == (Heartbeat(0), None)
+    link.send(Heartbeat())
+    assert decode(daemon_reads.readline()) == (Heartbeat(), None)
     assert link.wait_until_acknowledged(0.0) == 0
     os.close(daemon_writes)
 

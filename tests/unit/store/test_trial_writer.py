@@ -138,7 +138,7 @@ def test_an_adopted_trial_keeps_its_first_parameters(writer: RunWriter) -> None:
 
 def test_what_is_not_about_a_trial_is_a_bug_of_the_caller(writer: RunWriter) -> None:
     with pytest.raises(ValueError, match="expected a message about a trial, found a Heartbeat"):
-        say(writer, link.Heartbeat(1))
+        say(writer, link.Heartbeat())
 
 
 NUMBERS = st.integers(0, 1)
