@@ -112,11 +112,15 @@ def _request(
 
 def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
     from supervisor.preflight.estimate import dry_run_table
+    from supervisor.report.scaling_resolution import scaling_resolution
 
     print(f"plan {loaded.plan.name}: {loaded.plan.description}")
     if chosen is not None:
         print(chosen.sentence())
     print(dry_run_table(specs))
+    sentence = scaling_resolution([spec.cell for spec in specs if spec.mode == "min"])
+    if sentence is not None:
+        print(sentence)
     return 0
 
 

@@ -10,15 +10,19 @@ import json
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from supervisor.report import evaluation_figures, importance, scaling_figures, search_figures
 from supervisor.report.answer_section import evaluation_section, scaling_section
+from supervisor.report.answer_text import sentences
 from supervisor.report.architectures import with_architectures, with_source
+from supervisor.report.comparisons import comparisons
 from supervisor.report.drawing import style
 from supervisor.report.files import best_json, json_bytes, report_json, results_csv, write_file
 from supervisor.report.page import Drawing, page
+from supervisor.report.predictions import validation_losses
 from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
 from supervisor.report.view import ExperimentRow, RunView, read_view
 
@@ -31,7 +35,9 @@ MAX_DRAWN_EXPERIMENTS = 60
 def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
     """Write every file of the report; return the path of its page. Raises KeyError or ValueError for a bad `view`."""
     run = with_source(with_architectures(read_view(view, now_wall)))
-    answer = scaling_answer(run)
+    answer = scaling_answer(run, validation_losses(run, folder))
+    compared = comparisons(run)
+    answered = sentences(run, answer, compared)
     with style():
         overview = _known(search_figures.overview(run), importance.importances(run))
         scaling = [] if answer is None else _scaling_drawings(run, answer)
@@ -40,14 +46,21 @@ def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
         own = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
     for drawing in [*overview, *scaling, *tested, *(drawing for several in own.values() for drawing in several)]:
         write_file(folder / "figures" / f"{drawing.name}.png", drawing.png)
-    _write_numbers(run, folder, None if answer is None else as_json(answer))
-    sections = [evaluation_section(run, tested, unread)]
+    numbers = {
+        "answer": answered,
+        "scaling": None if answer is None else as_json(answer),
+        "comparisons": [{**asdict(one), "result": one.result} for one in compared],
+    }
+    _write_numbers(run, folder, numbers)
+    sections = [evaluation_section(run, tested, unread, compared)]
     if answer is not None:
         sections.insert(0, scaling_section(answer, scaling))
     if len(run.experiments) > len(own):
         sections.append(f"<p>Figures are drawn for the first {len(own)} of {len(run.experiments)} experiments.</p>")
     path = folder / "report.html"
-    write_file(path, page(run, overview, own, "\n".join(sections)).encode())
+    write_file(
+        path, page(run, overview, own, answered, () if answer is None else answer.doubts, "\n".join(sections)).encode()
+    )
     return path
 
 
@@ -67,13 +80,13 @@ def _known(*drawings: Drawing | None) -> list[Drawing]:
     return [drawing for drawing in drawings if drawing is not None]
 
 
-def _write_numbers(run: RunView, folder: Path, answer: dict[str, Any] | None) -> None:
+def _write_numbers(run: RunView, folder: Path, numbers: dict[str, Any]) -> None:
     for experiment in run.experiments:
         best = best_json(experiment, run.now_wall)
         if best is not None:
             write_file(folder / experiment.name / "best.json", json_bytes(best))
     write_file(folder / "results.csv", results_csv(run).encode())
-    write_file(folder / "report.json", json_bytes(report_json(run, answer)))
+    write_file(folder / "report.json", json_bytes(report_json(run, numbers)))
 
 
 def main(argv: list[str]) -> int:

@@ -2,78 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from supervisor.report.page import Drawing, picture, table
+from supervisor.report.scaling_slope import DECADE
 from supervisor.report.view import RunView
 
 if TYPE_CHECKING:
+    from supervisor.report.comparisons import Comparison
     from supervisor.report.scaling_answer import ScalingAnswer
-    from supervisor.report.scaling_law import Interval, Score, Slope
+    from supervisor.report.scaling_law import Score
+    from supervisor.report.scaling_slope import Interval, Slope
 
 SCORES = {"bce": "log loss", "skill": "skill", "auc": "AUC", "average_precision": "avg. precision", "brier": "Brier"}
 """The scores of an evaluation, in the order of its table."""
 
-_WORDS = {
-    "scaling": "Yes: the loss falls with the number of parameters.",
-    "inverse scaling": "The other way round: the loss rises with the number of parameters.",
-    "no scaling detected": "No scaling detected.",
-    "too few points": "No answer: too few points.",
-}
-
 
 def scaling_section(answer: ScalingAnswer, drawings: Sequence[Drawing]) -> str:
-    """Write the verdict, its reason, the doubts, the figures and their numbers."""
-    found = answer.analysis
-    doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in answer.doubts)
+    """Write the figures of the scaling answer and their numbers."""
     parts = [
         "<section><h2>Does the loss scale with size?</h2>",
-        f'<p class="lead"><strong>{escape(_WORDS[found.verdict])}</strong></p><p>{escape(_capital(found.why))}.</p>',
-        f"<h3>Doubts</h3><ul>{doubts}</ul>",
         *map(picture, drawings),
         _slopes(answer),
         _law(answer),
-        _models(found.scores),
+        _models(answer.analysis.scores),
         "</section>",
     ]
     return "\n".join(part for part in parts if part)
 
 
 def _slopes(answer: ScalingAnswer) -> str:
-    slopes = [*zip(answer.groups, answer.analysis.slopes, strict=True), ("pooled", answer.analysis.pooled_slope)]
+    found = answer.analysis
+    slopes = [
+        ("across budgets", found.slope),
+        *((f"{g} alone", s) for g, s in zip(answer.groups, found.slopes, strict=True)),
+    ]
     rows = [(escape(name), *_slope_cells(slope)) for name, slope in slopes]
+    days = ", widened for other days by resampling days, seeds and cells" if found.resampled else ""
     caption = (
-        "Slope of log loss on log parameters over cell means, with its 95 % t interval; negative means a falling loss."
+        "Change of log loss a decade of parameters (negative: the loss falls). Across budgets: losses averaged over "
+        "the groups, which share days and noise, so each budget counts once; 95 % interval by Student's t"
+        f"{days}. The verdict rests on this line. Each group alone: its own cell means, not corrected for several "
+        "groups."
     )
-    return table(caption, ("group", "slope", "low", "high", "df", "p"), rows, frozenset(range(1, 6)))
+    return table(caption, ("line", "change a decade", "low", "high", "df", "p"), rows, frozenset(range(1, 6)))
 
 
 def _slope_cells(slope: Slope | None) -> tuple[str, ...]:
     if slope is None:
         return ("–",) * 5
     numbers = (slope.value, slope.interval.low, slope.interval.high)
-    return (*(f"{number:+.4f}" for number in numbers), str(slope.df), f"{slope.p_value:.2g}")
+    return (*(f"{DECADE * number:+.4f}" for number in numbers), str(slope.df), f"{slope.p_value:.2g}")
 
 
 def _law(answer: ScalingAnswer) -> str:
-    found, law = answer.analysis, answer.analysis.law
-    if law is None or found.alpha is None:
+    law, alpha = answer.analysis.law, answer.analysis.alpha
+    if law is None or not answer.analysis.shows_law:
         return ""
-    rows = [("alpha", *_interval_cells(law.alpha, found.alpha))]
+    rows = [("alpha", f"{law.alpha:.4g}", *(("rejected", "rejected") if alpha is None else _ends(alpha)))]
     for place, group in enumerate(answer.groups):
-        rows.append((f"E, {escape(group)}", *_interval_cells(law.floors[place], found.floors[place])))
-        rows.append((f"A, {escape(group)}", *_interval_cells(law.factors[place], found.factors[place])))
+        rows.append((f"E, {escape(group)}", f"{law.floors[place]:.4g}", "–", "–"))
+        rows.append((f"A, {escape(group)}", f"{law.factors[place]:.4g}", "–", "–"))
     caption = (
-        "The pooled law L(N) = E + A / N^alpha, one alpha for all groups: Huber loss on log L, best of many starts, "
-        "95 % bootstrap intervals."
+        "The pooled law L(N) = E + A / N^alpha, one alpha for all groups: Huber loss on log L, best of many starts. "
+        "Alpha's range holds the exponents that the budgets' means do not reject (95 %), and may have no end; floors E "
+        "and factors A have no interval, because a few budgets hardly determine them."
     )
     return table(caption, ("parameter", "value", "low", "high"), rows, frozenset({1, 2, 3}))
 
 
-def _interval_cells(value: float, interval: Interval) -> tuple[str, str, str]:
-    return f"{value:.4g}", f"{interval.low:.4g}", f"{interval.high:.4g}"
+def _ends(interval: Interval) -> tuple[str, str]:
+    low, high = (f"{end:.4g}" if math.isfinite(end) else "no end" for end in (interval.low, interval.high))
+    return low, high
 
 
 def _models(scores: Sequence[Score]) -> str:
@@ -95,10 +98,13 @@ def _models(scores: Sequence[Score]) -> str:
     )
 
 
-def evaluation_section(run: RunView, drawings: Sequence[Drawing], unread: Sequence[str] = ()) -> str:
+def evaluation_section(
+    run: RunView, drawings: Sequence[Drawing], unread: Sequence[str] = (), compared: Sequence[Comparison] = ()
+) -> str:
     """Write the test of each experiment beside its baselines; "" if none has been tested.
 
-    `unread` names in sentences the experiments whose predictions are not drawn.
+    `unread` names in sentences the experiments whose predictions are not drawn, `compared` is each group's best model
+    beside the simple ones.
     """
     tested = [(e.name, e.evaluation) for e in run.experiments if e.evaluation is not None]
     if not tested:
@@ -112,8 +118,28 @@ def evaluation_section(run: RunView, drawings: Sequence[Drawing], unread: Sequen
     openings = "".join(f"<li>{_opening(name, evaluation)}</li>" for name, evaluation in tested)
     return (
         f"<section><h2>The test</h2>{table(caption, ('experiment', 'model', *SCORES.values()), rows, frozenset())}"
-        f"{''.join(map(picture, drawings))}{notes}<h3>When the test was opened</h3><ul>{openings}</ul></section>"
+        f"{_compared(compared)}{''.join(map(picture, drawings))}{notes}"
+        f"<h3>When the test was opened</h3><ul>{openings}</ul></section>"
     )
+
+
+def _compared(compared: Sequence[Comparison]) -> str:
+    if not compared:
+        return ""
+    rows = [
+        (
+            escape(f"{one.experiment} against {one.title}"),
+            f"{one.difference:+.4f}",
+            *("–" if p is None else f"{p:.2g}" for p in (one.p_value, one.adjusted)),
+            one.result,
+        )
+        for one in compared
+    ]
+    caption = (
+        "The model with the least validation loss of each group against the simple models: its test loss less theirs. "
+        f"The last p is corrected for all {len(compared)} comparisons (Holm); below .05 one model counts as better."
+    )
+    return table(caption, ("comparison", "difference", "p", "corrected p", "the search is"), rows, frozenset({1, 2, 3}))
 
 
 def _evaluation_rows(name: str, evaluation: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -137,7 +163,3 @@ def _opening(name: str, evaluation: Mapping[str, Any]) -> str:
     again = f"; these days have now been opened {times} times" if times > 1 else ""
     text = f"{name}: {opening['at']} by {opening['by']} ({opening['reason']}), days {dates[0]} to {dates[1]}{again}"
     return escape(text)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

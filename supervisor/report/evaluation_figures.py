@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,9 @@ from numpy.typing import NDArray
 from supervisor.errors import ReportFailed
 from supervisor.report.drawing import BLUE, INK, SERIES, finish, new_figure
 from supervisor.report.page import Drawing
+from supervisor.report.predictions import read_predictions
 from supervisor.report.view import RunView
 
-MAX_PREDICTIONS_BYTES = 64 * 2**20
-"""A history of 100 years with ten forecasts for each day takes about 20 MB."""
 MAX_PANELS = 24
 BINS = 8
 """Of equal counts: with 400 test windows each holds 50."""
@@ -134,20 +131,3 @@ def _reliability(panels: list[tuple[str, list[Bin]]]) -> Drawing:
         "perfect forecast."
     )
     return finish(figure, "test-reliability", caption)
-
-
-def read_predictions(path: Path, sha256: str) -> dict[str, Any]:
-    """Read predictions.json: `val` and `test`, each with days, labels and probabilities by forecaster.
-
-    Raises ReportFailed if the file is missing, too large, or its SHA-256 is not the one in the store.
-    """
-    try:
-        if path.stat().st_size > MAX_PREDICTIONS_BYTES:
-            raise ReportFailed(f"{path} is over {MAX_PREDICTIONS_BYTES:,} bytes")
-        content = path.read_bytes()
-    except OSError as error:
-        raise ReportFailed(f"{path} cannot be read: {error}") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ReportFailed(f"{path} has changed since the test: its SHA-256 is not the one in the store")
-    found: dict[str, Any] = json.loads(content)
-    return found

@@ -13,7 +13,7 @@ from typing import Any
 from supervisor.filesystem import write_atomically
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of report.json and best.json; it rises with every change of meaning."""
 
 _TRIAL_COLUMNS = (
@@ -33,8 +33,8 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def report_json(run: RunView, answer: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the content of the page as numbers. `answer` is the scaling fit, None for a plan without one."""
+def report_json(run: RunView, answers: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of the page as numbers. `answers` are the answer's sentences, scaling fit and comparisons."""
     return {
         "schema": SCHEMA,
         "made_at": iso(run.now_wall),
@@ -54,7 +54,7 @@ def report_json(run: RunView, answer: dict[str, Any] | None) -> dict[str, Any]:
         "lost_seconds_by_cause": dict(run.lost),
         "missing": missing(run),
         "experiments": [_experiment(experiment, run.now_wall) for experiment in run.experiments],
-        "answer": answer,
+        **answers,
     }
 
 

@@ -68,22 +68,26 @@ def page(
     run: RunView,
     overview: Sequence[Drawing] = (),
     by_experiment: Mapping[str, Sequence[Drawing]] | None = None,
-    answer: str = "",
+    answer: Sequence[str] = (),
+    doubts: Sequence[str] = (),
+    evidence: str = "",
 ) -> str:
-    """Write the whole document, with drawings of the run and of each experiment.
+    """Write the whole document: the answer, the doubts, the experiments, and the drawings of each.
 
-    `answer` is HTML, such as answer_section gives, and comes before the experiments.
+    `answer` and `doubts` are sentences; `evidence` is HTML, such as answer_section gives, and follows the table of
+    experiments.
     """
     drawings = by_experiment or {}
     body = [
         f"<h1>{escape(run.plan)}</h1>",
-        f'<p class="lead">{escape(headline(run))}.</p>',
+        *(f'<p class="lead">{escape(sentence)}</p>' for sentence in answer),
+        f'<p class="soft">{escape(headline(run))}.</p>',
         _sample_warning(run),
-        _missing(run),
-        answer,
+        _doubts(run, doubts),
         "<h2>Experiments</h2>",
         _experiments_table(run),
         *map(picture, overview),
+        evidence,
         *(_experiment(e, drawings.get(e.name, ())) for e in run.experiments),
         "<h2>The run</h2>",
         _run_facts(run),
@@ -148,12 +152,12 @@ def _sample_warning(run: RunView) -> str:
     )
 
 
-def _missing(run: RunView) -> str:
-    sentences = missing(run)
-    if not sentences:
-        return '<p class="soft">Nothing is missing: every experiment ended with all of its trials.</p>'
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f"<h2>What is missing</h2><ul>{items}</ul>"
+def _doubts(run: RunView, doubts: Sequence[str]) -> str:
+    """List what is missing from the run, then the doubts about its answer."""
+    gaps = missing(run)
+    complete = "" if gaps else '<p class="soft">Nothing is missing: every experiment ended with all of its trials.</p>'
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in (*gaps, *doubts))
+    return complete + (f"<h2>Doubts</h2><ul>{items}</ul>" if items else "")
 
 
 def _experiments_table(run: RunView) -> str:

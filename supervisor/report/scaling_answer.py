@@ -10,17 +10,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.report import scaling_law
-from supervisor.report.scaling_fit import ALPHA_BOUNDS
-from supervisor.report.scaling_law import Answer, Interval, Points, Slope
-from supervisor.report.view import OWN_TRAINABLE, ExperimentRow, RunView
+from supervisor.report.comparisons import group_name
+from supervisor.report.predictions import LossesByDay
+from supervisor.report.scaling_law import Answer
+from supervisor.report.scaling_resampling import DailyLosses
+from supervisor.report.scaling_slope import Interval, Points, Slope
+from supervisor.report.view import SIZE_AXIS, ExperimentRow, RunView
 
-SIZE_AXIS = "budget"
 SEED = 20
-"""The seed of the bootstrap: two reports of one run are equal."""
+"""The seed of the resampling: two reports of one run are equal."""
+DRAWS = 1000
+MIN_DAYS = 30
+"""Fewer common days tell nothing about other days."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class SizePoint:
 
     experiment: str
     group: str
+    budget: str
     params: int
     loss: float
     trial: int
@@ -51,9 +56,14 @@ class ScalingAnswer:
     doubts: tuple[str, ...]
 
 
-def scaling_answer(run: RunView) -> ScalingAnswer | None:
-    """Answer for `run`; None without a budget axis or parameter counts."""
+def scaling_answer(run: RunView, by_day: LossesByDay | None = None) -> ScalingAnswer | None:
+    """Answer for `run`; None with fewer than two budgets, or without parameter counts.
+
+    `by_day` are the validation losses of the tested seeds; with them the slope's interval holds other days, too.
+    """
     experiments = [e for e in run.experiments if SIZE_AXIS in e.cell and e.minimised]
+    if len({str(e.cell[SIZE_AXIS]) for e in experiments}) < 2:
+        return None
     points = [point for experiment in experiments for point in _points(experiment)]
     if not points:
         return None
@@ -61,7 +71,10 @@ def scaling_answer(run: RunView) -> ScalingAnswer | None:
     prior = tuple(_prior(_of_group(experiments, group)) for group in groups)
     known = [value for value in prior if value is not None]
     analysis = scaling_law.answer(
-        as_arrays(points, groups), np.random.default_rng(SEED), known if len(known) == len(groups) else None
+        as_arrays(points, groups),
+        np.random.default_rng(SEED),
+        known if len(known) == len(groups) else None,
+        _daily(points, by_day or {}, _longest_horizon(experiments)),
     )
     forest = tuple(_baseline(_of_group(experiments, group), "forest") for group in groups)
     doubts = tuple(_doubts(run, experiments, points, analysis))
@@ -70,32 +83,49 @@ def scaling_answer(run: RunView) -> ScalingAnswer | None:
 
 def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
     """Return the points as the fit's arrays."""
-    group: NDArray[np.int64] = np.array([groups.index(point.group) for point in points], np.int64)
+    budgets = list(dict.fromkeys(point.budget for point in points))
     return Points(
         np.array([point.params for point in points], np.float64),
         np.array([point.loss for point in points], np.float64),
-        group,
+        np.array([groups.index(point.group) for point in points], np.int64),
+        np.array([budgets.index(point.budget) for point in points], np.int64),
     )
 
 
+def _daily(points: list[SizePoint], by_day: LossesByDay, horizon: int) -> DailyLosses | None:
+    """Return the points' losses on the days that all share, with resamples of the days; None if a point lacks them."""
+    rows = [by_day.get((point.experiment, point.trial)) for point in points]
+    known = [row for row in rows if row is not None]
+    days = sorted(set(known[0]).intersection(*known[1:])) if known and len(known) == len(rows) else []
+    if len(days) < MIN_DAYS:
+        return None
+    from training.block_bootstrap import block_days, draw_weights
+
+    losses = np.array([[row[day] for day in days] for row in known])
+    block = block_days(losses.mean(axis=0), horizon)
+    return DailyLosses(losses, draw_weights(len(days), block, DRAWS, SEED), len(days) / block)
+
+
+def _longest_horizon(experiments: list[ExperimentRow]) -> int:
+    horizons = [e.cell.get("horizon", e.spec.get("config", {}).get("horizon", 1)) for e in experiments]
+    return max((value for value in horizons if isinstance(value, int)), default=1)
+
+
 def _points(experiment: ExperimentRow) -> list[SizePoint]:
-    group = _group_name(experiment)
+    group, budget = group_name(experiment), str(experiment.cell[SIZE_AXIS])
     final, best = experiment.finalized, experiment.best
     if final is not None and final.get("param_count"):
         pairs = zip(final["trials"], final["val_losses"], strict=True)
         kept = [(trial, loss) for trial, loss in pairs if loss is not None and loss > 0]
-        return [SizePoint(experiment.name, group, final["param_count"], loss, trial, True) for trial, loss in kept]
+        size = final["param_count"]
+        return [SizePoint(experiment.name, group, budget, size, loss, trial, True) for trial, loss in kept]
     if best is None or best.param_count is None or best.value is None or best.value <= 0:
         return []
-    return [SizePoint(experiment.name, group, best.param_count, best.value, best.number, False)]
-
-
-def _group_name(experiment: ExperimentRow) -> str:
-    return ", ".join(f"{axis} {value}" for axis, value in experiment.cell.items() if axis != SIZE_AXIS) or "all"
+    return [SizePoint(experiment.name, group, budget, best.param_count, best.value, best.number, False)]
 
 
 def _of_group(experiments: list[ExperimentRow], group: str) -> list[ExperimentRow]:
-    return [experiment for experiment in experiments if _group_name(experiment) == group]
+    return [experiment for experiment in experiments if group_name(experiment) == group]
 
 
 def _baseline(experiments: list[ExperimentRow], model: str) -> float | None:
@@ -135,62 +165,53 @@ def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoi
     short = [e.name for e in experiments if e.name not in without and e.state is not ProcessState.EXITED]
     if short:
         doubts.append(f"The search of {', '.join(short)} has not finished.")
-    if analysis.law is not None and analysis.seeds_per_cell == 1.0:
+    partial = _partial(points)
+    if partial:
+        doubts.append(f"Left out of the slope, because a group has no point there: budget {', '.join(partial)}.")
+    if analysis.shows_law and analysis.alpha is None:
+        doubts.append("No law L = E + A N^-alpha is compatible with these points: the loss bends the other way.")
+    simpler = scaling_law.preferred(analysis.scores)
+    if analysis.shows_law and simpler is not None:
+        doubts.append(f"AICc does not prefer a law to the {simpler}, although the slope's interval excludes zero.")
+    if _only_across(analysis.slopes, analysis.slope):
+        doubts.append("No group shows it alone: only the slope across budgets excludes zero.")
+    if analysis.slope is not None and not analysis.resampled:
         doubts.append(
-            "With one seed a cell the bootstrap has only the fit's own residuals to draw from; its 95 % intervals "
-            "are then too narrow (they held the truth in 85 to 89 % of simulations)."
+            "The interval does not hold other days: the predictions by day of some point are missing, so days that "
+            "favour large models (or small ones) remain unseen."
         )
-    if analysis.law is not None and not ALPHA_BOUNDS[0] < analysis.law.alpha < ALPHA_BOUNDS[1]:
-        doubts.append("The exponent is at the bound of its range: these points do not determine it.")
-    sizes = len({e.cell[SIZE_AXIS] for e in experiments})
-    if analysis.law is not None and sizes < 5:
-        doubts.append(f"With {sizes} budgets the floors E are barely determined: the slopes are more reliable.")
-    if _only_pooled(analysis.slopes, analysis.pooled_slope):
-        doubts.append("No group shows it alone: only the pooled slope's interval excludes zero.")
-    doubts.extend(_outdone(experiments))
-    doubts.append("All losses are on the validation windows, by which the search has chosen.")
+    doubts.append("The verdict rests on losses on the validation windows, by which the search has chosen.")
     if run.on_sample:
         doubts.append("The data are the embedded sample.")
     return doubts
 
 
-def _only_pooled(slopes: Sequence[Slope | None], pooled: Slope | None) -> bool:
-    """Tell whether only the pooled slope's interval excludes zero, so the answer depends on pooling the groups."""
+def _partial(points: list[SizePoint]) -> list[str]:
+    """Name the budgets that lack a point in a group that has points at other budgets."""
+    groups = {point.group for point in points}
+    budgets = dict.fromkeys(point.budget for point in points)
+    return [b for b in budgets if {point.group for point in points if point.budget == b} != groups]
+
+
+def _only_across(slopes: Sequence[Slope | None], across: Slope | None) -> bool:
+    """Tell whether only the slope across budgets excludes zero, so the answer depends on averaging the groups."""
     known = [slope for slope in slopes if slope is not None]
-    return pooled is not None and bool(known) and 0.0 not in pooled.interval and all(0.0 in s.interval for s in known)
-
-
-def _outdone(experiments: list[ExperimentRow]) -> list[str]:
-    """Name the baselines that beat the model in most tests: a law of such a model tells little."""
-    tested = [e.evaluation["models"] for e in experiments if e.evaluation is not None]
-    doubts = []
-    for name in dict.fromkeys(name for models in tested for name in models if name != OWN_TRAINABLE):
-        losses = [(models[OWN_TRAINABLE], models[name]) for models in tested if name in models]
-        better = sum(simple["test"]["bce"]["value"] < own["test"]["bce"]["value"] for own, simple in losses)
-        if better * 2 > len(losses):
-            title = next(models[name]["title"] for models in tested if name in models)
-            doubts.append(f"On the test, a simpler model is better: {title}, in {better} of {len(losses)} experiments.")
-    return doubts
+    return across is not None and across.excludes_zero and not any(slope.excludes_zero for slope in known)
 
 
 def as_json(answer: ScalingAnswer) -> dict[str, Any]:
     """Return the answer as numbers, for report.json."""
-    found, law = answer.analysis, answer.analysis.law
+    found = answer.analysis
     return {
         "verdict": found.verdict,
         "why": found.why,
+        "losses": "validation",
         "groups": list(answer.groups),
         "points": [asdict(point) for point in answer.points],
-        "slopes": dict(zip(answer.groups, map(_slope, found.slopes), strict=True)),
-        "pooled_slope": _slope(found.pooled_slope),
-        "law": None
-        if law is None or found.alpha is None
-        else {
-            "formula": "L_g(N) = E_g + A_g N^-alpha",
-            "alpha": _with_interval(law.alpha, found.alpha),
-            "E": _by_group(answer.groups, law.floors, found.floors),
-            "A": _by_group(answer.groups, law.factors, found.factors),
-        },
+        "slope": _slope(found.slope),
+        "days_resampled": found.resampled,
+        "slopes_by_group": dict(zip(answer.groups, map(_slope, found.slopes), strict=True)),
+        "law": _law(answer),
         "models": [asdict(score) for score in found.scores],
         "prior_loss": dict(zip(answer.groups, answer.prior_loss, strict=True)),
         "forest_loss": dict(zip(answer.groups, answer.forest_loss, strict=True)),
@@ -199,15 +220,26 @@ def as_json(answer: ScalingAnswer) -> dict[str, Any]:
     }
 
 
-def _by_group(groups: Sequence[str], values: Sequence[float], intervals: Sequence[Interval]) -> dict[str, Any]:
-    return {g: _with_interval(value, interval) for g, value, interval in zip(groups, values, intervals, strict=True)}
+def _law(answer: ScalingAnswer) -> dict[str, Any] | None:
+    """Return the fitted law; None where the slope's interval holds zero. An end of alpha without a bound is null."""
+    law, alpha = answer.analysis.law, answer.analysis.alpha
+    if law is None or not answer.analysis.shows_law:
+        return None
+    return {
+        "formula": "L_g(N) = E_g + A_g N^-alpha",
+        "alpha": {"value": law.alpha, **(_ends(alpha) if alpha is not None else {"low": None, "high": None})},
+        "alpha_rejected": alpha is None,
+        "E": dict(zip(answer.groups, law.floors, strict=True)),
+        "A": dict(zip(answer.groups, law.factors, strict=True)),
+    }
 
 
 def _slope(found: Slope | None) -> dict[str, Any] | None:
+    """Return d log L / d log N with its interval."""
     if found is None:
         return None
-    return {**_with_interval(found.value, found.interval), "df": found.df, "p_value": found.p_value}
+    return {"value": found.value, **_ends(found.interval), "df": found.df, "p_value": found.p_value}
 
 
-def _with_interval(value: float, interval: Interval) -> dict[str, float]:
-    return {"value": value, "low": interval.low, "high": interval.high}
+def _ends(interval: Interval) -> dict[str, float | None]:
+    return {name: end if np.isfinite(end) else None for name, end in asdict(interval).items()}

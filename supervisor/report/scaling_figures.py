@@ -32,30 +32,45 @@ def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
             axis.axhline(prior, color=colour, lw=1.2, ls=":", label=f"class prior, {group}")
         if forest is not None:
             axis.axhline(forest, color=colour, lw=1.2, ls="--", label=f"random forest, {group}")
-        if answer.analysis.law is not None:
-            _curve(axis, answer, place, grid, colour)
+        _lines(axis, answer, place, grid, colour)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="validation loss (nats)")
     axis.yaxis.set_major_locator(MaxNLocator(8))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    law = "" if answer.analysis.law is None else " Lines: the pooled law; bands: its 95 % interval by bootstrap."
+    fan = (
+        ""
+        if answer.analysis.slope is None
+        else (" Lines: the slope across budgets, through the mean of each group; fans: its 95 % interval.")
+    )
+    law = " Dash-dotted: the pooled law." if answer.analysis.shows_law else ""
     flat = "Dotted: the class prior; dashed: a random forest, where they are known."
-    return finish(figure, "scaling-loss", f"Loss against parameters, both logarithmic.{law} {flat}")
+    return finish(figure, "scaling-loss", f"Loss against parameters, both logarithmic.{fan}{law} {flat}")
 
 
-def _curve(axis: Axes, answer: ScalingAnswer, place: int, grid: Any, colour: str) -> None:
-    law = answer.analysis.law
-    assert law is not None
-    low, high = answer.analysis.band(place, grid)
-    axis.fill_between(grid, low, high, color=colour, alpha=0.18, lw=0)
-    axis.plot(grid, np.exp(law.problem_at(grid, place).predict(law.theta[None, :])[0]), color=colour, lw=1.6)
+def _lines(axis: Axes, answer: ScalingAnswer, place: int, grid: Any, colour: str) -> None:
+    """Draw the slope with its fan, and the law where it means anything."""
+    found, law = answer.analysis.slope, answer.analysis.law
+    means = as_arrays(list(answer.points), answer.groups).complete()
+    own = means.group == place
+    if found is not None:
+        centre = float(np.log(means.params[own]).mean())
+        level = float(np.log(means.loss[own]).mean())
+        middle, *ends = (
+            np.exp(level + slope * (np.log(grid) - centre))
+            for slope in (found.value, found.interval.low, found.interval.high)
+        )
+        axis.fill_between(grid, np.minimum(*ends), np.maximum(*ends), color=colour, alpha=0.18, lw=0)
+        axis.plot(grid, middle, color=colour, lw=1.6)
+    if law is not None and answer.analysis.shows_law:
+        curve = np.exp(law.problem_at(grid, place).predict(law.theta[None, :])[0])
+        axis.plot(grid, curve, color=colour, lw=1.2, ls="-.")
 
 
 def residuals(answer: ScalingAnswer) -> Drawing | None:
-    """Draw the residuals of the law in log L; None without a law."""
+    """Draw the residuals of the law in log L; None where the law is not shown."""
     law = answer.analysis.law
-    if law is None:
+    if law is None or not answer.analysis.shows_law:
         return None
     figure, (axis,) = new_figure(height=2.6)
     for place, group in enumerate(answer.groups):

@@ -17,76 +17,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
+from supervisor.report.scaling_exponent import exponents
 from supervisor.report.scaling_fit import HUBER_DELTA, Law, Problem, descend
+from supervisor.report.scaling_resampling import DailyLosses, widened
+from supervisor.report.scaling_slope import DECADE, Array, Interval, Points, Slope, slope
 
-Array = NDArray[np.float64]
-
-CONFIDENCE = 0.95
 MIN_SIZES = 3
-"""Sizes that a group needs: any two points lie on a power law."""
+"""Budgets that a slope with an interval needs."""
 AICC_MARGIN = 2.0
 """With a smaller difference of AICc the simpler model is kept (Burnham and Anderson, 2002, section 2.6)."""
-DEFAULT_DRAWS = 400
 POLISHED_STARTS = 3
 """The number of best starts that L-BFGS improves; the others have reached the same minima."""
 
 Verdict = Literal["scaling", "inverse scaling", "no scaling detected", "too few points"]
-
-
-@dataclass(frozen=True)
-class Points:
-    """Losses of final models, shape (points,) each. Points of one group and size are seeds of one cell.
-
-    `params` are exact parameter counts, `loss` is in nats and positive, `group` counts from 0.
-    """
-
-    params: Array
-    loss: Array
-    group: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if not (len(self.params) == len(self.loss) == len(self.group)):
-            raise ValueError("params, loss and group must have one length")
-        if not (np.isfinite(self.loss).all() and (self.loss > 0).all() and (self.params > 0).all()):
-            raise ValueError("losses must be finite, losses and parameter counts positive")
-
-    @property
-    def groups(self) -> int:
-        return int(self.group.max()) + 1 if len(self.group) else 0
-
-    def cells(self) -> NDArray[np.int64]:
-        """Return each point's cell, counted from 0, shape (points,)."""
-        _, cell = np.unique(np.stack([self.group.astype(np.float64), self.params]), axis=1, return_inverse=True)
-        return np.asarray(cell, np.int64).reshape(-1)
-
-    def cell_means(self) -> Points:
-        """Return one point per cell, the mean of log L over its seeds: they share the configuration of one search."""
-        cell = self.cells()
-        first = np.unique(cell, return_index=True)[1]
-        mean = np.bincount(cell, np.log(self.loss)) / np.bincount(cell)
-        return Points(self.params[first], np.exp(mean), self.group[first])
-
-
-@dataclass(frozen=True)
-class Interval:
-    low: float
-    high: float
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Slope:
-    """d log L / d log N, with a t interval; negative means a falling loss. `df` are the degrees of freedom."""
-
-    value: float
-    interval: Interval
-    df: int
-    p_value: float
 
 
 @dataclass(frozen=True)
@@ -101,74 +46,51 @@ class Score:
 
 @dataclass(frozen=True)
 class Answer:
-    """The whole analysis. `law` and its parts are None if there were too few points for a fit.
+    """The whole analysis. `slopes` are those of each group alone; `slope` is that across budgets.
 
-    `draws` (draws, 2 groups + 1) are the bootstrap's laws; band() takes its quantiles from them.
+    `law` is None with too few budgets. `alpha` holds the exponents that are not rejected, which may be all; None if
+    there is no slope, or if each exponent is rejected. `resampled` says whether days went into the slope's interval.
     """
 
     verdict: Verdict
     why: str
     slopes: tuple[Slope | None, ...]
-    pooled_slope: Slope | None
+    slope: Slope | None
     law: Law | None
     alpha: Interval | None
-    floors: tuple[Interval, ...]
-    factors: tuple[Interval, ...]
     scores: tuple[Score, ...]
     seeds_per_cell: float
-    draws: Array | None
+    resampled: bool
 
-    def band(self, group: int, params: Array) -> tuple[Array, Array]:
-        """Return the interval (low, high) of the fitted loss at each size. Raises ValueError without a fit."""
-        if self.draws is None or self.law is None:
-            raise ValueError("there is no fit to draw a band from")
-        curves = np.exp(self.law.problem_at(params, group).predict(self.draws))
-        low, high = np.quantile(curves, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-        return low, high
+    @property
+    def shows_law(self) -> bool:
+        """Whether the slope's interval leaves zero out: only then do exponent, floors and factors mean anything."""
+        return self.law is not None and self.slope is not None and self.slope.excludes_zero
 
 
 def answer(
-    points: Points, rng: np.random.Generator, prior_loss: Sequence[float] | None = None, draws: int = DEFAULT_DRAWS
+    points: Points,
+    rng: np.random.Generator,
+    prior_loss: Sequence[float] | None = None,
+    daily: DailyLosses | None = None,
 ) -> Answer:
-    """Analyse `points`. `prior_loss` is each group's loss of always answering its base rate, where known."""
-    means = points.cell_means()
-    slopes = tuple(slope(_of_group(means, group)) for group in range(points.groups))
-    pooled = slope(means)
-    seeds = len(points.loss) / max(1, len(means.loss))
-    if pooled is None or _fewest_sizes(points) < MIN_SIZES:
-        why = f"a group has {_fewest_sizes(points)} sizes, each needs {MIN_SIZES} or more"
-        return Answer("too few points", why, slopes, pooled, None, None, (), (), (), seeds, None)
-    law = fit(points)
-    drawn = bootstrap(points, law, rng, draws)
-    intervals = [_interval(column) for column in law.natural(drawn).T]
-    scores = _scores(points, law, prior_loss)
-    verdict, why = _verdict(pooled, scores)
-    groups = points.groups
-    return Answer(
-        verdict, why, slopes, pooled, law, intervals[-1], tuple(intervals[:groups]),
-        tuple(intervals[groups : 2 * groups]), scores, seeds, drawn,
-    )  # fmt: skip
+    """Analyse `points`. `prior_loss` is each group's loss of always answering its base rate, where known.
 
-
-def slope(means: Points) -> Slope | None:
-    """Fit log L to log N by least squares with an intercept per group; None without a degree of freedom.
-
-    Give it cell means: seeds of a cell share an architecture and are not independent evidence about its size.
+    With `daily` losses the slope's interval is widened for the days; `rng` is used for this alone.
     """
-    groups = np.unique(means.group)
-    df = len(means.loss) - len(groups) - 1
-    x, y = np.log(means.params), np.log(means.loss)
-    for group in groups:
-        own = means.group == group
-        x, y = x - own * x[own].mean(), y - own * y[own].mean()
-    spread = float(x @ x)
-    if df < 1 or spread == 0.0:
-        return None
-    value = float(x @ y) / spread
-    error = float(np.sqrt(((y - value * x) ** 2).sum() / df / spread))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, df)) * error
-    p_value = float(2 * stats.t.sf(abs(value) / error, df)) if error > 0 else 0.0
-    return Slope(value, Interval(value - reach, value + reach), df, p_value)
+    slopes = tuple(slope(points.of_group(group)) for group in range(points.groups))
+    across = slope(points)
+    seeds = len(points.loss) / max(1, len(points.cell_means().loss))
+    if across is None:
+        budgets = len(set(points.complete().budgets()))
+        why = f"{budgets} budgets have a point in every group, an interval of the slope needs {MIN_SIZES} or more"
+        return Answer("too few points", why, slopes, None, None, None, (), seeds, resampled=False)
+    if daily is not None:
+        across = widened(points, across, daily, rng)
+    law = fit(points)
+    scores = _scores(points, law, prior_loss)
+    alpha, verdict = exponents(points, across), verdict_of(across)
+    return Answer(verdict, slope_text(across), slopes, across, law, alpha, scores, seeds, resampled=daily is not None)
 
 
 def fit(points: Points) -> Law:
@@ -186,41 +108,6 @@ def fit(points: Points) -> Law:
         if found.fun < best_cost:
             best_theta, best_cost = np.asarray(found.x, np.float64), float(found.fun)
     return Law(best_theta, problem.groups, problem.centre, best_cost)
-
-
-def bootstrap(points: Points, law: Law, rng: np.random.Generator, draws: int) -> Array:
-    """Fit laws to `draws` resampled data sets, shape (draws, 2 groups + 1).
-
-    Each point becomes its cell's mean plus a deviation drawn from those of all cells (pooled, since three seeds tell
-    little about their own spread), widened by sqrt(n / (n - cells)) because the means were fitted. With one seed per
-    cell the deviations are the fit's residuals, widened for its parameters.
-    """
-    log_loss, cell = np.log(points.loss), points.cells()
-    n, cells = len(log_loss), int(cell.max()) + 1
-    problem = Problem.of(points.params, points.loss, points.group)
-    if n > cells:
-        centre = (np.bincount(cell, log_loss) / np.bincount(cell))[cell]
-        taken = cells
-    else:
-        centre = problem.predict(law.theta[None, :])[0]
-        taken = min(n - 1, len(law.theta))
-    deviations = (log_loss - centre) * np.sqrt(n / (n - taken))
-    drawn = centre + rng.choice(deviations, (draws, n))
-    return descend(problem, drawn, np.repeat(law.theta[None, :], draws, axis=0))[0]
-
-
-def _of_group(points: Points, group: int) -> Points:
-    own = points.group == group
-    return Points(points.params[own], points.loss[own], points.group[own])
-
-
-def _fewest_sizes(points: Points) -> int:
-    return min((len(np.unique(points.params[points.group == g])) for g in range(points.groups)), default=0)
-
-
-def _interval(draws: Array) -> Interval:
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(low), float(high))
 
 
 def _scores(points: Points, law: Law, prior_loss: Sequence[float] | None) -> tuple[Score, ...]:
@@ -254,18 +141,28 @@ def _score(name: str, k: int, residuals: Array) -> Score:
     return Score(name, k, rss, float(n * np.log(max(rss, floor) / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1)))
 
 
-def _verdict(pooled: Slope, scores: Sequence[Score]) -> tuple[Verdict, str]:
-    """Require two things of a law: the pooled slope's interval excludes zero, and AICc prefers the law."""
-    by_model = {score.model: score.aicc for score in scores}
-    laws = [a for m, a in by_model.items() if m.startswith("law") and a is not None]
-    plain = {m: a for m, a in by_model.items() if not m.startswith("law") and a is not None}
-    share = f"slope {pooled.value:+.4f} in [{pooled.interval.low:+.4f}, {pooled.interval.high:+.4f}]"
-    if 0.0 in pooled.interval:
-        return "no scaling detected", f"the pooled {share} does not exclude zero"
+def verdict_of(across: Slope) -> Verdict:
+    """Decide by the slope's interval alone, which errs on flat losses in 5 % of runs."""
+    if not across.excludes_zero:
+        return "no scaling detected"
+    return "scaling" if across.value < 0 else "inverse scaling"
+
+
+def preferred(scores: Sequence[Score]) -> str | None:
+    """Return the model without a law that AICc does not reject for one; None where it prefers a law, or is unknown."""
+    known = {score.model: score.aicc for score in scores if score.aicc is not None}
+    laws = [aicc for model, aicc in known.items() if model.startswith("law")]
+    plain = {model: aicc for model, aicc in known.items() if not model.startswith("law")}
     if not laws or not plain:
-        return "too few points", f"the pooled {share}, but there are too few points to compare models"
+        return None
     simpler = min(plain, key=plain.__getitem__)
-    if min(laws) > plain[simpler] - AICC_MARGIN:
-        return "no scaling detected", f"the pooled {share}, but AICc does not prefer a law to the {simpler}"
-    kind: Verdict = "scaling" if pooled.value < 0 else "inverse scaling"
-    return kind, f"the pooled {share}; AICc prefers a law to the {simpler} by {plain[simpler] - min(laws):.1f}"
+    return simpler if min(laws) > plain[simpler] - AICC_MARGIN else None
+
+
+def slope_text(found: Slope) -> str:
+    """Say the slope a decade of parameters with its interval, and which slopes the interval excludes."""
+    value, low, high = (DECADE * number for number in (found.value, found.interval.low, found.interval.high))
+    text = f"log loss changes by {value:+.4f} a decade of parameters, 95 % interval [{low:+.4f}, {high:+.4f}]"
+    if found.excludes_zero:
+        return f"{text}, which excludes zero"
+    return f"{text}, which excludes a fall of more than {-low:.4f} a decade (and a rise of more than {high:.4f})"

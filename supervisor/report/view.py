@@ -16,6 +16,8 @@ from supervisor.store.queries import best_trial, training_seconds
 SAMPLE_SOURCE = "arch.data"
 """The package with the S&P 500 bars of the embedded sample (training.data.imports)."""
 OWN_TRAINABLE = "patchtst"
+SIZE_AXIS = "budget"
+"""The axis of a plan whose values are sizes of a model."""
 
 
 @dataclass(frozen=True)

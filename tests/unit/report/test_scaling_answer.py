@@ -11,89 +11,11 @@ import pytest
 
 from supervisor.report import __main__ as report
 from supervisor.report.answer_section import evaluation_section
-from supervisor.report.architectures import with_architectures
 from supervisor.report.importance import importance
+from supervisor.report.predictions import validation_losses
 from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
-from supervisor.report.view import RunView, read_view
-from training.grid import Grid, build_grid, param_count
-from training.settings import parse_budget
-
-GRID = {"d_model": [8, 12, 16, 24, 32, 48, 64, 96], "n_layers": [1, 2, 3, 4, 6, 8], "n_heads": [2, 4]}
-BUDGETS = ("20k", "60k", "200k", "600k")
-FEATURES = 25
-NOW = 1_790_007_200.0
-
-
-def grid_of(budget: str) -> Grid:
-    return build_grid(parse_budget(budget), GRID, FEATURES, 80, 10, 5)
-
-
-def made_view(
-    slope: float, *, pruned: bool = False, horizons: tuple[int, ...] = (1, 3), **changes: Any
-) -> dict[str, Any]:
-    """Make a run whose losses follow N^slope, twelve trials an experiment; `pruned` ones have no record."""
-    rng = np.random.default_rng(4)
-    experiments = [
-        _experiment(budget, horizon, slope, rng, pruned=pruned) | changes for budget in BUDGETS for horizon in horizons
-    ]
-    run: dict[str, Any] = {
-        "id": "r", "plan": "p", "fingerprint": "ab", "source": "built-in", "data": {}, "state": "EXITED",
-        "reason": None, "created_wall": NOW, "ended_wall": NOW,
-    }  # fmt: skip
-    return {"run": run, "commands": [], "lost": [], "experiments": experiments}
-
-
-def _experiment(budget: str, horizon: int, slope: float, rng: np.random.Generator, *, pruned: bool) -> dict[str, Any]:
-    grid = grid_of(budget)
-    (low, high), (fewest, most) = grid.axes().values()
-    trials = []
-    for number in range(12):
-        rank, heads = int(rng.integers(low, high + 1)), int(rng.integers(fewest, most + 1))
-        architecture = grid.architecture(rank, heads)
-        size = param_count(architecture)
-        rate = float(rng.uniform(-4, -2))
-        loss = (0.4 + 0.1 * horizon) * (size / 20_000) ** slope * (1 + 0.05 * (rate + 3) ** 2)
-        loss *= float(np.exp(rng.normal(0, 0.002)))
-        record = {
-            "param_count": size, "architecture": architecture.as_dict(), "num_features": FEATURES, "base_rate_val": 0.3,
-        }  # fmt: skip
-        trials.append({
-            "number": number, "state": "TERMINATED", "source": "sampled", "attempt": 1, "value": loss, "error": None,
-            "end_reason": "pruned" if pruned else "finished", "held_for": None, "started_wall": NOW, "ended_wall": NOW,
-            "params": {"shape_rank": rank, "heads_log2": heads, "learning_rate": 10**rate},
-            "record": {} if pruned and number else {"num_features": FEATURES} if pruned else record,
-            "results": [[1, loss, 1.0]],
-        })  # fmt: skip
-    space = {
-        "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
-        "heads_log2": {"type": "int", "low": fewest, "high": most},
-    }
-    spec = {
-        "name": f"{budget}-h{horizon}", "cell": {"budget": budget, "horizon": horizon}, "trainable": "patchtst",
-        "config": {"budget": budget, "grid": GRID, "context": 80, "patch": 10, "stride": 5}, "space": space,
-        "metric": "val_loss", "mode": "min", "max_trials": 12,
-    }  # fmt: skip
-    return {
-        "name": spec["name"], "state": "EXITED", "reason": None, "started_wall": NOW, "ended_wall": NOW, "spec": spec,
-        "trials": trials,
-    }  # fmt: skip
-
-
-def run_of(view: dict[str, Any]) -> RunView:
-    return with_architectures(read_view(view, NOW))
-
-
-def finalized(view: dict[str, Any], seeds: int = 3) -> dict[str, Any]:
-    """Add the finalisation of each experiment: its best trial, trained again on `seeds` seeds."""
-    for place, experiment in enumerate(view["experiments"]):
-        best = min(experiment["trials"], key=lambda trial: trial["value"])
-        noise = np.random.default_rng(place).normal(0, 0.002, seeds)
-        losses = [best["value"] * float(np.exp(deviation)) for deviation in noise]
-        experiment["finalized"] = {
-            "from_trial": best["number"], "params": best["params"], "param_count": best["record"]["param_count"],
-            "trials": [100 + n for n in range(seeds)], "val_losses": losses, "val_loss": float(np.mean(losses)),
-        }  # fmt: skip
-    return view
+from tests.unit.report.scaling_view import NOW, finalized, grid_of, made_view, run_of, with_predictions
+from training.grid import param_count
 
 
 def answer_to(view: dict[str, Any]) -> ScalingAnswer:
@@ -104,7 +26,7 @@ def answer_to(view: dict[str, Any]) -> ScalingAnswer:
 
 @pytest.fixture(scope="module")
 def falling() -> ScalingAnswer:
-    """The answer to finalised losses that fall with size: half a second of bootstrap, shared by its tests."""
+    """The answer to finalised losses that fall with size: shared by its tests."""
     return answer_to(finalized(made_view(-0.05)))
 
 
@@ -117,9 +39,9 @@ def searched() -> ScalingAnswer:
 def test_a_loss_that_falls_with_size_is_found_to_scale(falling: ScalingAnswer) -> None:
     assert falling.analysis.verdict == "scaling"
     assert falling.groups == ("horizon 1", "horizon 3")
-    pooled = falling.analysis.pooled_slope
-    assert pooled is not None
-    assert -0.05 in pooled.interval
+    slope = falling.analysis.slope
+    assert slope is not None
+    assert -0.05 in slope.interval
 
 
 def test_a_loss_that_does_not_fall_is_not_found_to_scale() -> None:
@@ -135,11 +57,72 @@ def test_finalised_configurations_give_a_point_per_seed_and_others_their_best_tr
     assert any("20k-h1 are the best of a search" in doubt for doubt in answer.doubts)
 
 
-def test_one_seed_per_cell_and_few_budgets_are_doubts(searched: ScalingAnswer) -> None:
+def test_points_of_a_search_and_validation_losses_are_doubts(searched: ScalingAnswer) -> None:
     doubts = " ".join(searched.doubts)
     assert "All points are the best of a search" in doubts
-    assert "too narrow" in doubts
-    assert "With 4 budgets" in doubts
+    assert "The verdict rests on losses on the validation windows" in doubts
+    assert "does not hold other days" in doubts
+
+
+def test_one_budget_gives_no_scaling_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MAX_DRAWN_EXPERIMENTS", 0)
+    view = finalized(made_view(-0.05, horizons=(1,)))
+    view["experiments"] = view["experiments"][:1]
+    assert scaling_answer(run_of(view)) is None
+    text = report.write(view, tmp_path, NOW).read_text()
+    assert "scale with size" not in text
+    assert "The best configuration is" in text
+
+
+def test_the_predictions_of_a_test_let_the_days_into_the_interval(tmp_path: Path) -> None:
+    run = run_of(with_predictions(finalized(made_view(-0.05)), tmp_path))
+    plain, found = scaling_answer(run), scaling_answer(run, validation_losses(run, tmp_path))
+    assert plain is not None
+    assert found is not None
+    assert not plain.analysis.resampled
+    assert found.analysis.resampled
+    assert plain.analysis.slope is not None
+    assert found.analysis.slope is not None
+    assert found.analysis.slope.interval.low < plain.analysis.slope.interval.low
+    assert not any("does not hold other days" in doubt for doubt in found.doubts)
+
+
+def test_predictions_of_some_points_only_are_not_resampled(tmp_path: Path) -> None:
+    run = run_of(with_predictions(finalized(made_view(-0.05)), tmp_path))
+    (tmp_path / run.experiments[2].name / "predictions.json").write_bytes(b"changed")
+    found = scaling_answer(run, validation_losses(run, tmp_path))
+    assert found is not None
+    assert not found.analysis.resampled
+
+
+def test_the_report_begins_with_the_answer_then_doubts_then_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MAX_DRAWN_EXPERIMENTS", 0)
+    text = report.write(with_predictions(finalized(made_view(-0.05)), tmp_path), tmp_path, NOW).read_text()
+    expected = [
+        "Larger models are better (by validation losses)",
+        "On the test, corrected for 2 comparisons, the search beats prior, horizon 1; beats prior, horizon 3.",
+        "The best configuration is for horizon 1 trial",
+        "<h2>Doubts</h2>",
+        "<h2>Experiments</h2>",
+        "Does the loss scale with size?",
+    ]
+    assert [text.find(part) for part in expected] == sorted(text.find(part) for part in expected)
+    assert all(part in text for part in expected)
+    assert "test loss 0.6000 [0.5000, 0.7000]" in text
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert len(numbers["answer"]) == 3
+    assert [one["result"] for one in numbers["comparisons"]] == ["better", "better"]
+
+
+def test_no_scaling_has_no_law_in_page_and_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "MAX_DRAWN_EXPERIMENTS", 0)
+    text = report.write(finalized(made_view(0.0)), tmp_path, NOW).read_text()
+    assert "No scaling detected (by validation losses)" in text
+    assert "which excludes a fall of more than" in text
+    assert "alpha" not in text
+    assert json.loads((tmp_path / "report.json").read_text())["scaling"]["law"] is None
 
 
 def test_experiments_without_a_value_are_named_as_missing_points() -> None:
@@ -185,13 +168,13 @@ def test_the_answer_is_strict_json_and_the_same_each_time(falling: ScalingAnswer
 def test_the_page_and_the_numbers_have_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "MAX_DRAWN_EXPERIMENTS", 0)
     page = report.write(finalized(made_view(-0.05, horizons=(1,))), tmp_path, NOW).read_text()
-    assert "Yes: the loss falls with the number of parameters." in page
+    assert "Larger models are better" in page
     assert {"scaling-loss.png", "scaling-residuals.png", "scaling-shapes.png"} <= {
         file.name for file in (tmp_path / "figures").iterdir()
     }
     numbers = json.loads((tmp_path / "report.json").read_text())
-    assert numbers["answer"]["verdict"] == "scaling"
-    assert len(numbers["answer"]["points"]) == 4 * 3
+    assert numbers["scaling"]["verdict"] == "scaling"
+    assert len(numbers["scaling"]["points"]) == 4 * 3
 
 
 def test_the_parameter_that_matters_is_the_most_important() -> None:
