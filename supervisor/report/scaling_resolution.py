@@ -50,8 +50,8 @@ def resolution_sentence(sizes: Sequence[float], groups: int, noise: float = CELL
     reach = low if low == high else f"{low} to {high}"
     ends = "" if low == high else f" ({low} where groups are independent, {high} where they share it)"
     return (
-        f"scaling: {count} budgets can tell a change of log loss of about {reach} a decade of parameters from none, at\n"
-        f"      {noise:.0%} noise between searches of a cell{ends};\n"
+        f"scaling: {count} budgets can tell a change of log loss of about {reach} a decade of parameters from none,\n"
+        f"      at {noise:.0%} noise between searches of a cell{ends};\n"
         "      more budgets help, more seeds hardly do"
     )
 
