@@ -62,13 +62,10 @@ def _lags(home: Home, clock: Clock, logs: list[Path]) -> list[Finding]:
 
 
 def _log_lags(home: Home, clock: Clock, path: Path, missing: int) -> Finding:
-    def apply() -> str:
-        return f"{_catch_up(home, clock, path)} lines were appended to {path}"
-
     return Finding(
         f"{path} lacks the last {missing} events of the store (a daemon died between the two writes)",
         "append them; the next start of this plan does it, too",
-        apply,
+        lambda: f"{_catch_up(home, clock, path)} lines were appended to {path}",
     )
 
 
@@ -109,13 +106,10 @@ def _recorded(home: Home, clock: Clock, path: Path, *, lost: bool) -> Head | Non
 
 
 def _store_lost(home: Home, clock: Clock, cause: str) -> Finding:
-    def apply() -> str:
-        return rebuild.rebuild(home, clock, cause, tolerate=True).sentence()
-
     return Finding(
         f"the store {home.store} is lost: {cause}",
         "rebuild it from the logs, without the lines that are damaged; the old one is kept beside it",
-        apply,
+        lambda: rebuild.rebuild(home, clock, cause, tolerate=True).sentence(),
     )
 
 
@@ -125,19 +119,14 @@ def _log_damaged(home: Home, clock: Clock, path: Path, damage: str) -> Finding:
         plan = path.name.removesuffix(".jsonl")
         for part in all_parts(path):
             part.rename(part.with_name(part.name.replace(path.name, f"{plan}.damaged-{stamp}.jsonl", 1)))
-        _forget_head(home, clock, path)
+        with closing(Store(home.store, clock)) as store, store.change() as change:
+            change.forget(head_key(path))  # it is that of the log that was moved
         lines = _catch_up(home, clock, path)
         return f"{path} was written anew from the store, {lines} lines; the old one is {plan}.damaged-{stamp}.jsonl"
 
     return Finding(
         f"the log is damaged: {damage}", "write it anew from the store; the damaged one is kept beside it", apply
     )
-
-
-def _forget_head(home: Home, clock: Clock, path: Path) -> None:
-    """Delete the store's note of the head: it is that of the log that was moved."""
-    with closing(Store(home.store, clock)) as store, store.change() as change:
-        change.forget(head_key(path))
 
 
 def back_up(store: Store, path: Path) -> int:

@@ -74,14 +74,6 @@ async def _resume(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     return await verbs.resume(body.get("target"), who, body.get("node"), bool(body.get("force")))
 
 
-async def _stop(verbs: Verbs, _: Body, who: str) -> dict[str, Any]:
-    return await verbs.stop(who)
-
-
-async def _shutdown(verbs: Verbs, _: Body, who: str) -> dict[str, Any]:
-    return await verbs.shutdown(who)
-
-
 async def _drill(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
     if "name" not in body:
         raise UsageError("expected the name of a drill, found none", remedy="name one, such as heat")
@@ -113,8 +105,8 @@ ROUTES = (
     Route("GET", "status", {"trials": str}, _status),
     Route("POST", "pause", {"target": str, "now": bool, "reason": str, "node": str}, _pause),
     Route("POST", "resume", {"target": str, "node": str, "force": bool}, _resume),
-    Route("POST", "stop", {}, _stop),
-    Route("POST", "shutdown", {}, _shutdown),
+    Route("POST", "stop", {}, lambda verbs, _, who: verbs.stop(who)),
+    Route("POST", "shutdown", {}, lambda verbs, _, who: verbs.shutdown(who)),
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
     Route("POST", "backup", {"path": str}, _backup),
 )

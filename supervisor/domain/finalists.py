@@ -140,19 +140,18 @@ def describe(spec: Spec, trials: Sequence[Trial]) -> dict[str, Any] | None:
     if choice is None:
         return None
     record_of = {int(trial["number"]): trial.get("record") or {} for trial in trials}
-    return {
-        **_outcome(choice, record_of),
-        "candidates": [_outcome(outcome, record_of) for outcome in outcomes(spec, trials)],
-    }
+    candidates = outcomes(spec, trials)
+    as_json = [outcome_json(outcome, record_of[outcome.finalist.from_trial]) for outcome in candidates]
+    return {**as_json[candidates.index(choice)], "candidates": as_json}
 
 
 def _succeeded(trial: Trial) -> bool:
     return trial["end_reason"] is not None and EndReason(trial["end_reason"]) in SUCCEEDED
 
 
-def _outcome(outcome: Outcome, record_of: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def outcome_json(outcome: Outcome, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an outcome as JSON, with the size and shape of the model from a trial's `record`."""
     finalist = outcome.finalist
-    record = record_of[finalist.from_trial]
     return {
         "from_trial": finalist.from_trial,
         "search_value": finalist.search_value,

@@ -28,10 +28,6 @@ MAX_ADDRESSES = 20
 SEND_WITHIN_S = 30.0
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
-NO_APPRISE = "the package apprise is not installed: `pip install apprise`"
-UNKNOWN_ADDRESS = "Apprise does not know this kind of address"
-NOT_ACCEPTED = "the service did not accept the message"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -107,11 +103,11 @@ def _deliver_to(address: str, title: str, body: str) -> str | None:
     try:
         import apprise
     except ImportError:
-        return NO_APPRISE
+        return "the package apprise is not installed: `pip install apprise`"
     service = apprise.Apprise()
     if not service.add(address):
-        return UNKNOWN_ADDRESS
-    return None if service.notify(title=title, body=body) else NOT_ACCEPTED
+        return "Apprise does not know this kind of address"
+    return None if service.notify(title=title, body=body) else "the service did not accept the message"
 
 
 def main() -> None:

@@ -25,10 +25,6 @@ def run(store: Store, run_id: str) -> sqlite3.Row:
     return _one(store.row("SELECT * FROM run WHERE id = ?", run_id), f"run {run_id}")
 
 
-def run_state(store: Store, run_id: str) -> ProcessState:
-    return ProcessState(run(store, run_id)["state"])
-
-
 def run_ids(store: Store) -> list[str]:
     """Return the ids of all runs, oldest first."""
     return [str(row["id"]) for row in store.rows("SELECT id FROM run ORDER BY rowid")]
@@ -57,10 +53,6 @@ def experiment(store: Store, run_id: str, name: str) -> sqlite3.Row:
     """Return the row of an experiment. Raises KeyError when there is none."""
     row = store.row("SELECT * FROM experiment WHERE run = ? AND name = ?", run_id, name)
     return _one(row, f"experiment {name} in run {run_id}")
-
-
-def experiment_state(store: Store, run_id: str, name: str) -> ProcessState:
-    return ProcessState(experiment(store, run_id, name)["state"])
 
 
 def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:

@@ -62,10 +62,10 @@ class RunWriter:
         self.record("experiment.moved", experiment=name, state=state, reason=reason)
 
     def run_state(self) -> ProcessState:
-        return lookups.run_state(self.store, self.run_id)
+        return ProcessState(lookups.run(self.store, self.run_id)["state"])
 
     def experiment_state(self, name: str) -> ProcessState:
-        return lookups.experiment_state(self.store, self.run_id, name)
+        return ProcessState(lookups.experiment(self.store, self.run_id, name)["state"])
 
     # The operator's commands
 

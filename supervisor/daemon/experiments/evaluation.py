@@ -61,7 +61,7 @@ class Evaluator:
         except SweepError as error:
             self._writer.tell_failed(name, error.message)
             return True
-        self._writer.keep_result(name, {**result, "chosen": chosen_json(choice, result)})
+        self._writer.keep_result(name, {**result, "chosen": finalists.outcome_json(choice, record)})
         return True
 
     async def _released(self, stop: StopRequest) -> bool:
@@ -104,19 +104,6 @@ def request_of(
             "reason": opening["reason"],
             "at": opening["at"],
         },
-    }
-
-
-def chosen_json(choice: finalists.Outcome, result: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration that was evaluated, with its values."""
-    return {
-        "from_trial": choice.finalist.from_trial,
-        "trials": list(choice.finalist.numbers),
-        "seeds": list(choice.finalist.seeds),
-        "params": dict(choice.finalist.params),
-        "param_count": result.get("param_count"),
-        "val_losses": list(choice.values),
-        "val_loss": choice.mean,
     }
 
 
