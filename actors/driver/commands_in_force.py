@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from actors.driver.process_local import PerProcess
 from actors.driver.trial_registry import TrialRegistry
-from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, run
+from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, pauses_all, run
 from supervisor.domain.scope import trial_of, trial_scope
 
 
@@ -130,6 +130,12 @@ class CommandsInForce(PerProcess):
         """Return the command of the freest node."""
         with self._lock:
             return in_force_for_all(self._operator, {node: report.command for node, report in self._reports.items()})
+
+    def is_paused(self) -> bool:
+        """Return whether every node is paused: an operator's HOLD stays in force under a governor's SHED."""
+        with self._lock:
+            governors = {node: report.command for node, report in self._reports.items()}
+            return pauses_all(self._operator, governors) is not None
 
     def on_trial(self, node: str, number: int) -> Command:
         """Return the strictest command on a trial that runs on `node`; without a watchdog there, the operator's."""

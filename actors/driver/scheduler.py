@@ -188,7 +188,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def _closed(self) -> bool:
         action = self._in_force.for_new_trials().action
-        if self._in_force.finish_reason is not None or action is Action.HOLD or action >= Action.PAUSE:
+        if self._in_force.finish_reason is not None or action is Action.HOLD or self._in_force.is_paused():
             return True
         return action is not Action.RUN and len(self._registry.running()) >= self._allowed()
 

@@ -118,7 +118,7 @@ class GatedSearch(Searcher):
 
     def _may_start(self) -> bool:
         """Return whether a trial may start: none under HOLD; under SHED and THROTTLE fewer than usual, but one."""
-        if self._one_is_alone():
+        if self._one_is_alone() or self._in_force.is_paused():
             return False
         command = self._in_force.for_new_trials()
         if command.action in (Action.SHED, Action.THROTTLE):

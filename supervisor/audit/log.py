@@ -26,7 +26,7 @@ from supervisor.errors import DiskFailed, LogDamaged, SweepError
 from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.event import Event
-from supervisor.store.event_catalog import EVENTS, describe
+from supervisor.store.event_catalog import describe, kind_of
 
 log = logging.getLogger("supervisor")
 
@@ -42,7 +42,7 @@ def as_line(event: Event, prev: str | None) -> bytes:
     record = {
         "ts": _stamp(event.wall_s),
         "seq": event.seq,
-        "level": EVENTS[event.name].level,
+        "level": kind_of(event.name).level,
         "event": event.name,
         "msg": describe(event.name, {**known, **event.fields}),
         **known,

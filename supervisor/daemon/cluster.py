@@ -8,13 +8,13 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain import messages
-from supervisor.domain.command import Command, Origin, in_force_for_all, run, strictest
+from supervisor.domain.command import Command, Origin, in_force_for_all, pauses_all, run, strictest
 from supervisor.store.reading_rollup import ReadingRollup
 from supervisor.store.run_writer import RunWriter
 
 HARDWARE_EVENT_PERIOD_S = 300.0
-HEARD_WITHIN_S = 30.0
-"""A node that was silent for longer is left out while others send samples."""
+SILENT_AFTER_S = 30.0
+"""A node without a message for so long is left out while others send samples."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class NodeView:
     missing: dict[str, str] = field(default_factory=dict)
     readings: list[dict[str, Any]] = field(default_factory=list)
     command: Command = field(default_factory=lambda: run(Origin.GOVERNOR))
-    heard_mono_s: float | None = None
+    message_mono_s: float | None = None
     recorded_mono_s: float | None = None
 
 
@@ -42,8 +42,8 @@ class ClusterView:
     def watchdog_up(self, message: messages.WatchdogUp) -> None:
         """Handle the start of a node's watchdog."""
         node = self.nodes.setdefault(message.node, NodeView())
-        self.watched, first = True, node.heard_mono_s is None
-        node.protected, node.missing, node.heard_mono_s = message.protected, message.missing, self._clock.mono_s()
+        self.watched, first = True, node.message_mono_s is None
+        node.protected, node.missing, node.message_mono_s = message.protected, message.missing, self._clock.mono_s()
         self._writer.record(
             "watchdog.started", node=message.node, pid=message.pid, protected=message.protected, missing=message.missing
         )
@@ -55,7 +55,7 @@ class ClusterView:
         """Handle a node's readings; they become an event once in HARDWARE_EVENT_PERIOD_S."""
         node = self.nodes.setdefault(message.node, NodeView())
         now = self._clock.mono_s()
-        node.readings, node.protected, node.heard_mono_s = message.readings, message.protected, now
+        node.readings, node.protected, node.message_mono_s = message.readings, message.protected, now
         if minutes := self._rollup.add(message.node, message.readings, self._clock.wall_s()):
             self._writer.keep_readings(minutes)
         if node.recorded_mono_s is None or now - node.recorded_mono_s >= HARDWARE_EVENT_PERIOD_S:
@@ -86,14 +86,22 @@ class ClusterView:
             )  # fmt: skip
 
     def in_force(self, operator: Sequence[Command]) -> Command:
-        """Return the command in force for the whole run. A node that was silent for HEARD_WITHIN_S is left out."""
+        """Return the command in force for the whole run."""
+        return in_force_for_all(operator, self._governors())
+
+    def pause(self, operator: Sequence[Command]) -> Command | None:
+        """Return the command that pauses the whole run; None while a node is not paused."""
+        return pauses_all(operator, self._governors())
+
+    def _governors(self) -> dict[str, Command]:
+        """Return the governors' commands by node; a node that was silent for SILENT_AFTER_S is left out."""
         now = self._clock.mono_s()
         commands = {
             name: view.command
             for name, view in self.nodes.items()
-            if view.heard_mono_s is None or now - view.heard_mono_s <= HEARD_WITHIN_S
+            if view.message_mono_s is None or now - view.message_mono_s <= SILENT_AFTER_S
         }
-        return in_force_for_all(operator, commands or {name: view.command for name, view in self.nodes.items()})
+        return commands or {name: view.command for name, view in self.nodes.items()}
 
     def strictest_governor(self, node: str | None) -> Command:
         """Return the governor's command on `node`; with None the strictest of all nodes."""

@@ -13,6 +13,7 @@ from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.messages import ActionChanged
 from supervisor.domain.scope import ALL_NODES
 from supervisor.errors import Conflict
+from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
 
 FORCE_S = 600.0
@@ -84,7 +85,7 @@ class CommandsInForce:
         self._governors_stop = None
 
     def for_watchdog(self) -> dict[str, float]:
-        """Return the settings by which the next watchdogs overrule a STOP from their first sample on."""
+        """Return the settings by which the next watchdogs overrule a STOP from the start."""
         forced, self._force_next_driver = self._force_next_driver, False
         return {"forced_s": FORCE_S} if forced else {}
 
@@ -97,24 +98,22 @@ class CommandsInForce:
         self.settle(experiment)
 
     def settle(self, experiment: str | None) -> None:
-        """Pause or resume the experiment at work, as the command in force asks.
-
-        It is paused by a PAUSE of any origin, and by an operator's HOLD.
-        """
+        """Pause or resume the experiment at work, as the commands ask; record another cause of a pause, too."""
         if experiment is None:
             return
-        state = self._writer.experiment_state(experiment)
-        command = self.in_force()
-        least = Action.HOLD if command.origin is Origin.OPERATOR else Action.PAUSE
-        paused = command.action >= least
-        if paused and state is ProcessState.RUNNING:
-            self._paused_by_drill = command.drill
+        row = lookups.experiment(self._writer.store, self._writer.run_id, experiment)
+        state, pause = ProcessState(row["state"]), self._cluster.pause(self.commands())
+        if pause is None:
+            if state is ProcessState.PAUSED:
+                self._writer.record("experiment.resumed", experiment=experiment, drill=self._paused_by_drill)
+            return
+        cause = (pause.action.name, pause.origin.value)
+        if state is ProcessState.RUNNING or (state is ProcessState.PAUSED and cause != (row["action"], row["origin"])):
+            self._paused_by_drill = pause.drill
             self._writer.record(
-                "experiment.paused", experiment=experiment, action=command.action.name, origin=command.origin.value,
-                reason=command.reason, drill=command.drill,
+                "experiment.paused", experiment=experiment, action=cause[0], origin=cause[1], reason=pause.reason,
+                drill=pause.drill,
             )  # fmt: skip
-        elif not paused and state is ProcessState.PAUSED:
-            self._writer.record("experiment.resumed", experiment=experiment, drill=self._paused_by_drill)
 
     def widen_node_commands(self) -> None:
         """Turn the operator's commands for single nodes into commands for all: a new cluster has other nodes.

@@ -40,7 +40,7 @@ log = logging.getLogger("supervisor")
 
 @dataclass(frozen=True)
 class Daemon:
-    """One run, from recovery to its end; `assembly.assemble` makes it from its parts."""
+    """Lives one run, from recovery to its end; `assembly.assemble` makes it from its parts."""
 
     writer: RunWriter
     clock: Clock

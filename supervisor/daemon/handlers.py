@@ -74,7 +74,7 @@ class Handlers:
                 "protected": node.protected,
                 "missing": node.missing,
                 "command": node.command.to_json(),
-                "age_s": None if node.heard_mono_s is None else round(now - node.heard_mono_s, 1),
+                "age_s": None if node.message_mono_s is None else round(now - node.message_mono_s, 1),
                 "readings": node.readings,
             }
             for name, node in self._orchestrator.nodes.items()

@@ -79,7 +79,7 @@ def _strictness(command: Command) -> tuple[tuple[Action, float, int], bool]:
 def in_force_on(
     node: str, operator: Iterable[Command], governor: Command | None = None, trial: str | None = None
 ) -> Command:
-    """Return the strictest command on `node`, or on the one trial of scope `trial` that runs there.
+    """Return the strictest command on `node`, or on the trial of scope `trial` there.
 
     Of the operator's commands those count whose scope is all nodes, this node or this trial. The governor's command
     counts whatever its scope: it is this node's.
@@ -99,3 +99,23 @@ def in_force_for_all(operator: Iterable[Command], governors: Mapping[str, Comman
     if not governors:
         return in_force_on(ALL_NODES, operator)
     return min((in_force_on(node, operator, governor) for node, governor in governors.items()), key=_strictness)
+
+
+def pauses_all(operator: Iterable[Command], governors: Mapping[str, Command]) -> Command | None:
+    """Return the command that pauses the run on its freest node; None while a node is not paused.
+
+    A node is paused by a PAUSE of any origin, and by an operator's HOLD. A governor's SHED or THROTTLE is stricter on
+    the trials that run, but does not lift such a HOLD: both are in force then.
+    """
+    operator = tuple(operator)
+    on_nodes = [_pause_on(node, operator, governors.get(node)) for node in governors or (ALL_NODES,)]
+    pauses = [pause for pause in on_nodes if pause is not None]
+    return min(pauses, key=_strictness) if len(pauses) == len(on_nodes) else None
+
+
+def _pause_on(node: str, operator: Iterable[Command], governor: Command | None) -> Command | None:
+    strict = in_force_on(node, operator, governor)
+    if strict.action >= Action.PAUSE:
+        return strict
+    held = in_force_on(node, (command for command in operator if command.origin is Origin.OPERATOR))
+    return held if held.action >= Action.HOLD else None

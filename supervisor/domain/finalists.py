@@ -114,7 +114,7 @@ def trials_left(spec: Spec, trials: Sequence[Trial]) -> int:
 
 
 def outcomes(spec: Spec, trials: Sequence[Trial]) -> list[Outcome]:
-    """Return each finalist with the values of its trials, in the order of the search's ranking."""
+    """Return each finalist with its trials' values, in the order of the search's ranking."""
     value_of = {int(trial["number"]): trial["value"] for trial in trials if _succeeded(trial)}
     return [
         Outcome(finalist, tuple(value_of.get(number) for number in finalist.numbers))

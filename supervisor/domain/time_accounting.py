@@ -10,7 +10,7 @@ from supervisor.domain.lifecycle import ProcessState
 
 _ENDS = ("trial.resumed", "trial.finished", "trial.failed", "trial.requeued")
 _GIVEN_UP = "experiment.failed"
-TOLD_BY = ("trial.paused", "trial.started", *_ENDS, _GIVEN_UP)
+LOSS_EVENTS = ("trial.paused", "trial.started", *_ENDS, _GIVEN_UP)
 """The events by which lost time begins and ends."""
 _FIGURES = re.compile(r" (?:at|for|after) -?\d.*", re.DOTALL)
 """The governor's reasons name the moment's figures ("cpu at 91 celsius, ..."), which would make each pause a cause."""
@@ -27,7 +27,7 @@ class LostTime:
     """
 
     def __init__(self, *, by_trial: bool = True) -> None:
-        """With `by_trial` False, add up over all trials: the result does not grow with their number."""
+        """Add up over all trials with `by_trial` False: the result does not grow with their number."""
         self._by_trial = by_trial
         self._held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
         self._found: dict[tuple[str | None, int | None, str], float] = {}
@@ -68,7 +68,7 @@ class LostTime:
 
 
 def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
-    """Return the lost seconds of each trial by cause, up to the last of these events (LostTime.seconds)."""
+    """Return the lost seconds of each trial by cause, up to the last of these events."""
     lost, last_s = LostTime(), 0.0
     for event in events:
         lost.add(event)
@@ -89,10 +89,10 @@ _NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
 
 
 def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
-    """Return the seconds during which a driver was alive, from (name, wall time, fields) of events.
+    """Return the seconds in which a driver was alive, from (name, wall time, fields) of events.
 
-    In the order in which they were told. A driver whose end nobody saw counts up to the last event that was told
-    before somebody found it gone. Time in which the machine slept, and by which the clock was set, is taken out.
+    The events are in the order of their numbers. A driver whose end no event records counts up to the last event before
+    the one that shows it gone. The time that the machine slept, and by which the clock was set, is left out.
     """
     total, begun, last = 0.0, None, 0.0
     for name, wall_s, fields in events:
@@ -111,7 +111,7 @@ def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wal
     """Return the wall time of the driver's end: this event's or the last one's; None when it is still alive."""
     if name in _DRIVER_ENDS:
         return wall_s
-    # Told days later, maybe: a start sends the trials back to the queue before it says that it is one.
+    # Perhaps days later: a start puts the trials back in the queue before it records itself.
     requeued = name == "trial.requeued" and fields.get("cause") == "daemon_died"
     starting = name == "experiment.moved" and fields.get("state") == ProcessState.STARTING
     return last_wall_s if name in _NO_DRIVER_BY_THEN or requeued or starting else None

@@ -62,8 +62,8 @@ class Change:
         """Record an event in this transaction and apply it. Raises ValueError for one that is not in the catalog."""
         check_event(name, fields)
         # Through JSON: the projection must see what it will see in a rebuild.
-        said = json.loads(json.dumps(fields, allow_nan=False))
-        event = Event(self._next_seq(), self.wall_s, name, self.run, experiment, trial, attempt, said)
+        as_json = json.loads(json.dumps(fields, allow_nan=False))
+        event = Event(self._next_seq(), self.wall_s, name, self.run, experiment, trial, attempt, as_json)
         projection.apply(self.connection, event)
         self.events.append(event)
 
@@ -137,7 +137,7 @@ class Store:
         self._notes[key] = value
 
     def note_now(self, key: str, value: str) -> None:
-        """Keep a value in `meta` at once, in a transaction that is open or in one of its own."""
+        """Keep a value in `meta` at once, in the open transaction or in one of its own."""
         self.connection.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
         )
@@ -283,7 +283,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store of a home whose daemon is not running (the caller has made sure). Raises StoreError."""
+    """Open the store of a home whose daemon is not running, as the caller has checked. Raises StoreError."""
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)
     except sqlite3.Error as error:

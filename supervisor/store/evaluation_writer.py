@@ -58,7 +58,7 @@ class EvaluationWriter:
                 last_day=result["dates"]["test"][1], result=result,
             )  # fmt: skip
 
-    def tell_failed(self, name: str, error: str) -> None:
+    def record_failure(self, name: str, error: str) -> None:
         """Record that the test failed; the result of the experiment's search stands."""
         with self.store.change(self.run_id) as change:
             change.record("test.failed", experiment=name, error=error)

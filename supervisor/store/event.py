@@ -1,4 +1,4 @@
-"""One committed fact, as the store's table and the audit log hold it. Standard library only."""
+"""Defines the event: one committed fact, in the store's table and the audit log. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """A committed fact. `seq` counts up over the life of the store."""
+    """Holds a committed fact. `seq` counts up over the life of the store."""
 
     seq: int
     wall_s: float

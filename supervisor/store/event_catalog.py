@@ -183,7 +183,12 @@ NODE_CHARACTERS = 8
 
 def describe(name: str, values: dict[str, object]) -> str:
     """Return the event as a sentence: a dash for an absent field, short floats and node ids, bytes with units."""
-    return EVENTS[name].text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
+    return kind_of(name).text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
+
+
+def kind_of(name: str) -> EventKind:
+    """Return the kind of an event; for an event of a later version one without fields."""
+    return EVENTS.get(name) or EventKind("info", f"{name}, an event of another version")
 
 
 def _short(key: str, value: object) -> object:

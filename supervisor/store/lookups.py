@@ -1,4 +1,4 @@
-"""Looks up single facts of a run, an experiment or a trial in the open store. Standard library only.
+"""Looks up single facts of a run, experiment or trial in the store. Standard library only.
 
 Each function reads through Store.rows, so it raises DiskFailed when the disk does not give the file back.
 """
@@ -45,7 +45,7 @@ def experiments(store: Store, run_id: str) -> list[sqlite3.Row]:
 
 
 def experiments_left(store: Store, run_id: str) -> list[str]:
-    """Return the names of the experiments that have not ended, in the order of the plan."""
+    """Return the names of the experiments that have not ended, in plan order."""
     return [row["name"] for row in experiments(store, run_id) if ProcessState(row["state"]) not in ENDED]
 
 
@@ -92,7 +92,7 @@ def live_trials(store: Store, run_id: str, name: str | None = None) -> list[sqli
 
 
 def unfinished_trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]:
-    """Return the rows of an experiment's trials that have not ended, in the order of their numbers."""
+    """Return the rows of an experiment's trials that have not ended, by number."""
     return store.rows(
         "SELECT * FROM trial WHERE run = ? AND experiment = ? AND end_reason IS NULL ORDER BY number", run_id, name
     )
@@ -158,7 +158,7 @@ def wall_of_event(store: Store, seq: int) -> float | None:
 def newest_events(
     store: Store, names: Sequence[str], limit: int, *, run: str | None = None, after: int = 0
 ) -> list[Event]:
-    """Return the newest `limit` events of these names with a larger number than `after`, oldest first."""
+    """Return the newest `limit` events of these names after number `after`, oldest first."""
     rows = store.rows(
         f"SELECT * FROM event WHERE seq > ? AND (? IS NULL OR run = ?) AND name IN ({_marks(names)})"  # noqa: S608
         " ORDER BY seq DESC LIMIT ?",

@@ -116,13 +116,13 @@ class _Rows:
 
 
 def _run_created(rows: _Rows) -> None:
-    event, said = rows.event, rows.fields
+    event, fields = rows.event, rows.fields
     rows.execute(
         "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL)",
-        event.run, said["plan"], said["fingerprint"], said["source"], said["plan_text"],
-        json.dumps(said["hardware"]), json.dumps(said["data"]), ProcessState.STOPPED, Desired.RUN, event.wall_s,
+        event.run, fields["plan"], fields["fingerprint"], fields["source"], fields["plan_text"],
+        json.dumps(fields["hardware"]), json.dumps(fields["data"]), ProcessState.STOPPED, Desired.RUN, event.wall_s,
     )  # fmt: skip
-    for ordinal, spec in enumerate(said["specs"]):
+    for ordinal, spec in enumerate(fields["specs"]):
         rows.execute(
             "INSERT INTO experiment (run, name, ordinal, spec, state) VALUES (?, ?, ?, ?, ?)",
             event.run, spec["name"], ordinal, json.dumps(spec), ProcessState.STOPPED,
@@ -167,22 +167,22 @@ def _run_resumed(rows: _Rows) -> None:
 
 
 def _move_experiment(rows: _Rows) -> None:
-    name, said = rows.event.name, rows.fields
-    state = EXPERIMENT_STATES.get(name) or said["state"]
-    action, origin = (said["action"], said["origin"]) if name in _PAUSES else (None, None)
+    name, fields = rows.event.name, rows.fields
+    state = EXPERIMENT_STATES.get(name) or fields["state"]
+    action, origin = (fields["action"], fields["origin"]) if name in _PAUSES else (None, None)
     rows.execute(
         "UPDATE experiment SET state = ?1, reason = ?2, action = ?3, origin = ?4,"
         " started_wall = CASE WHEN ?1 = 'STARTING' THEN coalesce(started_wall, ?5) ELSE started_wall END,"
         " ended_wall = CASE WHEN ?1 IN ('EXITED', 'FATAL', 'SKIPPED') THEN ?5 END,"
         " driver_starts = driver_starts + (?1 = 'STARTING')"
         " WHERE run = ?6 AND name = ?7",
-        state, said["reason"] if name in _WITH_A_REASON else None, action, origin, rows.event.wall_s,
+        state, fields["reason"] if name in _WITH_REASON else None, action, origin, rows.event.wall_s,
         *rows.experiment_key,
     )  # fmt: skip
 
 
 _PAUSES = ("experiment.paused", "driver.stopped")
-_WITH_A_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
+_WITH_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
     "experiment.started", "experiment.resumed", "experiment.finished"
 }  # fmt: skip
 
@@ -206,21 +206,21 @@ def _trial_added(rows: _Rows) -> None:
 
 
 def _trial_started(rows: _Rows) -> None:
-    event, said = rows.event, rows.fields
+    event, fields = rows.event, rows.fields
     rows.set_trial(
         "state = 'RUNNING', attempt = ?, started_wall = coalesce(started_wall, ?)", event.attempt, event.wall_s
     )
     rows.execute(
         "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
-        *rows.trial_key, event.attempt, said["node"], said["worker_pid"], said["resumed_step"], event.wall_s,
+        *rows.trial_key, event.attempt, fields["node"], fields["worker_pid"], fields["resumed_step"], event.wall_s,
     )  # fmt: skip
 
 
 def _trial_reported(rows: _Rows) -> None:
-    event, said = rows.event, rows.fields
+    event, fields = rows.event, rows.fields
     rows.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        *rows.trial_key, said["step"], event.attempt, said["value"], json.dumps(said["metrics"]), event.wall_s,
+        *rows.trial_key, fields["step"], event.attempt, fields["value"], json.dumps(fields["metrics"]), event.wall_s,
     )  # fmt: skip
     _keep_checkpoint(rows)
 
@@ -244,14 +244,14 @@ def _trial_requeued(rows: _Rows) -> None:
 
 
 def _trial_ended(rows: _Rows) -> None:
-    event, said = rows.event, rows.fields
-    good = EndReason(said["end_reason"]) in SUCCEEDED
+    event, fields = rows.event, rows.fields
+    good = EndReason(fields["end_reason"]) in SUCCEEDED
     rows.set_trial(
         "attempt = ?, state = ?, end_reason = ?, value = ?, error = ?, record = ?, ended_wall = ?, held_for = NULL",
-        event.attempt, TrialState.TERMINATED if good else TrialState.ERROR, said["end_reason"],
-        said["value"] if good else None, said["error"], json.dumps(said["record"]), event.wall_s,
+        event.attempt, TrialState.TERMINATED if good else TrialState.ERROR, fields["end_reason"],
+        fields["value"] if good else None, fields["error"], json.dumps(fields["record"]), event.wall_s,
     )  # fmt: skip
-    rows.end_attempt(said["end_reason"])
+    rows.end_attempt(fields["end_reason"])
 
 
 # The test of an experiment's answer

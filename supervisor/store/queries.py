@@ -1,7 +1,7 @@
-"""Reads a run from the store as JSON values, for `status`, the report, the checker and a driver's begin.
+"""Reads a run from the store as JSON values.
 
-Each function reads from any connection: the daemon's own, or a read-only one when no daemon is running. Standard
-library only.
+They are for `status`, the report, the checker and a driver's begin. Each function reads from any connection: the
+daemon's own, or a read-only one when no daemon is running. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
-from supervisor.domain.time_accounting import TOLD_BY, lost_seconds
+from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
 from supervisor.store.event import Event
 from supervisor.store.projection import GIVEN_UP
 
@@ -113,7 +113,7 @@ def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3
 def _lost(connection: sqlite3.Connection, run_id: str) -> list[dict[str, Any]]:
     """Return the time lost up to the run's last event (time_accounting.lost_seconds)."""
     rows = connection.execute(
-        f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(TOLD_BY)}"  # noqa: S608 - ours
+        f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(LOSS_EVENTS)}"  # noqa: S608 - ours
         " OR seq = (SELECT max(seq) FROM event WHERE run = ?1)) ORDER BY seq",
         (run_id,),
     )
@@ -127,7 +127,7 @@ def _marks(names: Iterable[str]) -> str:
 
 
 def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
-    """Return the trials of an experiment by number, each with its results ([[step, value, seconds], ...])."""
+    """Return the trials of an experiment by number, each with its [[step, value, seconds], ...]."""
     results: dict[int, list[list[Any]]] = {}
     for row in connection.execute(
         "SELECT trial, step, value, json_extract(metrics, '$.time_this_iter_s') AS seconds FROM result"

@@ -128,12 +128,12 @@ class RunWriter:
 
 
 def place(row: Any) -> dict[str, Any]:
-    """Return where the current attempt of a trial's row belongs, as the keywords of an event."""
+    """Return the place of a trial's current attempt, as the keywords of an event."""
     return {"experiment": row["experiment"], "trial": row["number"], "attempt": row["attempt"]}
 
 
 def requeue(change: Change, row: Any, cause: str, error: str | None = None, *, drill: bool = False) -> None:
-    """Record that the current attempt of a trial's row is lost, and its trial waits for the next attempt."""
+    """Record that a trial's current attempt is lost: the trial waits for the next."""
     change.record("trial.requeued", **place(row), cause=cause, error=error, drill=drill)
 
 

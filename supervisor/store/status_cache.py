@@ -11,7 +11,7 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, ProcessState, TrialState
-from supervisor.domain.time_accounting import TOLD_BY, LostTime
+from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import queries
 
 
@@ -28,7 +28,7 @@ class StatusView:
         """Training seconds of ended trials, by experiment and number."""
 
     def now(self) -> dict[str, Any]:
-        """Return run_snapshot without `trials`, and with the lost time over all trials (their `trial` is None)."""
+        """Return run_snapshot without `trials`, its lost time added up over all trials (`trial` is None)."""
         changed = self._changed()
         self._over = {name: view for name, view in self._over.items() if name not in changed}
         return {
@@ -46,10 +46,10 @@ class StatusView:
         if newest is None or newest["seq"] == after:
             return set()
         self._seq, self._last_wall_s = newest["seq"], newest["wall"]
-        marks = ", ".join("?" * len(TOLD_BY))
+        marks = ", ".join("?" * len(LOSS_EVENTS))
         for row in self._connection.execute(
             f"SELECT * FROM event WHERE run = ? AND seq > ? AND seq <= ? AND name IN ({marks}) ORDER BY seq",  # noqa: S608 - only marks
-            (run, after, self._seq, *TOLD_BY),
+            (run, after, self._seq, *LOSS_EVENTS),
         ):
             self._lost.add((row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])))
         rows = self._connection.execute("SELECT DISTINCT experiment FROM event WHERE run = ? AND seq > ?", (run, after))

@@ -37,11 +37,11 @@ class TrialWriter:
         with self.store.change(self.run_id) as change:
             row = lookups.trial(self.store, self.run_id, name, number)
             refusal = why_refused(row, message)
-            said = _Said(self.store, change, self.run_id, name, number, row, message)
+            recording = _Recording(self.store, change, self.run_id, name, number, row, message)
             if refusal is None:
-                record(said)
+                record(recording)
             else:
-                said.record("result.refused", message=type(message).__name__, reason=refusal)
+                recording.record("result.refused", message=type(message).__name__, reason=refusal)
         return refusal is None
 
 
@@ -66,7 +66,7 @@ def why_refused(row: Any, message: Any) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Recording:
     """A message that is being recorded, with the row of its trial."""
 
     store: Store
@@ -78,6 +78,7 @@ class _Said:
     message: Any
 
     def record(self, event: str, **fields: Any) -> None:
+        """Record an event about the message's trial and attempt."""
         attempt = getattr(self.message, "attempt", None)
         self.change.record(event, experiment=self.name, trial=self.number, attempt=attempt, **fields)
 
@@ -90,78 +91,82 @@ class _Said:
         return lookups.first_attempt(self.store, self.run_id, self.name, self.number, step)
 
 
-def _added(said: _Said) -> None:
+def _added(recording: _Recording) -> None:
     # An adopted trial is added again by its new driver; the first time counts.
-    if said.row is None:
-        said.record_fields("trial.added", "params", "source")
+    if recording.row is None:
+        recording.record_fields("trial.added", "params", "source")
 
 
-def _started(said: _Said) -> None:
-    if TrialState(said.row["state"]) is not TrialState.PENDING:
-        requeue(said.change, said.row, "superseded")
-    said.record_fields("trial.started", "node", "worker_pid", "ray_trial_id", "resumed_step")
+def _started(recording: _Recording) -> None:
+    if TrialState(recording.row["state"]) is not TrialState.PENDING:
+        requeue(recording.change, recording.row, "superseded")
+    recording.record_fields("trial.started", "node", "worker_pid", "ray_trial_id", "resumed_step")
 
 
-def _reported(said: _Said) -> None:
-    message, first = said.message, said.first_attempt(said.message.step)
+def _reported(recording: _Recording) -> None:
+    message, first = recording.message, recording.first_attempt(recording.message.step)
     if first is None:
-        said.record_fields("trial.reported", "step", "value", "metrics", "checkpoint")
-    elif not _is_late(said) and (first != message.attempt or _names_another_checkpoint(said)):
+        recording.record_fields("trial.reported", "step", "value", "metrics", "checkpoint")
+    elif not _is_late(recording) and (first != message.attempt or _names_another_checkpoint(recording)):
         # An epoch that a later attempt trained again: the first result stands, the checkpoint is the later one.
-        said.record_fields("trial.repeated", "step", "value", "checkpoint")
+        recording.record_fields("trial.repeated", "step", "value", "checkpoint")
 
 
-def _is_late(said: _Said) -> bool:
+def _is_late(recording: _Recording) -> bool:
     """Return whether the same attempt is past it: its checkpoint must not replace the later one."""
-    last = said.row["checkpoint_step"]
-    return last is not None and said.message.step < last and said.first_attempt(last) == said.message.attempt
+    last = recording.row["checkpoint_step"]
+    return (
+        last is not None
+        and recording.message.step < last
+        and recording.first_attempt(last) == recording.message.attempt
+    )
 
 
-def _names_another_checkpoint(said: _Said) -> bool:
-    last = (said.row["checkpoint"], said.row["checkpoint_step"])
-    return said.message.checkpoint is not None and (said.message.checkpoint, said.message.step) != last
+def _names_another_checkpoint(recording: _Recording) -> bool:
+    last = (recording.row["checkpoint"], recording.row["checkpoint_step"])
+    return recording.message.checkpoint is not None and (recording.message.checkpoint, recording.message.step) != last
 
 
-def _held(said: _Said) -> None:
-    state, before = TrialState(said.message.state), TrialState(said.row["state"])
+def _held(recording: _Recording) -> None:
+    state, before = TrialState(recording.message.state), TrialState(recording.row["state"])
     if state is not before:
         check_trial_move(before, state)
         event = "trial.paused" if state is TrialState.PAUSED else "trial.resumed"
-        said.record_fields(event, "reason", "drill")
+        recording.record_fields(event, "reason", "drill")
 
 
-def _ended(said: _Said) -> None:
-    message, now = said.message, said.change.wall_s
-    told: dict[str, Any] = {
+def _ended(recording: _Recording) -> None:
+    message, now = recording.message, recording.change.wall_s
+    facts: dict[str, Any] = {
         "end_reason": message.end_reason, "error": message.error, "record": message.record,
-        "seconds": max(0.0, round(now - (said.row["started_wall"] or now), 3)),
+        "seconds": max(0.0, round(now - (recording.row["started_wall"] or now), 3)),
     }  # fmt: skip
     if EndReason(message.end_reason) in SUCCEEDED:
-        epochs = lookups.epochs(said.store, said.run_id, said.name, said.number)
-        said.record("trial.finished", **told, value=message.value, epochs=epochs)
+        epochs = lookups.epochs(recording.store, recording.run_id, recording.name, recording.number)
+        recording.record("trial.finished", **facts, value=message.value, epochs=epochs)
     else:
-        said.record("trial.failed", **told)
-    scope = trial_scope(said.name, said.number)
-    drop_command(said.store, said.change, said.run_id, scope, "the end of the trial")
+        recording.record("trial.failed", **facts)
+    scope = trial_scope(recording.name, recording.number)
+    drop_command(recording.store, recording.change, recording.run_id, scope, "the end of the trial")
 
 
-def _lost(said: _Said) -> None:
-    message = said.message
-    requeue(said.change, said.row, message.cause, message.error, drill=message.drill)
+def _lost(recording: _Recording) -> None:
+    message = recording.message
+    requeue(recording.change, recording.row, message.cause, message.error, drill=message.drill)
     if message.memory is not None:
         # In no table: queries.for_begin reads it from the event.
-        said.record_fields("trial.reduced", "memory")
+        recording.record_fields("trial.reduced", "memory")
 
 
-_RECORD: dict[type, Callable[[_Said], None]] = {
+_RECORD: dict[type, Callable[[_Recording], None]] = {
     messages.TrialAdded: _added,
     messages.TrialStarted: _started,
     messages.ResultReported: _reported,
     messages.TrialHeld: _held,
     messages.TrialEnded: _ended,
     messages.AttemptLost: _lost,
-    messages.TrialHung: lambda said: said.record_fields("trial.hung", "silent_s", "median_s", "dump"),
-    messages.CheckpointUnusable: lambda said: said.record_fields("checkpoint.rejected", "path"),
-    messages.WorkerStuck: lambda said: said.record_fields("worker.stuck", "node", "pid", "why"),
+    messages.TrialHung: lambda recording: recording.record_fields("trial.hung", "silent_s", "median_s", "dump"),
+    messages.CheckpointUnusable: lambda recording: recording.record_fields("checkpoint.rejected", "path"),
+    messages.WorkerStuck: lambda recording: recording.record_fields("worker.stuck", "node", "pid", "why"),
 }
 """The function that records each kind of message about a trial."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain import finalists
-from supervisor.errors import EvaluationFailed, SweepError, TestRefused, WorkerFailed
+from supervisor.errors import DiskFailed, DiskFull, EvaluationFailed, SweepError, TestRefused, WorkerFailed
 from supervisor.processes.environment import passed_environment, thread_environment
 from supervisor.processes.json_worker import JsonWorker, python_module
 from supervisor.store.evaluation_writer import EvaluationWriter
@@ -44,7 +44,7 @@ class Evaluator:
         trials = self._writer.trials(name)
         choice = finalists.chosen(spec, trials)
         if choice is None:
-            self._writer.tell_failed(name, "no configuration was finalised on all its seeds")
+            self._writer.record_failure(name, "no configuration was finalised on all its seeds")
             return True
         if not await self._released(stop):
             return False
@@ -56,10 +56,13 @@ class Evaluator:
             if computed is None:
                 return False
             result = computed.result()
+        except (DiskFull, DiskFailed):
+            # Not a failed test: the experiment runs again once the store can be written.
+            raise
         except TestRefused:
             return True
         except SweepError as error:
-            self._writer.tell_failed(name, error.message)
+            self._writer.record_failure(name, error.message)
             return True
         self._writer.keep_result(name, {**result, "chosen": finalists.outcome_json(choice, record)})
         return True

@@ -49,7 +49,7 @@ Send = Callable[[list[str], str, str, float], Awaitable[Outcome]]
 
 @dataclass(frozen=True)
 class Notice:
-    """One message about `count` events, the last of which is `seq`."""
+    """Holds one message about `count` events; the last of them is `seq`."""
 
     title: str
     body: str

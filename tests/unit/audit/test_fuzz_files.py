@@ -1,6 +1,6 @@
 """A thousand malformed files: each is refused by an error of this project with a cure, or read correctly.
 
-None of them may end in an exception of somebody else's, change a file, or take memory without bound.
+None of them may end in an exception of another library, change a file, or take memory without bound.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def refused_or_read(read: Callable[[], object], *ours: type[Exception]) -> bool:
     try:
         read()
     except ours as error:
-        said = str(error)
+        text = str(error)
     else:
         return False
-    assert said.strip()
+    assert text.strip()
     return True
 
 
@@ -231,10 +231,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Home:
     lived(RunWriter(store, "p-1"))
     log.catch_up(store, "p")
     log._rotate()
-    ledger = RunWriter(store, "p-1")
-    ledger.move_experiment("2M-h1", ProcessState.PAUSED)
+    writer = RunWriter(store, "p-1")
+    writer.move_experiment("2M-h1", ProcessState.PAUSED)
     for _ in range(5):
-        ledger.record("drill.started", name="heat", duration_s=1.0, node=None, drill=True)
+        writer.record("drill.started", name="heat", duration_s=1.0, node=None, drill=True)
     log.catch_up(store, "p")
     log.close()
     store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -312,15 +312,15 @@ def test_a_broken_store_is_rebuilt_or_refused(sound: Home, tmp_path: Path, seed:
     try:
         store, rebuilt = rebuild.open_or_rebuild(home, Clock())
     except SweepError as error:
-        said = error.message
+        text = error.message
     else:
         with closing(store.connection):
-            said = store.rows("SELECT state FROM run")[0]["state"]
+            text = store.rows("SELECT state FROM run")[0]["state"]
         if rebuilt is not None:
             assert rebuilt.aside is not None
             # An empty file counts as a new store: SQLite begins one in it.
             assert Path(rebuilt.aside).read_bytes() == damaged or damaged == b""
-    assert said
+    assert text
 
 
 # The files of a node beside its trials

@@ -63,16 +63,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-def _play(ledger: RunWriter, folder: Path) -> None:
+def _play(writer: RunWriter, folder: Path) -> None:
     checkpoint = folder / "checkpoint-2.pt"
     write_checkpoint(checkpoint, {"epoch": 2})
     result = lambda number, attempt, step, kept=None: messages.ResultReported(number, attempt, step, 1 / step, {}, kept)  # noqa: E731
     start = lambda number, attempt, step=None: messages.TrialStarted(number, attempt, "ray", "node", 1, step)  # noqa: E731
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("run.started")
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
     for name in (E, "20M-h1"):
-        ledger.move_experiment(name, ProcessState.STARTING)
-        ledger.record("experiment.started", experiment=name, max_trials=2)
+        writer.move_experiment(name, ProcessState.STARTING)
+        writer.record("experiment.started", experiment=name, max_trials=2)
     for message in (
         messages.TrialAdded(0, {"lr": 0.1}, "sampled"), start(0, 1), result(0, 1, 1), result(0, 1, 2, str(checkpoint)),
         result(0, 1, 3), messages.AttemptLost(0, 1, "worker_died", "SIGKILL"), start(0, 2, 2), result(0, 2, 3),
@@ -80,17 +80,17 @@ def _play(ledger: RunWriter, folder: Path) -> None:
         messages.TrialAdded(1, {"lr": 0.2}, "sampled"),
         start(1, 1), messages.TrialEnded(1, 1, "diverged", None, "NaN", {}),
     ):  # fmt: skip
-        TrialWriter(ledger.store, ledger.run_id).handle(E, message)
-    ledger.record("experiment.finished", experiment=E, best=0.25, best_trial=0, trials=2, seconds=1.0)
+        TrialWriter(writer.store, writer.run_id).handle(E, message)
+    writer.record("experiment.finished", experiment=E, best=0.25, best_trial=0, trials=2, seconds=1.0)
     for message in (
         messages.TrialAdded(0, {"lr": 0.1}, "sampled"), start(0, 1), result(0, 1, 1), result(0, 1, 2, str(checkpoint)),
         messages.AttemptLost(0, 1, "stopped", None),
     ):  # fmt: skip
-        TrialWriter(ledger.store, ledger.run_id).handle("20M-h1", message)
-    ledger.move_experiment("20M-h1", ProcessState.STOPPING)
-    ledger.record("experiment.stopped", experiment="20M-h1", reason="asked")
-    ledger.move_run(ProcessState.STOPPING)
-    ledger.move_run(ProcessState.STOPPED)
+        TrialWriter(writer.store, writer.run_id).handle("20M-h1", message)
+    writer.move_experiment("20M-h1", ProcessState.STOPPING)
+    writer.record("experiment.stopped", experiment="20M-h1", reason="asked")
+    writer.move_run(ProcessState.STOPPING)
+    writer.move_run(ProcessState.STOPPED)
 
 
 def audit(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Record]]:
@@ -230,7 +230,7 @@ TWO_LIVE = "UPDATE attempt SET ended_wall = NULL WHERE experiment = '2M-h1' AND 
 NO_TRIAL_1 = "DELETE FROM trial WHERE experiment = '2M-h1' AND number = 1"
 STORE_FAULTS = {
     "a result that the store lost": ("DELETE FROM result WHERE trial = 0 AND step = 2", "results", "not in the store"),
-    "a result that nobody told": (RESULT_9, "results", "in the store and not in the log"),
+    "a result without an event": (RESULT_9, "results", "in the store and not in the log"),
     "an event that the store lost": ("DELETE FROM event WHERE name = 'trial.requeued'", "events", "not in the store"),
     "a gap in the numbers": ("DELETE FROM event WHERE seq = 3", "events", "numbered from 1 to"),
     "an ended trial that is open again": (OPEN_TRIAL_1.format("RUNNING"), "ends", "its end was recorded 1 times"),

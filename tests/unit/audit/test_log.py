@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -45,7 +46,7 @@ def make_store(path: Path, start: float = 1_700_000_000.0) -> Store:
     return made
 
 
-def tell(store: Store, reason: str, run: str = "a-1", **ids: int) -> Event:
+def record(store: Store, reason: str, run: str = "a-1", **ids: int) -> Event:
     with store.change(run) as change:
         change.record("trial.resumed", experiment="x", reason=reason, **ids)
     return store.events_after(0)[-1]
@@ -62,7 +63,7 @@ def reasons(path: Path) -> list[str]:
 def test_a_line_holds_time_number_level_name_sentence_ids_and_fields_in_that_order(
     tmp_path: Path, store: Store
 ) -> None:
-    event = tell(store, "cool again", trial=3, attempt=2)
+    event = record(store, "cool again", trial=3, attempt=2)
     AuditLog(tmp_path / "a.jsonl").append(event)
     (line,) = lines(tmp_path / "a.jsonl")
     assert list(line) == [
@@ -104,20 +105,20 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 def test_a_torn_tail_is_cut_and_counted_and_whole_lines_stay(tmp_path: Path, store: Store, torn: bytes) -> None:
     path = tmp_path / "a.jsonl"
     log = AuditLog(path)
-    log.append(tell(store, "one"))
+    log.append(record(store, "one"))
     log.close()
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
     again = AuditLog(path)
     assert (again.torn_bytes, path.read_bytes()) == (len(torn), whole)
-    again.append(tell(store, "two"))
+    again.append(record(store, "two"))
     assert reasons(path) == ["one", "two"]
 
 
 def test_a_new_or_whole_log_has_nothing_torn(tmp_path: Path, store: Store) -> None:
     log = AuditLog(tmp_path / "a.jsonl")
     assert (log.torn_bytes, log.last_seq) == (0, 0)
-    event = tell(store, "one")
+    event = record(store, "one")
     log.append(event)
     again = AuditLog(tmp_path / "a.jsonl")
     assert (again.torn_bytes, again.last_seq) == (0, event.seq)
@@ -128,7 +129,7 @@ def test_damage_before_the_last_line_is_refused_with_the_cure_and_stays(
     tmp_path: Path, store: Store, foreign: bytes
 ) -> None:
     path = tmp_path / "a.jsonl"
-    AuditLog(path).append(tell(store, "one"))
+    AuditLog(path).append(record(store, "one"))
     with path.open("ab") as file:
         file.write(foreign)
     before = path.read_bytes()
@@ -143,7 +144,7 @@ def test_catch_up_writes_exactly_the_events_that_a_crash_before_append_left_out(
     tmp_path: Path, store: Store, written: int
 ) -> None:
     path = tmp_path / "a.jsonl"
-    events = [tell(store, f"{number}") for number in range(4)]
+    events = [record(store, f"{number}") for number in range(4)]
     dead = AuditLog(path)
     for event in events[:written]:
         dead.append(event)
@@ -157,14 +158,14 @@ def test_catch_up_writes_exactly_the_events_that_a_crash_before_append_left_out(
 def test_catch_up_takes_in_every_run_of_the_plan_and_no_other_plans(tmp_path: Path, store: Store) -> None:
     """A run that was given up for a new one has an event from before the log was open."""
     for reason, run in (("given up", "a-1"), ("another plan's", "b-1"), ("new", "a-2")):
-        tell(store, reason, run)
+        record(store, reason, run)
     AuditLog(tmp_path / "a.jsonl").catch_up(store, "a")
     assert reasons(tmp_path / "a.jsonl") == ["given up", "new"]
 
 
 def test_catch_up_does_not_stop_at_a_page(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(7):
-        tell(store, f"{number}")
+        record(store, f"{number}")
     whole = store.events_after
     monkeypatch.setattr(store, "events_after", lambda seq, plan: whole(seq, plan, limit=3))
     assert AuditLog(tmp_path / "a.jsonl").catch_up(store, "a") == 7
@@ -173,7 +174,7 @@ def test_catch_up_does_not_stop_at_a_page(tmp_path: Path, store: Store, monkeypa
 
 def test_an_event_that_is_there_already_is_not_written_again(tmp_path: Path, store: Store) -> None:
     log = AuditLog(tmp_path / "a.jsonl")
-    first, second = tell(store, "one"), tell(store, "two")
+    first, second = record(store, "one"), record(store, "two")
     for event in (first, second, first, second):
         log.append(event)
     assert reasons(tmp_path / "a.jsonl") == ["one", "two"]
@@ -195,15 +196,15 @@ def test_a_full_disk_leaves_no_half_line_and_missed_events_come_later_in_order(
 ) -> None:
     path = tmp_path / "a.jsonl"
     log = AuditLog(path)
-    log.append(tell(store, "one"))
+    log.append(record(store, "one"))
     disk = FullDisk()
     monkeypatch.setattr("supervisor.audit.log.os.write", disk)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        log.append(tell(store, "two"))
+        log.append(record(store, "two"))
     assert reasons(path) == ["one"]
-    assert log.append_committed(tell(store, "three"), store, "a") is not None, "the store has it, so the work goes on"
+    assert log.append_committed(record(store, "three"), store, "a") is not None, "the store has it, so the work goes on"
     disk.full = False
-    assert log.append_committed(tell(store, "four"), store, "a") is None
+    assert log.append_committed(record(store, "four"), store, "a") is None
     assert reasons(path) == ["one", "two", "three", "four"]
 
 
@@ -218,7 +219,7 @@ def test_an_fsync_without_space_removes_the_line_and_may_be_tried_again(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = AuditLog(tmp_path / "a.jsonl")
-    event = tell(store, "one")
+    event = record(store, "one")
     with monkeypatch.context() as patch:
         patch.setattr("supervisor.audit.log.os.fsync", failing_fsync(errno.ENOSPC))
         with pytest.raises(OSError, match="No space"):
@@ -236,9 +237,9 @@ def test_an_fsync_that_failed_on_the_disk_is_final(
     with monkeypatch.context() as patch:
         patch.setattr("supervisor.audit.log.os.fsync", failing_fsync(errno.EIO))
         with pytest.raises(DiskFailed, match="could not be synced"):
-            log.append_committed(tell(store, "one"), store, "a")
+            log.append_committed(record(store, "one"), store, "a")
     with pytest.raises(DiskFailed, match="no more lines are written"):
-        log.append_committed(tell(store, "two"), store, "a")
+        log.append_committed(record(store, "two"), store, "a")
     assert (tmp_path / "a.jsonl").read_bytes() == b""
     again = AuditLog(tmp_path / "a.jsonl")
     again.catch_up(store, "a")
@@ -251,12 +252,12 @@ def test_the_log_of_another_store_is_moved_aside_and_the_new_one_is_whole(tmp_pa
     log, aside = open_audit_log(path, store)
     assert aside is None
     for number in range(5):
-        log.append(tell(store, f"old {number}"))
+        log.append(record(store, f"old {number}"))
     log.close()
     old = path.read_bytes()
     fresh = make_store(tmp_path / "fresh.db", start=1_800_000_000.0)
     for number in range(6):
-        tell(fresh, f"new {number}")
+        record(fresh, f"new {number}")
     log, aside = open_audit_log(path, fresh)
     assert aside is not None
     assert aside.read_bytes() == old
@@ -266,7 +267,7 @@ def test_the_log_of_another_store_is_moved_aside_and_the_new_one_is_whole(tmp_pa
 
 def test_the_log_of_the_same_store_stays_in_place(tmp_path: Path, store: Store) -> None:
     log, _ = open_audit_log(tmp_path / "a.jsonl", store)
-    log.append(tell(store, "one"))
+    log.append(record(store, "one"))
     log.close()
     assert open_audit_log(tmp_path / "a.jsonl", store)[1] is None
 
@@ -276,3 +277,12 @@ def test_a_field_that_orjson_cannot_write_is_still_written(tmp_path: Path, store
         change.record("trial.reduced", experiment="x", trial=1, memory={"seed": 2**70, "name": "\udcff"})
     AuditLog(tmp_path / "a.jsonl").catch_up(store, "a")
     assert lines(tmp_path / "a.jsonl")[0]["memory"] == {"seed": 2**70, "name": "\udcff"}
+
+
+def test_an_event_of_a_later_version_is_written_too(tmp_path: Path, store: Store) -> None:
+    """A later daemon may have died between its commit and the log's line."""
+    event = dataclasses.replace(record(store, "one"), name="trial.teleported")
+    log = AuditLog(tmp_path / "a.jsonl")
+    log.append(event)
+    (line,) = lines(tmp_path / "a.jsonl")
+    assert (line["event"], line["level"], line["reason"]) == ("trial.teleported", "info", "one")

@@ -33,9 +33,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     create_run(
         store, "p-1", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[SPEC]
     )
-    ledger = RunWriter(store, "p-1")
+    writer = RunWriter(store, "p-1")
     for state in (ProcessState.STARTING, ProcessState.STOPPING, ProcessState.STOPPED):
-        ledger.move_run(state)
+        writer.move_run(state)
     write_log(home, store)
     store.close()
     return home
@@ -123,9 +123,9 @@ def test_repair_lists_faults_and_with_apply_repairs_them_and_keeps_the_originals
     damaged = {path.name: path.read_bytes() for path in (log, home.store)}
 
     assert supervisorctl.main(["repair"]) == 1
-    told = capsys.readouterr().out
-    assert "cure:" in told
-    assert "nothing was changed" in told
+    printed = capsys.readouterr().out
+    assert "cure:" in printed
+    assert "nothing was changed" in printed
     assert {path.name: path.read_bytes() for path in (log, home.store)} == damaged
 
     assert supervisorctl.main(["repair", "--apply"]) == 0

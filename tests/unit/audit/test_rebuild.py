@@ -101,20 +101,20 @@ def ended(attempt: int, reason: str, value: float | None, number: int = 0) -> li
     return link.TrialEnded(number, attempt, reason, value, "why" if value is None else None, {"parameters": 2_000_000})
 
 
-def lived(ledger: RunWriter) -> None:
+def lived(writer: RunWriter) -> None:
     """A little of everything."""
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("run.started")
-    ledger.move_experiment(E, ProcessState.STARTING)
-    ledger.record("experiment.started", experiment=E, max_trials=3)
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
+    writer.move_experiment(E, ProcessState.STARTING)
+    writer.record("experiment.started", experiment=E, max_trials=3)
     for message in (
         link.TrialAdded(0, {"lr": 0.1 + 0.2, "seed": 2**70, "note": "é"}, "sampled"), started(1), reported(1, 1, 0.3),
         reported(1, 2, None), link.AttemptLost(0, 1, "worker_died", "SIGKILL"), started(2), reported(2, 2, 0.25),
         reported(2, 3, 0.125), ended(2, "finished", 0.125), link.TrialAdded(1, {"lr": 1}, "enqueued"), started(1, 1),
         link.TrialHeld(1, 1, "PAUSED", "too hot"),
     ):  # fmt: skip
-        TrialWriter(ledger.store, ledger.run_id).handle(E, message)
-    ledger.put_command(Command(Action.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann"), "after")
+        TrialWriter(writer.store, writer.run_id).handle(E, message)
+    writer.put_command(Command(Action.HOLD, Origin.OPERATOR, "visitors", since_wall=5.0, who="ann"), "after")
 
 
 MOVES = st.tuples(st.just("move"), st.sampled_from([*projection.EXPERIMENT_STATES, *ProcessState]))
@@ -148,20 +148,20 @@ OPENING = {
 }  # fmt: skip
 
 
-def take(ledger: RunWriter, step: tuple[Any, ...]) -> None:
+def take(writer: RunWriter, step: tuple[Any, ...]) -> None:
     """One step of a history; those that the state does not allow are refused there, as in life."""
-    answers = EvaluationWriter(ledger.store, ledger.run_id)
+    answers = EvaluationWriter(writer.store, writer.run_id)
     pause = Command(Action.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
     asked = StartRequest("p", fingerprint="f", specs=SPECS)
     plain: dict[str, Any] = {
-        "recover": ledger.recover,
-        "requeue": lambda: ledger.requeue_live_trials(E, "driver_died"),
-        "close": lambda: ledger.end_unfinished_trials(E, "max_hours reached"),
-        "pause": lambda: ledger.put_command(pause, "now"),
-        "resume": lambda: ledger.drop_command("all", "bob"),
-        "stop": lambda: ledger.record("run.stopped", who="ann"),
+        "recover": writer.recover,
+        "requeue": lambda: writer.requeue_live_trials(E, "driver_died"),
+        "close": lambda: writer.end_unfinished_trials(E, "max_hours reached"),
+        "pause": lambda: writer.put_command(pause, "now"),
+        "resume": lambda: writer.drop_command("all", "bob"),
+        "stop": lambda: writer.record("run.stopped", who="ann"),
         # A run that has ended would be followed by a new one.
-        "want": lambda: ledger.run_state() == "EXITED" or choose_run(ledger.store, asked, UnevenClock()),
+        "want": lambda: writer.run_state() == "EXITED" or choose_run(writer.store, asked, UnevenClock()),
         "open": lambda: answers.open_test(E, OPENING),
         "score": lambda: answers.keep_result(E, RESULT),
     }
@@ -170,17 +170,17 @@ def take(ledger: RunWriter, step: tuple[Any, ...]) -> None:
     elif step[0] == "move":
         fields = {key: value for key, value in SAID.items() if step[1] in EVENTS and key in EVENTS[step[1]].fields}
         event = step[1] if step[1] in EVENTS else None
-        move(ledger, projection.EXPERIMENT_STATES.get(step[1], step[1]), event, **fields)
+        move(writer, projection.EXPERIMENT_STATES.get(step[1], step[1]), event, **fields)
     elif step[0] == "run":
         event = {"RUNNING": "run.started", "FATAL": "run.failed"}.get(step[1], "run.moved")
-        ledger.record(event, **{"run.failed": {"error": "x"}, "run.moved": {"state": step[1]}}.get(event, {}))
+        writer.record(event, **{"run.failed": {"error": "x"}, "run.moved": {"state": step[1]}}.get(event, {}))
     else:
-        hear(ledger, step)
+        commit(writer, step)
 
 
-def hear(ledger: RunWriter, step: tuple[Any, ...]) -> None:
+def commit(writer: RunWriter, step: tuple[Any, ...]) -> None:
     kind, number, drift, *rest = step
-    row = ledger.store.row("SELECT attempt FROM trial WHERE number = ?", number)
+    row = writer.store.row("SELECT attempt FROM trial WHERE number = ?", number)
     attempt = 0 if row is None else row["attempt"]
     messages: dict[str, Any] = {
         "added": lambda: link.TrialAdded(number, {"lr": 0.1 * (number + 1)}, "sampled"),
@@ -192,56 +192,56 @@ def hear(ledger: RunWriter, step: tuple[Any, ...]) -> None:
             max(0, attempt + drift), list(EndReason)[rest[0] if rest[1] is not None else -rest[0]], rest[1], number
         ),
     }
-    TrialWriter(ledger.store, ledger.run_id).handle(E, messages[kind]())
+    TrialWriter(writer.store, writer.run_id).handle(E, messages[kind]())
 
 
 @settings(max_examples=100, deadline=None)
 @given(steps=STEPS)
 def test_the_logs_give_back_every_table(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
     home = make_home(tmp_path_factory.mktemp("home"))
-    ledger = a_run(home)
+    writer = a_run(home)
     for step in steps:
         with contextlib.suppress(ValueError, TestRefused):
-            take(ledger, step)
-    write_log(home, ledger.store)
-    ledger.store.close()
+            take(writer, step)
+    write_log(home, writer.store)
+    writer.store.close()
     before = tables(home.store)
     rebuilt = rebuild.rebuild(home, UnevenClock(), "a test")
     assert tables(home.store) == before
     assert rebuilt.problems == []
 
 
-def move(ledger: RunWriter, state: str, event: str | None = None, **fields: Any) -> None:
+def move(writer: RunWriter, state: str, event: str | None = None, **fields: Any) -> None:
     """Move the experiment by the event that leaves it in `state`."""
     if event is None:
-        ledger.move_experiment(E, ProcessState(state))
+        writer.move_experiment(E, ProcessState(state))
     else:
         assert projection.EXPERIMENT_STATES[event] == state
-        ledger.record(event, experiment=E, **fields)
+        writer.record(event, experiment=E, **fields)
 
 
 def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> None:
-    ledger = a_run(home)
-    move(ledger, "SKIPPED", "experiment.skipped", reason="too large")
-    move(ledger, "STOPPED")
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("run.failed", error="x")
-    ledger.recover()
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("run.started")
-    EvaluationWriter(ledger.store, ledger.run_id).open_test(E, OPENING)
-    EvaluationWriter(ledger.store, ledger.run_id).keep_result(E, RESULT)
-    ledger.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
-    move(ledger, "STARTING")
-    move(ledger, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
-    move(ledger, "STARTING")
-    move(ledger, "RUNNING", "experiment.started", max_trials=3)
+    writer = a_run(home)
+    move(writer, "SKIPPED", "experiment.skipped", reason="too large")
+    move(writer, "STOPPED")
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.failed", error="x")
+    writer.recover()
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
+    EvaluationWriter(writer.store, writer.run_id).open_test(E, OPENING)
+    EvaluationWriter(writer.store, writer.run_id).keep_result(E, RESULT)
+    writer.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
+    move(writer, "STARTING")
+    move(writer, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
+    move(writer, "STARTING")
+    move(writer, "RUNNING", "experiment.started", max_trials=3)
     heat = {"action": "PAUSE", "origin": "governor", "reason": "too hot", "drill": False}
-    move(ledger, "PAUSED", "experiment.paused", **heat)
-    move(ledger, "RUNNING", "experiment.resumed", drill=False)
-    move(ledger, "PAUSED", "driver.stopped", **heat | {"action": "STOP"})
-    move(ledger, "STARTING")
-    move(ledger, "RUNNING", "experiment.started", max_trials=3)
+    move(writer, "PAUSED", "experiment.paused", **heat)
+    move(writer, "RUNNING", "experiment.resumed", drill=False)
+    move(writer, "PAUSED", "driver.stopped", **heat | {"action": "STOP"})
+    move(writer, "STARTING")
+    move(writer, "RUNNING", "experiment.started", max_trials=3)
     for message in (
         link.TrialAdded(0, {"lr": 0.1}, "sampled"), started(1), reported(1, 1, 0.5), reported(1, 2, 0.4),
         reported(1, 3, 0.4), link.TrialHeld(0, 1, "PAUSED", "hot"), link.TrialHeld(0, 1, "RUNNING", "cool"),
@@ -249,60 +249,60 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
         link.TrialAdded(1, {"lr": 0.2}, "sampled"), started(1, 1), ended(1, "diverged", None, 1),
         link.TrialAdded(2, {"lr": 0.3}, "sampled"), started(1, 2), link.TrialHeld(2, 1, "PAUSED", "hot"),
     ):  # fmt: skip
-        before = written(home, ledger)
-        TrialWriter(ledger.store, ledger.run_id).handle(E, message)
+        before = written(home, writer)
+        TrialWriter(writer.store, writer.run_id).handle(E, message)
         assert tables(home.store) != before
-    TrialWriter(ledger.store, ledger.run_id).handle(E, link.TrialHeld(2, 1, "RUNNING", "cool"))
+    TrialWriter(writer.store, writer.run_id).handle(E, link.TrialHeld(2, 1, "RUNNING", "cool"))
     pause = Command(Action.PAUSE, Origin.OPERATOR, "r", since_wall=0.1, who="ann")
-    ledger.put_command(pause, "now")
-    seen = replayed_equal(home, ledger)
-    ledger.drop_command("all", "bob")
-    ledger.record("run.stopped", who="ann")
-    move(ledger, "STOPPING")
-    move(ledger, "STOPPED", "experiment.stopped", reason="asked")
-    seen |= replayed_equal(home, ledger)
-    choose_run(ledger.store, StartRequest("p", fingerprint="f", specs=SPECS), UnevenClock())
-    ledger.recover()
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("run.started")
-    move(ledger, "STARTING")
-    move(ledger, "FATAL", "experiment.failed", reason="x", error="in y\nx", seconds=1.0)
-    seen |= replayed_equal(home, ledger)
-    move(ledger, "STOPPED")
-    move(ledger, "STARTING")
-    move(ledger, "EXITED", "experiment.finished", best=0.4, best_trial=0, trials=3, seconds=1.0)
-    seen |= replayed_equal(home, ledger)
-    ledger.record("run.finished", passed=1, failed=0, skipped=0, seconds=1.0)
-    seen |= replayed_equal(home, ledger)
+    writer.put_command(pause, "now")
+    seen = replayed_equal(home, writer)
+    writer.drop_command("all", "bob")
+    writer.record("run.stopped", who="ann")
+    move(writer, "STOPPING")
+    move(writer, "STOPPED", "experiment.stopped", reason="asked")
+    seen |= replayed_equal(home, writer)
+    choose_run(writer.store, StartRequest("p", fingerprint="f", specs=SPECS), UnevenClock())
+    writer.recover()
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
+    move(writer, "STARTING")
+    move(writer, "FATAL", "experiment.failed", reason="x", error="in y\nx", seconds=1.0)
+    seen |= replayed_equal(home, writer)
+    move(writer, "STOPPED")
+    move(writer, "STARTING")
+    move(writer, "EXITED", "experiment.finished", best=0.4, best_trial=0, trials=3, seconds=1.0)
+    seen |= replayed_equal(home, writer)
+    writer.record("run.finished", passed=1, failed=0, skipped=0, seconds=1.0)
+    seen |= replayed_equal(home, writer)
     assert set(projection._CHANGES) - seen == {"run.abandoned"}, "the next test covers that event"
 
 
 def test_a_run_that_was_given_up_is_replayed_as_such(home: Home) -> None:
-    ledger = a_run(home)
-    choose_run(ledger.store, StartRequest("p", fingerprint="g", specs=SPECS, new=True), UnevenClock(1_800_000_000.0))
-    assert "run.abandoned" in replayed_equal(home, ledger)
+    writer = a_run(home)
+    choose_run(writer.store, StartRequest("p", fingerprint="g", specs=SPECS, new=True), UnevenClock(1_800_000_000.0))
+    assert "run.abandoned" in replayed_equal(home, writer)
 
 
-def written(home: Home, ledger: RunWriter) -> dict[str, list[tuple[Any, ...]]]:
-    write_log(home, ledger.store)
+def written(home: Home, writer: RunWriter) -> dict[str, list[tuple[Any, ...]]]:
+    write_log(home, writer.store)
     return tables(home.store)
 
 
-def replayed_equal(home: Home, ledger: RunWriter) -> set[str]:
+def replayed_equal(home: Home, writer: RunWriter) -> set[str]:
     """Replay the events so far beside the store and compare every table; return the events' names."""
-    wanted = written(home, ledger)
+    wanted = written(home, writer)
     beside = make_home(home.root / f"beside-{len(wanted['event'])}")
     shutil.copy(home.audit_log("p"), beside.audit_log("p"))
     assert rebuild.rebuild(beside, UnevenClock(), "a test").problems == []
     assert tables(beside.store) == wanted
-    return {event.name for event in ledger.store.events_after(0)}
+    return {event.name for event in writer.store.events_after(0)}
 
 
 def test_a_damaged_store_is_moved_aside_and_rebuilt_with_its_cause(home: Home) -> None:
-    ledger = a_run(home)
-    lived(ledger)
-    write_log(home, ledger.store)
-    ledger.store.close()
+    writer = a_run(home)
+    lived(writer)
+    write_log(home, writer.store)
+    writer.store.close()
     before = tables(home.store)
     whole = home.store.read_bytes()
     home.store.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
@@ -319,14 +319,14 @@ def test_a_damaged_store_is_moved_aside_and_rebuilt_with_its_cause(home: Home) -
 
 
 def test_a_missing_or_old_store_is_rebuilt_and_a_sound_one_is_kept(home: Home) -> None:
-    ledger = a_run(home)
-    write_log(home, ledger.store)
-    ledger.store.close()
+    writer = a_run(home)
+    write_log(home, writer.store)
+    writer.store.close()
     old = home.store.read_bytes()
-    ledger = RunWriter(Store(home.store, UnevenClock(1_700_001_000.0)), "p-1")
-    lived(ledger)
-    write_log(home, ledger.store)
-    ledger.store.close()
+    writer = RunWriter(Store(home.store, UnevenClock(1_700_001_000.0)), "p-1")
+    lived(writer)
+    write_log(home, writer.store)
+    writer.store.close()
     before = tables(home.store)
     store, rebuilt = rebuild.open_or_rebuild(home, UnevenClock())
     store.close()
@@ -357,9 +357,9 @@ def test_a_home_that_is_new_gets_a_new_store(home: Home) -> None:
 
 def test_the_write_ahead_log_of_the_lost_store_is_moved_with_it(home: Home) -> None:
     """A write-ahead log that stayed would be applied to the next store of that name."""
-    ledger = a_run(home)
-    lived(ledger)
-    write_log(home, ledger.store)
+    writer = a_run(home)
+    lived(writer)
+    write_log(home, writer.store)
     wal = home.store.with_name("sweep.db-wal")
     kept = wal.read_bytes()
     assert kept
@@ -370,17 +370,17 @@ def test_the_write_ahead_log_of_the_lost_store_is_moved_with_it(home: Home) -> N
 
 
 def test_logs_of_two_plans_and_their_older_parts_are_merged_by_number(home: Home) -> None:
-    ledger = a_run(home, "p")
+    writer = a_run(home, "p")
     create_run(
-        ledger.store, "q-1", plan="q", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
+        writer.store, "q-1", plan="q", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
         specs=SPECS,
     )  # fmt: skip
-    other = RunWriter(ledger.store, "q-1")
-    lived(ledger)
+    other = RunWriter(writer.store, "q-1")
+    lived(writer)
     lived(other)
     for plan in ("p", "q"):
-        write_log(home, ledger.store, plan, Limits(max_bytes=2000, parts=50))
-    ledger.store.close()
+        write_log(home, writer.store, plan, Limits(max_bytes=2000, parts=50))
+    writer.store.close()
     assert list(home.logs.glob("p.jsonl.*.gz"))
     before = tables(home.store)
     rebuild.rebuild(home, UnevenClock(), "a test")
@@ -398,9 +398,9 @@ def test_logs_of_two_stores_are_refused_with_the_cure(tmp_path: Path, home: Home
 
 
 def test_a_damaged_log_stops_a_rebuild_unless_it_is_tolerated_and_recorded(home: Home) -> None:
-    ledger = a_run(home)
-    lived(ledger)
-    write_log(home, ledger.store)
+    writer = a_run(home)
+    lived(writer)
+    write_log(home, writer.store)
     path = home.audit_log("p")
     lines = path.read_bytes().splitlines(keepends=True)
     reports = [number for number, line in enumerate(lines) if b'"trial.reported"' in line]
@@ -413,9 +413,9 @@ def test_a_damaged_log_stops_a_rebuild_unless_it_is_tolerated_and_recorded(home:
 
 
 def test_a_run_whose_beginning_is_in_no_log_is_recorded_and_its_numbers_are_not_reused(home: Home) -> None:
-    ledger = a_run(home)
-    lived(ledger)
-    write_log(home, ledger.store)
+    writer = a_run(home)
+    lived(writer)
+    write_log(home, writer.store)
     path = home.audit_log("p")
     lines = path.read_bytes().splitlines(keepends=True)
     last = json.loads(lines[-1])["seq"]
@@ -428,9 +428,9 @@ def test_a_run_whose_beginning_is_in_no_log_is_recorded_and_its_numbers_are_not_
 
 
 def test_a_truncated_compressed_part_is_damage_and_no_crash(home: Home) -> None:
-    ledger = a_run(home)
-    lived(ledger)
-    write_log(home, ledger.store)
+    writer = a_run(home)
+    lived(writer)
+    write_log(home, writer.store)
     path = home.audit_log("p")
     squeezed = gzip.compress(path.read_bytes())
     path.with_name("p.jsonl.1.gz").write_bytes(squeezed[: len(squeezed) // 2])

@@ -109,6 +109,43 @@ def test_neither_origin_lifts_the_pause_of_the_other(tmp_path: Path) -> None:
     assert changes == [("RUN", "SHED", True), ("SHED", "PAUSE", True), ("PAUSE", "RUN", True)]
 
 
+def test_a_pause_that_changes_its_cause_names_the_new_one(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, a=[[governors(Action.PAUSE), ["await", "Commanded"], governors(Action.RUN), ["finish"]]])
+
+    def cause() -> tuple[Any, ...]:
+        row = lookups.experiment(stage.store, "r", "a")
+        return row["state"], row["action"], row["origin"], row["reason"]
+
+    async def watch(at_work: Orchestrator) -> None:
+        await until(lambda: cause() == ("PAUSED", "PAUSE", "governor", "92 C"), "the governor pauses")
+        stage.writer.put_command(operators(Action.HOLD), "after running trials")
+        await at_work.commands_changed()
+        assert cause() == ("PAUSED", "PAUSE", "governor", "92 C"), "the governor's pause is the stricter one"
+        await until(lambda: cause() == ("PAUSED", "HOLD", "operator", "visitors"), "only the operator's pause is left")
+        at_work.stop.ask("enough")
+
+    stage.live(watch)
+    assert [fact["origin"] for fact in stage.facts("experiment.paused")] == ["governor", "operator"]
+    assert stage.facts("experiment.resumed") == []
+
+
+def test_an_operators_hold_pauses_the_experiment_while_the_governor_sheds(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, a=[[governors(Action.SHED), ["finish"]]])
+
+    async def watch(at_work: Orchestrator) -> None:
+        await until(lambda: bool(stage.facts("action.changed")), "the governor sheds")
+        assert stage.states() == {"a": "RUNNING"}
+        stage.writer.put_command(operators(Action.HOLD), "after running trials")
+        await at_work.commands_changed()
+        assert stage.states() == {"a": "PAUSED"}
+        stage.writer.drop_command("all", "ann")
+        await at_work.commands_changed()
+        assert stage.states() == {"a": "RUNNING"}
+        at_work.stop.ask("enough")
+
+    stage.live(watch)
+
+
 def scoped(scope: str, action: Action = Action.PAUSE) -> Command:
     return dataclasses.replace(operators(action), scope=scope)
 

@@ -30,7 +30,7 @@ def test_neither_log_quotes_a_secret_not_even_in_a_trace(tmp_path: Path) -> None
     assert [(line["event"], line["level"]) for line in lines] == [
         ("cannot reach https://***@host", "warning"), ("it failed", "error"),
     ]  # fmt: skip
-    for said in ((tmp_path / "logs" / "debug.jsonl").read_text(), ended.stderr):
-        assert "hush-hush" not in said
-        assert "password=***" in said
-        assert "ValueError" in said
+    for text in ((tmp_path / "logs" / "debug.jsonl").read_text(), ended.stderr):
+        assert "hush-hush" not in text
+        assert "password=***" in text
+        assert "ValueError" in text

@@ -13,7 +13,7 @@ from supervisor.daemon.experiments import evaluation
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.errors import EvaluationFailed, WorkerFailed
+from supervisor.errors import DiskFailed, DiskFull, EvaluationFailed, StoreLocked, SweepError, WorkerFailed
 from supervisor.processes.json_worker import JsonWorker
 from supervisor.store import queries
 from supervisor.store.database import Store
@@ -107,6 +107,27 @@ def test_a_failed_evaluation_is_recorded_and_the_search_stands(
     assert evaluate(writer, tmp_path)
     assert events(store, "test.failed") == [{"error": "no disk"}]
     assert not writer.scored("20k-h1")
+
+
+@pytest.mark.parametrize("error", [StoreLocked, DiskFull, DiskFailed])
+def test_a_store_that_cannot_be_written_is_not_a_failed_evaluation(
+    store: Store, tmp_path: Path, asked: list[dict[str, Any]], error: type[SweepError]
+) -> None:
+    """Else the experiment would end without its evaluation because another program held the store for a moment."""
+    writer = run_of(store)
+    finalised(writer)
+    troubles = [error("not now")]
+
+    def look() -> None:
+        if troubles:
+            raise troubles.pop()
+
+    store.before_each_change(look)
+    with pytest.raises(error):
+        evaluate(writer, tmp_path)
+    assert events(store, "test.failed") == []
+    assert evaluate(writer, tmp_path)
+    assert writer.scored("20k-h1")
 
 
 def test_a_stop_ends_the_evaluation_and_the_next_daemon_repeats_it(

@@ -126,9 +126,9 @@ def test_a_service_that_is_down_for_days_costs_one_event_and_loses_no_news(write
     notifier = send(writer, file, service, "test.failed")
     for _ in range(5):
         asyncio.run(notifier.send_news(1.0))
-    told = [row["name"] for row in writer.store.rows("SELECT name FROM event")]
-    assert told.count("notice.failed") == 1
-    assert "notice.sent" not in told
+    names = [row["name"] for row in writer.store.rows("SELECT name FROM event")]
+    assert names.count("notice.failed") == 1
+    assert "notice.sent" not in names
     service.problem = None
     later = send(writer, file, service, "test.failed")
     assert "it broke" in service.messages[-1][1]

@@ -53,19 +53,19 @@ def test_a_driver_that_fails_is_replaced_and_the_reason_is_one_line(tmp_path: Pa
 
 def test_a_secret_in_a_drivers_error_is_redacted(tmp_path: Path) -> None:
     """It stands neither in a row nor in an event: of a trial, of a lost attempt, of the experiment."""
-    said = "cannot reach https://ann:hush-hush@host: WANDB_API_KEY=0123abcd"
-    end = {"number": 0, "attempt": 1, "end_reason": "error", "value": None, "error": said, "record": {}}
-    lost = {"number": 1, "attempt": 1, "cause": "worker_died", "error": said}
+    secret = "cannot reach https://ann:hush-hush@host: WANDB_API_KEY=0123abcd"
+    end = {"number": 0, "attempt": 1, "end_reason": "error", "value": None, "error": secret, "record": {}}
+    lost = {"number": 1, "attempt": 1, "cause": "worker_died", "error": secret}
     story = [["result", 0, 1], ["message", "TrialEnded", end], ["result", 1, 1], ["message", "AttemptLost", lost],
-             ["fail", said]]  # fmt: skip
+             ["fail", secret]]  # fmt: skip
     stage = Stage(tmp_path, a=[story])
     stage.live()
     assert stage.states() == {"a": "FATAL"}
     assert stage.reason("a") == "cannot reach https://***@host: WANDB_API_KEY=***"
-    told = [str(event.fields) for event in stage.store.events_after(0) if event.name != "run.created"]
+    recorded = [str(event.fields) for event in stage.store.events_after(0) if event.name != "run.created"]
     kept = [str(tuple(row)) for table in ("trial", "attempt") for row in stage.store.rows(f"SELECT * FROM {table}")]
-    assert sum("https://***@host" in each for each in [*told, *kept]) == 4, "three events and a trial"
-    assert not [each for each in [*told, *kept] if "hush-hush" in each or "0123abcd" in each]
+    assert sum("https://***@host" in each for each in [*recorded, *kept]) == 4, "three events and a trial"
+    assert not [each for each in [*recorded, *kept] if "hush-hush" in each or "0123abcd" in each]
 
 
 def test_an_experiment_without_a_value_fails(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_driver_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypa
 
 
 def test_an_ended_experiment_has_no_live_trial(tmp_path: Path) -> None:
-    """Its driver forgot to end one, and said that nothing is left to do."""
+    """Its driver forgot to end one, and reported that nothing is left to do."""
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], ["result", 1, 1]]])
     stage.live()
     assert stage.states() == {"a": "EXITED"}

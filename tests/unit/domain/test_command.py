@@ -1,13 +1,23 @@
-"""Which command wins: the strictest of its scope, the operator's on a tie, whatever the order."""
+"""The strictest command of a scope wins, the operator's on a tie, in any order."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, run, strictest
+from supervisor.domain.command import (
+    Action,
+    Command,
+    Origin,
+    in_force_for_all,
+    in_force_on,
+    pauses_all,
+    run,
+    strictest,
+)
 from supervisor.domain.scope import ALL_NODES, trial_scope
 
 NODES = ("a", "b", "c")
@@ -81,3 +91,30 @@ def test_neither_origin_lifts_the_other(
     for governors in (hot, cooled):
         assert all(in_force_for_all(operator, governors).step >= command.step for command in pauses)
         assert in_force_for_all(operator, governors).step >= in_force_for_all([], governors).step
+
+
+@given(OPERATOR, GOVERNORS)
+def test_a_run_is_paused_once_each_node_has_a_pause_or_an_operators_hold(
+    operator: list[Command], governors: dict[str, Command]
+) -> None:
+    def pausing(node: str) -> list[Command]:
+        here = [*(command for command in operator if command.scope in (ALL_NODES, node)), governors.get(node, RUN)]
+        least = {Origin.OPERATOR: Action.HOLD, Origin.GOVERNOR: Action.PAUSE}
+        return [command for command in here if command.action >= least[command.origin]]
+
+    on_nodes = [pausing(node) for node in governors or (ALL_NODES,)]
+    found = pauses_all(operator, governors)
+    assert (found is not None) == all(on_nodes)
+    if found is not None:
+        assert found.step == min(strictest(pauses).step for pauses in on_nodes)
+
+
+RUN = run(Origin.GOVERNOR)
+
+
+@pytest.mark.parametrize("action", [Action.SHED, Action.THROTTLE])
+def test_an_operators_hold_pauses_the_run_beside_a_governor_that_only_slows_it(action: Action) -> None:
+    hold = Command(Action.HOLD, Origin.OPERATOR, "visitors")
+    hot = Command(action, Origin.GOVERNOR, "92 C", "a", throttle_share=0.5, shed_trials=1)
+    assert in_force_for_all([hold], {"a": hot}) == hot, "it is stricter on the trials that run"
+    assert pauses_all([hold], {"a": hot}) == hold

@@ -112,14 +112,14 @@ def test_the_description_is_json_and_names_every_candidate() -> None:
     trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
     trials[3]["record"] = {"param_count": 20_000, "architecture": {"d_model": 8}}
     trials += finals(spec(), trials, [0.2, 0.4, 0.3, 0.1, 0.2, 0.3])
-    said = finalists.describe(spec(), trials)
-    assert said is not None
-    assert json.loads(json.dumps(said)) == said
-    assert (said["from_trial"], said["param_count"]) == (3, 20_000)
-    assert said["val_losses"] == [0.1, 0.2, 0.3]
-    assert said["trials"] == [9, 10, 11]
-    assert "seed" not in said["params"]
-    assert [candidate["from_trial"] for candidate in said["candidates"]] == [1, 3]
+    answer = finalists.describe(spec(), trials)
+    assert answer is not None
+    assert json.loads(json.dumps(answer)) == answer
+    assert (answer["from_trial"], answer["param_count"]) == (3, 20_000)
+    assert answer["val_losses"] == [0.1, 0.2, 0.3]
+    assert answer["trials"] == [9, 10, 11]
+    assert "seed" not in answer["params"]
+    assert [candidate["from_trial"] for candidate in answer["candidates"]] == [1, 3]
 
 
 def test_without_finalisation_every_trial_is_the_searchs() -> None:

@@ -56,7 +56,7 @@ class Controller:
         return trial
 
     def get_trials(self):
-        return []
+        return list(self._trial_to_actor)
 
     def pause_trial(self, trial, should_checkpoint):
         assert not should_checkpoint
@@ -101,6 +101,13 @@ class Bench:
         return self.scheduler.choose_trial_to_run(self.controller)
 
 
+class FirstInLine(Scripted):
+    """Chooses the first waiting trial, whatever it needs."""
+
+    def choose_trial_to_run(self, tune_controller):
+        return next((trial for trial in tune_controller.get_trials() if trial.status == Trial.PENDING), None)
+
+
 DECISIONS = [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.PAUSE, TrialScheduler.NOOP]
 
 
@@ -137,6 +144,17 @@ def test_running_trials_continue_below_pause(action):
     trial = bench.trial("a")
     bench.command(action)
     assert bench.result(trial, 1, 0.5) == TrialScheduler.CONTINUE
+
+
+def test_no_waiting_trial_starts_under_an_operators_hold_while_the_governor_sheds():
+    bench = Bench(FirstInLine(TrialScheduler.CONTINUE))
+    trial = bench.trial("a")
+    trial.status, bench.registry.entry("a").running = Trial.PENDING, False
+    bench.in_force.report("n", NodeReport(Command(Action.SHED, Origin.GOVERNOR, "92 C")))
+    bench.in_force.set_operator([Command(Action.HOLD, Origin.OPERATOR, "visitors")])
+    assert bench.choose() is None
+    bench.in_force.set_operator([])
+    assert bench.choose() is trial
 
 
 def test_a_held_trial_that_died_meanwhile_is_not_continued():

@@ -87,6 +87,16 @@ def test_no_trial_starts_while_a_command_forbids_it(bench, action):
     assert b.search.suggest("a") is not None
 
 
+@pytest.mark.parametrize("action", [Action.SHED, Action.THROTTLE])
+def test_no_trial_starts_under_an_operators_hold_while_the_governor_sheds(bench, action):
+    b = bench(concurrency=3)
+    b.govern(action, shed_trials=1)
+    b.in_force.set_operator([Command(Action.HOLD, Origin.OPERATOR, "visitors")])
+    assert b.search.suggest("a") is None
+    b.in_force.set_operator([])
+    assert b.search.suggest("a") is not None
+
+
 def test_a_stop_ends_the_search(bench):
     b = bench()
     b.govern(Action.STOP)

@@ -56,7 +56,7 @@ class Killed(BaseException):
 
 
 class HandSetClock(Clock):
-    """Goes on a little at each look, by what a float cannot hold exactly; somebody may set it."""
+    """Goes on a little at each look, by what a float cannot hold exactly; a test may set it."""
 
     now = 1_700_000_000.0
 
@@ -89,7 +89,7 @@ class OneHome(RuleBasedStateMachine):
         """Whether it waits for an operator, after the governor's STOP."""
         self.governor = "RUN"
         """The governor's action, as the node's watchdog last sent it."""
-        self.said: deque[Any] = deque(maxlen=100)
+        self.sent: deque[Any] = deque(maxlen=100)
         self.looked_at = self.promised_seq = 0
         self.states: dict[tuple[Any, ...], Any] = {}
         self.beside = sqlite3.connect(":memory:")
@@ -148,31 +148,31 @@ class OneHome(RuleBasedStateMachine):
         self.store, rebuilt = open_or_rebuild(self.home, self.clock)
         self.audit: AuditLog | None = None
         try:
-            self.ledger = RunWriter(self.store, choose_run(self.store, request, self.clock))
+            self.writer = RunWriter(self.store, choose_run(self.store, request, self.clock))
             self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
             assert replaced is None, "the log was taken for another store's"
             self.store.after_each_event(self._told)
             lines = self.audit.catch_up(self.store, "p")
             self._note_head()
             if self.audit.lost_from is not None:
-                self.ledger.record("audit.restored", lines=lines, after=self.audit.lost_from)
+                self.writer.record("audit.restored", lines=lines, after=self.audit.lost_from)
             if rebuilt is not None:
-                with self.store.change(self.ledger.run_id) as change:
+                with self.store.change(self.writer.run_id) as change:
                     change.forget(UNREPORTED)
                     change.record("store.rebuilt", **rebuilt.to_json())
                 assert rebuilt.problems == []
             if self.audit.torn_bytes:
-                self.ledger.record("audit.repaired", bytes=self.audit.torn_bytes)
-            self.ledger.recover()
-            self.ledger.record("daemon.started", pid=1, version="0", socket="s", boot_id=None)
-            self.ledger.move_run(ProcessState.STARTING)
-            self.ledger.record("run.started")
+                self.writer.record("audit.repaired", bytes=self.audit.torn_bytes)
+            self.writer.recover()
+            self.writer.record("daemon.started", pid=1, version="0", socket="s", boot_id=None)
+            self.writer.move_run(ProcessState.STARTING)
+            self.writer.record("run.started")
         except BaseException:
             self._forget()
             raise
-        self.trial_writer = TrialWriter(self.store, self.ledger.run_id)
-        self.cluster = ClusterView(self.ledger, self.clock)
-        self.commands = CommandsInForce(self.ledger, self.clock, self.cluster)
+        self.trial_writer = TrialWriter(self.store, self.writer.run_id)
+        self.cluster = ClusterView(self.writer, self.clock)
+        self.commands = CommandsInForce(self.writer, self.clock, self.cluster)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -180,7 +180,7 @@ class OneHome(RuleBasedStateMachine):
         self.state: ExperimentState | None = None
         self.waiting = False
         self.governor = "RUN"
-        self.said.clear()
+        self.sent.clear()
         self.looked_at = self._last_seq()
         for row in self.store.rows("SELECT * FROM experiment"):
             self.states[row["run"], row["name"]] = ProcessState(row["state"])
@@ -217,7 +217,7 @@ class OneHome(RuleBasedStateMachine):
         self.alive, self.state = False, None
 
     def _halfway(self, before: list[World]) -> None:
-        """Nobody was told whether it was done: what was, and every state on the way, may be what is there."""
+        """The outcome of the last step is not known: the store may hold its result, or any state on the way."""
         self.worlds = unlike([*before, *(World(runs) for world in self.worlds for runs in world.trail)])
 
     def _narrow(self) -> None:
@@ -270,9 +270,9 @@ class OneHome(RuleBasedStateMachine):
         for world in self.worlds:
             world.begin()
         try:
-            self.ledger.recover()
-            self.ledger.move_run(ProcessState.STARTING)
-            self.ledger.record("run.started")
+            self.writer.recover()
+            self.writer.move_run(ProcessState.STARTING)
+            self.writer.record("run.started")
         except (Killed, DiskFailed):
             self._halfway(before)
             self._dead()
@@ -286,7 +286,7 @@ class OneHome(RuleBasedStateMachine):
     def move_run(self, event: str, **fields: Any) -> None:
         if self.alive:
             state = RUN_STATES.get(event) or fields["state"]
-            self.do(lambda: self.ledger.record(event, **fields), lambda world: world.move_run(state))
+            self.do(lambda: self.writer.record(event, **fields), lambda world: world.move_run(state))
 
     def settle(self) -> None:
         """As Orchestrator.commands_changed."""
@@ -303,12 +303,12 @@ class OneHome(RuleBasedStateMachine):
         state = self.state
         assert state is not None
         self.waiting = False
-        self.said.clear()
+        self.sent.clear()
 
         def run() -> None:
             state.start()
             self.commands.begin_driver()
-            self.ledger.record("driver.started", experiment=state.name, pid=2)
+            self.writer.record("driver.started", experiment=state.name, pid=2)
             state.started()
             self.commands.settle(state.name)
 
@@ -332,22 +332,22 @@ class OneHome(RuleBasedStateMachine):
         """Of the experiment at work, as the model has them, by number."""
         return {number: trial for (name, number), trial in self.world.run.trials.items() if name == self.current}
 
-    def tell(self, message: Any) -> None:
+    def send(self, message: Any) -> None:
         """The daemon hears it, commits it and acknowledges it."""
         if self.waiting:
             return  # there is no driver
         name, run = self.current, len(self.world.runs)
         assert name is not None
-        self.said.append(message)
+        self.sent.append(message)
         self.do(lambda: self.trial_writer.handle(name, message), lambda world: world.handle(name, message))
         if self.alive:
             for step, first in self.trials.get(message.number, Trial()).results.items():
                 self.acknowledged.setdefault((run, name, message.number, step), first)
 
     def reached(self, number: int, attempt: int) -> int:
-        """The last epoch that this attempt said it had done, as its driver knows it."""
+        """The last epoch that this attempt reported, as its driver knows it."""
         own = [
-            message for message in self.said if (message.number, getattr(message, "attempt", None)) == (number, attempt)
+            message for message in self.sent if (message.number, getattr(message, "attempt", None)) == (number, attempt)
         ]
         begun = [message.resumed_step or 0 for message in own if isinstance(message, messages.TrialStarted)]
         return max([0, *begun, *(message.step for message in own if isinstance(message, messages.ResultReported))])

@@ -54,6 +54,10 @@ class Experiment:
     error: str | None = None
     """The reason of a FATAL one."""
 
+    @property
+    def at_work(self) -> bool:
+        return self.state in ("RUNNING", "PAUSED")
+
 
 @dataclass
 class Run:
@@ -65,7 +69,7 @@ class Run:
     experiments: dict[str, Experiment] = field(default_factory=lambda: {name: Experiment() for name in EXPERIMENTS})
     trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
     refused: int = 0
-    """How many messages were refused, which is told each time."""
+    """How many messages were refused, each of which is an event."""
 
 
 @dataclass
@@ -187,15 +191,15 @@ class World:
         self.fail(name, f"no trial of {len(trials)} left a value; the first: {first}".splitlines()[-1])
 
     def settle(self, name: str, governor: str, nodes: set[str]) -> None:
-        """Pause or resume the experiment at work: by the governor's PAUSE and STOP, and by each operator's command."""
+        """Pause or resume the experiment at work: by a governor's PAUSE or STOP, and by each operator's command."""
         held = [(AT[governor], 0, governor, "governor")] if governor in ("PAUSE", "STOP") else []
         for scope, action in self.run.commands.items():
             if scope == "all" or scope in nodes:
                 held.append((AT[action], 1, action, "operator"))
-        state = self.run.experiments[name].state
-        if held and state == "RUNNING":
+        now = self.run.experiments[name]
+        if held and now.at_work and (now.action, now.origin) != max(held)[2:]:
             self.move(name, "PAUSED", *max(held)[2:])
-        elif not held and state == "PAUSED":
+        elif not held and now.state == "PAUSED":
             self.move(name, "RUNNING")
 
     def desire(self, desired: str) -> None:

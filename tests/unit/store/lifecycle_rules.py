@@ -50,7 +50,7 @@ class Rules(OneHome):
     @precondition(lambda self: not self.alive)
     @rule(how=st.sampled_from(["named", "unnamed", "named", "unnamed", "anew", "retry"]), hours=st.floats(-48.0, 48.0))
     def start_again(self, how: str, hours: float) -> None:
-        """Perhaps after somebody set the clock, or a long sleep."""
+        """Let time pass: the clock may be set, or the machine may sleep."""
         self.clock.now += hours * HOUR_S
         full = how == "anew" and len(self.world.runs) >= MAX_RUNS
         # The run before the last is not this machine's business.
@@ -107,34 +107,34 @@ class Rules(OneHome):
     )
     def pause(self, scope: str, action: Action) -> None:
         command = Command(action, Origin.OPERATOR, "a call", scope, self.clock.wall_s(), who="ann")
-        self.do(lambda: self.ledger.put_command(command, "now"), lambda world: world.pause(scope, action.name))
+        self.do(lambda: self.writer.put_command(command, "now"), lambda world: world.pause(scope, action.name))
         self.settle()
 
     @precondition(lambda self: self.alive and self.world.run.commands)
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
         scope = data.draw(st.sampled_from(sorted(self.world.run.commands)))
-        self.do(lambda: self.ledger.drop_command(scope, "ann"), lambda world: world.resume(scope))
+        self.do(lambda: self.writer.drop_command(scope, "ann"), lambda world: world.resume(scope))
         self.settle()
 
     @precondition(lambda self: self.alive)
     @rule()
     def drill(self) -> None:
-        told = {"name": "heat", "duration_s": 3.0, "node": None, "drill": True}
-        self.do(lambda: self.ledger.record("drill.started", **told), lambda world: None)
+        fields = {"name": "heat", "duration_s": 3.0, "node": None, "drill": True}
+        self.do(lambda: self.writer.record("drill.started", **fields), lambda world: None)
 
     @precondition(lambda self: self.alive)
     @rule(stop=st.booleans())
     def stop_or_shut_down(self, stop: bool) -> None:
         if stop:
-            self.do(lambda: self.ledger.record("run.stopped", who="ann"), lambda world: world.desire("stop"))
+            self.do(lambda: self.writer.record("run.stopped", who="ann"), lambda world: world.desire("stop"))
         state = self.state
         if self.alive and state is not None:
             self.conduct(lambda: state.stop("shut down"), lambda world: world.stop(state.name))
         for state in ("STOPPING", "STOPPED"):
             self.move_run("run.moved", state=state)
         if self.alive:
-            self.do(lambda: self.ledger.record("daemon.stopped", reason="shut down"), lambda world: None)
+            self.do(lambda: self.writer.record("daemon.stopped", reason="shut down"), lambda world: None)
         self._dead()
 
     # Rules: an experiment
@@ -142,7 +142,7 @@ class Rules(OneHome):
     @precondition(lambda self: self.alive and self.state is None and self.left)
     @rule(skip=st.sampled_from([False, False, False, True]))
     def begin_experiment(self, skip: bool) -> None:
-        state = self.state = ExperimentState(self.left[0], self.ledger, self.clock, self.home)
+        state = self.state = ExperimentState(self.left[0], self.writer, self.clock, self.home)
         if skip:
             self.conduct(lambda: state.skip("too large"), lambda world: world.move(state.name, "SKIPPED"))
             self._experiment_is_over()
@@ -150,7 +150,7 @@ class Rules(OneHome):
             self.drive()
 
     @precondition(lambda self: self.alive and self.state and not self.waiting)
-    @rule(action=st.sampled_from([Action.RUN, Action.PAUSE, Action.STOP]), drill=st.booleans())
+    @rule(action=st.sampled_from([Action.RUN, Action.SHED, Action.PAUSE, Action.STOP]), drill=st.booleans())
     def the_governor_says(self, action: Action, drill: bool) -> None:
         command = Command(action, Origin.GOVERNOR, "92 C", NODE, drill=drill)
         message = messages.ActionChanged(NODE, command.to_json())
@@ -213,7 +213,7 @@ class Rules(OneHome):
         unknown = [new for new in ProcessState if not _may_move(old, new)]
         seq = self._last_seq()
         with pytest.raises(ValueError, match="cannot go"):
-            self.ledger.move_experiment(name, data.draw(st.sampled_from(unknown)))
+            self.writer.move_experiment(name, data.draw(st.sampled_from(unknown)))
         assert self._last_seq() == seq
 
     # Rules: what the driver says
@@ -228,24 +228,24 @@ class Rules(OneHome):
             self.begin_experiment(skip=False)
         while self.alive and self.current and len(self.trials) <= number:
             self.added({"lr": 0.1})
-        said: list[Any] = []
+        sent: list[Any] = []
         if self.alive and not (trial := self.trials[number]).over:
             if not trial.live:
-                said.append(messages.TrialStarted(number, trial.attempt + 1, "ray", "node", 42, trial.checkpoint_step))
+                sent.append(messages.TrialStarted(number, trial.attempt + 1, "ray", "node", 42, trial.checkpoint_step))
             attempt = trial.attempt + (not trial.live)
             begun = self.reached(number, attempt) if trial.live else trial.checkpoint_step or 0
             steps = range(begun + 1, begun + 1 + epochs)
-            said += [self.report(number, attempt, step, 1.0 / step) for step in steps]
-            said += [messages.TrialEnded(number, attempt, "finished", 0.5, None, {})] if goes else []
-        for message in said:
+            sent += [self.report(number, attempt, step, 1.0 / step) for step in steps]
+            sent += [messages.TrialEnded(number, attempt, "finished", 0.5, None, {})] if goes else []
+        for message in sent:
             if self.alive:
-                self.tell(message)
+                self.send(message)
 
     @precondition(lambda self: self.alive and self.current)
     @rule(params=st.dictionaries(st.text(max_size=3), st.floats(-1e300, 1e300) | st.integers(), max_size=2))
     def added(self, params: dict[str, Any]) -> None:
         number = min(len(self.trials), MAX_TRIALS - 1)
-        self.tell(messages.TrialAdded(number, params, "sampled"))
+        self.send(messages.TrialAdded(number, params, "sampled"))
 
     @precondition(lambda self: self.alive and self.trials)
     @rule(data=st.data(), skip=st.sampled_from([1, 1, 1, 0, 2, -1]), back=st.sampled_from([0, 0, 1]))
@@ -254,7 +254,7 @@ class Rules(OneHome):
         number = data.draw(st.sampled_from(sorted(self.trials)))
         trial = self.trials[number]
         resumed = None if trial.checkpoint_step is None else max(1, trial.checkpoint_step - back)
-        self.tell(messages.TrialStarted(number, trial.attempt + skip, "ray", "node", 42, resumed))
+        self.send(messages.TrialStarted(number, trial.attempt + skip, "ray", "node", 42, resumed))
 
     @precondition(lambda self: self.alive and self.trials)
     @rule(
@@ -267,32 +267,32 @@ class Rules(OneHome):
         """The epoch after the one that its attempt has reached, or that one again with another value."""
         number = data.draw(st.sampled_from(sorted(self.trials)))
         attempt = self.trials[number].attempt - late
-        self.tell(self.report(number, attempt, max(1, ahead + self.reached(number, attempt)), value))
+        self.send(self.report(number, attempt, max(1, ahead + self.reached(number, attempt)), value))
 
     @precondition(lambda self: self.alive and self.trials)
     @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]), state=st.sampled_from(["PAUSED", "RUNNING"]))
     def held(self, data: st.DataObject, late: int, state: str) -> None:
         number = data.draw(st.sampled_from(sorted(self.trials)))
-        self.tell(messages.TrialHeld(number, self.trials[number].attempt - late, state, "too hot"))
+        self.send(messages.TrialHeld(number, self.trials[number].attempt - late, state, "too hot"))
 
     @precondition(lambda self: self.alive and self.trials)
     @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]), reason=st.sampled_from(list(EndReason)))
     def ended(self, data: st.DataObject, late: int, reason: EndReason) -> None:
         number = data.draw(st.sampled_from(sorted(self.trials)))
         error = None if reason in SUCCEEDED else "in x\nit broke"
-        self.tell(messages.TrialEnded(number, self.trials[number].attempt - late, reason, 0.5, error, {"n": 1}))
+        self.send(messages.TrialEnded(number, self.trials[number].attempt - late, reason, 0.5, error, {"n": 1}))
 
     @precondition(lambda self: self.alive and self.trials)
     @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]))
     def lost(self, data: st.DataObject, late: int) -> None:
         number = data.draw(st.sampled_from(sorted(self.trials)))
-        self.tell(messages.AttemptLost(number, self.trials[number].attempt - late, "worker_died", "SIGKILL"))
+        self.send(messages.AttemptLost(number, self.trials[number].attempt - late, "worker_died", "SIGKILL"))
 
-    @precondition(lambda self: self.alive and self.current and self.said)
+    @precondition(lambda self: self.alive and self.current and self.sent)
     @rule(data=st.data())
     def said_again(self, data: st.DataObject) -> None:
         """Doubled, late and out of order: a message of this driver comes once more."""
-        self.tell(data.draw(st.sampled_from(list(self.said))))
+        self.send(data.draw(st.sampled_from(list(self.sent))))
 
 
 def _may_move(old: ProcessState, new: ProcessState) -> bool:

@@ -20,10 +20,10 @@ class FixedClock(Clock):
         return 1_700_000_000.0
 
 
-def open_store(folder: Path, told: list[Event] | None = None) -> Store:
+def open_store(folder: Path, handled: list[Event] | None = None) -> Store:
     store = Store(folder / "sweep.db", FixedClock())
-    if told is not None:
-        store.after_each_event(told.append)
+    if handled is not None:
+        store.after_each_event(handled.append)
     return store
 
 
@@ -57,24 +57,24 @@ class FailingCommit:
 
 
 def test_a_change_and_its_events_commit_together_and_are_told_in_order(tmp_path: Path) -> None:
-    told: list[Event] = []
-    store = open_store(tmp_path, told)
+    handled: list[Event] = []
+    store = open_store(tmp_path, handled)
     with store.change() as change:
         change.execute("INSERT INTO meta VALUES ('a', '1')")
         change.record("daemon.stopped", reason="one")
         change.record("daemon.stopped", reason="two")
-        assert told == [], "nothing is told before the commit"
-    assert [event.fields["reason"] for event in told] == ["one", "two"]
-    assert store.events_after(0) == told
+        assert handled == [], "no event is handled before the commit"
+    assert [event.fields["reason"] for event in handled] == ["one", "two"]
+    assert store.events_after(0) == handled
     assert store.row("SELECT value FROM meta WHERE key = 'a'")["value"] == "1"  # type: ignore[index]
 
 
 def test_an_exception_inside_leaves_neither_the_change_nor_its_events(tmp_path: Path) -> None:
-    told: list[Event] = []
-    store = open_store(tmp_path, told)
+    handled: list[Event] = []
+    store = open_store(tmp_path, handled)
     with pytest.raises(RuntimeError, match="halfway"):
         change_and_fail(store)
-    assert told == []
+    assert handled == []
     assert store.events_after(0) == []
     assert store.rows("SELECT * FROM meta") == []
 
@@ -96,15 +96,15 @@ def test_an_event_outside_the_table_rolls_its_change_back(
 
 
 def test_a_commit_that_fails_is_rolled_back_and_the_next_change_works(tmp_path: Path) -> None:
-    told: list[Event] = []
-    store = open_store(tmp_path, told)
+    handled: list[Event] = []
+    store = open_store(tmp_path, handled)
     store.connection = FailingCommit(store.connection)  # type: ignore[assignment]
     with pytest.raises(sqlite3.OperationalError, match="full"), store.change() as change:
         change.record("daemon.stopped", reason="lost")
     with store.change() as change:
         change.record("daemon.stopped", reason="kept")
     assert [event.fields["reason"] for event in store.events_after(0)] == ["kept"]
-    assert [event.fields["reason"] for event in told] == ["kept"]
+    assert [event.fields["reason"] for event in handled] == ["kept"]
 
 
 def test_wal_and_synchronous_full_and_foreign_keys_are_really_set(tmp_path: Path) -> None:
@@ -116,15 +116,15 @@ def test_wal_and_synchronous_full_and_foreign_keys_are_really_set(tmp_path: Path
 def test_seq_counts_up_and_never_repeats_across_opens_and_rollbacks(tmp_path: Path) -> None:
     seen: list[int] = []
     for life in range(3):
-        told: list[Event] = []
-        store = open_store(tmp_path, told)
+        handled: list[Event] = []
+        store = open_store(tmp_path, handled)
         with store.change() as change:
             change.record("daemon.stopped", reason=f"{life}")
         with pytest.raises(RuntimeError):
             change_and_fail(store)
         with store.change() as change:
             change.record("daemon.stopped", reason=f"{life} again")
-        seen += [event.seq for event in told]
+        seen += [event.seq for event in handled]
         store.close()
     assert seen == sorted(set(seen))
     assert len(seen) == 6

@@ -34,22 +34,22 @@ def test_an_opening_is_written_before_the_look_and_the_result_after(store: Store
     assert queries.evaluation_of(store.connection, "one", "20k-h1") is None
     writer.keep_result("20k-h1", RESULT)
     assert queries.evaluation_of(store.connection, "one", "20k-h1") == {**RESULT, "opening": opened}
-    (said,) = events(store, "test.opened")
-    assert (said["by"], said["dataset_sha256"], said["trials"]) == ("a test", SHA, [8, 9])
+    (fields,) = events(store, "test.opened")
+    assert (fields["by"], fields["dataset_sha256"], fields["trials"]) == ("a test", SHA, [8, 9])
     (scored,) = events(store, "test.scored")
     assert (scored["bce"], scored["last_day"]) == (0.6, "f")
     assert scored["result"] == RESULT, "the log alone must be able to give the result back"
 
 
-def test_a_second_opening_of_the_same_experiment_is_refused_and_told(store: Store) -> None:
+def test_a_second_opening_of_the_same_experiment_is_refused_and_recorded(store: Store) -> None:
     writer = run_of(store)
     writer.open_test("20k-h1", OPENING)
     writer.keep_result("20k-h1", RESULT)
     before = queries.evaluation_of(store.connection, "one", "20k-h1")
     with pytest.raises(TestRefused, match="tested before"):
         writer.open_test("20k-h1", OPENING)
-    (said,) = events(store, "test.refused")
-    assert said["openings"] == 1
+    (fields,) = events(store, "test.refused")
+    assert fields["openings"] == 1
     assert queries.evaluation_of(store.connection, "one", "20k-h1") == before
     assert len(events(store, "test.opened")) == 1
 

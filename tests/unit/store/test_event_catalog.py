@@ -15,7 +15,7 @@ from supervisor.store.event_catalog import EVENTS, check_event, describe, render
 CHECKOUT = Path(__file__).resolve().parents[3]
 
 EVENT_ARGUMENT = {"record": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desire": 1, "move_experiment": 2}
-"""What tells of an event, and which of its arguments is the event's name."""
+"""The methods that record an event, and the place of its name among their arguments."""
 
 ADDRESS = {"run", "experiment", "trial", "attempt"}
 OF_A_LINE = {"ts", "seq", "level", "event", "msg", "prev", *ADDRESS}
@@ -61,7 +61,7 @@ def everything_recorded() -> list[tuple[str, set[str], str]]:
     return found
 
 
-def test_every_event_that_is_told_anywhere_is_in_the_table_with_its_fields() -> None:
+def test_every_event_that_is_recorded_anywhere_is_in_the_table_with_its_fields() -> None:
     recorded = everything_recorded()
     assert len({name for name, _, _ in recorded}) > 20, "the scan has found the calls"
     unknown = [f"{where}: {name}" for name, _, where in recorded if name not in EVENTS]
@@ -79,7 +79,7 @@ def test_the_governors_notes_are_found_by_the_scan() -> None:
     assert {"sensor.lost", "sensor.stuck", "sensor.hung", "sensor.recovered", "clock.jumped", "action.changed"} <= names
 
 
-def test_every_event_in_the_table_is_told_somewhere() -> None:
+def test_every_event_in_the_table_is_recorded_somewhere() -> None:
     """By its name in a string: some names are chosen before they are recorded."""
     text = "".join(
         path.read_text()

@@ -93,7 +93,7 @@ class Lives(Rules):
 
     @invariant()
     def states_move_as_lifecycle_says(self) -> None:
-        """By what was told since the last look, an event at a time."""
+        """Check each new event since the last look."""
         if not self.alive:
             return
         for event in self.store.events_after(self.looked_at):

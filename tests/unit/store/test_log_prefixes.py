@@ -77,17 +77,17 @@ class LongLife(Lives):
     def an_operator_acts(self) -> None:
         if self.world.run.commands and self.choose.random() < 0.5:
             scope = self.choose.choice(sorted(self.world.run.commands))
-            self.do(lambda: self.ledger.drop_command(scope, "ann"), lambda world: world.resume(scope))
+            self.do(lambda: self.writer.drop_command(scope, "ann"), lambda world: world.resume(scope))
             self.settle()
         else:
             scope = self.choose.choice([ALL_NODES, trial_scope("a", 0)])
             self.pause(scope, self.choose.choice([Action.HOLD, Action.PAUSE]))
 
     def it_is_tested(self) -> None:
-        answers = EvaluationWriter(self.store, self.ledger.run_id)
+        answers = EvaluationWriter(self.store, self.writer.run_id)
         name = self.current
         assert name is not None
-        if not answers.scored(name) and lookups.test(self.store, self.ledger.run_id, name) is None:
+        if not answers.scored(name) and lookups.test(self.store, self.writer.run_id, name) is None:
             answers.open_test(name, OPENING)
             answers.keep_result(name, RESULT)
 

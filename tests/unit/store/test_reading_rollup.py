@@ -12,15 +12,15 @@ VALUES = st.none() | st.floats(-100, 200)
 
 @given(st.lists(st.tuples(st.floats(0, 40), st.sampled_from(["a", "b"]), VALUES), max_size=60))
 def test_minutes_hold_every_reading_once_with_its_extremes(steps: list[tuple[float, str, float | None]]) -> None:
-    rollup, wall, rows, told = ReadingRollup(), 1_000_000.0, [], []
+    rollup, wall, rows, added = ReadingRollup(), 1_000_000.0, [], []
     for gap, sensor, value in steps:
         wall += gap
         rows += rollup.add("n", [{"sensor_id": sensor, "unit": "celsius", "value": value}], wall)
-        told.append((sensor, int(wall // 60), value))
+        added.append((sensor, int(wall // 60), value))
     rows += rollup.close()
-    assert sum(row.count for row in rows) == len(told)
+    assert sum(row.count for row in rows) == len(added)
     for row in rows:
-        values = [v for sensor, minute, v in told if (sensor, minute) == (row.sensor_id, row.minute) and v is not None]
+        values = [v for sensor, minute, v in added if (sensor, minute) == (row.sensor_id, row.minute) and v is not None]
         assert row.believed == len(values)
         assert (row.low, row.high) == (min(values, default=None), max(values, default=None))
         assert row.mean is None or row.low - 1e-9 <= row.mean <= row.high + 1e-9

@@ -14,8 +14,8 @@ from tests.unit.store.writers import (
     CountingClock,
     E,
     added,
+    commit,
     ended,
-    hear,
     held,
     last_seq,
     lost,
@@ -34,7 +34,7 @@ def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(writer:
     writer.record("run.started")
     writer.move_experiment(E, ProcessState.STARTING)
     writer.record("experiment.started", experiment=E, max_trials=3)
-    hear(writer, added(0), started(1), added(1), started(1, 1), held(1, "PAUSED", 1), added(2))
+    commit(writer, added(0), started(1), added(1), started(1, 1), held(1, "PAUSED", 1), added(2))
     seq = last_seq(writer)
     assert writer.recover() == 2
     assert [event.name for event in writer.store.events_after(seq)] == [
@@ -57,7 +57,7 @@ def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(
 
 
 def test_what_an_ended_experiment_leaves_undone_ends_and_a_lost_attempt_keeps_its_own_end(writer: RunWriter) -> None:
-    hear(writer, added(0), started(1), lost(1), added(1), started(1, 1), ended(1, number=1), added(2), started(1, 2))
+    commit(writer, added(0), started(1), lost(1), added(1), started(1, 1), ended(1, number=1), added(2), started(1, 2))
     before = tuple(writer.store.rows("SELECT * FROM attempt WHERE trial = 0")[0])
     assert writer.end_unfinished_trials(E, "max_hours reached") == 2
     assert tuple(writer.store.rows("SELECT * FROM attempt WHERE trial = 0")[0]) == before
@@ -67,7 +67,7 @@ def test_what_an_ended_experiment_leaves_undone_ends_and_a_lost_attempt_keeps_it
 
 
 def test_requeue_counts_only_live_trials_of_its_experiment(writer: RunWriter) -> None:
-    hear(writer, added(0), started(1), added(1), started(1, 1), ended(1, number=1), added(2))
+    commit(writer, added(0), started(1), added(1), started(1, 1), ended(1, number=1), added(2))
     assert writer.requeue_live_trials(E, "driver_died") == 1
     assert writer.requeue_live_trials("another", "driver_died") == 0
     assert [row["state"] for row in writer.store.rows("SELECT state FROM trial ORDER BY number")] == [
@@ -107,8 +107,8 @@ def test_what_the_operator_wants_is_written_with_its_event(writer: RunWriter) ->
     assert writer.store.events_after(1)[0].fields == {"who": "ann"}
 
 
-def test_a_drill_is_told_by_its_name(writer: RunWriter) -> None:
-    """The event has a field called `name`, like the parameter of `tell` itself."""
+def test_a_drill_is_recorded_by_its_name(writer: RunWriter) -> None:
+    """The event has a field called `name`, like the parameter of `record` itself."""
     writer.record("drill.started", name="heat", duration_s=5.0, node=None, drill=True)
     assert writer.store.events_after(1)[0].fields["name"] == "heat"
 

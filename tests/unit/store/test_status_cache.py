@@ -34,7 +34,7 @@ class CountingClock(Clock):
         return self.now
 
 
-def make_ledger(path: Path | str) -> RunWriter:
+def make_writer(path: Path | str) -> RunWriter:
     store = Store(Path(path), CountingClock())
     specs = [{"name": name, "mode": "min", "max_trials": 4, "seed": 1, "enqueue": []} for name in NAMES]
     specs[1] = {**specs[1], "finalize": {"top": 1, "seeds": 2}}
@@ -42,9 +42,9 @@ def make_ledger(path: Path | str) -> RunWriter:
     return RunWriter(store, "r")
 
 
-def whole(ledger: RunWriter) -> dict[str, Any]:
+def whole(writer: RunWriter) -> dict[str, Any]:
     """The snapshot, less what the view leaves out, and its lost time over all trials."""
-    found = queries.run_snapshot(ledger.store.connection, "r")
+    found = queries.run_snapshot(writer.store.connection, "r")
     for experiment in found["experiments"]:
         del experiment["trials"]
     return {**found, "lost": by_cause(found["lost"])}
@@ -96,22 +96,22 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 def test_at_any_moment_it_is_what_the_whole_snapshot_says(steps: list[tuple[str, int, int, int]]) -> None:
     """Over any story, looked at at any times: what was kept from an earlier look is never stale."""
-    ledger = make_ledger(":memory:")
-    view, places = StatusView(ledger.store.connection, "r"), itertools.chain(NAMES, itertools.repeat(None))
+    writer = make_writer(":memory:")
+    view, places = StatusView(writer.store.connection, "r"), itertools.chain(NAMES, itertools.repeat(None))
     current = next(places)
     for kind, number, attempt, step in steps:
         if kind == "look":
-            assert close(seen(view), whole(ledger))
+            assert close(seen(view), whole(writer))
         elif kind == "operator":
-            ledger.put_command(Command(Action.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
+            writer.put_command(Command(Action.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
         elif current is not None and kind == "next":
             for state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.EXITED):
-                ledger.move_experiment(current, state)
+                writer.move_experiment(current, state)
             current = next(places)
         elif current is not None:
-            TrialWriter(ledger.store, ledger.run_id).handle(current, message(kind, number, attempt, step))
-    assert close(seen(view), whole(ledger))
-    assert close(seen(StatusView(ledger.store.connection, "r")), whole(ledger))
+            TrialWriter(writer.store, writer.run_id).handle(current, message(kind, number, attempt, step))
+    assert close(seen(view), whole(writer))
+    assert close(seen(StatusView(writer.store.connection, "r")), whole(writer))
 
 
 class Counted:
@@ -128,15 +128,15 @@ class Counted:
 
 def test_what_has_ended_is_read_once() -> None:
     """A second look at a run of ended experiments reads no trial, no result and no old event."""
-    ledger = make_ledger(":memory:")
+    writer = make_writer(":memory:")
     for name in NAMES:
         for state in (ProcessState.STARTING, ProcessState.RUNNING):
-            ledger.move_experiment(name, state)
+            writer.move_experiment(name, state)
         for number in range(3):
             for kind in ("added", "started", "reported", "finished"):
-                TrialWriter(ledger.store, ledger.run_id).handle(name, message(kind, number, 1, 1))
-        ledger.move_experiment(name, ProcessState.EXITED)
-    counted = Counted(ledger.store.connection)
+                TrialWriter(writer.store, writer.run_id).handle(name, message(kind, number, 1, 1))
+        writer.move_experiment(name, ProcessState.EXITED)
+    counted = Counted(writer.store.connection)
     view = StatusView(counted, "r")  # type: ignore[arg-type]  # stands in for a connection
     first = json.dumps(view.now())
     assert any("FROM result" in sql for sql in counted.statements)

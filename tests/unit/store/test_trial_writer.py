@@ -18,8 +18,8 @@ from supervisor.store.run_writer import RunWriter
 from tests.unit.store.writers import (
     E,
     added,
+    commit,
     ended,
-    hear,
     held,
     last_seq,
     lost,
@@ -37,7 +37,7 @@ def writer(tmp_path: Path) -> RunWriter:
 
 
 def test_a_trials_life_leaves_one_event_for_each_change(writer: RunWriter) -> None:
-    names = hear(
+    names = commit(
         writer, added(), started(1), reported(1, 1), held(1, "PAUSED"), held(1, "RUNNING"), lost(1),
         started(2), reported(2, 2), ended(2),
     )  # fmt: skip
@@ -54,8 +54,8 @@ def test_a_trials_life_leaves_one_event_for_each_change(writer: RunWriter) -> No
 
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_only_an_end_that_succeeded_keeps_its_value(writer: RunWriter, reason: EndReason) -> None:
-    hear(writer, added(), started(1))
-    names = hear(writer, link.TrialEnded(0, 1, reason.value, 0.25, "why"))
+    commit(writer, added(), started(1))
+    names = commit(writer, link.TrialEnded(0, 1, reason.value, 0.25, "why"))
     good = reason in (EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PRUNED)
     assert names == ["trial.finished" if good else "trial.failed"]
     assert trial(writer)["value"] == (0.25 if good else None)
@@ -87,10 +87,10 @@ def test_only_an_end_that_succeeded_keeps_its_value(writer: RunWriter, reason: E
 def test_a_message_out_of_its_time_changes_nothing_but_leaves_an_event(
     writer: RunWriter, story: list[link.Message], late: link.Message, why: str
 ) -> None:
-    hear(writer, *story)
+    commit(writer, *story)
     before = [tuple(row) for row in writer.store.rows("SELECT * FROM trial")]
     seq = last_seq(writer)
-    hear(writer, late)
+    commit(writer, late)
     (refusal,) = writer.store.events_after(seq)
     assert refusal.name == "result.refused"
     assert why in refusal.fields["reason"]
@@ -100,39 +100,39 @@ def test_a_message_out_of_its_time_changes_nothing_but_leaves_an_event(
 
 
 def test_a_new_attempt_ends_the_one_before_even_if_that_was_paused(writer: RunWriter) -> None:
-    hear(writer, added(), started(1), held(1, "PAUSED"))
-    assert hear(writer, started(2)) == ["trial.requeued", "trial.started"]
+    commit(writer, added(), started(1), held(1, "PAUSED"))
+    assert commit(writer, started(2)) == ["trial.requeued", "trial.started"]
     live = writer.store.rows("SELECT attempt FROM attempt WHERE ended_wall IS NULL")
     assert [row["attempt"] for row in live] == [2]
     assert (trial(writer)["state"], trial(writer)["held_for"]) == ("RUNNING", None)
 
 
 def test_a_trial_that_could_not_be_built_ends_without_having_started(writer: RunWriter) -> None:
-    hear(writer, added())
-    assert hear(writer, ended(1, "error", None)) == ["trial.failed"]
+    commit(writer, added())
+    assert commit(writer, ended(1, "error", None)) == ["trial.failed"]
     assert (trial(writer)["state"], trial(writer)["error"]) == ("ERROR", "it broke")
 
 
 def test_a_result_said_twice_counts_once_and_the_first_stays(writer: RunWriter) -> None:
-    hear(writer, added(), started(1), reported(1, 1, 0.5))
-    assert hear(writer, reported(1, 1, 0.9)) == []
-    hear(writer, lost(1), started(2))
-    assert hear(writer, reported(2, 1, 0.7)) == ["trial.repeated"], "an epoch trained again is told, but counts once"
+    commit(writer, added(), started(1), reported(1, 1, 0.5))
+    assert commit(writer, reported(1, 1, 0.9)) == []
+    commit(writer, lost(1), started(2))
+    assert commit(writer, reported(2, 1, 0.7)) == ["trial.repeated"], "an epoch trained again is names, but counts once"
     assert [row["value"] for row in writer.store.rows("SELECT value FROM result")] == [0.5]
 
 
 def test_a_result_that_comes_again_late_does_not_bring_an_older_checkpoint_back(writer: RunWriter) -> None:
-    hear(writer, added(), started(1), reported(1, 1), reported(1, 2))
-    assert hear(writer, reported(1, 1)) == []
+    commit(writer, added(), started(1), reported(1, 1), reported(1, 2))
+    assert commit(writer, reported(1, 1)) == []
     assert writer.store.rows("SELECT checkpoint FROM trial")[0]["checkpoint"] == "checkpoint-2.pt"
     # Another attempt may have had to go back to it.
-    assert hear(writer, started(2), reported(2, 1)) == ["trial.requeued", "trial.started", "trial.repeated"]
+    assert commit(writer, started(2), reported(2, 1)) == ["trial.requeued", "trial.started", "trial.repeated"]
     assert writer.store.rows("SELECT checkpoint FROM trial")[0]["checkpoint"] == "checkpoint-1.pt"
 
 
 def test_an_adopted_trial_keeps_its_first_parameters(writer: RunWriter) -> None:
-    hear(writer, added())
-    assert hear(writer, link.TrialAdded(0, {"lr": 99.0}, "enqueued")) == []
+    commit(writer, added())
+    assert commit(writer, link.TrialAdded(0, {"lr": 99.0}, "enqueued")) == []
     assert (trial(writer)["params"], trial(writer)["source"]) == ('{"lr": 0.1}', "sampled")
 
 
@@ -234,11 +234,11 @@ def test_no_order_of_late_doubled_and_lost_messages_breaks_a_promise(steps: list
         assert tries.items() <= now[2].items()
         results, over, tries = now
         check_consistent(writer)
-    told = [event.name for event in writer.store.events_after(0)]
-    assert told.count("trial.reported") == len(results)
-    assert told.count("trial.finished") + told.count("trial.failed") == len(over)
-    assert told.count("trial.added") == writer.store.rows("SELECT count(*) FROM trial")[0][0]
-    assert told.count("trial.started") == writer.store.rows("SELECT count(*) FROM attempt")[0][0]
+    names = [event.name for event in writer.store.events_after(0)]
+    assert names.count("trial.reported") == len(results)
+    assert names.count("trial.finished") + names.count("trial.failed") == len(over)
+    assert names.count("trial.added") == writer.store.rows("SELECT count(*) FROM trial")[0][0]
+    assert names.count("trial.started") == writer.store.rows("SELECT count(*) FROM attempt")[0][0]
 
 
 def test_what_a_trial_is_given_after_its_memory_ran_out_is_told_and_reaches_the_next_driver(writer: RunWriter) -> None:
@@ -269,9 +269,9 @@ def test_a_trials_pause_ends_with_the_trial_and_not_with_an_attempt_that_no_long
     writer: RunWriter,
 ) -> None:
     pause = Command(Action.PAUSE, Origin.OPERATOR, "visitors", f"{E}/0", 1.0, who="ann")
-    hear(writer, added(), started(1), lost(1), started(2))
+    commit(writer, added(), started(1), lost(1), started(2))
     writer.put_command(pause, "at its next report")
-    assert hear(writer, ended(1)) == ["result.refused"]
+    assert commit(writer, ended(1)) == ["result.refused"]
     assert writer.commands() == [pause]
-    assert hear(writer, ended(2)) == ["trial.finished", "run.resumed"]
+    assert commit(writer, ended(2)) == ["trial.finished", "run.resumed"]
     assert writer.commands() == []

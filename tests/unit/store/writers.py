@@ -62,7 +62,7 @@ def say(writer: RunWriter, message: link.Message) -> bool:
     return TrialWriter(writer.store, writer.run_id).handle(E, message)
 
 
-def hear(writer: RunWriter, *messages: link.Message) -> list[str]:
+def commit(writer: RunWriter, *messages: link.Message) -> list[str]:
     """The names of the events that these messages left."""
     before = last_seq(writer)
     for message in messages:
