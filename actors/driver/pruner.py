@@ -21,31 +21,23 @@ class StandIn:
         self.trial_id = f"earlier-{number}"
 
 
-def pruner(spec: Mapping[str, Any], metric: str, mode: str, max_epochs: int | None) -> Any:
+def pruner(spec: Mapping[str, Any], metric: str, mode: str) -> Any:
     """Return the plan's pruner as a Ray scheduler. Raises ValueError for an unknown kind."""
     kind = spec["kind"]
     if kind == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    grace = spec.get("grace_period") or 1
     if kind == "asha":
         return ASHAScheduler(
-            time_attr=STEP,
-            metric=metric,
-            mode=mode,
-            max_t=spec.get("max_t") or max_epochs or 100,
-            grace_period=grace,
-            reduction_factor=spec.get("reduction_factor") or 4,
-        )
+            time_attr=STEP, metric=metric, mode=mode, max_t=spec["max_t"], grace_period=spec["grace_period"],
+            reduction_factor=spec["reduction_factor"],
+        )  # fmt: skip
     if kind == "median":
         return MedianStoppingRule(
-            time_attr=STEP,
-            metric=metric,
-            mode=mode,
-            grace_period=grace,
-            min_samples_required=spec.get("min_samples_required") or 3,
+            time_attr=STEP, metric=metric, mode=mode, grace_period=spec["grace_period"],
+            min_samples_required=spec["min_samples_required"],
             # Infinite: otherwise the rule, with too few samples, pauses a trial so that a waiting one can run.
             min_time_slice=float("inf"),  # type: ignore[arg-type]
-        )
+        )  # fmt: skip
     raise ValueError(f"expected a pruner of kind asha, median or none, found {kind!r}")
 
 

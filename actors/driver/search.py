@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -177,17 +178,16 @@ class Space:
 
     def __init__(self, space: Mapping[str, Mapping[str, Any]]) -> None:
         self.distributions = {name: distribution(dimension) for name, dimension in space.items()}
-        self._space = space
 
     def __call__(self, trial: Trial) -> dict[str, Any]:
-        for name, dimension in self._space.items():
-            if dimension["type"] == "categorical":
-                trial.suggest_categorical(name, dimension["choices"])
-            elif dimension["type"] == "float":
-                trial.suggest_float(name, dimension["low"], dimension["high"], log=dimension.get("log", False))
-            else:
-                step = dimension.get("step") or 1
-                trial.suggest_int(name, dimension["low"], dimension["high"], step=step, log=dimension.get("log", False))
+        for name, found in self.distributions.items():
+            match found:
+                case CategoricalDistribution():
+                    trial.suggest_categorical(name, found.choices)
+                case FloatDistribution():
+                    trial.suggest_float(name, found.low, found.high, log=found.log)
+                case IntDistribution():
+                    trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
         return {OWN_KEY: {"number": trial.number}}
 
 

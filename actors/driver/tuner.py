@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def fit(
     if keeps_checkpoints(trainable):
         in_force.on_change(MemoryGuard(in_force, registry).look)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, _resources(spec["resources"])),
+        tune.with_resources(trainable, dict(spec["resources"])),
         param_space={**spec["config"], OWN_KEY: own_settings(spec, folder, begin.watchdog["gate"])},
         tune_config=tune.TuneConfig(
             search_alg=search,
@@ -77,7 +76,7 @@ def _scheduler(
     begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, recorder: Recorder, watchdogs: WatchdogLinks
 ) -> HardwareAwareScheduler:
     spec = begin.experiment
-    inner = pruner(spec["pruner"], spec["metric"], spec["mode"], spec["max_epochs"])
+    inner = pruner(spec["pruner"], spec["metric"], spec["mode"])
     limits = SchedulerLimits(
         max_t=spec["pruner"].get("max_t") or spec["max_epochs"],
         concurrency=int(spec["concurrency"]),
@@ -85,10 +84,6 @@ def _scheduler(
     )
     replay(inner, (trial for trial in begin.trials if not is_final(spec, int(trial["number"]))), spec["metric"])
     return HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
-
-
-def _resources(resources: Mapping[str, float]) -> dict[str, float]:
-    return {"cpu": float(resources["cpu"]), "gpu": float(resources["gpu"])}
 
 
 def _folder_name(trial: Any) -> str:

@@ -91,16 +91,12 @@ def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_feature
 
 
 def dry_run_table(
-    specs: Sequence[ExperimentSpec],
-    *,
-    available_bytes: int | None = None,
-    cores: int | None = None,
-    num_features: int | None = None,
+    specs: Sequence[ExperimentSpec], *, available_bytes: int | None = None, cores: int | None = None
 ) -> str:
     """Write the experiments as a table for people, with the total and the basis of its figures below."""
     memory = machine_memory_bytes() if available_bytes is None else available_bytes
     count = cores or usable_cores()
-    rows = [estimate(spec, memory, count, num_features) for spec in specs]
+    rows = [estimate(spec, memory, count) for spec in specs]
     header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
     lines = [
         *table([header, *map(_row, rows)]),

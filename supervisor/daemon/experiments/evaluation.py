@@ -30,8 +30,8 @@ class Evaluator:
     `mark` goes into the child's environment: by it the next daemon finds and ends an orphan.
     """
 
-    def __init__(self, writer: EvaluationWriter, mark: dict[str, str], deadline_s: float = DEADLINE_S) -> None:
-        self._writer, self._mark, self._deadline_s = writer, mark, deadline_s
+    def __init__(self, writer: EvaluationWriter, mark: dict[str, str]) -> None:
+        self._writer, self._mark = writer, mark
 
     async def evaluate(self, name: str, folder: Path, stop: StopRequest) -> bool:
         """Evaluate the experiment's answer, if it has one; return False if the run is asked to stop before.
@@ -52,7 +52,7 @@ class Evaluator:
         try:
             opening = self._writer.open_test(name, opening_of(spec, choice, record))
             request = request_of(spec, choice, opening, record, folder)
-            computed = await stop.unless_asked(compute(request, self._deadline_s, self._mark))
+            computed = await stop.unless_asked(compute(request, DEADLINE_S, self._mark))
             if computed is None:
                 return False
             result = computed.result()

@@ -110,10 +110,8 @@ def still_full(full: bool, free: int) -> bool:
 class FolderWatch:
     """Watches the folder of one session."""
 
-    def __init__(
-        self, folder: Path, writer: RunWriter, clock: Clock, hold: Hold, free: Callable[[Path], int] = free_bytes
-    ) -> None:
-        self._folder, self._writer, self._clock, self._hold, self._free = folder, writer, clock, hold, free
+    def __init__(self, folder: Path, writer: RunWriter, clock: Clock, hold: Hold) -> None:
+        self._folder, self._writer, self._clock, self._hold = folder, writer, clock, hold
         self._session = session_of(folder)
         self._full = False
 
@@ -136,7 +134,7 @@ class FolderWatch:
 
     async def _look_at_space(self) -> None:
         try:
-            free = self._free(self._folder)
+            free = free_bytes(self._folder)
             full = still_full(self._full, free)
             if full != self._full:
                 self._writer.record("disk.filled" if full else "disk.freed", folder=str(self._folder), free_bytes=free)

@@ -46,10 +46,8 @@ def dump_and_abort() -> None:
 class LoopWatchdog:
     """Runs beside the work. `ping` is called while the loop ticks, for the service manager's own watchdog."""
 
-    def __init__(
-        self, ping: Callable[[], None], on_stall: Callable[[], None] = dump_and_abort, limit_s: float = STALL_LIMIT_S
-    ) -> None:
-        self._ping, self._on_stall, self._limit_s = ping, on_stall, limit_s
+    def __init__(self, ping: Callable[[], None], limit_s: float = STALL_LIMIT_S) -> None:
+        self._ping, self._limit_s = ping, limit_s
         self._period_s = min(TICK_S, limit_s / 4)
         self._ticks = 0
         self._over = threading.Event()
@@ -70,5 +68,4 @@ class LoopWatchdog:
         stall = Stall(time.monotonic(), self._limit_s)
         while not self._over.wait(self._period_s):
             if stall.look(time.monotonic(), self._ticks):
-                self._on_stall()
-                return
+                dump_and_abort()

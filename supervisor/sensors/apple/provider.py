@@ -25,8 +25,8 @@ class AppleProvider(Provider):
 
     name = "apple"
 
-    def __init__(self, clock: TimeSource, native: Darwin | None = None, make: Callable[[], Darwin] = Darwin) -> None:
-        self._clock, self._native, self._make = clock, native, make
+    def __init__(self, clock: TimeSource, native: Darwin | None = None) -> None:
+        self._clock, self._native = clock, native
         self._groups: dict[str, list[str]] = {}
         self._keys: frozenset[str] | None = None
         self._why_no_smc: str | None = None
@@ -59,7 +59,7 @@ class AppleProvider(Provider):
     def _open(self) -> Darwin:
         """Return the native layer; its keys are known then. Raises OSError, AttributeError and ValueError."""
         if self._native is None:
-            self._native = self._make()
+            self._native = Darwin()
         if self._keys is None:
             # Once: keys appear and disappear with the power of the clusters; a known one is never forgotten.
             try:

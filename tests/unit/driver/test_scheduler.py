@@ -197,12 +197,12 @@ def earlier(number, results, state="TERMINATED"):
 def test_ashas_rungs_survive_a_restart(values, new):
     """A pruner that gets the ended trials later decides as the one that saw them."""
     spec = {"kind": "asha", "grace_period": 1, "reduction_factor": 2, "max_t": 9}
-    live = Bench(pruner(spec, "loss", "min", 9))
+    live = Bench(pruner(spec, "loss", "min"))
     for number, value in enumerate(values):
         trial = live.trial(str(number), number)
         live.result(trial, 1, value)
         live.scheduler.on_trial_complete(live.controller, trial, {STEP: 1, "loss": value})
-    rebuilt = Bench(pruner(spec, "loss", "min", 9))
+    rebuilt = Bench(pruner(spec, "loss", "min"))
     replay(rebuilt.scheduler.inner, [earlier(number, [[1, value]]) for number, value in enumerate(values)], "loss")
     number = len(values)
     assert rebuilt.result(rebuilt.trial("new", number), 1, new) == live.result(live.trial("new", number), 1, new)
@@ -212,7 +212,7 @@ def test_an_adopted_trial_is_not_judged_again_at_rungs_that_it_passed():
     """Its earlier results fill the rungs under its new name and are recorded once."""
     spec = {"kind": "asha", "grace_period": 1, "reduction_factor": 2, "max_t": 9}
     unfinished = earlier(0, [[1, 0.9], [2, 0.9]], state="RUNNING")
-    bench = Bench(pruner(spec, "loss", "min", 9), trials=[unfinished])
+    bench = Bench(pruner(spec, "loss", "min"), trials=[unfinished])
     replay(bench.scheduler.inner, [unfinished, *(earlier(n, [[1, 0.1], [2, 0.1]]) for n in range(1, 5))], "loss")
     trial = bench.trial("again", 0)
     assert bench.result(trial, 2, 0.9) == TrialScheduler.CONTINUE
@@ -222,7 +222,7 @@ def test_an_adopted_trial_is_not_judged_again_at_rungs_that_it_passed():
 
 def test_the_median_rule_never_pauses_a_trial_for_another():
     """Ray's yields to waiting trials while it has too few samples: 13 s each."""
-    bench = Bench(pruner({"kind": "median", "grace_period": 1}, "loss", "min", 9))
+    bench = Bench(pruner({"kind": "median", "grace_period": 1, "min_samples_required": 3}, "loss", "min"))
     bench.controller.get_live_trials = lambda: [SimpleNamespace(status=Trial.PENDING)]
     trial = bench.trial("a")
     assert [bench.result(trial, step, 0.5) for step in (1, 2, 3)] == [TrialScheduler.CONTINUE] * 3
@@ -230,7 +230,7 @@ def test_the_median_rule_never_pauses_a_trial_for_another():
 
 def test_medians_survive_a_restart():
     """After three good trials of before, the rule stops a bad new one after its grace period."""
-    bench = Bench(pruner({"kind": "median", "grace_period": 2, "min_samples_required": 3}, "loss", "min", 9))
+    bench = Bench(pruner({"kind": "median", "grace_period": 2, "min_samples_required": 3}, "loss", "min"))
     replay(bench.scheduler.inner, [earlier(n, [[1, 0.2], [2, 0.1], [3, 0.1]]) for n in range(3)], "loss")
     trial = bench.trial("bad", 3)
     assert [bench.result(trial, step, 0.9) for step in (1, 2)] == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
@@ -239,7 +239,7 @@ def test_medians_survive_a_restart():
 
 def test_an_unknown_pruner_is_refused():
     with pytest.raises(ValueError, match="asha, median or none"):
-        pruner({"kind": "hyperbnd"}, "loss", "min", 9)
+        pruner({"kind": "hyperbnd"}, "loss", "min")
 
 
 def test_a_pause_that_lasts_takes_a_held_trial_off_its_worker():
