@@ -266,7 +266,7 @@ def forged(rng: random.Random, lines: bytes) -> bytes:
 
 @seeds(200)
 def test_a_broken_log_is_repaired_or_refused(sound: Home, tmp_path: Path, seed: int) -> None:
-    """By the checker, by `repair`, by `tail`, by the daemon's opening, and as the source of a rebuild."""
+    """Read the log by the checker, `repair`, `tail`, the daemon's opening and a rebuild."""
     rng, home = random.Random(seed), copy_of(sound, tmp_path)
     path = home.audit_log("p")
     part = path.with_name(f"{path.name}.1.gz")

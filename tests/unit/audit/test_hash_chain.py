@@ -129,7 +129,7 @@ def test_a_line_without_the_digest_of_the_one_before_is_damage(tmp_path: Path, s
 
 
 def recorded(store: Store, log: AuditLog) -> Head:
-    """As the daemon does it: the head is stored with the next change."""
+    """Store the head with the next change, as the daemon does."""
     store.note(head_key(log.path), log.head.to_json())
     with store.change("a-1") as change:
         change.record("daemon.stopped", reason="rides")

@@ -1,4 +1,4 @@
-"""Which configurations are trained again, on which seeds and numbers, and which of them wins."""
+"""The best configurations are trained again on fresh seeds, and the best mean wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which moves between states are allowed, and that no state is forgotten."""
+"""Only the listed moves between states are allowed, and each state has its list."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def point(number: int) -> dict[str, Any]:
 
 
 def finalised(writer: EvaluationWriter, name: str = "20k-h1") -> None:
-    """All trials of an experiment ended, those of its finalisation too."""
+    """End all trials of an experiment, those of its finalisation too."""
     add_trials(writer, name, {n: 0.5 + n / 100 for n in range(8)}, {n: point(n) for n in range(8)})
     of = {n: p for found in finalists(writer.spec(name), writer.trials(name)) for n, p in found.trials().items()}
     add_trials(writer, name, {n: 0.4 + n / 100 for n in of}, of)

@@ -78,7 +78,7 @@ class OneHome(RuleBasedStateMachine):
             each.mkdir()
         self.clock = HandSetClock()
         self.worlds = [World()]
-        """What the store may hold: more than one only after an action that was killed halfway."""
+        """Return the worlds that the store may hold: several only after an action that was killed halfway."""
         self.acknowledged: dict[tuple[Any, ...], tuple[int, float | None]] = {}
         """(run, experiment, trial, epoch): the attempt that was first, and its value."""
         self.bomb: tuple[str, str, int] | None = None
@@ -86,7 +86,7 @@ class OneHome(RuleBasedStateMachine):
         self.state: ExperimentState | None = None
         """The experiment at work."""
         self.waiting = False
-        """Whether it waits for an operator, after the governor's STOP."""
+        """Whether the experiment waits for an operator, after the governor's STOP."""
         self.governor = "RUN"
         """The governor's action, as the node's watchdog last sent it."""
         self.sent: deque[Any] = deque(maxlen=100)
@@ -100,7 +100,7 @@ class OneHome(RuleBasedStateMachine):
     # Lives and deaths
 
     def hit(self, point: str) -> None:
-        """In the place of failpoints.hit: ends this life instead of this process."""
+        """Replace failpoints.hit: end this life instead of this process."""
         if self.log_full and point == "audit.write":
             raise OSError(errno.ENOSPC, "full")
         if self.bomb is None or self.bomb[0] != point:
@@ -114,7 +114,7 @@ class OneHome(RuleBasedStateMachine):
         raise OSError(ERRORS[fault], "failpoint")
 
     def start(self, how: str = "named") -> None:
-        """As a daemon starts; one that dies at it is started again, as often as it takes.
+        """Start a daemon; start it again as often as it dies on the way.
 
         `how`: with the plan's name, without, with --new (anew), or with --retry.
         """
@@ -176,7 +176,7 @@ class OneHome(RuleBasedStateMachine):
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """No experiment is at work. Recovery moves anything: only the moves after it are looked at."""
+        """Forget the experiment at work and its states: a recovery may make any move."""
         self.state: ExperimentState | None = None
         self.waiting = False
         self.governor = "RUN"
@@ -265,7 +265,7 @@ class OneHome(RuleBasedStateMachine):
             self.worlds, self.promised_seq = [self.worlds[0].copy()], self._last_seq()
 
     def _recover(self) -> None:
-        """As Daemon does once there is space again."""
+        """Continue as Daemon does once there is space again."""
         before = [world.copy() for world in self.worlds]
         for world in self.worlds:
             world.begin()
@@ -289,7 +289,7 @@ class OneHome(RuleBasedStateMachine):
             self.do(lambda: self.writer.record(event, **fields), lambda world: world.move_run(state))
 
     def settle(self) -> None:
-        """As Orchestrator.commands_changed."""
+        """Pause or resume the experiment, as Orchestrator.commands_changed does."""
         if self.alive:
             name = None if self.waiting else self.current
             self.do(lambda: self.commands.settle(name), self._settled)
@@ -299,7 +299,7 @@ class OneHome(RuleBasedStateMachine):
             world.settle(self.current, self.governor, set(self.cluster.nodes))
 
     def drive(self) -> None:
-        """As DriverRunner: a driver is spawned and says hello."""
+        """Spawn a driver, which says hello, as DriverRunner does."""
         state = self.state
         assert state is not None
         self.waiting = False
@@ -329,7 +329,7 @@ class OneHome(RuleBasedStateMachine):
 
     @property
     def trials(self) -> dict[int, Trial]:
-        """Of the experiment at work, as the model has them, by number."""
+        """The trials of the experiment at work, as the model has them, by number."""
         return {number: trial for (name, number), trial in self.world.run.trials.items() if name == self.current}
 
     def send(self, message: Any) -> None:
@@ -345,7 +345,7 @@ class OneHome(RuleBasedStateMachine):
                 self.acknowledged.setdefault((run, name, message.number, step), first)
 
     def reached(self, number: int, attempt: int) -> int:
-        """The last epoch that this attempt reported, as its driver knows it."""
+        """Return the last epoch that this attempt reported, as its driver knows it."""
         own = [
             message for message in self.sent if (message.number, getattr(message, "attempt", None)) == (number, attempt)
         ]
@@ -375,7 +375,7 @@ class OneHome(RuleBasedStateMachine):
             store.write_bytes(b"no database" * 1000)
 
     def _log_is_complete(self) -> bool:
-        """Whether the log holds all that was acknowledged: without either witness nothing can give it back.
+        """Return whether the log holds all that was acknowledged: without either witness nothing can give it back.
 
         It lags behind while its disk is full, or has lost its end.
         """

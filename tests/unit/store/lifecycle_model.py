@@ -74,7 +74,7 @@ class Run:
 
 @dataclass
 class World:
-    """Every run of one plan's home, oldest first."""
+    """The runs of one plan's home, oldest first."""
 
     runs: list[Run] = field(default_factory=list)
     trail: list[list[Run]] = field(default_factory=list, compare=False)
@@ -286,7 +286,7 @@ class World:
 
 
 def read_world(connection: sqlite3.Connection) -> World:
-    """What the store holds, in the same words. `connection` gives rows by name."""
+    """Return the world that the store holds. `connection` gives rows by name."""
     return World([_read_run(connection, row) for row in connection.execute("SELECT * FROM run ORDER BY rowid")])
 
 

@@ -1,4 +1,4 @@
-"""What may happen in the life of a run: the rules of test_lifecycle_machine."""
+"""Defines what may happen in the life of a run: the rules of test_lifecycle_machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HOUR_S = 3600.0
 
 
 class Rules(OneHome):
-    """What may happen, in any order."""
+    """The rules, which the machine plays in any order."""
 
     # Rules: starting
 
@@ -81,7 +81,7 @@ class Rules(OneHome):
         lines=st.integers(1, 5),
     )
     def damage(self, how: str, data: bytes, lines: int) -> None:
-        """What a power cut or a clumsy hand does; one thing a death, and never both witnesses of one result."""
+        """Damage a file of a dead daemon, as a power cut may; never both copies of one result."""
         self.damaged = True
         path = self.home.audit_log("p")
         if how == "torn line":
@@ -161,7 +161,7 @@ class Rules(OneHome):
     @precondition(lambda self: self.alive and self.state and not self.waiting)
     @rule()
     def the_driver_dies(self) -> None:
-        """As ExperimentRunner: after the governor's STOP an operator is awaited, else another driver starts."""
+        """Continue as ExperimentRunner does: await an operator after a governor's STOP, else start another driver."""
         state, stop = self.state, self.commands.governors_stop
         assert state is not None
         self.cluster.driver_gone()
@@ -221,7 +221,7 @@ class Rules(OneHome):
     @precondition(lambda self: self.alive and self.left)
     @rule(number=st.integers(0, MAX_TRIALS - 1), epochs=st.integers(1, 4), goes=st.booleans())
     def a_trial_works(self, number: int, epochs: int, goes: bool) -> None:
-        """As a driver should: added, started from its checkpoint, an epoch after the other; perhaps to its end."""
+        """Add a trial, start it from its checkpoint, report epoch after epoch, and end it if it `goes`."""
         if self.waiting:
             return
         if self.state is None:
@@ -229,7 +229,8 @@ class Rules(OneHome):
         while self.alive and self.current and len(self.trials) <= number:
             self.added({"lr": 0.1})
         sent: list[Any] = []
-        if self.alive and not (trial := self.trials[number]).over:
+        # A full disk may have kept the experiment from beginning.
+        if self.alive and self.current and not (trial := self.trials[number]).over:
             if not trial.live:
                 sent.append(messages.TrialStarted(number, trial.attempt + 1, "ray", "node", 42, trial.checkpoint_step))
             attempt = trial.attempt + (not trial.live)
@@ -250,7 +251,7 @@ class Rules(OneHome):
     @precondition(lambda self: self.alive and self.trials)
     @rule(data=st.data(), skip=st.sampled_from([1, 1, 1, 0, 2, -1]), back=st.sampled_from([0, 0, 1]))
     def started(self, data: st.DataObject, skip: int, back: int) -> None:
-        """From its last checkpoint, or where that is damaged from the one before."""
+        """Start an attempt from its last checkpoint, or from the one before if that is damaged."""
         number = data.draw(st.sampled_from(sorted(self.trials)))
         trial = self.trials[number]
         resumed = None if trial.checkpoint_step is None else max(1, trial.checkpoint_step - back)
@@ -264,7 +265,7 @@ class Rules(OneHome):
         value=st.none() | st.floats(-9.0, 9.0),
     )
     def reported(self, data: st.DataObject, late: int, ahead: int, value: float | None) -> None:
-        """The epoch after the one that its attempt has reached, or that one again with another value."""
+        """Report the next epoch of an attempt, or its last epoch again with another value."""
         number = data.draw(st.sampled_from(sorted(self.trials)))
         attempt = self.trials[number].attempt - late
         self.send(self.report(number, attempt, max(1, ahead + self.reached(number, attempt)), value))

@@ -80,7 +80,7 @@ def test_the_governors_notes_are_found_by_the_scan() -> None:
 
 
 def test_every_event_in_the_table_is_recorded_somewhere() -> None:
-    """By its name in a string: some names are chosen before they are recorded."""
+    """Look for its name in a string: some names are chosen before they are recorded."""
     text = "".join(
         path.read_text()
         for room in ("supervisor", "actors")

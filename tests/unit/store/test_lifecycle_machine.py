@@ -40,7 +40,7 @@ STATE_OF = {
 
 
 class Lives(Rules):
-    """What must hold after each step."""
+    """The rules, and the checks that must hold after each step."""
 
     @invariant()
     def everything_acknowledged_is_there_once(self) -> None:
@@ -120,7 +120,7 @@ class Lives(Rules):
             shutil.rmtree(self.folder)
 
     def whatever_happened_the_checker_is_content(self) -> None:
-        """Of each run: chain, events, replay, results, attempts, ends, causes, counts, checkpoints, epochs."""
+        """Check each run: chain, events, replay, results, attempts, ends, causes, counts, checkpoints, epochs."""
         self._dead()
         self.start()
         self.everything_acknowledged_is_there_once()

@@ -57,7 +57,7 @@ def seen(view: StatusView) -> dict[str, Any]:
 
 
 def close(one: Any, other: Any) -> bool:
-    """Equal but for the last bits of sums, and for lost seconds that were rounded trial by trial."""
+    """Return whether two views agree, but for the last bits of sums and rounded lost seconds."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

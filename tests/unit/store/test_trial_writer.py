@@ -182,7 +182,7 @@ Facts = dict[tuple[Any, ...], tuple[Any, ...]]
 
 
 def facts(writer: RunWriter) -> tuple[Facts, Facts, Facts]:
-    """What never changes again: results by trial and step, ended trials, ended attempts by trial and number."""
+    """Return the rows that never change again: results, ended trials, ended attempts."""
     results = {(r["trial"], r["step"]): tuple(r) for r in writer.store.rows("SELECT * FROM result")}
     over = {(r["number"],): tuple(r) for r in writer.store.rows("SELECT * FROM trial WHERE end_reason IS NOT NULL")}
     tries = {
