@@ -151,9 +151,9 @@ class CommandsInForce(PerProcess):
 
         A node's HOLD lets its running trials finish; the HOLD of one trial lets it work to its next report.
         """
+        least, scope = Action.HOLD if reported else Action.PAUSE, trial_scope(self._experiment, number)
         with self._lock:
-            least = Action.HOLD if reported else Action.PAUSE
-            alone = any(command.action >= least for command in self._for_trial(number))
+            alone = any(command.action >= least for command in self._operator if command.scope == scope)
             return alone or self._on(node).action >= Action.PAUSE
 
     def is_waiting(self, node: str, number: int, attempt: int) -> bool | None:
@@ -166,12 +166,9 @@ class CommandsInForce(PerProcess):
 
     def keeps_out(self, number: int) -> bool:
         """Return whether the operator holds this one trial."""
-        with self._lock:
-            return bool(self._for_trial(number))
-
-    def _for_trial(self, number: int) -> list[Command]:
         scope = trial_scope(self._experiment, number)
-        return [command for command in self._operator if command.scope == scope]
+        with self._lock:
+            return any(command.scope == scope for command in self._operator)
 
     def _changed(self) -> None:
         command = self.for_new_trials()

@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,11 +59,8 @@ class Rebuilt(Record):
 def audit_logs(home: Home) -> list[Path]:
     """Return the paths of the plans' logs, by name; also of a log with only older parts."""
     names = {name.name.split(".jsonl")[0] + ".jsonl" for name in home.logs.glob("*.jsonl*")}
-    return [home.logs / name for name in sorted(names) if name != "debug.jsonl" and not _is_aside(name)]
-
-
-def _is_aside(name: str) -> bool:
-    return ".until-" in name or ".damaged-" in name
+    aside = {name for name in names if ".until-" in name or ".damaged-" in name}
+    return [home.logs / name for name in sorted(names - aside - {"debug.jsonl"})]
 
 
 def open_or_rebuild(home: Home, clock: Clock) -> tuple[Store, Rebuilt | None]:
@@ -137,7 +134,8 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
         beside.with_name(beside.name + suffix).unlink(missing_ok=True)
     store = Store(beside, clock)
     try:
-        _fill(store, _all_events(home, rebuilt, tolerate), rebuilt)
+        streams = [_events_of(path, rebuilt, tolerate) for path in audit_logs(home)]
+        _fill(store, heapq.merge(*streams, key=lambda event: event.seq), rebuilt)
         rebuilt.runs = len(lookups.run_ids(store))
         rebuilt.aside = str(_free_name(home, clock)) if _files(home) else None
         # In the new store itself: the daemon that records it may be a later one.
@@ -155,7 +153,7 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
     return rebuilt
 
 
-def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
+def _fill(store: Store, events: Iterable[Event], rebuilt: Rebuilt) -> None:
     last = 0
     store.connection.execute("BEGIN IMMEDIATE")
     for event in events:
@@ -171,11 +169,6 @@ def _fill(store: Store, events: Iterator[Event], rebuilt: Rebuilt) -> None:
             _note(rebuilt, str(problem))
         rebuilt.events += 1
     store.connection.execute("COMMIT")
-
-
-def _all_events(home: Home, rebuilt: Rebuilt, tolerate: bool) -> Iterator[Event]:
-    streams = [_events_of(path, rebuilt, tolerate) for path in audit_logs(home)]
-    return heapq.merge(*streams, key=lambda event: event.seq)
 
 
 def _events_of(path: Path, rebuilt: Rebuilt, tolerate: bool) -> Iterator[Event]:

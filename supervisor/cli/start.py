@@ -62,7 +62,9 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     home.prepare()
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     checks = start_checks.run_checks(home, loaded.plan, specs, chosen)
-    checks += [start_checks.check_script(loaded.sensor_script), *start_checks.run_slow_checks(loaded.plan)]
+    # The last two are slow, and never a reason to stop a start.
+    checks += [start_checks.check_script(loaded.sensor_script), start_checks.check_accelerator(loaded.plan)]
+    checks.append(start_checks.check_temperature())
     print(json.dumps([asdict(check) for check in checks], indent=1) if arguments.json else machine.render(checks))
     return int(machine.worst(checks) is machine.Level.ERROR)
 

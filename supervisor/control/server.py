@@ -76,7 +76,7 @@ class ControlServer:
                 await asyncio.sleep(1.0)
                 continue
             uid = unix_socket.peer_uid(connection)
-            if not unix_socket.may_command(uid):
+            if uid not in (None, os.geteuid(), 0):  # None has passed the socket's mode
                 self._refuse(connection, uid or 0)
             elif len(self._runner.server.connections) >= MAX_CONNECTIONS:
                 log.warning("more than %d connections at once: one was closed", MAX_CONNECTIONS)

@@ -74,8 +74,3 @@ def uid_of_xucred(raw: bytes) -> int | None:
         return None
     version, uid, *_ = _XUCRED.unpack(raw)
     return int(uid) if version == 0 else None
-
-
-def may_command(uid: int | None) -> bool:
-    """Return whether `uid` is the daemon's user or root; None has passed the socket's mode."""
-    return uid is None or uid in (os.geteuid(), 0)

@@ -114,10 +114,6 @@ class ClusterView:
         for node in self.nodes.values():
             node.command = run(Origin.GOVERNOR)
 
-    def forget_nodes(self) -> None:
-        """Forget all nodes: another cluster has started."""
-        self.nodes.clear()
-
     def close(self) -> None:
         """Keep the readings of the minute that has not ended."""
         self._writer.keep_readings(self._rollup.close())

@@ -120,7 +120,7 @@ class Orchestrator:
     async def start_ray(self) -> None:
         """Start Ray: a new cluster with other nodes. Raises RayStartFailed."""
         await self.ray.start()
-        self._cluster.forget_nodes()
+        self._cluster.nodes.clear()
         self._commands.widen_node_commands()
 
     async def run(self) -> None:

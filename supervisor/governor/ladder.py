@@ -162,19 +162,16 @@ def _eased(worst: Verdict, policy: Policy, state: GovernorState, now: Now) -> Go
         state = replace(state, calm_since_mono_s=calm_since, step=max(state.step, floor))
     if worst.level >= Level.STEP and state.step < policy.max_shed_trials + len(policy.throttle_shares):
         state = _step_up(state, policy, now)
-    elif calm_since is not None and state.step > floor and _waited(calm_since, state, policy, now):
-        state = _step_down(state, now)
+    elif calm_since is not None and state.step > floor:
+        waited_s = now.mono_s - max(calm_since, state.step_since_mono_s)
+        if waited_s >= policy.ease_after_s * 2.0**state.doublings:
+            state = _step_down(state, now)
     action = _action(worst, policy, state, now)
     if worst.level >= Level.HOLD:
         return state.moved(action, worst.cause, now, drill=worst.drill)
     if action is Action.RUN:
         return state.moved(action, NO_REASON, now)
     return state.moved(action, state.reason if action is state.action else "easing back", now, drill=state.drill)
-
-
-def _waited(calm_since: float, state: GovernorState, policy: Policy, now: Now) -> bool:
-    wait_s = policy.ease_after_s * 2.0**state.doublings
-    return now.mono_s - max(calm_since, state.step_since_mono_s) >= wait_s
 
 
 def _step_up(state: GovernorState, policy: Policy, now: Now) -> GovernorState:

@@ -58,7 +58,9 @@ def judge(
             verdicts.append(_parked(sensor_id, sensors, loads, policy))
         elif sensor.status is Status.UNKNOWN:
             verdicts.append(_lost(sensor_id, sensors, state, policy, now))
-    verdicts += [_killed(reading) for reading in readings if _is_kill(reading)]
+    # Processes were killed for memory. A GPU's Xid errors are events too, but no action cures them.
+    killed = (r for r in readings if r.kind is Kind.EVENT and r.component == "memory" and r.value)
+    verdicts += [Verdict(Level.STEP, f"{r.sensor_id}: {r.detail}", True, r.detail == DRILL) for r in killed]
     return verdicts, after
 
 
@@ -154,15 +156,6 @@ def _lost(sensor_id: str, sensors: Sensors, state: GovernorState, policy: Policy
             level = Level.PAUSE
     cause = f"{sensor_id} unknown for {missing_s:.0f} s ({sensor.why_unknown})"
     return Verdict(level, cause, resumes=False, drill=sensor.drill)
-
-
-def _is_kill(reading: Reading) -> bool:
-    """Decide whether processes were killed for memory; a GPU's Xid errors are events too, but no action cures them."""
-    return reading.kind is Kind.EVENT and reading.component == "memory" and bool(reading.value)
-
-
-def _killed(reading: Reading) -> Verdict:
-    return Verdict(Level.STEP, f"{reading.sensor_id}: {reading.detail}", resumes=True, drill=reading.detail == DRILL)
 
 
 def faults(readings: Sequence[Reading], failing: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Note, ...]]:

@@ -96,11 +96,9 @@ def _drop_from_overrides(data: dict[str, Any], path: KeyPath) -> None:
             at = at.get(key) if isinstance(at, dict) else None
         if isinstance(at, dict):
             at.pop(str(keys[-1]), None)
-    _drop_where(data, lambda override: _empty(override.get("set")))
-
-
-def _empty(value: object) -> bool:
-    return isinstance(value, dict) and all(item == {} for item in value.values())
+    _drop_where(
+        data, lambda override: isinstance(kept := override.get("set"), dict) and all(v == {} for v in kept.values())
+    )
 
 
 def _drop_dead_overrides(data: dict[str, Any]) -> None:

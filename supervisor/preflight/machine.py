@@ -15,8 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.filesystem import free_bytes, network_kind
+from supervisor.errors import UnsafeFolder
+from supervisor.filesystem import free_bytes
 from supervisor.formatting import human
+from supervisor.home import Home
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
@@ -141,13 +143,13 @@ def check_folder(name: str, folder: Path) -> Check:
         return Check(name, Level.ERROR, detail, "change its owner or mode, or set SWEEP_HOME to a folder of yours")
 
 
-def check_file_system(folder: Path) -> Check:
-    """Check that `folder` is on a local disk: the daemon refuses to start on a network disk."""
-    kind = network_kind(_existing(folder))
-    if kind is None:
-        return ok("file system", "a local disk")
-    detail = f"{folder} is on a network disk ({kind}), where the lock and the store are not safe"
-    return Check("file system", Level.ERROR, detail, "set SWEEP_HOME to a folder on a local disk")
+def check_file_system(home: Home) -> Check:
+    """Check that the home is on a local disk: the daemon refuses to start on a network disk."""
+    try:
+        home.refuse_network_disk()
+    except UnsafeFolder as error:
+        return Check("file system", Level.ERROR, error.message, error.remedy)
+    return ok("file system", "a local disk")
 
 
 def check_disk(folder: Path, hold_bytes: float, pause_bytes: float, free: int | None = None) -> Check:

@@ -50,7 +50,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         machine.check_user(),
         machine.check_clock(Clock().wall_s()),
         *(machine.check_folder(folder.name, folder) for folder in (home.state, home.runs, home.logs)),
-        machine.check_file_system(home.state),
+        machine.check_file_system(home),
         machine.check_disk(home.runs, policy.disk_hold_bytes, policy.disk_pause_bytes),
         check_checkpoint_space(home.runs, specs),
         machine.check_memory(machine.available_memory_bytes()),
@@ -62,11 +62,6 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         *([check_wake_lock()] if plan.wake_lock else []),
         *([check_environment(plan.pass_environment)] if plan.pass_environment else []),
     ]
-
-
-def run_slow_checks(plan: Plan) -> list[Check]:
-    """Check the accelerator and the temperature sensors: slower, and never a reason to stop a start."""
-    return [check_accelerator(plan), check_temperature()]
 
 
 def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, cores: int) -> Check:

@@ -129,8 +129,9 @@ def _mac_readings(sampler: Sampler, entry: dict[str, Any]) -> list[Reading]:
         return [_charge(sampler, "mac", failed("ioreg shows no capacity"))]
     plugged = entry.get("ExternalConnected") is True
     # A negative current while plugged in: the adapter supplies less than the work takes.
-    amperage = _signed(_whole(entry, "InstantAmperage"))
-    drained = amperage < 0 if amperage is not None else not plugged
+    amperage = _whole(entry, "InstantAmperage")
+    # ioreg prints negative currents as unsigned 64-bit numbers.
+    drained = amperage < 0 or amperage >= 2**63 if amperage is not None else not plugged
     readings = [
         _charge(sampler, "mac", min(100.0, 100 * charge / full)),
         _discharging(sampler, "mac", drained, "although plugged in" if drained and plugged else None),
@@ -143,8 +144,3 @@ def _mac_readings(sampler: Sampler, entry: dict[str, Any]) -> list[Reading]:
 def _whole(entry: dict[str, Any], key: str) -> int | None:
     value = entry.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _signed(value: int | None) -> int | None:
-    """Return the signed number: ioreg prints negative currents as unsigned 64-bit numbers."""
-    return value - 2**64 if value is not None and value >= 2**63 else value

@@ -77,13 +77,9 @@ def open_providers(
     if workers is not None:
         candidates.append(TrialMemoryProvider(workers, clock))
     probed = [(provider, provider.probe()) for provider in candidates]
-    working = [provider for provider, availability in probed if availability.ok or _may_recover(provider)]
+    # A provider whose driver hung at the start is kept: it may recover during a run of days.
+    working = [p for p, found in probed if found.ok or (isinstance(p, IsolatedProvider) and p.at_fault)]
     for provider, _ in probed:
         if provider not in working:
             provider.close()
     return working, [(provider.name, availability) for provider, availability in probed]
-
-
-def _may_recover(provider: Provider) -> bool:
-    """Decide whether to keep a provider whose driver hung at the start: it may recover during a run of days."""
-    return isinstance(provider, IsolatedProvider) and provider.at_fault

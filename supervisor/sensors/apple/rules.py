@@ -66,17 +66,13 @@ def hottest(values: Mapping[str, float | None]) -> float | Absence:
     if not numbers:
         return failed("none of its keys can be read")
     low, high = GENUINE_CELSIUS
-    live = [value for value in numbers if low <= value <= high and not is_parked(value)]
+    # Exactly: a real die at 40 degrees does not read 40.000.
+    live = [value for value in numbers if low <= value <= high and value != PARKED_CELSIUS]
     if live:
         return max(live)
     if any(value > high for value in numbers):
         return Absence(Quality.IMPLAUSIBLE, f"{max(numbers):g} is outside {low:g} to {high:g}")
     return Absence(Quality.PARKED, "power-gated: " + ", ".join(sorted({f"{value:g}" for value in numbers})[:4]))
-
-
-def is_parked(celsius: float) -> bool:
-    """Compare exactly: a real die at 40 degrees does not read 40.000."""
-    return celsius == PARKED_CELSIUS
 
 
 def hid_die(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None:
@@ -85,7 +81,7 @@ def hid_die(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None
 
 
 def hid_gpu(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None:
-    return _hid([(name, c) for name, c in temperatures if name.startswith("GPU MTR") or _gpu_point(name)], ("",))
+    return _hid([(name, c) for name, c in temperatures if re.match(r"GPU MTR|PMU TP\d+g$", name)], ("",))
 
 
 def hid_battery(temperatures: Iterable[tuple[str, float]]) -> float | Absence | None:
@@ -103,10 +99,6 @@ def hid_rejected(name: str) -> str | None:
     if name.startswith("PMU tdev"):
         return "raw fixed-point values and -21.5 among its readings"
     return None
-
-
-def _gpu_point(name: str) -> bool:
-    return re.fullmatch(r"PMU TP\d+g", name) is not None
 
 
 def _hid(temperatures: Iterable[tuple[str, float]], prefixes: tuple[str, ...]) -> float | Absence | None:

@@ -75,7 +75,7 @@ def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
 
 def test_a_home_on_a_network_disk_is_an_error_of_the_check_and_of_the_start(tmp_path: Path, mounts: Mounts) -> None:
     mounts(("/", "nfs4"))
-    check = check_file_system(tmp_path)
+    check = check_file_system(Home(tmp_path))
     assert (check.level, "nfs4" in check.detail, "local disk" in str(check.remedy)) == (Level.ERROR, True, True)
     with pytest.raises(UnsafeFolder, match="nfs4") as refusal:
         Home(tmp_path).refuse_network_disk()
@@ -83,7 +83,7 @@ def test_a_home_on_a_network_disk_is_an_error_of_the_check_and_of_the_start(tmp_
 
 
 def test_a_local_disk_is_accepted(tmp_path: Path) -> None:
-    assert check_file_system(tmp_path).level is Level.OK
+    assert check_file_system(Home(tmp_path)).level is Level.OK
     Home(tmp_path).refuse_network_disk()
 
 

@@ -20,7 +20,7 @@ def test_samples_show_at_once_but_become_events_only_now_and_then(tmp_path: Path
     assert [fact["why"] for fact in stage.facts("watchdog.unprotected")] == ["hwmon: no chip"]
     assert len(stage.facts("watchdog.started")) == 2
     assert stage.now is not None
-    assert dataclasses.replace(stage.now.nodes["n"], heard_mono_s=None, recorded_mono_s=None) == NodeView(
+    assert dataclasses.replace(stage.now.nodes["n"], message_mono_s=None, recorded_mono_s=None) == NodeView(
         missing={"hwmon": "no chip"}, command=stage.now.nodes["n"].command
     )
 
