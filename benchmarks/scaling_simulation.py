@@ -31,7 +31,6 @@ from supervisor.report.scaling_exponent import exponents
 from supervisor.report.scaling_law import verdict_of
 from supervisor.report.scaling_resampling import DailyLosses, widened
 from supervisor.report.scaling_slope import Array, Points, Slope, slope
-from training.block_bootstrap import block_days, draw_weights
 
 BUDGETS = np.array([2e6, 2e7, 2e8, 2e9])
 CENTRE = float(np.exp(np.log(BUDGETS).mean()))
@@ -43,7 +42,10 @@ BETWEEN_SEEDS = 0.005
 SHARED = {"cell": 0.0, "half": 0.5, "full": 1.0}
 """The share of a cell's variance that the horizons of its budget have in common."""
 KINDS = ("seed", *SHARED)
-DAYS, DRAWS, DAY_TILT = 600, 400, 0.1
+DAYS, DRAWS = 600, 200
+BLOCK = 42
+"""Two trading months, the least mean block of the product."""
+DAY_TILT = 0.1
 """A day's tilt of log loss a decade, as a standard deviation; .004 on the mean of all days."""
 
 
@@ -82,16 +84,12 @@ def draw(rng: np.random.Generator, kind: str, truth: Truth) -> Points:
     )
 
 
-def tilted(rng: np.random.Generator, points: Points, weights: Array) -> tuple[Points, DailyLosses]:
+def tilted(rng: np.random.Generator, points: Points) -> tuple[Points, DailyLosses]:
     """Add days that favour large models or small ones; return the losses over these days, and by day."""
     tilt = rng.normal(0, DAY_TILT, DAYS)
     decades = np.log10(points.params / CENTRE)
     by_day = points.loss[:, None] * (1 + decades[:, None] * tilt)
-    return replace(points, loss=by_day.mean(axis=1)), DailyLosses(by_day, weights, DAYS / _block())
-
-
-def _block() -> int:
-    return block_days(np.random.default_rng(0).normal(size=DAYS), 5)
+    return replace(points, loss=by_day.mean(axis=1)), DailyLosses(by_day, BLOCK)
 
 
 Analysis = Callable[[np.random.Generator, Truth], tuple[Points, Slope]]
@@ -100,15 +98,14 @@ Analysis = Callable[[np.random.Generator, Truth], tuple[Points, Slope]]
 
 def analysis(kind: str) -> Analysis:
     """Return the way to simulate a kind of noise; "days, resampled" also resamples the days."""
-    weights = draw_weights(DAYS, _block(), DRAWS, 0) if kind.startswith("days") else np.empty(0)
 
     def one(rng: np.random.Generator, truth: Truth) -> tuple[Points, Slope]:
         points = draw(rng, kind, truth)
         if not kind.startswith("days"):
             return points, _known(slope(points))
-        points, daily = tilted(rng, points, weights)
+        points, daily = tilted(rng, points)
         found = _known(slope(points))
-        return points, widened(points, found, daily, rng) if kind == "days, resampled" else found
+        return points, widened(points, found, daily, rng, DRAWS) if kind == "days, resampled" else found
 
     return one
 

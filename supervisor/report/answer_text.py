@@ -45,28 +45,29 @@ def _simple_models(compared: Sequence[Comparison]) -> str:
         by_group.setdefault(one.group, []).append(one)
     parts = [_of_group(group, several) for group, several in list(by_group.items())[:MAX_GROUPS]]
     number = f"{len(compared)} comparison{'s' * (len(compared) != 1)}"
-    return f"On the test, corrected for {number}, the search {'; '.join(parts)}{_and_more(len(by_group))}."
+    return f"On the test (corrected for {number}), the search {'; '.join(parts)}{_and_more(len(by_group))}."
 
 
 def _of_group(group: str, compared: Sequence[Comparison]) -> str:
     by_result: dict[Result, list[str]] = {}
     for one in compared:
         by_result.setdefault(one.result, []).append(one.baseline)
-    where = "" if group == "all" else f", {group}"
+    where = "" if group == "all" else f"at {group} "
     if "better" not in by_result and "worse" not in by_result:
-        return f"is not shown to be better or worse than any of {len(compared)} simple models{where}"
+        return f"{where}is not shown to be better or worse than any of {len(compared)} simple models"
     verbs: dict[Result, str] = {"better": "beats", "worse": "loses to", "no difference shown": "is not told apart from"}
-    parts = [f"{verb} {', '.join(by_result[result])}" for result, verb in verbs.items() if result in by_result]
-    return " and ".join(parts) + where
+    return where + " and ".join(
+        f"{verb} {', '.join(by_result[result])}" for result, verb in verbs.items() if result in by_result
+    )
 
 
 def _best(best: Mapping[str, ExperimentRow]) -> str:
     named = [f"{_where(group)}{_configuration(one)}, {_score(one)}" for group, one in list(best.items())[:MAX_GROUPS]]
-    return f"The best configuration is {'; '.join(named)}{_and_more(len(best))}."
+    return f"The best configuration {'; '.join(named)}{_and_more(len(best))}."
 
 
 def _where(group: str) -> str:
-    return "" if group == "all" else f"for {group} "
+    return "is " if group == "all" else f"for {group} is "
 
 
 def _and_more(groups: int) -> str:

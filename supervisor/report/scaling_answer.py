@@ -22,7 +22,6 @@ from supervisor.report.view import SIZE_AXIS, ExperimentRow, RunView
 
 SEED = 20
 """The seed of the resampling: two reports of one run are equal."""
-DRAWS = 1000
 MIN_DAYS = 30
 """Fewer common days tell nothing about other days."""
 
@@ -93,17 +92,16 @@ def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
 
 
 def _daily(points: list[SizePoint], by_day: LossesByDay, horizon: int) -> DailyLosses | None:
-    """Return the points' losses on the days that all share, with resamples of the days; None if a point lacks them."""
+    """Return the points' losses on the days that all share; None if a point lacks them."""
     rows = [by_day.get((point.experiment, point.trial)) for point in points]
     known = [row for row in rows if row is not None]
     days = sorted(set(known[0]).intersection(*known[1:])) if known and len(known) == len(rows) else []
     if len(days) < MIN_DAYS:
         return None
-    from training.block_bootstrap import block_days, draw_weights
+    from training.block_bootstrap import block_days
 
     losses = np.array([[row[day] for day in days] for row in known])
-    block = block_days(losses.mean(axis=0), horizon)
-    return DailyLosses(losses, draw_weights(len(days), block, DRAWS, SEED), len(days) / block)
+    return DailyLosses(losses, block_days(losses.mean(axis=0), horizon))
 
 
 def _longest_horizon(experiments: list[ExperimentRow]) -> int:

@@ -21,7 +21,7 @@ from scipy import optimize
 
 from supervisor.report.scaling_exponent import exponents
 from supervisor.report.scaling_fit import HUBER_DELTA, Law, Problem, descend
-from supervisor.report.scaling_resampling import DailyLosses, widened
+from supervisor.report.scaling_resampling import DRAWS, DailyLosses, widened
 from supervisor.report.scaling_slope import DECADE, Array, Interval, Points, Slope, slope
 
 MIN_SIZES = 3
@@ -73,10 +73,11 @@ def answer(
     rng: np.random.Generator,
     prior_loss: Sequence[float] | None = None,
     daily: DailyLosses | None = None,
+    draws: int = DRAWS,
 ) -> Answer:
     """Analyse `points`. `prior_loss` is each group's loss of always answering its base rate, where known.
 
-    With `daily` losses the slope's interval is widened for the days; `rng` is used for this alone.
+    With `daily` losses the slope's interval is widened for the days, by `draws` resamples from `rng`.
     """
     slopes = tuple(slope(points.of_group(group)) for group in range(points.groups))
     across = slope(points)
@@ -86,7 +87,7 @@ def answer(
         why = f"{budgets} budgets have a point in every group, an interval of the slope needs {MIN_SIZES} or more"
         return Answer("too few points", why, slopes, None, None, None, (), seeds, resampled=False)
     if daily is not None:
-        across = widened(points, across, daily, rng)
+        across = widened(points, across, daily, rng, draws)
     law = fit(points)
     scores = _scores(points, law, prior_loss)
     alpha, verdict = exponents(points, across), verdict_of(across)

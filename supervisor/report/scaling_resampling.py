@@ -13,35 +13,38 @@ from numpy.typing import NDArray
 
 from supervisor.report.scaling_slope import Array, Interval, Points, Slope, budget_means
 
+DRAWS = 1000
+
 
 @dataclass(frozen=True)
 class DailyLosses:
     """The log losses of each point by day, (points, days), on days that all points share.
 
-    `weights` (draws, days) counts each day in each resample (stationary block bootstrap), `blocks` is the number of
-    blocks that the days make up.
+    `block` is the mean number of days that a resample takes together (training.block_bootstrap.block_days).
     """
 
     losses: Array
-    weights: Array
-    blocks: float
+    block: int
 
 
-def resampled(points: Points, daily: DailyLosses, rng: np.random.Generator) -> Array:
+def resampled(points: Points, daily: DailyLosses, rng: np.random.Generator, draws: int = DRAWS) -> Array:
     """Return the slope of each resample, (draws,). `daily` has a row for each of `points`.
 
-    A resample draws blocks of days, the same for all points; seeds within each cell; and the budgets' deviations from
-    the line, one for all groups of a budget, widened by sqrt(budgets / (budgets - 2)) for the two fitted numbers.
+    A resample draws blocks of days, the same for all points (stationary bootstrap); seeds within each cell; and the
+    budgets' deviations from the line, one for all groups of a budget, widened by sqrt(budgets / (budgets - 2)) for the
+    two fitted numbers.
     """
+    from training.block_bootstrap import draw_weights
+
+    weights = draw_weights(daily.losses.shape[1], daily.block, draws, int(rng.integers(2**32)))
     seeds = _seeds_by_cell(points)
-    shift = np.log(daily.weights @ daily.losses.T / daily.weights.sum(axis=1, keepdims=True))
+    shift = np.log(weights @ daily.losses.T / weights.sum(axis=1, keepdims=True))
     shift -= np.log(daily.losses.mean(axis=1))
     x, y = budget_means(points)
     x = x - x.mean()
     value = float(x @ y) / float(x @ x)
     residual = (y - y.mean() - value * x) * np.sqrt(len(x) / (len(x) - 2))
     log_loss = np.log(points.loss) + shift
-    draws = len(shift)
     cells = np.empty((draws, len(seeds)))
     for column, members in enumerate(seeds):
         chosen = members[rng.integers(0, len(members), (draws, len(members)))]
@@ -50,12 +53,12 @@ def resampled(points: Points, daily: DailyLosses, rng: np.random.Generator) -> A
     return np.asarray(drawn @ x / float(x @ x), np.float64)
 
 
-def widened(points: Points, found: Slope, daily: DailyLosses, rng: np.random.Generator) -> Slope:
+def widened(points: Points, found: Slope, daily: DailyLosses, rng: np.random.Generator, draws: int = DRAWS) -> Slope:
     """Return the slope with an interval that holds both its own and that of the resamples: never a narrower one."""
     # The percentile interval is widened for the number of blocks, as those of the test are.
     from training.block_bootstrap import interval
 
-    other = interval(found.value, resampled(points, daily, rng), daily.blocks)
+    other = interval(found.value, resampled(points, daily, rng, draws), daily.losses.shape[1] / daily.block)
     if other.low is None or other.high is None:
         return found
     return Slope(found.value, found.interval.hull(Interval(other.low, other.high)), found.df, found.p_value)

@@ -71,7 +71,7 @@ def test_one_budget_gives_no_scaling_answer(tmp_path: Path, monkeypatch: pytest.
     assert scaling_answer(run_of(view)) is None
     text = report.write(view, tmp_path, NOW).read_text()
     assert "scale with size" not in text
-    assert "The best configuration is" in text
+    assert "The best configuration for horizon 1 is" in text
 
 
 def test_the_predictions_of_a_test_let_the_days_into_the_interval(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_the_report_begins_with_the_answer_then_doubts_then_experiments(
     text = report.write(with_predictions(finalized(made_view(-0.05)), tmp_path), tmp_path, NOW).read_text()
     expected = [
         "Larger models are better (by validation losses)",
-        "On the test, corrected for 2 comparisons, the search beats prior, horizon 1; beats prior, horizon 3.",
-        "The best configuration is for horizon 1 trial",
+        "On the test (corrected for 2 comparisons), the search at horizon 1 beats prior; at horizon 3 beats prior.",
+        "The best configuration for horizon 1 is trial",
         "<h2>Doubts</h2>",
         "<h2>Experiments</h2>",
         "Does the loss scale with size?",

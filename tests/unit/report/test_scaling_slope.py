@@ -77,7 +77,7 @@ def daily(points: Points, tilt: float, days: int = 300) -> DailyLosses:
     rng = np.random.default_rng(5)
     lean = rng.normal(0, tilt, days)
     losses = points.loss[:, None] * (1 + np.log10(points.params / 6e7)[:, None] * (lean - lean.mean()))
-    return DailyLosses(losses, rng.multinomial(days, np.full(days, 1 / days), 400).astype(float), days / 10)
+    return DailyLosses(losses, 10)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -99,7 +99,7 @@ def test_days_that_tilt_the_line_widen_the_interval() -> None:
 
 def test_resamples_spread_about_the_slope() -> None:
     points = plan_of(1)
-    drawn = resampled(points, daily(points, 0.0), np.random.default_rng(1))
+    drawn = resampled(points, daily(points, 0.0), np.random.default_rng(1), 400)
     assert drawn.shape == (400,)
     assert abs(np.median(drawn) - found_in(points).value) < drawn.std()
     assert drawn.std() > 0
