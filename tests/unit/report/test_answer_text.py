@@ -36,8 +36,8 @@ def test_a_run_without_a_value_says_so() -> None:
 def test_wins_losses_and_open_comparisons_are_told_apart() -> None:
     found = said(against("prior", -0.1, 0.01), against("forest", 0.1, 0.01), against("boosting", -0.1, 0.2))[0]
     assert found == (
-        "On the test (corrected for 3 comparisons), the search beats prior and loses to forest and is not told apart from "
-        "boosting."
+        "On the test (corrected for 3 comparisons), the search beats prior and loses to forest and is not told apart "
+        "from boosting."
     )
 
 
