@@ -13,7 +13,6 @@ import signal
 import threading
 import time
 import traceback
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from actors.driver.commands_in_force import CommandsInForce
@@ -98,10 +97,7 @@ class Driver:
         ray.init(address=begin.ray_address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
         # After ray.init, which installs a handler of its own.
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._in_force.finish(signal.Signals(number).name)
+            signal.signal(number, lambda number, _: self._in_force.finish(signal.Signals(number).name))
 
     def _watch(self, begin: messages.Begin) -> WatchdogLinks:
         from actors.driver.watchdog_links import WatchdogLinks

@@ -120,9 +120,8 @@ class WatchdogLinks(PerProcess):
         commands, stamp = self._commands()
         if stamp != self._sent_stamp:
             self._sent_stamp = stamp
-            body = [command.to_json() for command in commands]
             for found in self._nodes.values():
-                found.call("set_operator", body, stamp)
+                found.call("set_operator", commands, stamp)
 
     def leave(self, reason: str) -> None:
         """Make all trials leave their work, by the flag; no later command lifts this STOP, only the next driver."""
@@ -211,8 +210,7 @@ class Node:
             snapshot = {**forced, "notes": [*snapshot["notes"], *forced["notes"]]}
             self._forced_s = None
         commands, stamp = self._commands()
-        body = [command.to_json() for command in commands]
-        ray.get(self._actor.set_operator.remote(body, stamp), timeout=ANSWER_WITHIN_S)
+        ray.get(self._actor.set_operator.remote(commands, stamp), timeout=ANSWER_WITHIN_S)
         self._away = False
         self._link.send(WatchdogUp(self.node, snapshot["pid"], snapshot["protected"], snapshot["missing"]))
         self.take(snapshot)

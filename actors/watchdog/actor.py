@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,14 +84,13 @@ class Watchdog:
         # An earlier driver has passed on the notes that it fetched.
         return self.snapshot(since=self._fetched)
 
-    def set_operator(self, commands: list[dict[str, Any]], stamp: int) -> None:
+    def set_operator(self, commands: Iterable[Command], stamp: int) -> None:
         """Write the operator's commands in force to the flag before this returns.
 
         `stamp` grows with each change; calls can overtake one another, and an older one changes nothing.
         """
         self._called()
-        taken = tuple(Command.from_json(command) for command in commands)
-        self._node.governor.set_operator(OperatorCommands(taken, stamp))
+        self._node.governor.set_operator(OperatorCommands(tuple(commands), stamp))
 
     def start_drill(self, name: str, duration_s: float) -> None:
         """Play a drill through the scripted provider. Raises ValueError with the valid names."""

@@ -28,7 +28,7 @@ class FakeNode:
         self.listens = True
 
     def call(self, method, commands, stamp):
-        self.calls.append(commands[0]["reason"])
+        self.calls.append(commands[0].reason)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ CALM = {
     "ease_after_s": 0.1, "min_off_s": 0, "disk_hold_bytes": 2.0, "disk_pause_bytes": 1.0, "memory_shed_percent": 98.0,
     "memory_pause_percent": 99.0, "memory_critical_percent": 100.0,
 }  # fmt: skip
-PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "test").to_json()
+PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "test")
 
 
 @pytest.fixture
