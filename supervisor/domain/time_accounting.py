@@ -68,7 +68,7 @@ class LostTime:
 
 
 def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
-    """Return the lost seconds of each trial by cause, up to the last of these events."""
+    """Return the lost seconds of each trial by cause, up to the last event."""
     lost, last_s = LostTime(), 0.0
     for event in events:
         lost.add(event)
@@ -89,7 +89,7 @@ _NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
 
 
 def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
-    """Return the seconds in which a driver was alive, from (name, wall time, fields) of events.
+    """Return the seconds with a live driver, from (name, wall time, fields) of events.
 
     The events are in the order of their numbers. A driver whose end no event records counts up to the last event before
     the one that shows it gone. The time that the machine slept, and by which the clock was set, is left out.

@@ -137,7 +137,7 @@ class Store:
         self._notes[key] = value
 
     def note_now(self, key: str, value: str) -> None:
-        """Keep a value in `meta` at once, in the open transaction or in one of its own."""
+        """Keep a value in `meta` at once, in the open transaction or in a new one."""
         self.connection.execute(
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
         )
@@ -283,7 +283,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store of a home whose daemon is not running, as the caller has checked. Raises StoreError."""
+    """Open the store of a home without a daemon, as the caller has checked. Raises StoreError."""
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)
     except sqlite3.Error as error:

@@ -22,10 +22,10 @@ from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything,
 def a_watch_that_fails_at_first() -> None:
     looks: Iterator[int] = iter(range(1000))
 
-    async def watch(ledger: RunWriter, _: Clock) -> None:
+    async def watch(writer: RunWriter, _: Clock) -> None:
         if next(looks) == 0:
             raise PermissionError("no look is allowed")
-        ledger.record("machine.slept", seconds=7.0)
+        writer.record("machine.slept", seconds=7.0)
         await asyncio.Event().wait()
 
     assembly.watch_time = watch  # type: ignore[assignment]

@@ -51,18 +51,18 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     create_run(
         store, run, plan=plan, fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
     )
-    ledger = RunWriter(store, run)
-    ledger.move_run(ProcessState.STARTING)
-    ledger.record("run.started")
-    ledger.move_experiment("2M-h1", ProcessState.STARTING)
-    ledger.record("experiment.started", experiment="2M-h1", max_trials=1)
+    writer = RunWriter(store, run)
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
+    writer.move_experiment("2M-h1", ProcessState.STARTING)
+    writer.record("experiment.started", experiment="2M-h1", max_trials=1)
     for message in (
         TrialAdded(0, {"lr": 0.1}, "sampled"), TrialStarted(0, 1, "ray", "node", 1, None),
         ResultReported(0, 1, 1, 0.25, {"time_this_iter_s": 2.0}, None), TrialEnded(0, 1, "finished", 0.25, None),
     ):  # fmt: skip
-        TrialWriter(ledger.store, ledger.run_id).handle("2M-h1", message)
-    ledger.record("experiment.finished", experiment="2M-h1", best=0.25, best_trial=0, trials=1)
-    ledger.record("run.finished", passed=1, failed=0, skipped=0, seconds=3.0)
+        TrialWriter(writer.store, writer.run_id).handle("2M-h1", message)
+    writer.record("experiment.finished", experiment="2M-h1", best=0.25, best_trial=0, trials=1)
+    writer.record("run.finished", passed=1, failed=0, skipped=0, seconds=3.0)
     log = AuditLog(home.audit_log(plan))
     log.catch_up(store, plan)
     log.close()

@@ -157,7 +157,7 @@ def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(se
 
 def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
     """In the log with its silence, median and file; a late one is refused."""
-    ledger = make_writer(tmp_path / "sweep.db")
+    writer = make_writer(tmp_path / "sweep.db")
     for message in (
         messages.TrialAdded(0, {}, "sampled"),
         messages.TrialStarted(0, 1, "a", "n", 9, None),
@@ -166,8 +166,8 @@ def test_a_hang_is_an_event_of_the_attempt_that_hung_and_of_no_other(tmp_path):
         messages.AttemptLost(0, 1, "hung", "silent for 301 s; its stacks: /d"),
         messages.TrialHung(0, 1, 301.5, 0.25, "/d"),
     ):
-        say(ledger, message)
-    events = [event for event in ledger.store.events_after(0) if event.trial is not None][2:]
+        say(writer, message)
+    events = [event for event in writer.store.events_after(0) if event.trial is not None][2:]
     found = [(event.name, event.attempt) for event in events]
     assert found == [("worker.stuck", 1), ("trial.hung", 1), ("trial.requeued", 1), ("result.refused", 1)]
     assert events[1].fields == {"silent_s": 301.5, "median_s": 0.25, "dump": "/d"}
