@@ -19,6 +19,7 @@ from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.command import Command
+from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.errors import Conflict
 from supervisor.home import Home
 from supervisor.processes import orphans
@@ -139,7 +140,8 @@ class Orchestrator:
                     await asyncio.to_thread(orphans.end, self._home.key)
 
     def _experiments_left(self) -> list[str]:
-        return lookups.experiments_left(self._writer.store, self._writer.run_id)
+        rows = lookups.experiments(self._writer.store, self._writer.run_id)
+        return [row["name"] for row in rows if ProcessState(row["state"]) not in ENDED]
 
     async def _run_experiment(self, state: ExperimentState) -> None:
         reason = self._skip_reason(state.spec)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from supervisor.domain.command import Command
-from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.store.database import Store
 from supervisor.store.event import Event
 
@@ -42,11 +41,6 @@ def commands(store: Store, run_id: str) -> list[Command]:
 def experiments(store: Store, run_id: str) -> list[sqlite3.Row]:
     """Return the rows of a run's experiments, in the order of the plan."""
     return store.rows("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", run_id)
-
-
-def experiments_left(store: Store, run_id: str) -> list[str]:
-    """Return the names of the experiments that have not ended, in plan order."""
-    return [row["name"] for row in experiments(store, run_id) if ProcessState(row["state"]) not in ENDED]
 
 
 def experiment(store: Store, run_id: str, name: str) -> sqlite3.Row:

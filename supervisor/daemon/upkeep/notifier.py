@@ -91,16 +91,13 @@ class Notifier:
         self._writer, self._plan, self._file, self._clock, self._send = writer, plan, file, clock, send
         self._store = writer.store
         noted = self._store.noted(SENT_UP_TO)
-        self._sent_up_to = self._newest() if noted is None else int(noted)
+        self._sent_up_to = lookups.last_seq(self._store) if noted is None else int(noted)
         # Stored at once: events before the first message gets through must outlive this daemon.
         self._store.note(SENT_UP_TO, str(self._sent_up_to))
         # The last message must not overtake another one and repeat it.
         self._sending = asyncio.Lock()
         self._failures = 0
         self._last_problem: str | None = None
-
-    def _newest(self) -> int:
-        return lookups.last_seq(self._store)
 
     async def run(self) -> None:
         """Look for news every few seconds; send at most one message a minute, fewer while they fail."""
@@ -135,7 +132,7 @@ class Notifier:
         notice = self._news() if addresses else None
         if notice is None:
             # The next look must not read the same events again; an address that is added later gets no old news.
-            self._pass_over(self._newest())
+            self._pass_over(lookups.last_seq(self._store))
             return False
         self._settle(notice, await self._send(addresses, notice.title, notice.body, within_s))
         return True

@@ -140,7 +140,7 @@ def test_a_driver_that_does_not_read_counts_as_hung(tmp_path: Path, monkeypatch:
     "malformed",
     [
         ["garbage"],
-        ["message", "Hello", {"pid": 1, "versions": {}}],
+        ["message", "Hello", {}],
         ["message", "SensorNoted", {"node": "n", "kind": "sensor.sang", "facts": {}}],
         ["message", "ActionChanged", {"node": "n", "command": {"action": "HALT"}}],
         ["message", "Finish", {"reason": "the wrong way round"}],
