@@ -18,7 +18,7 @@ def sent(monkeypatch):
         node = "n"
 
         def call(self, method, commands, stamp):
-            found.append([command["action"] for command in commands])
+            found.append([command.action.name for command in commands])
 
     monkeypatch.setattr(WatchdogLinks, "_add", lambda self, node, hosts: Node())
     return found
