@@ -235,10 +235,10 @@ class NotSent(SweepError):
 class WorkerFailed(SweepError):
     """A worker process failed."""
 
-    def __init__(self, problem: str, last_words: str = "") -> None:
+    def __init__(self, problem: str | None = None, *, last_words: str = "", remedy: str | None = None) -> None:
         """`problem` quotes no output of the process; `last_words` is the end of its standard error."""
-        super().__init__(f"{problem}: {last_words}" if last_words else problem)
-        self.problem, self.last_words = problem, last_words
+        super().__init__(f"{problem}: {last_words}" if last_words else problem, remedy=remedy)
+        self.problem, self.last_words = self.message if problem is None else problem, last_words
 
 
 class ReportFailed(SweepError):

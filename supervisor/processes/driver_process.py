@@ -21,6 +21,8 @@ SILENCE_LIMIT_S = 60.0
 SILENCE_SLICES = 20
 """Silence is counted in slices, so time in which the daemon itself was suspended counts as one slice at most."""
 FINISH_GRACE_S = 40.0
+CLOSE_WITHIN_S = 5.0
+"""The longest wait for a write in progress after the driver's death, before the pipe is closed all the same."""
 DRIVER_COMMAND = (sys.executable, "-P", "-m", "actors.driver")
 
 T = TypeVar("T")
@@ -137,6 +139,10 @@ class DriverProcess:
             await self._process.wait()
         if self._process is not None:
             await asyncio.to_thread(end_group, self._process.pid, 0.0)
+        # A write in progress must not find its pipe closed; it ends by itself, since its reader is dead.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._writing.acquire(), CLOSE_WITHIN_S)
+            self._writing.release()
         self._close()
 
     async def exited(self) -> int:

@@ -61,7 +61,8 @@ class JsonWorker:
         if len(talk.output) > self.max_answer_bytes:
             raise WorkerFailed(f"wrote more than {self.max_answer_bytes} bytes")
         if status := transport.get_returncode():
-            raise WorkerFailed(f"ended with {status_text(status)}", talk.last_words.decode(errors="replace").strip())
+            last_words = talk.last_words.decode(errors="replace").strip()
+            raise WorkerFailed(f"ended with {status_text(status)}", last_words=last_words)
         return bytes(talk.output)
 
     async def _spawn(self, talk: _Conversation) -> asyncio.SubprocessTransport:
