@@ -53,7 +53,7 @@ class CommandsInForce(PerProcess):
         """The reason to end this driver before its experiment's end; None while there is none."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each change, in the thread that made it."""
+        """Call `listener` after each change and each report, in the thread that made it."""
         self._listeners.append(listener)
 
     def finish(self, reason: str) -> None:
@@ -73,12 +73,13 @@ class CommandsInForce(PerProcess):
         return tuple(replace(c, action=Action.PAUSE) if c.scope in self._held_at_start else c for c in ours)
 
     def report(self, node: str, report: NodeReport) -> None:
-        """Take a watchdog's report."""
+        """Take a watchdog's report; call the listeners also if it is as before.
+
+        A watchdog answers every few seconds at the latest: a change that no listener was called for is then seen.
+        """
         with self._lock:
-            changed = self._reports.get(node) != report
             self._reports[node] = report
-        if changed:
-            self._changed()
+        self._changed()
 
     def forget_node(self, node: str) -> None:
         """Forget the reports of a node that has left the cluster."""

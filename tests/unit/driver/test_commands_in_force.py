@@ -101,13 +101,13 @@ def test_shed_takes_the_largest_while_memory_is_short_and_else_the_youngest():
     assert in_force.to_shed([]) is None
 
 
-def test_a_report_that_changes_nothing_calls_no_listener():
+def test_each_report_calls_the_listeners_also_one_that_changes_nothing():
     heard = []
     in_force = CommandsInForce("e")
     in_force.report("n", governor(Action.HOLD))
     in_force.on_change(lambda: heard.append(1))
     in_force.report("n", governor(Action.HOLD))
-    assert heard == []
+    assert heard == [1]
 
 
 def test_an_attempt_waits_when_the_watchdog_of_its_node_says_so():

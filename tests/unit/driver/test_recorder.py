@@ -192,6 +192,16 @@ def test_a_trial_that_the_scheduler_holds_has_stopped(bench):
     assert bench.link[2:] == [TrialHeld(4, 1, "RUNNING", "cool")]
 
 
+def test_each_report_of_a_watchdog_finds_a_pause_that_was_missed_before(bench):
+    """A report that is as before too: otherwise a trial that stops between two changes could stand unrecorded."""
+    call(bench, "on_trial_start", FakeTrial("a"))
+    bench.in_force.report("node", NodeReport(PAUSE))
+    bench.registry.entry("a").reported = True
+    for _ in range(2):
+        bench.in_force.report("node", NodeReport(PAUSE))
+    assert bench.link[1:] == [TrialHeld(4, 1, "PAUSED", "too hot")]
+
+
 def test_a_trial_has_not_resumed_because_its_watchdog_has_not_looked_yet(bench):
     """As when the watchdog of a node that joins does not come up."""
     call(bench, "on_trial_start", FakeTrial("a"))
