@@ -12,6 +12,8 @@ JOBS ?= 3
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 # After how many minutes `make test-slow` begins no further test.
 MINUTES ?= 30
+# Which of them: `make test-slow TESTS=tests/unit/store`.
+TESTS ?= tests
 # Which benchmarks `make bench` runs: `make bench BENCH=overhead`.
 BENCH ?= *
 # How long `make chaos` does its worst, in what order, and whether it keeps the home: `make chaos SECONDS=60 SEED=2 KEEP=1`.
@@ -46,7 +48,7 @@ test: $(STAMP) ## Run the tests, except those that take minutes each
 
 test-slow: $(STAMP) ## Run what 'make test' leaves out, as much as MINUTES allow
 	@echo "==> running the slow tests, and the property tests with many examples, for $(MINUTES) minutes at most"
-	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=full --minutes=$(MINUTES)
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=full --minutes=$(MINUTES) $(TESTS)
 
 test-all: $(STAMP) ## Run every test, slow ones included
 	@echo "==> running every test"

@@ -100,9 +100,7 @@ def _interrupt(sweep: Sweep, rng: random.Random) -> None:
     rng.shuffle(faults)
     for place, fault in enumerate(faults):
         wanted = 4 * place + rng.randrange(1, 4)
-        view = sweep.until(
-            f"{wanted} results, an epoch at work", lambda view, n=wanted: _at_work(view, n), timeout_s=90
-        )
+        view = sweep.until(f"{wanted} results, an epoch at work", lambda view, n=wanted: _at_work(view, n))
         time.sleep(rng.uniform(0.0, 0.2))
         fault(sweep, view)
 
