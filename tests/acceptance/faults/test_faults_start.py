@@ -108,6 +108,8 @@ def shell_in_a_terminal(command: list[str], sweep: Sweep) -> tuple[subprocess.Po
     master, slave = os.openpty()
 
     def take_the_terminal() -> None:
+        # Tests that run under nohup hand on that SIGHUP is ignored.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     line = " ".join(shlex.quote(str(part)) for part in command)
