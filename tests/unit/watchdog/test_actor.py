@@ -83,9 +83,11 @@ def test_the_next_driver_does_not_get_old_notes_again(start, tmp_path):
     same = WatchdogSettings(NODE, str(tmp_path / "gate"), CALM, None, (str(tmp_path),))
     version = dog.snapshot()["version"]
     dog.start_drill("heat", 0.5)
-    assert dog.wait_change(version, 20.0)["notes"]
+    old = dog.wait_change(version, 20.0)["notes"]
+    assert old
     wait_until(lambda: dog.snapshot()["command"]["action"] == "RUN")
-    assert dog.configure(same)["notes"] == []
+    # The end of the drill may be a note that no driver has had yet.
+    assert [note for note in dog.configure(same)["notes"] if note in old] == []
 
 
 def test_a_long_poll_ends_in_time_when_nothing_changes(start):
