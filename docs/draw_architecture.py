@@ -38,7 +38,7 @@ HEAD = (
 @dataclass(frozen=True)
 class Box:
     x: float
-    """Of the centre, as y."""
+    """The height of the centre, as y."""
     y: float
     width: float
     height: float

@@ -19,7 +19,7 @@ from training.settings import TrialSettings
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """Whether the plan ``asked`` for compilation, whether it is ``used``, and the compiler's ``error``."""
+    """The compilation: if the plan ``asked`` for it, if it is ``used``, and the compiler's ``error``."""
 
     asked: bool
     used: bool

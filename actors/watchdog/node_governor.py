@@ -31,7 +31,7 @@ STALLED_MIN_S = 15.0
 LOG = logging.getLogger("watchdog")
 
 OpenProviders = Callable[..., tuple[list[Provider], list[tuple[str, Availability]]]]
-"""As sensors.discovery.open_providers."""
+"""The signature of sensors.discovery.open_providers."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from supervisor.filesystem import write_atomically
 from supervisor.governor.state import GovernorState
 
 KEPT_S = 3600.0
-"""As long as the governor looks back (flap control); an older state says nothing about the machine of now."""
+"""The time that the governor looks back (flap control); an older state says nothing about the machine of now."""
 
 LOG = logging.getLogger("watchdog")
 

@@ -37,7 +37,7 @@ class Evidence:
     committed: list[Event] = field(default_factory=list)
     """The run's events in the store, in the order of their numbers."""
     numbers: tuple[int, int, int] = (0, 0, 0)
-    """Of all events in the store: their count, their first and their last number."""
+    """The count, the first and the last number of all events in the store."""
     stored: Rows = field(default_factory=dict)
     replayed: Rows = field(default_factory=dict)
     replay_faults: list[str] = field(default_factory=list)

@@ -15,7 +15,7 @@ from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import duration, number, one_line, short_value, shortened, table
 
 MAX_CAUSES = 6
-"""How many causes of lost time are shown, the largest first; an operator can give any number of reasons."""
+"""The number of causes of lost time that are shown, the largest first; an operator can give any number of reasons."""
 MIN_NAME_WIDTH = 20
 HEADINGS = ("experiment", "state", "trials", "best", "final", "best params", "duration")
 FINAL = HEADINGS.index("final")

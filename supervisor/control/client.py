@@ -21,7 +21,7 @@ API_HEADER = "Sweep-Api"
 """A header of every answer of a daemon: the version of its API. Another program's answer has none."""
 PROTOCOL = b"HTTP/1."
 SOCKET_BACK_S = 10.0
-"""How often a daemon checks that its socket is in its place."""
+"""The period in which a daemon checks that its socket is in its place."""
 RETRY_S = 0.05
 PIECE_BYTES = 1 << 18
 MAX_HEAD_BYTES = 1 << 16

@@ -25,7 +25,7 @@ log = logging.getLogger("supervisor")
 SOCKET_CHECK_PERIOD_S = SOCKET_BACK_S
 MAX_CONNECTIONS = 64
 SILENT_FOR_S = 10.0
-"""How long a connection may take to send a request's headers; our commands send theirs at once."""
+"""The time that a connection has to send a request's headers; our commands send theirs at once."""
 MAX_HEADER_BYTES = 4096
 REFUSAL_PERIOD_S = 60.0
 """The shortest time between two records of refused users, so that they cannot fill the log."""

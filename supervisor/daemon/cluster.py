@@ -37,7 +37,7 @@ class ClusterView:
         self._rollup = ReadingRollup()
         self.nodes: dict[str, NodeView] = {}
         self.watched = False
-        """Whether a watchdog has sent a message through the driver at work."""
+        """True once a watchdog has sent a message through the present driver."""
 
     def watchdog_up(self, message: messages.WatchdogUp) -> None:
         """Handle the start of a node's watchdog."""

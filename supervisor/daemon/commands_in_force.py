@@ -17,7 +17,7 @@ from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
 
 FORCE_S = 600.0
-"""How long an operator's `resume --force` overrules the governor; a critical reading pauses all the same."""
+"""The time for which an operator's `resume --force` overrules the governor; a critical reading pauses all the same."""
 
 
 class CommandsInForce:

@@ -39,7 +39,7 @@ class EarlyEnd:
         self._main: asyncio.Task[None] | None = None
         self.disk_failure: DiskFailed | None = None
         self.forced = False
-        """Whether the stop took too long."""
+        """True if the stop took too long."""
 
     async def run(self, main: Callable[[], Awaitable[None]]) -> None:
         """Run `main` until it returns or is ended early. Raises the DiskFailed that ended it."""

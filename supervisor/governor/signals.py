@@ -29,7 +29,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one signal asks for. `resumes`: it lets a pause end; `heat`: it is a temperature."""
+    """The demand of one signal. `resumes`: it lets a pause end; `heat`: it is a temperature."""
 
     level: Level
     cause: str

@@ -44,7 +44,7 @@ class TrialRow:
 
     @property
     def final(self) -> bool:
-        """Whether it is of the finalisation: a configuration of the search, trained again on another seed."""
+        """True for a trial of the finalisation: a configuration of the search, trained again on another seed."""
         return self.source == finalists.SOURCE
 
     @property
@@ -88,7 +88,7 @@ class ExperimentRow:
 
     @property
     def testable(self) -> bool:
-        """Whether its models can be tested: the test split of a user's trainable is unknown here."""
+        """True if its models can be tested: the test split of a user's trainable is unknown here."""
         return bool(self.spec["trainable"] == OWN_TRAINABLE)
 
     @property
@@ -149,7 +149,7 @@ class RunView:
 
     @property
     def on_sample(self) -> bool:
-        """Whether the data are the embedded sample, as the plan's choice or as a fallback."""
+        """True if the data are the embedded sample, as the plan's choice or as a fallback."""
         return bool(self.data.get("is_fallback")) or SAMPLE_SOURCE in str(self.data.get("source", ""))
 
 

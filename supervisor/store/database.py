@@ -34,7 +34,7 @@ from supervisor.store.event_catalog import check_event
 from supervisor.store.schema import SCHEMA, VERSION
 
 BUSY_TIMEOUT_S = 2.0
-"""How long a change waits for another program's lock; short, for the daemon's one loop waits with it."""
+"""The time that a change waits for another program's lock; short, for the daemon's one loop waits with it."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Store:
         self._before_change: list[Callable[[], None]] = []
         self._after_event: list[Callable[[Event], None]] = []
         self.locked = False
-        """Whether another program held the store at the last change."""
+        """True if another program held the store at the last change."""
         self._notes: dict[str, str] = {}
         self._failure: str | None = None
         """The failure of the disk, after which nothing more is written."""

@@ -178,7 +178,7 @@ EVENTS: dict[str, EventKind] = {
 
 
 NODE_CHARACTERS = 8
-"""How much of a node's id (56 characters) a sentence shows."""
+"""The number of characters of a node's id (of 56) that a sentence shows."""
 
 
 def describe(name: str, values: dict[str, object]) -> str:

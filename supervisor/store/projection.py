@@ -77,7 +77,7 @@ _WRONG_TYPE = (
     TypeError, ValueError, AttributeError, OverflowError,
     sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError,
 )  # fmt: skip
-"""What Python and SQLite raise for a field of another type than a writer gives it."""
+"""The errors that Python and SQLite raise for a field of another type than a writer gives it."""
 
 
 def opening_at(wall_s: float) -> str:

@@ -32,13 +32,13 @@ class DriverEnd:
     """Says how a driver ended."""
 
     ended: bool
-    """Whether its experiment has ended, too."""
+    """True if its experiment has ended, too."""
     error: str | None
     """The error that the driver sent."""
     status: str
     """The cause of its end, where the process's exit status does not say it."""
     out_of_time: bool = False
-    """Whether the `max_hours` of its experiment were over."""
+    """True if the `max_hours` of its experiment were over."""
 
 
 def without_secrets(message: messages.Message) -> messages.Message:

@@ -34,7 +34,7 @@ MAX_OUTSTANDING = 500
 """So many of the newest events are read for a message; it shows fewer, and counts the rest."""
 MAX_LINES = 20
 MAX_CHARACTERS = 300
-"""Of one line."""
+"""The limit of one line."""
 SENT_UP_TO = "notices.sent_up_to"
 """The key in the store of the last event that was sent or passed over."""
 
