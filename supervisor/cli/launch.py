@@ -21,6 +21,7 @@ from supervisor.errors import AlreadyRunning, DaemonDied, NotRunning, SweepError
 from supervisor.home import Home
 from supervisor.home_lock import check_no_orphan, holder, is_held
 from supervisor.processes import init
+from supervisor.processes.environment import absolute_paths
 
 LAST_LOG_LINES = 20
 HELD_POLL_S = 0.1
@@ -42,7 +43,7 @@ def launch(home: Home, request: StartRequest, timeout_s: float, *, foreground: b
     if already_running(home, request, timeout_s):
         return 0
     if foreground:
-        become_daemon(request)
+        become_daemon(home, request)
     try:
         _print_facts(start_daemon(home, request, timeout_s))
     except AlreadyRunning:
@@ -112,7 +113,12 @@ def _as_file(request: StartRequest) -> IO[bytes]:
     return file
 
 
-def become_daemon(request: StartRequest) -> None:
+def daemon_environment(home: Home) -> dict[str, str]:
+    """Return this process's variables with paths made absolute: the daemon works in another folder."""
+    return {**os.environ, **absolute_paths(os.environ, Path.cwd()), **MALLOC, "SWEEP_HOME": str(home.root)}
+
+
+def become_daemon(home: Home, request: StartRequest) -> None:
     """Turn this process into the daemon, in the foreground. Does not return.
 
     As process 1 (of a container) it becomes the daemon's parent instead (processes.init).
@@ -120,7 +126,7 @@ def become_daemon(request: StartRequest) -> None:
     with _as_file(request) as stdin:
         os.dup2(stdin.fileno(), 0)
     command = daemon_command(None)
-    os.environ.update(MALLOC)
+    os.environ.update(daemon_environment(home))
     if os.getpid() == 1:
         os._exit(init.run(command))
     os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell
@@ -139,7 +145,7 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
         begun_at = log.tell()
         process = subprocess.Popen(
             daemon_command(write_fd), stdin=stdin, stdout=log, stderr=log,
-            start_new_session=True, pass_fds=(write_fd,), cwd=home.root, env={**os.environ, **MALLOC},
+            start_new_session=True, pass_fds=(write_fd,), cwd=home.root, env=daemon_environment(home),
         )  # fmt: skip
     os.close(write_fd)
     try:

@@ -41,11 +41,14 @@ class LoadedPlan:
 
     @property
     def sensor_script(self) -> str | None:
-        """The plan's sensor script; a trace file's path is relative to the plan's folder and made absolute here."""
+        """The plan's sensor script; a trace file's path is relative to the plan's folder and made absolute here.
+
+        A built-in plan has none but by --set, from the folder where that is typed.
+        """
         script = self.plan.sensor_script
-        if script is None or not is_file_name(script) or self.folder is None:
+        if script is None or not is_file_name(script):
             return script
-        return str(self.folder / script)
+        return str((self.folder or Path.cwd()) / script)
 
 
 def load_plan(name_or_path: str | Path, sets: Sequence[str] = ()) -> LoadedPlan:

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from supervisor.clock import Clock
@@ -24,6 +24,7 @@ from supervisor.preflight import machine
 from supervisor.preflight.estimate import estimate
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.processes import wake_lock
+from supervisor.processes.environment import overwritten, ray_environment
 from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
 
 PROBE_DEADLINE_S = 60.0
@@ -60,8 +61,13 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         *([] if chosen is None else [check_dataset(chosen)]),
         check_port(),
         *([check_wake_lock()] if plan.wake_lock else []),
-        *([check_environment(plan.pass_environment)] if plan.pass_environment else []),
+        *_check_environment(home, plan),
     ]
+
+
+def _check_environment(home: Home, plan: Plan) -> list[Check]:
+    names = plan.pass_environment
+    return [check_environment(names, ray_environment(home, "", home.root, names))] if names else []
 
 
 def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, cores: int) -> Check:
@@ -143,13 +149,17 @@ def check_wake_lock() -> Check:
     return Check("wake lock", Level.WARNING, detail, "turn sleep off by hand, or set wake_lock: false in the plan")
 
 
-def check_environment(names: Sequence[str]) -> Check:
-    """Check that the environment variables `names` are set."""
+def check_environment(names: Sequence[str], environment: Mapping[str, str]) -> Check:
+    """Check that a trial with `environment` gets the values that the variables `names` have here."""
     missing = [name for name in names if name not in os.environ]
-    if not missing:
-        return ok("environment", f"{', '.join(names)} will be passed on")
-    detail = f"the plan passes {', '.join(missing)} on, which is not set here"
-    return Check("environment", Level.WARNING, detail, "set it, or take it out of the plan's pass_environment")
+    if missing:
+        detail = f"the plan passes {', '.join(missing)} on, which is not set here"
+        return Check("environment", Level.WARNING, detail, "set it, or take it out of the plan's pass_environment")
+    lost = list(overwritten({name: os.environ[name] for name in names}, environment))
+    if lost:
+        detail = f"the plan passes {', '.join(lost)} on, but the daemon gives its trials a value of its own"
+        return Check("environment", Level.ERROR, detail, "take it out of the plan's pass_environment")
+    return ok("environment", f"{', '.join(names)} will be passed on")
 
 
 def check_accelerator(plan: Plan) -> Check:

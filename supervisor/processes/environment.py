@@ -6,7 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from supervisor.home import Home
@@ -19,6 +19,21 @@ PASSED = (
     "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
     "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
 )  # fmt: skip
+
+FOLDER_LISTS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+PLACES = ("VIRTUAL_ENV", "CUDA_HOME", "SSL_CERT_FILE")
+
+
+def absolute_paths(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the variables of `environment` that name files, as absolute paths from `folder`, where they were set.
+
+    A child works in another folder, where a relative path would mean another file.
+    """
+    found = {name: str(folder / environment[name]) for name in PLACES if environment.get(name)}
+    for name in FOLDER_LISTS:
+        if environment.get(name):
+            found[name] = os.pathsep.join(str(folder / part) for part in environment[name].split(os.pathsep))
+    return found
 
 
 def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
@@ -43,9 +58,14 @@ def thread_environment(threads: int) -> dict[str, str]:
 def ray_environment(home: Home, run_id: str, import_folder: Path | None, more: Sequence[str] = ()) -> dict[str, str]:
     """Return the environment of the Ray head and the drivers, and so of the trials.
 
-    `import_folder` contains a user's own trainable; `more` are variables that the plan names.
+    `import_folder` contains a user's own trainable and comes first on PYTHONPATH; `more` are variables that the plan
+    names. A variable that is set here keeps the value from here (`overwritten`).
     """
-    return passed_environment(more) | {
+    passed = passed_environment(more)
+    folders = [str(import_folder)] if import_folder else []
+    if passed.get("PYTHONPATH"):
+        folders.append(passed["PYTHONPATH"])
+    return passed | {
         OWNER: home.key,
         "SWEEP_RUN_ID": run_id,
         "PYTHONUNBUFFERED": "1",
@@ -67,5 +87,12 @@ def ray_environment(home: Home, run_id: str, import_folder: Path | None, more: S
         # Spinning OpenMP threads become very slow when another process takes their core.
         "OMP_WAIT_POLICY": "PASSIVE",
         "KMP_BLOCKTIME": "0",
-        **({"PYTHONPATH": str(import_folder)} if import_folder else {}),
+        **({"PYTHONPATH": os.pathsep.join(folders)} if folders else {}),
     }
+
+
+def overwritten(passed: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the names in `passed` whose value a trial with `environment` does not get, whole or as a part."""
+    for name, value in passed.items():
+        if value not in (environment.get(name), environment.get(name, "").partition(os.pathsep)[2]):
+            yield name

@@ -13,7 +13,7 @@ import pytest
 from supervisor.cli import launch
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.errors import DaemonDied, SweepError
-from supervisor.home import Home
+from supervisor.home import Home, find_home
 
 
 @pytest.fixture
@@ -121,3 +121,24 @@ def test_the_daemon_has_one_arena_of_memory_and_its_children_the_usual(
         "os.write(int(sys.argv[1]), json.dumps(facts).encode() + b'\\n')",
     )
     assert launch.start_daemon(home, StartRequest(plan="smoke"), 20.0) == {"own": "1", "child": False}
+
+
+@pytest.mark.parametrize("named", ["sweeps", "./a/../sweeps", "~/sweeps"])
+def test_a_relative_home_is_the_same_folder_for_start_and_for_its_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """The daemon works in another folder, where a relative path would mean another home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SWEEP_HOME", named)
+    monkeypatch.setenv("PYTHONPATH", f"src{os.pathsep}/opt/lib")
+    home = find_home()
+    assert home.root == (tmp_path / "sweeps").resolve()
+    home.logs.mkdir(parents=True)
+    start_instead(
+        monkeypatch,
+        "import json, os, sys; facts = {key: os.environ[key] for key in ('SWEEP_HOME', 'PYTHONPATH')};"
+        "os.write(int(sys.argv[1]), json.dumps(facts).encode() + b'\\n')",
+    )
+    facts = launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    assert facts == {"SWEEP_HOME": str(home.root), "PYTHONPATH": f"{tmp_path}/src{os.pathsep}/opt/lib"}

@@ -209,12 +209,16 @@ def test_a_users_plan_has_a_folder_and_a_built_in_plan_has_none(tmp_path: Path) 
     assert load_plan("smoke").folder is None
 
 
-def test_a_trace_file_is_relative_to_the_plan_and_a_drill_has_its_name(tmp_path: Path) -> None:
+def test_a_trace_file_is_relative_to_the_plan_and_a_drill_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(MINIMAL + "hardware: {sensor_script: traces/hot.jsonl}\n")
     assert load_plan(path).sensor_script == str(tmp_path / "traces" / "hot.jsonl")
     assert load_plan(path, ["hardware.sensor_script=heat"]).sensor_script == "heat"
     assert load_plan(path, ["hardware.sensor_script=null"]).sensor_script is None
+    monkeypatch.chdir(tmp_path)
+    assert load_plan("smoke", ["hardware.sensor_script=hot.jsonl"]).sensor_script == str(tmp_path / "hot.jsonl")
 
 
 def test_loading_a_plan_loads_no_heavy_library() -> None:
