@@ -178,6 +178,7 @@ class Node:
         self._commands, self._forced_s = commands, forced_s
         self.node = settings.node
         self._actor: Any = None
+        self._pid: int | None = None
         self._version = 0
         self._report: NodeReport | None = None
         self._sampled_mono_s = float("-inf")
@@ -190,19 +191,7 @@ class Node:
 
     def find(self) -> None:
         """Find the node's watchdog or start it, and bring it up to date."""
-        self._actor = (
-            ray.remote(WatchdogActor)
-            .options(
-                name=f"watchdog-{self.node[:12]}",
-                lifetime="detached",
-                get_if_exists=True,
-                num_cpus=0,
-                max_restarts=-1,
-                max_concurrency=MAX_CONCURRENCY,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
-            )
-            .remote(self._settings)
-        )
+        self._actor = self._found_or_started()
         snapshot = ray.get(self._actor.configure.remote(self._settings), timeout=START_WITHIN_S)
         if self._forced_s is not None:
             # Before its STOP is taken, which would end this driver.
@@ -211,9 +200,21 @@ class Node:
             self._forced_s = None
         commands, stamp = self._commands()
         ray.get(self._actor.set_operator.remote(commands, stamp), timeout=ANSWER_WITHIN_S)
-        self._away = False
+        self._away, self._pid = False, snapshot["pid"]
         self._link.send(WatchdogUp(self.node, snapshot["pid"], snapshot["protected"], snapshot["missing"]))
         self.take(snapshot)
+
+    def _found_or_started(self) -> Any:
+        options = ray.remote(WatchdogActor).options(
+            name=f"watchdog-{self.node[:12]}",
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_concurrency=MAX_CONCURRENCY,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
+        )
+        return options.remote(self._settings)
 
     def call(self, method: str, *arguments: Any) -> None:
         """Call a method of the watchdog without waiting for its answer."""
@@ -262,6 +263,10 @@ class Node:
     def take(self, snapshot: Mapping[str, Any]) -> None:
         """Pass a watchdog's snapshot on to the daemon and to the commands in force."""
         self._version = snapshot["version"]
+        if snapshot["pid"] != self._pid:
+            # Ray started it anew between two calls: without the operator's commands its flag says PAUSE.
+            self._actor, self._version = None, 0
+            self._link.send(SensorNoted(self.node, "watchdog.lost", {"why": f"its process {self._pid} has ended"}))
         waiting = frozenset((str(e), int(number), int(attempt)) for e, number, attempt in snapshot["waiting"])
         self._pass_on(NodeReport(Command.from_json(snapshot["command"]), snapshot["largest_trial"], waiting))
         for note in snapshot["notes"]:

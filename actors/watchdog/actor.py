@@ -58,6 +58,7 @@ class Watchdog:
         self._called_mono_s = self._clock.mono_s()
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._configuring = threading.Lock()
+        self._failing: set[str] = set()
         self._node = self._open(settings)
         for target in (self._sample_for_ever, self._renew_for_ever, self._end_hangs_for_ever, self._see_waits_for_ever):
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
@@ -68,7 +69,7 @@ class Watchdog:
         hangs = HangWatch(folder, governor.policy, self._note, self._clock)
         waits = WaitWatch(folder)
         # Before the flag can open: a trial that waited under an earlier watchdog waits until its heartbeat moves.
-        _logged("looking for waiting trials", lambda: waits.look(governor.flag.closes))
+        self._try("looking for waiting trials", lambda: waits.look(governor.flag.closes))
         return _Node(settings, governor, hangs, waits)
 
     # A driver calls these.
@@ -146,26 +147,39 @@ class Watchdog:
         while not self._stopped.is_set():
             self._wake.wait(self._node.governor.next_period_s)
             self._wake.clear()
-            self._node.governor.sample()
+            # While it fails no lease is renewed, which pauses the node's trials.
+            self._try("sampling", self._node.governor.sample)
 
     def _renew_for_ever(self) -> None:
         while not self._stopped.wait(RENEW_S):
-            self._node.governor.renew(self._gauges)
+            self._try("renewing the lease", lambda: self._node.governor.renew(self._gauges))
             if self._clock.mono_s() - self._called_mono_s > IDLE_END_S:
-                _end_this_actor()
+                self._try("ending", _end_this_actor)
 
     def _end_hangs_for_ever(self) -> None:
         while not self._stopped.wait(self._node.hangs.period_s):
-            _logged("looking for hung trials", self._node.hangs.look)
+            self._try("looking for hung trials", self._node.hangs.look)
 
     def _see_waits_for_ever(self) -> None:
         while not self._stopped.wait(hang_watch.WAIT_PERIOD_S):
-            _logged("looking for waiting trials", self._see_waits)
+            self._try("looking for waiting trials", self._see_waits)
 
     def _see_waits(self) -> None:
         flag, waits = self._node.governor.flag, self._node.waits
         if (flag.closes_any or waits.attempts) and waits.look(flag.closes):
             self._changes.add()
+
+    def _try(self, work: str, act: Callable[[], object]) -> None:
+        """Do one round of a thread's work; an error is noted once, until a round succeeds, and ends no thread."""
+        try:
+            act()
+        except Exception as error:
+            if work not in self._failing:
+                self._failing.add(work)
+                LOG.exception("%s", work)
+                self._note("watchdog.failed", {"work": work, "why": f"{type(error).__name__}: {error}"[:500]})
+        else:
+            self._failing.discard(work)
 
 
 class WatchdogActor(Watchdog):
@@ -173,14 +187,6 @@ class WatchdogActor(Watchdog):
 
     def __init__(self, settings: WatchdogSettings) -> None:
         super().__init__(settings, WatchdogGauges(settings.node))
-
-
-def _logged(work: str, look: Callable[[], object]) -> None:
-    try:
-        look()
-    except Exception:
-        # One failed look must not be the last: without its thread every later hang would stay unseen.
-        LOG.exception("%s", work)
 
 
 def _end_this_actor() -> None:

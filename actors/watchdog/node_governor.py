@@ -19,7 +19,7 @@ from supervisor.domain.command import Action, Command, Origin, in_force_on, run
 from supervisor.governor.ladder import decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors import discovery
-from supervisor.sensors.provider import Provider
+from supervisor.sensors.provider import Provider, Sampler, failed, provider_fault
 from supervisor.sensors.reading import Availability, Kind, Reading
 from supervisor.sensors.scripted import ScriptedProvider
 from supervisor.sensors.trial_memory import LARGEST
@@ -88,6 +88,8 @@ class NodeGovernor:
         self._paused_since_mono_s: float | None = None
         self._held_since_mono_s: dict[int, float] = {}
         self._sampled_mono_s = clock.mono_s()
+        self.next_period_s = self.policy.period_s
+        """The seconds until the next sample; read without the lock."""
         self.flag = FlagWriter(flag, clock.mono_s)
         self._lock, self._closed = threading.Lock(), False
         self._sample()
@@ -138,10 +140,6 @@ class NodeGovernor:
 
     # These take no lock: a provider that hangs holds it, and the lease must then run out.
 
-    @property
-    def next_period_s(self) -> float:
-        return next_period_s(self._readings, self.policy, self._state)
-
     def renew(self, gauges: WatchdogGauges | None) -> None:
         """Renew the flag's lease unless sampling has stalled, and show the gauges."""
         age_s = self._clock.mono_s() - self._sampled_mono_s
@@ -153,14 +151,25 @@ class NodeGovernor:
     # These are called with the lock held.
 
     def _sample(self) -> None:
-        self._readings = [reading for provider in self._providers for reading in provider.read()]
+        self._readings = [reading for provider in self._providers for reading in self._read(provider)]
         before = self._command
         self._command, self._state, notes = decide(self._readings, self.policy, self._state, Now.of(self._clock))
         self._sampled_mono_s = self._clock.mono_s()
+        self.next_period_s = next_period_s(self._readings, self.policy, self._state)
         self._write_flag()
         if notes or differs(self._command, before):
             self._changes.add(notes)
             write_state(self._state_file, self._state)
+
+    def _read(self, provider: Provider) -> list[Reading]:
+        """Return a provider's readings; if it raises, its sensors are absent and an event names it."""
+        try:
+            return provider.read()
+        except Exception as error:
+            fault = provider_fault(provider.name)
+            if fault.sensor_id not in self._state.failing:
+                LOG.exception("reading provider %s", provider.name)
+            return [Sampler(provider.name, Now.of(self._clock)).reading(fault, failed(error))]
 
     def _write_flag(self) -> None:
         if self.operator is None:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from supervisor.clock import Now, TimeSource
-from supervisor.sensors.provider import Provider, Sampler, Sensor, failed
-from supervisor.sensors.reading import Availability, Kind, Reading
+from supervisor.sensors.provider import Provider, Sampler, Sensor, failed, provider_fault
+from supervisor.sensors.reading import Availability, Reading
 
 MAX_READINGS = 512
 MAX_UNREAPED = 3
@@ -163,9 +163,8 @@ class IsolatedProvider(Provider):
         why = self._fault or "starting"
         if len(self._unreaped) >= MAX_UNREAPED:
             why = f"hung: {len(self._unreaped)} killed processes do not die"
-        event = Sensor(f"provider:{self.name}", Kind.EVENT, "provider", "count")
         known = [Sensor(r.sensor_id, r.kind, r.component, r.unit, r.limits) for r in self._known]
-        return [sampler.reading(sensor, failed(why)) for sensor in (event, *known)]
+        return [sampler.reading(sensor, failed(why)) for sensor in (provider_fault(self.name), *known)]
 
 
 class _Child:

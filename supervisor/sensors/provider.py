@@ -32,6 +32,11 @@ class Absence:
     detail: str
 
 
+def provider_fault(name: str) -> Sensor:
+    """Return the sensor whose failed reading says that the whole provider `name` cannot be read."""
+    return Sensor(f"provider:{name}", Kind.EVENT, "provider", "count")
+
+
 def failed(error: object) -> Absence:
     """Return the absence of a value that could not be read because of `error`."""
     return Absence(Quality.ERROR, str(error) or type(error).__name__)

@@ -156,6 +156,9 @@ EVENTS: dict[str, EventKind] = {
     "watchdog.started": EventKind("info", "watchdog of node {node} is up", "pid protected missing"),
     "watchdog.unprotected": EventKind("warning", "UNPROTECTED: node {node} has no temperature sensor ({why})"),
     "watchdog.lost": EventKind("error", "the watchdog of node {node} does not answer", "sensor facts"),
+    "watchdog.failed": EventKind(
+        "error", "the watchdog of node {node} meets an error; trials wait while it cannot read its sensors", "facts"
+    ),
     "action.changed": EventKind("warning", "{node}: {action}, {reason}", "previous throttle_share shed_trials drill"),
     "governor.forced": EventKind(
         "warning", "{who} lets work go on for {for_s} s although the governor says {action}: {reason}", "node"

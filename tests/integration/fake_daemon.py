@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from supervisor.domain.codec import UNACKNOWLEDGED, decode, encode
 from supervisor.domain.lifecycle import SUCCEEDED, EndReason
 from supervisor.domain.messages import (
@@ -147,7 +149,8 @@ class FakeDaemon:
             )  # fmt: skip
         os.close(to_driver)
         os.close(from_driver)
-        watchdog = {"gate": str(head.folder / "gate"), "policy": FAST_POLICY, "script": None, "drill": None}
+        # A gate of its own: the governor's state beside it knows sensors of this test only, and none as lost.
+        watchdog = {"gate": str(folder / "gate"), "policy": FAST_POLICY, "script": None, "drill": None}
         self._begin = Begin(
             run_id="run",
             experiment=spec,
@@ -157,8 +160,18 @@ class FakeDaemon:
             folder=str(folder / "experiment"),
             watchdog={**watchdog, **begin.pop("watchdog", {})},
         )
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._broken: Exception | None = None
+        self._thread = threading.Thread(target=self._serve_or_end, daemon=True)
         self._thread.start()
+
+    def _serve_or_end(self) -> None:
+        """Serve the driver; a broken rule of the store ends it, and `wait_for` and `end` raise it."""
+        try:
+            self._serve()
+        except Exception as error:  # noqa: BLE001 - the test raises it again
+            self._broken = error
+            self.process.kill()
+        self._arrived.put(None)
 
     def _serve(self) -> None:
         with os.fdopen(self._read_fd, "rb") as stream:
@@ -172,7 +185,6 @@ class FakeDaemon:
                     assert not isinstance(message, UNACKNOWLEDGED)
                     self.send(Ack(number))
                 self._arrived.put(message)
-        self._arrived.put(None)
 
     def send(self, message: Message) -> None:
         try:
@@ -196,7 +208,11 @@ class FakeDaemon:
         """Return the next message of `kind` after those that were waited for before."""
         deadline = time.monotonic() + timeout_s
         while True:
-            message = self._arrived.get(timeout=max(0.01, deadline - time.monotonic()))
+            try:
+                message = self._arrived.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                pytest.fail(f"no {kind.__name__} within {timeout_s:g} s; the last: {self.seen[-5:]}")
+            self._raise_if_broken()
             assert message is not None, f"the driver ended before {kind.__name__}:\n{self.log.read_text()}"
             if isinstance(message, kind) and when(message):
                 return message
@@ -205,7 +221,12 @@ class FakeDaemon:
         """Wait until the driver ends by itself; return its exit status."""
         status = self.process.wait(timeout_s)
         self._thread.join(NET_S)
+        self._raise_if_broken()
         return status
+
+    def _raise_if_broken(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def kill(self) -> None:
         self.process.kill()

@@ -7,8 +7,10 @@ import ray
 
 from actors.driver import watchdog_links
 from actors.driver.commands_in_force import CommandsInForce
-from actors.driver.watchdog_links import WatchdogLinks
-from supervisor.domain.command import Action, Command, Origin
+from actors.driver.watchdog_links import Node, WatchdogLinks
+from actors.watchdog.node_governor import WatchdogSettings
+from supervisor.domain.command import Action, Command, Origin, run
+from supervisor.domain.messages import SensorNoted, WatchdogUp
 from supervisor.domain.scope import ALL_NODES
 
 
@@ -71,3 +73,45 @@ def test_a_living_node_without_a_watchdog_fails_the_start(begin, monkeypatch):
 def test_the_watchdog_of_the_only_node_fails_the_start_at_once(begin):
     with pytest.raises(ray.exceptions.RayActorError):
         begin("a", "a")
+
+
+class FakeActor:
+    """A watchdog in Ray's place: each call is its answer; `pids` are its processes, one after the other."""
+
+    def __init__(self, pids, gone):
+        self._pids, self._gone, self._pid, self.commands = iter(pids), gone, None, []
+        self._pid = next(self._pids)
+        self.configure = self._method(lambda settings: self._snapshot())
+        self.set_operator = self._method(lambda commands, stamp: self.commands.append((self._pid, commands)))
+        self.wait_change = self._method(lambda version, timeout_s: self._changed())
+
+    @staticmethod
+    def _method(answer):
+        return type("Method", (), {"remote": staticmethod(answer)})
+
+    def _snapshot(self):
+        return {
+            "version": 1, "pid": self._pid, "largest_trial": None, "command": run(Origin.GOVERNOR).to_json(),
+            "readings": [], "protected": True, "missing": {}, "notes": [], "waiting": [],
+        }  # fmt: skip
+
+    def _changed(self):
+        self._pid = next(self._pids, self._pid)
+        if len(self.commands) == 2:
+            self._gone().gone.set()
+        return self._snapshot()
+
+
+def test_a_watchdog_that_ray_started_anew_between_two_calls_gets_the_commands_again(monkeypatch):
+    """No call has failed: only its pid tells."""
+    sent, pause = [], Command(Action.PAUSE, Origin.OPERATOR, "test", ALL_NODES)
+    link, in_force = type("Link", (), {"send": staticmethod(sent.append)}), CommandsInForce("e", [pause])
+    node = Node(link, in_force, WatchdogSettings("a", "/gate", {}, None, ()), in_force.for_watchdogs)
+    watchdog = FakeActor([1, 1, 2], lambda: node)
+    monkeypatch.setattr(Node, "_found_or_started", lambda self: watchdog)
+    monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
+    node.listen()
+    assert node.gone.wait(60)
+    assert watchdog.commands == [(1, (pause,)), (2, (pause,))]
+    ups = [message for message in sent if isinstance(message, WatchdogUp | SensorNoted)]
+    assert [getattr(message, "pid", None) or message.kind for message in ups] == [1, "watchdog.lost", 2]

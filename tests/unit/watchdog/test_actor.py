@@ -15,7 +15,7 @@ from actors.trial.heartbeat import Heartbeat, Phase, Worker
 from actors.trial.node_files import LAYOUT, flag_path, heartbeats_folder
 from actors.watchdog import actor, hang_watch
 from actors.watchdog.actor import Watchdog
-from actors.watchdog.node_governor import WatchdogSettings
+from actors.watchdog.node_governor import NodeGovernor, WatchdogSettings
 from supervisor.clock import Clock
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.processes.identity import started_at
@@ -109,6 +109,28 @@ def test_a_watchdog_without_calls_ends_itself(start, monkeypatch):
     monkeypatch.setattr(actor, "_end_this_actor", ended.set)
     start()
     assert ended.wait(120)
+
+
+@pytest.mark.parametrize("work", ["sample", "renew"])
+def test_an_error_in_a_thread_is_noted_once_and_the_thread_goes_on(start, monkeypatch, work):
+    """Without samples the flag's lease runs out, and with them it is renewed again."""
+    monkeypatch.setattr(actor, "RENEW_S", 0.02)
+    dog, rounds, fails = start(), [], [True]
+    right = getattr(NodeGovernor, work)
+
+    def broken(self, *arguments):
+        rounds.append(work)
+        if fails:
+            raise ArithmeticError("a bug")
+        return right(self, *arguments)
+
+    monkeypatch.setattr(NodeGovernor, work, broken)
+    wait_until(lambda: len(rounds) >= 5)
+    found = [note for note in dog.snapshot()["notes"] if note["kind"] == "watchdog.failed"]
+    assert [note["facts"]["why"] for note in found] == ["ArithmeticError: a bug"]
+    fails.clear()
+    before = len(rounds)
+    wait_until(lambda: len(rounds) >= before + 2)
 
 
 def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path):

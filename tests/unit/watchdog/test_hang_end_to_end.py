@@ -147,7 +147,7 @@ def test_a_watchdogs_note_of_a_worker_that_cannot_be_killed_becomes_a_message(se
     }
     node.take(
         {
-            "version": 1, "largest_trial": None, "command": run(Origin.GOVERNOR).to_json(), "readings": [],
+            "version": 1, "pid": 5, "largest_trial": None, "command": run(Origin.GOVERNOR).to_json(), "readings": [],
             "protected": True, "notes": [{"kind": "worker.stuck", "facts": facts}], "waiting": [["one", 7, 2]],
         }
     )  # fmt: skip

@@ -14,7 +14,9 @@ from actors.watchdog.node_governor import STALLED_MIN_S, NodeGovernor, OperatorC
 from supervisor.clock import FakeClock
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.scope import ALL_NODES, trial_scope
-from supervisor.sensors.scripted import ScriptedProvider
+from supervisor.sensors.provider import Provider
+from supervisor.sensors.reading import Availability, Reading
+from supervisor.sensors.scripted import ScriptedProvider, simple_reading
 
 NODE = "n" * 40
 CALM = {
@@ -33,13 +35,14 @@ class Bench:
         self.settings = WatchdogSettings(NODE, str(folder / "gate"), CALM, str(self.script), ())
         self.node = self.start()
 
-    def start(self, **policy: float) -> NodeGovernor:
+    def start(self, *more: Provider, **policy: float) -> NodeGovernor:
         def open_providers(script, folders, clock, workers):
             provider = ScriptedProvider.playing(script, clock)
-            return [provider], [(provider.name, provider.probe())]
+            return [*more, provider], [(provider.name, provider.probe())]
 
         self.settings = replace(self.settings, policy={**self.settings.policy, **policy})
-        self.node = NodeGovernor(self.settings, Changes(), self.clock, open_providers)
+        self.changes = Changes()
+        self.node = NodeGovernor(self.settings, self.changes, self.clock, open_providers)
         return self.node
 
     def temperature(self, celsius: float) -> None:
@@ -66,6 +69,23 @@ class Bench:
 
         flag = flag_path(self.settings.gate, NODE)
         return Gate(flag, self.clock.mono_s, no_sleep, trial=number, may_be_released=True)
+
+
+class FailingProvider(Provider):
+    """Gives a temperature until `error` is set, then raises it, against the rules."""
+
+    name = "failing"
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    def probe(self) -> Availability:
+        return Availability(True, "it works at first")
+
+    def read(self) -> list[Reading]:
+        if self.error is not None:
+            raise self.error
+        return [replace(simple_reading(COOL), sensor_id="failing:cpu")]
 
 
 @pytest.fixture
@@ -189,6 +209,20 @@ def test_a_long_pause_of_the_node_frees_the_memory_of_its_trials(bench: Bench) -
     bench.passes(61)
     with pytest.raises(Leave):
         bench.gate(5).wait()
+
+
+def test_a_provider_that_raises_is_named_and_its_sensors_are_absent_while_others_are_read(bench: Bench) -> None:
+    provider = FailingProvider()
+    bench.start(provider)
+    provider.error = KeyError("temp1_input")
+    bench.passes(5)
+    noted = {(note.kind, note.facts["sensor"]) for note in bench.changes.since(0)[1] if "sensor" in note.facts}
+    assert {("sensor.hung", "provider:failing"), ("sensor.lost", "failing:cpu")} <= noted
+    readings = bench.node.report()["readings"]
+    assert [reading["quality"] for reading in readings] == ["error", "ok"]
+    provider.error = None
+    bench.passes(2)
+    assert [reading["quality"] for reading in bench.node.report()["readings"]] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize("content", ["", '{"schema": 99}'])
