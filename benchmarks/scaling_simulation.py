@@ -27,10 +27,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
 from benchmarks.machine import machine
-from supervisor.report.scaling_exponent import exponents
-from supervisor.report.scaling_law import verdict_of
-from supervisor.report.scaling_resampling import DailyLosses, widened
-from supervisor.report.scaling_slope import Array, Points, Slope, slope
+from supervisor.report.scaling.exponent import exponents
+from supervisor.report.scaling.law import verdict_of
+from supervisor.report.scaling.resampling import DailyLosses, widened
+from supervisor.report.scaling.slope import Array, Points, Slope, slope
 
 BUDGETS = np.array([2e6, 2e7, 2e8, 2e9])
 CENTRE = float(np.exp(np.log(BUDGETS).mean()))

@@ -114,7 +114,7 @@ def _request(
 
 def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
     from supervisor.preflight.estimate import dry_run_table
-    from supervisor.report.scaling_resolution import scaling_resolution
+    from supervisor.report.scaling.resolution import scaling_resolution
 
     print(f"plan {loaded.plan.name}: {loaded.plan.description}")
     if chosen is not None:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from supervisor.report import evaluation_figures, importance, scaling_figures, search_figures
+from supervisor.report import evaluation_figures, importance, search_figures
 from supervisor.report.answer_section import evaluation_section, scaling_section
 from supervisor.report.answer_text import sentences
 from supervisor.report.architectures import with_architectures, with_source
@@ -23,7 +23,8 @@ from supervisor.report.drawing import style
 from supervisor.report.files import best_json, json_bytes, report_json, results_csv, write_file
 from supervisor.report.page import Drawing, page
 from supervisor.report.predictions import validation_losses
-from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
+from supervisor.report.scaling import figures as scaling_figures
+from supervisor.report.scaling.answer import ScalingAnswer, as_json, scaling_answer
 from supervisor.report.view import ExperimentRow, RunView, read_view
 
 MAX_VIEW_BYTES = 256 * 2**20

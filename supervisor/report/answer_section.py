@@ -8,14 +8,14 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from supervisor.report.page import Drawing, picture, table
-from supervisor.report.scaling_slope import DECADE
+from supervisor.report.scaling.slope import DECADE
 from supervisor.report.view import RunView
 
 if TYPE_CHECKING:
     from supervisor.report.comparisons import Comparison
-    from supervisor.report.scaling_answer import ScalingAnswer
-    from supervisor.report.scaling_law import Score
-    from supervisor.report.scaling_slope import Interval, Slope
+    from supervisor.report.scaling.answer import ScalingAnswer
+    from supervisor.report.scaling.law import Score
+    from supervisor.report.scaling.slope import Interval, Slope
 
 SCORES = {"bce": "log loss", "skill": "skill", "auc": "AUC", "average_precision": "avg. precision", "brier": "Brier"}
 """The scores of an evaluation, in the order of its table."""

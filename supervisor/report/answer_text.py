@@ -10,7 +10,7 @@ from supervisor.report.comparisons import Comparison, Result, chosen
 from supervisor.report.view import OWN_TRAINABLE, ExperimentRow, RunView
 
 if TYPE_CHECKING:
-    from supervisor.report.scaling_answer import ScalingAnswer
+    from supervisor.report.scaling.answer import ScalingAnswer
 
 MAX_GROUPS = 4
 """Groups named in one sentence; the tables have all."""

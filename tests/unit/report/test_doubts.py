@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.report.scaling_answer import SizePoint, _only_across, _partial
-from supervisor.report.scaling_slope import Interval, Slope
+from supervisor.report.scaling.answer import SizePoint, _only_across, _partial
+from supervisor.report.scaling.slope import Interval, Slope
 
 
 def _slope(low: float, high: float) -> Slope:

@@ -13,8 +13,8 @@ from supervisor.report import __main__ as report
 from supervisor.report.answer_section import evaluation_section
 from supervisor.report.importance import importance
 from supervisor.report.predictions import validation_losses
-from supervisor.report.scaling_answer import ScalingAnswer, as_json, scaling_answer
-from tests.unit.report.scaling_view import NOW, finalized, grid_of, made_view, run_of, with_predictions
+from supervisor.report.scaling.answer import ScalingAnswer, as_json, scaling_answer
+from tests.unit.report.budgets_view import NOW, finalized, grid_of, made_view, run_of, with_predictions
 from training.grid import param_count
 
 

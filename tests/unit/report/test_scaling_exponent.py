@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from supervisor.report.scaling_exponent import exponents
-from supervisor.report.scaling_slope import Interval, Points, slope
+from supervisor.report.scaling.exponent import exponents
+from supervisor.report.scaling.slope import Interval, Points, slope
 
 SIZES = np.geomspace(1e6, 1e9, 7)
 

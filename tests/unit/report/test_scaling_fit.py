@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import optimize
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
 
-from supervisor.report.scaling_fit import HUBER_DELTA, Problem, descend, huber
-from supervisor.report.scaling_law import answer, fit, preferred
-from supervisor.report.scaling_slope import Points
+from supervisor.report.scaling.fit import HUBER_DELTA, Problem, descend, huber
+from supervisor.report.scaling.law import answer, fit, preferred
+from supervisor.report.scaling.slope import Points
 
 FLOORS, FACTORS, ALPHA = (0.40, 0.60, 0.58), (4.0, 6.0, 5.0), 0.25
 BUDGETS = (2e6, 2e7, 2e8, 2e9)

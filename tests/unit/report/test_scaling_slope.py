@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from supervisor.report.scaling_resampling import DailyLosses, resampled, widened
-from supervisor.report.scaling_resolution import resolution, resolution_sentence, scaling_resolution
-from supervisor.report.scaling_slope import Interval, Points, Slope, budget_means, slope
+from supervisor.report.scaling.resampling import DailyLosses, resampled, widened
+from supervisor.report.scaling.resolution import resolution, resolution_sentence, scaling_resolution
+from supervisor.report.scaling.slope import Interval, Points, Slope, budget_means, slope
 
 BUDGETS = (2e6, 2e7, 2e8, 2e9)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
-from supervisor.report.scaling_slope import CONFIDENCE, DECADE, Array
+from supervisor.report.scaling.slope import CONFIDENCE, DECADE, Array
 from supervisor.report.view import SIZE_AXIS
 
 CELL_NOISE = 0.01

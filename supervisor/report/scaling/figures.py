@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from supervisor.report.drawing import INK, SERIES, finish, new_figure
 from supervisor.report.page import Drawing
-from supervisor.report.scaling_answer import ScalingAnswer, as_arrays
+from supervisor.report.scaling.answer import ScalingAnswer, as_arrays
 from supervisor.report.view import RunView
 
 CURVE_POINTS = 60

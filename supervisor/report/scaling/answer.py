@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from supervisor.domain.lifecycle import ProcessState
-from supervisor.report import scaling_law
 from supervisor.report.comparisons import group_name
 from supervisor.report.predictions import LossesByDay
-from supervisor.report.scaling_law import Answer
-from supervisor.report.scaling_resampling import DailyLosses
-from supervisor.report.scaling_slope import Interval, Points, Slope
+from supervisor.report.scaling import law as scaling_law
+from supervisor.report.scaling.law import Answer
+from supervisor.report.scaling.resampling import DailyLosses
+from supervisor.report.scaling.slope import Interval, Points, Slope
 from supervisor.report.view import SIZE_AXIS, ExperimentRow, RunView
 
 SEED = 20

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from supervisor.report.scaling_slope import Array, Interval, Points, Slope, budget_means
+from supervisor.report.scaling.slope import Array, Interval, Points, Slope, budget_means
 
 DRAWS = 1000
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from supervisor.report.scaling_fit import ALPHA_BOUNDS
-from supervisor.report.scaling_slope import CONFIDENCE, Array, Interval, Points, Slope
+from supervisor.report.scaling.fit import ALPHA_BOUNDS
+from supervisor.report.scaling.slope import CONFIDENCE, Array, Interval, Points, Slope
 
 STEPS = 400
 """Exponents tried between the near end and the bound; the interval's end is the next one after the last accepted."""

@@ -19,10 +19,10 @@ from typing import Literal
 import numpy as np
 from scipy import optimize
 
-from supervisor.report.scaling_exponent import exponents
-from supervisor.report.scaling_fit import HUBER_DELTA, Law, Problem, descend
-from supervisor.report.scaling_resampling import DRAWS, DailyLosses, widened
-from supervisor.report.scaling_slope import DECADE, Array, Interval, Points, Slope, slope
+from supervisor.report.scaling.exponent import exponents
+from supervisor.report.scaling.fit import HUBER_DELTA, Law, Problem, descend
+from supervisor.report.scaling.resampling import DRAWS, DailyLosses, widened
+from supervisor.report.scaling.slope import DECADE, Array, Interval, Points, Slope, slope
 
 MIN_SIZES = 3
 """Budgets that a slope with an interval needs."""
