@@ -13,7 +13,7 @@ from training.errors import SettingsError
 
 Normalisation = Literal["revin", "zscore", "none"]
 Price = Literal["high", "close"]
-SplitKind = Literal["contiguous", "chunks"]
+SplitKind = Literal["contiguous", "chunks", "folds"]
 DeviceRequest = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -73,7 +73,9 @@ class SplitSettings:
     """The division of days into train, validation and test.
 
     ``purge`` days before each border are left out, because labels look ahead. It is one number for all horizons, the
-    plan's largest, so that every horizon is judged on the same dates. ``blocks`` is for ``chunks`` only.
+    plan's largest, so that every horizon is judged on the same dates. ``blocks`` is for ``chunks`` only, ``folds`` for
+    ``folds``: so many pairs of a validation and a test block, each of other years. ``min_val_windows`` counts all
+    validation blocks together.
     """
 
     kind: SplitKind = "contiguous"
@@ -81,12 +83,22 @@ class SplitSettings:
     val_fraction: float = 0.15
     purge: int = 5
     blocks: int = 5
+    folds: int = 3
     min_val_windows: int = 200
+
+    @property
+    def test_folds(self) -> tuple[int | None, ...]:
+        """Return the folds that are tested, each on a block of its own; (None,) for a single test."""
+        return tuple(range(1, self.folds + 1)) if self.kind == "folds" else (None,)
 
 
 @dataclass(frozen=True, slots=True)
 class TrialSettings:
-    """Everything that one trial needs. Days are sessions, rows of the dataset, not calendar days."""
+    """Everything that one trial needs. Days are sessions, rows of the dataset, not calendar days.
+
+    A ``fold`` of ``split.kind`` folds trains on the days before its own validation block; None is the search, which
+    trains on all days outside of validation and test and is judged on the validation of all folds.
+    """
 
     budget: str
     horizon: int
@@ -109,6 +121,7 @@ class TrialSettings:
     normalisation: Normalisation = "revin"
     target: TargetSettings = field(default_factory=TargetSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
+    fold: int | None = None
     device: DeviceRequest = "auto"
     precision: Precision = "auto"
     threads: int = 1
@@ -154,6 +167,11 @@ def _check_together(settings: TrialSettings) -> None:
             f"with val_fraction {split.val_fraction} no day is left for the test",
             "Choose fractions whose sum is below 1.",
         ),
+        (
+            settings.fold is not None and settings.fold not in split.test_folds, "fold", settings.fold,
+            f"a split of kind {split.kind} has no such fold",
+            "Set split.kind to folds, and split.folds to the largest fold at least.",
+        ),
     ):  # fmt: skip
         if wrong:
             raise SettingsError(key, value, cause, cure)
@@ -177,11 +195,12 @@ _TARGET_READERS: dict[str, read.Reader] = {
     "threshold": read.number(0, 0.5, low_open=True),
 }
 _SPLIT_READERS: dict[str, read.Reader] = {
-    "kind": read.choice("contiguous", "chunks"),
+    "kind": read.choice("contiguous", "chunks", "folds"),
     "train_fraction": read.number(0.05, 0.95),
     "val_fraction": read.number(0.01, 0.9),
     "purge": read.integer(1, 250),
     "blocks": read.integer(2, 100),
+    "folds": read.integer(2, 20),
     "min_val_windows": read.integer(1, 10**6),
 }
 _READERS: dict[str, read.Reader] = {
@@ -206,6 +225,7 @@ _READERS: dict[str, read.Reader] = {
     "normalisation": read.choice("revin", "zscore", "none"),
     "target": read.nested(TargetSettings, _TARGET_READERS),
     "split": read.nested(SplitSettings, _SPLIT_READERS),
+    "fold": read.optional(read.integer(1, 20)),
     "device": read.choice("auto", "cpu", "cuda", "mps"),
     "precision": read.choice("auto", "fp32", "bf16"),
     "threads": read.integer(1, 1024),

@@ -32,6 +32,7 @@ FILLED_IN = {
     "dataset": "it is found from `data:`",
     "seed": "each trial's is derived from the plan's `seed:`",
     "max_epochs": "it is the plan's own `max_epochs:`",
+    "fold": "trials after the search are given theirs; `split: {kind: folds, folds: 3}` sets how many there are",
 }
 """Keys of a patchtst trial that the plan may not set, and their origin."""
 

@@ -48,7 +48,7 @@ def open_windows(settings: TrialSettings, opening: TestOpening) -> OpenedWindows
     path = Path(settings.dataset)
     manifest = read_manifest(path)
     frame = read_dataset(path, manifest)
-    splits = split_days(len(frame), settings.context, settings.split)
+    splits = split_days(len(frame), settings.context, settings.split, settings.fold)
     test = open_test(splits, opening)
     table = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
     days = table

@@ -1,17 +1,10 @@
-"""Split days into train, validation and test so that no two parts share a day.
-
-A sample at day t sees days t - context + 1 .. t and is labelled from t + 1 .. t + horizon. So a part reserves
-``context - 1`` days before its first sample and ``purge`` days after its last (the embargo and purge of Lopez de
-Prado, Advances in Financial Machine Learning, 2018, chapter 7). ``purge`` is the plan's largest horizon, not the
-trial's, so that every horizon is judged on the same dates.
-"""
+"""Split days into train, validation and test so that no two parts share a day; the test's stay sealed."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.atomic_file import sync_folder
-from training.errors import SealedTestError, SplitError
+from training.data.blocks import lay_out
+from training.errors import SealedTestError
 from training.settings import SplitSettings
 
 Indices = NDArray[np.int64]
@@ -45,8 +39,8 @@ class SealedIndices:
 class SplitIndices:
     """Sample days as ascending row numbers of the dataset; the test's are sealed.
 
-    ``visible_rows`` is the search's view of the data: a mask (rows,) that is False on each day that a test sample sees
-    or is labelled from.
+    ``visible_rows`` is a trial's view of the data: a mask (rows,) that is False on each day that a test sample of any
+    block sees or is labelled from, and for a fold on each day after its validation.
     """
 
     train_indices: Indices
@@ -92,56 +86,31 @@ def open_test(splits: SplitIndices, opening: TestOpening) -> Indices:
     return splits.test_indices._hidden.copy()  # noqa: SLF001 - this function is the seal's only door
 
 
-def split_days(rows: int, context: int, settings: SplitSettings) -> SplitIndices:
-    """Split ``rows`` days by ``settings.kind``. Raises SplitError when a part would be empty or too small."""
-    # Chunks are the same three spans inside each segment of the timeline, so that each part has days of each regime.
-    blocks = 1 if settings.kind == "contiguous" else settings.blocks
-    pieces = [piece for low, high in _segments(rows, blocks) for piece in _spans(low, high, context, settings)]
-    train, val, test = (_joined(pieces, part) for part in ("train", "val", "test"))
-    if len(val) < settings.min_val_windows:
-        raise SplitError(
-            f"expected at least {settings.min_val_windows} validation windows, found {len(val)}",
-            "Import a longer history, raise split.val_fraction, shorten the context, or (chunks) take fewer blocks.",
-        )
-    for name, part in (("train", train), ("test", test)):
-        if len(part) == 0:
-            raise SplitError(f"no {name} window is left", "Import a longer history or shorten the context.")
+def split_days(rows: int, context: int, settings: SplitSettings, fold: int | None = None) -> SplitIndices:
+    """Split ``rows`` days by ``settings.kind``; a ``fold`` trains on days before its own validation only.
+
+    Without a fold the validation of all blocks is one part, and so is the test. No test block is ever visible, and a
+    fold sees no day after its validation. Raises SplitError when a part would be empty or too small.
+    """
+    blocks = lay_out(rows, context, settings)
+    own = blocks if fold is None else [blocks[fold - 1]]
     visible = np.ones(rows, dtype=np.bool_)
-    visible[_days_touched(test, context, settings.purge)] = False
-    return SplitIndices(train, val, SealedIndices(test), visible)
+    for block in blocks:
+        visible[_days_touched(block.test, context, settings.purge)] = False
+    if fold is not None:
+        visible[own[0].val.stop + settings.purge :] = False
+    return SplitIndices(
+        train_indices=_joined(block.train for block in blocks[:fold]),
+        val_indices=_joined(block.val for block in own),
+        test_indices=SealedIndices(_joined(block.test for block in own)),
+        visible_rows=visible,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """The samples of the days [first, stop) of one part."""
-
-    part: str
-    first: int
-    stop: int
+def _joined(spans: Iterable[range]) -> Indices:
+    return np.concatenate([np.arange(span.start, span.stop, dtype=np.int64) for span in spans])
 
 
-def _spans(low: int, high: int, context: int, settings: SplitSettings) -> list[_Piece]:
-    """Cut rows [low, high) into train, validation, test, with free days around each border."""
-    days = high - low
-    border_val = low + round(days * settings.train_fraction)
-    border_test = low + round(days * (settings.train_fraction + settings.val_fraction))
-    spans = (("train", low, border_val), ("val", border_val, border_test), ("test", border_test, high))
-    return [_Piece(part, first + context - 1, stop - settings.purge) for part, first, stop in spans]
-
-
-def _segments(rows: int, blocks: int) -> list[tuple[int, int]]:
-    edges = [round(rows * i / blocks) for i in range(blocks + 1)]
-    return list(itertools.pairwise(edges))
-
-
-def _joined(pieces: Sequence[_Piece], part: str) -> Indices:
-    spans = [np.arange(piece.first, max(piece.first, piece.stop)) for piece in pieces if piece.part == part]
-    return np.concatenate(spans).astype(np.int64)
-
-
-def _days_touched(samples: Indices, context: int, purge: int) -> Indices:
-    """Return each row that one of these samples sees or is labelled from."""
-    if len(samples) == 0:
-        return samples
-    offsets = np.arange(-context + 1, purge + 1)
-    return np.unique(samples[:, None] + offsets[None, :])
+def _days_touched(samples: range, context: int, purge: int) -> slice:
+    """Return the rows that one of these consecutive samples sees or is labelled from."""
+    return slice(samples.start - context + 1, samples.stop + purge) if samples else slice(0)

@@ -53,7 +53,7 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
     path = Path(settings.dataset)
     manifest = read_manifest(path)
     frame = read_dataset(path, manifest)
-    splits = split_days(len(frame), settings.context, settings.split)
+    splits = split_days(len(frame), settings.context, settings.split, settings.fold)
     labels = target_labels(frame, settings.horizon, settings.target)
     _require_both_classes(labels, splits)
     table = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
@@ -96,10 +96,10 @@ def target_labels(frame: pd.DataFrame, horizon: int, target: TargetSettings) -> 
 
 
 def base_rates(path: Path, horizons: Sequence[int] = (1, 3, 5)) -> dict[int, float]:
-    """Return the share of days before the test split that reach the default target, by horizon."""
+    """Return the share of days that reach the default target, by horizon, of the days before all folds."""
     frame = read_dataset(path, read_manifest(path))
-    before_test = frame.iloc[: round(len(frame) * (SplitSettings().train_fraction + SplitSettings().val_fraction))]
-    return {h: float(np.nanmean(target_labels(before_test, h, TargetSettings()))) for h in horizons}
+    early = frame.iloc[: round(len(frame) * SplitSettings().train_fraction / 2)]
+    return {h: float(np.nanmean(target_labels(early, h, TargetSettings()))) for h in horizons}
 
 
 def fit_zscore(

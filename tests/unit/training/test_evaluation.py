@@ -30,6 +30,7 @@ from training.session import TrainingSession
 from training.settings import SplitSettings, TrialSettings
 
 SPLIT = {"min_val_windows": 20}
+FOLDS = {"kind": "folds", "train_fraction": 0.5, "val_fraction": 0.2, "min_val_windows": 20}
 EPOCHS = 3
 
 
@@ -83,25 +84,26 @@ def test_the_file_of_the_best_weights_has_one_name() -> None:
     assert WEIGHTS == FILE
 
 
-def test_the_search_never_reads_the_test_split(dataset: Path, tmp_path: Path) -> None:
-    """With NaN on the disk in each day that a test window touches, the losses are the same to the last bit."""
-    poisoned = tmp_path / dataset.name
+@pytest.mark.parametrize("split", [SPLIT, FOLDS])
+def test_no_trial_ever_reads_a_test_block(dataset: Path, tmp_path: Path, split: dict[str, Any]) -> None:
+    """With NaN on the disk in each day that a test window touches, whichever fold's, all losses are the same."""
+    poisoned, context = tmp_path / dataset.name, 20
     frame = pd.read_parquet(dataset)
-    hidden = ~split_days(len(frame), 30, SplitSettings(min_val_windows=20)).visible_rows
+    hidden = ~split_days(len(frame), context, SplitSettings(**split)).visible_rows
     assert hidden.sum() > 30
     frame.loc[hidden, :] = np.nan
     frame.to_parquet(poisoned)
     manifest = read_manifest(dataset)
     write_manifest(replace(manifest, sha256=sha256_of(poisoned)), manifest_path(poisoned))
 
-    def search(path: Path) -> list[tuple[float, float]]:
-        losses = []
-        for rate in (1e-3, 3e-3):
-            session = TrainingSession(config(path, learning_rate=rate), gate=lambda: 0.0)
-            losses += [(epoch.train_loss, epoch.val_loss) for epoch in (session.step() for _ in range(EPOCHS))]
-        return losses
+    def losses(path: Path) -> list[tuple[float, float]]:
+        found = []
+        for fold in dict.fromkeys((None, *SplitSettings(**split).test_folds)):
+            session = TrainingSession(config(path, split=split, context=context, fold=fold), gate=lambda: 0.0)
+            found += [(epoch.train_loss, epoch.val_loss) for epoch in (session.step() for _ in range(EPOCHS))]
+        return found
 
-    assert search(poisoned) == search(dataset)
+    assert losses(poisoned) == losses(dataset)
 
 
 def test_too_little_memory_is_found_before_the_test_is_opened(

@@ -82,6 +82,8 @@ def test_an_unknown_nested_key_is_named_with_its_path() -> None:
         ("horizon", 6, "split.purge"),
         ("split", {"train_fraction": 0.9, "val_fraction": 0.1}, "split.train_fraction"),
         ("split", {"kind": "random"}, "split.kind"),
+        ("split", {"kind": "folds", "folds": 1}, "split.folds"),
+        ("fold", 1, "fold"),
         ("target", {"threshold": 0}, "target.threshold"),
         ("memory_limit_bytes", 0, "memory_limit_bytes"),
     ],
@@ -91,6 +93,13 @@ def test_a_bad_value_is_refused_by_name_with_a_cure(key: str, value: object, nam
         TrialSettings.from_config(config(**{key: value}))
     assert caught.value.key == named
     assert caught.value.remedy
+
+
+def test_a_fold_is_one_of_its_split() -> None:
+    split = {"kind": "folds"}
+    assert [TrialSettings.from_config(config(split=split, fold=fold)).fold for fold in (None, 1, 3)] == [None, 1, 3]
+    with pytest.raises(SettingsError, match="no such fold"):
+        TrialSettings.from_config(config(split=split, fold=4))
 
 
 @pytest.mark.parametrize("missing", ["budget", "horizon", "grid", "learning_rate", "dataset", "seed"])

@@ -22,6 +22,7 @@ from training.model import normalise_window
 from training.settings import TargetSettings, TrialSettings
 
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"
+FOLDS = {"context": 20, "split": {"kind": "folds", "train_fraction": 0.5, "val_fraction": 0.2, "min_val_windows": 20}}
 
 
 def trial(dataset: Path, **changes: Any) -> TrialSettings:
@@ -68,14 +69,18 @@ def test_the_input_width_comes_from_the_dataset(dataset: Path) -> None:
 
 
 def test_every_horizon_is_judged_on_the_same_dates(dataset: Path) -> None:
-    parts = [load_windows(trial(dataset, horizon=horizon)) for horizon in (1, 3, 5)]
-    assert all(torch.equal(parts[0].val, part.val) and torch.equal(parts[0].train, part.train) for part in parts)
+    for changes in ({}, FOLDS, {**FOLDS, "fold": 2}):
+        parts = [load_windows(trial(dataset, horizon=horizon, **changes)) for horizon in (1, 3, 5)]
+        assert all(torch.equal(parts[0].val, part.val) and torch.equal(parts[0].train, part.train) for part in parts)
 
 
-def test_only_the_days_of_the_sealed_test_are_nan(dataset: Path) -> None:
-    settings_ = trial(dataset)
+@pytest.mark.parametrize("changes", [{}, FOLDS, {**FOLDS, "fold": 1}, {**FOLDS, "fold": 3}])
+def test_only_the_days_of_the_sealed_tests_and_those_after_a_fold_are_nan(
+    dataset: Path, changes: dict[str, Any]
+) -> None:
+    settings_ = trial(dataset, **changes)
     windows = load_windows(settings_)
-    hidden = ~split_days(len(windows.days), settings_.context, settings_.split).visible_rows
+    hidden = ~split_days(len(windows.days), settings_.context, settings_.split, settings_.fold).visible_rows
     assert hidden.sum() > 50
     assert torch.isnan(windows.days[torch.from_numpy(hidden)]).all()
     assert torch.isnan(windows.labels[torch.from_numpy(hidden)]).all()
