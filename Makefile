@@ -89,5 +89,8 @@ $(STAMP): pyproject.toml constraints.txt
 		"$$chosen" -m venv --clear $(VENV); \
 	fi
 	@echo "==> installing sweep-supervisor and its dependencies into $(VENV) (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@( while sleep 20 >/dev/null 2>&1; do \
+		echo "    still at work: $$(du -sm $(VENV) | cut -f1) MB of about 2,000"; done ) & alive=$$!; \
+	trap 'kill $$alive 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -8,6 +8,7 @@ importlib.metadata: that takes 25 ms to import and 100 ms to scan an environment
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +43,13 @@ def supervisorctl(argv: list[str] | None = None) -> int:
 
 
 def _refuse(program: str, argv: list[str]) -> int | None:
-    """Return an exit code and print its reason on stderr; None when the command may run."""
+    """Return an exit code and print its reason on stderr; None when the command may run.
+
+    From here to the verb (cli.dispatch) Ctrl-C ends the process at once: nothing has begun, and a traceback of imports
+    would say nothing.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     trouble = find_intruder(Path(__file__).resolve().parent, sys.path)
     if trouble is not None:
         print(f"{program}: {trouble}", file=sys.stderr)

@@ -30,6 +30,11 @@ class SweepError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
+    def sentence(self) -> str:
+        """Return the message and the cure on one line, for a place that has only one."""
+        text = self.message if self.remedy is None else f"{self.message}; cure: {self.remedy}"
+        return " ".join(text.split())
+
     def render(self) -> str:
         """Return the message, then the cure on a line of its own."""
         return self.message if self.remedy is None else f"{self.message}\n  cure: {self.remedy}"
@@ -88,7 +93,7 @@ class NotRunning(SweepError):
     """No supervisor daemon is running for this home."""
 
     exit_code = 7
-    remedy = "start one with `supervisord start PLAN`"
+    remedy = "start one with `supervisord start PLAN`, or set SWEEP_HOME to the home of your run"
 
 
 class SlowAnswer(SweepError):
@@ -245,3 +250,24 @@ class ReportFailed(SweepError):
     """The report could not be written."""
 
     remedy = "the results are safe in the store; `supervisorctl report` tries again"
+
+
+def causes() -> dict[int, list[str]]:
+    """Return the default messages of all errors by exit code, for docs/commands.md."""
+    found: dict[int, list[str]] = {}
+    left = [SweepError]
+    while left:
+        kind = left.pop(0)
+        left += kind.__subclasses__()
+        if kind is not SweepError and kind.__module__ == SweepError.__module__:
+            found.setdefault(kind.exit_code, []).append((kind.__doc__ or "").strip())
+    return dict(sorted(found.items()))
+
+
+def render_markdown() -> str:
+    """Return the rows of the table of errors in docs/commands.md."""
+    return "".join(f"| {code} | {' '.join(messages)} |\n" for code, messages in causes().items())
+
+
+if __name__ == "__main__":
+    print(render_markdown(), end="")

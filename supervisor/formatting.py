@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 """IEC 80000-13: each is 1024 of the one before."""
 MAX_LINE_CHARACTERS = 300
 ELLIPSIS = "…"
+_FRAME = re.compile(r'\s*File "(?P<file>[^"]+)", line (?P<line>\d+)')
+"""A line of a traceback (https://docs.python.org/3/library/traceback.html) that names a place."""
+_NOT_OURS_TO_MEND = ("/site-packages/", "/lib/python", "/actors/trial/", "<frozen ")
+"""Parts of paths of libraries and of this program: a user can mend neither."""
 
 
 def human(size: float) -> str:
@@ -52,6 +57,41 @@ def shortened(text: str, max_characters: int) -> str:
 def one_line(text: str) -> str:
     """Return `text` on one line of bounded length: an error can be a traceback."""
     return shortened(" ".join(text.split()), MAX_LINE_CHARACTERS)
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Return "did you mean NAME?" for the name most like `word`; None when none is like it."""
+    import difflib  # slow to import; only a mistake pays for it
+
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return `text` cut to `columns` of a terminal; a wide East Asian character takes two of them."""
+    import unicodedata  # slow to import; only `wait` in a terminal needs it
+
+    widths = [2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text]
+    if sum(widths) <= columns:
+        return text
+    while text and sum(widths) > columns - 1:
+        text, _ = text[:-1], widths.pop()
+    return text + ELLIPSIS if columns > 0 else ""
+
+
+def error_sentence(text: str) -> str:
+    """Return an error's text as one line for people: of a traceback its exception and the place in the user's code."""
+    lines = text.splitlines()
+    frames = [(number, found) for number, line in enumerate(lines) if (found := _FRAME.match(line))]
+    if not frames:
+        return one_line(text)
+    said = lines[frames[-1][0] + 1 :]
+    while said and (not said[0].strip() or said[0][0].isspace()):
+        said.pop(0)
+    own = [found for _, found in frames if not any(part in found["file"] for part in _NOT_OURS_TO_MEND)]
+    place = (own or [frames[-1][1]])[-1]
+    where = f"({shortened(place['file'].rpartition('/')[2], 60)}, line {place['line']})"
+    return f"{shortened(' '.join(' '.join(said).split()), MAX_LINE_CHARACTERS - len(where) - 1)} {where}"
 
 
 def table(rows: Sequence[Sequence[str]], *, rule: bool = False) -> list[str]:

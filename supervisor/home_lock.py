@@ -46,7 +46,7 @@ def take_lock(home: Home, purpose: str = "") -> int:
                 f"{home.lock} cannot be locked: {error.strerror}", remedy="put SWEEP_HOME on a local disk"
             ) from error
         check_no_orphan(home)
-        raise AlreadyRunning(f"this home is held by {holder(home) or 'an unknown process'}") from error
+        raise AlreadyRunning(f"the home {home.root} is held by {holder(home) or 'an unknown process'}") from error
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"pid {os.getpid()}{purpose and ', '}{purpose}\n".encode(), 0)
     return fd

@@ -143,7 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         # An error of ours needs a person. Any other may be a passing fault of the machine, and another driver may try.
         final = isinstance(error, SweepError)
-        return _settle(link, messages.ExperimentEnded(f"{type(error).__name__}: {error}"[:4000], final))
+        said = error.sentence() if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
+        return _settle(link, messages.ExperimentEnded(said[:4000], final))
     return _settle(link, messages.ExperimentEnded(None) if complete else None)
 
 

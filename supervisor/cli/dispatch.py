@@ -4,15 +4,80 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
-from supervisor.errors import SweepError, SystemRefused
+from supervisor import __product__, __version__
+from supervisor.errors import SweepError, SystemRefused, UsageError
+from supervisor.formatting import nearest
 from supervisor.home import find_home
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+OTHER = {"supervisord": "supervisorctl", "supervisorctl": "supervisord"}
+
+Arguments = Callable[[argparse.ArgumentParser], object]
+Verbs = Mapping[str, tuple[str, str, tuple[Arguments, ...]]]
+"""Each verb: its help, the function that runs it (run_verb), and the functions that add its arguments."""
+
+_INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)", re.DOTALL)
+_UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w-]+)")
+"""Messages of argparse."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses a command line; an error says what was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; also a verb's own parser refuses what it does not know, since only it knows its options."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> Any:
+        """Print usage, message and cure; end with the code of a UsageError."""
+        self.print_usage(sys.stderr)
+        error = UsageError(f"{self.prog}: error: {message}", remedy=self._cure(message))
+        self.exit(error.exit_code, f"{error.render()}\n")
+
+    def _cure(self, message: str) -> str | None:
+        if found := _UNKNOWN.search(message):
+            return nearest(found[1], re.findall(r"(?<![\w-])--?[a-z][\w-]*", self.format_help()))
+        if (found := _INVALID.search(message)) is None:
+            return None
+        word, choices = found[1], re.findall(r"[^\s',]+", found[2])
+        if self.prog in OTHER:
+            from supervisor.cli.other_supervisor import VERBS_INSTEAD
+
+            other: Verbs = import_module(f"supervisor.cli.{OTHER[self.prog]}").VERBS
+            if word in other:
+                return f"{word} is a verb of the other command: `{OTHER[self.prog]} {word}`"
+            if word in VERBS_INSTEAD:
+                return VERBS_INSTEAD[word]
+        return nearest(word, choices)
+
+
+def parser_of(program: str, description: str, verbs: Verbs, only: str | None = None) -> Parser:
+    """Return the parser of a command, with the verb `only` or with all verbs."""
+    parser = Parser(prog=program, description=description)
+    parser.add_argument("--version", action="version", version=f"{__product__} {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
+    for name in verbs if only is None else (only,):
+        help_text, run, arguments = verbs[name]
+        verb = subparsers.add_parser(name, help=help_text)
+        verb.set_defaults(run=run)
+        for add in arguments:
+            add(verb)
+    return parser
+
+
+def argument(*names: str, **settings: Any) -> Arguments:
+    return lambda parser: parser.add_argument(*names, **settings)
 
 
 def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interrupted: str) -> int:
@@ -21,12 +86,15 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
     A subparser sets `run`, a module of this room and its function: "watch.status". The function takes the home and the
     arguments and returns the exit code. `interrupted` says what goes on after Ctrl-C.
     """
-    arguments = parser.parse_args(argv)
-    if arguments.verb is None:
-        parser.print_help()
-        return 2
-    module, _, verb = arguments.run.partition(".")
     try:
+        # The launcher had let it end the process at once, without a traceback.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        arguments = parser.parse_args(argv)
+        if arguments.verb is None:
+            parser.print_help()
+            return UsageError.exit_code
+        module, _, verb = arguments.run.partition(".")
         return int(getattr(import_module(f"supervisor.cli.{module}"), verb)(find_home(), arguments))
     except SweepError as error:
         return _report(parser.prog, error)

@@ -67,7 +67,8 @@ def already_running(home: Home, request: StartRequest, timeout_s: float) -> bool
             check_no_orphan(home)
             if time.monotonic() > end_s:
                 raise AlreadyRunning(
-                    f"a daemon ({holder(home)}) has been starting or ending in this home for {timeout_s:.0f} s",
+                    f"a daemon ({holder(home)}) has been starting or ending in the home {home.root} for"
+                    f" {timeout_s:.0f} s",
                     remedy="try again in a few seconds",
                 ) from absent
             time.sleep(HELD_POLL_S)

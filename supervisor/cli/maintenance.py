@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from supervisor import __product__, __version__
+from supervisor.cli.watch import NO_RUN_REMEDY
 from supervisor.control.client import ask
 from supervisor.errors import NotFound, NotRunning, NotSent
 from supervisor.home import Home
@@ -56,7 +57,7 @@ def repair(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.home_lock import take_lock
 
     if not home.state.is_dir():
-        raise NotFound("this home has no store and no logs yet", remedy="start a run with `supervisord start smoke`")
+        raise NotFound(f"the home {home.root} has no store and no logs yet", remedy=NO_RUN_REMEDY)
     lock = take_lock(home)
     try:
         findings = examine(home, Clock())
@@ -87,7 +88,7 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
             ask(home, "backup", {"path": str(copy)}, deadline_s=BACKUP_DEADLINE_S)
         except NotRunning:
             if not home.store.exists():
-                raise NotFound("this home has no run yet", remedy="start one with `supervisord start smoke`") from None
+                raise NotFound(f"the home {home.root} has no run yet", remedy=NO_RUN_REMEDY) from None
             copy = home.store
         with read_only(copy) as connection:
             live = copy != home.store
@@ -103,7 +104,8 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def version(home: Home, _: argparse.Namespace) -> int:
-    print(f"{__product__} {__version__}, {Path(__file__).resolve().parents[1]}, socket {home.socket}")
+    folder = Path(__file__).resolve().parents[1]
+    print(f"{__product__} {__version__}, {folder}, home {home.root}, socket {home.socket}")
     return 0
 
 

@@ -36,6 +36,18 @@ _INSTEAD = {
 }
 
 
+VERBS_INSTEAD = {
+    "restart": "`supervisorctl shutdown`, then `supervisord start`",
+    "reload": "`supervisorctl shutdown`, then `supervisord start`",
+    "reread": "a run keeps a copy of its plan; `supervisord start PLAN --new` begins one with the plan as it is now",
+    "update": "a run keeps a copy of its plan; `supervisord start PLAN --new` begins one with the plan as it is now",
+    "maintail": "`supervisorctl tail`",
+    "pid": "`supervisorctl status` has the daemon's pid",
+    "help": "`supervisorctl --help`, or VERB --help",
+}
+"""Verbs of Supervisor 4.3 that this program does not have, each with what to type here instead."""
+
+
 def explain_foreign_flags(program: str, argv: Sequence[str]) -> str | None:
     """Return the explanation when `argv` is a command line of the other Supervisor; None when it is not.
 

@@ -34,6 +34,8 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     if arguments.plan is None:
         request = StartRequest(plan=None, retry=arguments.retry, by_service=by_service)
         return launch.launch(home, request, arguments.timeout, foreground=by_service)
+    # Also a check; here with the exit code that it has without a plan.
+    home.refuse_network_disk()
     resolved = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         return _dry_run(*resolved)
@@ -65,7 +67,10 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     # The last two are slow, and never a reason to stop a start.
     checks += [start_checks.check_script(loaded.sensor_script), start_checks.check_accelerator(loaded.plan)]
     checks.append(start_checks.check_temperature())
-    print(json.dumps([asdict(check) for check in checks], indent=1) if arguments.json else machine.render(checks))
+    if arguments.json:
+        print(json.dumps([asdict(check) for check in checks], indent=1))
+    else:
+        print(f"{machine.render(checks)}\n\n{machine.verdict(checks, loaded.plan.name)}")
     return int(machine.worst(checks) is machine.Level.ERROR)
 
 
@@ -103,6 +108,7 @@ def _request(
             "script": loaded.sensor_script,
             "wake_lock": loaded.plan.wake_lock,
             "pass_environment": list(loaded.plan.pass_environment),
+            "options": _options(arguments),
             "source_sha256": None if loaded.source_path is None else sha256_of(loaded.source_path),
         },
         data={} if chosen is None else asdict(chosen),
@@ -110,6 +116,13 @@ def _request(
         new=arguments.new,
         retry=arguments.retry,
     )
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """Return the options that choose what a run consists of, as they were typed: they belong to its start command."""
+    sets = [word for value in arguments.sets for word in ("--set", value)]
+    only = [] if arguments.only is None else ["--only", arguments.only]
+    return [*sets, *only, *(word for glob in arguments.experiments for word in ("--experiments", glob))]
 
 
 def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:

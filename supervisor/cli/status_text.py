@@ -7,12 +7,14 @@ state, then words.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from supervisor.domain.command_text import pauses
-from supervisor.domain.lifecycle import ENDED, ProcessState
+from supervisor.domain.lifecycle import ENDED, FAILED, ProcessState
+from supervisor.domain.run_words import way_on
 from supervisor.domain.time_accounting import by_cause
-from supervisor.formatting import duration, number, one_line, short_value, shortened, table
+from supervisor.formatting import duration, error_sentence, number, one_line, short_value, shortened, table
 
 MAX_CAUSES = 6
 """The number of causes of lost time that are shown, the largest first; an operator can give any number of reasons."""
@@ -43,27 +45,38 @@ def plan_file(view: dict[str, Any] | None) -> str | None:
     return f"{view['path']} has changed since (sha256 {then}, now {now}); the run keeps its own copy"
 
 
-def experiment_line(experiment: dict[str, Any], width: int) -> str:
-    return f"{experiment['name']:<{width}}  {experiment['state']:<9} {_words(experiment)}"
+def experiment_line(experiment: dict[str, Any], width: int, now_wall: float | None = None) -> str:
+    return f"{experiment['name']:<{width}}  {experiment['state']:<9} {_words(experiment, now_wall)}"
 
 
-def _words(experiment: dict[str, Any]) -> str:
+def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
     state = ProcessState(experiment["state"])
     if state in (ProcessState.SKIPPED, ProcessState.FATAL, ProcessState.BACKOFF):
-        return one_line(str(experiment["reason"] or ""))
+        return error_sentence(str(experiment["reason"] or ""))
     if experiment["action"] == "STOP":
         return f"STOP by the {experiment['origin']}: {one_line(str(experiment['reason']))}"
     if state is ProcessState.STOPPED and experiment["started_wall"] is None:
         return "not started"
-    words = [f"{experiment['ended']}/{experiment['max_trials']} trials"]
+    words = [f"{experiment['ended']}/{experiment['max_trials']} trials", *_failed_words(experiment)]
     words += [_running(trial) for trial in experiment["running"]]
     if experiment["best"] is not None:
         words.append(f"best {number(experiment['best']['value'])} (trial {experiment['best']['trial']})")
     if state in (ProcessState.RUNNING, ProcessState.PAUSED):
-        words.append(f"ETA {duration(_left_s(experiment, experiment['mean_trial_s']))}")
+        words.append(f"ETA {duration(_left_s(experiment, _trial_s(experiment), now_wall))}")
     if state is ProcessState.EXITED and experiment["started_wall"] is not None:
         words.append(f"took {duration(experiment['ended_wall'] - experiment['started_wall'])}")
     return ", ".join(words)
+
+
+def failures(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return how many trials failed, by end reason."""
+    return {reason: count for reason, count in sorted(counts.items()) if reason in FAILED}
+
+
+def _failed_words(experiment: dict[str, Any]) -> list[str]:
+    found = failures(experiment["counts"])
+    reasons = ", ".join(reason if len(found) == 1 else f"{count} {reason}" for reason, count in found.items())
+    return [f"{sum(found.values())} failed ({reasons})"] if found else []
 
 
 def _running(trial: dict[str, Any]) -> str:
@@ -76,6 +89,8 @@ def status(view: dict[str, Any]) -> str:
     run, daemon = view["run"], view.get("daemon")
     width = max([MIN_NAME_WIDTH, len(run["id"]), *(len(e["name"]) for e in view["experiments"])])
     head = f"{run['id']:<{width}}  {run['state']:<9} plan {run['plan']}"
+    if view.get("daemon_died"):
+        head += f", ITS DAEMON DIED: {way_on(run)}"
     below = [_lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
     if daemon:
         up_s = daemon["now_wall"] - daemon["started_wall"]
@@ -83,7 +98,8 @@ def status(view: dict[str, Any]) -> str:
         below.append(f"dashboard {daemon['dashboard'] or '-'}, log {daemon['log']}")
     indent = " " * (width + 2)
     lines = [head, *(indent + line for line in pauses(view))]
-    lines += [experiment_line(experiment, width) for experiment in view["experiments"]]
+    now = daemon["now_wall"] if daemon else None
+    lines += [experiment_line(experiment, width, now) for experiment in view["experiments"]]
     return "\n".join([*lines, *(indent + line for line in below if line)])
 
 
@@ -108,32 +124,57 @@ def progress(view: dict[str, Any]) -> str:
         parts.append(f"{now['name']} {now['state']}")
         parts.append(f"trial {now['ended'] + len(now['running'])}/{now['max_trials']}")
         parts.append(f"best {number(now['best']['value'] if now['best'] else None)}")
-    parts.append(hardware(view.get("nodes", {})))
-    parts += pauses(view)[:1]
-    parts.append(f"ETA {duration(eta_s(view))}")
-    return " | ".join(parts)
+    if failed := sum(sum(failures(experiment["counts"]).values()) for experiment in experiments):
+        parts.append(f"{failed} failed")
+    # A narrow terminal cuts the end.
+    return " | ".join([*parts, f"ETA {duration(eta_s(view))}", *pauses(view)[:1], hardware(view.get("nodes", {}))])
 
 
-def _left_s(experiment: dict[str, Any], mean_trial_s: float | None) -> float | None:
-    """Return the seconds of an experiment's trials that are left, at `mean_trial_s` each; None without that figure."""
+def _trial_s(experiment: dict[str, Any]) -> float | None:
+    """Return the seconds of a trial: the mean of the ended ones, else those of all epochs at the pace so far."""
+    if experiment["mean_trial_s"] is not None:
+        return float(experiment["mean_trial_s"])
+    paces = [pace for trial in experiment["running"] if (pace := _epoch_s(trial)) is not None]
+    return max(paces) * float(experiment["spec"]["max_epochs"]) if paces else None
+
+
+def _epoch_s(trial: dict[str, Any]) -> float | None:
+    return float(trial["spent_s"] / trial["epoch"]) if trial["epoch"] else None
+
+
+def _left_s(experiment: dict[str, Any], trial_s: float | None, now_wall: float | None) -> float | None:
+    """Return the seconds of an experiment's trials that are left, at `trial_s` each; None without that figure."""
     if ProcessState(experiment["state"]) in ENDED:
         return 0.0
-    if mean_trial_s is None:
+    if trial_s is None:
         return None
-    left = experiment["max_trials"] - experiment["ended"]
-    return float(mean_trial_s * left / experiment["spec"]["concurrency"])
+    waiting = max(0, experiment["max_trials"] - experiment["ended"] - len(experiment["running"]))
+    running = sum(_left_of(trial, experiment["spec"], trial_s, now_wall) for trial in experiment["running"])
+    return float((trial_s * waiting + running) / experiment["spec"]["concurrency"])
+
+
+def _left_of(trial: dict[str, Any], spec: dict[str, Any], trial_s: float, now_wall: float | None) -> float:
+    """Return the seconds that a running trial has left; one that outlived the mean is expected to train to its end."""
+    since = 0.0
+    if trial["state"] == "RUNNING" and None not in (now_wall, trial["since_wall"]):
+        since = max(0.0, now_wall - trial["since_wall"])
+    pace = _epoch_s(trial)
+    if trial["spent_s"] + since > trial_s and pace is not None:
+        trial_s = pace * float(spec["max_epochs"])
+    return float(max(0.0, trial_s - trial["spent_s"] - since))
 
 
 def eta_s(view: dict[str, Any]) -> float | None:
-    """Estimate the seconds to the run's end from the trials so far; None before the first has ended.
+    """Estimate the seconds to the run's end from the trials so far; None before the first epoch has ended.
 
     An experiment that has not begun counts like the last one with a figure: the estimate is too short when it is
     larger.
     """
-    total, mean_s = 0.0, None
+    total, trial_s = 0.0, None
+    now_wall = (view.get("daemon") or {}).get("now_wall")
     for experiment in view["experiments"]:
-        mean_s = experiment["mean_trial_s"] or mean_s
-        left_s = _left_s(experiment, mean_s)
+        trial_s = _trial_s(experiment) or trial_s
+        left_s = _left_s(experiment, trial_s, now_wall)
         if left_s is None:
             return None
         total += left_s
@@ -156,7 +197,7 @@ def text_table(view: dict[str, Any], now_wall: float | None = None) -> str:
 
 
 def summary(view: dict[str, Any]) -> str:
-    """Return "passed N, failed N, skipped N", and "unfinished N" when there are any."""
+    """Return "passed N, failed N, skipped N" of experiments; unfinished ones and failed trials where there are any."""
     counts = Counter(ProcessState(experiment["state"]) for experiment in view["experiments"])
     unfinished = sum(n for state, n in counts.items() if state not in ENDED)
     words = [
@@ -164,7 +205,9 @@ def summary(view: dict[str, Any]) -> str:
         f"failed {counts[ProcessState.FATAL]}",
         f"skipped {counts[ProcessState.SKIPPED]}",
     ]
-    return ", ".join([*words, *([f"unfinished {unfinished}"] if unfinished else [])])
+    failed = sum(sum(failures(experiment["counts"]).values()) for experiment in view["experiments"])
+    trials = [f"and {failed} trial{'s' if failed > 1 else ''} failed"] if failed else []
+    return ", ".join([*words, *([f"unfinished {unfinished}"] if unfinished else []), *trials])
 
 
 def short_params(params: dict[str, Any], max_characters: int = MAX_PARAMS_CHARACTERS) -> str:
@@ -192,6 +235,19 @@ def _duration(experiment: dict[str, Any], now_wall: float | None) -> str:
 
 
 def _reasons(experiments: list[dict[str, Any]]) -> list[str]:
-    """Return why experiments failed or were skipped, to stand below the table: such a text is longer than a column."""
-    bad = [e for e in experiments if e["reason"] and e["state"] in (ProcessState.FATAL, ProcessState.SKIPPED)]
-    return [f"{experiment['name']} {experiment['state']}: {experiment['reason']}" for experiment in bad]
+    """Return why experiments and trials failed, to stand below the table: such a text is longer than a column."""
+    lines = []
+    for experiment in experiments:
+        name, failed = experiment["name"], _failed_words(experiment)
+        if experiment["reason"] and experiment["state"] in (ProcessState.FATAL, ProcessState.SKIPPED):
+            lines.append(f"{name} {experiment['state']}: {error_sentence(str(experiment['reason']))}")
+        elif failed:
+            lines.append(f"{name}: {failed[0]}{_first_error(experiment)}")
+    return lines
+
+
+def _first_error(experiment: dict[str, Any]) -> str:
+    for trial in experiment.get("trials", []):
+        if trial["error"] and trial["end_reason"] in failures(experiment["counts"]):
+            return f"; the first, trial {trial['number']}: {error_sentence(trial['error'])}"
+    return ""

@@ -49,14 +49,14 @@ def resume(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def stop(home: Home, _: argparse.Namespace) -> int:
-    run = ask(home, "stop", {})["run"]
-    print(f"{run}: stopping; `supervisord start` with its plan resumes it")
+    answer = ask(home, "stop", {})
+    print(f"{answer['run']}: stopping; {answer['way_on']}")
     return _await_end(home)
 
 
 def shutdown(home: Home, _: argparse.Namespace) -> int:
-    run = ask(home, "shutdown", {})["run"]
-    print(f"{run}: the daemon ends; `supervisord start` resumes the run")
+    answer = ask(home, "shutdown", {})
+    print(f"{answer['run']}: the daemon ends; {answer['way_on']}")
     return _await_end(home)
 
 

@@ -1,4 +1,4 @@
-"""Runs the verbs that show a run: status, tail, wait, report. Each returns the exit code.
+"""Runs the verbs that show a run: status, wait, report. Each returns the exit code.
 
 Standard library at import, and little of it: `status` must start at once.
 """
@@ -8,19 +8,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from typing import Any
 
 from supervisor.cli import status_text
 from supervisor.control.client import ask
-from supervisor.domain.lifecycle import ENDED, Desired, ProcessState, run_exit_code
+from supervisor.domain.lifecycle import ENDED, ProcessState, run_exit_code
+from supervisor.domain.run_words import way_on, without_daemon
 from supervisor.errors import NotFound, NotRunning, SlowAnswer, StoreDamaged, SweepError
+from supervisor.formatting import fitted
 from supervisor.home import Home
 
 STATUS_UNKNOWN = 4
+NO_RUN_REMEDY = "start one with `supervisord start smoke`, or set SWEEP_HOME to the home of your run"
 WAIT_POLL_S = 0.5
 PRINT_PERIOD_S = 10.0
+DUMB_COLUMNS = 80
+"""For a terminal that does not know its size."""
 
 
 def status(home: Home, arguments: argparse.Namespace) -> int:
@@ -47,12 +53,12 @@ def _status_without_daemon(home: Home, arguments: argparse.Namespace, absent: No
         absent.exit_code = STATUS_UNKNOWN
         raise absent from None
     _print_status(view, as_json=arguments.json)
-    print(_why_no_daemon(view["run"]["state"], view["run"]["desired"]), file=sys.stderr)
+    print(f"{view['why_no_daemon']} (home {home.root})", file=sys.stderr)
     return STATUS_UNKNOWN
 
 
 def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True) -> dict[str, Any]:
-    """Return the snapshot of the newest run, or of `run_or_plan`, from the store.
+    """Return the snapshot of the newest run, or of `run_or_plan`, from the store, as a run without a daemon.
 
     Raises NotRunning when a daemon holds the home (only it may read the store), NotFound when there is no such run.
     """
@@ -62,63 +68,24 @@ def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True
     from supervisor.store.status_cache import StatusView
 
     if is_held(home):
-        raise NotRunning("a daemon holds this home but does not answer", remedy="try again in a moment")
+        raise NotRunning(f"a daemon holds the home {home.root} but does not answer", remedy="try again in a moment")
     if not home.store.exists():
-        raise NotFound("this home has no run yet", remedy="start one with `supervisord start smoke`")
+        raise NotFound(f"the home {home.root} has no run yet", remedy=NO_RUN_REMEDY)
     with read_only(home.store) as connection:
         found = queries.latest_run(connection, run_or_plan) if run_or_plan else queries.latest_run(connection)
         if found is None and run_or_plan is not None:
             found = queries.latest_run(connection, plan=run_or_plan)
         if found is None:
-            raise NotFound(f"no run or plan {run_or_plan!r} in this home")
+            raise NotFound(f"no run or plan {run_or_plan!r} in the home {home.root}")
         try:
-            return queries.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
+            view = queries.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
+            return without_daemon(view)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             # SQLite found every page sound, but a value on one is none that a store writes.
             raise StoreDamaged(f"{home.store} has a value that no store writes: {error}") from error
 
 
-def _why_no_daemon(state: str, desired: str) -> str:
-    if state in (ProcessState.EXITED, ProcessState.FATAL):
-        return "no daemon is running: the run has ended"
-    if state == ProcessState.STOPPED:
-        return "no daemon is running: the run is stopped; `supervisord start` with its plan resumes it"
-    if desired == Desired.STOP:
-        return "no daemon is running: it ended while it was stopping; `supervisord start` with its plan resumes the run"
-    return "no daemon is running: it ended without recording why; `supervisord start` resumes the run"
-
-
-def tail_log(home: Home, arguments: argparse.Namespace) -> int:
-    from supervisor.cli import tail
-
-    path = home.audit_log(arguments.plan or str(_view(home)["run"]["plan"]))
-    if not path.exists():
-        raise NotFound(f"no log at {path}")
-    as_json = arguments.json or not sys.stdout.isatty()
-
-    def show(line: bytes) -> None:
-        record = tail.parse(line)
-        if record is not None and tail.wanted(record, arguments.event, arguments.experiment, arguments.trial):
-            print(line.decode().rstrip("\n") if as_json else tail.pretty(record), flush=True)
-
-    with path.open("rb") as file:
-        for line in tail.last_lines(file, arguments.lines):
-            show(line)
-        if not arguments.follow:
-            return 0
-        print("==> Press Ctrl-C to exit <==", file=sys.stderr)
-        try:
-            # From the same open file: a line that is added between two opens would be missed.
-            for line in tail.follow(path, file):
-                show(line)
-                if (tail.parse(line) or {}).get("event") == "daemon.stopped":
-                    break
-        except FileNotFoundError as error:
-            raise NotFound(f"the log {path} was removed") from error
-    return 0
-
-
-def _view(home: Home) -> dict[str, Any]:
+def view_of(home: Home) -> dict[str, Any]:
     """Return the daemon's view of its run, or the store's of the last one."""
     try:
         return ask(home, "status")
@@ -152,22 +119,26 @@ def _print_end(home: Home) -> int:
     print(f"report: {report}" if report.exists() else "no report was written; `supervisorctl report` tries again")
     states = [ProcessState(experiment["state"]) for experiment in view["experiments"]]
     if not all(state in ENDED for state in states):
-        print("the run has not ended: `supervisord start` resumes it", file=sys.stderr)
+        print(f"the run has not ended; {way_on(view['run'])}", file=sys.stderr)
         return 1
     return run_exit_code(states)
 
 
 class _ProgressLine:
-    """Rewrites one line on a terminal; elsewhere prints it when it changes, at most every PRINT_PERIOD_S."""
+    """Rewrites one line, cut to the terminal's width; elsewhere prints a changed one, at most every PRINT_PERIOD_S."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._tty = stream, stream.isatty()
-        self._last, self._shown_s = "", -PRINT_PERIOD_S
+        self._last, self._shown_s, self._used = "", -PRINT_PERIOD_S, 0
 
     def show(self, text: str) -> None:
         now = time.monotonic()
         if self._tty:
-            self._stream.write(f"\r\x1b[2K{text}")
+            # One column stays free: a full line would move the cursor to the next one.
+            columns = (os.get_terminal_size(self._stream.fileno()).columns or DUMB_COLUMNS) - 1
+            line = fitted(text, columns)
+            self._stream.write(f"\r{line}{' ' * max(0, min(self._used, columns) - len(line))}")
+            self._used = len(line)
         elif text != self._last and now - self._shown_s >= PRINT_PERIOD_S:
             self._stream.write(f"{text}\n")
             self._last, self._shown_s = text, now

@@ -171,12 +171,13 @@ def _absent(home: Home, detail: str) -> NotRunning:
     from supervisor.home_lock import holder, is_held, orphan
 
     if not is_held(home):
-        return NotRunning(f"no daemon answers at {home.socket}{detail}")
+        return NotRunning(f"no daemon is running for the home {home.root} (socket {home.socket}{detail})")
     left = orphan(home)
     if left is not None:
-        return NotRunning(left.sentence(), remedy=left.cure())
+        return NotRunning(f"{left.sentence()} (home {home.root})", remedy=left.cure())
     return NotRunning(
-        f"a daemon ({holder(home) or 'of unknown pid'}) holds this home, but does not answer at {home.socket}: it is"
+        f"a daemon ({holder(home) or 'of unknown pid'}) holds the home {home.root}, but does not answer at"
+        f" {home.socket}: it is"
         " starting or ending, or its socket was removed and will be bound again",
         remedy=f"try again in {SOCKET_BACK_S:.0f} s",
     )

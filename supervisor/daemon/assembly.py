@@ -54,6 +54,7 @@ def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebu
     store.after_each_event(feed.write)
     plan_path = None if row["source"] == "built-in" else Path(row["source"])
     source = PlanSource(plan_path, hardware.pop("source_sha256", None))
+    hardware.pop("options", None)
     wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
     orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware)
     early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)

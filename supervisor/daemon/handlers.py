@@ -15,13 +15,14 @@ from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.run_words import way_on
 from supervisor.domain.scope import ALL_NODES, trial_of
 from supervisor.errors import DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.redaction import redact
 from supervisor.sensors.drills import DRILLS
-from supervisor.store import queries
+from supervisor.store import lookups, queries
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
 
@@ -134,12 +135,16 @@ class Handlers:
         """Stop the run: it does not go on by itself."""
         self._writer.record("run.stopped", who=who)
         self._orchestrator.stop.ask(f"stopped by {who}")
-        return {"run": self._writer.run_id}
+        return self._way_on()
 
     async def shutdown(self, who: str) -> dict[str, Any]:
         """Stop the daemon: the run goes on at the next start."""
         self._orchestrator.stop.ask(f"shut down by {who}")
-        return {"run": self._writer.run_id}
+        return self._way_on()
+
+    def _way_on(self) -> dict[str, Any]:
+        run = lookups.run(self._writer.store, self._writer.run_id)
+        return {"run": self._writer.run_id, "way_on": way_on(run)}
 
     async def backup(self, path: Path, who: str) -> dict[str, Any]:
         """Copy the store to `path`."""

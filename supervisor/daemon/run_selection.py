@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import Desired, ProcessState
+from supervisor.domain.run_words import start_command, way_on
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
@@ -25,18 +28,13 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
     unfinished = queries.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
     if request.plan is None:
         if unfinished is None:
-            raise NotFound("there is no unfinished run to resume", remedy="name a plan: `supervisord start smoke`")
+            raise _nothing_to_resume(store)
         return str(unfinished["id"])
     if not request.specs:
         raise UsageError(f"plan {request.plan} has no experiments")
     if unfinished is not None and not request.new:
         if unfinished["fingerprint"] != request.fingerprint:
-            stopped = unfinished["desired"] == Desired.STOP
-            resume = "restore the plan to resume it" if stopped else "`supervisord start` without a plan resumes it"
-            raise PlanChanged(
-                f"run {unfinished['id']} of {request.plan} is unfinished, and the plan has changed since it began",
-                remedy=f"{resume}; --new gives it up and begins another run",
-            )
+            raise _changed(unfinished, request)
         run_id = str(unfinished["id"])
         if unfinished["desired"] == Desired.STOP:
             _want(store, run_id)
@@ -49,6 +47,31 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
         plan_text=request.plan_text, hardware=request.hardware, data=request.data, specs=request.specs,
     )  # fmt: skip
     return run_id
+
+
+def _nothing_to_resume(store: Store) -> NotFound:
+    """Return why a start without a plan has nothing to do: a stopped run goes on by its own command only."""
+    stopped = queries.unfinished_run(store.connection)
+    if stopped is None:
+        return NotFound("there is no unfinished run to resume", remedy="name a plan: `supervisord start smoke`")
+    return NotFound(
+        f"run {stopped['id']} is stopped: a start without its plan does not resume it", remedy=way_on(stopped)
+    )
+
+
+def _changed(run: sqlite3.Row, request: StartRequest) -> PlanChanged:
+    """Return why `request` does not resume its plan's unfinished run: other options, or a plan that was edited."""
+    command, asked = start_command(run), start_command({**asdict(request), "source": run["source"]})
+    if command != asked:
+        return PlanChanged(
+            f"run {run['id']} of {request.plan} is unfinished and was begun by `{command}`",
+            remedy=f"{way_on(run)}; --new gives it up and begins another run",
+        )
+    resume = f"restore the plan, then {way_on(run)}" if run["desired"] == Desired.STOP else way_on(run)
+    return PlanChanged(
+        f"run {run['id']} of {request.plan} is unfinished, and the plan has changed since it began",
+        remedy=f"{resume}; --new gives it up and begins another run",
+    )
 
 
 def _retried(store: Store, request: StartRequest) -> str:

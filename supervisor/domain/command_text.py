@@ -22,7 +22,7 @@ def pauses(view: dict[str, Any]) -> list[str]:
     if view.get("store_locked"):
         lines.append("DEGRADED: another program has locked the store; results are kept back until it is free")
     commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
-    now = view.get("daemon", {}).get("now_wall")
+    now = (view.get("daemon") or {}).get("now_wall")
     return [*lines, *(_line(command, now) for command in commands if command["action"] != "RUN")]
 
 

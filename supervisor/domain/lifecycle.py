@@ -64,6 +64,9 @@ TRIAL_ENDED = frozenset({TrialState.TERMINATED, TrialState.ERROR})
 SUCCEEDED = frozenset({EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PRUNED})
 """End reasons that leave a value; the others leave a failed trial."""
 
+FAILED = frozenset(EndReason) - SUCCEEDED - {EndReason.OPERATOR}
+"""End reasons of a failed trial; a trial that an operator or `max_hours` ended has not failed."""
+
 _S, _T = ProcessState, TrialState
 _PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
     _S.STOPPED: frozenset({_S.STARTING, _S.SKIPPED, _S.FATAL}),

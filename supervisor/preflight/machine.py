@@ -74,6 +74,17 @@ def render(checks: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
+def verdict(checks: Sequence[Check], plan: str) -> str:
+    """Say in one line whether `plan` can start here, and what forbids it or is worth a look."""
+    errors, warnings = (
+        [check.name for check in checks if check.level is level] for level in (Level.ERROR, Level.WARNING)
+    )
+    if errors:
+        return f"NOT READY: {plan} cannot start here: {', '.join(errors)}"
+    look = f"; worth a look: {', '.join(warnings)}" if warnings else ""
+    return f"READY: {plan} can start here{look}"
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

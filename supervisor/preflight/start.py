@@ -5,6 +5,7 @@ Errors stop a start; warnings are only printed.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok,
 from supervisor.processes import wake_lock
 from supervisor.processes.environment import overwritten, ray_environment
 from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
+from supervisor.sensors.reading import Availability
 
 PROBE_DEADLINE_S = 60.0
 CHECKPOINT_BYTES_PER_PARAMETER = 12
@@ -142,11 +144,20 @@ def check_port() -> Check:
 
 
 def check_wake_lock() -> Check:
-    """Check that the machine can be kept awake."""
-    if wake_lock.command(os.getpid()) is not None:
-        return ok("wake lock", "possible")
-    detail = "neither caffeinate nor systemd-inhibit is installed: the machine may fall asleep during the run"
-    return Check("wake lock", Level.WARNING, detail, "turn sleep off by hand, or set wake_lock: false in the plan")
+    """Take the lock that keeps the machine awake, and release it: only the system knows whether it may be had."""
+    taken = asyncio.run(_try_wake_lock())
+    if taken.ok:
+        return ok("wake lock", taken.reason)
+    detail = f"the machine may fall asleep during the run: {taken.reason}"
+    return Check("wake lock", Level.WARNING, detail, f"{wake_lock.REMEDY}, or set wake_lock: false in the plan")
+
+
+async def _try_wake_lock() -> Availability:
+    lock = wake_lock.WakeLock()
+    try:
+        return await lock.take()
+    finally:
+        await lock.release()
 
 
 def check_environment(names: Sequence[str], environment: Mapping[str, str]) -> Check:

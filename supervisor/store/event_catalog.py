@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from string import Formatter
 
-from supervisor.formatting import human
+from supervisor.formatting import error_sentence, human
 
 BESIDE = ("run", "experiment", "trial", "attempt")
 """These may stand beside the fields of any event."""
@@ -96,7 +96,7 @@ EVENTS: dict[str, EventKind] = {
     "experiment.moved": EventKind("info", "{experiment} is {state}", "reason"),
     "experiment.started": EventKind("info", "{experiment} started", "max_trials"),
     "experiment.finished": EventKind(
-        "info", "{experiment} finished: best {best} of {trials} trials", "best_trial seconds"
+        "info", "{experiment} finished: best {best} of {trials} trials, {failed} failed", "best_trial seconds"
     ),
     "experiment.failed": EventKind("error", "{experiment} failed: {reason}", "error seconds"),
     "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}"),
@@ -197,6 +197,9 @@ def kind_of(name: str) -> EventKind:
 def _short(key: str, value: object) -> object:
     if value is None:
         return "-"
+    if key == "error":
+        # The event's own field has all of it.
+        return error_sentence(str(value))
     if key == "node":
         return str(value)[:NODE_CHARACTERS]
     if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):

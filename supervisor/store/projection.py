@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
+from supervisor.domain.run_words import GIVEN_UP
 from supervisor.store.event import Event
-
-GIVEN_UP = "given up for a new run"
-"""The reason of a run that will never go on."""
 
 _P = ProcessState
 RUN_STATES = {"run.started": _P.RUNNING, "run.finished": _P.EXITED, "run.failed": _P.FATAL, "run.abandoned": _P.FATAL}

@@ -13,9 +13,9 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
+from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
 from supervisor.store.event import Event
-from supervisor.store.projection import GIVEN_UP
 
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
@@ -211,11 +211,8 @@ def training_seconds(trial: dict[str, Any]) -> float:
 
 def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
-    for trial in trials:
-        trial["epoch"] = len(trial["results"])
-    view = experiment_view(row, spec, trials, sum(map(training_seconds, ended(trials))))
-    for trial in trials:
-        del trial["epoch"]
+    work = [{**trial, **work_so_far(connection, row, trial["number"])} for trial in running(trials)]
+    view = experiment_view(row, spec, trials, work, sum(map(training_seconds, ended(trials))))
     return {
         **view,
         "finalized": finalists.describe(spec, trials),
@@ -224,19 +221,36 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, A
     }
 
 
+def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]
+
+
+def work_so_far(connection: sqlite3.Connection, experiment: sqlite3.Row, number: int) -> dict[str, Any]:
+    """Return a running trial's `epoch`, its training seconds up to it, and when its attempt or next epoch began."""
+    key = (experiment["run"], experiment["name"], number)
+    where = "WHERE run = ? AND experiment = ? AND trial = ?"
+    epoch, spent_s, reported = connection.execute(
+        "SELECT count(*), coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0), max(wall)"  # noqa: S608 - ours
+        f" FROM result {where}",
+        key,
+    ).fetchone()
+    (began,) = connection.execute(f"SELECT max(started_wall) FROM attempt {where}", key).fetchone()  # noqa: S608 - ours
+    since = [wall for wall in (reported, began) if wall is not None]
+    return {"epoch": epoch, "spent_s": float(spent_s), "since_wall": max(since, default=None)}
+
+
 def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [trial for trial in trials if TrialState(trial["state"]) in TRIAL_ENDED]
 
 
 def experiment_view(
-    row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], seconds: float
+    row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], work: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
-    """Return an experiment without its trials; each running trial in `trials` has its `epoch`.
+    """Return an experiment without its trials; `work` are the running ones, each with its `work_so_far`.
 
     `seconds` is the training time of the ended trials, added up.
     """
     best, over = best_trial(trials, spec["mode"]), ended(trials)
-    running = [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]
     return {
         "name": row["name"],
         "state": row["state"],
@@ -250,10 +264,13 @@ def experiment_view(
         "max_trials": spec["max_trials"],
         "counts": _counts(over),
         "ended": len(over),
-        "running": [{key: t[key] for key in ("number", "state", "epoch", "held_for")} for t in running],
+        "running": [{key: trial[key] for key in _RUNNING} for trial in work],
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
         "mean_trial_s": seconds / len(over) if over else None,
     }
+
+
+_RUNNING = ("number", "state", "epoch", "held_for", "spent_s", "since_wall")
 
 
 def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:

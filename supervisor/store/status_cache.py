@@ -10,7 +10,7 @@ import sqlite3
 from typing import Any
 
 from supervisor.domain import finalists
-from supervisor.domain.lifecycle import ENDED, ProcessState, TrialState
+from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import queries
 
@@ -64,7 +64,11 @@ class StatusView:
         for trial in queries.ended(trials):
             if trial["number"] not in seconds:
                 seconds[trial["number"]] = self._training_seconds(name, trial["number"])
-        view = queries.experiment_view(row, spec, trials, sum(seconds.values()))
+        work = [
+            {**trial, **queries.work_so_far(self._connection, row, trial["number"])}
+            for trial in queries.running(trials)
+        ]
+        view = queries.experiment_view(row, spec, trials, work, sum(seconds.values()))
         if view["best"] is not None:
             view["best"]["params"] = json.loads(view["best"]["params"])
         view["finalized"] = self._finalized(spec, trials)
@@ -81,22 +85,16 @@ class StatusView:
             " WHERE run = ? AND experiment = ? ORDER BY number",
             (self._run_id, name),
         )
-        trials = [dict(row) for row in rows]
-        for trial in trials:
-            if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED):
-                trial["epoch"] = self._of_results(name, trial["number"], "count(*)")
-        return trials
+        return [dict(row) for row in rows]
 
     def _training_seconds(self, name: str, number: int) -> float:
         """Return queries.training_seconds of a trial, added up by SQLite."""
-        return float(self._of_results(name, number, "coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0)"))
-
-    def _of_results(self, name: str, number: int, what: str) -> Any:
         (found,) = self._connection.execute(
-            f"SELECT {what} FROM result WHERE run = ? AND experiment = ? AND trial = ?",  # noqa: S608 - ours
+            "SELECT coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0) FROM result"
+            " WHERE run = ? AND experiment = ? AND trial = ?",
             (self._run_id, name, number),
         ).fetchone()
-        return found
+        return float(found)
 
     def _finalized(self, spec: dict[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Return finalists.describe; before the last trial has ended there is nothing to describe."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,14 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 def test_a_sound_installation_starts_its_own_program_and_returns_its_exit_code(site: Path, command: str) -> None:
     result = launch(site, command=command, argv=("status", "--json"))
     assert (result.returncode, result.stdout.strip(), result.stderr) == (42, f"{command} ['status', '--json']", "")
+
+
+@pytest.mark.parametrize("command", ["supervisord", "supervisorctl"])
+def test_ctrl_c_before_a_verb_runs_ends_the_process_without_a_traceback(site: Path, command: str) -> None:
+    room = site / "supervisor" / "cli"
+    (room / f"{command}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = launch(site, command=command)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "")
 
 
 def test_another_package_first_on_the_path_is_refused_with_both_paths(site: Path, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
-from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.lifecycle import FAILED, ProcessState
 from supervisor.domain.time_accounting import driven_seconds
+from supervisor.formatting import error_sentence
 from supervisor.home import Home
 from supervisor.plan import warm_start
 from supervisor.store import lookups, queries
@@ -105,17 +106,17 @@ class ExperimentState:
         best = queries.best_trial(trials, self.spec["mode"])
         if best is None:
             first = next((t["error"] or t["end_reason"] for t in trials if t["end_reason"]), "no trial was started")
-            self.fail(f"no trial of {len(trials)} left a value; the first: {first}")
+            self.fail(f"no trial of {len(trials)} left a value; the first: {error_sentence(first)}")
             return
         self._record(
             "experiment.finished", best=best["value"], best_trial=best["number"], trials=len(trials),
-            seconds=self._seconds(),
+            failed=sum(trial["end_reason"] in FAILED for trial in trials), seconds=self._seconds(),
         )  # fmt: skip
 
     def fail(self, error: str) -> None:
-        """Move to FATAL; the reason is the last line of `error`."""
+        """Move to FATAL; the reason is `error` as one line for people."""
         self._writer.requeue_live_trials(self.name, "experiment_failed")
-        self._record("experiment.failed", reason=in_a_line(error), error=error, seconds=self._seconds())
+        self._record("experiment.failed", reason=error_sentence(error), error=error, seconds=self._seconds())
 
     def stop(self, reason: str) -> None:
         """Move to STOPPED: the run is to stop before the experiment has ended."""
@@ -131,9 +132,3 @@ class ExperimentState:
 
 def _why(command: Command) -> dict[str, Any]:
     return {"action": command.action.name, "origin": command.origin.value, "drill": command.drill}
-
-
-def in_a_line(error: str) -> str:
-    """Return the last line that is not blank: of a traceback, the exception itself."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1] if lines else error

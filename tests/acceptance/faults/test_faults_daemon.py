@@ -121,10 +121,10 @@ def test_a_stop_outlives_a_daemon_that_was_killed_over_it(home: Home, sweep: Swe
             first.signal(signal.SIGKILL)
         assert first.ended()[0] == KILLED
     assert stored(home, "SELECT desired FROM run") == [{"desired": "stop"}]
-    assert "`supervisord start` with its plan resumes" in sweep.ctl("status").stderr
+    assert "`supervisord start p` resumes it" in sweep.ctl("status").stderr
     begun = names(recorded(home)).count("daemon.started")
     assert life(home, request=StartRequest(plan=None))[0] == 2
-    assert "no unfinished run" in (home.root / "life.log").read_text()
+    assert "is stopped: a start without its plan does not resume it" in (home.root / "life.log").read_text()
     assert names(recorded(home)).count("daemon.started") == begun
     assert life(home) == (0, False)
     check_everything(home)

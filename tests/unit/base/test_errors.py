@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,16 @@ def test_the_exit_codes_that_scripts_rely_on() -> None:
         "NotRunning": 7, "AlreadyRunning": 1, "NotPermitted": 4, "NotFound": 2,
     }  # fmt: skip
     assert {name: getattr(errors, name).exit_code for name in expected} == expected
+
+
+def test_the_manual_lists_every_error_under_its_code() -> None:
+    manual = (Path(errors.__file__).parents[1] / "docs" / "commands.md").read_text()
+    assert errors.render_markdown() in manual, (
+        "run `python -m supervisor.errors` and put its rows into docs/commands.md"
+    )
+    assert {code for code, _ in errors.causes().items()} == LSB
+
+
+def test_an_error_on_one_line_keeps_its_cure() -> None:
+    assert SweepError("two\nlines", remedy="do this").sentence() == "two lines; cure: do this"
+    assert SweepError("the fact").sentence() == "the fact"

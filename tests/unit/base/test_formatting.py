@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.formatting import UNITS, human, one_line, short_value, table
+from supervisor.formatting import UNITS, error_sentence, fitted, human, one_line, short_value, table
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,61 @@ def test_a_long_text_of_several_lines_becomes_one_short_line() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.000123456, "0.000123"), (128, "128"), ("gelu", "gelu"), (True, "True")])
 def test_a_parameters_value_takes_few_characters(value: object, text: str) -> None:
     assert short_value(value) == text
+
+
+FRAMES = """\
+Traceback (most recent call last):
+  File "/w/actors/trial/supervised.py", line 125, in wrapped
+    return function(config)
+           ^^^^^^^^^^^^^^^^
+  File "/home/ann/mine.py", line 6, in objective
+    {code}
+"""
+LIBRARY = """\
+  File "/w/.venv/lib/python3.11/site-packages/torch/nn/module.py", line 1501, in _call_impl
+    return forward_call(*args, **kwargs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("out of luck", "out of luck"),
+        ("two\nlines", "two lines"),
+        (FRAMES + "ValueError: n is three\n", "ValueError: n is three (mine.py, line 6)"),
+        (FRAMES + "AssertionError\n", "AssertionError (mine.py, line 6)"),
+        (FRAMES + LIBRARY + "RuntimeError: shapes 3 and 4", "RuntimeError: shapes 3 and 4 (mine.py, line 6)"),
+        (FRAMES + "a.b.Odd: first\nsecond\n  third\n", "a.b.Odd: first second third (mine.py, line 6)"),
+        (
+            FRAMES + "KeyError: 'lr'\n\nDuring handling of the above exception, another exception occurred:\n\n"
+            + FRAMES.replace("mine.py", "other.py") + "OSError: disk\n",
+            "OSError: disk (other.py, line 6)",
+        ),
+        (
+            'ray::Trainable.train() (pid=7, ip=127.0.0.1)\n  File "/h/mine.py", line 9, in f\n    g()\nValueError: x',
+            "ValueError: x (mine.py, line 9)",
+        ),
+        (FRAMES, " (mine.py, line 6)"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_traceback_becomes_its_exception_and_the_users_own_line(text: str, sentence: str) -> None:
+    assert error_sentence(text) == sentence
+
+
+@given(st.text(max_size=900))
+def test_an_error_of_any_text_becomes_one_bounded_line(text: str) -> None:
+    for found in (error_sentence(text), error_sentence(FRAMES + text)):
+        assert len(found) <= 300
+        assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("abc", 3, "abc"), ("abcd", 3, "ab…"), ("会議", 4, "会議"), ("会議中", 4, "会…"), ("a会", 2, "a…"),
+        ("ab", 1, "…"), ("ab", 0, ""), ("", 0, ""),
+    ],
+)  # fmt: skip
+def test_a_text_is_cut_to_the_columns_of_a_terminal(text: str, columns: int, shown: str) -> None:
+    assert fitted(text, columns) == shown

@@ -6,6 +6,8 @@ import argparse
 import importlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,7 +84,7 @@ def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(
 ) -> None:
     assert supervisorctl.main(arguments) == code
     said = capsys.readouterr()
-    assert "cure:" in said.err or "no log at" in said.err or not arguments
+    assert ("cure:" in said.err and str(home.root) in said.err) or not arguments
     assert list(home.root.iterdir()) == []
 
 
@@ -102,9 +104,57 @@ def test_bad_arguments_end_with_2_and_the_usage(
     assert "usage: supervisorctl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments", "cure"),
+    [
+        (supervisorctl, ["statsu"], "did you mean status?"),
+        (supervisorctl, ["shutdwon"], "did you mean shutdown?"),
+        (supervisorctl, ["check", "smoke"], "`supervisord check`"),
+        (supervisorctl, ["restart", "all"], "`supervisorctl shutdown`, then `supervisord start`"),
+        (supervisorctl, ["tail", "--evnet", "x"], "did you mean --event?"),
+        (supervisorctl, ["completion", "zhs"], "did you mean zsh?"),
+        (supervisord, ["strat", "smoke"], "did you mean start?"),
+        (supervisord, ["pause", "--now"], "`supervisorctl pause`"),
+        (supervisord, ["data", "lst"], "did you mean list?"),
+        (supervisord, ["start", "smoke", "--dryrun"], "did you mean --dry-run?"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(
+    home: Home, capsys: pytest.CaptureFixture[str], command: ModuleType, arguments: list[str], cure: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments)
+    assert end.value.code == 2
+    assert cure in capsys.readouterr().err.partition("cure: ")[2]
+
+
+def test_a_word_like_no_other_gets_the_list_and_no_guess(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        supervisorctl.main(["xyzzy"])
+    said = capsys.readouterr().err
+    assert "status" in said
+    assert "cure:" not in said
+
+
+@pytest.mark.parametrize("command", [supervisorctl, supervisord])
+def test_ctrl_c_raises_again_once_a_verb_is_parsed(
+    home: Home, monkeypatch: pytest.MonkeyPatch, command: ModuleType
+) -> None:
+    """Before that the launcher lets it end the process without a traceback."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert command.main([]) == 2
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_version_names_the_folder_of_the_whole_package(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     assert supervisorctl.main(["version"]) == 0
-    assert f", {Path(supervisor.__file__).resolve().parent}, socket {home.socket}" in capsys.readouterr().out
+    assert (
+        f", {Path(supervisor.__file__).resolve().parent}, home {home.root}, socket {home.socket}"
+        in capsys.readouterr().out
+    )
 
 
 def test_status_without_a_daemon_shows_the_last_run_and_still_ends_with_4(
@@ -114,7 +164,7 @@ def test_status_without_a_daemon_shows_the_last_run_and_still_ends_with_4(
     assert supervisorctl.main(["status"]) == 4
     said = capsys.readouterr()
     assert said.out.splitlines()[1].split()[:3] == ["2M-h1", "EXITED", "1/1"]
-    assert "no daemon is running" in said.err
+    assert f"no daemon is running: the run has ended (home {home.root})" in said.err
     assert supervisorctl.main(["status", "--json"]) == 4
     shown = json.loads(capsys.readouterr().out)
     assert shown["experiments"][0]["trials"][0]["value"] == 0.25
@@ -165,6 +215,32 @@ def test_tail_shows_the_last_events_as_lines_when_piped_and_filters_them(
     assert shown == ["trial.added", "trial.started", "trial.reported", "trial.finished"]
     assert supervisorctl.main(["tail", "-n", "0"]) == 0
     assert capsys.readouterr().out == ""
+    assert supervisorctl.main(["tail", "-n", "1", "--event", "trial.added", "--utc"]) == 0
+    assert re.match(r"(\S+ )?\d\d:\d\d:\d\d UTC  2M-h1: trial 0 added", capsys.readouterr().out)
+    assert supervisorctl.main(["tail", "-n", "1", "--pretty", "--trial", "2M-h1/0"]) == 0
+    assert "trial 0 finished: 0.25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["smok"], ["no log at", "did you mean smoke?"]),
+        (["mine"], ["no log at", "there are logs of smoke"]),
+        (["--event", "trial.ended"], ["no event has the name 'trial.ended'", "did you mean trial."]),
+        (["--experiment", "20M-*"], ["has no experiment '20M-*'; there are 2M-h1"]),
+        (["--trial", "9"], ["has no trial 9; there are 0 to 0"]),
+        (["--trial", "3M/0"], ["has no experiment '3M'"]),
+    ],
+)
+def test_tail_tells_an_unknown_name_from_one_without_lines(
+    home: Home, capsys: pytest.CaptureFixture[str], arguments: list[str], words: list[str]
+) -> None:
+    finished_run(home).close()
+    assert supervisorctl.main(["tail", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert supervisorctl.main(["tail", "--event", "trial.failed"]) == 0
+    assert "no line of" in capsys.readouterr().err
 
 
 def test_tail_ends_well_when_its_reader_closes_the_pipe(home: Home) -> None:
@@ -272,10 +348,10 @@ def test_stop_waits_until_the_daemon_has_freed_the_home(
 ) -> None:
     held = [True, True, False]
     monkeypatch.setattr(steer, "is_held", lambda _: held.pop(0))
-    FakeDaemon(monkeypatch, stop={"run": "smoke-1"})
+    FakeDaemon(monkeypatch, stop={"run": "smoke-1", "way_on": "`supervisord start smoke` resumes it"})
     assert supervisorctl.main(["stop"]) == 0
     assert held == []
-    assert "smoke-1: stopping" in capsys.readouterr().out
+    assert "smoke-1: stopping; `supervisord start smoke` resumes it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

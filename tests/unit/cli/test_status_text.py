@@ -12,28 +12,42 @@ from hypothesis import strategies as st
 from supervisor.cli import status_text
 from supervisor.domain import command_text
 from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.run_words import GIVEN_UP, why_no_daemon, without_daemon
 from supervisor.formatting import duration
 
 HOUR = 3600.0
 NOW = 1_700_000_000.0
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/work/actors/trial/supervised.py", line 125, in wrapped
+    return function(config)
+  File "/home/ann/mine.py", line 6, in raises3
+    if config["n"] == 3: raise ValueError("n is three")
+ValueError: n is three
+"""
 
 
 def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
     return {
         "name": name, "state": state, "reason": None, "action": None, "origin": None,
         "started_wall": NOW - HOUR, "ended_wall": None,
-        "spec": {"concurrency": 2}, "max_trials": 50, "ended": 17,
-        "running": [
-            {"number": 17, "state": "RUNNING", "epoch": 3, "held_for": None},
-            {"number": 18, "state": "PAUSED", "epoch": 1, "held_for": "92 C"},
-        ],
+        "spec": {"concurrency": 2, "max_epochs": 20}, "max_trials": 50, "ended": 17, "counts": {"finished": 17},
+        "running": [trial(17, 3), trial(18, 1, state="PAUSED", held_for="92 C")],
         "best": {"value": 0.12345, "trial": 4, "params": {}}, "mean_trial_s": 120.0,
+    } | changes  # fmt: skip
+
+
+def trial(number: int, epoch: int, **changes: Any) -> dict[str, Any]:
+    """A running trial of ten seconds an epoch that reported ten seconds ago."""
+    return {
+        "number": number, "state": "RUNNING", "epoch": epoch, "held_for": None, "spent_s": 10.0 * epoch,
+        "since_wall": NOW - 10.0,
     } | changes  # fmt: skip
 
 
 def untouched(name: str) -> dict[str, Any]:
     return experiment(
-        name, "STOPPED", started_wall=None, ended=0, running=[], best=None, mean_trial_s=None, max_trials=10
+        name, "STOPPED", started_wall=None, ended=0, running=[], best=None, mean_trial_s=None, max_trials=10, counts={}
     )
 
 
@@ -62,7 +76,7 @@ def test_status_of_a_run_at_work() -> None:
     running = "trial 17 epoch 3, trial 18 epoch 1 paused: 92 C"
     assert status_text.status(view(experiment(), untouched("2M-h3"))).splitlines() == [
         "smoke-20231114-221320  RUNNING   plan smoke, pid 42, up 2 h 00 min, 61 C",
-        f"2M-h1                  RUNNING   17/50 trials, {running}, best 0.1235 (trial 4), ETA 33 min 00 s",
+        f"2M-h1                  RUNNING   17/50 trials, {running}, best 0.1235 (trial 4), ETA 32 min 35 s",
         "2M-h3                  STOPPED   not started",
         "                       dashboard http://127.0.0.1:8265, log /h/logs/smoke.jsonl",
     ]
@@ -93,7 +107,15 @@ def test_status_without_a_daemon_shows_the_last_run() -> None:
     ("changes", "line"),
     [
         ({"state": "SKIPPED", "reason": "2B needs 31 GB, there are 16"}, "SKIPPED   2B needs 31 GB, there are 16"),
-        ({"state": "FATAL", "reason": "Traceback:\n  line 1\nBoom"}, "FATAL     Traceback: line 1 Boom"),
+        ({"state": "FATAL", "reason": TRACEBACK}, "FATAL     ValueError: n is three (mine.py, line 6)"),
+        (
+            {"state": "EXITED", "running": [], "ended": 50, "ended_wall": NOW, "counts": {"finished": 49, "error": 1}},
+            "EXITED    50/50 trials, 1 failed (error), best 0.1235 (trial 4), took 1 h 00 min",
+        ),
+        (
+            {"state": "STOPPED", "running": [], "counts": {"pruned": 9, "oom": 2, "diverged": 5, "operator": 1}},
+            "STOPPED   17/50 trials, 7 failed (5 diverged, 2 oom), best 0.1235 (trial 4)",
+        ),
         ({"state": "BACKOFF", "reason": "signal SIGKILL"}, "BACKOFF   signal SIGKILL"),
         ({"state": "FATAL", "reason": None}, "FATAL     "),
         (
@@ -103,7 +125,7 @@ def test_status_without_a_daemon_shows_the_last_run() -> None:
         ({"state": "STARTING", "running": [], "ended": 0, "best": None}, "STARTING  0/50 trials"),
         ({"state": "STOPPED", "running": [], "ended": 0, "best": None}, "STOPPED   0/50 trials"),
         (
-            {"running": [], "ended": 0, "best": None, "mean_trial_s": None},
+            {"running": [], "ended": 0, "best": None, "mean_trial_s": None, "counts": {}},
             "RUNNING   0/50 trials, ETA ?",
         ),
         (
@@ -179,7 +201,7 @@ def test_name_and_state_of_each_line_can_be_read_by_a_program(
     rows: list[tuple[str, ProcessState, str]], reason: str, held: str
 ) -> None:
     """Ansible's supervisorctl module splits each line at spaces: the first field is the name, the second the state."""
-    running = [{"number": 1, "state": "PAUSED", "epoch": 1, "held_for": held}]
+    running = [trial(1, 1, state="PAUSED", held_for=held)]
     experiments = [
         experiment(name, str(state), reason=why, ended_wall=NOW, running=running) for name, state, why in rows
     ]
@@ -231,18 +253,103 @@ def test_a_full_disk_is_shown_with_its_folder_and_its_free_bytes() -> None:
 
 def test_progress_shows_where_the_run_is() -> None:
     text = status_text.progress(view(experiment(state="EXITED", mean_trial_s=60.0), experiment("2M-h3")))
-    assert text == "experiment 2/2 | 2M-h3 RUNNING | trial 19/50 | best 0.1235 | 61 C | ETA 33 min 00 s"
+    assert text == "experiment 2/2 | 2M-h3 RUNNING | trial 19/50 | best 0.1235 | ETA 32 min 35 s | 61 C"
     text = status_text.progress(view(untouched("a"), commands=[command("PAUSE")], nodes={}))
-    assert text == "experiment 1/1 | hardware not sampled yet | PAUSED by ann: visitors, for 1 min 30 s | ETA ?"
+    assert text == "experiment 1/1 | ETA ? | PAUSED by ann: visitors, for 1 min 30 s | hardware not sampled yet"
+    text = status_text.progress(view(experiment(counts={"error": 2}), experiment("b", counts={"hung": 1})))
+    assert "| 3 failed |" in text
     text = status_text.progress(view(experiment(state="EXITED")))
     assert text == "all 1 experiments have ended; the report is being written"
 
 
 def test_the_eta_is_the_mean_time_of_a_trial_times_the_trials_left() -> None:
     done = experiment("a", "EXITED", mean_trial_s=10.0)
-    at_work = experiment("b", ended=40, mean_trial_s=100.0)
+    at_work = experiment("b", ended=40, mean_trial_s=100.0, running=[])
     assert status_text.eta_s(view(done, at_work)) == 10 * 100.0 / 2
     waiting = untouched("c")
     assert status_text.eta_s(view(done, at_work, waiting)) == 500.0 + 10 * 100.0 / 2, "like the one before"
     assert status_text.eta_s(view(waiting)) is None
     assert status_text.eta_s(view(done, experiment("s", "SKIPPED", mean_trial_s=None))) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("running", "left_s"),
+    [
+        ([], 3200.0),
+        ([trial(5, 0, since_wall=NOW - 7.0)], 3100.0 + 93.0),
+        ([trial(5, 3, since_wall=NOW - 7.0)], 3100.0 + 63.0),
+        ([trial(5, 3, state="PAUSED", since_wall=NOW - 7.0)], 3100.0 + 70.0),
+        # Longer than the mean: it is expected to train to its last epoch.
+        ([trial(5, 12, since_wall=NOW - 4.0)], 3100.0 + 200.0 - 124.0),
+    ],
+)
+def test_the_eta_counts_the_time_of_running_trials(running: list[dict[str, Any]], left_s: float) -> None:
+    found = experiment(ended=18, mean_trial_s=100.0, running=running, spec={"concurrency": 1, "max_epochs": 20})
+    assert status_text.eta_s(view(found)) == left_s
+
+
+@given(st.lists(st.tuples(st.integers(0, 19), st.floats(0.0, 5.0)), min_size=1, max_size=3), st.integers(1, 5))
+def test_the_eta_falls_with_each_second_of_a_running_trial(trials: list[tuple[int, float]], seconds: int) -> None:
+    """Also beyond the mean of the ended trials, which a pruner makes short."""
+    running = [trial(number, epoch, since_wall=NOW - since) for number, (epoch, since) in enumerate(trials)]
+    found = experiment(mean_trial_s=25.0, running=running, spec={"concurrency": len(trials), "max_epochs": 21})
+    found["max_trials"] = found["ended"] + len(trials)
+    now, later = (status_text.eta_s(view(found, daemon={"now_wall": NOW + s})) for s in (0.0, float(seconds)))
+    assert now is not None
+    assert later is not None
+    assert later != now or now == 0.0
+
+
+def test_before_the_first_trial_has_ended_the_eta_goes_by_epochs() -> None:
+    found = experiment(ended=0, mean_trial_s=None, best=None, running=[trial(0, 2)], max_trials=3)
+    assert status_text.eta_s(view(found)) == (2 * 200.0 + 170.0) / 2
+
+
+def test_the_table_and_the_summary_name_failed_trials_and_the_first_error() -> None:
+    trials = [
+        {"number": 0, "end_reason": "finished", "error": None},
+        {"number": 1, "end_reason": "error", "error": TRACEBACK},
+        {"number": 2, "end_reason": "oom", "error": "no memory"},
+    ]
+    counts = {"finished": 1, "error": 1, "oom": 1}
+    table = status_text.text_table(view(experiment(state="EXITED", trials=trials, counts=counts)))
+    assert "2M-h1: 2 failed (1 error, 1 oom); the first, trial 1: ValueError: n is three (mine.py, line 6)" in table
+    assert table.endswith("passed 1, failed 0, skipped 0, and 2 trials failed")
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "STARTING", "PAUSED"])
+@pytest.mark.parametrize("trials", [True, False])
+def test_after_the_death_of_its_daemon_no_output_says_that_a_run_is_at_work(state: str, trials: bool) -> None:
+    last = view(experiment(state=state, trials=[trial(17, 3)]) if trials else experiment(state=state))
+    last["run"] |= {"state": state, "desired": "run", "source": "built-in", "hardware": {}, "reason": None}
+    dead = without_daemon({key: value for key, value in last.items() if key not in ("daemon", "nodes")})
+    assert (dead["daemon"], dead["daemon_died"]) == (None, True)
+    assert (dead["run"]["state"], dead["run"]["recorded_state"]) == ("STOPPED", state)
+    assert dead["experiments"][0]["state"] == "STOPPED"
+    assert [found["state"] for found in dead["experiments"][0].get("trials", [])] == ["PENDING"] * trials
+    lines = status_text.status(dead).splitlines()
+    assert "ITS DAEMON DIED: `supervisord start` resumes it" in lines[0]
+    assert not any(word in line for line in lines for word in ("RUNNING", "STARTING", "PAUSED", "ETA"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "EXITED"}, "the run has ended"),
+        ({"state": "FATAL"}, "the run could not go on (its log says why); `supervisord start` resumes it"),
+        ({"state": "FATAL", "reason": GIVEN_UP}, "the run was given up for a new one"),
+        ({"state": "STOPPED"}, "it was shut down; `supervisord start` resumes it"),
+        (
+            {"state": "STOPPED", "desired": "stop", "hardware": {"options": ["--only", "2M"]}},
+            "the run is stopped; `supervisord start smoke --only 2M` resumes it",
+        ),
+        (
+            {"state": "STOPPING", "desired": "stop", "source": "/my plans/p.yaml"},
+            "it died while the run was STOPPING; `supervisord start '/my plans/p.yaml'` resumes it",
+        ),
+        ({"state": "PAUSED", "hardware": '{"options": ["--set", "seed=3"]}'}, "PAUSED; `supervisord start` resumes it"),
+    ],
+)
+def test_why_there_is_no_daemon_and_how_the_run_goes_on(changes: dict[str, Any], words: str) -> None:
+    run = {"plan": "smoke", "source": "built-in", "hardware": {}, "desired": "run", "reason": None} | changes
+    assert why_no_daemon(run).endswith(words)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.cli import tail
+from supervisor.errors import UsageError
 
 
 @pytest.fixture
@@ -115,6 +117,10 @@ def test_a_file_that_does_not_come_back_is_given_up_after_a_minute_of_waits(path
 RECORD = {"ts": "2026-11-23T10:20:30.000000Z", "event": "trial.finished", "experiment": "2M-h1", "trial": 7}
 
 
+def line_of(**changes: Any) -> bytes:
+    return json.dumps(RECORD | changes).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
     ("filters", "passes"),
     [
@@ -131,25 +137,76 @@ RECORD = {"ts": "2026-11-23T10:20:30.000000Z", "event": "trial.finished", "exper
 def test_filters_by_event_experiment_and_trial(
     filters: tuple[str | None, str | None, int | None], passes: bool
 ) -> None:
-    assert tail.wanted(RECORD, *filters) is passes
+    assert tail.Filters(*filters).pass_line(line_of()) is passes
 
 
 def test_a_record_without_an_experiment_passes_only_without_such_a_filter() -> None:
-    assert tail.wanted({"event": "run.started"}, None, None, None)
-    assert not tail.wanted({"event": "run.started"}, None, "2M-*", None)
-    assert not tail.wanted({"event": "run.started"}, None, None, 0)
+    line = b'{"event": "run.started"}\n'
+    assert tail.Filters().pass_line(line)
+    assert not tail.Filters(experiment="2M-*").pass_line(line)
+    assert not tail.Filters(trial=0).pass_line(line)
 
 
 @pytest.mark.parametrize(
-    ("changes", "line"),
+    ("count", "event", "seen"),
+    [(2, "trial.failed", [1, 4]), (9, "trial.failed", [0, 1, 4]), (1, "trial.*", [8]), (3, "run.*", []), (0, "*", [])],
+)
+def test_the_last_lines_are_counted_after_the_filters_and_through_the_older_parts(
+    path: Path, count: int, event: str, seen: list[int]
+) -> None:
+    lines = [line_of(event="trial.failed" if trial in (0, 1, 4) else "trial.added", trial=trial) for trial in range(9)]
+    path.write_bytes(b"".join(lines[4:]))
+    with path.open("rb") as file:
+        found = tail.last_lines(file, count, tail.Filters(event).pass_line, [lines[1:4], lines[:1]])
+    assert [json.loads(line)["trial"] for line in found] == seen
+
+
+@pytest.mark.parametrize(
+    ("filters", "unknown"),
     [
-        ({"msg": "trial 7 finished: 0.25"}, "10:20:30  2M-h1: trial 7 finished: 0.25"),
-        ({"msg": "lost", "level": "warning"}, "10:20:30  ! 2M-h1: lost"),
-        ({"msg": "failed", "level": "error"}, "10:20:30  !! 2M-h1: failed"),
+        (tail.Filters(experiment="3M-*"), "no experiment '3M-*'; there are 2M-h1"),
+        (tail.Filters(trial=99), "no trial 99; there are 0 to 7"),
+        (tail.Filters(experiment="2M-h1", event="run.*"), None),
+        (tail.Filters(trial=7, event="run.*"), None),
     ],
 )
-def test_a_record_for_people(changes: dict[str, str], line: str) -> None:
-    assert tail.pretty(RECORD | changes) == line
+def test_a_name_that_no_line_has_is_known(filters: tail.Filters, unknown: str | None) -> None:
+    filters.pass_line(line_of())
+    assert filters.unknown() == unknown
+
+
+@pytest.mark.parametrize(("name", "meant"), [("trial.fnished", "trial.finished"), ("run.stoped", "run.stopped")])
+def test_an_event_that_does_not_exist_is_refused_with_the_one_most_like_it(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=name) as refusal:
+        tail.check_event(name)
+    assert refusal.value.remedy == f"did you mean {meant}?"
+    tail.check_event(meant)
+    tail.check_event("trial.*")
+
+
+NEW_YORK = timezone(timedelta(hours=-5), "EST")
+SAME_DAY, NEXT_DAY = datetime(2026, 11, 23, 12, tzinfo=UTC), datetime(2026, 11, 24, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "line"),
+    [
+        ({"msg": "trial 7 finished: 0.25"}, SAME_DAY, "10:20:30 UTC  2M-h1: trial 7 finished: 0.25"),
+        ({"msg": "lost", "level": "warning"}, SAME_DAY, "10:20:30 UTC  ! 2M-h1: lost"),
+        ({"msg": "failed", "level": "error"}, NEXT_DAY, "2026-11-23 10:20:30 UTC  !! 2M-h1: failed"),
+        ({"msg": "x"}, NEXT_DAY.astimezone(NEW_YORK), "05:20:30 EST  2M-h1: x"),
+        (
+            {"msg": "x", "ts": "2026-11-23T02:20:30Z"},
+            SAME_DAY.astimezone(NEW_YORK),
+            "2026-11-22 21:20:30 EST  2M-h1: x",
+        ),
+        ({"msg": "x", "ts": "lost"}, SAME_DAY, "lost  2M-h1: x"),
+    ],
+)
+def test_a_record_for_people_has_its_time_zone_and_its_date_when_not_todays(
+    changes: dict[str, str], now: datetime, line: str
+) -> None:
+    assert tail.pretty(RECORD | changes, now) == line
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"half {", b"[1]\n", b"7\n", b"\xff\xfe\n"])

@@ -272,10 +272,10 @@ def test_the_client_and_the_api_understand_each_other(home: Home) -> None:
 
 
 def test_no_socket_and_a_stale_socket_both_mean_not_running(home: Home) -> None:
-    with pytest.raises(NotRunning, match="no daemon answers"):
+    with pytest.raises(NotRunning, match=f"no daemon is running for the home {home.root} "):
         client.ask(home, "status")
     unix_socket.bind(home.socket).close()
-    with pytest.raises(NotRunning, match="no daemon answers") as absent:
+    with pytest.raises(NotRunning, match=f"no daemon is running for the home {home.root} ") as absent:
         client.ask(home, "status")
     assert absent.value.exit_code == 7
 
@@ -396,7 +396,7 @@ def test_a_held_home_without_a_socket_differs_from_one_without_a_daemon(home: Ho
     home.state.mkdir()
     lock = take_lock(home, "plan smoke")
     try:
-        with pytest.raises(NotRunning, match=rf"pid {os.getpid()}, plan smoke\) holds this home") as absent:
+        with pytest.raises(NotRunning, match=rf"pid {os.getpid()}, plan smoke\) holds the home {home.root}") as absent:
             client.ask(home, "status")
     finally:
         os.close(lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_a_changed_plan_is_refused_with_both_remedies(store: Store) -> None:
     run = choose(store, "smoke")
     with pytest.raises(PlanChanged, match=f"{run} of smoke is unfinished") as refusal:
         choose(store, "smoke", "another")
-    assert "`supervisord start` without a plan" in refusal.value.render()
+    assert "`supervisord start` resumes it" in refusal.value.render()
     assert "--new" in refusal.value.render()
     assert (runs(store), events(store)) == ([run], ["run.created"])
 
@@ -93,7 +94,24 @@ def test_the_remedy_for_a_stopped_run_names_no_start_that_would_not_find_it(
     RunWriter(store, run).record("run.stopped", who="ann")
     with pytest.raises(PlanChanged) as refusal:
         choose(store, "smoke", "another")
-    assert "`supervisord start` without a plan" not in refusal.value.render()
+    assert "`supervisord start smoke` resumes it" in refusal.value.render()
+    assert "`supervisord start` resumes" not in refusal.value.render()
+
+
+@pytest.mark.parametrize("options", [["--only", "2M"], ["--set", "max_trials=4", "--experiments", "2M-*"]])
+def test_a_stopped_run_is_named_with_the_command_that_resumes_it(store: Store, options: list[str]) -> None:
+    """Its plan alone would be another run: the options belong to it."""
+    request = StartRequest("smoke", "f", specs=SPECS, source="/my/smoke.yaml", hardware={"options": options})
+    run = choose_run(store, request, StillClock())
+    RunWriter(store, run).record("run.stopped", who="ann")
+    command = shlex.join(["supervisord", "start", "/my/smoke.yaml", *options])
+    with pytest.raises(NotFound, match=f"run {run} is stopped") as refusal:
+        choose(store, None)
+    assert refusal.value.remedy == f"`{command}` resumes it"
+    with pytest.raises(PlanChanged, match="was begun by") as changed:
+        choose(store, "smoke", "another")
+    assert f"`{command}` resumes it; --new" in changed.value.render()
+    assert choose_run(store, request, StillClock()) == run
 
 
 def test_new_gives_the_unfinished_run_up_for_good(store: Store) -> None:

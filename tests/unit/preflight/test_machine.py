@@ -13,6 +13,8 @@ from supervisor.plan.loader import load_plan
 from supervisor.plan.schema import Data
 from supervisor.preflight import machine
 from supervisor.preflight.machine import Level
+from supervisor.preflight.start import check_wake_lock
+from supervisor.processes import wake_lock
 
 GIB = 2**30
 
@@ -106,6 +108,37 @@ def test_little_memory_and_root_are_warnings() -> None:
     assert machine.check_memory(8 * GIB).level is Level.OK
     assert machine.check_user(0).level is Level.WARNING
     assert machine.check_user(1000).level is Level.OK
+
+
+def test_the_verdict_says_whether_the_plan_can_start_and_names_what_is_wrong() -> None:
+    fine, doubtful, bad = machine.check_python((3, 12)), machine.check_memory(1), machine.check_clock(0)
+    assert machine.verdict([fine], "smoke") == "READY: smoke can start here"
+    assert machine.verdict([fine, doubtful], "smoke") == "READY: smoke can start here; worth a look: memory"
+    assert machine.verdict([fine, doubtful, bad], "p") == "NOT READY: p cannot start here: clock"
+
+
+@pytest.mark.parametrize(
+    ("script", "level", "words"),
+    [
+        ("#!/bin/sh\nexec cat\n", Level.OK, "held by"),
+        ("#!/bin/sh\necho Access denied >&2; exit 1\n", Level.WARNING, "Access denied"),
+        ("#!/bin/sh\necho Interactive authentication required. >&2; exit 1\n", Level.WARNING, "authentication"),
+        (None, Level.WARNING, "is installed"),
+    ],
+)
+def test_the_wake_lock_is_taken_not_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, level: Level, words: str
+) -> None:
+    """systemd-inhibit is there, and logind refuses: as on many servers and in containers."""
+    program = tmp_path / "systemd-inhibit"
+    if script is not None:
+        program.write_text(script)
+        program.chmod(0o755)
+    command = None if script is None else [str(program)]
+    monkeypatch.setattr(wake_lock, "command", lambda pid: command)
+    found = check_wake_lock()
+    assert found.level is level
+    assert words in found.detail
 
 
 def test_checks_are_rendered_and_the_worst_level_is_found() -> None:

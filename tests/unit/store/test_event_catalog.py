@@ -110,7 +110,7 @@ def test_an_event_has_a_level_and_fields_that_nothing_hides_and_its_text_uses_on
 def test_a_sentence_is_filled_in_and_what_is_missing_is_a_dash() -> None:
     assert (
         describe("experiment.finished", {"experiment": "2M-h1", "best": 0.25})
-        == "2M-h1 finished: best 0.25 of - trials"
+        == "2M-h1 finished: best 0.25 of - trials, - failed"
     )
     assert describe("driver.started", {"pid": 7, "experiment": None}) == "driver 7 of - started"
     assert describe("run.failed", {"error": "{pid} {0} }{"}) == "run cannot go on: {pid} {0} }{"

@@ -168,7 +168,7 @@ def _a_stop_is_a_back_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_failure_keeps_its_whole_text(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(experiment_state, "in_a_line", lambda error: error)
+    patch.setattr(experiment_state, "error_sentence", lambda error: error)
 
 
 def _a_table_is_written_beside_the_projection(patch: pytest.MonkeyPatch) -> None:
