@@ -83,6 +83,7 @@ class Driver:
         registry = TrialRegistry(begin.experiment["metric"], begin.experiment["mode"], begin.trials)
         threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         self._connect(begin)
+        self._compare_resources(begin)
         return self._search(begin, registry, self._watch(begin))
 
     def _send_heartbeats(self) -> None:
@@ -98,6 +99,11 @@ class Driver:
         # After ray.init, which installs a handler of its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: self._in_force.finish(signal.Signals(number).name))
+
+    def _compare_resources(self, begin: messages.Begin) -> None:
+        from actors.driver.resources import ResourceWatch, of_the_cluster
+
+        ResourceWatch(begin.experiment["resources"], of_the_cluster, self.link.send).start()
 
     def _watch(self, begin: messages.Begin) -> WatchdogLinks:
         from actors.driver.watchdog_links import WatchdogLinks

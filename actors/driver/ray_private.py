@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray._private import accelerators
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.tune.execution.tune_controller import TuneController
@@ -125,6 +126,19 @@ def _wrap(kind: Any, method: str, wrapper: Callable[..., Any]) -> None:
 
     setattr(wrapped, _MARK, True)
     setattr(kind, method, wrapped)
+
+
+def gpus_of_this_machine() -> int:
+    """Return how many GPUs a head that starts here will have; no public name tells it before the head runs."""
+    found = [0]
+    for manager in accelerators.get_all_accelerator_managers():
+        if manager.get_resource_name() == "GPU":
+            count, visible = (
+                manager.get_current_node_num_accelerators(),
+                manager.get_current_process_visible_accelerator_ids(),
+            )
+            found.append(count if visible is None else min(count, len(visible)))
+    return max(found)
 
 
 def add_failures(trial: Trial, count: int) -> None:

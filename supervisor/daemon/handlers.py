@@ -88,6 +88,7 @@ class Handlers:
             "store_locked": self._writer.store.locked,
             "held": [command.to_json() for command in self._orchestrator.full_disks()],
             "in_force": self._orchestrator.in_force().to_json(),
+            "shortage": self._orchestrator.shortage,
             "nodes": nodes,
         }
 

@@ -72,6 +72,11 @@ class Orchestrator:
         """The experiment that a driver works on now."""
         return self._drivers.experiment
 
+    @property
+    def shortage(self) -> str | None:
+        """Why no node can run a trial of the experiment at work; None while one can."""
+        return self._drivers.shortage
+
     # For the API
 
     def in_force(self) -> Command:

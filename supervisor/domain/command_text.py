@@ -21,6 +21,8 @@ def pauses(view: dict[str, Any]) -> list[str]:
     lines = full_disk(view.get("disk"))
     if view.get("store_locked"):
         lines.append("DEGRADED: another program has locked the store; results are kept back until it is free")
+    if view.get("shortage"):
+        lines.append(f"WAITING: {view['shortage']}")
     commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
     now = (view.get("daemon") or {}).get("now_wall")
     return [*lines, *(_line(command, now) for command in commands if command["action"] != "RUN")]

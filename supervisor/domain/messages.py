@@ -167,6 +167,13 @@ class SensorNoted:
 
 
 @dataclass(frozen=True)
+class ResourcesCompared:
+    """Driver: no node can run a trial of the experiment, as `shortage` says; None: one can."""
+
+    shortage: str | None
+
+
+@dataclass(frozen=True)
 class Heartbeat:
     """Driver: still here. Not acknowledged."""
 
@@ -243,5 +250,5 @@ class Finish:
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | TrialHung | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
-    | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
+    | ResourcesCompared | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -25,7 +25,7 @@ from supervisor.preflight import machine
 from supervisor.preflight.estimate import estimate
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.processes import wake_lock
-from supervisor.processes.environment import overwritten, ray_environment
+from supervisor.processes.environment import overwritten, passed_environment, ray_environment
 from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
 from supervisor.sensors.reading import Availability
 
@@ -59,6 +59,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         machine.check_memory(machine.available_memory_bytes()),
         check_largest_trial(specs, machine_memory_bytes(), usable_cores()),
         machine.check_cores(specs, usable_cores()),
+        *check_gpus(specs),
         machine.check_data(plan.data, home.data),
         *([] if chosen is None else [check_dataset(chosen)]),
         check_port(),
@@ -173,9 +174,36 @@ def check_environment(names: Sequence[str], environment: Mapping[str, str]) -> C
     return ok("environment", f"{', '.join(names)} will be passed on")
 
 
+def check_gpus(specs: Sequence[ExperimentSpec]) -> list[Check]:
+    """Check that the Ray head will have the GPUs of the largest trial; without GPUs in the plan there is no check."""
+    needed = max((spec.resources.gpu for spec in specs), default=0.0)
+    if needed == 0.0:
+        return []
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-P", "-m", "actors.driver.resources"],
+            capture_output=True, text=True, timeout=PROBE_DEADLINE_S, check=True, env=passed_environment(),
+        )  # fmt: skip
+        count = int(answer.stdout.split()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        return [Check("gpus", Level.ERROR, f"Ray cannot count them: {_last_line(error)}", "check the GPU's driver")]
+    if needed > count:
+        detail = f"a trial needs {needed:g} (resources.gpu), and Ray finds {count} here: it would wait for ever"
+        remedy = "take resources.gpu out of the plan (--set resources.gpu=0); or look at the driver, and at"
+        return [Check("gpus", Level.ERROR, detail, f"{remedy} CUDA_VISIBLE_DEVICES")]
+    return [ok("gpus", f"{count}, a trial needs up to {needed:g}")]
+
+
+def _last_line(error: Exception) -> str:
+    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
 def check_accelerator(plan: Plan) -> Check:
     """Compute on the accelerator in a child process: a broken driver can hang or kill the process."""
-    if plan.config.get("device") == "cpu" or plan.trainable != "patchtst":
+    if plan.trainable != "patchtst":
+        return ok("accelerator", "not tried: a trainable of your own chooses its device")
+    if plan.config.get("device") == "cpu":
         return ok("accelerator", "the plan needs none")
     try:
         answer = subprocess.run(
@@ -185,10 +213,7 @@ def check_accelerator(plan: Plan) -> Check:
     except subprocess.TimeoutExpired:
         return Check("accelerator", Level.ERROR, f"no answer within {PROBE_DEADLINE_S:.0f} s", "check its driver")
     except (subprocess.CalledProcessError, ValueError) as error:
-        last_line = getattr(error, "stderr", str(error)).strip().splitlines()[-1:]
-        return Check(
-            "accelerator", Level.ERROR, f"it does not compute: {''.join(last_line) or error}", "check its driver"
-        )
+        return Check("accelerator", Level.ERROR, f"it does not compute: {_last_line(error)}", "check its driver")
     if devices:
         return ok("accelerator", f"{devices[0]} computes")
     return Check("accelerator", Level.WARNING, "none: trials run on the CPU", "large budgets want a GPU")

@@ -125,6 +125,8 @@ EVENTS: dict[str, EventKind] = {
         "warning", "driver of {experiment} ended by the {origin} ({action}): {reason}", "drill"
     ),
     "driver.hung": EventKind("error", "driver of {experiment} silent for {silent_s} s: killed"),
+    "resources.lacked": EventKind("error", "{experiment} waits: {shortage}"),
+    "resources.found": EventKind("info", "{experiment} goes on: a node has the resources of a trial"),
     "trial.added": EventKind("info", "trial {trial} added", "params source"),
     "trial.started": EventKind(
         "info", "trial {trial} started, attempt {attempt}", "node worker_pid ray_trial_id resumed_step"

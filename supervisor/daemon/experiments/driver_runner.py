@@ -73,6 +73,8 @@ class DriverRunner:
         self._watchdog, self._home_key, self._reserve, self._stop = watchdog, home_key, reserve, stop
         self.driver: DriverProcess | None = None
         self.experiment: str | None = None
+        self.shortage: str | None = None
+        """What no node has of a trial's resources, as the driver at work says it."""
 
     async def send(self, message: messages.Message) -> None:
         """Send a message to the driver at work, if there is one."""
@@ -113,7 +115,7 @@ class DriverRunner:
             begin = None if head is None else self._begin(state, head.address)
             end = await session.run(begin, state.seconds_left())
         finally:
-            self.driver = self.experiment = None
+            self.driver = self.experiment = self.shortage = None
             self._cluster.driver_gone()
             returncode = await session.reap()
         if end.error is not None and self._ray.head is not head:
@@ -148,6 +150,12 @@ class DriverRunner:
                 self._commands.action_changed(message, self.experiment)
             case messages.SensorNoted():
                 self._cluster.noted(message)
+            case messages.ResourcesCompared():
+                self.shortage = message.shortage
+                if message.shortage is None:
+                    self._writer.record("resources.found", experiment=state.name)
+                else:
+                    self._writer.record("resources.lacked", experiment=state.name, shortage=message.shortage)
             case messages.Heartbeat() | messages.ExperimentEnded():
                 pass
             case _:

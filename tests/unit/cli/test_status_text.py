@@ -251,6 +251,13 @@ def test_a_full_disk_is_shown_with_its_folder_and_its_free_bytes() -> None:
     assert "PAUSED by governor: no room for Ray's folder /tmp/x" in status_text.status(view(held=[held]))
 
 
+def test_a_shortage_of_resources_is_shown_in_status_and_progress() -> None:
+    short = view(experiment(), shortage="a trial needs 1 gpu on one node, and the most that a node has is 0 gpu")
+    for text in (status_text.status(short), status_text.progress(short)):
+        assert "WAITING: a trial needs 1 gpu on one node" in text
+    assert "WAITING" not in status_text.status(view(experiment(), shortage=None))
+
+
 def test_progress_shows_where_the_run_is() -> None:
     text = status_text.progress(view(experiment(state="EXITED", mean_trial_s=60.0), experiment("2M-h3")))
     assert text == "experiment 2/2 | 2M-h3 RUNNING | trial 19/50 | best 0.1235 | ETA 32 min 35 s | 61 C"

@@ -155,6 +155,19 @@ def test_a_driver_that_sends_a_malformed_message_is_replaced(tmp_path: Path, mal
     assert death["reason"].startswith("broke the link")
 
 
+@pytest.mark.parametrize("shortage", ["a trial needs 1 gpu on one node", "a trial needs 9 cpu on one node"])
+def test_a_trial_that_no_node_can_run_is_said_while_it_waits_and_forgotten_with_its_driver(
+    tmp_path: Path, shortage: str
+) -> None:
+    lacks, found = (["message", "ResourcesCompared", {"shortage": said}] for said in (shortage, None))
+    stage = Stage(tmp_path, a=[[lacks, ["die"]], [lacks, found, *DONE]])
+    stage.live()
+    assert stage.states() == {"a": "EXITED"}
+    assert [fields["shortage"] for fields in stage.facts("resources.lacked")] == [shortage, shortage]
+    assert len(stage.facts("resources.found")) == 1
+    assert stage.orchestrator.shortage is None
+
+
 def test_a_driver_that_keeps_sending_for_a_replaced_attempt_is_replaced(tmp_path: Path) -> None:
     """It disagrees with the store about the trial; only a new begin can correct that."""
     late = ["message", "ResultReported", {

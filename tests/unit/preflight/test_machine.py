@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from supervisor.plan.expansion import expand
 from supervisor.plan.loader import load_plan
 from supervisor.plan.schema import Data
-from supervisor.preflight import machine
+from supervisor.preflight import machine, start
 from supervisor.preflight.machine import Level
 from supervisor.preflight.start import check_wake_lock
 from supervisor.processes import wake_lock
@@ -139,6 +140,31 @@ def test_the_wake_lock_is_taken_not_guessed(
     found = check_wake_lock()
     assert found.level is level
     assert words in found.detail
+
+
+@pytest.mark.parametrize(
+    ("gpu", "counted", "level", "words"),
+    [
+        (1.0, "0\n", Level.ERROR, "a trial needs 1 (resources.gpu), and Ray finds 0 here"),
+        (2.0, "1\n", Level.ERROR, "a trial needs 2"),
+        (0.5, "a warning of Ray\n1\n", Level.OK, "1, a trial needs up to 0.5"),
+        (1.0, "no number\n", Level.ERROR, "Ray cannot count them"),
+        (1.0, "", Level.ERROR, "Ray cannot count them"),
+    ],
+)
+def test_a_gpu_that_is_not_there_forbids_the_start(
+    monkeypatch: pytest.MonkeyPatch, gpu: float, counted: str, level: Level, words: str
+) -> None:
+    specs = expand(load_plan("smoke", [f"resources.gpu={gpu}"]).plan, 25)
+    monkeypatch.setattr(start.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=counted))
+    (found,) = start.check_gpus(specs)
+    assert found.level is level
+    assert words in found.detail
+    assert (found.remedy is None) == (level is Level.OK)
+
+
+def test_a_plan_without_gpus_counts_none() -> None:
+    assert start.check_gpus(expand(load_plan("smoke").plan, 25)) == []
 
 
 def test_checks_are_rendered_and_the_worst_level_is_found() -> None:
