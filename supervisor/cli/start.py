@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from supervisor.control.handshake import StartRequest
-from supervisor.errors import SweepError
+from supervisor.errors import SweepError, UsageError
 from supervisor.home import Home
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     home.prepare()
     by_service = arguments.foreground or "NOTIFY_SOCKET" in os.environ
     if arguments.plan is None:
+        _refuse_options(arguments)
         request = StartRequest(plan=None, retry=arguments.retry, by_service=by_service)
         return launch.launch(home, request, arguments.timeout, foreground=by_service)
     # Also a check; here with the exit code that it has without a plan.
@@ -44,6 +45,17 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     if chosen is not None:
         print(chosen.sentence())
     return launch.launch(home, _request(arguments, *resolved), arguments.timeout, foreground=by_service)
+
+
+def _refuse_options(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for an option that means nothing without a plan: the last run keeps its own."""
+    given = [
+        *_options(arguments)[:1],
+        *(["--new"] if arguments.new else []),
+        *(["--dry-run"] if arguments.dry_run else []),
+    ]
+    if given:
+        raise UsageError(f"{given[0]} needs a plan, found none", remedy="name it: `supervisord start PLAN`")
 
 
 def plans(_: Home, __: argparse.Namespace) -> int:

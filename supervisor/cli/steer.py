@@ -73,10 +73,14 @@ def _await_end(home: Home) -> int:
 
 
 def drill(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.sensors.drills import DRILLS
+
     duration_s = parse_duration(arguments.duration)
     answer = ask(home, "drill", {"name": arguments.name, "duration_s": duration_s, "node": arguments.node})
+    plays = (DRILLS[arguments.name].__doc__ or "").removeprefix("Play ").rstrip(".")
     begins = "" if answer["begun"] else ": it begins with the watchdog of the next experiment"
     print(f"drill {arguments.name} for {duration(duration_s)}{begins}")
+    print(f"  it plays {plays}; the governor judges it like real readings, dwell times included")
     return 0
 
 

@@ -24,6 +24,7 @@ from supervisor.cli.watch import view_of
 from supervisor.errors import NotFound, UsageError
 from supervisor.formatting import nearest
 from supervisor.home import Home
+from supervisor.home_lock import is_held
 
 POLL_S = 0.2
 
@@ -54,7 +55,7 @@ def tail(home: Home, arguments: argparse.Namespace) -> int:
         print("==> Press Ctrl-C to exit <==", file=sys.stderr)
         try:
             # From the same open file: a line that is added between two opens would be missed.
-            for line in follow(path, file):
+            for line in follow(path, file, _DaemonWatch(home).sleep):
                 if filters.pass_line(line):
                     show(line)
                 if (parse(line) or {}).get("event") == "daemon.stopped":
@@ -62,6 +63,20 @@ def tail(home: Home, arguments: argparse.Namespace) -> int:
         except FileNotFoundError as error:
             raise NotFound(f"the log {path} was removed") from error
     return 0
+
+
+class _DaemonWatch:
+    """Says when no daemon writes the log any more: it may have died, and a log that stands still looks the same."""
+
+    def __init__(self, home: Home) -> None:
+        self._home, self._alive = home, True
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+        before, self._alive = self._alive, is_held(self._home)
+        if before and not self._alive:
+            where = f"no daemon is running for the home {self._home.root}"
+            print(f"==> {where}; new lines come with the next start <==", file=sys.stderr)
 
 
 def _explain_nothing(unknown: str | None, path: Path, *, follow: bool) -> None:

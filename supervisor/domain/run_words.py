@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from supervisor.domain.lifecycle import AT_WORK, Desired, ProcessState, TrialState
+from supervisor.formatting import error_sentence
 
 BUILT_IN = "built-in"
 """The source of a plan that is no file."""
@@ -31,14 +32,14 @@ def way_on(run: Mapping[str, Any]) -> str:
 
 
 def why_no_daemon(run: Mapping[str, Any]) -> str:
-    """Return why no daemon works on `run`, the row of a run as its last daemon left it, and how it goes on."""
+    """Return why no daemon works on `run`, a run as its last daemon left it (queries.run_itself), and its way on."""
     if run["reason"] == GIVEN_UP:
         return "no daemon is running: the run was given up for a new one"
     match ProcessState(run["state"]):
         case ProcessState.EXITED:
             return "no daemon is running: the run has ended"
         case ProcessState.FATAL:
-            why = "the run could not go on (its log says why)"
+            why = f"the run could not go on: {error_sentence(run['failure'] or 'its log says why')}"
         case ProcessState.STOPPED:
             why = "the run is stopped" if run["desired"] == Desired.STOP else "it was shut down"
         case recorded:

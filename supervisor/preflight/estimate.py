@@ -60,6 +60,8 @@ class Estimate:
     largest_bytes: int | None
     likely_seconds: float | None
     most_seconds: float | None
+    final_trials: int = 0
+    """Those of `trials` that train the best again on fresh seeds (`finalize`)."""
 
 
 def misfit(spec: ExperimentSpec, available_bytes: int, num_features: int | None = None) -> str | None:
@@ -87,6 +89,7 @@ def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_feature
         largest_bytes=_largest_bytes(spec, num_features) if needs else None,
         likely_seconds=_seconds(spec, cores, num_features, expected_epochs(spec)),
         most_seconds=_seconds(spec, cores, num_features, spec.max_epochs),
+        final_trials=_final_trials(spec),
     )
 
 
@@ -103,6 +106,8 @@ def dry_run_table(
         "",
         f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}",
     ]
+    if any(row.final_trials for row in rows):
+        lines.append("final trials train the best configurations of the search again, on fresh seeds and all epochs")
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
             "memory: from the smallest architecture by single windows to the largest with its largest batch at once;",
@@ -125,7 +130,10 @@ def _row(row: Estimate) -> tuple[str, ...]:
     else:
         fit = "yes" if row.fitting == row.architectures else f"{row.fitting} of {row.architectures}"
     times = [_duration(time) for time in (row.likely_seconds, row.most_seconds)] if row.fitting != 0 else ["-", "-"]
-    return (row.name, str(row.trials), grid, memory, fit, *times)
+    trials = (
+        f"{row.trials - row.final_trials} search + {row.final_trials} final" if row.final_trials else str(row.trials)
+    )
+    return (row.name, trials, grid, memory, fit, *times)
 
 
 def _total(rows: Sequence[Estimate]) -> str:
@@ -141,8 +149,12 @@ def _total(rows: Sequence[Estimate]) -> str:
 
 def expected_epochs(spec: ExperimentSpec) -> float:
     """Return the epochs of an average trial; those of the finalisation are not pruned."""
-    final = 0 if spec.finalize is None else spec.finalize.top * spec.finalize.seeds
+    final = _final_trials(spec)
     return (final * spec.max_epochs + (spec.max_trials - final) * _searched_epochs(spec)) / spec.max_trials
+
+
+def _final_trials(spec: ExperimentSpec) -> int:
+    return 0 if spec.finalize is None else spec.finalize.top * spec.finalize.seeds
 
 
 def _searched_epochs(spec: ExperimentSpec) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor.domain import finalists
-from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
 from supervisor.store.event import Event
@@ -102,8 +102,17 @@ def run_itself(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
     for key in ("hardware", "data"):
         run[key] = json.loads(run[key])
     run.pop("plan_text")
+    run["failure"] = _failure(connection, run_id) if run["state"] == ProcessState.FATAL else None
     commands = connection.execute("SELECT command FROM command WHERE run = ? ORDER BY scope", (run_id,)).fetchall()
     return {"run": run, "commands": [json.loads(row["command"]) for row in commands]}
+
+
+def _failure(connection: sqlite3.Connection, run_id: str) -> str | None:
+    """Return the error of the run's last `run.failed`; None when it was given up."""
+    row = connection.execute(
+        "SELECT fields FROM event WHERE run = ? AND name = 'run.failed' ORDER BY seq DESC LIMIT 1", (run_id,)
+    ).fetchone()
+    return None if row is None else str(json.loads(row["fields"])["error"])
 
 
 def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3.Row]:

@@ -15,6 +15,7 @@ from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.codec import LinkError
 from supervisor.errors import DiskFailed, DiskFull, StoreLocked
+from supervisor.formatting import error_sentence
 from supervisor.processes import driver_process
 from supervisor.processes.driver_process import DriverProcess, DriverSilentError
 from supervisor.redaction import redact
@@ -114,7 +115,7 @@ class DriverSession:
             message = without_secrets(received)
             if isinstance(message, messages.ExperimentEnded):
                 self._ended, self._error = message.final or message.error is None, message.error
-                self._status = "" if self._ended else f"it failed: {message.error}"
+                self._status = "" if self._ended else f"it failed: {error_sentence(message.error or '')}"
             await self._commit(message)
             if number is not None:
                 failpoints.hit("ack.send")

@@ -343,7 +343,11 @@ def test_after_the_death_of_its_daemon_no_output_says_that_a_run_is_at_work(stat
     ("changes", "words"),
     [
         ({"state": "EXITED"}, "the run has ended"),
-        ({"state": "FATAL"}, "the run could not go on (its log says why); `supervisord start` resumes it"),
+        ({"state": "FATAL"}, "the run could not go on: its log says why; `supervisord start` resumes it"),
+        (
+            {"state": "FATAL", "failure": "Ray did not start; the end of its output:\nport 8265 is taken"},
+            "Ray did not start; the end of its output: port 8265 is taken; `supervisord start` resumes it",
+        ),
         ({"state": "FATAL", "reason": GIVEN_UP}, "the run was given up for a new one"),
         ({"state": "STOPPED"}, "it was shut down; `supervisord start` resumes it"),
         (
@@ -358,5 +362,12 @@ def test_after_the_death_of_its_daemon_no_output_says_that_a_run_is_at_work(stat
     ],
 )
 def test_why_there_is_no_daemon_and_how_the_run_goes_on(changes: dict[str, Any], words: str) -> None:
-    run = {"plan": "smoke", "source": "built-in", "hardware": {}, "desired": "run", "reason": None} | changes
+    run = {
+        "plan": "smoke",
+        "source": "built-in",
+        "hardware": {},
+        "desired": "run",
+        "reason": None,
+        "failure": None,
+    } | changes
     assert why_no_daemon(run).endswith(words)

@@ -165,7 +165,8 @@ def test_a_trial_that_no_node_can_run_is_said_while_it_waits_and_forgotten_with_
     assert stage.states() == {"a": "EXITED"}
     assert [fields["shortage"] for fields in stage.facts("resources.lacked")] == [shortage, shortage]
     assert len(stage.facts("resources.found")) == 1
-    assert stage.orchestrator.shortage is None
+    assert stage.now is not None
+    assert stage.now.shortage is None
 
 
 def test_a_driver_that_keeps_sending_for_a_replaced_attempt_is_replaced(tmp_path: Path) -> None:

@@ -120,6 +120,10 @@ def test_the_table_has_each_experiment_the_skipped_ones_and_the_basis_of_its_fig
     assert "no: skipped" not in rows["2M-h1"]
     assert "12 experiments, 600 trials" in table
     assert "for 9 of them" in table
+    assert specs[0].finalize is not None
+    final = specs[0].finalize.top * specs[0].finalize.seeds
+    assert f" {50 - final} search + {final} final " in rows["2M-h1"]
+    assert "final trials train the best configurations of the search again" in table
     assert "estimate" in table
 
 
@@ -144,3 +148,9 @@ def test_an_experiment_with_fixed_ordinals_has_one_architecture() -> None:
 
     spec = expand(parse_plan(text, "x.yaml", sets=sets).plan, 25)[0]
     assert estimate.estimate(spec, GIB, 2, 25).architectures == 1
+
+
+@pytest.mark.parametrize(("sets", "cell"), [(["finalize=null"], " 6 "), (["max_trials=5"], " 3 search + 2 final ")])
+def test_the_dry_run_says_how_many_trials_search(sets: list[str], cell: str) -> None:
+    specs = expand(load_plan("smoke", ["finalize={top: 1, seeds: 2}", *sets]).plan, 25)
+    assert cell in estimate.dry_run_table(specs).splitlines()[1]
