@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from supervisor.domain.lifecycle import AT_WORK, Desired, ProcessState, TrialState
 from supervisor.formatting import error_sentence
@@ -15,7 +14,13 @@ GIVEN_UP = "given up for a new run"
 """The reason of a run that will never go on."""
 
 
-def start_command(run: Mapping[str, Any]) -> str:
+class RunFields(Protocol):
+    """The fields of a run by name: a row of the store, or a run's view."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
+
+def start_command(run: RunFields) -> str:
     """Return the command that began `run`, the row of a run: its plan or the plan's file, and the options."""
     import shlex
 
@@ -25,13 +30,13 @@ def start_command(run: Mapping[str, Any]) -> str:
     return shlex.join(["supervisord", "start", str(plan), *options])
 
 
-def way_on(run: Mapping[str, Any]) -> str:
+def way_on(run: RunFields) -> str:
     """Return how a run that has not ended goes on: a stopped one by its own command only."""
     command = start_command(run) if run["desired"] == Desired.STOP else "supervisord start"
     return f"`{command}` resumes it"
 
 
-def why_no_daemon(run: Mapping[str, Any]) -> str:
+def why_no_daemon(run: RunFields) -> str:
     """Return why no daemon works on `run`, a run as its last daemon left it (queries.run_itself), and its way on."""
     if run["reason"] == GIVEN_UP:
         return "no daemon is running: the run was given up for a new one"
