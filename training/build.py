@@ -55,7 +55,7 @@ def build_learner(settings: TrialSettings, architecture: Architecture, device: s
     """Build a fresh Learner. The trial's seed draws the weights on the CPU, so they are equal on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
+        model = PatchTST(architecture, dropout=settings.dropout, revin=settings.scales_windows)
         rng_state = torch.get_rng_state()
     model.checkpoint_activations = memory.checkpoint_activations
     if memory.checkpoint_activations and device == "cpu":

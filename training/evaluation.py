@@ -100,8 +100,8 @@ def evaluate(request: Request) -> dict[str, Any]:
     parts = {"val": windows.val, "test": windows.test}
     answers = {str(seed.number): _predict(seed, architecture, windows, request, at_once) for seed in request.seeds}
     baselines = fit_baselines(
-        windows.table, windows.labels, windows.manifest.features, {"train": windows.train, **parts}, settings.context,
-        RANDOM_SEED, request.threads,
+        windows.days, windows.log_volatility, windows.labels, {"train": windows.train, **parts}, settings, RANDOM_SEED,
+        request.threads,
     )  # fmt: skip
     result = _scored(request, windows, answers, baselines)
     result["predictions"] = _write_predictions(request.folder, windows, answers, baselines)
@@ -147,7 +147,7 @@ def _predict(
     """Predict the probabilities (windows,) of each part."""
     settings = seed.settings
     device = _device_here(request.device)
-    model = PatchTST(architecture, dropout=settings.dropout, revin=settings.normalisation == "revin")
+    model = PatchTST(architecture, dropout=settings.dropout, revin=settings.scales_windows)
     model.load_state_dict(_checked_weights(seed, architecture, request.opening.dataset_sha256)["model"])
     model.to(device).eval()
     precision = precision_for(settings, device)

@@ -43,11 +43,18 @@ class Architecture:
     context: int
     patch: int
     stride: int
+    scales: bool = True
+    """Whether each token also gets the scale of every feature over the window: ``num_features`` more inputs."""
 
     @property
     def n_patches(self) -> int:
         """Count the tokens of a window. Days that fill no patch are left out at its old end."""
         return (self.context - self.patch) // self.stride + 1
+
+    @property
+    def token_inputs(self) -> int:
+        """Count the numbers that one token is made of."""
+        return (self.patch + self.scales) * self.num_features
 
     def as_dict(self) -> dict[str, int]:
         """Return the fields by name, for a record or a checkpoint."""
@@ -57,11 +64,11 @@ class Architecture:
 def param_count(architecture: Architecture) -> int:
     """Count the parameters of ``training.model.PatchTST(architecture)`` exactly, in closed form.
 
-    Embedding (patch * features + 1) d + positions N d; per layer QKV 3d(d+1), projection d(d+1),
+    Embedding (token_inputs + 1) d + positions N d; per layer QKV 3d(d+1), projection d(d+1),
     feed-forward 2 d d_ff + d_ff + d, two norms 4d; final norm 2d; head N d + 1.
     """
     d, f, n = architecture.d_model, architecture.d_ff, architecture.n_patches
-    embedding = (architecture.patch * architecture.num_features + 1) * d + n * d
+    embedding = (architecture.token_inputs + 1) * d + n * d
     layer = 4 * d * (d + 1) + 2 * d * f + f + d + 4 * d
     return embedding + architecture.n_layers * layer + 2 * d + n * d + 1
 
@@ -77,6 +84,7 @@ class Grid:
     context: int
     patch: int
     stride: int
+    scales: bool
 
     def __len__(self) -> int:
         return len(self.shapes) * len(self.heads)
@@ -106,6 +114,7 @@ class Grid:
             context=self.context,
             patch=self.patch,
             stride=self.stride,
+            scales=self.scales,
         )
 
 
@@ -116,6 +125,7 @@ def build_grid(
     context: int,
     patch: int,
     stride: int,
+    scales: bool = True,
 ) -> Grid:
     """Collect the shapes within ``tolerance`` of the budget, and the head counts that fit all of them.
 
@@ -132,7 +142,7 @@ def build_grid(
 
     def size(shape: Shape) -> int:
         return param_count(
-            Architecture(shape.d_model, shape.n_layers, shape.d_ff, 1, num_features, context, patch, stride)
+            Architecture(shape.d_model, shape.n_layers, shape.d_ff, 1, num_features, context, patch, stride, scales)
         )
 
     allowed = grid_settings.tolerance * budget_params
@@ -147,14 +157,15 @@ def build_grid(
             "Take head counts that divide each d_model of the grid, such as 2.",
         )
     near.sort(key=lambda shape: (shape.aspect, shape.d_ff))
-    return Grid(budget_params, tuple(near), heads, num_features, context, patch, stride)
+    return Grid(budget_params, tuple(near), heads, num_features, context, patch, stride, scales)
 
 
 def grid_of(settings: TrialSettings, num_features: int) -> Grid:
     """Build the grid that a trial's ordinals index. Raises GridError as ``build_grid`` does."""
     return build_grid(
-        settings.budget_params, settings.grid, num_features, settings.context, settings.patch, settings.stride
-    )
+        settings.budget_params, settings.grid, num_features, settings.context, settings.patch, settings.stride,
+        settings.normalisation == "revin_scale",
+    )  # fmt: skip
 
 
 def grid_of_config(config: Mapping[str, Any], num_features: int) -> Grid:
@@ -163,8 +174,11 @@ def grid_of_config(config: Mapping[str, Any], num_features: int) -> Grid:
     Raises GridError as ``build_grid`` does, SettingsError for a bad budget.
     """
     default = TrialSettings.__dataclass_fields__
-    window = [config.get(key, default[key].default) for key in ("context", "patch", "stride")]
-    return build_grid(parse_budget(config["budget"]), config["grid"], num_features, *window)
+    context, patch, stride, normalisation = (
+        config.get(key, default[key].default) for key in ("context", "patch", "stride", "normalisation")
+    )
+    budget = parse_budget(config["budget"])
+    return build_grid(budget, config["grid"], num_features, context, patch, stride, normalisation == "revin_scale")
 
 
 def _nothing_near(budget_params: int, tolerance: float, sizes: Mapping[int, Shape]) -> GridError:

@@ -137,7 +137,7 @@ def _activations(architecture: Architecture, windows: int, precision: Precision,
         kept = architecture.n_layers * between + layer
     else:
         kept = architecture.n_layers * layer
-    ends = tokens * (architecture.patch * architecture.num_features + 4 * architecture.d_model) * FP32_BYTES
+    ends = tokens * (architecture.token_inputs + 4 * architecture.d_model) * FP32_BYTES
     # Autocast keeps a bf16 copy of each weight until the backward pass has ended.
     casts = 2 * param_count(architecture) if precision == "bf16" else 0
     return kept + ends + casts

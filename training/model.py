@@ -1,9 +1,9 @@
 """Define PatchTST for one binary target, whole in this file.
 
 The model is from Nie et al., "A Time Series is Worth 64 Words", ICLR 2023.
-Unlike the paper's channel-independent form, one token is one patch of all features: the features are indicators of one
-price, and mixing them at the embedding makes a window 15 tokens, not 15 x 25. Shapes below: B windows, T days of
-context, C features, N patches, D d_model, H heads, F d_ff.
+The paper's thesis is channel independence; this model mixes channels: one token is one patch of all features, since
+they are indicators of one price. Independent channels would be about 30 times dearer here. Shapes below: B windows, T
+days of context, C features, N patches, I inputs of a token, D d_model, H heads, F d_ff.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ from training.grid import Architecture
 INITIAL_DEVIATION = 0.02
 # RevIN's epsilon (Kim et al., ICLR 2022), relative here because features reach from 1e-3 to 1e11.
 REVIN_EPSILON = 1e-5
+# The deviation as a share of the mean says nothing of a feature whose mean is near zero, such as MACD: it is clipped.
+LEAST_SHARE, LARGEST_SHARE = 1e-5, 10.0
 
 
 class PatchTST(nn.Module):
-    """Map windows to logits: (B, T, C) -> (B,). Loss and metrics take logits, so there is no sigmoid."""
+    """Map windows to logits: (B, T, C) -> (B,). Loss and metrics take logits, so there is no sigmoid.
+
+    With ``revin`` each feature of a window is scaled by itself; ``architecture.scales`` tells the tokens what that
+    took away.
+    """
 
     def __init__(self, architecture: Architecture, *, dropout: float = 0.0, revin: bool = True) -> None:
         super().__init__()
@@ -34,7 +40,7 @@ class PatchTST(nn.Module):
         self.architecture = architecture
         self.revin = revin
         self.checkpoint_activations = False
-        self.embedding = nn.Linear(architecture.patch * architecture.num_features, d)
+        self.embedding = nn.Linear(architecture.token_inputs, d)
         self.positions = nn.Parameter(torch.empty(n, d))
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
@@ -55,9 +61,7 @@ class PatchTST(nn.Module):
                 nn.init.normal_(parameter, std=INITIAL_DEVIATION * scale)
 
     def forward(self, windows: Tensor) -> Tensor:
-        if self.revin:
-            windows = normalise_window(windows)
-        tokens = self.embedding(self.patches(windows)) + self.positions  # (B, N, D)
+        tokens = self.embedding(self.inputs(windows)) + self.positions  # (B, N, D)
         tokens = self.dropout(tokens)
         for layer in self.layers:
             if self.checkpoint_activations and self.training:
@@ -68,6 +72,14 @@ class PatchTST(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             logits: Tensor = self.head(self.norm(tokens).float().flatten(1))  # (B, N * D) -> (B, 1)
         return logits.squeeze(-1)
+
+    def inputs(self, windows: Tensor) -> Tensor:
+        """Make the tokens' inputs: the normalised patches and, with scales, the log scales: (B, T, C) -> (B, N, I)."""
+        patches = self.patches(normalise_window(windows) if self.revin else windows)
+        if not self.architecture.scales:
+            return patches
+        scales = log_scales(windows).unsqueeze(1).expand(-1, self.architecture.n_patches, -1)  # (B, C) -> (B, N, C)
+        return torch.cat([patches, scales], dim=2)
 
     def patches(self, windows: Tensor) -> Tensor:
         """Cut windows into patches aligned with the newest day: (B, T, C) -> (B, N, patch * C)."""
@@ -127,6 +139,13 @@ def normalise_window(windows: Tensor) -> Tensor:
     centred = windows - mean
     deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
     return centred / (deviation + REVIN_EPSILON * (mean.abs() + REVIN_EPSILON))
+
+
+def log_scales(windows: Tensor) -> Tensor:
+    """Measure each feature's deviation over its window: log of its share of the mean, clipped. (B, T, C) -> (B, C)."""
+    size, deviation = windows.mean(dim=1).abs(), windows.std(dim=1, correction=0)
+    share = deviation / torch.maximum(size, deviation / LARGEST_SHARE).clamp_min(torch.finfo(windows.dtype).tiny)
+    return share.clamp_min(LEAST_SHARE).log()
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

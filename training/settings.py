@@ -11,7 +11,7 @@ from typing import Literal
 from training import config_readers as read
 from training.errors import SettingsError
 
-Normalisation = Literal["revin", "zscore", "none"]
+Normalisation = Literal["revin", "revin_scale", "zscore", "none"]
 Price = Literal["high", "close"]
 SplitKind = Literal["contiguous", "chunks", "folds"]
 DeviceRequest = Literal["auto", "cpu", "cuda", "mps"]
@@ -144,6 +144,11 @@ class TrialSettings:
         """Return the budget as a parameter count."""
         return parse_budget(self.budget)
 
+    @property
+    def scales_windows(self) -> bool:
+        """Return whether each window is normalised by its own mean and deviation (RevIN)."""
+        return self.normalisation in ("revin", "revin_scale")
+
 
 def _check_together(settings: TrialSettings) -> None:
     """Raise SettingsError for values that contradict each other."""
@@ -222,7 +227,7 @@ _READERS: dict[str, read.Reader] = {
     "gradient_clip": read.number(0, 1e6, low_open=True),
     "max_epochs": read.integer(1, 100_000),
     "patience": read.integer(1, 100_000),
-    "normalisation": read.choice("revin", "zscore", "none"),
+    "normalisation": read.choice("revin", "revin_scale", "zscore", "none"),
     "target": read.nested(TargetSettings, _TARGET_READERS),
     "split": read.nested(SplitSettings, _SPLIT_READERS),
     "fold": read.optional(read.integer(1, 20)),

@@ -19,29 +19,30 @@ if TYPE_CHECKING:
 EXIT_OK = 0
 EXIT_FINDINGS = 1
 DEFAULT_TIER = "a25"
-TIERS = ("a20", "a25", "a25_vix")
 # Yahoo's caret marks an index; an index has no usable volume and serves other tickers' tiers.
 INDEX_MARK = "^"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verbs to the parser of `supervisord data`; the chosen one is in `args.data_verb`."""
+    from training.data.tiers import TIERS
+
     verbs = parser.add_subparsers(dest="data_verb", metavar="VERB", required=True)
 
     importing = verbs.add_parser("import", help="check a CSV or parquet file of daily bars and build its dataset")
     importing.add_argument("file", type=Path, metavar="FILE")
     importing.add_argument("--ticker", required=True, help="such as SPY or ^VIX")
-    _add_build_options(importing)
+    _add_build_options(importing, list(TIERS))
 
     fetching = verbs.add_parser("fetch", help="download daily bars (needs the extra: sweep-supervisor[fetch])")
     fetching.add_argument("tickers", nargs="+", metavar="TICKER")
-    _add_build_options(fetching)
+    _add_build_options(fetching, list(TIERS))
 
     verbs.add_parser("sample", help="register the embedded S&P 500 and NASDAQ bars of 1999 to 2018 and build them")
 
     building = verbs.add_parser("build", help="build a dataset of another feature tier from imported bars")
     building.add_argument("ticker", metavar="TICKER")
-    building.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER)
+    building.add_argument("--tier", choices=list(TIERS), default=DEFAULT_TIER)
 
     verbs.add_parser("list", help="list the registered files")
     verbs.add_parser("verify", help="list every file that is missing, changed, outdated or unregistered")
@@ -70,8 +71,8 @@ def run(args: argparse.Namespace, data_dir: Path) -> int:
     return verbs[args.data_verb](args, data_dir)
 
 
-def _add_build_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tier", choices=TIERS, default=DEFAULT_TIER, help="feature tier to build (default a25)")
+def _add_build_options(parser: argparse.ArgumentParser, tiers: Sequence[str]) -> None:
+    parser.add_argument("--tier", choices=tiers, default=DEFAULT_TIER, help=f"feature tier (default {DEFAULT_TIER})")
     parser.add_argument(
         "--calendar",
         default="XNYS",
@@ -164,7 +165,7 @@ def _build_if_shares(manifest: RawManifest, tier: str, data_dir: Path) -> None:
     if "volume" in manifest.columns and not manifest.symbol.startswith(INDEX_MARK):
         _say_built(build_dataset(manifest.ticker, tier, data_dir), data_dir)
     else:
-        print("  no dataset of its own: it is an index or has no volume; it is used by tier a25_vix of other tickers")
+        print("  no dataset of its own: an index or bars without volume serve the tiers a25_vix and s28_vix of others")
 
 
 def _say_doubts(manifests: Sequence[Manifest]) -> None:

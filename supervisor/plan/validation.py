@@ -236,16 +236,19 @@ def _grid_dimensions(cell: Cell) -> Iterator[Problem]:
 
 def _patchtst_values(cell: Cell) -> Iterator[Problem]:
     """Check a trial at both ends of every dimension by the training room's own rules."""
+    from training.data.tiers import TIERS, check_normalisation
     from training.errors import SettingsError
     from training.settings import TrialSettings
 
+    tier = "" if cell.plan.data is None else cell.plan.data.tier
     ends = {name: _ends(dimension) for name, dimension in cell.plan.space.items()}
     filled = {"dataset": "any", "seed": 0, "max_epochs": cell.plan.max_epochs}
     base = {**cell.plan.config, **filled, **{name: values[0] for name, values in ends.items()}}
     trials = [(None, base)] + [(name, {**base, name: value}) for name, values in ends.items() for value in values[1:]]
     for sampled, trial in trials:
         try:
-            TrialSettings.from_config(trial)
+            settings = TrialSettings.from_config(trial)
+            check_normalisation(settings.normalisation, TIERS.get(tier, ()), f"tier {tier}")
         except SettingsError as error:
             keys = str(error.key).split(".")
             place = "space" if keys[0] in cell.plan.space else "config"

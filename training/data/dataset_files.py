@@ -32,7 +32,7 @@ from training.data.manifest import (
     write_manifest,
 )
 from training.data.windows import default_zscore
-from training.errors import DatasetError, SplitError, TrainingError
+from training.errors import DatasetError, SettingsError, SplitError, TrainingError
 
 DEFAULT_TIER = "a25"
 VIX_TICKER = "^VIX"
@@ -174,6 +174,7 @@ def _complete_rows(frame: pd.DataFrame, ticker: str) -> pd.DataFrame:
 def _zscore_or_none(frame: pd.DataFrame, features: tuple[str, ...]) -> dict[str, object] | None:
     try:
         return default_zscore(frame, features)
-    except SplitError:
-        # Data too short for the default split are valid: a plan may split them otherwise.
+    except (SplitError, SettingsError):
+        # Data too short for the default split are valid: a plan may split them otherwise. A tier that grows with the
+        # price has no zscore.
         return None

@@ -1,8 +1,8 @@
-"""Compute technical indicators of one ticker by TA-Lib: tier a20, and a25 with the five bars themselves.
+"""Compute the columns of a feature tier by TA-Lib: indicators of one ticker, or the same in a stationary form.
 
 Each value at day t uses days up to t only. A weekly value is known once its week has ended: on its Friday or, if that
 is not a session, on the next session. So cutting off the future changes no past row.
-Change FEATURE_VERSION whenever a value changes: it is part of every dataset's manifest.
+Change FEATURE_VERSION whenever a value or a tier changes: it is part of every dataset's manifest.
 """
 
 from __future__ import annotations
@@ -14,26 +14,17 @@ import pandas as pd
 import talib
 from numpy.typing import NDArray
 
+from training.data.tiers import BAR_COLUMNS, LEAST, TIERS, VIX_COLUMNS
 from training.errors import TrainingError
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 # Since VIX exists, the exchange was never closed for longer than 7 days (September 2001).
 MAX_VIX_AGE_DAYS = 10
 
-Series = NDArray[np.float64]
+VOLUME_DAYS = 20
+REALISED_DAYS = (5, 20, 60)
 
-BAR_COLUMNS = ("open", "high", "low", "close", "volume")
-INDICATORS = (
-    "dema_9", "dema_10", "sma_12", "dema_20", "dema_25", "sma_50", "dema_90", "sma_100", "sma_200",
-    "rsi_daily", "rsi_weekly", "stochrsi_daily", "stochrsi_weekly", "macd_line", "obv", "adosc",
-    "atr_14", "adx_14", "bb_percent_b", "vwap_20",
-)  # fmt: skip
-VIX_COLUMNS = ("vix_close", "vix_sma_20", "vix_change_5")
-TIERS: dict[str, tuple[str, ...]] = {
-    "a20": INDICATORS,
-    "a25": BAR_COLUMNS + INDICATORS,
-    "a25_vix": BAR_COLUMNS + INDICATORS + VIX_COLUMNS,
-}
+Series = NDArray[np.float64]
 
 
 def compute_features(bars: pd.DataFrame, tier: str, vix: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -53,10 +44,12 @@ def compute_features(bars: pd.DataFrame, tier: str, vix: pd.DataFrame | None = N
     columns: dict[str, Series] = {name: bars[name].to_numpy(np.float64) for name in BAR_COLUMNS}
     columns.update(_daily(columns))
     columns.update(_weekly(columns["close"], pd.DatetimeIndex(bars.index)))
-    if tier == "a25_vix":
+    if tier.endswith("_vix"):
         if vix is None:
-            raise TrainingError("tier a25_vix needs VIX bars", "Import them first, as ticker ^VIX.")
+            raise TrainingError(f"tier {tier} needs VIX bars", "Import them first, as ticker ^VIX.")
         columns.update(_vix(pd.DatetimeIndex(bars.index), vix))
+    if tier.startswith("s"):
+        columns.update(_stationary(columns))
     return pd.DataFrame({name: columns[name] for name in TIERS[tier]}, index=bars.index)
 
 
@@ -76,6 +69,29 @@ def _daily(bars: dict[str, Series]) -> dict[str, Series]:
         "bb_percent_b": _ratio(close - lower, upper - lower, flat=0.5),
         "vwap_20": _rolling_vwap(high, low, close, volume, days=20),
     }
+
+
+def _stationary(columns: dict[str, Series]) -> dict[str, Series]:
+    """Relate each column that grows with the price to the close, and each that grows with the volume to its mean."""
+    close, volume = columns["close"], columns["volume"]
+    returns = np.concatenate([[np.nan], np.diff(np.log(close))])
+    traded = _rolling(volume, VOLUME_DAYS, np.mean)
+    signed = _rolling(np.sign(returns) * volume, VOLUME_DAYS, np.sum)  # the change of OBV
+    averages = [name for name in columns if name.startswith(("dema_", "sma_", "vwap_"))]
+    found = {
+        **{f"{name}_ratio": _log(columns[name] / close) for name in ("open", "high", "low", *averages)},
+        "return_1": returns,
+        "volume_ratio": _ratio(volume, traded, flat=1.0),
+        "macd_ratio": columns["macd_line"] / close,
+        "obv_ratio": _ratio(signed, VOLUME_DAYS * traded, flat=0.0),
+        "adosc_ratio": _ratio(columns["adosc"], traded, flat=0.0),
+        "atr_14_log": _log(columns["atr_14"] / close),
+        **{f"realised_{days}": _log(np.sqrt(_rolling(returns**2, days, np.mean))) for days in REALISED_DAYS},
+    }
+    if "vix_close" in columns:
+        found["vix_log"] = _log(columns["vix_close"])
+        found["vix_sma_20_ratio"] = _log(columns["vix_sma_20"] / columns["vix_close"])
+    return found
 
 
 def _stochastic_rsi(close: Series) -> Series:
@@ -141,6 +157,11 @@ def _rolling(values: Series, days: int, reduce: Callable[..., Series]) -> Series
     if len(values) >= days:
         result[days - 1 :] = reduce(np.lib.stride_tricks.sliding_window_view(values, days), axis=1)
     return result
+
+
+def _log(values: Series) -> Series:
+    """Return the natural logarithm of at least LEAST; NaN stays NaN."""
+    return np.log(np.maximum(values, LEAST))
 
 
 def _ratio(numerator: Series, denominator: Series, flat: float) -> Series:

@@ -59,8 +59,8 @@ class ProcessedManifest:
     """A dataset for training: the features of one tier, computed from one raw file.
 
     ``features`` are the model's inputs in order. ``zscore`` holds mean and deviation of each over the train rows of
-    the default split; a trial with another split fits its own and records them. ``doubts`` and ``accepted`` are those
-    of the raw files.
+    the default split, for a stationary tier; a trial with another split fits its own and records them. ``doubts`` and
+    ``accepted`` are those of the raw files.
     """
 
     ticker: str

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from training.data.manifest import ProcessedManifest, read_manifest
 from training.data.splits import Indices, TestOpening, open_test, split_days
-from training.data.windows import fit_zscore, read_dataset, target_labels
+from training.data.tiers import check_normalisation
+from training.data.windows import fit_zscore, log_volatility, read_dataset, target_labels
 from training.settings import TrialSettings
 
 
@@ -18,12 +19,12 @@ from training.settings import TrialSettings
 class OpenedWindows:
     """A dataset with all its days.
 
-    ``days`` (rows, features) are the model's float64 inputs, ``table`` the same unscaled; ``labels`` (rows,) are 1, 0
-    or NaN; ``dates`` (rows,) are ISO days. The parts hold the last day of each window.
+    ``days`` (rows, features) are the model's float64 inputs; ``log_volatility`` (rows,) is the baseline's one number;
+    ``labels`` (rows,) are 1, 0 or NaN; ``dates`` (rows,) are ISO days. The parts hold the last day of each window.
     """
 
     days: NDArray[np.float64]
-    table: NDArray[np.float64]
+    log_volatility: NDArray[np.float64]
     labels: NDArray[np.float64]
     dates: tuple[str, ...]
     train: Indices
@@ -43,21 +44,22 @@ class OpenedWindows:
 def open_windows(settings: TrialSettings, opening: TestOpening) -> OpenedWindows:
     """Read all three parts of a trial's dataset, after writing the opening's record to disk.
 
-    Raises SealedTestError if this test was opened before, DatasetError and SplitError as ``load_windows``.
+    Raises SealedTestError if this test was opened before; DatasetError, SplitError and SettingsError as
+    ``load_windows``.
     """
     path = Path(settings.dataset)
     manifest = read_manifest(path)
+    check_normalisation(settings.normalisation, manifest.features, manifest.file)
     frame = read_dataset(path, manifest)
     splits = split_days(len(frame), settings.context, settings.split, settings.fold)
     test = open_test(splits, opening)
-    table = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
-    days = table
+    days = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
     if settings.normalisation == "zscore":
-        mean, deviation = fit_zscore(table, splits.train_indices, settings.context)
-        days = (table - mean) / deviation
+        mean, deviation = fit_zscore(days, splits.train_indices, settings.context)
+        days = (days - mean) / deviation
     return OpenedWindows(
         days=days,
-        table=table,
+        log_volatility=log_volatility(frame),
         labels=target_labels(frame, settings.horizon, settings.target),
         dates=tuple(f"{day:%Y-%m-%d}" for day in frame.index),
         train=splits.train_indices,

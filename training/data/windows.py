@@ -14,6 +14,7 @@ from torch import Tensor
 
 from training.data.manifest import ProcessedManifest, read_manifest, sha256_of
 from training.data.splits import Indices, SplitIndices, split_days
+from training.data.tiers import LEAST, check_normalisation
 from training.errors import DatasetError, SplitError
 from training.settings import SplitSettings, TargetSettings, TrialSettings
 
@@ -48,10 +49,11 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
     """Read, verify, split, normalise and label a trial's dataset.
 
     Raises DatasetError when the file is missing or has changed, SplitError when a part is too small or has labels of
-    one class only.
+    one class only, SettingsError for zscore of inputs that grow with the price.
     """
     path = Path(settings.dataset)
     manifest = read_manifest(path)
+    check_normalisation(settings.normalisation, manifest.features, manifest.file)
     frame = read_dataset(path, manifest)
     splits = split_days(len(frame), settings.context, settings.split, settings.fold)
     labels = target_labels(frame, settings.horizon, settings.target)
@@ -95,6 +97,19 @@ def target_labels(frame: pd.DataFrame, horizon: int, target: TargetSettings) -> 
     return labels
 
 
+def log_volatility(frame: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the one number of the baseline "volatility": log VIX, or log of ATR 14 / close without VIX: (rows,).
+
+    ``frame`` is the table of a dataset of any tier; all of them have VIX or ATR in some form.
+    """
+    for name in ("vix_log", "vix_close", "atr_14_log"):
+        if name in frame:
+            values = frame[name].to_numpy(np.float64)
+            return values if name.endswith("_log") else np.log(values)
+    share: NDArray[np.float64] = (frame["atr_14"] / frame["close"]).to_numpy(np.float64)
+    return np.log(np.maximum(share, LEAST))
+
+
 def base_rates(path: Path, horizons: Sequence[int] = (1, 3, 5)) -> dict[int, float]:
     """Return the share of days that reach the default target, by horizon, of the days before all folds."""
     frame = read_dataset(path, read_manifest(path))
@@ -116,8 +131,9 @@ def fit_zscore(
 def default_zscore(frame: pd.DataFrame, features: tuple[str, ...], context: int = 80) -> dict[str, object]:
     """Compute a manifest's ``zscore``: mean and deviation over the train rows of the default split, and that split.
 
-    Raises SplitError for a history that is too short to split.
+    Raises SplitError for a history that is too short to split, SettingsError for inputs that grow with the price.
     """
+    check_normalisation("zscore", features, "the tier")
     split = SplitSettings()
     splits = split_days(len(frame), context, split)
     mean, deviation = fit_zscore(frame[list(features)].to_numpy(np.float64), splits.train_indices, context)

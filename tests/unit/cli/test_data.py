@@ -43,7 +43,7 @@ def test_an_index_is_registered_without_a_dataset_of_its_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "import", str(BARS), "--ticker", "^VIX", "--calendar", "none") == 0
-    assert "used by tier a25_vix" in capsys.readouterr().out
+    assert "tiers a25_vix and s28_vix" in capsys.readouterr().out
     assert raw_path(tmp_path, "VIX").is_file()
     assert not (tmp_path / "processed").exists()
     assert run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--tier", "a25_vix", "--calendar", "none") == 0
@@ -163,12 +163,6 @@ def test_a_verb_is_required_and_an_unknown_tier_refused(tmp_path: Path, capsys: 
             run(tmp_path, *words)
         assert caught.value.code == 2
     assert "a99" in capsys.readouterr().err
-
-
-def test_the_offered_tiers_are_those_that_exist() -> None:
-    from training.data.features import TIERS
-
-    assert tuple(TIERS) == data.TIERS
 
 
 class TestFetch:

@@ -280,6 +280,16 @@ def test_a_patchtst_plan_is_checked_by_the_training_rooms_rules(
     assert remedy is None or (caught.value.remedy is not None and remedy in caught.value.remedy)
 
 
+def test_a_plan_that_standardises_inputs_which_grow_with_the_price_is_refused() -> None:
+    asked = ["config.normalisation=zscore", "data.tier=a25"]
+    with pytest.raises(PlanError, match="tier a25 has inputs that grow with the price") as caught:
+        load_plan("smoke", asked)
+    assert caught.value.key == "config.normalisation"
+    assert "s28" in str(caught.value.remedy)
+    assert load_plan("smoke", [asked[0], "data.tier=s28"]).plan.config["normalisation"] == "zscore"
+    assert load_plan("smoke", ["config.normalisation=revin", asked[1]]).plan.config["normalisation"] == "revin"
+
+
 def test_the_example_in_docs_expands() -> None:
     from pathlib import Path
 

@@ -12,11 +12,11 @@ from training.data.manifest import dataset_path
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, tier: str = "a25") -> Path:
     """Build a dataset from 889 days of made-up bars."""
     import_file(BARS, "TEST", folder, calendar=None)
-    build_dataset("TEST", "a25", folder)
-    return dataset_path(folder, "TEST")
+    build_dataset("TEST", tier, folder)
+    return dataset_path(folder, "TEST", tier)
 
 
 def config(dataset: Path, **changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.training.small_bars import csv_of, some_bars
 from training.data.dataset_files import build_dataset, list_data, verify
 from training.data.exchange import compare_sessions
-from training.data.features import FEATURE_VERSION, TIERS
+from training.data.features import FEATURE_VERSION
 from training.data.imports import import_file, import_sample
 from training.data.manifest import (
     dataset_path,
@@ -24,6 +24,7 @@ from training.data.manifest import (
     ticker_stem,
     write_manifest,
 )
+from training.data.tiers import TIERS
 from training.errors import BadFile, DatasetError, TrainingError
 
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"
@@ -60,7 +61,16 @@ def test_a_dataset_is_described_by_its_manifest(data_dir: Path) -> None:
     assert manifest.features == TIERS["a25"]
     assert manifest.feature_version == FEATURE_VERSION
     assert manifest.source_sha256 == sha256_of(raw_path(data_dir, "TEST"))
+    assert manifest.zscore is None  # of inputs that grow with the price it would mean nothing
     assert frame.notna().all(axis=None)
+
+
+def test_a_stationary_datasets_manifest_has_mean_and_deviation_of_its_train_days(tmp_path: Path) -> None:
+    import_sample(tmp_path, now=NOW)
+    manifest = build_dataset("SP500", "s28", tmp_path)
+    assert (manifest.num_features, manifest.rows) == (28, 4832)
+    assert manifest.zscore is not None
+    assert len(manifest.zscore["mean"]) == len(manifest.zscore["deviation"]) == 28  # type: ignore[arg-type]
 
 
 def test_building_twice_gives_the_same_bytes(data_dir: Path) -> None:

@@ -25,6 +25,8 @@ from training.data.sealed_windows import open_windows
 from training.data.splits import TestOpening, split_days
 from training.errors import CheckpointError, DoesNotFit, SealedTestError
 from training.evaluation import Request, _device_here, evaluate
+from training.grid import Architecture
+from training.model import PatchTST
 from training.scores import SCORES, Forecast, scores
 from training.session import TrainingSession
 from training.settings import SplitSettings, TrialSettings
@@ -38,7 +40,7 @@ def config(dataset: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
     return {
         "budget": "20k", "horizon": 3, "grid": {"d_model": [16, 32], "n_layers": [1, 2], "n_heads": [2, 4]},
         "shape_rank": 0, "heads_log2": 1, "learning_rate": 1e-3, "dataset": str(dataset), "seed": seed, "context": 30,
-        "split": SPLIT, "max_epochs": EPOCHS, "device": "cpu", **changes,
+        "split": SPLIT, "max_epochs": EPOCHS, "device": "cpu", "normalisation": "revin_scale", **changes,
     }  # fmt: skip
 
 
@@ -241,8 +243,8 @@ def test_the_process_prints_its_error_in_one_line(dataset: Path, tmp_path: Path)
     assert done.stderr.strip() == f"CheckpointError: {tmp_path / FILE} does not exist"
 
 
-def test_opened_windows_are_scaled_by_the_train_days_alone(dataset: Path, tmp_path: Path) -> None:
-    settings = TrialSettings.from_config(config(dataset, normalisation="zscore"))
+def test_opened_windows_are_scaled_by_the_train_days_alone(stationary: Path, tmp_path: Path) -> None:
+    settings = TrialSettings.from_config(config(stationary, normalisation="zscore"))
     opening = TestOpening(tmp_path / "record.json", "a test", "a reason", "sha", "now")
     windows = open_windows(settings, opening)
     seen = np.unique(windows.train[:, None] + np.arange(-29, 1)[None, :])
@@ -264,8 +266,9 @@ def test_baselines_learn_a_learnable_label_from_train_windows_only() -> None:
     parts = {"train": days[:1_000], "val": days[1_000:1_200], "test": days[1_200:]}
     shown = labels.copy()
     shown[np.concatenate([parts["val"], parts["test"]])] = np.nan
-    features = ("close", "atr_14", "rsi_daily")
-    found = {b.name: b for b in fit_baselines(table, shown, features, parts, context, seed=1, threads=1)}
+    settings = TrialSettings.from_config(config(Path("any"), context=context))
+    volatility = rng.normal(size=1_500)
+    found = {b.name: b for b in fit_baselines(table, volatility, shown, parts, settings, seed=1, threads=1)}
     rate = float(labels[parts["train"]].mean())
     for name in ("logistic", "forest", "boosting"):
         assert scores(Forecast(found[name].probabilities["test"], labels[parts["test"]], rate))["auc"] > 0.95, name
@@ -273,10 +276,31 @@ def test_baselines_learn_a_learnable_label_from_train_windows_only() -> None:
     assert scores(Forecast(found["volatility"].probabilities["test"], labels[parts["test"]], rate))["auc"] < 0.6
 
 
-def test_a_windows_summary_ignores_the_price_level_and_accepts_flat_features() -> None:
+SIZES = {"revin": 12, "revin_scale": 15, "zscore": 12, "none": 12}
+
+
+@pytest.mark.parametrize("normalisation", SIZES)
+def test_baselines_get_the_level_of_volatility_if_and_only_if_the_model_gets_it(normalisation: str) -> None:
+    """They summarise windows as the model sees them: what its normalisation removes, no summary has."""
+    settings = TrialSettings.from_config(config(Path("any"), normalisation=normalisation))
+    rng = np.random.default_rng(0)
+    days = 100 + rng.normal(size=(30, 3)).cumsum(axis=0)
+    twice = days.mean(axis=0) + 2 * (days - days.mean(axis=0))
+    network = PatchTST(
+        Architecture(16, 1, 32, 2, 3, 30, 10, 5, normalisation == "revin_scale"), revin=settings.scales_windows
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        seen = [network.inputs(torch.from_numpy(one)[None]) for one in (days, twice)]
+    summed = [summaries(one, np.array([29]), settings) for one in (days, twice)]
+    assert summed[0].shape == (1, SIZES[normalisation])
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    assert torch.allclose(*seen, **close) == np.allclose(*summed, **close) == (normalisation == "revin")
+
+
+def test_a_summary_of_revin_ignores_the_price_level_and_accepts_flat_features() -> None:
     table = np.column_stack([np.linspace(1, 2, 60), np.full(60, 7.0), np.zeros(60)])
-    part = np.arange(29, 60)
-    found = summaries(table, part, 30)
-    assert found.shape == (31, 12)
+    settings = TrialSettings.from_config(config(Path("any"), normalisation="revin_scale"))
+    found = summaries(table, np.arange(29, 60), settings)
+    assert found.shape == (31, 15)
     assert np.isfinite(found).all()
-    assert np.allclose(found[:, :3], summaries(table * 1000, part, 30)[:, :3])
+    assert np.allclose(found, summaries(table * 1000, np.arange(29, 60), settings), atol=1e-4)

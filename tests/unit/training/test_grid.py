@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.errors import GridError
-from training.grid import Architecture, Grid, build_grid, param_count
+from training.grid import Architecture, Grid, build_grid, grid_of_config, param_count
+from training.grid import grid_of as grid_of_settings
 from training.model import PatchTST
-from training.settings import parse_budget
+from training.settings import TrialSettings, parse_budget
 
 WIDTHS = [64, 128, 256, 384, 512, 768, 1024, 1536, 2048]
 DEPTHS = [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 180, 192, 256]
@@ -51,14 +52,15 @@ def test_param_count_does_not_depend_on_heads() -> None:
     ratio=st.integers(1, 4),
     features=st.integers(1, 40),
     patch=st.integers(1, 12),
+    scales=st.booleans(),
     data=st.data(),
 )
 def test_param_count_holds_for_any_window_and_feature_count(
-    d_model: int, n_layers: int, ratio: int, features: int, patch: int, data: st.DataObject
+    d_model: int, n_layers: int, ratio: int, features: int, patch: int, scales: bool, data: st.DataObject
 ) -> None:
     stride = data.draw(st.integers(1, patch))
     context = data.draw(st.integers(patch, 60))
-    architecture = Architecture(d_model, n_layers, d_model * ratio, 2, features, context, patch, stride)
+    architecture = Architecture(d_model, n_layers, d_model * ratio, 2, features, context, patch, stride, scales)
     assert param_count(architecture) == sum(p.numel() for p in PatchTST(architecture).parameters())
 
 
@@ -119,7 +121,21 @@ def test_an_empty_grid_names_the_nearest_sizes() -> None:
     assert "tolerance" in caught.value.remedy
 
 
-def test_each_further_feature_costs_one_patch_of_embedding_weights() -> None:
-    twenty = Architecture(64, 2, 128, 2, num_features=20, context=80, patch=10, stride=5)
-    twenty_five = Architecture(64, 2, 128, 2, num_features=25, context=80, patch=10, stride=5)
-    assert param_count(twenty_five) - param_count(twenty) == 5 * 10 * 64
+@pytest.mark.parametrize(("scales", "inputs"), [(False, 10), (True, 11)])
+def test_each_further_feature_costs_one_patch_of_embedding_weights_and_one_for_its_scale(
+    scales: bool, inputs: int
+) -> None:
+    twenty = Architecture(64, 2, 128, 2, num_features=20, context=80, patch=10, stride=5, scales=scales)
+    twenty_five = Architecture(64, 2, 128, 2, num_features=25, context=80, patch=10, stride=5, scales=scales)
+    assert param_count(twenty_five) - param_count(twenty) == 5 * inputs * 64
+
+
+@pytest.mark.parametrize("normalisation", ["revin", "revin_scale", "zscore"])
+def test_an_experiments_grid_is_that_of_its_trials_for_every_normalisation(normalisation: str) -> None:
+    """Both count the weights of the scales, which only revin_scale has."""
+    config = {"budget": "2M", "grid": LISTS, "normalisation": normalisation}
+    rest = {"horizon": 1, "shape_rank": 0, "heads_log2": 1, "learning_rate": 1e-3, "dataset": "x", "seed": 1}
+    grid = grid_of_config(config, 25)
+    assert grid == grid_of_settings(TrialSettings.from_config({**config, **rest}), 25)
+    assert grid.scales == (normalisation == "revin_scale")
+    assert all(param_count(shape) == built_size(shape) for shape in (grid.architecture(0, 1), grid.architecture(3, 2)))

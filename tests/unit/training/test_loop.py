@@ -121,8 +121,8 @@ def test_each_epoch_sees_every_train_window_once_in_another_order(dataset: Path)
     assert {result.samples for result in results} == {len(windows.train)}
 
 
-def test_the_loop_learns_a_learnable_label(dataset: Path) -> None:
-    learner, windows = made(dataset, max_epochs=30, dropout=0.0, normalisation="zscore", patience=30)
+def test_the_loop_learns_a_learnable_label(stationary: Path) -> None:
+    learner, windows = made(stationary, max_epochs=30, dropout=0.0, normalisation="zscore", patience=30)
     # A label that one input of the last day tells.
     labels = (windows.days[:, 9] > windows.days[windows.train, 9].median()).float()
     results = run(learner, replace(windows, labels=labels))

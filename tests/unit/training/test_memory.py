@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,15 @@ def test_more_windows_or_layers_never_take_less(shape: Architecture, batch: int)
         architecture(shape.d_model, shape.n_layers + 1), batch, checkpoint_activations=True
     )
     assert recomputed.activations_bytes < deeper.activations_bytes
+
+
+@given(architectures, st.integers(1, 256))
+def test_the_scales_of_the_windows_are_counted(shape: Architecture, batch: int) -> None:
+    """Four copies of their weights, and for each token the scale of every feature."""
+    without = predict_trial_memory(replace(shape, scales=False), batch)
+    estimate = predict_trial_memory(shape, batch)
+    assert estimate.weights_bytes - without.weights_bytes == 4 * 25 * shape.d_model
+    assert estimate.activations_bytes - without.activations_bytes == 4 * 25 * 15 * batch
 
 
 @given(architectures)

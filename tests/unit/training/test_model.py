@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,9 +11,10 @@ from hypothesis import strategies as st
 
 from training.dropout import Dropout, keep_mask
 from training.grid import Architecture
-from training.model import PatchTST, decay_groups
+from training.model import PatchTST, decay_groups, log_scales
 
 SMALL = Architecture(d_model=16, n_layers=3, d_ff=32, n_heads=4, num_features=5, context=23, patch=10, stride=5)
+WITHOUT_SCALES = replace(SMALL, scales=False)
 
 
 def model(architecture: Architecture = SMALL, *, dropout: float = 0.0, revin: bool = True) -> PatchTST:
@@ -49,8 +52,30 @@ def test_each_window_is_judged_alone() -> None:
 
 def test_with_revin_scale_and_level_of_a_feature_do_not_matter_and_without_they_do() -> None:
     moved = windows() * torch.tensor([1e-3, 1.0, 10.0, 1e6, 1e9]) + torch.tensor([0.0, 5.0, -3.0, 0.0, 0.0])
-    torch.testing.assert_close(model()(windows()), model()(moved), atol=1e-3, rtol=1e-2)
-    assert not torch.allclose(model(revin=False)(windows()), model(revin=False)(windows() * 2 + 1), atol=1e-3)
+    without = model(WITHOUT_SCALES)
+    torch.testing.assert_close(without(windows()), without(moved), atol=1e-3, rtol=1e-2)
+    plain = model(WITHOUT_SCALES, revin=False)
+    assert not torch.allclose(plain(windows()), plain(windows() * 2 + 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("start", [1.0, 100.0, 4000.0])
+def test_twice_the_volatility_changes_the_answer_with_scales_and_not_without(start: float) -> None:
+    """The level of volatility tells most about a large move: by default the model must not lose it."""
+    prices = start * torch.exp(0.01 * windows().cumsum(dim=1))
+    mean = prices.mean(dim=1, keepdim=True)
+    for architecture, seen in ((SMALL, True), (WITHOUT_SCALES, False)):
+        with torch.no_grad():
+            before, after = (model(architecture)(one) for one in (prices, mean + 2 * (prices - mean)))
+        assert bool((after - before).abs().max() / before.abs().max() > 1e-2) == seen
+
+
+def test_every_token_gets_the_same_log_scales_after_its_days() -> None:
+    inputs = model().inputs(windows())
+    assert inputs.shape == (6, 3, 11 * 5)
+    assert inputs.shape[2] == SMALL.token_inputs
+    scales = log_scales(windows())
+    assert all(torch.equal(inputs[:, token, 50:], scales) for token in range(3))
+    assert torch.equal(inputs[:, :, :50], model(WITHOUT_SCALES).inputs(windows()))
 
 
 def test_recomputing_activations_changes_neither_answer_nor_gradients() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.training.small_trial import build
+from training.data.imports import import_file
 from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
-from training.data.splits import split_days
-from training.data.windows import base_rates, fit_zscore, load_windows, target_labels
-from training.errors import DatasetError, SplitError
+from training.data.sealed_windows import open_windows
+from training.data.splits import TestOpening, split_days
+from training.data.windows import base_rates, fit_zscore, load_windows, log_volatility, target_labels
+from training.errors import DatasetError, SettingsError, SplitError
 from training.loop import gather
-from training.model import normalise_window
+from training.model import LARGEST_SHARE, LEAST_SHARE, log_scales, normalise_window
 from training.settings import TargetSettings, TrialSettings
 
 BARS = Path(__file__).parents[1] / "data" / "bars.csv"
@@ -89,17 +93,18 @@ def test_only_the_days_of_the_sealed_tests_and_those_after_a_fold_are_nan(
         assert torch.isfinite(windows.labels[part]).all()
 
 
-@pytest.mark.parametrize("normalisation", ["revin", "zscore", "none"])
+@pytest.mark.parametrize("normalisation", ["revin", "revin_scale", "zscore", "none"])
 def test_changing_validation_and_test_days_changes_no_train_window(
-    dataset: Path, normalisation: str, tmp_path: Path
+    stationary: Path, normalisation: str, tmp_path: Path
 ) -> None:
+    dataset = stationary
     settings_ = trial(dataset, normalisation=normalisation)
     before = load_windows(settings_)
     border = int(before.train[-1]) + 1 + settings_.split.purge
     other = rewritten(dataset, tmp_path / dataset.name, lambda frame: frame.iloc[border:].mul(1.5))
     after = load_windows(replace(settings_, dataset=str(other)))
     seen = gather(before.days, before.train, settings_.context), gather(after.days, after.train, settings_.context)
-    assert torch.equal(*(normalise_window(s) if normalisation == "revin" else s for s in seen))
+    assert torch.equal(*seen)
     assert torch.equal(before.labels[before.train], after.labels[after.train])
     assert not torch.equal(before.days[border : border + 30], after.days[border : border + 30])
 
@@ -132,6 +137,49 @@ def test_revin_of_a_flat_feature_is_zero_not_noise() -> None:
     assert normalise_window(flat).abs().max() < 0.1
 
 
+def test_twice_the_deviation_moves_the_scales_by_log_2_and_a_flat_feature_has_the_least() -> None:
+    windows = 100 + torch.randn(4, 80, 3, dtype=torch.float64)
+    mean = windows.mean(dim=1, keepdim=True)
+    moved = log_scales(mean + 2 * (windows - mean)) - log_scales(windows)
+    torch.testing.assert_close(moved, torch.full((4, 3), math.log(2), dtype=torch.float64))
+    for level in (0.0, 123456.789):
+        assert log_scales(torch.full((1, 80, 1), level)).item() == pytest.approx(math.log(LEAST_SHARE))
+    around_zero = windows - mean
+    torch.testing.assert_close(
+        log_scales(around_zero), torch.full((4, 3), math.log(LARGEST_SHARE), dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("scaled", [1.0, 1e9])
+def test_scales_do_not_depend_on_the_level_of_the_price(scaled: float) -> None:
+    windows = 100 + torch.randn(4, 80, 3)
+    torch.testing.assert_close(log_scales(windows * scaled), log_scales(windows), atol=1e-3, rtol=0)
+
+
+def test_zscore_of_inputs_that_grow_with_the_price_is_refused_with_their_names(dataset: Path, tmp_path: Path) -> None:
+    """The mean close of the train years says nothing of later ones."""
+    with pytest.raises(
+        SettingsError, match=r"TEST_dataset_a25.parquet has inputs that grow with the price \(open, high"
+    ) as caught:
+        load_windows(trial(dataset, normalisation="zscore"))
+    assert caught.value.key == "normalisation"
+    assert "s28" in caught.value.remedy
+    opening = TestOpening(tmp_path / "record.json", "a test", "a reason", "sha", "now")
+    with pytest.raises(SettingsError, match="grow with the price"):
+        open_windows(trial(dataset, normalisation="zscore"), opening)
+    assert not opening.record.exists()
+
+
+@pytest.mark.parametrize("tier", ["a20", "a25", "s28", "a25_vix", "s28_vix"])
+def test_the_number_of_the_volatility_baseline_is_the_same_for_every_tier(tier: str, tmp_path: Path) -> None:
+    """Log VIX where a tier has it, else log of ATR 14 / close: so all inputs are compared with the same baseline."""
+    import_file(BARS, "^VIX", tmp_path, calendar=None)
+    frame = pd.read_parquet(build(tmp_path, tier))
+    plain = pd.read_parquet(build(tmp_path, "a25_vix" if tier.endswith("_vix") else "a25"))
+    expected = plain["vix_close"] if tier.endswith("_vix") else plain["atr_14"] / plain["close"]
+    np.testing.assert_allclose(log_volatility(frame), np.log(expected), rtol=1e-12)
+
+
 def test_zscore_is_fitted_on_the_days_that_train_windows_see() -> None:
     table = np.random.default_rng(0).normal(size=(200, 2))
     mean, deviation = fit_zscore(table, np.arange(29, 100), context=30)
@@ -145,11 +193,11 @@ def test_zscore_leaves_a_constant_feature_at_zero() -> None:
     assert ((table - mean) / deviation == 0).all()
 
 
-def test_a_zscore_trial_records_mean_and_deviation(dataset: Path) -> None:
-    windows = load_windows(trial(dataset, normalisation="zscore"))
+def test_a_zscore_trial_records_mean_and_deviation(stationary: Path) -> None:
+    windows = load_windows(trial(stationary, normalisation="zscore"))
     assert windows.zscore is not None
-    assert len(windows.zscore["mean"]) == len(windows.zscore["deviation"]) == 25
-    assert load_windows(trial(dataset)).zscore is None
+    assert len(windows.zscore["mean"]) == len(windows.zscore["deviation"]) == 28
+    assert load_windows(trial(stationary)).zscore is None
 
 
 def test_a_changed_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
