@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from importlib.util import find_spec
-from pathlib import Path
+
+TYPE_CHECKING = False  # typing's own would have to be imported
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PRODUCT = "sweep-supervisor"
 _NOT_OURS = 5
@@ -50,6 +52,8 @@ def _refuse(program: str, argv: list[str]) -> int | None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from pathlib import Path
+
     trouble = find_intruder(Path(__file__).resolve().parent, sys.path)
     if trouble is not None:
         print(f"{program}: {trouble}", file=sys.stderr)
@@ -68,6 +72,9 @@ def find_intruder(home: Path, search_path: list[str]) -> str | None:
 
     `home` is this module's folder. Our package is beside it, in a checkout as in site-packages.
     """
+    from importlib.util import find_spec
+    from pathlib import Path
+
     ours = home / "supervisor" / "__init__.py"
     spec = find_spec("supervisor")
     found = spec.origin if spec is not None else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from supervisor.audit.hash_chain import Head, as_event, to_event, walk
 from supervisor.audit.rotation import all_parts, lines_of
-from supervisor.errors import LogDamaged, NotFound
+from supervisor.errors import LogDamaged
 from supervisor.home import Home
 from supervisor.store import projection, queries
 from supervisor.store.event import Event
@@ -53,9 +53,7 @@ def gather(
 
     `live`: the connection is to a copy of a live daemon's store; events that the log has beyond it are left out.
     """
-    run = queries.latest_run(connection, run_or_plan) or queries.latest_run(connection, plan=run_or_plan)
-    if run is None:
-        raise NotFound(f"no run or plan {run_or_plan!r} in this home")
+    run = queries.run_named(connection, run_or_plan)
     plan = queries.plan_of(connection, run)
     evidence = Evidence(run, plan)
     _read_log(evidence, home.audit_log(plan), connection)

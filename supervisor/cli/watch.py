@@ -72,11 +72,7 @@ def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True
     if not home.store.exists():
         raise NotFound(f"the home {home.root} has no run yet", remedy=NO_RUN_REMEDY)
     with read_only(home.store) as connection:
-        found = queries.latest_run(connection, run_or_plan) if run_or_plan else queries.latest_run(connection)
-        if found is None and run_or_plan is not None:
-            found = queries.latest_run(connection, plan=run_or_plan)
-        if found is None:
-            raise NotFound(f"no run or plan {run_or_plan!r} in the home {home.root}")
+        found = queries.run_named(connection, run_or_plan)
         try:
             view = queries.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
             return without_daemon(view)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.plan.expansion import ExperimentSpec
 from supervisor.preflight.estimate import misfit
-from supervisor.preflight.machine import machine_memory_bytes
+from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
 from supervisor.processes.ray_head import RayHead
@@ -105,7 +104,7 @@ def _orchestrator(
     run_folder = home.run_folder(writer.run_id)
     plan_folder = None if plan_path is None else plan_path.parent
     environment = ray_environment(home, writer.run_id, plan_folder, hardware.pop("pass_environment", ()))
-    cpus = os.cpu_count() or 1
+    cpus = usable_cores()  # as the check of a plan's cores has them
     return Orchestrator(
         home, writer, clock, StopRequest(), reserve,
         new_head=lambda: RayHead(home, environment, cpus, run_folder / "ray.log"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from supervisor.domain import finalists
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
+from supervisor.errors import NotFound
+from supervisor.formatting import nearest
 from supervisor.store.event import Event
 
 
@@ -26,6 +29,17 @@ def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: 
         (run_id, plan),
     ).fetchone()
     return None if row is None else str(row["id"])
+
+
+def run_named(connection: sqlite3.Connection, run_or_plan: str | None) -> str:
+    """Return the id of the newest run, or of the one of that id or plan. Raises NotFound, with the nearest name."""
+    found = latest_run(connection, run_or_plan) or latest_run(connection, plan=run_or_plan)
+    if found is None:
+        rows = connection.execute("SELECT plan, id FROM run ORDER BY rowid DESC LIMIT 1000").fetchall()
+        names = list(dict.fromkeys([*(str(row["plan"]) for row in rows), *(str(row["id"]) for row in rows)]))
+        said = "no run yet" if run_or_plan is None else f"no run or plan {run_or_plan!r} in this home"
+        raise NotFound(said, remedy=nearest(run_or_plan or "", names) or f"there are {', '.join(names[:20]) or 'none'}")
+    return found
 
 
 def unfinished_run(
@@ -271,7 +285,7 @@ def experiment_view(
         "ended_wall": row["ended_wall"],
         "spec": spec,
         "max_trials": spec["max_trials"],
-        "counts": _counts(over),
+        "counts": dict(Counter(trial["end_reason"] for trial in over)),
         "ended": len(over),
         "running": [{key: trial[key] for key in _RUNNING} for trial in work],
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
@@ -280,10 +294,3 @@ def experiment_view(
 
 
 _RUNNING = ("number", "state", "epoch", "held_for", "spent_s", "since_wall")
-
-
-def _counts(ended: list[dict[str, Any]]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for trial in ended:
-        counts[trial["end_reason"]] = counts.get(trial["end_reason"], 0) + 1
-    return counts

@@ -190,8 +190,10 @@ def test_the_last_view_finds_runs_by_id_and_by_plan_and_refuses_others(home: Hom
     assert last_view(home, "smoke")["run"]["id"] == "smoke-1"
     assert last_view(home, "smoke-1")["run"]["id"] == "smoke-1"
     assert "trials" not in last_view(home, trials=False)["experiments"][0]
-    with pytest.raises(NotFound, match="no run or plan 'phase6a'"):
-        last_view(home, "phase6a")
+    for asked, cure in (("phase6a", "there are mine, smoke, mine-1, smoke-1"), ("smokee", "did you mean smoke?")):
+        with pytest.raises(NotFound, match=f"no run or plan '{asked}'") as refusal:
+            last_view(home, asked)
+        assert refusal.value.remedy == cure
     with pytest.raises(NotFound, match="no run yet"):
         last_view(Home(home.root / "elsewhere"))
 
