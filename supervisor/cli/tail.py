@@ -212,7 +212,8 @@ def pretty(record: dict[str, Any], now: datetime) -> str:
     """Return a record as a line for people: time in the zone of `now`, its date when not today's, and a sentence."""
     mark = {"warning": "! ", "error": "!! "}.get(str(record.get("level")), "")
     where = f"{record['experiment']}: " if "experiment" in record else ""
-    return f"{_time(str(record.get('ts', '')), now)}  {mark}{where}{record.get('msg', '')}"
+    sentence = " ".join(str(record.get("msg", "")).split())
+    return f"{_time(str(record.get('ts', '')), now)}  {mark}{where}{sentence}"
 
 
 def _time(text: str, now: datetime) -> str:

@@ -70,13 +70,16 @@ def each_lost_trial_goes_on_once_from_its_last_checkpoint(events: list[dict[str,
     "kill -9 of the daemon while trials run",
     "the driver ends by itself; the running trial is requeued once and resumes from its last checkpoint",
 )
-def test_a_killed_daemon_ends_its_driver_and_the_next_resumes_from_the_checkpoint(home: Home) -> None:
+def test_a_killed_daemon_ends_its_driver_and_the_next_resumes_from_the_checkpoint(home: Home, sweep: Sweep) -> None:
     with living(home, CUT_SHORT) as first:
         until_recorded(home, "trial.reported", times=2)
         driver = driver_of(home)
         first.kill()
     until(home, "the driver has ended", lambda: is_gone(driver))
     assert state(home) == "RUNNING", "nobody was there to write anything else"
+    told, view = sweep.ctl("status"), sweep.status()
+    assert (told.returncode, "ITS DAEMON DIED" in told.stdout, "RUNNING" in told.stdout) == (4, True, False)
+    assert (view["daemon"], view["daemon_died"], view["run"]["state"]) == (None, True, "STOPPED")
     assert life(home) == (0, False)
     check_everything(home)
     each_lost_trial_goes_on_once_from_its_last_checkpoint(recorded(home), "daemon_died")
