@@ -12,6 +12,8 @@ class TrainingError(Exception):
     """Training cannot go on. The message says the fact and its place, ``remedy`` the cure."""
 
     remedy: str = "See docs/training.md."
+    outside: bool = False
+    """Whether the cause lies outside (the machine), so that the same request may succeed later."""
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
         super().__init__(message, remedy)
@@ -41,6 +43,7 @@ class DoesNotFit(TrainingError):
     """The trial does not fit the memory with any micro-batch. Attributes: both figures, in bytes."""
 
     remedy = "Take a smaller budget, a shorter context, a machine with more memory, or fewer trials at once."
+    outside = True
 
     def __init__(self, needed_bytes: int, available_bytes: int) -> None:
         super().__init__(

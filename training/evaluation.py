@@ -33,7 +33,7 @@ from training.device import available_devices, device_memory_bytes
 from training.errors import CheckpointError, TrainingError
 from training.grid import Architecture, grid_of, param_count
 from training.loop import cut, gather
-from training.memory import choose_micro_batch
+from training.memory import choose_inference_windows
 from training.model import PatchTST
 from training.part_scorer import PartScorer
 from training.scores import Array
@@ -42,6 +42,8 @@ from training.settings import TrialSettings
 SCHEMA = 1
 PREDICTIONS = "predictions.json"
 PARTS = ("val", "test")
+REFUSED = "refused"
+"""The one key of an answer without a result: the error that a repeat would meet again."""
 BATCH = 256
 RANDOM_SEED = 0
 """Seeds the forest and the resamples; one number, so that the same windows give the same baselines at every budget."""
@@ -89,7 +91,7 @@ class Request:
 def evaluate(request: Request) -> dict[str, Any]:
     """Open the test once and score it.
 
-    Raises SealedTestError if it was opened before, CheckpointError, DatasetError.
+    Raises SealedTestError if it was opened before, CheckpointError, DatasetError, DoesNotFit.
     """
     settings = request.seeds[0].settings
     architecture = _architecture(settings)
@@ -131,14 +133,13 @@ def _device_here(device: str) -> str:
 
 
 def _windows_at_once(settings: TrialSettings, architecture: Architecture, device: str) -> int:
-    """Return a number of windows that even a training step fits. Raises DoesNotFit."""
+    """Return how many windows are read at once in the memory that is free. Raises DoesNotFit."""
     device = _device_here(device)
-    memory = choose_micro_batch(
+    return choose_inference_windows(
         architecture, BATCH, torch.device(device).type,  # type: ignore[arg-type]  # one of ours by available_devices
         available_bytes=device_memory_bytes(device, psutil.virtual_memory().available),
         precision=precision_for(settings, device),
     )  # fmt: skip
-    return memory.micro_batch
 
 
 def _predict(
@@ -253,16 +254,22 @@ def _write_predictions(
 
 
 def main() -> int:
-    """Print the result and return 0, or print the error and return 1."""
+    """Print the result, or a refusal, and return 0; after an error from outside print it and return 1.
+
+    A refusal stands until a person changes what the request names: weights, dataset, config.
+    """
     os.umask(0o077)
     text = sys.stdin.buffer.read(MAX_REQUEST_BYTES)
     try:
         request = Request.from_json(json.loads(text))
         torch.set_num_threads(request.threads)
         result = evaluate(request)
-    except (TrainingError, OSError, KeyError, ValueError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    except (TrainingError, OSError, MemoryError, RuntimeError, KeyError, ValueError) as error:
+        text = f"{type(error).__name__}: {error}"
+        if not isinstance(error, TrainingError) or error.outside:
+            print(text, file=sys.stderr)
+            return 1
+        result = {REFUSED: text}
     print(json.dumps(result, allow_nan=False))
     return 0
 

@@ -1,7 +1,7 @@
-"""Predict a trial's peak memory from its architecture. Standard library only.
+"""Predict the peak memory of a trial, and of reading windows with its weights, from its architecture.
 
 The terms count the tensors that each operation of ``training.model`` keeps for its backward pass; the other constants
-(the runtime, the allocator) were measured.
+(the runtime, the allocator) were measured. Standard library only.
 """
 
 from __future__ import annotations
@@ -118,6 +118,38 @@ def choose_micro_batch(
     raise DoesNotFit(smallest.total_bytes, available_bytes)
 
 
+def predict_inference_memory(
+    architecture: Architecture, windows: int, device_kind: DeviceKind = "cpu", *, precision: Precision = "fp32"
+) -> int:
+    """Predict the peak bytes of reading this many windows at once without a backward pass.
+
+    Layers follow each other and keep nothing: the weights, and the tensors of one layer.
+    """
+    tokens = windows * architecture.n_patches
+    live = _layer_kept(architecture, tokens, precision) + _ends(architecture, tokens)
+    weights = param_count(architecture) * FP32_BYTES + _weight_casts(architecture, precision)
+    return RUNTIME_BYTES[device_kind] + weights + int(ALLOCATOR_FACTOR * live)
+
+
+def choose_inference_windows(
+    architecture: Architecture,
+    windows: int,
+    device_kind: DeviceKind = "cpu",
+    *,
+    available_bytes: int,
+    precision: Precision = "fp32",
+) -> int:
+    """Halve the number of windows read at once until it fits. Raises DoesNotFit if even one window does not."""
+    while windows > 1 and (
+        predict_inference_memory(architecture, windows, device_kind, precision=precision) > available_bytes
+    ):
+        windows //= 2
+    needed = predict_inference_memory(architecture, windows, device_kind, precision=precision)
+    if needed > available_bytes:
+        raise DoesNotFit(needed, available_bytes)
+    return windows
+
+
 def limit_below(estimate: MemoryEstimate) -> MemoryLimit | None:
     """Return the next smaller way to run the same batch, or None after the last.
 
@@ -137,10 +169,17 @@ def _activations(architecture: Architecture, windows: int, precision: Precision,
         kept = architecture.n_layers * between + layer
     else:
         kept = architecture.n_layers * layer
-    ends = tokens * (architecture.token_inputs + 4 * architecture.d_model) * FP32_BYTES
-    # Autocast keeps a bf16 copy of each weight until the backward pass has ended.
-    casts = 2 * param_count(architecture) if precision == "bf16" else 0
-    return kept + ends + casts
+    return kept + _ends(architecture, tokens) + _weight_casts(architecture, precision)
+
+
+def _ends(architecture: Architecture, tokens: int) -> int:
+    """Count the tensors before the first layer and after the last."""
+    return tokens * (architecture.token_inputs + 4 * architecture.d_model) * FP32_BYTES
+
+
+def _weight_casts(architecture: Architecture, precision: Precision) -> int:
+    """Count the bf16 copies of the weights, which autocast keeps until its block has ended."""
+    return 2 * param_count(architecture) if precision == "bf16" else 0
 
 
 def _layer_kept(architecture: Architecture, tokens: int, precision: Precision) -> int:

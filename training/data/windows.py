@@ -27,7 +27,8 @@ class MarketWindows:
     """The data of a trial.
 
     ``days`` (rows, features) float32; ``labels`` (rows,) float32, 1 or 0; ``train`` and ``val`` (samples,) int64 hold
-    the last visible day of each window. Days of the sealed test hold NaN, so that using them by mistake shows.
+    the last visible day of each window. Days of the sealed test hold NaN, so that using them by mistake shows;
+    ``sealed`` names them (``day_set``), and no value of theirs.
     """
 
     days: Tensor
@@ -38,6 +39,7 @@ class MarketWindows:
     base_rate_train: float
     base_rate_val: float
     zscore: Mapping[str, list[float]] | None
+    sealed: Mapping[str, str]
 
     def to(self, device: torch.device) -> MarketWindows:
         """Copy the tensors to ``device``."""
@@ -75,7 +77,17 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
         base_rate_train=float(labels[splits.train_indices].mean()),
         base_rate_val=float(labels[splits.val_indices].mean()),
         zscore=zscore,
+        sealed=day_set(frame.index[~splits.visible_rows]),
     )
+
+
+def day_set(days: pd.DatetimeIndex) -> dict[str, str]:
+    """Write days as JSON: ``first`` (ISO), ``last``, and ``bits``, whose bit n (hexadecimal) is n days after the first.
+
+    Four years take 370 characters, so every finalised trial can name its test days.
+    """
+    bits = sum(1 << int(offset) for offset in (days - days[0]).days)
+    return {"first": f"{days[0]:%Y-%m-%d}", "last": f"{days[-1]:%Y-%m-%d}", "bits": f"{bits:x}"}
 
 
 def read_dataset(path: Path, manifest: ProcessedManifest) -> pd.DataFrame:
