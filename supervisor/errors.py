@@ -228,7 +228,11 @@ class TestRefused(SweepError):
 
 
 class EvaluationFailed(SweepError):
-    """The evaluation on the test split did not complete."""
+    """The evaluation on the test split met a fault of the machine; a repeat may succeed."""
+
+
+class EvaluationRefused(SweepError):
+    """The evaluation on the test split cannot be made from what is there."""
 
 
 class NotSent(SweepError):

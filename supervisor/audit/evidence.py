@@ -13,8 +13,9 @@ from supervisor.audit.hash_chain import Head, as_event, to_event, walk
 from supervisor.audit.rotation import all_parts, lines_of
 from supervisor.errors import LogDamaged
 from supervisor.home import Home
-from supervisor.store import projection, queries
+from supervisor.store import queries
 from supervisor.store.event import Event
+from supervisor.store.replay import CannotReplay, replay
 from supervisor.store.schema import SCHEMA
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -121,8 +122,8 @@ def _replay(evidence: Evidence) -> None:
         memory.executescript(SCHEMA)
         for event in evidence.logged:
             try:
-                projection.replay(memory, event)
-            except projection.CannotReplay as error:
+                replay(memory, event)
+            except CannotReplay as error:
                 evidence.replay_faults.append(str(error))
         evidence.replayed = queries.tables_of(memory, evidence.run)
 

@@ -122,9 +122,7 @@ def _differences(table: str, stored: list[dict[str, Any]], replayed: list[dict[s
 
 def _results(evidence: Evidence) -> Verdict:
     log = Counter(
-        (event.experiment, event.trial, event.fields["step"])
-        for event in evidence.logged
-        if event.name == "trial.reported"
+        (*key, event.fields["step"]) for event, key in _that_count(evidence) if event.name == "trial.reported"
     )
     store = Counter((row["experiment"], row["trial"], row["step"]) for row in evidence.stored["result"])
     faults = [f"{_place(key)} was reported {count} times" for key, count in log.items() if count > 1]
@@ -149,7 +147,9 @@ def _attempts(evidence: Evidence) -> Verdict:
     for event, key in _of_trials(evidence.logged):
         who = f"event {event.seq}: {key[0]} trial {key[1]} attempt {event.attempt}"
         attempt = event.attempt or 0
-        if key in over and event.name != "trial.added":
+        if event.name == "trial.retried":
+            over.discard(key)
+        elif key in over and event.name != "trial.added":
             faults.append(f"{who}: {event.name} after the trial had ended")
         if event.name == "trial.started":
             started += 1
@@ -188,10 +188,15 @@ def _of_trials(events: Iterable[Event]) -> Iterator[tuple[Event, Key]]:
             yield event, (event.experiment, event.trial)
 
 
+def _that_count(evidence: Evidence) -> list[tuple[Event, Key]]:
+    """Return the events of trials that count: of a trial that was retried, those since then."""
+    found = list(_of_trials(evidence.logged))
+    retried = {key: event.seq for event, key in found if event.name == "trial.retried"}
+    return [(event, key) for event, key in found if event.seq > retried.get(key, 0)]
+
+
 def _ends(evidence: Evidence) -> Verdict:
-    ends = Counter(
-        key for event, key in _of_trials(evidence.logged) if event.name in ("trial.finished", "trial.failed")
-    )
+    ends = Counter(key for event, key in _that_count(evidence) if event.name in ("trial.finished", "trial.failed"))
     states = {row["name"]: ProcessState(row["state"]) for row in evidence.stored["experiment"]}
     faults, ended = [], 0
     for trial in evidence.stored["trial"]:
@@ -275,7 +280,7 @@ def _epochs(evidence: Evidence) -> Verdict:
     reached: dict[Key, int] = defaultdict(int)
     saved: dict[Key, int] = {}
     wasted, faults = 0, []
-    for event, key in _of_trials(evidence.logged):
+    for event, key in _that_count(evidence):
         if event.name in ("trial.reported", "trial.repeated"):
             reached[key] = max(reached[key], event.fields["step"])
             if event.fields["checkpoint"] is not None:

@@ -23,9 +23,10 @@ from supervisor.clock import Clock
 from supervisor.errors import LogDamaged, StoreDamaged, StoreError
 from supervisor.filesystem import sync_folder
 from supervisor.home import Home
-from supervisor.store import lookups, projection
+from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.event import Event
+from supervisor.store.replay import CannotReplay, replay
 from supervisor.typed_json import Record
 
 log = logging.getLogger("supervisor")
@@ -164,8 +165,8 @@ def _fill(store: Store, events: Iterable[Event], rebuilt: Rebuilt) -> None:
             )
         last = event.seq
         try:
-            projection.replay(store.connection, event)
-        except projection.CannotReplay as problem:
+            replay(store.connection, event)
+        except CannotReplay as problem:
             _note(rebuilt, str(problem))
         rebuilt.events += 1
     store.connection.execute("COMMIT")

@@ -6,10 +6,10 @@ state, then words.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from supervisor.domain.answer import counts
 from supervisor.domain.command_text import pauses
 from supervisor.domain.lifecycle import ENDED, FAILED, ProcessState
 from supervisor.domain.run_words import way_on
@@ -63,6 +63,9 @@ def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
         words.append(f"best {number(experiment['best']['value'])} (trial {experiment['best']['trial']})")
     if state in (ProcessState.RUNNING, ProcessState.PAUSED):
         words.append(f"ETA {duration(_left_s(experiment, _trial_s(experiment), now_wall))}")
+    if experiment["missing"] is not None:
+        words.append(f"NO ANSWER: {one_line(experiment['missing'])}")
+    words += looks(experiment)
     if state is ProcessState.EXITED and experiment["started_wall"] is not None:
         words.append(f"took {duration(experiment['ended_wall'] - experiment['started_wall'])}")
     return ", ".join(words)
@@ -77,6 +80,15 @@ def _failed_words(experiment: dict[str, Any]) -> list[str]:
     found = failures(experiment["counts"])
     reasons = ", ".join(reason if len(found) == 1 else f"{count} {reason}" for reason, count in found.items())
     return [f"{sum(found.values())} failed ({reasons})"] if found else []
+
+
+def looks(experiment: dict[str, Any]) -> list[str]:
+    """Return how often the test was opened, where more than once, and which earlier runs opened days of it."""
+    test = experiment["test"]
+    if test is None:
+        return []
+    again = [f"test opened {test['openings']} times"] if test["openings"] > 1 else []
+    return again + [f"{look['days']} of its test days were opened by {look['run']}" for look in test["earlier_looks"]]
 
 
 def _running(trial: dict[str, Any]) -> str:
@@ -197,14 +209,11 @@ def text_table(view: dict[str, Any], now_wall: float | None = None) -> str:
 
 
 def summary(view: dict[str, Any]) -> str:
-    """Return "passed N, failed N, skipped N" of experiments; unfinished ones and failed trials where there are any."""
-    counts = Counter(ProcessState(experiment["state"]) for experiment in view["experiments"])
-    unfinished = sum(n for state, n in counts.items() if state not in ENDED)
-    words = [
-        f"passed {counts[ProcessState.EXITED]}",
-        f"failed {counts[ProcessState.FATAL]}",
-        f"skipped {counts[ProcessState.SKIPPED]}",
-    ]
+    """Return "passed N, failed N, skipped N" of experiments; what else there is where there is any."""
+    found = counts(view["experiments"])
+    unfinished = sum(experiment["state"] not in ENDED for experiment in view["experiments"])
+    words = [f"{word} {found[word]}" for word in ("passed", "failed", "skipped")]
+    words += [f"without an answer {found['incomplete']}"] if found["incomplete"] else []
     failed = sum(sum(failures(experiment["counts"]).values()) for experiment in view["experiments"])
     trials = [f"and {failed} trial{'s' if failed > 1 else ''} failed"] if failed else []
     return ", ".join([*words, *([f"unfinished {unfinished}"] if unfinished else []), *trials])
@@ -243,6 +252,9 @@ def _reasons(experiments: list[dict[str, Any]]) -> list[str]:
             lines.append(f"{name} {experiment['state']}: {error_sentence(str(experiment['reason']))}")
         elif failed:
             lines.append(f"{name}: {failed[0]}{_first_error(experiment)}")
+        if experiment["missing"] is not None:
+            lines.append(f"{name} has no answer: {experiment['missing']}")
+        lines += [f"{name}: {words}" for words in looks(experiment)]
     return lines
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from supervisor.cli import status_text
 from supervisor.control.client import ask
-from supervisor.domain.lifecycle import ENDED, ProcessState, run_exit_code
-from supervisor.domain.run_words import way_on, without_daemon
+from supervisor.domain import answer
+from supervisor.domain.lifecycle import ENDED
+from supervisor.domain.run_words import start_command, way_on, without_daemon
 from supervisor.errors import NotFound, NotRunning, SlowAnswer, StoreDamaged, SweepError
 from supervisor.formatting import fitted
 from supervisor.home import Home
@@ -113,11 +114,13 @@ def _print_end(home: Home) -> int:
     print(status_text.text_table(view))
     report = home.run_folder(view["run"]["id"]) / "report.html"
     print(f"report: {report}" if report.exists() else "no report was written; `supervisorctl report` tries again")
-    states = [ProcessState(experiment["state"]) for experiment in view["experiments"]]
-    if not all(state in ENDED for state in states):
+    if not all(experiment["state"] in ENDED for experiment in view["experiments"]):
         print(f"the run has not ended; {way_on(view['run'])}", file=sys.stderr)
         return 1
-    return run_exit_code(states)
+    code = answer.exit_code(view["experiments"])
+    if code:
+        print(f"`{start_command(view['run'])} --retry` tries again what failed", file=sys.stderr)
+    return code
 
 
 class _ProgressLine:

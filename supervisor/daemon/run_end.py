@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
-from supervisor.domain.lifecycle import ENDED, ProcessState, run_exit_code
+from supervisor.domain import answer
+from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.errors import SweepError
 from supervisor.report.process import write_report
 from supervisor.store import lookups, queries
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.status_cache import StatusView
 
 
 async def end_run(writer: RunWriter, clock: Clock, checkpoints: CheckpointRetention, run_folder: Path) -> None:
     """Move the run to EXITED and write its report; to STOPPED if an experiment has not ended. Raises DiskFailed."""
-    states = _experiment_states(writer)
-    if not all(state in ENDED for state in states):
+    views = _experiments(writer)
+    if not all(view["state"] in ENDED for view in views):
         writer.move_run(ProcessState.STOPPING)
         writer.move_run(ProcessState.STOPPED)
         return
     await checkpoints.tidy_up()
-    counts = {state: states.count(state) for state in ENDED}
     created = lookups.run(writer.store, writer.run_id)["created_wall"]
-    writer.record(
-        "run.finished", passed=counts[ProcessState.EXITED], failed=counts[ProcessState.FATAL],
-        skipped=counts[ProcessState.SKIPPED], seconds=max(0.0, round(clock.wall_s() - created, 1)),
-    )  # fmt: skip
+    writer.record("run.finished", **answer.counts(views), seconds=max(0.0, round(clock.wall_s() - created, 1)))
     await report(writer, run_folder)
 
 
@@ -43,9 +42,9 @@ async def report(writer: RunWriter, run_folder: Path) -> None:
 
 def exit_code(writer: RunWriter) -> int:
     """Return the daemon's exit code: that of the run, or 0 if the run was stopped."""
-    states = _experiment_states(writer)
-    return run_exit_code(states) if all(state in ENDED for state in states) else 0
+    views = _experiments(writer)
+    return answer.exit_code(views) if all(view["state"] in ENDED for view in views) else 0
 
 
-def _experiment_states(writer: RunWriter) -> list[ProcessState]:
-    return [ProcessState(row["state"]) for row in lookups.experiments(writer.store, writer.run_id)]
+def _experiments(writer: RunWriter) -> list[dict[str, Any]]:
+    return StatusView(writer.store.connection, writer.run_id).now()["experiments"]  # type: ignore[no-any-return]

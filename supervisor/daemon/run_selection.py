@@ -8,16 +8,24 @@ from datetime import UTC, datetime
 
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
-from supervisor.domain.lifecycle import Desired, ProcessState
+from supervisor.domain.lifecycle import Desired
+from supervisor.domain.retry import Retry, asked_again, next_start
 from supervisor.domain.run_words import start_command, way_on
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
+from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter, create_run
+
+STARTED_BY = "supervisord start"
+MAX_REASONS = 5
+"""Reasons that one refusal quotes."""
 
 
 def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
     """Return the id of the run to work on: an unfinished run of the same fingerprint, else a new one.
+
+    A run that has ended counts as unfinished while a test of it repeats itself (domain.answer).
 
     Raises PlanChanged if an unfinished run of the plan has another fingerprint and `new` is not set; NotFound if no
     plan is named and no run is unfinished; UsageError for a plan without experiments; with `retry` also Conflict if
@@ -26,6 +34,8 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
     if request.retry:
         return _retried(store, request)
     unfinished = queries.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
+    if not request.new:
+        unfinished = _with_due_tests(store, request, unfinished)
     if request.plan is None:
         if unfinished is None:
             raise _nothing_to_resume(store)
@@ -83,23 +93,43 @@ def _retried(store: Store, request: StartRequest) -> str:
         raise PlanChanged(
             f"the plan has changed since run {run_id}", remedy="restore the plan, or start a new run without --retry"
         )
-    again = ("FATAL", "SKIPPED")
-    names = [row["name"] for row in lookups.experiments(store, run_id) if row["state"] in again]
-    if not names:
-        raise Conflict(f"nothing failed in run {run_id}", remedy="start without --retry")
-    writer = RunWriter(store, run_id)
-    if writer.run_state() is ProcessState.EXITED:
-        # The run first: if the daemon dies in between, an open run with failures can still be retried.
-        writer.move_run(ProcessState.STOPPED)
-    for name in names:
-        writer.move_experiment(name, ProcessState.STOPPED, "to be retried")
-    if last["desired"] == Desired.STOP:
-        _want(store, run_id)
+    try_again(RetryWriter(store, run_id), STARTED_BY)
     return run_id
 
 
+def try_again(writer: RetryWriter, who: str, only: str | None = None, number: int | None = None) -> list[Retry]:
+    """Record that what failed in a run is tried again: all, what failed in experiment `only`, or its trial `number`.
+
+    Return the decisions. Raises Conflict, and changes nothing, when there is nothing to try; it says why.
+    """
+    retries = writer.decided(lambda experiment: asked_again(experiment, number), only)
+    if all(retry.empty for retry in retries):
+        reasons = "; ".join([reason for retry in retries for reason in retry.refused][:MAX_REASONS])
+        raise Conflict(
+            f"nothing is tried again in run {writer.run_id}: {reasons}"
+            if reasons
+            else f"nothing failed in run {writer.run_id}",
+            remedy="without --retry, `supervisord start` goes on with an unfinished run; --new begins another",
+        )
+    writer.record([retry for retry in retries if not retry.empty], who)
+    return retries
+
+
+def _with_due_tests(store: Store, request: StartRequest, unfinished: sqlite3.Row | None) -> sqlite3.Row | None:
+    """Open each test again that repeats itself; return the unfinished run, or the ended one that this opens again."""
+    run = unfinished or queries.last_run_of(store.connection, request.plan)
+    changed = run is not None and request.plan is not None and run["fingerprint"] != request.fingerprint
+    if run is None or changed or (request.plan is None and run["desired"] == Desired.STOP):
+        return unfinished
+    writer = RetryWriter(store, str(run["id"]))
+    due = [retry for retry in writer.decided(next_start) if not retry.empty]
+    if due:
+        writer.record(due, STARTED_BY)
+    return lookups.run(store, writer.run_id) if due else unfinished
+
+
 def _want(store: Store, run_id: str) -> None:
-    RunWriter(store, run_id).record("run.wanted", who="supervisord start")
+    RunWriter(store, run_id).record("run.wanted", who=STARTED_BY)
 
 
 def _give_up(store: Store, run_id: str) -> None:

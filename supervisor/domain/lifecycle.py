@@ -66,6 +66,8 @@ SUCCEEDED = frozenset({EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PR
 
 FAILED = frozenset(EndReason) - SUCCEEDED - {EndReason.OPERATOR}
 """End reasons of a failed trial; a trial that an operator or `max_hours` ended has not failed."""
+MAY_BE_RETRIED = frozenset({EndReason.OOM, EndReason.HUNG, EndReason.ERROR})
+"""End reasons that another try may change: not that of a configuration that diverges."""
 
 _S, _T = ProcessState, TrialState
 _PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
@@ -88,7 +90,8 @@ _TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     _T.RUNNING: frozenset({_T.PAUSED, _T.PENDING, _T.TERMINATED, _T.ERROR}),
     _T.PAUSED: frozenset({_T.RUNNING, _T.PENDING, _T.TERMINATED, _T.ERROR}),
     _T.TERMINATED: frozenset(),
-    _T.ERROR: frozenset(),
+    # A person asks for another try.
+    _T.ERROR: frozenset({_T.PENDING}),
 }
 
 
@@ -102,9 +105,3 @@ def check_trial_move(old: TrialState, new: TrialState) -> None:
     """Raise ValueError unless a trial in `old` may go to `new`."""
     if new not in _TRIAL_MOVES[old]:
         raise ValueError(f"a trial cannot go from {old} to {new}")
-
-
-def run_exit_code(experiment_states: list[ProcessState]) -> int:
-    """Return 0 when every experiment ended well or was skipped, else 1."""
-    good = {ProcessState.EXITED, ProcessState.SKIPPED}
-    return 0 if experiment_states and all(state in good for state in experiment_states) else 1

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from supervisor.domain.answer import MAX_TRIES
+from supervisor.domain.day_set import DaySet, shared_days
 from supervisor.errors import TestRefused
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.projection import opening_at
-
-MAX_OPENINGS = 3
-"""A test that was opened this often without a result is not opened again."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,11 @@ class EvaluationWriter:
     run_id: str
 
     def open_test(self, name: str, opening: dict[str, Any]) -> dict[str, Any]:
-        """Record that the test is opened now; return `opening` with `at`, `openings` and `earlier_runs` filled in.
+        """Record that the test is opened now; return `opening` with `at`, `openings` and `earlier_looks` filled in.
 
-        `opening` has by, reason, dataset, dataset_sha256, split, horizon, trials. Raises TestRefused, with an event,
-        when the test was scored before or was opened MAX_OPENINGS times without a result.
+        `opening` has by, reason, dataset, dataset_sha256, split, horizon, trials, test_days. Raises TestRefused, with
+        an event, when the test was scored before, or was opened MAX_TRIES times without a result and no person has
+        asked for it since.
         """
         with self.store.change(self.run_id) as change:
             row = lookups.test(self.store, self.run_id, name)
@@ -38,8 +38,7 @@ class EvaluationWriter:
             if refusal is not None:
                 change.record("test.refused", experiment=name, by=opening["by"], reason=refusal, openings=before)
             else:
-                earlier = lookups.earlier_tests(self.store, self.run_id, opening["dataset_sha256"])
-                full = {**opening, "openings": before + 1, "earlier_runs": earlier}
+                full = {**opening, "openings": before + 1, "earlier_looks": self._earlier_looks(opening["test_days"])}
                 change.record("test.opened", experiment=name, **full)
         if refusal is not None:
             raise TestRefused(f"{name}: {refusal}")
@@ -58,10 +57,22 @@ class EvaluationWriter:
                 last_day=result["dates"]["test"][1], result=result,
             )  # fmt: skip
 
-    def record_failure(self, name: str, error: str) -> None:
-        """Record that the test failed; the result of the experiment's search stands."""
+    def record_failure(self, name: str, error: str, *, outside: bool) -> None:
+        """Record that the test has no result; the result of the experiment's search stands.
+
+        `outside` says that the machine was the cause, so the next start opens the test again by itself.
+        """
         with self.store.change(self.run_id) as change:
-            change.record("test.failed", experiment=name, error=error)
+            change.record("test.failed", experiment=name, error=error, outside=outside)
+
+    def _earlier_looks(self, days: DaySet | None) -> list[dict[str, Any]]:
+        """Return each other run that opened any of these test days, and how many of them."""
+        by_run: dict[str, list[DaySet]] = {}
+        for run, opening in lookups.openings_elsewhere(self.store, self.run_id):
+            if opening["test_days"] is not None:
+                by_run.setdefault(run, []).append(opening["test_days"])
+        looks = {} if days is None else {run: shared_days(days, theirs) for run, theirs in by_run.items()}
+        return [{"run": run, "days": shared} for run, shared in looks.items() if shared]
 
     def trials(self, name: str) -> list[dict[str, Any]]:
         """Return the experiment's trials (queries.trials_of)."""
@@ -84,6 +95,6 @@ def _why_refused(row: Any) -> str | None:
         return None
     if row["result"] is not None:
         return "it was tested before, and the result stands"
-    if row["openings"] >= MAX_OPENINGS:
+    if row["tries"] >= MAX_TRIES:
         return f"it was opened {row['openings']} times and each time ended without a result"
     return None

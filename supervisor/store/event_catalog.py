@@ -89,7 +89,9 @@ EVENTS: dict[str, EventKind] = {
     "run.resumed": EventKind("info", "{scope} resumed by {who}"),
     "run.stopped": EventKind("warning", "stopped by {who}"),
     "run.finished": EventKind(
-        "info", "run finished: {passed} passed, {failed} failed, {skipped} skipped in {seconds} s"
+        "info",
+        "run finished in {seconds} s: {passed} passed, {failed} failed, {skipped} skipped, {incomplete} without an"
+        " answer; {failed_trials} trials failed",
     ),
     "run.failed": EventKind("error", "run cannot go on: {error}"),
     "run.abandoned": EventKind("warning", "run given up for a new one"),
@@ -107,7 +109,7 @@ EVENTS: dict[str, EventKind] = {
     "test.opened": EventKind(
         "warning",
         "test days of {dataset} opened for {experiment} by {by}: {reason}",
-        "dataset_sha256 split horizon trials openings earlier_runs",
+        "dataset_sha256 split horizon trials openings test_days earlier_looks",
     ),
     "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", "by openings"),
     "test.scored": EventKind(
@@ -115,7 +117,8 @@ EVENTS: dict[str, EventKind] = {
         "{experiment} tested on {days} days to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
         "result",
     ),
-    "test.failed": EventKind("error", "{experiment} could not be tested: {error}"),
+    "test.failed": EventKind("error", "{experiment} could not be tested: {error}", "outside"),
+    "test.retried": EventKind("info", "the test of {experiment} may be opened again, asked by {who}", "openings"),
     "ray.started": EventKind("info", "Ray is up at {address}", "dashboard pid"),
     "ray.exited": EventKind("error", "Ray ended by itself with {status}"),
     "ray.session_lost": EventKind("error", "{path} of Ray's session is missing: Ray is started again"),
@@ -153,6 +156,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}"),
     "trial.finished": EventKind("info", "trial {trial} {end_reason}: {value}", "epochs seconds error record"),
+    "trial.retried": EventKind("info", "trial {trial} is tried again, asked by {who}; it had ended as {end_reason}"),
     "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", "seconds record"),
     "result.refused": EventKind("warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}"),
     "watchdog.started": EventKind("info", "watchdog of node {node} is up", "pid protected missing"),

@@ -56,11 +56,11 @@ def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
 
 
 def progress(store: Store, run_id: str, name: str) -> int:
-    """Return how many results and ended trials an experiment has: both only ever grow."""
+    """Return how many results, ends and retries of trials an experiment has had: a number that only grows."""
+    names = ("trial.reported", "trial.finished", "trial.failed", "trial.retried")
     row = store.row(
-        "SELECT (SELECT count(*) FROM result WHERE run = ?1 AND experiment = ?2)"
-        " + (SELECT count(*) FROM trial WHERE run = ?1 AND experiment = ?2 AND end_reason IS NOT NULL) AS n",
-        run_id, name,
+        f"SELECT count(*) AS n FROM event WHERE run = ? AND experiment = ? AND name IN ({_marks(names)})",  # noqa: S608
+        run_id, name, *names,
     )  # fmt: skip
     return int(_one(row, name)["n"])
 
@@ -117,14 +117,14 @@ def test(store: Store, run_id: str, name: str) -> sqlite3.Row | None:
     return store.row("SELECT * FROM evaluation WHERE run = ? AND experiment = ?", run_id, name)
 
 
-def earlier_tests(store: Store, run_id: str, dataset_sha256: str | None) -> list[str]:
-    """Return the other runs that opened a test on the same data set."""
+def openings_elsewhere(store: Store, run_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the run and the opening of each test that another run of this home opened, oldest run first."""
     rows = store.rows(
-        "SELECT DISTINCT run FROM evaluation WHERE run != ? AND json_extract(opening, '$.dataset_sha256') = ?"
-        " ORDER BY run",
-        run_id, dataset_sha256,
-    )  # fmt: skip
-    return [row["run"] for row in rows]
+        "SELECT evaluation.run, opening FROM evaluation JOIN run ON run.id = evaluation.run WHERE run.id != ?"
+        " ORDER BY run.rowid, experiment",
+        run_id,
+    )
+    return [(str(row["run"]), json.loads(row["opening"])) for row in rows]
 
 
 # Events

@@ -1,7 +1,7 @@
 """Turns events into rows. No other module writes a row of a run, experiment, trial, attempt, result, command or test.
 
 `Change.record` applies each event in the transaction that commits it; a rebuild and the checker apply the same events
-again, from the log (`replay`). The readings by the minute are in no event (reading_rollup). Standard library only.
+again, from the log (replay.py). The readings by the minute are in no event (reading_rollup). Standard library only.
 """
 
 from __future__ import annotations
@@ -27,37 +27,14 @@ EXPERIMENT_STATES = {
 """The state in which each of these events leaves its experiment; `experiment.moved` names its own."""
 
 
-class CannotReplay(Exception):
-    """An event cannot be applied; the message says which event and why."""
-
-
 def apply(connection: sqlite3.Connection, event: Event) -> None:
     """Insert `event` and change the rows that it changes."""
-    _insert(connection, event)
-    _change(connection, event)
+    insert(connection, event)
+    change(connection, event)
 
 
-def replay(connection: sqlite3.Connection, event: Event) -> None:
-    """Apply an event of the log. Raises CannotReplay; the event itself is inserted all the same, to keep its number."""
-    where = f"event {event.seq}: {event.name}"
-    try:
-        _insert(connection, event)
-        if event.run is not None and event.name != "run.created" and not _known(connection, event.run):
-            raise CannotReplay(f"event {event.seq}: the log does not hold the beginning of {event.run}")
-        _change(connection, event)
-    except KeyError as error:
-        raise CannotReplay(f"{where} lacks the field {error}") from error
-    except sqlite3.IntegrityError as error:
-        raise CannotReplay(f"{where} cannot follow the events before it: {error}") from error
-    except _WRONG_TYPE as error:
-        raise CannotReplay(f"{where} has a field of the wrong type: {error}") from error
-
-
-def _known(connection: sqlite3.Connection, run: str) -> bool:
-    return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
-
-
-def _insert(connection: sqlite3.Connection, event: Event) -> None:
+def insert(connection: sqlite3.Connection, event: Event) -> None:
+    """Insert `event` itself."""
     connection.execute(
         "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (event.seq, event.wall_s, event.name, event.run, event.experiment, event.trial, event.attempt,
@@ -65,17 +42,11 @@ def _insert(connection: sqlite3.Connection, event: Event) -> None:
     )  # fmt: skip
 
 
-def _change(connection: sqlite3.Connection, event: Event) -> None:
-    change = _CHANGES.get(event.name)
-    if change is not None:
-        change(_Rows(connection, event))
-
-
-_WRONG_TYPE = (
-    TypeError, ValueError, AttributeError, OverflowError,
-    sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError,
-)  # fmt: skip
-"""The errors that Python and SQLite raise for a field of another type than a writer gives it."""
+def change(connection: sqlite3.Connection, event: Event) -> None:
+    """Change the rows that `event` changes."""
+    one = _CHANGES.get(event.name)
+    if one is not None:
+        one(_Rows(connection, event))
 
 
 def opening_at(wall_s: float) -> str:
@@ -241,6 +212,15 @@ def _trial_requeued(rows: _Rows) -> None:
     rows.end_attempt(rows.fields["cause"])
 
 
+def _trial_retried(rows: _Rows) -> None:
+    # It begins anew: what its failed attempts reported stays in the log, and counts no more.
+    rows.execute("DELETE FROM result WHERE run = ? AND experiment = ? AND trial = ?", *rows.trial_key)
+    rows.set_trial(
+        "state = 'PENDING', end_reason = NULL, value = NULL, error = NULL, record = '{}', checkpoint = NULL,"
+        " checkpoint_step = NULL, started_wall = NULL, ended_wall = NULL"
+    )
+
+
 def _trial_ended(rows: _Rows) -> None:
     event, fields = rows.event, rows.fields
     good = EndReason(fields["end_reason"]) in SUCCEEDED
@@ -258,10 +238,22 @@ def _trial_ended(rows: _Rows) -> None:
 def _test_opened(rows: _Rows) -> None:
     opening = {**rows.fields, "at": opening_at(rows.event.wall_s)}
     rows.execute(
-        "INSERT INTO evaluation VALUES (?, ?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE SET"
-        " openings = excluded.openings, opening = excluded.opening, wall = excluded.wall",
+        "INSERT INTO evaluation VALUES (?, ?, ?, 1, ?, NULL, NULL, ?) ON CONFLICT DO UPDATE SET"
+        " openings = excluded.openings, tries = tries + 1, opening = excluded.opening, failure = NULL,"
+        " wall = excluded.wall",
         *rows.experiment_key, rows.fields["openings"], json.dumps(opening), rows.event.wall_s,
     )  # fmt: skip
+
+
+def _test_failed(rows: _Rows) -> None:
+    failure = {key: rows.fields[key] for key in ("error", "outside")}
+    rows.execute(
+        "UPDATE evaluation SET failure = ? WHERE run = ? AND experiment = ?", json.dumps(failure), *rows.experiment_key
+    )
+
+
+def _test_retried(rows: _Rows) -> None:
+    rows.execute("UPDATE evaluation SET tries = 0 WHERE run = ? AND experiment = ?", *rows.experiment_key)
 
 
 def _test_scored(rows: _Rows) -> None:
@@ -290,9 +282,12 @@ _CHANGES: dict[str, Callable[[_Rows], None]] = {
     "trial.paused": _trial_paused,
     "trial.resumed": _trial_resumed,
     "trial.requeued": _trial_requeued,
+    "trial.retried": _trial_retried,
     "trial.finished": _trial_ended,
     "trial.failed": _trial_ended,
     "test.opened": _test_opened,
+    "test.failed": _test_failed,
+    "test.retried": _test_retried,
     "test.scored": _test_scored,
 }
 """The change of each event that changes rows."""

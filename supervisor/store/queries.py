@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor.domain import finalists
+from supervisor.domain.answer import missing_answer
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
@@ -175,14 +176,7 @@ def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
     """Return the trials of an experiment as messages.Begin describes them."""
     wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
-    lost: dict[int, list[str]] = {}
-    for row in connection.execute(
-        "SELECT trial, cause FROM attempt WHERE run = ? AND experiment = ? AND cause IS NOT NULL"
-        " ORDER BY trial, attempt",
-        (run_id, name),
-    ):
-        lost.setdefault(row["trial"], []).append(row["cause"])
-    memory = _memory_given(connection, run_id, name)
+    lost, memory = _lost_attempts(connection, run_id, name), _memory_given(connection, run_id, name)
     return [
         {
             **{key: trial[key] for key in wanted},
@@ -192,6 +186,26 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
         }
         for trial in trials_of(connection, run_id, name)
     ]
+
+
+def _lost_attempts(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, list[str]]:
+    """Return the causes of each trial's ended attempts, oldest first; those before its last retry count no more."""
+    retried = dict(
+        connection.execute(
+            "SELECT trial, max(attempt) FROM event WHERE run = ? AND experiment = ? AND name = 'trial.retried'"
+            " GROUP BY trial",
+            (run_id, name),
+        ).fetchall()
+    )
+    lost: dict[int, list[str]] = {}
+    for row in connection.execute(
+        "SELECT trial, attempt, cause FROM attempt WHERE run = ? AND experiment = ? AND cause IS NOT NULL"
+        " ORDER BY trial, attempt",
+        (run_id, name),
+    ):
+        if row["attempt"] > retried.get(row["trial"], 0):
+            lost.setdefault(row["trial"], []).append(row["cause"])
+    return lost
 
 
 def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, dict[str, Any]]:
@@ -210,7 +224,30 @@ def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dic
     ).fetchone()
     if row is None or row["result"] is None:
         return None
-    return {**json.loads(row["result"]), "opening": json.loads(row["opening"])}
+    opening = {key: value for key, value in json.loads(row["opening"]).items() if key != "test_days"}
+    return {**json.loads(row["result"]), "opening": opening}
+
+
+def test_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
+    """Return the state of an experiment's test; None when it was never opened.
+
+    `openings` are all, `tries` those since a person last asked for it; `failure` (error, outside) says why the last one
+    has no result, None when its process was lost or is at work.
+    """
+    row = connection.execute(
+        "SELECT openings, tries, opening, failure, result IS NOT NULL AS scored FROM evaluation"
+        " WHERE run = ? AND experiment = ?",
+        (run_id, name),
+    ).fetchone()
+    if row is None:
+        return None
+    return {
+        "openings": row["openings"],
+        "tries": row["tries"],
+        "failure": None if row["failure"] is None else json.loads(row["failure"]),
+        "scored": bool(row["scored"]),
+        "earlier_looks": json.loads(row["opening"])["earlier_looks"],
+    }
 
 
 def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
@@ -236,11 +273,19 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, A
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
     work = [{**trial, **work_so_far(connection, row, trial["number"])} for trial in running(trials)]
     view = experiment_view(row, spec, trials, work, sum(map(training_seconds, ended(trials))))
+    return {**view, **answer_view(connection, row, spec, finalists.describe(spec, trials)), "trials": trials}
+
+
+def answer_view(
+    connection: sqlite3.Connection, row: sqlite3.Row, spec: dict[str, Any], finalized: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return the part of an experiment's view about its answer; `missing` says why it has none (domain.answer)."""
+    test = test_of(connection, row["run"], row["name"])
     return {
-        **view,
-        "finalized": finalists.describe(spec, trials),
+        "finalized": finalized,
+        "test": test,
         "evaluation": evaluation_of(connection, row["run"], row["name"]),
-        "trials": trials,
+        "missing": missing_answer(spec, ProcessState(row["state"]), finalized, test),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 4
+VERSION = 5
 """Kept in the file as `user_version`; 0 is a file without tables."""
 
 SCHEMA = """
@@ -39,10 +39,11 @@ SCHEMA = """
     CREATE TABLE command (
         run TEXT NOT NULL REFERENCES run(id), scope TEXT NOT NULL, command TEXT NOT NULL, PRIMARY KEY (run, scope)
     ) STRICT;
-    -- An experiment's one test: its opening is written before the first look, its result after.
+    -- An experiment's one test: its opening is written before the first look, its result after. `tries` are the
+    -- openings since a person last asked for it; `failure` says why the last one has no result.
     CREATE TABLE evaluation (
-        run TEXT NOT NULL, experiment TEXT NOT NULL, openings INTEGER NOT NULL, opening TEXT NOT NULL,
-        result TEXT, wall REAL NOT NULL,
+        run TEXT NOT NULL, experiment TEXT NOT NULL, openings INTEGER NOT NULL, tries INTEGER NOT NULL,
+        opening TEXT NOT NULL, failure TEXT, result TEXT, wall REAL NOT NULL,
         PRIMARY KEY (run, experiment), FOREIGN KEY (run, experiment) REFERENCES experiment(run, name)
     ) STRICT;
     CREATE TABLE event (

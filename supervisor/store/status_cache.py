@@ -24,8 +24,8 @@ class StatusView:
         self._seq, self._last_wall_s = 0, 0.0
         self._over: dict[str, dict[str, Any]] = {}
         """The views of the experiments that have ended."""
-        self._seconds: dict[str, dict[int, float]] = {}
-        """Training seconds of ended trials, by experiment and number."""
+        self._seconds: dict[str, dict[tuple[int, int], float]] = {}
+        """Training seconds of ended trials, by experiment and their number and attempt."""
 
     def now(self) -> dict[str, Any]:
         """Return run_snapshot without `trials`, its lost time added up over all trials (`trial` is None)."""
@@ -61,18 +61,18 @@ class StatusView:
             return self._over[name]
         spec, trials = json.loads(row["spec"]), self._trials(name)
         seconds = self._seconds.setdefault(name, {})
-        for trial in queries.ended(trials):
-            if trial["number"] not in seconds:
-                seconds[trial["number"]] = self._training_seconds(name, trial["number"])
+        over = [(int(trial["number"]), int(trial["attempt"])) for trial in queries.ended(trials)]
+        for key in over:
+            if key not in seconds:
+                seconds[key] = self._training_seconds(name, key[0])
         work = [
             {**trial, **queries.work_so_far(self._connection, row, trial["number"])}
             for trial in queries.running(trials)
         ]
-        view = queries.experiment_view(row, spec, trials, work, sum(seconds.values()))
+        view = queries.experiment_view(row, spec, trials, work, sum(seconds[key] for key in over))
         if view["best"] is not None:
             view["best"]["params"] = json.loads(view["best"]["params"])
-        view["finalized"] = self._finalized(spec, trials)
-        view["evaluation"] = queries.evaluation_of(self._connection, self._run_id, name)
+        view |= queries.answer_view(self._connection, row, spec, self._finalized(spec, trials))
         if ProcessState(row["state"]) in ENDED:
             self._over[name] = view
             del self._seconds[name]
@@ -81,7 +81,7 @@ class StatusView:
     def _trials(self, name: str) -> list[dict[str, Any]]:
         """Return the trials without results; `params` and `record` stay text, since one or two of them are shown."""
         rows = self._connection.execute(
-            "SELECT number, state, end_reason, value, held_for, params, record FROM trial"
+            "SELECT number, state, attempt, end_reason, value, held_for, params, record FROM trial"
             " WHERE run = ? AND experiment = ? ORDER BY number",
             (self._run_id, name),
         )

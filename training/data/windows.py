@@ -77,7 +77,7 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
         base_rate_train=float(labels[splits.train_indices].mean()),
         base_rate_val=float(labels[splits.val_indices].mean()),
         zscore=zscore,
-        sealed=day_set(frame.index[~splits.visible_rows]),
+        sealed=day_set(pd.DatetimeIndex(frame.index[~splits.visible_rows])),
     )
 
 

@@ -12,13 +12,24 @@ from typing import Any
 
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain import finalists
-from supervisor.errors import DiskFailed, DiskFull, EvaluationFailed, SweepError, TestRefused, WorkerFailed
+from supervisor.domain.answer import TESTED
+from supervisor.errors import (
+    DiskFailed,
+    DiskFull,
+    EvaluationFailed,
+    EvaluationRefused,
+    SweepError,
+    TestRefused,
+    WorkerFailed,
+)
 from supervisor.processes.environment import passed_environment, thread_environment
 from supervisor.processes.json_worker import JsonWorker, python_module
 from supervisor.store.evaluation_writer import EvaluationWriter
 
 WEIGHTS = "best.pt"
 """The file of a finalisation trial's best weights, in its folder (training.best_weights)."""
+REFUSED = "refused"
+"""The key of an answer that is a refusal (training.evaluation)."""
 DEADLINE_S = 3600.0
 """A 2B model reads a few thousand windows in minutes; the baselines take seconds."""
 HOLD_POLL_S = 1.0
@@ -39,15 +50,16 @@ class Evaluator:
         An error is recorded and does not fail the experiment: its search stands.
         """
         spec = self._writer.spec(name)
-        if spec.get("finalize") is None or spec["trainable"] != "patchtst" or self._writer.scored(name):
-            return True
-        trials = self._writer.trials(name)
-        choice = finalists.chosen(spec, trials)
-        if choice is None:
-            self._writer.record_failure(name, "no configuration was finalised on all its seeds")
+        if spec.get("finalize") is None or spec["trainable"] != TESTED or self._writer.scored(name):
             return True
         if not await self._released(stop):
             return False
+        # Chosen after the wait, in which a person may have asked for another try of a trial.
+        trials = self._writer.trials(name)
+        choice = finalists.chosen(spec, trials)
+        if choice is None:
+            self._writer.record_failure(name, "no configuration was finalised on all its seeds", outside=False)
+            return True
         record = {int(trial["number"]): trial["record"] for trial in trials}[choice.finalist.numbers[0]]
         try:
             opening = self._writer.open_test(name, opening_of(spec, choice, record))
@@ -62,7 +74,7 @@ class Evaluator:
         except TestRefused:
             return True
         except SweepError as error:
-            self._writer.record_failure(name, error.message)
+            self._writer.record_failure(name, error.message, outside=not isinstance(error, EvaluationRefused))
             return True
         self._writer.keep_result(name, {**result, "chosen": finalists.outcome_json(choice, record)})
         return True
@@ -85,6 +97,7 @@ def opening_of(spec: dict[str, Any], choice: finalists.Outcome, record: dict[str
         "split": config.get("split", {}),
         "horizon": config.get("horizon"),
         "trials": list(choice.finalist.numbers),
+        "test_days": record.get("test_days"),
     }
 
 
@@ -111,11 +124,16 @@ def request_of(
 
 
 async def compute(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
-    """Return the answer of a training.evaluation process. Raises EvaluationFailed."""
+    """Return the answer of a training.evaluation process.
+
+    Raises EvaluationRefused when it found the request at fault, EvaluationFailed for every other end without a result.
+    """
     environment = {**passed_environment(), **thread_environment(request["threads"]), **mark}
     try:
         worker = JsonWorker(python_module("training.evaluation"), environment, deadline_s)
         result: dict[str, Any] = await worker.ask(request)
     except WorkerFailed as error:
         raise EvaluationFailed(f"the evaluation's process {error.message}") from error
+    if REFUSED in result:
+        raise EvaluationRefused(str(result[REFUSED]))
     return result

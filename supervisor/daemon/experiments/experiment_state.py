@@ -9,11 +9,11 @@ from typing import Any
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import FAILED, ProcessState
-from supervisor.domain.time_accounting import driven_seconds
 from supervisor.formatting import error_sentence
 from supervisor.home import Home
 from supervisor.plan import warm_start
 from supervisor.store import lookups, queries
+from supervisor.store.retry_writer import seconds_left
 from supervisor.store.run_writer import RunWriter
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
@@ -34,17 +34,16 @@ class ExperimentState:
         return lookups.spec(self._store, self._run_id, self.name)
 
     def progress(self) -> int:
-        """Return how many results and ended trials there are: both only ever grow."""
+        """Return how many results, ends and retries of trials were recorded: a number that only grows."""
         return lookups.progress(self._store, self._run_id, self.name)
+
+    def retried_trials_wait(self) -> bool:
+        """Return whether a trial waits that was retried after the last driver had begun."""
+        return bool(lookups.unfinished_trials(self._store, self._run_id, self.name))
 
     def seconds_left(self) -> float | None:
         """Return what is left of `max_hours`, which count while a driver is alive; None without such a limit."""
-        max_hours: float | None = self.spec["max_hours"]
-        if max_hours is None:
-            return None
-        events = lookups.events_of_time(self._store, self._run_id, self.name)
-        spent_s = driven_seconds((event.name, event.wall_s, event.fields) for event in events)
-        return max(0.0, max_hours * 3600.0 - spent_s)
+        return seconds_left(self._store, self._run_id, self.name, self.spec["max_hours"])
 
     # Moves
 

@@ -19,16 +19,17 @@ from supervisor.audit.log import open_audit_log
 from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
-from supervisor.daemon.run_selection import choose_run
+from supervisor.daemon.run_selection import choose_run, try_again
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import EndReason, ProcessState
-from supervisor.errors import LogDamaged, StoreError, TestRefused
+from supervisor.errors import Conflict, LogDamaged, StoreError, TestRefused
 from supervisor.home import Home
 from supervisor.store import projection
 from supervisor.store.database import Store
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.event_catalog import EVENTS
+from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.trial_writer import TrialWriter
 
@@ -133,7 +134,9 @@ STEPS = st.lists(
         ),
         st.tuples(st.just("held"), st.integers(0, 1), st.sampled_from(["PAUSED", "RUNNING"])),
         st.tuples(
-            st.sampled_from(["recover", "requeue", "close", "pause", "resume", "stop", "want", "open", "score"])
+            st.sampled_from([
+                "recover", "requeue", "close", "pause", "resume", "stop", "want", "open", "score", "fail", "retry",
+            ])
         ),
     ),
     max_size=40,
@@ -144,7 +147,7 @@ RESULT = {
 }  # fmt: skip
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": "ab", "split": {}, "horizon": 1,
-    "trials": [8, 9],
+    "trials": [8, 9], "test_days": None,
 }  # fmt: skip
 
 
@@ -164,6 +167,8 @@ def take(writer: RunWriter, step: tuple[Any, ...]) -> None:
         "want": lambda: writer.run_state() == "EXITED" or choose_run(writer.store, asked, UnevenClock()),
         "open": lambda: answers.open_test(E, OPENING),
         "score": lambda: answers.keep_result(E, RESULT),
+        "fail": lambda: answers.record_failure(E, "no disk", outside=True),
+        "retry": lambda: try_again(RetryWriter(writer.store, writer.run_id), "ann"),
     }
     if step[0] in plain:
         plain[step[0]]()
@@ -201,7 +206,7 @@ def test_the_logs_give_back_every_table(tmp_path_factory: pytest.TempPathFactory
     home = make_home(tmp_path_factory.mktemp("home"))
     writer = a_run(home)
     for step in steps:
-        with contextlib.suppress(ValueError, TestRefused):
+        with contextlib.suppress(ValueError, TestRefused, Conflict):
             take(writer, step)
     write_log(home, writer.store)
     writer.store.close()
@@ -229,8 +234,9 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     writer.recover()
     writer.move_run(ProcessState.STARTING)
     writer.record("run.started")
-    EvaluationWriter(writer.store, writer.run_id).open_test(E, OPENING)
-    EvaluationWriter(writer.store, writer.run_id).keep_result(E, RESULT)
+    answers = EvaluationWriter(writer.store, writer.run_id)
+    answers.open_test(E, OPENING)
+    answers.record_failure(E, "no disk", outside=True)
     writer.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
     move(writer, "STARTING")
     move(writer, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
@@ -270,7 +276,15 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     seen |= replayed_equal(home, writer)
     move(writer, "STOPPED")
     move(writer, "STARTING")
-    move(writer, "EXITED", "experiment.finished", best=0.4, best_trial=0, trials=3, seconds=1.0)
+    TrialWriter(writer.store, writer.run_id).handle(E, ended(2, "hung", None, 2))
+    move(writer, "EXITED", "experiment.finished", best=0.4, best_trial=0, trials=3, failed=1, seconds=1.0)
+    seen |= replayed_equal(home, writer)
+    before = written(home, writer)
+    retried, *_ = try_again(RetryWriter(writer.store, writer.run_id), "ann")
+    assert (retried.trials, retried.test) == ((2,), True)
+    assert tables(home.store) != before
+    answers.open_test(E, OPENING)
+    answers.keep_result(E, RESULT)
     seen |= replayed_equal(home, writer)
     writer.record("run.finished", passed=1, failed=0, skipped=0, seconds=1.0)
     seen |= replayed_equal(home, writer)

@@ -34,6 +34,7 @@ def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> d
         "spec": {"concurrency": 2, "max_epochs": 20}, "max_trials": 50, "ended": 17, "counts": {"finished": 17},
         "running": [trial(17, 3), trial(18, 1, state="PAUSED", held_for="92 C")],
         "best": {"value": 0.12345, "trial": 4, "params": {}}, "mean_trial_s": 120.0,
+        "missing": None, "test": None,
     } | changes  # fmt: skip
 
 
@@ -80,6 +81,31 @@ def test_status_of_a_run_at_work() -> None:
         "2M-h3                  STOPPED   not started",
         "                       dashboard http://127.0.0.1:8265, log /h/logs/smoke.jsonl",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"missing": "its test was opened once and has no result: no disk"}, "NO ANSWER: its test was opened once"),
+        ({"test": {"openings": 3, "earlier_looks": []}}, "test opened 3 times"),
+        (
+            {"test": {"openings": 1, "earlier_looks": [{"run": "mini-1", "days": 640}]}},
+            "640 of its test days were opened by mini-1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", ["RUNNING", "EXITED"])
+def test_a_missing_answer_and_looks_at_the_test_are_shown(state: str, changes: dict[str, Any], shown: str) -> None:
+    one = experiment(state=state, ended_wall=NOW, **changes)
+    assert shown in status_text.experiment_line(one, 22)
+    assert shown.split(": ", 1)[-1] in status_text.text_table({"experiments": [{**one, "evaluation": None}]})
+
+
+def test_the_summary_counts_a_missing_answer_and_failed_trials_beside_what_passed() -> None:
+    experiments = [experiment(state="EXITED"), experiment(state="EXITED", missing="x"), experiment(counts={"oom": 2})]
+    found = status_text.summary({"experiments": experiments})
+    assert found == "passed 1, failed 0, skipped 0, without an answer 1, unfinished 1, and 2 trials failed"
+    assert status_text.summary({"experiments": experiments[:1]}) == "passed 1, failed 0, skipped 0"
 
 
 def test_lost_time_is_shown_by_its_largest_causes_and_the_rest_in_one() -> None:

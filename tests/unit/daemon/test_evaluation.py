@@ -13,7 +13,15 @@ from supervisor.daemon.experiments import evaluation
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.errors import DiskFailed, DiskFull, EvaluationFailed, StoreLocked, SweepError, WorkerFailed
+from supervisor.errors import (
+    DiskFailed,
+    DiskFull,
+    EvaluationFailed,
+    EvaluationRefused,
+    StoreLocked,
+    SweepError,
+    WorkerFailed,
+)
 from supervisor.processes.json_worker import JsonWorker
 from supervisor.store import queries
 from supervisor.store.database import Store
@@ -95,17 +103,23 @@ def test_a_search_without_a_finalised_configuration_is_not_evaluated(
     assert "finalised" in events(store, "test.failed")[0]["error"]
 
 
-def test_a_failed_evaluation_is_recorded_and_the_search_stands(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "outside"), [(EvaluationFailed("no disk"), True), (EvaluationRefused("no weights"), False)]
+)
+def test_a_failed_evaluation_is_recorded_with_the_side_of_its_cause_and_the_search_stands(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: SweepError, outside: bool
 ) -> None:
     async def fail(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:
-        raise EvaluationFailed("no disk")
+        raise error
 
     monkeypatch.setattr(evaluation, "compute", fail)
     writer = run_of(store)
     finalised(writer)
     assert evaluate(writer, tmp_path)
-    assert events(store, "test.failed") == [{"error": "no disk"}]
+    assert events(store, "test.failed") == [{"error": error.message, "outside": outside}]
+    state = queries.test_of(store.connection, "one", "20k-h1")
+    assert state is not None
+    assert state["failure"] == {"error": error.message, "outside": outside}
     assert not writer.scored("20k-h1")
 
 
@@ -178,6 +192,16 @@ def test_the_error_of_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
     """The real process gets a malformed request."""
     with pytest.raises(EvaluationFailed, match=r"ended with exit code 1: .*KeyError: 'trials'"):
         asyncio.run(evaluation.compute({"threads": 1}, 60, {}))
+
+
+def test_a_fault_of_what_the_request_names_is_a_refusal(tmp_path: Path) -> None:
+    """Of the real process, by the class of its error: a repeat would meet it again."""
+    request = {
+        "threads": 1, "folder": str(tmp_path), "device": "cpu", "opening": {},
+        "trials": [{"number": 1, "config": {"budget": 1}, "weights": "w"}],
+    }  # fmt: skip
+    with pytest.raises(EvaluationRefused, match="SettingsError: "):
+        asyncio.run(evaluation.compute(request, 60, {}))
 
 
 def test_a_process_that_takes_too_long_is_killed(tmp_path: Path) -> None:

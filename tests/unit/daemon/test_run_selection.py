@@ -11,10 +11,15 @@ import pytest
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.daemon.run_selection import choose_run
-from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain import messages
+from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
+from supervisor.store import queries
 from supervisor.store.database import Store
+from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.trial_writer import TrialWriter
+from tests.unit.store.evaluation_stage import OPENING, RESULT
 
 SPECS: list[dict[str, Any]] = [{"name": "x", "mode": "min", "max_trials": 1, "concurrency": 1}]
 
@@ -233,3 +238,107 @@ def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
     RunWriter(store, run).record("run.stopped", who="me")
     retry(store, "smoke")
     assert events(store)[-1] == "run.wanted"
+
+
+def ended_run(store: Store, *ends: EndReason, test: bool | None = None, **spec: Any) -> str:
+    """Make a run that has ended well, with trials of these ends; `test` says whether its test failed from outside."""
+    run = choose_run(
+        store,
+        StartRequest(plan="smoke", fingerprint="f", specs=[{**SPECS[0], "max_trials": len(ends), **spec}]),
+        StillClock(),
+    )
+    writer, trials = RunWriter(store, run), TrialWriter(store, run)
+    writer.move_run(ProcessState.STARTING)
+    writer.move_experiment("x", ProcessState.STARTING)
+    for number, end_reason in enumerate(ends):
+        trials.handle("x", messages.TrialAdded(number, {"lr": number}, "sampled"))
+        trials.handle("x", messages.TrialStarted(number, 1, "ray", "node", 1, None))
+        trials.handle("x", messages.ResultReported(number, 1, 1, 0.5, {}, "checkpoint-1.pt"))
+        trials.handle("x", messages.TrialEnded(number, 1, end_reason, 0.5, "n is three", {"n": 1}))
+    if test is not None:
+        evaluations = EvaluationWriter(store, run)
+        evaluations.open_test("x", OPENING)
+        evaluations.record_failure("x", "no disk", outside=test)
+    writer.record("experiment.finished", experiment="x", best=0.5, best_trial=0, trials=2, failed=1, seconds=1.0)
+    writer.move_run(ProcessState.EXITED)
+    return run
+
+
+@pytest.mark.parametrize("reason", [EndReason.ERROR, EndReason.OOM, EndReason.HUNG])
+def test_retry_begins_the_failed_trials_of_a_run_that_ended_well_anew(store: Store, reason: EndReason) -> None:
+    run = ended_run(store, EndReason.FINISHED, reason, EndReason.DIVERGED)
+    assert retry(store, "smoke") == run
+    rows = store.rows("SELECT * FROM trial ORDER BY number")
+    assert [row["state"] for row in rows] == ["TERMINATED", "PENDING", "ERROR"]
+    assert [rows[1][key] for key in ("end_reason", "error", "value", "checkpoint", "attempt")] == [None] * 4 + [1]
+    assert [row["trial"] for row in store.rows("SELECT trial FROM result ORDER BY trial")] == [0, 2]
+    begin = queries.for_begin(store.connection, run, "x")[1]
+    assert (begin["results"], begin["lost"], begin["attempt"]) == ([], [], 1), "its deaths count no more"
+    assert not TrialWriter(store, run).handle("x", messages.ResultReported(1, 1, 2, 0.5, {}, None)), "the old attempt"
+    assert RunWriter(store, run).experiment_state("x") is ProcessState.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("ends", "spec", "why"),
+    [
+        ([EndReason.FINISHED, EndReason.DIVERGED], {}, "nothing failed in run"),
+        ([EndReason.ERROR, EndReason.FINISHED], {"max_hours": 0.0}, "trial 0 of x: the max_hours"),
+        (
+            [EndReason.ERROR, EndReason.FINISHED, EndReason.FINISHED],
+            {"finalize": {"top": 1, "seeds": 1}, "seed": 1},
+            "trial 0 of x: the finalisation has chosen",
+        ),
+        (
+            [EndReason.FINISHED, EndReason.DIVERGED],
+            {"finalize": {"top": 1, "seeds": 1}, "seed": 1},
+            "x has no finalised configuration",
+        ),
+    ],
+)
+def test_retry_says_why_a_trial_is_not_tried_again_and_changes_nothing(
+    store: Store, ends: list[EndReason], spec: dict[str, Any], why: str
+) -> None:
+    ended_run(store, *ends, **spec)
+    before = events(store)
+    with pytest.raises(Conflict, match=why):
+        retry(store, "smoke")
+    assert events(store) == before
+
+
+def test_no_trial_is_tried_again_once_the_test_was_read(store: Store) -> None:
+    run = ended_run(store, EndReason.FINISHED, EndReason.HUNG)
+    EvaluationWriter(store, run).open_test("x", OPENING)
+    EvaluationWriter(store, run).keep_result("x", RESULT)
+    with pytest.raises(Conflict, match="trial 1 of x: the test of its experiment was read"):
+        retry(store, "smoke")
+
+
+def test_a_failed_experiment_without_a_trial_to_try_is_not_started_for_its_old_error(store: Store) -> None:
+    run = ended_run(store, EndReason.DIVERGED)
+    RunWriter(store, run).move_experiment("x", ProcessState.STOPPED)
+    RunWriter(store, run).record("experiment.failed", experiment="x", reason="no value", error="no value", seconds=1.0)
+    with pytest.raises(Conflict, match="x: all its trials have ended"):
+        retry(store, "smoke")
+
+
+@pytest.mark.parametrize("plan", ["smoke", None])
+def test_the_next_start_opens_a_test_again_that_failed_from_outside(store: Store, plan: str | None) -> None:
+    run = ended_run(store, EndReason.FINISHED, test=True)
+    assert choose(store, plan) == run
+    assert RunWriter(store, run).experiment_state("x") is ProcessState.STOPPED
+    assert "test.retried" not in events(store), "only a person's request begins the count anew"
+
+
+def test_the_next_start_leaves_a_refused_test_and_one_of_three_openings_to_a_person(store: Store) -> None:
+    first = ended_run(store, EndReason.FINISHED, test=False)
+    second = choose(store, "smoke", new=True)
+    assert second != first
+    end(store, second, ProcessState.EXITED)
+    run = ended_run(store, EndReason.FINISHED, test=True)
+    for _ in range(2):
+        EvaluationWriter(store, run).open_test("x", OPENING)
+        EvaluationWriter(store, run).record_failure("x", "no disk", outside=True)
+    with pytest.raises(NotFound):
+        choose(store, None)
+    assert retry(store, "smoke") == run
+    assert EvaluationWriter(store, run).open_test("x", OPENING)["openings"] == 4

@@ -18,7 +18,6 @@ from supervisor.domain.lifecycle import (
     TrialState,
     check_process_move,
     check_trial_move,
-    run_exit_code,
 )
 
 
@@ -53,7 +52,10 @@ def test_a_live_process_can_always_be_stopped_or_fail(state: ProcessState) -> No
 
 @pytest.mark.parametrize("state", sorted(TRIAL_ENDED))
 @pytest.mark.parametrize("new", sorted(TrialState))
-def test_an_ended_trial_goes_nowhere(state: TrialState, new: TrialState) -> None:
+def test_an_ended_trial_goes_nowhere_but_a_failed_one_back_to_the_queue(state: TrialState, new: TrialState) -> None:
+    if (state, new) == (TrialState.ERROR, TrialState.PENDING):
+        check_trial_move(state, new)
+        return
     with pytest.raises(ValueError, match=f"a trial cannot go from {state} to {new}"):
         check_trial_move(state, new)
 
@@ -72,16 +74,3 @@ def test_a_finished_experiment_does_not_run_again_and_a_fatal_one_may() -> None:
 def test_the_end_reasons_that_leave_a_value_are_these() -> None:
     assert {str(reason) for reason in SUCCEEDED} == {"finished", "pruned", "early_stopped"}
     assert {str(reason) for reason in set(EndReason) - SUCCEEDED} == {"diverged", "oom", "hung", "error", "operator"}
-
-
-@pytest.mark.parametrize(
-    ("states", "code"),
-    [
-        ([ProcessState.EXITED, ProcessState.SKIPPED], 0),
-        ([ProcessState.EXITED, ProcessState.FATAL], 1),
-        ([ProcessState.EXITED, ProcessState.STOPPED], 1),
-        ([], 1),
-    ],
-)
-def test_the_exit_code_of_a_run_is_0_only_when_nothing_failed(states: list[ProcessState], code: int) -> None:
-    assert run_exit_code(states) == code

@@ -55,6 +55,7 @@ def experiment(
         "spec": {"name": name, "cell": {"horizon": 1}, "trainable": "my.module:train", "config": {}, "space": SPACE,
                  "metric": "val_loss", "mode": mode, "max_trials": 10, **spec},
         "max_trials": 10, "counts": {}, "ended": ended, "running": [], "mean_trial_s": None, "trials": trials,
+        "missing": None, "test": None,
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
     }  # fmt: skip
 

@@ -22,9 +22,10 @@ RESULT = {
     "models": {name: {"test": {"bce": INTERVAL}} for name in ("patchtst", "prior")},
     "predictions": {"file": "predictions.json", "sha256": "cd" * 32},
 }
+TEST_DAYS = {"ticker": "SPY", "first": "2020-01-06", "last": "2020-01-10", "bits": "1f"}
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": SHA, "split": {}, "horizon": 1,
-    "trials": [8, 9],
+    "trials": [8, 9], "test_days": TEST_DAYS,
 }  # fmt: skip
 
 
@@ -43,7 +44,9 @@ def run_of(store: Store, run_id: str = "one") -> EvaluationWriter:
 
 
 def add_trials(writer: EvaluationWriter, name: str, values: dict[int, float | None], params: dict[int, Any]) -> None:
-    record = json.dumps({"num_features": 25, "dataset_sha256": SHA, "device": {"chosen": "cpu"}})
+    record = json.dumps(
+        {"num_features": 25, "dataset_sha256": SHA, "device": {"chosen": "cpu"}, "test_days": TEST_DAYS}
+    )
     with writer.store.change(writer.run_id) as change:
         for number, value in values.items():
             change.execute(

@@ -225,6 +225,15 @@ class OneHome(RuleBasedStateMachine):
         self.worlds = [world for world in self.worlds if world == found]
         assert self.worlds, f"no history leads to what the store holds: {found}"
         self.worlds = [self.worlds[0].copy()]
+        self._forget_retried()
+
+    def _forget_retried(self) -> None:
+        """Expect no result of a trial that begins anew; that it has none, the model says too."""
+        run = len(self.world.runs)
+        anew = {place for place, trial in self.world.run.trials.items() if not trial.results} if run else set()
+        self.acknowledged = {
+            key: first for key, first in self.acknowledged.items() if key[0] != run or (key[1], key[2]) not in anew
+        }
 
     @property
     def world(self) -> World:

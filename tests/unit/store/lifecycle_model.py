@@ -115,18 +115,42 @@ class World:
         return True
 
     def retry(self) -> bool:
-        """Open the last run again for the experiments that failed or were skipped."""
+        """Open the last run again for what failed in it, and continue."""
         kept = [run for run in self.runs if not run.given_up]
-        failed = [each for each in kept[-1].experiments.values() if each.state in ("FATAL", "SKIPPED")] if kept else []
-        if not failed or kept[-1] is not self.run:
+        if not kept or kept[-1] is not self.run or not self.try_again():
             return False
-        if self.run.state == "EXITED":
-            self.move_run("STOPPED")
-        for each in failed:
-            each.state, each.error = "STOPPED", None
-            self.note()
-        self.go_on()
+        self.begin()
         return True
+
+    def try_again(self, only: str | None = None, number: int | None = None) -> bool:
+        """Begin failed trials anew, of one experiment or one trial alone; reopen experiments that have work then.
+
+        Return False, and change nothing, when there is nothing to try.
+        """
+        found = False
+        for name in EXPERIMENTS:
+            if only in (None, name):
+                found |= self._try_experiment_again(name, number)
+        if found:
+            self.run.state = "STOPPED" if self.run.state == "EXITED" else self.run.state
+            self.run.desired = "run"
+            self.note()
+        return found
+
+    def _try_experiment_again(self, name: str, number: int | None) -> bool:
+        each = self.run.experiments[name]
+        trials = {n: trial for (experiment, n), trial in self.run.trials.items() if experiment == name}
+        failed = [n for n, trial in trials.items() if trial.end_reason in ("oom", "hung", "error")]
+        failed = [n for n in failed if number in (None, n)]
+        for n in failed:
+            lived, attempt = trials[n].lived, trials[n].attempt
+            self.run.trials[name, n] = Trial(attempt=attempt, lived=lived)
+        left = MAX_TRIALS - sum(trial.over for trial in trials.values())
+        work = each.state == "SKIPPED" or (each.state == "FATAL" and left > 0)
+        if each.state in OVER and (failed or (work and number is None)):
+            each.state, each.error = "STOPPED", None
+            return True
+        return bool(failed)
 
     def go_on(self) -> None:
         if self.run.desired == "stop":

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 from supervisor import failpoints
 from supervisor.daemon.cluster import NodeView
 from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED, ExperimentState
+from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import (
@@ -24,6 +25,8 @@ from supervisor.domain.lifecycle import (
     check_process_move,
 )
 from supervisor.domain.scope import ALL_NODES, trial_scope
+from supervisor.errors import Conflict
+from supervisor.store.retry_writer import RetryWriter
 from tests.unit.store.lifecycle_home import OneHome
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS
 
@@ -118,6 +121,21 @@ class Rules(OneHome):
         scope = data.draw(st.sampled_from(sorted(self.world.run.commands)))
         self.do(lambda: self.writer.drop_command(scope, "ann"), lambda world: world.resume(scope))
         self.settle()
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.none() | st.sampled_from(EXPERIMENTS), number=st.none() | st.integers(0, MAX_TRIALS - 1))
+    def a_person_asks_for_another_try(self, name: str | None, number: int | None) -> None:
+        writer = RetryWriter(self.store, self.writer.run_id)
+        number = None if name is None else number
+        if self.world.copy().try_again(name, number):
+            self.do(lambda: try_again(writer, "ann", name, number), lambda world: world.try_again(name, number))
+            if self.alive:
+                self._forget_retried()
+            return
+        seq = self._last_seq()
+        with pytest.raises(Conflict):
+            try_again(writer, "ann", name, number)
+        assert self._last_seq() == seq
 
     @precondition(lambda self: self.alive)
     @rule()

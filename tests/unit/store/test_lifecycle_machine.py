@@ -29,13 +29,15 @@ from supervisor.domain.lifecycle import (
 from supervisor.store import lookups, projection, queries, trial_writer
 from supervisor.store.database import read_only
 from supervisor.store.projection import EXPERIMENT_STATES
+from supervisor.store.replay import replay
 from supervisor.store.run_writer import RunWriter
 from tests.unit.store.lifecycle_model import read_world
 from tests.unit.store.lifecycle_rules import Rules
 
 STATE_OF = {
     "trial.started": TrialState.RUNNING, "trial.paused": TrialState.PAUSED, "trial.resumed": TrialState.RUNNING,
-    "trial.requeued": TrialState.PENDING, "trial.finished": TrialState.TERMINATED, "trial.failed": TrialState.ERROR,
+    "trial.requeued": TrialState.PENDING, "trial.retried": TrialState.PENDING,
+    "trial.finished": TrialState.TERMINATED, "trial.failed": TrialState.ERROR,
 }  # fmt: skip
 
 
@@ -65,7 +67,7 @@ class Lives(Rules):
         """Each event is applied to tables beside the store, as a rebuild does."""
         if self.alive:
             for event in self.store.events_after(self.replayed):
-                projection.replay(self.beside, event)
+                replay(self.beside, event)
                 self.replayed = event.seq
             for (run,) in self.store.rows("SELECT id FROM run"):
                 assert queries.tables_of(self.beside, run) == queries.tables_of(self.store.connection, run)

@@ -229,7 +229,7 @@ def test_unusable_weights_are_found_before_the_test_is_opened(
     assert not asked.opening.record.exists()
 
 
-def test_the_process_prints_its_error_in_one_line(dataset: Path, tmp_path: Path) -> None:
+def test_the_process_answers_a_refusal_in_one_line(dataset: Path, tmp_path: Path) -> None:
     body = {
         "trials": [{"number": 8, "config": config(dataset), "weights": str(tmp_path / FILE)}], "folder": str(tmp_path),
         "device": "cpu", "threads": 1, "opening": {"record": "r.json", "by": "x", "reason": "y", "at": "z"},
@@ -238,9 +238,9 @@ def test_the_process_prints_its_error_in_one_line(dataset: Path, tmp_path: Path)
         [sys.executable, "-P", "-m", "training.evaluation"],
         input=json.dumps(body), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.strip() == f"CheckpointError: {tmp_path / FILE} does not exist"
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"refused": f"CheckpointError: {tmp_path / FILE} does not exist"}
+    assert done.stderr == ""
 
 
 def test_opened_windows_are_scaled_by_the_train_days_alone(stationary: Path, tmp_path: Path) -> None:
