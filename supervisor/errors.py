@@ -4,14 +4,16 @@ The docstring of a class is its default message: a sentence for users.
 
 Exit codes follow the Linux Standard Base for init scripts (LSB 5.0, "Init Script Actions"): 1 generic, 2 bad arguments,
 4 insufficient privileges or unknown state, 5 not installed (or another program of the same name), 6 not configured,
-7 not running.
+7 not running. Ours is 3 (LSB's "unimplemented feature", which no verb of ours is): INCOMPLETE.
 """
 
 from __future__ import annotations
 
 import errno
 
-NOT_WORTH_A_RETRY = (2, 4, 5, 6)
+INCOMPLETE = 3
+"""The exit code of a run whose experiments ended well, and that lacks an answer or has failed trials."""
+NOT_WORTH_A_RETRY = (2, INCOMPLETE, 4, 5, 6)
 """Exit codes after which a service manager must not try again: the next start would end in the same way."""
 
 

@@ -62,6 +62,8 @@ class Driver:
                 self._begun.set()
             case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
+            case messages.TrialsRetried():
+                self._in_force.hold_finalisation()
             case messages.Finish():
                 self._in_force.finish(message.reason)
             case messages.DrillAsked() if self._watchdogs is not None:

@@ -51,6 +51,8 @@ class CommandsInForce(PerProcess):
         self._operator, self._stamp = self._taken(operator), time.monotonic_ns()
         self.finish_reason: str | None = None
         """The reason to end this driver before its experiment's end; None while there is none."""
+        self.finalisation_held = False
+        """Whether the driver must end after the search: another one takes its retried trials first."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change and each report, in the thread that made it."""
@@ -59,6 +61,10 @@ class CommandsInForce(PerProcess):
     def finish(self, reason: str) -> None:
         """End this driver; the first reason counts. Signal handlers may call it: it takes no lock."""
         self.finish_reason = self.finish_reason or reason
+
+    def hold_finalisation(self) -> None:
+        """Let the driver end after the search, before the finalisation."""
+        self.finalisation_held = True
 
     def set_operator(self, commands: Iterable[Command]) -> None:
         """Replace all of the operator's commands; those for other experiments' trials are left out."""

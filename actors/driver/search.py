@@ -99,6 +99,9 @@ class GatedSearch(Searcher):
         if not self._may_start():
             return None
         if self._finalisation.search_is_given():
+            if self._in_force.finalisation_held:
+                # Another driver takes the retried trials first.
+                return finished  # type: ignore[no-any-return]
             if self._finalisation.search_goes_on():
                 return None
             found = self._finalisation.take()

@@ -96,7 +96,10 @@ class Checkpoints:
         self._heartbeat.phase(Phase.PREPARING)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._write(self._folder, step)
-        for _, old in self.kept()[:-KEEP_CHECKPOINTS]:
+        before = [old for kept, old in self.kept() if kept <= step][:-KEEP_CHECKPOINTS]
+        # A later step is of an attempt that counts no more: a retried trial begins anew in its old folder.
+        later = [old for kept, old in self.kept() if kept > step]
+        for old in before + later:
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         return path
 

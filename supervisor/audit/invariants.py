@@ -121,9 +121,7 @@ def _differences(table: str, stored: list[dict[str, Any]], replayed: list[dict[s
 
 
 def _results(evidence: Evidence) -> Verdict:
-    log = Counter(
-        (*key, event.fields["step"]) for event, key in _that_count(evidence) if event.name == "trial.reported"
-    )
+    log = Counter((*key, one.fields["step"]) for one, key in _that_count(evidence) if one.name == "trial.reported")
     store = Counter((row["experiment"], row["trial"], row["step"]) for row in evidence.stored["result"])
     faults = [f"{_place(key)} was reported {count} times" for key, count in log.items() if count > 1]
     faults += [f"{_place(key)} is in the log and not in the store" for key in log.keys() - store.keys()]

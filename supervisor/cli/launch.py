@@ -86,6 +86,11 @@ def _works_on(home: Home, request: StartRequest) -> bool:
     same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
     if not same or request.new:
         raise AlreadyRunning(f"daemon {view['daemon']['pid']} works on {view['run']['id']}")
+    if request.retry:
+        # What failed in the run at work is tried again by its own daemon.
+        from supervisor.cli.steer import print_retries
+
+        print_retries(ask(home, "retry", {})["retries"])
     print("already running:")
     _print_facts(view["daemon"])
     return True

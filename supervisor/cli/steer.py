@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import Any
 
 from supervisor.control.client import ask
 from supervisor.domain.command_text import scope as scope_text
 from supervisor.domain.scope import trial_of
-from supervisor.errors import SweepError, UsageError
+from supervisor.errors import NotRunning, SweepError, UsageError
 from supervisor.formatting import duration
 from supervisor.home import Home
 from supervisor.home_lock import is_held
@@ -46,6 +47,27 @@ def resume(home: Home, arguments: argparse.Namespace) -> int:
     if force["action"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
         print(f"still {force['action']} by the {force['origin']}: {force['reason']}")
     return 0
+
+
+def retry(home: Home, arguments: argparse.Namespace) -> int:
+    try:
+        print_retries(ask(home, "retry", {"target": arguments.target})["retries"])
+    except NotRunning as absent:
+        absent.remedy = "`supervisord start --retry` opens the last run again and tries again all that failed in it"
+        raise
+    return 0
+
+
+def print_retries(retries: list[dict[str, Any]]) -> None:
+    """Print what is tried again, and why the rest is not."""
+    for found in retries:
+        trials = ", ".join(map(str, found["trials"]))
+        parts = [f"trial{'s' * (len(found['trials']) > 1)} {trials}"] if trials else []
+        parts += ["its test"] if found["test"] else []
+        if parts or found["reopened"]:
+            print(f"{found['experiment']}: tried again: {' and '.join(parts) or 'what is left of it'}")
+        for reason in found["refused"]:
+            print(f"not tried again: {reason}")
 
 
 def stop(home: Home, _: argparse.Namespace) -> int:

@@ -47,6 +47,13 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _retry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target", nargs="?", metavar="EXPERIMENT|TRIAL",
+        help="an experiment, or one trial (NUMBER or EXPERIMENT/NUMBER); all that failed in the run when left out",
+    )  # fmt: skip
+
+
 def _drill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="heat, spike, flap, sensor-lost, memory, ...; an unknown name lists them")
     parser.add_argument("--for", dest="duration", default="60s", help="how long, such as 45s or 2m (default 60s)")
@@ -97,6 +104,7 @@ VERBS: Verbs = {
     "status": ("show the run's state", "watch.status", (_JSON,)),
     "pause": ("start no new trials; running ones finish (--now: all stop at once)", "steer.pause", (_pause,)),
     "resume": ("lift the operator's pause; the governor's only with --force", "steer.resume", (_resume,)),
+    "retry": ("try again what failed: failed trials, a test without a result", "steer.retry", (_retry,)),
     "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", ()),
     "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),
     "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", (_drill,)),

@@ -45,6 +45,14 @@ class ScopeResolver:
         """Return the scope of a command to lift; its node or trial may be gone."""
         return self._scope(target, node, [command.scope for command in commands])
 
+    def to_retry(self, target: str | None) -> tuple[str | None, int | None]:
+        """Return the experiment and the trial that are tried again; None for all of the run or of the experiment."""
+        if target is None or target in (self._run_id, self._plan):
+            return None, None
+        if target in self._experiments():
+            return target, None
+        return trial_of(self._trial(target, set())) or (None, None)
+
     def to_drill(self, node: str) -> str:
         """Return the id of a node from its first characters."""
         return self._node(node, self._nodes)

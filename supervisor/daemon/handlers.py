@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
 from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.daemon.run_selection import try_again
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.run_words import way_on
 from supervisor.domain.scope import ALL_NODES, trial_of
-from supervisor.errors import DiskFailed, UsageError
+from supervisor.errors import Conflict, DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.redaction import redact
 from supervisor.sensors.drills import DRILLS
 from supervisor.store import lookups, queries
+from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
 
@@ -131,6 +134,17 @@ class Handlers:
         return ScopeResolver(
             self._writer.store, self._writer.run_id, self._plan, orchestrator.experiment, orchestrator.nodes
         )
+
+    async def retry(self, target: str | None, who: str) -> dict[str, Any]:
+        """Try again what failed in the run, in one experiment, or one trial. Raises Conflict when there is nothing."""
+        if self._orchestrator.ending():
+            raise Conflict(
+                "the run is ending", remedy="once it has ended, `supervisord start --retry` tries again what failed"
+            )
+        only, number = self._scopes().to_retry(target)
+        retries = try_again(RetryWriter(self._writer.store, self._writer.run_id), who, only, number)
+        await self._orchestrator.retried(retries)
+        return {"retries": [asdict(retry) for retry in retries]}
 
     async def stop(self, who: str) -> dict[str, Any]:
         """Stop the run: it does not go on by itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from supervisor.clock import Clock
@@ -20,6 +20,7 @@ from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import ENDED, ProcessState
+from supervisor.domain.retry import Retry
 from supervisor.errors import Conflict
 from supervisor.home import Home
 from supervisor.processes import orphans
@@ -107,7 +108,7 @@ class Orchestrator:
 
         Raises Conflict when there will be no other driver.
         """
-        if self.stop.asked() or not self._experiments_left():
+        if self.ending():
             raise Conflict("the run is ending, so there is no watchdog to drill")
         self._drills.ask(messages.DrillAsked(name, duration_s, node))
         driver = self._drivers.driver
@@ -115,6 +116,15 @@ class Orchestrator:
             return False
         await self._drills.play(driver)
         return True
+
+    def ending(self) -> bool:
+        """Return whether no experiment will begin any more."""
+        return self.stop.asked() or not self._experiments_left()
+
+    async def retried(self, retries: Iterable[Retry]) -> None:
+        """Tell the driver at work when trials of its experiment wait again: its finalisation must not begin."""
+        if any(retry.trials and retry.experiment == self.experiment for retry in retries):
+            await self._drivers.send(messages.TrialsRetried())
 
     async def kill(self) -> None:
         """Kill every process of the run."""
@@ -132,10 +142,9 @@ class Orchestrator:
     async def run(self) -> None:
         """Run the experiments that have not ended, in order; return when all have, or the run is asked to stop."""
         try:
-            for name in self._experiments_left():
-                if self.stop.asked():
-                    return
-                await self._run_experiment(ExperimentState(name, self._writer, self._clock, self._home))
+            # Looked up each time: a person may ask for another try of an experiment that has ended.
+            while not self.stop.asked() and (left := self._experiments_left()):
+                await self._run_experiment(ExperimentState(left[0], self._writer, self._clock, self._home))
         finally:
             try:
                 self._cluster.close()

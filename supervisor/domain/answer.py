@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor.domain.lifecycle import ENDED, MAY_BE_RETRIED, ProcessState
+from supervisor.errors import INCOMPLETE
 
 TESTED = "patchtst"
 """The trainable whose answers are tested; the test days of a user's own are unknown here."""
 MAX_TRIES = 3
 """A test that was opened this often without a result is not opened again before a person asks for it."""
-INCOMPLETE = 3
-"""The exit code of a run whose experiments ended well, and that lacks an answer or has failed trials."""
 
 View = Mapping[str, Any]
 

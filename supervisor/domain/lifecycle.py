@@ -74,7 +74,8 @@ _PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
     _S.STOPPED: frozenset({_S.STARTING, _S.SKIPPED, _S.FATAL}),
     # PAUSED without a driver: the governor's STOP ended it, and an operator's resume starts the next one.
     _S.STARTING: frozenset({_S.RUNNING, _S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.FATAL, _S.EXITED}),
-    _S.RUNNING: frozenset({_S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
+    # RUNNING to STARTING: its driver has ended, and trials that a person asked for again wait for the next one.
+    _S.RUNNING: frozenset({_S.STARTING, _S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
     _S.PAUSED: frozenset({_S.RUNNING, _S.PAUSED, _S.STARTING, _S.BACKOFF, _S.STOPPING, _S.EXITED, _S.FATAL}),
     _S.BACKOFF: frozenset({_S.STARTING, _S.STOPPING, _S.FATAL}),
     _S.STOPPING: frozenset({_S.STOPPED, _S.EXITED, _S.FATAL}),

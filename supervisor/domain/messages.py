@@ -224,6 +224,11 @@ class Commanded:
 
 
 @dataclass(frozen=True)
+class TrialsRetried:
+    """Daemon: trials that had ended wait for the next driver. End after the search, before the finalisation."""
+
+
+@dataclass(frozen=True)
 class DrillAsked:
     """Daemon: play a named drill through the scripted provider of a node (None: of all)."""
 
@@ -250,5 +255,5 @@ class Finish:
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | TrialHung | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
-    | ResourcesCompared | Begin | Ack | Commanded | DrillAsked | ForceAsked | Finish
+    | ResourcesCompared | Begin | Ack | Commanded | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -161,5 +161,7 @@ def _opening(name: str, evaluation: Mapping[str, Any]) -> str:
     opening, dates = evaluation["opening"], evaluation["dates"]["test"]
     times = int(opening["openings"])
     again = f"; these days have now been opened {times} times" if times > 1 else ""
+    looks = opening.get("earlier_looks", ())
+    again += "".join(f"; {look['days']} of them were opened before by {look['run']}" for look in looks)
     text = f"{name}: {opening['at']} by {opening['by']} ({opening['reason']}), days {dates[0]} to {dates[1]}{again}"
     return escape(text)

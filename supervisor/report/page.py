@@ -40,7 +40,7 @@ thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .params { font-family: ui-monospace, Consolas, Menlo, monospace; font-size: .8rem; overflow-wrap: anywhere; }
 .params span { white-space: nowrap; }
-.state { font-weight: 600; } .passed { color: var(--good); } .failed { color: var(--bad); }
+.state { font-weight: 600; } .passed { color: var(--good); } .failed, .incomplete { color: var(--bad); }
 .skipped, .unfinished { color: var(--soft); }
 figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; }
 figcaption { color: var(--soft); font-size: .88rem; }

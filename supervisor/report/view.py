@@ -77,6 +77,8 @@ class ExperimentRow:
     ended_wall: float | None
     finalized: Mapping[str, Any] | None = None
     evaluation: Mapping[str, Any] | None = None
+    missing: str | None = None
+    """The reason why it has no answer (domain.answer.missing_answer)."""
 
     @property
     def metric(self) -> str:
@@ -182,6 +184,7 @@ def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
         best=None if best is None else next(t for t in trials if t.number == best["number"]),
         finalized=view.get("finalized"),
         evaluation=view.get("evaluation"),
+        missing=view.get("missing"),
         **_picked(view, "name", "reason", "spec", "started_wall", "ended_wall"),
     )
 
@@ -199,7 +202,9 @@ def _trial(view: Mapping[str, Any]) -> TrialRow:
 
 
 def verdict(experiment: ExperimentRow) -> str:
-    """Return passed, failed, skipped or unfinished."""
+    """Return passed, incomplete (it has no answer), failed, skipped or unfinished."""
+    if experiment.state is ProcessState.EXITED and experiment.missing is not None:
+        return "incomplete"
     words = {ProcessState.EXITED: "passed", ProcessState.FATAL: "failed", ProcessState.SKIPPED: "skipped"}
     return words.get(experiment.state, "unfinished")
 
@@ -256,7 +261,7 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
     elif experiment.spec.get("finalize") and experiment.finalized is None:
         sentences.append("not finalised: its best value is the best of many noisy ones, and too good.")
     elif experiment.finalized is not None and experiment.evaluation is None and experiment.testable:
-        sentences.append("finalised, but not tested.")
+        sentences.append(f"finalised, but not tested: {experiment.missing or 'the run goes on'}.")
     return sentences
 
 

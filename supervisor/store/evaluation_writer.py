@@ -6,6 +6,7 @@ and never scored may be opened again, and each opening is counted. Standard libr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +66,13 @@ class EvaluationWriter:
         with self.store.change(self.run_id) as change:
             change.record("test.failed", experiment=name, error=error, outside=outside)
 
-    def _earlier_looks(self, days: DaySet | None) -> list[dict[str, Any]]:
+    def _earlier_looks(self, days: Sequence[DaySet]) -> list[dict[str, Any]]:
         """Return each other run that opened any of these test days, and how many of them."""
         by_run: dict[str, list[DaySet]] = {}
         for run, opening in lookups.openings_elsewhere(self.store, self.run_id):
-            if opening["test_days"] is not None:
-                by_run.setdefault(run, []).append(opening["test_days"])
-        looks = {} if days is None else {run: shared_days(days, theirs) for run, theirs in by_run.items()}
-        return [{"run": run, "days": shared} for run, shared in looks.items() if shared]
+            by_run.setdefault(run, []).extend(opening["test_days"])
+        shared = {run: shared_days(days, theirs) for run, theirs in by_run.items()}
+        return [{"run": run, "days": count} for run, count in shared.items() if count]
 
     def trials(self, name: str) -> list[dict[str, Any]]:
         """Return the experiment's trials (queries.trials_of)."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain import messages
+from supervisor.domain.finalists import SOURCE
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
 from supervisor.domain.scope import trial_scope
 from supervisor.store import lookups
@@ -36,13 +37,24 @@ class TrialWriter:
         number = message.number  # type: ignore[union-attr]  # each message in the table has one
         with self.store.change(self.run_id) as change:
             row = lookups.trial(self.store, self.run_id, name, number)
-            refusal = why_refused(row, message)
+            refusal = why_refused(row, message) or self._too_early(name, message)
             recording = _Recording(self.store, change, self.run_id, name, number, row, message)
             if refusal is None:
                 record(recording)
             else:
                 recording.record("result.refused", message=type(message).__name__, reason=refusal)
         return refusal is None
+
+    def _too_early(self, name: str, message: Any) -> str | None:
+        """Return why a trial of the finalisation may not be added yet; None when it may.
+
+        A driver that has not heard of a retried trial would choose without it.
+        """
+        if not isinstance(message, messages.TrialAdded) or message.source != SOURCE:
+            return None
+        waiting = lookups.unfinished_trials(self.store, self.run_id, name)
+        search = [row["number"] for row in waiting if row["source"] != SOURCE]
+        return f"trial {search[0]} of the search has not ended" if search else None
 
 
 def why_refused(row: Any, message: Any) -> str | None:

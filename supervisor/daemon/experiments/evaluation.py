@@ -7,6 +7,7 @@ store keeps it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,11 @@ class Evaluator:
         if choice is None:
             self._writer.record_failure(name, "no configuration was finalised on all its seeds", outside=False)
             return True
-        record = {int(trial["number"]): trial["record"] for trial in trials}[choice.finalist.numbers[0]]
+        record_of = {int(trial["number"]): trial["record"] for trial in trials}
+        records = [record_of[number] for number in choice.finalist.numbers]
+        record = records[0]
         try:
-            opening = self._writer.open_test(name, opening_of(spec, choice, record))
+            opening = self._writer.open_test(name, opening_of(spec, choice, records))
             request = request_of(spec, choice, opening, record, folder)
             computed = await stop.unless_asked(compute(request, DEADLINE_S, self._mark))
             if computed is None:
@@ -86,18 +89,21 @@ class Evaluator:
         return not stop.asked()
 
 
-def opening_of(spec: dict[str, Any], choice: finalists.Outcome, record: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of a test's opening that do not depend on its time: by, reason, days, trials."""
-    config = spec["config"]
+def opening_of(spec: dict[str, Any], choice: finalists.Outcome, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts of a test's opening that do not depend on its time: by, reason, days, trials.
+
+    `records` are those of the finalist's trials.
+    """
+    config, days = spec["config"], [record["test_days"] for record in records if "test_days" in record]
     return {
         "by": "the daemon",
         "reason": f"trial {choice.finalist.from_trial} has the best mean of {len(choice.values)} seeds",
         "dataset": Path(str(config["dataset"])).name,
-        "dataset_sha256": record.get("dataset_sha256"),
+        "dataset_sha256": records[0].get("dataset_sha256"),
         "split": config.get("split", {}),
         "horizon": config.get("horizon"),
         "trials": list(choice.finalist.numbers),
-        "test_days": record.get("test_days"),
+        "test_days": [each for place, each in enumerate(days) if each not in days[:place]],
     }
 
 

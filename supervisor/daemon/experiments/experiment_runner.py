@@ -42,8 +42,12 @@ class ExperimentRunner:
             before, begun_s = state.progress(), self._clock.mono_s()
             end = await self._drivers.run(state)
             if end.ended or end.out_of_time:
+                if self._has_more_to_do(state, end, before):
+                    continue
                 if end.error is None and not await self._evaluator.evaluate(state.name, state.folder, self._stop):
                     break
+                if self._has_more_to_do(state, end, before):
+                    continue
                 state.end(end.error)
                 return
             if self._stop.asked():
@@ -62,6 +66,14 @@ class ExperimentRunner:
                     return
                 await self._back_off(state, fruitless, end)
         state.stop(self._stop.reason)
+
+    def _has_more_to_do(self, state: ExperimentState, end: DriverEnd, before: int) -> bool:
+        """Return whether trials wait that a person asked for after the driver had begun: the next driver takes them.
+
+        `before` is the experiment's progress at the driver's begin. A driver that left trials without any progress
+        is not followed by another one.
+        """
+        return end.error is None and not end.out_of_time and state.progress() > before and state.trials_wait()
 
     async def _back_off(self, state: ExperimentState, fruitless: int, end: DriverEnd) -> None:
         was_full = self._reserve.full

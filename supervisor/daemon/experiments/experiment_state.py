@@ -37,8 +37,8 @@ class ExperimentState:
         """Return how many results, ends and retries of trials were recorded: a number that only grows."""
         return lookups.progress(self._store, self._run_id, self.name)
 
-    def retried_trials_wait(self) -> bool:
-        """Return whether a trial waits that was retried after the last driver had begun."""
+    def trials_wait(self) -> bool:
+        """Return whether a trial has not ended."""
         return bool(lookups.unfinished_trials(self._store, self._run_id, self.name))
 
     def seconds_left(self) -> float | None:

@@ -147,7 +147,7 @@ RESULT = {
 }  # fmt: skip
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": "ab", "split": {}, "horizon": 1,
-    "trials": [8, 9], "test_days": None,
+    "trials": [8, 9], "test_days": [],
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ def test_the_unit_has_the_settings_of_a_daemon_with_children() -> None:
     service = read_unit(service_file(Home(Path("/srv/sweep")), "linux").text)["Service"]
     wanted = {
         "Type": "notify", "OOMPolicy": "continue", "KillMode": "mixed", "Restart": "on-failure", "WatchdogSec": "120",
-        "UMask": "0077", "RestartPreventExitStatus": "2 4 5 6",
+        "UMask": "0077", "RestartPreventExitStatus": "2 3 4 5 6",
     }  # fmt: skip
     assert {key: service[key] for key in wanted} == wanted
     assert shlex.split(service["ExecStart"])[-2:] == ["start", "--foreground"]

@@ -34,6 +34,9 @@ class FakeVerbs:
     ) -> dict[str, Any]:
         return self._answer("resume", target, who, node, force)
 
+    async def retry(self, target: str | None, who: str) -> dict[str, Any]:
+        return self._answer("retry", target, who)
+
     async def stop(self, who: str) -> dict[str, Any]:
         return self._answer("stop", who)
 

@@ -100,3 +100,19 @@ def test_only_so_many_trials_are_held_one_by_one_as_a_flag_has_slots(scopes: Sco
     with pytest.raises(Conflict, match="one by one"):
         scopes.to_pause("1", None, held)
     assert scopes.to_pause("1", None, [*held[1:], command("a/1")]) == "a/1"
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [(None, (None, None)), ("r", (None, None)), ("b", ("b", None)), ("0", ("a", 0)), ("a/1", ("a", 1))],
+)
+def test_what_is_tried_again_has_the_same_names(
+    scopes: ScopeResolver, target: str | None, found: tuple[str | None, int | None]
+) -> None:
+    assert scopes.to_retry(target) == found
+
+
+@pytest.mark.parametrize("target", ["c", "7", "b/0"])
+def test_an_unknown_name_is_not_tried_again(scopes: ScopeResolver, target: str) -> None:
+    with pytest.raises(NotFound):
+        scopes.to_retry(target)

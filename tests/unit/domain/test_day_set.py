@@ -20,12 +20,13 @@ def written(days_of: set[date], ticker: str = "SPY") -> dict[str, str]:
 
 @given(days, st.lists(days, max_size=3))
 def test_the_days_in_common_are_counted_once(own: set[date], others: list[set[date]]) -> None:
-    assert shared_days(written(own), map(written, others)) == len(own & set().union(*others))
-    assert shared_days(written(own), [written(other, "QQQ") for other in others]) == 0
+    assert shared_days([written(own)], map(written, others)) == len(own & set().union(*others))
+    assert shared_days([written(own), written(own)], map(written, others)) == len(own & set().union(*others))
+    assert shared_days([written(own)], [written(other, "QQQ") for other in others]) == 0
 
 
 def test_the_same_history_with_one_bar_more_is_found() -> None:
     first = [date(2020, 1, 1) + timedelta(n) for n in range(500)]
-    assert shared_days(written({*first[1:], date(2021, 5, 20)}), [written(set(first))]) == 499
+    assert shared_days([written({*first[1:], date(2021, 5, 20)})], [written(set(first))]) == 499
     last = written(set(first))
     assert (last["first"], last["last"]) == ("2020-01-01", "2021-05-14")

@@ -93,6 +93,18 @@ def test_the_finalisation_gives_the_best_again_on_fresh_seeds_and_then_ends_the_
     assert bench.search.suggest("f2") == Searcher.FINISHED
 
 
+def test_a_driver_ends_before_the_finalisation_when_a_trial_of_the_search_waits_again(tmp_path: Path) -> None:
+    """Its search goes on to its end; the next driver has the retried trial, and chooses with it."""
+    bench = Bench(tmp_path)
+    bench.searched(0.5, None, 0.3)
+    bench.in_force.hold_finalisation()
+    assert bench.search.suggest("s3") != Searcher.FINISHED
+    assert bench.search.suggest("f0") == Searcher.FINISHED
+    bench.end("s3", 0.4)
+    assert bench.search.suggest("f1") == Searcher.FINISHED
+    assert [message.number for message in bench.sent] == [0, 1, 2, 3]
+
+
 def test_the_sampler_does_not_see_the_finalisation(tmp_path: Any) -> None:
     bench = Bench(tmp_path)
     bench.searched(0.4, 0.2, 0.3, 0.5)

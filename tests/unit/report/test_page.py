@@ -18,7 +18,7 @@ from supervisor.cli.status_text import short_params, text_table
 from supervisor.report.__main__ import main, write
 from supervisor.report.files import best_json, results_csv
 from supervisor.report.page import page
-from supervisor.report.view import missing, read_view
+from supervisor.report.view import missing, read_view, verdict
 
 BEGAN, NOW = 1_790_000_000.0, 1_790_007_200.0
 PARAMS = {"learning_rate": 0.001, "batch_size": 64}
@@ -321,6 +321,17 @@ def test_no_mixture_of_values_breaks_the_figures(
     state: str, trials: list[tuple[float | None, str | None]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     assert drawn(mixture([(state, trials)]), tmp_path_factory.mktemp("mixture")).open == []
+
+
+def test_an_experiment_without_its_answer_is_incomplete_and_the_page_says_why() -> None:
+    why = "its test was opened once and has no result: no disk"
+    one = experiment("a", "EXITED", ten_trials(), trainable="patchtst") | {
+        "finalized": {"val_loss": 0.5},
+        "missing": why,
+    }
+    view = read_view(snapshot_of(one, experiment("b", "EXITED", ten_trials())), NOW)
+    assert [verdict(each) for each in view.experiments] == ["incomplete", "passed"]
+    assert missing(view) == [f"a: finalised, but not tested: {why}."]
 
 
 def test_the_text_table_has_a_line_per_experiment_and_counts_them() -> None:

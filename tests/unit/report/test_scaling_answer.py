@@ -196,7 +196,13 @@ def test_a_tested_model_is_shown_beside_its_baselines_with_intervals() -> None:
     scores = dict.fromkeys(("bce", "skill", "auc", "average_precision", "brier"), score)
     view = made_view(-0.05)
     view["experiments"][0]["evaluation"] = {
-        "opening": {"by": "ann", "reason": "finalised", "at": "2026-01-02T03:04:05", "openings": 2},
+        "opening": {
+            "by": "ann",
+            "reason": "finalised",
+            "at": "2026-01-02T03:04:05",
+            "openings": 2,
+            "earlier_looks": [{"run": "mini-1", "days": 640}],
+        },
         "dates": {"test": ["2016-01-04", "2018-12-31"]},
         "models": {
             "patchtst": {"title": "PatchTST <3 seeds>", "test": scores},
@@ -207,7 +213,10 @@ def test_a_tested_model_is_shown_beside_its_baselines_with_intervals() -> None:
     assert "PatchTST &lt;3 seeds&gt;" in text
     assert text.count("0.6123") == 9
     assert "[0.580, 0.640]" in text
-    assert "2016-01-04 to 2018-12-31; these days have now been opened 2 times" in text
+    assert (
+        "2016-01-04 to 2018-12-31; these days have now been opened 2 times; 640 of them were opened before by mini-1"
+        in text
+    )
 
 
 def test_without_a_test_there_is_no_test_section() -> None:

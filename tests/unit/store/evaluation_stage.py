@@ -25,7 +25,7 @@ RESULT = {
 TEST_DAYS = {"ticker": "SPY", "first": "2020-01-06", "last": "2020-01-10", "bits": "1f"}
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": SHA, "split": {}, "horizon": 1,
-    "trials": [8, 9], "test_days": TEST_DAYS,
+    "trials": [8, 9], "test_days": [TEST_DAYS],
 }  # fmt: skip
 
 

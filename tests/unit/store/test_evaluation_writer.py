@@ -89,8 +89,8 @@ def test_earlier_looks_at_the_same_days_of_a_ticker_are_found_whatever_the_file(
     """Of another file, tier or length of history the days are what counts."""
     earlier, later = run_of(store, "one"), run_of(store, "two")
     days = {"ticker": "SPY", "first": first, "last": first, "bits": bits}
-    earlier.open_test("20k-h1", {**OPENING, "dataset_sha256": "other", "test_days": days})
-    earlier.open_test("60k-h1", {**OPENING, "dataset_sha256": "other", "test_days": {**days, "ticker": "QQQ"}})
+    earlier.open_test("20k-h1", {**OPENING, "dataset_sha256": "other", "test_days": [days]})
+    earlier.open_test("60k-h1", {**OPENING, "dataset_sha256": "other", "test_days": [{**days, "ticker": "QQQ"}]})
     looks = [{"run": "one", "days": shared}] if shared else []
     assert later.open_test("20k-h1", OPENING)["earlier_looks"] == looks
     state = queries.test_of(store.connection, "two", "20k-h1")

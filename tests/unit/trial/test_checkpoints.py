@@ -125,6 +125,15 @@ def test_saving_a_step_again_replaces_the_first_save(user, kept):
     assert user.count == 7
 
 
+def test_a_trial_that_begins_anew_in_its_old_folder_keeps_its_own_checkpoints(user, kept):
+    """The old ones have higher steps: they must not push the new ones out."""
+    save(user, kept, 8, 9)
+    save(user, kept, 1)
+    assert [step for step, _ in kept.kept()] == [1]
+    save(user, kept, 2, 3)
+    assert [step for step, _ in kept.kept()] == [2, 3]
+
+
 def test_a_trial_resumes_from_its_checkpoint(user, kept):
     [path] = save(user, kept, 4)
     user.count = 0
