@@ -63,7 +63,7 @@ class Driver:
             case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
             case messages.TrialsRetried():
-                self._in_force.hold_finalisation()
+                self._in_force.finalisation_held = True
             case messages.Finish():
                 self._in_force.finish(message.reason)
             case messages.DrillAsked() if self._watchdogs is not None:

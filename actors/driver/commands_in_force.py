@@ -62,10 +62,6 @@ class CommandsInForce(PerProcess):
         """End this driver; the first reason counts. Signal handlers may call it: it takes no lock."""
         self.finish_reason = self.finish_reason or reason
 
-    def hold_finalisation(self) -> None:
-        """Let the driver end after the search, before the finalisation."""
-        self.finalisation_held = True
-
     def set_operator(self, commands: Iterable[Command]) -> None:
         """Replace all of the operator's commands; those for other experiments' trials are left out."""
         commands = tuple(commands)

@@ -23,7 +23,7 @@ View = Mapping[str, Any]
 def missing_answer(spec: View, state: ProcessState, finalized: View | None, test: View | None) -> str | None:
     """Return why an experiment that ended well has no answer; None when it has one, or its plan asks for none.
 
-    `test` is the state of its test (queries.test_of), None when it was never opened.
+    `test` is the state of its test (answer_queries.test_of), None when it was never opened.
     """
     if spec.get("finalize") is None or state is not ProcessState.EXITED:
         return None

@@ -19,7 +19,7 @@ Trial = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment as the store has it; `test` as queries.test_of, `out_of_time` when its `max_hours` are used up."""
+    """An experiment as the store has it; `test` as answer_queries.test_of, `out_of_time` if no `max_hours` are left."""
 
     name: str
     state: ProcessState

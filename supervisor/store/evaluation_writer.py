@@ -13,7 +13,7 @@ from typing import Any
 from supervisor.domain.answer import MAX_TRIES
 from supervisor.domain.day_set import DaySet, shared_days
 from supervisor.errors import TestRefused
-from supervisor.store import lookups, queries
+from supervisor.store import answer_queries, lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.projection import opening_at
 
@@ -86,7 +86,7 @@ class EvaluationWriter:
         return bool(lookups.commands(self.store, self.run_id))
 
     def scored(self, name: str) -> bool:
-        return queries.evaluation_of(self.store.connection, self.run_id, name) is not None
+        return answer_queries.evaluation_of(self.store.connection, self.run_id, name) is not None
 
 
 def _why_refused(row: Any) -> str | None:

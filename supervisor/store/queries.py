@@ -13,12 +13,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from supervisor.domain import finalists
-from supervisor.domain.answer import missing_answer
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
 from supervisor.errors import NotFound
 from supervisor.formatting import nearest
+from supervisor.store.answer_queries import answer_view
 from supervisor.store.event import Event
 
 
@@ -217,39 +217,6 @@ def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dic
     return {row["trial"]: json.loads(row["fields"])["memory"] for row in rows}
 
 
-def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
-    """Return the result of an experiment's one test, with its opening; None until it is scored."""
-    row = connection.execute(
-        "SELECT opening, result FROM evaluation WHERE run = ? AND experiment = ?", (run_id, name)
-    ).fetchone()
-    if row is None or row["result"] is None:
-        return None
-    opening = {key: value for key, value in json.loads(row["opening"]).items() if key != "test_days"}
-    return {**json.loads(row["result"]), "opening": opening}
-
-
-def test_of(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
-    """Return the state of an experiment's test; None when it was never opened.
-
-    `openings` are all, `tries` those since a person last asked for it; `failure` (error, outside) says why the last one
-    has no result, None when its process was lost or is at work.
-    """
-    row = connection.execute(
-        "SELECT openings, tries, opening, failure, result IS NOT NULL AS scored FROM evaluation"
-        " WHERE run = ? AND experiment = ?",
-        (run_id, name),
-    ).fetchone()
-    if row is None:
-        return None
-    return {
-        "openings": row["openings"],
-        "tries": row["tries"],
-        "failure": None if row["failure"] is None else json.loads(row["failure"]),
-        "scored": bool(row["scored"]),
-        "earlier_looks": json.loads(row["opening"])["earlier_looks"],
-    }
-
-
 def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
     """Return the ended trial with the best value; a pruned trial counts with the value that it reached."""
     valued = [
@@ -274,19 +241,6 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, A
     work = [{**trial, **work_so_far(connection, row, trial["number"])} for trial in running(trials)]
     view = experiment_view(row, spec, trials, work, sum(map(training_seconds, ended(trials))))
     return {**view, **answer_view(connection, row, spec, finalists.describe(spec, trials)), "trials": trials}
-
-
-def answer_view(
-    connection: sqlite3.Connection, row: sqlite3.Row, spec: dict[str, Any], finalized: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return the part of an experiment's view about its answer; `missing` says why it has none (domain.answer)."""
-    test = test_of(connection, row["run"], row["name"])
-    return {
-        "finalized": finalized,
-        "test": test,
-        "evaluation": evaluation_of(connection, row["run"], row["name"]),
-        "missing": missing_answer(spec, ProcessState(row["state"]), finalized, test),
-    }
 
 
 def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from supervisor.domain.lifecycle import Desired, ProcessState, TrialState, check_process_move, check_trial_move
 from supervisor.domain.retry import Experiment, Retry
 from supervisor.domain.time_accounting import driven_seconds
-from supervisor.store import lookups, queries
+from supervisor.store import answer_queries, lookups
 from supervisor.store.database import Change, Store
 
 REASON = "to be retried"
@@ -62,7 +62,7 @@ class RetryWriter:
         spec = lookups.spec(self.store, run, name)
         trials = [{**dict(row), "params": json.loads(row["params"])} for row in lookups.trials(self.store, run, name)]
         left_s = seconds_left(self.store, run, name, spec.get("max_hours"))
-        test = queries.test_of(connection, run, name)
+        test = answer_queries.test_of(connection, run, name)
         return Experiment(name, ProcessState(state), spec, trials, test, out_of_time=left_s == 0.0)
 
 

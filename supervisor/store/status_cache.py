@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
-from supervisor.store import queries
+from supervisor.store import answer_queries, queries
 
 
 class StatusView:
@@ -72,7 +72,7 @@ class StatusView:
         view = queries.experiment_view(row, spec, trials, work, sum(seconds[key] for key in over))
         if view["best"] is not None:
             view["best"]["params"] = json.loads(view["best"]["params"])
-        view |= queries.answer_view(self._connection, row, spec, self._finalized(spec, trials))
+        view |= answer_queries.answer_view(self._connection, row, spec, self._finalized(spec, trials))
         if ProcessState(row["state"]) in ENDED:
             self._over[name] = view
             del self._seconds[name]

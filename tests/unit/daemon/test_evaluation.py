@@ -23,7 +23,7 @@ from supervisor.errors import (
     WorkerFailed,
 )
 from supervisor.processes.json_worker import JsonWorker
-from supervisor.store import queries
+from supervisor.store import answer_queries, queries
 from supervisor.store.database import Store
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter
@@ -80,7 +80,7 @@ def test_the_chosen_configuration_is_evaluated_on_all_its_seeds(
     assert len({trial["config"]["seed"] for trial in request["trials"]}) == 2
     assert request["trials"][0]["weights"] == str(tmp_path / "8" / "best.pt")
     assert request["trials"][0]["config"]["budget"] == "20k"
-    kept = queries.evaluation_of(store.connection, "one", "20k-h1")
+    kept = answer_queries.evaluation_of(store.connection, "one", "20k-h1")
     assert kept is not None
     assert kept["chosen"]["from_trial"] == 0
     assert kept["chosen"]["val_losses"] == pytest.approx([0.48, 0.49])
@@ -117,7 +117,7 @@ def test_a_failed_evaluation_is_recorded_with_the_side_of_its_cause_and_the_sear
     finalised(writer)
     assert evaluate(writer, tmp_path)
     assert events(store, "test.failed") == [{"error": error.message, "outside": outside}]
-    state = queries.test_of(store.connection, "one", "20k-h1")
+    state = answer_queries.test_of(store.connection, "one", "20k-h1")
     assert state is not None
     assert state["failure"] == {"error": error.message, "outside": outside}
     assert not writer.scored("20k-h1")

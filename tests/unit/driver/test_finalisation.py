@@ -97,7 +97,7 @@ def test_a_driver_ends_before_the_finalisation_when_a_trial_of_the_search_waits_
     """Its search goes on to its end; the next driver has the retried trial, and chooses with it."""
     bench = Bench(tmp_path)
     bench.searched(0.5, None, 0.3)
-    bench.in_force.hold_finalisation()
+    bench.in_force.finalisation_held = True
     assert bench.search.suggest("s3") != Searcher.FINISHED
     assert bench.search.suggest("f0") == Searcher.FINISHED
     bench.end("s3", 0.4)

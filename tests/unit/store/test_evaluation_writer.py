@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.domain.retry import Retry
 from supervisor.errors import TestRefused
-from supervisor.store import queries
+from supervisor.store import answer_queries
 from supervisor.store.database import Store
 from supervisor.store.retry_writer import RetryWriter
 from tests.unit.store.evaluation_stage import (
@@ -33,9 +33,9 @@ def test_an_opening_is_written_before_the_look_and_the_result_after(store: Store
     writer = run_of(store)
     opened = writer.open_test("20k-h1", OPENING)
     assert opened == {**OPENING, "openings": 1, "earlier_looks": [], "at": "2023-11-14T22:13:20+00:00"}
-    assert queries.evaluation_of(store.connection, "one", "20k-h1") is None
+    assert answer_queries.evaluation_of(store.connection, "one", "20k-h1") is None
     writer.keep_result("20k-h1", RESULT)
-    assert queries.evaluation_of(store.connection, "one", "20k-h1") == {
+    assert answer_queries.evaluation_of(store.connection, "one", "20k-h1") == {
         **RESULT,
         "opening": {key: value for key, value in opened.items() if key != "test_days"},
     }
@@ -50,12 +50,12 @@ def test_a_second_opening_of_the_same_experiment_is_refused_and_recorded(store: 
     writer = run_of(store)
     writer.open_test("20k-h1", OPENING)
     writer.keep_result("20k-h1", RESULT)
-    before = queries.evaluation_of(store.connection, "one", "20k-h1")
+    before = answer_queries.evaluation_of(store.connection, "one", "20k-h1")
     with pytest.raises(TestRefused, match="tested before"):
         writer.open_test("20k-h1", OPENING)
     (fields,) = events(store, "test.refused")
     assert fields["openings"] == 1
-    assert queries.evaluation_of(store.connection, "one", "20k-h1") == before
+    assert answer_queries.evaluation_of(store.connection, "one", "20k-h1") == before
     assert len(events(store, "test.opened")) == 1
 
 
@@ -75,7 +75,7 @@ def test_a_persons_request_allows_three_more_openings_and_all_are_counted(store:
         writer.open_test("20k-h1", OPENING)
     RetryWriter(store, "one").record([Retry("20k-h1", test=True)], "ann")
     assert writer.open_test("20k-h1", OPENING)["openings"] == 4
-    state = queries.test_of(store.connection, "one", "20k-h1")
+    state = answer_queries.test_of(store.connection, "one", "20k-h1")
     assert state == {"openings": 4, "tries": 1, "failure": None, "scored": False, "earlier_looks": []}
 
 
@@ -93,7 +93,7 @@ def test_earlier_looks_at_the_same_days_of_a_ticker_are_found_whatever_the_file(
     earlier.open_test("60k-h1", {**OPENING, "dataset_sha256": "other", "test_days": [{**days, "ticker": "QQQ"}]})
     looks = [{"run": "one", "days": shared}] if shared else []
     assert later.open_test("20k-h1", OPENING)["earlier_looks"] == looks
-    state = queries.test_of(store.connection, "two", "20k-h1")
+    state = answer_queries.test_of(store.connection, "two", "20k-h1")
     assert state is not None
     assert state["earlier_looks"] == looks
 
@@ -105,6 +105,6 @@ def test_a_result_that_stands_is_not_written_over(store: Store) -> None:
     with pytest.raises(TestRefused, match="found a result"):
         writer.keep_result("20k-h1", {**RESULT, "param_count": 1})
     assert len(events(store, "test.scored")) == 1
-    kept = queries.evaluation_of(store.connection, "one", "20k-h1")
+    kept = answer_queries.evaluation_of(store.connection, "one", "20k-h1")
     assert kept is not None
     assert kept["param_count"] == 20_000
