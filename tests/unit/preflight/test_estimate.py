@@ -107,7 +107,8 @@ def test_expected_epochs_follow_the_pruners_rungs(pruner: str, max_epochs: int, 
 
 
 def test_finalisation_trials_are_expected_to_run_to_their_end() -> None:
-    spec = expand(load_plan("phase6a", ["pruner={kind: median, grace_period: 10}"]).plan, 25, only="2M")[0]
+    sets = ["pruner={kind: median, grace_period: 10}", "max_epochs=50"]
+    spec = expand(load_plan("phase6a", sets).plan, 25, only="2M")[0]
     assert estimate.expected_epochs(spec) == pytest.approx((38 * 30 + 12 * 50) / 50)
 
 
