@@ -23,8 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import theilslopes
 
 from benchmarks.machine import machine
@@ -35,9 +35,6 @@ from supervisor.audit.rotation import Limits
 from supervisor.cli import launch
 from supervisor.home import Home
 from supervisor.store.database import read_only
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 
 EXPERIMENTS = 12
 TRIALS = 100
@@ -170,7 +167,8 @@ def draw(measurements: list[Measurement], out: Path) -> None:
                         ("event log, all parts", [each.log_parts_bytes / MIB for each in measurements])]),
         ("events, thousands", [("in the store", [each.events / 1e3 for each in measurements])]),
     ]  # fmt: skip
-    figure, grid = plt.subplots(3, 2, figsize=(11, 8.5), sharex=True, layout="constrained")
+    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    grid = figure.subplots(3, 2, sharex=True)
     for axes, (label, lines) in zip(grid.flat, panels, strict=True):
         for name, values in lines:
             axes.plot(hours, values, label=name, linewidth=1.2, marker=".", markersize=3)
@@ -183,7 +181,6 @@ def draw(measurements: list[Measurement], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     for suffix in (".png", ".svg"):
         figure.savefig(out.with_suffix(suffix), dpi=110)
-    plt.close(figure)
 
 
 def broken_promises(home: Home) -> list[str]:

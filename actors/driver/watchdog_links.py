@@ -244,9 +244,13 @@ class Node:
                 # It died, hangs, or is being restarted. Meanwhile its flag's lease runs out, which pauses its trials.
                 LOG.warning("the watchdog of node %s does not answer: %s", self.node, error)
                 self._lost(error)
+            except Exception as error:
+                # Without this thread the driver would hear of no change on its node any more.
+                LOG.exception("an answer of node %s's watchdog", self.node)
+                self._lost(error)
         self._in_force.forget_node(self.node)
 
-    def _lost(self, error: ray.exceptions.RayError) -> None:
+    def _lost(self, error: Exception) -> None:
         if self._actor is not None and isinstance(error, ray.exceptions.GetTimeoutError):
             # Hung counts as dead; Ray starts another in its place.
             ray.kill(self._actor, no_restart=False)

@@ -70,7 +70,7 @@ MAY_BE_RETRIED = frozenset({EndReason.OOM, EndReason.HUNG, EndReason.ERROR})
 """End reasons that another try may change: not that of a configuration that diverges."""
 
 _S, _T = ProcessState, TrialState
-_PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
+PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
     _S.STOPPED: frozenset({_S.STARTING, _S.SKIPPED, _S.FATAL}),
     # PAUSED without a driver: the governor's STOP ended it, and an operator's resume starts the next one.
     _S.STARTING: frozenset({_S.RUNNING, _S.PAUSED, _S.BACKOFF, _S.STOPPING, _S.FATAL, _S.EXITED}),
@@ -84,7 +84,7 @@ _PROCESS_MOVES: dict[ProcessState, frozenset[ProcessState]] = {
     _S.FATAL: frozenset({_S.STOPPED}),
     _S.SKIPPED: frozenset({_S.STOPPED}),
 }
-_TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
+TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     # PENDING to an end: an operator's stop, or a trial that cannot be built.
     _T.PENDING: frozenset({_T.RUNNING, _T.TERMINATED, _T.ERROR}),
     # RUNNING to PENDING: its driver or worker died, it waits for its next attempt.
@@ -98,11 +98,11 @@ _TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
 
 def check_process_move(old: ProcessState, new: ProcessState) -> None:
     """Raise ValueError unless a run or experiment in `old` may go to `new`."""
-    if new not in _PROCESS_MOVES[old]:
+    if new not in PROCESS_MOVES[old]:
         raise ValueError(f"a process cannot go from {old} to {new}")
 
 
 def check_trial_move(old: TrialState, new: TrialState) -> None:
     """Raise ValueError unless a trial in `old` may go to `new`."""
-    if new not in _TRIAL_MOVES[old]:
+    if new not in TRIAL_MOVES[old]:
         raise ValueError(f"a trial cannot go from {old} to {new}")

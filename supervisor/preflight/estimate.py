@@ -34,7 +34,7 @@ TRIAL_OVERHEAD_S = 1.0
 EXPERIMENT_OVERHEAD_S = 10.0
 """An experiment's driver: imports, joining Ray."""
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
-"""Of the dataset's rows, by the default split."""
+"""The shares of the dataset's rows for training and validation, by the default split."""
 BASIS = (
     "time: an estimate, good to a factor of three, from 6 x parameters x tokens a training epoch (Kaplan et al. 2020)\n"
     f"      at up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = less what the pruner saves,\n"

@@ -33,7 +33,7 @@ PROBE_DEADLINE_S = 60.0
 CHECKPOINT_BYTES_PER_PARAMETER = 12
 """float32 weights and AdamW's two moments."""
 CHECKPOINTS_KEPT = 2
-"""Of each live trial."""
+"""The number of checkpoints on disk of each live trial."""
 
 _PROBE = """
 import json, torch

@@ -44,7 +44,7 @@ def insert(connection: sqlite3.Connection, event: Event) -> None:
 
 def change(connection: sqlite3.Connection, event: Event) -> None:
     """Change the rows that `event` changes."""
-    one = _CHANGES.get(event.name)
+    one = CHANGES.get(event.name)
     if one is not None:
         one(_Rows(connection, event))
 
@@ -263,7 +263,7 @@ def _test_scored(rows: _Rows) -> None:
     )  # fmt: skip
 
 
-_CHANGES: dict[str, Callable[[_Rows], None]] = {
+CHANGES: dict[str, Callable[[_Rows], None]] = {
     "run.created": _run_created,
     **dict.fromkeys((*RUN_STATES, "run.moved"), _move_run),
     "run.abandoned": _run_abandoned,

@@ -1,4 +1,4 @@
-"""Make a real home with real commands, as a user types them; the daemon is ended by its pid in any case."""
+"""Make a real home with the real commands; end its daemon by its pid."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from supervisor.errors import NotRunning
 from supervisor.home import Home
 from supervisor.processes import orphans
 from tests import waits
+from tests.acceptance.mounts import memory_of, mounted
 from tests.waits import NET_S
 
 BIN = Path(sys.executable).parent
@@ -144,12 +145,5 @@ def home(tmp_path: Path) -> Iterator[Home]:
 @pytest.fixture
 def small_disk(home: Home) -> Iterator[Home]:
     """Put the home on a file system of 16 MiB."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", home.root], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with mounted(home.root, *memory_of("16m")):
         yield home
-    finally:
-        subprocess.run(["umount", "--lazy", home.root], check=True)

@@ -1,4 +1,4 @@
-"""Run the real daemon without Ray, in lives of a second, to kill it, fill its disk, damage it and start it again.
+"""Run the real daemon without Ray, in lives of a second that tests disturb.
 
 A life is a fork of this process: the real Daemon, store, log and socket, a Ray head that is none, and a driver that
 plays a story over the real link, keeping a diary of what was acknowledged to it.
@@ -282,7 +282,7 @@ class Life:
 
 @contextlib.contextmanager
 def living(home: Home, setting: Setting = Setting()) -> Iterator[Life]:
-    """Live beside the test, which may take its time: the run does not end before Life.ended() is called.
+    """Live beside the test: the run does not end before Life.ended() is called.
 
     The life is killed at the end of the block if it still goes on.
     """

@@ -1,4 +1,4 @@
-"""What a user can get wrong: a clear error, the right exit code, and nothing left behind."""
+"""Test a user's mistakes: each gives a clear error and exit code, and leaves no trace."""
 
 from __future__ import annotations
 

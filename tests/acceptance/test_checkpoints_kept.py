@@ -1,4 +1,4 @@
-"""Which checkpoints a run leaves, by lives of the real daemon: during it, over kills, and at its end."""
+"""Test which checkpoints a run keeps: during it, over kills, and at its end."""
 
 from __future__ import annotations
 

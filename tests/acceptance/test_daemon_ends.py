@@ -1,4 +1,4 @@
-"""How a daemon ends that does not end by itself, and how one that only ever dies is kept from trying for ever."""
+"""Test the end of a daemon that hangs, and of one that dies at each start."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_driver_that_hears_no_stop_is_killed_after_its_grace_which_is_told_and
 
 
 def hanging() -> None:
-    """Nothing ends: not the driver, and not the wait for it."""
+    """Let neither the driver end nor the wait for it."""
 
     async def finish(_: DriverProcess, __: str) -> None:
         await asyncio.Event().wait()
@@ -135,7 +135,7 @@ def hurried() -> None:
 
 
 def test_a_daemon_that_dies_at_each_start_is_delayed_then_given_up_until_a_person_starts_it(home: Home) -> None:
-    """What a service manager would do: start it again and again, without a plan's name."""
+    """Start it again and again without a plan's name, as a service manager does."""
     by_service = StartRequest(plan=None, by_service=True)
     first = dataclasses.replace(REQUEST, by_service=True)
     for number in range(crash_loop.MAX_STARTS):

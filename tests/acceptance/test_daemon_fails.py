@@ -1,4 +1,4 @@
-"""What fails in the daemon itself: a watch that begins anew, and a bug that ends it at each start."""
+"""Test failures of the daemon itself: a failed task, and a bug at each start."""
 
 from __future__ import annotations
 

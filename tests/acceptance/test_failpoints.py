@@ -1,4 +1,4 @@
-"""Every durable step, cut off by a kill, a full disk or a broken one: the next start goes on, nothing is lost."""
+"""Cut off each durable step, by a kill or a failing disk; then start again."""
 
 from __future__ import annotations
 

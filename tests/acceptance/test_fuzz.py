@@ -1,4 +1,4 @@
-"""Malformed requests on the real control socket: each is refused, nobody else has to do without, nothing changes."""
+"""Send malformed requests to the real control socket: each is refused and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search that is killed again and again ends as the same search left alone: the same trials, the same bits."""
+"""Compare a search that is killed again and again with an undisturbed one, bit by bit."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _interrupt(sweep: Sweep, rng: random.Random) -> None:
 
 
 def _at_work(view: dict[str, Any], wanted: int) -> bool:
-    """As many results, and a trial after its first or third epoch: nothing ends it before the epoch at work does."""
+    """Return whether so many results are there, and a trial has ended its first or third epoch."""
     experiment = view["experiments"][0]
     results = sum(len(trial["results"]) for trial in experiment["trials"])
     return results >= wanted and any(t["state"] == "RUNNING" and t["epoch"] % 2 == 1 for t in experiment["running"])
@@ -132,7 +132,7 @@ def _stop(sweep: Sweep, _view: dict[str, Any]) -> None:
 
 
 def _outcome(home: Home) -> dict[str, Any]:
-    """All that must not depend on what happened on the way; floats as hex."""
+    """Return all facts that must be the same after any interruption; floats as hex."""
     with read_only(home.store) as connection:
         run = connection.execute("SELECT id FROM run").fetchone()[0]
         (experiment,) = queries.run_snapshot(connection, run)["experiments"]

@@ -1,4 +1,4 @@
-"""Another program holds the store for a while: the daemon says so, waits, and goes on."""
+"""Hold the store from another program: the daemon reports it, waits, and continues."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(swee
 
 
 def _assert_private(sweep: Sweep, shown: dict[str, str]) -> None:
-    """Ours alone: modes, the token, Ray's short folder inside a closed one, the dashboard on loopback only."""
+    """Assert that modes, token, Ray's folder and the dashboard are closed to other users."""
     for path, mode in ((sweep.home.state, 0o700), (sweep.home.runs, 0o700), (sweep.home.ray_token, 0o600)):
         assert path.stat().st_mode & 0o777 == mode, path
     assert sweep.home.audit_log("smoke").stat().st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""An experiment that failed is tried again in the same run, and what it had is not trained again."""
+"""Try a failed experiment again in the same run: its results are not trained again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check from outside what docs/security.md promises of a home; test_way_through looks at a real run's processes."""
+"""Check the promises of docs/security.md about a home; test_way_through checks a real run's processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The soak in small: an hour of the simulated day, and what its judge finds. No figure of time is asserted."""
+"""Run a small soak, an hour of the simulated day; assert no figure of time."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_a_tour_through_failure_pause_kill_and_a_new_start_loses_nothing(
 
 
 def assert_only_loopback_listens(sweep: Sweep, daemon: int) -> None:
-    """Of all processes that bear the run's mark: Ray's head and its servers, the driver, the workers."""
+    """Assert that each process with the run's mark listens on loopback only."""
     family = [psutil.Process(daemon), *orphans.find(sweep.home.key)]
     assert {"gcs_server", "raylet"} <= {process.name() for process in family}
     listening = {
@@ -72,7 +72,7 @@ def assert_only_loopback_listens(sweep: Sweep, daemon: int) -> None:
 
 
 def assert_no_secret_is_passed_on(sweep: Sweep) -> None:
-    """No child gets the operator's other variables, each must show the run's token, no file holds a secret."""
+    """Assert that each child needs the token, and that no child or file has the secret."""
     for process in orphans.find(sweep.home.key):
         environment = process.environ()
         assert SECRET not in environment.values()

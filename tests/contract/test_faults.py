@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -9,17 +10,20 @@ import pytest
 
 from tests.acceptance.faults import table
 
-FAULTS = table.collect()
+
+@functools.cache
+def faults() -> list[table.Fault]:
+    return table.collect()
 
 
 def test_the_table_of_faults_is_fresh() -> None:
     """If not: `python -m tests.acceptance.faults.table`."""
     page = table.PAGE.read_text()
-    assert table.with_table(page, FAULTS) == page
+    assert table.with_table(page, faults()) == page
 
 
 def test_each_fault_is_judged_by_what_store_log_or_checker_say() -> None:
-    assert [f"{fault.module}: {fault.test}" for fault in FAULTS if not fault.has_evidence] == []
+    assert [f"{fault.module}: {fault.test}" for fault in faults() if not fault.has_evidence] == []
 
 
 def test_a_mark_that_is_no_fault_is_told_with_its_place(tmp_path: Path) -> None:
@@ -30,11 +34,11 @@ def test_a_mark_that_is_no_fault_is_told_with_its_place(tmp_path: Path) -> None:
 
 def test_each_number_has_its_test_and_nearly_all_faults_are_real() -> None:
     """A fault is faked only where a Linux machine cannot be brought to have it."""
-    assert sorted({fault.number for fault in FAULTS}) == list(table.NUMBERS)
-    assert len({fault.number for fault in FAULTS if fault.faked is None}) >= table.REAL_AT_LEAST
+    assert sorted({fault.number for fault in faults()}) == list(table.NUMBERS)
+    assert len({fault.number for fault in faults() if fault.faked is None}) >= table.REAL_AT_LEAST
 
 
 def test_each_test_file_that_the_page_names_exists() -> None:
     files = {path.stem for path in (table.CHECKOUT / "tests").rglob("test_*.py")}
-    tests = {fault.test for fault in FAULTS}
+    tests = {fault.test for fault in faults()}
     assert set(re.findall(r"`(test_\w+)`", table.PAGE.read_text())) - files - tests == set()

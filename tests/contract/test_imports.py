@@ -1,11 +1,8 @@
-"""Which room may import which, what a cold `status` may load, and which module names are taken."""
+"""Check the imports between rooms, the size of rooms, and module names."""
 
 from __future__ import annotations
 
 import ast
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -74,21 +71,6 @@ NEVER: dict[str, set[str]] = {
 RAY_PRIVATE_MODULE = "actors.driver.ray_private"
 RAY_INTERNALS = ("ray.tune.execution", "ray.tune.impl", "ray.train._internal", "ray.air._internal", "ray.core")
 """Parts of Ray that its API reference does not list, beside every name with a leading underscore."""
-
-HEAVY = {
-    "ray",
-    "torch",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "optuna",
-    "structlog",
-    "pydantic",
-    "aiohttp",
-    "ruamel.yaml",
-    "psutil",
-}
-"""What `supervisorctl status` must not load: each costs more than the whole command may."""
 
 FAMOUS = {
     "childutils", "compat", "confecho", "datatypes", "dispatchers", "events", "http", "http_client",
@@ -183,7 +165,7 @@ def _along_an_arrow(room: str, target: str, item: Import) -> bool:
 
 
 def forbidden_packages(sources: list[Source]) -> list[str]:
-    """Every import, lazy ones too, of a package that the room is to know nothing of."""
+    """Find each import, lazy ones too, of a package that the room must not know."""
     return [
         f"{source.module}:{item.line}: {source.room} may not import {item.target}"
         for source in sources
@@ -193,7 +175,7 @@ def forbidden_packages(sources: list[Source]) -> list[str]:
 
 
 def ray_private_imports(sources: list[Source]) -> list[str]:
-    """Every import of an internal of Ray's outside the one module that is reviewed at each upgrade."""
+    """Find each import of Ray's internals outside the module that is reviewed at each upgrade."""
     return [
         f"{source.module}:{item.line}: {item.target} is Ray's own; only {RAY_PRIVATE_MODULE} may name it"
         for source in sources
@@ -210,7 +192,9 @@ def _internal(dotted: str) -> bool:
 
 
 def ray_private_attributes(sources: list[Source]) -> list[str]:
-    """Every `x._name` in actors whose name nobody in actors gave: then it is an attribute of Ray's or Optuna's.
+    """Find each `x._name` in actors that no module of actors defines.
+
+    It is an attribute of Ray's or Optuna's then.
 
     This sees `controller._queue` as well as a scheduler's `self._inherited`, which a linter takes for its own.
     """
@@ -237,7 +221,7 @@ def _private(name: str) -> bool:
 
 
 def _private_names(tree: ast.AST) -> Iterator[str]:
-    """The private names that a module gives itself: functions, variables, and attributes of `self` or `cls`."""
+    """Return the private names that a module defines: functions, variables, attributes of `self` or `cls`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
@@ -379,58 +363,6 @@ def test_private_names_of_our_own_pass() -> None:
     heir = Source("actors.searcher", "class S(Gate):\n    def f(self):\n        return self._flag, self.__class__\n")
     leaver = Source("actors.leaver", "import os\nos._exit(1)\n")
     assert ray_private_attributes([base, heir, leaver]) == []
-
-
-def loaded_by(code: str, home: Path) -> tuple[object, set[str]]:
-    """What `code` leaves in `result`, and the modules that a fresh interpreter has loaded after it."""
-    report = "import json, sys; sys.stderr.write('\\n' + json.dumps([result, sorted(sys.modules)]))"
-    run = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{report}"],
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "SWEEP_HOME": str(home), "PYTHONPATH": str(CHECKOUT)},
-        cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    result, modules = json.loads(run.stderr.splitlines()[-1])
-    return result, set(modules)
-
-
-def test_a_status_loads_no_slow_part_of_the_standard_library(tmp_path: Path) -> None:
-    """Each takes milliseconds to import, and the whole command may take a few dozen."""
-    _, modules = loaded_by("import supervisor.cli.supervisorctl, supervisor.cli.watch\nresult = None", tmp_path)
-    assert modules & {"asyncio", "dataclasses", "email", "http.client", "inspect", "sqlite3", "subprocess"} == set()
-
-
-def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
-    """It asks a daemon that is not there: code 4, "unknown" in LSB, shows that it went all the way to the socket."""
-    code, modules = loaded_by("import _sweep_launcher\nresult = _sweep_launcher.supervisorctl(['status'])", tmp_path)
-    assert code == 4
-    assert modules & HEAVY == set()
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "supervisor",
-        "supervisor.errors",
-        "supervisor.domain.command",
-        "supervisor.domain.lifecycle",
-        "supervisor.domain.messages",
-        "supervisor.sensors.reading",
-        "supervisor.cli.other_supervisor",
-        "supervisor.cli.supervisorctl",
-        "supervisor.control.client",
-        "supervisor.cli.watch",
-        "supervisor.cli.status_text",
-    ],
-)
-def test_a_module_of_the_cold_path_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
-    _, modules = loaded_by(f"import {module}\nresult = None", tmp_path)
-    assert modules & HEAVY == set()
-
-
-@pytest.mark.parametrize("heavy", sorted(HEAVY - {"torch", "ray", "optuna", "pyarrow", "pandas"}))
-def test_a_heavy_module_would_be_seen(heavy: str, tmp_path: Path) -> None:
-    _, modules = loaded_by(f"import {heavy}\nresult = None", tmp_path)
-    assert heavy in modules
 
 
 def test_no_module_bears_a_name_of_the_famous_package() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import _sweep_launcher
 from supervisor.cli.other_supervisor import explain_foreign_flags
+from tests.waits import NET_S
 
 CHECKOUT = Path(_sweep_launcher.__file__).resolve().parent
 OURS = '__product__ = "sweep-supervisor"\n'
@@ -20,7 +21,7 @@ CALL = "import sys, _sweep_launcher; sys.exit(_sweep_launcher.{command}({argv!r}
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """A folder as pip leaves it after installing this project: launcher, package, metadata, a CLI that returns 42."""
+    """Make a folder as pip installs this project, with a CLI that returns 42."""
     site = tmp_path / "site-packages"
     package = site / "supervisor"
     package.mkdir(parents=True)
@@ -43,7 +44,7 @@ def launch(
     return subprocess.run(
         # -S: no site-packages of the test's own environment; -B: no __pycache__ in the fixture.
         [sys.executable, "-S", "-B", "-c", CALL.format(command=command, argv=list(argv))],
-        env=environment, cwd=search_path[0].parent, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, cwd=search_path[0].parent, capture_output=True, text=True, timeout=NET_S, check=False,
     )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def test_the_check_loads_nothing_heavy(site: Path) -> None:
     )
     result = subprocess.run(
         [sys.executable, "-S", "-B", "-c", code],
-        env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=60, check=True,
+        env={"PYTHONPATH": str(site)}, capture_output=True, text=True, timeout=NET_S, check=True,
     )  # fmt: skip
     verdict, *modules = result.stdout.splitlines()
     assert verdict == "None"

@@ -1,4 +1,4 @@
-"""What pip installs: every package, the four commands, pinned versions; and what `make` offers."""
+"""Check the installation: each package, the four commands, pinned versions, the targets of `make`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from setuptools import find_packages
+
+from tests.waits import NET_S
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROOMS = ("supervisor", "actors", "training", "tune_configs")
@@ -116,7 +118,7 @@ def test_the_declared_ranges_admit_the_pins(pyproject: dict[str, Any], pins: dic
 
 
 def test_everything_that_an_installation_pulls_in_is_pinned(pins: dict[str, Requirement]) -> None:
-    """Also what our dependencies depend on; but not what one of them pins itself, as torch does with its CUDA parts."""
+    """Require pins of indirect dependencies, too, except those that a dependency pins itself, as torch does."""
     unpinned, waiting, seen = set(), [Requirement("sweep-supervisor[dev]")], set()
     while waiting:
         requirement = waiting.pop()
@@ -134,7 +136,7 @@ def test_everything_that_an_installation_pulls_in_is_pinned(pins: dict[str, Requ
 
 
 def _needs(requirement: Requirement) -> list[Requirement]:
-    """What an installed distribution needs here, with the extras that are asked of it."""
+    """Return the requirements of an installed distribution here, with the `extras` asked for."""
     try:
         texts = distribution(requirement.name).requires or []
     except PackageNotFoundError:
@@ -149,7 +151,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
         ["make", *arguments], cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=NET_S, check=False,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Each private name of Ray in actors/driver/ray_private.py does what it is used for. A new Ray fails here first."""
+"""Check each private name of Ray in actors/driver/ray_private.py. A new Ray fails here first."""
 
 from __future__ import annotations
 

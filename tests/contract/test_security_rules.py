@@ -1,4 +1,4 @@
-"""Rules of docs/security.md that the sources themselves show: nothing that a file can turn into code is ever loaded."""
+"""Check a rule of docs/security.md in the sources: no file is loaded as code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def loads_code(tree: ast.AST) -> list[str]:
-    """What in a module of the daemon's room could make code or objects out of a file."""
+    """Find the calls in a module that could make code or objects from a file."""
     found = [name for name in imports(tree) if name in CODE_FROM_DATA]
     for name, call in calls(tree):
         if name in {"eval", "exec", "compile", "os.system", "os.popen"}:

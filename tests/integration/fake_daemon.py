@@ -1,4 +1,4 @@
-"""Stand in for the daemon: start a driver, keep what it sends by the store's rules, and acknowledge it."""
+"""Stand in for the daemon: start a driver, keep and acknowledge its messages."""
 
 from __future__ import annotations
 

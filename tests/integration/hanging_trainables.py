@@ -1,4 +1,4 @@
-"""Trainables that hang, or whose workers die, for the tests of that; workers import them by name."""
+"""Define trainables that hang or whose workers die; workers import them by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def once(folder, name):
 
 
 def swallow(group, beat):
-    """Into a control group of little memory, and then more than there is; after a while, so that it is seen there."""
+    """Join a control group of little memory, wait a moment, then take more than it has."""
     (group / "cgroup.procs").write_text("0")
     for _ in range(25):
         beat()
@@ -35,7 +35,7 @@ def swallow(group, beat):
 
 
 class Troubled(tune.Trainable):
-    """Steps of two batches. `trouble` says what befalls the trial, once or (`always`) whenever it gets there."""
+    """Run steps of two batches with a `trouble`, once or, with `always`, each time."""
 
     sweep_batches = True
 

@@ -1,4 +1,4 @@
-"""Trainables that run out of memory, or hold enough to be asked for it; workers import them by name."""
+"""Define trainables that need much memory; workers import them by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finalisation under a real driver: the best of the search again, on fresh seeds, across a driver's death."""
+"""Test the finalisation under a real driver, across the driver's death."""
 
 from __future__ import annotations
 

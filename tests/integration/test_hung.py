@@ -1,4 +1,4 @@
-"""Trials that hang and workers that die, on a real Ray head: what the driver tells, and how the search goes on."""
+"""Test hung trials and dead workers on a real Ray head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ IMPATIENT = {**FAST_POLICY, "hung_min_s": ALLOWED_S, "hung_first_s": ALLOWED_S, 
 
 @pytest.fixture
 def troubled(spec, tmp_path):
-    """The spec of trials to which the named troubles befall, one each, in this order; each may die once."""
+    """Make the spec of trials with the named troubles, one each, in this order.
+
+    Each trial may die once.
+    """
 
     def make(*troubles: str, **config):
         return spec(
@@ -44,7 +47,7 @@ def impatient(drive):
 
 @pytest.fixture
 def small_group():
-    """A control group of 64 MiB, of which the kernel kills what wants more."""
+    """Make a control group of 64 MiB; the kernel kills a process in it that needs more."""
     version_1 = Path("/sys/fs/cgroup/memory")
     top = version_1 if version_1.is_dir() else Path("/sys/fs/cgroup")
     group, limit = top / f"sweep-test-{os.getpid()}", "memory.limit_in_bytes" if version_1.is_dir() else "memory.max"
@@ -60,7 +63,7 @@ def small_group():
 
 
 def told_of(daemon, number: int) -> list[object]:
-    """What a trial's attempts came to, in order."""
+    """Return the messages about a trial's attempts, in order."""
     kinds = (TrialStarted, TrialHung, AttemptLost, TrialEnded)
     return [message for message in daemon.seen if isinstance(message, kinds) and message.number == number]
 
@@ -107,7 +110,7 @@ def test_a_trial_that_hangs_is_ended_with_its_stacks_and_goes_on_from_its_checkp
 
 @pytest.mark.slow
 def test_a_function_that_falls_silent_between_reports_is_ended_too(impatient, spec, tmp_path):
-    """Nobody sees its batches; its steps tell."""
+    """Its batches are not seen, so its steps decide."""
     daemon = impatient(
         spec(trainable="hanging_trainables:silent", space={}, config={"marks": str(tmp_path)}, max_trials=1)
     )

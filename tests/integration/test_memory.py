@@ -1,4 +1,4 @@
-"""Memory that runs out, and memory that is asked back before it does: under the driver, on Ray."""
+"""Test memory that runs out, and memory that is asked back, on Ray."""
 
 from __future__ import annotations
 

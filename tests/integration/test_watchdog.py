@@ -127,7 +127,7 @@ def test_the_gauges_are_at_rays_metrics_endpoint(drive, steps, ray_head):
 
 
 def scraped(ray_head):
-    """What the head's node offers to Prometheus; nothing before its agent is up."""
+    """Return the metrics of the head's node; an empty text before its agent is up."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{ray_head.metrics_port}/metrics", timeout=10) as answer:
             return answer.read().decode()

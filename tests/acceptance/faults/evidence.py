@@ -1,4 +1,4 @@
-"""Read from outside what a fault left: the audit log's lines, the store's rows, the checker's verdicts.
+"""Read the evidence of a fault: the log's lines, the store's rows, the checker's verdicts.
 
 `recorded`, `stored`, `audited` and `nothing_begun` need no daemon, and disturb none.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,13 @@ from supervisor.home import Home
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from tests.acceptance import lives
-from tests.acceptance.lives import DRIVER, Life, Setting, living
+from tests.acceptance.lives import (
+    DRIVER,
+    Life,
+    Setting,
+    living,
+)
+from tests.waits import NET_S
 
 _BETWEEN = '        time.sleep(float(os.environ.get("SWEEP_TEST_PAUSE_S", 0)))\n'
 _FIRST = "known = {"
@@ -23,7 +31,10 @@ END_ORPHANS = orphans.end
 
 
 def story(at: str) -> str:
-    """Return the usual driver with a call of `at(number, attempt, step)` before each report; `at` is its source."""
+    """Return the usual driver with a call of `at(number, attempt, step)` before each report.
+
+    `at` is the function's source.
+    """
     assert _BETWEEN in DRIVER
     program = DRIVER.replace(_BETWEEN, "        at(number, attempt, step)\n")
     return program.replace(_FIRST, f"{at}\n{_FIRST}", 1)
@@ -75,3 +86,11 @@ def is_gone(pid: int) -> bool:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def control(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `sweepctl` as a user types it."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("sweepctl"), *arguments], env={**os.environ, "SWEEP_HOME": str(home.root)},
+        capture_output=True, text=True, timeout=NET_S, check=False,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.conftest import Sweep, driver_pid
 from tests.acceptance.faults.evidence import audited, recorded, stored
+from tests.acceptance.mounts import memory_of, mounted
 
 CLASS = """\
 import os, time
@@ -60,18 +61,10 @@ hardware:
 @pytest.fixture
 def runs_on_a_small_disk(sweep: Sweep) -> Iterator[Sweep]:
     """Put the runs and their checkpoints on a file system of 32 MiB; the store is elsewhere."""
-    sweep.home.runs.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m,mode=700", "tmpfs", sweep.home.runs], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
+    with mounted(sweep.home.runs, *memory_of("32m")):
         (sweep.folder / "saves.py").write_text(CLASS)
         (sweep.folder / "saving.yaml").write_text(PLAN)
         yield sweep
-    finally:
-        subprocess.run(["umount", "--lazy", sweep.home.runs], check=True)
 
 
 def results(sweep: Sweep) -> int:

@@ -1,4 +1,4 @@
-"""Test faults at the control socket: a bug in a verb, and clients that hang, flood, lie or are another user's."""
+"""Test faults at the control socket: a verb's bug, and clients that hang, flood or lie."""
 
 from __future__ import annotations
 

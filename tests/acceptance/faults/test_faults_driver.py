@@ -1,4 +1,4 @@
-"""Faults of a driver, as the daemon sees them: it dies, hangs, will not go, comes late, leaves children behind.
+"""Test faults of a driver: it dies, hangs, ignores a stop, comes late, leaves children behind.
 
 Ray's own processes are killed for real in test_faults_ray.
 """
@@ -182,7 +182,7 @@ def at(number, attempt, step):
 
 
 def marked(home: Home) -> None:
-    """The life's children bear the home's mark, and are looked for by it, as a daemon's are."""
+    """Mark the life's children with the home's mark, and find them by it."""
     os.environ[OWNER] = home.key
     orphans.end = END_ORPHANS
 

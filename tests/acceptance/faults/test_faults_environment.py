@@ -1,39 +1,28 @@
-"""Test faults of a run's surroundings: clocks, sleep, a reboot, edits, upgrades, service managers, containers.
-
-Sensors have a module of their own, test_faults_sensors.
-"""
+"""Test faults of a run's surroundings: edits, upgrades, service managers, containers."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from supervisor import API_VERSION
-from supervisor.clock import Clock
 from supervisor.control import api
 from supervisor.control.client import ask
-from supervisor.daemon import __main__ as daemon_main
-from supervisor.daemon import recovery
-from supervisor.daemon.upkeep import background, notifier
 from supervisor.errors import PlanChanged, VersionSkew
 from supervisor.home import Home
 from supervisor.plan.drift import sha256_of
 from tests.acceptance.faults.evidence import names, nothing_begun, recorded, stored
-from tests.acceptance.faults.stories import ONCE, finishes, is_gone, live_to_the_end, patience, status, story
+from tests.acceptance.faults.stories import control, finishes, live_to_the_end, story
 from tests.acceptance.lives import (
     EPOCHS,
     REQUEST,
@@ -41,206 +30,11 @@ from tests.acceptance.lives import (
     Setting,
     check_everything,
     living,
-    until,
     until_recorded,
 )
 from tests.waits import NET_S
 
-HOUR, DAY = 3600.0, 86400.0
 CHECKOUT = Path(__file__).resolve().parents[3]
-
-
-def control(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `sweepctl` as a user types it."""
-    return subprocess.run(
-        [Path(sys.executable).with_name("sweepctl"), *arguments], env={**os.environ, "SWEEP_HOME": str(home.root)},
-        capture_output=True, text=True, timeout=NET_S, check=False,
-    )  # fmt: skip
-
-
-# Clocks
-
-
-class SetClock(Clock):
-    """The machine's clock, whose wall time is set back an hour after a second, and on a day after two."""
-
-    def __init__(self) -> None:
-        self._begun_s = time.monotonic()
-
-    def wall_s(self) -> float:
-        lived_s = time.monotonic() - self._begun_s
-        return time.time() + (0.0 if lived_s < 1.0 else -HOUR if lived_s < 2.0 else DAY)
-
-
-def with_clock(clock: Callable[[], Clock]) -> None:
-    daemon_main.Clock = clock  # type: ignore[misc, assignment]
-    background.CLOCK_PERIOD_S = 0.2
-
-
-DIES_LATE = (
-    ONCE
-    + """
-def at(number, attempt, step):
-    time.sleep(0.6)
-    if (number, step) == (1, 3) and once("died"):
-        os.kill(os.getpid(), 9)
-"""
-)
-
-
-@pytest.mark.fault(
-    "43",
-    "the clock is set back an hour, then on a day",
-    "recorded; no limit is reached, no time is negative, `seq` orders events",
-)
-def test_a_clock_that_is_set_ends_nothing_and_does_not_change_the_order_of_events(home: Home) -> None:
-    """The experiment may take an hour; a day that passes on the wall clock only must not use it up."""
-    hours = [{**REQUEST.specs[0], "max_hours": 1.0}]
-    setting = Setting(
-        driver=story(DIES_LATE),
-        request=dataclasses.replace(REQUEST, specs=hours),
-        change=functools.partial(with_clock, SetClock),
-    )
-    with living(home, setting) as it:
-        until_recorded(home, "clock.set")
-        view = status(home)
-        assert view is not None
-        assert view["daemon"]["now_wall"] < view["daemon"]["started_wall"], "the clock is an hour back"
-        said = control(home, "status")
-        assert said.returncode == 0, said.stderr
-        assert "up 0 s" in said.stdout, "no time is negative"
-        finishes(home, it)
-    events = check_everything(home)
-    set_by = [event["seconds"] for event in events if event["event"] == "clock.set"]
-    assert [round(seconds / HOUR) for seconds in set_by] == [-1, 25]
-    assert "driver.hung" not in names(events)
-    assert names(events).count("driver.started") == 2
-    assert all(event["seconds"] >= 0.0 for event in events if event["event"] in ("trial.finished", "run.finished"))
-    lines = recorded(home)
-    assert [line["seq"] for line in lines] == sorted(line["seq"] for line in lines)
-    assert [line["ts"] for line in lines] != sorted(line["ts"] for line in lines), "the wall clock did go back"
-
-
-class SleepyClock(Clock):
-    """The clocks of a laptop that slept for eight hours: the monotonic clock did not advance."""
-
-    def __init__(self) -> None:
-        self._begun_s = time.monotonic()
-
-    def _slept_s(self) -> float:
-        return 8 * HOUR if time.monotonic() - self._begun_s > 1.0 else 0.0
-
-    def wall_s(self) -> float:
-        return time.time() + self._slept_s()
-
-    def boot_s(self) -> float | None:
-        return time.monotonic() + self._slept_s()
-
-
-@pytest.mark.fault(
-    "44", "a laptop sleeps for eight hours", "the gap is recorded and counts for no limit; no driver counts as hung",
-    faked="clocks as they are after a sleep",
-)  # fmt: skip
-def test_the_hours_in_which_the_machine_slept_are_recorded_and_not_counted(home: Home) -> None:
-    hours = [{**REQUEST.specs[0], "max_hours": 1.0}]
-    live_to_the_end(
-        home,
-        Setting(
-            driver=story(DIES_LATE),
-            request=dataclasses.replace(REQUEST, specs=hours),
-            change=functools.partial(with_clock, SleepyClock),
-        ),
-    )
-    events = check_everything(home)
-    assert [event["seconds"] for event in events if event["event"] == "machine.slept"] == [pytest.approx(8 * HOUR)]
-    assert not {"clock.set", "driver.hung"} & set(names(events))
-    assert names(events).count("driver.started") == 2
-
-
-def watchful(program: str) -> None:
-    patience(4.0, program)()
-    background.CLOCK_PERIOD_S, background.STOOD_STILL_S = 0.2, 3.0
-
-
-@pytest.mark.fault(
-    "44", "SIGSTOP of daemon and driver for longer than a driver may be silent",
-    "the gap is recorded, the driver does not count as hung, no attempt is lost",
-)  # fmt: skip
-def test_stopped_processes_continue_and_lose_no_attempt(home: Home) -> None:
-    slow = story("def at(number, attempt, step):\n    time.sleep(0.3)\n")
-    with living(home, Setting(driver=slow, change=functools.partial(watchful, slow))) as it:
-        until_recorded(home, "trial.reported")
-        (driver,) = [event["pid"] for event in recorded(home) if event["event"] == "driver.started"]
-        for pid in (driver, it.pid):
-            os.kill(pid, signal.SIGSTOP)
-        time.sleep(6.0)
-        os.kill(it.pid, signal.SIGCONT)
-        # The daemon looks first, and its driver has still not said a word.
-        time.sleep(0.7)
-        os.kill(driver, signal.SIGCONT)
-        finishes(home, it)
-    events = check_everything(home)
-    stood = [event["seconds"] for event in events if event["event"] == "daemon.stood_still"]
-    assert len(stood) == 1
-    assert stood[0] > 3.0
-    assert not {"driver.hung", "driver.exited", "trial.requeued"} & set(names(events))
-
-
-# A reboot
-
-
-def booted_as(boot: str) -> None:
-    recovery.boot_id = lambda: boot  # type: ignore[assignment]
-
-
-@pytest.mark.fault(
-    "45", "a reboot while the operator's pause holds", "a paused run stays paused; resumed, it ends with every result",
-    faked="another boot id, all processes gone, a stale socket and lock left",
-)  # fmt: skip
-def test_after_a_reboot_a_paused_run_stays_paused_until_it_is_resumed(home: Home) -> None:
-    slow = Setting(pause_s=0.3, change=functools.partial(booted_as, "boot-1"))
-    with living(home, slow) as it:
-        until_recorded(home, "trial.reported")
-        ask(home, "pause", {"now": True, "reason": "away"})
-        it.kill()
-    (driver,) = [event["pid"] for event in recorded(home) if event["event"] == "driver.started"]
-    until(home, "the driver is gone, too", lambda: is_gone(driver))
-    assert home.socket.exists(), "nobody took it away"
-    assert status(home) is None
-    home.lock.write_text("boot-1 1 1\n")  # as it may be read: of another boot, a pid that is somebody else's now
-    reported = names(recorded(home)).count("trial.reported")
-    anew = dataclasses.replace(REQUEST, plan=None)  # what the service file starts: whatever is unfinished
-    with living(home, Setting(request=anew, change=functools.partial(booted_as, "boot-2"))) as it:
-        until_recorded(home, "experiment.paused", 2)
-        time.sleep(1.0)
-        assert names(recorded(home)).count("trial.reported") == reported, "paused is paused"
-        view = status(home)
-        assert view is not None
-        assert [command["reason"] for command in view["commands"]] == ["away"]
-        ask(home, "resume", {})
-        finishes(home, it)
-    events = check_everything(home)
-    assert [e["boot_id"] for e in events if e["event"] == "daemon.started"] == ["boot-1", "boot-2"]
-    assert [e["requeued"] for e in events if e["event"] == "daemon.recovered"] == [1]
-
-
-@pytest.mark.fault(
-    "45", "a reboot of a run that was stopped", "nothing starts by itself; a start by its name continues it to its end",
-    faked="another boot id, all processes gone",
-)  # fmt: skip
-def test_after_a_reboot_a_stopped_run_stays_stopped(home: Home) -> None:
-    with living(home, Setting(pause_s=0.3, change=functools.partial(booted_as, "boot-1"))) as it:
-        until_recorded(home, "trial.reported")
-        ask(home, "stop", {})
-        assert it.ended()[0] == 0
-    anew = dataclasses.replace(REQUEST, plan=None)
-    before = len(recorded(home))
-    with living(home, Setting(request=anew, change=functools.partial(booted_as, "boot-2"))) as it:
-        assert it.ended()[0] == 2, "there is nothing to go on with"
-    assert len(recorded(home)) == before
-    assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "stop"}]
-    live_to_the_end(home, Setting(change=functools.partial(booted_as, "boot-2")))
-    assert "run.wanted" in names(check_everything(home))
 
 
 # Edits and upgrades
@@ -304,7 +98,7 @@ def test_a_command_of_another_version_is_refused_and_the_run_continues(home: Hom
     assert not {"run.paused", "experiment.paused"} & set(names(check_everything(home)))
 
 
-# Who else is there
+# Other programs
 
 
 @contextlib.contextmanager
@@ -433,91 +227,3 @@ def test_process_1_passes_sigterm_on(home: Home) -> None:
     assert stored(home, "SELECT state, desired FROM run") == [{"state": "STOPPED", "desired": "run"}]
     live_to_the_end(home)
     check_everything(home)
-
-
-class Service(ThreadingHTTPServer):
-    """A service that takes messages while it is `up`, and answers 503 before."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Desk)
-        self.up, self.taken, self.asked = threading.Event(), list[str](), 0
-
-    @property
-    def address(self) -> str:
-        return f"json://127.0.0.1:{self.server_port}/"
-
-
-class Desk(BaseHTTPRequestHandler):
-    server: Service
-
-    def do_POST(self) -> None:
-        self.server.asked += 1
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        if self.server.up.is_set():
-            self.server.taken.append(body)
-        self.send_response(200 if self.server.up.is_set() else 503)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with Service() as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        yield made
-        made.up.set()
-        made.shutdown()
-
-
-def busy_notifier() -> None:
-    """Look and try again at once, and let a slow machine take its time to send."""
-    notifier.LOOK_PERIOD_S, notifier.AT_MOST_EVERY_S, notifier.SEND_WITHIN_S = 0.1, 0.1, NET_S
-    notifier.LAST_MESSAGE_WITHIN_S = NET_S
-    notifier.retry_in_s = lambda failures: 0.2
-
-
-LOSES_A_SENSOR = """
-def at(number, attempt, step):
-    awaited = {(0, 2): "service-asked", (0, 3): "service-up"}.get((number, step))
-    while awaited and not (folder.parents[2] / awaited).exists():
-        outbox.write(codec.encode(link.Heartbeat()))
-        time.sleep(0.1)
-    if (number, attempt, step) == (0, 1, 1):
-        send(link.WatchdogUp("node", os.getpid(), True, {}))
-        send(link.SensorNoted("node", "watchdog.lost", {"sensor": "fake:die/a"}))
-"""
-
-
-@pytest.mark.fault(
-    "50",
-    "the messages' service is down",
-    "the loop never waits, one event records it; the missed messages are sent later",
-)
-def test_messages_that_a_service_missed_while_down_are_sent_later(
-    home: Home, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("apprise", reason="messages need the extra `notify`")
-    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.delenv(proxy, raising=False)
-    home.prepare()
-    home.notify.touch(mode=0o600)
-    home.notify.write_text(f"{service.address}\n")
-    driver = story(LOSES_A_SENSOR)
-    with living(home, Setting(driver=driver, change=busy_notifier)) as it:
-        until_recorded(home, "notice.failed")
-        until(home, "it was tried again", lambda: service.asked > 1)
-        assert status(home) is not None, "it answers all the while"
-        (home.root / "service-asked").touch()
-        until_recorded(home, "trial.reported", times=2)
-        it.kill()
-    assert "notice.sent" not in names(recorded(home))
-    assert names(recorded(home)).count("notice.failed") == 1, "once, however often it is tried"
-    service.up.set()
-    (home.root / "service-up").touch()
-    live_to_the_end(home, Setting(driver=driver, change=busy_notifier))
-    events = check_everything(home)
-    assert "notice.sent" in names(events)
-    assert any("the watchdog of node node does not answer" in body for body in service.taken), service.taken
-    assert any("run finished" in body for body in service.taken)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from supervisor.daemon.upkeep import notifier
 from supervisor.home import Home
-from tests.acceptance.faults.evidence import recorded
-from tests.acceptance.faults.stories import finishes, live_to_the_end, story
-from tests.acceptance.lives import DRIVER, Setting, check_everything, living, until_recorded
+from tests.acceptance.faults.evidence import names, recorded
+from tests.acceptance.faults.stories import finishes, live_to_the_end, status, story
+from tests.acceptance.lives import (
+    DRIVER,
+    Setting,
+    check_everything,
+    living,
+    until,
+    until_recorded,
+)
 from tests.waits import NET_S
 
 SLOWLY = "def at(number, attempt, step):\n    time.sleep(0.3)"
@@ -78,3 +86,89 @@ def test_a_service_that_never_answers_is_not_waited_for(home: Home, silent_servi
     assert {event["error"] for event in failed} <= {"no service answered within 1 s", "the sender took longer than 1 s"}
     assert failed
     check_everything(home)
+
+
+class Service(ThreadingHTTPServer):
+    """A service that takes messages while it is `up`, and answers 503 before."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Desk)
+        self.up, self.taken, self.asked = threading.Event(), list[str](), 0
+
+    @property
+    def address(self) -> str:
+        return f"json://127.0.0.1:{self.server_port}/"
+
+
+class Desk(BaseHTTPRequestHandler):
+    server: Service
+
+    def do_POST(self) -> None:
+        self.server.asked += 1
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if self.server.up.is_set():
+            self.server.taken.append(body)
+        self.send_response(200 if self.server.up.is_set() else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service() as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield made
+        made.up.set()
+        made.shutdown()
+
+
+def busy_notifier() -> None:
+    """Look and try again at once."""
+    looks_often()
+    notifier.AT_MOST_EVERY_S = 0.1
+    notifier.retry_in_s = lambda failures: 0.2
+
+
+LOSES_A_SENSOR = """
+def at(number, attempt, step):
+    awaited = {(0, 2): "service-asked", (0, 3): "service-up"}.get((number, step))
+    while awaited and not (folder.parents[2] / awaited).exists():
+        outbox.write(codec.encode(link.Heartbeat()))
+        time.sleep(0.1)
+    if (number, attempt, step) == (0, 1, 1):
+        send(link.WatchdogUp("node", os.getpid(), True, {}))
+        send(link.SensorNoted("node", "watchdog.lost", {"sensor": "fake:die/a"}))
+"""
+
+
+@pytest.mark.fault(
+    "50",
+    "the messages' service is down",
+    "the loop never waits, one event records it; the missed messages are sent later",
+)
+def test_messages_that_a_service_missed_while_down_are_sent_later(
+    home: Home, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("apprise", reason="messages need the extra `notify`")
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    address(home, f"{service.address}\n")
+    driver = story(LOSES_A_SENSOR)
+    with living(home, Setting(driver=driver, change=busy_notifier)) as it:
+        until_recorded(home, "notice.failed")
+        until(home, "it was tried again", lambda: service.asked > 1)
+        assert status(home) is not None, "it answers all the while"
+        (home.root / "service-asked").touch()
+        until_recorded(home, "trial.reported", times=2)
+        it.kill()
+    assert "notice.sent" not in names(recorded(home))
+    assert names(recorded(home)).count("notice.failed") == 1, "once, however often it is tried"
+    service.up.set()
+    (home.root / "service-up").touch()
+    live_to_the_end(home, Setting(driver=driver, change=busy_notifier))
+    events = check_everything(home)
+    assert "notice.sent" in names(events)
+    assert any("the watchdog of node node does not answer" in body for body in service.taken), service.taken
+    assert any("run finished" in body for body in service.taken)

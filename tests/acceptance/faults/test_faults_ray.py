@@ -9,9 +9,7 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -26,6 +24,7 @@ from tests.acceptance.conftest import Sweep, driver_pid
 from tests.acceptance.faults.evidence import audited, names, recorded, stored
 from tests.acceptance.faults.stories import finishes, is_gone, story
 from tests.acceptance.lives import FakeHead, Setting, check_everything, living, until_recorded
+from tests.acceptance.mounts import fill, memory_of, mounted
 
 TRIAL = """\
 import pathlib
@@ -88,7 +87,7 @@ hardware: {{memory_shed_percent: 97, memory_pause_percent: 98, memory_critical_p
 
 
 def begin(sweep: Sweep, name: str, **sizes: Any) -> str:
-    """Starts the search; what `start` prints."""
+    """Start the search; return the text that `start` prints."""
     (sweep.folder / "patient.py").write_text(TRIAL)
     plan = sweep.folder / f"{name}.yaml"
     plan.write_text(PLAN.format(name=name, folder=sweep.folder, **sizes))
@@ -117,7 +116,7 @@ class Search:
         return waits.until(what, look, lambda: names(self.events()), period_s=0.1)
 
     def until_work(self, seq: int) -> None:
-        """Until a trial that began after event `seq` has reported."""
+        """Wait until a trial that began after event `seq` has reported."""
 
         def works(events: list[dict[str, Any]]) -> bool:
             begun = {(e["trial"], e["attempt"]) for e in events if e["event"] == "trial.started" and e["seq"] > seq}
@@ -130,7 +129,7 @@ class Search:
         self.until("a trial reports after the fault", works)
 
     def processes(self, *marks: str) -> list[psutil.Process]:
-        """Of this search, whose command line holds every one of `marks`."""
+        """Return the processes of this search whose command line holds every one of `marks`."""
         found = []
         for process in orphans.find(self.sweep.home.key):
             with contextlib.suppress(psutil.Error):
@@ -144,7 +143,10 @@ class Search:
 
 
 def worker_at_work(events: list[dict[str, Any]]) -> int | None:
-    """The worker's pid of the trial that reported last, if it is still at it; it has a checkpoint then."""
+    """Return the worker's pid of the trial that reported last, if it still works.
+
+    Such a trial has a checkpoint.
+    """
     reports = [e for e in events if e["event"] == "trial.reported"]
     if not reports:
         return None
@@ -160,7 +162,7 @@ def worker_at_work(events: list[dict[str, Any]]) -> int | None:
 
 
 def study_of(sweep: Sweep) -> list[dict[str, Any]]:
-    """What the study's journal says of its trials' ends and values."""
+    """Return the entries of the study's journal."""
     (journal,) = sweep.home.runs.glob("*/*/study.journal")
     return [json.loads(line) for line in journal.read_text().splitlines()]
 
@@ -232,7 +234,10 @@ def raylet(search: Search) -> None:
 
 
 def agent(search: Search) -> None:
-    """Of the raylet's children: an agent writes its title over its environment, and so over the mark."""
+    """Kill the raylet's agents.
+
+    They are found as its children: an agent writes its title over its environment, and so over the mark.
+    """
     (found,) = search.processes("raylet/raylet")
     _kill([child for child in found.children() if any("agent" in part.lower() for part in child.cmdline()[:3])])
 
@@ -332,32 +337,15 @@ def test_a_session_that_lost_a_socket_is_replaced(home: Home) -> None:
     assert (seen.count("ray.started"), seen.count("driver.started")) == (2, 2)
 
 
-@contextlib.contextmanager
-def small_folder(folder: Path) -> Iterator[None]:
-    """A file system of 160 MiB there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160m,mode=700", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 @pytest.mark.fault(
     "30", "the disk of Ray's session is full", "paused with the cause, resumed when there is space again"
 )
 def test_a_full_disk_under_rays_session_pauses_the_run(home: Home) -> None:
     home.prepare()
-    with small_folder(home.ray_temp), living(home, Setting(driver=SLOW, change=with_folders)) as it:
+    with mounted(home.ray_temp, *memory_of("160m")), living(home, Setting(driver=SLOW, change=with_folders)) as it:
         until_recorded(home, "trial.reported")
         filler = home.ray_temp / "filler"
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 2**20)
+        fill(filler)
         until_recorded(home, "experiment.paused")
         filler.unlink()
         finishes(home, it)

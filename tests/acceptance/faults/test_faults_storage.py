@@ -1,4 +1,4 @@
-"""Faults of disks and files: full, broken, read-only, torn, damaged, locked, of another version, not ours to write."""
+"""Test faults of disks and files: full, broken, read-only, torn, damaged, locked, of another version."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ from tests.acceptance.lives import (
     until,
     until_recorded,
 )
+from tests.acceptance.mounts import fill, memory_of, mounted
 
 SLOW = Setting(pause_s=0.3)
 _EXT4_SHUTDOWN, _WITHOUT_THE_JOURNAL = 0x8004587D, 2
@@ -48,25 +49,6 @@ def words(home: Home) -> str:
     return (home.root / "life.log").read_text()
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, *how: str) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    made = subprocess.run(["mount", *how, folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip(f"{' '.join(how)} cannot be mounted here: {made.stderr.decode().strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(path: Path) -> None:
-    """Until the disk takes no more."""
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as filler:
-        while True:
-            filler.write(b"x" * 4096)
-
-
 @pytest.mark.fault(
     "34",
     "the logs' disk is full",
@@ -75,7 +57,7 @@ def fill(path: Path) -> None:
 def test_a_full_disk_under_the_logs_stops_no_trial_and_the_log_catches_up(home: Home) -> None:
     # Slow enough for the look at the log, which is every second.
     with (
-        mounted(home.logs, "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs"),
+        mounted(home.logs, *memory_of("64k")),
         living(home, Setting(pause_s=1.2)) as it,
     ):
         until_recorded(home, "trial.reported")
@@ -97,7 +79,7 @@ def test_a_full_disk_under_the_logs_stops_no_trial_and_the_log_catches_up(home: 
 
 @pytest.fixture
 def state_on_a_disk(home: Home, tmp_path: Path) -> Iterator[Home]:
-    """The home's state folder on an ext4 of 32 MiB, which becomes read-only at its first error."""
+    """Put the home's state folder on an ext4 that becomes read-only at its first error."""
     if shutil.which("mkfs.ext4") is None:
         pytest.skip("there is no mkfs.ext4 here to make a disk with")
     image = tmp_path / "disk"
@@ -111,7 +93,7 @@ def state_on_a_disk(home: Home, tmp_path: Path) -> Iterator[Home]:
 
 
 def make_read_only(folder: Path) -> None:
-    """What the kernel does when it finds an ext4 inconsistent."""
+    """Make a file system read-only, as the kernel does when it finds an ext4 inconsistent."""
     device = subprocess.run(["findmnt", "-no", "SOURCE", folder], capture_output=True, text=True, check=True)
     Path("/sys/fs/ext4", Path(device.stdout.strip()).name, "trigger_fs_error").write_text("1")
 

@@ -1,4 +1,4 @@
-"""The chain of the audit log shows every changed, lost or added line, across rotations and crashes."""
+"""Test that the chain shows each changed, lost or added line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checker: a run that kept the promises passes, and every kind of planted fault is found and named."""
+"""Test the checker: a good run passes, and each kind of planted fault is named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from supervisor.audit import evidence, invariants
 from supervisor.audit.hash_chain import digest
-from supervisor.audit.log import head_key, open_audit_log
+from supervisor.audit.log import open_audit_log
 from supervisor.cli import supervisorctl
 from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState
@@ -21,6 +21,7 @@ from supervisor.home import Home
 from supervisor.store.database import Store, read_only
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.trial_writer import TrialWriter
+from tests.unit.audit.rebuild_home import end_in_order, make_home
 from training.checkpoint import write_checkpoint
 
 E = "2M-h1"
@@ -40,26 +41,16 @@ Record = dict[str, Any]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    """A run in which a worker died and its trial went on; one experiment finished, the next one waits."""
+    """Make a run with a worker's death, a finished experiment and a waiting one."""
     monkeypatch.setenv("SWEEP_HOME", str(tmp_path / "home"))
-    home = Home((tmp_path / "home").resolve())
-    home.root.mkdir()
-    for folder in (home.state, home.logs, home.runs):
-        folder.mkdir()
+    home = make_home((tmp_path / "home").resolve())
     store = Store(home.store, StepClock())  # type: ignore[arg-type]
     specs = [{"name": name, "mode": "min", "max_trials": 2, "max_hours": None} for name in (E, "20M-h1")]
     create_run(
         store, "p-1", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=specs
     )
     _play(RunWriter(store, "p-1"), tmp_path)
-    log, _ = open_audit_log(home.audit_log("p"), store)
-    log.catch_up(store, "p")
-    store.note(head_key(log.path), log.head.to_json())
-    with store.change("p-1") as change:
-        change.record("daemon.stopped", reason="x")
-    log.catch_up(store, "p")
-    log.close()
-    store.close()
+    end_in_order(home, store)
     return home
 
 
@@ -178,7 +169,7 @@ def changed(event: str, nth: int = 0, **facts: Any) -> Callable[[list[Record]], 
 
 
 def put_in(after: str, nth: int, **facts: Any) -> Callable[[list[Record]], list[Record]]:
-    """A copy of the line, changed, as a further event after it; the later ones move up by one."""
+    """Insert a changed copy of a line after it; the later events move up by one."""
 
     def edit(records: list[Record]) -> list[Record]:
         at = [n for n, record in enumerate(records) if record["event"] == after][nth]

@@ -1,4 +1,4 @@
-"""The audit log may lag behind the store, never lead: missing events are appended in order, once."""
+"""Test that the audit log may lag behind the store, but never lead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backup makes a complete copy; repair lists its steps before it acts, and keeps the originals."""
+"""Test backup, and repair, which lists its steps first and keeps the originals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.audit.log import AuditLog, head_key, open_audit_log
+from supervisor.audit.log import AuditLog
 from supervisor.audit.maintenance import back_up
 from supervisor.cli import supervisorctl
 from supervisor.clock import Clock
@@ -18,6 +18,7 @@ from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
+from tests.unit.audit.rebuild_home import end_in_order, make_home
 
 SPEC = {"name": "x", "mode": "min", "max_trials": 1}
 
@@ -25,10 +26,7 @@ SPEC = {"name": "x", "mode": "min", "max_trials": 1}
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("SWEEP_HOME", str(tmp_path / "home"))
-    home = Home((tmp_path / "home").resolve())
-    home.root.mkdir()
-    for folder in (home.state, home.logs, home.runs):
-        folder.mkdir()
+    home = make_home((tmp_path / "home").resolve())
     store = Store(home.store, Clock())
     create_run(
         store, "p-1", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[SPEC]
@@ -36,19 +34,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     writer = RunWriter(store, "p-1")
     for state in (ProcessState.STARTING, ProcessState.STOPPING, ProcessState.STOPPED):
         writer.move_run(state)
-    write_log(home, store)
-    store.close()
+    end_in_order(home, store)
     return home
-
-
-def write_log(home: Home, store: Store) -> None:
-    log, _ = open_audit_log(home.audit_log("p"), store)
-    log.catch_up(store, "p")
-    store.note(head_key(log.path), log.head.to_json())
-    with store.change("p-1") as change:
-        change.record("daemon.stopped", reason="x")
-    log.catch_up(store, "p")
-    log.close()
 
 
 def rows(path: Path) -> list[tuple[object, ...]]:

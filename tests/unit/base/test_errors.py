@@ -1,4 +1,4 @@
-"""The tree of errors: each class has a message, an exit code and, where one is known, a cure."""
+"""Test the tree of errors: messages, exit codes and cures."""
 
 from __future__ import annotations
 

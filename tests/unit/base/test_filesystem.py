@@ -1,4 +1,4 @@
-"""Files are replaced whole or not at all; a home on a network disk is refused before anything is written there."""
+"""Test atomic writing of files, and the refusal of network disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A home has one daemon, by a lock that ends with its holder; and the folders of a home."""
+"""Test the lock that gives a home one daemon, and the home's folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that holds a home's lock and is not its daemon is found in a fake /proc."""
+"""Find the process that holds a home's lock without being its daemon."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,19 +20,19 @@ from hypothesis import strategies as st
 
 import supervisor
 from supervisor.audit.log import AuditLog
-from supervisor.cli import launch, steer, supervisorctl, supervisord
+from supervisor.cli import steer, supervisorctl, supervisord
 from supervisor.cli.steer import parse_duration
 from supervisor.cli.watch import last_view
 from supervisor.clock import Clock
-from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.messages import ResultReported, TrialAdded, TrialEnded, TrialStarted
-from supervisor.errors import AlreadyRunning, NotFound, NotRunning, UsageError
+from supervisor.errors import NotFound, NotRunning, UsageError
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.trial_writer import TrialWriter
+from tests.waits import NET_S
 
 
 @pytest.fixture
@@ -260,7 +259,7 @@ def test_tail_ends_well_when_its_reader_closes_the_pipe(home: Home) -> None:
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert (process.wait(20.0), process.stderr.read()) == (0, b"")
+    assert (process.wait(NET_S), process.stderr.read()) == (0, b"")
     process.stderr.close()
 
 
@@ -377,90 +376,6 @@ def test_a_duration_is_between_a_second_and_an_hour_or_refused(text: str) -> Non
     except UsageError:
         return
     assert 1.0 <= seconds <= 3600.0
-
-
-# supervisord
-
-FACTS = {"run": "smoke-1", "pid": 42, "socket": "s", "log": "l", "dashboard": None, "token_file": "t"}
-AT_WORK = {"daemon": FACTS, "run": {"id": "smoke-1", "fingerprint": "f", "state": "RUNNING"}}
-
-
-@pytest.fixture
-def held(home: Home) -> Iterator[Home]:
-    """A home whose lock a daemon has."""
-    home.state.mkdir(parents=True)
-    lock = take_lock(home, "plan smoke")
-    yield home
-    os.close(lock)
-
-
-def test_a_start_of_the_plan_at_work_prints_its_facts_and_of_another_plan_is_refused(
-    held: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(launch, "ask", lambda home, verb: AT_WORK)
-    assert launch.already_running(held, StartRequest(plan="smoke", fingerprint="f"), 60.0)
-    assert capsys.readouterr().out.startswith("already running:\nrun        smoke-1")
-    assert launch.already_running(held, StartRequest(plan=None), 60.0)
-    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-        launch.already_running(held, StartRequest(plan="smoke", fingerprint="g"), 60.0)
-    with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-        launch.already_running(held, StartRequest(plan="smoke", fingerprint="f", new=True), 60.0)
-
-
-def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_answer(
-    held: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[str] = []
-
-    def ask(home: Home, verb: str) -> dict[str, Any]:
-        asked.append(verb)
-        if len(asked) < 4:
-            raise NotRunning
-        return AT_WORK
-
-    monkeypatch.setattr(launch, "ask", ask)
-    assert launch.already_running(held, StartRequest(plan="smoke", fingerprint="f"), 60.0)
-    assert len(asked) == 4
-    assert capsys.readouterr().out.count("already running:") == 1
-
-
-def test_a_start_beside_a_daemon_that_never_answers_names_it(held: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(home: Home, verb: str) -> dict[str, Any]:
-        raise NotRunning
-
-    monkeypatch.setattr(launch, "ask", absent)
-    with pytest.raises(AlreadyRunning, match=rf"pid {os.getpid()}, plan smoke\) has been starting or ending"):
-        launch.already_running(held, StartRequest(plan=None), 0.0)
-
-
-def test_a_free_home_has_no_daemon_to_wait_for(home: Home) -> None:
-    assert not launch.already_running(home, StartRequest(plan=None), 0.0)
-
-
-@pytest.mark.parametrize("same", [True, False])
-def test_the_slower_of_two_simultaneous_starts_reports_the_run_of_the_quicker_one(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], same: bool
-) -> None:
-    """Both found the home free; the slower one's daemon then found it held."""
-    locks: list[int] = []
-
-    def beaten(*_: Any) -> dict[str, Any]:
-        locks.append(take_lock(home, "plan smoke"))
-        raise AlreadyRunning("this home is held by pid 42")
-
-    home.state.mkdir(parents=True)
-    monkeypatch.setattr(launch, "start_daemon", beaten)
-    monkeypatch.setattr(launch, "ask", lambda home, verb: AT_WORK)
-    request = StartRequest(plan="smoke", fingerprint="f" if same else "g")
-    try:
-        if same:
-            assert launch.launch(home, request, 60.0, foreground=False) == 0
-            assert "already running:\nrun        smoke-1" in capsys.readouterr().out
-        else:
-            with pytest.raises(AlreadyRunning, match="daemon 42 works on smoke-1"):
-                launch.launch(home, request, 60.0, foreground=False)
-    finally:
-        os.close(locks[0])
 
 
 @pytest.mark.parametrize("command", [supervisorctl, supervisord])

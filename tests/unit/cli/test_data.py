@@ -1,4 +1,4 @@
-"""`supervisord data ...`: each verb prints its effect; errors of the training room pass through unchanged."""
+"""Test `supervisord data`: each verb prints its effect or the training room's error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Service files: the managers read back the same values, for any path; and a hung loop is found and ended."""
+"""Test service files for any path, and the end of a hung loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server on the control socket: which users, how many, how long; a silent client delays no other."""
+"""Test the server's limits: which users, how many, and for how long."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import json
 import os
 import socket
 import struct
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,11 @@ OTHER_UID = 65534
 
 
 @pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
-    """Short, because a socket's path is: pytest's own folders are too deep on some machines."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as made:
-        monkeypatch.setattr(Home, "runtime", lambda self: Path(made) / "r")
-        home = Home(Path(made))
-        home.prepare()
-        yield home
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(Home, "runtime", lambda self: folder / "r")
+    home = Home(folder)
+    home.prepare()
+    return home
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""A stage for the orchestrator: drivers that play a story over the real link, and a fake Ray head."""
+"""Provide a stage for the orchestrator: story-playing drivers and a fake Ray head."""
 
 from __future__ import annotations
 

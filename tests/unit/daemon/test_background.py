@@ -1,4 +1,4 @@
-"""Background tasks: logs stay within their bound, time in which nothing could run is found, a failed task restarts."""
+"""Test background tasks: bounded logs, lost time, and a failed task's restart."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.upkeep.background import CLOCK_PERIOD_S, Look, between, keep_bounded, keep_running
 from supervisor.domain.time_accounting import driven_seconds, uncounted_s
 from supervisor.errors import DiskFailed
+from tests.waits import NET_S
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -88,7 +89,7 @@ def test_a_log_over_its_bound_keeps_its_last_half_and_its_writer_goes_on(tmp_pat
     assert keep_bounded(path, 499)
     child.stdin.write(b"after\n")
     child.stdin.close()
-    child.wait(10)
+    child.wait(NET_S)
     assert path.read_bytes() == b"after\n"
     assert (tmp_path / "driver.log.1").read_bytes().endswith(b"0098\n0099\n")
     assert (tmp_path / "driver.log.1").stat().st_size == 249

@@ -1,4 +1,4 @@
-"""The daemon's view of the cluster: samples show at once, and become events only now and then."""
+"""Test the view of the cluster: each sample shows, and few become events."""
 
 from __future__ import annotations
 

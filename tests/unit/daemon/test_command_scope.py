@@ -1,4 +1,4 @@
-"""The scopes that a pause or resume may name; an unknown name is refused with the known ones."""
+"""Test the scopes of pause and resume: an unknown name is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands in force on a run: of the operator, of the governors; and the state of the experiment under them."""
+"""Test the commands in force on a run, and its experiment's state under them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reserve is deleted before a write can fail, and made again once there is enough space."""
+"""Test the reserve: it is deleted while space is short, then made again."""
 
 from __future__ import annotations
 

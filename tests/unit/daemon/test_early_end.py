@@ -1,4 +1,4 @@
-"""The early end of a daemon: a failed disk and a stop that takes too long cancel its main task."""
+"""Test the early end of a daemon, by a failed disk or a slow stop."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_main_task_that_ends_by_itself_is_left_alone(tmp_path: Path) -> None:
     early_end = EarlyEnd(Stage(tmp_path).writer, Clock(), StopRequest(), never)
 
     async def main() -> None:
-        """Nothing to do."""
+        """Do no work."""
 
     asyncio.run(early_end.run(main))
     assert not early_end.forced

@@ -1,4 +1,4 @@
-"""The state of an experiment: its hours count only while a driver is alive; it is warmed before its first trial."""
+"""Test the state of an experiment: its hours, and its warm start."""
 
 from __future__ import annotations
 

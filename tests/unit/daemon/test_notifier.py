@@ -1,4 +1,4 @@
-"""Messages about events: each piece of news is sent once, and the daemon never waits for a service."""
+"""Test messages about events: each is sent once, and delays no work."""
 
 from __future__ import annotations
 

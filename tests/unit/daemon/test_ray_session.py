@@ -1,4 +1,4 @@
-"""The folder of a Ray session: the paths that it needs, and when its disk counts as full."""
+"""Test the folder of a Ray session: its needed paths, and its full disk."""
 
 from __future__ import annotations
 

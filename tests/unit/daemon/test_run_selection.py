@@ -1,4 +1,4 @@
-"""The run that a `start` means: an unfinished run resumes, a changed plan is refused, a refusal changes nothing."""
+"""Test the choice of the run that a `start` means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire: every message comes back as it was sent, and what is no message raises LinkError and nothing else."""
+"""Test the wire: each message survives it, and other lines raise LinkError."""
 
 from __future__ import annotations
 

@@ -31,15 +31,15 @@ def reachable(moves: Mapping[Any, frozenset[Any]], start: StrEnum) -> set[StrEnu
 
 
 def test_every_state_has_an_entry_and_every_move_leads_to_a_state() -> None:
-    assert set(lifecycle._PROCESS_MOVES) == set(ProcessState)
-    assert set(lifecycle._TRIAL_MOVES) == set(TrialState)
+    assert set(lifecycle.PROCESS_MOVES) == set(ProcessState)
+    assert set(lifecycle.TRIAL_MOVES) == set(TrialState)
 
 
 def test_every_state_can_be_reached_and_only_a_paused_process_moves_to_its_own_state() -> None:
     """A process that is PAUSED already is PAUSED by the governor's STOP, too."""
-    assert reachable(lifecycle._PROCESS_MOVES, ProcessState.STOPPED) == set(ProcessState)
-    assert reachable(lifecycle._TRIAL_MOVES, TrialState.PENDING) == set(TrialState)
-    for state, targets in (*lifecycle._PROCESS_MOVES.items(), *lifecycle._TRIAL_MOVES.items()):
+    assert reachable(lifecycle.PROCESS_MOVES, ProcessState.STOPPED) == set(ProcessState)
+    assert reachable(lifecycle.TRIAL_MOVES, TrialState.PENDING) == set(TrialState)
+    for state, targets in (*lifecycle.PROCESS_MOVES.items(), *lifecycle.TRIAL_MOVES.items()):
         assert state not in targets or state is ProcessState.PAUSED
 
 

@@ -1,4 +1,4 @@
-"""Lost time: held seconds per trial and cause, whatever order the events come in."""
+"""Test lost time: held seconds per trial and cause, for any order of events."""
 
 from __future__ import annotations
 

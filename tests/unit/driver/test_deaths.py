@@ -1,4 +1,4 @@
-"""A worker's death in the driver: its messages, its count, and the watchdogs that are asked. No Ray running."""
+"""Test a worker's death in the driver: its messages and its count. No Ray running."""
 
 from __future__ import annotations
 

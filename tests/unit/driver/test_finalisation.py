@@ -1,4 +1,4 @@
-"""Finalisation in search and scheduler: its begin, its trials, and that sampler and pruner do not see it."""
+"""Test finalisation in search and scheduler, unseen by sampler and pruner."""
 
 from __future__ import annotations
 

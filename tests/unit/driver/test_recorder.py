@@ -296,7 +296,8 @@ def test_a_trial_that_was_asked_for_its_memory_leaves_for_that_cause(bench):
 @pytest.mark.parametrize("smaller", [HALF, None])
 def test_a_worker_that_the_kernel_killed_comes_back_with_less_memory_or_reports_its_end(bench, smaller):
     """It offered smaller settings at its start. With nothing smaller left the next one only says `oom`."""
-    bench.recorder._deaths = lambda node, number, attempt: Death(OOM_KILLED, "the kernel killed it", node)
+    deaths = lambda node, number, attempt: Death(OOM_KILLED, "the kernel killed it", node)  # noqa: E731
+    bench.recorder = Recorder(bench.link, bench.registry, bench.in_force, deaths)
     trial = started(bench, smaller)
     call(bench, "on_trial_recover", trial)
     assert bench.link[-1] == AttemptLost(4, 1, OOM_KILLED, "the kernel killed it", memory=smaller)

@@ -1,4 +1,4 @@
-"""HardwareAwareScheduler: what it passes through, what it holds, what survives a restart. No Ray running."""
+"""Test HardwareAwareScheduler: the calls it passes on, the trials it holds, its restart. No Ray running."""
 
 from __future__ import annotations
 

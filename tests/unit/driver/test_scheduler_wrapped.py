@@ -160,7 +160,7 @@ SCHEDULERS = {
 
 
 def played(scheduler, registry, values):
-    """Trials that report in turn as Tune would run them; every decision and what became of each trial."""
+    """Play trials that report in turn; return each decision and each trial's end."""
     controller, decisions = Controller(), []
     for number in range(len(values)):
         trial = FakeTrial(str(number))

@@ -1,4 +1,4 @@
-"""The study is a cache: built from the store it continues as if it had never been deleted."""
+"""Test the study as a cache: rebuilt from the store, it continues the search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver starts the watchdogs of living nodes, and only those. No Ray running."""
+"""Test the driver's links to watchdogs. No Ray running."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.domain.command import Action, Command, Origin, run
 from supervisor.domain.messages import SensorNoted, WatchdogUp
 from supervisor.domain.scope import ALL_NODES
+from tests.waits import NET_S
 
 
 class FakeNode:
@@ -35,7 +36,7 @@ class FakeNode:
 
 @pytest.fixture
 def begin(monkeypatch):
-    """Starts the watchdogs of `nodes`; those of `failing` do not come up, and Ray lists each of `lists` in turn."""
+    """Start the watchdogs of `nodes` but those of `failing`; Ray lists `lists` in turn."""
 
     def start(nodes, failing, *lists):
         listed, in_force = iter([nodes, *lists]), CommandsInForce("e")
@@ -81,12 +82,12 @@ class FakeActor:
     def __init__(self, pids, gone):
         self._pids, self._gone, self._pid, self.commands = iter(pids), gone, None, []
         self._pid = next(self._pids)
-        self.configure = self._method(lambda settings: self._snapshot())
-        self.set_operator = self._method(lambda commands, stamp: self.commands.append((self._pid, commands)))
-        self.wait_change = self._method(lambda version, timeout_s: self._changed())
+        self.configure = self.method(lambda settings: self._snapshot())
+        self.set_operator = self.method(lambda commands, stamp: self.commands.append((self._pid, commands)))
+        self.wait_change = self.method(lambda version, timeout_s: self._changed())
 
     @staticmethod
-    def _method(answer):
+    def method(answer):
         return type("Method", (), {"remote": staticmethod(answer)})
 
     def _snapshot(self):
@@ -102,16 +103,36 @@ class FakeActor:
         return self._snapshot()
 
 
-def test_a_watchdog_that_ray_started_anew_between_two_calls_gets_the_commands_again(monkeypatch):
-    """No call has failed: only its pid tells."""
+def linked(monkeypatch, watchdog_of):
+    """Return a node, its list of messages, and its watchdog, which the node finds."""
     sent, pause = [], Command(Action.PAUSE, Origin.OPERATOR, "test", ALL_NODES)
     link, in_force = type("Link", (), {"send": staticmethod(sent.append)}), CommandsInForce("e", [pause])
     node = Node(link, in_force, WatchdogSettings("a", "/gate", {}, None, ()), in_force.for_watchdogs)
-    watchdog = FakeActor([1, 1, 2], lambda: node)
+    watchdog = watchdog_of(lambda: node)
+    monkeypatch.setattr(watchdog_links, "RETRY_AFTER_S", 0.0)
     monkeypatch.setattr(Node, "_found_or_started", lambda self: watchdog)
     monkeypatch.setattr(ray, "get", lambda answer, timeout: answer)
+    return node, sent, watchdog
+
+
+def test_a_watchdog_that_ray_started_anew_between_two_calls_gets_the_commands_again(monkeypatch):
+    """No call has failed: only its pid tells."""
+    node, sent, watchdog = linked(monkeypatch, lambda of: FakeActor([1, 1, 2], of))
     node.listen()
-    assert node.gone.wait(60)
-    assert watchdog.commands == [(1, (pause,)), (2, (pause,))]
+    assert node.gone.wait(NET_S)
+    assert [(pid, [command.action for command in commands]) for pid, commands in watchdog.commands] == [
+        (1, [Action.PAUSE]), (2, [Action.PAUSE])
+    ]  # fmt: skip
     ups = [message for message in sent if isinstance(message, WatchdogUp | SensorNoted)]
     assert [getattr(message, "pid", None) or message.kind for message in ups] == [1, "watchdog.lost", 2]
+
+
+def test_an_answer_that_makes_no_sense_is_a_lost_watchdog_and_the_link_goes_on(monkeypatch):
+    node, sent, watchdog = linked(monkeypatch, lambda of: FakeActor([1], of))
+    answers = iter([{"version": "nonsense"}])
+    right = watchdog.wait_change.remote
+    watchdog.wait_change = FakeActor.method(lambda *asked: next(answers, None) or right(*asked))
+    node.listen()
+    assert node.gone.wait(NET_S)
+    assert [message.kind for message in sent if isinstance(message, SensorNoted)] == ["watchdog.lost"]
+    assert len(watchdog.commands) == 2

@@ -1,4 +1,4 @@
-"""Properties of every trace: hypothesis plays hot, cool, lost, parked and jumping sensors to the governor."""
+"""Test properties of any trace of hot, cool, lost, parked and jumping sensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a run's plan after the run began: changes are reported and change nothing."""
+"""Test a plan's file that changes after the run began: it is reported only."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import loader, set_values
 from supervisor.plan.loader import LoadedPlan, load_plan, parse_plan, plan_names
 from supervisor.plan.validation import nearest
+from tests.waits import NET_S
 
 MINIMAL = """\
 name: mine
@@ -229,7 +230,7 @@ def test_loading_a_plan_loads_no_heavy_library() -> None:
         "expand(load_plan('phase6a').plan, 25);"
         "print([m for m in ('ray','torch','numpy','pandas','optuna') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=NET_S)
     assert done.stdout.strip() == "[]"
 
 

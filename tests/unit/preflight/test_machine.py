@@ -1,4 +1,4 @@
-"""Checks of this machine: each is ok, a warning or an error, and has a remedy unless it is ok."""
+"""Test the checks of this machine: each has a level, and a remedy unless ok."""
 
 from __future__ import annotations
 

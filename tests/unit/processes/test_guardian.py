@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from supervisor.processes import guardian
+from tests.waits import NET_S, until_ended
 
 STUBBORN_FAMILY = """
 import pathlib, signal, subprocess, sys, time
@@ -25,18 +25,6 @@ pathlib.Path(sys.argv[1] + ".part").rename(sys.argv[1])
 time.sleep(60)
 """
 """A command that ignores TERM, with a child; it writes the child's pid into the file that is its argument."""
-
-
-def wait_for_end(pid: int) -> None:
-    """Wait until process `pid` has ended; a zombie has."""
-    for _ in range(6000):
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return
-        except psutil.NoSuchProcess:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"process {pid} has not ended")
 
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -83,26 +71,26 @@ def test_the_guardian_ends_its_commands_whole_group_when(how: str, start_guardia
         process.stdin.close()
     else:
         process.terminate()
-    assert process.wait(20.0) == -signal.SIGKILL, "the command ignored TERM, so it ended by KILL"
-    wait_for_end(command)
-    wait_for_end(child)
+    assert process.wait(NET_S) == -signal.SIGKILL, "the command ignored TERM, so it ended by KILL"
+    until_ended(command)
+    until_ended(child)
 
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_the_guardian_ends_with_its_commands_exit_code(start_guardian: Start, status: int) -> None:
-    assert start_guardian(sys.executable, "-c", f"raise SystemExit({status})").wait(20.0) == status
+    assert start_guardian(sys.executable, "-c", f"raise SystemExit({status})").wait(NET_S) == status
 
 
 def test_the_guardian_ends_by_the_signal_that_ended_its_command(start_guardian: Start) -> None:
     process = start_guardian(sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
-    assert process.wait(20.0) == -signal.SIGTERM
+    assert process.wait(NET_S) == -signal.SIGTERM
 
 
 def test_processes_that_a_command_leaves_in_its_group_are_ended(start_guardian: Start, tmp_path: Path) -> None:
     script = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, file=open(sys.argv[1], 'w'))"
     process = start_guardian(sys.executable, "-c", script, str(tmp_path / "child"))
-    assert process.wait(20.0) == 0
-    wait_for_end(int((tmp_path / "child").read_text()))
+    assert process.wait(NET_S) == 0
+    until_ended(int((tmp_path / "child").read_text()))
 
 
 def test_a_guardian_without_a_command_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.errors import WorkerFailed
 from supervisor.processes.json_worker import LAST_WORDS_BYTES, JsonWorker, python_module
+from tests.waits import NET_S
 
 NEVER_S = 600.0
 """A deadline that no test reaches."""
@@ -41,7 +42,7 @@ def ends(pid: int) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE:
-            psutil.wait_procs([process], timeout=60.0)
+            psutil.wait_procs([process], timeout=NET_S)
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 

@@ -1,32 +1,19 @@
-"""The start of a Ray head fails in words and leaves no process; Ray itself is not started here."""
+"""Test failing starts of a Ray head, without Ray."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.processes import ray_head
 from supervisor.processes.ray_head import RayHead, free_port
-
-
-def wait_for_end(pid: int) -> None:
-    """Wait until process `pid` has ended; a zombie has."""
-    for _ in range(6000):
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return
-        except psutil.NoSuchProcess:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"process {pid} has not ended")
+from tests.waits import until_ended
 
 
 def test_a_preferred_port_that_is_taken_is_replaced() -> None:
@@ -78,7 +65,7 @@ def test_a_dashboard_without_a_port_is_a_failure_at_once(tmp_path: Path, monkeyp
     head = head_of(tmp_path, monkeypatch, "sh", "-c", script)
     assert "Address already in use" in fails_to_start(head)
     assert len(tried.read_text().split()) == 3, "two more choices, each at once"
-    wait_for_end(head.pid)
+    until_ended(head.pid)
 
 
 def test_a_head_whose_command_does_not_exist_is_a_start_failure(
@@ -95,7 +82,7 @@ def test_a_head_that_never_comes_up_is_ended_after_the_deadline(
     monkeypatch.setattr(ray_head, "START_DEADLINE_S", 0.7)
     head = head_of(tmp_path, monkeypatch, "sleep", "60")
     fails_to_start(head)
-    wait_for_end(head.pid)
+    until_ended(head.pid)
 
 
 def test_files_of_earlier_sessions_are_removed_before_a_head_starts(

@@ -1,4 +1,4 @@
-"""A provider in a child process: a bad child harms only its readings, and leaves no process behind."""
+"""Test a provider in a child process: a bad child harms only its readings."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from supervisor.clock import FakeClock
 from supervisor.sensors.isolation import IsolatedProvider, Patience, child_command
 from supervisor.sensors.isolation_child import rss_bytes
 from supervisor.sensors.reading import Kind, Quality, Reading
+from tests.waits import NET_S
 
 GOOD = {
     "sensor_id": "fake:die/a",
@@ -211,7 +212,7 @@ def test_the_real_child_ends_when_its_parent_has_ended(marker: str) -> None:
     child = psutil.Popen([*child_command("supervisor.sensors.scripted:ScriptedProvider"), marker], stdin=read_end)
     os.close(read_end)
     os.close(write_end)
-    assert child.wait(timeout=20) == 0
+    assert child.wait(timeout=NET_S) == 0
 
 
 def test_a_target_that_cannot_be_imported_is_unavailable_and_no_error(marker: str) -> None:

@@ -1,4 +1,4 @@
-"""Lines of macmon, and a macmon that ends, is silent, or writes too much or something else."""
+"""Test lines of macmon, and a macmon that ends, falls silent or floods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A home in which test_lifecycle_machine lets a daemon's writing half live, die and be started again.
+"""Provide a home in which a daemon's writing half lives, dies and starts again.
 
 A kill is one of the process: what it had in memory is gone, what it had written is there.
 """
@@ -56,7 +56,7 @@ class Killed(BaseException):
 
 
 class HandSetClock(Clock):
-    """Goes on a little at each look, by what a float cannot hold exactly; a test may set it."""
+    """Advance at each look by a third of a second, which no float holds exactly."""
 
     now = 1_700_000_000.0
 
@@ -136,7 +136,7 @@ class OneHome(RuleBasedStateMachine):
             else:
                 self.worlds = [world for world, goes_on in zip(self.worlds, going_on, strict=True) if goes_on]
                 self._narrow()
-                self.alive, self.damaged, self.promised_seq = True, False, self._last_seq()
+                self.alive, self.damaged, self.promised_seq = True, False, self.last_seq()
             return
         raise AssertionError("it never started")
 
@@ -151,7 +151,7 @@ class OneHome(RuleBasedStateMachine):
             self.writer = RunWriter(self.store, choose_run(self.store, request, self.clock))
             self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
             assert replaced is None, "the log was taken for another store's"
-            self.store.after_each_event(self._told)
+            self.store.after_each_event(self.told)
             lines = self.audit.catch_up(self.store, "p")
             self._note_head()
             if self.audit.lost_from is not None:
@@ -181,7 +181,7 @@ class OneHome(RuleBasedStateMachine):
         self.waiting = False
         self.governor = "RUN"
         self.sent.clear()
-        self.looked_at = self._last_seq()
+        self.looked_at = self.last_seq()
         for row in self.store.rows("SELECT * FROM experiment"):
             self.states[row["run"], row["name"]] = ProcessState(row["state"])
         for row in self.store.rows("SELECT * FROM trial"):
@@ -192,10 +192,10 @@ class OneHome(RuleBasedStateMachine):
         self.beside.executescript(SCHEMA)
         self.replayed = 0
 
-    def _last_seq(self) -> int:
+    def last_seq(self) -> int:
         return int(self.store.rows("SELECT coalesce(max(seq), 0) AS n FROM event")[0]["n"])
 
-    def _told(self, event: Event) -> None:
+    def told(self, event: Event) -> None:
         assert self.audit is not None
         self.audit.append_committed(event, self.store, "p")
         self._note_head()
@@ -205,7 +205,7 @@ class OneHome(RuleBasedStateMachine):
         self.store.note(head_key(self.audit.path), self.audit.head.to_json())
 
     def _forget(self) -> None:
-        """A process that ended holds nothing open."""
+        """Close all files, as the end of a process does."""
         self.store.close()
         if self.audit is not None:
             self.audit.close()
@@ -240,7 +240,7 @@ class OneHome(RuleBasedStateMachine):
         return self.worlds[0]
 
     def do(self, action: Callable[[], object], model: Callable[[World], object]) -> None:
-        """The same to the real thing and to the model. Killed halfway, the next start says what came of it."""
+        """Do the same to the store and to the model. After a kill the next start shows the outcome."""
         before = [world.copy() for world in self.worlds]
         for world in self.worlds:
             model(world)
@@ -255,7 +255,7 @@ class OneHome(RuleBasedStateMachine):
             self._halfway(before)
             self._dead()
         else:
-            self.worlds, self.promised_seq = [self.worlds[0].copy()], self._last_seq()
+            self.worlds, self.promised_seq = [self.worlds[0].copy()], self.last_seq()
 
     def conduct(self, action: Callable[[], object], model: Callable[[World], object]) -> None:
         """The same, for the steps of the orchestrator: after a full disk it recovers and begins anew."""
@@ -271,7 +271,7 @@ class OneHome(RuleBasedStateMachine):
             self._halfway(before)
             self._dead()
         else:
-            self.worlds, self.promised_seq = [self.worlds[0].copy()], self._last_seq()
+            self.worlds, self.promised_seq = [self.worlds[0].copy()], self.last_seq()
 
     def _recover(self) -> None:
         """Continue as Daemon does once there is space again."""

@@ -1,4 +1,4 @@
-"""A model of runs in plain Python, without SQL or events; test_lifecycle_machine compares the store with it.
+"""Model runs in plain Python, without SQL or events, for test_lifecycle_machine.
 
 `World` is what a store should hold. Each method that changes it appends every state on the way to `trail`: an action
 that was killed halfway may have left any of these states, and no other.
@@ -205,7 +205,7 @@ class World:
         self.move(name, "STOPPED")
 
     def end(self, name: str, why: str) -> None:
-        """The driver has nothing left to do: EXITED; FATAL when no trial has a value."""
+        """Move to EXITED, or to FATAL where no trial has a value."""
         self.end_unfinished(name, why)
         trials = [trial for (experiment, _), trial in sorted(self.run.trials.items()) if experiment == name]
         if any(trial.value is not None for trial in trials):
@@ -263,7 +263,7 @@ class World:
     # What a driver says
 
     def handle(self, name: str, message: Any) -> None:
-        """The fence in one place: which message is believed, and what it changes."""
+        """Apply a message, if the fence lets it pass."""
         if isinstance(message, messages.TrialAdded):
             self.run.trials.setdefault((name, message.number), Trial())
         elif not self._believes(self.run.trials.get((name, message.number)), message):

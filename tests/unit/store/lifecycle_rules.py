@@ -1,4 +1,4 @@
-"""Defines what may happen in the life of a run: the rules of test_lifecycle_machine."""
+"""Define the events of a run's life: the rules of test_lifecycle_machine."""
 
 from __future__ import annotations
 
@@ -233,10 +233,10 @@ class Rules(OneHome):
         name = data.draw(st.sampled_from(EXPERIMENTS))
         old = ProcessState(self.world.run.experiments[name].state)
         unknown = [new for new in ProcessState if not _may_move(old, new)]
-        seq = self._last_seq()
+        seq = self.last_seq()
         with pytest.raises(ValueError, match="cannot go"):
             self.writer.move_experiment(name, data.draw(st.sampled_from(unknown)))
-        assert self._last_seq() == seq
+        assert self.last_seq() == seq
 
     # Rules: what the driver says
 

@@ -1,4 +1,4 @@
-"""The store: a change and its events commit together or not at all, and what is not a sound store is refused."""
+"""Test the store: changes commit with their events, and unsound files are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of events: everything that is recorded is in it, and the page about it is made from it."""
+"""Test the table of events: it has each recorded event, and makes their page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At each event of a long run, the log so far rebuilds the store of that moment, and the checker finds no fault in it.
+"""Rebuild the store at each event of a long run, from the log so far.
 
 The run is real: writers, experiment state, commands in force, audit log with rotation, recovery and every verb.
 """
@@ -20,7 +20,7 @@ from supervisor.store import lookups, queries
 from supervisor.store.database import read_only
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.event import Event
-from tests.unit.audit.test_rebuild import OPENING, RESULT
+from tests.unit.audit.rebuild_home import OPENING, RESULT
 from tests.unit.store.lifecycle_home import HandSetClock
 from tests.unit.store.lifecycle_model import MAX_TRIALS
 from tests.unit.store.lifecycle_rules import MAX_RUNS
@@ -41,9 +41,9 @@ class LongLife(Lives):
         super().__init__()
         self.start()
 
-    def _told(self, event: Event) -> None:
-        super()._told(event)
-        if event.seq == self._last_seq():
+    def told(self, event: Event) -> None:
+        super().told(event)
+        if event.seq == self.last_seq():
             ids = lookups.run_ids(self.store)
             self.tables[event.seq] = {run: queries.tables_of(self.store.connection, run) for run in ids}
 
@@ -98,11 +98,11 @@ class LongLife(Lives):
         return [line for part in rotation.all_parts(self.home.audit_log("p")) for line in rotation.lines_of(part)]
 
 
-@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
 def life(request: pytest.FixtureRequest) -> Iterator[LongLife]:
     found = LongLife(request.param)
     try:
-        while not found.alive or found._last_seq() < EVENTS:
+        while not found.alive or found.last_seq() < EVENTS:
             found.step()
         yield found
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,13 @@ ANY_SQL = re.compile(r"\b(?:SELECT\b.+\bFROM|INSERT\b.*\bINTO|DELETE FROM|UPDATE
 SOURCES = [path for room in ("supervisor", "actors", "training") for path in (ROOT / room).rglob("*.py")]
 
 
-def texts(path: Path) -> Iterator[str]:
+@functools.cache
+def texts(path: Path) -> tuple[str, ...]:
     """Return the strings of a module; of an f-string the parts between its values, joined."""
-    tree = ast.parse(path.read_text())
+    return tuple(_texts(ast.parse(path.read_text())))
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield "?".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))

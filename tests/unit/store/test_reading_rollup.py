@@ -1,4 +1,4 @@
-"""Readings by the minute: nothing is lost in the thinning but the order within a minute."""
+"""Test readings by the minute: smallest, mean and largest value stay."""
 
 from __future__ import annotations
 

@@ -24,11 +24,6 @@ from tests.unit.store.writers import (
 )  # fmt: skip
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> RunWriter:
-    return make_writer(tmp_path / "sweep.db")
-
-
 def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(writer: RunWriter) -> None:
     writer.move_run(ProcessState.STARTING)
     writer.record("run.started")

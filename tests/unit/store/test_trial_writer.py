@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,11 +28,6 @@ from tests.unit.store.writers import (
     started,
     trial,
 )  # fmt: skip
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> RunWriter:
-    return make_writer(tmp_path / "sweep.db")
 
 
 def test_a_trials_life_leaves_one_event_for_each_change(writer: RunWriter) -> None:

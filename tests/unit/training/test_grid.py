@@ -31,7 +31,7 @@ def built_size(architecture: Architecture) -> int:
 
 
 @pytest.mark.parametrize("budget", ["2M", "20M", "200M", "2B"])
-@pytest.mark.parametrize("every", [10, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [30, pytest.param(1, marks=pytest.mark.slow)])
 def test_param_count_is_the_built_models_for_the_shapes_of_every_budget(budget: str, every: int) -> None:
     grid = grid_of(budget)
     for rank in range(0, len(grid.shapes), every):
@@ -41,8 +41,8 @@ def test_param_count_is_the_built_models_for_the_shapes_of_every_budget(budget: 
 
 def test_param_count_does_not_depend_on_heads() -> None:
     grid = grid_of("2M")
-    for rank in (0, len(grid.shapes) // 2, len(grid.shapes) - 1):
-        counts = {built_size(grid.architecture(rank, heads)) for heads in range(1, 6)}
+    for rank in (0, len(grid.shapes) // 2):
+        counts = {built_size(grid.architecture(rank, heads)) for heads in (1, 3, 5)}
         assert len(counts) == 1
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waits import NET_S
+
 ROOT = Path(__file__).parents[3]
 LIGHT = [
     "settings", "config_readers", "atomic_file", "grid", "memory", "data.manifest", "errors", "environment", "schedule",
@@ -23,7 +25,7 @@ def test_a_light_module_loads_nothing_outside_the_standard_library(module: str) 
     )
     # -I keeps site hooks of the environment's packages out of the answer, -S the packages themselves.
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=NET_S, check=True)
     assert answer.stdout.strip() == "[]"
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.trial.gate import MAX_REST_S, POLL_S, Gate, Leave
-from actors.trial.node_files import LAYOUT, LEASE_S, MAGIC, SIZE_BYTES, VERSION, FlagWriter, flag_path
+from actors.trial.node_files import LAYOUT, LEASE_S, MAGIC, SIZE_BYTES, VERSION, FlagWriter, flag_path, open_flag
 from supervisor.domain.command import Action
 from supervisor.domain.scope import MAX_HELD_TRIALS
 
@@ -212,7 +212,7 @@ def test_no_reader_ever_sees_a_closed_flag_open(tmp_path):
     """The writer renews its lease without clearing the action first, not even for a microsecond."""
     writer = FlagWriter(tmp_path / "flag")
     writer.write(Action.PAUSE, 0.0)
-    rungs, seen = memoryview(writer._map).cast("I"), set()
+    rungs, seen = memoryview(open_flag(tmp_path / "flag")).cast("I"), set()
     renewing = threading.Thread(target=lambda: [writer.renew() for _ in range(3000)])
     renewing.start()
     while renewing.is_alive():

@@ -14,6 +14,7 @@ import pytest
 from actors.trial import worker_process
 from actors.trial.worker_process import OOM_SCORE_ADJ, end_process, prefer_for_oom, stacks_of
 from supervisor.processes.identity import started_at
+from tests.waits import NET_S
 
 ROOT = Path(__file__).resolve().parents[3]
 HANGING = """
@@ -94,7 +95,7 @@ def test_a_process_is_ended_with_its_children(start, tmp_path, monkeypatch, befo
     child = psutil.Process(int(file.read_text()))
     assert end_process(process.pid, started_at(process.pid))
     assert process.wait() == status
-    child.wait(30)
+    child.wait(NET_S)
     assert not child.is_running()
 
 

@@ -1,4 +1,4 @@
-"""The watchdog's gauges: what each shows, and that absence is no number."""
+"""Test the watchdog's gauges: their values, and that absence is no number."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_hung_process_is_ended_while_a_sensor_hangs(start, worker):
             return []
 
         def close(self):
-            """Nothing is open."""
+            """Close no file: none was opened."""
 
     dog = start(Hangs())
     try:

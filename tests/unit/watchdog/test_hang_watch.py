@@ -1,4 +1,4 @@
-"""The watch over a node's workers: which it ends, which it does not, and how the dead ones died."""
+"""Test the watch over a node's workers: it ends hung ones and explains deaths."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_machine_that_slept_or_was_stopped_has_no_hung_trials(bench):
 
 
 def test_a_wall_clock_that_jumps_changes_nothing(bench, monkeypatch):
-    """Nothing here reads it."""
+    """The watch reads the monotonic clock only."""
     monkeypatch.setattr(FakeClock, "wall_s", lambda self: pytest.fail("the wall clock was read"))
     bench.at_work()
     bench.passes(70.0)

@@ -1,4 +1,4 @@
-"""The governor of a node, on a scripted temperature and a clock of its own: what the flag says, and when."""
+"""Test the governor of a node by its flag, on a scripted temperature and clock."""
 
 from __future__ import annotations
 

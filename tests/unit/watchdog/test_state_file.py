@@ -1,4 +1,4 @@
-"""The file of a node's governor state: which state is taken up again, and its name."""
+"""Test the file of a node's governor state: its name, and its use."""
 
 from __future__ import annotations
 
