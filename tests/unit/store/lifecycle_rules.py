@@ -132,10 +132,10 @@ class Rules(OneHome):
             if self.alive:
                 self._forget_retried()
             return
-        seq = self._last_seq()
+        seq = self.last_seq()
         with pytest.raises(Conflict):
             try_again(writer, "ann", name, number)
-        assert self._last_seq() == seq
+        assert self.last_seq() == seq
 
     @precondition(lambda self: self.alive)
     @rule()
