@@ -92,6 +92,20 @@ def test_a_message_shows_the_newest_and_counts_the_rest() -> None:
     assert (notice.seq, notice.count) == (25, 25)
 
 
+@pytest.mark.parametrize(("failed", "words"), [(1, "best 0.25 of 8 trials, 1 failed"), (0, "of 8 trials, 0 failed")])
+def test_a_message_about_an_end_counts_the_failed_trials(failed: int, words: str) -> None:
+    end = event(1, "experiment.finished", best=0.25, best_trial=3, trials=8, failed=failed, seconds=9.0)
+    assert notable(end)
+    assert words in compose([end], "smoke", "box").body
+
+
+@pytest.mark.parametrize("shortage", ["a trial needs 1 gpu on one node", "a trial needs 64 cpu on one node"])
+def test_a_message_says_what_a_trial_waits_for(shortage: str) -> None:
+    lacks = event(1, "resources.lacked", shortage=shortage)
+    assert notable(lacks)
+    assert f"one waits: {shortage}" in compose([lacks], "smoke", "box").body
+
+
 def test_waits_between_tries_double_up_to_an_hour() -> None:
     assert [retry_in_s(n) for n in (1, 2, 3)] == [30.0, 60.0, 120.0]
     assert retry_in_s(10_000) == RETRY_CAP_S
