@@ -17,7 +17,7 @@ from supervisor.cli import status_text
 from supervisor.control.client import ask
 from supervisor.domain import answer
 from supervisor.domain.lifecycle import ENDED
-from supervisor.domain.run_words import start_command, way_on, without_daemon
+from supervisor.domain.run_words import start_command, without_daemon
 from supervisor.errors import NotFound, NotRunning, SlowAnswer, StoreDamaged, SweepError
 from supervisor.formatting import fitted
 from supervisor.home import Home
@@ -115,7 +115,7 @@ def _print_end(home: Home) -> int:
     report = home.run_folder(view["run"]["id"]) / "report.html"
     print(f"report: {report}" if report.exists() else "no report was written; `supervisorctl report` tries again")
     if not all(experiment["state"] in ENDED for experiment in view["experiments"]):
-        print(f"the run has not ended; {way_on(view['run'])}", file=sys.stderr)
+        print(view["why_no_daemon"], file=sys.stderr)
         return 1
     code = answer.exit_code(view["experiments"])
     if code:

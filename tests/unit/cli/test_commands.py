@@ -275,6 +275,42 @@ def test_wait_after_the_end_prints_the_table_and_has_the_runs_exit_code(
     assert supervisorctl.main(["wait"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("moves", "stopped", "words"),
+    [
+        ([], False, "it died while the run was RUNNING; `supervisord start` resumes it"),
+        (["STOPPING"], True, "it died while the run was STOPPING; `supervisord start smoke --only 2M` resumes it"),
+        (["STOPPING", "STOPPED"], True, "the run is stopped; `supervisord start smoke --only 2M` resumes it"),
+        (["STOPPING", "STOPPED"], False, "it was shut down; `supervisord start` resumes it"),
+    ],
+)
+def test_wait_and_status_say_the_same_of_a_run_without_a_daemon(
+    home: Home, capsys: pytest.CaptureFixture[str], moves: list[str], stopped: bool, words: str
+) -> None:
+    finished_run(home).close()
+    store = Store(home.store, Clock())
+    spec = {"name": "a", "mode": "min", "metric": "loss", "max_trials": 1, "concurrency": 1, "axes": {}}
+    create_run(
+        store, "smoke-2", plan="smoke", fingerprint="f", source="built-in", plan_text="",
+        hardware={"options": ["--only", "2M"]}, data={}, specs=[spec],
+    )  # fmt: skip
+    writer = RunWriter(store, "smoke-2")
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
+    if stopped:
+        writer.record("run.stopped", who="ann")
+    for move in moves:
+        writer.move_run(ProcessState(move))
+    store.close()
+    assert supervisorctl.main(["wait"]) == 1
+    waited = capsys.readouterr()
+    assert f"no daemon is running: {words}" in waited.err
+    assert supervisorctl.main(["status"]) == 4
+    told = capsys.readouterr()
+    assert f"no daemon is running: {words}" in told.err
+    assert "RUNNING" not in waited.out + told.out
+
+
 class FakeDaemon:
     """Stands for `ask`: records each request and gives canned answers."""
 
