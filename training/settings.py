@@ -118,7 +118,7 @@ class TrialSettings:
     gradient_clip: float = 1.0
     max_epochs: int = 50
     patience: int = 10
-    normalisation: Normalisation = "revin"
+    normalisation: Normalisation = "revin_scale"
     target: TargetSettings = field(default_factory=TargetSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     fold: int | None = None

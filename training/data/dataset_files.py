@@ -34,7 +34,6 @@ from training.data.manifest import (
 from training.data.windows import default_zscore
 from training.errors import DatasetError, SettingsError, SplitError, TrainingError
 
-DEFAULT_TIER = "a25"
 VIX_TICKER = "^VIX"
 
 Problem = Literal["missing", "changed", "unregistered", "unreadable", "outdated"]

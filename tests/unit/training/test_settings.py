@@ -30,7 +30,7 @@ def config(**changes: Any) -> dict[str, Any]:
 def test_a_minimal_config_takes_the_documented_defaults() -> None:
     settings = TrialSettings.from_config(config())
     assert (settings.context, settings.patch, settings.stride) == (80, 10, 5)
-    assert settings.normalisation == "revin"
+    assert settings.normalisation == "revin_scale"  # for any tier, and it keeps the level of volatility
     assert settings.grid.d_ff_ratio == (2, 4)
     assert settings.budget_params == 20_000
 
