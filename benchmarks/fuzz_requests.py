@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-VERBS = ("pause", "resume", "stop", "shutdown", "drill", "backup")
+VERBS = ("pause", "resume", "retry", "stop", "shutdown", "drill", "backup")
 READS = ("hello", "status")
 MAX_REQUEST_BYTES = 64 * 1024
 

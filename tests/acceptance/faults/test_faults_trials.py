@@ -166,7 +166,7 @@ def test_a_search_survives_trials_that_hang_and_run_out_of_memory(sweep: Sweep, 
     (sweep.folder / "group").write_text(str(small_group))
     # The kill before any hang: whoever ends a hanging worker has no eye for what else changes its control group.
     begin(sweep, "is_killed_for_memory", "device_is_full", "hangs", "always_hangs", "none")
-    assert sweep.ctl("wait").returncode == 0
+    assert sweep.ctl("wait").returncode == 3, "one trial has failed"
 
     events = audited(sweep.home, "troubled")
     assert names(events).count("daemon.started") == 1

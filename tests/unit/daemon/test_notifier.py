@@ -106,6 +106,17 @@ def test_a_message_says_what_a_trial_waits_for(shortage: str) -> None:
     assert f"one waits: {shortage}" in compose([lacks], "smoke", "box").body
 
 
+@pytest.mark.parametrize(
+    ("incomplete", "failed_trials", "shown"),
+    [(1, 0, "1 without an answer; 0 trials failed"), (0, 3, "0 without an answer; 3 trials failed")],
+)
+def test_the_last_message_of_a_run_counts_missing_answers_and_failed_trials(
+    incomplete: int, failed_trials: int, shown: str
+) -> None:
+    counts = {"passed": 2, "failed": 0, "skipped": 0, "incomplete": incomplete, "failed_trials": failed_trials}
+    assert compose([event(1, "run.finished", seconds=9.0, **counts)], "smoke", "box").title.endswith(shown)
+
+
 def test_waits_between_tries_double_up_to_an_hour() -> None:
     assert [retry_in_s(n) for n in (1, 2, 3)] == [30.0, 60.0, 120.0]
     assert retry_in_s(10_000) == RETRY_CAP_S
