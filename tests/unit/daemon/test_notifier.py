@@ -65,7 +65,9 @@ class Service:
 def send(writer: RunWriter, file: Path, service: Service, *names: str) -> Notifier:
     notifier = Notifier(writer, "smoke", file, Clock(), service)
     for name in names:
-        writer.record(name, experiment="one", **({"error": "it broke"} if name.endswith("failed") else {}))
+        writer.record(
+            name, experiment="one", **({"error": "it broke", "outside": True} if name == "test.failed" else {})
+        )
     asyncio.run(notifier.send_news(1.0))
     return notifier
 
@@ -123,7 +125,7 @@ def test_waits_between_tries_double_up_to_an_hour() -> None:
 
 
 def test_each_event_is_sent_once_and_only_from_the_start_on(writer: RunWriter, file: Path) -> None:
-    writer.record("test.failed", experiment="one", error="long ago")
+    writer.record("test.failed", experiment="one", error="long ago", outside=True)
     service = Service()
     notifier = send(writer, file, service, "test.failed", "ray.started")
     assert [body for _, body in service.messages] == ["one could not be tested: it broke"]

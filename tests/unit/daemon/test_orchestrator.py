@@ -46,9 +46,11 @@ def test_a_driver_that_fails_is_replaced_and_the_reason_is_one_line(tmp_path: Pa
     assert stage.states() == {"a": "EXITED"}
     assert "a disk hiccup" in stage.facts("driver.exited")[0]["reason"]
     (tmp_path / "b").mkdir()
-    failed = Stage(tmp_path / "b", b=[[["fail", "Traceback:\n  ...\nPlanError: no such module"]]])
+    failed = Stage(
+        tmp_path / "b", b=[[["fail", 'Traceback:\n  File "mine.py", line 3, in f\nPlanError: no such module']]]
+    )
     failed.live()
-    assert failed.reason("b") == "PlanError: no such module"
+    assert failed.reason("b") == "PlanError: no such module (mine.py, line 3)"
 
 
 def test_a_secret_in_a_drivers_error_is_redacted(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.domain import messages
+from supervisor.formatting import error_sentence
 
 EXPERIMENTS = ("a", "b")
 MAX_TRIALS = 3
@@ -212,7 +213,7 @@ class World:
             self.move(name, "EXITED")
             return
         first = next((trial.error or trial.end_reason for trial in trials), "no trial was started")
-        self.fail(name, f"no trial of {len(trials)} left a value; the first: {first}".splitlines()[-1])
+        self.fail(name, f"no trial of {len(trials)} left a value; the first: {error_sentence(first)}")
 
     def settle(self, name: str, governor: str, nodes: set[str]) -> None:
         """Pause or resume the experiment at work: by a governor's PAUSE or STOP, and by each operator's command."""

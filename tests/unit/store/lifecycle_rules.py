@@ -26,6 +26,7 @@ from supervisor.domain.lifecycle import (
 )
 from supervisor.domain.scope import ALL_NODES, trial_scope
 from supervisor.errors import Conflict
+from supervisor.formatting import error_sentence
 from supervisor.store.retry_writer import RetryWriter
 from tests.unit.store.lifecycle_home import OneHome
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS
@@ -217,7 +218,7 @@ class Rules(OneHome):
         if error is None:
             self.conduct(lambda: state.end(None), lambda world: world.end(state.name, MAX_HOURS_REACHED))
         else:
-            self.conduct(lambda: state.end(error), lambda world: world.fail(state.name, error.splitlines()[-1]))
+            self.conduct(lambda: state.end(error), lambda world: world.fail(state.name, error_sentence(error)))
         self._experiment_is_over()
 
     def _experiment_is_over(self) -> None:

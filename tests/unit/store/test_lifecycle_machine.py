@@ -200,7 +200,7 @@ def test_the_machine_finds_a_broken_rule(
     """A late attempt that is believed, a second report that replaces the first, a row that no event explains."""
     harm(monkeypatch)
     sloppy = settings(
-        USUAL, max_examples=100, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False
+        USUAL, max_examples=400, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False
     )
     with pytest.raises((AssertionError, ValueError)):
         run_state_machine_as_test(Lives, settings=sloppy)
