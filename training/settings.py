@@ -86,6 +86,11 @@ class SplitSettings:
     folds: int = 3
     min_val_windows: int = 200
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> SplitSettings:
+        """Read the section. Raises SettingsError with ``split.KEY`` for an unknown key or bad value."""
+        return read.section(cls, config, _SPLIT_READERS, "split.")
+
     @property
     def test_folds(self) -> tuple[int | None, ...]:
         """Return the folds that are tested, each on a block of its own; (None,) for a single test."""

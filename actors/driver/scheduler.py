@@ -3,7 +3,7 @@
 Every decision of the wrapped scheduler is kept, except that a trial which may continue is answered NOOP while its node
 is paused: it keeps its memory, and continues when the command is lifted. A pause that lasts, and SHED, take trials off
 their workers; they resume from their checkpoints later, as new attempts. The wrapped scheduler does not see the trials
-of the finalisation: they are compared with one another, on all their epochs.
+after the search: they are compared with one another, on all their epochs.
 """
 
 from __future__ import annotations

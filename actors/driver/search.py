@@ -1,4 +1,4 @@
-"""The search of an experiment: Ray's OptunaSearch behind a gate, and the finalisation that follows it.
+"""The search of an experiment: Ray's OptunaSearch behind a gate, and the trials that follow it.
 
 The gate starts no trial while a command forbids it, removes values that would break the study, and reports to Optuna
 how each trial really ended. Only public names of OptunaSearch and Optuna are used.
@@ -22,13 +22,13 @@ from actors.driver.study import SamplerPerTrial, bounded, build_study, distribut
 from actors.driver.trial_registry import Entry, TrialRegistry, Verdict, ended, finite_or_none
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action
-from supervisor.domain.finalists import SOURCE, finalists, is_final, search_trials
+from supervisor.domain.finalists import AFTER_SEARCH, after_search, is_final, search_trials, trials_in_all
 from supervisor.domain.lifecycle import EndReason, TrialState
 from supervisor.domain.messages import TrialAdded
 
 
-class Finalisation(PerProcess):
-    """Chooses the trials that follow the search, once it has ended; `domain.finalists` has the rule.
+class AfterSearch(PerProcess):
+    """Chooses the trials that follow the search: finalisation, then walk-forward; `domain.finalists` has the rule.
 
     `trials` are the daemon's; later ends are noted here. Called from Tune's thread only.
     """
@@ -49,9 +49,9 @@ class Finalisation(PerProcess):
         """Return whether the search has given all its trials; without finalisation Tune's count ends it before."""
         return self._search_left <= 0
 
-    def search_goes_on(self) -> bool:
-        """Return whether a trial of the search has not ended."""
-        return sum(not is_final(self._spec, number) for number in self._trials) < search_trials(self._spec)
+    def waits(self) -> bool:
+        """Return whether more trials follow once a running one has ended."""
+        return len(self._taken) < trials_in_all(self._spec, self._ended()) - search_trials(self._spec)
 
     def note(self, entry: Entry, verdict: Verdict | None) -> None:
         """Note the end of a trial; `verdict` is None if its worker or Tune failed."""
@@ -64,14 +64,16 @@ class Finalisation(PerProcess):
             "value": verdict.value if verdict is not None and succeeded else None,
         }
 
-    def take(self) -> tuple[int, dict[str, Any]] | None:
-        """Return number and params of the next trial; None when all are given."""
-        for finalist in finalists(self._spec, list(self._trials.values())):
-            for number, params in finalist.trials().items():
-                if number not in self._taken:
-                    self._taken.add(number)
-                    return number, params
+    def take(self) -> tuple[int, str, dict[str, Any]] | None:
+        """Return number, source and params of the next trial; None when all that are known are given."""
+        for number, (source, params) in after_search(self._spec, self._ended()).items():
+            if number not in self._taken:
+                self._taken.add(number)
+                return number, source, params
         return None
+
+    def _ended(self) -> list[Mapping[str, Any]]:
+        return list(self._trials.values())
 
 
 class GatedSearch(Searcher):
@@ -83,14 +85,14 @@ class GatedSearch(Searcher):
         registry: TrialRegistry,
         in_force: CommandsInForce,
         link: DaemonLink,
-        finalisation: Finalisation,
+        after_search: AfterSearch,
         enqueued: int,
         concurrency: int,
     ) -> None:
         super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
         self._inner, self._registry, self._in_force, self._link = inner, registry, in_force, link
-        self._finalisation, self._enqueued, self._concurrency = finalisation, enqueued, concurrency
+        self._after_search, self._enqueued, self._concurrency = after_search, enqueued, concurrency
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         finished: Any = Searcher.FINISHED
@@ -98,21 +100,22 @@ class GatedSearch(Searcher):
             return finished  # type: ignore[no-any-return]
         if not self._may_start():
             return None
-        if self._finalisation.search_is_given():
+        if self._after_search.search_is_given():
             if self._in_force.finalisation_held:
                 # Another driver takes the retried trials first.
                 return finished  # type: ignore[no-any-return]
-            if self._finalisation.search_goes_on():
-                return None
-            found = self._finalisation.take()
-            return finished if found is None else self._open(trial_id, *found, source=SOURCE)
+            found = self._after_search.take()
+            if found is not None:
+                number, source, params = found
+                return self._open(trial_id, number, params, source)
+            return None if self._after_search.waits() else finished
         config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
-        self._finalisation.search_gave()
+        self._after_search.search_gave()
         return self._open(trial_id, number, config, "enqueued" if number < self._enqueued else "sampled")
 
     def _open(self, trial_id: str, number: int, params: dict[str, Any], source: str) -> dict[str, Any]:
-        known, final = self._registry.known(number), source == SOURCE
+        known, final = self._registry.known(number), source in AFTER_SEARCH
         entry = self._registry.open(trial_id, number, dict(params), final=final)
         if not known:
             self._link.send(TrialAdded(number, dict(params), source))
@@ -153,7 +156,7 @@ class GatedSearch(Searcher):
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         entry = self._registry.entry(trial_id)
         verdict = None if error or result is None else self._registry.verdict(trial_id, result)
-        self._finalisation.note(entry, verdict)
+        self._after_search.note(entry, verdict)
         if entry.final:
             return
         if verdict is None or not verdict.succeeded:
@@ -217,5 +220,5 @@ def open_search(
         study_name=spec["name"],
         sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
     )
-    finalisation = Finalisation(spec, trials)
-    return GatedSearch(inner, registry, in_force, link, finalisation, len(points), int(spec["concurrency"]))
+    follow = AfterSearch(spec, trials)
+    return GatedSearch(inner, registry, in_force, link, follow, len(points), int(spec["concurrency"]))

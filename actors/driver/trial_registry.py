@@ -33,7 +33,7 @@ class Entry:
 
     `sent_steps` are the steps that the study has; `best` is the best finite value so far. `held` says that the daemon
     has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler holds it at the end of a step.
-    `deaths` counts its workers that died under earlier drivers. A `final` trial is of the finalisation: sampler and
+    `deaths` counts its workers that died under earlier drivers. A `final` trial follows the search: sampler and
     pruner do not see it.
 
     `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the

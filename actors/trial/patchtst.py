@@ -33,7 +33,7 @@ class PatchTSTTrainable(tune.Trainable):
     sweep_number: int
     sweep_seed: int
     sweep_final: bool
-    """The trial is of the finalisation: the weights of its best epoch are kept for the test."""
+    """The trial follows the search: the weights of its best epoch are kept for the test."""
     sweep_memory: Memory | None
 
     _best_step: int | None = None

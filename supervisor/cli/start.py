@@ -88,7 +88,7 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
 
 def _resolve(home: Home, arguments: argparse.Namespace) -> Resolved:
     """Return the plan, its dataset and its experiments. Raises PlanError, and the training room's errors."""
-    from supervisor.plan.dataset import choose_dataset
+    from supervisor.plan.dataset import blocks_of, choose_dataset
     from supervisor.plan.expansion import expand
     from supervisor.plan.loader import load_plan
 
@@ -101,6 +101,9 @@ def _resolve(home: Home, arguments: argparse.Namespace) -> Resolved:
         only=arguments.only,
         globs=arguments.experiments,
     )
+    if chosen is not None and loaded.plan.trainable == "patchtst":
+        for spec in specs:
+            blocks_of(spec, chosen.rows)  # a history that is too short is an error before anything starts
     return loaded, chosen, specs
 
 

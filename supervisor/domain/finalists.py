@@ -1,24 +1,33 @@
 """Chooses the answer of a search: its best configurations are trained again on fresh seeds, and the best mean wins.
 
 The best of many noisy losses is partly luck: at a noise of .02 the best of 50 looks .04 better than it is. Fresh seeds
-take that luck out. Finalisation trials are part of `max_trials` and follow the search in number. Everything here is a
-pure function of an experiment's spec and its trials, so a driver that starts anew goes on with the same choice and
-the same seeds. Standard library only.
+take that luck out. With folds (training.data.blocks) the finalisation trains on the last one, and the winner is then
+trained walk-forward: on the same seeds, once more for each earlier fold, so that it can be tested on every fold.
+
+Both are part of `max_trials` and follow the search in number. Everything here is a pure function of an experiment's
+spec and its trials, so a driver that starts anew goes on with the same choice and the same seeds. Standard library
+only.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 
 SOURCE = "finalize"
 """The source of a finalisation trial, beside sampled and enqueued."""
+WALK_FORWARD = "walk_forward"
+"""The source of a trial that trains the winner for a fold before the last."""
+AFTER_SEARCH = (SOURCE, WALK_FORWARD)
+"""The sources of trials that no sampler learns from and no pruner judges."""
 SEED = "seed"
 """The key of a finalisation trial's params under which its trainable finds the seed."""
+FOLD = "fold"
+"""As SEED, for the fold that it is trained and judged on; left out if there is one block only."""
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -26,19 +35,19 @@ Trial = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finalist:
-    """Holds a configuration that is trained again: trial `numbers[i]` on `seeds[i]`."""
+    """Holds a configuration that is trained again: trial `numbers[i]` on `seeds[i]`, all on `fold` (None: no folds)."""
 
     from_trial: int
     search_value: float
     params: Mapping[str, Any]
     numbers: tuple[int, ...]
     seeds: tuple[int, ...]
+    fold: int | None = None
 
     def trials(self) -> dict[int, dict[str, Any]]:
         """Return the params of the finalist's trials by number, each with its own seed."""
-        return {
-            number: {**self.params, SEED: seed} for number, seed in zip(self.numbers, self.seeds, strict=True)
-        }  # fmt: skip
+        shared = self.params if self.fold is None else {**self.params, FOLD: self.fold}
+        return {number: {**shared, SEED: seed} for number, seed in zip(self.numbers, self.seeds, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -54,14 +63,31 @@ class Outcome:
         return sum(known) / len(known) if len(known) == len(self.values) else None
 
 
+def folds_of(spec: Spec) -> int:
+    """Return on how many folds the winner is tested; 1 without folds."""
+    finalize = spec.get("finalize")
+    return 1 if finalize is None else int(finalize.get("folds", 1))
+
+
+def finalisation_trials(spec: Spec) -> int:
+    """Return how many trials are reserved for the finalisation."""
+    finalize = spec.get("finalize")
+    return 0 if finalize is None else int(finalize["top"]) * int(finalize["seeds"])
+
+
+def walk_forward_trials(spec: Spec) -> int:
+    """Return how many trials are reserved for the winner on the folds before the last."""
+    finalize = spec.get("finalize")
+    return 0 if finalize is None else int(finalize["seeds"]) * (folds_of(spec) - 1)
+
+
 def search_trials(spec: Spec) -> int:
     """Return how many trials of an experiment are the search's; their numbers begin at 0."""
-    finalize = spec.get("finalize")
-    return int(spec["max_trials"]) - (0 if finalize is None else int(finalize["top"]) * int(finalize["seeds"]))
+    return int(spec["max_trials"]) - finalisation_trials(spec) - walk_forward_trials(spec)
 
 
 def is_final(spec: Spec, number: int) -> bool:
-    """Return whether a trial of this number belongs to the finalisation."""
+    """Return whether a trial of this number follows the search: finalisation or walk-forward."""
     return number >= search_trials(spec)
 
 
@@ -72,9 +98,9 @@ def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
     """
     finalize, search = spec.get("finalize"), search_trials(spec)
     own = [trial for trial in trials if int(trial["number"]) < search]
-    if finalize is None or len(own) < search or not all(trial["state"] in TRIAL_ENDED for trial in own):
+    if finalize is None or not _have_ended(own, range(search)):
         return []
-    top, seeds = int(finalize["top"]), int(finalize["seeds"])
+    top, seeds, folds = int(finalize["top"]), int(finalize["seeds"]), folds_of(spec)
     drawn = tuple(_seed(int(spec["seed"]), place) for place in range(seeds))
     return [
         Finalist(
@@ -83,9 +109,34 @@ def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
             params=dict(trial["params"]),
             numbers=tuple(range(search + place * seeds, search + (place + 1) * seeds)),
             seeds=drawn,
+            fold=folds if folds > 1 else None,
         )
         for place, trial in enumerate(best_different(own, str(spec["mode"]), top))
     ]
+
+
+def walk_forward(spec: Spec, trials: Sequence[Trial]) -> list[Finalist]:
+    """Return the winner for each fold before the last, in order; empty before there is a winner, and without folds."""
+    choice = chosen(spec, trials) if folds_of(spec) > 1 else None
+    if choice is None:
+        return []
+    first = 1 + max(max(finalist.numbers) for finalist in finalists(spec, trials))
+    seeds = len(choice.finalist.seeds)
+    return [
+        replace(choice.finalist, fold=fold, numbers=tuple(range(start, start + seeds)))
+        for fold, start in enumerate(range(first, first + walk_forward_trials(spec), seeds), 1)
+    ]
+
+
+def after_search(spec: Spec, trials: Sequence[Trial]) -> dict[int, tuple[str, dict[str, Any]]]:
+    """Return source and params of each trial after the search that is known by now, by number."""
+    kinds = ((SOURCE, finalists(spec, trials)), (WALK_FORWARD, walk_forward(spec, trials)))
+    return {
+        number: (source, params)
+        for source, found in kinds
+        for finalist in found
+        for number, params in finalist.trials().items()
+    }
 
 
 def best_different(trials: Iterable[Trial], mode: str, count: int) -> list[Trial]:
@@ -101,11 +152,12 @@ def best_different(trials: Iterable[Trial], mode: str, count: int) -> list[Trial
 
 def trials_in_all(spec: Spec, trials: Sequence[Trial]) -> int:
     """Return how many trials the experiment will have: fewer than `max_trials` if too few can be finalised."""
-    search = search_trials(spec)
-    own = [trial for trial in trials if int(trial["number"]) < search]
-    if len(own) < search or not all(trial["state"] in TRIAL_ENDED for trial in own):
+    search, found = search_trials(spec), finalists(spec, trials)
+    if not _have_ended(trials, range(search)):
         return int(spec["max_trials"])
-    return search + sum(len(finalist.numbers) for finalist in finalists(spec, trials))
+    final = sum(len(finalist.numbers) for finalist in found)
+    goes_on = not _have_ended(trials, range(search + final)) or chosen(spec, trials) is not None
+    return search + final + (walk_forward_trials(spec) if found and goes_on else 0)
 
 
 def trials_left(spec: Spec, trials: Sequence[Trial]) -> int:
@@ -115,7 +167,7 @@ def trials_left(spec: Spec, trials: Sequence[Trial]) -> int:
 
 def outcomes(spec: Spec, trials: Sequence[Trial]) -> list[Outcome]:
     """Return each finalist with its trials' values, in the order of the search's ranking."""
-    value_of = {int(trial["number"]): trial["value"] for trial in trials if _succeeded(trial)}
+    value_of = _values(trials)
     return [
         Outcome(finalist, tuple(value_of.get(number) for number in finalist.numbers))
         for finalist in finalists(spec, trials)
@@ -127,22 +179,56 @@ def chosen(spec: Spec, trials: Sequence[Trial]) -> Outcome | None:
 
     A configuration that fails on one of its seeds is not one to rely on, so it is out.
     """
-    if trials_left(spec, trials) > 0:
+    found = outcomes(spec, trials)
+    if not _have_ended(trials, [number for outcome in found for number in outcome.finalist.numbers]):
         return None
     sign = 1.0 if spec["mode"] == "min" else -1.0
-    complete = [outcome for outcome in outcomes(spec, trials) if outcome.mean is not None]
+    complete = [outcome for outcome in found if outcome.mean is not None]
     return min(complete, key=lambda outcome: sign * (outcome.mean or 0.0), default=None)
 
 
-def describe(spec: Spec, trials: Sequence[Trial]) -> dict[str, Any] | None:
-    """Return the choice as JSON, with every candidate; None before a choice can be made."""
+def tested_trials(spec: Spec, trials: Sequence[Trial]) -> list[tuple[int, ...]]:
+    """Return the winner's trials, for each seed one of every fold in order; empty before there is a winner.
+
+    A seed that failed on a fold is left out. It was trained there on fewer days, so the configuration stays.
+    """
     choice = chosen(spec, trials)
+    if choice is None:
+        return []
+    succeeded = {number for number, value in _values(trials).items() if value is not None}
+    by_fold = [finalist.numbers for finalist in (*walk_forward(spec, trials), choice.finalist)]
+    return [numbers for numbers in zip(*by_fold, strict=True) if succeeded.issuperset(numbers)]
+
+
+def describe(spec: Spec, trials: Sequence[Trial]) -> dict[str, Any] | None:
+    """Return the choice as JSON, with every candidate; None before the experiment's last trial has ended."""
+    choice = chosen(spec, trials) if trials_left(spec, trials) == 0 else None
     if choice is None:
         return None
     record_of = {int(trial["number"]): trial.get("record") or {} for trial in trials}
     candidates = outcomes(spec, trials)
     as_json = [outcome_json(outcome, record_of[outcome.finalist.from_trial]) for outcome in candidates]
-    return {**as_json[candidates.index(choice)], "candidates": as_json}
+    value_of = _values(trials)
+    return {
+        **as_json[candidates.index(choice)],
+        "candidates": as_json,
+        "walk_forward": [
+            {
+                "fold": finalist.fold,
+                "trials": list(finalist.numbers),
+                "val_losses": [value_of.get(number) for number in finalist.numbers],
+            }
+            for finalist in walk_forward(spec, trials)
+        ],
+    }
+
+
+def _have_ended(trials: Iterable[Trial], numbers: Collection[int]) -> bool:
+    return {int(trial["number"]) for trial in trials if trial["state"] in TRIAL_ENDED}.issuperset(numbers)
+
+
+def _values(trials: Iterable[Trial]) -> dict[int, float | None]:
+    return {int(trial["number"]): trial["value"] for trial in trials if _succeeded(trial)}
 
 
 def _succeeded(trial: Trial) -> bool:
@@ -158,6 +244,7 @@ def outcome_json(outcome: Outcome, record: Mapping[str, Any]) -> dict[str, Any]:
         "params": dict(finalist.params),
         "param_count": record.get("param_count"),
         "architecture": record.get("architecture"),
+        "fold": finalist.fold,
         "trials": list(finalist.numbers),
         "seeds": list(finalist.seeds),
         "val_losses": list(outcome.values),

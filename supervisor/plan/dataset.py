@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervisor.errors import DataMissing, SweepError
 from supervisor.plan.schema import Data
+
+if TYPE_CHECKING:
+    from supervisor.plan.expansion import ExperimentSpec
+    from training.data.blocks import Block
 
 SAMPLE_TICKER = "SP500"
 
@@ -84,6 +88,16 @@ def _choice(data: Data, ticker: str, data_dir: Path) -> DatasetChoice:
         wanted=data.ticker,
         doubts=(*(f"doubt: {doubt}" for doubt in manifest.doubts), *accepted),
     )
+
+
+def blocks_of(spec: ExperimentSpec, rows: int) -> list[Block]:
+    """Lay out a history of `rows` days for `patchtst`. Raises the training room's SplitError if it is too short."""
+    from training.data.blocks import lay_out
+    from training.settings import SplitSettings, TrialSettings
+
+    context: Any = spec.config.get("context", TrialSettings.__dataclass_fields__["context"].default)
+    split: Any = spec.config.get("split", {})
+    return lay_out(rows, int(context), SplitSettings.from_config(split))
 
 
 T = TypeVar("T")

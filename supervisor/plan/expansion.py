@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from supervisor.domain.finalists import search_trials
 from supervisor.errors import PlanError
 from supervisor.plan import schema
 from supervisor.plan.matrix import Cell, cells
@@ -40,6 +41,12 @@ class ResolvedAsha(schema.AshaPruner):
     max_t: int = Field(ge=1)
 
 
+class ResolvedFinalize(schema.Finalize):
+    """Finalisation with the number of folds that the winner is tested on; 1 without folds."""
+
+    folds: int = Field(default=1, ge=1)
+
+
 ResolvedPruner = Annotated[ResolvedAsha | schema.MedianPruner | schema.NoPruner, Field(discriminator="kind")]
 
 
@@ -64,10 +71,15 @@ class ExperimentSpec(schema.Part):
     sampler: schema.Sampler
     enqueue: Annotated[tuple[dict[schema.ParamName, schema.Constant | None], ...], BeforeValidator(schema.as_tuple)]
     pruner: ResolvedPruner
-    finalize: schema.Finalize | None = None
+    finalize: ResolvedFinalize | None = None
     warm_start: schema.WarmStart | None = None
     seed: int = Field(ge=0)
     max_failures: int = Field(ge=0)
+
+    @property
+    def reserved(self) -> dict[str, Any]:
+        """Return the keys that say how many trials follow the search, as `domain.finalists` reads them."""
+        return self.model_dump(include={"max_trials", "finalize"})
 
 
 def expand(
@@ -210,7 +222,8 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         if point not in points:
             points.append(point)
     finalize = _finalize(cell.plan)
-    return tuple(points[: cell.plan.max_trials - (0 if finalize is None else finalize.top * finalize.seeds)])
+    reserved = {"max_trials": cell.plan.max_trials, "finalize": finalize and finalize.model_dump()}
+    return tuple(points[: search_trials(reserved)])
 
 
 def _enqueued(dimension: schema.FloatDimension | schema.IntDimension, value: Any) -> Any:
@@ -228,13 +241,27 @@ def _enqueued(dimension: schema.FloatDimension | schema.IntDimension, value: Any
     return int(low + min(round((place - low) / step), (high - low) // step) * step)
 
 
-def _finalize(plan: schema.Plan) -> schema.Finalize | None:
-    """Limit the finalisation to half of the trials: first `top` shrinks, then `seeds`."""
-    if plan.finalize is None:
+def _finalize(plan: schema.Plan) -> ResolvedFinalize | None:
+    """Limit the trials after the search to half of all: first `top` shrinks, then `seeds`, each to one at least.
+
+    None if even one of each would leave no trial to the search.
+    """
+    folds, half = _folds(plan), plan.max_trials // 2
+    if plan.finalize is None or plan.max_trials <= folds:
         return None
-    half = plan.max_trials // 2
-    seeds = min(plan.finalize.seeds, half)
-    return schema.Finalize(top=min(plan.finalize.top, half // seeds), seeds=seeds) if seeds else None
+    seeds = max(1, min(plan.finalize.seeds, half // folds))
+    top = max(1, min(plan.finalize.top, half // seeds - (folds - 1)))
+    return ResolvedFinalize(top=top, seeds=seeds, folds=folds)
+
+
+def _folds(plan: schema.Plan) -> int:
+    """Return on how many folds the winner is tested; 1 without folds."""
+    from training.settings import SplitSettings
+
+    split = plan.config.get("split")
+    if plan.trainable != "patchtst" or not isinstance(split, dict):
+        return 1
+    return len(SplitSettings.from_config(split).test_folds)
 
 
 def _pruner(plan: schema.Plan) -> ResolvedAsha | schema.MedianPruner | schema.NoPruner:

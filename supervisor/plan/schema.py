@@ -183,8 +183,9 @@ Pruner = Annotated[AshaPruner | MedianPruner | NoPruner, Field(discriminator="ki
 class Finalize(Part):
     """Trains the best configurations of the search again on fresh seeds, never pruned; the best mean wins.
 
-    These `top` x `seeds` trials are part of `max_trials`, at most half of it: with fewer `top` shrinks, then `seeds`.
-    With `patchtst` the winner is then tested once.
+    With `patchtst` the winner is then tested once; with `split.kind: folds` it is first trained on `seeds` for each
+    earlier fold, too. All these trials are part of `max_trials`, at most half of it: with fewer `top` shrinks, then
+    `seeds`, down to one of each; if that leaves no trial to the search, there is neither.
     """
 
     top: int = Field(default=4, ge=1, le=100, description="configurations of the search that are trained again")

@@ -6,40 +6,22 @@ people. Standard library at import; `training.memory` is imported where it is us
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.formatting import human, table
+from supervisor.preflight import training_time
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
+from supervisor.preflight.training_time import BASIS, EXPERIMENT_OVERHEAD_S, FORWARD, SEARCH, batch_sizes
 
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
     from training.grid import Architecture
 
 GIB = 2**30
-FLOPS_PER_CORE = 65e9
-"""Float32 operations a second of wide layers on one core: measured on an x86 server core with AVX-512, where a matrix
-product reached 67e9. A laptop's core differs by a factor of about two."""
-HALF_RATE_WIDTH = 48
-"""The d_model that reaches half of FLOPS_PER_CORE, fitted to epochs of 20k to 2M parameters on that core. Narrow layers
-spend their time in norms, copies and the interpreter."""
-STEP_OVERHEAD_S = 0.002
-LAYER_OVERHEAD_S = 0.0005
-"""The cost of an optimiser step beside its arithmetic, and of each layer in it (fitted as above)."""
-TRIAL_OVERHEAD_S = 1.0
-"""A trial's start and end: data, device choice, checkpoint."""
-EXPERIMENT_OVERHEAD_S = 10.0
-"""An experiment's driver: imports, joining Ray."""
-TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
-"""The shares of the dataset's rows for training and validation, by the default split."""
-BASIS = (
-    "time: an estimate, good to a factor of three, from 6 x parameters x tokens a training epoch (Kaplan et al. 2020)\n"
-    f"      at up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = less what the pruner saves,\n"
-    "      at most = every epoch of every trial"
-)
 
 
 @dataclass(frozen=True)
@@ -49,19 +31,18 @@ class Estimate:
     `smallest_bytes` is the least memory of the smallest architecture on the CPU (one window at a time, activations
     recomputed), `largest_bytes` the peak of the largest with its largest batch at once. `fitting` of `architectures`
     can be made to fit the available memory. `most_seconds` is for all epochs of all trials, `likely_seconds` for those
-    that the pruner is expected to leave.
+    that the pruner is expected to leave. Phases are those of training_time: search, finalisation, walk-forward.
     """
 
     name: str
-    trials: int
+    trials: Mapping[str, int]
     architectures: int | None
     fitting: int | None
     smallest_bytes: int | None
     largest_bytes: int | None
+    likely_by_phase: Mapping[str, float] | None
     likely_seconds: float | None
     most_seconds: float | None
-    final_trials: int = 0
-    """Those of `trials` that train the best again on fresh seeds (`finalize`)."""
 
 
 def misfit(spec: ExperimentSpec, available_bytes: int, num_features: int | None = None) -> str | None:
@@ -79,17 +60,17 @@ def misfit(spec: ExperimentSpec, available_bytes: int, num_features: int | None 
 
 def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_features: int | None = None) -> Estimate:
     """Estimate one experiment on a machine with this memory and these cores."""
-    needs = _least_bytes(spec, num_features)
+    needs, likely = _least_bytes(spec, num_features), _seconds(spec, cores, num_features, pruned=True)
     return Estimate(
         name=spec.name,
-        trials=spec.max_trials,
+        trials=training_time.trials(spec),
         architectures=len(needs) or None,
         fitting=sum(needed <= available_bytes for needed in needs) if needs else None,
         smallest_bytes=min(needs, default=None),
         largest_bytes=_largest_bytes(spec, num_features) if needs else None,
-        likely_seconds=_seconds(spec, cores, num_features, expected_epochs(spec)),
-        most_seconds=_seconds(spec, cores, num_features, spec.max_epochs),
-        final_trials=_final_trials(spec),
+        likely_by_phase=likely,
+        likely_seconds=_in_all(spec, likely),
+        most_seconds=_in_all(spec, _seconds(spec, cores, num_features, pruned=False)),
     )
 
 
@@ -104,10 +85,9 @@ def dry_run_table(
     lines = [
         *table([header, *map(_row, rows)]),
         "",
-        f"{len(rows)} experiments, {sum(row.trials for row in rows)} trials, {_total(rows)}",
+        f"{len(rows)} experiments, {sum(sum(row.trials.values()) for row in rows)} trials, {_total(rows)}",
+        *_phases(rows),
     ]
-    if any(row.final_trials for row in rows):
-        lines.append("final trials train the best configurations of the search again, on fresh seeds and all epochs")
     if any(row.smallest_bytes is not None for row in rows):
         lines += [
             "memory: from the smallest architecture by single windows to the largest with its largest batch at once;",
@@ -130,10 +110,7 @@ def _row(row: Estimate) -> tuple[str, ...]:
     else:
         fit = "yes" if row.fitting == row.architectures else f"{row.fitting} of {row.architectures}"
     times = [_duration(time) for time in (row.likely_seconds, row.most_seconds)] if row.fitting != 0 else ["-", "-"]
-    trials = (
-        f"{row.trials - row.final_trials} search + {row.final_trials} final" if row.final_trials else str(row.trials)
-    )
-    return (row.name, trials, grid, memory, fit, *times)
+    return (row.name, _trials(row), grid, memory, fit, *times)
 
 
 def _total(rows: Sequence[Estimate]) -> str:
@@ -147,33 +124,31 @@ def _total(rows: Sequence[Estimate]) -> str:
     return f"likely {_duration(likely)}, at most {_duration(most)}{partly}"
 
 
-def expected_epochs(spec: ExperimentSpec) -> float:
-    """Return the epochs of an average trial; those of the finalisation are not pruned."""
-    final = _final_trials(spec)
-    return (final * spec.max_epochs + (spec.max_trials - final) * _searched_epochs(spec)) / spec.max_trials
+def _trials(row: Estimate) -> str:
+    follow = any(count for phase, count in row.trials.items() if phase != SEARCH)
+    return " + ".join(f"{count} {phase}" if follow else str(count) for phase, count in row.trials.items() if count)
 
 
-def _final_trials(spec: ExperimentSpec) -> int:
-    return 0 if spec.finalize is None else spec.finalize.top * spec.finalize.seeds
-
-
-def _searched_epochs(spec: ExperimentSpec) -> float:
-    """Return the epochs of an average trial of the search.
-
-    By its rungs for successive halving; for a median rule half of those after the warm-up.
-    """
-    pruner = spec.pruner
-    if pruner.kind == "none":
-        return spec.max_epochs
-    grace = min(pruner.grace_period, spec.max_epochs)
-    if pruner.kind == "median":
-        return grace + (spec.max_epochs - grace) / 2
-    total, share, rung = float(grace), 1.0, float(grace)
-    while rung < pruner.max_t:
-        following = min(rung * pruner.reduction_factor, pruner.max_t)
-        share /= pruner.reduction_factor
-        total, rung = total + share * (following - rung), following
-    return total
+def _phases(rows: Sequence[Estimate]) -> list[str]:
+    """Say how many trials search and how many follow, with their time; nothing if none follow."""
+    counts, likely = Counter[str](), Counter[str]()
+    for row in rows:
+        counts.update(row.trials)
+        likely.update(row.likely_by_phase or {} if row.fitting != 0 else {})
+    if counts.total() == counts[SEARCH]:
+        return []
+    parts = [
+        f"{count} {phase}" + (f" (likely {_duration(likely[phase])})" if phase in likely else "")
+        for phase, count in counts.items()
+        if count
+    ]
+    lines = [
+        f"of these trials {', '.join(parts)}",
+        "final trials train the best configurations of the search again, on fresh seeds and all epochs",
+    ]
+    if counts[FORWARD]:
+        lines.append("walk-forward trials train the winner again, for the tests of the folds before the last")
+    return lines
 
 
 def _least_bytes(spec: ExperimentSpec, num_features: int | None) -> list[int]:
@@ -191,7 +166,7 @@ def _least_bytes(spec: ExperimentSpec, num_features: int | None) -> list[int]:
 def _largest_bytes(spec: ExperimentSpec, num_features: int | None) -> int:
     from training.memory import predict_trial_memory
 
-    batch = max(_batch_sizes(spec))
+    batch = max(batch_sizes(spec))
     return max(
         predict_trial_memory(architecture, batch, "cpu").total_bytes
         for architecture in _architectures(spec, num_features)
@@ -235,42 +210,20 @@ def _manifest_value(config: Mapping[str, Any], name: str) -> int | None:
         return None
 
 
-def _seconds(spec: ExperimentSpec, cores: int, num_features: int | None, epochs: float) -> float | None:
+def _seconds(spec: ExperimentSpec, cores: int, num_features: int | None, *, pruned: bool) -> dict[str, float] | None:
+    """Return the seconds of each phase; None where they are unknown."""
     architectures = list(_architectures(spec, num_features)) if spec.resources.gpu == 0 else []
     rows = _manifest_value(spec.config, "rows")
     if not architectures or rows is None:
         return None
-    epoch = sum(_epoch_seconds(spec, architecture, rows) for architecture in architectures) / len(architectures)
-    trial = TRIAL_OVERHEAD_S + epochs * epoch
-    at_once = max(1, min(spec.concurrency, math.floor(cores / spec.resources.cpu)))
-    total = EXPERIMENT_OVERHEAD_S + math.ceil(spec.max_trials / at_once) * trial
+    return training_time.seconds(spec, architectures, rows, cores, pruned=pruned)
+
+
+def _in_all(spec: ExperimentSpec, by_phase: Mapping[str, float] | None) -> float | None:
+    if by_phase is None:
+        return None
+    total = EXPERIMENT_OVERHEAD_S + sum(by_phase.values())
     return total if spec.max_hours is None else min(total, spec.max_hours * 3600)
-
-
-def _epoch_seconds(spec: ExperimentSpec, architecture: Architecture, rows: int) -> float:
-    from training.grid import param_count
-
-    params = param_count(architecture)
-    forward = 2 * params * architecture.n_patches  # of one window; the backward pass is twice that
-    operations = rows * forward * (3 * TRAIN_SHARE + VAL_SHARE)
-    sizes = _batch_sizes(spec)
-    steps = rows * TRAIN_SHARE * sum(1 / size for size in sizes) / len(sizes)
-    overhead = steps * (STEP_OVERHEAD_S + LAYER_OVERHEAD_S * architecture.n_layers)
-    rate = FLOPS_PER_CORE * architecture.d_model / (architecture.d_model + HALF_RATE_WIDTH)
-    return overhead + operations / (rate * max(1.0, spec.resources.cpu))
-
-
-def _batch_sizes(spec: ExperimentSpec) -> list[int]:
-    """Return the batch sizes of the trials, or the two ends of their range."""
-    from training.settings import TrialSettings
-
-    dimension = spec.space.get("batch_size")
-    if dimension is None:
-        size: Any = spec.config.get("batch_size", TrialSettings.__dataclass_fields__["batch_size"].default)
-        return [int(size)]
-    if dimension.type == "categorical":
-        return [int(choice) for choice in dimension.choices if isinstance(choice, int | float)]
-    return [int(dimension.low), int(dimension.high)]
 
 
 def _duration(seconds: float | None) -> str:

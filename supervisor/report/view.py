@@ -44,8 +44,8 @@ class TrialRow:
 
     @property
     def final(self) -> bool:
-        """True for a trial of the finalisation: a configuration of the search, trained again on another seed."""
-        return self.source == finalists.SOURCE
+        """True for a trial after the search: a configuration of it, trained again on another seed or fold."""
+        return self.source in finalists.AFTER_SEARCH
 
     @property
     def param_count(self) -> int | None:
@@ -108,7 +108,7 @@ class ExperimentRow:
 
     @property
     def valued(self) -> tuple[tuple[TrialRow, float], ...]:
-        """The search's trials with a value, and the value; trials of the finalisation are left out."""
+        """The search's trials with a value, and the value; trials after the search are left out."""
         return tuple(
             (t, t.value) for t in self.trials if t.value is not None and t.end_reason in SUCCEEDED and not t.final
         )
@@ -175,7 +175,7 @@ def _picked(view: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
-    best = best_trial(view["trials"], view["spec"]["mode"])
+    best = best_trial(view["trials"], view["spec"])
     trials = tuple(_trial(trial) for trial in view["trials"])
     return ExperimentRow(
         cell=view["spec"]["cell"],

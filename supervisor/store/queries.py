@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor.domain import finalists
@@ -217,18 +217,22 @@ def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dic
     return {row["trial"]: json.loads(row["fields"])["memory"] for row in rows}
 
 
-def best_trial(trials: Iterable[dict[str, Any]], mode: str) -> dict[str, Any] | None:
-    """Return the ended trial with the best value; a pruned trial counts with the value that it reached."""
+def best_trial(trials: Iterable[dict[str, Any]], spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the ended trial of the search with the best value; a pruned one counts with the value that it reached.
+
+    Trials after the search may be judged on other days, so their values do not compare.
+    """
     valued = [
         trial
         for trial in trials
         if trial["value"] is not None
+        and not finalists.is_final(spec, trial["number"])
         and trial["end_reason"] is not None
         and EndReason(trial["end_reason"]) in SUCCEEDED
     ]
     if not valued:
         return None
-    return (min if mode == "min" else max)(valued, key=lambda trial: (trial["value"], trial["number"]))
+    return (min if spec["mode"] == "min" else max)(valued, key=lambda trial: (trial["value"], trial["number"]))
 
 
 def training_seconds(trial: dict[str, Any]) -> float:
@@ -272,7 +276,7 @@ def experiment_view(
 
     `seconds` is the training time of the ended trials, added up.
     """
-    best, over = best_trial(trials, spec["mode"]), ended(trials)
+    best, over = best_trial(trials, spec), ended(trials)
     return {
         "name": row["name"],
         "state": row["state"],

@@ -102,7 +102,7 @@ class ExperimentState:
             return
         self._writer.end_unfinished_trials(self.name, MAX_HOURS_REACHED)
         trials = queries.trials_of(self._store.connection, self._run_id, self.name)
-        best = queries.best_trial(trials, self.spec["mode"])
+        best = queries.best_trial(trials, self.spec)
         if best is None:
             first = next((t["error"] or t["end_reason"] for t in trials if t["end_reason"]), "no trial was started")
             self.fail(f"no trial of {len(trials)} left a value; the first: {error_sentence(first)}")

@@ -62,10 +62,11 @@ def keeps(spec: Spec, trials: Sequence[dict[str, Any]], *, tested: bool) -> dict
 
     Reads `number`, `state`, `end_reason`, `value` and `params` of each of an experiment's trials.
     """
-    best = best_trial(trials, str(spec["mode"]))
+    best = best_trial(trials, spec)
     winner = finalists.chosen(spec, trials) if spec.get("finalize") else None
     settled = winner is not None and (tested or spec["trainable"] != "patchtst")
-    winners = frozenset(winner.finalist.numbers) if winner is not None else frozenset()
+    found = [] if winner is None else [winner.finalist, *finalists.walk_forward(spec, trials)]
+    winners = frozenset(number for finalist in found for number in finalist.numbers)
 
     def keep(trial: Trial) -> Keep:
         number = int(trial["number"])

@@ -148,3 +148,80 @@ def test_the_choice_is_a_function_of_the_trials_and_not_of_their_order(
     numbers = [number for finalist in found for number in finalist.numbers]
     assert numbers == list(range(6, 6 + len(numbers)))
     assert finalists.trials_left(own, trials) == len(numbers) == seeds * min(top, sum(v is not None for v in values))
+
+
+FOLDS = spec(max_trials=16, finalize={"top": 2, "seeds": 2, "folds": 4})
+"""Six trials of the search, four of the finalisation, and two on each of the first three folds."""
+
+
+def final_and_forward(final: list[float | None], forward: list[float | None]) -> list[dict[str, Any]]:
+    """The trials of FOLDS: a search whose trials 1 and 3 are best, then the others with these values."""
+    trials = searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7)
+    trials += finals(FOLDS, trials, final)
+    params = {number: one for found in finalists.walk_forward(FOLDS, trials) for number, one in found.trials().items()}
+    ended = zip(sorted(params), forward, strict=False)
+    return trials + [
+        trial(number, value, "diverged" if value is None else "finished", **params[number]) for number, value in ended
+    ]
+
+
+class TestFolds:
+    """The finalisation is on the last fold; its winner alone is trained on each fold before, on the same seeds."""
+
+    def test_the_winner_walks_forward_once_the_finalisation_has_ended(self) -> None:
+        trials = final_and_forward([0.3, 0.3, 0.1, 0.1], [])
+        assert [found.fold for found in finalists.finalists(FOLDS, trials)] == [4, 4]
+        assert finalists.walk_forward(FOLDS, trials[:-1]) == []
+        walked = finalists.walk_forward(FOLDS, trials)
+        assert [(found.fold, found.numbers) for found in walked] == [(1, (10, 11)), (2, (12, 13)), (3, (14, 15))]
+        seeds = finalists.finalists(FOLDS, trials)[1].seeds
+        assert walked[0].trials() == {
+            10: {"x": 3, "fold": 1, "seed": seeds[0]},
+            11: {"x": 3, "fold": 1, "seed": seeds[1]},
+        }
+        sources = {number: source for number, (source, _) in finalists.after_search(FOLDS, trials).items()}
+        assert sources == dict.fromkeys(range(6, 10), "finalize") | dict.fromkeys(range(10, 16), "walk_forward")
+
+    def test_nothing_is_described_or_tested_before_the_last_has_ended(self) -> None:
+        trials = final_and_forward([0.3, 0.3, 0.1, 0.1], [0.2] * 6)
+        assert finalists.describe(FOLDS, trials[:-1]) is None
+        assert finalists.tested_trials(FOLDS, trials[:-1]) == [(10, 12, 14, 8)]
+        assert finalists.tested_trials(FOLDS, trials) == [(10, 12, 14, 8), (11, 13, 15, 9)]
+        answer = finalists.describe(FOLDS, trials)
+        assert answer is not None
+        assert (answer["from_trial"], answer["fold"], answer["val_loss"]) == (3, 4, pytest.approx(0.1))
+        assert answer["walk_forward"][2] == {"fold": 3, "trials": [14, 15], "val_losses": [0.2, 0.2]}
+        assert json.loads(json.dumps(answer)) == answer
+
+    def test_a_seed_that_fails_on_a_fold_is_not_tested(self) -> None:
+        trials = final_and_forward([0.3, 0.3, 0.1, 0.1], [0.2, 0.2, None, 0.2, 0.2, 0.2])
+        assert finalists.tested_trials(FOLDS, trials) == [(11, 13, 15, 9)]
+
+    def test_without_a_winner_there_is_no_walk(self) -> None:
+        trials = final_and_forward([None, 0.3, None, 0.1], [])
+        assert finalists.trials_left(FOLDS, trials) == 0
+        assert finalists.tested_trials(FOLDS, trials) == []
+
+    @given(
+        values=st.lists(st.none() | st.sampled_from([0.1, 0.2, 0.3]), min_size=16, max_size=16),
+        order=st.permutations(range(16)),
+    )
+    def test_a_driver_that_starts_at_any_moment_goes_on_with_the_same_trials(
+        self, values: list[float | None], order: list[int]
+    ) -> None:
+        trials: list[dict[str, Any]] = []
+        for number, value in enumerate(values):
+            planned = {n: params for n, (_, params) in finalists.after_search(FOLDS, trials).items()}
+            in_all = finalists.trials_in_all(FOLDS, trials)
+            if number == in_all:
+                break
+            params = {"x": number} if number < 6 else planned[number]
+            trials.append(trial(number, value, "diverged" if value is None else "finished", **params))
+            found = finalists.after_search(FOLDS, trials)
+            assert finalists.after_search(FOLDS, [trials[place] for place in order if place < len(trials)]) == found
+            assert {known: found[known][1] for known in planned} == planned
+            assert finalists.trials_in_all(FOLDS, trials) <= in_all <= 16
+        assert finalists.trials_left(FOLDS, trials) == 0
+        assert {t["number"]: t["params"] for t in trials[6:]} == {
+            n: params for n, (_, params) in finalists.after_search(FOLDS, trials).items()
+        }

@@ -19,7 +19,7 @@ from actors.driver.trial_registry import TrialRegistry
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.finalists import finalists
+from supervisor.domain.finalists import after_search, finalists
 from supervisor.domain.messages import TrialAdded
 from training.best_weights import FILE, read_weights
 from training.data.dataset_files import build_dataset
@@ -138,6 +138,39 @@ def test_a_new_driver_goes_on_with_the_same_choice_and_seeds(tmp_path: Any) -> N
     assert bench.sent == [], "the daemon knows that trial already"
     assert bench.search.suggest("f1") == Searcher.FINISHED
     assert len(bench.study()) == 4
+
+
+def test_the_winner_walks_forward_once_the_finalisation_has_ended(tmp_path: Any) -> None:
+    bench = Bench(tmp_path, max_trials=8, finalize={"top": 1, "seeds": 2, "folds": 2})
+    bench.searched(0.4, 0.2, 0.3, 0.5)
+    given = [bench.search.suggest("f0"), bench.search.suggest("f1")]
+    assert [config["fold"] for config in given] == [2, 2]
+    bench.end("f0", 0.1)
+    assert bench.search.suggest("w0") is None, "the other could still fail"
+    bench.end("f1", 0.3)
+    given = [bench.search.suggest("w0"), bench.search.suggest("w1")]
+    assert [config.pop(OWN_KEY)["final"] for config in given] == [True, True]
+    assert [config["fold"] for config in given] == [1, 1]
+    assert [(m.number, m.source) for m in bench.sent[6:]] == [(6, "walk_forward"), (7, "walk_forward")]
+    bench.end("w0", 0.7)
+    assert bench.search.suggest("w2") == Searcher.FINISHED
+    assert len(bench.study()) == 4
+
+
+def test_a_new_driver_goes_on_in_the_midst_of_the_walk(tmp_path: Any) -> None:
+    finalize = {"top": 1, "seeds": 2, "folds": 2}
+    spec = {"max_trials": 8, "finalize": finalize, "mode": "min", "seed": 3}
+    rows = [row(n, value) for n, value in enumerate([0.4, 0.2, 0.3, 0.5])]
+    for number in (4, 5):
+        rows.append(row(number, 0.25, **after_search(spec, rows)[number][1]))
+    planned = after_search(spec, rows)
+    rows += [row(6, 0.7, **planned[6][1]), row(7, None, None, **planned[7][1])]
+    bench = Bench(tmp_path, tuple(rows), max_trials=8, finalize=finalize)
+    given = bench.search.suggest("w0")
+    assert given is not None
+    assert (given.pop(OWN_KEY)["number"], given) == (7, planned[7][1])
+    assert bench.sent == [], "the daemon knows that trial already"
+    assert bench.search.suggest("w1") == Searcher.FINISHED
 
 
 def test_a_search_of_failures_ends_without_it(tmp_path: Any) -> None:

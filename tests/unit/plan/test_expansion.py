@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.domain import finalists
 from supervisor.errors import PlanError
 from supervisor.plan.expansion import ExperimentSpec, expand, fingerprint
 from supervisor.plan.loader import load_plan, parse_plan
 from supervisor.plan.schema import Plan
 
+ONE_BLOCK, FOLDS = "config.split={kind: contiguous}", "config.split={kind: folds}"
 FEATURES = 25
 
 
@@ -171,7 +173,7 @@ def test_a_single_selected_experiment_equals_the_one_in_the_whole_plan() -> None
 
 
 def test_dependent_settings_shrink_with_epochs_and_trials() -> None:
-    plan = load_plan("phase6a", ["max_trials=2", "max_epochs=1", "concurrency=4"]).plan
+    plan = load_plan("phase6a", ["max_trials=2", "max_epochs=1", "concurrency=4", ONE_BLOCK]).plan
     for spec in expand(plan, FEATURES):
         assert spec.finalize is not None
         assert (spec.finalize.top, spec.finalize.seeds) == (1, 1)
@@ -185,13 +187,33 @@ def test_dependent_settings_shrink_with_epochs_and_trials() -> None:
     ("max_trials", "expected"), [(50, (4, 3)), (24, (4, 3)), (12, (2, 3)), (6, (1, 3)), (5, (1, 2)), (2, (1, 1))]
 )
 def test_finalisation_takes_at_most_half_of_the_trials(max_trials: int, expected: tuple[int, int]) -> None:
-    spec = expand(load_plan("phase6a", [f"max_trials={max_trials}"]).plan, FEATURES)[0]
+    spec = expand(load_plan("phase6a", [f"max_trials={max_trials}", ONE_BLOCK]).plan, FEATURES)[0]
     assert spec.finalize is not None
-    assert (spec.finalize.top, spec.finalize.seeds) == expected
+    assert (spec.finalize.top, spec.finalize.seeds, spec.finalize.folds) == (*expected, 1)
 
 
-def test_a_single_trial_is_not_finalised() -> None:
-    assert expand(load_plan("phase6a", ["max_trials=1"]).plan, FEATURES)[0].finalize is None
+@pytest.mark.parametrize(
+    ("max_trials", "expected"), [(50, (4, 3)), (24, (2, 3)), (12, (1, 2)), (6, (1, 1)), (5, (1, 1)), (4, (1, 1))]
+)
+def test_walk_forward_counts_too_and_the_search_keeps_a_trial(max_trials: int, expected: tuple[int, int]) -> None:
+    spec = expand(load_plan("phase6a", [f"max_trials={max_trials}", FOLDS]).plan, FEATURES)[0]
+    assert spec.finalize is not None
+    assert (spec.finalize.top, spec.finalize.seeds, spec.finalize.folds) == (*expected, 3)
+    left = max_trials - spec.finalize.seeds * (spec.finalize.top + 2)
+    assert 1 <= left == finalists.search_trials(spec.reserved)
+    assert len(spec.enqueue) == min(5, left)
+
+
+@pytest.mark.parametrize(("split", "max_trials"), [(ONE_BLOCK, 1), (FOLDS, 3)])
+def test_too_few_trials_are_all_the_searchs(split: str, max_trials: int) -> None:
+    spec = expand(load_plan("phase6a", [f"max_trials={max_trials}", split]).plan, FEATURES)[0]
+    assert spec.finalize is None
+
+
+def test_folds_are_patchtsts_alone() -> None:
+    spec = expand(plan_of(finalize={"top": 1, "seeds": 1}, config={"split": {"kind": "folds"}}))[0]
+    assert spec.finalize is not None
+    assert spec.finalize.folds == 1
 
 
 def test_an_override_can_remove_finalisation() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.plan.expansion import ExperimentSpec, expand
 from supervisor.plan.loader import load_plan
-from supervisor.preflight import estimate
+from supervisor.preflight import estimate, training_time
 
 GIB = 2**30
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "quadratic.yaml"
@@ -103,13 +103,35 @@ def test_max_hours_bounds_the_time(tmp_path: Path) -> None:
 def test_expected_epochs_follow_the_pruners_rungs(pruner: str, max_epochs: int, expected: float) -> None:
     sets = [f"pruner={pruner}", f"max_epochs={max_epochs}", "finalize=null"]
     spec = expand(load_plan("phase6a", sets).plan, 25, only="2M")[0]
-    assert estimate.expected_epochs(spec) == pytest.approx(expected)
+    assert training_time.searched_epochs(spec) == pytest.approx(expected)
 
 
-def test_finalisation_trials_are_expected_to_run_to_their_end() -> None:
-    sets = ["pruner={kind: median, grace_period: 10}", "max_epochs=50"]
-    spec = expand(load_plan("phase6a", sets).plan, 25, only="2M")[0]
-    assert estimate.expected_epochs(spec) == pytest.approx((38 * 30 + 12 * 50) / 50)
+def test_trials_after_the_search_run_to_their_end_and_earlier_folds_cost_less(tmp_path: Path) -> None:
+    spec = phase6a("2M", dataset(tmp_path), "concurrency=1", "config.split={kind: folds}")
+    assert training_time.trials(spec) == {"search": 32, "final": 12, "walk-forward": 6}
+    likely = estimate.estimate(spec, 32 * GIB, 2).likely_by_phase
+    assert likely is not None
+    final, forward, search = (likely[name] for name in ("final", "walk-forward", "search"))
+    assert 0.7 < (forward / 6) / (final / 12) < 0.85, "46.7 and 68.3 of 90 % of the days, less those of the pairs"
+    assert search / 32 < final / 12, "the pruner ends some"
+    table = estimate.dry_run_table([spec], cores=2)
+    assert "of these trials 32 search (likely" in table
+    assert "12 final (likely" in table
+    assert "6 walk-forward (likely" in table
+    assert " 32 search + 12 final + 6 walk-forward " in table.splitlines()[1]
+
+
+def test_a_search_with_folds_costs_no_more_than_one_with_a_single_block(tmp_path: Path) -> None:
+    file = dataset(tmp_path)
+    of = {
+        kind: estimate.estimate(
+            phase6a("2M", file, "finalize=null", f"config.split={{kind: {kind}}}"), 32 * GIB, 2
+        ).most_seconds
+        for kind in ("folds", "contiguous")
+    }
+    assert of["folds"] is not None
+    assert of["contiguous"] is not None
+    assert of["folds"] <= of["contiguous"]
 
 
 def test_the_table_has_each_experiment_the_skipped_ones_and_the_basis_of_its_figures(tmp_path: Path) -> None:
@@ -123,7 +145,7 @@ def test_the_table_has_each_experiment_the_skipped_ones_and_the_basis_of_its_fig
     assert "for 9 of them" in table
     assert specs[0].finalize is not None
     final = specs[0].finalize.top * specs[0].finalize.seeds
-    assert f" {50 - final} search + {final} final " in rows["2M-h1"]
+    assert f" search + {final} final " in rows["2M-h1"]
     assert "final trials train the best configurations of the search again" in table
     assert "estimate" in table
 
