@@ -1,18 +1,18 @@
 """Run the one test of an experiment's answer: `python -m training.evaluation`, with a JSON request on its input.
 
 It scores the chosen architecture's seeds and the baselines on validation and test windows, writes every probability
-into ``predictions.json`` and prints the result as one JSON object. It opens the test split once, after it has checked
-everything that can be checked without it.
+into ``predictions.json`` and prints the result as one JSON object. It opens each test block once, after it has checked
+everything that can be checked without them. On every fold the seeds answer that were trained on the days before it,
+and the baselines are fitted on the same days.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,33 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from training.atomic_file import write_atomically
-from training.baselines import Baseline, fit_baselines
+from training.baselines import fit_baselines
 from training.best_weights import read_weights
-from training.block_bootstrap import CONFIDENCE, DRAWS
+from training.block_bootstrap import DRAWS
 from training.build import precision_for
 from training.data.manifest import read_manifest
 from training.data.sealed_windows import OpenedWindows, open_windows
 from training.data.splits import TestOpening
 from training.device import available_devices, device_memory_bytes
-from training.errors import CheckpointError, TrainingError
+from training.errors import CheckpointError, SettingsError, TrainingError
+from training.evaluation_result import SCHEMA, Block, Chain, result_of, write_predictions
 from training.grid import Architecture, grid_of, param_count
 from training.loop import cut, gather
 from training.memory import choose_inference_windows
 from training.model import PatchTST
-from training.part_scorer import PartScorer
-from training.scores import Array
 from training.settings import TrialSettings
 
-SCHEMA = 1
-PREDICTIONS = "predictions.json"
-PARTS = ("val", "test")
 REFUSED = "refused"
 """The one key of an answer without a result: the error that a repeat would meet again."""
 BATCH = 256
 RANDOM_SEED = 0
 """Seeds the forest and the resamples; one number, so that the same windows give the same baselines at every budget."""
 MAX_REQUEST_BYTES = 4 * 2**20
+_ALL_FOLDS = "Give each seed one trial of every fold of its split."
 
 
 @dataclass(frozen=True)
-class Seed:
+class Retrained:
     """One retraining of the chosen architecture: trial ``number``, its settings, and the file of its weights."""
 
     number: int
@@ -63,7 +59,7 @@ class Seed:
 class Request:
     """The trials to test, the ``opening`` that permits it, the trials' ``device``, the bootstrap's ``draws``."""
 
-    seeds: tuple[Seed, ...]
+    trials: tuple[Retrained, ...]
     opening: TestOpening
     folder: Path
     device: str
@@ -73,8 +69,8 @@ class Request:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Request:
         """Read a request. Raises SettingsError for an invalid config, KeyError for a missing key."""
-        seeds = tuple(
-            Seed(int(trial["number"]), TrialSettings.from_config(trial["config"]), Path(trial["weights"]))
+        trials = tuple(
+            Retrained(int(trial["number"]), TrialSettings.from_config(trial["config"]), Path(trial["weights"]))
             for trial in body["trials"]
         )
         folder, asked = Path(body["folder"]), body["opening"]
@@ -82,32 +78,68 @@ class Request:
             record=folder / asked["record"],
             opened_by=asked["by"],
             reason=asked["reason"],
-            dataset_sha256=read_manifest(Path(seeds[0].settings.dataset)).sha256,
+            dataset_sha256=read_manifest(Path(trials[0].settings.dataset)).sha256,
             opened_at=asked["at"],
         )
-        return cls(seeds, opening, folder, body["device"], int(body["threads"]), int(body.get("draws", DRAWS)))
+        return cls(trials, opening, folder, body["device"], int(body["threads"]), int(body.get("draws", DRAWS)))
+
+    def chains(self) -> list[list[Retrained]]:
+        """Return each seed's trials, one of every fold in order. Raises SettingsError if one is missing."""
+        folds = self.trials[0].settings.split.test_folds
+        by_seed: dict[int, dict[int | None, Retrained]] = {}
+        for trial in self.trials:
+            by_seed.setdefault(trial.settings.seed, {})[trial.settings.fold] = trial
+        for seed, found in by_seed.items():
+            if set(found) != set(folds):
+                raise SettingsError("trials", sorted(map(str, found)), f"not the folds of seed {seed}", _ALL_FOLDS)
+        return [[found[fold] for fold in folds] for found in by_seed.values()]
+
+    def opening_of(self, fold: int | None) -> TestOpening:
+        """Return the opening of one fold's block, which has a record of its own."""
+        record = self.opening.record
+        return self.opening if fold is None else replace(
+            self.opening, record=record.with_stem(f"{record.stem}-fold-{fold}")
+        )  # fmt: skip
 
 
 def evaluate(request: Request) -> dict[str, Any]:
-    """Open the test once and score it.
+    """Open each test block once and score it.
 
-    Raises SealedTestError if it was opened before, CheckpointError, DatasetError, DoesNotFit.
+    Raises SealedTestError if one was opened before, CheckpointError, DatasetError, DoesNotFit.
     """
-    settings = request.seeds[0].settings
+    chains = request.chains()
+    settings = chains[0][0].settings
     architecture = _architecture(settings)
-    for seed in request.seeds:
-        _checked_weights(seed, architecture, request.opening.dataset_sha256)
+    for trial in request.trials:
+        _checked_weights(trial, architecture, request.opening.dataset_sha256)
     at_once = _windows_at_once(settings, architecture, request.device)
-    windows = open_windows(settings, request.opening)
-    parts = {"val": windows.val, "test": windows.test}
-    answers = {str(seed.number): _predict(seed, architecture, windows, request, at_once) for seed in request.seeds}
+    blocks = [_tested(place, chains, architecture, request, at_once) for place in range(len(chains[0]))]
+    named = [Chain(tuple(trial.number for trial in chain), chain[0].settings.seed) for chain in chains]
+    return {
+        "schema": SCHEMA,
+        "param_count": param_count(architecture),
+        # A machine that has lost its GPU computes the answers on its CPU.
+        "device": {"asked": request.device, "used": _device_here(request.device)},
+        **result_of(blocks, named, settings.horizon, request.draws, RANDOM_SEED),
+        "predictions": write_predictions(request.folder, blocks),
+    }
+
+
+def _tested(
+    place: int, chains: Sequence[Sequence[Retrained]], architecture: Architecture, request: Request, at_once: int
+) -> Block:
+    """Open the block at this place of the chains; answer its windows by each seed and baseline."""
+    settings = chains[0][place].settings
+    windows = open_windows(settings, request.opening_of(settings.fold))
+    own = {
+        str(chain[-1].number): _predict(chain[place], architecture, windows, request, at_once) for chain in chains
+    }  # fmt: skip
     baselines = fit_baselines(
-        windows.days, windows.log_volatility, windows.labels, {"train": windows.train, **parts}, settings, RANDOM_SEED,
+        windows.days, windows.log_volatility, windows.labels,
+        {"train": windows.train, "val": windows.val, "test": windows.test}, settings, RANDOM_SEED,
         request.threads,
     )  # fmt: skip
-    result = _scored(request, windows, answers, baselines)
-    result["predictions"] = _write_predictions(request.folder, windows, answers, baselines)
-    return result
+    return Block(settings.fold, windows, own, baselines)
 
 
 def _architecture(settings: TrialSettings) -> Architecture:
@@ -115,15 +147,17 @@ def _architecture(settings: TrialSettings) -> Architecture:
     return grid_of(settings, manifest.num_features).architecture(settings.shape_rank, settings.heads_log2)
 
 
-def _checked_weights(seed: Seed, architecture: Architecture, dataset_sha256: str) -> dict[str, Any]:
-    state = read_weights(seed.weights)
+def _checked_weights(trial: Retrained, architecture: Architecture, dataset_sha256: str) -> dict[str, Any]:
+    state = read_weights(trial.weights)
     identity = state["identity"]
+    settings = trial.settings
     expected = {
-        "architecture": architecture.as_dict(), "dataset_sha256": dataset_sha256, "seed": repr(seed.settings.seed)
+        "architecture": architecture.as_dict(), "dataset_sha256": dataset_sha256, "seed": repr(settings.seed),
+        **({} if settings.fold is None else {"fold": repr(settings.fold)}),
     }  # fmt: skip
     wrong = [name for name, value in expected.items() if identity.get(name) != value]
     if wrong:
-        raise CheckpointError(f"{seed.weights} belongs to another trial or dataset: {', '.join(wrong)} differ")
+        raise CheckpointError(f"{trial.weights} belongs to another trial or dataset: {', '.join(wrong)} differ")
     return state
 
 
@@ -143,13 +177,13 @@ def _windows_at_once(settings: TrialSettings, architecture: Architecture, device
 
 
 def _predict(
-    seed: Seed, architecture: Architecture, windows: OpenedWindows, request: Request, at_once: int
+    trial: Retrained, architecture: Architecture, windows: OpenedWindows, request: Request, at_once: int
 ) -> dict[str, NDArray[np.float64]]:
     """Predict the probabilities (windows,) of each part."""
-    settings = seed.settings
+    settings = trial.settings
     device = _device_here(request.device)
     model = PatchTST(architecture, dropout=settings.dropout, revin=settings.scales_windows)
-    model.load_state_dict(_checked_weights(seed, architecture, request.opening.dataset_sha256)["model"])
+    model.load_state_dict(_checked_weights(trial, architecture, request.opening.dataset_sha256)["model"])
     model.to(device).eval()
     precision = precision_for(settings, device)
     days = torch.from_numpy(windows.days.astype(np.float32)).to(device)
@@ -166,91 +200,6 @@ def _predict(
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     odds = np.exp(-np.abs(logits))  # never overflows
     return np.where(logits >= 0, 1 / (1 + odds), odds / (1 + odds))
-
-
-Answers = Mapping[str, Mapping[str, Array]]
-"""Trial number, part: probabilities (windows,)."""
-
-
-def _scored(
-    request: Request, windows: OpenedWindows, answers: Answers, baselines: Sequence[Baseline]
-) -> dict[str, Any]:
-    settings = request.seeds[0].settings
-    days = {"train": windows.train, "val": windows.val, "test": windows.test}
-    base_rate = {name: float(windows.part_labels(part).mean()) for name, part in days.items()}
-    own = {part: [found[part] for found in answers.values()] for part in PARTS}
-    scorers = {
-        part: PartScorer.of(
-            windows.part_labels(days[part]), base_rate["train"], own[part], settings.horizon, request.draws, RANDOM_SEED
-        )
-        for part in PARTS
-    }
-    return {
-        "schema": SCHEMA,
-        "param_count": param_count(_architecture(settings)),
-        # A machine that has lost its GPU computes the answers on its CPU.
-        "device": {"asked": request.device, "used": _device_here(request.device)},
-        "dates": {name: [windows.dates[part[0]], windows.dates[part[-1]]] for name, part in days.items()},
-        "windows": {name: len(part) for name, part in days.items()},
-        "base_rate": base_rate,
-        "bootstrap": {
-            "kind": "stationary block, percentile, widened for the number of blocks",
-            "draws": request.draws,
-            "confidence": CONFIDENCE,
-            "block_days": {part: scorers[part].block for part in PARTS},
-        },
-        "models": {
-            "patchtst": _model_scores(request.seeds, answers, scorers),
-            **{baseline.name: _baseline_scores(baseline, scorers) for baseline in baselines},
-        },
-        "against": {
-            baseline.name: {part: scorers[part].difference(own[part], baseline.probabilities[part]) for part in PARTS}
-            for baseline in baselines
-        },
-    }
-
-
-def _model_scores(seeds: Sequence[Seed], answers: Answers, scorers: Mapping[str, PartScorer]) -> dict[str, Any]:
-    return {
-        "title": f"PatchTST, mean of {len(seeds)} seed{'s' * (len(seeds) != 1)}",
-        **{part: scorers[part].scored([found[part] for found in answers.values()]) for part in PARTS},
-        "seeds": [
-            {
-                "trial": seed.number,
-                "seed": seed.settings.seed,
-                **{part: scorers[part].plain(answers[str(seed.number)][part]) for part in PARTS},
-            }
-            for seed in seeds
-        ],
-    }
-
-
-def _baseline_scores(baseline: Baseline, scorers: Mapping[str, PartScorer]) -> dict[str, Any]:
-    return {
-        "title": baseline.title,
-        "note": baseline.note,
-        "seconds": baseline.seconds,
-        **{part: scorers[part].scored([baseline.probabilities[part]]) for part in PARTS},
-    }
-
-
-def _write_predictions(
-    folder: Path, windows: OpenedWindows, answers: Answers, baselines: Sequence[Baseline]
-) -> dict[str, str]:
-    def part(name: str, rows: NDArray[np.int64]) -> dict[str, Any]:
-        return {
-            "days": windows.part_dates(rows),
-            "labels": [int(label) for label in windows.part_labels(rows)],
-            "probabilities": {
-                **{number: found[name].tolist() for number, found in answers.items()},
-                **{baseline.name: baseline.probabilities[name].tolist() for baseline in baselines},
-            },
-        }
-
-    body = {"schema": SCHEMA, "val": part("val", windows.val), "test": part("test", windows.test)}
-    content = json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
-    write_atomically(folder / PREDICTIONS, content)
-    return {"file": PREDICTIONS, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def main() -> int:

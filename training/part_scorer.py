@@ -13,16 +13,16 @@ from training.scores import SCORES, Array, Forecast, resampled_scores, scores
 
 @dataclass(frozen=True)
 class PartScorer:
-    """The outcomes of a part, the prior, the mean ``block`` of the resamples, their ``weights`` (draws, days)."""
+    """The outcomes of a part, the ``prior`` (days,), the resamples' mean ``block`` and ``weights`` (draws, days)."""
 
     labels: Array
-    prior: float
+    prior: Array
     block: int
     weights: Array
 
     @classmethod
     def of(
-        cls, labels: Array, prior: float, answers: Sequence[Array], horizon: int, draws: int, seed: int
+        cls, labels: Array, prior: Array, answers: Sequence[Array], horizon: int, draws: int, seed: int
     ) -> PartScorer:
         """Draw the resamples, with a block length for the mean loss of these answers."""
         losses = np.mean([Forecast(found, labels, prior).losses() for found in answers], axis=0)

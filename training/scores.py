@@ -23,19 +23,22 @@ CLIP = 1e-7
 
 @dataclass(frozen=True)
 class Forecast:
-    """Answers and outcomes: ``probabilities`` and ``labels`` (days,), and the ``prior`` (train base rate)."""
+    """Answers and outcomes: ``probabilities`` and ``labels`` (days,), and the ``prior`` (train base rate).
+
+    The prior is one number, or (days,) where folds with different train days are pooled.
+    """
 
     probabilities: Array
     labels: Array
-    prior: float
+    prior: float | Array
 
     def losses(self) -> Array:
         """Return the log loss of each day, in nats: (days,)."""
         return log_losses(self.probabilities, self.labels)
 
     def prior_losses(self) -> Array:
-        """Return the log losses of the constant answer ``prior``: (days,)."""
-        return log_losses(np.full(len(self.labels), self.prior), self.labels)
+        """Return the log losses of the answer ``prior``: (days,)."""
+        return log_losses(np.broadcast_to(self.prior, len(self.labels)), self.labels)
 
 
 def log_losses(probabilities: Array, labels: Array) -> Array:

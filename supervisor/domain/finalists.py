@@ -23,7 +23,7 @@ SOURCE = "finalize"
 WALK_FORWARD = "walk_forward"
 """The source of a trial that trains the winner for a fold before the last."""
 AFTER_SEARCH = (SOURCE, WALK_FORWARD)
-"""The sources of trials that no sampler learns from and no pruner judges."""
+"""The sources of trials that no sampler learns from and no pruner judges, in the order of their begin."""
 SEED = "seed"
 """The key of a finalisation trial's params under which its trainable finds the seed."""
 FOLD = "fold"
@@ -61,6 +61,11 @@ class Outcome:
     def mean(self) -> float | None:
         known = [value for value in self.values if value is not None]
         return sum(known) / len(known) if len(known) == len(self.values) else None
+
+
+def phase(source: str) -> int:
+    """Return 0 for a trial of the search, 1 for the finalisation, 2 for the walk-forward: each chooses for the next."""
+    return AFTER_SEARCH.index(source) + 1 if source in AFTER_SEARCH else 0
 
 
 def folds_of(spec: Spec) -> int:
@@ -201,8 +206,8 @@ def tested_trials(spec: Spec, trials: Sequence[Trial]) -> list[tuple[int, ...]]:
 
 
 def describe(spec: Spec, trials: Sequence[Trial]) -> dict[str, Any] | None:
-    """Return the choice as JSON, with every candidate; None before the experiment's last trial has ended."""
-    choice = chosen(spec, trials) if trials_left(spec, trials) == 0 else None
+    """Return the choice as JSON, with every candidate; None before a choice can be made."""
+    choice = chosen(spec, trials)
     if choice is None:
         return None
     record_of = {int(trial["number"]): trial.get("record") or {} for trial in trials}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain.answer import repeats_itself
-from supervisor.domain.finalists import chosen, is_final, trials_left
+from supervisor.domain.finalists import chosen, phase, trials_left
 from supervisor.domain.lifecycle import ENDED, MAY_BE_RETRIED, TRIAL_ENDED, ProcessState, TrialState
 
 Trial = Mapping[str, Any]
@@ -81,22 +81,27 @@ def _failed(trial: Trial) -> bool:
     return trial["end_reason"] in MAY_BE_RETRIED
 
 
+_CHOSEN = (
+    "the finalisation has chosen among the trials of the search",
+    "the walk-forward trains what the finalisation has chosen",
+)
+
+
 def _words(trial: Trial) -> str:
     return str(trial["end_reason"]) if TrialState(trial["state"]) in TRIAL_ENDED else f"it is {trial['state']}"
 
 
 def _why_not(experiment: Experiment, trial: Trial) -> str | None:
     """Return why a failed trial cannot be tried again; None when it can."""
-    spec, test = experiment.spec, experiment.test
+    test = experiment.test
     if test is not None and test["scored"]:
         return "the test of its experiment was read; a search that goes on would know the test days"
     if test is not None and test["failure"] is None and experiment.state not in ENDED:
         return "the test of its experiment is being evaluated"
     if experiment.out_of_time:
         return "the max_hours of its experiment are used up"
-    finalising = any(is_final(spec, int(other["number"])) for other in experiment.trials)
-    if finalising and not is_final(spec, int(trial["number"])):
-        return "the finalisation has chosen among the trials of the search"
+    if max(phase(other["source"]) for other in experiment.trials) > phase(trial["source"]):
+        return _CHOSEN[phase(trial["source"])]
     return None
 
 

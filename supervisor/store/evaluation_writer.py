@@ -28,8 +28,8 @@ class EvaluationWriter:
     def open_test(self, name: str, opening: dict[str, Any]) -> dict[str, Any]:
         """Record that the test is opened now; return `opening` with `at`, `openings` and `earlier_looks` filled in.
 
-        `opening` has by, reason, dataset, dataset_sha256, split, horizon, trials, test_days. Raises TestRefused, with
-        an event, when the test was scored before, or was opened MAX_TRIES times without a result and no person has
+        `opening` has by, reason, dataset, dataset_sha256, split, horizon, trials, folds, test_days. Raises TestRefused,
+        with an event, when the test was scored before, or was opened MAX_TRIES times without a result and no person has
         asked for it since.
         """
         with self.store.change(self.run_id) as change:

@@ -97,8 +97,8 @@ class StatusView:
         return float(found)
 
     def _finalized(self, spec: dict[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return finalists.describe; before the last trial has ended there is nothing to describe."""
-        if spec.get("finalize") is None or len(queries.ended(trials)) < len(trials):
+        """Return finalists.describe; before a trial after the search has ended there is nothing to describe."""
+        if spec.get("finalize") is None or len(queries.ended(trials)) <= finalists.search_trials(spec):
             return None
         whole = [
             {**trial, "params": json.loads(trial["params"]), "record": json.loads(trial["record"])} for trial in trials

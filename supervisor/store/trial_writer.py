@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain import messages
-from supervisor.domain.finalists import SOURCE
+from supervisor.domain.finalists import phase
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
 from supervisor.domain.scope import trial_scope
 from supervisor.store import lookups
@@ -46,15 +46,15 @@ class TrialWriter:
         return refusal is None
 
     def _too_early(self, name: str, message: Any) -> str | None:
-        """Return why a trial of the finalisation may not be added yet; None when it may.
+        """Return why a trial after the search may not be added yet; None when it may.
 
         A driver that has not heard of a retried trial would choose without it.
         """
-        if not isinstance(message, messages.TrialAdded) or message.source != SOURCE:
+        if not isinstance(message, messages.TrialAdded) or phase(message.source) == 0:
             return None
         waiting = lookups.unfinished_trials(self.store, self.run_id, name)
-        search = [row["number"] for row in waiting if row["source"] != SOURCE]
-        return f"trial {search[0]} of the search has not ended" if search else None
+        before = [row["number"] for row in waiting if phase(row["source"]) < phase(message.source)]
+        return f"trial {before[0]} has not ended, and the choice needs it" if before else None
 
 
 def why_refused(row: Any, message: Any) -> str | None:

@@ -17,7 +17,7 @@ from training.settings import TrialSettings
 
 @dataclass(frozen=True)
 class OpenedWindows:
-    """A dataset with all its days.
+    """A dataset with the days of one test. Those of other folds' tests, and for a fold all later days, are NaN.
 
     ``days`` (rows, features) are the model's float64 inputs; ``log_volatility`` (rows,) is the baseline's one number;
     ``labels`` (rows,) are 1, 0 or NaN; ``dates`` (rows,) are ISO days. The parts hold the last day of each window.
@@ -42,7 +42,7 @@ class OpenedWindows:
 
 
 def open_windows(settings: TrialSettings, opening: TestOpening) -> OpenedWindows:
-    """Read all three parts of a trial's dataset, after writing the opening's record to disk.
+    """Read train, validation and the own test of a trial, after writing the opening's record to disk.
 
     Raises SealedTestError if this test was opened before; DatasetError, SplitError and SettingsError as
     ``load_windows``.
@@ -53,14 +53,18 @@ def open_windows(settings: TrialSettings, opening: TestOpening) -> OpenedWindows
     frame = read_dataset(path, manifest)
     splits = split_days(len(frame), settings.context, settings.split, settings.fold)
     test = open_test(splits, opening)
+    labels = target_labels(frame, settings.horizon, settings.target)
     days = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
+    closed = ~(splits.visible_rows | splits.test_rows)
+    days[closed] = np.nan
+    labels[closed] = np.nan
     if settings.normalisation == "zscore":
         mean, deviation = fit_zscore(days, splits.train_indices, settings.context)
         days = (days - mean) / deviation
     return OpenedWindows(
         days=days,
-        log_volatility=log_volatility(frame),
-        labels=target_labels(frame, settings.horizon, settings.target),
+        log_volatility=np.where(closed, np.nan, log_volatility(frame)),
+        labels=labels,
         dates=tuple(f"{day:%Y-%m-%d}" for day in frame.index),
         train=splits.train_indices,
         val=splits.val_indices,

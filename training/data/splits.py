@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.atomic_file import sync_folder
-from training.data.blocks import lay_out
+from training.data.blocks import Block, lay_out
 from training.errors import SealedTestError
 from training.settings import SplitSettings
 
@@ -39,14 +39,17 @@ class SealedIndices:
 class SplitIndices:
     """Sample days as ascending row numbers of the dataset; the test's are sealed.
 
-    ``visible_rows`` is a trial's view of the data: a mask (rows,) that is False on each day that a test sample of any
-    block sees or is labelled from, and for a fold on each day after its validation.
+    The masks (rows,) name days. ``sealed_rows``: those that a test sample of any block sees or is labelled from.
+    ``visible_rows``, a trial's view of the data: all others, for a fold only up to the end of its validation.
+    ``test_rows``: those of the sealed that belong to its own test.
     """
 
     train_indices: Indices
     val_indices: Indices
     test_indices: SealedIndices
     visible_rows: NDArray[np.bool_]
+    sealed_rows: NDArray[np.bool_]
+    test_rows: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,8 @@ def split_days(rows: int, context: int, settings: SplitSettings, fold: int | Non
     """
     blocks = lay_out(rows, context, settings)
     own = blocks if fold is None else [blocks[fold - 1]]
-    visible = np.ones(rows, dtype=np.bool_)
-    for block in blocks:
-        visible[_days_touched(block.test, context, settings.purge)] = False
+    sealed, test = (_days_touched(rows, some, context, settings.purge) for some in (blocks, own))
+    visible = ~sealed
     if fold is not None:
         visible[own[0].val.stop + settings.purge :] = False
     return SplitIndices(
@@ -104,6 +106,8 @@ def split_days(rows: int, context: int, settings: SplitSettings, fold: int | Non
         val_indices=_joined(block.val for block in own),
         test_indices=SealedIndices(_joined(block.test for block in own)),
         visible_rows=visible,
+        sealed_rows=sealed,
+        test_rows=test,
     )
 
 
@@ -111,6 +115,9 @@ def _joined(spans: Iterable[range]) -> Indices:
     return np.concatenate([np.arange(span.start, span.stop, dtype=np.int64) for span in spans])
 
 
-def _days_touched(samples: range, context: int, purge: int) -> slice:
-    """Return the rows that one of these consecutive samples sees or is labelled from."""
-    return slice(samples.start - context + 1, samples.stop + purge) if samples else slice(0)
+def _days_touched(rows: int, blocks: Iterable[Block], context: int, purge: int) -> NDArray[np.bool_]:
+    """Return a mask (rows,) of the days that a test sample of these blocks sees or is labelled from."""
+    touched = np.zeros(rows, dtype=np.bool_)
+    for test in (block.test for block in blocks if block.test):
+        touched[test.start - context + 1 : test.stop + purge] = True
+    return touched

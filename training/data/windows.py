@@ -77,14 +77,14 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
         base_rate_train=float(labels[splits.train_indices].mean()),
         base_rate_val=float(labels[splits.val_indices].mean()),
         zscore=zscore,
-        sealed=day_set(pd.DatetimeIndex(frame.index[~splits.visible_rows])),
+        sealed=day_set(pd.DatetimeIndex(frame.index[splits.sealed_rows])),
     )
 
 
 def day_set(days: pd.DatetimeIndex) -> dict[str, str]:
     """Write days as JSON: ``first`` (ISO), ``last``, and ``bits``, whose bit n (hexadecimal) is n days after the first.
 
-    Four years take 370 characters, so every finalised trial can name its test days.
+    Ten years take 920 characters, so every finalised trial can name its test days.
     """
     bits = sum(1 << int(offset) for offset in (days - days[0]).days)
     return {"first": f"{days[0]:%Y-%m-%d}", "last": f"{days[-1]:%Y-%m-%d}", "bits": f"{bits:x}"}

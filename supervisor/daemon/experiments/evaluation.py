@@ -1,4 +1,4 @@
-"""Evaluates an experiment's answer on the test days, once its finalisation has ended.
+"""Evaluates an experiment's answer on the test days, once the last of its trials has ended.
 
 The opening of the test is committed first; then a child process (training.evaluation) computes the result, and the
 store keeps it.
@@ -61,12 +61,16 @@ class Evaluator:
         if choice is None:
             self._writer.record_failure(name, "no configuration was finalised on all its seeds", outside=False)
             return True
+        tested = finalists.tested_trials(spec, trials)
+        if not tested:
+            self._writer.record_failure(name, "no seed of the winner was trained on every fold", outside=False)
+            return True
         record_of = {int(trial["number"]): trial["record"] for trial in trials}
         records = [record_of[number] for number in choice.finalist.numbers]
         record = records[0]
         try:
-            opening = self._writer.open_test(name, opening_of(spec, choice, records))
-            request = request_of(spec, choice, opening, record, folder)
+            opening = self._writer.open_test(name, opening_of(spec, choice, tested, records))
+            request = request_of(spec, trials, opening, record, folder)
             computed = await stop.unless_asked(compute(request, DEADLINE_S, self._mark))
             if computed is None:
                 return False
@@ -79,7 +83,8 @@ class Evaluator:
         except SweepError as error:
             self._writer.record_failure(name, error.message, outside=not isinstance(error, EvaluationRefused))
             return True
-        self._writer.keep_result(name, {**result, "chosen": finalists.outcome_json(choice, record)})
+        chosen, left = finalists.outcome_json(choice, record), len(choice.values) - len(tested)
+        self._writer.keep_result(name, {**result, "chosen": chosen, "seeds_left_out": left})
         return True
 
     async def _released(self, stop: StopRequest) -> bool:
@@ -89,10 +94,16 @@ class Evaluator:
         return not stop.asked()
 
 
-def opening_of(spec: dict[str, Any], choice: finalists.Outcome, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def opening_of(
+    spec: dict[str, Any],
+    choice: finalists.Outcome,
+    tested: Sequence[Sequence[int]],
+    records: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
     """Return the facts of a test's opening that do not depend on its time: by, reason, days, trials.
 
-    `records` are those of the finalist's trials.
+    `tested` are the trials of finalists.tested_trials, `records` those of the finalist's trials. `folds` is how many
+    blocks are opened.
     """
     config, days = spec["config"], [record["test_days"] for record in records if "test_days" in record]
     return {
@@ -102,20 +113,26 @@ def opening_of(spec: dict[str, Any], choice: finalists.Outcome, records: Sequenc
         "dataset_sha256": records[0].get("dataset_sha256"),
         "split": config.get("split", {}),
         "horizon": config.get("horizon"),
-        "trials": list(choice.finalist.numbers),
+        "trials": sorted(number for numbers in tested for number in numbers),
+        "folds": finalists.folds_of(spec),
         "test_days": [each for place, each in enumerate(days) if each not in days[:place]],
     }
 
 
 def request_of(
-    spec: dict[str, Any], choice: finalists.Outcome, opening: dict[str, Any], record: dict[str, Any], folder: Path
+    spec: dict[str, Any], trials: list[dict[str, Any]], opening: dict[str, Any], record: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """Return the request that training.evaluation.Request.from_json takes."""
+    params = {number: params for number, (_, params) in finalists.after_search(spec, trials).items()}
     device = (record.get("device") or {}).get("chosen") or "cpu"
     return {
         "trials": [
-            {"number": number, "config": {**spec["config"], **params}, "weights": str(folder / str(number) / WEIGHTS)}
-            for number, params in choice.finalist.trials().items()
+            {
+                "number": number,
+                "config": {**spec["config"], **params[number]},
+                "weights": str(folder / str(number) / WEIGHTS),
+            }
+            for number in opening["trials"]
         ],
         "folder": str(folder),
         "device": device,

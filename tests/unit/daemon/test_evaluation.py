@@ -92,6 +92,23 @@ def test_the_chosen_configuration_is_evaluated_on_all_its_seeds(
     assert len(asked) == 1
 
 
+def test_with_folds_every_seed_of_the_winner_is_tested_on_every_fold(
+    store: Store, tmp_path: Path, asked: list[dict[str, Any]]
+) -> None:
+    writer = run_of(store, split="folds")
+    finalised(writer)
+    assert evaluate(writer, tmp_path)
+    (request,) = asked
+    trials = {trial["number"]: trial["config"] for trial in request["trials"]}
+    assert {number: config["fold"] for number, config in trials.items()} == {8: 3, 9: 3, 12: 1, 13: 1, 14: 2, 15: 2}
+    assert {trials[number]["seed"] for number in (8, 12, 14)} == {trials[8]["seed"]}
+    (opened,) = events(store, "test.opened")
+    assert (opened["trials"], opened["folds"]) == ([8, 9, 12, 13, 14, 15], 3)
+    kept = answer_queries.evaluation_of(store.connection, "one", "20k-h1")
+    assert kept is not None
+    assert kept["seeds_left_out"] == 0
+
+
 def test_a_search_without_a_finalised_configuration_is_not_evaluated(
     store: Store, tmp_path: Path, asked: list[dict[str, Any]]
 ) -> None:

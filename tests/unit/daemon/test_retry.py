@@ -10,7 +10,7 @@ import pytest
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
-from supervisor.domain.finalists import SOURCE
+from supervisor.domain.finalists import SOURCE, WALK_FORWARD
 from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.trial_writer import TrialWriter
 from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
@@ -96,3 +96,4 @@ def test_no_trial_of_the_finalisation_is_added_while_a_retried_one_waits(tmp_pat
     assert trials.handle("20k-h1", messages.TrialStarted(7, 2, "ray", "node", 1, None))
     assert trials.handle("20k-h1", messages.TrialEnded(7, 2, "finished", 0.4, None, {}))
     assert trials.handle("20k-h1", messages.TrialAdded(8, point(0), SOURCE))
+    assert not trials.handle("20k-h1", messages.TrialAdded(9, point(0), WALK_FORWARD)), "trial 8 goes on"

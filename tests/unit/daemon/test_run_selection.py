@@ -11,7 +11,7 @@ import pytest
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.daemon.run_selection import choose_run
-from supervisor.domain import messages
+from supervisor.domain import finalists, messages
 from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import queries
@@ -240,18 +240,21 @@ def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
     assert events(store)[-1] == "run.wanted"
 
 
+def source_of(spec: dict[str, Any], number: int) -> str:
+    if not finalists.is_final(spec, number):
+        return "sampled"
+    return finalists.AFTER_SEARCH[number >= spec["max_trials"] - finalists.walk_forward_trials(spec)]
+
+
 def ended_run(store: Store, *ends: EndReason, test: bool | None = None, **spec: Any) -> str:
     """Make a run that has ended well, with trials of these ends; `test` says whether its test failed from outside."""
-    run = choose_run(
-        store,
-        StartRequest(plan="smoke", fingerprint="f", specs=[{**SPECS[0], "max_trials": len(ends), **spec}]),
-        StillClock(),
-    )
+    own = {**SPECS[0], "max_trials": len(ends), **spec}
+    run = choose_run(store, StartRequest(plan="smoke", fingerprint="f", specs=[own]), StillClock())
     writer, trials = RunWriter(store, run), TrialWriter(store, run)
     writer.move_run(ProcessState.STARTING)
     writer.move_experiment("x", ProcessState.STARTING)
     for number, end_reason in enumerate(ends):
-        trials.handle("x", messages.TrialAdded(number, {"lr": number}, "sampled"))
+        trials.handle("x", messages.TrialAdded(number, {"lr": number}, source_of(own, number)))
         trials.handle("x", messages.TrialStarted(number, 1, "ray", "node", 1, None))
         trials.handle("x", messages.ResultReported(number, 1, 1, 0.5, {}, "checkpoint-1.pt"))
         trials.handle("x", messages.TrialEnded(number, 1, end_reason, 0.5, "n is three", {"n": 1}))
@@ -287,6 +290,11 @@ def test_retry_begins_the_failed_trials_of_a_run_that_ended_well_anew(store: Sto
             [EndReason.ERROR, EndReason.FINISHED, EndReason.FINISHED],
             {"finalize": {"top": 1, "seeds": 1}, "seed": 1},
             "trial 0 of x: the finalisation has chosen",
+        ),
+        (
+            [EndReason.FINISHED, EndReason.FINISHED, EndReason.ERROR, EndReason.FINISHED, EndReason.FINISHED],
+            {"finalize": {"top": 2, "seeds": 1, "folds": 2}, "seed": 1},
+            "trial 2 of x: the walk-forward trains what the finalisation has chosen",
         ),
         (
             [EndReason.FINISHED, EndReason.DIVERGED],

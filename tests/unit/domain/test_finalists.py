@@ -182,9 +182,9 @@ class TestFolds:
         sources = {number: source for number, (source, _) in finalists.after_search(FOLDS, trials).items()}
         assert sources == dict.fromkeys(range(6, 10), "finalize") | dict.fromkeys(range(10, 16), "walk_forward")
 
-    def test_nothing_is_described_or_tested_before_the_last_has_ended(self) -> None:
+    def test_a_seed_is_tested_and_described_once_it_was_trained_on_every_fold(self) -> None:
         trials = final_and_forward([0.3, 0.3, 0.1, 0.1], [0.2] * 6)
-        assert finalists.describe(FOLDS, trials[:-1]) is None
+        assert finalists.describe(FOLDS, trials[:9]) is None
         assert finalists.tested_trials(FOLDS, trials[:-1]) == [(10, 12, 14, 8)]
         assert finalists.tested_trials(FOLDS, trials) == [(10, 12, 14, 8), (11, 13, 15, 9)]
         answer = finalists.describe(FOLDS, trials)

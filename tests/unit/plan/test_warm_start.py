@@ -76,11 +76,13 @@ def test_points_come_best_first_and_at_most_top() -> None:
     assert [point["shape_rank"] for point in points] == [round(n / places[0] * places[1]) for n in (1, 3)]
 
 
-def test_trials_of_the_finalisation_are_not_carried_over() -> None:
-    """They repeat a configuration of the search, on another seed."""
+@pytest.mark.parametrize("number", [32, 49])
+def test_trials_after_the_search_are_not_carried_over(number: int) -> None:
+    """They repeat a configuration of the search, on another seed or fold."""
     known = specs()
-    final = ended(38, 0.1, seed=7)
+    final = ended(number, 0.1, seed=7)
     assert warm_start.points(known["20M-h1"], known["2M-h1"], [final]) == []
+    assert warm_start.points(known["20M-h1"], known["2M-h1"], [ended(31, 0.1)]) != []
 
 
 def test_a_point_that_is_enqueued_already_is_left_out() -> None:
@@ -92,7 +94,7 @@ def test_a_point_that_is_enqueued_already_is_left_out() -> None:
 
 
 def test_no_more_points_than_the_search_has_trials_left() -> None:
-    known = specs("max_trials=12")  # 2 x 3 to finalise, 6 to search, 5 of them the plan's own
+    known = specs("max_trials=12")  # 6 after the search, 6 to search, 5 of them the plan's own
     trials = [ended(n, 0.1 * n, shape_rank=n) for n in range(6)]
     assert len(warm_start.points(known["20M-h1"], known["2M-h1"], trials)) == 1
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from supervisor.clock import Clock
-from supervisor.domain.finalists import finalists
+from supervisor.domain.finalists import AFTER_SEARCH, after_search
 from supervisor.plan.expansion import expand
 from supervisor.plan.loader import load_plan
 from supervisor.store.database import Store
@@ -25,7 +25,7 @@ RESULT = {
 TEST_DAYS = {"ticker": "SPY", "first": "2020-01-06", "last": "2020-01-10", "bits": "1f"}
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": SHA, "split": {}, "horizon": 1,
-    "trials": [8, 9], "test_days": [TEST_DAYS],
+    "trials": [8, 9], "folds": 1, "test_days": [TEST_DAYS],
 }  # fmt: skip
 
 
@@ -34,8 +34,13 @@ class FixedClock(Clock):
         return 1_700_000_000.0
 
 
-def run_of(store: Store, run_id: str = "one") -> EvaluationWriter:
-    plan = load_plan("phase6a-mini", ["matrix.horizon=[1]"]).plan
+def run_of(store: Store, run_id: str = "one", split: str = "contiguous") -> EvaluationWriter:
+    """Create a run of phase6a-mini: 8 trials search; two configurations train again, and with folds one of them twice.
+
+    The trials after the search have two seeds.
+    """
+    sets = ["matrix.horizon=[1]", f"config.split={{kind: {split}}}", f"max_trials={16 if split == 'folds' else 12}"]
+    plan = load_plan("phase6a-mini", sets).plan
     specs = [spec.model_dump(mode="json") for spec in expand(plan, 25, "/data/x.parquet")]
     create_run(
         store, run_id, plan="mini", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=specs
@@ -43,7 +48,13 @@ def run_of(store: Store, run_id: str = "one") -> EvaluationWriter:
     return EvaluationWriter(store, run_id)
 
 
-def add_trials(writer: EvaluationWriter, name: str, values: dict[int, float | None], params: dict[int, Any]) -> None:
+def add_trials(
+    writer: EvaluationWriter,
+    name: str,
+    values: dict[int, float | None],
+    params: dict[int, Any],
+    source: str = "sampled",
+) -> None:
     record = json.dumps(
         {"num_features": 25, "dataset_sha256": SHA, "device": {"chosen": "cpu"}, "test_days": TEST_DAYS}
     )
@@ -51,9 +62,9 @@ def add_trials(writer: EvaluationWriter, name: str, values: dict[int, float | No
         for number, value in values.items():
             change.execute(
                 "INSERT INTO trial (run, experiment, number, state, params, source, attempt, end_reason, value, record,"
-                " added_wall) VALUES (?, ?, ?, ?, ?, 'sampled', 1, ?, ?, ?, 0)",
+                " added_wall) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, 0)",
                 writer.run_id, name, number, "ERROR" if value is None else "TERMINATED", json.dumps(params[number]),
-                "error" if value is None else "finished", value, record,
+                source, "error" if value is None else "finished", value, record,
             )  # fmt: skip
 
 
@@ -65,10 +76,12 @@ def point(number: int) -> dict[str, Any]:
 
 
 def finalised(writer: EvaluationWriter, name: str = "20k-h1") -> None:
-    """End all trials of an experiment, those of its finalisation too."""
+    """End all trials of an experiment, those after its search too."""
     add_trials(writer, name, {n: 0.5 + n / 100 for n in range(8)}, {n: point(n) for n in range(8)})
-    of = {n: p for found in finalists(writer.spec(name), writer.trials(name)) for n, p in found.trials().items()}
-    add_trials(writer, name, {n: 0.4 + n / 100 for n in of}, of)
+    for source in AFTER_SEARCH:
+        planned = after_search(writer.spec(name), writer.trials(name))
+        of = {n: params for n, (of_source, params) in planned.items() if of_source == source}
+        add_trials(writer, name, {n: 0.4 + n / 100 for n in of}, of, source)
 
 
 def events(store: Store, name: str) -> list[dict[str, Any]]:

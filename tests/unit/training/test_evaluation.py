@@ -23,7 +23,7 @@ from training.best_weights import FILE, keep_weights, read_weights
 from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
 from training.data.sealed_windows import open_windows
 from training.data.splits import TestOpening, split_days
-from training.errors import CheckpointError, DoesNotFit, SealedTestError
+from training.errors import CheckpointError, DoesNotFit, SealedTestError, SettingsError
 from training.evaluation import Request, _device_here, evaluate
 from training.grid import Architecture
 from training.model import PatchTST
@@ -44,10 +44,10 @@ def config(dataset: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def train(folder: Path, dataset: Path, seed: int) -> float:
+def train(folder: Path, dataset: Path, seed: int, **changes: Any) -> float:
     """Run a finalisation trial like its trainable; return its best validation loss."""
     folder.mkdir(parents=True)
-    session = TrainingSession(config(dataset, seed), gate=lambda: 0.0)
+    session = TrainingSession(config(dataset, seed, **changes), gate=lambda: 0.0)
     while True:
         epoch = session.step()
         session.save(folder / "checkpoint.pt")
@@ -223,9 +223,9 @@ def test_unusable_weights_are_found_before_the_test_is_opened(
     elif fault == "cut short":
         weights.write_bytes((trained[0] / "9" / FILE).read_bytes()[:-5])
     asked = request(dataset, trained[0], tmp_path)
-    first, second = asked.seeds
+    first, second = asked.trials
     with pytest.raises(CheckpointError):
-        evaluate(replace(asked, seeds=(first, replace(second, weights=weights))))
+        evaluate(replace(asked, trials=(first, replace(second, weights=weights))))
     assert not asked.opening.record.exists()
 
 
@@ -241,6 +241,95 @@ def test_the_process_answers_a_refusal_in_one_line(dataset: Path, tmp_path: Path
     assert done.returncode == 0
     assert json.loads(done.stdout) == {"refused": f"CheckpointError: {tmp_path / FILE} does not exist"}
     assert done.stderr == ""
+
+
+TWO_FOLDS = {"context": 20, "split": {**FOLDS, "folds": 2}}
+CHAINS = ((8, 11, 2), (9, 12, 2), (10, 11, 1), (11, 12, 1))
+"""Number, seed and fold of each trial."""
+
+
+def folds_request(dataset: Path, trained: Path, folder: Path) -> Request:
+    trials = [
+        {
+            "number": number,
+            "config": config(dataset, seed, fold=fold, **TWO_FOLDS),
+            "weights": str(trained / str(number) / FILE),
+        }
+        for number, seed, fold in CHAINS
+    ]
+    return request(dataset, trained, folder, trials=trials)
+
+
+@pytest.fixture(scope="module")
+def walked(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, float], dict[str, Any]]:
+    """Train two seeds on each of two folds and test them; return their folder, best losses and the result."""
+    folder = tmp_path_factory.mktemp("folds")
+    losses = {n: train(folder / str(n), dataset, seed, fold=fold, **TWO_FOLDS) for n, seed, fold in CHAINS}
+    return folder, losses, evaluate(folds_request(dataset, folder, folder))
+
+
+class TestFolds:
+    """Each fold's block is opened once and answered by the trials of that fold; scores are pooled and by fold."""
+
+    def test_each_block_has_its_own_record(self, walked: Any, dataset: Path) -> None:
+        folder = walked[0]
+        records = sorted(path.name for path in folder.glob("test-opened*"))
+        assert records == ["test-opened-1-fold-1.json", "test-opened-1-fold-2.json"]
+        with pytest.raises(SealedTestError, match="opened before"):
+            evaluate(folds_request(dataset, folder, folder))
+
+    def test_a_folds_own_trials_answer_its_windows(self, walked: Any) -> None:
+        """Each trial's best validation loss is found again on its own fold, averaged over the seeds."""
+        _, losses, result = walked
+        assert [fold["fold"] for fold in result["folds"]] == [1, 2]
+        for fold, numbers in zip(result["folds"], ((10, 11), (8, 9)), strict=True):
+            expected = sum(losses[number] for number in numbers) / 2
+            assert fold["bce"]["patchtst"]["val"] == pytest.approx(expected, rel=1e-6)
+        assert [(s["trial"], s["trials"], s["seed"]) for s in result["models"]["patchtst"]["seeds"]] == [
+            (8, [10, 8], 11), (9, [11, 9], 12)
+        ]  # fmt: skip
+
+    def test_scores_are_pooled_over_all_windows(self, walked: Any) -> None:
+        folder, _, result = walked
+        kept = read_predictions(folder / "predictions.json", result["predictions"]["sha256"])
+        for part in ("val", "test"):
+            days, folds = kept[part]["days"], np.array(kept[part]["folds"])
+            assert days == sorted(set(days))
+            counts = [fold["windows"][part] for fold in result["folds"]]
+            assert folds.tolist() == [1] * counts[0] + [2] * counts[1]
+            labels = np.array(kept[part]["labels"], np.float64)
+            prior = np.array(kept[part]["probabilities"]["prior"])
+            assert [set(prior[folds == n]) for n in (1, 2)] == [{f["base_rate"]["train"]} for f in result["folds"]]
+            for seed in result["models"]["patchtst"]["seeds"]:
+                own = np.array(kept[part]["probabilities"][str(seed["trial"])])
+                assert scores(Forecast(own, labels, prior)) == pytest.approx(seed[part])
+            for name in ("patchtst", "prior", "forest"):
+                parts = [fold["bce"][name][part] for fold in result["folds"]]
+                assert result["models"][name][part]["bce"]["value"] == pytest.approx(np.average(parts, weights=counts))
+        assert result["models"]["prior"]["test"]["skill"]["value"] == 0
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+    def test_training_precedes_each_folds_validation_and_this_its_test(self, walked: Any) -> None:
+        for fold in walked[2]["folds"]:
+            dates = fold["dates"]
+            assert dates["train"][1] < dates["val"][0] < dates["val"][1] < dates["test"][0]
+        assert walked[2]["folds"][0]["dates"]["test"][1] < walked[2]["folds"][1]["dates"]["val"][0]
+
+    def test_a_seed_without_a_fold_is_refused_before_the_test_is_opened(
+        self, walked: Any, dataset: Path, tmp_path: Path
+    ) -> None:
+        asked = folds_request(dataset, walked[0], tmp_path)
+        with pytest.raises(SettingsError, match="not the folds of seed 12"):
+            evaluate(replace(asked, trials=asked.trials[:-1]))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_opening_shows_no_other_folds_test(self, dataset: Path, tmp_path: Path) -> None:
+        settings = TrialSettings.from_config(config(dataset, fold=1, **TWO_FOLDS))
+        windows = open_windows(settings, TestOpening(tmp_path / "record.json", "a test", "a reason", "sha", "now"))
+        last = split_days(len(windows.days), 20, settings.split, fold=2)
+        assert np.isnan(windows.days[last.test_rows]).all()
+        assert np.isnan(windows.labels[last.test_rows]).all()
+        assert not np.isnan(windows.days[windows.test]).any()
 
 
 def test_opened_windows_are_scaled_by_the_train_days_alone(stationary: Path, tmp_path: Path) -> None:
