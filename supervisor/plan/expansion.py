@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from supervisor.domain.finalists import search_trials
+from supervisor.domain.finalists import finalisation_trials, search_trials, walk_forward_trials
 from supervisor.errors import PlanError
 from supervisor.plan import schema
 from supervisor.plan.matrix import Cell, cells
@@ -77,9 +77,15 @@ class ExperimentSpec(schema.Part):
     max_failures: int = Field(ge=0)
 
     @property
-    def reserved(self) -> dict[str, Any]:
-        """Return the keys that say how many trials follow the search, as `domain.finalists` reads them."""
-        return self.model_dump(include={"max_trials", "finalize"})
+    def phases(self) -> tuple[int, int, int]:
+        """Return how many trials search, are of the finalisation, and walk forward."""
+        own = self.model_dump(include={"max_trials", "finalize"})
+        return search_trials(own), finalisation_trials(own), walk_forward_trials(own)
+
+    @property
+    def folds(self) -> int:
+        """Return on how many folds the winner is tested; 1 without folds."""
+        return 1 if self.finalize is None else self.finalize.folds
 
 
 def expand(

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from supervisor.domain import finalists
 from supervisor.plan.dataset import blocks_of
 
 if TYPE_CHECKING:
@@ -43,12 +42,7 @@ SEARCH, FINAL, FORWARD = "search", "final", "walk-forward"
 
 def trials(spec: ExperimentSpec) -> dict[str, int]:
     """Return the number of trials of each phase, in order."""
-    reserved = spec.reserved
-    return {
-        SEARCH: finalists.search_trials(reserved),
-        FINAL: finalists.finalisation_trials(reserved),
-        FORWARD: finalists.walk_forward_trials(reserved),
-    }
+    return dict(zip((SEARCH, FINAL, FORWARD), spec.phases, strict=True))
 
 
 def seconds(
@@ -56,7 +50,7 @@ def seconds(
 ) -> dict[str, float]:
     """Return the seconds of each phase on a machine with these cores; with `pruned` less what the pruner should end."""
     at_once = max(1, min(spec.concurrency, math.floor(cores / spec.resources.cpu)))
-    folds = finalists.folds_of(spec.reserved)
+    folds = spec.folds
     trained_on: dict[str, list[int | None]] = {
         SEARCH: [None], FINAL: [folds if folds > 1 else None], FORWARD: list(range(1, folds))
     }  # fmt: skip

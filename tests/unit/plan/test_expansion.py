@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.domain import finalists
 from supervisor.errors import PlanError
 from supervisor.plan.expansion import ExperimentSpec, expand, fingerprint
 from supervisor.plan.loader import load_plan, parse_plan
@@ -200,7 +199,7 @@ def test_walk_forward_counts_too_and_the_search_keeps_a_trial(max_trials: int, e
     assert spec.finalize is not None
     assert (spec.finalize.top, spec.finalize.seeds, spec.finalize.folds) == (*expected, 3)
     left = max_trials - spec.finalize.seeds * (spec.finalize.top + 2)
-    assert 1 <= left == finalists.search_trials(spec.reserved)
+    assert 1 <= left == spec.phases[0]
     assert len(spec.enqueue) == min(5, left)
 
 
