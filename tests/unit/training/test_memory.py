@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from training.errors import DoesNotFit
 from training.grid import Architecture, param_count
-from training.memory import MemoryLimit, choose_micro_batch, limit_below, predict_trial_memory
+from training.memory import (
+    MemoryLimit,
+    Precision,
+    choose_inference_windows,
+    choose_micro_batch,
+    limit_below,
+    predict_inference_memory,
+    predict_trial_memory,
+)
 
 GIB = 2**30
 
@@ -122,3 +130,40 @@ def test_a_limit_and_the_available_memory_both_bind() -> None:
     assert choose_micro_batch(shape, 4, available_bytes=2**62, limit=MemoryLimit(8)).micro_batch == 4
     with pytest.raises(DoesNotFit):
         choose_micro_batch(shape, 64, available_bytes=1, limit=MemoryLimit(8))
+
+
+# Reading windows without a backward pass
+
+
+@given(architectures, st.integers(1, 256), st.sampled_from(["fp32", "bf16"]))
+def test_reading_takes_less_than_training_and_more_for_more_windows(
+    shape: Architecture, windows: int, precision: Precision
+) -> None:
+    reading = predict_inference_memory(shape, windows, precision=precision)
+    assert reading < predict_trial_memory(shape, windows, precision=precision).total_bytes
+    assert reading < predict_inference_memory(shape, windows + 1, precision=precision)
+    deeper = predict_inference_memory(architecture(shape.d_model, shape.n_layers + 1), windows, precision=precision)
+    weights = param_count(architecture(shape.d_model, shape.n_layers + 1)) - param_count(shape)
+    assert deeper - reading == weights * (4 if precision == "fp32" else 6), (
+        "a layer more keeps no tensor but its weights"
+    )
+
+
+@pytest.mark.parametrize(("d_model", "n_layers", "free_gib"), [(1024, 160, 12), (2048, 40, 16), (512, 640, 12)])
+def test_a_model_of_2_billion_is_read_where_it_could_not_be_trained(d_model: int, n_layers: int, free_gib: int) -> None:
+    shape = architecture(d_model, n_layers)
+    with pytest.raises(DoesNotFit):
+        choose_micro_batch(shape, 256, available_bytes=free_gib * GIB)
+    windows = choose_inference_windows(shape, 256, available_bytes=free_gib * GIB)
+    assert predict_inference_memory(shape, windows) <= free_gib * GIB
+
+
+def test_windows_are_halved_until_they_fit_and_refused_when_not_even_one_does() -> None:
+    shape = architecture(1024, 160)
+    needed = {windows: predict_inference_memory(shape, windows) for windows in (256, 64, 1)}
+    assert choose_inference_windows(shape, 256, available_bytes=needed[256]) == 256
+    assert choose_inference_windows(shape, 256, available_bytes=needed[64]) == 64
+    assert choose_inference_windows(shape, 100, available_bytes=needed[64]) == 50
+    with pytest.raises(DoesNotFit) as caught:
+        choose_inference_windows(shape, 256, available_bytes=needed[1] - 1)
+    assert (caught.value.needed_bytes, caught.value.outside) == (needed[1], True)
