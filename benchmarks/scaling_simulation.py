@@ -2,13 +2,15 @@
 
     python -m benchmarks.scaling_simulation [--runs 2000] [--alpha-runs 400]
 
-A plan has four budgets a decade apart, three horizons and three seeds a cell. Noise of log loss, 1 % a cell in all
-kinds but the last, comes
+A plan has four budgets a decade apart, three horizons and three seeds a cell, each tested on the same days. The
+verdict is made as the report makes it: Student's t across budgets, widened by resamples of days and cells. Noise of
+log loss, 1 % a cell in all kinds but the last, comes
 
 - seed: from each seed
 - cell: from each search, for itself
 - half, full: from each search, half or wholly shared by the horizons of a budget
 - days: from days that favour large models or small ones; they tilt the line and leave no residual
+- days, not resampled: the same, and only Student's t
 
 The table gives, in percent of the runs: how often a flat truth is called scaling or inverse scaling; how often the
 slope's interval holds the true slope; and how often alpha's interval holds the true exponent of a strong power law,
@@ -22,6 +24,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it ships no types
@@ -29,8 +32,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from benchmarks.machine import machine
 from supervisor.report.scaling.exponent import exponents
 from supervisor.report.scaling.law import verdict_of
+from supervisor.report.scaling.points import DRAWS, SEED
 from supervisor.report.scaling.resampling import DailyLosses, widened
 from supervisor.report.scaling.slope import Array, Points, Slope, slope
+from training.block_bootstrap import draw_weights
 
 BUDGETS = np.array([2e6, 2e7, 2e8, 2e9])
 CENTRE = float(np.exp(np.log(BUDGETS).mean()))
@@ -42,11 +47,13 @@ BETWEEN_SEEDS = 0.005
 SHARED = {"cell": 0.0, "half": 0.5, "full": 1.0}
 """The share of a cell's variance that the horizons of its budget have in common."""
 KINDS = ("seed", *SHARED)
-DAYS, DRAWS = 600, 200
+DAYS = 600
 BLOCK = 42
 """Two trading months, the least mean block of the product."""
+HARD_DAYS = 0.5
+"""The standard deviation of a day's loss, as a share of the mean: some days are hard for all models."""
 DAY_TILT = 0.1
-"""A day's tilt of log loss a decade, as a standard deviation; .004 on the mean of all days."""
+"""A day's tilt of log loss a decade in the kind days, as a standard deviation; .004 on the mean of all days."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +91,18 @@ def draw(rng: np.random.Generator, kind: str, truth: Truth) -> Points:
     )
 
 
-def tilted(rng: np.random.Generator, points: Points) -> tuple[Points, DailyLosses]:
-    """Add days that favour large models or small ones; return the losses over these days, and by day."""
-    tilt = rng.normal(0, DAY_TILT, DAYS)
+def over_days(rng: np.random.Generator, points: Points, tilt: float) -> tuple[Points, DailyLosses]:
+    """Test the points on common days, which favour large or small models by `tilt`; return the losses, also by day."""
+    hard = np.abs(rng.normal(1, HARD_DAYS, DAYS))
     decades = np.log10(points.params / CENTRE)
-    by_day = points.loss[:, None] * (1 + decades[:, None] * tilt)
-    return replace(points, loss=by_day.mean(axis=1)), DailyLosses(by_day, BLOCK)
+    by_day = points.loss[:, None] * hard / hard.mean() * (1 + decades[:, None] * rng.normal(0, tilt, DAYS))
+    return replace(points, loss=by_day.mean(axis=1)), DailyLosses(by_day, _weights(), DAYS / BLOCK)
+
+
+@lru_cache
+def _weights() -> Array:
+    """Return the resamples of the days: the same for all plans, whose days are independent of them."""
+    return draw_weights(DAYS, BLOCK, DRAWS, SEED)
 
 
 Analysis = Callable[[np.random.Generator, Truth], tuple[Points, Slope]]
@@ -97,22 +110,16 @@ Analysis = Callable[[np.random.Generator, Truth], tuple[Points, Slope]]
 
 
 def analysis(kind: str) -> Analysis:
-    """Return the way to simulate a kind of noise; "days, resampled" also resamples the days."""
+    """Return the way to simulate a kind of noise."""
 
     def one(rng: np.random.Generator, truth: Truth) -> tuple[Points, Slope]:
-        points = draw(rng, kind, truth)
-        if not kind.startswith("days"):
-            return points, _known(slope(points))
-        points, daily = tilted(rng, points)
-        found = _known(slope(points))
-        return points, widened(points, found, daily, rng, DRAWS) if kind == "days, resampled" else found
+        tilt = DAY_TILT if kind.startswith("days") else 0.0
+        points, daily = over_days(rng, draw(rng, kind, truth), tilt)
+        found = slope(points)
+        assert found is not None, "four budgets give a slope"
+        return points, found if kind == "days, not resampled" else widened(points, found, daily, rng)
 
     return one
-
-
-def _known(found: Slope | None) -> Slope:
-    assert found is not None, "four budgets give a slope"
-    return found
 
 
 def false_scaling(kind: str, runs: int, seed: int = 1) -> float:
@@ -145,13 +152,13 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.monotonic()
     print(machine())
-    print(f"{'noise':<16} {'false scaling':>13} {'slope held':>10}   alpha held: strong   weak  floor")
+    print(f"{'noise':<20} {'false scaling':>13} {'slope held':>10}   alpha held: strong   weak  floor")
     with threadpool_limits(1):
-        for kind in (*KINDS, "days", "days, resampled"):
+        for kind in (*KINDS, "days", "days, not resampled"):
             flat, held = false_scaling(kind, arguments.runs), slope_coverage(kind, arguments.runs)
             alpha = [alpha_coverage(kind, truth, arguments.alpha_runs) for truth in (STRONG, WEAK, FLOOR)]
             shares = "  ".join(f"{100 * share:5.1f}" for share in alpha)
-            print(f"{kind:<16} {100 * flat:13.1f} {100 * held:10.1f}               {shares}", flush=True)
+            print(f"{kind:<20} {100 * flat:13.1f} {100 * held:10.1f}               {shares}", flush=True)
     print(f"{arguments.runs} runs a share, {arguments.alpha_runs} for alpha; {time.monotonic() - began:.0f} s")
 
 

@@ -10,21 +10,21 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from supervisor.report import evaluation_figures, importance, search_figures
-from supervisor.report.answer_section import evaluation_section, scaling_section
 from supervisor.report.answer_text import sentences
 from supervisor.report.architectures import with_architectures, with_source
-from supervisor.report.comparisons import comparisons
 from supervisor.report.drawing import style
+from supervisor.report.evaluated import Evaluated
+from supervisor.report.evaluation_section import evaluation_section, fold_tables
 from supervisor.report.files import best_json, json_bytes, report_json, results_csv, write_file
 from supervisor.report.page import Drawing, page
-from supervisor.report.predictions import validation_losses
+from supervisor.report.predictions import predictions_of
 from supervisor.report.scaling import figures as scaling_figures
 from supervisor.report.scaling.answer import ScalingAnswer, as_json, scaling_answer
+from supervisor.report.scaling.section import scaling_section
 from supervisor.report.view import ExperimentRow, RunView, read_view
 
 MAX_VIEW_BYTES = 256 * 2**20
@@ -36,32 +36,25 @@ MAX_DRAWN_EXPERIMENTS = 60
 def write(view: dict[str, Any], folder: Path, now_wall: float) -> Path:
     """Write every file of the report; return the path of its page. Raises KeyError or ValueError for a bad `view`."""
     run = with_source(with_architectures(read_view(view, now_wall)))
-    answer = scaling_answer(run, validation_losses(run, folder))
-    compared = comparisons(run)
-    answered = sentences(run, answer, compared)
+    predictions, unread = predictions_of(run, folder)
+    answer, tested = scaling_answer(run, predictions), Evaluated.of(run, predictions)
+    answered = sentences(run, answer, tested.compared, tested.goal)
     with style():
         overview = _known(search_figures.overview(run), importance.importances(run))
         scaling = [] if answer is None else _scaling_drawings(run, answer)
-        diagram, unread = evaluation_figures.reliability(run, folder)
-        tested = _known(evaluation_figures.skill(run), diagram)
+        of_tests = _known(evaluation_figures.skill(run), evaluation_figures.reliability(predictions))
         own = {experiment.name: _drawings(experiment) for experiment in run.experiments[:MAX_DRAWN_EXPERIMENTS]}
-    for drawing in [*overview, *scaling, *tested, *(drawing for several in own.values() for drawing in several)]:
+    for drawing in [*overview, *scaling, *of_tests, *(drawing for several in own.values() for drawing in several)]:
         write_file(folder / "figures" / f"{drawing.name}.png", drawing.png)
-    numbers = {
-        "answer": answered,
-        "scaling": None if answer is None else as_json(answer),
-        "comparisons": [{**asdict(one), "result": one.result} for one in compared],
-    }
+    numbers = {"answer": answered, "scaling": None if answer is None else as_json(answer), **tested.as_json()}
     _write_numbers(run, folder, numbers)
-    sections = [evaluation_section(run, tested, unread, compared)]
+    sections = [evaluation_section(run, tested, of_tests, unread)]
     if answer is not None:
         sections.insert(0, scaling_section(answer, scaling))
     if len(run.experiments) > len(own):
         sections.append(f"<p>Figures are drawn for the first {len(own)} of {len(run.experiments)} experiments.</p>")
-    path = folder / "report.html"
-    write_file(
-        path, page(run, overview, own, answered, () if answer is None else answer.doubts, "\n".join(sections)).encode()
-    )
+    doubts, path = () if answer is None else answer.doubts, folder / "report.html"
+    write_file(path, page(run, overview, own, answered, doubts, "\n".join(sections), fold_tables(run)).encode())
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from supervisor.errors import ReportFailed
 from supervisor.report.drawing import BLUE, INK, SERIES, finish, new_figure
 from supervisor.report.page import Drawing
-from supervisor.report.predictions import read_predictions
+from supervisor.report.predictions import Predictions
 from supervisor.report.view import RunView
 
 MAX_PANELS = 24
@@ -84,31 +82,15 @@ def _model_skill(axis: Axes, models: list[Mapping[str, Any] | None], rank: int, 
         title = f"_{title}"  # a label with an underscore is left out of the legend, so each model is there once
 
 
-def reliability(run: RunView, folder: Path) -> tuple[Drawing | None, list[str]]:
-    """Draw a panel for each tested experiment; also say whose predictions could not be read."""
-    panels: list[tuple[str, list[Bin]]] = []
-    unread = []
-    for experiment in run.experiments:
-        if experiment.evaluation is None:
-            continue
-        kept = experiment.evaluation["predictions"]
-        try:
-            test = read_predictions(folder / experiment.name / kept["file"], kept["sha256"])["test"]
-        except ReportFailed as error:
-            unread.append(f"{experiment.name}: no reliability diagram: {error.message}.")
-            continue
-        panels.append((experiment.name, reliability_bins(*_mean_of_seeds(test))))
-    panels = panels[:MAX_PANELS]
-    return (_reliability(panels) if panels else None), unread
+def reliability(predictions: Predictions) -> Drawing | None:
+    """Draw a panel for each tested experiment, the mean of its seeds; None for no predictions."""
+    tested = {name: parts["test"] for name, parts in list(predictions.items())[:MAX_PANELS]}
+    return _reliability([(name, reliability_bins(part.mean(), part.labels)) for name, part in tested.items()])
 
 
-def _mean_of_seeds(test: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean probability over the chosen model's seeds, and the labels, (windows,) each."""
-    seeds = [found for name, found in test["probabilities"].items() if name.isdigit()]
-    return np.mean(np.asarray(seeds, np.float64), axis=0), np.asarray(test["labels"], np.float64)
-
-
-def _reliability(panels: list[tuple[str, list[Bin]]]) -> Drawing:
+def _reliability(panels: list[tuple[str, list[Bin]]]) -> Drawing | None:
+    if not panels:
+        return None
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = new_figure(columns, rows, height=0.3 + 2.1 * rows)

@@ -13,13 +13,14 @@ from typing import Any
 from supervisor.filesystem import write_atomically
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of report.json and best.json; it rises with every change of meaning."""
 
 _TRIAL_COLUMNS = (
-    "experiment", "trial", "state", "end_reason", "source", "attempt", "value", "epochs", "training_s", "param_count",
-    "started", "ended", "error",
+    "experiment", "trial", "state", "end_reason", "source", "attempt", "value", "epochs", "training_s", "started",
+    "ended", "error",
 )  # fmt: skip
+_ARCHITECTURE_COLUMNS = ("d_model", "n_layers", "n_heads", "d_ff")
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -85,16 +86,19 @@ def best_json(experiment: ExperimentRow, now_wall: float) -> dict[str, Any] | No
 
 
 def results_csv(run: RunView) -> str:
-    """Write a row for each trial; parameters and cell values have columns of their own, empty where absent."""
+    """Write a row for each trial; architecture, parameters and cell values have their columns, empty where absent."""
     trials = [(experiment, trial) for experiment in run.experiments for trial in experiment.trials]
     cells = _names(experiment.cell for experiment in run.experiments)
     params = _names(trial.params for _, trial in trials)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_TRIAL_COLUMNS, *(f"cell.{name}" for name in cells), *(f"params.{name}" for name in params)])
+    own_columns = [*(f"cell.{name}" for name in cells), *(f"params.{name}" for name in params)]
+    writer.writerow([*_TRIAL_COLUMNS, *_ARCHITECTURE_COLUMNS, "param_count", *own_columns])
     for experiment, trial in trials:
+        shape = trial.architecture or {}
+        architecture = [*(shape.get(name) for name in _ARCHITECTURE_COLUMNS), trial.param_count]
         own = [*(experiment.cell.get(name) for name in cells), *(trial.params.get(name) for name in params)]
-        writer.writerow([*_trial_cells(experiment, trial), *own])
+        writer.writerow([*_trial_cells(experiment, trial), *architecture, *own])
     return out.getvalue()
 
 
@@ -127,8 +131,8 @@ def _trial_cells(experiment: ExperimentRow, trial: TrialRow) -> list[Any]:
     last_line = trial.error.strip().splitlines()[-1] if trial.error and trial.error.strip() else None
     return [
         experiment.name, trial.number, trial.state, trial.end_reason, trial.source, trial.attempt, trial.value,
-        len(trial.results), round(trial.training_s, 3), trial.param_count, iso(trial.started_wall),
-        iso(trial.ended_wall), last_line,
+        len(trial.results), round(trial.training_s, 3), iso(trial.started_wall), iso(trial.ended_wall),
+        last_line,
     ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ _CSS = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1.25rem 4rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+h1, h2, h3, p, li, summary { overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
@@ -35,17 +36,20 @@ p { margin: .4rem 0; max-width: 46rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .88rem; width: 100%; }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
+/* A caption is as wide as the screen, not as its table, and stays while the table scrolls. */
+caption span { display: block; position: sticky; left: 0; max-width: min(46rem, 100vw - 2.5rem); }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .params { font-family: ui-monospace, Consolas, Menlo, monospace; font-size: .8rem; overflow-wrap: anywhere; }
-.params span { white-space: nowrap; }
+.params { display: inline-block; min-width: 15rem; } .params span { white-space: nowrap; }
 .state { font-weight: 600; } .passed { color: var(--good); } .failed, .incomplete { color: var(--bad); }
 .skipped, .unfinished { color: var(--soft); }
-figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 60rem; display: block; }
+figure { margin: 1rem 0; }
+figure svg { width: 100%; height: auto; min-width: 36rem; max-width: 60rem; display: block; }
 figcaption { color: var(--soft); font-size: .88rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .92rem; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: fit-content(40%) 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .92rem; }
+dt { color: var(--soft); } dd { margin: 0; } dt, dd { overflow-wrap: anywhere; min-width: 0; }
 summary { cursor: pointer; color: var(--soft); }
 @media print { body { max-width: none; } details { display: none; } }
 """
@@ -71,13 +75,14 @@ def page(
     answer: Sequence[str] = (),
     doubts: Sequence[str] = (),
     evidence: str = "",
+    tables: Mapping[str, str] | None = None,
 ) -> str:
-    """Write the whole document: the answer, the doubts, the experiments, and the drawings of each.
+    """Write the whole document: the answer, the doubts, the experiments, and the drawings and tables of each.
 
-    `answer` and `doubts` are sentences; `evidence` is HTML, such as answer_section gives, and follows the table of
-    experiments.
+    `answer` and `doubts` are sentences; `evidence` is HTML, such as evaluation_section gives, and follows the table of
+    experiments. `tables` is HTML by experiment.
     """
-    drawings = by_experiment or {}
+    drawings, more = by_experiment or {}, tables or {}
     body = [
         f"<h1>{escape(run.plan)}</h1>",
         *(f'<p class="lead">{escape(sentence)}</p>' for sentence in answer),
@@ -88,7 +93,7 @@ def page(
         _experiments_table(run),
         *map(picture, overview),
         evidence,
-        *(_experiment(e, drawings.get(e.name, ())) for e in run.experiments),
+        *(_experiment(e, drawings.get(e.name, ()), more.get(e.name, "")) for e in run.experiments),
         "<h2>The run</h2>",
         _run_facts(run),
         _lost(run),
@@ -122,7 +127,7 @@ def picture(shown: Drawing) -> str:
     """Write a figure with its caption."""
     label = escape(shown.caption, quote=True)
     svg = shown.svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-    return f"<figure>{svg}<figcaption>{escape(shown.caption)}</figcaption></figure>"
+    return f'<figure><div class="scroll">{svg}</div><figcaption>{escape(shown.caption)}</figcaption></figure>'
 
 
 def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], numeric: frozenset[int]) -> str:
@@ -135,7 +140,7 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], 
         cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(others, kinds[1:], strict=True))
         lines.append(f'<tr><th scope="row"{kinds[0]}>{first}</th>{cells}</tr>')
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll"><table><caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -203,7 +208,7 @@ def params_html(trial: TrialRow) -> str:
     return f'<span class="params">{" ".join(pairs)}</span>'
 
 
-def _experiment(experiment: ExperimentRow, drawings: Sequence[Drawing]) -> str:
+def _experiment(experiment: ExperimentRow, drawings: Sequence[Drawing], tables: str) -> str:
     if not experiment.trials:
         return ""
     shown = experiment.trials[:MAX_TRIAL_ROWS]
@@ -212,7 +217,7 @@ def _experiment(experiment: ExperimentRow, drawings: Sequence[Drawing]) -> str:
     headings = ("trial", "state", "ended by", experiment.metric, "epochs", "training", "parameters")
     trials = table(f"Trials of {experiment.name}", headings, map(_trial_cells, shown), frozenset({3, 4, 5}))
     return (
-        f"<section><h2>{escape(experiment.name)}</h2>{''.join(map(picture, drawings))}"
+        f"<section><h2>{escape(experiment.name)}</h2>{tables}{''.join(map(picture, drawings))}"
         f"<details><summary>All {len(experiment.trials)} trials</summary>{trials}{more}</details></section>"
     )
 

@@ -1,6 +1,7 @@
-"""Answers whether the loss scales with size, for a plan with a budget axis: points, analysis and doubts.
+"""Answers whether the loss scales with size, for a plan with a budget axis: the verdict and its doubts.
 
-Imports NumPy: for the report's process only.
+The verdict is read from the tests, once every cell that can have one has its test. Until then it is provisional, from
+validation, and says why. Imports NumPy: for the report's process only.
 """
 
 from __future__ import annotations
@@ -13,134 +14,103 @@ import numpy as np
 
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.report.comparisons import group_name
-from supervisor.report.predictions import LossesByDay
-from supervisor.report.scaling import law as scaling_law
-from supervisor.report.scaling.law import Answer
-from supervisor.report.scaling.resampling import DailyLosses
-from supervisor.report.scaling.slope import Interval, Points, Slope
+from supervisor.report.predictions import Predictions
+from supervisor.report.scaling import law
+from supervisor.report.scaling.points import (
+    SEED,
+    TITLES,
+    Part,
+    SizePoint,
+    as_arrays,
+    daily_losses,
+    longest_horizon,
+    tested_points,
+    trained_points,
+    untested,
+)
+from supervisor.report.scaling.slope import Interval, Slope
 from supervisor.report.view import SIZE_AXIS, ExperimentRow, RunView
-
-SEED = 20
-"""The seed of the resampling: two reports of one run are equal."""
-MIN_DAYS = 30
-"""Fewer common days tell nothing about other days."""
-
-
-@dataclass(frozen=True)
-class SizePoint:
-    """A final loss: of one seed of the finalised configuration, else of the search's best trial."""
-
-    experiment: str
-    group: str
-    budget: str
-    params: int
-    loss: float
-    trial: int
-    finalized: bool
 
 
 @dataclass(frozen=True)
 class ScalingAnswer:
     """The points by group (all axes of the plan but the budget) and their analysis.
 
-    `prior_loss` is each group's log loss of always answering the base rate, `forest_loss` that of a random forest on
-    the same windows; None if neither a trial nor a test recorded it.
+    `part` is test, or val while the answer is `provisional`, which says why. `validation` is the slope that stands
+    beside that of the tests; None if there is none, and for a provisional answer. `prior_loss` is each group's log
+    loss of always answering the base rate, `forest_loss` that of a random forest on the same windows; None where
+    neither a trial nor a test recorded it.
     """
 
     groups: tuple[str, ...]
     points: tuple[SizePoint, ...]
-    analysis: Answer
+    part: Part
+    provisional: str | None
+    analysis: law.Answer
+    validation: Slope | None
     prior_loss: tuple[float | None, ...]
     forest_loss: tuple[float | None, ...]
     doubts: tuple[str, ...]
 
+    @property
+    def losses(self) -> str:
+        """The name of the losses that decide: test or validation."""
+        return TITLES[self.part]
 
-def scaling_answer(run: RunView, by_day: LossesByDay | None = None) -> ScalingAnswer | None:
+    @property
+    def beside(self) -> law.Verdict | None:
+        """The verdict of validation alone, to stand beside that of the tests; None without its slope."""
+        return None if self.validation is None else law.verdict_of(self.validation)
+
+
+def scaling_answer(run: RunView, predictions: Predictions | None = None) -> ScalingAnswer | None:
     """Answer for `run`; None with fewer than two budgets, or without parameter counts.
 
-    `by_day` are the validation losses of the tested seeds; with them the slope's interval holds other days, too.
+    With the `predictions` of all tested seeds the slope's interval holds other days, too.
     """
     experiments = [e for e in run.experiments if SIZE_AXIS in e.cell and e.minimised]
     if len({str(e.cell[SIZE_AXIS]) for e in experiments}) < 2:
         return None
-    points = [point for experiment in experiments for point in _points(experiment)]
+    provisional = untested(experiments)
+    part: Part = "test" if provisional is None else "val"
+    points = trained_points(experiments) if provisional else tested_points(experiments, "test")
     if not points:
         return None
     groups = tuple(dict.fromkeys(point.group for point in points))
-    prior = tuple(_prior(_of_group(experiments, group)) for group in groups)
+    prior = tuple(_prior(_of_group(experiments, group), part) for group in groups)
     known = [value for value in prior if value is not None]
-    analysis = scaling_law.answer(
-        as_arrays(points, groups),
-        np.random.default_rng(SEED),
-        known if len(known) == len(groups) else None,
-        _daily(points, by_day or {}, _longest_horizon(experiments)),
-    )
-    forest = tuple(_baseline(_of_group(experiments, group), "forest") for group in groups)
-    doubts = tuple(_doubts(run, experiments, points, analysis))
-    return ScalingAnswer(groups, tuple(points), analysis, prior, forest, doubts)
-
-
-def as_arrays(points: list[SizePoint], groups: tuple[str, ...]) -> Points:
-    """Return the points as the fit's arrays."""
-    budgets = list(dict.fromkeys(point.budget for point in points))
-    return Points(
-        np.array([point.params for point in points], np.float64),
-        np.array([point.loss for point in points], np.float64),
-        np.array([groups.index(point.group) for point in points], np.int64),
-        np.array([budgets.index(point.budget) for point in points], np.int64),
-    )
-
-
-def _daily(points: list[SizePoint], by_day: LossesByDay, horizon: int) -> DailyLosses | None:
-    """Return the points' losses on the days that all share; None if a point lacks them."""
-    rows = [by_day.get((point.experiment, point.trial)) for point in points]
-    known = [row for row in rows if row is not None]
-    days = sorted(set(known[0]).intersection(*known[1:])) if known and len(known) == len(rows) else []
-    if len(days) < MIN_DAYS:
-        return None
-    from training.block_bootstrap import block_days
-
-    losses = np.array([[row[day] for day in days] for row in known])
-    return DailyLosses(losses, block_days(losses.mean(axis=0), horizon))
-
-
-def _longest_horizon(experiments: list[ExperimentRow]) -> int:
-    horizons = [e.cell.get("horizon", e.spec.get("config", {}).get("horizon", 1)) for e in experiments]
-    return max((value for value in horizons if isinstance(value, int)), default=1)
-
-
-def _points(experiment: ExperimentRow) -> list[SizePoint]:
-    group, budget = group_name(experiment), str(experiment.cell[SIZE_AXIS])
-    final, best = experiment.finalized, experiment.best
-    if final is not None and final.get("param_count"):
-        pairs = zip(final["trials"], final["val_losses"], strict=True)
-        kept = [(trial, loss) for trial, loss in pairs if loss is not None and loss > 0]
-        size = final["param_count"]
-        return [SizePoint(experiment.name, group, budget, size, loss, trial, True) for trial, loss in kept]
-    if best is None or best.param_count is None or best.value is None or best.value <= 0:
-        return []
-    return [SizePoint(experiment.name, group, budget, best.param_count, best.value, best.number, False)]
+    rng, read, horizon = np.random.default_rng(SEED), predictions or {}, longest_horizon(experiments)
+    daily = None if provisional else daily_losses(points, read, "test", horizon)
+    analysis = law.answer(as_arrays(points, groups), rng, known if len(known) == len(groups) else None, daily)
+    validation = None
+    if not provisional:
+        beside = tested_points(experiments, "val")
+        by_day = daily_losses(beside, read, "val", horizon)
+        validation = law.across_budgets(as_arrays(beside, groups), rng, by_day)
+    forest = tuple(_baseline(_of_group(experiments, group), "forest", part) for group in groups)
+    doubts = tuple(_doubts(run, experiments, points, part, analysis))
+    return ScalingAnswer(groups, tuple(points), part, provisional, analysis, validation, prior, forest, doubts)
 
 
 def _of_group(experiments: list[ExperimentRow], group: str) -> list[ExperimentRow]:
     return [experiment for experiment in experiments if group_name(experiment) == group]
 
 
-def _baseline(experiments: list[ExperimentRow], model: str) -> float | None:
-    """Return a baseline's log loss on the validation windows, which are the same for every budget of a group."""
+def _baseline(experiments: list[ExperimentRow], model: str, part: Part) -> float | None:
+    """Return a simple model's log loss on the part's windows, which are the same for every budget of a group."""
     for experiment in experiments:
         found = (experiment.evaluation or {}).get("models", {}).get(model)
         if found is not None:
-            return float(found["val"]["bce"]["value"])
+            return float(found[part]["bce"]["value"])
     return None
 
 
-def _prior(experiments: list[ExperimentRow]) -> float | None:
+def _prior(experiments: list[ExperimentRow], part: Part) -> float | None:
     """Return the class prior's log loss: from a test, else the entropy of the validation windows' base rate.
 
     A test uses the train windows' base rate, so the entropy is never above it.
     """
-    tested = _baseline(experiments, "prior")
+    tested = _baseline(experiments, "prior", part)
     if tested is not None:
         return tested
     rates = (trial.record.get("base_rate_val") for experiment in experiments for trial in experiment.trials)
@@ -148,7 +118,9 @@ def _prior(experiments: list[ExperimentRow]) -> float | None:
     return None if rate is None else float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
 
 
-def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoint], analysis: Answer) -> list[str]:
+def _doubts(
+    run: RunView, experiments: list[ExperimentRow], points: list[SizePoint], part: Part, analysis: law.Answer
+) -> list[str]:
     doubts = []
     without = [e.name for e in experiments if not any(point.experiment == e.name for point in points)]
     if without:
@@ -168,7 +140,7 @@ def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoi
         doubts.append(f"Left out of the slope, because a group has no point there: budget {', '.join(partial)}.")
     if analysis.shows_law and analysis.alpha is None:
         doubts.append("No law L = E + A N^-alpha is compatible with these points: the loss bends the other way.")
-    simpler = scaling_law.preferred(analysis.scores)
+    simpler = law.preferred(analysis.scores)
     if analysis.shows_law and simpler is not None:
         doubts.append(f"AICc does not prefer a law to the {simpler}, although the slope's interval excludes zero.")
     if _only_across(analysis.slopes, analysis.slope):
@@ -178,13 +150,14 @@ def _doubts(run: RunView, experiments: list[ExperimentRow], points: list[SizePoi
             "The interval does not hold other days: the predictions by day of some point are missing, so days that "
             "favour large models (or small ones) remain unseen."
         )
-    doubts.append("The verdict rests on losses on the validation windows, by which the search has chosen.")
+    if part == "val":
+        doubts.append("The verdict rests on losses on the validation windows, by which the search has chosen.")
     if run.on_sample:
         doubts.append("The data are the embedded sample.")
     return doubts
 
 
-def _partial(points: list[SizePoint]) -> list[str]:
+def _partial(points: Sequence[SizePoint]) -> list[str]:
     """Name the budgets that lack a point in a group that has points at other budgets."""
     groups = {point.group for point in points}
     budgets = dict.fromkeys(point.budget for point in points)
@@ -203,12 +176,17 @@ def as_json(answer: ScalingAnswer) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         "why": found.why,
-        "losses": "validation",
+        "losses": answer.losses,
+        "provisional": answer.provisional,
+        "validation": None if answer.validation is None else {"verdict": answer.beside, **_slope(answer.validation)},
         "groups": list(answer.groups),
         "points": [asdict(point) for point in answer.points],
-        "slope": _slope(found.slope),
+        "slope": None if found.slope is None else _slope(found.slope),
         "days_resampled": found.resampled,
-        "slopes_by_group": dict(zip(answer.groups, map(_slope, found.slopes), strict=True)),
+        "slopes_by_group": {
+            group: None if slope is None else _slope(slope)
+            for group, slope in zip(answer.groups, found.slopes, strict=True)
+        },
         "law": _law(answer),
         "models": [asdict(score) for score in found.scores],
         "prior_loss": dict(zip(answer.groups, answer.prior_loss, strict=True)),
@@ -220,22 +198,20 @@ def as_json(answer: ScalingAnswer) -> dict[str, Any]:
 
 def _law(answer: ScalingAnswer) -> dict[str, Any] | None:
     """Return the fitted law; None where the slope's interval holds zero. An end of alpha without a bound is null."""
-    law, alpha = answer.analysis.law, answer.analysis.alpha
-    if law is None or not answer.analysis.shows_law:
+    fitted, alpha = answer.analysis.law, answer.analysis.alpha
+    if fitted is None or not answer.analysis.shows_law:
         return None
     return {
         "formula": "L_g(N) = E_g + A_g N^-alpha",
-        "alpha": {"value": law.alpha, **(_ends(alpha) if alpha is not None else {"low": None, "high": None})},
+        "alpha": {"value": fitted.alpha, **(_ends(alpha) if alpha is not None else {"low": None, "high": None})},
         "alpha_rejected": alpha is None,
-        "E": dict(zip(answer.groups, law.floors, strict=True)),
-        "A": dict(zip(answer.groups, law.factors, strict=True)),
+        "E": dict(zip(answer.groups, fitted.floors, strict=True)),
+        "A": dict(zip(answer.groups, fitted.factors, strict=True)),
     }
 
 
-def _slope(found: Slope | None) -> dict[str, Any] | None:
+def _slope(found: Slope) -> dict[str, Any]:
     """Return d log L / d log N with its interval."""
-    if found is None:
-        return None
     return {"value": found.value, **_ends(found.interval), "df": found.df, "p_value": found.p_value}
 
 

@@ -10,7 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from supervisor.report.drawing import INK, SERIES, finish, new_figure
 from supervisor.report.page import Drawing
-from supervisor.report.scaling.answer import ScalingAnswer, as_arrays
+from supervisor.report.scaling.answer import ScalingAnswer
+from supervisor.report.scaling.points import as_arrays
 from supervisor.report.view import RunView
 
 CURVE_POINTS = 60
@@ -33,7 +34,7 @@ def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
         if forest is not None:
             axis.axhline(forest, color=colour, lw=1.2, ls="--", label=f"random forest, {group}")
         _lines(axis, answer, place, grid, colour)
-    axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel="validation loss (nats)")
+    axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel=f"{answer.losses} loss (nats)")
     axis.yaxis.set_major_locator(MaxNLocator(8))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())

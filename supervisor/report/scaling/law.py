@@ -12,6 +12,7 @@ must not be rounded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,7 @@ from scipy import optimize
 
 from supervisor.report.scaling.exponent import exponents
 from supervisor.report.scaling.fit import HUBER_DELTA, Law, Problem, descend
-from supervisor.report.scaling.resampling import DRAWS, DailyLosses, widened
+from supervisor.report.scaling.resampling import DailyLosses, widened
 from supervisor.report.scaling.slope import DECADE, Array, Interval, Points, Slope, slope
 
 MIN_SIZES = 3
@@ -73,25 +74,28 @@ def answer(
     rng: np.random.Generator,
     prior_loss: Sequence[float] | None = None,
     daily: DailyLosses | None = None,
-    draws: int = DRAWS,
 ) -> Answer:
     """Analyse `points`. `prior_loss` is each group's loss of always answering its base rate, where known.
 
-    With `daily` losses the slope's interval is widened for the days, by `draws` resamples from `rng`.
+    With `daily` losses the slope's interval is widened for the days.
     """
     slopes = tuple(slope(points.of_group(group)) for group in range(points.groups))
-    across = slope(points)
+    across = across_budgets(points, rng, daily)
     seeds = len(points.loss) / max(1, len(points.cell_means().loss))
     if across is None:
         budgets = len(set(points.complete().budgets()))
         why = f"{budgets} budgets have a point in every group, an interval of the slope needs {MIN_SIZES} or more"
         return Answer("too few points", why, slopes, None, None, None, (), seeds, resampled=False)
-    if daily is not None:
-        across = widened(points, across, daily, rng, draws)
     law = fit(points)
     scores = _scores(points, law, prior_loss)
     alpha, verdict = exponents(points, across), verdict_of(across)
     return Answer(verdict, slope_text(across), slopes, across, law, alpha, scores, seeds, resampled=daily is not None)
+
+
+def across_budgets(points: Points, rng: np.random.Generator, daily: DailyLosses | None = None) -> Slope | None:
+    """Return the slope across budgets, its interval widened by `daily` losses; None for fewer than three budgets."""
+    found = slope(points)
+    return found if found is None or daily is None else widened(points, found, daily, rng)
 
 
 def fit(points: Points) -> Law:
@@ -160,10 +164,15 @@ def preferred(scores: Sequence[Score]) -> str | None:
     return simpler if min(laws) > plain[simpler] - AICC_MARGIN else None
 
 
+def percent(slope: float) -> float:
+    """Return the change of the loss from one power of ten of parameters to the next, in percent."""
+    return 100 * (math.exp(DECADE * slope) - 1)
+
+
 def slope_text(found: Slope) -> str:
-    """Say the slope a decade of parameters with its interval, and which slopes the interval excludes."""
-    value, low, high = (DECADE * number for number in (found.value, found.interval.low, found.interval.high))
-    text = f"log loss changes by {value:+.4f} a decade of parameters, 95 % interval [{low:+.4f}, {high:+.4f}]"
+    """Say the change a decade of parameters with its interval, and which changes the interval excludes."""
+    value, low, high = map(percent, (found.value, found.interval.low, found.interval.high))
+    text = f"the loss changes by {value:+.2f} % a decade of parameters, 95 % interval [{low:+.2f}, {high:+.2f}] %"
     if found.excludes_zero:
         return f"{text}, which excludes zero"
-    return f"{text}, which excludes a fall of more than {-low:.4f} a decade (and a rise of more than {high:.4f})"
+    return f"{text}, which excludes a fall of more than {-low:.2f} % a decade (and a rise of more than {high:.2f} %)"

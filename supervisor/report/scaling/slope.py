@@ -82,6 +82,19 @@ class Points:
         own = self.group == group
         return Points(self.params[own], self.loss[own], self.group[own], self.budgets()[own])
 
+    def share_of_budgets(self) -> Array:
+        """Return each point's weight in the mean of each complete budget, (points, budgets); columns sum to one.
+
+        A budget's mean is that of its cells, a cell's that of its seeds.
+        """
+        kept, budgets = self.complete(), self.budgets()
+        groups = len(np.unique(kept.group))
+        shares = np.zeros((len(self.loss), len(kept.loss) // max(1, groups)))
+        for place, (budget, group) in enumerate(zip(kept.budgets(), kept.group, strict=True)):
+            own = (budgets == budget) & (self.group == group)
+            shares[own, place // groups] = 1 / own.sum() / groups
+        return shares
+
     def complete(self) -> Points:
         """Return the cell means of those budgets that every group has, sorted by budget, then by group."""
         means = self.cell_means()

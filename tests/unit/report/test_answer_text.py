@@ -47,4 +47,10 @@ def test_nothing_is_claimed_without_significance(adjusted: float | None) -> None
 
 
 def test_a_test_of_many_horizons_names_some_and_counts_the_others() -> None:
-    assert "; and so on for 2 more." in said(*(against("prior", -1, 0.01, f"horizon {h}") for h in range(6)))[0]
+    text = said(*(against("prior", -1, 0.01, f"horizon {h}") for h in range(6)))[0]
+    assert text.endswith("beats prior at horizon 0, 1, 2, 3; and so on for 2 more.")
+
+
+def test_groups_of_several_axes_are_named_in_full() -> None:
+    text = said(against("prior", -1, 0.01, "horizon 1, ticker A"), against("prior", -1, 0.01, "horizon 1, ticker B"))[0]
+    assert text.endswith("the search beats prior at horizon 1, ticker A, B.")

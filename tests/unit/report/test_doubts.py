@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from supervisor.report.scaling.answer import SizePoint, _only_across, _partial
+from supervisor.report.scaling.answer import _only_across, _partial
+from supervisor.report.scaling.points import SizePoint
 from supervisor.report.scaling.slope import Interval, Slope
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from supervisor.report.drawing import style
 from supervisor.report.evaluation_figures import BINS, reliability, reliability_bins, skill
+from supervisor.report.predictions import predictions_of
 from supervisor.report.view import read_view
 
 NOW = 1_790_000_000.0
@@ -50,7 +51,8 @@ def view_of(folder: Path, *, sha256: str | None = None) -> dict[str, Any]:
 def test_a_tested_experiment_has_a_reliability_diagram_and_its_skill(tmp_path: Path) -> None:
     run = read_view(view_of(tmp_path), NOW)
     with style():
-        drawing, unread = reliability(run, tmp_path)
+        predictions, unread = predictions_of(run, tmp_path)
+        drawing = reliability(predictions)
         scores = skill(run)
     assert unread == []
     assert drawing is not None
@@ -61,15 +63,15 @@ def test_a_tested_experiment_has_a_reliability_diagram_and_its_skill(tmp_path: P
 
 def test_predictions_that_changed_since_the_test_are_reported_and_not_drawn(tmp_path: Path) -> None:
     run = read_view(view_of(tmp_path, sha256="0" * 64), NOW)
-    drawing, unread = reliability(run, tmp_path)
-    assert drawing is None
+    predictions, unread = predictions_of(run, tmp_path)
+    assert reliability(predictions) is None
     assert "changed since the test" in unread[0]
 
 
 def test_missing_predictions_are_reported(tmp_path: Path) -> None:
     run = read_view(view_of(tmp_path), NOW)
     (tmp_path / "a" / "predictions.json").unlink()
-    assert "cannot be read" in reliability(run, tmp_path)[1][0]
+    assert "cannot be read" in predictions_of(run, tmp_path)[1][0]
 
 
 def test_true_probabilities_are_within_their_intervals() -> None:

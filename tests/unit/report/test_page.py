@@ -180,6 +180,16 @@ def test_tables_have_captions_and_headings_with_scope(reader: Reader) -> None:
     assert all("scope" in attributes for tag, attributes in reader.tags if tag == "th")
 
 
+def test_only_frames_that_scroll_by_themselves_are_wider_than_a_phone(html: str) -> None:
+    """Tables and figures are in such frames, captions are as wide as the screen, and other text may break anywhere."""
+    assert html.count('<div class="scroll"><table><caption><span>') == html.count("<table") > 0
+    assert html.count('<div class="scroll"><svg ') == html.count("<svg ") > 0
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert ".scroll { overflow-x: auto;" in style
+    wide = re.findall(r"([^{};]+)\{[^{}]*?(?<!max-)width: (?!100%|0)[^;}]+", style)
+    assert {selector.strip() for selector in wide} == {"figure svg", ".params"}
+
+
 def test_a_run_in_progress_shows_its_progress() -> None:
     running = [trial(0, 0.5), trial(1, None, None, held_for="node at 91 C")]
     view = snapshot_of(
@@ -273,6 +283,7 @@ def test_results_have_a_row_per_trial_and_a_column_per_parameter() -> None:
     assert rows[0]["params.depth"] == ""
     assert rows[10]["params.depth"] == "3"
     assert rows[3]["value"] == "0.51"
+    assert rows[3]["d_model"] == rows[3]["param_count"] == ""
     assert rows[3]["epochs"] == "2"
     assert rows[3]["cell.horizon"] == "1"
 

@@ -67,8 +67,8 @@ def test_flat_losses_give_no_scaling_and_no_exponent_to_show() -> None:
 def test_no_scaling_names_the_slope_that_the_interval_excludes() -> None:
     found = answer(simulated(1, factors=(0.0, 0.0, 0.0)), np.random.default_rng(1))
     assert found.slope is not None
-    steepest = -np.log(10) * found.slope.interval.low
-    assert f"excludes a fall of more than {steepest:.4f} a decade" in found.why
+    steepest = 100 * (1 - 10**found.slope.interval.low)
+    assert f"excludes a fall of more than {steepest:.2f} % a decade" in found.why
 
 
 def test_a_loss_that_rises_with_size_is_inverse_scaling_with_a_negative_exponent() -> None:

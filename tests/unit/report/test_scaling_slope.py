@@ -9,6 +9,7 @@ from scipy import stats
 from supervisor.report.scaling.resampling import DailyLosses, resampled, widened
 from supervisor.report.scaling.resolution import resolution, resolution_sentence, scaling_resolution
 from supervisor.report.scaling.slope import Interval, Points, Slope, budget_means, slope
+from training.block_bootstrap import draw_weights
 
 BUDGETS = (2e6, 2e7, 2e8, 2e9)
 
@@ -77,7 +78,7 @@ def daily(points: Points, tilt: float, days: int = 300) -> DailyLosses:
     rng = np.random.default_rng(5)
     lean = rng.normal(0, tilt, days)
     losses = points.loss[:, None] * (1 + np.log10(points.params / 6e7)[:, None] * (lean - lean.mean()))
-    return DailyLosses(losses, 10)
+    return DailyLosses(losses, draw_weights(days, 10, 400, 1), days / 10)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -99,10 +100,32 @@ def test_days_that_tilt_the_line_widen_the_interval() -> None:
 
 def test_resamples_spread_about_the_slope() -> None:
     points = plan_of(1)
-    drawn = resampled(points, daily(points, 0.0), np.random.default_rng(1), 400)
+    drawn = resampled(points, daily(points, 0.0), np.random.default_rng(1))
     assert drawn.shape == (400,)
     assert abs(np.median(drawn) - found_in(points).value) < drawn.std()
     assert drawn.std() > 0
+
+
+def test_a_points_weight_is_its_share_of_the_mean_of_its_budget() -> None:
+    """Budgets average their cells, and cells their seeds; an incomplete budget has no weight."""
+    points = plan_of(3)
+    kept = ~((points.group == 2) & (points.budgets() == 3))
+    partial = Points(points.params[kept], points.loss[kept], points.group[kept], points.budgets()[kept])
+    for some in (points, partial):
+        shares = some.share_of_budgets()
+        assert np.log(some.loss) @ shares == pytest.approx(budget_means(some)[1])
+        assert shares.sum(axis=0) == pytest.approx(1)
+
+
+def test_resamples_of_cells_take_all_noise_from_the_lines_residuals() -> None:
+    """Seeds are not drawn again inside their cell: on a perfect line of noisy seeds no resample leaves it."""
+    points = plan_of(1)
+    x, y = budget_means(points)
+    line = np.polynomial.Polynomial.fit(x, y, 1)
+    straight = np.exp(np.log(points.loss) + (line(x) - y)[points.budgets()])
+    on_line = Points(points.params, straight, points.group, points.budgets())
+    drawn = resampled(on_line, daily(on_line, 0.0), np.random.default_rng(1))
+    assert drawn == pytest.approx(found_in(on_line).value)
 
 
 def test_the_hull_holds_both_intervals() -> None:

@@ -17,7 +17,7 @@ import torch
 
 from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.errors import ReportFailed
-from supervisor.report.evaluation_figures import read_predictions
+from supervisor.report.predictions import read_predictions
 from training.baselines import fit_baselines, summaries
 from training.best_weights import FILE, keep_weights, read_weights
 from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
@@ -186,12 +186,12 @@ def test_the_predictions_file_has_every_probability_and_its_hash(tested: tuple[P
     kept = read_predictions(folder / result["predictions"]["file"], result["predictions"]["sha256"])
     rate = result["base_rate"]["train"]
     for part in ("val", "test"):
-        labels = np.array(kept[part]["labels"], np.float64)
-        assert len(kept[part]["days"]) == len(labels) == result["windows"][part]
+        labels = kept[part].labels
+        assert len(kept[part].days) == len(labels) == result["windows"][part]
         for seed in result["models"]["patchtst"]["seeds"]:
-            found = scores(Forecast(np.array(kept[part]["probabilities"][str(seed["trial"])]), labels, rate))
+            found = scores(Forecast(kept[part].of_seeds()[seed["trial"]], labels, rate))
             assert found == pytest.approx(seed[part])
-        assert set(kept[part]["probabilities"]) == {"8", "9", "prior", "volatility", "logistic", "forest", "boosting"}
+        assert set(kept[part].probabilities) == {"8", "9", "prior", "volatility", "logistic", "forest", "boosting"}
 
 
 def test_changed_predictions_are_refused(tested: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
