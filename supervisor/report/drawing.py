@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from supervisor.report.page import Drawing
 
@@ -25,6 +27,7 @@ PNG_DPI = 140
 UPPER_QUANTILE = 0.97
 """Values above it do not stretch an axis: one diverging trial would flatten all others to a line."""
 
+_UNITS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sweep",
@@ -88,6 +91,20 @@ def robust_limits(values: Iterable[float], *, minimised: bool) -> tuple[float, f
     margin = 0.06 * (worst - best) or 0.02 * abs(best) or 1.0
     low, high = best - margin, worst + margin
     return (low, high) if minimised else (-high, -low)
+
+
+def log_ticks(axis: Axis, text: Callable[[float], str]) -> None:
+    """Label the powers of ten of a logarithmic axis, or their 1, 2 and 5 over a short range: few, so none overlap."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def size_text(params: float) -> str:
+    """Write a number of parameters as a plan does: 20k, 2M, 2B."""
+    unit, name = next(((unit, name) for unit, name in _UNITS if params >= unit), (1.0, ""))
+    return f"{params / unit:g}{name}"
 
 
 def _for_page(svg: str, name: str) -> str:

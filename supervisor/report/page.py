@@ -45,7 +45,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 .params { display: inline-block; min-width: 15rem; } .params span { white-space: nowrap; }
 .state { font-weight: 600; } .passed { color: var(--good); } .failed, .incomplete { color: var(--bad); }
 .skipped, .unfinished { color: var(--soft); }
-figure { margin: 1rem 0; }
+figure { margin: 1rem 0; } figure .scroll { margin: 0; }
 figure svg { width: 100%; height: auto; min-width: 36rem; max-width: 60rem; display: block; }
 figcaption { color: var(--soft); font-size: .88rem; }
 dl { display: grid; grid-template-columns: fit-content(40%) 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .92rem; }

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from supervisor.domain.lifecycle import SUCCEEDED, EndReason
 from supervisor.formatting import short_value
-from supervisor.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, RED, finish, new_figure, robust_limits
+from supervisor.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, RED, finish, log_ticks, new_figure, robust_limits
 from supervisor.report.page import Drawing
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, best_so_far
 
@@ -154,6 +154,8 @@ def _one_parameter(
         elif dimension["type"] == "int":
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.plot(places, [value for _, value in shown], "o", ms=4, color=GREY, mec="none", alpha=0.8)
+    if dimension.get("log"):
+        log_ticks(axis.xaxis, short_value)
     for place, (trial, value) in zip(places, shown, strict=True):
         if trial is best:
             axis.plot([place], [value], "D", ms=6, color=BLUE, mec=INK, mew=0.5)

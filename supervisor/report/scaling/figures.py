@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from supervisor.report.drawing import INK, SERIES, finish, new_figure
+from supervisor.report.drawing import INK, SERIES, finish, log_ticks, new_figure, size_text
 from supervisor.report.page import Drawing
 from supervisor.report.scaling.answer import ScalingAnswer
 from supervisor.report.scaling.points import as_arrays
@@ -35,6 +35,7 @@ def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
             axis.axhline(forest, color=colour, lw=1.2, ls="--", label=f"random forest, {group}")
         _lines(axis, answer, place, grid, colour)
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel=f"{answer.losses} loss (nats)")
+    log_ticks(axis.xaxis, size_text)
     axis.yaxis.set_major_locator(MaxNLocator(8))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -80,6 +81,7 @@ def residuals(answer: ScalingAnswer) -> Drawing | None:
         axis.plot(own.params, 100 * left, "o", ms=5, color=SERIES[place % len(SERIES)], mec="none", label=group)
     axis.axhline(0, color=INK, lw=0.8)
     axis.set(xscale="log", xlabel="parameters", ylabel="residual (%)")
+    log_ticks(axis.xaxis, size_text)
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return finish(figure, "scaling-residuals", "Residuals of the pooled law, in percent of the loss, by size.")
 

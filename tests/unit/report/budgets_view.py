@@ -22,7 +22,7 @@ NOW = 1_790_007_200.0
 
 
 def grid_of(budget: str) -> Grid:
-    return build_grid(parse_budget(budget), GRID, FEATURES, 80, 10, 5)
+    return build_grid(parse_budget(budget), GRID, FEATURES, 80, 10, 5, scales=False)
 
 
 def made_view(
