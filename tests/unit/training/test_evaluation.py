@@ -22,8 +22,8 @@ from training.baselines import fit_baselines, summaries
 from training.best_weights import FILE, keep_weights, read_weights
 from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
 from training.data.sealed_windows import open_windows
-from training.data.splits import TestOpening, split_days
-from training.errors import CheckpointError, DoesNotFit, SealedTestError, SettingsError
+from training.data.splits import SplitIndices, TestOpening, split_days
+from training.errors import CheckpointError, Diverged, DoesNotFit, SealedTestError, SettingsError
 from training.evaluation import Request, _device_here, evaluate
 from training.grid import Architecture
 from training.model import PatchTST
@@ -86,26 +86,48 @@ def test_the_file_of_the_best_weights_has_one_name() -> None:
     assert WEIGHTS == FILE
 
 
+def poisoned(dataset: Path, folder: Path, split: dict[str, Any], context: int) -> Path:
+    """Copy the dataset with NaN in each day that a test window touches, whichever fold's."""
+    copy = folder / dataset.name
+    frame = pd.read_parquet(dataset)
+    sealed = split_days(len(frame), context, SplitSettings(**split)).sealed_rows
+    assert sealed.sum() > 30
+    frame.loc[sealed, :] = np.nan
+    frame.to_parquet(copy)
+    write_manifest(replace(read_manifest(dataset), sha256=sha256_of(copy)), manifest_path(copy))
+    return copy
+
+
+def losses(dataset: Path, split: dict[str, Any], context: int) -> list[tuple[float, float]]:
+    """Train a trial of the search and one of each fold; return every loss."""
+    found = []
+    for fold in dict.fromkeys((None, *SplitSettings(**split).test_folds)):
+        session = TrainingSession(config(dataset, split=split, context=context, fold=fold), gate=lambda: 0.0)
+        found += [(epoch.train_loss, epoch.val_loss) for epoch in (session.step() for _ in range(EPOCHS))]
+    return found
+
+
 @pytest.mark.parametrize("split", [SPLIT, FOLDS])
 def test_no_trial_ever_reads_a_test_block(dataset: Path, tmp_path: Path, split: dict[str, Any]) -> None:
-    """With NaN on the disk in each day that a test window touches, whichever fold's, all losses are the same."""
-    poisoned, context = tmp_path / dataset.name, 20
-    frame = pd.read_parquet(dataset)
-    hidden = ~split_days(len(frame), context, SplitSettings(**split)).visible_rows
-    assert hidden.sum() > 30
-    frame.loc[hidden, :] = np.nan
-    frame.to_parquet(poisoned)
-    manifest = read_manifest(dataset)
-    write_manifest(replace(manifest, sha256=sha256_of(poisoned)), manifest_path(poisoned))
+    """Poison the test blocks on the disk: all losses stay the same to the last bit."""
+    assert losses(poisoned(dataset, tmp_path, split, 20), split, 20) == losses(dataset, split, 20)
 
-    def losses(path: Path) -> list[tuple[float, float]]:
-        found = []
-        for fold in dict.fromkeys((None, *SplitSettings(**split).test_folds)):
-            session = TrainingSession(config(path, split=split, context=context, fold=fold), gate=lambda: 0.0)
-            found += [(epoch.train_loss, epoch.val_loss) for epoch in (session.step() for _ in range(EPOCHS))]
-        return found
 
-    assert losses(poisoned) == losses(dataset)
+@pytest.mark.parametrize("unsealed", [True, False])
+def test_a_planted_leak_of_a_single_test_window_is_found(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unsealed: bool
+) -> None:
+    """Let training see one window of a test: the poison is found, and the seal alone stops the trial."""
+
+    def leaky(rows: int, context: int, settings: SplitSettings, fold: int | None = None) -> SplitIndices:
+        found = split_days(rows, context, settings, fold)
+        visible = np.ones_like(found.visible_rows) if unsealed else found.visible_rows
+        stolen = found.test_indices._hidden[:1]
+        return replace(found, train_indices=np.append(found.train_indices, stolen), visible_rows=visible)
+
+    monkeypatch.setattr("training.data.windows.split_days", leaky)
+    with pytest.raises(Diverged):
+        losses(poisoned(dataset, tmp_path, FOLDS, 20) if unsealed else dataset, FOLDS, 20)
 
 
 def test_too_little_memory_is_found_before_the_test_is_opened(
