@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from supervisor.daemon.experiments.evaluation import request_of
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.finalists import after_search
 from supervisor.domain.messages import AttemptLost, ResultReported, TrialHeld
 from training.checkpoint import read_checkpoint
+from training.evaluation import Request, evaluate
 from training.session import TrainingSession
 from training.settings import derive_seed
 
@@ -38,6 +41,34 @@ def test_a_search_of_patchtst_ends_with_records_and_checkpoints(drive, patchtst)
     epoch = daemon.all(ResultReported)[0].metrics
     assert {"train_loss", "val_loss", "time_this_iter_s", "paused_s", "learning_rate"} <= set(epoch)
     assert not {"config", "pid", "trial_id"} & set(epoch)
+
+
+@pytest.mark.slow
+def test_folds_are_searched_finalised_and_walked_across_a_drivers_death_and_then_tested(drive, patchtst):
+    """Kill the driver in the walk-forward: the next one ends the same trials; the test finds each fold's loss again."""
+    finalize = {"top": 1, "seeds": 1, "folds": 3}
+    experiment = patchtst(2, {"split": {"kind": "folds"}}, max_trials=5, concurrency=2, finalize=finalize)
+    first = drive(experiment)
+    first.wait_for(ResultReported, lambda message: message.number == 3)
+    first.kill()
+    second = drive(experiment, store=first.store.driver_is_gone())
+    second.succeeds()
+
+    rows = second.store.rows
+    assert [rows[number].source for number in range(5)] == ["sampled"] * 2 + ["finalize"] + ["walk_forward"] * 2
+    trials = [row.for_driver() for row in rows.values()]
+    assert {n: rows[n].params for n in (2, 3, 4)} == {n: p for n, (_, p) in after_search(experiment, trials).items()}
+    assert [rows[n].params["fold"] for n in (2, 3, 4)] == [3, 1, 2]
+    seen = [rows[n].record["train_windows"] for n in range(5)]
+    assert seen[3] < seen[4] < seen[2] == seen[0]
+    assert rows[0].record["val_windows"] == sum(rows[n].record["val_windows"] for n in (2, 3, 4))
+
+    opening = {"trials": [2, 3, 4], "openings": 1, "by": "a test", "reason": "its turn", "at": "now"}
+    request = request_of(experiment, trials, opening, rows[2].record, second.folder / "experiment")
+    result = evaluate(Request.from_json({**request, "draws": 50}))
+    assert [fold["windows"]["val"] for fold in result["folds"]] == [rows[n].record["val_windows"] for n in (3, 4, 2)]
+    for fold, number in zip(result["folds"], (3, 4, 2), strict=True):
+        assert fold["bce"]["patchtst"]["val"] == pytest.approx(rows[number].value, rel=1e-4)
 
 
 @pytest.mark.slow
