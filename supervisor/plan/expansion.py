@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 
 from supervisor.domain.finalists import finalisation_trials, search_trials, walk_forward_trials
 from supervisor.errors import PlanError
-from supervisor.plan import schema
+from supervisor.plan import dimensions, schema
 from supervisor.plan.matrix import Cell, cells
 from supervisor.plan.validation import nearest, value_problem
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 Bounds = dict[str, tuple[int, int]]
 UNCHANGED = (
-    "trainable", "metric", "mode", "max_trials", "max_epochs", "max_hours", "resources", "sampler", "warm_start",
-    "max_failures",
+    "trainable", "metric", "metric_at", "mode", "max_trials", "max_epochs", "max_hours", "resources", "sampler",
+    "warm_start", "max_failures",
 )  # fmt: skip
 """Settings of a cell that its experiment takes over as they are."""
 
 ResolvedDimension = Annotated[
-    schema.FloatDimension | schema.IntDimension | schema.CategoricalDimension, Field(discriminator="type")
+    dimensions.FloatDimension | dimensions.IntDimension | dimensions.CategoricalDimension, Field(discriminator="type")
 ]
 
 
@@ -50,7 +50,7 @@ class ResolvedFinalize(schema.Finalize):
 ResolvedPruner = Annotated[ResolvedAsha | schema.MedianPruner | schema.NoPruner, Field(discriminator="kind")]
 
 
-class ExperimentSpec(schema.Part):
+class ExperimentSpec(dimensions.Part):
     """One resolved experiment: the daemon stores it and a driver executes it.
 
     `model_dump(mode="json")` and `model_validate` are inverse to each other.
@@ -62,6 +62,7 @@ class ExperimentSpec(schema.Part):
     config: schema.Config
     space: dict[schema.ParamName, ResolvedDimension]
     metric: str
+    metric_at: Literal["start", "end"] = "start"
     mode: Literal["min", "max"]
     max_trials: int = Field(ge=1)
     max_epochs: int = Field(ge=1)
@@ -69,7 +70,9 @@ class ExperimentSpec(schema.Part):
     concurrency: int = Field(ge=1)
     resources: schema.Resources
     sampler: schema.Sampler
-    enqueue: Annotated[tuple[dict[schema.ParamName, schema.Constant | None], ...], BeforeValidator(schema.as_tuple)]
+    enqueue: Annotated[
+        tuple[dict[schema.ParamName, dimensions.Constant | None], ...], BeforeValidator(dimensions.as_tuple)
+    ]
     pruner: ResolvedPruner
     finalize: ResolvedFinalize | None = None
     warm_start: schema.WarmStart | None = None
@@ -192,7 +195,7 @@ def _config(cell: Cell, dataset: str | None) -> dict[str, Any]:
 
 
 def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -> Bounds:
-    if not any(isinstance(dimension, schema.GridDimension) for dimension in cell.plan.space.values()):
+    if not any(isinstance(dimension, dimensions.GridDimension) for dimension in cell.plan.space.values()):
         return {}
     if num_features is None:
         raise PlanError(
@@ -204,11 +207,11 @@ def _grid_bounds(cell: Cell, config: dict[str, Any], num_features: int | None) -
 
 
 def _resolve(
-    dimension: schema.Dimension, bounds: Bounds
-) -> schema.FloatDimension | schema.IntDimension | schema.CategoricalDimension:
-    if isinstance(dimension, schema.GridDimension):
+    dimension: dimensions.Dimension, bounds: Bounds
+) -> dimensions.FloatDimension | dimensions.IntDimension | dimensions.CategoricalDimension:
+    if isinstance(dimension, dimensions.GridDimension):
         low, high = bounds[dimension.axis]
-        return schema.IntDimension(type="int", low=low, high=high)
+        return dimensions.IntDimension(type="int", low=low, high=high)
     return dimension
 
 
@@ -232,8 +235,8 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     return tuple(points[: search_trials(reserved)])
 
 
-def _enqueued(dimension: schema.FloatDimension | schema.IntDimension, value: Any) -> Any:
-    if not isinstance(value, schema.Quantile):
+def _enqueued(dimension: dimensions.FloatDimension | dimensions.IntDimension, value: Any) -> Any:
+    if not isinstance(value, dimensions.Quantile):
         return value
     low, high = dimension.low, dimension.high
     if dimension.log:
@@ -241,7 +244,7 @@ def _enqueued(dimension: schema.FloatDimension | schema.IntDimension, value: Any
     else:
         place = low + value.quantile * (high - low)
     place = min(max(place, low), high)  # exp(log(x)) may differ from x in the last bit
-    if isinstance(dimension, schema.FloatDimension):
+    if isinstance(dimension, dimensions.FloatDimension):
         return float(place)
     step = dimension.step
     return int(low + min(round((place - low) / step), (high - low) // step) * step)

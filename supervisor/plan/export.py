@@ -11,19 +11,21 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
+from supervisor.plan import dimensions
 from supervisor.plan import schema as plan
 
 SCHEMA_FILE = "plan.schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
-SECTIONS: tuple[tuple[str, type[plan.Part]], ...] = (
+SECTIONS: tuple[tuple[str, type[dimensions.Part]], ...] = (
     ("The plan", plan.Plan),
-    ("space: a float", plan.FloatDimension),
-    ("space: an int", plan.IntDimension),
-    ("space: a categorical", plan.CategoricalDimension),
-    ("space: a grid axis", plan.GridDimension),
-    ("enqueue: a place instead of a value", plan.Quantile),
+    ("space: a float", dimensions.FloatDimension),
+    ("space: an int", dimensions.IntDimension),
+    ("space: a categorical", dimensions.CategoricalDimension),
+    ("space: a grid axis", dimensions.GridDimension),
+    ("enqueue: a place instead of a value", dimensions.Quantile),
     ("resources", plan.Resources),
+    ("resources: an entry of `nested`", plan.Bundle),
     ("sampler", plan.Sampler),
     ("pruner: asha", plan.AshaPruner),
     ("pruner: median", plan.MedianPruner),
@@ -43,6 +45,7 @@ _FIXED = {
     "enqueue": "list of mappings",
     "overrides": "list of entries",
     "choices": "list",
+    "nested": "list of mappings",
 }
 _JSON_TYPES = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
 
@@ -85,7 +88,7 @@ def rewritten(document: str) -> str:
     return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
 
 
-def _section(title: str, model: type[plan.Part]) -> str:
+def _section(title: str, model: type[dimensions.Part]) -> str:
     lines = [f"### {title}", "", (model.__doc__ or "").strip(), ""]
     lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
     properties = model.model_json_schema()["properties"]
@@ -117,19 +120,19 @@ def _bounds(schema: dict[str, Any]) -> str:
     return "".join(f", {word} {schema[key]:,}" for key, word in words.items() if key in schema)
 
 
-def _default(model: type[plan.Part], key: str) -> str:
+def _default(model: type[dimensions.Part], key: str) -> str:
     field = model.model_fields[key]
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined:
         return "required"
-    if isinstance(value, plan.Part):
+    if isinstance(value, dimensions.Part):
         value = value.model_dump(mode="json")
     if model is plan.OverrideSet:
         return "as the plan"
     return f"`{json.dumps(list(value) if isinstance(value, tuple) else value)}`"
 
 
-def _meaning(model: type[plan.Part], key: str) -> str:
+def _meaning(model: type[dimensions.Part], key: str) -> str:
     source = plan.Plan if model is plan.OverrideSet else model
     return source.model_fields[key].description or "which kind this is"
 

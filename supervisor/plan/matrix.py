@@ -79,7 +79,9 @@ def _changes(plan: Plan, override: Override, origins: dict[KeyPath, KeyPath], at
             changes[key] = {**getattr(plan, key), **value}
             origins.update({(key, name): (*at, key, name) for name in value})
         elif key == "resources":
-            changes[key] = plan.resources.model_copy(update=value.model_dump(exclude_unset=True))
+            changes[key] = plan.resources.model_copy(
+                update={name: getattr(value, name) for name in value.model_fields_set}
+            )
         else:
             changes[key] = value
             origins[(key,)] = (*at, key)

@@ -7,11 +7,11 @@ are in `supervisor.plan.validation`, reading files is in `supervisor.plan.loader
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+
+from supervisor.plan.dimensions import Dimension, EnqueuedValue, Part, as_tuple
 
 PLAN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """It is also the name of a folder and a log file: no separators, no leading dot."""
@@ -26,108 +26,17 @@ AxisText = Annotated[str, Field(pattern=VALUE_PATTERN)]
 AxisValue = AxisText | int | float
 ParamName = Annotated[str, Field(pattern=PARAM_PATTERN)]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-Constant = str | int | float | bool
-GridAxis = Literal["shape_rank", "heads_log2"]
-
-
-def as_tuple(value: object) -> object:
-    """Turn a list of YAML or JSON into the tuple that strict validation expects."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _one_or_more(value: object) -> object:
     return as_tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-class Part(BaseModel):
-    """The base of all models. It reports an unknown key with the valid ones, so that the nearest can be offered."""
+class Bundle(Part):
+    """The share of a node that one Ray task or actor of a trial's own gets."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys_only(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise PydanticCustomError(
-                        "unknown_key", "unknown key {key}", {"key": str(key), "valid": sorted(cls.model_fields)}
-                    )
-        return data
-
-
-class FloatDimension(Part):
-    """A real number. With `log`, its logarithm is uniform."""
-
-    type: Literal["float"]
-    low: float = Field(description="smallest value")
-    high: float = Field(description="largest value")
-    log: bool = Field(default=False, description="sample the logarithm; needs low > 0")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.log and self.low <= 0:
-            raise ValueError("log needs low above 0")
-        return self
-
-
-class IntDimension(Part):
-    """A whole number, bounds included. `low` may equal `high`: a grid of one budget can have a single shape."""
-
-    type: Literal["int"]
-    low: int = Field(description="smallest value")
-    high: int = Field(description="largest value, included")
-    log: bool = Field(default=False, description="sample the logarithm; needs low >= 1 and step 1")
-    step: int = Field(default=1, ge=1, description="distance between neighbouring values, counted from low")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low ({self.low}) must not be above high ({self.high})")
-        if self.log and (self.low < 1 or self.step != 1):
-            raise ValueError("log needs low of at least 1 and no step")
-        return self
-
-
-class CategoricalDimension(Part):
-    """One of a list, without an order."""
-
-    type: Literal["categorical"]
-    choices: Annotated[tuple[Constant | None, ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, max_length=1_000, description="the values"
-    )
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        kinds = [(type(choice).__name__, choice) for choice in self.choices]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError("a choice appears twice in the list")
-        return self
-
-
-class GridDimension(Part):
-    """An ordinal of the budget's architecture grid; `patchtst` only. Becomes an int dimension per experiment.
-
-    `shape_rank` counts shapes from deep and narrow to shallow and wide, `heads_log2` is log2 of the heads
-    (training.grid).
-    """
-
-    type: Literal["grid"]
-    axis: GridAxis = Field(description="which ordinal of the grid")
-
-
-Dimension = Annotated[FloatDimension | IntDimension | CategoricalDimension | GridDimension, Field(discriminator="type")]
-
-
-class Quantile(Part):
-    """A position between a numeric dimension's bounds, for `enqueue`: the bounds of a grid differ per budget."""
-
-    quantile: float = Field(ge=0, le=1, description="0 is the dimension's low, 1 its high (log scale where log)")
-
-
-EnqueuedValue = Quantile | Constant | None
+    cpu: float = Field(default=1.0, ge=0, le=4096, description="CPU cores")
+    gpu: float = Field(default=0.0, ge=0, le=1024, description="GPUs")
 
 
 class Resources(Part):
@@ -135,6 +44,15 @@ class Resources(Part):
 
     cpu: float = Field(default=1.0, gt=0, le=4096, description="CPU cores of a trial")
     gpu: float = Field(default=0.0, ge=0, le=1024, description="GPUs of a trial; 0.5 lets two share one")
+    nested: Annotated[tuple[Bundle, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), max_length=1_000,
+        description="shares for Ray tasks and actors that a trial starts itself, one for each at a time",
+    )  # fmt: skip
+
+    @property
+    def all_cpu(self) -> float:
+        """The CPU cores of a trial and its own tasks."""
+        return self.cpu + sum(bundle.cpu for bundle in self.nested)
 
 
 class Sampler(Part):
@@ -251,6 +169,9 @@ class Plan(Part):
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="all random numbers of a run derive from it")
     metric: str = Field(default="val_loss", min_length=1, max_length=64, description="the reported value to optimise")
+    metric_at: Literal["start", "end"] = Field(
+        default="start", description="end: first reports may lack the metric; start: then the experiment stops early"
+    )
     mode: Literal["min", "max"] = Field(default="min", description="whether smaller or larger values are better")
     matrix: dict[ParamName, Axis] = Field(
         default_factory=dict, max_length=8, description="axis: values. An experiment for each combination, in order"

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from supervisor.domain.finalists import SEED
-from supervisor.plan.matrix import Cell, cells
-from supervisor.plan.schema import (
-    MAX_EXPERIMENTS,
+from supervisor.plan.dimensions import (
     CategoricalDimension,
     Dimension,
     FloatDimension,
     GridDimension,
     IntDimension,
-    Plan,
     Quantile,
 )
+from supervisor.plan.matrix import Cell, cells
+from supervisor.plan.schema import MAX_EXPERIMENTS, Plan
 
 if TYPE_CHECKING:
     from supervisor.plan.yaml_reader import KeyPath

@@ -212,7 +212,7 @@ def check_data(data: Data | None, data_dir: Path) -> Check:
 
 def check_cores(specs: Sequence[ExperimentSpec], cores: int) -> Check:
     """Check that this machine has the cores of the largest trial."""
-    needed = max((spec.resources.cpu for spec in specs), default=0.0)
+    needed = max((spec.resources.all_cpu for spec in specs), default=0.0)
     if needed > cores:
         detail = f"a trial needs {needed:g} cores, this machine has {cores}"
         return Check("cores", Level.ERROR, detail, f"add --set resources.cpu={cores}, or join a cluster")

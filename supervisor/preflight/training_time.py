@@ -49,7 +49,7 @@ def seconds(
     spec: ExperimentSpec, architectures: Sequence[Architecture], rows: int, cores: int, *, pruned: bool
 ) -> dict[str, float]:
     """Return the seconds of each phase on a machine with these cores; with `pruned` less what the pruner should end."""
-    at_once = max(1, min(spec.concurrency, math.floor(cores / spec.resources.cpu)))
+    at_once = max(1, min(spec.concurrency, math.floor(cores / spec.resources.all_cpu)))
     folds = spec.folds
     trained_on: dict[str, list[int | None]] = {
         SEARCH: [None], FINAL: [folds if folds > 1 else None], FORWARD: list(range(1, folds))

@@ -66,12 +66,13 @@ def test_the_json_of_a_spec_has_the_keys_that_the_driver_reads() -> None:
             "n": {"type": "int", "low": 1, "high": 10, "log": False, "step": 3},
         },
         "metric": "val_loss",
+        "metric_at": "start",
         "mode": "min",
         "max_trials": 4,
         "max_epochs": 9,
         "max_hours": None,
         "concurrency": 1,
-        "resources": {"cpu": 1.0, "gpu": 0.0},
+        "resources": {"cpu": 1.0, "gpu": 0.0, "nested": []},
         "sampler": {"kind": "tpe", "startup_trials": 10},
         "enqueue": [{"x": 0.1}],
         "pruner": {"kind": "asha", "grace_period": 1, "reduction_factor": 3.0, "max_t": 9},
@@ -130,7 +131,7 @@ def test_an_empty_grid_is_reported_with_the_nearest_sizes() -> None:
 
 def test_overrides_merge_mappings_and_replace_the_rest_and_later_ones_win() -> None:
     plan = plan_of(
-        resources={"cpu": 2, "gpu": 1},
+        resources={"cpu": 2, "gpu": 1, "nested": [{"cpu": 3}]},
         pruner={"kind": "median"},
         overrides=[
             {"when": {"size": "large"}, "set": {"config": {"extra": 1}, "resources": {"cpu": 4}, "max_trials": 7}},
@@ -140,7 +141,8 @@ def test_overrides_merge_mappings_and_replace_the_rest_and_later_ones_win() -> N
     small1, small2, large1, large2 = expand(plan)
     assert (small1.max_trials, small2.max_trials, large1.max_trials, large2.max_trials) == (4, 9, 7, 9)
     assert large1.config == {"steps": 3, "extra": 1, "size": "large", "depth": 1}
-    assert large1.resources.model_dump() == {"cpu": 4.0, "gpu": 1.0}
+    assert large1.resources.model_dump() == {"cpu": 4.0, "gpu": 1.0, "nested": ({"cpu": 3.0, "gpu": 0.0},)}
+    assert (small1.resources.all_cpu, large1.resources.all_cpu) == (5.0, 7.0)
     assert (large1.pruner.kind, large2.pruner.kind, small1.pruner.kind) == ("median", "none", "median")
 
 
