@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from supervisor.plan.dataset import DatasetChoice
     from supervisor.plan.expansion import ExperimentSpec
     from supervisor.plan.loader import LoadedPlan
+    from supervisor.preflight.machine import Check
 
     Resolved = tuple[LoadedPlan, DatasetChoice | None, list[ExperimentSpec]]
 
@@ -39,6 +41,7 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     home.refuse_network_disk()
     resolved = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
+        _refuse([_check_trainable(home, resolved[0])])
         return _dry_run(*resolved)
     _preflight(home, *resolved)
     _, chosen, _ = resolved
@@ -75,10 +78,14 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
 
     home.prepare()
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
-    checks = start_checks.run_checks(home, loaded.plan, specs, chosen)
+    checks = [*start_checks.run_checks(home, loaded.plan, specs, chosen), _check_trainable(home, loaded)]
     # The last two are slow, and never a reason to stop a start.
     checks += [start_checks.check_script(loaded.sensor_script), start_checks.check_accelerator(loaded.plan)]
     checks.append(start_checks.check_temperature())
+    if arguments.try_one and machine.worst(checks) is not machine.Level.ERROR:
+        from supervisor.cli.try_out import try_one
+
+        checks.append(try_one(_request(arguments, loaded, chosen, specs)))
     if arguments.json:
         print(json.dumps([asdict(check) for check in checks], indent=1))
     else:
@@ -128,8 +135,8 @@ def _request(
         },
         data={} if chosen is None else asdict(chosen),
         specs=[spec.model_dump(mode="json") for spec in specs],
-        new=arguments.new,
-        retry=arguments.retry,
+        new=getattr(arguments, "new", False),
+        retry=getattr(arguments, "retry", False),
     )
 
 
@@ -155,14 +162,28 @@ def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[Exper
 
 
 def _preflight(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> None:
-    """Print the warnings of the checks. Raises SweepError with all their errors together."""
+    """Print the warnings of the checks. Raises SweepError as `_refuse` does."""
     from supervisor.preflight.machine import Level
     from supervisor.preflight.start import check_script, run_checks
 
     checks = [*run_checks(home, loaded.plan, specs, chosen), check_script(loaded.sensor_script)]
+    checks.append(_check_trainable(home, loaded))
     for found in checks:
         if found.level is Level.WARNING:
             print(f"warning: {found.name}: {found.detail}", file=sys.stderr)
+    _refuse(checks)
+
+
+def _check_trainable(home: Home, loaded: LoadedPlan) -> Check:
+    from supervisor.preflight.trainable import check_trainable
+
+    return check_trainable(home, loaded)
+
+
+def _refuse(checks: Sequence[Check]) -> None:
+    """Raise SweepError with all errors among the checks together."""
+    from supervisor.preflight.machine import Level
+
     bad = [found for found in checks if found.level is Level.ERROR]
     if bad:
         raise SweepError(

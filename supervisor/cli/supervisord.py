@@ -53,6 +53,7 @@ VERBS: Verbs = {
         (
             argument("plan", help="as for start"), _choice,
             argument("--json", action="store_true", help="the checks as a JSON list"),
+            argument("--try", dest="try_one", action="store_true", help="also train one epoch of one trial"),
         ),
     ),
     "install-service": (
