@@ -270,25 +270,24 @@ def _checkpoints(evidence: Evidence) -> Verdict:
 
 
 def _epochs(evidence: Evidence) -> Verdict:
-    """Check that an attempt that resumes from a checkpoint repeats at most one epoch.
+    """Check that an attempt resumes from the newest checkpoint or the one before it.
 
-    Attempts whose newest checkpoint could not be read, and that recorded it, are left out.
+    A class is saved after each epoch; a function chooses the epochs that it saves. Attempts whose newest checkpoint
+    could not be read, and that recorded it, are left out.
     """
     unusable = {(e.experiment, e.trial, e.attempt) for e in evidence.logged if e.name == "checkpoint.rejected"}
-    reached: dict[Key, int] = defaultdict(int)
     saved: dict[Key, int] = {}
     wasted, faults = 0, []
     for event, key in _that_count(evidence):
         if event.name in ("trial.reported", "trial.repeated"):
-            reached[key] = max(reached[key], event.fields["step"])
             if event.fields["checkpoint"] is not None:
                 saved[key] = event.fields["step"]
             wasted += event.name == "trial.repeated"
         elif event.name == "trial.started":
             begins = event.fields["resumed_step"] or 0
-            if key in saved and reached[key] - begins > 1 and (*key, event.attempt) not in unusable:
+            if key in saved and saved[key] - begins > 1 and (*key, event.attempt) not in unusable:
                 faults.append(
-                    f"event {event.seq}: {key[0]} trial {key[1]} resumes from epoch {begins} after epoch {reached[key]}"
+                    f"event {event.seq}: {key[0]} trial {key[1]} resumes from epoch {begins}, was saved at {saved[key]}"
                 )
     return Verdict(
         "epochs", "no fault costs a trial with checkpoints more than one epoch", f"{wasted} repeated", faults

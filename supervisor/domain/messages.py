@@ -105,6 +105,15 @@ class TrialHung:
 
 
 @dataclass(frozen=True)
+class ReportTrimmed:
+    """Driver: values of a report are left out: they are neither numbers nor texts. `left_out` says what they were."""
+
+    number: int
+    attempt: int
+    left_out: dict[str, str]
+
+
+@dataclass(frozen=True)
 class CheckpointUnusable:
     """Driver: a live attempt could not read a checkpoint, and continues from an older one or from scratch."""
 
@@ -182,11 +191,13 @@ class Heartbeat:
 class ExperimentEnded:
     """Driver: nothing is left to do. `error` is None when all went well.
 
-    `final` False: the error is not the plan's fault, and another driver may try.
+    `final` False: the error is not the plan's fault, and another driver may try. `trial` is the number of the trial
+    that the driver handled when the error came.
     """
 
     error: str | None
     final: bool = True
+    trial: int | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +265,6 @@ class Finish:
 
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
-    | TrialHung | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat | ExperimentEnded
-    | ResourcesCompared | Begin | Ack | Commanded | TrialsRetried | DrillAsked | ForceAsked | Finish
+    | TrialHung | ReportTrimmed | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat
+    | ExperimentEnded | ResourcesCompared | Begin | Ack | Commanded | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -145,6 +145,9 @@ EVENTS: dict[str, EventKind] = {
     "trial.hung": EventKind(
         "warning", "trial {trial} hung, silent for {silent_s} s (median {median_s} s); the stacks of its worker: {dump}"
     ),
+    "report.trimmed": EventKind(
+        "warning", "trial {trial} reports values that are neither numbers nor texts; they are left out: {left_out}"
+    ),
     "checkpoint.rejected": EventKind(
         "warning", "trial {trial} cannot use {path}: attempt {attempt} goes on from before it"
     ),

@@ -12,6 +12,9 @@ from supervisor.store.database import Change, Store
 from supervisor.store.projection import EXPERIMENT_STATES, RUN_STATES
 from supervisor.store.reading_rollup import MinuteOfReadings, ReadingTable
 
+KILLED_DRIVER = "killed_driver"
+"""Cause of a lost attempt: the driver died while it handled a message of this trial."""
+
 
 def create_run(
     store: Store,
@@ -108,6 +111,22 @@ class RunWriter:
             for row in trials:
                 requeue(change, row, cause)
         return len(trials)
+
+    def blame(self, name: str, number: int, error: str) -> None:
+        """Record that a driver died of a live trial; the second time the trial ends, and not its experiment."""
+        with self.store.change(self.run_id) as change:
+            row = next(
+                (row for row in lookups.live_trials(self.store, self.run_id, name) if row["number"] == number), None
+            )
+            if row is None:
+                return
+            if KILLED_DRIVER not in lookups.causes(self.store, self.run_id, name, number):
+                requeue(change, row, KILLED_DRIVER, error)
+                return
+            change.record(
+                "trial.failed", **place(row), end_reason=EndReason.ERROR, error=f"two drivers died of it: {error}",
+                seconds=None, record={},
+            )  # fmt: skip
 
     def end_unfinished_trials(self, name: str, why: str) -> int:
         """End the trials that an ended experiment leaves, as if by the operator; return how many."""

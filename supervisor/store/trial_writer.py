@@ -178,6 +178,7 @@ _RECORD: dict[type, Callable[[_Recording], None]] = {
     messages.TrialEnded: _ended,
     messages.AttemptLost: _lost,
     messages.TrialHung: lambda recording: recording.record_fields("trial.hung", "silent_s", "median_s", "dump"),
+    messages.ReportTrimmed: lambda recording: recording.record_fields("report.trimmed", "left_out"),
     messages.CheckpointUnusable: lambda recording: recording.record_fields("checkpoint.rejected", "path"),
     messages.WorkerStuck: lambda recording: recording.record_fields("worker.stuck", "node", "pid", "why"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from supervisor.daemon.cluster import ClusterView
@@ -121,7 +122,7 @@ class DriverRunner:
         if end.error is not None and self._ray.head is not head:
             # The cluster died under the driver, so its error is not the experiment's.
             return DriverEnd(False, end.error, f"Ray ended: {end.error}", end.out_of_time)
-        return DriverEnd(end.ended, end.error, end.status or status_text(returncode), end.out_of_time)
+        return replace(end, status=end.status or status_text(returncode))
 
     def _begin(self, state: ExperimentState, ray_address: str) -> messages.Begin:
         return messages.Begin(

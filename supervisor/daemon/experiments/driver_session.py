@@ -40,6 +40,8 @@ class DriverEnd:
     """The cause of its end, where the process's exit status does not say it."""
     out_of_time: bool = False
     """True if the `max_hours` of its experiment were over."""
+    trial: int | None = None
+    """The trial of which it died, where that is known."""
 
 
 def without_secrets(message: messages.Message) -> messages.Message:
@@ -71,6 +73,7 @@ class DriverSession:
         self._reserve, self._stop = reserve, stop
         self._out_of_time = self._ended = False
         self._error: str | None = None
+        self._trial: int | None = None
         self._status = ""
         self._refusals: dict[int, int] = {}
 
@@ -101,7 +104,7 @@ class DriverSession:
         if self._driver.finish_forced:
             what, after_s = f"the driver of {self._experiment}", driver_process.FINISH_GRACE_S
             self._writer.record("stop.forced", experiment=self._experiment, what=what, after_s=after_s)
-        return DriverEnd(self._ended, self._error, self._status, self._out_of_time)
+        return DriverEnd(self._ended, self._error, self._status, self._out_of_time, self._trial)
 
     async def reap(self) -> int:
         """Return the exit status of a driver whose pipe is closed; its process group is killed."""
@@ -115,6 +118,7 @@ class DriverSession:
             message = without_secrets(received)
             if isinstance(message, messages.ExperimentEnded):
                 self._ended, self._error = message.final or message.error is None, message.error
+                self._trial = message.trial
                 self._status = "" if self._ended else f"it failed: {error_sentence(message.error or '')}"
             await self._commit(message)
             if number is not None:

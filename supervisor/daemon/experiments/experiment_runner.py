@@ -58,6 +58,8 @@ class ExperimentRunner:
                 state.await_operator(self._commands.governors_stop)
                 await self._commands.wait_for_force(self._stop)
             else:
+                if end.trial is not None:
+                    state.blame(end.trial, end.status)
                 # Neither a driver nor Ray gets far on a full disk: that is not the experiment's fault.
                 excused = self._reserve.full or self._clock.mono_s() - begun_s >= LONG_LIFE_S
                 fruitless = 0 if excused or state.progress() > before else fruitless + 1

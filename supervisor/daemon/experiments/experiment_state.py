@@ -89,6 +89,10 @@ class ExperimentState:
         self._record("driver.exited", reason=reason, retry_in_s=wait_s, log=str(self.folder / "driver.log"))
         return wait_s
 
+    def blame(self, number: int, error: str) -> None:
+        """Take the attempt from a live trial of which a driver died; end the trial if it was the second one."""
+        self._writer.blame(self.name, number, error)
+
     def await_operator(self, stop: Command) -> None:
         """Move to PAUSED without a driver: the governor's STOP ended it, and only an operator goes on from there."""
         self._writer.requeue_live_trials(self.name, "stopped by the governor")

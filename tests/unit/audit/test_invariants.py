@@ -196,7 +196,7 @@ LOG_FAULTS: dict[str, tuple[Callable[[list[Record]], list[Record]], str, str]] =
     "an event after the end": (put_in("trial.finished", 0, event="trial.requeued", cause="x"), "attempts", "had ended"),
     "a trial that ended twice": (put_in("trial.finished", 0), "ends", "its end was recorded 2 times"),
     "a lost attempt without a cause": (changed("trial.requeued", cause=""), "causes", "without a cause"),
-    "two epochs lost at once": (changed("trial.started", 1, resumed_step=1), "epochs", "from epoch 1 after epoch 3"),
+    "two epochs lost at once": (changed("trial.started", 1, resumed_step=0), "epochs", "from epoch 0, was saved at 2"),
 }
 
 

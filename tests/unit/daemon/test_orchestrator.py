@@ -53,6 +53,16 @@ def test_a_driver_that_fails_is_replaced_and_the_reason_is_one_line(tmp_path: Pa
     assert failed.reason("b") == "PlanError: no such module (mine.py, line 3)"
 
 
+def test_a_trial_of_which_two_drivers_die_ends_and_its_experiment_goes_on(tmp_path: Path) -> None:
+    first, second = ([["result", 0, step], ["fail", "OverflowError: too large", False, 0]] for step in (1, 2))
+    stage = Stage(tmp_path, a=[first, second, [["trial", 1, 0.25]]])
+    stage.live()
+    assert stage.states() == {"a": "EXITED"}
+    assert [lost["cause"] for lost in stage.facts("trial.requeued")] == ["killed_driver"]
+    (ended,) = stage.facts("trial.failed")
+    assert ended["error"] == "two drivers died of it: it failed: OverflowError: too large"
+
+
 def test_a_secret_in_a_drivers_error_is_redacted(tmp_path: Path) -> None:
     """It stands neither in a row nor in an event: of a trial, of a lost attempt, of the experiment."""
     secret = "cannot reach https://ann:hush-hush@host: WANDB_API_KEY=0123abcd"

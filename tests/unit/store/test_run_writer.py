@@ -42,6 +42,20 @@ def test_recover_stops_what_lived_and_requeues_running_and_paused_trials(writer:
     assert last_seq(writer) == seq
 
 
+def test_a_trial_of_which_two_drivers_died_ends_and_its_neighbour_goes_on(writer: RunWriter) -> None:
+    for attempt in (1, 2):
+        commit(writer, added(0), started(attempt), added(1), started(attempt, 1))
+        writer.blame(E, 0, "it failed: OverflowError")
+        writer.requeue_live_trials(E, "driver_died")
+    first, second = writer.store.rows("SELECT state, end_reason, error FROM trial ORDER BY number")
+    assert tuple(first) == ("ERROR", "error", "two drivers died of it: it failed: OverflowError")
+    assert second["state"] == "PENDING"
+    seq = last_seq(writer)
+    writer.blame(E, 0, "again")
+    writer.blame(E, 7, "unknown")
+    assert last_seq(writer) == seq
+
+
 def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(writer: RunWriter) -> None:
     writer.record("experiment.skipped", experiment=E, reason="too large")
     writer.move_run(ProcessState.STARTING)
