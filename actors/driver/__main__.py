@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.metric_check import MetricCheck
 from actors.driver.trial_registry import TrialRegistry
+from actors.trial.result_keys import FILLED_IN_BY_TUNE, shortened
 from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.finalists import trials_left
-from supervisor.errors import SweepError
+from supervisor.errors import PlanError, SweepError
 
 if TYPE_CHECKING:
     from actors.driver.watchdog_links import WatchdogLinks
@@ -52,6 +54,12 @@ class Driver:
         self._begun = threading.Event()
         self._in_force = CommandsInForce()
         self._watchdogs: WatchdogLinks | None = None
+        self._registry: TrialRegistry | None = None
+
+    @property
+    def trial_at_work(self) -> int | None:
+        """Return the trial of which Tune's thread handled something last; None between two of them."""
+        return None if self._registry is None else self._registry.at_work
 
     def on_message(self, message: messages.Message) -> None:
         """Handle a message of the daemon; called in the link's thread."""
@@ -82,7 +90,7 @@ class Driver:
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
             raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
         begin = self._begin
-        registry = TrialRegistry(begin.experiment["metric"], begin.experiment["mode"], begin.trials)
+        self._registry = registry = _registry(begin)
         threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         self._connect(begin)
         self._compare_resources(begin)
@@ -103,9 +111,9 @@ class Driver:
             signal.signal(number, lambda number, _: self._in_force.finish(signal.Signals(number).name))
 
     def _compare_resources(self, begin: messages.Begin) -> None:
-        from actors.driver.resources import ResourceWatch, of_the_cluster
+        from actors.driver.resources import ResourceWatch, needs_of, of_the_cluster
 
-        ResourceWatch(begin.experiment["resources"], of_the_cluster, self.link.send).start()
+        ResourceWatch(needs_of(begin.experiment["resources"]), of_the_cluster, self.link.send).start()
 
     def _watch(self, begin: messages.Begin) -> WatchdogLinks:
         from actors.driver.watchdog_links import WatchdogLinks
@@ -123,7 +131,17 @@ class Driver:
                 fit(begin, registry, self._in_force, self.link, watchdogs)
             except Finished as finished:
                 logging.getLogger("driver").warning("finished early: %s", finished)
+        if registry.check.problem is not None:
+            raise PlanError(registry.check.problem, key="metric")
         return self._in_force.finish_reason is None
+
+
+def _registry(begin: messages.Begin) -> TrialRegistry:
+    spec = begin.experiment
+    known = any(value is not None for trial in begin.trials for _, value in trial["results"])
+    at_end = spec.get("metric_at") == "end" or spec["metric"] in FILLED_IN_BY_TUNE
+    check = MetricCheck(spec["metric"], int(spec["concurrency"]), at_end=at_end, known=known)
+    return TrialRegistry(spec["metric"], spec["mode"], begin.trials, check)
 
 
 def _settle(link: DaemonLink, message: messages.ExperimentEnded | None) -> int:
@@ -152,7 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
         # An error of ours needs a person. Any other may be a passing fault of the machine, and another driver may try.
         final = isinstance(error, SweepError)
         said = error.sentence() if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
-        return _settle(link, messages.ExperimentEnded(said[:4000], final))
+        trial = None if final else driver.trial_at_work
+        return _settle(link, messages.ExperimentEnded(shortened(said), final, trial))
     return _settle(link, messages.ExperimentEnded(None) if complete else None)
 
 

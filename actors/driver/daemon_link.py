@@ -32,9 +32,17 @@ class DaemonLink(PerProcess):
         self._acked = threading.Condition()
 
     def send(self, message: Message) -> None:
-        """Write one message; block while the daemon is too far behind. `on_eof` handles a closed pipe."""
+        """Write one message; block while the daemon is too far behind. `on_eof` handles a closed pipe.
+
+        Raises TypeError and LinkError for a message that cannot be sent; it waits for no acknowledgement.
+        """
         number = None if isinstance(message, UNACKNOWLEDGED) else self._keep(message)
-        line = encode(message, number)
+        try:
+            line = encode(message, number)
+        except BaseException:
+            if number is not None:
+                self._acknowledge(number)
+            raise
         with self._writing:
             self._write(line)
 

@@ -6,16 +6,22 @@ pyproject.toml pins Ray because of this file; tests/integration/test_ray_private
 from __future__ import annotations
 
 # ruff: noqa: SLF001 - this file exists to use private names
+import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
+import ray.actor
+import ray.remote_function
 from ray._private import accelerators
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.trial.result_keys import Whereabouts
 
@@ -144,3 +150,35 @@ def gpus_of_this_machine() -> int:
 def add_failures(trial: Trial, count: int) -> None:
     """Count `count` failures of earlier drivers against a trial's max_failures."""
     trial.run_metadata.num_failures += count
+
+
+def refuse_unreserved_tasks() -> None:
+    """Make a Ray task or actor that this worker's trial starts fail at once if the trial has no share for it.
+
+    It would wait for ever. Ray's own check knows functions only, and asks once in a worker's life: the second trial
+    of a reused worker hangs.
+    """
+    os.environ["TUNE_DISABLE_RESOURCE_CHECKS"] = "1"
+    ray.actor._actor_launch_hook = ray.remote_function._task_launch_hook = _check_reserved  # type: ignore[assignment]
+
+
+def _check_reserved(started: Any, resources: Mapping[str, float], strategy: Any) -> None:
+    # An actor without options needs a CPU to be placed and none to live; Ray keeps the first from its hook.
+    placing: Mapping[str, float] = sys._getframe(1).f_locals.get("actor_placement_resources") or {}
+    wanted = {name: share for name, share in {**resources, **placing}.items() if share > 0}
+    if not wanted or not isinstance(strategy, PlacementGroupSchedulingStrategy):
+        return
+    group = get_current_placement_group()
+    if group is None or strategy.placement_group is None or strategy.placement_group.id != group.id:
+        return
+    # The first share is the trial's own.
+    if not any(
+        all(bundle.get(name, 0) >= share for name, share in wanted.items()) for bundle in group.bundle_specs[1:]
+    ):
+        share = ", ".join(f"{name.lower()}: {amount:g}" for name, amount in wanted.items())
+        kind = "actor" if started.class_name else "task"
+        raise RuntimeError(
+            f"the trial starts the Ray {kind} {started.module_name}.{started.class_name or started.function_name}, "
+            f"and its plan reserves no share for it: add `nested: [{{{share}}}]` to the plan's `resources`, an entry "
+            "for each that runs at a time"
+        )

@@ -15,17 +15,21 @@ from actors.driver.daemon_link import DaemonLink
 from actors.driver.process_local import PerProcess
 from actors.driver.trial_registry import Entry, TrialRegistry
 from actors.trial.memory_retry import ASKED_BACK, OOM, Offer, next_attempt
-from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, MAX_ERROR_CHARACTERS, OWN_KEY, RECORD, failure_reason
+from actors.trial.result_keys import (
+    CHECKPOINT,
+    END,
+    ERROR,
+    FILLED_IN_BY_TUNE,
+    LEFT,
+    LEFT_OUT,
+    MAX_ERROR_CHARACTERS,
+    OWN_KEY,
+    RECORD,
+    failure_reason,
+)
 from actors.trial.worker_exit import HUNG, OOM_KILLED, Death
 from supervisor.domain import messages
 from supervisor.domain.lifecycle import EndReason, TrialState
-
-FILLED_IN_BY_TUNE = frozenset({
-    "config", "date", "done", "experiment_tag", "hostname", "iterations_since_restore", "node_ip", "pid",
-    "should_checkpoint", "checkpoint_dir_name", "time_since_restore", "time_total_s", "timestamp",
-    "timesteps_since_restore", "timesteps_total", "training_iteration", "trial_id",
-})  # fmt: skip
-"""Keys that Tune adds to a result and that are no metrics. `time_this_iter_s` stays: it is the epoch's length."""
 
 Deaths = Callable[[str, int, int], Death]
 """(node, number, attempt) -> how that attempt's worker died; the node is empty if it is not known."""
@@ -33,23 +37,13 @@ Deaths = Callable[[str, int, int], Death]
 END_REASONS = {HUNG: EndReason.HUNG, OOM_KILLED: EndReason.OOM}
 """End reason by the cause of a trial's last death; for other causes the error's text decides."""
 
-_OWN = frozenset({END, ERROR, RECORD, CHECKPOINT, OWN_KEY})
+MAX_TOLD = 200
+_OWN = frozenset({END, ERROR, RECORD, CHECKPOINT, LEFT_OUT, OWN_KEY})
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result's own metrics as JSON values; any other value becomes its text."""
-    return {str(key): _plain(value) for key, value in result.items() if key not in FILLED_IN_BY_TUNE | _OWN}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    item = getattr(value, "item", None)
-    return _plain(item()) if callable(item) and getattr(value, "size", 0) == 1 else str(value)
+    """Return a result's own metrics; its worker has made them plain (report_values)."""
+    return {str(key): value for key, value in result.items() if key not in FILLED_IN_BY_TUNE | _OWN}
 
 
 class Recorder(Callback, PerProcess):
@@ -65,6 +59,7 @@ class Recorder(Callback, PerProcess):
         PerProcess.__init__(self)
         self._link, self._registry, self._in_force, self._deaths = link, registry, in_force, deaths
         self._recording = threading.Lock()
+        self._told: set[str] = set()
         in_force.on_change(self.record_pauses)
 
     def _send(self, kind: Callable[..., messages.Message], entry: Entry, *facts: Any) -> None:
@@ -95,6 +90,14 @@ class Recorder(Callback, PerProcess):
             return
         entry, step, value = self._registry.note(trial.trial_id, result)
         self._send(messages.ResultReported, entry, step, value, metrics_of(result), result.get(CHECKPOINT))
+        self._tell_left_out(entry, dict(result.get(LEFT_OUT, ())))
+
+    def _tell_left_out(self, entry: Entry, left_out: dict[str, str]) -> None:
+        """Report each name that is left out of reports once, whichever trial has it."""
+        fresh = {name: what for name, what in left_out.items() if name not in self._told}
+        if fresh and len(self._told) < MAX_TOLD:
+            self._told |= fresh.keys()
+            self._send(messages.ReportTrimmed, entry, fresh)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         last = trial.last_result or {}

@@ -29,6 +29,11 @@ def shortage(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -
     return f"a trial needs {_words(asked)} on one node, and the most that a node has is {_words(most)}"
 
 
+def needs_of(resources: Mapping[str, Any]) -> dict[str, float]:
+    """Return a trial's own share by the plan's names; the shares of its own tasks may lie on other nodes."""
+    return {name: float(resources[name]) for name in RAY_NAMES if name in resources}
+
+
 def _words(amounts: Mapping[str, float]) -> str:
     return " and ".join(f"{amount:g} {name}" for name, amount in amounts.items())
 

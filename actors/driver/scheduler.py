@@ -27,7 +27,7 @@ FINISH_WITHIN_S = 30.0
 
 
 class Finished(BaseException):
-    """The driver was asked to finish, and its trials have stopped.
+    """The driver was asked to finish and its trials have stopped, or no trial reports the plan's metric.
 
     Not an Exception: Tune would catch it and take 15 s to stop actors that end with the driver anyway.
     """
@@ -103,6 +103,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         entry = self._registry.entry(trial.trial_id)
+        self._registry.at_work = entry.number
         # Deaths under earlier drivers count, or a trial that kills its workers would never end.
         if entry.deaths:
             ray_private.add_failures(trial, entry.deaths)
@@ -121,6 +122,9 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         entry = self._registry.entry(trial.trial_id)
+        self._registry.at_work = entry.number
+        if LEFT not in result and self._registry.look(trial.trial_id, result):
+            return str(TrialScheduler.STOP)
         decision = str(self._decide(tune_controller, trial, result, entry))
         left = LEFT in result or self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
@@ -146,7 +150,7 @@ class HardwareAwareScheduler(TrialScheduler):
     def _is_one_too_many(self, entry: Entry) -> bool:
         """Return whether a trial must go back to the queue under SHED: at the end of an epoch that it saved."""
         running = self._registry.running()
-        if len(running) <= self._allowed() or entry.checkpoint is None or self._in_force.finish_reason is not None:
+        if len(running) <= self._allowed() or not entry.is_saved or self._in_force.finish_reason is not None:
             return False
         return entry.number == self._in_force.to_shed(other.number for other in running)
 
@@ -157,6 +161,9 @@ class HardwareAwareScheduler(TrialScheduler):
         return max(1, self._limits.concurrency - command.shed_trials)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        self._registry.at_work = None
+        if self._registry.check.problem is not None:
+            raise Finished(self._registry.check.problem)
         if self._in_force.finish_reason is not None:
             self._finish()
         else:
@@ -198,7 +205,7 @@ class HardwareAwareScheduler(TrialScheduler):
         for trial_id, held in list(self._held.items()):
             entry = self._registry.entry(trial_id)
             paused = self._must_wait(entry)
-            long = now - held.since_mono_s > self._limits.release_after_s and entry.checkpoint is not None
+            long = now - held.since_mono_s > self._limits.release_after_s and entry.is_saved
             if held.left or (paused and long):
                 del self._held[trial_id]
                 self._recorder.release(held.trial)

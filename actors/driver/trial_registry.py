@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.driver.metric_check import MetricCheck, Seen
 from actors.driver.process_local import PerProcess
 from actors.trial.memory_retry import ALONE, Memory, Offer
 from actors.trial.result_keys import (
@@ -31,7 +32,8 @@ from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 class Entry:
     """One trial that is not over.
 
-    `sent_steps` are the steps that the study has; `best` is the best finite value so far. `held` says that the daemon
+    `sent_steps` are the steps that the study has; `best` is the best finite value so far, `diverged` says that the last
+    number was not finite. `held` says that the daemon
     has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler holds it at the end of a step.
     `deaths` counts its workers that died under earlier drivers. A `final` trial follows the search: sampler and
     pruner do not see it.
@@ -46,7 +48,8 @@ class Entry:
     results: list[tuple[int, float | None]] = field(default_factory=list)
     checkpoint: str | None = None
     best: float | None = None
-    last_value: float | None = None
+    diverged: bool = False
+    seen: Seen = field(default_factory=Seen)
     pruned: bool = False
     running: bool = False
     held: bool = False
@@ -64,6 +67,11 @@ class Entry:
     def alone(self) -> bool:
         """Return whether it must have the machine to itself."""
         return self.memory is not None and bool(self.memory.get(ALONE))
+
+    @property
+    def is_saved(self) -> bool:
+        """Return whether its checkpoint is of its last epoch: nothing is lost when it leaves its worker."""
+        return self.checkpoint is not None and (not self.results or self.resumed_step == self.results[-1][0])
 
     @property
     def resumed_step(self) -> int | None:
@@ -91,15 +99,13 @@ class Verdict:
         return self.end_reason in SUCCEEDED
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def finite_or_none(value: Any) -> float | None:
     """Return a real number as a float; None for anything else, booleans and NaN included."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        # NumPy's and torch's scalars are not Python numbers, but can become one.
-        item = getattr(value, "item", None)
-        value = item() if callable(item) else None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if _is_number(value) and math.isfinite(value) else None
 
 
 def ended(trial: Mapping[str, Any]) -> bool:
@@ -110,10 +116,15 @@ def ended(trial: Mapping[str, Any]) -> bool:
 class TrialRegistry(PerProcess):
     """All trials of one experiment, by number and by Tune's id. Every method may be called from any thread."""
 
-    def __init__(self, metric: str, mode: str, trials: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, metric: str, mode: str, trials: Iterable[Mapping[str, Any]], check: MetricCheck | None = None
+    ) -> None:
         super().__init__()
         self.metric, self.mode = metric, mode
+        self.check = check or MetricCheck(metric, enough=1, at_end=True)
         self.lock = threading.RLock()
+        self.at_work: int | None = None
+        """The trial of which Tune's thread handles something now: if the driver fails of it, the daemon is told."""
         self._by_id: dict[str, Entry] = {}
         self._unfinished = {int(trial["number"]): trial for trial in trials if not ended(trial)}
         self._alone_ahead = {
@@ -167,12 +178,24 @@ class TrialRegistry(PerProcess):
         with self.lock:
             self._by_id.pop(trial_id, None)
 
+    def look(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Look for the metric in a result; return whether its trial must end. A second look changes nothing."""
+        with self.lock:
+            entry = self._by_id[trial_id]
+            if END in result:
+                return False
+            entry.seen.add(self.metric, result)
+            return self.check.look(entry.number, entry.seen)
+
     def note(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Entry, int, float | None]:
         """Add a result to its trial; return trial, step and value."""
         with self.lock:
             entry = self._by_id[trial_id]
             step, value = int(result.get(STEP, 0)), finite_or_none(result.get(self.metric))
+            self.look(trial_id, result)
             self._note(entry, step, value)
+            if _is_number(result.get(self.metric)):
+                entry.diverged = value is None
             entry.checkpoint = result.get(CHECKPOINT) or entry.checkpoint
         return entry, step, value
 
@@ -187,7 +210,6 @@ class TrialRegistry(PerProcess):
 
     def _note(self, entry: Entry, step: int, value: float | None) -> None:
         entry.results.append((step, value))
-        entry.last_value = value
         if value is not None:
             better = min if self.mode == "min" else max
             entry.best = value if entry.best is None else better(entry.best, value)
@@ -201,8 +223,9 @@ class TrialRegistry(PerProcess):
             return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_CHARACTERS:])
         if entry.best is None and not entry.results:
             return Verdict(EndReason.ERROR, None, f"it ended without reporting {self.metric!r}")
-        if entry.last_value is None and result and self.metric not in result:
-            return Verdict(EndReason.ERROR, None, f"its last report has no {self.metric!r}, the plan's metric")
-        if entry.last_value is None:
+        if entry.diverged:
             return Verdict(EndReason.DIVERGED, None, f"its last {self.metric!r} is not a finite number")
+        if entry.best is None:
+            self.check.look(entry.number, entry.seen, ended=True)
+            return Verdict(EndReason.ERROR, None, entry.seen.problem(self.metric))
         return Verdict(EndReason.PRUNED if entry.pruned else EndReason.FINISHED, entry.best, None)

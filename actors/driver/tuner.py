@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
 from actors.driver.watchdog_links import WatchdogLinks
 from actors.trial.result_keys import OWN_KEY, STEP
-from actors.trial.supervised import can_be_reused, keeps_checkpoints, own_settings, resolve, supervise
+from actors.trial.supervised import can_be_reused, keeps_checkpoints, supervise
+from actors.trial.user_code import resolve
 from supervisor.domain.finalists import is_final, trials_left
 from supervisor.domain.messages import Begin
 from supervisor.governor.policy import Policy
@@ -40,7 +42,8 @@ def fit(
     shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)
     # It would warn of each trial that files of its default loggers, which are off, are missing.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    trainable = supervise(resolve(BUILT_IN.get(spec["trainable"], spec["trainable"])))
+    user = resolve(BUILT_IN.get(spec["trainable"], spec["trainable"]))
+    trainable = supervise(user, ray_private.refuse_unreserved_tasks)
     search = open_search(spec, begin.trials, folder, registry, in_force, link)
     recorder = Recorder(
         link, registry, in_force, lambda node, number, attempt: watchdogs.how_died(node, spec["name"], number, attempt)
@@ -49,8 +52,8 @@ def fit(
     if keeps_checkpoints(trainable):
         in_force.on_change(MemoryGuard(in_force, registry).look)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, dict(spec["resources"])),
-        param_space={**spec["config"], OWN_KEY: own_settings(spec, folder, begin.watchdog["gate"])},
+        tune.with_resources(trainable, _shares(spec["resources"])),
+        param_space={**spec["config"], OWN_KEY: _own_settings(spec, folder, begin.watchdog["gate"])},
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
@@ -84,6 +87,20 @@ def _scheduler(
     )
     replay(inner, (trial for trial in begin.trials if not is_final(spec, int(trial["number"]))), spec["metric"])
     return HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
+
+
+def _own_settings(spec: Mapping[str, Any], folder: Path, gate: str) -> Mapping[str, Any]:
+    """Return the part of a config's OWN_KEY that all trials of an experiment share; search adds a trial's own."""
+    return {
+        "experiment": spec["name"], "seed": int(spec["seed"]), "metric": spec["metric"], "folder": str(folder),
+        "gate": gate,
+    }  # fmt: skip
+
+
+def _shares(resources: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """Return the share of a trial, then those of the tasks that it starts itself."""
+    bundles = [resources, *resources.get("nested", ())]
+    return tune.PlacementGroupFactory([{"CPU": one["cpu"], "GPU": one.get("gpu", 0.0)} for one in bundles])
 
 
 def _folder_name(trial: Any) -> str:

@@ -26,7 +26,8 @@ NEARLY_FULL_BYTES = 1 << 16
 """With less free space, an error without a reason (torch only says that its position is wrong) means a full disk."""
 
 LOG = logging.getLogger("trainable")
-_STATE = "state.pickle"
+_STATE = "sweep-state.pickle"
+"""A name that the files of a user's own checkpoint do not have."""
 
 
 def is_full(error: BaseException, folder: Path) -> bool:

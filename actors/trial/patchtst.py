@@ -30,6 +30,7 @@ class PatchTSTTrainable(tune.Trainable):
 
     sweep_gate: Gate
     sweep_batches = True
+    sweep_own_keys = True
     sweep_number: int
     sweep_seed: int
     sweep_final: bool

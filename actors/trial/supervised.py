@@ -7,28 +7,26 @@ tell a bug, which another attempt repeats, from a worker that died.
 from __future__ import annotations
 
 import copy
-import functools
-import importlib
 import inspect
 import json
 import logging
 import os
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
-from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
 
 from actors.trial.checkpoints import CheckpointFolders, Checkpoints
+from actors.trial.function_trial import FunctionTrial, trial_class
 from actors.trial.gate import Gate, Leave
 from actors.trial.heartbeat import Heartbeat, Phase, Worker
 from actors.trial.memory_retry import Memory
 from actors.trial.node_files import flag_path, heartbeats_folder
+from actors.trial.report_values import as_result
 from actors.trial.result_keys import (
     CHECKPOINT,
     END,
@@ -37,53 +35,41 @@ from actors.trial.result_keys import (
     MAX_ERROR_CHARACTERS,
     OUT_OF_MEMORY,
     OWN_KEY,
+    RECORD,
+    SECONDS,
     SMALLER,
     STEP,
     Whereabouts,
     failed,
     failure_reason,
 )
+from actors.trial.user_code import error_text
 from actors.trial.worker_process import dump_on_signal, prefer_for_oom
 from supervisor.domain.lifecycle import EndReason
 from supervisor.errors import PlanError
 from supervisor.processes.identity import started_at
 
 LOG = logging.getLogger("trainable")
-_Result = TypeVar("_Result")
+EXITED: Mapping[str, Any] = {RESULT_DUPLICATE: True, "done": True}
+"""The answer of a trial that ended itself by exit status 0: its last result is its end."""
 
 
-def resolve(name: str) -> Any:
-    """Return the object that `package.module:attribute` names. Raises PlanError that says which part is missing."""
-    module_name, _, attribute = name.partition(":")
-    cure = "put the module's folder beside the plan, or install its package in this environment"
-    if not module_name or not attribute:
-        raise PlanError(f"trainable {name!r} is not of the form package.module:attribute", key="trainable")
-    try:
-        found = importlib.import_module(module_name)
-    except ImportError as error:
-        text = f"trainable {name!r}: cannot import {module_name}: {error}"
-        raise PlanError(text, key="trainable", remedy=cure) from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise PlanError(f"trainable {name!r}: {module_name} has no {attribute!r}", key="trainable")
-        found = getattr(found, part)
-    if not callable(found):
-        text = f"trainable {name!r} is a {type(found).__name__}, neither a function nor a class"
-        raise PlanError(text, key="trainable")
-    return found
+def supervise(user: Any, prepare_worker: Callable[[], object] = int) -> type[tune.Trainable]:
+    """Return the class that Tune runs for a user's function or Trainable class. Raises PlanError for others.
 
-
-def supervise(user: Any) -> type[tune.Trainable]:
-    """Return the class that Tune runs for a user's function or Trainable class. Raises PlanError for others."""
+    `prepare_worker` is called in a trial's worker before its code.
+    """
     if not inspect.isclass(user):
         try:
-            user = wrap_function(_reporting_errors(user))
+            user = trial_class(user)
         except ValueError as error:
-            raise PlanError(f"trainable {user!r} must take one argument, config: {error}", key="trainable") from error
+            text = f"the trainable must take one argument, config; this one takes {inspect.signature(user)}"
+            raise PlanError(text, key="trainable", remedy="put the rest into the plan's config") from error
     elif not issubclass(user, tune.Trainable):
         raise PlanError(f"trainable {user.__name__} is a class, but not a ray.tune.Trainable", key="trainable")
     bases = (SupervisedTrainable, user, CheckpointFolders)
-    made: type[tune.Trainable] = type(user)(f"Supervised{user.__name__}", bases, {})
+    own = {"sweep_prepare_worker": staticmethod(prepare_worker)}
+    made: type[tune.Trainable] = type(user)(f"Supervised{user.__name__}", bases, own)
     return made
 
 
@@ -93,43 +79,17 @@ def can_be_reused(trainable: type[tune.Trainable]) -> bool:
 
 
 def keeps_checkpoints(trainable: type[tune.Trainable]) -> bool:
-    """Return whether trials can leave their work and resume: if the class has methods to save and to load."""
+    """Return whether trials can leave their work at any batch: if a class has methods to save and to load."""
     user = _user_class(trainable)
-    return not issubclass(user, FunctionTrainable) and (
+    return not issubclass(user, FunctionTrial) and (
         user.save_checkpoint is not tune.Trainable.save_checkpoint
         and user.load_checkpoint is not tune.Trainable.load_checkpoint
     )
 
 
-def own_settings(spec: Mapping[str, Any], folder: Path, gate: str) -> Mapping[str, Any]:
-    """Return the part of a config's OWN_KEY that all trials of an experiment share; search adds a trial's own."""
-    return {"experiment": spec["name"], "seed": int(spec["seed"]), "folder": str(folder), "gate": gate}
-
-
 def _user_class(trainable: type) -> Any:
     order = trainable.__mro__
     return order[order.index(SupervisedTrainable) + 1]
-
-
-def _or_traceback(work: Callable[[], _Result]) -> _Result | str:
-    """Return the result of `work`, or the traceback of its error, which ends the trial and nothing else."""
-    try:
-        return work()
-    except Exception:  # noqa: BLE001 - any error of a user's code
-        return traceback.format_exc()
-
-
-def _reporting_errors(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
-    @functools.wraps(function)
-    def wrapped(config: dict[str, Any]) -> Any:
-        try:
-            return function(config)
-        except Exception:  # noqa: BLE001 - any error of a user's code ends its trial, and nothing else
-            text = traceback.format_exc()
-            tune.report(failed(failure_reason(text), text))
-            return None
-
-    return wrapped
 
 
 class SupervisedTrainable(tune.Trainable):
@@ -141,6 +101,11 @@ class SupervisedTrainable(tune.Trainable):
     sweep_batches: bool
     """A class sets True when it waits at its gate before every batch, those of validation too. Then a hang is noticed
     by its batches, in minutes; that of other code is noticed by its steps, in hours."""
+
+    sweep_prepare_worker: Callable[[], object] = int
+
+    sweep_own_keys = False
+    """A class of ours sets True: its results may hold an end, an error and a record."""
 
     sweep_memory: Memory | None = None
     """Settings with which this attempt takes less memory than an earlier one: what `sweep_smaller` returned then."""
@@ -167,11 +132,13 @@ class SupervisedTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any], prepare: Callable[[dict[str, Any]], object]) -> None:
         own = config.pop(OWN_KEY)
+        self.sweep_prepare_worker()
         # setup() gets a copy of self.config, and users read either.
         self.config.pop(OWN_KEY, None)
         self.sweep_number, self.sweep_seed, self.sweep_final = int(own["number"]), int(own["seed"]), bool(own["final"])
+        self.sweep_metric = str(own["metric"])
         self._step, self.sweep_memory = 0, own["memory"]
-        self._failure: dict[str, Any] | None = None
+        self._failure: Mapping[str, Any] | None = None
         folder, node = Path(own["folder"]) / str(own["number"]), ray.get_runtime_context().get_node_id()
         self._heartbeat = self._begin_heartbeat(own, folder, heartbeats_folder(own["gate"], node))
         self._checkpoints = self._checkpoints_in(folder)
@@ -184,8 +151,8 @@ class SupervisedTrainable(tune.Trainable):
         )
         if own["spent"] is not None:
             self._failure = failed(EndReason.OOM, own["spent"])
-        elif (text := self._prepared(own["checkpoint"], lambda: prepare(copy.deepcopy(config)))) is not None:
-            self._failure = self._stopped_by(text)
+        else:
+            self._failure = self._prepared(own["checkpoint"], lambda: prepare(copy.deepcopy(config)))
         self._heartbeat.phase(Phase.IDLE)
 
     def _begin_heartbeat(self, own: Mapping[str, Any], folder: Path, heartbeats: Path) -> Heartbeat:
@@ -201,29 +168,40 @@ class SupervisedTrainable(tune.Trainable):
         user: Any = self  # sweep_save and sweep_load are of CheckpointFolders
         return Checkpoints(folder, user.sweep_save, user.sweep_load, self._heartbeat)
 
-    def _prepared(self, checkpoint: str | None, prepare: Callable[[], object]) -> str | None:
-        """Prepare the trial, from its checkpoint if it has one; return the traceback if that failed."""
+    def _prepared(self, checkpoint: str | None, prepare: Callable[[], object]) -> Mapping[str, Any] | None:
+        """Prepare the trial, from its checkpoint if it has one; return its answer if that failed."""
         try:
             prepare()
-            if checkpoint is not None and keeps_checkpoints(type(self)):
+            if checkpoint is not None and isinstance(self, FunctionTrial):
+                self._step = self._checkpoints.resume(Path(checkpoint), int)
+            elif checkpoint is not None and keeps_checkpoints(type(self)):
                 self._step = self._checkpoints.resume(Path(checkpoint), prepare)
             # Checked now: when memory has run out it is too late to find that the offer is of no use.
             self._smaller()
-        except Exception:  # noqa: BLE001 - any error of a user's code ends its trial, and nothing else
-            return traceback.format_exc()
+        except BaseException as error:  # noqa: BLE001 - whatever ends a user's code ends its trial, and nothing else
+            text = error_text(error)
+            return EXITED if text is None else self._stopped_by(text)
         return None
 
     def step(self) -> dict[str, Any]:
         if self._failure is not None:
-            return self._failure
+            return dict(self._failure)
         try:
-            answer = _or_traceback(self._one_step_or_leave)
+            answer = self._answer(self._one_step_or_leave)
             if answer is None:
                 # Once Leave was handled: its traceback keeps every tensor of the step in memory.
-                answer = _or_traceback(self._left)
-            return answer if isinstance(answer, dict) else self._stopped_by(answer)
+                answer = self._answer(self._left)
+            return self._stopped_by(answer) if isinstance(answer, str) else dict(answer or EXITED)
         finally:
             self._heartbeat.phase(Phase.IDLE)
+
+    def _answer(self, work: Callable[[], dict[str, Any] | None]) -> Mapping[str, Any] | str | None:
+        """Return the result of `work`, or the text of its error, which ends the trial and nothing else."""
+        try:
+            return work()
+        except BaseException as error:  # noqa: BLE001 - a user's code may also exit, or raise KeyboardInterrupt
+            text = error_text(error)
+            return EXITED if text is None else text
 
     def _one_step_or_leave(self) -> dict[str, Any] | None:
         """Return a step's result; None when the trial must leave."""
@@ -277,22 +255,45 @@ class SupervisedTrainable(tune.Trainable):
         self.sweep_gate.wait()
         began = time.monotonic()
         self._heartbeat.begin_step()
-        result = dict(super().step())
+        given: Any = super().step()
         self._heartbeat.end_step()
         elapsed_s = time.monotonic() - began
+        # A function's report is plain already, in the function's thread: its errors name the function's line.
+        result = dict(given) if isinstance(self, FunctionTrial) else self._plain(given)
         if END in result and STEP not in result and result[END] == EndReason.OOM:
-            # Caught by the wrapper of a function trainable.
+            # Caught by the class of a function.
             return self._stopped_by(result[ERROR])
         if RESULT_DUPLICATE in result or (END in result and STEP not in result):
             return result
-        result.setdefault(STEP, self._step + 1)
-        self._step = int(result[STEP])
-        if "time_this_iter_s" not in result or isinstance(self, FunctionTrainable):
+        if isinstance(self, FunctionTrial):
+            if self.sweep_began_anew():
+                # Its epochs run again from the first, and so are numbered from the first.
+                self._step = 0
             # Tune would count from report to report, pauses included.
-            result["time_this_iter_s"] = elapsed_s
-        if keeps_checkpoints(type(self)):
-            result[CHECKPOINT] = str(self._checkpoints.save(self._step))
+            result.pop(SECONDS, None)
+        result.setdefault(SECONDS, elapsed_s)
+        self._step = result[STEP] = max(self._step + 1, result.get(STEP, 0))
+        return self._saved(result)
+
+    def _plain(self, given: Any) -> dict[str, Any]:
+        own = {key: given[key] for key in (END, ERROR, RECORD) if self.sweep_own_keys and key in given}
+        return (
+            as_result({key: given[key] for key in given if key not in own} if own else given, self.sweep_metric) | own
+        )
+
+    def _saved(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the result of a step with the path of its checkpoint, if it has one."""
+        if self.sweep_offers_checkpoint() if isinstance(self, FunctionTrial) else keeps_checkpoints(type(self)):
+            path = self._checkpoints.save(self._step)
+            result[CHECKPOINT] = str(path)
+            if isinstance(self, FunctionTrial):
+                self.sweep_hand_back(path)
         return result
+
+    def get_auto_filled_metrics(self, *arguments: Any, **named: Any) -> dict[str, Any]:
+        # Tune would send the config with each result, and a user's code may have put anything into it.
+        filled: dict[str, Any] = super().get_auto_filled_metrics(*arguments, **named)
+        return {key: value for key, value in filled.items() if key != "config"}
 
     def sweep_whereabouts(self) -> Whereabouts:
         node, kept = str(ray.get_runtime_context().get_node_id()), self._checkpoints

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from actors.driver.daemon_link import DaemonLink
-from supervisor.domain.codec import decode, encode
-from supervisor.domain.messages import Ack, Commanded, ExperimentEnded, Finish, Heartbeat
+from supervisor.domain.codec import MAX_LINE_BYTES, LinkError, decode, encode
+from supervisor.domain.messages import Ack, Commanded, ExperimentEnded, Finish, Heartbeat, ResultReported
 
 
 @pytest.fixture
@@ -43,6 +43,18 @@ def test_a_heartbeat_asks_for_no_acknowledgement(pipes):
     link.send(Heartbeat())
     assert decode(daemon_reads.readline()) == (Heartbeat(), None)
     assert link.wait_until_acknowledged(0.0) == 0
+    os.close(daemon_writes)
+
+
+def test_a_message_that_cannot_be_sent_waits_for_no_acknowledgement(pipes):
+    link, daemon_reads, daemon_writes = pipes
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        link.send(ResultReported(0, 1, 1, 0.5, {"x": object()}, None))
+    with pytest.raises(LinkError, match="over the bound"):
+        link.send(ResultReported(0, 1, 1, 0.5, {"x": "x" * MAX_LINE_BYTES}, None))
+    assert link.wait_until_acknowledged(0.0) == 0
+    link.send(ExperimentEnded(None))
+    assert decode(daemon_reads.readline())[0] == ExperimentEnded(None)
     os.close(daemon_writes)
 
 

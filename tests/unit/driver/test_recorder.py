@@ -5,20 +5,30 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce, NodeReport
 from actors.driver.recorder import Recorder, metrics_of
 from actors.driver.trial_registry import TrialRegistry
-from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, RECORD, SMALLER, STEP
+from actors.trial.result_keys import (
+    CHECKPOINT,
+    END,
+    ERROR,
+    LEFT,
+    LEFT_OUT,
+    OUT_OF_MEMORY,
+    OWN_KEY,
+    RECORD,
+    SMALLER,
+    STEP,
+)
 from actors.trial.worker_exit import OOM_KILLED, Death
-from supervisor.domain.codec import encode
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     AttemptLost,
     CheckpointUnusable,
+    ReportTrimmed,
     ResultReported,
     TrialEnded,
     TrialHeld,
@@ -240,17 +250,22 @@ def test_a_paused_trial_does_not_resume_because_its_node_is_gone(bench):
     assert bench.link[2:] == []
 
 
-def test_metrics_are_the_trials_own_and_fit_on_the_wire():
-    """What Tune fills in is left out; what JSON does not know becomes a number or its text."""
+def test_metrics_are_the_trials_own():
+    """What Tune and we add to a result is left out."""
     result = {
-        "loss": np.float32(0.5), "curve": np.arange(3), "nested": {"a": (1, np.int64(2))}, "what": object, "none": None,
-        "config": {"x": 1}, "pid": 1, "trial_id": "a", STEP: 1, "time_this_iter_s": 0.1, RECORD: {}, CHECKPOINT: "c",
+        "loss": 0.5, "a/b": 2, "none": None, "config": {"x": 1}, "pid": 1, "trial_id": "a", STEP: 1,
+        "time_this_iter_s": 0.1, RECORD: {}, CHECKPOINT: "c", LEFT_OUT: (("curve", "a list"),),
     }  # fmt: skip
-    metrics = metrics_of(result)
-    assert set(metrics) == {"loss", "curve", "nested", "what", "none", "time_this_iter_s"}
-    assert metrics["loss"] == 0.5
-    assert metrics["nested"] == {"a": [1, 2]}
-    assert encode(ResultReported(0, 1, 1, 0.5, metrics, None), 1).endswith(b"\n")
+    assert set(metrics_of(result)) == {"loss", "a/b", "none", "time_this_iter_s"}
+
+
+def test_what_a_report_leaves_out_is_told_once(bench):
+    """For each name, whichever trial has it."""
+    for step, names in enumerate(["a", "a", "ab"], 1):
+        left_out = tuple((name, "a list") for name in names)
+        call(bench, "on_trial_result", FakeTrial("a"), result={STEP: step, "loss": 1.0, LEFT_OUT: left_out})
+    told = [message.left_out for message in bench.link if isinstance(message, ReportTrimmed)]
+    assert told == [{"a": "a list"}, {"b": "a list"}]
 
 
 HALF = {"micro_batch": 32, "checkpoint_activations": False}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from actors.driver.resources import ResourceWatch, shortage
+from actors.driver.resources import ResourceWatch, needs_of, shortage
 from supervisor.domain.messages import ResourcesCompared
 
 HEAD = {"CPU": 2.0, "memory": 1e9, "node:127.0.0.1": 1.0}
@@ -63,3 +63,8 @@ def test_a_machine_whose_gpus_are_hidden_has_none(visible: str) -> None:
         capture_output=True, text=True, check=True, env={"CUDA_VISIBLE_DEVICES": visible, "HIP_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert answer.stdout.split() == ["0"]
+
+
+def test_the_shares_of_a_trials_own_tasks_may_lie_on_other_nodes():
+    resources = {"cpu": 1.0, "gpu": 0.0, "nested": [{"cpu": 8.0, "gpu": 0.0}]}
+    assert shortage(needs_of(resources), [{"CPU": 2.0}, {"CPU": 8.0}]) is None

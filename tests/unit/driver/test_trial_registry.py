@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.driver.process_local import current
 from actors.driver.trial_registry import TrialRegistry, finite_or_none
-from actors.trial.result_keys import CHECKPOINT, END, ERROR, STEP, failure_reason
+from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT_OUT, STEP, failure_reason
 from supervisor.domain.lifecycle import EndReason
 
 
@@ -48,11 +47,27 @@ def test_the_best_of_a_maximised_metric_is_the_largest():
     assert registry.verdict("a", {}).value == 0.9
 
 
-@pytest.mark.parametrize("last", [math.nan, math.inf, None, "text", True])
-def test_a_trial_with_a_last_value_that_is_no_number_diverged(registry, last):
-    report(registry, 1.0, last)
+@pytest.mark.parametrize("last", [math.nan, math.inf])
+def test_a_trial_whose_last_number_is_not_finite_diverged(registry, last):
+    report(registry, 1.0, last, None)
     verdict = registry.verdict("a", {})
     assert (verdict.end_reason, verdict.value, verdict.succeeded) == (EndReason.DIVERGED, None, False)
+
+
+@pytest.mark.parametrize("last", [None, "text", True])
+def test_a_last_report_without_a_number_leaves_the_best_one(registry, last):
+    report(registry, 1.0, 2.0, last)
+    assert not registry.look("a", {STEP: 3, "loss": last})
+    assert (registry.verdict("a", {}).end_reason, registry.verdict("a", {}).value) == (EndReason.FINISHED, 1.0)
+
+
+def test_a_metric_that_was_never_a_number_is_an_error_that_says_what_it_was(registry):
+    registry.note("a", {STEP: 1, "los": 1.0})
+    assert "it reported los; did you mean los?" in registry.verdict("a", {}).error
+    registry.note("a", {STEP: 2, "los": 1.0, LEFT_OUT: (("loss", "a value of type list with 2 entries"),)})
+    verdict = registry.verdict("a", {})
+    assert verdict.end_reason is EndReason.ERROR
+    assert "it reported a value of type list with 2 entries as 'loss'" in verdict.error
 
 
 def test_a_trial_that_reported_nothing_is_an_error_that_says_so(registry):
@@ -101,8 +116,6 @@ def test_the_newest_checkpoint_that_was_reported_is_kept(registry):
 def test_a_float_is_taken_exactly_when_it_is_finite(value):
     taken = finite_or_none(value)
     assert (taken == value) if math.isfinite(value) else taken is None
-    with np.errstate(over="ignore"):
-        assert finite_or_none(np.float64(value)) == taken
 
 
 def test_memory_errors_are_recognised_by_their_text():

@@ -113,7 +113,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(user, kept, monkeypa
     monkeypatch.setattr(os, "fsync", fsync)
     save(user, kept, 1)
     assert synced[-2:] == [".fresh-1", "0"], "the folder under its first name, then the folder that holds it"
-    assert "state.pickle" in synced[:-2]
+    assert "sweep-state.pickle" in synced[:-2]
 
 
 def test_saving_a_step_again_replaces_the_first_save(user, kept):
@@ -151,11 +151,11 @@ def test_checkpoints_beyond_the_one_that_was_committed_are_not_used(user, kept):
 def test_a_damaged_checkpoint_costs_epochs_and_not_the_trial(user, kept):
     """The one before it is used, by a trial that is begun anew; with none left it starts from nothing."""
     first, second = save(user, kept, 1, 2)
-    (second / "state.pickle").write_bytes(b"torn")
+    (second / "sweep-state.pickle").write_bytes(b"torn")
     assert kept.resume(second, lambda: user.setup({})) == 1
     assert (user.count, user.begun) == (1, 2)
     assert (kept.resumed_step, kept.unusable) == (1, [str(second)])
-    (first / "state.pickle").write_bytes(b"")
+    (first / "sweep-state.pickle").write_bytes(b"")
     assert kept.resume(second, lambda: user.setup({})) == 0
     assert (user.count, user.begun) == (0, 4)
 

@@ -175,6 +175,7 @@ def supervised(tmp_path, monkeypatch):
         made = actors.trial.supervised.supervise(kind)
         trial = made.__new__(made)
         trial._failure, trial._step, trial.sweep_number, trial.sweep_memory = None, 0, 7, None
+        trial.sweep_metric = "loss"
         own, folder = {"experiment": "one", "attempt": 3}, tmp_path / "one" / "7"
         trial._heartbeat = trial._begin_heartbeat(own, folder, tmp_path / "heartbeats")
         trial._checkpoints = trial._checkpoints_in(folder)

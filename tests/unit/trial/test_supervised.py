@@ -17,7 +17,8 @@ from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Leave
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
-from actors.trial.supervised import can_be_reused, resolve, supervise
+from actors.trial.supervised import can_be_reused, supervise
+from actors.trial.user_code import resolve
 from supervisor.errors import PlanError
 from training.errors import DoesNotFit
 from training.memory import MemoryLimit
@@ -130,7 +131,7 @@ def blocks(tmp_path):
     kind = supervise(Blocks)
     made = kind.__new__(kind)
     Counts.setup(made, {})
-    made._step, made.sweep_number, made._failure = 0, 0, None
+    made._step, made.sweep_number, made._failure, made.sweep_metric = 0, 0, None, "loss"
     made.sweep_gate = SimpleNamespace(wait=lambda: 0.0, close=lambda: None)
     made._heartbeat = SimpleNamespace(
         phase=lambda phase: None, begin_step=lambda: None, end_step=lambda: None, drop=lambda: None
@@ -180,8 +181,7 @@ def test_memory_that_ran_out_ends_the_trial_without_a_smaller_offer(blocks):
 def test_an_offer_of_the_wrong_type_fails_its_trial_before_memory_runs_out(blocks, offer):
     """The error names the cause; the offer never reaches the driver."""
     blocks.sweep_smaller = lambda: offer
-    text = blocks._prepared(None, lambda: None)
-    assert "TypeError" in text
+    assert "TypeError" in blocks._prepared(None, lambda: None)[ERROR]
     del blocks.sweep_smaller
     assert blocks._prepared(None, lambda: None) is None
 
@@ -233,6 +233,7 @@ def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_en
     own = {
         "experiment": "e",
         "number": 2,
+        "metric": "loss",
         "attempt": 4,
         "seed": 1,
         "final": False,
