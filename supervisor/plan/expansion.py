@@ -218,7 +218,8 @@ def _resolve(
 def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     """Resolve the enqueued points, at most one per trial of the search.
 
-    Equal points are enqueued once: two quantiles of a short grid can be the same value.
+    Equal points are enqueued once: two quantiles of a short grid can be the same value. A point that leaves parameters
+    out and is written twice is two draws.
     """
     points: list[dict[str, Any]] = []
     for index, params in enumerate(cell.plan.enqueue):
@@ -228,7 +229,8 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
             if wrong:
                 key = f"enqueue.{index}.{name}"
                 raise PlanError(f"{cell.name}: {key}: {wrong}", key=key, remedy="write {quantile: 0 to 1} instead")
-        if point not in points:
+        two_draws = params in cell.plan.enqueue[:index] and len(point) < len(space)
+        if point not in points or two_draws:
             points.append(point)
     finalize = _finalize(cell.plan)
     reserved = {"max_trials": cell.plan.max_trials, "finalize": finalize and finalize.model_dump()}

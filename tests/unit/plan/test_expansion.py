@@ -223,6 +223,14 @@ def test_an_override_can_remove_finalisation() -> None:
     assert {spec.cell["size"]: spec.finalize is not None for spec in specs} == {"small": True, "large": False}
 
 
+def test_a_point_that_leaves_a_parameter_out_may_be_written_twice() -> None:
+    """Each is a draw of its own; a whole point is the same trial."""
+    enqueue = [{"n": 4}, {"n": 4}, {"n": 4, "x": 0.5}, {"n": 4, "x": 0.5}]
+    space = {"n": {"type": "int", "low": 1, "high": 10}, "x": {"type": "float", "low": 0, "high": 1}}
+    (spec,) = expand(plan_of(matrix={}, overrides=[], space=space, enqueue=enqueue))
+    assert spec.enqueue == ({"n": 4}, {"n": 4}, {"n": 4, "x": 0.5})
+
+
 def test_two_quantiles_of_a_short_axis_are_enqueued_once() -> None:
     points = [{"n": {"quantile": place}} for place in (0, 0.01, 0.5, 1)]
     spec = expand(plan_of(enqueue=points))[0]
