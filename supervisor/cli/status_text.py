@@ -147,7 +147,8 @@ def _trial_s(experiment: dict[str, Any]) -> float | None:
     if experiment["mean_trial_s"] is not None:
         return float(experiment["mean_trial_s"])
     paces = [pace for trial in experiment["running"] if (pace := _epoch_s(trial)) is not None]
-    return max(paces) * float(experiment["spec"]["max_epochs"]) if paces else None
+    epochs = experiment["spec"].get("max_epochs")
+    return max(paces) * float(epochs) if paces and epochs else None
 
 
 def _epoch_s(trial: dict[str, Any]) -> float | None:
@@ -171,7 +172,7 @@ def _left_of(trial: dict[str, Any], spec: dict[str, Any], trial_s: float, now_wa
     if trial["state"] == "RUNNING" and None not in (now_wall, trial["since_wall"]):
         since = max(0.0, now_wall - trial["since_wall"])
     pace = _epoch_s(trial)
-    if trial["spent_s"] + since > trial_s and pace is not None:
+    if trial["spent_s"] + since > trial_s and pace is not None and spec.get("max_epochs"):
         trial_s = pace * float(spec["max_epochs"])
     return float(max(0.0, trial_s - trial["spent_s"] - since))
 

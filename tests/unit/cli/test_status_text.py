@@ -338,6 +338,12 @@ def test_before_the_first_trial_has_ended_the_eta_goes_by_epochs() -> None:
     assert status_text.eta_s(view(found)) == (2 * 200.0 + 170.0) / 2
 
 
+def test_without_a_number_of_epochs_the_eta_goes_by_ended_trials_alone() -> None:
+    found = experiment(running=[trial(0, 12)], ended=1, mean_trial_s=None, max_trials=2, spec={"concurrency": 1})
+    assert status_text.eta_s(view(found)) is None
+    assert status_text.eta_s(view(found | {"mean_trial_s": 50.0})) == 0.0
+
+
 def test_the_table_and_the_summary_name_failed_trials_and_the_first_error() -> None:
     trials = [
         {"number": 0, "end_reason": "finished", "error": None},
