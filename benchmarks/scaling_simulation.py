@@ -96,13 +96,13 @@ def over_days(rng: np.random.Generator, points: Points, tilt: float) -> tuple[Po
     hard = np.abs(rng.normal(1, HARD_DAYS, DAYS))
     decades = np.log10(points.params / CENTRE)
     by_day = points.loss[:, None] * hard / hard.mean() * (1 + decades[:, None] * rng.normal(0, tilt, DAYS))
-    return replace(points, loss=by_day.mean(axis=1)), DailyLosses(by_day, _weights(), DAYS / BLOCK)
+    return replace(points, loss=by_day.mean(axis=1)), DailyLosses(by_day, _weights(DRAWS), DAYS / BLOCK)
 
 
 @lru_cache
-def _weights() -> Array:
+def _weights(draws: int) -> Array:
     """Return the resamples of the days: the same for all plans, whose days are independent of them."""
-    return draw_weights(DAYS, BLOCK, DRAWS, SEED)
+    return draw_weights(DAYS, BLOCK, draws, SEED)
 
 
 Analysis = Callable[[np.random.Generator, Truth], tuple[Points, Slope]]
