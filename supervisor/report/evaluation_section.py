@@ -95,7 +95,7 @@ def _score_cell(score: Mapping[str, Any] | None) -> str:
 
 
 def _range(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f' <span class="soft">[{low:.3f}, {high:.3f}]</span>'
+    return "" if low is None or high is None else f' <span class="soft range">[{low:.3f}, {high:.3f}]</span>'
 
 
 def _skills(skills: Sequence[Skill]) -> str:

@@ -40,9 +40,10 @@ caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
 caption span { display: block; position: sticky; left: 0; max-width: min(46rem, 100vw - 2.5rem); }
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); }
 thead th { border-bottom: 2px solid var(--line); white-space: nowrap; }
+tbody th { min-width: 6rem; } .range { white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .params { font-family: ui-monospace, Consolas, Menlo, monospace; font-size: .8rem; overflow-wrap: anywhere; }
-.params { display: inline-block; min-width: 15rem; } .params span { white-space: nowrap; }
+.params { display: inline-block; min-width: 24rem; } .params span { white-space: nowrap; }
 .state { font-weight: 600; } .passed { color: var(--good); } .failed, .incomplete { color: var(--bad); }
 .skipped, .unfinished { color: var(--soft); }
 figure { margin: 1rem 0; } figure .scroll { margin: 0; }
