@@ -69,7 +69,7 @@ def _experiment(budget: str, horizon: int, slope: float, rng: np.random.Generato
         "name": f"{budget}-h{horizon}", "cell": {"budget": budget, "horizon": horizon}, "trainable": "patchtst",
         "config": {
             "budget": budget, "grid": GRID, "context": 80, "patch": 10, "stride": 5,
-            "target": {"price": "high", "threshold": 0.01},
+            "normalisation": "revin", "target": {"price": "high", "threshold": 0.01},
         },
         "space": space, "metric": "val_loss", "mode": "min", "max_trials": 12, "finalize": {"top": 1, "seeds": 3},
     }  # fmt: skip
