@@ -16,6 +16,7 @@ from supervisor.control.handshake import StartRequest
 from supervisor.home import Home
 from supervisor.home_lock import is_held
 from supervisor.preflight.machine import Check, Level, ok
+from supervisor.store import queries
 from supervisor.store.database import read_only
 
 READY_WITHIN_S, TRY_WITHIN_S, END_WITHIN_S = 120.0, 900.0, 100.0
@@ -62,8 +63,10 @@ def _wait_until_free(home: Home, within_s: float) -> bool:
 
 def _verdict(home: Home, *, in_time: bool) -> Check:
     with read_only(home.store) as connection:
-        trial: Any = connection.execute("SELECT end_reason, value, error FROM trial").fetchone()
-        reason = connection.execute("SELECT reason FROM experiment").fetchone()["reason"]
+        run = queries.run_named(connection, None)
+        experiment = queries.experiment_rows(connection, run)[0]
+        trial: Any = next(iter(queries.trials_of(connection, run, experiment["name"])), None)
+        reason = experiment["reason"]
     if trial is not None and trial["value"] is not None:
         return ok("one trial", f"its first epoch ended with {trial['value']:g}")
     if not in_time:
