@@ -231,7 +231,7 @@ def _data_record(windows: MarketWindows) -> dict[str, Any]:
         "base_rate_train": windows.base_rate_train,
         "base_rate_val": windows.base_rate_val,
         "zscore": None if windows.zscore is None else dict(windows.zscore),
-        "test_days": {"ticker": manifest.ticker, **windows.sealed},
+        "sealed_days": {"ticker": manifest.ticker, **windows.sealed},
     }
 
 

@@ -20,7 +20,7 @@ def evaluation_of(connection: sqlite3.Connection, run_id: str, name: str) -> dic
     ).fetchone()
     if row is None or row["result"] is None:
         return None
-    opening = {key: value for key, value in json.loads(row["opening"]).items() if key != "test_days"}
+    opening = {key: value for key, value in json.loads(row["opening"]).items() if key != "sealed_days"}
     return {**json.loads(row["result"]), "opening": opening}
 
 

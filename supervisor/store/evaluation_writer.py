@@ -28,9 +28,9 @@ class EvaluationWriter:
     def open_test(self, name: str, opening: dict[str, Any]) -> dict[str, Any]:
         """Record that the test is opened now; return `opening` with `at`, `openings` and `earlier_looks` filled in.
 
-        `opening` has by, reason, dataset, dataset_sha256, split, horizon, trials, folds, test_days. Raises TestRefused,
-        with an event, when the test was scored before, or was opened MAX_TRIES times without a result and no person has
-        asked for it since.
+        `opening` has by, reason, dataset, dataset_sha256, split, horizon, trials, folds, sealed_days. Raises
+        TestRefused, with an event, when the test was scored before, or was opened MAX_TRIES times without a result and
+        no person has asked for it since.
         """
         with self.store.change(self.run_id) as change:
             row = lookups.test(self.store, self.run_id, name)
@@ -39,7 +39,7 @@ class EvaluationWriter:
             if refusal is not None:
                 change.record("test.refused", experiment=name, by=opening["by"], reason=refusal, openings=before)
             else:
-                full = {**opening, "openings": before + 1, "earlier_looks": self._earlier_looks(opening["test_days"])}
+                full = {**opening, "openings": before + 1, "earlier_looks": self._earlier_looks(opening["sealed_days"])}
                 change.record("test.opened", experiment=name, **full)
         if refusal is not None:
             raise TestRefused(f"{name}: {refusal}")
@@ -70,7 +70,7 @@ class EvaluationWriter:
         """Return each other run that opened any of these test days, and how many of them."""
         by_run: dict[str, list[DaySet]] = {}
         for run, opening in lookups.openings_elsewhere(self.store, self.run_id):
-            by_run.setdefault(run, []).extend(opening["test_days"])
+            by_run.setdefault(run, []).extend(opening["sealed_days"])
         shared = {run: shared_days(days, theirs) for run, theirs in by_run.items()}
         return [{"run": run, "days": count} for run, count in shared.items() if count]
 

@@ -109,7 +109,7 @@ EVENTS: dict[str, EventKind] = {
     "test.opened": EventKind(
         "warning",
         "test days of {dataset} opened for {experiment} by {by}: {reason}",
-        "dataset_sha256 split horizon trials folds openings test_days earlier_looks",
+        "dataset_sha256 split horizon trials folds openings sealed_days earlier_looks",
     ),
     "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", "by openings"),
     "test.scored": EventKind(

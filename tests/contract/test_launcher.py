@@ -16,7 +16,11 @@ from tests.waits import NET_S
 
 CHECKOUT = Path(_sweep_launcher.__file__).resolve().parent
 OURS = '__product__ = "sweep-supervisor"\n'
-CALL = "import sys, _sweep_launcher; sys.exit(_sweep_launcher.{command}({argv!r}))"
+# The signal's handler is a terminal's, also where these tests run in the background of a shell, which ignores it.
+CALL = (
+    "import signal, sys, _sweep_launcher; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "sys.exit(_sweep_launcher.{command}({argv!r}))"
+)
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def opening_of(
     `tested` are the trials of finalists.tested_trials, `records` those of the finalist's trials. `folds` is how many
     blocks are opened.
     """
-    config, days = spec["config"], [record["test_days"] for record in records if "test_days" in record]
+    config, days = spec["config"], [record["sealed_days"] for record in records if "sealed_days" in record]
     return {
         "by": "the daemon",
         "reason": f"trial {choice.finalist.from_trial} has the best mean of {len(choice.values)} seeds",
@@ -115,7 +115,7 @@ def opening_of(
         "horizon": config.get("horizon"),
         "trials": sorted(number for numbers in tested for number in numbers),
         "folds": finalists.folds_of(spec),
-        "test_days": [each for place, each in enumerate(days) if each not in days[:place]],
+        "sealed_days": [each for place, each in enumerate(days) if each not in days[:place]],
     }
 
 

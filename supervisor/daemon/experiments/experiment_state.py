@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
-from supervisor.domain.lifecycle import FAILED, ProcessState
+from supervisor.domain.lifecycle import FAILED, ProcessState, TrialState
 from supervisor.formatting import error_sentence
 from supervisor.home import Home
 from supervisor.plan import warm_start
@@ -38,8 +38,9 @@ class ExperimentState:
         return lookups.progress(self._store, self._run_id, self.name)
 
     def trials_wait(self) -> bool:
-        """Return whether a trial has not ended."""
-        return bool(lookups.unfinished_trials(self._store, self._run_id, self.name))
+        """Return whether a trial waits to be started, as one does that is tried again."""
+        waiting = lookups.unfinished_trials(self._store, self._run_id, self.name)
+        return any(TrialState(row["state"]) is TrialState.PENDING for row in waiting)
 
     def seconds_left(self) -> float | None:
         """Return what is left of `max_hours`, which count while a driver is alive; None without such a limit."""

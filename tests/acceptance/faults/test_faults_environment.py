@@ -164,7 +164,7 @@ home, inside = Path(sys.argv[1]), len(sys.argv) > 2
 if inside:
     os._exit(lives.live(Home(home), lives.Setting(driver=Path(sys.argv[2]).read_text())))
 launch.daemon_command = lambda ready_fd: [sys.executable, "-c", os.environ["PROGRAM"], str(home), os.environ["STORY"]]
-launch.become_daemon(lives.REQUEST)
+launch.become_daemon(Home(home), lives.REQUEST)
 """
 LEAVES_ORPHANS = """
 def at(number, attempt, step):

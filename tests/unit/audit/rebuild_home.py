@@ -115,5 +115,5 @@ RESULT = {
 }  # fmt: skip
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": "ab", "split": {}, "horizon": 1,
-    "trials": [8, 9], "test_days": [],
+    "trials": [8, 9], "sealed_days": [],
 }  # fmt: skip

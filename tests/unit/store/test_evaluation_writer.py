@@ -37,7 +37,7 @@ def test_an_opening_is_written_before_the_look_and_the_result_after(store: Store
     writer.keep_result("20k-h1", RESULT)
     assert answer_queries.evaluation_of(store.connection, "one", "20k-h1") == {
         **RESULT,
-        "opening": {key: value for key, value in opened.items() if key != "test_days"},
+        "opening": {key: value for key, value in opened.items() if key != "sealed_days"},
     }
     (fields,) = events(store, "test.opened")
     assert (fields["by"], fields["dataset_sha256"], fields["trials"]) == ("a test", SHA, [8, 9])
@@ -89,8 +89,8 @@ def test_earlier_looks_at_the_same_days_of_a_ticker_are_found_whatever_the_file(
     """Of another file, tier or length of history the days are what counts."""
     earlier, later = run_of(store, "one"), run_of(store, "two")
     days = {"ticker": "SPY", "first": first, "last": first, "bits": bits}
-    earlier.open_test("20k-h1", {**OPENING, "dataset_sha256": "other", "test_days": [days]})
-    earlier.open_test("60k-h1", {**OPENING, "dataset_sha256": "other", "test_days": [{**days, "ticker": "QQQ"}]})
+    earlier.open_test("20k-h1", {**OPENING, "dataset_sha256": "other", "sealed_days": [days]})
+    earlier.open_test("60k-h1", {**OPENING, "dataset_sha256": "other", "sealed_days": [{**days, "ticker": "QQQ"}]})
     looks = [{"run": "one", "days": shared}] if shared else []
     assert later.open_test("20k-h1", OPENING)["earlier_looks"] == looks
     state = answer_queries.test_of(store.connection, "two", "20k-h1")
