@@ -94,9 +94,9 @@ def robust_limits(values: Iterable[float], *, minimised: bool) -> tuple[float, f
 
 
 def log_ticks(axis: Axis, text: Callable[[float], str]) -> None:
-    """Label the powers of ten of a logarithmic axis, or their 1, 2 and 5 over a short range: few, so none overlap."""
+    """Label the powers of ten of a logarithmic axis, over a short range also their 3: few, so none overlap."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,), numticks=8))
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 30 else (1.0,), numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axis.set_minor_formatter(NullFormatter())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from supervisor.report.drawing import INK, SERIES, finish, log_ticks, new_figure, size_text
 from supervisor.report.page import Drawing
@@ -37,7 +37,7 @@ def loss_against_parameters(answer: ScalingAnswer) -> Drawing:
     axis.set(xscale="log", yscale="log", xlabel="parameters", ylabel=f"{answer.losses} loss (nats)")
     log_ticks(axis.xaxis, size_text)
     axis.yaxis.set_major_locator(MaxNLocator(8))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     fan = (
