@@ -60,7 +60,16 @@ def _folds(name: str, folds: Sequence[Mapping[str, Any]]) -> str:
         better += own < fold["bce"][RIVAL]["test"]
         days, rate, windows = fold["dates"]["test"], fold["base_rate"]["test"], fold["windows"]["test"]
         skill = [f"{1 - own / loss:+.4f}" for loss in simple]
-        rows.append((str(fold["fold"]), f"{days[0]} to {days[1]}", str(windows), f"{rate:.3f}", f"{own:.4f}", *skill))
+        rows.append(
+            (
+                str(fold["fold"]),
+                f'<span class="range">{days[0]} to {days[1]}</span>',
+                str(windows),
+                f"{rate:.3f}",
+                f"{own:.4f}",
+                *skill,
+            )
+        )
     caption = (
         f"The test of {name} by fold: other years, each answered by models that were trained on the days before it. A "
         "fold is too short for an interval; the scores of all folds together have one."
