@@ -104,7 +104,7 @@ class SupervisedTrainable(tune.Trainable):
 
     sweep_prepare_worker: Callable[[], object] = int
 
-    sweep_own_keys = False
+    sweep_own_keys: bool
     """A class of ours sets True: its results may hold an end, an error and a record."""
 
     sweep_memory: Memory | None = None
@@ -276,10 +276,10 @@ class SupervisedTrainable(tune.Trainable):
         return self._saved(result)
 
     def _plain(self, given: Any) -> dict[str, Any]:
-        own = {key: given[key] for key in (END, ERROR, RECORD) if self.sweep_own_keys and key in given}
-        return (
-            as_result({key: given[key] for key in given if key not in own} if own else given, self.sweep_metric) | own
-        )
+        kept = (END, ERROR, RECORD) if getattr(_user_class(type(self)), "sweep_own_keys", False) else ()
+        own = {key: given[key] for key in kept if key in given}
+        others = {key: given[key] for key in given if key not in own} if own else given
+        return as_result(others, self.sweep_metric) | own
 
     def _saved(self, result: dict[str, Any]) -> dict[str, Any]:
         """Return the result of a step with the path of its checkpoint, if it has one."""

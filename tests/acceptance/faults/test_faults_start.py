@@ -65,7 +65,7 @@ def test_a_second_start_leaves_the_first_alone(home: Home, sweep: Sweep) -> None
 )
 def test_a_daemon_that_is_stopping_does_not_count_as_running(home: Home, sweep: Sweep) -> None:
     plan = sweep.plan("p")
-    slow = as_if_begun_with(plan, 1.5, stubborn=True, change=lambda: setattr(driver_process, "FINISH_GRACE_S", 4.0))
+    slow = as_if_begun_with(plan, 5.0, stubborn=True, change=lambda: setattr(driver_process, "FINISH_GRACE_S", 15.0))
     with living(home, slow) as it:
         until_recorded(home, "trial.reported")
         ask(home, "shutdown", {})
