@@ -29,7 +29,7 @@ BRANCHES = {"WSD 5": (5, 0.75), "WSD 2": (2, 0.3)}
 AVERAGE, PLAIN, CONSTANT = "average", "plain", "constant"
 PATIENCE = 10
 WARMUP_EPOCHS = 1.5
-"""Of the constant rate. A cosine's warm-up is the plan's share of its length."""
+"""The warm-up of the constant rate. A cosine's warm-up is the plan's share of its length."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class CommandsInForce(PerProcess):
         self.finish_reason: str | None = None
         """The reason to end this driver before its experiment's end; None while there is none."""
         self.finalisation_held = False
-        """Whether the driver must end after the search: another one takes its retried trials first."""
+        """True ends the driver after the search: another one takes its retried trials first."""
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each change and each report, in the thread that made it."""

@@ -27,7 +27,7 @@ AFTER_SEARCH = (SOURCE, WALK_FORWARD)
 SEED = "seed"
 """The key of a finalisation trial's params under which its trainable finds the seed."""
 FOLD = "fold"
-"""As SEED, for the fold that it is trained and judged on; left out if there is one block only."""
+"""The key under which it finds the fold that it is trained and judged on; left out if there is one block only."""
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]

@@ -31,7 +31,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Retry:
-    """What of an experiment is tried again: these trials, its test; `reopened` when it has ended and runs again.
+    """Holds the trials of an experiment that are tried again, and its test; `reopened`: it has ended and runs again.
 
     `refused` says of each thing that failed and is not tried again why.
     """

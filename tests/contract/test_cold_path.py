@@ -25,7 +25,7 @@ HEAVY = {
     "ruamel.yaml",
     "psutil",
 }
-"""What `supervisorctl status` must not load: each costs more than the whole command may."""
+"""Modules that `supervisorctl status` must not load: each costs more than the whole command may."""
 
 
 def loaded_by(code: str, home: Path) -> tuple[object, set[str]]:

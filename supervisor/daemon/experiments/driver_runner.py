@@ -75,7 +75,7 @@ class DriverRunner:
         self.driver: DriverProcess | None = None
         self.experiment: str | None = None
         self.shortage: str | None = None
-        """What no node has of a trial's resources, as the driver at work says it."""
+        """The resources of a trial that no node has, in the words of the driver at work; None while all are there."""
 
     async def send(self, message: messages.Message) -> None:
         """Send a message to the driver at work, if there is one."""

@@ -20,7 +20,7 @@ MIN_DAYS = 30
 """Fewer common days tell nothing about other days."""
 
 DRAWS, SEED = 1000, 20
-"""Of the resamples of days; with one seed two reports of one run are equal."""
+"""The number of resamples of days, and their seed: with one seed two reports of one run are equal."""
 MAX_NAMES = 4
 """Names in a sentence."""
 

@@ -50,7 +50,7 @@ MOVES = st.tuples(st.just("move"), st.sampled_from([*projection.EXPERIMENT_STATE
 SAID = {"action": "STOP", "origin": "governor", "reason": "a reason", "error": "in x\na reason"}
 """The fields of every event that moves an experiment; each takes its own."""
 DRIFTS = st.sampled_from([0, 0, 0, 0, 1, -1])
-"""How far a message's attempt is from the one that may speak: mostly it is that one."""
+"""The distances of a message's attempt from the one that may speak: mostly 0."""
 STEPS = st.lists(
     st.one_of(
         MOVES,

@@ -19,7 +19,7 @@ HOUR = 3600.0
 NOW = 1_700_000_000.0
 TRACEBACK = """\
 Traceback (most recent call last):
-  File "/work/actors/trial/supervised.py", line 125, in wrapped
+  File "/opt/sweep/actors/trial/supervised.py", line 125, in wrapped
     return function(config)
   File "/home/ann/mine.py", line 6, in raises3
     if config["n"] == 3: raise ValueError("n is three")

@@ -245,7 +245,7 @@ def test_any_verb_of_a_command_of_another_version_ends_with_exit_code_5(
 def test_an_answer_of_another_program_ends_with_exit_code_5(
     home: Home, serve: Callable[[bytes | None], None], answer: bytes
 ) -> None:
-    """Of any protocol, and also if its answer never ends."""
+    """Refuse an answer of any protocol, also one that never ends."""
     serve(answer)
     with pytest.raises(NotOurs, match="found another program") as refusal:
         client.ask(home, "stop", {})

@@ -212,7 +212,7 @@ def test_the_error_of_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
 
 
 def test_a_fault_of_what_the_request_names_is_a_refusal(tmp_path: Path) -> None:
-    """Of the real process, by the class of its error: a repeat would meet it again."""
+    """Refuse by the class of the real process's error: a repeat would meet it again."""
     request = {
         "threads": 1, "folder": str(tmp_path), "device": "cpu", "opening": {},
         "trials": [{"number": 1, "config": {"budget": 1}, "weights": "w"}],

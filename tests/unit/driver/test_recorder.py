@@ -251,7 +251,7 @@ def test_a_paused_trial_does_not_resume_because_its_node_is_gone(bench):
 
 
 def test_metrics_are_the_trials_own():
-    """What Tune and we add to a result is left out."""
+    """Leave out the keys that Tune and we add to a result."""
     result = {
         "loss": 0.5, "a/b": 2, "none": None, "config": {"x": 1}, "pid": 1, "trial_id": "a", STEP: 1,
         "time_this_iter_s": 0.1, RECORD: {}, CHECKPOINT: "c", LEFT_OUT: (("curve", "a list"),),
