@@ -13,7 +13,7 @@ class TrainingError(Exception):
 
     remedy: str = "See docs/training.md."
     outside: bool = False
-    """Whether the cause lies outside (the machine), so that the same request may succeed later."""
+    """Return True if the cause lies outside (the machine), so that the same request may succeed later."""
 
     def __init__(self, message: str, remedy: str | None = None) -> None:
         super().__init__(message, remedy)

@@ -44,7 +44,7 @@ class Architecture:
     patch: int
     stride: int
     scales: bool = True
-    """Whether each token also gets the scale of every feature over the window: ``num_features`` more inputs."""
+    """True gives each token also the scale of every feature over the window: ``num_features`` more inputs."""
 
     @property
     def n_patches(self) -> int:

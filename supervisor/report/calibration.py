@@ -9,7 +9,7 @@ import numpy as np
 from supervisor.report.predictions import Array, Part
 
 BINS = 15
-"""The number of bins, of equal width over 0 to 1, as in Guo et al., "On Calibration of Modern Neural Networks" (2017)."""
+"""Bins of equal width over 0 to 1, as in Guo et al., "On Calibration of Modern Neural Networks" (2017)."""
 CHANCE_DRAWS = 200
 THRESHOLDS = tuple(place / 10 for place in range(1, 10))
 

@@ -18,7 +18,7 @@ from supervisor.report.view import RunView
 
 MAX_PANELS = 24
 BINS = 8
-"""Of equal counts: with 400 test windows each holds 50."""
+"""Bins of equal counts: with 400 test windows each holds 50."""
 Z = 1.959964
 """The normal quantile of a 95 % interval."""
 

@@ -31,7 +31,7 @@ HITS = {
 """At which of its hits a point is taken; at the first where none is named."""
 
 PREPARED = {"rebuild.rename": "damaged", "rebuild.renamed": "damaged", "reserve.release": "low"}
-"""What must be so before the point can be reached."""
+"""The conditions under which the point can be reached."""
 
 MIDDLE = {
     "store.commit": 11,

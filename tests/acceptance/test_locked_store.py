@@ -34,7 +34,7 @@ def test_a_store_that_another_program_locks_delays_the_run_and_ends_nothing(home
 
 
 def is_degraded(home: Home) -> bool:
-    """Whether `status`, which is answered all the while, says that the store is held."""
+    """Return True if `status`, which is answered all the while, says that the store is held."""
     time.sleep(0.2)
     with contextlib.suppress(NotRunning, SlowAnswer):
         view = ask(home, "status", deadline_s=30.0)

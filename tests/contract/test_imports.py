@@ -57,7 +57,7 @@ LAZILY_TRAINING = ("supervisor.plan", "supervisor.preflight", "supervisor.report
 """Rooms that may import training too, but inside a function only: it may load torch."""
 
 MAX_MODULES = 24
-"""Of one folder: a fuller one is split by a sentence."""
+"""The largest number of files in a folder: a fuller one is split by a sentence."""
 
 NEVER: dict[str, set[str]] = {
     "tune_configs": {"ray", "optuna", "torch"},
@@ -66,7 +66,7 @@ NEVER: dict[str, set[str]] = {
     "actors": set(),
     "_sweep_launcher": {"ray", "optuna", "torch"},
 }
-"""What a room imports nowhere, not even inside a function: only actors knows Ray and Optuna."""
+"""Packages that a room imports nowhere, not even inside a function: only actors knows Ray and Optuna."""
 
 RAY_PRIVATE_MODULE = "actors.driver.ray_private"
 RAY_INTERNALS = ("ray.tune.execution", "ray.tune.impl", "ray.train._internal", "ray.air._internal", "ray.core")
@@ -137,7 +137,7 @@ def _called(node: ast.Call) -> str:
 
 
 def _runs_later(node: ast.AST, child: ast.AST) -> bool:
-    """Whether `child`, a part of `node`, does not run when the module is imported."""
+    """Return True if `child`, a part of `node`, does not run when the module is imported."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return child in node.body
     if isinstance(node, ast.If):

@@ -154,7 +154,7 @@ def test_a_driver_that_ignores_sigterm_is_killed_with_its_group(home: Home) -> N
 
 
 def stubborn_pids(home: Home) -> list[str]:
-    """Of the driver and its child, once both are there."""
+    """Return the pids of the driver and its child, once both are there."""
     found = [path.read_text().split() for path in home.runs.glob("*/x/stubborn")]
     return next((pids for pids in found if len(pids) == 2), [])
 

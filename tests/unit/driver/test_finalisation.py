@@ -45,7 +45,7 @@ class Bench:
         self.sent.append(message)
 
     def end(self, trial_id: str, value: float | None) -> None:
-        """As Tune does: searcher, then (at the end of the bench's trial) nothing more of it."""
+        """Call the searcher as Tune does, then (at the end of the bench's trial) nothing more of it."""
         result = {STEP: 1, "loss": value}
         self.registry.note(trial_id, result)
         self.search.on_trial_complete(trial_id, result)

@@ -86,7 +86,7 @@ class OneHome(RuleBasedStateMachine):
         self.state: ExperimentState | None = None
         """The experiment at work."""
         self.waiting = False
-        """Whether the experiment waits for an operator, after the governor's STOP."""
+        """Return True if the experiment waits for an operator, after the governor's STOP."""
         self.governor = "RUN"
         """The governor's action, as the node's watchdog last sent it."""
         self.sent: deque[Any] = deque(maxlen=100)

@@ -51,7 +51,7 @@ class Experiment:
     state: str = "STOPPED"
     action: str | None = None
     origin: str | None = None
-    """Of the command that pauses it."""
+    """The action and origin of the command that pauses it."""
     error: str | None = None
     """The reason of a FATAL one."""
 

@@ -86,7 +86,7 @@ def test_a_persons_request_allows_three_more_openings_and_all_are_counted(store:
 def test_earlier_looks_at_the_same_days_of_a_ticker_are_found_whatever_the_file(
     store: Store, first: str, bits: str, shared: int
 ) -> None:
-    """Of another file, tier or length of history the days are what counts."""
+    """Compare days, whatever the file, the tier or the length of the history."""
     earlier, later = run_of(store, "one"), run_of(store, "two")
     days = {"ticker": "SPY", "first": first, "last": first, "bits": bits}
     earlier.open_test("20k-h1", {**OPENING, "dataset_sha256": "other", "sealed_days": [days]})

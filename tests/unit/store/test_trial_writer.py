@@ -137,7 +137,7 @@ def test_what_is_not_about_a_trial_is_a_bug_of_the_caller(writer: RunWriter) -> 
 
 NUMBERS = st.integers(0, 1)
 DRIFTS = st.sampled_from([0, 0, 0, 1, 1, -1, 2])
-"""How far from the attempt that may speak a message's attempt is: mostly its own or the next, else late or early."""
+"""The distances of a message's attempt from the one that may speak: mostly its own or the next, else late or early."""
 VALUES = st.one_of(st.none(), st.floats(-5, 5))
 ENDS = st.sampled_from([reason.value for reason in EndReason])
 STEPS = st.lists(
