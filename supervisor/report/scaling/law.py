@@ -65,7 +65,7 @@ class Answer:
 
     @property
     def shows_law(self) -> bool:
-        """Return True if the slope's interval leaves zero out: only then do exponent, floors and factors mean anything."""
+        """Return True if the slope's interval leaves zero out: only then do exponent, floors and factors count."""
         return self.law is not None and self.slope is not None and self.slope.excludes_zero
 
 
