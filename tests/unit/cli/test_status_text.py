@@ -14,9 +14,8 @@ from supervisor.domain import command_text
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.run_words import GIVEN_UP, why_no_daemon, without_daemon
 from supervisor.formatting import duration
+from tests.unit.cli.status_view import NOW, command, experiment, node, trial, untouched, view
 
-HOUR = 3600.0
-NOW = 1_700_000_000.0
 TRACEBACK = """\
 Traceback (most recent call last):
   File "/opt/sweep/actors/trial/supervised.py", line 125, in wrapped
@@ -25,52 +24,6 @@ Traceback (most recent call last):
     if config["n"] == 3: raise ValueError("n is three")
 ValueError: n is three
 """
-
-
-def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
-    return {
-        "name": name, "state": state, "reason": None, "action": None, "origin": None,
-        "started_wall": NOW - HOUR, "ended_wall": None,
-        "spec": {"concurrency": 2, "max_epochs": 20}, "max_trials": 50, "ended": 17, "counts": {"finished": 17},
-        "running": [trial(17, 3), trial(18, 1, state="PAUSED", held_for="92 C")],
-        "best": {"value": 0.12345, "trial": 4, "params": {}}, "mean_trial_s": 120.0,
-        "missing": None, "test": None,
-    } | changes  # fmt: skip
-
-
-def trial(number: int, epoch: int, **changes: Any) -> dict[str, Any]:
-    """A running trial of ten seconds an epoch that reported ten seconds ago."""
-    return {
-        "number": number, "state": "RUNNING", "epoch": epoch, "held_for": None, "spent_s": 10.0 * epoch,
-        "since_wall": NOW - 10.0,
-    } | changes  # fmt: skip
-
-
-def untouched(name: str) -> dict[str, Any]:
-    return experiment(
-        name, "STOPPED", started_wall=None, ended=0, running=[], best=None, mean_trial_s=None, max_trials=10, counts={}
-    )
-
-
-def command(action: str, origin: str = "operator", **changes: Any) -> dict[str, Any]:
-    return {
-        "action": action, "origin": origin, "reason": "visitors", "who": "ann" if origin == "operator" else None,
-        "since_wall": NOW - 90.0, "drill": False,
-    } | changes  # fmt: skip
-
-
-def node(value: float | None = 61.0, protected: bool = True, **changes: Any) -> dict[str, Any]:
-    readings = [{"kind": "temperature", "value": value}, {"kind": "memory", "value": 40.0}]
-    return {"protected": protected, "readings": readings, "command": command("RUN", "governor")} | changes
-
-
-def view(*experiments: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {
-        "run": {"id": "smoke-20231114-221320", "state": "RUNNING", "plan": "smoke", "created_wall": NOW - 2 * HOUR},
-        "commands": [], "experiments": list(experiments), "nodes": {"n": node()},
-        "daemon": {"pid": 42, "now_wall": NOW, "started_wall": NOW - 2 * HOUR, "dashboard": "http://127.0.0.1:8265",
-                   "log": "/h/logs/smoke.jsonl"},
-    } | changes  # fmt: skip
 
 
 def test_status_of_a_run_at_work() -> None:
@@ -293,55 +246,6 @@ def test_progress_shows_where_the_run_is() -> None:
     assert "| 3 failed |" in text
     text = status_text.progress(view(experiment(state="EXITED")))
     assert text == "all 1 experiments have ended; the report is being written"
-
-
-def test_the_eta_is_the_mean_time_of_a_trial_times_the_trials_left() -> None:
-    done = experiment("a", "EXITED", mean_trial_s=10.0)
-    at_work = experiment("b", ended=40, mean_trial_s=100.0, running=[])
-    assert status_text.eta_s(view(done, at_work)) == 10 * 100.0 / 2
-    waiting = untouched("c")
-    assert status_text.eta_s(view(done, at_work, waiting)) == 500.0 + 10 * 100.0 / 2, "like the one before"
-    assert status_text.eta_s(view(waiting)) is None
-    assert status_text.eta_s(view(done, experiment("s", "SKIPPED", mean_trial_s=None))) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("running", "left_s"),
-    [
-        ([], 3200.0),
-        ([trial(5, 0, since_wall=NOW - 7.0)], 3100.0 + 93.0),
-        ([trial(5, 3, since_wall=NOW - 7.0)], 3100.0 + 63.0),
-        ([trial(5, 3, state="PAUSED", since_wall=NOW - 7.0)], 3100.0 + 70.0),
-        # Longer than the mean: it is expected to train to its last epoch.
-        ([trial(5, 12, since_wall=NOW - 4.0)], 3100.0 + 200.0 - 124.0),
-    ],
-)
-def test_the_eta_counts_the_time_of_running_trials(running: list[dict[str, Any]], left_s: float) -> None:
-    found = experiment(ended=18, mean_trial_s=100.0, running=running, spec={"concurrency": 1, "max_epochs": 20})
-    assert status_text.eta_s(view(found)) == left_s
-
-
-@given(st.lists(st.tuples(st.integers(0, 19), st.floats(0.0, 5.0)), min_size=1, max_size=3), st.integers(1, 5))
-def test_the_eta_falls_with_each_second_of_a_running_trial(trials: list[tuple[int, float]], seconds: int) -> None:
-    """Also beyond the mean of the ended trials, which a pruner makes short."""
-    running = [trial(number, epoch, since_wall=NOW - since) for number, (epoch, since) in enumerate(trials)]
-    found = experiment(mean_trial_s=25.0, running=running, spec={"concurrency": len(trials), "max_epochs": 21})
-    found["max_trials"] = found["ended"] + len(trials)
-    now, later = (status_text.eta_s(view(found, daemon={"now_wall": NOW + s})) for s in (0.0, float(seconds)))
-    assert now is not None
-    assert later is not None
-    assert later != now or now == 0.0
-
-
-def test_before_the_first_trial_has_ended_the_eta_goes_by_epochs() -> None:
-    found = experiment(ended=0, mean_trial_s=None, best=None, running=[trial(0, 2)], max_trials=3)
-    assert status_text.eta_s(view(found)) == (2 * 200.0 + 170.0) / 2
-
-
-def test_without_a_number_of_epochs_the_eta_goes_by_ended_trials_alone() -> None:
-    found = experiment(running=[trial(0, 12)], ended=1, mean_trial_s=None, max_trials=2, spec={"concurrency": 1})
-    assert status_text.eta_s(view(found)) is None
-    assert status_text.eta_s(view(found | {"mean_trial_s": 50.0})) == 0.0
 
 
 def test_the_table_and_the_summary_name_failed_trials_and_the_first_error() -> None:
