@@ -56,7 +56,7 @@ def _summary(windows: Tensor, settings: TrialSettings) -> Tensor:
     seen = normalise_window(windows) if settings.scales_windows else windows  # (B, T, C)
     recent, older = seen[:, -RECENT_DAYS:].mean(dim=1), seen[:, : seen.shape[1] // 2].mean(dim=1)
     found = [seen[:, -1], recent, older, seen.std(dim=1, correction=0)]
-    if settings.normalisation == "revin_scale":
+    if settings.tells_scales:
         found.append(log_scales(windows))
     return torch.cat(found, dim=1)
 

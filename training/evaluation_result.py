@@ -74,14 +74,11 @@ def result_of(blocks: Sequence[Block], chains: Sequence[Chain], horizon: int, dr
     Top-level train figures are those of the last block. ``draws`` and ``seed`` are the bootstrap's.
     """
     pooled = {part: _pooled(blocks, part) for part in PARTS}
-    scorers = {
-        part: PartScorer.of(
-            _labels(blocks, part), pooled[part]["prior"], [pooled[part][chain.name] for chain in chains], horizon,
-            draws, seed,
-        )
-        for part in PARTS
-    }  # fmt: skip
     own = {part: [pooled[part][chain.name] for chain in chains] for part in PARTS}
+    scorers = {
+        part: PartScorer.of(_labels(blocks, part), pooled[part]["prior"], own[part], horizon, draws, seed)
+        for part in PARTS
+    }
     last = blocks[-1]
     return {
         "dates": {

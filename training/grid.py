@@ -164,7 +164,7 @@ def grid_of(settings: TrialSettings, num_features: int) -> Grid:
     """Build the grid that a trial's ordinals index. Raises GridError as ``build_grid`` does."""
     return build_grid(
         settings.budget_params, settings.grid, num_features, settings.context, settings.patch, settings.stride,
-        settings.normalisation == "revin_scale",
+        settings.tells_scales,
     )  # fmt: skip
 
 

@@ -140,14 +140,13 @@ def choose_inference_windows(
     precision: Precision = "fp32",
 ) -> int:
     """Halve the number of windows read at once until it fits. Raises DoesNotFit if even one window does not."""
-    while windows > 1 and (
-        predict_inference_memory(architecture, windows, device_kind, precision=precision) > available_bytes
-    ):
+    while True:
+        needed = predict_inference_memory(architecture, windows, device_kind, precision=precision)
+        if needed <= available_bytes:
+            return windows
+        if windows == 1:
+            raise DoesNotFit(needed, available_bytes)
         windows //= 2
-    needed = predict_inference_memory(architecture, windows, device_kind, precision=precision)
-    if needed > available_bytes:
-        raise DoesNotFit(needed, available_bytes)
-    return windows
 
 
 def limit_below(estimate: MemoryEstimate) -> MemoryLimit | None:

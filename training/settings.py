@@ -154,6 +154,11 @@ class TrialSettings:
         """Return whether each window is normalised by its own mean and deviation (RevIN)."""
         return self.normalisation in ("revin", "revin_scale")
 
+    @property
+    def tells_scales(self) -> bool:
+        """Return whether each token also gets the scales that RevIN takes out."""
+        return self.normalisation == "revin_scale"
+
 
 def _check_together(settings: TrialSettings) -> None:
     """Raise SettingsError for values that contradict each other."""

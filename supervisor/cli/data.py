@@ -209,7 +209,7 @@ def _say_built(manifest: ProcessedManifest, data_dir: Path) -> None:
     path = data_dir / "processed" / manifest.file
     print(f"  {path}  {manifest.rows:,} days x {manifest.num_features} inputs  sha256 {manifest.sha256[:12]}")
     rates = ", ".join(f"{rate:.1%} at {horizon} d" for horizon, rate in base_rates(path).items())
-    print(f"  base rate (high reaches +1 %): {rates}")
+    print(f"  base rate of the days before all folds (high reaches +1 %): {rates}")
 
 
 def _row(manifest: Manifest) -> tuple[str, ...]:

@@ -29,9 +29,10 @@ class Evaluated:
     @classmethod
     def of(cls, run: RunView, predictions: Predictions) -> Evaluated:
         """Gather the results of `run`; without an experiment's `predictions` its calibration is left out."""
+        known = skills(run)
         return cls(
-            skills(run),
-            goal_of(run),
+            known,
+            goal_of(run, known),
             comparisons(run),
             {name: calibration(parts["test"]) for name, parts in predictions.items()},
             {e.name: thresholds(predictions[e.name]["test"]) for e in chosen(run).values() if e.name in predictions},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +85,8 @@ def _scores(evaluations: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     caption = (
         "Test windows, opened once, after everything was chosen. In brackets: 95 % intervals by stationary block "
         "bootstrap. They hold the truth in 95 % where spells of volatility fade within days (an AR(1) of .8), in 90 to "
-        "94 % where they last two weeks (.95), and in 72 to 81 % only where they last for months (.99). Skill is the "
-        "share of the class prior's log loss that a model saves."
+        "94 % where they last one or two weeks (.9, .95), and in 72 to 81 % only where they last for months (.99). "
+        "Skill is the share of the class prior's log loss that a model saves."
     )
     return table(caption, ("experiment", "model", *SCORES.values()), rows, frozenset())
 
@@ -208,7 +209,9 @@ def _no_return(experiments: Sequence[ExperimentRow]) -> str:
     """Say that the target is no return that a trader could have."""
     if not experiments:
         return ""
-    target = {"price": "high", "threshold": 0.01} | experiments[0].spec["config"].get("target", {})
+    from training.settings import TargetSettings
+
+    target = asdict(TargetSettings()) | experiments[0].spec["config"].get("target", {})
     touch = f"{target['price']} price {100 * target['threshold']:g} % above today's close"
     return (
         f"<p>A window comes true when a day within the horizon has a {escape(touch)}. To touch that price is no "
@@ -218,10 +221,11 @@ def _no_return(experiments: Sequence[ExperimentRow]) -> str:
 
 
 def _opening(name: str, evaluation: Mapping[str, Any]) -> str:
-    opening, dates = evaluation["opening"], evaluation["dates"]["test"]
+    opening, blocks = evaluation["opening"], evaluation.get("folds") or [evaluation]
+    days = ", ".join(" to ".join(block["dates"]["test"]) for block in blocks)
     times = int(opening["openings"])
     again = f"; these days have now been opened {times} times" if times > 1 else ""
     looks = opening.get("earlier_looks", ())
     again += "".join(f"; {look['days']} of them were opened before by {look['run']}" for look in looks)
-    text = f"{name}: {opening['at']} by {opening['by']} ({opening['reason']}), days {dates[0]} to {dates[1]}{again}"
+    text = f"{name}: {opening['at']} by {opening['by']} ({opening['reason']}), days {days}{again}"
     return escape(text)

@@ -6,7 +6,7 @@ pooled over the groups. It compares mean losses; what they prove is for the corr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,9 +67,9 @@ def _skill(group: str, name: str, evaluation: Mapping[str, Any], against: str, p
     return Skill(group, name, against, part, -float(found["value"]) / loss, low, high)
 
 
-def goal_of(run: RunView) -> Goal | None:
-    """Judge the goal; None where no group's chosen model was compared with volatility."""
-    found = [one for one in skills(run) if one.against == RIVAL]
+def goal_of(run: RunView, known: Sequence[Skill]) -> Goal | None:
+    """Judge the goal by the `skills` of `run`; None where no group's chosen model was compared with volatility."""
+    found = [one for one in known if one.against == RIVAL]
     if not found:
         return None
     missed = tuple(one.group for one in found if one.part == "val" and one.value <= 0)

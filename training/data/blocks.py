@@ -56,7 +56,8 @@ def lay_out(rows: int, context: int, split: SplitSettings) -> list[Block]:
 def _segments(rows: int, split: SplitSettings) -> list[tuple[int, int, int, int]]:
     """Return the borders of each fold: first train day, first validation day, first test day, end.
 
-    Half of the train days precede all folds; the other half is divided among them, each part before its validation.
+    Half of the train days open the history; the other half is divided among the folds, before each validation, so that
+    the first fold has both.
     One fold is the same as ``contiguous``.
     """
     early = split.train_fraction / 2

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.manifest import ProcessedManifest, read_manifest
-from training.data.splits import Indices, TestOpening, open_test, split_days
-from training.data.tiers import check_normalisation
-from training.data.windows import fit_zscore, log_volatility, read_dataset, target_labels
+from training.data.manifest import ProcessedManifest
+from training.data.splits import Indices, TestOpening, open_test
+from training.data.windows import fit_zscore, log_volatility, read_parts
 from training.settings import TrialSettings
 
 
@@ -47,13 +45,8 @@ def open_windows(settings: TrialSettings, opening: TestOpening) -> OpenedWindows
     Raises SealedTestError if this test was opened before; DatasetError, SplitError and SettingsError as
     ``load_windows``.
     """
-    path = Path(settings.dataset)
-    manifest = read_manifest(path)
-    check_normalisation(settings.normalisation, manifest.features, manifest.file)
-    frame = read_dataset(path, manifest)
-    splits = split_days(len(frame), settings.context, settings.split, settings.fold)
+    manifest, frame, splits, labels = read_parts(settings)
     test = open_test(splits, opening)
-    labels = target_labels(frame, settings.horizon, settings.target)
     days = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
     closed = ~(splits.visible_rows | splits.test_rows)
     days[closed] = np.nan

@@ -53,12 +53,7 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
     Raises DatasetError when the file is missing or has changed, SplitError when a part is too small or has labels of
     one class only, SettingsError for zscore of inputs that grow with the price.
     """
-    path = Path(settings.dataset)
-    manifest = read_manifest(path)
-    check_normalisation(settings.normalisation, manifest.features, manifest.file)
-    frame = read_dataset(path, manifest)
-    splits = split_days(len(frame), settings.context, settings.split, settings.fold)
-    labels = target_labels(frame, settings.horizon, settings.target)
+    manifest, frame, splits, labels = read_parts(settings)
     _require_both_classes(labels, splits)
     table = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
     zscore = None
@@ -79,6 +74,16 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
         zscore=zscore,
         sealed=day_set(pd.DatetimeIndex(frame.index[splits.sealed_rows])),
     )
+
+
+def read_parts(settings: TrialSettings) -> tuple[ProcessedManifest, pd.DataFrame, SplitIndices, NDArray[np.float64]]:
+    """Read, verify, split and label a trial's dataset; nothing is hidden yet. Raises as ``load_windows``."""
+    path = Path(settings.dataset)
+    manifest = read_manifest(path)
+    check_normalisation(settings.normalisation, manifest.features, manifest.file)
+    frame = read_dataset(path, manifest)
+    splits = split_days(len(frame), settings.context, settings.split, settings.fold)
+    return manifest, frame, splits, target_labels(frame, settings.horizon, settings.target)
 
 
 def day_set(days: pd.DatetimeIndex) -> dict[str, str]:

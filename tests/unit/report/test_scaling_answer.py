@@ -358,6 +358,11 @@ def test_a_tested_model_is_shown_beside_its_baselines_with_intervals() -> None:
         "2016-01-04 to 2018-12-31; these days have now been opened 2 times; 640 of them were opened before by mini-1"
         in text
     )
+    view["experiments"][0]["evaluation"]["folds"] = [
+        {"dates": {"test": [f"{year}-01-04", f"{year}-12-30"]}} for year in (2009, 2018)
+    ]
+    run = run_of(view)
+    assert "days 2009-01-04 to 2009-12-30, 2018-01-04 to 2018-12-30;" in evaluation_section(run, Evaluated.of(run, {}))
 
 
 def test_without_a_test_there_is_no_test_section() -> None:

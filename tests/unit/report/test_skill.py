@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.report.skill import goal_of, skills
+from supervisor.report.skill import Goal, goal_of, skills
 from supervisor.report.view import RunView
 from tests.unit.report.test_comparisons import experiment_of, run_of
 
@@ -20,6 +20,10 @@ def run_with(*gains: tuple[float, float] | None) -> RunView:
             _set(one.evaluation, gain)
         experiments.append(one)
     return run_of(*experiments)
+
+
+def goal_for(run: RunView) -> Goal | None:
+    return goal_of(run, skills(run))
 
 
 def _set(evaluation: Any, gain: tuple[float, float]) -> None:
@@ -39,26 +43,26 @@ def test_skill_is_the_share_of_the_other_models_loss_that_is_saved() -> None:
 
 
 def test_the_goal_is_reached_by_wins_on_validation_and_a_pooled_test_that_is_no_worse() -> None:
-    goal = goal_of(run_with((0.01, -0.01), (0.01, 0.01), (0.01, 0.0)))
+    goal = goal_for(run_with((0.01, -0.01), (0.01, 0.01), (0.01, 0.0)))
     assert goal is not None
     assert (goal.missed_groups, goal.pooled, goal.missed) == ((), pytest.approx(0), False)
 
 
 def test_an_equal_validation_loss_misses_the_goal_at_its_horizon() -> None:
-    goal = goal_of(run_with((0.01, 0.1), (0.0, 0.1)))
+    goal = goal_for(run_with((0.01, 0.1), (0.0, 0.1)))
     assert goal is not None
     assert goal.missed
     assert goal.missed_groups == ("horizon 1",)
 
 
 def test_a_worse_pooled_test_misses_the_goal() -> None:
-    goal = goal_of(run_with((0.01, 0.01), (0.01, -0.02)))
+    goal = goal_for(run_with((0.01, 0.01), (0.01, -0.02)))
     assert goal is not None
     assert goal.missed
     assert goal.missed_groups == ()
 
 
 def test_without_every_test_the_goal_is_open_unless_validation_misses_it() -> None:
-    goals = [goal_of(run_with((gain, -1), None)) for gain in (0.01, -0.01)]
+    goals = [goal_for(run_with((gain, -1), None)) for gain in (0.01, -0.01)]
     assert [None if goal is None else (goal.missed, goal.pooled) for goal in goals] == [(False, None), (True, None)]
-    assert goal_of(run_with(None)) is None
+    assert goal_for(run_with(None)) is None
