@@ -111,9 +111,9 @@ class Driver:
             signal.signal(number, lambda number, _: self._in_force.finish(signal.Signals(number).name))
 
     def _compare_resources(self, begin: messages.Begin) -> None:
-        from actors.driver.resources import ResourceWatch, needs_of, of_the_cluster
+        from actors.driver.resources import ResourceWatch, of_the_cluster, shares_of
 
-        ResourceWatch(needs_of(begin.experiment["resources"]), of_the_cluster, self.link.send).start()
+        ResourceWatch(shares_of(begin.experiment["resources"]), of_the_cluster, self.link.send).start()
 
     def _watch(self, begin: messages.Begin) -> WatchdogLinks:
         from actors.driver.watchdog_links import WatchdogLinks

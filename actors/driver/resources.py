@@ -20,8 +20,12 @@ RAY_NAMES = {"cpu": "CPU", "gpu": "GPU"}
 LOG = logging.getLogger("resources")
 
 
-def shortage(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str | None:
-    """Return what no node has of a trial's `needs`; None when one node has all of it."""
+def shortage(shares: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """Return the first of a trial's `shares` that no node has, in words; None when each fits on some node."""
+    return next((words for words in (_missing(share, nodes) for share in shares) if words), None)
+
+
+def _missing(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str | None:
     if any(all(node.get(RAY_NAMES[name], 0.0) >= amount for name, amount in needs.items()) for node in nodes):
         return None
     asked = {name: amount for name, amount in needs.items() if amount > 0.0}
@@ -29,9 +33,10 @@ def shortage(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -
     return f"a trial needs {_words(asked)} on one node, and the most that a node has is {_words(most)}"
 
 
-def needs_of(resources: Mapping[str, Any]) -> dict[str, float]:
-    """Return a trial's own share by the plan's names; the shares of its own tasks may lie on other nodes."""
-    return {name: float(resources[name]) for name in RAY_NAMES if name in resources}
+def shares_of(resources: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Return a trial's own share, then those of its own tasks, which may lie on other nodes, by the plan's names."""
+    shares = [resources, *resources.get("nested", ())]
+    return [{name: float(share[name]) for name in RAY_NAMES if name in share} for share in shares]
 
 
 def _words(amounts: Mapping[str, float]) -> str:
@@ -43,11 +48,11 @@ class ResourceWatch:
 
     def __init__(
         self,
-        needs: Mapping[str, float],
+        shares: Sequence[Mapping[str, float]],
         nodes: Callable[[], Sequence[Mapping[str, float]]],
         send: Callable[[ResourcesCompared], object],
     ) -> None:
-        self._needs, self._nodes, self._send = needs, nodes, send
+        self._shares, self._nodes, self._send = shares, nodes, send
         self._said: str | None = None
 
     def start(self) -> None:
@@ -65,7 +70,7 @@ class ResourceWatch:
 
     def look(self) -> None:
         """Compare once; send what has changed."""
-        found = shortage(self._needs, self._nodes())
+        found = shortage(self._shares, self._nodes())
         if found != self._said:
             self._said = found
             self._send(ResourcesCompared(found))

@@ -33,10 +33,10 @@ class Entry:
     """One trial that is not over.
 
     `sent_steps` are the steps that the study has; `best` is the best finite value so far, `diverged` says that the last
-    number was not finite. `held` says that the daemon
-    has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler holds it at the end of a step.
-    `deaths` counts its workers that died under earlier drivers. A `final` trial follows the search: sampler and
-    pruner do not see it.
+    number was not finite: of this driver's results, because the store keeps NaN and a missing value alike as None.
+    `held` says that the daemon has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler
+    holds it at the end of a step. `deaths` counts its workers that died under earlier drivers. A `final` trial follows
+    the search: sampler and pruner do not see it.
 
     `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the
     error of an attempt that left its work because memory ran out (memory_retry).

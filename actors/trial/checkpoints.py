@@ -97,10 +97,10 @@ class Checkpoints:
         self._heartbeat.phase(Phase.PREPARING)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._write(self._folder, step)
-        before = [old for kept, old in self.kept() if kept <= step][:-KEEP_CHECKPOINTS]
+        kept = self.kept()
         # A later step is of an attempt that counts no more: a retried trial begins anew in its old folder.
-        later = [old for kept, old in self.kept() if kept > step]
-        for old in before + later:
+        newest = [old for at, old in kept if at <= step][-KEEP_CHECKPOINTS:]
+        for old in (old for _, old in kept if old not in newest):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
         return path
 

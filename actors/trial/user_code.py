@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import os
@@ -11,6 +10,7 @@ import traceback
 from typing import Any
 
 from supervisor.errors import PlanError
+from supervisor.formatting import nearest
 
 NO_SHARE = (
     "the trial starts a Ray task or actor of its own, and its plan reserves no share for it: add `nested: [{cpu: 1}]` "
@@ -26,8 +26,7 @@ def resolve(name: str) -> Any:
     found = _imported(name, module_name)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            remedy = f"did you mean {near[0]}?" if near else "define it there, at the module's top level"
+            remedy = nearest(part, dir(found)) or "define it there, at the module's top level"
             raise PlanError(f"trainable {name!r}: {module_name} has no {attribute!r}", key="trainable", remedy=remedy)
         found = getattr(found, part)
     if not callable(found):

@@ -53,7 +53,8 @@ def retry(home: Home, arguments: argparse.Namespace) -> int:
     try:
         print_retries(ask(home, "retry", {"target": arguments.target})["retries"])
     except NotRunning as absent:
-        absent.remedy = "`supervisord start --retry` opens the last run again and tries again all that failed in it"
+        if not is_held(home):
+            absent.remedy = "`supervisord start --retry` opens the last run again and tries again all that failed in it"
         raise
     return 0
 

@@ -36,7 +36,12 @@ def tail(home: Home, arguments: argparse.Namespace) -> int:
     path = _log_of(home, arguments.plan or str(view_of(home)["run"]["plan"]))
     as_json = arguments.json or not (arguments.pretty or arguments.utc or sys.stdout.isatty())
     experiment, trial = arguments.trial or (None, None)
-    filters = Filters(arguments.event, arguments.experiment or experiment, trial)
+    if experiment and arguments.experiment and not fnmatch(experiment, arguments.experiment):
+        raise UsageError(
+            f"--trial {experiment}/{trial} is not of --experiment {arguments.experiment}",
+            remedy="leave one of them out",
+        )
+    filters = Filters(arguments.event, experiment or arguments.experiment, trial)
 
     def show(line: bytes) -> None:
         now = datetime.now(UTC) if arguments.utc else datetime.now().astimezone()

@@ -31,10 +31,14 @@ def try_one(request: StartRequest) -> Check:
         home.prepare()
         try:
             facts = start_daemon(home, one_trial(request), READY_WITHIN_S)
-            in_time = _wait_until_free(home, TRY_WITHIN_S)
-            if not in_time:
-                os.kill(int(facts["pid"]), signal.SIGTERM)
-                _wait_until_free(home, END_WITHIN_S)
+            in_time = False
+            try:
+                in_time = _wait_until_free(home, TRY_WITHIN_S)
+            finally:
+                # After Ctrl-C, too: the daemon is in a session of its own.
+                if not in_time:
+                    os.kill(int(facts["pid"]), signal.SIGTERM)
+                    _wait_until_free(home, END_WITHIN_S)
             return _verdict(home, in_time=in_time)
         finally:
             shutil.rmtree(home.runtime(), ignore_errors=True)

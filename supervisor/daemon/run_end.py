@@ -47,4 +47,5 @@ def exit_code(writer: RunWriter) -> int:
 
 
 def _experiments(writer: RunWriter) -> list[dict[str, Any]]:
-    return StatusView(writer.store.connection, writer.run_id).now()["experiments"]  # type: ignore[no-any-return]
+    with writer.store.reading():
+        return StatusView(writer.store.connection, writer.run_id).now()["experiments"]  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
 from supervisor.domain.lifecycle import Desired
-from supervisor.domain.retry import Retry, asked_again, next_start
+from supervisor.domain.retry import Retry, asked_again
 from supervisor.domain.run_words import start_command, way_on
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import lookups, queries
@@ -122,7 +122,7 @@ def _with_due_tests(store: Store, request: StartRequest, unfinished: sqlite3.Row
     if run is None or changed or (request.plan is None and run["desired"] == Desired.STOP):
         return unfinished
     writer = RetryWriter(store, str(run["id"]))
-    due = [retry for retry in writer.decided(next_start) if not retry.empty]
+    due = writer.due()
     if due:
         writer.record(due, STARTED_BY)
     return lookups.run(store, writer.run_id) if due else unfinished

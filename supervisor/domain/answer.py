@@ -32,7 +32,7 @@ def missing_answer(spec: View, state: ProcessState, finalized: View | None, test
     if spec["trainable"] != TESTED or (test is not None and test["scored"]):
         return None
     if test is None:
-        return "its test was not opened"
+        return "its test was not opened; the event test.failed says why"
     times = "once" if test["openings"] == 1 else f"{test['openings']} times"
     failure = test["failure"]
     why = failure["error"] if failure is not None else "its process ended without a result"

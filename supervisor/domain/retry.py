@@ -70,11 +70,9 @@ def asked_again(experiment: Experiment, number: int | None = None) -> Retry:
     return Retry(experiment.name, taken, test, reopened, tuple(refused))
 
 
-def next_start(experiment: Experiment) -> Retry:
-    """Return what a plain start tries again of an experiment that has ended well: a test that repeats itself."""
-    test = experiment.test
-    due = experiment.state is ProcessState.EXITED and test is not None and repeats_itself(test)
-    return Retry(experiment.name, reopened=due)
+def next_start(name: str, state: ProcessState, test: Mapping[str, Any] | None) -> Retry:
+    """Return the retry by a plain start of an experiment that has ended well: of a test that repeats itself."""
+    return Retry(name, reopened=state is ProcessState.EXITED and test is not None and repeats_itself(test))
 
 
 def _failed(trial: Trial) -> bool:

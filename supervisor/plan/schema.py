@@ -54,6 +54,11 @@ class Resources(Part):
         """The CPU cores of a trial and its own tasks."""
         return self.cpu + sum(bundle.cpu for bundle in self.nested)
 
+    @property
+    def all_gpu(self) -> float:
+        """The GPUs of a trial and its own tasks."""
+        return self.gpu + sum(bundle.gpu for bundle in self.nested)
+
 
 class Sampler(Part):
     """The sampler of Optuna that proposes parameters."""

@@ -214,8 +214,13 @@ def check_cores(specs: Sequence[ExperimentSpec], cores: int) -> Check:
     """Check that this machine has the cores of the largest trial."""
     needed = max((spec.resources.all_cpu for spec in specs), default=0.0)
     if needed > cores:
-        detail = f"a trial needs {needed:g} cores, this machine has {cores}"
-        return Check("cores", Level.ERROR, detail, f"add --set resources.cpu={cores}, or join a cluster")
+        detail = f"a trial and its own tasks need {needed:g} cores, this machine has {cores}"
+        return Check(
+            "cores",
+            Level.ERROR,
+            detail,
+            f"lower resources.cpu and resources.nested to {cores} cores in all (--set resources.cpu=N)",
+        )
     return ok("cores", f"{cores}, a trial needs up to {needed:g}")
 
 

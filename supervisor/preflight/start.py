@@ -176,7 +176,7 @@ def check_environment(names: Sequence[str], environment: Mapping[str, str]) -> C
 
 def check_gpus(specs: Sequence[ExperimentSpec]) -> list[Check]:
     """Check that the Ray head will have the GPUs of the largest trial; without GPUs in the plan there is no check."""
-    needed = max((spec.resources.gpu for spec in specs), default=0.0)
+    needed = max((spec.resources.all_gpu for spec in specs), default=0.0)
     if needed == 0.0:
         return []
     try:
@@ -188,8 +188,9 @@ def check_gpus(specs: Sequence[ExperimentSpec]) -> list[Check]:
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         return [Check("gpus", Level.ERROR, f"Ray cannot count them: {_last_line(error)}", "check the GPU's driver")]
     if needed > count:
-        detail = f"a trial needs {needed:g} (resources.gpu), and Ray finds {count} here: it would wait for ever"
-        remedy = "take resources.gpu out of the plan (--set resources.gpu=0); or look at the driver, and at"
+        asked = f"a trial needs {needed:g} (resources.gpu, and resources.nested)"
+        detail = f"{asked}, and Ray finds {count} here: it would wait for ever"
+        remedy = "take the GPUs out of the plan's resources (--set resources.gpu=0); or look at the driver, and at"
         return [Check("gpus", Level.ERROR, detail, f"{remedy} CUDA_VISIBLE_DEVICES")]
     return [ok("gpus", f"{count}, a trial needs up to {needed:g}")]
 

@@ -212,17 +212,18 @@ class Store:
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return the rows of a query. Raises DiskFailed when the disk cannot be read."""
-        with self._reading():
+        with self.reading():
             return self.connection.execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
         """Return the first row of a query; None without one. Raises DiskFailed as `rows` does."""
-        with self._reading():
+        with self.reading():
             found: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
             return found
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
+        """Turn a failing disk into DiskFailed, for queries on the connection itself."""
         try:
             yield
         except sqlite3.DatabaseError as error:

@@ -92,16 +92,6 @@ def unfinished_trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]
     )
 
 
-def causes(store: Store, run_id: str, name: str, number: int) -> list[str]:
-    """Return the causes of the ends of a trial's attempts, oldest first."""
-    rows = store.rows(
-        "SELECT cause FROM attempt WHERE run = ? AND experiment = ? AND trial = ? AND cause IS NOT NULL"
-        " ORDER BY attempt",
-        run_id, name, number,
-    )  # fmt: skip
-    return [row["cause"] for row in rows]
-
-
 def first_attempt(store: Store, run_id: str, name: str, number: int, step: int) -> int | None:
     """Return the attempt that was the first to report an epoch of a trial; None when none was."""
     row = store.row(

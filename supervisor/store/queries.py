@@ -176,7 +176,7 @@ def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
     """Return the trials of an experiment as messages.Begin describes them."""
     wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
-    lost, memory = _lost_attempts(connection, run_id, name), _memory_given(connection, run_id, name)
+    lost, memory = lost_attempts(connection, run_id, name), _memory_given(connection, run_id, name)
     return [
         {
             **{key: trial[key] for key in wanted},
@@ -188,7 +188,7 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
     ]
 
 
-def _lost_attempts(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, list[str]]:
+def lost_attempts(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, list[str]]:
     """Return the causes of each trial's ended attempts, oldest first; those before its last retry count no more."""
     retried = dict(
         connection.execute(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from supervisor.domain.lifecycle import Desired, ProcessState, TrialState, check_process_move, check_trial_move
-from supervisor.domain.retry import Experiment, Retry
+from supervisor.domain.retry import Experiment, Retry, next_start
 from supervisor.domain.time_accounting import driven_seconds
 from supervisor.store import answer_queries, lookups
 from supervisor.store.database import Change, Store
@@ -27,6 +27,13 @@ class RetryWriter:
         """Return a decision for each experiment of the run, or for `only` one."""
         rows = lookups.experiments(self.store, self.run_id)
         return [decide(self._experiment(row["name"], row["state"])) for row in rows if only in (None, row["name"])]
+
+    def due(self) -> list[Retry]:
+        """Return the retries of the next start. Reads the tests alone: every start asks."""
+        connection, rows = self.store.connection, lookups.experiments(self.store, self.run_id)
+        tests = {row["name"]: answer_queries.test_of(connection, self.run_id, row["name"]) for row in rows}
+        retries = [next_start(row["name"], ProcessState(row["state"]), tests[row["name"]]) for row in rows]
+        return [retry for retry in retries if not retry.empty]
 
     def record(self, retries: Sequence[Retry], who: str) -> None:
         """Record what is tried again; the run is wanted and, where it had ended, open again."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import AT_WORK, EndReason, ProcessState, check_process_move
-from supervisor.store import lookups
+from supervisor.store import lookups, queries
 from supervisor.store.database import Change, Store
 from supervisor.store.projection import EXPERIMENT_STATES, RUN_STATES
 from supervisor.store.reading_rollup import MinuteOfReadings, ReadingTable
@@ -120,7 +120,8 @@ class RunWriter:
             )
             if row is None:
                 return
-            if KILLED_DRIVER not in lookups.causes(self.store, self.run_id, name, number):
+            lost = queries.lost_attempts(self.store.connection, self.run_id, name)
+            if KILLED_DRIVER not in lost.get(number, []):
                 requeue(change, row, KILLED_DRIVER, error)
                 return
             change.record(

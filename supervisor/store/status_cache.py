@@ -97,8 +97,9 @@ class StatusView:
         return float(found)
 
     def _finalized(self, spec: dict[str, Any], trials: list[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return finalists.describe; before a trial after the search has ended there is nothing to describe."""
-        if spec.get("finalize") is None or len(queries.ended(trials)) <= finalists.search_trials(spec):
+        """Return finalists.describe; before the finalisation has ended there is nothing to describe."""
+        needed = finalists.search_trials(spec) + finalists.finalisation_trials(spec)
+        if spec.get("finalize") is None or len(queries.ended(trials)) < min(len(trials), needed):
             return None
         whole = [
             {**trial, "params": json.loads(trial["params"]), "record": json.loads(trial["record"])} for trial in trials

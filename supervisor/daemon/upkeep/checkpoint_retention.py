@@ -19,6 +19,7 @@ from typing import Any
 
 from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.domain import finalists
+from supervisor.domain.answer import TESTED
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 from supervisor.errors import DiskFull
 from supervisor.store import lookups
@@ -64,7 +65,7 @@ def keeps(spec: Spec, trials: Sequence[dict[str, Any]], *, tested: bool) -> dict
     """
     best = best_trial(trials, spec)
     winner = finalists.chosen(spec, trials) if spec.get("finalize") else None
-    settled = winner is not None and (tested or spec["trainable"] != "patchtst")
+    settled = winner is not None and (tested or spec["trainable"] != TESTED)
     found = [] if winner is None else [winner.finalist, *finalists.walk_forward(spec, trials)]
     winners = frozenset(number for finalist in found for number in finalist.numbers)
 
@@ -79,7 +80,7 @@ def keeps(spec: Spec, trials: Sequence[dict[str, Any]], *, tested: bool) -> dict
         if settled and number not in winners:
             return Keep.NOTHING
         # The evaluation needs the weights, a third of a checkpoint; a user's trainable has checkpoints only.
-        return Keep.WEIGHTS if spec["trainable"] == "patchtst" else Keep.NEWEST
+        return Keep.WEIGHTS if spec["trainable"] == TESTED else Keep.NEWEST
 
     return {int(trial["number"]): keep(trial) for trial in trials}
 

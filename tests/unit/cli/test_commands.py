@@ -231,6 +231,7 @@ def test_tail_shows_the_last_events_as_lines_when_piped_and_filters_them(
         (["--experiment", "20M-*"], ["has no experiment '20M-*'; there are 2M-h1"]),
         (["--trial", "9"], ["has no trial 9; there are 0 to 0"]),
         (["--trial", "3M/0"], ["has no experiment '3M'"]),
+        (["--experiment", "20M-*", "--trial", "2M-h1/0"], ["--trial 2M-h1/0 is not of --experiment 20M-*"]),
     ],
 )
 def test_tail_tells_an_unknown_name_from_one_without_lines(

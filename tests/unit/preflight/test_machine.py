@@ -145,7 +145,7 @@ def test_the_wake_lock_is_taken_not_guessed(
 @pytest.mark.parametrize(
     ("gpu", "counted", "level", "words"),
     [
-        (1.0, "0\n", Level.ERROR, "a trial needs 1 (resources.gpu), and Ray finds 0 here"),
+        (1.0, "0\n", Level.ERROR, "a trial needs 1 (resources.gpu, and resources.nested), and Ray finds 0 here"),
         (2.0, "1\n", Level.ERROR, "a trial needs 2"),
         (0.5, "a warning of Ray\n1\n", Level.OK, "1, a trial needs up to 0.5"),
         (1.0, "no number\n", Level.ERROR, "Ray cannot count them"),
@@ -161,6 +161,13 @@ def test_a_gpu_that_is_not_there_forbids_the_start(
     assert found.level is level
     assert words in found.detail
     assert (found.remedy is None) == (level is Level.OK)
+
+
+def test_the_gpus_of_a_trials_own_tasks_are_needed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = expand(load_plan("smoke", ["resources={cpu: 1, nested: [{gpu: 1}]}"]).plan, 25)
+    monkeypatch.setattr(start.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="0"))
+    (found,) = start.check_gpus(specs)
+    assert found.level is Level.ERROR
 
 
 def test_a_plan_without_gpus_counts_none() -> None:

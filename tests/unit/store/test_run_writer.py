@@ -56,6 +56,19 @@ def test_a_trial_of_which_two_drivers_died_ends_and_its_neighbour_goes_on(writer
     assert last_seq(writer) == seq
 
 
+def test_a_trial_that_is_tried_again_has_two_drivers_again(writer: RunWriter) -> None:
+    """Deaths before its last retry count no more."""
+    for attempt in (1, 2):
+        commit(writer, added(0), started(attempt))
+        writer.blame(E, 0, "it failed: OverflowError")
+    with writer.store.change(writer.run_id) as change:
+        change.record("trial.retried", experiment=E, trial=0, attempt=2, who="ann", end_reason="error")
+    for attempt, state in ((3, "PENDING"), (4, "ERROR")):
+        commit(writer, started(attempt))
+        writer.blame(E, 0, "it failed: OverflowError")
+        assert writer.store.row("SELECT state FROM trial")["state"] == state
+
+
 def test_recover_makes_a_fatal_run_startable_and_leaves_ended_experiments_alone(writer: RunWriter) -> None:
     writer.record("experiment.skipped", experiment=E, reason="too large")
     writer.move_run(ProcessState.STARTING)
