@@ -9,7 +9,7 @@ import sys
 from supervisor.home import Home
 from supervisor.plan.loader import LoadedPlan
 from supervisor.preflight.machine import Check, Level, ok
-from supervisor.processes.environment import ray_environment
+from supervisor.processes.environment import OWNER, ray_environment
 
 IMPORT_WITHIN_S = 120.0
 LAST_WORDS = 300
@@ -22,6 +22,8 @@ def check_trainable(home: Home, loaded: LoadedPlan) -> Check:
         return ok("trainable", f"{name} is built in")
     command = [sys.executable, "-P", "-m", "actors.trial.user_code", name]
     environment = ray_environment(home, "", loaded.folder, loaded.plan.pass_environment)
+    # The child belongs to this command. With the home's key, a daemon that stops meanwhile would end it as an orphan.
+    del environment[OWNER]
     try:
         child = subprocess.run(
             command, capture_output=True, env=environment, cwd=home.root, timeout=IMPORT_WITHIN_S, check=False

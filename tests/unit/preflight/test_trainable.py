@@ -10,6 +10,7 @@ from supervisor.home import Home
 from supervisor.plan.loader import load_plan
 from supervisor.preflight.machine import Level
 from supervisor.preflight.trainable import check_trainable
+from supervisor.processes.environment import OWNER
 
 
 @pytest.mark.parametrize(
@@ -17,8 +18,13 @@ from supervisor.preflight.trainable import check_trainable
     [
         ("import os\nos._exit(9)\n", Level.ERROR, "ended its process with status 9"),
         ("print('{}')\ndef objective(config): pass\n", Level.OK, "can be imported"),
+        (
+            f"import os\nif {OWNER!r} in os.environ: os._exit(8)\ndef objective(config): pass\n",
+            Level.OK,
+            "can be imported",
+        ),
     ],
-    ids=["ends", "prints"],
+    ids=["ends", "prints", "is no child of a daemon, which would end it as an orphan when it stops"],
 )
 def test_a_module_may_print_or_end_its_process(tmp_path: Path, text: str, level: Level, said: str) -> None:
     (tmp_path / "own_module.py").write_text(text)
