@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -48,8 +49,12 @@ def silent_service() -> Iterator[str]:
     """Accept a connection and never answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken: list[socket.socket] = []
-        thread = threading.Thread(target=lambda: taken.append(server.accept()[0]), daemon=True)
-        thread.start()
+
+        def accept() -> None:
+            with suppress(OSError):  # the test may end before a connection
+                taken.append(server.accept()[0])
+
+        threading.Thread(target=accept, daemon=True).start()
         yield f"json://127.0.0.1:{server.getsockname()[1]}/"
         for each in taken:
             each.close()
