@@ -7,6 +7,7 @@ import pytest
 from tests.acceptance.conftest import Sweep
 
 
+@pytest.mark.slow
 def test_a_plan_whose_trainable_cannot_be_imported_starts_nothing(sweep: Sweep) -> None:
     plan = sweep.plan("lost")
     (sweep.folder / "quick.py").write_text("def objectives(config): pass\n")

@@ -22,6 +22,7 @@ def results(view: dict) -> int:
     return sum(len(trial["results"]) for experiment in view["experiments"] for trial in experiment["trials"])
 
 
+@pytest.mark.slow
 def test_a_tour_through_failure_pause_kill_and_a_new_start_loses_nothing(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_trainable_that_is_not_there_is_named_with_the_cure(drive, spec):
 # A tour: one search through everything that can interrupt it
 
 
+@pytest.mark.slow
 def test_a_search_loses_nothing_to_pause_deaths_hold_and_finish(drive, steps):
     """Four drivers, one search: paused and its worker killed, then killed; held, then without its daemon; finished."""
     experiment = steps.make(

@@ -13,6 +13,7 @@ from supervisor.domain.messages import TrialEnded
 FINALIZE = {"top": 2, "seeds": 2}
 
 
+@pytest.mark.slow
 def test_finalisation_follows_the_search_and_survives_the_drivers_death(drive, spec):
     """Killed after the first finalisation trial, the next driver goes on with the same choice and the same seeds;
     no finalisation trial is pruned, and the study never hears of one."""

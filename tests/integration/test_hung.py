@@ -120,6 +120,7 @@ def test_a_function_that_falls_silent_between_reports_is_ended_too(impatient, sp
     assert (lost.cause, ended.end_reason) == ("hung", "finished")
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_it_starts_or_saves_costs_one_attempt(impatient, troubled):
     """A new worker, one that takes over the next trial, and one that writes a checkpoint: each death counts once."""
     daemon = impatient(troubled("dies in setup", "nothing", "dies in reset", "dies in save"))

@@ -39,6 +39,7 @@ def undisturbed(experiment) -> list[float]:
     return [session.step().val_loss for _ in range(EPOCHS)]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_memory_runs_out_goes_on_with_half_the_micro_batch(drive, spec):
     """The next attempt goes on from the checkpoint with what `sweep_smaller` returned."""
     daemon = drive(spec(trainable="memory_trainables:Halving", config={"room": 32}, max_trials=1))

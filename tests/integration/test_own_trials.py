@@ -46,6 +46,7 @@ def steps_of(daemon):
     return [step for step, _ in daemon.store.rows[0].results]
 
 
+@pytest.mark.slow
 def test_a_function_goes_on_from_its_own_checkpoint_after_a_death_and_after_a_shutdown(drive, spec, tmp_path):
     """It saves every third epoch, and its results are those of the epochs that it trained."""
     experiment = keeping(spec, tmp_path, every=3, dies=5, pace_s=0.3)
@@ -65,6 +66,7 @@ def test_a_function_goes_on_from_its_own_checkpoint_after_a_death_and_after_a_sh
     assert set(twice) <= {4, 7, 8}
 
 
+@pytest.mark.slow
 def test_a_function_that_leaves_its_checkpoint_unread_counts_from_one_again(drive, spec, tmp_path):
     """Its epochs run again, so their numbers do, and it is not stopped before its eighth."""
     daemon = drive(keeping(spec, tmp_path, dies=4, resumes=False))
@@ -74,6 +76,7 @@ def test_a_function_that_leaves_its_checkpoint_unread_counts_from_one_again(driv
     assert daemon.store.rows[0].value == 92.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", ["odd", "Odd"])
 def test_odd_reports_end_their_own_trial_at_most(drive, spec, trainable):
     """Numbers of any library are taken; else the trial ends with a sentence; what is beside the metric is left out."""
@@ -99,6 +102,7 @@ def test_odd_reports_end_their_own_trial_at_most(drive, spec, trainable):
     assert {"net", "sweep_end", "pid"} <= left_out.keys()
 
 
+@pytest.mark.slow
 def test_a_functions_good_reports_outlive_its_end(drive, spec):
     """A gap, a text, a return and an exit with status 0 leave the best result; other exits are errors, tried once."""
     good = ["gap", "text", "returns nought", "returns summary", "returns model", "exit"]
@@ -118,6 +122,7 @@ def test_a_functions_good_reports_outlive_its_end(drive, spec):
         assert "own_trainables.py" in rows[kind].error
 
 
+@pytest.mark.slow
 def test_a_class_may_end_its_trial_by_an_exit(drive, spec):
     kinds = {
         "exit": None,
@@ -142,6 +147,7 @@ def test_a_generators_values_are_its_reports(drive, spec):
     assert daemon.all(ResultReported)[1].metrics["more/acc"] == 1
 
 
+@pytest.mark.slow
 def test_a_metric_that_no_trial_reports_ends_the_search_early(drive, spec):
     """The first trials agree; the error names what was reported and the nearest. `metric_at: end` waits."""
     late = {"trainable": "own_trainables:late", "metric": "val/acc", "mode": "max", "max_epochs": 3, "concurrency": 2}
@@ -158,6 +164,7 @@ def test_a_metric_that_no_trial_reports_ends_the_search_early(drive, spec):
     assert any("did you mean val/time?" in (row.error or "") for row in hasty.store.rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trainable", "cpu"), [("nested", 1.0), ("Nested", 0.5)])
 def test_ray_tasks_of_a_trial_run_where_the_plan_reserves_for_them(drive, spec, trainable, cpu):
     """Without a share each trial fails at once and says the remedy, also in a worker that is reused."""

@@ -167,6 +167,7 @@ def study_of(sweep: Sweep) -> list[dict[str, Any]]:
     return [json.loads(line) for line in journal.read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.fault("22", "kill -9 of a trial's worker", "lost as infrastructure, tried again from its checkpoint")
 @pytest.mark.fault(
     "19", "kill -9 of the driver of a real search", "its trials resume from their checkpoints, once each"
