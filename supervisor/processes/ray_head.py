@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -23,9 +24,13 @@ from supervisor.processes.guardian import end_group
 from supervisor.redaction import redact
 
 START_DEADLINE_S = 90.0
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 QUICK_FAILURE_S = 20.0
 PORT_TAKEN = "address already in use"
 """strerror(EADDRINUSE) of Linux and macOS, in lower case."""
+MACHINE_BUSY = "timed out during startup"
+"""Ray's node.py, where its own raylet does not register within 30 s: a busy machine, as a rule."""
+TRIED_AGAIN = (PORT_TAKEN, MACHINE_BUSY)
 DASHBOARD_GAVE_UP = "Failed to find a valid port for dashboard"
 """Ray's last message (dashboard/http_server_head.py) before the dashboard ends; it tries other ports by itself."""
 DASHBOARD_PORT = 8265
@@ -75,7 +80,8 @@ class RayHead:
         """Start the head and wait until it is up. Raises RayStartFailed with the end of Ray's output.
 
         A free port can be taken between its choice and its use. Ray then ends within seconds, or, for the dashboard's
-        port, after a minute; in both cases other ports are tried, twice.
+        port, after a minute; and on a busy machine Ray gives up after half a minute. It is then started twice more,
+        on other ports.
         """
         begun_s = time.monotonic()
         for preferred in (DASHBOARD_PORT, None, None):
@@ -83,7 +89,8 @@ class RayHead:
                 return await self._start(preferred)
             except RayStartFailed as failure:
                 last = failure
-                if time.monotonic() - begun_s > QUICK_FAILURE_S and PORT_TAKEN not in str(failure).lower():
+                slow = time.monotonic() - begun_s > QUICK_FAILURE_S
+                if slow and not any(words in str(failure).lower() for words in TRIED_AGAIN):
                     break
         raise last
 
@@ -148,7 +155,9 @@ class RayHead:
             return ""
 
     def _failure(self) -> RayStartFailed:
-        end = redact(self._output()[-2000:].decode(errors="replace"))
+        text = COLOUR.sub("", redact(self._output().decode(errors="replace")))
+        # From the beginning of a line.
+        end = text[-2000:].partition("\n")[2] if len(text) > 2000 else text
         return RayStartFailed(f"Ray did not start; the end of its output:\n{end}")
 
     def _output(self) -> bytes:

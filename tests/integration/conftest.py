@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from supervisor.processes.ray_head import MACHINE_BUSY
 from tests import waits
 from tests.integration.fake_daemon import FakeDaemon, RayHead, Store
 from training.data.dataset_files import build_dataset
@@ -51,14 +53,32 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def wait_until_ray_runs(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a `ray start` says in its `log` that it runs."""
+def ray_runs(process: subprocess.Popen[bytes], log: Path) -> bool:
+    """Wait until a `ray start` says in its `log` that it runs; return False if it ended as the machine is too busy."""
 
-    def runs() -> bool:
-        assert process.poll() is None, log.read_text()
-        return b"Ray runtime started" in log.read_bytes()
+    def known() -> bool:
+        if process.poll() is not None:
+            assert MACHINE_BUSY in log.read_text(), log.read_text()
+        return process.returncode is not None or b"Ray runtime started" in log.read_bytes()
 
-    waits.until("Ray runs", runs, log.read_text, period_s=0.1)
+    waits.until("Ray runs", known, log.read_text, period_s=0.1)
+    return process.returncode is None
+
+
+@contextlib.contextmanager
+def ray_process(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `ray start` until it is up; start it again, at most twice, where Ray gives up on a busy machine."""
+    for left in (2, 1, 0):
+        with (
+            log.open("wb") as out,
+            subprocess.Popen(
+                command, env=env, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
+            ) as head,
+        ):
+            if ray_runs(head, log):
+                yield head
+                return
+        assert left, log.read_text()
 
 
 @pytest.fixture(scope="session")
@@ -74,14 +94,7 @@ def ray_head() -> Iterator[RayHead]:
         "--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--metrics-export-port={metrics_port}",
         "--num-cpus=2", "--object-store-memory=100000000", f"--temp-dir={folder}", "--disable-usage-stats",
     ]  # fmt: skip
-    log = folder / "head.log"
-    with (
-        log.open("wb") as out,
-        subprocess.Popen(
-            command, env=env, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True
-        ) as head,
-    ):
-        wait_until_ray_runs(head, log)
+    with ray_process(command, env, folder / "head.log"):
         yield RayHead(f"127.0.0.1:{port}", env, folder, metrics_port)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -24,7 +23,7 @@ from supervisor.domain.messages import (
 )
 from supervisor.domain.scope import trial_scope
 from tests import waits
-from tests.integration.conftest import wait_until_ray_runs
+from tests.integration.conftest import ray_process
 from tests.integration.fake_daemon import FAST_POLICY
 
 PAUSE = Command(Action.PAUSE, Origin.OPERATOR, "the operator says so").to_json()
@@ -142,22 +141,9 @@ def second_node(ray_head):
         sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--address={ray_head.address}",
         "--node-ip-address=127.0.0.1", "--num-cpus=2", "--object-store-memory=100000000",
     ]  # fmt: skip
-    log = ray_head.folder / "second.log"
-    for _ in range(5):
-        with log.open("wb") as stream:
-            node = subprocess.Popen(
-                command, env=ray_head.environment, stdout=stream, stderr=stream, start_new_session=True
-            )
-        try:
-            wait_until_ray_runs(node, log)
-            break
-        except AssertionError:
-            # Ray gives a node 30 s to come up, too few on a busy machine.
-            if "timed out during startup" not in log.read_text():
-                raise
-    yield
-    os.killpg(node.pid, signal.SIGKILL)
-    node.wait()
+    with ray_process(command, ray_head.environment, ray_head.folder / "second.log") as node:
+        yield
+        os.killpg(node.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

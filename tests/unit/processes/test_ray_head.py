@@ -38,6 +38,13 @@ def fails_to_start(head: RayHead) -> str:
     return caught.value.message
 
 
+def test_the_end_of_long_output_has_whole_lines_and_no_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = r"seq -f 'line %g' 2000; printf '\033[1mthe\033[22m cause\n'; exit 1"
+    lines = fails_to_start(head_of(tmp_path, monkeypatch, "sh", "-c", script)).splitlines()[1:]
+    assert lines[-1] == "the cause"
+    assert all(line.startswith("line ") for line in lines[:-1])
+
+
 def test_a_head_that_ends_at_once_is_a_start_failure_with_the_end_of_its_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,11 +52,18 @@ def test_a_head_that_ends_at_once_is_a_start_failure_with_the_end_of_its_output(
     assert "no such cluster" in fails_to_start(head)
 
 
-@pytest.mark.parametrize(("words", "starts"), [("[Errno 98] Address already in use", 3), ("no such cluster", 1)])
-def test_a_slow_failure_is_tried_again_only_if_a_port_was_taken(
+@pytest.mark.parametrize(
+    ("words", "starts"),
+    [
+        ("[Errno 98] Address already in use", 3),
+        ("Exception: The current node timed out during startup.", 3),
+        ("no such cluster", 1),
+    ],
+)
+def test_a_slow_failure_is_tried_again_only_if_a_port_was_taken_or_the_machine_is_busy(
     words: str, starts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray without a port for its dashboard takes a minute to give up."""
+    """Ray without a port for its dashboard takes a minute to give up, and without its raylet half a minute."""
     monkeypatch.setattr(ray_head, "QUICK_FAILURE_S", 0.0)
     tried = tmp_path / "tried"
     head = head_of(tmp_path, monkeypatch, "sh", "-c", f"echo x >> {tried}; echo '{words}' >&2; exit 1")
