@@ -50,6 +50,13 @@ def free_port(preferred: int | None = None) -> int:
     raise RayStartFailed("no TCP port is free on 127.0.0.1")
 
 
+def last_lines(output: str) -> str:
+    """Return the last lines of `output`, 2,000 characters at most, without colours; of a longer line, its end."""
+    text = COLOUR.sub("", output).rstrip()
+    end = text[-2000:]
+    return end.partition("\n")[2] or end if len(text) > len(end) else end
+
+
 def ray_command(home: Home, cpus: int, port: int, dashboard: int) -> list[str]:
     """Return the command that runs a Ray head on these ports."""
     return [
@@ -140,7 +147,7 @@ class RayHead:
                     if DASHBOARD_GAVE_UP in (output := self._dashboard_output()):
                         # Ray itself waits another minute for a dashboard that has ended.
                         await self.stop()
-                        raise RayStartFailed(f"Ray did not start; its dashboard:\n{output[-2000:]}")
+                        raise RayStartFailed(f"Ray did not start; its dashboard:\n{last_lines(output)}")
                     await asyncio.sleep(0.1)
         except TimeoutError:
             await self.stop()
@@ -155,10 +162,8 @@ class RayHead:
             return ""
 
     def _failure(self) -> RayStartFailed:
-        text = COLOUR.sub("", redact(self._output().decode(errors="replace")))
-        # From the beginning of a line.
-        end = text[-2000:].partition("\n")[2] if len(text) > 2000 else text
-        return RayStartFailed(f"Ray did not start; the end of its output:\n{end}")
+        output = redact(self._output().decode(errors="replace"))
+        return RayStartFailed(f"Ray did not start; the end of its output:\n{last_lines(output)}")
 
     def _output(self) -> bytes:
         with self.log.open("rb") as log:

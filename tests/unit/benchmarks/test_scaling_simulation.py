@@ -12,8 +12,6 @@ from benchmarks import scaling_simulation
 from benchmarks.scaling_simulation import KINDS, STRONG, WEAK, Truth, alpha_coverage, false_scaling, slope_coverage
 
 RUNS = 300
-HALF_AND_REST = [kind if kind == "half" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-"""Half-shared noise, the likeliest, at once; the other kinds with the slow tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +20,7 @@ def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling_simulation, "DRAWS", 100)
 
 
-@pytest.mark.parametrize("kind", [*HALF_AND_REST, "days"])
+@pytest.mark.parametrize("kind", [*KINDS, "days"])
 def test_flat_truths_are_seldom_called_scaling(kind: str) -> None:
     assert false_scaling(kind, RUNS) <= 0.1
 
@@ -31,18 +29,17 @@ def test_days_that_tilt_the_line_are_why_days_are_resampled() -> None:
     assert false_scaling("days, not resampled", 80) > 0.25
 
 
-@pytest.mark.parametrize("kind", HALF_AND_REST)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_slope_is_inside_its_interval(kind: str) -> None:
     assert slope_coverage(kind, RUNS) >= 0.9
 
 
-@pytest.mark.slow
 def test_intervals_are_not_wider_than_need_be() -> None:
     """With seeds drawn again inside their cell, 1.6 % of flat truths would be called scaling."""
     assert false_scaling("seed", 600) >= 0.02
 
 
-@pytest.mark.parametrize("kind", HALF_AND_REST)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("truth", [WEAK, STRONG])
 def test_the_exponent_is_inside_its_interval(kind: str, truth: Truth) -> None:
     assert alpha_coverage(kind, truth, 100) >= 0.86

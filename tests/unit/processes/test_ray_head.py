@@ -12,7 +12,7 @@ import pytest
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.processes import ray_head
-from supervisor.processes.ray_head import RayHead, free_port
+from supervisor.processes.ray_head import RayHead, free_port, last_lines
 from tests.waits import until_ended
 
 
@@ -43,6 +43,10 @@ def test_the_end_of_long_output_has_whole_lines_and_no_colours(tmp_path: Path, m
     lines = fails_to_start(head_of(tmp_path, monkeypatch, "sh", "-c", script)).splitlines()[1:]
     assert lines[-1] == "the cause"
     assert all(line.startswith("line ") for line in lines[:-1])
+
+
+def test_of_a_line_that_is_too_long_the_end_is_shown() -> None:
+    assert last_lines("x" * 5000 + "the cause\n").endswith("xthe cause")
 
 
 def test_a_head_that_ends_at_once_is_a_start_failure_with_the_end_of_its_output(
