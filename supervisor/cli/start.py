@@ -119,6 +119,7 @@ def _request(
 ) -> StartRequest:
     from supervisor.plan.drift import sha256_of
     from supervisor.plan.expansion import fingerprint
+    from supervisor.preflight.checkpoint_space import policy_of
 
     return StartRequest(
         plan=loaded.plan.name,
@@ -126,7 +127,7 @@ def _request(
         source="built-in" if loaded.source_path is None else str(Path(loaded.source_path).resolve()),
         plan_text=loaded.text,
         hardware={
-            "policy": loaded.plan.policy,
+            "policy": policy_of(loaded.plan, specs),
             "script": loaded.sensor_script,
             "wake_lock": loaded.plan.wake_lock,
             "pass_environment": list(loaded.plan.pass_environment),

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from supervisor.clock import Clock
-from supervisor.filesystem import free_bytes
 from supervisor.formatting import human
 from supervisor.governor.policy import Policy
 from supervisor.home import Home
@@ -22,6 +21,7 @@ from supervisor.plan.dataset import DatasetChoice
 from supervisor.plan.expansion import ExperimentSpec
 from supervisor.plan.schema import Plan
 from supervisor.preflight import machine
+from supervisor.preflight.checkpoint_space import check_checkpoint_space, policy_of
 from supervisor.preflight.estimate import estimate
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.processes import wake_lock
@@ -30,10 +30,6 @@ from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
 from supervisor.sensors.reading import Availability
 
 PROBE_DEADLINE_S = 60.0
-CHECKPOINT_BYTES_PER_PARAMETER = 12
-"""float32 weights and AdamW's two moments."""
-CHECKPOINTS_KEPT = 2
-"""The number of checkpoints on disk of each live trial."""
 
 _PROBE = """
 import json, torch
@@ -46,7 +42,7 @@ print(json.dumps({"devices": found, "torch": torch.__version__}))
 
 def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: DatasetChoice | None) -> list[Check]:
     """Run every check that can stop a start. Takes a second or two; changes nothing."""
-    policy = Policy.from_mapping(plan.policy)
+    policy = Policy.from_mapping(policy_of(plan, specs))
     return [
         machine.check_python(),
         *machine.check_libraries(),
@@ -90,24 +86,6 @@ def check_largest_trial(specs: Sequence[ExperimentSpec], memory_bytes: int, core
     return ok(
         "largest trial", f"up to {human(largest)} with its whole batch at once, {human(memory_bytes)} for it here"
     )
-
-
-def check_checkpoint_space(folder: Path, specs: Sequence[ExperimentSpec]) -> Check:
-    """Check the free space for the checkpoints of live trials of the largest budget."""
-    from training.settings import parse_budget
-
-    needs = [
-        CHECKPOINT_BYTES_PER_PARAMETER * CHECKPOINTS_KEPT * spec.concurrency * parse_budget(str(spec.config["budget"]))
-        for spec in specs
-        if spec.trainable == "patchtst"
-    ]
-    if not needs:
-        return ok("checkpoints", "size unknown: not a trainable of ours")
-    free = free_bytes(folder if folder.exists() else folder.parent)
-    detail = f"{human(max(needs))} for the checkpoints of the largest trials, {human(free)} free"
-    if free < max(needs):
-        return Check("checkpoints", Level.WARNING, detail, "free some space before the larger budgets begin")
-    return ok("checkpoints", detail)
 
 
 def check_dataset(chosen: DatasetChoice) -> Check:
