@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from actors.driver.commands_in_force import CommandsInForce
@@ -23,6 +24,7 @@ from actors.trial.result_keys import FILLED_IN_BY_TUNE, shortened
 from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.finalists import trials_left
+from supervisor.domain.search_time import SearchTime
 from supervisor.errors import PlanError, SweepError
 
 if TYPE_CHECKING:
@@ -67,9 +69,14 @@ class Driver:
             case messages.Begin():
                 commands = [Command.from_json(command) for command in message.commands]
                 self._begin, self._in_force = message, CommandsInForce(str(message.experiment["name"]), commands)
+                self._in_force.search_end.asked = bool(message.experiment.get("finish_asked"))
                 self._begun.set()
             case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
+            case messages.TimeLeft():
+                self._in_force.search_end.time = SearchTime(**asdict(message))
+            case messages.FinishAsked():
+                self._in_force.search_end.asked = True
             case messages.TrialsRetried():
                 self._in_force.finalisation_held = True
             case messages.Finish():

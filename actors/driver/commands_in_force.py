@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from actors.driver.process_local import PerProcess
+from actors.driver.search_end import SearchEnd
 from actors.driver.trial_registry import TrialRegistry
 from supervisor.domain.command import Action, Command, Origin, in_force_for_all, in_force_on, pauses_all, run
 from supervisor.domain.scope import trial_of, trial_scope
@@ -51,6 +52,7 @@ class CommandsInForce(PerProcess):
         self._operator, self._stamp = self._taken(operator), time.monotonic_ns()
         self.finish_reason: str | None = None
         """The reason to end this driver before its experiment's end; None while there is none."""
+        self.search_end = SearchEnd()
         self.finalisation_held = False
         """True ends the driver after the search: another one takes its retried trials first."""
 

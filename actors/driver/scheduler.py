@@ -20,7 +20,7 @@ from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
 from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
-from actors.trial.result_keys import LEFT, STEP
+from actors.trial.result_keys import END, LEFT, STEP
 from supervisor.domain.command import Action
 
 FINISH_WITHIN_S = 30.0
@@ -126,6 +126,9 @@ class HardwareAwareScheduler(TrialScheduler):
         if LEFT not in result and self._registry.look(trial.trial_id, result):
             return str(TrialScheduler.STOP)
         decision = str(self._decide(tune_controller, trial, result, entry))
+        if decision == TrialScheduler.CONTINUE and self._ends_with_its_search(entry, result):
+            entry.cut = True
+            return str(TrialScheduler.STOP)
         left = LEFT in result or self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
             entry.reported = True
@@ -142,6 +145,12 @@ class HardwareAwareScheduler(TrialScheduler):
             max_t = self._limits.max_t
             entry.pruned = max_t is None or int(result[STEP]) < max_t
         return decision
+
+    def _ends_with_its_search(self, entry: Entry, result: dict[str, Any]) -> bool:
+        """Return whether a trial of a search that ends now has a value to count with."""
+        if entry.final or LEFT in result or END in result or not self._in_force.search_end.now():
+            return False
+        return entry.best is not None or finite_or_none(result.get(self._registry.metric)) is not None
 
     def _must_wait(self, entry: Entry) -> bool:
         finishing = self._in_force.finish_reason is not None

@@ -24,7 +24,9 @@ from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import AFTER_SEARCH, after_search, is_final, search_trials, trials_in_all
 from supervisor.domain.lifecycle import EndReason, TrialState
-from supervisor.domain.messages import TrialAdded
+from supervisor.domain.messages import SearchEnded, TrialAdded
+from supervisor.domain.search_time import ALL, SearchTime
+from supervisor.domain.spec_changes import with_search_ended
 
 
 class AfterSearch(PerProcess):
@@ -40,14 +42,35 @@ class AfterSearch(PerProcess):
         own = [number for number in self._trials if not is_final(spec, number)]
         self._search_left = search_trials(spec) - len(own)
         self._taken = {number for number in self._trials if is_final(spec, number)}
+        self._begun = sum(not is_final(spec, int(trial["number"])) for trial in trials)
 
-    def search_gave(self) -> None:
-        """Note that the search has given one more of its trials to Tune."""
+    def search_gave(self, number: int) -> None:
+        """Note that the search has given trial `number` to Tune."""
         self._search_left -= 1
+        self._begun = max(self._begun, number + 1)
+
+    def end_search(self, reason: str, time: SearchTime | None) -> SearchEnded:
+        """End the search after the trials that it has; return what to tell the daemon."""
+        top, seeds = (None, None) if time is None else (time.top, time.seeds)
+        self._search_left -= search_trials(self._spec) - self._begun
+        self._spec = with_search_ended(self._spec, reason, self._begun, top, seeds)
+        return SearchEnded(reason, self._begun, top, seeds)
 
     def search_is_given(self) -> bool:
         """Return whether the search has given all its trials; without finalisation Tune's count ends it before."""
         return self._search_left <= 0
+
+    def why_end(self, reason: str | None, time: SearchTime | None) -> str | None:
+        """Return why the search ends now, to be recorded; None when it goes on, or ends as the spec says.
+
+        Its first trial always fits, so that there is an answer. After its last one, the finalisation may be too long.
+        """
+        if 0 < self._begun < search_trials(self._spec):
+            return reason
+        finalize = self._spec.get("finalize")
+        if time is None or finalize is None or not self.search_is_given() or self._spec.get("searched") is not None:
+            return None
+        return None if (time.top, time.seeds) == (finalize["top"], finalize["seeds"]) else ALL
 
     def waits(self) -> bool:
         """Return whether more trials follow once a running one has ended."""
@@ -100,6 +123,7 @@ class GatedSearch(Searcher):
             return finished  # type: ignore[no-any-return]
         if not self._may_start():
             return None
+        self._end_search_in_time()
         if self._after_search.search_is_given():
             if self._in_force.finalisation_held:
                 # Another driver takes the retried trials first.
@@ -111,8 +135,15 @@ class GatedSearch(Searcher):
             return None if self._after_search.waits() else finished
         config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
-        self._after_search.search_gave()
+        self._after_search.search_gave(number)
         return self._open(trial_id, number, config, "enqueued" if number < self._enqueued else "sampled")
+
+    def _end_search_in_time(self) -> None:
+        """End the search when no other trial of it fits; the first one always does, so that there is an answer."""
+        end = self._in_force.search_end
+        reason = self._after_search.why_end(end.before_another(), end.time)
+        if reason is not None:
+            self._link.send(self._after_search.end_search(reason, end.time))
 
     def _open(self, trial_id: str, number: int, params: dict[str, Any], source: str) -> dict[str, Any]:
         known, final = self._registry.known(number), source in AFTER_SEARCH

@@ -36,7 +36,7 @@ class Entry:
     number was not finite: of this driver's results, because the store keeps NaN and a missing value alike as None.
     `held` says that the daemon has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler
     holds it at the end of a step. `deaths` counts its workers that died under earlier drivers. A `final` trial follows
-    the search: sampler and pruner do not see it.
+    the search: sampler and pruner do not see it. `cut` says that it ends with its search.
 
     `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the
     error of an attempt that left its work because memory ran out (memory_retry).
@@ -51,6 +51,7 @@ class Entry:
     diverged: bool = False
     seen: Seen = field(default_factory=Seen)
     pruned: bool = False
+    cut: bool = False
     running: bool = False
     held: bool = False
     drilled: bool = False
@@ -228,4 +229,5 @@ class TrialRegistry(PerProcess):
         if entry.best is None:
             self.check.look(entry.number, entry.seen, ended=True)
             return Verdict(EndReason.ERROR, None, entry.seen.problem(self.metric))
-        return Verdict(EndReason.PRUNED if entry.pruned else EndReason.FINISHED, entry.best, None)
+        ends = ((entry.pruned, EndReason.PRUNED), (entry.cut, EndReason.EARLY_STOPPED), (True, EndReason.FINISHED))
+        return Verdict(next(reason for holds, reason in ends if holds), entry.best, None)

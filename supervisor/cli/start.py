@@ -107,6 +107,7 @@ def _resolve(home: Home, arguments: argparse.Namespace) -> Resolved:
         dataset=chosen.path if chosen else None,
         only=arguments.only,
         globs=arguments.experiments,
+        hours=arguments.hours,
     )
     if chosen is not None and loaded.plan.trainable == "patchtst":
         for spec in specs:
@@ -145,17 +146,22 @@ def _options(arguments: argparse.Namespace) -> list[str]:
     """Return the options that choose what a run consists of, as they were typed: they belong to its start command."""
     sets = [word for value in arguments.sets for word in ("--set", value)]
     only = [] if arguments.only is None else ["--only", arguments.only]
-    return [*sets, *only, *(word for glob in arguments.experiments for word in ("--experiments", glob))]
+    hours = [] if arguments.hours is None else ["--hours", f"{arguments.hours:g}"]
+    return [*sets, *hours, *only, *(word for glob in arguments.experiments for word in ("--experiments", glob))]
 
 
 def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
     from supervisor.preflight.estimate import dry_run_table
+    from supervisor.preflight.hours import outlook_lines
+    from supervisor.preflight.machine import machine_memory_bytes, usable_cores
     from supervisor.report.scaling.resolution import scaling_resolution
 
     print(f"plan {loaded.plan.name}: {loaded.plan.description}")
     if chosen is not None:
         print(chosen.sentence())
     print(dry_run_table(specs))
+    for line in outlook_lines(specs, usable_cores(), machine_memory_bytes()):
+        print(line)
     sentence = scaling_resolution([spec.cell for spec in specs if spec.mode == "min"])
     if sentence is not None:
         print(sentence)

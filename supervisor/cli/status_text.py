@@ -13,6 +13,7 @@ from supervisor.domain.answer import counts
 from supervisor.domain.command_text import pauses
 from supervisor.domain.lifecycle import ENDED, FAILED, ProcessState
 from supervisor.domain.run_words import way_on
+from supervisor.domain.search_time import FINISH, HOURS
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import duration, error_sentence, number, one_line, short_value, shortened, table
 
@@ -58,9 +59,12 @@ def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
     if state is ProcessState.STOPPED and experiment["started_wall"] is None:
         return "not started"
     words = [f"{experiment['ended']}/{experiment['max_trials']} trials", *_failed_words(experiment)]
+    words += _search_end(experiment["spec"])
     words += [_running(trial) for trial in experiment["running"]]
     if experiment["best"] is not None:
         words.append(f"best {number(experiment['best']['value'])} (trial {experiment['best']['trial']})")
+    if experiment.get("left_s") is not None:
+        words.append(f"{duration(experiment['left_s'])} of {duration(_hours_s(experiment))} left")
     if state in (ProcessState.RUNNING, ProcessState.PAUSED):
         words.append(f"ETA {duration(_left_s(experiment, _trial_s(experiment), now_wall))}")
     if experiment["missing"] is not None:
@@ -69,6 +73,18 @@ def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
     if state is ProcessState.EXITED and experiment["started_wall"] is not None:
         words.append(f"took {duration(experiment['ended_wall'] - experiment['started_wall'])}")
     return ", ".join(words)
+
+
+def _search_end(spec: Mapping[str, Any]) -> list[str]:
+    """Return that the search ended early, and why: its hours, or a person."""
+    if spec.get("searched") is None:
+        return ["finishes"] if spec.get("finish_asked") else []
+    return [f"search ended ({spec['search_end']})"] if spec["search_end"] in (HOURS, FINISH) else []
+
+
+def _hours_s(experiment: dict[str, Any]) -> float | None:
+    hours = experiment["spec"].get("max_hours")
+    return None if hours is None else float(hours) * 3600.0
 
 
 def failures(counts: Mapping[str, int]) -> dict[str, int]:
@@ -163,7 +179,8 @@ def _left_s(experiment: dict[str, Any], trial_s: float | None, now_wall: float |
         return None
     waiting = max(0, experiment["max_trials"] - experiment["ended"] - len(experiment["running"]))
     running = sum(_left_of(trial, experiment["spec"], trial_s, now_wall) for trial in experiment["running"])
-    return float((trial_s * waiting + running) / experiment["spec"]["concurrency"])
+    known = (float((trial_s * waiting + running) / experiment["spec"]["concurrency"]), _hours_s(experiment))
+    return min(seconds for seconds in (*known, experiment.get("left_s")) if seconds is not None)
 
 
 def _left_of(trial: dict[str, Any], spec: dict[str, Any], trial_s: float, now_wall: float | None) -> float:

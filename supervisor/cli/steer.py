@@ -1,4 +1,4 @@
-"""Runs the verbs that steer a run: pause, resume, stop, shutdown, drill. Each returns the exit code.
+"""Runs the verbs that steer a run: pause, resume, retry, finish, stop, shutdown, drill. Each returns the exit code.
 
 Standard library at import.
 """
@@ -69,6 +69,13 @@ def print_retries(retries: list[dict[str, Any]]) -> None:
             print(f"{found['experiment']}: tried again: {' and '.join(parts) or 'what is left of it'}")
         for reason in found["refused"]:
             print(f"not tried again: {reason}")
+
+
+def finish(home: Home, arguments: argparse.Namespace) -> int:
+    answer = ask(home, "finish", {"target": arguments.target})
+    running = f"; {answer['running']} running stop at their next epoch" if answer["running"] else ""
+    print(f"{answer['experiment']}: its search ends with {answer['trials']} trials{running}")
+    return 0
 
 
 def stop(home: Home, _: argparse.Namespace) -> int:

@@ -105,6 +105,10 @@ VERBS: Verbs = {
     "pause": ("start no new trials; running ones finish (--now: all stop at once)", "steer.pause", (_pause,)),
     "resume": ("lift the operator's pause; the governor's only with --force", "steer.resume", (_resume,)),
     "retry": ("try again what failed: failed trials, a test without a result", "steer.retry", (_retry,)),
+    "finish": (
+        "end an experiment's search now: finalise and test what there is", "steer.finish",
+        (argument("target", nargs="?", metavar="EXPERIMENT", help="the one at work when left out"),),
+    ),
     "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", ()),
     "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),
     "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", (_drill,)),

@@ -13,6 +13,7 @@ from supervisor.cli.data import add_arguments
 from supervisor.cli.dispatch import Parser, Verbs, argument, parser_of, run_verb
 
 READY_TIMEOUT_S = 120.0
+MAX_HOURS = 1e6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +32,20 @@ def _choice(parser: argparse.ArgumentParser) -> None:
         help="change one value of the plan; may be repeated",
     )  # fmt: skip
     parser.add_argument("--only", metavar="VALUE", help="only experiments with this value on an axis, such as 2M")
+    parser.add_argument(
+        "--hours", type=_hours, metavar="HOURS", help="hours of training for all of them; each gets its share"
+    )
     parser.add_argument("--experiments", action="append", default=[], metavar="GLOB", help="only experiments so named")
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
+    if not 0.0 < hours <= MAX_HOURS:
+        raise argparse.ArgumentTypeError(f"expected hours above 0 and up to {MAX_HOURS:,.0f}, found {text!r}")
+    return hours
 
 
 def _start(parser: argparse.ArgumentParser) -> None:

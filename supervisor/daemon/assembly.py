@@ -29,6 +29,7 @@ from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.plan.expansion import ExperimentSpec
 from supervisor.preflight.estimate import misfit
+from supervisor.preflight.hours import trial_seconds
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
@@ -116,6 +117,7 @@ def _orchestrator(
             "folders": [str(home.state), str(home.runs), str(home.logs)],
             **hardware,
         },
+        trial_seconds=lambda spec: known_trial_seconds(spec, cpus),
     )  # fmt: skip
 
 
@@ -134,3 +136,8 @@ def _server(home: Home, writer: RunWriter, clock: Clock, handlers: Handlers) -> 
 def skip_reason(spec: dict[str, Any]) -> str | None:
     """Return why an experiment cannot run on this machine, with the figures; None when it can."""
     return misfit(ExperimentSpec.model_validate(spec), machine_memory_bytes())
+
+
+def known_trial_seconds(spec: dict[str, Any], cores: int) -> dict[int, float] | None:
+    """Return the seconds of a whole trial by the rank of its shape; None where they are unknown."""
+    return trial_seconds(ExperimentSpec.model_validate(spec), cores)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from supervisor.domain.command import Command
-from supervisor.domain.lifecycle import TRIAL_ENDED, TrialState
+from supervisor.domain.lifecycle import AT_WORK, TRIAL_ENDED, ProcessState, TrialState
 from supervisor.domain.scope import ALL_NODES, MAX_HELD_TRIALS, trial_of, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store import lookups
@@ -52,6 +52,16 @@ class ScopeResolver:
         if target in self._experiments():
             return target, None
         return trial_of(self._trial(target, set())) or (None, None)
+
+    def to_finish(self, target: str | None) -> str:
+        """Return the experiment whose search ends: the one at work when left out. Raises Conflict when none is."""
+        if target is not None and target not in self._experiments():
+            raise NotFound(f"no experiment {target!r} in this run; there are {', '.join(self._experiments())}")
+        rows = lookups.experiments(self._store, self._run_id)
+        found = target or next((str(row["name"]) for row in rows if ProcessState(row["state"]) in AT_WORK), None)
+        if found is None:
+            raise Conflict("no experiment is at work now", remedy="name one: `supervisorctl finish EXPERIMENT`")
+        return found
 
     def to_drill(self, node: str) -> str:
         """Return the id of a node from its first characters."""

@@ -17,8 +17,10 @@ from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.lifecycle import TRIAL_ENDED
 from supervisor.domain.run_words import way_on
 from supervisor.domain.scope import ALL_NODES, trial_of
+from supervisor.domain.search_time import why_not_finish
 from supervisor.errors import Conflict, DiskFailed, UsageError
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
@@ -72,6 +74,8 @@ class Handlers:
         """Return the run as the store has it, and the daemon's own state; with `trials` every trial too."""
         store, run_id = self._writer.store, self._writer.run_id
         view = queries.run_snapshot(store.connection, run_id) if trials else self._view.now()
+        at_work, left_s = self._orchestrator.experiment, self._orchestrator.left_s
+        experiments = [{**one, "left_s": left_s} if one["name"] == at_work else one for one in view["experiments"]]
         now = self._clock.mono_s()
         nodes = {
             name: {
@@ -85,6 +89,7 @@ class Handlers:
         }
         return {
             **view,
+            "experiments": experiments,
             "daemon": self.facts() | {"version": __version__, "now_wall": self._clock.wall_s()},
             "plan_file": self._source.view(),
             "disk": self._disk(),
@@ -145,6 +150,20 @@ class Handlers:
         retries = try_again(RetryWriter(self._writer.store, self._writer.run_id), who, only, number)
         await self._orchestrator.retried(retries)
         return {"retries": [asdict(retry) for retry in retries]}
+
+    async def finish(self, target: str | None, who: str) -> dict[str, Any]:
+        """End the search of an experiment; its answer follows. Raises Conflict when there is nothing to end."""
+        name, store, run_id = self._scopes().to_finish(target), self._writer.store, self._writer.run_id
+        if self._orchestrator.stop.asked():
+            raise Conflict("the run is ending", remedy="the next `supervisord start` goes on; then ask again")
+        trials = [dict(row) for row in lookups.trials(store, run_id, name)]
+        spec, state = lookups.spec(store, run_id, name), self._writer.experiment_state(name)
+        refusal = why_not_finish(state, spec, trials)
+        if refusal is not None:
+            raise Conflict(f"{name} cannot finish: {refusal}")
+        await self._orchestrator.finish(name, who)
+        running = sum(trial["state"] not in TRIAL_ENDED for trial in trials)
+        return {"experiment": name, "trials": len(trials), "running": running}
 
     async def stop(self, who: str) -> dict[str, Any]:
         """Stop the run: it does not go on by itself."""

@@ -10,8 +10,10 @@ from typing import Any
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView, NodeView
 from supervisor.daemon.commands_in_force import FORCE_S, CommandsInForce
+from supervisor.daemon.experiments import experiment_hours
 from supervisor.daemon.experiments.driver_runner import Drills, DriverRunner
 from supervisor.daemon.experiments.evaluation import Evaluator
+from supervisor.daemon.experiments.experiment_hours import TrialSeconds
 from supervisor.daemon.experiments.experiment_runner import ExperimentRunner
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.experiments.ray_session import RaySession
@@ -46,8 +48,10 @@ class Orchestrator:
         new_driver: Callable[[str], DriverProcess],
         skip_reason: Callable[[dict[str, Any]], str | None],
         watchdog: dict[str, Any],
+        trial_seconds: TrialSeconds,
     ) -> None:
         self._home, self._writer, self._clock, self._skip_reason = home, writer, clock, skip_reason
+        self._trial_seconds = trial_seconds
         self.stop = stop
         self._cluster = ClusterView(writer, clock)
         self._commands = CommandsInForce(writer, clock, self._cluster)
@@ -56,7 +60,7 @@ class Orchestrator:
         self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=lambda: self._drivers.kill())
         self._drivers = DriverRunner(
             writer, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
-            home.key, reserve, stop,
+            home.key, reserve, stop, clock, trial_seconds,
         )  # fmt: skip
         evaluator = Evaluator(EvaluationWriter(writer.store, writer.run_id), {OWNER: home.key})
         self._experiments = ExperimentRunner(
@@ -77,6 +81,11 @@ class Orchestrator:
     def shortage(self) -> str | None:
         """Why no node can run a trial of the experiment at work; None while one can."""
         return self._drivers.shortage
+
+    @property
+    def left_s(self) -> float | None:
+        """What is left of the hours of the experiment at work; None without hours."""
+        return None if self._drivers.countdown is None else self._drivers.countdown.left_s
 
     # For the API
 
@@ -126,6 +135,12 @@ class Orchestrator:
         if any(retry.trials and retry.experiment == self.experiment for retry in retries):
             await self._drivers.send(messages.TrialsRetried())
 
+    async def finish(self, name: str, who: str) -> None:
+        """Record that a person ends the search of an experiment, and tell its driver."""
+        self._writer.record("experiment.finish_asked", experiment=name, who=who)
+        if name == self.experiment:
+            await self._drivers.send(messages.FinishAsked())
+
     async def kill(self) -> None:
         """Kill every process of the run."""
         await self._drivers.kill()
@@ -159,6 +174,9 @@ class Orchestrator:
 
     async def _run_experiment(self, state: ExperimentState) -> None:
         reason = self._skip_reason(state.spec)
+        if reason is None:
+            experiment_hours.pass_on(self._writer, state.name)
+            reason = experiment_hours.narrow(self._writer, state.name, self._trial_seconds)
         if reason is not None:
             state.skip(reason)
             return

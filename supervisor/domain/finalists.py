@@ -87,8 +87,24 @@ def walk_forward_trials(spec: Spec) -> int:
 
 
 def search_trials(spec: Spec) -> int:
-    """Return how many trials of an experiment are the search's; their numbers begin at 0."""
-    return int(spec["max_trials"]) - finalisation_trials(spec) - walk_forward_trials(spec)
+    """Return how many trials of an experiment are the search's; their numbers begin at 0.
+
+    A search that ended before its last trial has its own number (domain.search_time).
+    """
+    searched = spec.get("searched")
+    own = int(spec["max_trials"]) - finalisation_trials(spec) - walk_forward_trials(spec)
+    return own if searched is None else int(searched)
+
+
+def planned_trials(spec: Spec) -> int:
+    """Return how many trials an experiment has at most: `max_trials`, or fewer once its search has ended early."""
+    return search_trials(spec) + finalisation_trials(spec) + walk_forward_trials(spec)
+
+
+def shrunk(top: int, seeds: int, folds: int, room: int) -> tuple[int, int]:
+    """Return the `top` and `seeds` of which the trials after the search are at most `room`, one of each at least."""
+    fewer = max(1, min(seeds, room // folds))
+    return max(1, min(top, room // fewer - (folds - 1))), fewer
 
 
 def is_final(spec: Spec, number: int) -> bool:
@@ -159,7 +175,7 @@ def trials_in_all(spec: Spec, trials: Sequence[Trial]) -> int:
     """Return how many trials the experiment will have: fewer than `max_trials` if too few can be finalised."""
     search, found = search_trials(spec), finalists(spec, trials)
     if not _have_ended(trials, range(search)):
-        return int(spec["max_trials"])
+        return planned_trials(spec)
     final = sum(len(finalist.numbers) for finalist in found)
     goes_on = not _have_ended(trials, range(search + final)) or chosen(spec, trials) is not None
     return search + final + (walk_forward_trials(spec) if found and goes_on else 0)

@@ -183,6 +183,19 @@ class ResourcesCompared:
 
 
 @dataclass(frozen=True)
+class SearchEnded:
+    """Driver: the search ends after `trials` trials, for `reason` (search_time.HOURS or FINISH).
+
+    `top` and `seeds` are those of the finalisation that follows; None without one.
+    """
+
+    reason: str
+    trials: int
+    top: int | None
+    seeds: int | None
+
+
+@dataclass(frozen=True)
 class Heartbeat:
     """Driver: still here. Not acknowledged."""
 
@@ -235,6 +248,22 @@ class Commanded:
 
 
 @dataclass(frozen=True)
+class TimeLeft:
+    """Daemon: what is left of the experiment's hours, as search_time.SearchTime describes it."""
+
+    left_s: float
+    trial_s: float | None
+    reserve_s: float
+    top: int | None
+    seeds: int | None
+
+
+@dataclass(frozen=True)
+class FinishAsked:
+    """Daemon: a person ends the search: its running trials stop at their next epoch, and the trials after it follow."""
+
+
+@dataclass(frozen=True)
 class TrialsRetried:
     """Daemon: trials that had ended wait for the next driver. End after the search, before the finalisation."""
 
@@ -266,5 +295,6 @@ class Finish:
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | TrialHung | ReportTrimmed | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat
-    | ExperimentEnded | ResourcesCompared | Begin | Ack | Commanded | TrialsRetried | DrillAsked | ForceAsked | Finish
+    | ExperimentEnded | ResourcesCompared | SearchEnded | Begin | Ack | Commanded | TimeLeft | FinishAsked
+    | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -85,14 +85,17 @@ def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:
 
 
 _DRIVER_ENDS = ("driver.exited", "driver.stopped", "experiment.finished", "experiment.failed", "experiment.stopped")
+_PAUSED = "experiment.paused"
+_WORKS = ("experiment.started", "experiment.resumed")
 _NO_DRIVER_BY_THEN = ("driver.started", "daemon.started", "daemon.recovered")
 
 
 def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> float:
-    """Return the seconds with a live driver, from (name, wall time, fields) of events.
+    """Return the seconds in which an experiment ran, from (name, wall time, fields) of events.
 
-    The events are in the order of their numbers. A driver whose end no event records counts up to the last event before
-    the one that shows it gone. The time that the machine slept, and by which the clock was set, is left out.
+    It runs from its driver's hello to the driver's end, less its pauses. The events are in the order of their numbers.
+    A driver whose end no event records counts up to the last event before the one that shows it gone. The time that the
+    machine slept, and by which the clock was set, is left out.
     """
     total, begun, last = 0.0, None, 0.0
     for name, wall_s, fields in events:
@@ -101,7 +104,7 @@ def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> fl
             end = _end_of_driver(name, wall_s, fields, last)
             if end is not None:
                 total, begun = total + max(0.0, end - begun), None
-        if name == "driver.started":
+        if name in _WORKS:
             begun = wall_s
         last = wall_s
     return total + (max(0.0, last - begun) if begun is not None else 0.0)
@@ -109,7 +112,7 @@ def driven_seconds(events: Iterable[tuple[str, float, Mapping[str, Any]]]) -> fl
 
 def _end_of_driver(name: str, wall_s: float, fields: Mapping[str, Any], last_wall_s: float) -> float | None:
     """Return the wall time of the driver's end: this event's or the last one's; None when it is still alive."""
-    if name in _DRIVER_ENDS:
+    if name in _DRIVER_ENDS or name == _PAUSED:
         return wall_s
     # Perhaps days later: a start puts the trials back in the queue before it records itself.
     requeued = name == "trial.requeued" and fields.get("cause") == "daemon_died"

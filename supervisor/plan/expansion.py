@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from supervisor.domain.finalists import finalisation_trials, search_trials, walk_forward_trials
+from supervisor.domain.finalists import finalisation_trials, search_trials, shrunk, walk_forward_trials
 from supervisor.errors import PlanError
 from supervisor.plan import dimensions, schema
+from supervisor.plan.hours import shares
 from supervisor.plan.matrix import Cell, cells
 from supervisor.plan.validation import nearest, value_problem
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Bounds = dict[str, tuple[int, int]]
 UNCHANGED = (
-    "trainable", "metric", "metric_at", "mode", "max_trials", "max_epochs", "max_hours", "resources", "sampler",
+    "trainable", "metric", "metric_at", "mode", "max_trials", "max_epochs", "resources", "sampler",
     "warm_start", "max_failures",
 )  # fmt: skip
 """Settings of a cell that its experiment takes over as they are."""
@@ -78,6 +79,10 @@ class ExperimentSpec(dimensions.Part):
     warm_start: schema.WarmStart | None = None
     seed: int = Field(ge=0)
     max_failures: int = Field(ge=0)
+    searched: int | None = Field(default=None, exclude=True)
+    search_end: str | None = Field(default=None, exclude=True)
+    finish_asked: bool = Field(default=False, exclude=True)
+    """What events add to the spec of a run (domain.search_time); no plan has them."""
 
     @property
     def phases(self) -> tuple[int, int, int]:
@@ -97,15 +102,18 @@ def expand(
     dataset: str | None = None,
     only: str | None = None,
     globs: Sequence[str] = (),
+    hours: float | None = None,
 ) -> list[ExperimentSpec]:
     """Resolve the experiments in order: the first axis of the matrix varies slowest.
 
     `num_features` is the dataset's input width, from its manifest, and `dataset` its file; a plan with a grid needs
-    `num_features`. `only` keeps the cells that have this value on any axis, `globs` those whose name matches one.
+    `num_features`. `only` keeps the cells that have this value on any axis, `globs` those whose name matches one;
+    `hours` are divided over those that are kept.
     Raises PlanError when nothing matches, when a grid is empty, or when an enqueued value is not in the grid.
     """
     chosen = _select(list(cells(plan)), only, globs)
-    return [_spec(cell, num_features, dataset) for cell in chosen]
+    hours_of = shares(plan, chosen, hours)
+    return [_spec(cell, num_features, dataset, hours_of[cell.name]) for cell in chosen]
 
 
 def fingerprint(plan: schema.Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
@@ -158,7 +166,7 @@ def _choices(word: str, names: list[str], described: str) -> str:
     return close if close == listed else f"{close} {listed}"
 
 
-def _spec(cell: Cell, num_features: int | None, dataset: str | None) -> ExperimentSpec:
+def _spec(cell: Cell, num_features: int | None, dataset: str | None, max_hours: float | None) -> ExperimentSpec:
     plan = cell.plan
     config = _config(cell, dataset)
     bounds = _grid_bounds(cell, config, num_features)
@@ -168,6 +176,7 @@ def _spec(cell: Cell, num_features: int | None, dataset: str | None) -> Experime
         cell=cell.axes,
         config=config,
         space=space,
+        max_hours=max_hours,
         concurrency=min(plan.concurrency, plan.max_trials),
         enqueue=_enqueue(cell, space),
         pruner=_pruner(plan),
@@ -260,8 +269,7 @@ def _finalize(plan: schema.Plan) -> ResolvedFinalize | None:
     folds, half = _folds(plan), plan.max_trials // 2
     if plan.finalize is None or plan.max_trials <= folds:
         return None
-    seeds = max(1, min(plan.finalize.seeds, half // folds))
-    top = max(1, min(plan.finalize.top, half // seeds - (folds - 1)))
+    top, seeds = shrunk(plan.finalize.top, plan.finalize.seeds, folds, half)
     return ResolvedFinalize(top=top, seeds=seeds, folds=folds)
 
 

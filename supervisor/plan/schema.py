@@ -138,6 +138,9 @@ Enqueue = Annotated[tuple[dict[ParamName, EnqueuedValue], ...], BeforeValidator(
 Axis = Annotated[tuple[AxisValue, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=100)]
 When = Annotated[tuple[AxisValue, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 
+Positive = Annotated[float, Field(gt=0, le=1_000_000)]
+Hours = Positive | Annotated[dict[ParamName, dict[AxisValue, Positive]], Field(min_length=1, max_length=1)]
+
 
 class OverrideSet(Part):
     """The changes of an override. `config`, `space` and `resources` are merged key by key; the rest is replaced."""
@@ -185,7 +188,13 @@ class Plan(Part):
     space: Space = Field(min_length=1, max_length=100, description="parameter: dimension. They are sampled")
     max_trials: int = Field(ge=1, le=MAX_TRIALS, description="trials of an experiment in total, however they end")
     max_epochs: int = Field(ge=1, le=100_000, description="most epochs (reports) of a trial")
-    max_hours: float | None = Field(default=None, gt=0, description="most hours of an experiment; null: no limit")
+    max_hours: float | None = Field(
+        default=None, gt=0, description="most hours of an experiment; null: its share of `hours`"
+    )
+    hours: Hours | None = Field(
+        default=None,
+        description="hours of all experiments, divided evenly, or {axis: {value: hours}}; `max_hours` goes before it",
+    )
     concurrency: int = Field(default=1, ge=1, le=1_024, description="trials at the same time")
     resources: Resources = Field(default_factory=Resources, description="the share of a node that one trial gets")
     sampler: Sampler = Field(default_factory=Sampler, description="the way parameters are proposed")

@@ -45,6 +45,7 @@ def apply(data: dict[str, Any], sets: Sequence[str]) -> tuple[dict[str, Any], di
             _drop_from_overrides(changed, path)
     if any(path[0] == "matrix" for path in origins):
         _drop_dead_overrides(changed)
+        _drop_dead_hours(changed)
     return changed, origins
 
 
@@ -114,6 +115,20 @@ def _drop_dead_overrides(data: dict[str, Any]) -> None:
                 chosen = wanted if isinstance(wanted, list) else [wanted]
                 when[axis] = [value for value in chosen if value in values]
     _drop_where(data, lambda override: isinstance(when := override.get("when"), dict) and [] in when.values())
+
+
+def _drop_dead_hours(data: dict[str, Any]) -> None:
+    """Drop the hours of values that `--set matrix.AXIS=...` took out of the matrix."""
+    matrix, hours = data.get("matrix"), data.get("hours")
+    if not isinstance(matrix, dict) or not isinstance(hours, dict):
+        return
+    for axis, by_value in hours.items():
+        values = matrix.get(axis)
+        if isinstance(values, list) and isinstance(by_value, dict):
+            known = {str(value) for value in values}
+            hours[axis] = {value: given for value, given in by_value.items() if str(value) in known}
+    if {} in hours.values():
+        del data["hours"]
 
 
 def _drop_where(data: dict[str, Any], dead: Any) -> None:

@@ -60,7 +60,7 @@ def nearest(word: object, options: Iterable[object], described: str = "valid one
 
 def problems(plan: Plan) -> list[Problem]:
     """List every error of a well-formed plan. An empty list: the plan can be expanded."""
-    found = [*_name(plan), *_matrix(plan), *_overrides(plan), *_hardware(plan)]
+    found = [*_name(plan), *_matrix(plan), *_hours(plan), *_overrides(plan), *_hardware(plan)]
     if not found:  # the cells make sense only when the matrix does
         found += _unique(problem for cell in cells(plan) for problem in _cell(cell))
     return found
@@ -90,6 +90,24 @@ def _matrix(plan: Plan) -> Iterator[Problem]:
         seen = Counter(cell.name for cell in cells(plan))
         for name in sorted(name for name, times in seen.items() if times > 1):
             yield Problem(("matrix",), f"two experiments would be called {name}", "rename an axis or its values")
+
+
+def _hours(plan: Plan) -> Iterator[Problem]:
+    """Check that hours by the values of an axis name each of its values once."""
+    if not isinstance(plan.hours, dict):
+        return
+    for axis, by_value in plan.hours.items():
+        if axis not in plan.matrix:
+            yield Problem(("hours", axis), f"the matrix has no axis {axis}", nearest(axis, plan.matrix, "axes"))
+            continue
+        values = [str(value) for value in plan.matrix[axis]]
+        for value in by_value:
+            if str(value) not in values:
+                remedy = nearest(value, values, f"values of {axis}")
+                yield Problem(("hours", axis, str(value)), f"the matrix has no {axis} {value}", remedy)
+        missing = [value for value in values if value not in {str(given) for given in by_value}]
+        if missing:
+            yield Problem(("hours", axis), f"{axis} {', '.join(missing)} has no hours", "give each value its hours")
 
 
 def _overrides(plan: Plan) -> Iterator[Problem]:

@@ -23,6 +23,7 @@ from supervisor.plan.schema import Plan
 from supervisor.preflight import machine
 from supervisor.preflight.checkpoint_space import check_checkpoint_space, policy_of
 from supervisor.preflight.estimate import estimate
+from supervisor.preflight.hours import check_hours
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.processes import wake_lock
 from supervisor.processes.environment import overwritten, passed_environment, ray_environment
@@ -55,6 +56,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         machine.check_memory(machine.available_memory_bytes()),
         check_largest_trial(specs, machine_memory_bytes(), usable_cores()),
         machine.check_cores(specs, usable_cores()),
+        check_hours(specs, usable_cores()),
         *check_gpus(specs),
         machine.check_data(plan.data, home.data),
         *([] if chosen is None else [check_dataset(chosen)]),

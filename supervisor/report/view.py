@@ -9,6 +9,7 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+from supervisor.domain.search_time import FINISH, HOURS
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import duration
 from supervisor.store.queries import best_trial, training_seconds
@@ -95,7 +96,7 @@ class ExperimentRow:
 
     @property
     def max_trials(self) -> int:
-        return int(self.spec["max_trials"])
+        return finalists.planned_trials(self.spec)
 
     @property
     def end_reasons(self) -> dict[str, int]:
@@ -253,6 +254,7 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
             return ["not started."]
         case _:
             sentences.append(f"{experiment.state}, {ended} of {most} trials have ended.")
+    sentences += search_end_sentence(experiment.spec)
     failed = {reason: n for reason, n in experiment.end_reasons.items() if EndReason(reason) not in SUCCEEDED}
     if failed:
         sentences.append("trials without a value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")
@@ -263,6 +265,13 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
     elif experiment.finalized is not None and experiment.evaluation is None and experiment.testable:
         sentences.append(f"finalised, but not tested: {experiment.missing or 'the run goes on'}.")
     return sentences
+
+
+def search_end_sentence(spec: Mapping[str, Any]) -> list[str]:
+    """Return how the search ended before its last trial; nothing if it did not."""
+    why = {HOURS: "no further trial fitted into its hours", FINISH: "a person asked it to finish"}
+    reason = spec.get("search_end")
+    return [f"the search ended after {spec['searched']} trials: {why[reason]}."] if reason in why else []
 
 
 def headline(run: RunView) -> str:

@@ -105,6 +105,14 @@ EVENTS: dict[str, EventKind] = {
     "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}"),
     "experiment.paused": EventKind("warning", "{experiment} paused by the {origin} ({action}): {reason}", "drill"),
     "experiment.resumed": EventKind("info", "{experiment} goes on", "drill"),
+    "experiment.extended": EventKind("info", "{experiment} gets {hours} h that {sources} left over"),
+    "experiment.narrowed": EventKind(
+        "warning", "{experiment} tries {tried} of {shapes} shapes, ranks {low} to {high}: {reason}"
+    ),
+    "experiment.finish_asked": EventKind("info", "{who} asks {experiment} to finish: its search ends now"),
+    "experiment.search_ended": EventKind(
+        "info", "{experiment} ends its search after {trials} trials ({reason})", "top seeds"
+    ),
     "experiment.warmed": EventKind("info", "{experiment} starts with {count} points of {donor}", "points"),
     "test.opened": EventKind(
         "warning",

@@ -50,7 +50,7 @@ def experiment(store: Store, run_id: str, name: str) -> sqlite3.Row:
 
 
 def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
-    """Return the spec of an experiment, its warm start included."""
+    """Return the spec of an experiment, as the events since its start have changed it."""
     found: dict[str, Any] = json.loads(experiment(store, run_id, name)["spec"])
     return found
 
@@ -76,6 +76,21 @@ def trial(store: Store, run_id: str, name: str, number: int) -> sqlite3.Row | No
 def trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]:
     """Return the rows of an experiment's trials, in the order of their numbers."""
     return store.rows("SELECT * FROM trial WHERE run = ? AND experiment = ? ORDER BY number", run_id, name)
+
+
+def trial_costs(store: Store, run_id: str, name: str, after: int) -> list[dict[str, Any]]:
+    """Return the trials that ended after event `after`, as search_time.pace wants them."""
+    rows = store.rows(
+        "SELECT number, trial.value AS value, end_reason, params, count(result.step) AS epochs,"
+        " coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0) AS seconds"
+        " FROM trial LEFT JOIN result ON result.run = trial.run AND result.experiment = trial.experiment"
+        " AND result.trial = trial.number"
+        " WHERE trial.run = ?1 AND trial.experiment = ?2 AND end_reason IS NOT NULL AND number IN"
+        " (SELECT trial FROM event WHERE seq > ?3 AND run = ?1 AND experiment = ?2 AND name LIKE 'trial.f%')"
+        " GROUP BY number ORDER BY number",
+        run_id, name, after,
+    )  # fmt: skip
+    return [{**dict(row), "params": json.loads(row["params"])} for row in rows]
 
 
 def live_trials(store: Store, run_id: str, name: str | None = None) -> list[sqlite3.Row]:

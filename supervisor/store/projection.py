@@ -14,6 +14,7 @@ from typing import Any
 
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
+from supervisor.domain.spec_changes import SPEC_CHANGES
 from supervisor.store.event import Event
 
 _P = ProcessState
@@ -156,11 +157,11 @@ _WITH_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
 }  # fmt: skip
 
 
-def _experiment_warmed(rows: _Rows) -> None:
+def _change_spec(rows: _Rows) -> None:
+    """Change the spec, so that every later driver works by the same one."""
     (text,) = rows.execute("SELECT spec FROM experiment WHERE run = ? AND name = ?", *rows.experiment_key).fetchone()
-    spec = json.loads(text)
-    warmed = {**spec, "enqueue": [*spec["enqueue"], *rows.fields["points"]]}
-    rows.execute("UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(warmed), *rows.experiment_key)
+    changed = SPEC_CHANGES[rows.event.name](json.loads(text), rows.fields)
+    rows.execute("UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(changed), *rows.experiment_key)
 
 
 # A trial
@@ -274,7 +275,7 @@ CHANGES: dict[str, Callable[[_Rows], None]] = {
     "run.paused": _run_paused,
     "run.resumed": _run_resumed,
     **dict.fromkeys((*EXPERIMENT_STATES, "experiment.moved"), _move_experiment),
-    "experiment.warmed": _experiment_warmed,
+    **dict.fromkeys(SPEC_CHANGES, _change_spec),
     "trial.added": _trial_added,
     "trial.started": _trial_started,
     "trial.reported": _trial_reported,

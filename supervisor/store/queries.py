@@ -287,7 +287,7 @@ def experiment_view(
         "started_wall": row["started_wall"],
         "ended_wall": row["ended_wall"],
         "spec": spec,
-        "max_trials": spec["max_trials"],
+        "max_trials": finalists.planned_trials(spec),
         "counts": dict(Counter(trial["end_reason"] for trial in over)),
         "ended": len(over),
         "running": [{key: trial[key] for key in _RUNNING} for trial in work],

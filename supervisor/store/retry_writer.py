@@ -74,7 +74,7 @@ class RetryWriter:
 
 
 def seconds_left(store: Store, run_id: str, name: str, max_hours: float | None) -> float | None:
-    """Return what is left of an experiment's `max_hours`, which count while a driver is alive; None without them."""
+    """Return what is left of an experiment's `max_hours`, which count while it runs; None without them."""
     if max_hours is None:
         return None
     events = lookups.events_of_time(store, run_id, name)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from supervisor.domain.command import Command
+from supervisor.domain.finalists import phase
 from supervisor.domain.lifecycle import AT_WORK, EndReason, ProcessState, check_process_move
+from supervisor.domain.messages import SearchEnded
 from supervisor.store import lookups, queries
 from supervisor.store.database import Change, Store
 from supervisor.store.projection import EXPERIMENT_STATES, RUN_STATES
@@ -69,6 +71,23 @@ class RunWriter:
 
     def experiment_state(self, name: str) -> ProcessState:
         return ProcessState(lookups.experiment(self.store, self.run_id, name)["state"])
+
+    def end_search(self, name: str, message: SearchEnded) -> None:
+        """Record that an experiment's search ends; a second time changes nothing.
+
+        Raises ValueError when the store has another number of trials: the numbers of later ones begin there.
+        """
+        with self.store.change(self.run_id) as change:
+            if lookups.spec(self.store, self.run_id, name).get("searched") is not None:
+                return
+            rows = lookups.trials(self.store, self.run_id, name)
+            own = sum(phase(row["source"]) == 0 for row in rows)
+            if message.trials != own or own != len(rows):
+                raise ValueError(f"expected the end of a search of {own} trials, found {message.trials}")
+            change.record(
+                "experiment.search_ended", experiment=name, reason=message.reason, trials=own, top=message.top,
+                seeds=message.seeds,
+            )  # fmt: skip
 
     # The operator's commands
 

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView
 from supervisor.daemon.commands_in_force import CommandsInForce
 from supervisor.daemon.experiments.driver_session import DriverEnd, DriverSession
+from supervisor.daemon.experiments.experiment_hours import Countdown, TrialSeconds
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
@@ -67,13 +69,17 @@ class DriverRunner:
         home_key: str,
         reserve: DiskReserve,
         stop: StopRequest,
+        clock: Clock,
+        trial_seconds: TrialSeconds,
     ) -> None:
+        self._clock, self._trial_seconds = clock, trial_seconds
         self._writer, self._ray, self._start_ray, self._new_driver = writer, ray, start_ray, new_driver
         self._trials = TrialWriter(writer.store, writer.run_id)
         self._cluster, self._commands, self._drills = cluster, commands, drills
         self._watchdog, self._home_key, self._reserve, self._stop = watchdog, home_key, reserve, stop
         self.driver: DriverProcess | None = None
         self.experiment: str | None = None
+        self.countdown: Countdown | None = None
         self.shortage: str | None = None
         """The resources of a trial that no node has, in the words of the driver at work; None while all are there."""
 
@@ -108,15 +114,16 @@ class DriverRunner:
     async def _serve(self, state: ExperimentState, driver: DriverProcess) -> DriverEnd:
         head = self._ray.head
         self.driver, self.experiment = driver, state.name
+        self.countdown = Countdown(state, self._clock, self._trial_seconds)
         self._writer.record("driver.started", experiment=state.name, pid=driver.pid)
         session = DriverSession(
             driver, state.name, self._writer, lambda message: self._handle(state, message), self._reserve, self._stop
         )
         try:
             begin = None if head is None else self._begin(state, head.address)
-            end = await session.run(begin, state.seconds_left())
+            end = await session.run(begin, self.countdown)
         finally:
-            self.driver = self.experiment = self.shortage = None
+            self.driver = self.experiment = self.shortage = self.countdown = None
             self._cluster.driver_gone()
             returncode = await session.reap()
         if end.error is not None and self._ray.head is not head:
@@ -151,6 +158,8 @@ class DriverRunner:
                 self._commands.action_changed(message, self.experiment)
             case messages.SensorNoted():
                 self._cluster.noted(message)
+            case messages.SearchEnded():
+                self._writer.end_search(state.name, message)
             case messages.ResourcesCompared():
                 self.shortage = message.shortage
                 if message.shortage is None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from supervisor import failpoints
+from supervisor.daemon.experiments.experiment_hours import Countdown
 from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.codec import LinkError
-from supervisor.errors import DiskFailed, DiskFull, StoreLocked
+from supervisor.errors import DiskFailed, DiskFull, StoreLocked, SweepError
 from supervisor.formatting import error_sentence
 from supervisor.processes import driver_process
 from supervisor.processes.driver_process import DriverProcess, DriverSilentError
@@ -77,13 +78,13 @@ class DriverSession:
         self._status = ""
         self._refusals: dict[int, int] = {}
 
-    async def run(self, begin: messages.Begin | None, seconds_left: float | None) -> DriverEnd:
+    async def run(self, begin: messages.Begin | None, countdown: Countdown) -> DriverEnd:
         """Converse until the driver's pipe closes; it is killed if it is silent, breaks the link, or `begin` is None.
 
-        `seconds_left` are those of its experiment. Raises DiskFull and DiskFailed, and kills the driver, when its
+        `countdown` has the hours of its experiment. Raises DiskFull and DiskFailed, and kills the driver, when its
         messages cannot be committed.
         """
-        stopper = asyncio.create_task(self._finish_when_asked(seconds_left))
+        stopper = asyncio.create_task(self._finish_when_asked(countdown))
         try:
             # If the head died while the driver was spawned, nothing else would end this driver.
             await (self._driver.kill() if begin is None else self._driver.send(begin))
@@ -125,9 +126,13 @@ class DriverSession:
                 failpoints.hit("ack.send")
                 await self._driver.send(messages.Ack(number))
 
-    async def _finish_when_asked(self, seconds_left: float | None) -> None:
-        """End the driver when the run is asked to stop or `max_hours` are over."""
-        self._out_of_time = not await self._stop.within(seconds_left)
+    async def _finish_when_asked(self, countdown: Countdown) -> None:
+        """End the driver when the run is asked to stop or `max_hours` are over; until then tell it what is left."""
+        while not self._out_of_time and not await self._stop.within(countdown.period_s):
+            # A disk that does not answer ends the driver by its own messages; this one comes again.
+            with contextlib.suppress(SweepError):
+                self._out_of_time = countdown.look() <= 0.0
+                await self._driver.send(countdown.message())
         await self._driver.finish(self._stop.reason or MAX_HOURS_REACHED)
 
     async def _commit(self, message: messages.Message) -> None:

@@ -30,7 +30,7 @@ class ExperimentState:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Return the spec as the store has it, its warm start included."""
+        """Return the spec as the events since the run's start have changed it."""
         return lookups.spec(self._store, self._run_id, self.name)
 
     def progress(self) -> int:
@@ -43,8 +43,17 @@ class ExperimentState:
         return any(TrialState(row["state"]) is TrialState.PENDING for row in waiting)
 
     def seconds_left(self) -> float | None:
-        """Return what is left of `max_hours`, which count while a driver is alive; None without such a limit."""
+        """Return what is left of `max_hours` before a driver starts; None without such a limit."""
         return seconds_left(self._store, self._run_id, self.name, self.spec["max_hours"])
+
+    def is_running(self) -> bool:
+        """Return whether it runs: its driver has said hello, and nothing pauses it."""
+        return ProcessState(lookups.experiment(self._store, self._run_id, self.name)["state"]) is ProcessState.RUNNING
+
+    def trial_costs(self, after: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the trials that ended after event `after` with their epochs and seconds, and the newest event."""
+        newest = lookups.last_seq(self._store)
+        return lookups.trial_costs(self._store, self._run_id, self.name, after), newest
 
     # Moves
 

@@ -74,8 +74,8 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     ("arguments", "code"),
     [
         (["status"], 4), (["status", "--json"], 4), (["pause"], 7), (["pause", "--now"], 7), (["resume"], 7),
-        (["stop"], 7), (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2), (["tail", "smoke"], 2),
-        (["wait"], 2), (["report"], 2), ([], 2),
+        (["finish"], 7), (["stop"], 7), (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2),
+        (["tail", "smoke"], 2), (["wait"], 2), (["report"], 2), ([], 2),
     ],
 )  # fmt: skip
 def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(

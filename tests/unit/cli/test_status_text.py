@@ -54,6 +54,21 @@ def test_a_missing_answer_and_looks_at_the_test_are_shown(state: str, changes: d
     assert shown.split(": ", 1)[-1] in status_text.text_table({"experiments": [{**one, "evaluation": None}]})
 
 
+@pytest.mark.parametrize(
+    ("spec", "left_s", "shown"),
+    [
+        ({"max_hours": 10.0}, 7200.0, "2 h 00 min of 10 h 00 min left"),
+        ({"finish_asked": True}, None, "17/50 trials, finishes"),
+        ({"searched": 15, "search_end": "hours"}, None, "search ended (hours)"),
+        ({"searched": 15, "search_end": "finish", "finish_asked": True}, None, "search ended (finish)"),
+        ({"max_hours": 10.0}, 60.0, "ETA 1 min 00 s"),
+    ],
+)
+def test_hours_and_the_end_of_a_search_are_shown(spec: dict[str, Any], left_s: float | None, shown: str) -> None:
+    one = experiment(left_s=left_s)
+    assert shown in status_text.experiment_line({**one, "spec": {**one["spec"], **spec}}, 22, NOW)
+
+
 def test_the_summary_counts_a_missing_answer_and_failed_trials_beside_what_passed() -> None:
     experiments = [experiment(state="EXITED"), experiment(state="EXITED", missing="x"), experiment(counts={"oom": 2})]
     found = status_text.summary({"experiments": experiments})

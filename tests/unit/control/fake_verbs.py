@@ -37,6 +37,9 @@ class FakeVerbs:
     async def retry(self, target: str | None, who: str) -> dict[str, Any]:
         return self._answer("retry", target, who)
 
+    async def finish(self, target: str | None, who: str) -> dict[str, Any]:
+        return self._answer("finish", target, who)
+
     async def stop(self, who: str) -> dict[str, Any]:
         return self._answer("stop", who)
 

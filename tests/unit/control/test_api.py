@@ -180,7 +180,8 @@ def test_only_the_verbs_of_the_table_are_routed(home: Home) -> None:
     table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
     assert {pair for pair in routed if pair[0] != "HEAD"} == table
     assert {verb for _, verb in table} == {
-        f"/v1/{verb}" for verb in ("hello", "status", "pause", "resume", "retry", "stop", "shutdown", "drill", "backup")
+        f"/v1/{verb}"
+        for verb in ("hello", "status", "pause", "resume", "retry", "finish", "stop", "shutdown", "drill", "backup")
     }
 
 

@@ -141,12 +141,20 @@ class FakeHead:
 class Stage:
     """A store with one run of fake experiments, and orchestrators that run it, one life after another."""
 
-    def __init__(self, folder: Path, **stories: list[list[list[Any]]]) -> None:
+    def __init__(self, folder: Path, max_hours: float | None = None, **stories: list[list[list[Any]]]) -> None:
         self.home = Home(folder)
         self.home.runs.mkdir()
         self.store = Store(folder / "sweep.db", Clock())
         specs = [
-            {"name": name, "mode": "min", "max_trials": 2, "concurrency": 1, "max_hours": None, "stories": story}
+            {
+                "name": name,
+                "mode": "min",
+                "max_trials": 2,
+                "max_epochs": 2,
+                "concurrency": 1,
+                "max_hours": max_hours,
+                "stories": story,
+            }
             for name, story in stories.items()
         ]
         create_run(
@@ -156,6 +164,7 @@ class Stage:
         self.writer = RunWriter(self.store, "r")
         self.heads: list[FakeHead] = []
         self.too_large: set[str] = set()
+        self.trial_seconds: dict[str, dict[int, float]] = {}
         self.silence_s = SILENCE_S
         self.environment = dict(os.environ)
         self.reserve = DiskReserve(folder, Clock(), ReserveLimits(reserve_bytes=4096), free=lambda _: 1 << 30)
@@ -177,6 +186,7 @@ class Stage:
             self.now = Orchestrator(
                 self.home, self.writer, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
                 lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
+                lambda spec: self.trial_seconds.get(spec["name"]),
             )  # fmt: skip
             if stop:
                 self.now.stop.ask(stop)

@@ -58,7 +58,7 @@ def test_neither_sleep_nor_a_set_clock_counts_for_an_experiments_hours(lives: li
     """Each life is a pair: seconds at work, and how far the wall clock moves beside them."""
     wall, events, worked = 1e9, [], 0.0
     for work_s, moved_s in lives:
-        events.append(("driver.started", wall, {}))
+        events.append(("experiment.started", wall, {}))
         wall += work_s / 2
         events.append(("trial.reported", wall, {}))
         wall += moved_s

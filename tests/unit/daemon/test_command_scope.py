@@ -10,6 +10,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.scope import MAX_HELD_TRIALS, trial_scope
 from supervisor.errors import Conflict, NotFound, UsageError
 from supervisor.store.database import Store
@@ -116,3 +117,13 @@ def test_what_is_tried_again_has_the_same_names(
 def test_an_unknown_name_is_not_tried_again(scopes: ScopeResolver, target: str) -> None:
     with pytest.raises(NotFound):
         scopes.to_retry(target)
+
+
+def test_a_finish_is_for_the_experiment_at_work_or_a_named_one(store: Store, scopes: ScopeResolver) -> None:
+    with pytest.raises(Conflict, match="no experiment is at work"):
+        scopes.to_finish(None)
+    RunWriter(store, "r").move_experiment("b", ProcessState.STARTING)
+    assert scopes.to_finish(None) == "b"
+    assert scopes.to_finish("a") == "a"
+    with pytest.raises(NotFound, match="there are a, b"):
+        scopes.to_finish("0")

@@ -109,7 +109,16 @@ def test_time_without_a_driver_does_not_count_for_max_hours(tmp_path: Path, end:
     writer.record("driver.started", experiment="x", pid=2)
     clock.now += HOUR
     writer.record("experiment.started", experiment="x", max_trials=3)
-    assert state.seconds_left() == pytest.approx((MAX_HOURS - 3) * HOUR, abs=1.0), "with the next driver"
+    assert state.seconds_left() == pytest.approx((MAX_HOURS - 2) * HOUR, abs=1.0), "its start-up does not count"
+    clock.now += HOUR
+    pause = {"action": "PAUSE", "origin": "operator", "reason": "a call", "drill": False}
+    writer.record("experiment.paused", experiment="x", **pause)
+    clock.now += 30 * HOUR
+    writer.record("experiment.paused", experiment="x", **pause)
+    writer.record("experiment.resumed", experiment="x", drill=False)
+    clock.now += HOUR
+    state.stop("shut down")
+    assert state.seconds_left() == pytest.approx((MAX_HOURS - 4) * HOUR, abs=1.0), "nor does a pause"
     store.close()
 
 

@@ -30,7 +30,7 @@ def dataset(folder: Path, rows: int = 5_000) -> str:
 
 
 def phase6a(only: str, dataset_file: str | None = None, *sets: str) -> ExperimentSpec:
-    return expand(load_plan("phase6a", sets).plan, 25, dataset_file, only=only)[0]
+    return expand(load_plan("phase6a", ["hours=null", *sets]).plan, 25, dataset_file, only=only)[0]
 
 
 def needed_bytes(spec: ExperimentSpec) -> int:

@@ -69,6 +69,10 @@ class Run:
     """The operator's, by scope: the action."""
     experiments: dict[str, Experiment] = field(default_factory=lambda: {name: Experiment() for name in EXPERIMENTS})
     trials: dict[tuple[str, int], Trial] = field(default_factory=dict)
+    finishing: set[str] = field(default_factory=set)
+    """The experiments that a person asked to finish."""
+    searched: dict[str, int] = field(default_factory=dict)
+    """The trials of each search that ended early."""
     refused: int = 0
     """How many messages were refused, each of which is an event."""
 
@@ -146,7 +150,7 @@ class World:
         for n in failed:
             lived, attempt = trials[n].lived, trials[n].attempt
             self.run.trials[name, n] = Trial(attempt=attempt, lived=lived)
-        left = MAX_TRIALS - sum(trial.over for trial in trials.values())
+        left = self.planned(name) - sum(trial.over for trial in trials.values())
         work = each.state == "SKIPPED" or (each.state == "FATAL" and left > 0)
         if each.state in OVER and (failed or (work and number is None)):
             each.state, each.error = "STOPPED", None
@@ -226,6 +230,17 @@ class World:
             self.move(name, "PAUSED", *max(held)[2:])
         elif not held and now.state == "PAUSED":
             self.move(name, "RUNNING")
+
+    def planned(self, name: str) -> int:
+        return self.run.searched.get(name, MAX_TRIALS)
+
+    def finish(self, name: str) -> None:
+        self.run.finishing.add(name)
+        self.note()
+
+    def end_search(self, name: str, trials: int) -> None:
+        self.run.searched.setdefault(name, trials)
+        self.note()
 
     def desire(self, desired: str) -> None:
         self.run.desired = desired
@@ -330,6 +345,9 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
         )
         for each in rows("experiment")
     }
+    specs = {each["name"]: json.loads(each["spec"]) for each in rows("experiment")}
+    run.finishing = {name for name, spec in specs.items() if spec.get("finish_asked")}
+    run.searched = {name: spec["searched"] for name, spec in specs.items() if "searched" in spec}
     for each in rows("trial"):
         run.trials[each["experiment"], each["number"]] = Trial(
             each["state"], each["attempt"], each["end_reason"], each["value"], each["error"], each["checkpoint_step"]

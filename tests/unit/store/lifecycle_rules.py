@@ -14,6 +14,7 @@ from hypothesis.stateful import (
 
 from supervisor import failpoints
 from supervisor.daemon.cluster import NodeView
+from supervisor.daemon.experiments.experiment_hours import pass_on
 from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED, ExperimentState
 from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
@@ -25,6 +26,7 @@ from supervisor.domain.lifecycle import (
     check_process_move,
 )
 from supervisor.domain.scope import ALL_NODES, trial_scope
+from supervisor.domain.search_time import FINISH, HOURS
 from supervisor.errors import Conflict
 from supervisor.formatting import error_sentence
 from supervisor.store.retry_writer import RetryWriter
@@ -139,6 +141,12 @@ class Rules(OneHome):
         assert self.last_seq() == seq
 
     @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS))
+    def a_person_asks_to_finish(self, name: str) -> None:
+        fields = {"experiment": name, "who": "ann"}
+        self.do(lambda: self.writer.record("experiment.finish_asked", **fields), lambda world: world.finish(name))
+
+    @precondition(lambda self: self.alive)
     @rule()
     def drill(self) -> None:
         fields = {"name": "heat", "duration_s": 3.0, "node": None, "drill": True}
@@ -167,7 +175,9 @@ class Rules(OneHome):
         if skip:
             self.conduct(lambda: state.skip("too large"), lambda world: world.move(state.name, "SKIPPED"))
             self._experiment_is_over()
-        else:
+            return
+        self.conduct(lambda: pass_on(self.writer, state.name), lambda world: None)
+        if self.alive and self.state is state:
             self.drive()
 
     @precondition(lambda self: self.alive and self.state and not self.waiting)
@@ -213,7 +223,7 @@ class Rules(OneHome):
     def the_experiment_ends(self, error: str | None) -> None:
         state = self.state
         assert state is not None
-        if error is None and len(self.trials) < MAX_TRIALS:
+        if error is None and len(self.trials) < self.world.planned(state.name):
             return
         if error is None:
             self.conduct(lambda: state.end(None), lambda world: world.end(state.name, MAX_HOURS_REACHED))
@@ -227,6 +237,21 @@ class Rules(OneHome):
         if self.alive and not self.left:
             self.move_run("run.finished", passed=1, failed=1, skipped=0, seconds=1.0)
             self._dead()
+
+    @precondition(lambda self: self.alive and self.state and not self.waiting and self.trials)
+    @rule(reason=st.sampled_from([HOURS, FINISH]), more=st.sampled_from([0, 0, 1]))
+    def the_search_ends(self, reason: str, more: int) -> None:
+        """Say so once or twice; a driver that counts other trials than the store is not believed."""
+        state, trials = self.state, len(self.trials) + more
+        assert state is not None
+        message = messages.SearchEnded(reason, trials, None, None)
+        if more and state.name not in self.world.run.searched:
+            seq = self.last_seq()
+            with pytest.raises(ValueError, match="end of a search"):
+                self.writer.end_search(state.name, message)
+            assert self.last_seq() == seq
+            return
+        self.do(lambda: self.writer.end_search(state.name, message), lambda world: world.end_search(state.name, trials))
 
     @precondition(lambda self: self.alive and self.left)
     @rule(data=st.data())
@@ -249,6 +274,8 @@ class Rules(OneHome):
             return
         if self.state is None:
             self.begin_experiment(skip=False)
+        if self.current:
+            number = min(number, self.world.planned(self.current) - 1)
         while self.alive and self.current and len(self.trials) <= number:
             self.added({"lr": 0.1})
         sent: list[Any] = []
@@ -268,7 +295,8 @@ class Rules(OneHome):
     @precondition(lambda self: self.alive and self.current)
     @rule(params=st.dictionaries(st.text(max_size=3), st.floats(-1e300, 1e300) | st.integers(), max_size=2))
     def added(self, params: dict[str, Any]) -> None:
-        number = min(len(self.trials), MAX_TRIALS - 1)
+        assert self.current is not None
+        number = min(len(self.trials), self.world.planned(self.current) - 1)
         self.send(messages.TrialAdded(number, params, "sampled"))
 
     @precondition(lambda self: self.alive and self.trials)

@@ -15,6 +15,7 @@ import pytest
 from supervisor.audit import evidence, invariants, rebuild, rotation
 from supervisor.domain.command import Action
 from supervisor.domain.scope import ALL_NODES, trial_scope
+from supervisor.domain.search_time import FINISH
 from supervisor.home import Home
 from supervisor.store import lookups, queries
 from supervisor.store.database import read_only
@@ -22,7 +23,7 @@ from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.event import Event
 from tests.unit.audit.rebuild_home import OPENING, RESULT
 from tests.unit.store.lifecycle_home import HandSetClock
-from tests.unit.store.lifecycle_model import MAX_TRIALS
+from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS
 from tests.unit.store.lifecycle_rules import MAX_RUNS
 from tests.unit.store.test_lifecycle_machine import Lives
 
@@ -54,7 +55,7 @@ class LongLife(Lives):
             anew = len(self.world.runs) < MAX_RUNS
             self.start_again(choose.choice(["named", "named", "retry", "anew" if anew else "named"]), 1.0)
             return
-        actions: list[Callable[[], object]] = [self.an_operator_acts, self.drill]
+        actions: list[Callable[[], object]] = [self.an_operator_acts, self.drill, self.a_search_comes_to_its_end]
         if self.waiting:
             actions += [self.an_operator_overrules_the_governor] * 6
         elif self.state is None:
@@ -67,6 +68,11 @@ class LongLife(Lives):
 
     def a_trial_goes_on(self) -> None:
         self.a_trial_works(self.choose.randrange(MAX_TRIALS), self.choose.randrange(1, 5), self.choose.random() < 0.4)
+
+    def a_search_comes_to_its_end(self) -> None:
+        self.a_person_asks_to_finish(self.choose.choice(EXPERIMENTS))
+        if self.alive and self.state and not self.waiting and self.trials:
+            self.the_search_ends(FINISH, 0)
 
     def the_governor_acts(self) -> None:
         action = self.choose.choice([Action.RUN, Action.PAUSE, Action.STOP])
@@ -98,7 +104,7 @@ class LongLife(Lives):
         return [line for part in rotation.all_parts(self.home.audit_log("p")) for line in rotation.lines_of(part)]
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[2])
 def life(request: pytest.FixtureRequest) -> Iterator[LongLife]:
     found = LongLife(request.param)
     try:
@@ -115,7 +121,8 @@ def test_the_long_run_has_every_kind_of_event_that_matters(life: LongLife) -> No
     assert names >= {
         "driver.stopped", "experiment.failed", "experiment.finished", "experiment.stopped", "daemon.recovered",
         "run.paused", "run.resumed", "run.stopped", "run.abandoned", "run.finished", "governor.forced", "test.scored",
-        "trial.requeued", "experiment.skipped",
+        "trial.requeued", "experiment.skipped", "experiment.finish_asked", "experiment.search_ended",
+        "experiment.extended",
     }  # fmt: skip
     assert any(
         "\n" in event.fields["error"] for event in life.store.events_after(0) if event.name == "experiment.failed"

@@ -1,0 +1,27 @@
+"""Knows whether the search of the experiment ends before its last trial: by its hours, or because a person asked."""
+
+from __future__ import annotations
+
+from actors.driver.process_local import PerProcess
+from supervisor.domain.search_time import FINISH, HOURS, SearchTime
+
+
+class SearchEnd(PerProcess):
+    """Written by the thread of the daemon's link, read by Tune's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+        """True: a person ends the search."""
+        self.time: SearchTime | None = None
+        """What is left, as the daemon last said; None without hours."""
+
+    def before_another(self) -> str | None:
+        """Return why the search gives no further trial; None while one more fits."""
+        if self.asked:
+            return FINISH
+        return HOURS if self.time is not None and not self.time.fits_another else None
+
+    def now(self) -> bool:
+        """Return whether its running trials end, too, each at its next epoch with the best value that it has."""
+        return self.asked or (self.time is not None and self.time.is_over)

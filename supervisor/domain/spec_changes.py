@@ -1,0 +1,51 @@
+"""Changes the spec of an experiment by events: every later driver, and a rebuild, works by the changed one.
+
+Pure; standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Spec = Mapping[str, Any]
+
+
+def with_search_ended(spec: Spec, reason: str, trials: int, top: int | None, seeds: int | None) -> dict[str, Any]:
+    """Return the spec of an experiment whose search has ended after `trials` trials."""
+    finalize = spec.get("finalize")
+    if finalize is not None and top is not None and seeds is not None:
+        finalize = {**finalize, "top": top, "seeds": seeds}
+    return {**spec, "searched": trials, "search_end": reason, "finalize": finalize}
+
+
+def with_hours(spec: Spec, hours: float) -> dict[str, Any]:
+    """Return the spec of an experiment that got `hours` more."""
+    return {**spec, "max_hours": float(spec["max_hours"]) + hours}
+
+
+def with_ranks(spec: Spec, low: int, high: int) -> dict[str, Any]:
+    """Return the spec of an experiment that tries the shapes from rank `low` to `high` only."""
+    ranks = {**spec["space"]["shape_rank"], "low": low, "high": high}
+    enqueue = [
+        {**point, "shape_rank": min(max(point["shape_rank"], low), high)} if "shape_rank" in point else point
+        for point in spec["enqueue"]
+    ]
+    unlike = [point for place, point in enumerate(enqueue) if point not in enqueue[:place]]
+    return {**spec, "space": {**spec["space"], "shape_rank": ranks}, "enqueue": unlike}
+
+
+def _with_points(spec: Spec, points: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**spec, "enqueue": [*spec["enqueue"], *points]}
+
+
+SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
+    "experiment.warmed": lambda spec, fields: _with_points(spec, fields["points"]),
+    "experiment.extended": lambda spec, fields: with_hours(spec, fields["hours"]),
+    "experiment.narrowed": lambda spec, fields: with_ranks(spec, fields["low"], fields["high"]),
+    "experiment.finish_asked": lambda spec, _: {**spec, "finish_asked": True},
+    "experiment.search_ended": lambda spec, fields: with_search_ended(
+        spec, fields["reason"], fields["trials"], fields["top"], fields["seeds"]
+    ),
+}
+"""The spec after each of these events, from the spec before and the event's fields."""
