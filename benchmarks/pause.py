@@ -28,8 +28,8 @@ from typing import Any
 import psutil
 
 from benchmarks.machine import machine
-from benchmarks.pause_trials import BATCH_S, TRIALS, gap, starts, wait_for_both, wait_until_quiet
 from benchmarks.ray_stage import experiment, start_driver, start_head, watchdog
+from benchmarks.trials.pause import BATCH_S, TRIALS, gap, starts, wait_for_both, wait_until_quiet
 from supervisor.domain.codec import decode, encode
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
@@ -55,7 +55,7 @@ class Daemon:
         self.log = folder / "batches"
         self.process, self._read, self._write = start_driver(folder, environment)
         spec = experiment(
-            "pause", "benchmarks.pause_trials:Batches", config={"log": str(self.log)}, max_trials=TRIALS,
+            "pause", "benchmarks.trials.pause:Batches", config={"log": str(self.log)}, max_trials=TRIALS,
             concurrency=TRIALS, sampler={"kind": "random", "startup_trials": 1},
         )  # fmt: skip
         self._begin = Begin("run", spec, [], [], address, str(folder / "experiment"), watchdog(folder, **policy))

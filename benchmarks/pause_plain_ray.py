@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from benchmarks.pause_trials import TRIALS, Batches
+from benchmarks.trials.pause import TRIALS, Batches
 
 
 class PausesByFile(FIFOScheduler):

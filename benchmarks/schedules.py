@@ -44,7 +44,7 @@ from typing import Any
 import torch
 
 from benchmarks.machine import machine
-from benchmarks.schedule_trials import AVERAGE, BRANCHES, CONSTANT, COSINES, PLAIN, Point, Trial, best, run
+from benchmarks.trials.schedule import AVERAGE, BRANCHES, CONSTANT, COSINES, PLAIN, Point, Trial, best, run
 from supervisor.plan.expansion import expand
 from supervisor.plan.loader import load_plan
 from supervisor.processes.environment import thread_environment

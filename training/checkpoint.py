@@ -60,6 +60,17 @@ def write_checkpoint(path: Path, state: Mapping[str, object]) -> None:
         stream.write(_MAGIC + writer.digest.digest())
 
 
+def host_copy(state: Any) -> Any:
+    """Copy a state into the host's memory: tensors, and the dicts, lists and tuples that hold them."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: host_copy(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(host_copy(value) for value in state)
+    return state
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's state; its tensors are mapped from the file, on the CPU.
 

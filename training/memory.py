@@ -149,6 +149,16 @@ def choose_inference_windows(
         windows //= 2
 
 
+def copy_fits(estimate: MemoryEstimate, copy_bytes: int, available_bytes: int, limit_bytes: int | None) -> bool:
+    """Return whether a copy of a trial's state fits into the host's memory beside the trial at work.
+
+    It may take half of what is free now and is not needed for activations: the rest is for other trials, and keeps the
+    governor's limits away. ``limit_bytes`` bounds the trial and its copy together.
+    """
+    within = limit_bytes is None or estimate.total_bytes + copy_bytes <= limit_bytes
+    return within and copy_bytes <= (available_bytes - estimate.activations_bytes) // 2
+
+
 def limit_below(estimate: MemoryEstimate) -> MemoryLimit | None:
     """Return the next smaller way to run the same batch, or None after the last.
 

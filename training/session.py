@@ -15,14 +15,21 @@ import torch
 from torch import Tensor
 
 from training.build import build_learner, compile_forward, flops_per_step, precision_for
-from training.checkpoint import read_checkpoint, write_checkpoint
+from training.checkpoint import host_copy, read_checkpoint, write_checkpoint
 from training.data.windows import MarketWindows, load_windows
 from training.device import available_devices, choose_device, device_memory_bytes, release_cached_memory
 from training.environment import git_commit, library_versions
 from training.errors import CheckpointError, DoesNotFit, TrainingError
 from training.grid import grid_of, param_count
 from training.loop import Clock, Epoch, Learner, Progress, epochs, gather, train_batch
-from training.memory import MemoryEstimate, MemoryLimit, choose_micro_batch, limit_below, predict_trial_memory
+from training.memory import (
+    MemoryEstimate,
+    MemoryLimit,
+    choose_micro_batch,
+    copy_fits,
+    limit_below,
+    predict_trial_memory,
+)
 from training.settings import TrialSettings
 
 # The first step pays for the set-up; of the next three the fastest counts, since noise only adds.
@@ -90,19 +97,56 @@ class TrainingSession:
 
     def save(self, path: Path) -> None:
         """Write everything that ``load`` needs, atomically. Call it between batches only."""
+        write_checkpoint(path, self._state())
+
+    def snapshot(self) -> dict[str, Any] | None:
+        """Copy what ``save`` writes, for a writer beside the training; None without memory for it."""
+        return host_copy(self._state()) if self._has_room(self.checkpoint_bytes) else None
+
+    def weights(self, *, copied: bool) -> dict[str, Any] | None:
+        """Return the weights and their epoch, for ``best_weights``; None without memory for a copy."""
         learner, _ = self._open()
-        write_checkpoint(
-            path,
-            {
-                "identity": self._identity(),
-                "model": learner.model.state_dict(),
-                "optimizer": learner.optimizer.state_dict(),
-                "progress": asdict(learner.progress),
-                "rng_state": learner.rng_state,
-                "cuda_rng_state": learner.cuda_rng_state,
-                "micro_batch": learner.micro_batch,
-            },
-        )
+        if copied and not self._has_room(self.memory.weights_bytes):
+            return None
+        model = learner.model.state_dict()
+        kept = {"identity": self._identity(), "epoch": learner.progress.epoch}
+        return {**kept, "model": host_copy(model) if copied else model}
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The size of a checkpoint: weights and AdamW's two moments."""
+        return self.memory.weights_bytes + self.memory.optimizer_bytes
+
+    @property
+    def cursor(self) -> tuple[int, int] | None:
+        """The finished epochs, and the finished batches of the running one; None while it is validated.
+
+        A session that is left in the validation repeats all of it.
+        """
+        learner, windows = self._open()
+        done = learner.progress
+        return (done.epoch, done.batch) if done.batch * self.settings.batch_size < len(windows.train) else None
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The best epoch so far, from 1; None before the first."""
+        return self._open()[0].progress.best_epoch
+
+    def _has_room(self, copy_bytes: int) -> bool:
+        limit = self.settings.memory_limit_bytes if self.choice.device == "cpu" else None
+        return copy_fits(self.memory, copy_bytes, psutil.virtual_memory().available, limit)
+
+    def _state(self) -> dict[str, Any]:
+        learner, _ = self._open()
+        return {
+            "identity": self._identity(),
+            "model": learner.model.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "progress": asdict(learner.progress),
+            "rng_state": learner.rng_state,
+            "cuda_rng_state": learner.cuda_rng_state,
+            "micro_batch": learner.micro_batch,
+        }
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same trial. Raises CheckpointError; then use a new session."""

@@ -50,6 +50,15 @@ def continue_trial(passed: Any, trial: Trial) -> bool:
     return True
 
 
+def ask_to_leave(passed: Any, trial: Trial) -> None:
+    """Let a trial that was answered NOOP save itself and leave its work; its next answer says so."""
+    actor: Any = trial.temporary_state.ray_actor
+    if actor is not None:
+        # An actor's calls run in their order, so this one comes before the step.
+        actor.sweep_leave.remote()
+    continue_trial(passed, trial)
+
+
 def release_trial(passed: Any, trial: Trial) -> None:
     """Take a trial that waits off its worker; it stays PAUSED until the scheduler chooses it again.
 

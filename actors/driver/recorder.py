@@ -66,9 +66,11 @@ class Recorder(Callback, PerProcess):
         self._link.send(kind(entry.number, entry.attempt, *facts))
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        entry = self._registry.entry(trial.trial_id)
         found = ray_private.whereabouts(trial)
+        entry = self._registry.entry(trial.trial_id)
         resumed = found.resumed_step if found.pid is not None else entry.resumed_step
+        if found.pid is not None:
+            self._registry.resume(trial.trial_id, resumed)
         self._send(messages.TrialStarted, entry, trial.trial_id, found.node, found.pid, resumed)
         for path in found.unusable:
             self._send(messages.CheckpointUnusable, entry, path)
@@ -138,6 +140,7 @@ class Recorder(Callback, PerProcess):
             after = next_attempt(cause, entry.memory, entry.offer, drill=drill)
             reduced = dict(after.memory) if after.memory is not None and after.memory != entry.memory else None
             entry.running, entry.memory, entry.offer, entry.ran_out = False, after.memory, None, None
+            entry.anew = False
         self._send(messages.AttemptLost, entry, cause, error, drill, reduced)
         entry.attempt += 1
         own = {**trial.config[OWN_KEY], **entry.own_settings(spent=(error or cause) if after.spent else None)}

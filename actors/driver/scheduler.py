@@ -35,20 +35,25 @@ class Finished(BaseException):
 
 @dataclass(frozen=True)
 class SchedulerLimits:
-    """`max_t` is the step at which a stop means finished, not pruned; None for no such step."""
+    """`max_t` is the step at which a stop means finished, not pruned; None for no such step.
+
+    `saves` says that a trial can be saved at the end of any step, so it may leave its worker there.
+    """
 
     max_t: int | None
     concurrency: int
     release_after_s: float
+    saves: bool = False
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A trial that was answered NOOP. If it has `left` its work, it can only be released."""
+    """A trial that was answered NOOP. If it has `left` its work, it can only be released; SHED makes it leave."""
 
     trial: Trial
     since_mono_s: float
     left: bool
+    shed: bool
 
 
 class _Others:
@@ -118,6 +123,7 @@ class HardwareAwareScheduler(TrialScheduler):
         for step, value in earlier:
             if value is not None:
                 # Its earlier attempt survived these decisions, so they only fill the rungs.
+                entry.judged_step = max(entry.judged_step, step)
                 self.inner.on_trial_result(tune_controller, trial, {STEP: step, self._registry.metric: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
@@ -129,10 +135,10 @@ class HardwareAwareScheduler(TrialScheduler):
         if decision == TrialScheduler.CONTINUE and self._ends_with_its_search(entry, result):
             entry.cut = True
             return str(TrialScheduler.STOP)
-        left = LEFT in result or self._is_one_too_many(entry)
-        if decision == TrialScheduler.CONTINUE and (left or self._must_wait(entry)):
+        left, shed = LEFT in result, self._is_one_too_many(entry)
+        if decision == TrialScheduler.CONTINUE and (left or shed or self._must_wait(entry)):
             entry.reported = True
-            self._held[trial.trial_id] = _Held(trial, time.monotonic(), left)
+            self._held[trial.trial_id] = _Held(trial, time.monotonic(), left, shed)
             return str(TrialScheduler.NOOP)
         return decision
 
@@ -140,10 +146,14 @@ class HardwareAwareScheduler(TrialScheduler):
         # A NaN would spoil a rung's percentile; such a trial is judged when it ends.
         if entry.final or finite_or_none(result.get(self._registry.metric)) is None:
             return str(TrialScheduler.CONTINUE)
+        step, max_t = int(result[STEP]), self._limits.max_t
+        if step <= entry.judged_step and (max_t is None or step < max_t):
+            # Trained again: the pruner has this epoch and let the trial go on; a median would count it twice.
+            return str(TrialScheduler.CONTINUE)
+        entry.judged_step = max(entry.judged_step, step)
         decision = str(self.inner.on_trial_result(tune_controller, trial, result))
         if decision == TrialScheduler.STOP:
-            max_t = self._limits.max_t
-            entry.pruned = max_t is None or int(result[STEP]) < max_t
+            entry.pruned = max_t is None or step < max_t
         return decision
 
     def _ends_with_its_search(self, entry: Entry, result: dict[str, Any]) -> bool:
@@ -157,11 +167,15 @@ class HardwareAwareScheduler(TrialScheduler):
         return finishing or self._in_force.must_wait(entry.node, entry.number, reported=True)
 
     def _is_one_too_many(self, entry: Entry) -> bool:
-        """Return whether a trial must go back to the queue under SHED: at the end of an epoch that it saved."""
+        """Return whether a trial must go back to the queue under SHED: at the end of an epoch, with its work saved."""
         running = self._registry.running()
-        if len(running) <= self._allowed() or not entry.is_saved or self._in_force.finish_reason is not None:
+        if len(running) <= self._allowed() or not self._may_leave(entry) or self._in_force.finish_reason is not None:
             return False
         return entry.number == self._in_force.to_shed(other.number for other in running)
+
+    def _may_leave(self, entry: Entry) -> bool:
+        """Return whether nothing is lost when a trial leaves its worker: it is saved, or can save itself."""
+        return entry.is_saved or self._limits.saves
 
     def _allowed(self) -> int:
         command = self._in_force.for_new_trials()
@@ -174,7 +188,7 @@ class HardwareAwareScheduler(TrialScheduler):
         if self._registry.check.problem is not None:
             raise Finished(self._registry.check.problem)
         if self._in_force.finish_reason is not None:
-            self._finish()
+            self._finish(tune_controller)
         else:
             self._continue_held(tune_controller)
         closed = self._closed()
@@ -214,11 +228,10 @@ class HardwareAwareScheduler(TrialScheduler):
         for trial_id, held in list(self._held.items()):
             entry = self._registry.entry(trial_id)
             paused = self._must_wait(entry)
-            long = now - held.since_mono_s > self._limits.release_after_s and entry.is_saved
-            if held.left or (paused and long):
+            long = now - held.since_mono_s > self._limits.release_after_s and self._may_leave(entry)
+            if held.left or held.shed or (paused and long):
                 del self._held[trial_id]
-                self._recorder.release(held.trial)
-                ray_private.release_trial(tune_controller, held.trial)
+                self._let_go(tune_controller, held, entry)
             elif not paused:
                 del self._held[trial_id]
                 entry.reported = False
@@ -228,14 +241,27 @@ class HardwareAwareScheduler(TrialScheduler):
             # A trial that is held by itself waits from its report on, which the recorder has sent by now.
             self._recorder.record_pauses()
 
-    def _finish(self) -> None:
+    def _let_go(self, tune_controller: Any, held: _Held, entry: Entry) -> None:
+        """Release a trial from its worker; one that is not saved is asked to save itself first, and answers LEFT."""
+        if held.left or entry.is_saved:
+            self._recorder.release(held.trial)
+            ray_private.release_trial(tune_controller, held.trial)
+        else:
+            ray_private.ask_to_leave(tune_controller, held.trial)
+
+    def _finish(self, tune_controller: Any) -> None:
         """Raise Finished once no trial works any more, or FINISH_WITHIN_S is over."""
         now = time.monotonic()
         if self._finish_by_mono_s is None:
             self._finish_by_mono_s = now + FINISH_WITHIN_S
             self._leave(self._in_force.finish_reason or "the driver ends")
-        held = {self._registry.entry(trial_id).number for trial_id in self._held}
-        busy = [entry for entry in self._registry.running() if entry.number not in held]
+        for trial_id, held in list(self._held.items()):
+            entry = self._registry.entry(trial_id)
+            if self._limits.saves and not held.left and not entry.is_saved:
+                del self._held[trial_id]
+                self._let_go(tune_controller, held, entry)
+        idle = {self._registry.entry(trial_id).number for trial_id in self._held}
+        busy = [entry for entry in self._registry.running() if entry.number not in idle]
         if not busy or now > self._finish_by_mono_s:
             raise Finished(self._in_force.finish_reason)
 

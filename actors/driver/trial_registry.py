@@ -22,9 +22,9 @@ from actors.trial.result_keys import (
     OUT_OF_MEMORY,
     SMALLER,
     STEP,
-    checkpoint_step,
 )
 from actors.trial.worker_exit import DEATHS
+from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 
 
@@ -32,11 +32,13 @@ from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 class Entry:
     """One trial that is not over.
 
-    `sent_steps` are the steps that the study has; `best` is the best finite value so far, `diverged` says that the last
-    number was not finite: of this driver's results, because the store keeps NaN and a missing value alike as None.
+    `sent_steps` are the steps that the study has, `judged_step` is the last one that the pruner has. `best` is the best
+    finite value so far. `diverged` says that the last number was not finite: of this driver's results, because the
+    store keeps NaN and a missing value alike as None.
     `held` says that the daemon has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler
     holds it at the end of a step. `deaths` counts its workers that died under earlier drivers. A `final` trial follows
-    the search: sampler and pruner do not see it. `cut` says that it ends with its search.
+    the search: sampler and pruner do not see it. `cut` says that it ends with its search, `anew` that no attempt of it
+    counts yet: it was never tried, or is retried.
 
     `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the
     error of an attempt that left its work because memory ran out (memory_retry).
@@ -58,6 +60,8 @@ class Entry:
     reported: bool = False
     node: str = ""
     sent_steps: set[int] = field(default_factory=set)
+    judged_step: int = 0
+    anew: bool = True
     final: bool = False
     deaths: int = 0
     memory: Memory | None = None
@@ -79,11 +83,16 @@ class Entry:
         """Return the step of its checkpoint, by the file's name; None when it starts from scratch."""
         return checkpoint_step(self.checkpoint) if self.checkpoint else None
 
+    @property
+    def reported_step(self) -> int | None:
+        """Return the last step that was reported; None for a trial that begins anew, whatever its folder holds."""
+        return None if self.anew else max((step for step, _ in self.results), default=0)
+
     def own_settings(self, spent: str | None = None) -> dict[str, Any]:
         """Return its attempt's part of a config's OWN_KEY; `spent` is its error when nothing smaller can be tried."""
         return {
-            "number": self.number, "attempt": self.attempt, "checkpoint": self.checkpoint, "memory": self.memory,
-            "spent": spent, "final": self.final,
+            "number": self.number, "attempt": self.attempt, "checkpoint": self.checkpoint,
+            "reported": self.reported_step, "memory": self.memory, "spent": spent, "final": self.final,
         }  # fmt: skip
 
 
@@ -138,12 +147,10 @@ class TrialRegistry(PerProcess):
         entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
         if earlier is not None:
             entry.checkpoint, entry.memory = earlier["checkpoint"], earlier.get("memory")
+            entry.anew = not (earlier["results"] or earlier["checkpoint"] or earlier.get("lost"))
             entry.deaths = sum(cause in DEATHS for cause in earlier.get("lost", ()))
-            last_kept = entry.resumed_step or 0
             for step, value in earlier["results"]:
-                # Steps past the checkpoint run again and are reported again.
-                if step <= last_kept:
-                    self._note(entry, int(step), value)
+                self._note(entry, int(step), value)
         with self.lock:
             self._by_id[trial_id] = entry
             self._alone_ahead.discard(number)
@@ -199,6 +206,20 @@ class TrialRegistry(PerProcess):
                 entry.diverged = value is None
             entry.checkpoint = result.get(CHECKPOINT) or entry.checkpoint
         return entry, step, value
+
+    def resume(self, trial_id: str, step: int | None) -> Entry:
+        """Note that an attempt begins after `step`: what was reported beyond it runs again, and is reported again.
+
+        A trial's value must be of weights that it has.
+        """
+        with self.lock:
+            entry = self._by_id[trial_id]
+            kept = [(at, value) for at, value in entry.results if at <= (step or 0)]
+            if len(kept) < len(entry.results):
+                entry.results, entry.best = [], None
+                for at, value in kept:
+                    self._note(entry, at, value)
+            return entry
 
     def note_left(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take the answer of a trial that left its work."""

@@ -19,8 +19,10 @@ from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
 from actors.driver.watchdog_links import WatchdogLinks
+from actors.trial.checkpoint_schedule import CHECKPOINT_EVERY_S
 from actors.trial.result_keys import OWN_KEY, STEP
-from actors.trial.supervised import can_be_reused, keeps_checkpoints, supervise
+from actors.trial.supervised import supervise
+from actors.trial.user_class import can_be_reused, keeps_checkpoints
 from actors.trial.user_code import resolve
 from supervisor.domain.finalists import is_final, trials_left
 from supervisor.domain.messages import Begin
@@ -48,8 +50,9 @@ def fit(
     recorder = Recorder(
         link, registry, in_force, lambda node, number, attempt: watchdogs.how_died(node, spec["name"], number, attempt)
     )
-    scheduler = _scheduler(begin, registry, in_force, recorder, watchdogs)
-    if keeps_checkpoints(trainable):
+    saves = keeps_checkpoints(trainable)
+    scheduler = _scheduler(begin, registry, in_force, recorder, watchdogs, saves=saves)
+    if saves:
         in_force.on_change(MemoryGuard(in_force, registry).look)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _shares(spec["resources"])),
@@ -76,7 +79,13 @@ def fit(
 
 
 def _scheduler(
-    begin: Begin, registry: TrialRegistry, in_force: CommandsInForce, recorder: Recorder, watchdogs: WatchdogLinks
+    begin: Begin,
+    registry: TrialRegistry,
+    in_force: CommandsInForce,
+    recorder: Recorder,
+    watchdogs: WatchdogLinks,
+    *,
+    saves: bool,
 ) -> HardwareAwareScheduler:
     spec = begin.experiment
     inner = pruner(spec["pruner"], spec["metric"], spec["mode"])
@@ -84,6 +93,7 @@ def _scheduler(
         max_t=spec["pruner"].get("max_t") or spec["max_epochs"],
         concurrency=int(spec["concurrency"]),
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
+        saves=saves,
     )
     replay(inner, (trial for trial in begin.trials if not is_final(spec, int(trial["number"]))), spec["metric"])
     return HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
@@ -93,7 +103,8 @@ def _own_settings(spec: Mapping[str, Any], folder: Path, gate: str) -> Mapping[s
     """Return the part of a config's OWN_KEY that all trials of an experiment share; search adds a trial's own."""
     return {
         "experiment": spec["name"], "seed": int(spec["seed"]), "metric": spec["metric"], "folder": str(folder),
-        "gate": gate,
+        "gate": gate, "checkpoint_every_s": spec.get("checkpoint_every_s", CHECKPOINT_EVERY_S),
+        "last_step": spec["max_epochs"],
     }  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-"""The checkpoints of a trial: writes them, keeps the newest, resumes from one, and waits while the disk is full."""
+"""The checkpoints of a trial: takes them when due, keeps the newest, resumes from one, waits while the disk is full."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import pickle
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -13,72 +13,51 @@ from typing import Any
 
 from ray import tune
 
+from actors.trial.background_writer import BackgroundWriter
+from actors.trial.checkpoint_schedule import Schedule
+from actors.trial.full_disk import is_full, when_there_is_space
 from actors.trial.heartbeat import Heartbeat, Phase
 from actors.trial.memory_retry import Memory, once_alone
-from actors.trial.result_keys import checkpoint_step
-from supervisor.filesystem import free_bytes, sync, sync_folder
+from supervisor.domain.checkpoint_name import checkpoint_step
+from supervisor.filesystem import sync, sync_folder
 
 KEEP_CHECKPOINTS = 2
 """The newest, and the one before it in case the newest was lost with the page cache."""
 
-POLL_S = 1.0
-NEARLY_FULL_BYTES = 1 << 16
-"""With less free space, an error without a reason (torch only says that its position is wrong) means a full disk."""
 
 LOG = logging.getLogger("trainable")
 _STATE = "sweep-state.pickle"
 """A name that the files of a user's own checkpoint do not have."""
-
-
-def is_full(error: BaseException, folder: Path) -> bool:
-    """Return whether `error` came from a full disk: by its causes, or by the space left at `folder`."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    try:
-        return free_bytes(folder) < NEARLY_FULL_BYTES
-    except OSError:
-        return False
-
-
-def when_there_is_space(
-    save: Callable[[], Path], folder: Path, waits: Callable[[], object], sleep: Callable[[float], None] = time.sleep
-) -> Path:
-    """Return the result of `save`, called again while the disk of `folder` is full; call `waits` before each pause.
-
-    Without a bound: only a person can make space, and the driver can always end its trials. Raises any other error
-    of `save`.
-    """
-    logged = False
-    while True:
-        try:
-            return save()
-        except Exception as error:
-            # A user's own code may turn a full disk into any error.
-            if not is_full(error, folder):
-                raise
-            if not logged:
-                LOG.warning("no space is left at %s: the trial waits with its checkpoint: %s", folder, error)
-                logged = True
-        waits()
-        sleep(POLL_S)
+_UNFINISHED = re.compile(r"\.fresh-\d+|\.(checkpoint|best)-\d+\.pt\.\d+\.part")
 
 
 class Checkpoints:
-    """The checkpoints of one trial in its `folder`; `write` and `read` are the trainable's sweep_save and sweep_load.
+    """The checkpoints of one trial in its `folder`; `trainable` has the methods of CheckpointFolders.
 
     `resumed_step` is the step that the trial resumed from, None from scratch; `unusable` are the paths of newer
-    checkpoints that could not be read.
+    checkpoints that could not be read. `clock_s` gives the seconds that the attempt has worked.
     """
 
     def __init__(
-        self, folder: Path, write: Callable[[Path, int], Path], read: Callable[[Path], object], heartbeat: Heartbeat
+        self,
+        folder: Path,
+        trainable: Any,
+        heartbeat: Heartbeat,
+        schedule: Schedule | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._folder, self._write, self._read, self._heartbeat = folder, write, read, heartbeat
+        self._folder, self._trainable, self._heartbeat = folder, trainable, heartbeat
+        self._schedule, self._clock_s, self._began_s = schedule or Schedule(), clock_s, clock_s()
+        self._writer, self._disk_is_full = BackgroundWriter(), False
+        self._finished: Path | None = None
+        self.step = 0
+        """The last whole step."""
         self.resumed_step: int | None = None
         self.unusable: list[str] = []
+
+    @property
+    def _now_s(self) -> float:
+        return self._clock_s() - self._began_s
 
     def kept(self) -> list[tuple[int, Path]]:
         """Return the checkpoints on disk, by step."""
@@ -87,53 +66,182 @@ class Checkpoints:
         named = ((checkpoint_step(path), path) for path in self._folder.iterdir())
         return sorted((step, path) for step, path in named if step is not None)
 
-    def save(self, step: int) -> Path:
-        """Write the checkpoint of a step and return its path; wait while the disk is full."""
-        waits = lambda: self._heartbeat.phase(Phase.WAITING)  # noqa: E731 - shorter than a method
-        return when_there_is_space(lambda: self._save_now(step), self._folder.parent, waits)
+    def expect(self, size_bytes: int) -> None:
+        """Take the size of a checkpoint before the first one is written."""
+        self._schedule.expect(size_bytes)
 
-    def _save_now(self, step: int) -> Path:
-        # Set at each try: only while it waits for space may the worker be silent without a bound.
+    def is_over(self) -> bool:
+        """Return whether one is due in the middle of an epoch. Raises the error of the last one that was written."""
+        if self._writer.is_done:
+            self._collect()
+        return not self._writer.is_busy and (self._disk_is_full or self._schedule.is_over(self._now_s))
+
+    def take(self, step: int) -> None:
+        """Take the checkpoint of a step: write a copy in the background, or all of it at once without memory."""
+        self._collect()
+        taken_s, began = self._now_s, time.monotonic()
+        job = None if self._disk_is_full or self._schedule.every_s == 0.0 else self._trainable.sweep_snapshot()
+        if job is None:
+            self._finished = self.save(step)
+            self._schedule.wrote(taken_s, time.monotonic() - began)
+            return
+
+        def write() -> Path:
+            path = self._save_now(step, job)
+            self._schedule.wrote(taken_s, time.monotonic() - began)
+            return path
+
+        self._writer.start(write)
+
+    def take_between_batches(self) -> None:
+        """Take the checkpoint that is due in the middle of an epoch; its time is no batch's."""
         self._heartbeat.phase(Phase.PREPARING)
+        self.take(self.step)
+        self._heartbeat.begin_step()
+
+    def write_now(self, write: Callable[[Path], Path]) -> Path:
+        """Write a file of the trainable's own into the folder; wait while the disk is full."""
+        return when_there_is_space(lambda: write(self._made_folder()), self._folder.parent, self._waits)
+
+    def _made_folder(self) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._write(self._folder, step)
-        kept = self.kept()
-        # A later step is of an attempt that counts no more: a retried trial begins anew in its old folder.
-        newest = [old for at, old in kept if at <= step][-KEEP_CHECKPOINTS:]
-        for old in (old for _, old in kept if old not in newest):
-            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        return self._folder
+
+    def end_step(self, step: int, seconds: float, *, ended: bool) -> Path | None:
+        """Take a checkpoint if one is due at the end of a step of `seconds`; return the newest that is written.
+
+        A trial that has `ended` is not trained again for want of one, so then it is written at once.
+        """
+        self.step = step
+        if self._writer.is_done:
+            self._collect()
+        if ended:
+            self._end(step)
+        elif not self._writer.is_busy and self._is_due(seconds):
+            self.take(step)
+        path, self._finished = self._finished, None
         return path
 
-    def resume(self, newest: Path, begin_anew: Callable[[], object]) -> int:
-        """Load `newest`, or else the one before it; return its step, 0 when none could be read.
+    def _is_due(self, seconds: float) -> bool:
+        next_s = 0.0 if self._trainable.sweep_saves_between_batches else seconds
+        return self._disk_is_full or self._schedule.is_due(self._now_s, next_s)
 
-        A torn file costs epochs, which run again, and not the trial. Raises ValueError for a name that is no
-        checkpoint's.
+    def _end(self, step: int) -> None:
+        self._collect()
+        if self._trainable.sweep_saves_end or self._schedule.every_s == 0.0:
+            self._finished = self.save(step)
+        self.write_now(self._trainable.sweep_finish)
+
+    def _collect(self) -> None:
+        """Wait for the checkpoint at work; a full disk makes the next one due at once, and wait for space."""
+        try:
+            self._finished = self._writer.collect() or self._finished
+        except Exception as error:
+            if not is_full(error, self._folder):
+                raise
+            self._disk_is_full = True
+
+    def save(self, step: int) -> Path:
+        """Write the checkpoint of a step and return its path; wait while the disk is full."""
+        # Its error does not matter any more: this one is newer.
+        self.settle()
+        path = when_there_is_space(lambda: self._save_now(step, None), self._folder.parent, self._waits)
+        self._disk_is_full = False
+        return path
+
+    def settle(self) -> None:
+        """Wait for the checkpoint at work, before its trial may go on elsewhere; an error is only logged."""
+        try:
+            self._writer.collect()
+        except Exception:
+            LOG.exception("a checkpoint in %s was not written", self._folder)
+
+    def _waits(self) -> None:
+        self._heartbeat.phase(Phase.WAITING)
+
+    def _save_now(self, step: int, job: Callable[[Path, int], Path] | None) -> Path:
+        if job is None:
+            # Set at each try: only while it waits for space may the worker be silent without a bound.
+            self._heartbeat.phase(Phase.PREPARING)
+        path = (job or self._trainable.sweep_save)(self._made_folder(), step)
+        # A later step could not be read when the trial resumed: it will be written anew.
+        for _, old in [one for one in self.kept() if one[0] <= step][:-KEEP_CHECKPOINTS]:
+            _remove(old)
+        return path
+
+    def resume(self, named: Path | None, reported: int | None, begin_anew: Callable[[], object]) -> int:
+        """Load the newest checkpoint of an epoch that was reported; return its step, 0 when none could be read.
+
+        `named` is the newest that the daemon knows, `reported` the last epoch that it has: a newer checkpoint of such
+        an epoch was written shortly before its worker died. A torn file costs epochs, which run again, and not the
+        trial. `reported` None: the trial begins anew, and files of an earlier life are removed. Raises ValueError for a
+        name that is no checkpoint's.
         """
-        limit = checkpoint_step(newest)
-        if limit is None:
-            raise ValueError(f"expected a path that ends in checkpoint-STEP, found {newest}: check the trial's row")
-        # Newer ones were never committed: their epochs run again.
-        kept = [(step, path) for step, path in self.kept() if step <= limit]
-        if limit not in dict(kept):
-            self.unusable.append(str(newest))
-        for step, path in reversed(kept):
+        wanted = 0 if named is None else checkpoint_step(named)
+        if wanted is None:
+            raise ValueError(f"expected a path that ends in checkpoint-STEP, found {named}: check the trial's row")
+        self._remove_unfinished()
+        limit = max(wanted, reported or 0)
+        for at, old in self.kept():
+            # A later one was never committed: its epochs run again.
+            if reported is None or at > limit:
+                _remove(old)
+        step = self._load_newest(begin_anew)
+        if named is not None and (step is None or step < wanted) and str(named) not in self.unusable:
+            self.unusable.append(str(named))
+        if step is not None:
+            self.resumed_step = self.step = step
+            return step
+        if named is not None:
+            LOG.warning("the trial begins from scratch: no checkpoint up to %s can be read", named)
+        self._trainable.sweep_forget(self._folder)
+        return 0
+
+    def _load_newest(self, begin_anew: Callable[[], object]) -> int | None:
+        """Load the newest checkpoint that can be read; return its step."""
+        for step, path in reversed(self.kept()):
             try:
-                self._read(path)
+                self._trainable.sweep_load(path)
             except Exception:
                 # A damaged file may raise any error in a user's code. Half loaded is worse than not loaded.
                 LOG.exception("the checkpoint %s cannot be read", path)
                 self.unusable.append(str(path))
                 begin_anew()
             else:
-                self.resumed_step = step
                 return step
-        LOG.warning("the trial begins from scratch: no checkpoint up to %s can be read", newest)
-        return 0
+        return None
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a killed worker left half written: each may be as large as a checkpoint."""
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if _UNFINISHED.fullmatch(path.name):
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 class CheckpointFolders(tune.Trainable):
     """The last base of a user's class: a checkpoint is a folder, unless the class overrides these methods."""
+
+    sweep_saves_between_batches = False
+    """The trial takes a checkpoint at any batch when it is due, not only at the end of a step."""
+
+    sweep_saves_end = True
+    """The last state of a trial that ends is saved, too: nothing else holds what the user's code has trained."""
+
+    def sweep_snapshot(self) -> Callable[[Path, int], Path] | None:
+        """Return a way to write the present state while the trial goes on; None: `sweep_save` must write it now."""
+        return None
+
+    def sweep_finish(self, folder: Path) -> Path:
+        """Write what must be on the disk before the trial ends; return where."""
+        return folder
+
+    def sweep_forget(self, folder: Path) -> None:
+        """Remove what earlier attempts left beside checkpoints, for a trial that begins from scratch."""
 
     def sweep_release(self) -> None:
         """Free memory; the next call is a reset or the end. For classes that hold much."""

@@ -48,6 +48,8 @@ class Gate:
         self._released = False
         self._worked_from_mono_s = mono_s()
         self._may_be_released = may_be_released
+        self.waited_s = 0.0
+        """The seconds that the trial has waited here, in all."""
 
     def wait(self) -> float:
         """Wait until the trial may work; return the seconds waited, 0.0 at an open gate. Raises Leave."""
@@ -77,6 +79,7 @@ class Gate:
         self._wait_while_closed()
         self._set_phase(Phase.WORKING)
         self._worked_from_mono_s = self._mono_s()
+        self.waited_s += self._worked_from_mono_s - began
         return self._worked_from_mono_s - began
 
     def _set_phase(self, phase: Phase) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Gate
 from actors.trial.memory_retry import ALONE, Memory, once_alone
 from actors.trial.result_keys import END, ERROR, RECORD, STEP
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 STATE_FILE = "state.pt"
 
 
+class CheckpointDue(Exception):
+    """A checkpoint is due in the middle of an epoch. Only an exception leaves the loop with its state whole."""
+
+
 class PatchTSTTrainable(tune.Trainable):
     """Runs under `supervised.SupervisedTrainable`, which sets its gate, number, seed and memory."""
 
@@ -37,8 +43,18 @@ class PatchTSTTrainable(tune.Trainable):
     """The trial follows the search: the weights of its best epoch are kept for the test."""
     sweep_memory: Memory | None
 
-    _best_step: int | None = None
-    """The last epoch, if it is the best so far and not saved yet."""
+    sweep_saves_between_batches = True
+    sweep_saves_end = False
+    sweep_checkpoints: Checkpoints
+
+    _best: Mapping[str, Any] | None = None
+    """The weights of the best epoch, in the host's memory until they are on the disk."""
+    _stored_epoch: int | None = None
+    """The epoch whose weights a writer has stored last."""
+    _named: tuple[int, ...] = ()
+    """The best epochs that the last two checkpoints name."""
+    _saved_at: tuple[int, int] | None = None
+    """The batch before which the last checkpoint in the middle of an epoch was taken."""
     _session: TrainingSession | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -55,7 +71,9 @@ class PatchTSTTrainable(tune.Trainable):
         from training.session import TrainingSession
 
         seed = config.get("seed", derive_seed(self.sweep_seed, self.sweep_number))
-        self._session = TrainingSession({**config, "seed": seed}, gate=self.sweep_gate.wait, limit=self._limit())
+        self._session = TrainingSession({**config, "seed": seed}, gate=self._at_batch, limit=self._limit())
+        self._best, self._stored_epoch, self._named, self._saved_at = None, None, (), None
+        self.sweep_checkpoints.expect(self._session.checkpoint_bytes)
         self._record = self._session.record()
 
     def _limit(self) -> MemoryLimit | None:
@@ -74,28 +92,106 @@ class PatchTSTTrainable(tune.Trainable):
             raise RuntimeError("expected an open training session, found none: setup() failed")
         return self._session
 
+    def _at_batch(self) -> float:
+        if self.sweep_checkpoints.is_over():
+            cursor = self._opened().cursor
+            # However short the interval, there is a batch between two checkpoints.
+            if cursor is not None and cursor != self._saved_at:
+                self._saved_at = cursor
+                raise CheckpointDue
+        return self.sweep_gate.wait()
+
     def step(self) -> dict[str, Any]:
         try:
-            epoch = self._opened().step()
+            epoch = self._epoch()
         except Diverged as error:
             return {END: EndReason.DIVERGED.value, ERROR: str(error), RECORD: self._record, "done": True}
-        self._best_step = epoch.number if epoch.best_epoch == epoch.number else None
+        if self._best is not None and self._best["epoch"] == self._stored_epoch:
+            self._best = None
+        if self.sweep_final and epoch.best_epoch == epoch.number:
+            self._keep_best()
         return {**result_of(epoch), RECORD: self._record}
+
+    def _epoch(self) -> Epoch:
+        """Train to the end of the running epoch, and take the checkpoints that are due before it."""
+        while True:
+            try:
+                return self._opened().step()
+            except CheckpointDue:
+                # Taken outside of this block: the error's traceback holds the tensors of the loop.
+                pass
+            self.sweep_checkpoints.take_between_batches()
+
+    def _keep_best(self) -> None:
+        """Copy the weights of this epoch; without memory for that, write them at once."""
+        self._best = self._opened().weights(copied=True)
+        if self._best is None:
+            self.sweep_checkpoints.write_now(self._write_weights)
+
+    def _write_weights(self, folder: Path) -> Path:
+        from training.best_weights import keep_weights
+
+        weights = self._opened().weights(copied=False)
+        assert weights is not None, "only a copy may lack memory"
+        return keep_weights(weights, folder)
+
+    def _store(self, best: Mapping[str, Any] | None, folder: Path) -> None:
+        """Store the weights of the best epoch before a checkpoint that names it; a writer's thread may call it."""
+        if best is not None and best["epoch"] != self._stored_epoch:
+            from training.best_weights import keep_weights
+
+            keep_weights(best, folder)
+            self._stored_epoch = best["epoch"]
 
     def sweep_save(self, folder: Path, step: int) -> Path:
         """Write a checkpoint as one file, atomically; return its path."""
-        path = folder / f"checkpoint-{step}.pt"
-        self._opened().save(path)
-        if self.sweep_final and self._best_step == step:
-            from training.best_weights import keep_weights
+        return self._writer_of(self._opened().save)(folder, step)
 
-            keep_weights(path, folder)
-        # A later save of the same step has a part of the next epoch too.
-        self._best_step = None
-        return path
+    def sweep_snapshot(self) -> Callable[[Path, int], Path] | None:
+        state = self._opened().snapshot()
+        if state is None:
+            return None
+        from training.checkpoint import write_checkpoint
+
+        return self._writer_of(lambda path: write_checkpoint(path, state))
+
+    def _writer_of(self, write: Callable[[Path], object]) -> Callable[[Path, int], Path]:
+        """Return a way to write the present best weights, and then a checkpoint that names them."""
+        best, epoch = self._best, self._opened().best_epoch
+        named = self._named = (*self._named, *([] if epoch is None else [epoch]))[-2:]
+
+        def both(folder: Path, step: int) -> Path:
+            self._store(best, folder)
+            path = folder / f"checkpoint-{step}.pt"
+            write(path)
+            if self.sweep_final:
+                from training.best_weights import forget_earlier
+
+                forget_earlier(folder, named)
+            return path
+
+        return both
+
+    def sweep_finish(self, folder: Path) -> Path:
+        """Write the best weights under the name that the test reads."""
+        epoch = self._opened().best_epoch
+        if not self.sweep_final or epoch is None:
+            return folder
+        from training.best_weights import settle
+
+        self._store(self._best, folder)
+        return settle(folder, epoch)
+
+    def sweep_forget(self, folder: Path) -> None:
+        from training.best_weights import forget_later
+
+        forget_later(folder, None)
 
     def sweep_load(self, path: Path) -> None:
+        from training.best_weights import forget_later
+
         self._opened().load(path)
+        forget_later(path.parent, self._opened().best_epoch)
         # The checkpoint's micro-batch may be smaller than the chosen one.
         self._record = self._opened().record()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from actors.trial.memory_retry import Memory
@@ -50,7 +48,6 @@ _OUT_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "DoesNotFit",
 )
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)(\.pt)?")
 
 
 class Whereabouts(NamedTuple):
@@ -65,12 +62,6 @@ class Whereabouts(NamedTuple):
     resumed_step: int | None = None
     unusable: tuple[str, ...] = ()
     smaller: Memory | None = None
-
-
-def checkpoint_step(checkpoint: str | PurePath) -> int | None:
-    """Return the step in a checkpoint's name; None for any other name."""
-    found = _CHECKPOINT.fullmatch(PurePath(checkpoint).name)
-    return int(found[1]) if found else None
 
 
 def failure_reason(text: str) -> EndReason:

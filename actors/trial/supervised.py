@@ -20,6 +20,7 @@ import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
+from actors.trial.checkpoint_schedule import Schedule
 from actors.trial.checkpoints import CheckpointFolders, Checkpoints
 from actors.trial.function_trial import FunctionTrial, trial_class
 from actors.trial.gate import Gate, Leave
@@ -43,6 +44,7 @@ from actors.trial.result_keys import (
     failed,
     failure_reason,
 )
+from actors.trial.user_class import USER, keeps_checkpoints, user_class
 from actors.trial.user_code import error_text
 from actors.trial.worker_process import dump_on_signal, prefer_for_oom
 from supervisor.domain.lifecycle import EndReason
@@ -68,28 +70,9 @@ def supervise(user: Any, prepare_worker: Callable[[], object] = int) -> type[tun
     elif not issubclass(user, tune.Trainable):
         raise PlanError(f"trainable {user.__name__} is a class, but not a ray.tune.Trainable", key="trainable")
     bases = (SupervisedTrainable, user, CheckpointFolders)
-    own = {"sweep_prepare_worker": staticmethod(prepare_worker)}
+    own = {"sweep_prepare_worker": staticmethod(prepare_worker), USER: user}
     made: type[tune.Trainable] = type(user)(f"Supervised{user.__name__}", bases, own)
     return made
-
-
-def can_be_reused(trainable: type[tune.Trainable]) -> bool:
-    """Return whether a worker may take the next trial: if the class has `reset_config`. 20 ms instead of 2 to 5 s."""
-    return bool(_user_class(trainable).reset_config is not tune.Trainable.reset_config)
-
-
-def keeps_checkpoints(trainable: type[tune.Trainable]) -> bool:
-    """Return whether trials can leave their work at any batch: if a class has methods to save and to load."""
-    user = _user_class(trainable)
-    return not issubclass(user, FunctionTrial) and (
-        user.save_checkpoint is not tune.Trainable.save_checkpoint
-        and user.load_checkpoint is not tune.Trainable.load_checkpoint
-    )
-
-
-def _user_class(trainable: type) -> Any:
-    order = trainable.__mro__
-    return order[order.index(SupervisedTrainable) + 1]
 
 
 class SupervisedTrainable(tune.Trainable):
@@ -106,6 +89,9 @@ class SupervisedTrainable(tune.Trainable):
 
     sweep_own_keys: bool
     """A class of ours sets True: its results may hold an end, an error and a record."""
+
+    sweep_checkpoints: Checkpoints
+    """The trial's checkpoints; a class that works in batches asks it before every batch whether one is due."""
 
     sweep_memory: Memory | None = None
     """Settings with which this attempt takes less memory than an earlier one: what `sweep_smaller` returned then."""
@@ -132,6 +118,8 @@ class SupervisedTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any], prepare: Callable[[dict[str, Any]], object]) -> None:
         own = config.pop(OWN_KEY)
+        if hasattr(self, "sweep_checkpoints"):
+            self.sweep_checkpoints.settle()
         self.sweep_prepare_worker()
         # setup() gets a copy of self.config, and users read either.
         self.config.pop(OWN_KEY, None)
@@ -141,7 +129,6 @@ class SupervisedTrainable(tune.Trainable):
         self._failure: Mapping[str, Any] | None = None
         folder, node = Path(own["folder"]) / str(own["number"]), ray.get_runtime_context().get_node_id()
         self._heartbeat = self._begin_heartbeat(own, folder, heartbeats_folder(own["gate"], node))
-        self._checkpoints = self._checkpoints_in(folder)
         self.sweep_gate = Gate(
             flag_path(own["gate"], node),
             trial=self.sweep_number,
@@ -149,10 +136,12 @@ class SupervisedTrainable(tune.Trainable):
             # A trial that leaves in its first epoch is saved too.
             may_be_released=keeps_checkpoints(type(self)),
         )
+        self._last_step, self._leaves = own["last_step"], False
+        self.sweep_checkpoints = self._checkpoints_in(folder, float(own["checkpoint_every_s"]))
         if own["spent"] is not None:
             self._failure = failed(EndReason.OOM, own["spent"])
         else:
-            self._failure = self._prepared(own["checkpoint"], lambda: prepare(copy.deepcopy(config)))
+            self._failure = self._prepared(own, lambda: prepare(copy.deepcopy(config)))
         self._heartbeat.phase(Phase.IDLE)
 
     def _begin_heartbeat(self, own: Mapping[str, Any], folder: Path, heartbeats: Path) -> Heartbeat:
@@ -161,21 +150,23 @@ class SupervisedTrainable(tune.Trainable):
         dump_on_signal(heartbeats)
         pid = os.getpid()
         worker = Worker(own["experiment"], self.sweep_number, int(own["attempt"]), str(folder), pid, started_at(pid))
-        in_batches = bool(getattr(_user_class(type(self)), "sweep_batches", False))
+        in_batches = bool(getattr(user_class(type(self)), "sweep_batches", False))
         return Heartbeat(heartbeats, worker, in_batches=in_batches)
 
-    def _checkpoints_in(self, folder: Path) -> Checkpoints:
-        user: Any = self  # sweep_save and sweep_load are of CheckpointFolders
-        return Checkpoints(folder, user.sweep_save, user.sweep_load, self._heartbeat)
+    def _checkpoints_in(self, folder: Path, every_s: float) -> Checkpoints:
+        gate = self.sweep_gate
+        return Checkpoints(folder, self, self._heartbeat, Schedule(every_s), lambda: time.monotonic() - gate.waited_s)
 
-    def _prepared(self, checkpoint: str | None, prepare: Callable[[], object]) -> Mapping[str, Any] | None:
-        """Prepare the trial, from its checkpoint if it has one; return its answer if that failed."""
+    def _prepared(self, own: Mapping[str, Any], prepare: Callable[[], object]) -> Mapping[str, Any] | None:
+        """Prepare the trial, from its newest checkpoint if it has one; return its answer if that failed."""
         try:
             prepare()
-            if checkpoint is not None and isinstance(self, FunctionTrial):
-                self._step = self._checkpoints.resume(Path(checkpoint), int)
-            elif checkpoint is not None and keeps_checkpoints(type(self)):
-                self._step = self._checkpoints.resume(Path(checkpoint), prepare)
+            named = None if own["checkpoint"] is None else Path(own["checkpoint"])
+            if isinstance(self, FunctionTrial):
+                # A function's checkpoints are always named; a later one is of a life that it did not read.
+                self._step = self.sweep_checkpoints.resume(named, None if own["reported"] is None else 0, int)
+            elif keeps_checkpoints(type(self)):
+                self._step = self.sweep_checkpoints.resume(named, own["reported"], prepare)
             # Checked now: when memory has run out it is too late to find that the offer is of no use.
             self._smaller()
         except BaseException as error:  # noqa: BLE001 - whatever ends a user's code ends its trial, and nothing else
@@ -203,10 +194,14 @@ class SupervisedTrainable(tune.Trainable):
             text = error_text(error)
             return EXITED if text is None else text
 
+    def sweep_leave(self) -> None:
+        """Leave at the next step, before it begins."""
+        self._leaves = True
+
     def _one_step_or_leave(self) -> dict[str, Any] | None:
         """Return a step's result; None when the trial must leave."""
         try:
-            return self._one_step()
+            return None if self._leaves else self._one_step()
         except Leave:
             return None
 
@@ -217,7 +212,7 @@ class SupervisedTrainable(tune.Trainable):
         left: dict[str, Any] = {LEFT: True, STEP: self._step, SMALLER: self._smaller()}
         if keeps_checkpoints(type(self)):
             # It replaces the last epoch's own checkpoint: nothing that was trained since is lost.
-            left[CHECKPOINT] = str(self._checkpoints.save(self._step))
+            left[CHECKPOINT] = str(self.sweep_checkpoints.save(self._step))
         self._release()
         return left
 
@@ -231,6 +226,7 @@ class SupervisedTrainable(tune.Trainable):
         return {LEFT: True, STEP: self._step, OUT_OF_MEMORY: text[-MAX_ERROR_CHARACTERS:], SMALLER: smaller}
 
     def _release(self) -> None:
+        self.sweep_checkpoints.settle()
         self.sweep_release()  # type: ignore[attr-defined]  # of CheckpointFolders
         self._heartbeat.drop()
 
@@ -273,22 +269,25 @@ class SupervisedTrainable(tune.Trainable):
             result.pop(SECONDS, None)
         result.setdefault(SECONDS, elapsed_s)
         self._step = result[STEP] = max(self._step + 1, result.get(STEP, 0))
-        return self._saved(result)
+        return self._saved(result, float(result[SECONDS]))
 
     def _plain(self, given: Any) -> dict[str, Any]:
-        kept = (END, ERROR, RECORD) if getattr(_user_class(type(self)), "sweep_own_keys", False) else ()
+        kept = (END, ERROR, RECORD) if getattr(user_class(type(self)), "sweep_own_keys", False) else ()
         own = {key: given[key] for key in kept if key in given}
         others = {key: given[key] for key in given if key not in own} if own else given
         return as_result(others, self.sweep_metric) | own
 
-    def _saved(self, result: dict[str, Any]) -> dict[str, Any]:
-        """Return the result of a step with the path of its checkpoint, if it has one."""
-        if self.sweep_offers_checkpoint() if isinstance(self, FunctionTrial) else keeps_checkpoints(type(self)):
-            path = self._checkpoints.save(self._step)
-            result[CHECKPOINT] = str(path)
-            if isinstance(self, FunctionTrial):
+    def _saved(self, result: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return the result of a step with the path of the newest checkpoint, if that was not reported before."""
+        path: Path | None = None
+        if isinstance(self, FunctionTrial):
+            if self.sweep_offers_checkpoint():
+                path = self.sweep_checkpoints.save(self._step)
                 self.sweep_hand_back(path)
-        return result
+        elif keeps_checkpoints(type(self)):
+            ended = bool(result.get("done")) or (self._last_step is not None and self._step >= self._last_step)
+            path = self.sweep_checkpoints.end_step(self._step, seconds, ended=ended)
+        return result if path is None else {**result, CHECKPOINT: str(path)}
 
     def get_auto_filled_metrics(self, *arguments: Any, **named: Any) -> dict[str, Any]:
         # Tune would send the config with each result, and a user's code may have put anything into it.
@@ -296,5 +295,5 @@ class SupervisedTrainable(tune.Trainable):
         return {key: value for key, value in filled.items() if key != "config"}
 
     def sweep_whereabouts(self) -> Whereabouts:
-        node, kept = str(ray.get_runtime_context().get_node_id()), self._checkpoints
+        node, kept = str(ray.get_runtime_context().get_node_id()), self.sweep_checkpoints
         return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), self._smaller_or_none())

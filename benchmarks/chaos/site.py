@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.chaos.trainable import EPOCHS_BETWEEN
 from supervisor.control.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import Home
@@ -31,6 +32,7 @@ BIN = Path(sys.executable).parent
 PLAN_NAME = "chaos"
 DISK_BYTES = 256 * 1024 * 1024
 EPOCH_S = 0.6
+EVERY_S = (EPOCHS_BETWEEN + 0.5) * EPOCH_S
 PARTS = 4
 COMMAND_WITHIN_S = 120.0
 PLAN = """\
@@ -50,6 +52,8 @@ concurrency: 2
 resources: {{cpu: 1}}
 sampler: {{kind: tpe, startup_trials: 5}}
 pruner: {{kind: asha, grace_period: 2, reduction_factor: 2}}
+# Two epochs between two checkpoints: more than one is trained again, and each loss must be the same as before.
+checkpoint_every_s: {every_s}
 # Faults hit trials at random: a trial that was often hit is not a bad trial.
 max_failures: 100
 wake_lock: false
@@ -129,7 +133,15 @@ class Site:
         self.plan = self.folder / f"{PLAN_NAME}.yaml"
         parts = list(range(1, PARTS + 1))
         self.plan.write_text(
-            PLAN.format(name=PLAN_NAME, seed=seed, parts=parts, folder=self.folder, epoch_s=EPOCH_S, trials=trials)
+            PLAN.format(
+                name=PLAN_NAME,
+                seed=seed,
+                parts=parts,
+                folder=self.folder,
+                epoch_s=EPOCH_S,
+                every_s=EVERY_S,
+                trials=trials,
+            )
         )
         shutil.copy(Path(__file__).with_name("trainable.py"), self.folder / "chaos_trainable.py")
         self._agents: set[psutil.Process] = set()

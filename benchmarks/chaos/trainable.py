@@ -16,6 +16,8 @@ from typing import Any
 from ray import tune
 
 EPOCHS, BATCHES = 6, 8
+EPOCHS_BETWEEN = 2
+"""The epochs between two checkpoints, so that more than one must be trained again."""
 PADDING_BYTES = 200_000
 """A checkpoint of a few bytes would be written too fast for a kill to hit it."""
 

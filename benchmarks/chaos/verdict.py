@@ -12,12 +12,12 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.chaos.trainable import BATCHES, EPOCHS, expected_losses
+from benchmarks.chaos.trainable import BATCHES, EPOCHS, EPOCHS_BETWEEN, expected_losses
 
 Key = tuple[int, int]
 """A trial: its experiment's part and its number."""
 
-MAX_LOSS_EPOCHS = 2.0
+MAX_LOSS_EPOCHS = EPOCHS_BETWEEN + 1.0
 MAX_DESCRIPTORS_MORE = 16
 MAX_CHECKPOINTS_OF_A_TRIAL = 3
 """The newest two, and a half-written one of a kill."""
@@ -198,21 +198,21 @@ def _wasted(evidence: Evidence) -> Verdict:
     losses = losses_in_epochs(evidence.diary)
     whole = whole_epochs_again(evidence.diary)
     faults = []
-    if whole > evidence.kills:
+    if whole > EPOCHS_BETWEEN * evidence.kills:
         faults.append(f"{whole} epochs were trained again from end to end, after {evidence.kills} kills")
     figure = f"{whole} whole epochs again after {evidence.kills} kills, with parts of epochs {sum(losses):.1f}"
-    return Verdict("wasted epochs are not more than kills", figure, faults)
+    return Verdict("wasted epochs are not more than those between checkpoints", figure, faults)
 
 
 def _cheap(evidence: Evidence) -> Verdict:
-    """Find restarts that repeat more than an epoch and the one in progress.
+    """Find restarts that repeat more than the epochs since a checkpoint and the one in progress.
 
     A trial works for a moment after the death of its daemon, so the epoch in progress counts, too.
     """
     losses = losses_in_epochs(evidence.diary)
     faults = [f"{loss:.2f} epochs were trained again at once" for loss in losses if loss > MAX_LOSS_EPOCHS]
     figure = f"at most {max(losses, default=0.0):.2f} epochs at once"
-    return Verdict("a fault costs a trial at most an epoch and the one in progress", figure, faults)
+    return Verdict("a fault costs the work since the last checkpoint, no more", figure, faults)
 
 
 def _obeyed(evidence: Evidence) -> Verdict:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.audit.evidence import Evidence, Rows
+from supervisor.audit.repeated_work import Work, seconds_between
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState, TrialState
 from supervisor.domain.time_accounting import driven_seconds
@@ -270,28 +271,28 @@ def _checkpoints(evidence: Evidence) -> Verdict:
 
 
 def _epochs(evidence: Evidence) -> Verdict:
-    """Check that an attempt resumes from the newest checkpoint or the one before it.
+    """Check what attempts train again: it is bounded by the time between checkpoints and one epoch.
 
-    A class is saved after each epoch; a function chooses the epochs that it saves. Attempts whose newest checkpoint
-    could not be read, and that recorded it, are left out.
+    An attempt resumes from the newest checkpoint or the one before it. A function chooses the epochs that it saves, so
+    of its work only the checkpoints are checked. Attempts whose newest checkpoint could not be read, and that recorded
+    it, are left out.
     """
     unusable = {(e.experiment, e.trial, e.attempt) for e in evidence.logged if e.name == "checkpoint.rejected"}
-    saved: dict[Key, int] = {}
-    wasted, faults = 0, []
+    every_s = {row["name"]: seconds_between(json.loads(row["spec"])) for row in evidence.stored["experiment"]}
+    work: dict[Key, Work] = defaultdict(Work)
+    again, faults = 0, []
     for event, key in _that_count(evidence):
         if event.name in ("trial.reported", "trial.repeated"):
-            if event.fields["checkpoint"] is not None:
-                saved[key] = event.fields["step"]
-            wasted += event.name == "trial.repeated"
+            work[key].report(event.fields)
+            again += event.name == "trial.repeated"
         elif event.name == "trial.started":
             begins = event.fields["resumed_step"] or 0
-            if key in saved and saved[key] - begins > 1 and (*key, event.attempt) not in unusable:
-                faults.append(
-                    f"event {event.seq}: {key[0]} trial {key[1]} resumes from epoch {begins}, was saved at {saved[key]}"
-                )
-    return Verdict(
-        "epochs", "no fault costs a trial with checkpoints more than one epoch", f"{wasted} repeated", faults
-    )
+            fault = work[key].fault(begins, every_s[key[0]])
+            if fault is not None and (*key, event.attempt) not in unusable:
+                faults.append(f"event {event.seq}: {key[0]} trial {key[1]} {fault}")
+            work[key].begin(begins)
+    claim = "a fault costs the work since the last checkpoint, no more"
+    return Verdict("epochs", claim, f"{again} repeated", faults)
 
 
 _CHECKS: tuple[Callable[[Evidence], Verdict], ...] = (

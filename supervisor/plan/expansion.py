@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Bounds = dict[str, tuple[int, int]]
 UNCHANGED = (
     "trainable", "metric", "metric_at", "mode", "max_trials", "max_epochs", "resources", "sampler",
-    "warm_start", "max_failures",
+    "warm_start", "max_failures", "checkpoint_every_s",
 )  # fmt: skip
 """Settings of a cell that its experiment takes over as they are."""
 
@@ -79,6 +79,7 @@ class ExperimentSpec(dimensions.Part):
     warm_start: schema.WarmStart | None = None
     seed: int = Field(ge=0)
     max_failures: int = Field(ge=0)
+    checkpoint_every_s: float = Field(default=600.0, ge=0)
     searched: int | None = Field(default=None, exclude=True)
     search_end: str | None = Field(default=None, exclude=True)
     finish_asked: bool = Field(default=False, exclude=True)
@@ -119,11 +120,11 @@ def expand(
 def fingerprint(plan: schema.Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
     """Hash all that decides the results: the plan's name, its experiments in order, and `data_sha256`.
 
-    The hardware policy is left out: with an eased threshold an unfinished run is still the same run.
+    Hardware policy and the time between checkpoints are left out: an unfinished run with others is still the same run.
     """
     content: dict[str, Any] = {
         "plan": plan.name,
-        "experiments": [spec.model_dump(mode="json") for spec in specs],
+        "experiments": [spec.model_dump(mode="json", exclude={"checkpoint_every_s"}) for spec in specs],
         "data": data_sha256,
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -157,6 +157,7 @@ class OverrideSet(Part):
     pruner: Pruner | None = None
     finalize: Finalize | None = None
     max_failures: int | None = Field(default=None, ge=0, le=100)
+    checkpoint_every_s: float | None = Field(default=None, ge=0, le=86_400)
 
 
 class Override(Part):
@@ -217,6 +218,10 @@ class Plan(Part):
         description="environment variables of `supervisord start` that trials get beside the usual ones",
     )  # fmt: skip
     max_failures: int = Field(default=3, ge=0, le=100, description="further attempts when a worker dies or hangs")
+    checkpoint_every_s: float = Field(
+        default=600.0, ge=0, le=86_400,
+        description="seconds between two checkpoints of a trial; 0: one at the end of each epoch",
+    )  # fmt: skip
     overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple)] = Field(
         default=(), max_length=100, description="changes for some cells of the matrix"
     )

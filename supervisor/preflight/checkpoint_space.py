@@ -21,7 +21,7 @@ CHECKPOINT_BYTES_PER_PARAMETER = 3 * WEIGHTS_BYTES_PER_PARAMETER
 CHECKPOINTS_OF_A_TRIAL = 3
 """The two of a live trial that are kept, and the one that is written before the older is removed."""
 WEIGHTS_OF_A_TRIAL = 2
-"""The best weights of a live final trial, and those that are written before they replace them."""
+"""The best weights of a live final trial, as its two checkpoints name them."""
 
 
 @dataclass(frozen=True)

@@ -145,8 +145,8 @@ EVENTS: dict[str, EventKind] = {
     "trial.reported": EventKind("info", "trial {trial} epoch {step}: {value}", "metrics checkpoint"),
     "trial.repeated": EventKind(
         "info",
-        "trial {trial} epoch {step} trained again by attempt {attempt}; the first result stands",
-        "value checkpoint",
+        "trial {trial} epoch {step} trained again by attempt {attempt}, whose result counts: {value}",
+        "metrics checkpoint",
     ),
     "trial.paused": EventKind("info", "trial {trial} paused: {reason}", "drill"),
     "trial.resumed": EventKind("info", "trial {trial} resumed", "reason drill"),

@@ -107,8 +107,8 @@ def unfinished_trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]
     )
 
 
-def first_attempt(store: Store, run_id: str, name: str, number: int, step: int) -> int | None:
-    """Return the attempt that was the first to report an epoch of a trial; None when none was."""
+def attempt_of(store: Store, run_id: str, name: str, number: int, step: int) -> int | None:
+    """Return the attempt whose result of an epoch counts; None while there is none."""
     row = store.row(
         "SELECT attempt FROM result WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
         run_id, name, number, step,

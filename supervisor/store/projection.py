@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.spec_changes import SPEC_CHANGES
@@ -195,9 +196,25 @@ def _trial_reported(rows: _Rows) -> None:
     _keep_checkpoint(rows)
 
 
+def _trial_repeated(rows: _Rows) -> None:
+    event, fields = rows.event, rows.fields
+    # Events of older versions have no metrics: there the first result stood.
+    if "metrics" in fields:
+        rows.execute(
+            "UPDATE result SET attempt = ?, value = ?, metrics = ?, wall = ?"
+            " WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
+            event.attempt, fields["value"], json.dumps(fields["metrics"]), event.wall_s, *rows.trial_key,
+            fields["step"],
+        )  # fmt: skip
+    _keep_checkpoint(rows)
+
+
 def _keep_checkpoint(rows: _Rows) -> None:
-    if rows.fields["checkpoint"] is not None:
-        rows.set_trial("checkpoint = ?, checkpoint_step = ?", rows.fields["checkpoint"], rows.fields["step"])
+    path = rows.fields["checkpoint"]
+    if path is not None:
+        # It may be of an earlier epoch: it is written while the trial goes on.
+        step = checkpoint_step(path)
+        rows.set_trial("checkpoint = ?, checkpoint_step = ?", path, rows.fields["step"] if step is None else step)
 
 
 def _trial_paused(rows: _Rows) -> None:
@@ -279,7 +296,7 @@ CHANGES: dict[str, Callable[[_Rows], None]] = {
     "trial.added": _trial_added,
     "trial.started": _trial_started,
     "trial.reported": _trial_reported,
-    "trial.repeated": _keep_checkpoint,
+    "trial.repeated": _trial_repeated,
     "trial.paused": _trial_paused,
     "trial.resumed": _trial_resumed,
     "trial.requeued": _trial_requeued,

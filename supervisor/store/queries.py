@@ -255,12 +255,17 @@ def work_so_far(connection: sqlite3.Connection, experiment: sqlite3.Row, number:
     """Return a running trial's `epoch`, its training seconds up to it, and when its attempt or next epoch began."""
     key = (experiment["run"], experiment["name"], number)
     where = "WHERE run = ? AND experiment = ? AND trial = ?"
-    epoch, spent_s, reported = connection.execute(
-        "SELECT count(*), coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0), max(wall)"  # noqa: S608 - ours
-        f" FROM result {where}",
+    attempt, resumed, began = connection.execute(
+        "SELECT max(attempt), coalesce(resumed_step, 0), started_wall"  # noqa: S608 - ours
+        f" FROM attempt {where}",
         key,
     ).fetchone()
-    (began,) = connection.execute(f"SELECT max(started_wall) FROM attempt {where}", key).fetchone()  # noqa: S608 - ours
+    epoch, spent_s, reported = connection.execute(
+        "SELECT count(*), coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0), max(wall)"  # noqa: S608 - ours
+        # What an attempt has still to train again is no progress.
+        f" FROM result {where} AND (attempt = ? OR step <= ?)",
+        (*key, attempt, resumed),
+    ).fetchone()
     since = [wall for wall in (reported, began) if wall is not None]
     return {"epoch": epoch, "spent_s": float(spent_s), "since_wall": max(since, default=None)}
 

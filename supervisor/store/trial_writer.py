@@ -98,10 +98,6 @@ class _Recording:
         """Record an event with these fields of the message."""
         self.record(event, **{name: getattr(self.message, name) for name in names})
 
-    def first_attempt(self, step: int) -> int | None:
-        """Return the attempt that was the first to report epoch `step`; None when none was."""
-        return lookups.first_attempt(self.store, self.run_id, self.name, self.number, step)
-
 
 def _added(recording: _Recording) -> None:
     # An adopted trial is added again by its new driver; the first time counts.
@@ -116,27 +112,13 @@ def _started(recording: _Recording) -> None:
 
 
 def _reported(recording: _Recording) -> None:
-    message, first = recording.message, recording.first_attempt(recording.message.step)
-    if first is None:
+    message = recording.message
+    counts = lookups.attempt_of(recording.store, recording.run_id, recording.name, recording.number, message.step)
+    if counts is None:
         recording.record_fields("trial.reported", "step", "value", "metrics", "checkpoint")
-    elif not _is_late(recording) and (first != message.attempt or _names_another_checkpoint(recording)):
-        # An epoch that a later attempt trained again: the first result stands, the checkpoint is the later one.
-        recording.record_fields("trial.repeated", "step", "value", "checkpoint")
-
-
-def _is_late(recording: _Recording) -> bool:
-    """Return whether the same attempt is past it: its checkpoint must not replace the later one."""
-    last = recording.row["checkpoint_step"]
-    return (
-        last is not None
-        and recording.message.step < last
-        and recording.first_attempt(last) == recording.message.attempt
-    )
-
-
-def _names_another_checkpoint(recording: _Recording) -> bool:
-    last = (recording.row["checkpoint"], recording.row["checkpoint_step"])
-    return recording.message.checkpoint is not None and (recording.message.checkpoint, recording.message.step) != last
+    elif counts < message.attempt:
+        # Trained again from an older checkpoint: the trial's weights are those of this attempt, so is its result.
+        recording.record_fields("trial.repeated", "step", "value", "metrics", "checkpoint")
 
 
 def _held(recording: _Recording) -> None:

@@ -138,6 +138,7 @@ def spec() -> Callable[..., dict[str, Any]]:
             "pruner": {"kind": "none"},
             "seed": 7,
             "max_failures": 3,
+            "checkpoint_every_s": 0.0,
             **changes,
         }
 

@@ -20,6 +20,7 @@ from typing import Any
 from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.domain import finalists
 from supervisor.domain.answer import TESTED
+from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 from supervisor.errors import DiskFull
 from supervisor.store import lookups
@@ -33,8 +34,8 @@ MAX_A_ROUND = 200
 
 MAX_ROUNDS_AT_THE_END = 100
 
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)(\.pt)?")
-_UNFINISHED = re.compile(r"\.fresh-\d+|\.(checkpoint-\d+|best)\.pt\.\d+\.part")
+_UNFINISHED = re.compile(r"\.fresh-\d+|\.(checkpoint-\d+|best(-\d+)?)\.pt\.\d+\.part|best-\d+\.pt")
+"""What a trial needs only while it runs: half-written files, and the weights of the best epoch so far."""
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -92,10 +93,10 @@ def removable(folder: Folder) -> list[Path]:
     stays = {WEIGHTS} if folder.keep >= Keep.WEIGHTS else set()
     found = sorted(folder.path.iterdir())
     if folder.keep is Keep.NEWEST:
-        steps = {int(match[1]): path.name for path in found if (match := _CHECKPOINT.fullmatch(path.name))}
+        steps = {step: path.name for path in found if (step := checkpoint_step(path)) is not None}
         named = folder.named.name if folder.named is not None else None
         stays.add(named if named in steps.values() and named is not None else steps.get(max(steps, default=0), ""))
-    ours = (path for path in found if path.name == WEIGHTS or _CHECKPOINT.fullmatch(path.name)
+    ours = (path for path in found if path.name == WEIGHTS or checkpoint_step(path) is not None
             or _UNFINISHED.fullmatch(path.name))  # fmt: skip
     return [path for path in ours if path.name not in stays]
 

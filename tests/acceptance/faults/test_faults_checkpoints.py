@@ -53,6 +53,7 @@ concurrency: 1
 resources: {cpu: 1}
 sampler: {kind: random}
 pruner: {kind: none}
+checkpoint_every_s: 0
 hardware:
   {disk_pause_bytes: 4e6, disk_hold_bytes: 8e6, pause_dwell_s: 1, min_off_s: 1, ease_after_s: 2, hold_min_s: 1}
 """

@@ -79,6 +79,7 @@ concurrency: 2
 resources: {{cpu: 1}}
 sampler: {{kind: tpe, startup_trials: 3}}
 pruner: {{kind: none}}
+checkpoint_every_s: 0
 wake_lock: false
 # This is about faults, not about a machine that many tests share.
 hardware: {{memory_shed_percent: 97, memory_pause_percent: 98, memory_critical_percent: 99,

@@ -96,6 +96,7 @@ resources: {{cpu: 1}}
 sampler: {{kind: random}}
 pruner: {{kind: none}}
 max_failures: 1
+checkpoint_every_s: 0
 wake_lock: false
 hardware: {{memory_shed_percent: 97, memory_pause_percent: 98, memory_critical_percent: 99,
   disk_hold_bytes: 2.0e+6, disk_pause_bytes: 1.0e+6, hung_min_s: 20, hung_first_s: 40, hung_first_step_s: 40}}

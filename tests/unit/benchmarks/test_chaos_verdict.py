@@ -89,11 +89,11 @@ def _train_in_a_pause(evidence: Evidence) -> None:
 
 
 def _fall_back(evidence: Evidence) -> None:
-    evidence.diary += _diary([(11, range(3 * BATCHES)), (12, range(BATCHES // 2, 3 * BATCHES))], number=2)
+    evidence.diary += _diary([(11, range(4 * BATCHES)), (12, range(BATCHES // 2, 4 * BATCHES))], number=2)
 
 
 def _waste(evidence: Evidence) -> None:
-    evidence.diary += _diary([(11, range(2 * BATCHES)), (12, range(2 * BATCHES))], number=2)
+    evidence.diary += _diary([(11, range(3 * BATCHES)), (12, range(3 * BATCHES))], number=2)
 
 
 BREAKS: dict[str, tuple[Callable[[Evidence], object], str]] = {
@@ -105,10 +105,10 @@ BREAKS: dict[str, tuple[Callable[[Evidence], object], str]] = {
     "a loss that is not the trial's own": (_change_a_loss, "each loss equals an undisturbed trial's, to the bit"),
     "a missing trial": (lambda e: e.wanted.update({2: 1}), "each trial ends, finished or pruned"),
     "two processes at one trial": (_train_on_after_another, "at most one attempt of a trial is live"),
-    "more repeated epochs than kills": (_waste, "wasted epochs are not more than kills"),
+    "more repeated epochs than kills": (_waste, "wasted epochs are not more than those between checkpoints"),
     "a restart that repeats many epochs": (
         _fall_back,
-        "a fault costs a trial at most an epoch and the one in progress",
+        "a fault costs the work since the last checkpoint, no more",
     ),
     "a batch in a pause": (_train_in_a_pause, "a pause holds, through kills too"),
     "descriptors that accumulate": (

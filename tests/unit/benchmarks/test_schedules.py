@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import schedule_trials
-from benchmarks.schedule_trials import AVERAGE, CONSTANT, PLAIN, Point, Trial, ended, run
 from benchmarks.schedules import SCHEDULES, Comparison, missing
+from benchmarks.trials import schedule
+from benchmarks.trials.schedule import AVERAGE, CONSTANT, PLAIN, Point, Trial, ended, run
 from tests.unit.training.small_trial import build, config
 
 
@@ -28,11 +28,11 @@ def result(name: str, courses: dict[float, list[Point]], seed: int = 1) -> list[
 
 
 def test_branches_change_no_later_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule_trials, "PATIENCE", 2)
+    monkeypatch.setattr(schedule, "PATIENCE", 2)
     given = config(build(tmp_path), dropout=0.3)
     courses = []
     for branches in ({"WSD 1": (1, 0.5)}, {}):
-        monkeypatch.setattr(schedule_trials, "BRANCHES", branches)
+        monkeypatch.setattr(schedule, "BRANCHES", branches)
         courses.append(run(Trial(CONSTANT, 3, 1, 0.01), given)["courses"])
     length = min(len(each[PLAIN]) for each in courses)
     assert courses[0][PLAIN][:length] == courses[1][PLAIN][:length]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +16,8 @@ from ray.tune.search import Searcher
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.trial_registry import TrialRegistry
+from actors.trial.checkpoint_schedule import Schedule
+from actors.trial.checkpoints import CheckpointFolders, Checkpoints
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action, Command, Origin
@@ -22,7 +28,6 @@ from training.best_weights import FILE, read_weights
 from training.data.dataset_files import build_dataset
 from training.data.imports import import_file
 from training.data.manifest import dataset_path
-from training.session import TrainingSession
 
 
 def test_finalisation_waits_for_the_searchs_last_trial(tmp_path: Any) -> None:
@@ -87,8 +92,8 @@ def test_a_new_driver_goes_on_with_the_same_choice_and_seeds(tmp_path: Any) -> N
     bench = Bench(tmp_path, (*search, row(4, 0.25, **params[4]), row(5, None, None, **params[5])))
     given = bench.search.suggest("f0")
     assert given is not None
-    own = {"number": 5, "attempt": 2, "checkpoint": None, "memory": None, "spent": None, "final": True}
-    assert given.pop(OWN_KEY) == own
+    own = {"number": 5, "attempt": 2, "checkpoint": None, "reported": None, "memory": None, "spent": None}
+    assert given.pop(OWN_KEY) == {**own, "final": True}
     assert given == params[5]
     assert bench.sent == [], "the daemon knows that trial already"
     assert bench.search.suggest("f1") == Searcher.FINISHED
@@ -182,11 +187,12 @@ def test_the_pruner_judges_trials_of_the_search_and_no_others(final: bool, decis
     assert len(inner.heard) == (0 if final else 5)
 
 
-@pytest.mark.parametrize("final", [True, False])
-def test_a_finalisation_trial_keeps_the_weights_of_its_best_epoch_and_of_nothing_later(
-    tmp_path: Path, final: bool
-) -> None:
-    """A trial that leaves in the middle of an epoch saves its last step again: those weights are of no whole epoch."""
+@pytest.fixture
+def trial_of(tmp_path: Path) -> Callable[..., PatchTSTTrainable]:
+    """Make a trial of the built-in trainable, by `final` one that follows the search.
+
+    `room` says that there is memory for copies, `hurried` that its clock makes a checkpoint due before each batch.
+    """
     import_file(Path(__file__).parents[1] / "data" / "bars.csv", "TEST", tmp_path, calendar=None)
     build_dataset("TEST", "a25", tmp_path)
     config = {
@@ -194,16 +200,64 @@ def test_a_finalisation_trial_keeps_the_weights_of_its_best_epoch_and_of_nothing
         "shape_rank": 0, "heads_log2": 1, "learning_rate": 1e-3, "dataset": str(dataset_path(tmp_path, "TEST")),
         "seed": 1, "context": 30, "split": {"min_val_windows": 20}, "max_epochs": 3, "device": "cpu",
     }  # fmt: skip
-    trainable = object.__new__(PatchTSTTrainable)  # without Ray's constructor, which wants a Ray worker's environment
-    trainable.sweep_final, trainable._record = final, {}
-    trainable._session = TrainingSession(config, gate=lambda: 0.0)
-    trainable.step()
-    trainable.sweep_save(tmp_path, 1)
-    if not final:
-        assert not (tmp_path / FILE).exists()
-        return
-    kept = (tmp_path / FILE).read_bytes()
-    assert read_weights(tmp_path / FILE)["epoch"] == 1
-    trainable._session.step()  # as the part of epoch 2 that was trained before the trial left
-    trainable.sweep_save(tmp_path, 1)
-    assert (tmp_path / FILE).read_bytes() == kept
+
+    def make(*, final: bool, room: bool = True, hurried: bool = False, every_s: float = 600.0) -> PatchTSTTrainable:
+        kind = type("Trial", (PatchTSTTrainable, CheckpointFolders), {})
+        trainable: Any = object.__new__(kind)  # without Ray's constructor, which wants a Ray worker's environment
+        trainable.sweep_final, trainable.sweep_memory, trainable.sweep_seed, trainable.sweep_number = final, None, 1, 0
+        trainable.sweep_gate = SimpleNamespace(wait=lambda: 0.0)
+        beat: Any = SimpleNamespace(phase=lambda _: None, begin_step=lambda: None)
+        clock = partial(next, itertools.count(step=1000)) if hurried else float
+        trainable.sweep_checkpoints = Checkpoints(tmp_path / "0", trainable, beat, Schedule(every_s), clock)
+        trainable.setup(config)
+        if not room:
+            trainable._session._has_room = lambda _: False
+        return trainable
+
+    return make
+
+
+def ran(trial: PatchTSTTrainable, *, until: int = 3) -> list[float]:
+    """Train to the end of epoch `until`; return the losses."""
+    losses: list[float] = []
+    while trial.sweep_checkpoints.step < until:
+        result = trial.step()
+        losses.append(result["val_loss"])
+        trial.sweep_checkpoints.end_step(result[STEP], 1.0, ended=result["done"])
+    return losses
+
+
+@pytest.mark.parametrize("room", [True, False])
+@pytest.mark.parametrize("hurried", [True, False])
+def test_a_finalisation_trial_ends_with_the_weights_of_its_best_epoch(
+    tmp_path: Path, trial_of: Callable[..., PatchTSTTrainable], room: bool, hurried: bool
+) -> None:
+    """Whatever the time and the memory: also saved before every batch, which changes no loss."""
+    trial = trial_of(final=True, room=room, hurried=hurried)
+    losses = ran(trial)
+    assert losses == ran(trial_of(final=False))
+    kept = read_weights(tmp_path / "0" / FILE)
+    assert kept["epoch"] == losses.index(min(losses)) + 1
+
+
+def test_a_trial_of_the_search_keeps_no_weights(tmp_path: Path, trial_of: Callable[..., PatchTSTTrainable]) -> None:
+    ran(trial_of(final=False, every_s=0.0))
+    assert sorted(path.name for path in (tmp_path / "0").iterdir()) == ["checkpoint-2.pt", "checkpoint-3.pt"]
+
+
+def test_a_checkpoint_never_names_weights_that_are_not_there(
+    tmp_path: Path, trial_of: Callable[..., PatchTSTTrainable]
+) -> None:
+    """A worker dies after the best epoch, before it is saved: the next one trains it again, to the same bits."""
+    whole = ran(trial_of(final=True))
+    first = trial_of(final=True)
+    ran(first, until=1)
+    first.sweep_checkpoints.save(1)
+    lost = ran(first, until=2)  # in the memory of a worker that is gone now
+    second = trial_of(final=True)
+    assert second.sweep_checkpoints.resume(None, 2, lambda: None) == 1
+    assert {path.name for path in (tmp_path / "0").glob("best-*")} == {"best-1.pt"}
+    again = ran(second)
+    assert again[0] == lost[0]
+    assert [whole[0], *again] == whole
+    assert read_weights(tmp_path / "0" / FILE)["epoch"] == whole.index(min(whole)) + 1

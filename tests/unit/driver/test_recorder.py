@@ -112,6 +112,7 @@ def test_a_lost_worker_is_a_lost_attempt_and_the_next_one_has_its_checkpoint(ben
         "number": 4,
         "attempt": 2,
         "checkpoint": "/f/4/checkpoint-3.pt",
+        "reported": 3,
         "memory": None,
         "spent": None,
         "final": False,

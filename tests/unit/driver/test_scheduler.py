@@ -39,7 +39,11 @@ class Scripted(FIFOScheduler):
 class FakeTrial:
     def __init__(self, trial_id):
         self.trial_id, self.status = trial_id, Trial.RUNNING
-        self.temporary_state = SimpleNamespace(ray_actor=None)
+        self.asked = []
+        leave = SimpleNamespace(remote=lambda: self.asked.append("to leave"))
+        release = SimpleNamespace(remote=lambda: None)
+        actor = SimpleNamespace(sweep_leave=leave, sweep_release=release)
+        self.temporary_state = SimpleNamespace(ray_actor=actor)
 
 
 class Controller:
@@ -68,7 +72,7 @@ class Controller:
 
 
 class Bench:
-    def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0):
+    def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0, saves=False):
         self.registry, self.in_force, self.controller = (
             TrialRegistry("loss", "min", trials),
             CommandsInForce("e"),
@@ -77,7 +81,7 @@ class Bench:
         self.released = []
         self.left = []
         recorder = SimpleNamespace(release=self.release, record_pauses=lambda: None)
-        limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s)
+        limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s, saves=saves)
         self.scheduler = HardwareAwareScheduler(inner, self.registry, self.in_force, recorder, limits, self.left.append)
 
     def release(self, trial):
@@ -220,6 +224,17 @@ def test_an_adopted_trial_is_not_judged_again_at_rungs_that_it_passed():
     assert bench.result(trial, 4, 0.9) == TrialScheduler.CONTINUE  # the first at this action
 
 
+def test_an_epoch_that_is_trained_again_is_not_judged_again():
+    """A median would count it twice."""
+    inner = Scripted(TrialScheduler.CONTINUE)
+    bench = Bench(inner, trials=[earlier(0, [[1, 0.9], [2, 0.8]], state="RUNNING")])
+    trial = bench.trial("again", 0)
+    assert [bench.result(trial, step, 0.5) for step in (2, 3, 3)] == [TrialScheduler.CONTINUE] * 3
+    assert [result[STEP] for result in inner.asked] == [1, 2, 3]
+    bench.result(trial, 9, 0.5)
+    assert [result[STEP] for result in inner.asked] == [1, 2, 3, 9]
+
+
 def test_the_median_rule_never_pauses_a_trial_for_another():
     """Ray's yields to waiting trials while it has too few samples: 13 s each."""
     bench = Bench(pruner({"kind": "median", "grace_period": 1, "min_samples_required": 3}, "loss", "min"))
@@ -255,6 +270,33 @@ def test_a_pause_that_lasts_takes_a_held_trial_off_its_worker():
     bench.command(Action.RUN)
     bench.choose()
     assert bench.controller.trained == ["b"]
+
+
+def test_a_trial_that_is_not_saved_saves_itself_before_a_pause_takes_it_off_its_worker():
+    bench = Bench(FIFOScheduler(), release_after_s=0.0, saves=True)
+    trial = bench.trial("a", 0, checkpoint="/c/checkpoint-1.pt")
+    bench.registry.note("a", {STEP: 2, "loss": 0.5})
+    bench.command(Action.PAUSE)
+    bench.result(trial, 2, 0.5)
+    bench.choose()
+    assert (trial.asked, bench.controller.trained, bench.released) == (["to leave"], ["a"], [])
+    bench.scheduler.on_trial_result(bench.controller, trial, {LEFT: True, STEP: 2})
+    bench.choose()
+    assert (bench.released, bench.controller.paused) == (["a"], ["a"])
+
+
+def test_a_driver_that_ends_lets_its_held_trials_save_themselves():
+    bench = Bench(FIFOScheduler(), saves=True)
+    trial = bench.trial("a")
+    bench.registry.note("a", {STEP: 1, "loss": 0.5})
+    bench.command(Action.PAUSE)
+    bench.result(trial, 1, 0.5)
+    bench.in_force.finish("asked to")
+    bench.choose()
+    assert trial.asked == ["to leave"]
+    bench.scheduler.on_trial_result(bench.controller, trial, {LEFT: True, STEP: 1})
+    with pytest.raises(Finished):
+        bench.choose()
 
 
 def test_a_trial_that_left_its_work_is_released_and_never_continued():

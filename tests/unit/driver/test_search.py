@@ -72,8 +72,8 @@ def bench(tmp_path):
 def test_a_suggestion_has_its_number_and_is_sent_to_the_daemon(bench):
     b = bench(enqueue=[{"x": 0.25}])
     first, second = b.search.suggest("a"), b.search.suggest("b")
-    own = {"number": 0, "attempt": 1, "checkpoint": None, "memory": None, "spent": None, "final": False}
-    assert first == {"x": 0.25, OWN_KEY: own}
+    own = {"number": 0, "attempt": 1, "checkpoint": None, "reported": None, "memory": None, "spent": None}
+    assert first == {"x": 0.25, OWN_KEY: {**own, "final": False}}
     assert b.link.sent == [TrialAdded(0, {"x": 0.25}, "enqueued"), TrialAdded(1, {"x": second["x"]}, "sampled")]
 
 
@@ -150,7 +150,7 @@ def test_a_driver_that_is_to_finish_gets_no_more_trials(bench):
 
 
 def test_an_unfinished_trial_is_adopted_and_not_added_again(bench):
-    """It keeps its number, parameters and checkpoint, and the results up to there; its attempt is the next one."""
+    """It keeps its number, parameters, checkpoint and results; its attempt is the next one."""
     b = bench([row(0, results=[(1, 3.0), (2, 2.0)], checkpoint="/run/0/checkpoint-1.pt")])
     assert b.search.suggest("a") == {
         "x": 0.5,
@@ -158,13 +158,14 @@ def test_an_unfinished_trial_is_adopted_and_not_added_again(bench):
             "number": 0,
             "attempt": 2,
             "checkpoint": "/run/0/checkpoint-1.pt",
+            "reported": 2,
             "memory": None,
             "spent": None,
             "final": False,
         },
     }
     assert b.link.sent == []
-    assert b.study()[0].intermediate_values == {1: 3.0}
+    assert b.study()[0].intermediate_values == {1: 3.0, 2: 2.0}
 
 
 def test_values_that_are_not_finite_do_not_reach_the_study(bench):

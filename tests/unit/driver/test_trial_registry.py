@@ -91,19 +91,30 @@ def test_the_trainables_own_end_reason_wins(registry):
     assert (failed.value, len(failed.error)) == (None, 4000)
 
 
-def test_an_unfinished_trial_keeps_the_results_up_to_its_checkpoint():
-    """Results past the checkpoint run again, so they are not taken over; the attempt counts on."""
+def test_an_unfinished_trial_keeps_the_results_up_to_the_checkpoint_that_it_resumes_from():
+    """Results past it run again: the value of an epoch whose weights are gone must not be the trial's."""
     results = [[1, 3.0], [2, 2.0], [3, 1.0]]
-    registry = TrialRegistry("loss", "min", [unfinished(0, results, "/run/0/checkpoint-2.pt")])
+    registry = TrialRegistry("loss", "min", [unfinished(0, results, "/run/0/checkpoint-1.pt")])
     entry = registry.open("a", 0, {})
-    assert (entry.attempt, entry.resumed_step, entry.best) == (3, 2, 2.0)
-    assert entry.results == [(1, 3.0), (2, 2.0)]
+    assert (entry.attempt, entry.resumed_step, entry.reported_step) == (3, 1, 3)
+    # Its worker found a newer one, which no result had named yet.
+    registry.resume("a", 2)
+    assert (entry.best, entry.results) == (2.0, [(1, 3.0), (2, 2.0)])
 
 
-def test_an_unfinished_trial_without_a_checkpoint_starts_from_nothing():
+def test_an_unfinished_trial_that_resumes_from_nothing_has_no_results():
     registry = TrialRegistry("loss", "min", [unfinished(0, [[1, 3.0]], None)])
     entry = registry.open("a", 0, {})
+    registry.resume("a", None)
     assert (entry.resumed_step, entry.best, entry.results) == (None, None, [])
+
+
+def test_a_trial_that_was_never_tried_or_is_retried_begins_anew(registry):
+    """Its folder may hold a checkpoint of its failed life, even one of its first epoch."""
+    assert registry.entry("a").reported_step is None
+    retried, lost = unfinished(0, [], None), {**unfinished(1, [], None), "lost": ["worker_died"]}
+    registry = TrialRegistry("loss", "min", [retried, lost])
+    assert [registry.open(str(n), n, {}).reported_step for n in (0, 1)] == [None, 0]
 
 
 def test_the_newest_checkpoint_that_was_reported_is_kept(registry):

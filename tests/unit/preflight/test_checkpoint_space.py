@@ -25,7 +25,7 @@ def test_the_worst_moment_of_an_experiment_of_two_billion_parameters_is_counted(
     assert space is not None
     assert spec.phases[1:] == (12, 0)
     assert space.checkpoint_bytes == pytest.approx(24 * GB, rel=0.02)
-    # A final trial at work has its best weights twice while better ones are written.
+    # A final trial at work has the weights of two epochs: one as it ends, one of the epoch that was best before.
     assert space.worst_bytes == pytest.approx((3 * 24 + 24 + 13 * 8) * GB, rel=0.02)
 
 

@@ -82,7 +82,7 @@ class OneHome(RuleBasedStateMachine):
         self.worlds = [World()]
         """Return the worlds that the store may hold: several only after an action that was killed halfway."""
         self.acknowledged: dict[tuple[Any, ...], tuple[int, float | None]] = {}
-        """(run, experiment, trial, epoch): the attempt that was first, and its value."""
+        """(run, experiment, trial, epoch): the last attempt that reported it, and its value."""
         self.bomb: tuple[str, str, int] | None = None
         self.log_full = self.alive = self.damaged = False
         self.state: ExperimentState | None = None
@@ -234,7 +234,7 @@ class OneHome(RuleBasedStateMachine):
         run = len(self.world.runs)
         anew = {place for place, trial in self.world.run.trials.items() if not trial.results} if run else set()
         self.acknowledged = {
-            key: first for key, first in self.acknowledged.items() if key[0] != run or (key[1], key[2]) not in anew
+            key: counts for key, counts in self.acknowledged.items() if key[0] != run or (key[1], key[2]) not in anew
         }
 
     @property
@@ -352,8 +352,8 @@ class OneHome(RuleBasedStateMachine):
         self.sent.append(message)
         self.do(lambda: self.trial_writer.handle(name, message), lambda world: world.handle(name, message))
         if self.alive:
-            for step, first in self.trials.get(message.number, Trial()).results.items():
-                self.acknowledged.setdefault((run, name, message.number, step), first)
+            for step, counts in self.trials.get(message.number, Trial()).results.items():
+                self.acknowledged[run, name, message.number, step] = counts
 
     def reached(self, number: int, attempt: int) -> int:
         """Return the last epoch that this attempt reported, as its driver knows it."""

@@ -33,7 +33,7 @@ class Trial:
     error: str | None = None
     checkpoint_step: int | None = None
     results: dict[int, tuple[int, float | None]] = field(default_factory=dict)
-    """By epoch: the attempt that was first to report it, and its value."""
+    """By epoch: the last attempt that reported it, and its value."""
     lived: dict[int, bool] = field(default_factory=dict)
     """By attempt: whether it is live."""
 
@@ -307,22 +307,17 @@ class World:
                     self.lose(trial)
                 trial.state, trial.attempt, trial.lived[message.attempt] = "RUNNING", message.attempt, True
             case messages.ResultReported():
-                first = trial.results.setdefault(message.step, (message.attempt, message.value))
-                if message.checkpoint is not None:
-                    self._keep_checkpoint(trial, message, first[0])
+                before, _ = trial.results.get(message.step, (0, None))
+                if before < message.attempt:
+                    trial.results[message.step] = (message.attempt, message.value)
+                    if message.checkpoint is not None:
+                        trial.checkpoint_step = message.step
             case messages.TrialHeld():
                 trial.state = message.state
             case messages.TrialEnded():
                 self.end_trial(trial, message.attempt, message.end_reason, message.value, message.error)
             case messages.AttemptLost():
                 self.lose(trial)
-
-    def _keep_checkpoint(self, trial: Trial, message: Any, first: int) -> None:
-        """A later attempt may have to go back to an older checkpoint; the same attempt never goes back."""
-        last = trial.checkpoint_step
-        of_this_attempt = last is not None and trial.results[last][0] == message.attempt
-        if not (of_this_attempt and last is not None and message.step < last):
-            trial.checkpoint_step = message.step
 
 
 def read_world(connection: sqlite3.Connection) -> World:

@@ -107,12 +107,21 @@ def test_a_trial_that_could_not_be_built_ends_without_having_started(writer: Run
     assert (trial(writer)["state"], trial(writer)["error"]) == ("ERROR", "it broke")
 
 
-def test_a_result_said_twice_counts_once_and_the_first_stays(writer: RunWriter) -> None:
+def test_a_result_said_twice_counts_once_and_the_last_attempts_stands(writer: RunWriter) -> None:
     commit(writer, added(), started(1), reported(1, 1, 0.5))
     assert commit(writer, reported(1, 1, 0.9)) == []
     commit(writer, lost(1), started(2))
-    assert commit(writer, reported(2, 1, 0.7)) == ["trial.repeated"], "an epoch trained again is names, but counts once"
-    assert [row["value"] for row in writer.store.rows("SELECT value FROM result")] == [0.5]
+    assert commit(writer, reported(2, 1, 0.7)) == ["trial.repeated"], "an epoch trained again is named, and counts once"
+    assert commit(writer, reported(2, 1, 0.7)) == []
+    assert [tuple(row) for row in writer.store.rows("SELECT attempt, value, metrics FROM result")] == [
+        (2, 0.7, '{"loss": 0.7}')
+    ]
+
+
+def test_a_result_may_name_the_checkpoint_of_an_earlier_epoch(writer: RunWriter) -> None:
+    """It was written while the trial went on."""
+    commit(writer, added(), started(1), reported(1, 1), link.ResultReported(0, 1, 5, 0.5, {}, "/r/checkpoint-3.pt"))
+    assert (trial(writer)["checkpoint"], trial(writer)["checkpoint_step"]) == ("/r/checkpoint-3.pt", 3)
 
 
 def test_a_result_that_comes_again_late_does_not_bring_an_older_checkpoint_back(writer: RunWriter) -> None:
@@ -176,7 +185,7 @@ Facts = dict[tuple[Any, ...], tuple[Any, ...]]
 
 
 def facts(writer: RunWriter) -> tuple[Facts, Facts, Facts]:
-    """Return the rows that never change again: results, ended trials, ended attempts."""
+    """Return the rows that stay: results, which a later attempt may replace, ended trials, ended attempts."""
     results = {(r["trial"], r["step"]): tuple(r) for r in writer.store.rows("SELECT * FROM result")}
     over = {(r["number"],): tuple(r) for r in writer.store.rows("SELECT * FROM trial WHERE end_reason IS NOT NULL")}
     tries = {
@@ -207,7 +216,7 @@ def check_consistent(writer: RunWriter) -> None:
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS)
 def test_no_order_of_late_doubled_and_lost_messages_breaks_a_promise(steps: list[Any]) -> None:
-    """Never two live attempts; results never change or vanish; an ended trial never changes; a change has its event."""
+    """Never two live attempts; only a later attempt replaces a result; an ended trial stays; a change has its event."""
     writer = make_writer(":memory:")
     results, over, tries = facts(writer)
     for step in steps:
@@ -223,7 +232,8 @@ def test_no_order_of_late_doubled_and_lost_messages_breaks_a_promise(steps: list
             assert last_seq(writer) > seq or step[0] in ("added", "reported", "held"), "a refusal leaves an event, too"
         assert states(writer) == before or last_seq(writer) > seq, "no change without an event"
         now = facts(writer)
-        assert results.items() <= now[0].items()
+        # The fifth column is the attempt.
+        assert all(now[0].get(key) == row or now[0][key][4] > row[4] for key, row in results.items())
         assert over.items() <= now[1].items()
         assert tries.items() <= now[2].items()
         results, over, tries = now

@@ -18,7 +18,7 @@ import torch
 from supervisor.daemon.experiments.evaluation import WEIGHTS
 from supervisor.errors import ReportFailed
 from supervisor.report.predictions import read_predictions
-from training.best_weights import FILE, keep_weights, read_weights
+from training.best_weights import FILE, forget_earlier, forget_later, keep_weights, read_weights, settle
 from training.data.manifest import manifest_path, read_manifest, sha256_of, write_manifest
 from training.data.sealed_windows import open_windows
 from training.data.splits import SplitIndices, TestOpening, split_days
@@ -41,16 +41,23 @@ def config(dataset: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def kept(session: TrainingSession, *, copied: bool = True) -> dict[str, Any]:
+    """Return a session's weights; a machine that runs tests has the memory for a copy of these."""
+    found = session.weights(copied=copied)
+    assert found is not None
+    return found
+
+
 def train(folder: Path, dataset: Path, seed: int, **changes: Any) -> float:
     """Run a finalisation trial like its trainable; return its best validation loss."""
     folder.mkdir(parents=True)
     session = TrainingSession(config(dataset, seed, **changes), gate=lambda: 0.0)
     while True:
         epoch = session.step()
-        session.save(folder / "checkpoint.pt")
         if epoch.best_epoch == epoch.number:
-            keep_weights(folder / "checkpoint.pt", folder)
+            keep_weights(kept(session), folder)
         if epoch.finished:
+            settle(folder, epoch.best_epoch)
             session.close()
             return epoch.best_val_loss
 
@@ -137,18 +144,33 @@ def test_too_little_memory_is_found_before_the_test_is_opened(
 
 
 def test_the_best_epochs_weights_are_kept_and_no_others(dataset: Path, tmp_path: Path) -> None:
+    """A copy is of the epoch at which it was taken, whatever is trained before it is written."""
     session = TrainingSession(config(dataset), gate=lambda: 0.0)
     session.step()
-    session.save(tmp_path / "checkpoint-1.pt")
-    kept = read_weights(keep_weights(tmp_path / "checkpoint-1.pt", tmp_path))
-    first = {name: value.clone() for name, value in kept["model"].items()}
+    first = read_weights(keep_weights(kept(session, copied=False), tmp_path))["model"]
+    expected = {name: value.clone() for name, value in first.items()}
+    copied = kept(session)
     session.step()
-    session.save(tmp_path / "checkpoint-2.pt")
-    again = read_weights(tmp_path / FILE)
-    assert again["epoch"] == 1
-    assert all(torch.equal(again["model"][name], value) for name, value in first.items())
-    assert "optimizer" not in again
-    assert read_weights(keep_weights(tmp_path / "checkpoint-2.pt", tmp_path))["epoch"] == 2
+    found = read_weights(keep_weights(copied, tmp_path))
+    assert (found["epoch"], "optimizer" in found) == (1, False)
+    assert all(torch.equal(found["model"][name], value) for name, value in expected.items())
+    keep_weights(kept(session), tmp_path)
+    assert read_weights(settle(tmp_path, 2))["epoch"] == 2
+    assert settle(tmp_path, 2) == tmp_path / FILE, "a second time, after a kill"
+    with pytest.raises(CheckpointError, match="the weights of the best epoch 7"):
+        settle(tmp_path, 7)
+
+
+def test_weights_that_no_checkpoint_names_are_removed(tmp_path: Path) -> None:
+    for epoch in (1, 2, 4, 9):
+        (tmp_path / f"best-{epoch}.pt").touch()
+    forget_earlier(tmp_path, (2, 4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.pt", "best-4.pt", "best-9.pt"]
+    forget_later(tmp_path, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-2.pt", "best-4.pt"]
+    forget_earlier(tmp_path, ())
+    forget_later(tmp_path, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tests_validation_loss_equals_the_trials(

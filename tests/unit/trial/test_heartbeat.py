@@ -178,8 +178,9 @@ def supervised(tmp_path, monkeypatch):
         trial.sweep_metric = "loss"
         own, folder = {"experiment": "one", "attempt": 3}, tmp_path / "one" / "7"
         trial._heartbeat = trial._begin_heartbeat(own, folder, tmp_path / "heartbeats")
-        trial._checkpoints = trial._checkpoints_in(folder)
-        trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0)
+        trial._last_step, trial._leaves = None, False
+        trial.sweep_gate = SimpleNamespace(wait=lambda: 0.0, waited_s=0.0)
+        trial.sweep_checkpoints = trial._checkpoints_in(folder, 0.0)
         trial.look = lambda: read_heartbeat(tmp_path / "heartbeats" / f"{os.getpid()}.heartbeat")[1].phase
         return trial
 
@@ -215,7 +216,7 @@ def test_only_a_trial_that_waits_for_space_may_be_silent_without_a_bound(supervi
         return save()
 
     monkeypatch.setattr(actors.trial.checkpoints, "when_there_is_space", once_there_is_space)
-    trial._checkpoints.save(0)
+    trial.sweep_checkpoints.save(0)
     assert trial.seen == [Phase.WAITING, Phase.PREPARING]
 
 

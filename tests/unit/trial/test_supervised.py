@@ -17,7 +17,8 @@ from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Leave
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
-from actors.trial.supervised import can_be_reused, supervise
+from actors.trial.supervised import supervise
+from actors.trial.user_class import can_be_reused
 from actors.trial.user_code import resolve
 from supervisor.errors import PlanError
 from training.errors import DoesNotFit
@@ -57,7 +58,7 @@ def trial(tmp_path):
     made = kind.__new__(kind)
     Counts.setup(made, {})
     made.folder, made.sweep_number = tmp_path / "0", 0
-    made.checkpoints = Checkpoints(made.folder, made.sweep_save, made.sweep_load, SimpleNamespace(phase=lambda _: None))
+    made.checkpoints = Checkpoints(made.folder, made, SimpleNamespace(phase=lambda _: None))
     return made
 
 
@@ -132,11 +133,12 @@ def blocks(tmp_path):
     made = kind.__new__(kind)
     Counts.setup(made, {})
     made._step, made.sweep_number, made._failure, made.sweep_metric = 0, 0, None, "loss"
-    made.sweep_gate = SimpleNamespace(wait=lambda: 0.0, close=lambda: None)
+    made.sweep_gate = SimpleNamespace(wait=lambda: 0.0, close=lambda: None, waited_s=0.0)
     made._heartbeat = SimpleNamespace(
         phase=lambda phase: None, begin_step=lambda: None, end_step=lambda: None, drop=lambda: None
     )
-    made._checkpoints = made._checkpoints_in(tmp_path / "0")
+    made._last_step, made._leaves = None, False
+    made.sweep_checkpoints = made._checkpoints_in(tmp_path / "0", 600.0)
     return made
 
 
@@ -181,9 +183,10 @@ def test_memory_that_ran_out_ends_the_trial_without_a_smaller_offer(blocks):
 def test_an_offer_of_the_wrong_type_fails_its_trial_before_memory_runs_out(blocks, offer):
     """The error names the cause; the offer never reaches the driver."""
     blocks.sweep_smaller = lambda: offer
-    assert "TypeError" in blocks._prepared(None, lambda: None)[ERROR]
+    new = {"checkpoint": None, "reported": None}
+    assert "TypeError" in blocks._prepared(new, lambda: None)[ERROR]
     del blocks.sweep_smaller
-    assert blocks._prepared(None, lambda: None) is None
+    assert blocks._prepared(new, lambda: None) is None
 
 
 def failing(*_):
@@ -219,8 +222,15 @@ def test_a_trial_that_leaves_in_its_first_epoch_says_where_it_saved_itself(block
     result = blocks.step()
     assert result[CHECKPOINT] == str(tmp_path / "0" / "checkpoint-0")
     blocks.count = 0
-    blocks._checkpoints.resume(Path(result[CHECKPOINT]), lambda: None)
-    assert (blocks.count, blocks._checkpoints.resumed_step) == (5, 0)
+    blocks.sweep_checkpoints.resume(Path(result[CHECKPOINT]), 0, lambda: None)
+    assert (blocks.count, blocks.sweep_checkpoints.resumed_step) == (5, 0)
+
+
+def test_a_trial_that_is_asked_to_leave_saves_itself_before_its_next_step(blocks, tmp_path):
+    blocks.step()
+    blocks.sweep_leave()
+    result = blocks.step()
+    assert (result[LEFT], result[STEP], result[CHECKPOINT]) == (True, 1, str(tmp_path / "0" / "checkpoint-1"))
 
 
 def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_end(blocks, tmp_path, monkeypatch):
@@ -238,6 +248,9 @@ def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_en
         "seed": 1,
         "final": False,
         "checkpoint": None,
+        "reported": None,
+        "checkpoint_every_s": 600.0,
+        "last_step": None,
         "memory": {"windows": 1},
     }
     files = {"folder": str(tmp_path / "e"), "gate": str(tmp_path / "gate")}
