@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-VERBS = ("pause", "resume", "retry", "stop", "shutdown", "drill", "backup")
-READS = ("hello", "status")
+VERBS = ("pause", "resume", "retry", "stop", "shutdown", "drill", "backup", "remove")
+READS = ("hello", "status", "runs")
 MAX_REQUEST_BYTES = 64 * 1024
 
 
@@ -184,6 +184,7 @@ OUT_OF_RANGE: dict[str, tuple[str, ...]] = {
         '{"reason": "\\ud800\\u001b[2J"}', '{"target": "\u00b2"}', f'{{"reason": "{"r" * 50_000}"}}',
     ),
     "resume": ('{"node": "\\u0000"}', f'{{"target": "{"t" * 5000}"}}', '{"force": true}', '{"node": "nowhere"}'),
+    "remove": ("{}", '{"run": ""}', '{"run": "no-such-run"}', '{"run": "../state"}', f'{{"run": "{"r" * 5000}"}}'),
     "backup": (
         "{}", '{"path": "relative"}', '{"path": ""}', '{"path": "/"}', '{"path": "/no/such/folder/x"}',
         '{"path": "/\\u0000"}', '{"path": "/\\udcff"}', '{"path": "/dev/null"}', f'{{"path": "/{"p" * 4000}"}}',

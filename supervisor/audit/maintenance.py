@@ -65,11 +65,11 @@ def _log_lags(home: Home, clock: Clock, path: Path, missing: int) -> Finding:
     return Finding(
         f"{path} lacks the last {missing} events of the store (a daemon died between the two writes)",
         "append them; the next start of this plan does it, too",
-        lambda: f"{_catch_up(home, clock, path)} lines were appended to {path}",
+        lambda: f"{catch_up(home, clock, path)} lines were appended to {path}",
     )
 
 
-def _catch_up(home: Home, clock: Clock, path: Path) -> int:
+def catch_up(home: Home, clock: Clock, path: Path) -> int:
     """Append the store's events that the log lacks, and note the new head; return the number of lines."""
     with closing(Store(home.store, clock)) as store, closing(AuditLog(path, recorded_head(path, store))) as log:
         lines = log.catch_up(store, path.name.removesuffix(".jsonl"))
@@ -121,7 +121,7 @@ def _log_damaged(home: Home, clock: Clock, path: Path, damage: str) -> Finding:
             part.rename(part.with_name(part.name.replace(path.name, f"{plan}.damaged-{stamp}.jsonl", 1)))
         with closing(Store(home.store, clock)) as store, store.change() as change:
             change.forget(head_key(path))  # it is that of the log that was moved
-        lines = _catch_up(home, clock, path)
+        lines = catch_up(home, clock, path)
         return f"{path} was written anew from the store, {lines} lines; the old one is {plan}.damaged-{stamp}.jsonl"
 
     return Finding(

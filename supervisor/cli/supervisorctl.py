@@ -98,6 +98,7 @@ def _count(text: str) -> int:
 
 
 _RUN = argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
+_YES = argument("-y", "--yes", action="store_true", help="do not ask before deleting")
 _JSON = argument("--json", action="store_true", help="everything, as one JSON object")
 
 VERBS: Verbs = {
@@ -124,6 +125,14 @@ VERBS: Verbs = {
     "backup": (
         "copy the store into a new file, while the run goes on", "maintenance.backup",
         (argument("file", type=Path, help="a new file"),),
+    ),
+    "gc": (
+        "list what runs keep on the disk, and delete what old ones need no more", "old_runs.gc",
+        (_YES, _JSON, argument("--all", action="store_true", help="each plan's newest run, too, if it has ended")),
+    ),
+    "rm": (
+        "delete the checkpoints, trials and logs of ended runs; reports stay", "old_runs.rm",
+        (argument("runs", nargs="+", metavar="RUN", help="a run's id, as gc lists them"), _YES),
     ),
     "repair": (
         "list the faults of store and logs, each with its repair", "maintenance.repair",

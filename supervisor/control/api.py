@@ -56,6 +56,8 @@ class Verbs(Protocol):
     async def shutdown(self, who: str) -> dict[str, Any]: ...
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]: ...
     async def backup(self, path: Path, who: str) -> dict[str, Any]: ...
+    def runs(self) -> dict[str, Any]: ...
+    async def remove(self, run: str, who: str) -> dict[str, Any]: ...
     def disk_failed(self, error: DiskFailed) -> None: ...
 
 
@@ -92,6 +94,16 @@ async def _backup(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     return await verbs.backup(path, who)
 
 
+async def _runs(verbs: Verbs, _: Body, __: str) -> dict[str, Any]:
+    return verbs.runs()
+
+
+async def _remove(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    if not body.get("run"):
+        raise UsageError("expected the id of a run, found none", remedy="`supervisorctl gc` lists them")
+    return await verbs.remove(body["run"], who)
+
+
 @dataclass(frozen=True)
 class Route:
     """Describes a verb: a GET's keys are in its query, a POST's in a JSON object. Other keys are refused."""
@@ -113,6 +125,8 @@ ROUTES = (
     Route("POST", "shutdown", {}, lambda verbs, _, who: verbs.shutdown(who)),
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
     Route("POST", "backup", {"path": str}, _backup),
+    Route("GET", "runs", {}, _runs),
+    Route("POST", "remove", {"run": str}, _remove),
 )
 """All verbs: a daemon refuses every other request."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import __version__
+from supervisor.audit import run_files
 from supervisor.audit.maintenance import back_up
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
@@ -185,6 +187,18 @@ class Handlers:
         size = back_up(self._writer.store, path)
         self._writer.record("store.copied", path=str(path), bytes=size, who=who)
         return {"path": str(path), "bytes": size}
+
+    def runs(self) -> dict[str, Any]:
+        """Return the runs of this home, and why the files of some must stay."""
+        return {"runs": [asdict(one) for one in run_files.old_runs(self._writer.store.connection, self._writer.run_id)]}
+
+    async def remove(self, run: str, who: str) -> dict[str, Any]:
+        """Delete the files of an ended run; this daemon's own run records it."""
+        store, own = self._writer.store, self._writer.run_id
+        run_files.ask_removal(store, own, run, who, own)
+        deleted = await asyncio.to_thread(run_files.delete_files, self._home, run)
+        run_files.record_deleted(store, own, deleted)
+        return asdict(deleted)
 
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]:
         """Start a drill now, or with the next watchdog."""

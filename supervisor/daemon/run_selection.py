@@ -14,6 +14,7 @@ from supervisor.domain.run_words import start_command, way_on
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
+from supervisor.store.removal_queries import removal_asked
 from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter, create_run
 
@@ -93,6 +94,10 @@ def _retried(store: Store, request: StartRequest) -> str:
         raise PlanChanged(
             f"the plan has changed since run {run_id}", remedy="restore the plan, or start a new run without --retry"
         )
+    if removal_asked(store.connection, run_id):
+        raise Conflict(
+            f"the files of run {run_id} were deleted: nothing of it can be tried again", remedy="start without --retry"
+        )
     try_again(RetryWriter(store, run_id), STARTED_BY)
     return run_id
 
@@ -120,6 +125,8 @@ def _with_due_tests(store: Store, request: StartRequest, unfinished: sqlite3.Row
     run = unfinished or queries.last_run_of(store.connection, request.plan)
     changed = run is not None and request.plan is not None and run["fingerprint"] != request.fingerprint
     if run is None or changed or (request.plan is None and run["desired"] == Desired.STOP):
+        return unfinished
+    if removal_asked(store.connection, str(run["id"])):
         return unfinished
     writer = RetryWriter(store, str(run["id"]))
     due = writer.due()

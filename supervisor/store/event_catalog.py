@@ -159,6 +159,9 @@ EVENTS: dict[str, EventKind] = {
     "checkpoint.rejected": EventKind(
         "warning", "trial {trial} cannot use {path}: attempt {attempt} goes on from before it"
     ),
+    "device.refused": EventKind(
+        "warning", "trial {trial} trains on the CPU: an accelerator computes something else than the CPU. {why}"
+    ),
     "worker.stuck": EventKind(
         "error", "trial {trial} hangs and its worker {pid} cannot be killed, so its resources stay taken: {why}", "node"
     ),
@@ -192,6 +195,8 @@ EVENTS: dict[str, EventKind] = {
     "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent"),
     "notice.failed": EventKind("warning", "no message could be sent: {error}; the next try in {retry_in_s} s"),
     "checkpoints.pruned": EventKind("info", "{count} files of trials that have ended were removed: {bytes}"),
+    "removal.asked": EventKind("info", "{who} asked to delete the files of run {of}; its report stays"),
+    "files.deleted": EventKind("info", "{count} files of run {of} were deleted: {bytes}", "error"),
     "report.written": EventKind("info", "report at {path}"),
     "report.failed": EventKind("warning", "no report: {error}"),
 }

@@ -427,7 +427,10 @@ def test_each_verb_of_a_command_names_a_function_that_exists(command: ModuleType
 def test_a_verb_parses_alone_as_it_does_among_all(home: Home) -> None:
     for verb in supervisorctl.VERBS:
         whole, alone = supervisorctl.build_parser(), supervisorctl.build_parser(verb)
-        arguments = [verb, *{"drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"]}.get(verb, [])]
+        arguments = [
+            verb,
+            *{"drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"], "rm": ["x-1"]}.get(verb, []),
+        ]
         arguments += ["bash"] if verb == "completion" else []
         assert whole.parse_args(arguments) == alone.parse_args(arguments)
 

@@ -52,5 +52,11 @@ class FakeVerbs:
     def disk_failed(self, error: DiskFailed) -> None:
         self._answer("disk_failed", error)
 
+    def runs(self) -> dict[str, Any]:
+        return self._answer("runs")
+
+    async def remove(self, run: str, who: str) -> dict[str, Any]:
+        return self._answer("remove", run, who)
+
     async def backup(self, path: Path, who: str) -> dict[str, Any]:
         return self._answer("backup", path, who)

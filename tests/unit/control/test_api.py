@@ -109,13 +109,15 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"node": "3f"}),
         post("resume", {}), post("resume", {"node": "3f", "force": True}), post("stop", {}), post("shutdown", b""),
         post("drill", {"name": "heat", "duration_s": 5, "node": None}), post("backup", {"path": "/x/copy.db"}),
+        ("GET", "/v1/runs", None), post("remove", {"run": "smoke-1"}),
     )  # fmt: skip
-    assert [status for status, _ in answers] == [200] * 10
+    assert [status for status, _ in answers] == [200] * 12
     assert verbs.calls == [
         ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
         ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False),
         ("resume", None, me, "3f", True), ("stop", me), ("shutdown", me),
         ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
+        ("runs",), ("remove", "smoke-1", me),
     ]  # fmt: skip
 
 
@@ -129,6 +131,7 @@ def test_hello_names_product_version_and_pid(home: Home) -> None:
     [
         (post("pause", {"colour": "red"}), 400, "expected the keys target, now, reason, node, found 'colour'"),
         (post("backup", {"path": "copy.db"}), 400, "the absolute path of a new file"),
+        (post("remove", {}), 400, "expected the id of a run, found none"),
         (post("stop", {"now": True}), 400, "expected the keys (none), found 'now'"),
         (post("pause", {"now": "yes"}), 400, "expected a bool for now, found 'yes'"),
         (post("pause", {"target": 7}), 400, "expected a str for target, found 7"),
@@ -179,10 +182,8 @@ def test_only_the_verbs_of_the_table_are_routed(home: Home) -> None:
     routed = {(route.method, route.resource.canonical) for route in api.make_app(FakeVerbs()).router.routes()}
     table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
     assert {pair for pair in routed if pair[0] != "HEAD"} == table
-    assert {verb for _, verb in table} == {
-        f"/v1/{verb}"
-        for verb in ("hello", "status", "pause", "resume", "retry", "finish", "stop", "shutdown", "drill", "backup")
-    }
+    verbs = "hello status pause resume retry finish stop shutdown drill backup runs remove".split()
+    assert {verb for _, verb in table} == {f"/v1/{verb}" for verb in verbs}
 
 
 def test_a_verb_of_another_version_is_not_carried_out(home: Home) -> None:
