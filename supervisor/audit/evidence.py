@@ -62,7 +62,7 @@ def gather(
     if live:
         evidence.logged = [event for event in evidence.logged if event.seq <= evidence.numbers[2]]
     _replay(evidence)
-    _check_checkpoints(evidence)
+    _check_checkpoints(evidence, home.run_folder(run))
     return evidence
 
 
@@ -128,11 +128,14 @@ def _replay(evidence: Evidence) -> None:
         evidence.replayed = queries.tables_of(memory, evidence.run)
 
 
-def _check_checkpoints(evidence: Evidence) -> None:
+def _check_checkpoints(evidence: Evidence, run_folder: Path) -> None:
     for trial in evidence.stored["trial"]:
         if trial["end_reason"] is None and trial["checkpoint"] is not None:
             evidence.checkpoints += 1
-            fault = checkpoint_fault(Path(trial["checkpoint"]))
+            recorded = Path(trial["checkpoint"])
+            # A home that was moved has it in another place than the store says.
+            here = run_folder / trial["experiment"] / str(trial["number"]) / recorded.name
+            fault = checkpoint_fault(here if here.exists() else recorded)
             if fault is not None:
                 evidence.checkpoint_faults.append(
                     f"{trial['experiment']} trial {trial['number']}: {trial['checkpoint']}: {fault}"

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -120,15 +121,23 @@ def expand(
 def fingerprint(plan: schema.Plan, specs: Sequence[ExperimentSpec], data_sha256: str | None = None) -> str:
     """Hash all that decides the results: the plan's name, its experiments in order, and `data_sha256`.
 
-    Hardware policy and the time between checkpoints are left out: an unfinished run with others is still the same run.
+    Of the dataset's path only the file's name counts, so that a run goes on in a home that was moved. Hardware policy
+    and the time between checkpoints are left out: an unfinished run with others is still the same run.
     """
     content: dict[str, Any] = {
         "plan": plan.name,
-        "experiments": [spec.model_dump(mode="json", exclude={"checkpoint_every_s"}) for spec in specs],
+        "experiments": [_without_folder(spec.model_dump(mode="json", exclude={"checkpoint_every_s"})) for spec in specs],
         "data": data_sha256,
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_folder(spec: dict[str, Any]) -> dict[str, Any]:
+    dataset = spec["config"].get("dataset")
+    if isinstance(dataset, str):
+        spec["config"]["dataset"] = PurePath(dataset).name
+    return spec
 
 
 def grid_of(spec_config: dict[str, Any], num_features: int) -> Grid:

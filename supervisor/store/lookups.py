@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from supervisor.domain.command import Command
@@ -50,9 +51,18 @@ def experiment(store: Store, run_id: str, name: str) -> sqlite3.Row:
 
 
 def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
-    """Return the spec of an experiment, as the events since its start have changed it."""
+    """Return an experiment's spec as the events since its start have changed it, its dataset where this home has it."""
     found: dict[str, Any] = json.loads(experiment(store, run_id, name)["spec"])
+    dataset = found.get("config", {}).get("dataset")
+    if isinstance(dataset, str):
+        found["config"]["dataset"] = _dataset_here(Path(dataset), store.path.parent.parent)
     return found
+
+
+def _dataset_here(recorded: Path, home: Path) -> str:
+    """Return the path of a dataset; below `home` if that was moved, and the recorded path is of its earlier place."""
+    here = home.joinpath(*recorded.parts[-3:])  # data/processed/FILE
+    return str(here if here.is_file() and not recorded.is_file() else recorded)
 
 
 def progress(store: Store, run_id: str, name: str) -> int:

@@ -280,6 +280,17 @@ def test_a_fingerprint_changes_only_with_settings_that_decide_results() -> None:
     assert fingerprint(plan, expand(plan, only="small")) != base
 
 
+def test_a_fingerprint_is_the_same_in_a_home_that_was_moved() -> None:
+    """The data's own hash is part of it; of the dataset's path only the name is."""
+    plan = load_plan("smoke").plan
+
+    def of(path: str) -> str:
+        return fingerprint(plan, expand(plan, num_features=25, dataset=path), "ab" * 32)
+
+    assert of("/here/data/processed/SPY.parquet") == of("/there/else/data/processed/SPY.parquet")
+    assert of("/here/data/processed/SPY.parquet") != of("/here/data/processed/DIA.parquet")
+
+
 # --- patchtst plans -------------------------------------------------------------------------------------------------
 
 
