@@ -56,7 +56,7 @@ def settle(folder: Path, epoch: int) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Read ``identity``, ``model`` (a state dict) and their ``epoch``, from 1. Raises CheckpointError."""
+    """Read ``identity``, ``model`` (a state dict), ``precision`` and ``epoch``, from 1. Raises CheckpointError."""
     return read_checkpoint(path)
 
 

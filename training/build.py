@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from training.allocator import allocate_tightly
+from training.devices.accelerator import accelerator_of
+from training.devices.allocator import allocate_tightly
 from training.grid import Architecture, param_count
 from training.loop import Learner
 from training.memory import MemoryEstimate, Precision
@@ -34,9 +35,14 @@ def precision_for(settings: TrialSettings, device: str) -> Precision:
 
 
 def multiplies_in_bf16(device: str) -> bool:
-    """Return whether bf16 is native: on GPUs since Ampere, CPUs with AVX-512 BF16 or AMX. Emulation is slower."""
+    """Return whether bf16 is native: on GPUs since Ampere, CPUs with AVX-512 BF16 or AMX. Emulation is slower.
+
+    Metal has it since macOS 14; whether it agrees with the CPU there is found by training.devices.parity.
+    """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "mps":
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # since torch 2.12
     if device != "cpu" or capabilities is None:
         return False
@@ -61,6 +67,7 @@ def build_learner(settings: TrialSettings, architecture: Architecture, device: s
     if memory.checkpoint_activations and device == "cpu":
         allocate_tightly()
     model.to(device)
+    accelerator = accelerator_of(device)
     optimizer = torch.optim.AdamW(
         decay_groups(model, settings.weight_decay),
         lr=settings.learning_rate,
@@ -76,7 +83,8 @@ def build_learner(settings: TrialSettings, architecture: Architecture, device: s
         precision=precision_for(settings, device),
         micro_batch=memory.micro_batch,
         rng_state=rng_state,
-        cuda_rng_state=_cuda_rng_state(settings.seed, device),
+        accelerator=accelerator,
+        device_rng_state=None if accelerator is None else accelerator.first_rng_state(settings.seed),
     )
 
 
@@ -96,7 +104,14 @@ def compile_forward(learner: Learner, example: Tensor) -> Compilation:
     return Compilation(asked=True, used=True)
 
 
-def _cuda_rng_state(seed: int, device: str) -> Tensor | None:
-    if device != "cuda":
-        return None
-    return torch.Generator("cuda").manual_seed(seed).get_state()
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load an optimiser's state whose tensors are mapped from a checkpoint's file; keep none of them.
+
+    An accelerator copies them into its own memory. A CPU keeps them as they are, and a mapped tensor would hold a
+    deleted checkpoint's disk space: those are copied one by one.
+    """
+    optimizer.load_state_dict(dict(state))
+    for values in optimizer.state.values():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.device.type == "cpu":
+                values[name] = value.clone()

@@ -17,7 +17,7 @@ import torch
 from training.atomic_file import replace_file
 from training.errors import CheckpointError
 
-SCHEMA = 1
+SCHEMA = 2
 _MAGIC = b"SWEEPCK1"
 _TRAILER_BYTES = len(_MAGIC) + 32
 

@@ -28,7 +28,7 @@ from training.build import precision_for
 from training.data.manifest import read_manifest
 from training.data.sealed_windows import OpenedWindows, open_windows
 from training.data.splits import TestOpening
-from training.device import available_devices, device_memory_bytes
+from training.devices.choice import available_devices, device_memory_bytes
 from training.errors import CheckpointError, SettingsError, TrainingError
 from training.evaluation_result import SCHEMA, Block, Chain, result_of, write_predictions
 from training.grid import Architecture, grid_of, param_count
@@ -183,9 +183,10 @@ def _predict(
     settings = trial.settings
     device = _device_here(request.device)
     model = PatchTST(architecture, dropout=settings.dropout, revin=settings.scales_windows)
-    model.load_state_dict(_checked_weights(trial, architecture, request.opening.dataset_sha256)["model"])
+    state = _checked_weights(trial, architecture, request.opening.dataset_sha256)
+    model.load_state_dict(state["model"])
     model.to(device).eval()
-    precision = precision_for(settings, device)
+    precision = state["precision"]
     days = torch.from_numpy(windows.days.astype(np.float32)).to(device)
     autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
     found: dict[str, NDArray[np.float64]] = {}

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.windows import MarketWindows
+from training.devices.accelerator import Accelerator
 from training.errors import Diverged
 from training.model import PatchTST
 from training.schedule import learning_rate_at
@@ -30,8 +31,10 @@ Gate = Callable[[], float]
 Clock = Callable[[], float]
 Logits = NDArray[np.float64]
 
-# Reading a value from a GPU waits for all work queued before it; one reading in 16 batches costs nothing measurable.
-ACCELERATOR_CHECK_BATCHES = 16
+# Reading a value from an accelerator waits for all work queued before it; one reading in 16 batches costs nothing
+# measurable. Where batches are slow, one reading a second costs nothing either, and the gate is asked that often.
+MAX_QUEUED_BATCHES = 16
+QUEUE_S = 1.0
 # Without a backward pass a batch takes a fraction of the memory, so validation may take more windows at once.
 VALIDATION_FACTOR = 2
 
@@ -84,7 +87,9 @@ class Learner:
     precision: Literal["fp32", "bf16"]
     micro_batch: int
     rng_state: Tensor
-    cuda_rng_state: Tensor | None = None
+    accelerator: Accelerator | None = None
+    device_rng_state: Tensor | None = None
+    """The state of the accelerator's own generator; it draws the dropout there. None on a CPU."""
     progress: Progress = field(default_factory=Progress)
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -94,36 +99,45 @@ class Learner:
     @contextmanager
     def own_randomness_discarded(self) -> Iterator[None]:
         """Lend the generators like ``own_randomness``, then restore their state: for a step on trial."""
-        kept, kept_cuda = self.rng_state, self.cuda_rng_state
+        kept = self.rng_state, self.device_rng_state
         try:
             with self.own_randomness():
                 yield
         finally:
-            self.rng_state, self.cuda_rng_state = kept, kept_cuda
+            self.rng_state, self.device_rng_state = kept
 
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
         """Lend torch's global generators to this trial, so that its dropout is independent of other code."""
         before = torch.get_rng_state()
-        before_cuda = None if self.cuda_rng_state is None else torch.cuda.get_rng_state(self.device)
         torch.set_rng_state(self.rng_state)
-        if self.cuda_rng_state is not None:
-            torch.cuda.set_rng_state(self.cuda_rng_state, self.device)
+        try:
+            with self._device_randomness():
+                yield
+        finally:
+            self.rng_state = torch.get_rng_state()
+            torch.set_rng_state(before)
+
+    @contextmanager
+    def _device_randomness(self) -> Iterator[None]:
+        found = self.accelerator
+        if found is None or self.device_rng_state is None:
+            yield
+            return
+        before = found.rng_state()
+        found.set_rng_state(self.device_rng_state)
         try:
             yield
         finally:
-            self.rng_state = torch.get_rng_state()
-            if self.cuda_rng_state is not None:
-                self.cuda_rng_state = torch.cuda.get_rng_state(self.device)
-            torch.set_rng_state(before)
-            if before_cuda is not None:
-                torch.cuda.set_rng_state(before_cuda, self.device)
+            self.device_rng_state = found.rng_state()
+            found.set_rng_state(before)
 
 
 def epochs(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> Iterator[Epoch]:
     """Train from the learner's present state, one Epoch at a time, until its end_reason is set.
 
-    ``gate()`` is called before each batch; it blocks while the trial is paused and returns the seconds it blocked.
+    ``gate()`` is called before each batch; on an accelerator when it has done all batches before, at most
+    ``MAX_QUEUED_BATCHES``. It blocks while the trial is paused and returns the seconds it blocked.
     Raises Diverged as soon as a non-finite loss is read, and every exception of the gate.
     """
     while learner.progress.end_reason is None:
@@ -136,34 +150,46 @@ def epochs(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -
 def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> None:
     settings, progress = learner.settings, learner.progress
     order = cut(_epoch_order(windows.train, settings.seed, progress.epoch), settings.batch_size)
-    check_every = _batches_between_checks(learner.device)
-    total = len(order) * settings.max_epochs
     learner.model.train()
-    pending: Tensor | None = None
+    at_once = 1
     while progress.batch < len(order):
-        try:
-            paused = gate()
-        except BaseException:
-            # The next start reads Progress only, so the losses that are still on the device must be added to it.
-            if pending is not None:
-                progress.loss_sum += _finite(pending, progress)
-            raise
+        # The gate is the trial's heartbeat: it must count batches that are done, not those that are only queued.
+        paused = gate()
         started = clock()
-        step = progress.epoch * len(order) + progress.batch
-        set_learning_rate(learner, learning_rate_at(step, total, settings.learning_rate, settings.warmup_fraction))
-        samples = order[progress.batch].to(learner.device)
-        loss = train_batch(learner, windows, samples) * len(samples)
-        pending = loss if pending is None else pending + loss
-        progress.batch += 1
+        losses = [_scheduled_batch(learner, windows, order) for _ in order[progress.batch : progress.batch + at_once]]
+        progress.loss_sum += _sum_when_done(losses, progress)
+        seconds = clock() - started
+        progress.seconds += seconds
         progress.paused_s += paused
-        if progress.batch % check_every == 0 or progress.batch == len(order):
-            progress.loss_sum += _finite(pending, progress)
-            pending = None
-        progress.seconds += clock() - started
+        at_once = _batches_at_once(learner, seconds / len(losses))
 
 
-def _batches_between_checks(device: torch.device) -> int:
-    return 1 if device.type == "cpu" else ACCELERATOR_CHECK_BATCHES
+def _scheduled_batch(learner: Learner, windows: MarketWindows, order: list[Tensor]) -> Tensor:
+    """Train the epoch's next batch at its learning rate; return the sum of its losses, on the device."""
+    settings, progress = learner.settings, learner.progress
+    step, total = progress.epoch * len(order) + progress.batch, len(order) * settings.max_epochs
+    set_learning_rate(learner, learning_rate_at(step, total, settings.learning_rate, settings.warmup_fraction))
+    samples = order[progress.batch].to(learner.device)
+    loss = train_batch(learner, windows, samples) * len(samples)
+    progress.batch += 1
+    return loss
+
+
+def _sum_when_done(losses: list[Tensor], progress: Progress) -> float:
+    """Wait until the device has done these batches; return the sum of their losses. Raises Diverged."""
+    total = 0.0
+    for batch, loss in enumerate(torch.stack(losses).tolist(), progress.batch - len(losses) + 1):
+        if not math.isfinite(loss):
+            raise Diverged(progress.epoch + 1, batch, loss)
+        total += loss
+    return total
+
+
+def _batches_at_once(learner: Learner, batch_s: float) -> int:
+    """Return how many batches to queue before the device is waited for: about ``QUEUE_S`` of work."""
+    if learner.accelerator is None:
+        return 1
+    return max(1, int(min(MAX_QUEUED_BATCHES, QUEUE_S / max(batch_s, 1e-9))))
 
 
 def train_batch(learner: Learner, windows: MarketWindows, samples: Tensor) -> Tensor:
@@ -204,13 +230,6 @@ def _epoch_order(train: Tensor, seed: int, epoch: int) -> Tensor:
     """Shuffle the train samples by seed and epoch alone; so a batch number is the whole cursor."""
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
     return train[torch.randperm(len(train), generator=generator).to(train.device)]
-
-
-def _finite(loss: Tensor, progress: Progress) -> float:
-    value = float(loss)
-    if not math.isfinite(value):
-        raise Diverged(progress.epoch + 1, progress.batch, value)
-    return value
 
 
 def _validation_logits(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -> Logits:

@@ -6,6 +6,7 @@ The terms count the tensors that each operation of ``training.model`` keeps for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,7 @@ FP32_BYTES = 4
 # the CPU (410 to 427 MiB at 9k parameters); on CUDA and MPS it is an estimate of context and libraries.
 RUNTIME_BYTES: dict[str, int] = {"cpu": 420 * 2**20, "cuda": 700 * 2**20, "mps": 600 * 2**20}
 # The allocator leaves holes between blocks: with this factor, predictions were 0.97 to 1.03 of the peak under glibc.
-# Recomputing trials allocate tightly (training.allocator), which leaves almost no holes.
+# Recomputing trials allocate tightly (training.devices.allocator), which leaves almost no holes.
 ALLOCATOR_FACTOR = 1.15
 TIGHT_ALLOCATOR_FACTOR = 1.05
 MIN_MICRO_BATCH = 1
@@ -50,6 +51,16 @@ class MemoryEstimate:
     accumulation: int
     checkpoint_activations: bool
     runtime_bytes: int
+
+
+Claim = Callable[[str, Callable[[int], MemoryEstimate]], MemoryEstimate]
+"""Called with a device and a plan: returns ``plan(bytes)`` for the bytes that other trials are still to take there,
+and keeps its total from later trials."""
+
+
+def claim_alone(device: str, plan: Callable[[int], MemoryEstimate]) -> MemoryEstimate:
+    """Plan as the only trial."""
+    return plan(0)
 
 
 def predict_trial_memory(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,26 +13,29 @@ import psutil
 import torch
 from torch import Tensor
 
-from training.build import build_learner, compile_forward, flops_per_step, precision_for
+from training.build import build_learner, compile_forward, flops_per_step, load_optimizer
 from training.checkpoint import host_copy, read_checkpoint, write_checkpoint
 from training.data.windows import MarketWindows, load_windows
-from training.device import available_devices, choose_device, device_memory_bytes, release_cached_memory
+from training.devices.choice import available_devices, choose_device, device_memory_bytes, release_cached_memory
+from training.devices.parity import compare_devices
+from training.devices.timing import seconds_per_step
 from training.environment import git_commit, library_versions
 from training.errors import CheckpointError, DoesNotFit, TrainingError
 from training.grid import grid_of, param_count
-from training.loop import Clock, Epoch, Learner, Progress, epochs, gather, train_batch
+from training.loop import Clock, Epoch, Learner, Progress, epochs, gather
 from training.memory import (
+    Claim,
     MemoryEstimate,
     MemoryLimit,
+    Precision,
     choose_micro_batch,
+    claim_alone,
     copy_fits,
     limit_below,
     predict_trial_memory,
 )
 from training.settings import TrialSettings
 
-# The first step pays for the set-up; of the next three the fastest counts, since noise only adds.
-TIMED_STEPS = 3
 # Between two attempts the way of computing may change, the result may not.
 _MAY_CHANGE = frozenset({"device", "threads", "compile", "precision", "memory_limit_bytes", "dataset"})
 
@@ -43,7 +45,8 @@ class TrainingSession:
 
     ``gate()`` is called between batches; it blocks while the trial is paused and returns the seconds it blocked. It
     may raise to leave an epoch in the middle: the session stays whole, can be saved, and continues from there.
-    ``limit`` cuts the same batch into smaller pieces, for less memory than the memory model predicted.
+    ``limit`` cuts the same batch into smaller pieces, for less memory than the memory model predicted. ``claim`` plans
+    the memory beside other trials of the machine.
     Raises on construction: SettingsError, GridError, DatasetError, SplitError, DoesNotFit.
     """
 
@@ -53,9 +56,10 @@ class TrainingSession:
         *,
         gate: Callable[[], float],
         limit: MemoryLimit | None = None,
+        claim: Claim = claim_alone,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._limit = limit
+        self._limit, self._claim, self._available_bytes = limit, claim, 0
         self.settings = TrialSettings.from_config(config)
         torch.set_num_threads(self.settings.threads)
         self._gate, self._clock = gate, clock
@@ -65,14 +69,17 @@ class TrainingSession:
         self._data_record = _data_record(windows)
         # Read once: git takes a moment, and the running code does not change.
         self._ran_in = {"libraries": library_versions(), "git_commit": git_commit()}
+        self.compared = compare_devices(self.settings, self.architecture, windows, available_devices())
         self.choice = choose_device(
-            self.settings.device,
-            available_devices(),
+            self.compared.request(self.settings.device),
+            list(self.compared.precisions),
             flops_per_step(self.architecture, self.settings.batch_size),
+            self.settings.threads,
             lambda name: self._time_step(name, windows),
         )
-        self.memory = self._fit(self.choice.device)
-        learner = build_learner(self.settings, self.architecture, self.choice.device, self.memory)
+        self._precision = self.compared.precisions[self.choice.device]
+        self.memory = self._fit(self.choice.device, self._precision)
+        learner = self._learner_on(self.choice.device, self.memory)
         self._windows: MarketWindows | None = windows.to(learner.device)
         self.compilation = compile_forward(learner, self._example(learner, self._windows))
         self._learner: Learner | None = learner
@@ -109,7 +116,7 @@ class TrainingSession:
         if copied and not self._has_room(self.memory.weights_bytes):
             return None
         model = learner.model.state_dict()
-        kept = {"identity": self._identity(), "epoch": learner.progress.epoch}
+        kept = {"identity": self._identity(), "precision": learner.precision, "epoch": learner.progress.epoch}
         return {**kept, "model": host_copy(model) if copied else model}
 
     @property
@@ -144,7 +151,8 @@ class TrainingSession:
             "optimizer": learner.optimizer.state_dict(),
             "progress": asdict(learner.progress),
             "rng_state": learner.rng_state,
-            "cuda_rng_state": learner.cuda_rng_state,
+            "device_rng_states": _by_kind(learner),
+            "precision": learner.precision,
             "micro_batch": learner.micro_batch,
         }
 
@@ -157,19 +165,19 @@ class TrainingSession:
         try:
             progress = Progress(**state["progress"])
             learner.model.load_state_dict(state["model"])
-            # The optimiser keeps CPU tensors as they are, and mapped ones would hold a deleted checkpoint's disk space.
-            learner.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-            rng_state, cuda_rng_state = state["rng_state"].clone(), state["cuda_rng_state"]
-            micro_batch = min(learner.micro_batch, int(state["micro_batch"]))
+            load_optimizer(learner.optimizer, state["optimizer"])
+            rng_state, device_rng_states = state["rng_state"].clone(), state["device_rng_states"]
+            kept_micro_batch, precision = int(state["micro_batch"]), state["precision"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} lacks a part that this trial needs: {error}") from error
+        self._continue_in(precision, path)
         learner.progress = progress
         learner.rng_state = rng_state
-        if learner.cuda_rng_state is not None and cuda_rng_state is not None:
-            learner.cuda_rng_state = cuda_rng_state.clone()
+        if learner.accelerator is not None and learner.accelerator.kind in device_rng_states:
+            learner.device_rng_state = device_rng_states[learner.accelerator.kind].clone()
         # The checkpoint's cut gives the same bits; a smaller one is taken if there is less memory now.
-        learner.micro_batch = micro_batch
-        self.memory = self._estimate(micro_batch)
+        learner.micro_batch = min(learner.micro_batch, kept_micro_batch)
+        self.memory = self._estimate(learner.micro_batch)
         self._epochs = None
 
     def smaller(self) -> MemoryLimit | None:
@@ -188,7 +196,8 @@ class TrainingSession:
                 "chosen": self.choice.device,
                 "seconds_per_step": dict(self.choice.seconds_per_step),
                 "reason": self.choice.reason,
-                "precision": precision_for(self.settings, self.choice.device),
+                "parity": [one.as_dict() for one in self.compared.parity],
+                "precision": self._precision,
                 "threads": self.settings.threads,
                 "compile": asdict(self.compilation),
             },
@@ -200,20 +209,50 @@ class TrainingSession:
             **self._ran_in,
         }
 
+    def _learner_on(self, device: str, memory: MemoryEstimate) -> Learner:
+        learner = build_learner(self.settings, self.architecture, device, memory)
+        learner.precision = self.compared.precisions[device]
+        return learner
+
     def _open(self) -> tuple[Learner, MarketWindows]:
         if self._learner is None or self._windows is None:
             raise TrainingError("the session is closed", "Build a new one and load the checkpoint.")
         return self._learner, self._windows
 
-    def _fit(self, device: str) -> MemoryEstimate:
-        free = device_memory_bytes(device, psutil.virtual_memory().available)
-        limit = self.settings.memory_limit_bytes
+    def _continue_in(self, precision: Precision, path: Path) -> None:
+        """Compute in the checkpoint's precision: "auto" may mean another one on another device.
+
+        Raises CheckpointError when the config asks for another one, DoesNotFit when it takes too much memory here.
+        """
+        learner, _ = self._open()
+        if self.settings.precision not in ("auto", precision):
+            raise CheckpointError(
+                f"{path} was trained in {precision}, and the config asks for {self.settings.precision}",
+                f"Set precision to {precision} or auto, or begin the trial anew.",
+            )
+        if precision != self._precision:
+            self._precision = learner.precision = precision
+            self.memory = self._cut(self.choice.device, precision)
+            learner.micro_batch = self.memory.micro_batch
+            learner.model.checkpoint_activations = self.memory.checkpoint_activations
+
+    def _fit(self, device: str, precision: Precision) -> MemoryEstimate:
+        def plan(promised_bytes: int) -> MemoryEstimate:
+            free = device_memory_bytes(device, psutil.virtual_memory().available) - promised_bytes
+            limit = self.settings.memory_limit_bytes
+            self._available_bytes = free if limit is None else min(free, limit)
+            return self._cut(device, precision)
+
+        return self._claim(device, plan)
+
+    def _cut(self, device: str, precision: Precision) -> MemoryEstimate:
+        """Cut the batch for the memory that this trial may take. Raises DoesNotFit."""
         return choose_micro_batch(
             self.architecture,
             self.settings.batch_size,
             torch.device(device).type,  # type: ignore[arg-type]  # a str in torch, one of ours by available_devices
-            available_bytes=free if limit is None else min(free, limit),
-            precision=precision_for(self.settings, device),
+            available_bytes=self._available_bytes,
+            precision=precision,
             limit=self._limit,
         )
 
@@ -222,7 +261,7 @@ class TrainingSession:
             self.architecture,
             self.settings.batch_size,
             torch.device(self.choice.device).type,  # type: ignore[arg-type]  # as in _fit
-            precision=precision_for(self.settings, self.choice.device),
+            precision=self._precision,
             micro_batch=micro_batch,
             checkpoint_activations=self.memory.checkpoint_activations,
         )
@@ -230,26 +269,13 @@ class TrainingSession:
     def _time_step(self, device: str, windows: MarketWindows) -> float:
         """Time one step of this trial on ``device`` by a throw-away learner; infinity where it does not fit."""
         try:
-            memory = self._fit(device)
+            memory = self._fit(device, self.compared.precisions[device])
         except DoesNotFit:
             return math.inf
-        fastest = self._fastest_step(device, memory, windows)
-        # The learner is gone; without this, the memory that torch keeps of it would be missing for the trial itself.
+        # The learner is gone when this returns; without the release, memory that torch keeps of it would be missing.
+        seconds = seconds_per_step(self._learner_on(device, memory), windows, self._clock)
         release_cached_memory(device)
-        return fastest
-
-    def _fastest_step(self, device: str, memory: MemoryEstimate, windows: MarketWindows) -> float:
-        learner = build_learner(self.settings, self.architecture, device, memory)
-        local = windows.to(learner.device)
-        samples = local.train[: self.settings.batch_size]
-        fastest = math.inf
-        learner.model.train()
-        with learner.own_randomness_discarded():
-            for step in range(TIMED_STEPS + 1):
-                started = self._clock()
-                float(train_batch(learner, local, samples))  # reading the loss waits for the device
-                fastest = min(fastest, self._clock() - started) if step else fastest
-        return fastest
+        return seconds
 
     def _example(self, learner: Learner, windows: MarketWindows) -> Tensor:
         return gather(windows.days, windows.train[: learner.micro_batch], self.settings.context)
@@ -284,3 +310,10 @@ def _differences(state: Mapping[str, Any], identity: Mapping[str, object]) -> st
     if not isinstance(theirs, dict):
         return "it has no identity"
     return ", ".join(sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key)))
+
+
+def _by_kind(learner: Learner) -> dict[str, Tensor]:
+    """Return the state of the device's own generator; empty on a CPU, which has none."""
+    if learner.accelerator is None or learner.device_rng_state is None:
+        return {}
+    return {learner.accelerator.kind: learner.device_rng_state}

@@ -74,6 +74,8 @@ class Recorder(Callback, PerProcess):
         self._send(messages.TrialStarted, entry, trial.trial_id, found.node, found.pid, resumed)
         for path in found.unusable:
             self._send(messages.CheckpointUnusable, entry, path)
+        if found.refused_device is not None:
+            self._send(messages.DeviceRefused, entry, found.refused_device)
         with self._registry.lock:
             entry.node, entry.running, entry.held, entry.reported = found.node, True, False, False
             # Asked at its start: a worker that the kernel kills cannot answer any more.

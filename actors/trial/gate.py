@@ -1,5 +1,8 @@
 """A trial's gate: between batches the trial reads the flag of its node, by mmap, and waits while it must not work.
 
+A wait is also a beat of the heartbeat, so it belongs behind work that is done: on an accelerator, where a batch that
+returns may only be queued, behind the reading of a value of it.
+
 STOP makes a trial leave its work: `wait` raises Leave, the trial saves itself and waits for its end. A PAUSE with
 `release` set, which needs the trial's memory, does the same to a trial that can resume from a checkpoint. A flag that
 is missing, or whose lease is older than LEASE_S, counts as PAUSE.
@@ -40,7 +43,7 @@ class Gate:
         *,
         may_be_released: bool = False,
     ) -> None:
-        self._path, self._mono_s, self._sleep, self._trial, self._heartbeat = path, mono_s, sleep, trial, heartbeat
+        self._path, self._mono_s, self._sleep, self._trial, self.heartbeat = path, mono_s, sleep, trial, heartbeat
         self._map: mmap.mmap | None = None
         # Views of the map, for the fast path of every batch. All our platforms are little endian.
         self._words: memoryview[int] | None = None
@@ -54,8 +57,8 @@ class Gate:
     def wait(self) -> float:
         """Wait until the trial may work; return the seconds waited, 0.0 at an open gate. Raises Leave."""
         began = self._mono_s()
-        if self._heartbeat is not None:
-            self._heartbeat.batch(began)
+        if self.heartbeat is not None:
+            self.heartbeat.batch(began)
         words, doubles = self._words, self._doubles
         if (
             words is not None
@@ -83,8 +86,8 @@ class Gate:
         return self._worked_from_mono_s - began
 
     def _set_phase(self, phase: Phase) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.phase(phase)
+        if self.heartbeat is not None:
+            self.heartbeat.phase(phase)
 
     def _rest(self, rest_s: float) -> None:
         until = self._mono_s() + rest_s

@@ -1,10 +1,12 @@
 """A worker's heartbeat: a small file, written by mmap, that the node's watchdog reads without asking the worker.
 
 Layout, little endian: magic `SWPB` (4), layout version (u32), phase (u32, as in Phase), whether the trainable waits at
-its gate before each batch (u32, 1 or 0), zeros; at byte 32 the time of the last beat (f64, seconds of CLOCK_MONOTONIC);
-from 64 the seconds of the last 32 batches, from 320 those of the last 8 tails (f64 each, 0 for none yet); from 384 to
-the end the worker and its attempt, as JSON. Each field is aligned and written by itself: the time before the phase, so
-that a reader who takes the phase first never sees a new phase with an old time.
+its gate before each batch (u32, 1 or 0), whether its accelerator's memory is the machine's (u32, 1 or 0), the pool of
+its claim (u32, of memory_claims.pool_of, 0 for none), zeros; at byte 32 the time of the last beat (f64, seconds of
+CLOCK_MONOTONIC), the bytes that it holds on its accelerator and those that it claims (f64 each), zeros; from 64 the
+seconds of the last 32 batches, from 320 those of the last 8 tails (f64 each, 0 for none yet); from 384 to the end the
+worker and its attempt, as JSON. Each field is aligned and written by itself: the time before the phase, so that a
+reader who takes the phase first never sees a new phase with an old time.
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from actors.trial.device_memory import DeviceMemory, device_memory
 from supervisor.domain.scope import trial_scope
 from supervisor.processes.identity import started_at
+from supervisor.sensors.trial_memory import TrialWorker
 from supervisor.typed_json import from_json
 
 MAGIC, VERSION = b"SWPB", 1
 _HEADER = struct.Struct("<4sI")
-_PHASE, _IN_BATCHES = 2, 3
-_SINCE = 4
+_PHASE, _IN_BATCHES, _SHARED, _POOL = 2, 3, 4, 5
+_SINCE, _DEVICE_BYTES, _CLAIM_BYTES = 4, 5, 6
+MEASURE_EVERY_S = 1.0
+"""Asking torch's allocator takes some tens of microseconds: too long for every batch of a small model."""
+
 BATCHES, _BATCHES_AT = 32, 8
 TAILS, _TAILS_AT = 8, 40
 _TEXT_AT = 384
@@ -50,6 +57,16 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True)
+class WorkerMemory:
+    """A worker's memory beside its resident bytes: on its accelerator, and the peak that it claims (memory_claims)."""
+
+    device_bytes: int = 0
+    device_shared: bool = False
+    claim_bytes: int = 0
+    claim_pool: int = 0
+
+
+@dataclass(frozen=True)
 class Progress:
     """A worker's progress: its last batches, and the last steps' tails (the time after the last batch).
 
@@ -62,6 +79,7 @@ class Progress:
     in_batches: bool = False
     batches_s: tuple[float, ...] = ()
     tails_s: tuple[float, ...] = ()
+    memory: WorkerMemory = WorkerMemory()
 
 
 @dataclass(frozen=True)
@@ -84,9 +102,16 @@ class Heartbeat:
     """Writes the heartbeat of one attempt; a later one of the same worker replaces it. Not for two threads."""
 
     def __init__(
-        self, folder: Path, worker: Worker, *, in_batches: bool, mono_s: Callable[[], float] = time.monotonic
+        self,
+        folder: Path,
+        worker: Worker,
+        *,
+        in_batches: bool,
+        mono_s: Callable[[], float] = time.monotonic,
+        memory: Callable[[], DeviceMemory] = device_memory,
     ) -> None:
-        self._mono_s = mono_s
+        self.folder, self.pid = folder, worker.pid
+        self._mono_s, self._memory = mono_s, memory
         text = json.dumps(asdict(worker)).encode()
         size = -(-(_TEXT_AT + len(text)) // 8) * 8
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -104,8 +129,18 @@ class Heartbeat:
 
     def phase(self, phase: Phase) -> None:
         """Begin a phase now."""
-        self._doubles[_SINCE] = self._mono_s()
+        now_mono_s = self._mono_s()
+        self._measure(now_mono_s)
+        self._doubles[_SINCE] = now_mono_s
         self._words[_PHASE] = phase
+
+    def claim(self, pool: int, claim_bytes: int) -> None:
+        """Say which memory the trial takes from, and the peak that is predicted for it; 0 for none any more."""
+        self._words[_POOL], self._doubles[_CLAIM_BYTES] = pool, float(claim_bytes)
+
+    def _measure(self, now_mono_s: float) -> None:
+        self._measured_mono_s, found = now_mono_s, self._memory()
+        self._words[_SHARED], self._doubles[_DEVICE_BYTES] = int(found.shared), float(found.held_bytes)
 
     def begin_step(self) -> None:
         self._waits = 0
@@ -119,6 +154,8 @@ class Heartbeat:
             self._doubles[_BATCHES_AT + (self._waits - 1) % BATCHES] = worked_s
         self._waits += 1
         self._doubles[_SINCE] = now_mono_s
+        if now_mono_s - self._measured_mono_s >= MEASURE_EVERY_S:
+            self._measure(now_mono_s)
 
     def end_step(self) -> None:
         tail_s = self._mono_s() - self._doubles[_SINCE]
@@ -150,7 +187,13 @@ def read_heartbeat(path: Path) -> tuple[Worker, Progress] | None:
         bool(words[_IN_BATCHES]),
         tuple(value for value in doubles[_BATCHES_AT : _BATCHES_AT + BATCHES].tolist() if value > 0),
         tuple(value for value in doubles[_TAILS_AT : _TAILS_AT + TAILS].tolist() if value > 0),
+        WorkerMemory(_whole(doubles[_DEVICE_BYTES]), words[_SHARED] == 1, _whole(doubles[_CLAIM_BYTES]), words[_POOL]),
     )
+
+
+def _whole(value: float) -> int:
+    """Return a count of bytes; 0 for a value that cannot be one, as a broken file may have."""
+    return int(value) if 0.0 <= value < 2.0**60 else 0
 
 
 def heartbeats(folder: Path) -> Iterator[tuple[Path, Worker, Progress]]:
@@ -165,10 +208,12 @@ def heartbeats(folder: Path) -> Iterator[tuple[Path, Worker, Progress]]:
             yield path, *found
 
 
-def trials_of_workers(folder: Path) -> dict[int, str]:
-    """Return the pid of each live worker of a node with its trial's scope."""
+def trials_of_workers(folder: Path) -> dict[int, TrialWorker]:
+    """Return the pid of each live worker of a node with its trial's scope and its accelerator's memory."""
     return {
-        worker.pid: trial_scope(worker.experiment, worker.number)
-        for _, worker, _ in heartbeats(folder)
+        worker.pid: TrialWorker(
+            trial_scope(worker.experiment, worker.number), progress.memory.device_bytes, progress.memory.device_shared
+        )
+        for _, worker, progress in heartbeats(folder)
         if worker.started is not None and started_at(worker.pid) == worker.started
     }

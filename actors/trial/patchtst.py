@@ -12,12 +12,13 @@ from ray import tune
 
 from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Gate
+from actors.trial.memory_claims import MemoryClaims
 from actors.trial.memory_retry import ALONE, Memory, once_alone
 from actors.trial.result_keys import END, ERROR, RECORD, STEP
 from supervisor.domain.lifecycle import EndReason
 from supervisor.processes.environment import thread_environment
 from training.errors import Diverged
-from training.memory import MemoryLimit
+from training.memory import MemoryEstimate, MemoryLimit
 from training.settings import derive_seed
 
 if TYPE_CHECKING:
@@ -71,10 +72,16 @@ class PatchTSTTrainable(tune.Trainable):
         from training.session import TrainingSession
 
         seed = config.get("seed", derive_seed(self.sweep_seed, self.sweep_number))
-        self._session = TrainingSession({**config, "seed": seed}, gate=self._at_batch, limit=self._limit())
+        self._session = TrainingSession(
+            {**config, "seed": seed}, gate=self._at_batch, limit=self._limit(), claim=self._claim
+        )
         self._best, self._stored_epoch, self._named, self._saved_at = None, None, (), None
         self.sweep_checkpoints.expect(self._session.checkpoint_bytes)
         self._record = self._session.record()
+
+    def _claim(self, device: str, plan: Callable[[int], MemoryEstimate]) -> MemoryEstimate:
+        heartbeat = self.sweep_gate.heartbeat
+        return plan(0) if heartbeat is None else MemoryClaims(heartbeat).claim(device, plan)
 
     def _limit(self) -> MemoryLimit | None:
         given = {key: value for key, value in (self.sweep_memory or {}).items() if key != ALONE}
@@ -86,6 +93,11 @@ class PatchTSTTrainable(tune.Trainable):
             return once_alone(self.sweep_memory)
         limit = self._session.smaller()
         return None if limit is None else asdict(limit)
+
+    @property
+    def sweep_refused_device(self) -> str | None:
+        """Why the trial trains on the CPU although there is an accelerator."""
+        return None if self._session is None else self._session.compared.refused
 
     def _opened(self) -> TrainingSession:
         if self._session is None:
@@ -105,7 +117,11 @@ class PatchTSTTrainable(tune.Trainable):
         try:
             epoch = self._epoch()
         except Diverged as error:
+            self._claim_nothing()
             return {END: EndReason.DIVERGED.value, ERROR: str(error), RECORD: self._record, "done": True}
+        if epoch.finished:
+            # Its worker keeps the session until it gets another trial.
+            self._claim_nothing()
         if self._best is not None and self._best["epoch"] == self._stored_epoch:
             self._best = None
         if self.sweep_final and epoch.best_epoch == epoch.number:
@@ -210,6 +226,11 @@ class PatchTSTTrainable(tune.Trainable):
         if self._session is not None:
             self._session.close()
             self._session = None
+            self._claim_nothing()
+
+    def _claim_nothing(self) -> None:
+        if self.sweep_gate.heartbeat is not None:
+            self.sweep_gate.heartbeat.claim(0, 0)
 
 
 def result_of(epoch: Epoch) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Whereabouts(NamedTuple):
     """Node and pid of a started trial's worker, and the step that it resumed from; empty if it does not answer.
 
     `unusable` are the paths of newer checkpoints that it could not read; `smaller` are settings with which its next
-    attempt takes less memory (memory_retry.Offer).
+    attempt takes less memory (memory_retry.Offer). `refused_device` says why it works on the CPU beside an accelerator.
     """
 
     node: str = ""
@@ -62,6 +62,7 @@ class Whereabouts(NamedTuple):
     resumed_step: int | None = None
     unusable: tuple[str, ...] = ()
     smaller: Memory | None = None
+    refused_device: str | None = None
 
 
 def failure_reason(text: str) -> EndReason:

@@ -150,8 +150,7 @@ class SupervisedTrainable(tune.Trainable):
         dump_on_signal(heartbeats)
         pid = os.getpid()
         worker = Worker(own["experiment"], self.sweep_number, int(own["attempt"]), str(folder), pid, started_at(pid))
-        in_batches = bool(getattr(user_class(type(self)), "sweep_batches", False))
-        return Heartbeat(heartbeats, worker, in_batches=in_batches)
+        return Heartbeat(heartbeats, worker, in_batches=bool(getattr(user_class(type(self)), "sweep_batches", False)))
 
     def _checkpoints_in(self, folder: Path, every_s: float) -> Checkpoints:
         gate = self.sweep_gate
@@ -296,4 +295,5 @@ class SupervisedTrainable(tune.Trainable):
 
     def sweep_whereabouts(self) -> Whereabouts:
         node, kept = str(ray.get_runtime_context().get_node_id()), self.sweep_checkpoints
-        return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), self._smaller_or_none())
+        refused, smaller = getattr(self, "sweep_refused_device", None), self._smaller_or_none()
+        return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), smaller, refused)

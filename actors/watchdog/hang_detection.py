@@ -14,6 +14,10 @@ from supervisor.governor.policy import Policy
 LATE_PERIODS = 5.0
 """A watcher that is so many periods late was stopped itself, and likely its trials too."""
 
+LONG_FACTOR = 2.0
+"""Times the second-longest batch: where each sixteenth one waits for a device that only queued the others, the median
+says nothing of it. The longest may be an accident."""
+
 
 @dataclass(frozen=True)
 class Hang:
@@ -38,7 +42,10 @@ def allowed_s(progress: Progress, policy: Policy) -> float | None:
         return policy.hung_first_s
     median = median_s(progress)
     if progress.in_batches:
-        return policy.hung_first_s if median is None else max(policy.hung_min_s, policy.hung_factor * median)
+        if median is None:
+            return policy.hung_first_s
+        second_s = max(sorted(progress.batches_s)[:-1], default=0.0)
+        return max(policy.hung_min_s, policy.hung_factor * median, LONG_FACTOR * second_s)
     if median is None or not progress.tails_s:
         return policy.hung_first_step_s
     return max(policy.hung_first_s, policy.hung_factor * median)

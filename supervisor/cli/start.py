@@ -76,6 +76,12 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.preflight import machine
     from supervisor.preflight import start as start_checks
 
+    if arguments.accelerator:
+        from supervisor.cli.accelerator import check_accelerator
+
+        return check_accelerator(arguments)
+    if arguments.plan is None:
+        raise UsageError("check needs a plan, found none", remedy="name it: `supervisord check PLAN`, or --accelerator")
     home.prepare()
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     checks = [*start_checks.run_checks(home, loaded.plan, specs, chosen), _check_trainable(home, loaded)]

@@ -123,6 +123,15 @@ class CheckpointUnusable:
 
 
 @dataclass(frozen=True)
+class DeviceRefused:
+    """Driver: a trial works on the CPU, since an accelerator computes something else than the CPU, as `why` says."""
+
+    number: int
+    attempt: int
+    why: str
+
+
+@dataclass(frozen=True)
 class WorkerStuck:
     """Driver: the worker of an attempt that hangs cannot be killed: it waits for a disk or a device."""
 
@@ -294,7 +303,7 @@ class Finish:
 
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
-    | TrialHung | ReportTrimmed | CheckpointUnusable | WorkerStuck | ActionChanged | Sampled | SensorNoted | Heartbeat
-    | ExperimentEnded | ResourcesCompared | SearchEnded | Begin | Ack | Commanded | TimeLeft | FinishAsked
-    | TrialsRetried | DrillAsked | ForceAsked | Finish
+    | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged | Sampled
+    | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | SearchEnded | Begin | Ack | Commanded | TimeLeft
+    | FinishAsked | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -126,18 +126,20 @@ def fingerprint(plan: schema.Plan, specs: Sequence[ExperimentSpec], data_sha256:
     """
     content: dict[str, Any] = {
         "plan": plan.name,
-        "experiments": [_without_folder(spec.model_dump(mode="json", exclude={"checkpoint_every_s"})) for spec in specs],
+        "experiments": [_that_decides(spec) for spec in specs],
         "data": data_sha256,
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _without_folder(spec: dict[str, Any]) -> dict[str, Any]:
-    dataset = spec["config"].get("dataset")
+def _that_decides(spec: ExperimentSpec) -> dict[str, Any]:
+    """Return a spec without the parts that another place or pace of the same run may change."""
+    content = spec.model_dump(mode="json", exclude={"checkpoint_every_s"})
+    dataset = content["config"].get("dataset")
     if isinstance(dataset, str):
-        spec["config"]["dataset"] = PurePath(dataset).name
-    return spec
+        content["config"]["dataset"] = PurePath(dataset).name
+    return content
 
 
 def grid_of(spec_config: dict[str, Any], num_features: int) -> Grid:

@@ -16,9 +16,12 @@ OWNER = "SWEEP_OWNER"
 
 PASSED = (
     "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "NVIDIA_VISIBLE_DEVICES",
-    "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
+    "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "NVIDIA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
+    "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "VIRTUAL_ENV", "SWEEP_HOME",
 )  # fmt: skip
+
+PASSED_PREFIXES = ("CUDA_", "PYTORCH_MPS_")
+"""All variables that begin so: they choose devices, and bound or trace their memory; none holds a secret."""
 
 FOLDER_LISTS = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 PLACES = ("VIRTUAL_ENV", "CUDA_HOME", "SSL_CERT_FILE")
@@ -37,8 +40,9 @@ def absolute_paths(environment: Mapping[str, str], folder: Path) -> dict[str, st
 
 
 def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
-    """Return the variables of this process that are in PASSED or `more`."""
-    return {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+    """Return the variables of this process that are in PASSED or `more`, or begin as in PASSED_PREFIXES."""
+    listed = {*PASSED, *more}
+    return {name: value for name, value in os.environ.items() if name in listed or name.startswith(PASSED_PREFIXES)}
 
 
 def thread_environment(threads: int) -> dict[str, str]:

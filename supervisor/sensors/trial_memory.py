@@ -1,8 +1,13 @@
-"""Measures how much memory the trials of this node hold: all of them, and the largest."""
+"""Measures how much memory the trials of this node hold: all of them, and the largest.
+
+Resident bytes show nothing of an accelerator, so workers report what its allocator holds. Where that is the machine's
+own memory (Apple silicon) it counts with the resident bytes; a GPU's own memory is a reading of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import psutil
 
@@ -10,10 +15,28 @@ from supervisor.clock import TimeSource
 from supervisor.sensors.provider import Provider, Sensor, failed
 from supervisor.sensors.reading import Availability, Kind, Reading
 
-TOTAL, LARGEST = "trial:memory.total", "trial:memory.largest"
+TOTAL, LARGEST, DEVICE = "trial:memory.total", "trial:memory.largest", "trial:memory.device"
 
-Workers = Callable[[], Mapping[int, str]]
-"""Returns the pids of the workers that are alive, each with its trial (EXPERIMENT/NUMBER). May raise OSError."""
+
+@dataclass(frozen=True)
+class TrialWorker:
+    """A worker's trial (EXPERIMENT/NUMBER), and what it holds on its accelerator.
+
+    `device_shared` says that these bytes are the machine's own memory.
+    """
+
+    trial: str
+    device_bytes: int = 0
+    device_shared: bool = False
+
+    @property
+    def beside_resident_bytes(self) -> int:
+        """The bytes of the machine's memory that its resident bytes do not show."""
+        return self.device_bytes if self.device_shared else 0
+
+
+Workers = Callable[[], Mapping[int, TrialWorker]]
+"""Returns the pids of the workers that are alive, each with its trial. May raise OSError."""
 
 
 def resident_bytes(pid: int) -> int | None:
@@ -29,7 +52,7 @@ def _sensor(sensor_id: str) -> Sensor:
 
 
 class TrialMemoryProvider(Provider):
-    """Reads the bytes of all trials' workers on this node, and of the largest."""
+    """Reads the bytes of all trials' workers on this node, of the largest, and on GPUs with memory of their own."""
 
     name = "trial-memory"
 
@@ -44,14 +67,17 @@ class TrialMemoryProvider(Provider):
     def read(self) -> list[Reading]:
         sampler = self._sampler()
         try:
-            sizes = [(self._resident(pid), trial) for pid, trial in self._workers().items()]
+            workers = self._workers()
+            sizes = [(self._resident(pid), worker) for pid, worker in workers.items()]
         except OSError as error:
             return [sampler.reading(_sensor(TOTAL), failed(error))]
-        known = [(float(size), trial) for size, trial in sizes if size is not None]
+        known = [(float(size + worker.beside_resident_bytes), worker) for size, worker in sizes if size is not None]
         if not known:
             return []
-        (largest, trial), total = max(known), sum(size for size, _ in known)
+        (largest, worker), total = max(known, key=lambda one: one[0]), sum(size for size, _ in known)
+        own = [worker.device_bytes for _, worker in known if worker.device_bytes and not worker.device_shared]
         return [
             sampler.reading(_sensor(TOTAL), total, f"{len(known)} workers"),
-            sampler.reading(_sensor(LARGEST), largest, trial),
+            sampler.reading(_sensor(LARGEST), largest, worker.trial),
+            *([sampler.reading(_sensor(DEVICE), float(sum(own)), f"{len(own)} workers")] if own else []),
         ]

@@ -162,6 +162,7 @@ _RECORD: dict[type, Callable[[_Recording], None]] = {
     messages.TrialHung: lambda recording: recording.record_fields("trial.hung", "silent_s", "median_s", "dump"),
     messages.ReportTrimmed: lambda recording: recording.record_fields("report.trimmed", "left_out"),
     messages.CheckpointUnusable: lambda recording: recording.record_fields("checkpoint.rejected", "path"),
+    messages.DeviceRefused: lambda recording: recording.record_fields("device.refused", "why"),
     messages.WorkerStuck: lambda recording: recording.record_fields("worker.stuck", "node", "pid", "why"),
 }
 """The function that records each kind of message about a trial."""

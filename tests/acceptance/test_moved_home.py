@@ -71,6 +71,7 @@ def results(home: Home) -> dict[tuple[int, int], Any]:
     return {(trial["number"], step): value for trial in experiment["trials"] for step, value, _ in trial["results"]}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_moved_home_with_a_store_from_a_backup_goes_on_from_its_checkpoints(
     places: tuple[Sweep, Sweep], tmp_path: Path

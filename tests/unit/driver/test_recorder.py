@@ -28,6 +28,7 @@ from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import (
     AttemptLost,
     CheckpointUnusable,
+    DeviceRefused,
     ReportTrimmed,
     ResultReported,
     TrialEnded,
@@ -128,6 +129,12 @@ def test_the_step_that_a_trial_resumed_from_is_reported_when_its_checkpoint_coul
     bench.whereabouts = ray_private.Whereabouts("node", 123, 2, ("/f/4/checkpoint-3.pt",))
     call(bench, "on_trial_start", FakeTrial("a"))
     assert bench.link == [TrialStarted(4, 1, "a", "node", 123, 2), CheckpointUnusable(4, 1, "/f/4/checkpoint-3.pt")]
+
+
+def test_a_device_that_was_refused_is_reported_with_the_start(bench):
+    bench.whereabouts = ray_private.Whereabouts("node", 123, None, refused_device="mps in fp32: loss 3; the CPU: 1")
+    call(bench, "on_trial_start", FakeTrial("a"))
+    assert bench.link[1:] == [DeviceRefused(4, 1, "mps in fp32: loss 3; the CPU: 1")]
 
 
 def test_a_worker_that_does_not_answer_counts_as_resumed_from_its_checkpoint(bench):

@@ -27,6 +27,21 @@ def test_a_child_gets_only_the_variables_on_the_list(tmp_path: Path, monkeypatch
     assert named.keys() - found.keys() == {"HF_HOME"}, "what the plan names is passed on where it is set"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PYTORCH_MPS_HIGH_WATERMARK_RATIO", "PYTORCH_MPS_LOW_WATERMARK_RATIO", "PYTORCH_MPS_FAST_MATH",
+        "PYTORCH_ENABLE_MPS_FALLBACK", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING", "CUBLAS_WORKSPACE_CONFIG",
+    ],
+)  # fmt: skip
+def test_the_variables_of_accelerators_reach_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "as the user set it")
+    assert ray_environment(Home(tmp_path), "run-1", None)[name] == "as the user set it"
+
+
 def test_rays_memory_monitor_is_off(tmp_path: Path) -> None:
     """One kill by it ends a whole sweep; the governor, and at worst the kernel, decide which trial frees memory."""
     assert ray_environment(Home(tmp_path), "run-1", None)["RAY_memory_monitor_refresh_ms"] == "0"

@@ -25,7 +25,7 @@ from supervisor.sensors.memory_pressure import MemoryKillsProvider, PressureStal
 from supervisor.sensors.nvidia import NvidiaProvider
 from supervisor.sensors.provider import Provider
 from supervisor.sensors.scripted import Frame, ScriptedProvider, simple_reading
-from supervisor.sensors.trial_memory import TrialMemoryProvider
+from supervisor.sensors.trial_memory import TrialMemoryProvider, TrialWorker
 
 FIXTURES = Path(__file__).parents[1] / "fixtures_sensors"
 
@@ -226,7 +226,7 @@ def trial_memory(clock: FakeClock, _: Path) -> Case:
         below.check()
         return 2**30
 
-    return on_fake(lambda _: TrialMemoryProvider(lambda: {4242: "2M-h1/17"}, clock, resident), below)
+    return on_fake(lambda _: TrialMemoryProvider(lambda: {4242: TrialWorker("2M-h1/17")}, clock, resident), below)
 
 
 def nvidia(clock: FakeClock, _: Path) -> Case:

@@ -45,7 +45,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "c.pt", {"schema": 99})
-    with pytest.raises(CheckpointError, match="expected schema 1, found 99"):
+    with pytest.raises(CheckpointError, match="expected schema 2, found 99"):
         read_checkpoint(tmp_path / "c.pt")
 
 

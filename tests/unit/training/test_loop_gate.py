@@ -10,7 +10,6 @@ import torch
 
 from tests.unit.training.small_learner import Clock, closing_after, made, run, weights
 from tests.unit.training.small_trial import no_gate
-from training.errors import Diverged
 from training.loop import Progress, epochs
 
 
@@ -46,33 +45,6 @@ def test_an_interruption_at_the_gate_changes_no_result(dataset: Path, batches: i
     results = run(learner, windows, gate)
     assert [(r.train_loss, r.val_loss) for r in results] == [(r.train_loss, r.val_loss) for r in expected]
     assert torch.equal(weights(learner), weights(reference))
-
-
-@pytest.mark.parametrize("batches", [1, 3, 5])
-def test_an_interruption_keeps_losses_that_were_not_read_from_the_device(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch, batches: int
-) -> None:
-    """As on a GPU, where the loss is read only once in some batches."""
-    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 4)
-    reference, windows = made(dataset, max_epochs=1)
-    (expected,) = run(reference, windows)
-    learner, _ = made(dataset, max_epochs=1)
-    gate = closing_after(batches)
-    with pytest.raises(InterruptedError):
-        run(learner, windows, gate)
-    (result,) = run(learner, windows, gate)
-    assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-6)
-
-
-def test_an_interruption_does_not_hide_a_divergence_that_was_not_read(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.loop._batches_between_checks", lambda _: 100)
-    learner, windows = made(dataset)
-    with torch.no_grad():
-        learner.model.head.weight.fill_(math.nan)
-    with pytest.raises(Diverged):
-        run(learner, windows, closing_after(1))
 
 
 def test_a_step_on_trial_restores_the_random_state_even_if_it_fails(dataset: Path) -> None:

@@ -19,7 +19,7 @@ from training.build import build_learner
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.data.manifest import sha256_of
 from training.data.windows import load_windows
-from training.device import release_cached_memory
+from training.devices.choice import release_cached_memory
 from training.environment import git_commit
 from training.errors import CheckpointError, GridError, SettingsError, TrainingError
 from training.grid import param_count
@@ -123,7 +123,7 @@ def test_a_loaded_checkpoint_is_closed_so_that_deleting_it_frees_the_disk(datase
 
 def test_a_checkpoint_without_a_part_is_refused(dataset: Path, tmp_path: Path) -> None:
     whole = state_of(made(dataset), tmp_path / "c.pt")
-    for part in ("model", "optimizer", "progress", "rng_state", "cuda_rng_state", "micro_batch"):
+    for part in ("model", "optimizer", "progress", "rng_state", "device_rng_states", "micro_batch", "precision"):
         write_checkpoint(tmp_path / "d.pt", {key: value for key, value in whole.items() if key != part})
         with pytest.raises(CheckpointError, match=f"lacks a part that this trial needs: '{part}'"):
             made(dataset).load(tmp_path / "d.pt")

@@ -13,13 +13,25 @@ from ray import tune
 
 import actors.trial.checkpoints
 import actors.trial.supervised
+from actors.trial.device_memory import DeviceMemory
 from actors.trial.gate import Gate, Leave
-from actors.trial.heartbeat import BATCHES, TAILS, Heartbeat, Phase, Progress, Worker, read_heartbeat, trials_of_workers
+from actors.trial.heartbeat import (
+    BATCHES,
+    TAILS,
+    Heartbeat,
+    Phase,
+    Progress,
+    Worker,
+    WorkerMemory,
+    read_heartbeat,
+    trials_of_workers,
+)
 from actors.trial.node_files import LEASE_S, FlagWriter
 from actors.trial.patchtst import PatchTSTTrainable
 from supervisor.clock import FakeClock
 from supervisor.domain.command import Action
 from supervisor.processes.identity import started_at
+from supervisor.sensors.trial_memory import TrialWorker
 
 WORKER = Worker("2M-h1", 7, 2, "/runs/ä/7", 4711, "123")
 
@@ -74,6 +86,25 @@ def test_a_step_without_batches_is_all_tail(heartbeat, clock, tmp_path):
     clock.sleep(4.0)
     heartbeat.end_step()
     assert progress_in(tmp_path / "heartbeats").tails_s == (4.0,)
+
+
+def test_what_the_accelerator_holds_is_measured_at_each_phase_and_at_most_once_a_second(clock, tmp_path):
+    asked = []
+
+    def memory():
+        asked.append(clock.now_s)
+        return DeviceMemory(len(asked) * 1000, shared=True)
+
+    heartbeat = Heartbeat(tmp_path / "heartbeats", WORKER, in_batches=True, mono_s=clock.mono_s, memory=memory)
+    heartbeat.begin_step()
+    for _ in range(25):
+        heartbeat.batch(clock.mono_s())
+        clock.sleep(0.1)
+    heartbeat.claim(17, 5_000_000_000)
+    assert len(asked) == 2 + 2
+    assert progress_in(tmp_path / "heartbeats").memory == WorkerMemory(4000, True, 5_000_000_000, 17)
+    heartbeat.claim(0, 0)
+    assert progress_in(tmp_path / "heartbeats").memory == WorkerMemory(4000, True)
 
 
 @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=100))
@@ -253,7 +284,7 @@ def test_only_living_workers_are_listed_with_their_trials(tmp_path):
     """A process that was given a dead worker's pid is none of ours."""
     pid = os.getpid()
     Heartbeat(tmp_path, Worker("2M-h1", 7, 2, "/f", pid, started_at(pid)), in_batches=True)
-    assert trials_of_workers(tmp_path) == {pid: "2M-h1/7"}
+    assert trials_of_workers(tmp_path) == {pid: TrialWorker("2M-h1/7")}
     Heartbeat(tmp_path, Worker("2M-h1", 7, 2, "/f", pid, "another start"), in_batches=True)
     assert trials_of_workers(tmp_path) == {}
     assert trials_of_workers(tmp_path / "absent") == {}

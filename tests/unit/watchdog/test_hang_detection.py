@@ -42,6 +42,14 @@ def test_a_batch_of_minutes_is_given_the_factor() -> None:
     assert hung(slow, 20 * 90.0 + 1)
 
 
+def test_a_batch_that_waits_for_a_queue_is_no_hang_where_batches_do_so_now_and_then() -> None:
+    """15 of 16 batches are queued in a second each, the last one waits for all of them: their median is a second."""
+    queued = replace(AT_WORK, batches_s=(*[1.0] * 15, 368.0) * 2)
+    assert not hung(queued, 367.0)
+    assert not hung(queued, 2 * 368.0 - 1)
+    assert hung(queued, 2 * 368.0 + 1)
+
+
 def test_the_first_batch_building_loading_and_saving_have_their_own_allowance() -> None:
     assert allowed_s(replace(AT_WORK, batches_s=()), POLICY) == POLICY.hung_first_s
     assert allowed_s(replace(AT_WORK, phase=Phase.PREPARING), POLICY) == POLICY.hung_first_s

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from training.device import CPU_CEILING_FLOPS, DeviceChoice, choose_device, device_memory_bytes
+from training.devices.choice import CORE_CEILING_FLOPS, DeviceChoice, choose_device, device_memory_bytes
 from training.errors import SettingsError
 
 
@@ -20,10 +20,10 @@ def timer(seconds: dict[str, float], asked: list[str]) -> Callable[[str], float]
 
 
 def choose(
-    request: str, available: list[str], seconds: dict[str, float], flops: float = 1e9
+    request: str, available: list[str], seconds: dict[str, float], flops: float = 1e9, threads: int = 1
 ) -> tuple[DeviceChoice, list[str]]:
     asked: list[str] = []
-    return choose_device(request, available, flops, timer(seconds, asked)), asked
+    return choose_device(request, available, flops, threads, timer(seconds, asked)), asked
 
 
 def test_the_only_device_is_chosen_without_timing() -> None:
@@ -39,11 +39,14 @@ def test_the_faster_device_is_chosen_and_both_figures_are_kept(mps_s: float, exp
     assert sorted(asked) == ["cpu", "mps"]
 
 
-def test_a_cpu_that_cannot_win_is_not_timed() -> None:
-    choice, asked = choose("auto", ["cpu", "cuda"], {"cuda": 0.1}, flops=CPU_CEILING_FLOPS)
+@pytest.mark.parametrize(("threads", "timed"), [(1, ["cuda"]), (2, ["cuda"]), (20, ["cuda", "cpu"])])
+def test_a_cpu_is_not_timed_where_the_threads_of_the_trial_cannot_win(threads: int, timed: list[str]) -> None:
+    """Here 0.2 s on the GPU are four threads' work at best: a trial gets its share of the cores, not all of them."""
+    seconds = {"cuda": 0.2, "cpu": 0.3}
+    choice, asked = choose("auto", ["cpu", "cuda"], seconds, flops=0.8 * CORE_CEILING_FLOPS, threads=threads)
     assert choice.device == "cuda"
-    assert choice.seconds_per_step == {"cuda": 0.1, "cpu": None}
-    assert asked == ["cuda"]
+    assert choice.seconds_per_step == {"cuda": 0.2, "cpu": seconds["cpu"] if "cpu" in timed else None}
+    assert asked == timed
 
 
 def test_an_accelerator_that_the_trial_does_not_fit_loses() -> None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from training.allocator import give_back_free_memory
+from training.devices.accelerator import accelerator_of
+from training.devices.allocator import give_back_free_memory
 from training.errors import SettingsError
 from training.settings import DeviceRequest
 
-# More than the matrix speed of any CPU of today: if a CPU would lose even so, it is not timed (a step of a large trial
-# takes a CPU minutes).
-CPU_CEILING_FLOPS = 10e12
+# More than the matrix speed of a core of today, with AMX or SME: if the trial's threads would lose even so, the CPU is
+# not timed.
+CORE_CEILING_FLOPS = 2e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,17 @@ def available_devices() -> list[str]:
 
 
 def choose_device(
-    request: DeviceRequest, available: list[str], flops_per_step: float, time_step: Callable[[str], float]
+    request: DeviceRequest,
+    available: list[str],
+    flops_per_step: float,
+    threads: int,
+    time_step: Callable[[str], float],
 ) -> DeviceChoice:
     """Choose the device of a trial: the requested one, the only one, or the fastest.
 
     ``time_step(device)`` returns seconds, infinity where the trial does not fit. Accelerators are timed first; the CPU
-    only if it could win at ``CPU_CEILING_FLOPS``. Raises SettingsError when the requested device is missing.
+    only if the trial's ``threads`` could win at ``CORE_CEILING_FLOPS`` each. Raises SettingsError when the requested
+    device is missing.
     """
     if request != "auto":
         if request not in available:
@@ -53,9 +59,9 @@ def choose_device(
         return DeviceChoice("cpu", {"cpu": None}, "the only one")
     seconds: dict[str, float | None] = {name: time_step(name) for name in available if name != "cpu"}
     fastest = min(value for value in seconds.values() if value is not None)
-    if flops_per_step / CPU_CEILING_FLOPS > fastest:
+    if flops_per_step / (threads * CORE_CEILING_FLOPS) > fastest:
         seconds["cpu"] = None
-        reason = "timed; no CPU could be faster"
+        reason = "timed; the trial's CPU threads could not be faster"
     else:
         seconds["cpu"] = time_step("cpu")
         reason = "timed"
@@ -66,20 +72,17 @@ def choose_device(
 
 def device_memory_bytes(device: str, cpu_available_bytes: int) -> int:
     """Return the memory that a trial can use on a device now. CPU and MPS share the machine's memory."""
-    if device == "cuda":
-        # Memory that torch reserved and does not use counts as used on the GPU, but is this process's own.
-        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return int(torch.cuda.mem_get_info()[0]) + int(cached)
-    if device == "mps":
-        return min(cpu_available_bytes, int(torch.mps.recommended_max_memory()))
-    return cpu_available_bytes
+    found = accelerator_of(device)
+    if found is None:
+        return cpu_available_bytes
+    free = int(found.free_bytes())
+    return min(cpu_available_bytes, free) if found.shares_memory else free
 
 
 def release_cached_memory(device: str) -> None:
     """Collect garbage, then return the GPU's cached blocks and the process's freed ones."""
     gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    elif device == "mps":
-        torch.mps.empty_cache()
+    found = accelerator_of(device)
+    if found is not None:
+        found.empty_cache()
     give_back_free_memory()
