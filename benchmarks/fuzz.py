@@ -25,8 +25,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.fuzz_requests import Attack, attack, fault_of
 from benchmarks.machine import machine
+from benchmarks.stages.fuzz_requests import Attack, attack, fault_of
 from supervisor.control.client import ask
 from supervisor.errors import SweepError
 from supervisor.home import Home
@@ -124,7 +124,7 @@ def daemon(home: Home) -> Iterator[int]:
     environment = {**os.environ, "SWEEP_HOME": str(home.root), "PYTHONPATH": str(CHECKOUT)}
     with (home.root / "daemon.out").open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from benchmarks.fuzz_daemon import main; sys.exit(main())"],
+            [sys.executable, "-c", "import sys; from benchmarks.stages.fuzz_daemon import main; sys.exit(main())"],
             env=environment, cwd=CHECKOUT, stdout=out, stderr=out,
         )  # fmt: skip
     try:

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from scipy.stats import theilslopes
 
 from benchmarks.machine import machine
-from benchmarks.soak_driver import AT_ONCE, SCENARIO_VARIABLE, Measurement, Scenario
+from benchmarks.stages.soak_driver import AT_ONCE, SCENARIO_VARIABLE, Measurement, Scenario
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit import invariants
 from supervisor.audit.rotation import Limits
@@ -71,7 +71,7 @@ def live(scenario: Scenario) -> list[Measurement]:
     environment = {**os.environ, **launch.MALLOC, SCENARIO_VARIABLE: told, "PYTHONPATH": str(CHECKOUT)}
     with (Path(scenario.home) / "daemon.out").open("wb") as out:
         subprocess.run(
-            [sys.executable, "-c", "import sys; from benchmarks.soak_daemon import main; sys.exit(main())"],
+            [sys.executable, "-c", "import sys; from benchmarks.stages.soak_daemon import main; sys.exit(main())"],
             env=environment, cwd=CHECKOUT, stdout=out, stderr=out, timeout=LIMIT_S, check=True,
         )  # fmt: skip
     return read(Path(scenario.table))

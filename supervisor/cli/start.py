@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
     from supervisor.plan.loader import LoadedPlan
     from supervisor.preflight.machine import Check
+    from supervisor.preflight.timing import Times
 
     Resolved = tuple[LoadedPlan, DatasetChoice | None, list[ExperimentSpec]]
 
@@ -42,7 +43,7 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     resolved = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         _refuse([_check_trainable(home, resolved[0])])
-        return _dry_run(*resolved)
+        return _dry_run(home, *resolved)
     _preflight(home, *resolved)
     _, chosen, _ = resolved
     if chosen is not None:
@@ -95,7 +96,12 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(check) for check in checks], indent=1))
     else:
-        print(f"{machine.render(checks)}\n\n{machine.verdict(checks, loaded.plan.name)}")
+        from supervisor.preflight.estimate import planned
+        from supervisor.preflight.timing import times_of_plan
+
+        specs = planned(specs, machine.usable_cores(), machine.machine_memory_bytes())
+        costs = _budgets(specs, times_of_plan(home, specs))
+        print(f"{machine.render(checks)}\n{costs}\n\n{machine.verdict(checks, loaded.plan.name)}")
     return int(machine.worst(checks) is machine.Level.ERROR)
 
 
@@ -156,22 +162,35 @@ def _options(arguments: argparse.Namespace) -> list[str]:
     return [*sets, *hours, *only, *(word for glob in arguments.experiments for word in ("--experiments", glob))]
 
 
-def _dry_run(loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
-    from supervisor.preflight.estimate import dry_run_table
+def _dry_run(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
+    from supervisor.preflight.estimate import dry_run_table, planned
     from supervisor.preflight.hours import outlook_lines
     from supervisor.preflight.machine import machine_memory_bytes, usable_cores
+    from supervisor.preflight.timing import times_of_plan
     from supervisor.report.scaling.resolution import scaling_resolution
 
     print(f"plan {loaded.plan.name}: {loaded.plan.description}")
     if chosen is not None:
         print(chosen.sentence())
-    print(dry_run_table(specs))
-    for line in outlook_lines(specs, usable_cores(), machine_memory_bytes()):
+    specs = planned(specs, usable_cores(), machine_memory_bytes())
+    timed = times_of_plan(home, specs)
+    print(dry_run_table(specs, timed=timed.steps))
+    for line in outlook_lines(specs, usable_cores(), machine_memory_bytes(), timed.steps):
         print(line)
+    print(_budgets(specs, timed))
     sentence = scaling_resolution([spec.cell for spec in specs if spec.mode == "min"])
     if sentence is not None:
         print(sentence)
     return 0
+
+
+def _budgets(specs: list[ExperimentSpec], timed: Times) -> str:
+    """Return the table of costs by budget, and why steps were not timed."""
+    from supervisor.preflight.budget_table import budget_table
+    from supervisor.preflight.machine import machine_memory_bytes, usable_cores
+
+    costs = budget_table(specs, machine_memory_bytes(), usable_cores(), timed.steps)
+    return "\n".join(["", costs, *timed.notes]) if costs else ""
 
 
 def _preflight(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> None:

@@ -60,6 +60,7 @@ def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
         return "not started"
     words = [f"{experiment['ended']}/{experiment['max_trials']} trials", *_failed_words(experiment)]
     words += _search_end(experiment["spec"])
+    words += _chosen(experiment["spec"])
     words += [_running(trial) for trial in experiment["running"]]
     if experiment["best"] is not None:
         words.append(f"best {number(experiment['best']['value'])} (trial {experiment['best']['trial']})")
@@ -85,6 +86,11 @@ def _search_end(spec: Mapping[str, Any]) -> list[str]:
 def _hours_s(experiment: dict[str, Any]) -> float | None:
     hours = experiment["spec"].get("max_hours")
     return None if hours is None else float(hours) * 3600.0
+
+
+def _chosen(spec: Mapping[str, Any]) -> list[str]:
+    """Return the concurrency and the cores of a trial where the machine chose them."""
+    return [f"auto {spec['concurrency']} x {spec['resources']['cpu']:g} cores"] if spec.get("chosen") else []
 
 
 def failures(counts: Mapping[str, int]) -> dict[str, int]:
@@ -119,7 +125,7 @@ def status(view: dict[str, Any]) -> str:
     head = f"{run['id']:<{width}}  {run['state']:<9} plan {run['plan']}"
     if view.get("daemon_died"):
         head += f", ITS DAEMON DIED: {way_on(run)}"
-    below = [_lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
+    below = [_underused(view.get("underused")), _lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
     if daemon:
         up_s = daemon["now_wall"] - daemon["started_wall"]
         head += f", pid {daemon['pid']}, up {duration(up_s)}, {hardware(view['nodes'])}"
@@ -129,6 +135,10 @@ def status(view: dict[str, Any]) -> str:
     now = daemon["now_wall"] if daemon else None
     lines += [experiment_line(experiment, width, now) for experiment in view["experiments"]]
     return "\n".join([*lines, *(indent + line for line in below if line)])
+
+
+def _underused(found: dict[str, Any] | None) -> str | None:
+    return None if found is None else f"UNDERUSED: {found['what']} idle: {found['cause']}; cure: {found['cure']}"
 
 
 def _lost(lost: list[dict[str, Any]]) -> str | None:

@@ -25,12 +25,14 @@ from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.notifier import Notifier
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
+from supervisor.daemon.upkeep.underuse import UnderuseWatch
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.plan.expansion import ExperimentSpec
 from supervisor.preflight.estimate import misfit
 from supervisor.preflight.hours import trial_seconds
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
+from supervisor.preflight.probe import choice_for
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
 from supervisor.processes.ray_head import RayHead
@@ -58,7 +60,10 @@ def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebu
     wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
     orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware)
     early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)
-    handlers = Handlers(home, writer, clock, plan, orchestrator, reserve, source, rebuilt, early_end.disk_failed)
+    underuse = UnderuseWatch(writer, clock, orchestrator.scene)
+    handlers = Handlers(
+        home, writer, clock, plan, orchestrator, reserve, source, rebuilt, underuse, early_end.disk_failed
+    )
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
     notifier = Notifier(writer, plan, home.notify, clock)
@@ -80,6 +85,7 @@ def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebu
             lambda: watch_disk(reserve, writer, clock, hold, folder),
             lambda: watch_log(audit, plan, writer, clock),
             lambda: watch_time(writer, clock),
+            underuse.run,
             notifier.run,
             early_end.enforce_stop,
         ),
@@ -111,6 +117,7 @@ def _orchestrator(
         new_head=lambda: RayHead(home, environment, cpus, run_folder / "ray.log"),
         new_driver=lambda name: DriverProcess(environment, run_folder / name / "driver.log"),
         skip_reason=skip_reason,
+        choose_share=choice_for,
         watchdog={
             "gate": str(home.gate(writer.run_id)),
             "state": str(home.state / "governor"),

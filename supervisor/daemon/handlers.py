@@ -18,6 +18,7 @@ from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.daemon.upkeep.underuse import UnderuseWatch
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import TRIAL_ENDED
 from supervisor.domain.run_words import way_on
@@ -47,11 +48,13 @@ class Handlers:
         reserve: DiskReserve,
         source: PlanSource,
         rebuilt: Rebuilt | None,
+        underuse: UnderuseWatch,
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
         """`disk_failed` is called when a verb finds that nothing can be committed any more."""
         self._home, self._writer, self._clock, self._plan = home, writer, clock, plan
         self._orchestrator, self._reserve, self._source, self._rebuilt = orchestrator, reserve, source, rebuilt
+        self._underuse = underuse
         self._started_wall_s = clock.wall_s()
         self._view = StatusView(writer.store.connection, writer.run_id)
         self.disk_failed = disk_failed
@@ -99,6 +102,7 @@ class Handlers:
             "held": [command.to_json() for command in self._orchestrator.full_disks()],
             "in_force": self._orchestrator.in_force().to_json(),
             "shortage": self._orchestrator.shortage,
+            "underused": None if self._underuse.now is None else asdict(self._underuse.now),
             "nodes": nodes,
         }
 

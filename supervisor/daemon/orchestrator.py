@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from supervisor.clock import Clock
@@ -19,12 +19,15 @@ from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.daemon.upkeep.underuse import Scene, scene_of
 from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.retry import Retry
 from supervisor.errors import Conflict
 from supervisor.home import Home
+from supervisor.preflight.concurrency import Choice
+from supervisor.preflight.machine import usable_cores
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import OWNER
@@ -47,11 +50,12 @@ class Orchestrator:
         new_head: Callable[[], RayHead],
         new_driver: Callable[[str], DriverProcess],
         skip_reason: Callable[[dict[str, Any]], str | None],
+        choose_share: Callable[[dict[str, Any]], Coroutine[Any, Any, Choice | None]],
         watchdog: dict[str, Any],
         trial_seconds: TrialSeconds,
     ) -> None:
         self._home, self._writer, self._clock, self._skip_reason = home, writer, clock, skip_reason
-        self._trial_seconds = trial_seconds
+        self._trial_seconds, self._choose_share = trial_seconds, choose_share
         self.stop = stop
         self._cluster = ClusterView(writer, clock)
         self._commands = CommandsInForce(writer, clock, self._cluster)
@@ -86,6 +90,16 @@ class Orchestrator:
     def left_s(self) -> float | None:
         """What is left of the hours of the experiment at work; None without hours."""
         return None if self._drivers.countdown is None else self._drivers.countdown.left_s
+
+    def scene(self) -> Scene | None:
+        """Return how the machine is used; None while no experiment is at work or no node is sampled."""
+        name, nodes = self._drivers.experiment, self._cluster.nodes.values()
+        readings = next((node.readings for node in nodes if node.readings), None)
+        if name is None or readings is None:
+            return None
+        return scene_of(
+            self._writer.store, self._writer.run_id, name, readings, self._commands.in_force().action, usable_cores()
+        )
 
     # For the API
 
@@ -181,4 +195,9 @@ class Orchestrator:
             state.skip(reason)
             return
         state.warm()
+        # A stop that is asked meanwhile is the experiment's to handle.
+        choosing = await self.stop.unless_asked(self._choose_share(state.spec))
+        choice = None if choosing is None else choosing.result()
+        if choice is not None:
+            state.choose_resources(choice)
         await self._experiments.run(state)

@@ -55,7 +55,8 @@ ResolvedPruner = Annotated[ResolvedAsha | schema.MedianPruner | schema.NoPruner,
 class ExperimentSpec(dimensions.Part):
     """One resolved experiment: the daemon stores it and a driver executes it.
 
-    `model_dump(mode="json")` and `model_validate` are inverse to each other.
+    `model_dump(mode="json")` and `model_validate` are inverse to each other. An `auto` is 1 until the machine has been
+    measured, so that a plan's fingerprint is the same on every machine; `chosen` says why it is what it is.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
@@ -70,6 +71,7 @@ class ExperimentSpec(dimensions.Part):
     max_epochs: int = Field(ge=1)
     max_hours: float | None
     concurrency: int = Field(ge=1)
+    auto_concurrency: bool = False
     resources: schema.Resources
     sampler: schema.Sampler
     enqueue: Annotated[
@@ -84,7 +86,13 @@ class ExperimentSpec(dimensions.Part):
     searched: int | None = Field(default=None, exclude=True)
     search_end: str | None = Field(default=None, exclude=True)
     finish_asked: bool = Field(default=False, exclude=True)
+    chosen: str | None = Field(default=None, exclude=True)
     """What events add to the spec of a run (domain.search_time); no plan has them."""
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether concurrency or cores are left to the machine, and not chosen yet."""
+        return (self.auto_concurrency or self.resources.auto) and self.chosen is None
 
     @property
     def phases(self) -> tuple[int, int, int]:
@@ -189,7 +197,8 @@ def _spec(cell: Cell, num_features: int | None, dataset: str | None, max_hours: 
         config=config,
         space=space,
         max_hours=max_hours,
-        concurrency=min(plan.concurrency, plan.max_trials),
+        concurrency=min(plan.concurrency, plan.max_trials) if isinstance(plan.concurrency, int) else 1,
+        auto_concurrency=plan.concurrency == schema.AUTO,
         enqueue=_enqueue(cell, space),
         pruner=_pruner(plan),
         finalize=_finalize(plan),

@@ -57,6 +57,9 @@ def json_schema() -> dict[str, Any]:
     names = body["$defs"]["Override"]["properties"]["when"]["patternProperties"]
     for pattern, many in names.items():
         names[pattern] = {"anyOf": [many, many["items"]]}
+    for properties in (body["properties"], body["$defs"]["OverrideSet"]["properties"]):
+        # `resources: auto` is short for a mapping.
+        properties["resources"] = {"anyOf": [{"const": plan.AUTO}, properties["resources"]]}
     _close(body)
     return {"$schema": DIALECT, **body, "title": "A plan of sweep-supervisor"}
 
@@ -100,9 +103,9 @@ def _section(title: str, model: type[dimensions.Part]) -> str:
 def _type(key: str, schema: dict[str, Any]) -> str:
     if key in _FIXED:
         return _FIXED[key]
-    kinds = schema.get("anyOf", [schema])
+    kinds = [one for kind in schema.get("anyOf", [schema]) for one in kind.get("oneOf", [kind])]
     names = [_one_type(kind) for kind in kinds]
-    shown = " or ".join(name for name in names if name != "null")
+    shown = " or ".join(dict.fromkeys(name for name in names if name != "null"))
     return f"{shown}{', or null' if 'null' in names else ''}{_bounds(kinds[0])}"
 
 

@@ -79,9 +79,9 @@ def _changes(plan: Plan, override: Override, origins: dict[KeyPath, KeyPath], at
             changes[key] = {**getattr(plan, key), **value}
             origins.update({(key, name): (*at, key, name) for name in value})
         elif key == "resources":
-            changes[key] = plan.resources.model_copy(
-                update={name: getattr(value, name) for name in value.model_fields_set}
-            )
+            given = {name: getattr(value, name) for name in value.model_fields_set}
+            # A number of cores overrules `auto`.
+            changes[key] = plan.resources.model_copy(update={**({"auto": False} if "cpu" in given else {}), **given})
         else:
             changes[key] = value
             origins[(key,)] = (*at, key)

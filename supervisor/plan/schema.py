@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
 from supervisor.plan.dimensions import Dimension, EnqueuedValue, Part, as_tuple
 
@@ -21,6 +21,9 @@ VALUE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$"
 
 MAX_EXPERIMENTS = 1_000
 MAX_TRIALS = 100_000
+
+AUTO = "auto"
+"""Written for a number that the machine decides."""
 
 AxisText = Annotated[str, Field(pattern=VALUE_PATTERN)]
 AxisValue = AxisText | int | float
@@ -39,9 +42,19 @@ class Bundle(Part):
     gpu: float = Field(default=0.0, ge=0, le=1024, description="GPUs")
 
 
-class Resources(Part):
-    """The share of a node that one trial gets, in Ray's logical units."""
+def _auto_resources(value: object) -> object:
+    """Write `auto` as the mapping that it is short for; a number of cores overrules it."""
+    if value == AUTO:
+        return {"auto": True}
+    if isinstance(value, dict) and value.get("auto") is True and "cpu" in value:
+        return {**value, "auto": False}
+    return value
 
+
+class Resources(Part):
+    """The share of a node that one trial gets, in Ray's logical units. `resources: auto` is short for `auto: true`."""
+
+    auto: bool = Field(default=False, description="cores of a trial: measured before the experiment begins")
     cpu: float = Field(default=1.0, gt=0, le=4096, description="CPU cores of a trial")
     gpu: float = Field(default=0.0, ge=0, le=1024, description="GPUs of a trial; 0.5 lets two share one")
     nested: Annotated[tuple[Bundle, ...], BeforeValidator(as_tuple)] = Field(
@@ -132,6 +145,12 @@ class Data(Part):
     )
 
 
+AnyResources = Annotated[Resources, BeforeValidator(_auto_resources)]
+Concurrency = Annotated[
+    Annotated[int, Field(ge=1, le=1_024), Tag("number")] | Annotated[Literal["auto"], Tag(AUTO)],
+    Discriminator(lambda value: AUTO if value == AUTO else "number"),
+]
+"""With a discriminator a wrong number has one error, not also that it is not `auto`."""
 Config = dict[ParamName, JsonValue]
 Space = dict[ParamName, Dimension]
 Enqueue = Annotated[tuple[dict[ParamName, EnqueuedValue], ...], BeforeValidator(as_tuple)]
@@ -150,8 +169,8 @@ class OverrideSet(Part):
     max_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
     max_epochs: int | None = Field(default=None, ge=1, le=100_000)
     max_hours: float | None = Field(default=None, gt=0)
-    concurrency: int | None = Field(default=None, ge=1, le=1_024)
-    resources: Resources | None = None
+    concurrency: Concurrency | None = None
+    resources: AnyResources | None = None
     sampler: Sampler | None = None
     enqueue: Enqueue | None = None
     pruner: Pruner | None = None
@@ -196,8 +215,12 @@ class Plan(Part):
         default=None,
         description="hours of all experiments, divided evenly, or {axis: {value: hours}}; `max_hours` goes before it",
     )
-    concurrency: int = Field(default=1, ge=1, le=1_024, description="trials at the same time")
-    resources: Resources = Field(default_factory=Resources, description="the share of a node that one trial gets")
+    concurrency: Concurrency = Field(
+        default=1, description="trials at the same time; auto: measured before an experiment begins"
+    )
+    resources: AnyResources = Field(
+        default_factory=Resources, description="the share of a node that one trial gets; auto: its cores are measured"
+    )
     sampler: Sampler = Field(default_factory=Sampler, description="the way parameters are proposed")
     enqueue: Enqueue = Field(
         default=(), max_length=1_000, description="points tried first; parameters left out are sampled"

@@ -14,6 +14,7 @@ from typing import Any
 from supervisor.errors import PlanError
 from supervisor.plan import yaml_reader
 from supervisor.plan.matrix import MERGED
+from supervisor.plan.schema import AUTO
 from supervisor.plan.yaml_reader import KeyPath, Value
 
 MAX_SETS = 200
@@ -67,6 +68,8 @@ def _put(data: dict[str, Any], path: KeyPath, value: Value, text: str) -> KeyPat
             at[key] = value
         elif isinstance(at, dict) and at.get(key) is None:
             at[key] = {}
+        elif isinstance(at, dict) and key == "resources" and at[key] == AUTO:
+            at[key] = {AUTO: True}
         at = at[key]
     return real
 

@@ -170,6 +170,7 @@ def _cell(cell: Cell) -> Iterator[Problem]:
             yield Problem(where, f"{name} is also in config, so it cannot be sampled", "keep one of the two")
     yield from _enqueued(cell)
     yield from _finalisation(cell)
+    yield from _resources(cell)
     if plan.trainable == "patchtst":
         yield from _patchtst(cell)
     else:
@@ -177,6 +178,14 @@ def _cell(cell: Cell) -> Iterator[Problem]:
             if isinstance(dimension, GridDimension):
                 where = (*cell.origin(("space", name)), "type")
                 yield Problem(where, "only trainable patchtst has a grid", "use int, float or categorical")
+
+
+def _resources(cell: Cell) -> Iterator[Problem]:
+    if cell.plan.resources.auto:
+        for place, names in (("space", cell.plan.space), ("config", cell.plan.config)):
+            if "threads" in names:
+                where = cell.origin((place, "threads"))
+                yield Problem(where, "resources: auto chooses the threads", "remove it, or set resources.cpu")
 
 
 def _finalisation(cell: Cell) -> Iterator[Problem]:

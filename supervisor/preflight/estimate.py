@@ -1,7 +1,8 @@
 """Estimates the memory and time of an experiment before anything starts.
 
-Memory comes from the memory model and decides: an experiment that cannot fit is skipped. Time is a rule of thumb for
-people. Standard library at import; `training.memory` is imported where it is used.
+Memory comes from the memory model and decides: an experiment that cannot fit is skipped. Time is for people: from
+steps that were timed on this machine, else by a rule of thumb. Standard library at import; `training.memory` is
+imported where it is used.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.formatting import human, table
 from supervisor.preflight import training_time
-from supervisor.preflight.machine import machine_memory_bytes, usable_cores
-from supervisor.preflight.training_time import BASIS, EXPERIMENT_OVERHEAD_S, FORWARD, SEARCH, batch_sizes
+from supervisor.preflight.concurrency import choose, limits_of, with_share
+from supervisor.preflight.machine import machine_memory_bytes, usable_cores, usable_gpus
+from supervisor.preflight.step_times import TimedStep
+from supervisor.preflight.training_time import EXPERIMENT_OVERHEAD_S, FORWARD, SEARCH, batch_sizes
 
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
@@ -58,9 +61,15 @@ def misfit(spec: ExperimentSpec, available_bytes: int, num_features: int | None 
     return f"does not fit: its smallest architecture {figures}"
 
 
-def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_features: int | None = None) -> Estimate:
-    """Estimate one experiment on a machine with this memory and these cores."""
-    needs, likely = _least_bytes(spec, num_features), _seconds(spec, cores, num_features, pruned=True)
+def estimate(
+    spec: ExperimentSpec,
+    available_bytes: int,
+    cores: int,
+    num_features: int | None = None,
+    timed: Sequence[TimedStep] = (),
+) -> Estimate:
+    """Estimate one experiment on a machine with this memory, these cores, and these times of its steps."""
+    needs, likely = _least_bytes(spec, num_features), _seconds(spec, cores, num_features, timed, pruned=True)
     return Estimate(
         name=spec.name,
         trials=training_time.trials(spec),
@@ -70,17 +79,35 @@ def estimate(spec: ExperimentSpec, available_bytes: int, cores: int, num_feature
         largest_bytes=_largest_bytes(spec, num_features) if needs else None,
         likely_by_phase=likely,
         likely_seconds=_in_all(spec, likely),
-        most_seconds=_in_all(spec, _seconds(spec, cores, num_features, pruned=False)),
+        most_seconds=_in_all(spec, _seconds(spec, cores, num_features, timed, pruned=False)),
     )
 
 
+def planned(specs: Sequence[ExperimentSpec], cores: int, memory_bytes: int) -> list[ExperimentSpec]:
+    """Return `specs` with the rule's concurrency and cores where they say auto: nothing is measured before a start."""
+
+    def of(spec: ExperimentSpec) -> ExperimentSpec:
+        return with_share(spec, choose(limits_of(spec, cores, trial_bytes(spec), memory_bytes, usable_gpus()), ()))
+
+    return [of(spec) if spec.is_open else spec for spec in specs]
+
+
+def trial_bytes(spec: ExperimentSpec) -> int | None:
+    """Return the memory of the largest trial, its batch at once; None if unknown."""
+    return _largest_bytes(spec, None) if _least_bytes(spec, None) else None
+
+
 def dry_run_table(
-    specs: Sequence[ExperimentSpec], *, available_bytes: int | None = None, cores: int | None = None
+    specs: Sequence[ExperimentSpec],
+    *,
+    available_bytes: int | None = None,
+    cores: int | None = None,
+    timed: Sequence[TimedStep] = (),
 ) -> str:
     """Write the experiments as a table for people, with the total and the basis of its figures below."""
     memory = machine_memory_bytes() if available_bytes is None else available_bytes
     count = cores or usable_cores()
-    rows = [estimate(spec, memory, count) for spec in specs]
+    rows = [estimate(spec, memory, count, timed=timed) for spec in specs]
     header = ("experiment", "trials", "architectures", "memory of a trial", "fits here", "time likely", "at most")
     lines = [
         *table([header, *map(_row, rows)]),
@@ -95,7 +122,9 @@ def dry_run_table(
         ]
     if any(0 < (row.fitting or 0) < (row.architectures or 0) for row in rows):
         lines.append("architectures that do not fit are refused one by one before they start; the space stays as it is")
-    return "\n".join([*lines, BASIS] if any(row.most_seconds is not None for row in rows) else lines)
+    if any(row.most_seconds is not None for row in rows):
+        lines.append("time: likely = less what the pruner saves, at most = every epoch of every trial")
+    return "\n".join(lines)
 
 
 def _row(row: Estimate) -> tuple[str, ...]:
@@ -109,7 +138,7 @@ def _row(row: Estimate) -> tuple[str, ...]:
         fit = "no: skipped"
     else:
         fit = "yes" if row.fitting == row.architectures else f"{row.fitting} of {row.architectures}"
-    times = [_duration(time) for time in (row.likely_seconds, row.most_seconds)] if row.fitting != 0 else ["-", "-"]
+    times = [duration(time) for time in (row.likely_seconds, row.most_seconds)] if row.fitting != 0 else ["-", "-"]
     return (row.name, _trials(row), grid, memory, fit, *times)
 
 
@@ -121,7 +150,7 @@ def _total(rows: Sequence[Estimate]) -> str:
         sum(filter(None, times)) for times in zip(*((r.likely_seconds, r.most_seconds) for r in counted), strict=True)
     )
     partly = "" if len(counted) == len(rows) else f" for {len(counted)} of them"
-    return f"likely {_duration(likely)}, at most {_duration(most)}{partly}"
+    return f"likely {duration(likely)}, at most {duration(most)}{partly}"
 
 
 def _trials(row: Estimate) -> str:
@@ -138,7 +167,7 @@ def _phases(rows: Sequence[Estimate]) -> list[str]:
     if counts.total() == counts[SEARCH]:
         return []
     parts = [
-        f"{count} {phase}" + (f" (likely {_duration(likely[phase])})" if phase in likely else "")
+        f"{count} {phase}" + (f" (likely {duration(likely[phase])})" if phase in likely else "")
         for phase, count in counts.items()
         if count
     ]
@@ -159,7 +188,7 @@ def _least_bytes(spec: ExperimentSpec, num_features: int | None) -> list[int]:
 
     return [
         predict_trial_memory(architecture, 1, "cpu", micro_batch=1, checkpoint_activations=True).total_bytes
-        for architecture in _architectures(spec, num_features)
+        for architecture in architectures(spec, num_features)
     ]
 
 
@@ -169,12 +198,21 @@ def _largest_bytes(spec: ExperimentSpec, num_features: int | None) -> int:
     batch = max(batch_sizes(spec))
     return max(
         predict_trial_memory(architecture, batch, "cpu").total_bytes
-        for architecture in _architectures(spec, num_features)
+        for architecture in architectures(spec, num_features)
     )
 
 
-def _architectures(spec: ExperimentSpec, num_features: int | None) -> Iterator[Architecture]:
-    width = num_features if num_features is not None else _manifest_value(spec.config, "num_features")
+def fitting_architectures(spec: ExperimentSpec, available_bytes: int) -> list[Architecture]:
+    """Return the architectures of an experiment that can be made to fit; all of them on a GPU, which is asked later."""
+    found, needs = list(architectures(spec)), _least_bytes(spec, None)
+    if not needs:
+        return found
+    return [shape for shape, needed in zip(found, needs, strict=True) if needed <= available_bytes]
+
+
+def architectures(spec: ExperimentSpec, num_features: int | None = None) -> Iterator[Architecture]:
+    """Yield the architectures of an experiment's grid; none if it is unknown."""
+    width = num_features if num_features is not None else manifest_value(spec.config, "num_features")
     if spec.trainable != "patchtst" or width is None:
         return
     from supervisor.plan.expansion import grid_of
@@ -196,7 +234,7 @@ def _axis(spec: ExperimentSpec, axis: str) -> Sequence[int]:
     return [int(choice) for choice in dimension.choices] if dimension.type == "categorical" else []  # type: ignore[arg-type]
 
 
-def _manifest_value(config: Mapping[str, Any], name: str) -> int | None:
+def manifest_value(config: Mapping[str, Any], name: str) -> int | None:
     """Return a figure of the dataset's manifest; None without a dataset."""
     from training.data.manifest import read_manifest
     from training.errors import DatasetError
@@ -210,13 +248,15 @@ def _manifest_value(config: Mapping[str, Any], name: str) -> int | None:
         return None
 
 
-def _seconds(spec: ExperimentSpec, cores: int, num_features: int | None, *, pruned: bool) -> dict[str, float] | None:
-    """Return the seconds of each phase; None where they are unknown."""
-    architectures = list(_architectures(spec, num_features)) if spec.resources.gpu == 0 else []
-    rows = _manifest_value(spec.config, "rows")
-    if not architectures or rows is None:
+def _seconds(
+    spec: ExperimentSpec, cores: int, num_features: int | None, timed: Sequence[TimedStep], *, pruned: bool
+) -> dict[str, float] | None:
+    """Return the seconds of each phase; None where they are unknown: on a GPU without timed steps, too."""
+    found = list(architectures(spec, num_features)) if spec.resources.gpu == 0 or timed else []
+    rows = manifest_value(spec.config, "rows")
+    if not found or rows is None:
         return None
-    return training_time.seconds(spec, architectures, rows, cores, pruned=pruned)
+    return training_time.seconds(spec, found, rows, cores, pruned=pruned, timed=timed)
 
 
 def _in_all(spec: ExperimentSpec, by_phase: Mapping[str, float] | None) -> float | None:
@@ -226,7 +266,8 @@ def _in_all(spec: ExperimentSpec, by_phase: Mapping[str, float] | None) -> float
     return total if spec.max_hours is None else min(total, spec.max_hours * 3600)
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Return a duration as text, in the unit that suits it."""
     if seconds is None:
         return "unknown"
     if seconds < 90:

@@ -16,6 +16,7 @@ from supervisor.formatting import duration
 from supervisor.preflight import training_time
 from supervisor.preflight.estimate import misfit
 from supervisor.preflight.machine import Check, Level, ok
+from supervisor.preflight.step_times import TimedStep
 
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 RANK = "shape_rank"
 
 
-def trial_seconds(spec: ExperimentSpec, cores: int) -> dict[int, float] | None:
+def trial_seconds(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep] = ()) -> dict[int, float] | None:
     """Return the seconds of all epochs of one trial, by the rank of its shape; None where they are unknown.
 
     Heads cost next to nothing, so one count stands for all.
     """
     ranks = spec.space.get(RANK)
     dataset = spec.config.get("dataset")
-    if spec.trainable != "patchtst" or spec.resources.gpu > 0 or not isinstance(dataset, str):
+    if spec.trainable != "patchtst" or (spec.resources.gpu > 0 and not timed) or not isinstance(dataset, str):
         return None
     if ranks is None or ranks.type != "int":
         return None
@@ -48,7 +49,7 @@ def trial_seconds(spec: ExperimentSpec, cores: int) -> dict[int, float] | None:
     return {
         rank: sum(
             training_time.seconds(
-                single, [grid.architecture(rank, heads)], manifest.rows, cores, pruned=False
+                single, [grid.architecture(rank, heads)], manifest.rows, cores, pruned=False, timed=timed
             ).values()
         )
         for rank in range(ranks.low, ranks.high + 1, ranks.step)
@@ -63,9 +64,9 @@ class Outlook:
     words: str
 
 
-def outlook(spec: ExperimentSpec, cores: int) -> Outlook | None:
+def outlook(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep] = ()) -> Outlook | None:
     """Return what of an experiment does not fit into its hours; None when all fits, or nothing is known."""
-    known = trial_seconds(spec, cores) if spec.max_hours is not None else None
+    known = trial_seconds(spec, cores, timed) if spec.max_hours is not None else None
     if known is None or spec.max_hours is None:
         return None
     hours_s = spec.max_hours * 3600.0
@@ -84,11 +85,13 @@ def outlook(spec: ExperimentSpec, cores: int) -> Outlook | None:
     return Outlook(True, "; ".join(words)) if len(words) > 1 or count < spec.max_trials else None
 
 
-def outlook_lines(specs: Sequence[ExperimentSpec], cores: int, memory_bytes: int) -> list[str]:
+def outlook_lines(
+    specs: Sequence[ExperimentSpec], cores: int, memory_bytes: int, timed: Sequence[TimedStep] = ()
+) -> list[str]:
     """Return what memory and hours leave of each experiment; neighbours with the same words share a line."""
 
     def words(spec: ExperimentSpec) -> str | None:
-        too_large, found = misfit(spec, memory_bytes), outlook(spec, cores)
+        too_large, found = misfit(spec, memory_bytes), outlook(spec, cores, timed)
         if too_large is not None:
             return f"not served: it {too_large}"
         return None if found is None else found.words

@@ -92,6 +92,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def usable_gpus() -> int:
+    """Return the number of NVIDIA GPUs that this process may use; 1 where it is unknown."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return max(1, sum(bool(part.strip()) and part.strip() != "-1" for part in visible.split(",")))
+    return max(1, len(list(Path("/proc/driver/nvidia/gpus").glob("*"))))
+
+
 def available_memory_bytes() -> int:
     """Return the memory that is free here now: the host's, or less where a control group limits it."""
     from supervisor.sensors.cgroup import memory_groups

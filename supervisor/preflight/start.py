@@ -22,7 +22,7 @@ from supervisor.plan.expansion import ExperimentSpec
 from supervisor.plan.schema import Plan
 from supervisor.preflight import machine
 from supervisor.preflight.checkpoint_space import check_checkpoint_space, policy_of
-from supervisor.preflight.estimate import estimate
+from supervisor.preflight.estimate import estimate, planned
 from supervisor.preflight.hours import check_hours
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.processes import wake_lock
@@ -44,6 +44,7 @@ print(json.dumps({"devices": found, "torch": torch.__version__}))
 def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: DatasetChoice | None) -> list[Check]:
     """Run every check that can stop a start. Takes a second or two; changes nothing."""
     policy = Policy.from_mapping(policy_of(plan, specs))
+    specs = planned(specs, usable_cores(), machine_memory_bytes())
     return [
         machine.check_python(),
         *machine.check_libraries(),

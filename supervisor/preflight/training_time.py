@@ -1,6 +1,6 @@
 """Estimates how long the trials of an experiment train: those of the search, and those after it.
 
-A rule of thumb for people. Standard library only.
+From timed steps where there are any, else by a rule of thumb. Standard library only.
 """
 
 from __future__ import annotations
@@ -11,31 +11,26 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from supervisor.plan.dataset import blocks_of
+from supervisor.preflight import step_times
+from supervisor.preflight.step_times import Basis, TimedStep
 
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
     from training.grid import Architecture
 
-FLOPS_PER_CORE = 65e9
-"""Float32 operations a second of wide layers on one core: measured on an x86 server core with AVX-512, where a matrix
-product reached 67e9. A laptop's core differs by a factor of about two."""
-HALF_RATE_WIDTH = 48
-"""The d_model that reaches half of FLOPS_PER_CORE, fitted to epochs of 20k to 2M parameters on that core. Narrow layers
-spend their time in norms, copies and the interpreter."""
-STEP_OVERHEAD_S = 0.002
-LAYER_OVERHEAD_S = 0.0005
-"""The cost of an optimiser step beside its arithmetic, and of each layer in it (fitted as above)."""
 TRIAL_OVERHEAD_S = 1.0
 """A trial's start and end: data, device choice, checkpoint."""
 EXPERIMENT_OVERHEAD_S = 10.0
 """An experiment's driver: imports, joining Ray."""
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15
 """The shares of the dataset's rows for training and validation, for a history that is too short for its split."""
-BASIS = (
-    "time: an estimate, good to a factor of three, from 6 x parameters x tokens a training epoch (Kaplan et al. 2020)\n"
-    f"      at up to {FLOPS_PER_CORE / 1e9:g} GFLOP/s a core; likely = less what the pruner saves,\n"
-    "      at most = every epoch of every trial"
-)
+BASIS = {
+    Basis.TIMED: "timed here: from steps of two architectures and two batch sizes; good to a factor of 1.5",
+    Basis.SCALED: "by operations: from the nearest budget that was timed, by 6 operations per parameter and token",
+    Basis.RULE: "rule of thumb: nothing was timed; good to a factor of three, from 6 operations per parameter\n"
+    f"      and token (Kaplan et al. 2020) at up to {step_times.FLOPS_PER_CORE / 1e9:g} GFLOP/s a core",
+}
+"""What each basis means, for people."""
 SEARCH, FINAL, FORWARD = "search", "final", "walk-forward"
 """The phases of an experiment."""
 
@@ -45,11 +40,36 @@ def trials(spec: ExperimentSpec) -> dict[str, int]:
     return dict(zip((SEARCH, FINAL, FORWARD), spec.phases, strict=True))
 
 
+def threads_of(spec: ExperimentSpec) -> int:
+    """Return the threads of a trial; where they are sampled, its cores."""
+    return int(spec.config.get("threads", max(1, math.floor(spec.resources.cpu))))  # type: ignore[arg-type]
+
+
+def at_once(spec: ExperimentSpec, cores: int) -> int:
+    """Return how many trials run at the same time on a machine with these cores."""
+    return max(1, min(spec.concurrency, math.floor(cores / spec.resources.all_cpu)))
+
+
+def basis(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep]) -> tuple[Basis, tuple[TimedStep, ...]]:
+    """Return what the estimates of `spec` rest on, and the timed steps among it."""
+    from training.settings import parse_budget
+
+    if spec.trainable != "patchtst":
+        return Basis.RULE, ()
+    return step_times.of_budget(timed, parse_budget(str(spec.config["budget"])), threads_of(spec), at_once(spec, cores))
+
+
 def seconds(
-    spec: ExperimentSpec, architectures: Sequence[Architecture], rows: int, cores: int, *, pruned: bool
+    spec: ExperimentSpec,
+    architectures: Sequence[Architecture],
+    rows: int,
+    cores: int,
+    *,
+    pruned: bool,
+    timed: Sequence[TimedStep] = (),
 ) -> dict[str, float]:
     """Return the seconds of each phase on a machine with these cores; with `pruned` less what the pruner should end."""
-    at_once = max(1, min(spec.concurrency, math.floor(cores / spec.resources.all_cpu)))
+    together, (_, steps) = at_once(spec, cores), basis(spec, cores, timed)
     folds = spec.folds
     trained_on: dict[str, list[int | None]] = {
         SEARCH: [None], FINAL: [folds if folds > 1 else None], FORWARD: list(range(1, folds))
@@ -59,9 +79,9 @@ def seconds(
         if count == 0:
             return 0.0
         windows = [_windows(spec, rows, fold) for fold in trained_on[phase]]
-        epoch = mean(_epoch_seconds(spec, shape, *found) for shape in architectures for found in windows)
+        epoch = mean(_epoch_seconds(spec, shape, *found, steps) for shape in architectures for found in windows)
         epochs = searched_epochs(spec) if pruned and phase == SEARCH else spec.max_epochs
-        return math.ceil(count / at_once) * (TRIAL_OVERHEAD_S + epochs * epoch)
+        return math.ceil(count / together) * (TRIAL_OVERHEAD_S + epochs * epoch)
 
     return {phase: of(phase, count) for phase, count in trials(spec).items()}
 
@@ -97,17 +117,25 @@ def _windows(spec: ExperimentSpec, rows: int, fold: int | None) -> tuple[int, in
     return sum(len(block.train) for block in blocks[:fold]), sum(len(block.val) for block in judged)
 
 
-def _epoch_seconds(spec: ExperimentSpec, architecture: Architecture, train: int, val: int) -> float:
-    from training.grid import param_count
+def epoch_seconds(
+    spec: ExperimentSpec, architectures: Sequence[Architecture], rows: int, cores: int, timed: Sequence[TimedStep] = ()
+) -> float:
+    """Return the seconds of an average epoch of the search."""
+    windows, (_, steps) = _windows(spec, rows, None), basis(spec, cores, timed)
+    return mean(_epoch_seconds(spec, shape, *windows, steps) for shape in architectures)
 
-    params = param_count(architecture)
-    forward = 2 * params * architecture.n_patches  # of one window; the backward pass is twice that
-    operations = forward * (3 * train + val)
-    sizes = list(batch_sizes(spec))
-    steps = train * sum(1 / size for size in sizes) / len(sizes)
-    overhead = steps * (STEP_OVERHEAD_S + LAYER_OVERHEAD_S * architecture.n_layers)
-    rate = FLOPS_PER_CORE * architecture.d_model / (architecture.d_model + HALF_RATE_WIDTH)
-    return overhead + operations / (rate * max(1.0, spec.resources.cpu))
+
+def _epoch_seconds(
+    spec: ExperimentSpec, architecture: Architecture, train: int, val: int, timed: Sequence[TimedStep]
+) -> float:
+    threads = threads_of(spec)
+
+    def of(batch: int) -> float:
+        steps = train / batch * step_times.rule_seconds(architecture, batch, threads)
+        read = step_times.forward_seconds(architecture, val, threads)
+        return step_times.scale(timed, architecture, batch) * (steps + read)
+
+    return mean(map(of, batch_sizes(spec)))
 
 
 def batch_sizes(spec: ExperimentSpec) -> Iterator[int]:

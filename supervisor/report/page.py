@@ -217,6 +217,9 @@ def _experiment(experiment: ExperimentRow, drawings: Sequence[Drawing], tables: 
     more = f'<p class="soft">{left_out} more trials are in results.csv.</p>' if left_out else ""
     headings = ("trial", "state", "ended by", experiment.metric, "epochs", "training", "parameters")
     trials = table(f"Trials of {experiment.name}", headings, map(_trial_cells, shown), frozenset({3, 4, 5}))
+    chosen = experiment.spec.get("chosen")
+    share = f"Trials at once x threads, chosen by the machine: {chosen}" if chosen else ""
+    tables += f'<p class="soft">{escape(share)}</p>' if share else ""
     return (
         f"<section><h2>{escape(experiment.name)}</h2>{tables}{''.join(map(picture, drawings))}"
         f"<details><summary>All {len(experiment.trials)} trials</summary>{trials}{more}</details></section>"

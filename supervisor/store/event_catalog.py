@@ -64,6 +64,7 @@ EVENTS: dict[str, EventKind] = {
     "machine.slept": EventKind(
         "info", "the machine slept for {seconds} s, which do not count as time of any experiment"
     ),
+    "machine.underused": EventKind("warning", "{what} idle while trials wait: {cause}; cure: {cure}"),
     "clock.set": EventKind("warning", "the clock was set by {seconds} s; `seq` gives the order of events"),
     "store.rebuilt": EventKind(
         "error",
@@ -114,6 +115,9 @@ EVENTS: dict[str, EventKind] = {
         "info", "{experiment} ends its search after {trials} trials ({reason})", "top seeds"
     ),
     "experiment.warmed": EventKind("info", "{experiment} starts with {count} points of {donor}", "points"),
+    "experiment.resources_chosen": EventKind(
+        "info", "{experiment} runs {trials} trials at once with {threads} cores each; {reason}", "figures"
+    ),
     "test.opened": EventKind(
         "warning",
         "test days of {dataset} opened for {experiment} by {by}: {reason}",

@@ -217,14 +217,6 @@ def _keep_checkpoint(rows: _Rows) -> None:
         rows.set_trial("checkpoint = ?, checkpoint_step = ?", path, rows.fields["step"] if step is None else step)
 
 
-def _trial_paused(rows: _Rows) -> None:
-    rows.set_trial("state = 'PAUSED', held_for = ?", rows.fields["reason"])
-
-
-def _trial_resumed(rows: _Rows) -> None:
-    rows.set_trial("state = 'RUNNING', held_for = NULL")
-
-
 def _trial_requeued(rows: _Rows) -> None:
     rows.set_trial("state = 'PENDING', held_for = NULL")
     rows.end_attempt(rows.fields["cause"])
@@ -297,8 +289,8 @@ CHANGES: dict[str, Callable[[_Rows], None]] = {
     "trial.started": _trial_started,
     "trial.reported": _trial_reported,
     "trial.repeated": _trial_repeated,
-    "trial.paused": _trial_paused,
-    "trial.resumed": _trial_resumed,
+    "trial.paused": lambda rows: rows.set_trial("state = 'PAUSED', held_for = ?", rows.fields["reason"]),
+    "trial.resumed": lambda rows: rows.set_trial("state = 'RUNNING', held_for = NULL"),
     "trial.requeued": _trial_requeued,
     "trial.retried": _trial_retried,
     "trial.finished": _trial_ended,

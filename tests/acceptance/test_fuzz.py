@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.fuzz import attack_socket, daemon
-from benchmarks.fuzz_requests import KINDS, Attack, attack, fault_of
+from benchmarks.stages.fuzz_requests import KINDS, Attack, attack, fault_of
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit import invariants
 from supervisor.control.client import ask

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import soak
-from benchmarks.soak_driver import Measurement
+from benchmarks.stages.soak_driver import Measurement
 from supervisor.audit.rotation import Limits
 from supervisor.home import Home
 

@@ -23,6 +23,7 @@ from supervisor.errors import (
     TestRefused,
     WorkerFailed,
 )
+from supervisor.preflight.machine import usable_cores
 from supervisor.processes.environment import passed_environment, thread_environment
 from supervisor.processes.json_worker import JsonWorker, python_module
 from supervisor.store.evaluation_writer import EvaluationWriter
@@ -136,7 +137,7 @@ def request_of(
         ],
         "folder": str(folder),
         "device": device,
-        "threads": max(1, math.floor(spec["resources"]["cpu"] * spec["concurrency"])),
+        "threads": _threads(spec),
         "opening": {
             "record": f"test-opened-{opening['openings']}.json",
             "by": opening["by"],
@@ -144,6 +145,13 @@ def request_of(
             "at": opening["at"],
         },
     }
+
+
+def _threads(spec: dict[str, Any]) -> int:
+    """Return the threads of a test: all cores where the machine's share was its own to choose, since no trial runs."""
+    if spec.get("chosen"):
+        return usable_cores()
+    return max(1, math.floor(float(spec["resources"]["cpu"]) * int(spec["concurrency"])))
 
 
 async def compute(request: dict[str, Any], deadline_s: float, mark: dict[str, str]) -> dict[str, Any]:

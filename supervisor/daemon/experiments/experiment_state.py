@@ -12,6 +12,7 @@ from supervisor.domain.lifecycle import FAILED, ProcessState, TrialState
 from supervisor.formatting import error_sentence
 from supervisor.home import Home
 from supervisor.plan import warm_start
+from supervisor.preflight.concurrency import Choice
 from supervisor.store import lookups, queries
 from supervisor.store.retry_writer import seconds_left
 from supervisor.store.run_writer import RunWriter
@@ -76,6 +77,13 @@ class ExperimentState:
         if points:
             self._record("experiment.warmed", donor=donor["name"], count=len(points), points=points)
         return points
+
+    def choose_resources(self, choice: Choice) -> None:
+        """Record how many trials run at once, and with how many cores: it becomes part of the spec."""
+        self._record(
+            "experiment.resources_chosen", trials=choice.share.trials, threads=choice.share.threads,
+            reason=choice.reason, figures=choice.figures(),
+        )  # fmt: skip
 
     def start(self) -> None:
         """Move to STARTING: a driver is about to be spawned."""

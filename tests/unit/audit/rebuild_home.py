@@ -20,7 +20,8 @@ from supervisor.store.trial_writer import TrialWriter
 E = "2M-h1"
 TABLES = ("run", "experiment", "trial", "attempt", "result", "command", "evaluation", "event")
 SPECS = [
-    {"name": name, "mode": "min", "max_trials": 3, "enqueue": [], "warm_start": None} for name in (E, "20M-h1")
+    {"name": name, "mode": "min", "max_trials": 3, "enqueue": [], "warm_start": None, "config": {"threads": 1},
+     "resources": {"auto": True, "cpu": 1.0}} for name in (E, "20M-h1")
 ]  # fmt: skip
 
 

@@ -157,6 +157,7 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     answers.open_test(E, OPENING)
     answers.record_failure(E, "no disk", outside=True)
     writer.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
+    writer.record("experiment.resources_chosen", experiment=E, trials=2, threads=3, reason="measured", figures=[])
     move(writer, "STARTING")
     move(writer, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
     move(writer, "STARTING")

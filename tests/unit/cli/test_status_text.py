@@ -26,6 +26,9 @@ ValueError: n is three
 """
 
 
+CHOSEN = {"concurrency": 2, "resources": {"cpu": 4.0}, "chosen": "measured", "max_epochs": 20}
+
+
 def test_status_of_a_run_at_work() -> None:
     running = "trial 17 epoch 3, trial 18 epoch 1 paused: 92 C"
     assert status_text.status(view(experiment(), untouched("2M-h3"))).splitlines() == [
@@ -117,6 +120,10 @@ def test_status_without_a_daemon_shows_the_last_run() -> None:
             "EXITED    50/50 trials, best 0.1235 (trial 4), took 1 h 00 min",
         ),
         ({"state": "STARTING", "running": [], "ended": 0, "best": None}, "STARTING  0/50 trials"),
+        (
+            {"state": "STARTING", "running": [], "ended": 0, "best": None, "spec": CHOSEN},
+            "STARTING  0/50 trials, auto 2 x 4 cores",
+        ),
         ({"state": "STOPPED", "running": [], "ended": 0, "best": None}, "STOPPED   0/50 trials"),
         (
             {"running": [], "ended": 0, "best": None, "mean_trial_s": None, "counts": {}},

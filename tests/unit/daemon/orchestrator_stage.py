@@ -16,6 +16,7 @@ from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
+from supervisor.preflight.concurrency import Choice
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.ray_head import RayHead
 from supervisor.store import queries
@@ -154,9 +155,11 @@ class Stage:
                 "concurrency": 1,
                 "max_hours": max_hours,
                 "stories": story,
+                "resources": {"auto": True, "cpu": 1.0, "gpu": 0.0},
+                "config": {"threads": 1},
             }
             for name, story in stories.items()
-        ]
+        ]  # fmt: skip
         create_run(
             self.store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
             specs=specs,
@@ -169,6 +172,7 @@ class Stage:
         self.environment = dict(os.environ)
         self.reserve = DiskReserve(folder, Clock(), ReserveLimits(reserve_bytes=4096), free=lambda _: 1 << 30)
         self.now: Orchestrator | None = None
+        self.choices: dict[str, Choice] = {}
 
     def _new_head(self) -> RayHead:
         self.heads.append(FakeHead())
@@ -178,6 +182,9 @@ class Stage:
         log = self.home.run_folder("r") / name / "driver.log"
         return DriverProcess(self.environment, log, self.silence_s, (sys.executable, "-c", FAKE_DRIVER))
 
+    async def _choose_share(self, spec: dict[str, Any]) -> Choice | None:
+        return self.choices.pop(spec["name"], None)
+
     def live(self, *scenes: Callable[[Orchestrator], Awaitable[None]], stop: str = "") -> None:
         """Live one daemon's life; each of `scenes` happens beside it, and `stop` is asked before it begins."""
 
@@ -185,8 +192,8 @@ class Stage:
             self.writer.recover()
             self.now = Orchestrator(
                 self.home, self.writer, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
-                lambda spec: "too large" if spec["name"] in self.too_large else None, {"gate": "none"},
-                lambda spec: self.trial_seconds.get(spec["name"]),
+                lambda spec: "too large" if spec["name"] in self.too_large else None, self._choose_share,
+                {"gate": "none"}, lambda spec: self.trial_seconds.get(spec["name"]),
             )  # fmt: skip
             if stop:
                 self.now.stop.ask(stop)

@@ -12,7 +12,9 @@ from supervisor.daemon.experiments.driver_session import REFUSALS_IN_A_ROW
 from supervisor.daemon.experiments.experiment_runner import MAX_FRUITLESS_STARTS
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.errors import RayStartFailed
+from supervisor.preflight.concurrency import Choice, Share
 from supervisor.processes.driver_process import DriverProcess
+from supervisor.store import lookups
 from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, until
 
 
@@ -36,6 +38,21 @@ def test_experiments_run_in_order_one_is_skipped_one_fails_and_the_next_goes_on(
     assert (finished["best"], finished["best_trial"], finished["trials"]) == (0.25, 0, 2)
     assert len(stage.heads) == 1, "one Ray for all"
     assert stage.heads[0].stopped
+
+
+def test_a_choice_of_resources_is_recorded_once_and_every_driver_gets_it(tmp_path: Path) -> None:
+    stumble = ["fail", "OSError: a disk hiccup", False]
+    stage = Stage(tmp_path, a=[[["trial", 0, 0.5], stumble], [["trial", 1, 0.25]]], b=[DONE])
+    stage.choices = {"a": Choice(Share(3, 2), "measured", ((Share(3, 2), 9.0),))}
+    stage.live()
+    (chosen,) = stage.facts("experiment.resources_chosen")
+    assert (chosen["trials"], chosen["threads"], chosen["reason"]) == (3, 2, "measured")
+    assert chosen["figures"] == [{"trials": 3, "threads": 2, "windows_per_s": 9.0}]
+    names = [name for name, _ in stage.recorded("experiment.resources_chosen", "driver.started")]
+    assert names[0] == "experiment.resources_chosen", "before the first driver"
+    spec = lookups.spec(stage.store, "r", "a")
+    assert (spec["concurrency"], spec["resources"]["cpu"], spec["config"]["threads"]) == (3, 2.0, 2)
+    assert lookups.spec(stage.store, "r", "b")["concurrency"] == 1
 
 
 def test_a_driver_that_fails_is_replaced_and_the_reason_is_one_line(tmp_path: Path) -> None:

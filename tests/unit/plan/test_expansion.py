@@ -72,7 +72,9 @@ def test_the_json_of_a_spec_has_the_keys_that_the_driver_reads() -> None:
         "max_epochs": 9,
         "max_hours": None,
         "concurrency": 1,
-        "resources": {"cpu": 1.0, "gpu": 0.0, "nested": []},
+        "auto_concurrency": False,
+        "resources": {"auto": False, "cpu": 1.0, "gpu": 0.0, "nested": []},
+        "chosen": None,
         "sampler": {"kind": "tpe", "startup_trials": 10},
         "enqueue": [{"x": 0.1}],
         "pruner": {"kind": "asha", "grace_period": 1, "reduction_factor": 3.0, "max_t": 9},
@@ -141,7 +143,12 @@ def test_overrides_merge_mappings_and_replace_the_rest_and_later_ones_win() -> N
     small1, small2, large1, large2 = expand(plan)
     assert (small1.max_trials, small2.max_trials, large1.max_trials, large2.max_trials) == (4, 9, 7, 9)
     assert large1.config == {"steps": 3, "extra": 1, "size": "large", "depth": 1}
-    assert large1.resources.model_dump() == {"cpu": 4.0, "gpu": 1.0, "nested": ({"cpu": 3.0, "gpu": 0.0},)}
+    assert large1.resources.model_dump() == {
+        "auto": False,
+        "cpu": 4.0,
+        "gpu": 1.0,
+        "nested": ({"cpu": 3.0, "gpu": 0.0},),
+    }
     assert (small1.resources.all_cpu, large1.resources.all_cpu) == (5.0, 7.0)
     assert (large1.pruner.kind, large2.pruner.kind, small1.pruner.kind) == ("median", "none", "median")
 
@@ -339,3 +346,19 @@ def test_the_example_in_docs_expands() -> None:
     assert [spec.name for spec in expand(loaded.plan)] == ["m1", "m4"]
     assert loaded.folder is not None
     assert (loaded.folder / "quadratic.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("sets", "expected"),
+    [
+        ([], (True, True, 1.0, 0.0)),
+        (["concurrency=3"], (False, True, 1.0, 0.0)),
+        (["resources.cpu=2"], (True, False, 2.0, 0.0)),
+        (["resources.gpu=1"], (True, True, 1.0, 1.0)),
+        (["resources={cpu: 2}", "concurrency=2"], (False, False, 2.0, 0.0)),
+    ],
+)
+def test_auto_stays_auto_until_a_number_is_given(sets: list[str], expected: tuple[bool, bool, float, float]) -> None:
+    (spec,) = expand(load_plan("smoke", sets).plan, FEATURES, "/data/x.parquet", only="20k")
+    assert (spec.auto_concurrency, spec.resources.auto, spec.resources.cpu, spec.resources.gpu) == expected
+    assert spec.is_open == (expected[0] or expected[1])

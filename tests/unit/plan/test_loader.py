@@ -57,6 +57,7 @@ def with_line(addition: str) -> tuple[str, int]:
         ("zzzzzz: 2", 0, "zzzzzz", "unknown key", "keys: "),
         ("resources: {cpus: 2}", 0, "resources.cpus", "unknown key", "did you mean cpu?"),
         ("concurrency: two", 0, "concurrency", "must be a whole number", None),
+        ("concurrency: automatic", 0, "concurrency", "must be a whole number", None),
         ("concurrency: 1.5", 0, "concurrency", "must be a whole number", None),
         ("concurrency: 0", 0, "concurrency", "must be at least 1, not 0", None),
         ("concurrency: true", 0, "concurrency", "must be a whole number", None),

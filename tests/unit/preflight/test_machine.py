@@ -99,7 +99,7 @@ def test_data_are_built_imported_replaced_by_the_sample_or_missing(tmp_path: Pat
 
 
 def test_a_trial_that_needs_more_cores_than_there_are_is_an_error() -> None:
-    specs = expand(load_plan("phase6a").plan, 25, only="200M")
+    specs = expand(load_plan("phase6a", ["resources.cpu=2"]).plan, 25, only="200M")
     assert machine.check_cores(specs, 1).level is Level.ERROR
     assert machine.check_cores(specs, 2).level is Level.OK
 

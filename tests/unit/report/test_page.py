@@ -389,3 +389,8 @@ def test_long_parameters_are_cut_with_an_ellipsis() -> None:
 def test_a_wrong_command_line_gets_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_the_machines_choice_of_concurrency_is_shown_with_its_figures() -> None:
+    chosen = experiment("a", "EXITED", ten_trials(), chosen="2 x 1: 90 windows/s, 1 x 2: 60")
+    assert "2 x 1: 90 windows/s, 1 x 2: 60" in page(read_view(snapshot_of(chosen), NOW))

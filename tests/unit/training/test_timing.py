@@ -1,51 +1,45 @@
-"""A step is timed within a bound: several times if it is fast, once and in part if it is slow."""
+"""Timing of steps: the session's own batches, warm-up left out, and no trial that would take too long."""
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from supervisor.clock import FakeClock
-from tests.unit.training.small_learner import made
-from training.devices.timing import SLOW_S, TIMED_STEPS, seconds_per_step
-
-BATCH = 64
+from tests.unit.training.small_trial import config
+from training.timing import MOST_STEPS, time_trials
 
 
-def timed(dataset: Path, monkeypatch: pytest.MonkeyPatch, window_s: float, set_up_s: float) -> tuple[float, list[int]]:
-    """Time a step on a device that takes ``window_s`` a window, the first time ``set_up_s`` more; its batches, too."""
-    learner, windows = made(dataset, batch_size=BATCH)
-    clock, sizes = FakeClock(), []
-
-    def train_batch(_: Any, __: Any, samples: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(samples))
-        clock.sleep(window_s * len(samples) + (set_up_s if len(sizes) == 1 else 0.0))
-        return torch.zeros(())
-
-    monkeypatch.setattr("training.devices.timing.train_batch", train_batch)
-    return seconds_per_step(learner, windows, clock.mono_s), sizes
+def trial(dataset: Path, operations: float = 1.0, needed_bytes: float = 0.0, **changes: Any) -> dict[str, Any]:
+    return {"config": config(dataset, **changes), "operations": operations, "bytes": needed_bytes}
 
 
-@pytest.mark.parametrize("set_up_s", [0.0, 30.0])
-def test_a_fast_step_is_timed_several_times_after_its_set_up(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch, set_up_s: float
-) -> None:
-    seconds, sizes = timed(dataset, monkeypatch, 1e-4, set_up_s)
-    assert seconds == pytest.approx(64e-4)
-    assert sizes == [1, BATCH // 8, *[BATCH] * TIMED_STEPS]
+def test_each_trial_is_timed_by_the_clock_on_its_device(dataset: Path) -> None:
+    ticks = count()
+    found = list(time_trials([trial(dataset), trial(dataset, batch_size=16)], 1e9, lambda: 0.001 * next(ticks)))
+    assert [timed.trial for timed in found] == [0, 1]
+    assert {timed.device for timed in found} == {"cpu"}
+    # The gate reads the clock once a batch, and the loop twice in it.
+    assert [timed.step_s for timed in found] == pytest.approx([0.003, 0.003])
 
 
-def test_a_slower_step_is_timed_once(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds, sizes = timed(dataset, monkeypatch, 0.2, 0.0)
-    assert seconds == pytest.approx(0.2 * BATCH)
-    assert sizes == [1, BATCH // 8, BATCH]
+def test_an_epoch_of_a_single_batch_is_timed_too(dataset: Path) -> None:
+    (found,) = time_trials([trial(dataset, batch_size=4096)], 1e9, iter(count()).__next__)
+    assert found.step_s > 0
+    assert MOST_STEPS > 1
 
 
-def test_a_step_of_minutes_is_timed_on_a_part_of_its_batch(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a 2B step on two threads: four whole ones took a quarter of an hour before the trial began."""
-    seconds, sizes = timed(dataset, monkeypatch, 230 / BATCH, 0.0)
-    assert seconds == pytest.approx(230.0)
-    assert sum(sizes) * 230 / BATCH < 40 + SLOW_S
+def test_a_trial_that_would_take_longer_than_the_time_left_is_left_out(dataset: Path) -> None:
+    ticks = count()
+    trials = [trial(dataset), trial(dataset, operations=1e9), trial(dataset, operations=2.0)]
+    found = list(time_trials(trials, 60.0, lambda: 0.001 * next(ticks)))
+    assert [timed.trial for timed in found] == [0, 2]
+
+
+def test_a_trial_that_cannot_be_built_is_left_out_and_named(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [trial(dataset, memory_limit_bytes=1), trial(dataset)]
+    found = list(time_trials(trials, 1e9, iter(count()).__next__))
+    assert [timed.trial for timed in found] == [1]
+    assert "trial 0 of the request cannot be timed" in capsys.readouterr().err

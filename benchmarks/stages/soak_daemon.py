@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak_driver import SCENARIO_VARIABLE, TICK_S, Scenario
+from benchmarks.stages.soak_driver import SCENARIO_VARIABLE, TICK_S, Scenario
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import assembly, run_end
@@ -85,7 +85,7 @@ class ScenarioDriver(DriverProcess):
             yield message, number
 
 
-DRIVER_COMMAND = (sys.executable, "-c", "from benchmarks.soak_driver import main; main()")
+DRIVER_COMMAND = (sys.executable, "-c", "from benchmarks.stages.soak_driver import main; main()")
 
 
 async def _no_report(*_: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 
-from benchmarks.soak_daemon import NoHead
+from benchmarks.stages.soak_daemon import NoHead
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import assembly
 from supervisor.daemon.__main__ import serve
