@@ -46,7 +46,7 @@ async def row(spec: ExperimentSpec, budget: str, seconds: float) -> str:
     shapes = estimate.fitting_architectures(spec, memory)
 
     async def measure(share: Share, within_s: float) -> float | None:
-        case = middle_case(with_share(spec, Choice(share, "")), shapes, share.threads, share.trials)
+        case = middle_case(with_share(spec, Choice(share, "", share.trials)), shapes, share.threads, share.trials)
         return await windows_per_second(case, within_s)
 
     choice = await compare(limits_of(spec, cores, estimate.trial_bytes(spec), memory), LONG_S, measure)

@@ -20,7 +20,7 @@ from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
 from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
-from actors.trial.result_keys import END, LEFT, STEP
+from actors.trial.result_keys import LEFT, STEP
 from supervisor.domain.command import Action
 
 FINISH_WITHIN_S = 30.0
@@ -37,11 +37,12 @@ class Finished(BaseException):
 class SchedulerLimits:
     """`max_t` is the step at which a stop means finished, not pruned; None for no such step.
 
-    `saves` says that a trial can be saved at the end of any step, so it may leave its worker there.
+    `at_once()` is how many trials may run at once. `saves` says that a trial can be saved at the end of any step, so it
+    may leave its worker there.
     """
 
     max_t: int | None
-    concurrency: int
+    at_once: Callable[[], int]
     release_after_s: float
     saves: bool = False
 
@@ -132,7 +133,7 @@ class HardwareAwareScheduler(TrialScheduler):
         if LEFT not in result and self._registry.look(trial.trial_id, result):
             return str(TrialScheduler.STOP)
         decision = str(self._decide(tune_controller, trial, result, entry))
-        if decision == TrialScheduler.CONTINUE and self._ends_with_its_search(entry, result):
+        if decision == TrialScheduler.CONTINUE and self._in_force.search_end.ends(entry, result, self._registry.metric):
             entry.cut = True
             return str(TrialScheduler.STOP)
         left, shed = LEFT in result, self._is_one_too_many(entry)
@@ -156,12 +157,6 @@ class HardwareAwareScheduler(TrialScheduler):
             entry.pruned = max_t is None or step < max_t
         return decision
 
-    def _ends_with_its_search(self, entry: Entry, result: dict[str, Any]) -> bool:
-        """Return whether a trial of a search that ends now has a value to count with."""
-        if entry.final or LEFT in result or END in result or not self._in_force.search_end.now():
-            return False
-        return entry.best is not None or finite_or_none(result.get(self._registry.metric)) is not None
-
     def _must_wait(self, entry: Entry) -> bool:
         finishing = self._in_force.finish_reason is not None
         return finishing or self._in_force.must_wait(entry.node, entry.number, reported=True)
@@ -169,19 +164,19 @@ class HardwareAwareScheduler(TrialScheduler):
     def _is_one_too_many(self, entry: Entry) -> bool:
         """Return whether a trial must go back to the queue under SHED: at the end of an epoch, with its work saved."""
         running = self._registry.running()
-        if len(running) <= self._allowed() or not self._may_leave(entry) or self._in_force.finish_reason is not None:
+        if (
+            len(running) <= self._allowed()
+            or not _may_leave(entry, self._limits)
+            or self._in_force.finish_reason is not None
+        ):
             return False
         return entry.number == self._in_force.to_shed(other.number for other in running)
-
-    def _may_leave(self, entry: Entry) -> bool:
-        """Return whether nothing is lost when a trial leaves its worker: it is saved, or can save itself."""
-        return entry.is_saved or self._limits.saves
 
     def _allowed(self) -> int:
         command = self._in_force.for_new_trials()
         if command.action not in (Action.SHED, Action.THROTTLE):
-            return self._limits.concurrency
-        return max(1, self._limits.concurrency - command.shed_trials)
+            return self._limits.at_once()
+        return max(1, self._limits.at_once() - command.shed_trials)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         self._registry.at_work = None
@@ -228,7 +223,7 @@ class HardwareAwareScheduler(TrialScheduler):
         for trial_id, held in list(self._held.items()):
             entry = self._registry.entry(trial_id)
             paused = self._must_wait(entry)
-            long = now - held.since_mono_s > self._limits.release_after_s and self._may_leave(entry)
+            long = now - held.since_mono_s > self._limits.release_after_s and _may_leave(entry, self._limits)
             if held.left or held.shed or (paused and long):
                 del self._held[trial_id]
                 self._let_go(tune_controller, held, entry)
@@ -292,3 +287,8 @@ class HardwareAwareScheduler(TrialScheduler):
 def _begins_another(tune_controller: _Others, waiting: Trial) -> bool:
     """Return whether Tune is about to start a trial: it starts PENDING ones without asking the scheduler."""
     return any(trial.status == Trial.PENDING and trial is not waiting for trial in tune_controller.get_trials())
+
+
+def _may_leave(entry: Entry, limits: SchedulerLimits) -> bool:
+    """Return whether nothing is lost when a trial leaves its worker: it is saved, or can save itself."""
+    return entry.is_saved or limits.saves

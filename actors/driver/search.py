@@ -20,12 +20,13 @@ from actors.driver.daemon_link import DaemonLink
 from actors.driver.process_local import PerProcess
 from actors.driver.study import SamplerPerTrial, bounded, build_study, distribution, open_storage, sampler_factory
 from actors.driver.trial_registry import Entry, TrialRegistry, Verdict, ended, finite_or_none
+from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import AFTER_SEARCH, after_search, is_final, search_trials, trials_in_all
-from supervisor.domain.lifecycle import EndReason, TrialState
+from supervisor.domain.lifecycle import ALL, EndReason, TrialState
 from supervisor.domain.messages import SearchEnded, TrialAdded
-from supervisor.domain.search_time import ALL, SearchTime
+from supervisor.domain.search_time import SearchTime
 from supervisor.domain.spec_changes import with_search_ended
 
 
@@ -41,6 +42,7 @@ class AfterSearch(PerProcess):
         self._trials: dict[int, Mapping[str, Any]] = {int(trial["number"]): trial for trial in trials if ended(trial)}
         own = [number for number in self._trials if not is_final(spec, number)]
         self._search_left = search_trials(spec) - len(own)
+        self._given = {int(trial["number"]): trial for trial in trials if is_final(spec, int(trial["number"]))}
         self._taken = {number for number in self._trials if is_final(spec, number)}
         self._begun = sum(not is_final(spec, int(trial["number"])) for trial in trials)
 
@@ -70,6 +72,9 @@ class AfterSearch(PerProcess):
         finalize = self._spec.get("finalize")
         if time is None or finalize is None or not self.search_is_given() or self._spec.get("searched") is not None:
             return None
+        if self._given:
+            # Its numbers are those of the finalisation that has begun.
+            return None
         return None if (time.top, time.seeds) == (finalize["top"], finalize["seeds"]) else ALL
 
     def waits(self) -> bool:
@@ -89,11 +94,17 @@ class AfterSearch(PerProcess):
 
     def take(self) -> tuple[int, str, dict[str, Any]] | None:
         """Return number, source and params of the next trial; None when all that are known are given."""
-        for number, (source, params) in after_search(self._spec, self._ended()).items():
+        for number, (source, params) in after_search(self._spec, self._known()).items():
             if number not in self._taken:
                 self._taken.add(number)
+                unended = {"state": TrialState.PENDING, "end_reason": None, "value": None}
+                self._given[number] = {"number": number, "params": params, **unended}
                 return number, source, params
         return None
+
+    def _known(self) -> list[Mapping[str, Any]]:
+        """Return the trials that have ended, and those after the search that have begun: they keep their numbers."""
+        return list({**self._given, **self._trials}.values())
 
     def _ended(self) -> list[Mapping[str, Any]]:
         return list(self._trials.values())
@@ -110,12 +121,12 @@ class GatedSearch(Searcher):
         link: DaemonLink,
         after_search: AfterSearch,
         enqueued: int,
-        concurrency: int,
+        at_once: TrialsAtOnce,
     ) -> None:
         super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
         self._inner, self._registry, self._in_force, self._link = inner, registry, in_force, link
-        self._after_search, self._enqueued, self._concurrency = after_search, enqueued, concurrency
+        self._after_search, self._enqueued, self._at_once = after_search, enqueued, at_once
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         finished: Any = Searcher.FINISHED
@@ -158,9 +169,11 @@ class GatedSearch(Searcher):
         """Return whether a trial may start: none under HOLD; under SHED and THROTTLE fewer than usual, but one."""
         if self._one_is_alone() or self._in_force.is_paused():
             return False
+        if self._at_once.now < self._at_once.most and self._registry.count() >= self._at_once.now:
+            return False
         command = self._in_force.for_new_trials()
         if command.action in (Action.SHED, Action.THROTTLE):
-            return len(self._registry.running()) < max(1, self._concurrency - command.shed_trials)
+            return len(self._registry.running()) < max(1, self._at_once.now - command.shed_trials)
         return command.action < Action.HOLD
 
     def _one_is_alone(self) -> bool:
@@ -182,6 +195,7 @@ class GatedSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         entry = self._registry.entry(trial_id)
         if not entry.final:
+            self._at_once.worked(result)
             self._tell(trial_id, entry, int(result[STEP]), finite_or_none(result.get(self._registry.metric)))
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
@@ -190,6 +204,10 @@ class GatedSearch(Searcher):
         self._after_search.note(entry, verdict)
         if entry.final:
             return
+        if not self._after_search.search_is_given():
+            # At the end of the search fewer trials run than may.
+            self._at_once.worked(result or {})
+            self._at_once.ended()
         if verdict is None or not verdict.succeeded:
             self._inner.on_trial_complete(trial_id, None, error=True)
             return
@@ -235,6 +253,7 @@ def open_search(
     registry: TrialRegistry,
     in_force: CommandsInForce,
     link: DaemonLink,
+    at_once: TrialsAtOnce,
 ) -> GatedSearch:
     """Return the search of an experiment, its study rebuilt in `folder` from the daemon's `trials`."""
     space = Space(spec["space"])
@@ -252,4 +271,4 @@ def open_search(
         sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
     )
     follow = AfterSearch(spec, trials)
-    return GatedSearch(inner, registry, in_force, link, follow, len(points), int(spec["concurrency"]))
+    return GatedSearch(inner, registry, in_force, link, follow, len(points), at_once)

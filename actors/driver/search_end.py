@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from actors.driver.process_local import PerProcess
-from supervisor.domain.search_time import FINISH, HOURS, SearchTime
+from actors.driver.trial_registry import Entry, finite_or_none
+from actors.trial.result_keys import END, LEFT
+from supervisor.domain.lifecycle import FINISH, HOURS
+from supervisor.domain.search_time import SearchTime
 
 
 class SearchEnd(PerProcess):
@@ -25,3 +31,9 @@ class SearchEnd(PerProcess):
     def now(self) -> bool:
         """Return whether its running trials end, too, each at its next epoch with the best value that it has."""
         return self.asked or (self.time is not None and self.time.is_over)
+
+    def ends(self, entry: Entry, result: Mapping[str, Any], metric: str) -> bool:
+        """Return whether this result is the last one of its trial: the search ends now, and it has a value to keep."""
+        if entry.final or LEFT in result or END in result or not self.now():
+            return False
+        return entry.best is not None or finite_or_none(result.get(metric)) is not None

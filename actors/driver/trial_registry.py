@@ -164,6 +164,11 @@ class TrialRegistry(PerProcess):
         with self.lock:
             return self._by_id[trial_id]
 
+    def count(self) -> int:
+        """Return how many trials are not over, paused ones included."""
+        with self.lock:
+            return len(self._by_id)
+
     def running(self) -> list[Entry]:
         with self.lock:
             return [entry for entry in self._by_id.values() if entry.running]

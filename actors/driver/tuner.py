@@ -18,12 +18,14 @@ from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
+from actors.driver.trials_at_once import TrialsAtOnce
 from actors.driver.watchdog_links import WatchdogLinks
-from actors.trial.checkpoint_schedule import CHECKPOINT_EVERY_S
 from actors.trial.result_keys import OWN_KEY, STEP
 from actors.trial.supervised import supervise
 from actors.trial.user_class import can_be_reused, keeps_checkpoints
 from actors.trial.user_code import resolve
+from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
+from supervisor.domain.command import Action
 from supervisor.domain.finalists import is_final, trials_left
 from supervisor.domain.messages import Begin
 from supervisor.governor.policy import Policy
@@ -46,12 +48,13 @@ def fit(
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     user = resolve(BUILT_IN.get(spec["trainable"], spec["trainable"]))
     trainable = supervise(user, ray_private.refuse_unreserved_tasks)
-    search = open_search(spec, begin.trials, folder, registry, in_force, link)
+    at_once = TrialsAtOnce(spec, link.send, lambda: in_force.for_new_trials().action is not Action.RUN)
+    search = open_search(spec, begin.trials, folder, registry, in_force, link, at_once)
     recorder = Recorder(
         link, registry, in_force, lambda node, number, attempt: watchdogs.how_died(node, spec["name"], number, attempt)
     )
     saves = keeps_checkpoints(trainable)
-    scheduler = _scheduler(begin, registry, in_force, recorder, watchdogs, saves=saves)
+    scheduler = _scheduler(begin, registry, in_force, recorder, watchdogs, at_once, saves=saves)
     if saves:
         in_force.on_change(MemoryGuard(in_force, registry).look)
     tuner = tune.Tuner(
@@ -61,7 +64,7 @@ def fit(
             search_alg=search,
             scheduler=scheduler,
             num_samples=trials_left(spec, begin.trials),
-            max_concurrent_trials=int(spec["concurrency"]),
+            max_concurrent_trials=at_once.most,
             reuse_actors=can_be_reused(trainable),
             trial_dirname_creator=_folder_name,
         ),
@@ -84,6 +87,7 @@ def _scheduler(
     in_force: CommandsInForce,
     recorder: Recorder,
     watchdogs: WatchdogLinks,
+    at_once: TrialsAtOnce,
     *,
     saves: bool,
 ) -> HardwareAwareScheduler:
@@ -91,7 +95,7 @@ def _scheduler(
     inner = pruner(spec["pruner"], spec["metric"], spec["mode"])
     limits = SchedulerLimits(
         max_t=spec["pruner"].get("max_t") or spec["max_epochs"],
-        concurrency=int(spec["concurrency"]),
+        at_once=lambda: at_once.now,
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
         saves=saves,
     )

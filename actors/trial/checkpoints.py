@@ -14,11 +14,11 @@ from typing import Any
 from ray import tune
 
 from actors.trial.background_writer import BackgroundWriter
-from actors.trial.checkpoint_schedule import Schedule
 from actors.trial.full_disk import is_full, when_there_is_space
 from actors.trial.heartbeat import Heartbeat, Phase
 from actors.trial.memory_retry import Memory, once_alone
 from supervisor.domain.checkpoint_name import checkpoint_step
+from supervisor.domain.checkpoint_schedule import Schedule
 from supervisor.filesystem import sync, sync_folder
 
 KEEP_CHECKPOINTS = 2

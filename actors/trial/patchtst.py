@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from actors.trial.best_epoch import BestEpoch
 from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Gate
 from actors.trial.memory_claims import MemoryClaims
@@ -48,12 +49,7 @@ class PatchTSTTrainable(tune.Trainable):
     sweep_saves_end = False
     sweep_checkpoints: Checkpoints
 
-    _best: Mapping[str, Any] | None = None
-    """The weights of the best epoch, in the host's memory until they are on the disk."""
-    _stored_epoch: int | None = None
-    """The epoch whose weights a writer has stored last."""
-    _named: tuple[int, ...] = ()
-    """The best epochs that the last two checkpoints name."""
+    _best: BestEpoch
     _saved_at: tuple[int, int] | None = None
     """The batch before which the last checkpoint in the middle of an epoch was taken."""
     _session: TrainingSession | None = None
@@ -75,7 +71,7 @@ class PatchTSTTrainable(tune.Trainable):
         self._session = TrainingSession(
             {**config, "seed": seed}, gate=self._at_batch, limit=self._limit(), claim=self._claim
         )
-        self._best, self._stored_epoch, self._named, self._saved_at = None, None, (), None
+        self._best, self._saved_at = BestEpoch(self._session, final=self.sweep_final), None
         self.sweep_checkpoints.expect(self._session.checkpoint_bytes)
         self._record = self._session.record()
 
@@ -122,10 +118,10 @@ class PatchTSTTrainable(tune.Trainable):
         if epoch.finished:
             # Its worker keeps the session until it gets another trial.
             self._claim_nothing()
-        if self._best is not None and self._best["epoch"] == self._stored_epoch:
-            self._best = None
-        if self.sweep_final and epoch.best_epoch == epoch.number:
-            self._keep_best()
+        self._best.forget_stored()
+        write = self._best.improved() if epoch.best_epoch == epoch.number else None
+        if write is not None:
+            self.sweep_checkpoints.write_now(write)
         return {**result_of(epoch), RECORD: self._record}
 
     def _epoch(self) -> Epoch:
@@ -138,30 +134,9 @@ class PatchTSTTrainable(tune.Trainable):
                 pass
             self.sweep_checkpoints.take_between_batches()
 
-    def _keep_best(self) -> None:
-        """Copy the weights of this epoch; without memory for that, write them at once."""
-        self._best = self._opened().weights(copied=True)
-        if self._best is None:
-            self.sweep_checkpoints.write_now(self._write_weights)
-
-    def _write_weights(self, folder: Path) -> Path:
-        from training.best_weights import keep_weights
-
-        weights = self._opened().weights(copied=False)
-        assert weights is not None, "only a copy may lack memory"
-        return keep_weights(weights, folder)
-
-    def _store(self, best: Mapping[str, Any] | None, folder: Path) -> None:
-        """Store the weights of the best epoch before a checkpoint that names it; a writer's thread may call it."""
-        if best is not None and best["epoch"] != self._stored_epoch:
-            from training.best_weights import keep_weights
-
-            keep_weights(best, folder)
-            self._stored_epoch = best["epoch"]
-
     def sweep_save(self, folder: Path, step: int) -> Path:
         """Write a checkpoint as one file, atomically; return its path."""
-        return self._writer_of(self._opened().save)(folder, step)
+        return self._best.before(self._opened().save)(folder, step)
 
     def sweep_snapshot(self) -> Callable[[Path, int], Path] | None:
         state = self._opened().snapshot()
@@ -169,34 +144,11 @@ class PatchTSTTrainable(tune.Trainable):
             return None
         from training.checkpoint import write_checkpoint
 
-        return self._writer_of(lambda path: write_checkpoint(path, state))
-
-    def _writer_of(self, write: Callable[[Path], object]) -> Callable[[Path, int], Path]:
-        """Return a way to write the present best weights, and then a checkpoint that names them."""
-        best, epoch = self._best, self._opened().best_epoch
-        named = self._named = (*self._named, *([] if epoch is None else [epoch]))[-2:]
-
-        def both(folder: Path, step: int) -> Path:
-            self._store(best, folder)
-            path = folder / f"checkpoint-{step}.pt"
-            write(path)
-            if self.sweep_final:
-                from training.best_weights import forget_earlier
-
-                forget_earlier(folder, named)
-            return path
-
-        return both
+        return self._best.before(lambda path: write_checkpoint(path, state))
 
     def sweep_finish(self, folder: Path) -> Path:
         """Write the best weights under the name that the test reads."""
-        epoch = self._opened().best_epoch
-        if not self.sweep_final or epoch is None:
-            return folder
-        from training.best_weights import settle
-
-        self._store(self._best, folder)
-        return settle(folder, epoch)
+        return self._best.settle(folder)
 
     def sweep_forget(self, folder: Path) -> None:
         from training.best_weights import forget_later
@@ -226,6 +178,7 @@ class PatchTSTTrainable(tune.Trainable):
         if self._session is not None:
             self._session.close()
             self._session = None
+            self._best.free()
             self._claim_nothing()
 
     def _claim_nothing(self) -> None:

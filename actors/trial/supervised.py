@@ -20,7 +20,6 @@ import ray
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
-from actors.trial.checkpoint_schedule import Schedule
 from actors.trial.checkpoints import CheckpointFolders, Checkpoints
 from actors.trial.function_trial import FunctionTrial, trial_class
 from actors.trial.gate import Gate, Leave
@@ -47,6 +46,7 @@ from actors.trial.result_keys import (
 from actors.trial.user_class import USER, keeps_checkpoints, user_class
 from actors.trial.user_code import error_text
 from actors.trial.worker_process import dump_on_signal, prefer_for_oom
+from supervisor.domain.checkpoint_schedule import Schedule
 from supervisor.domain.lifecycle import EndReason
 from supervisor.errors import PlanError
 from supervisor.processes.identity import started_at
@@ -254,7 +254,7 @@ class SupervisedTrainable(tune.Trainable):
         self._heartbeat.end_step()
         elapsed_s = time.monotonic() - began
         # A function's report is plain already, in the function's thread: its errors name the function's line.
-        result = dict(given) if isinstance(self, FunctionTrial) else self._plain(given)
+        result = dict(given) if isinstance(self, FunctionTrial) else _own_result(type(self), given, self.sweep_metric)
         if END in result and STEP not in result and result[END] == EndReason.OOM:
             # Caught by the class of a function.
             return self._stopped_by(result[ERROR])
@@ -269,12 +269,6 @@ class SupervisedTrainable(tune.Trainable):
         result.setdefault(SECONDS, elapsed_s)
         self._step = result[STEP] = max(self._step + 1, result.get(STEP, 0))
         return self._saved(result, float(result[SECONDS]))
-
-    def _plain(self, given: Any) -> dict[str, Any]:
-        kept = (END, ERROR, RECORD) if getattr(user_class(type(self)), "sweep_own_keys", False) else ()
-        own = {key: given[key] for key in kept if key in given}
-        others = {key: given[key] for key in given if key not in own} if own else given
-        return as_result(others, self.sweep_metric) | own
 
     def _saved(self, result: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Return the result of a step with the path of the newest checkpoint, if that was not reported before."""
@@ -297,3 +291,11 @@ class SupervisedTrainable(tune.Trainable):
         node, kept = str(ray.get_runtime_context().get_node_id()), self.sweep_checkpoints
         refused, smaller = getattr(self, "sweep_refused_device", None), self._smaller_or_none()
         return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), smaller, refused)
+
+
+def _own_result(trainable: type, given: Any, metric: str) -> dict[str, Any]:
+    """Return what a class of a user's, or of ours, gave as the result of a step, as plain values."""
+    kept = (END, ERROR, RECORD) if getattr(user_class(trainable), "sweep_own_keys", False) else ()
+    own = {key: given[key] for key in kept if key in given}
+    others = {key: given[key] for key in given if key not in own} if own else given
+    return as_result(others, metric) | own

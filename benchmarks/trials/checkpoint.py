@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from actors.trial.checkpoint_schedule import Schedule
 from actors.trial.checkpoints import CheckpointFolders, Checkpoints
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import STEP
+from supervisor.domain.checkpoint_schedule import Schedule
 
 EPOCHS, BATCH = 6, 64
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from supervisor.control.handshake import StartRequest
 from supervisor.errors import SweepError, UsageError
@@ -85,7 +85,8 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
         raise UsageError("check needs a plan, found none", remedy="name it: `supervisord check PLAN`, or --accelerator")
     home.prepare()
     loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
-    checks = [*start_checks.run_checks(home, loaded.plan, specs, chosen), _check_trainable(home, loaded)]
+    timed = _timed(home, specs)
+    checks = [*start_checks.run_checks(home, loaded.plan, specs, chosen, timed.steps), _check_trainable(home, loaded)]
     # The last two are slow, and never a reason to stop a start.
     checks += [start_checks.check_script(loaded.sensor_script), start_checks.check_accelerator(loaded.plan)]
     checks.append(start_checks.check_temperature())
@@ -94,14 +95,9 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
 
         checks.append(try_one(_request(arguments, loaded, chosen, specs)))
     if arguments.json:
-        print(json.dumps([asdict(check) for check in checks], indent=1))
+        print(json.dumps({"checks": [asdict(check) for check in checks], "costs": _costs(specs, timed)}, indent=1))
     else:
-        from supervisor.preflight.estimate import planned
-        from supervisor.preflight.timing import times_of_plan
-
-        specs = planned(specs, machine.usable_cores(), machine.machine_memory_bytes())
-        costs = _budgets(specs, times_of_plan(home, specs))
-        print(f"{machine.render(checks)}\n{costs}\n\n{machine.verdict(checks, loaded.plan.name)}")
+        print(f"{machine.render(checks)}\n{_budgets(specs, timed)}\n\n{machine.verdict(checks, loaded.plan.name)}")
     return int(machine.worst(checks) is machine.Level.ERROR)
 
 
@@ -166,14 +162,13 @@ def _dry_run(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs
     from supervisor.preflight.estimate import dry_run_table, planned
     from supervisor.preflight.hours import outlook_lines
     from supervisor.preflight.machine import machine_memory_bytes, usable_cores
-    from supervisor.preflight.timing import times_of_plan
     from supervisor.report.scaling.resolution import scaling_resolution
 
     print(f"plan {loaded.plan.name}: {loaded.plan.description}")
     if chosen is not None:
         print(chosen.sentence())
+    timed = _timed(home, specs)
     specs = planned(specs, usable_cores(), machine_memory_bytes())
-    timed = times_of_plan(home, specs)
     print(dry_run_table(specs, timed=timed.steps))
     for line in outlook_lines(specs, usable_cores(), machine_memory_bytes(), timed.steps):
         print(line)
@@ -184,12 +179,32 @@ def _dry_run(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs
     return 0
 
 
+def _timed(home: Home, specs: list[ExperimentSpec]) -> Times:
+    """Return the times of steps on this machine, timed now where they are not known yet."""
+    from supervisor.preflight.estimate import planned
+    from supervisor.preflight.machine import machine_memory_bytes, usable_cores
+    from supervisor.preflight.timing import times_of_plan
+
+    return times_of_plan(home, planned(specs, usable_cores(), machine_memory_bytes()))
+
+
+def _costs(specs: list[ExperimentSpec], timed: Times) -> list[dict[str, Any]]:
+    from supervisor.preflight.budget_table import costs_of
+    from supervisor.preflight.estimate import planned
+    from supervisor.preflight.machine import machine_memory_bytes, usable_cores
+
+    cores, memory = usable_cores(), machine_memory_bytes()
+    return [asdict(cost) for cost in costs_of(planned(specs, cores, memory), memory, cores, timed.steps)]
+
+
 def _budgets(specs: list[ExperimentSpec], timed: Times) -> str:
     """Return the table of costs by budget, and why steps were not timed."""
     from supervisor.preflight.budget_table import budget_table
+    from supervisor.preflight.estimate import planned
     from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 
-    costs = budget_table(specs, machine_memory_bytes(), usable_cores(), timed.steps)
+    cores, memory = usable_cores(), machine_memory_bytes()
+    costs = budget_table(planned(specs, cores, memory), memory, cores, timed.steps)
     return "\n".join(["", costs, *timed.notes]) if costs else ""
 
 
@@ -198,7 +213,9 @@ def _preflight(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, spe
     from supervisor.preflight.machine import Level
     from supervisor.preflight.start import check_script, run_checks
 
-    checks = [*run_checks(home, loaded.plan, specs, chosen), check_script(loaded.sensor_script)]
+    # Only hours decide by time what runs; other plans start without the minute that timing may take.
+    timed = _timed(home, specs).steps if any(spec.max_hours is not None for spec in specs) else ()
+    checks = [*run_checks(home, loaded.plan, specs, chosen, timed), check_script(loaded.sensor_script)]
     checks.append(_check_trainable(home, loaded))
     for found in checks:
         if found.level is Level.WARNING:

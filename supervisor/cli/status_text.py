@@ -11,9 +11,8 @@ from typing import Any
 
 from supervisor.domain.answer import counts
 from supervisor.domain.command_text import pauses
-from supervisor.domain.lifecycle import ENDED, FAILED, ProcessState
+from supervisor.domain.lifecycle import ENDED, FAILED, FINISH, HOURS, ProcessState
 from supervisor.domain.run_words import way_on
-from supervisor.domain.search_time import FINISH, HOURS
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import duration, error_sentence, number, one_line, short_value, shortened, table
 

@@ -33,6 +33,7 @@ from supervisor.preflight.estimate import misfit
 from supervisor.preflight.hours import trial_seconds
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 from supervisor.preflight.probe import choice_for
+from supervisor.preflight.timing import kept_times
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
 from supervisor.processes.ray_head import RayHead
@@ -124,7 +125,7 @@ def _orchestrator(
             "folders": [str(home.state), str(home.runs), str(home.logs)],
             **hardware,
         },
-        trial_seconds=lambda spec: known_trial_seconds(spec, cpus),
+        trial_seconds=lambda spec: known_trial_seconds(home, spec, cpus),
     )  # fmt: skip
 
 
@@ -145,6 +146,7 @@ def skip_reason(spec: dict[str, Any]) -> str | None:
     return misfit(ExperimentSpec.model_validate(spec), machine_memory_bytes())
 
 
-def known_trial_seconds(spec: dict[str, Any], cores: int) -> dict[int, float] | None:
+def known_trial_seconds(home: Home, spec: dict[str, Any], cores: int) -> dict[int, float] | None:
     """Return the seconds of a whole trial by the rank of its shape; None where they are unknown."""
-    return trial_seconds(ExperimentSpec.model_validate(spec), cores)
+    validated = ExperimentSpec.model_validate(spec)
+    return trial_seconds(validated, cores, kept_times(home, validated))

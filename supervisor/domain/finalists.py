@@ -117,12 +117,39 @@ def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
 
     Empty without finalisation, and before the search's last trial has ended: until then the choice could change.
     """
-    finalize, search = spec.get("finalize"), search_trials(spec)
-    own = [trial for trial in trials if int(trial["number"]) < search]
-    if finalize is None or not _have_ended(own, range(search)):
+    trials = list(trials)
+    if spec.get("finalize") is None or _searching(spec, trials) > 0:
         return []
-    top, seeds, folds = int(finalize["top"]), int(finalize["seeds"]), folds_of(spec)
+    return _best(spec, trials, int(spec["finalize"]["top"]))
+
+
+def certain_finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
+    """Return the configurations that will be finalists however the search's last trials end.
+
+    Each of those takes at most one place. So the finalisation begins beside them, where it would leave cores idle.
+    """
+    trials = list(trials)
+    searching = _searching(spec, trials)
+    if spec.get("finalize") is None or searching == 0:
+        return []
+    return _best(spec, trials, int(spec["finalize"]["top"]) - searching)
+
+
+def _searching(spec: Spec, trials: Sequence[Trial]) -> int:
+    """Return how many trials of the search have not ended, those that have not begun among them."""
+    search = search_trials(spec)
+    return search - sum(int(trial["number"]) < search and trial["state"] in TRIAL_ENDED for trial in trials)
+
+
+def _best(spec: Spec, trials: Sequence[Trial], count: int) -> list[Finalist]:
+    """Return the best `count` configurations of the search trials that have ended, best first.
+
+    A configuration whose trials have begun keeps their numbers; the others take those that are free, in their order.
+    """
+    search, seeds, folds = search_trials(spec), int(spec["finalize"]["seeds"]), folds_of(spec)
     drawn = tuple(_seed(int(spec["seed"]), place) for place in range(seeds))
+    ended = [trial for trial in trials if int(trial["number"]) < search and trial["state"] in TRIAL_ENDED]
+    best = best_different(ended, str(spec["mode"]), count)
     return [
         Finalist(
             from_trial=int(trial["number"]),
@@ -132,8 +159,23 @@ def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
             seeds=drawn,
             fold=folds if folds > 1 else None,
         )
-        for place, trial in enumerate(best_different(own, str(spec["mode"]), top))
+        for trial, place in zip(best, _places(spec, trials, best), strict=True)
     ]
+
+
+def _places(spec: Spec, trials: Sequence[Trial], best: Sequence[Trial]) -> list[int]:
+    """Return the place of each of the `best` configurations among the finalisation's trials, from 0."""
+    search, seeds, top = search_trials(spec), int(spec["finalize"]["seeds"]), int(spec["finalize"]["top"])
+    begun: dict[int, Mapping[str, Any]] = {}
+    for trial in trials:
+        place = (int(trial["number"]) - search) // seeds
+        if 0 <= place < top:
+            begun[place] = {key: value for key, value in trial["params"].items() if key not in (SEED, FOLD)}
+    own = [
+        next((place for place, params in sorted(begun.items()) if params == trial["params"]), None) for trial in best
+    ]
+    free = iter(place for place in range(top + len(best)) if place not in own)
+    return [next(free) if place is None else place for place in own]
 
 
 def walk_forward(spec: Spec, trials: Sequence[Trial]) -> list[Finalist]:
@@ -151,7 +193,8 @@ def walk_forward(spec: Spec, trials: Sequence[Trial]) -> list[Finalist]:
 
 def after_search(spec: Spec, trials: Sequence[Trial]) -> dict[int, tuple[str, dict[str, Any]]]:
     """Return source and params of each trial after the search that is known by now, by number."""
-    kinds = ((SOURCE, finalists(spec, trials)), (WALK_FORWARD, walk_forward(spec, trials)))
+    final = finalists(spec, trials) or certain_finalists(spec, trials)
+    kinds = ((SOURCE, final), (WALK_FORWARD, walk_forward(spec, trials)))
     return {
         number: (source, params)
         for source, found in kinds

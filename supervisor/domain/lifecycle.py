@@ -106,3 +106,7 @@ def check_trial_move(old: TrialState, new: TrialState) -> None:
     """Raise ValueError unless a trial in `old` may go to `new`."""
     if new not in TRIAL_MOVES[old]:
         raise ValueError(f"a trial cannot go from {old} to {new}")
+
+
+HOURS, FINISH, ALL = "hours", "finish", "all"
+"""The reasons of a search's end: no further trial fits, a person asked, or it has had all its trials."""

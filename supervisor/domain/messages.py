@@ -192,8 +192,17 @@ class ResourcesCompared:
 
 
 @dataclass(frozen=True)
+class ConcurrencyMoved:
+    """Driver: `trials` run at once from now on, `before` until now; `reason` has the throughput of each."""
+
+    trials: int
+    before: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class SearchEnded:
-    """Driver: the search ends after `trials` trials, for `reason` (search_time.HOURS or FINISH).
+    """Driver: the search ends after `trials` trials, for `reason` (lifecycle.HOURS or FINISH).
 
     `top` and `seeds` are those of the finalisation that follows; None without one.
     """
@@ -304,6 +313,6 @@ class Finish:
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged | Sampled
-    | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | SearchEnded | Begin | Ack | Commanded | TimeLeft
-    | FinishAsked | TrialsRetried | DrillAsked | ForceAsked | Finish
+    | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded | Begin | Ack
+    | Commanded | TimeLeft | FinishAsked | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

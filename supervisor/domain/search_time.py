@@ -16,8 +16,6 @@ from typing import Any
 from supervisor.domain.finalists import best_different, is_final, phase, search_trials, shrunk
 from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState
 
-HOURS, FINISH, ALL = "hours", "finish", "all"
-"""The reasons of a search's end: no further trial fits, a person asked, or it has had all its trials."""
 TRIAL_OVERHEAD_S = 1.0
 """The time of a trial beside its epochs: it reads data and moves to its device."""
 ENOUGH_TRIALS = 8

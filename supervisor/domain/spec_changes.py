@@ -39,20 +39,29 @@ def _with_points(spec: Spec, points: list[dict[str, Any]]) -> dict[str, Any]:
     return {**spec, "enqueue": [*spec["enqueue"], *points]}
 
 
-def with_share(spec: Spec, trials: int, threads: int, reason: str) -> dict[str, Any]:
-    """Return the spec of an experiment for which the machine chose `trials` at once, each with so many threads."""
+def with_share(spec: Spec, trials: int, threads: int, most: int, reason: str) -> dict[str, Any]:
+    """Return the spec of an experiment for which the machine chose `trials` at once, each with so many threads.
+
+    At most `most` such trials have room.
+    """
     config, resources = spec["config"], spec["resources"]
     if resources["auto"]:
         resources = {**resources, "cpu": float(threads)}
         config = {**config, **({"threads": threads} if "threads" in config else {})}
-    return {**spec, "concurrency": trials, "resources": resources, "config": config, "chosen": reason}
+    return {**spec, "concurrency": trials, "resources": resources, "config": config, "most_at_once": most,
+            "chosen": reason}  # fmt: skip
 
 
 SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
     "experiment.warmed": lambda spec, fields: _with_points(spec, fields["points"]),
     "experiment.resources_chosen": lambda spec, fields: with_share(
-        spec, fields["trials"], fields["threads"], fields["reason"]
+        spec, fields["trials"], fields["threads"], fields["most"], fields["reason"]
     ),
+    "experiment.concurrency_moved": lambda spec, fields: {
+        **spec,
+        "concurrency": fields["trials"],
+        "chosen": fields["reason"],
+    },
     "experiment.extended": lambda spec, fields: with_hours(spec, fields["hours"]),
     "experiment.narrowed": lambda spec, fields: with_ranks(spec, fields["low"], fields["high"]),
     "experiment.finish_asked": lambda spec, _: {**spec, "finish_asked": True},

@@ -87,6 +87,7 @@ class ExperimentSpec(dimensions.Part):
     search_end: str | None = Field(default=None, exclude=True)
     finish_asked: bool = Field(default=False, exclude=True)
     chosen: str | None = Field(default=None, exclude=True)
+    most_at_once: int | None = Field(default=None, exclude=True)
     """What events add to the spec of a run (domain.search_time); no plan has them."""
 
     @property

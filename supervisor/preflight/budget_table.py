@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING
 
+from supervisor.domain.checkpoint_schedule import likely_count
 from supervisor.formatting import human, table
 from supervisor.preflight import training_time
 from supervisor.preflight.checkpoint_space import space_of
 from supervisor.preflight.estimate import Estimate, architectures, duration, estimate, manifest_value
+from supervisor.preflight.hours import trials_in_hours
 from supervisor.preflight.step_times import Basis, TimedStep
 from supervisor.preflight.training_time import BASIS, SEARCH
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
 
 HEADER = (
-    "budget", "epoch", "memory of a trial", "fit at once", "run at once", "time likely", "at most", "final trials",
-    "disk at most", "written", "basis",
+    "budget", "epoch", "memory of a trial", "fit at once", "run at once", "trials", "time likely", "at most",
+    "final trials", "disk at most", "written", "basis",
 )  # fmt: skip
 
 
@@ -30,7 +32,7 @@ HEADER = (
 class Cost:
     """What the experiments of one budget cost; None: unknown.
 
-    `likely_s` and `most_s` keep to hours; `trained_s` are all likely epochs, `final_s` those after the search.
+    `trials`, `likely_s`, `most_s` keep to hours; `trained_s` are all likely epochs, `final_s` those after the search.
     `at_rest_bytes` stay on disk.
     """
 
@@ -40,6 +42,7 @@ class Cost:
     trial_bytes: int | None
     fit: int | None
     at_once: int
+    trials: int | None
     likely_s: float | None
     most_s: float | None
     trained_s: float | None
@@ -77,7 +80,8 @@ def _cost(
 ) -> Cost:
     rows = [estimate(spec, memory_bytes, cores, timed=timed) for spec in specs]
     largest = max((row.largest_bytes for row in rows if row.largest_bytes is not None), default=None)
-    disks = [disk_bytes(spec) for spec in specs]
+    counts = [trials_in_hours(spec, cores, timed) for spec in specs]
+    disks = [disk_bytes(spec, cores, timed, count) for spec, count in zip(specs, counts, strict=True)]
     kept_before = [sum(rest for _, rest, _ in disks[:number]) for number in range(len(disks))]
     return Cost(
         budget=budget,
@@ -86,6 +90,7 @@ def _cost(
         trial_bytes=largest,
         fit=None if largest is None else memory_bytes // largest,
         at_once=max(training_time.at_once(spec, cores) for spec in specs),
+        trials=_whole(_sum(None if count is None else sum(count) for count in counts)),
         likely_s=_sum(row.likely_seconds for row in rows),
         most_s=_sum(row.most_seconds for row in rows),
         trained_s=_sum(_trained_seconds(row, final=False) for row in rows),
@@ -105,18 +110,26 @@ def epoch_seconds(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep]) 
     return training_time.epoch_seconds(spec, found, rows, cores, timed)
 
 
-def disk_bytes(spec: ExperimentSpec) -> tuple[float, float, float]:
+def disk_bytes(
+    spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep], counts: tuple[int, int] | None
+) -> tuple[float, float, float]:
     """Return the bytes on disk at most during an experiment, those that stay after it, and all that it writes.
 
-    A trial saves itself after each epoch.
+    `counts` are the trials of the search and after it; None: all of the plan.
     """
     space = space_of(spec)
     if space is None:
         return 0.0, 0.0, 0.0
-    counts = training_time.trials(spec)
-    searched, final = counts[SEARCH], sum(counts.values()) - counts[SEARCH]
-    epochs = searched * training_time.searched_epochs(spec) + final * spec.max_epochs
-    return space.worst_bytes, space.left_bytes, epochs * space.checkpoint_bytes
+    search, final, forward = spec.phases
+    epoch_s = epoch_seconds(spec, cores, timed)
+
+    def written(count: int, epochs: float) -> float:
+        trained_s = None if epoch_s is None else epochs * epoch_s
+        return count * likely_count(spec.checkpoint_every_s, trained_s, epochs, space.checkpoint_bytes)
+
+    searched, followed = (search, final + forward) if counts is None else counts
+    checkpoints = written(searched, training_time.searched_epochs(spec)) + written(followed, spec.max_epochs)
+    return space.worst_bytes, space.left_bytes, checkpoints * space.checkpoint_bytes
 
 
 def _trained_seconds(row: Estimate, *, final: bool) -> float | None:
@@ -129,10 +142,10 @@ def _trained_seconds(row: Estimate, *, final: bool) -> float | None:
 def _row(cost: Cost) -> tuple[str, ...]:
     memory = "unknown" if cost.trial_bytes is None else f"up to {human(cost.trial_bytes)}"
     if cost.skipped:
-        return (cost.budget, "-", memory, "0", *["-"] * 6, "skipped")
+        return (cost.budget, "-", memory, "0", *["-"] * 7, "skipped")
     return (
         cost.budget, "unknown" if cost.epoch_s is None else _seconds(cost.epoch_s), memory,
-        "unknown" if cost.fit is None else str(cost.fit), str(cost.at_once), *_figures([cost]),
+        "unknown" if cost.fit is None else str(cost.fit), str(cost.at_once), _count(cost.trials), *_figures([cost]),
         human(cost.peak_bytes), human(cost.written_bytes), cost.basis.value,
     )  # fmt: skip
 
@@ -141,8 +154,8 @@ def _total(costs: Sequence[Cost]) -> tuple[str, ...]:
     peak, rest = 0.0, 0.0
     for cost in costs:
         peak, rest = max(peak, rest + cost.peak_bytes), rest + cost.at_rest_bytes
-    written = sum(cost.written_bytes for cost in costs)
-    return ("in all", "", "", "", "", *_figures(costs), human(peak), human(written), "")
+    written, trials = sum(cost.written_bytes for cost in costs), _sum(cost.trials for cost in costs)
+    return ("in all", "", "", "", "", _count(_whole(trials)), *_figures(costs), human(peak), human(written), "")
 
 
 def _figures(costs: Sequence[Cost]) -> tuple[str, ...]:
@@ -159,12 +172,20 @@ def _explained(costs: Sequence[Cost]) -> list[str]:
     return [
         "epoch: the mean of all architectures and batch sizes; memory: the largest architecture, its batch at once;",
         "fit at once: such trials in this machine's memory; final trials: their share of the likely time;",
-        "disk at most: with all before; written: by checkpoints, one after each epoch, and likely epochs",
+        "trials: as many as the hours let; disk at most: with all before; written: by checkpoints, as time passes",
     ]
 
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
+
+
+def _count(trials: int | None) -> str:
+    return "unknown" if trials is None else str(trials)
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

@@ -31,10 +31,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Choice:
-    """A share, the sentence that says why, and the windows a second that each measured share trained."""
+    """A share, the sentence that says why, and the windows a second that each measured share trained.
+
+    At most `most` trials of so many threads have room.
+    """
 
     share: Share
     reason: str
+    most: int
     measured: tuple[tuple[Share, float], ...] = ()
 
     def figures(self) -> list[dict[str, float]]:
@@ -99,14 +103,15 @@ def choose(limits: Limits, measured: Sequence[tuple[Share, float]], why_not: str
     """
     if not measured:
         share = by_rule(limits)
-        return Choice(share, f"{share} of {limits.cores} cores by rule: {why_not}")
+        return Choice(share, f"{share} of {limits.cores} cores by rule: {why_not}", limits.most_at(share.threads))
     best = max(rate for _, rate in measured)
     share, rate = min(
         (one for one in measured if one[1] * WORTH_IT >= best), key=lambda one: (one[0].trials, -one[1], one[0])
     )
     others = [f"{other}: {found:.3g}" for other, found in measured if other != share]
     compared = f", {', '.join(others)}" if others else ""
-    return Choice(share, f"{share}: {rate:.3g} windows/s{compared}", tuple(measured))
+    reason = f"{share}: {rate:.3g} windows/s{compared}"
+    return Choice(share, reason, limits.most_at(share.threads), tuple(measured))
 
 
 def limits_of(spec: ExperimentSpec, cores: int, trial_bytes: int | None, memory_bytes: int, gpus: int = 1) -> Limits:

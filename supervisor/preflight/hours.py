@@ -1,6 +1,6 @@
 """Says what fits into the hours of each experiment, before anything starts.
 
-The figures are estimates (training_time). Standard library at import.
+The figures are estimates (training_time), from timed steps where there are any. Standard library at import.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from supervisor.domain.search_time import ENOUGH_TRIALS, trials_that_fit
@@ -64,6 +65,25 @@ class Outlook:
     words: str
 
 
+def trials_in_hours(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep] = ()) -> tuple[int, int] | None:
+    """Return how many trials search, and how many follow, as far as the hours go; None where that is unknown."""
+    search, final, forward = spec.phases
+    if spec.max_hours is None:
+        return search, final + forward
+    known = trial_seconds(spec, cores, timed)
+    if known is None:
+        return None
+    hours_s = spec.max_hours * 3600.0
+    fitting = [seconds for seconds in known.values() if seconds <= hours_s]
+    return _counted(spec, hours_s, fitting) if fitting else (0, 0)
+
+
+def _counted(spec: ExperimentSpec, hours_s: float, fitting: Sequence[float]) -> tuple[int, int]:
+    whole_s = mean(fitting)
+    searched_s = whole_s * training_time.searched_epochs(spec) / spec.max_epochs
+    return trials_that_fit(spec.model_dump(mode="json"), hours_s, whole_s, searched_s)
+
+
 def outlook(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep] = ()) -> Outlook | None:
     """Return what of an experiment does not fit into its hours; None when all fits, or nothing is known."""
     known = trial_seconds(spec, cores, timed) if spec.max_hours is not None else None
@@ -74,9 +94,7 @@ def outlook(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep] = ()) -
     if not fitting:
         least = duration(min(known.values()))
         return Outlook(False, f"not served: a single trial takes about {least} or more of its {duration(hours_s)}")
-    whole_s = sum(fitting) / len(fitting)
-    searched_s = whole_s * training_time.searched_epochs(spec) / spec.max_epochs
-    count = sum(trials_that_fit(spec.model_dump(mode="json"), hours_s, whole_s, searched_s))
+    count = sum(_counted(spec, hours_s, fitting))
     words = [f"about {count} of {spec.max_trials} trials fit into its {duration(hours_s)}"]
     if len(fitting) < len(known):
         words.append(f"{len(known) - len(fitting)} of {len(known)} shapes are left out: one trial takes longer")
@@ -99,9 +117,9 @@ def outlook_lines(
     return _lines([(spec.name, words(spec)) for spec in specs])
 
 
-def check_hours(specs: Sequence[ExperimentSpec], cores: int) -> Check:
+def check_hours(specs: Sequence[ExperimentSpec], cores: int, timed: Sequence[TimedStep] = ()) -> Check:
     """Check that each experiment can search in the hours that it has."""
-    found = [(spec.name, outlook(spec, cores)) for spec in specs]
+    found = [(spec.name, outlook(spec, cores, timed)) for spec in specs]
     lacking = _lines([(name, one.words if one is not None and not one.served else None) for name, one in found])
     if lacking:
         remedy = "give more with --hours, or choose others with --experiments"

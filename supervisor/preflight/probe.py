@@ -38,7 +38,7 @@ async def choose_share(spec: ExperimentSpec) -> Choice:
         return choose(limits, (), "its trials are not timed")
 
     async def measure(share: Share, seconds: float) -> float | None:
-        case = middle_case(with_share(spec, Choice(share, "")), shapes, share.threads, share.trials)
+        case = middle_case(with_share(spec, Choice(share, "", share.trials)), shapes, share.threads, share.trials)
         return await windows_per_second(case, seconds)
 
     return await compare(limits, likely_s, measure)

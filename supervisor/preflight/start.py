@@ -25,6 +25,7 @@ from supervisor.preflight.checkpoint_space import check_checkpoint_space, policy
 from supervisor.preflight.estimate import estimate, planned
 from supervisor.preflight.hours import check_hours
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
+from supervisor.preflight.step_times import TimedStep
 from supervisor.processes import wake_lock
 from supervisor.processes.environment import overwritten, passed_environment, ray_environment
 from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
@@ -41,8 +42,14 @@ print(json.dumps({"devices": found, "torch": torch.__version__}))
 """
 
 
-def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: DatasetChoice | None) -> list[Check]:
-    """Run every check that can stop a start. Takes a second or two; changes nothing."""
+def run_checks(
+    home: Home,
+    plan: Plan,
+    specs: Sequence[ExperimentSpec],
+    chosen: DatasetChoice | None,
+    timed: Sequence[TimedStep] = (),
+) -> list[Check]:
+    """Run every check that can stop a start, by the steps that were `timed`. Takes a second or two; changes nothing."""
     policy = Policy.from_mapping(policy_of(plan, specs))
     specs = planned(specs, usable_cores(), machine_memory_bytes())
     return [
@@ -57,7 +64,7 @@ def run_checks(home: Home, plan: Plan, specs: Sequence[ExperimentSpec], chosen: 
         machine.check_memory(machine.available_memory_bytes()),
         check_largest_trial(specs, machine_memory_bytes(), usable_cores()),
         machine.check_cores(specs, usable_cores()),
-        check_hours(specs, usable_cores()),
+        check_hours(specs, usable_cores(), timed),
         *check_gpus(specs),
         machine.check_data(plan.data, home.data),
         *([] if chosen is None else [check_dataset(chosen)]),

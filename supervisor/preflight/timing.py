@@ -102,6 +102,17 @@ def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
     return replace(found, notes=(*found.notes, said)) if loaded else found
 
 
+def kept_times(home: Home, spec: ExperimentSpec) -> Sequence[TimedStep]:
+    """Return what the cache knows of an experiment: of its own share, and of the rule's before one was chosen."""
+    from supervisor.preflight import estimate, machine
+
+    cores, memory = machine.usable_cores(), machine.machine_memory_bytes()
+    (by_rule,) = estimate.planned([spec.model_copy(update={"chosen": None})], cores, memory)
+    return timed_steps(
+        home, [spec, by_rule], lambda one: estimate.fitting_architectures(one, memory), cores, memory, within_s=0.0
+    ).steps
+
+
 def timed_steps(
     home: Home,
     specs: Sequence[ExperimentSpec],

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain import finalists
-from supervisor.domain.lifecycle import ENDED, SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
-from supervisor.domain.search_time import FINISH, HOURS
+from supervisor.domain.lifecycle import (
+    ENDED,
+    FINISH,
+    HOURS,
+    SUCCEEDED,
+    TRIAL_ENDED,
+    EndReason,
+    ProcessState,
+    TrialState,
+)
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import duration
 from supervisor.store.queries import best_trial, training_seconds

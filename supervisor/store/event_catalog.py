@@ -116,7 +116,10 @@ EVENTS: dict[str, EventKind] = {
     ),
     "experiment.warmed": EventKind("info", "{experiment} starts with {count} points of {donor}", "points"),
     "experiment.resources_chosen": EventKind(
-        "info", "{experiment} runs {trials} trials at once with {threads} cores each; {reason}", "figures"
+        "info", "{experiment} runs {trials} trials at once with {threads} cores each; {reason}", "most figures"
+    ),
+    "experiment.concurrency_moved": EventKind(
+        "info", "{experiment} runs {trials} trials at once, {before} before: {reason}"
     ),
     "test.opened": EventKind(
         "warning",

@@ -28,7 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervisor.processes": {"supervisor.domain", "supervisor.sensors"},
     "supervisor.audit": {"supervisor.domain", "supervisor.store"},
     "supervisor.plan": {"supervisor.domain", "supervisor.governor", "supervisor.sensors", "tune_configs"},
-    "supervisor.preflight": {"supervisor.plan", "supervisor.governor", "supervisor.sensors", "supervisor.processes"},
+    "supervisor.preflight": {
+        "supervisor.domain", "supervisor.plan", "supervisor.governor", "supervisor.sensors", "supervisor.processes",
+    },
     "supervisor.report": {"supervisor.domain", "supervisor.store", "supervisor.processes"},
     "supervisor.control": set(),
     "supervisor.daemon": {

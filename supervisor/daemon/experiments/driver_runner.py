@@ -160,6 +160,10 @@ class DriverRunner:
                 self._cluster.noted(message)
             case messages.SearchEnded():
                 self._writer.end_search(state.name, message)
+            case messages.ConcurrencyMoved(trials, before, reason):
+                self._writer.record(
+                    "experiment.concurrency_moved", experiment=state.name, trials=trials, before=before, reason=reason
+                )
             case messages.ResourcesCompared():
                 self.shortage = message.shortage
                 if message.shortage is None:

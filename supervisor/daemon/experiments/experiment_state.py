@@ -82,7 +82,7 @@ class ExperimentState:
         """Record how many trials run at once, and with how many cores: it becomes part of the spec."""
         self._record(
             "experiment.resources_chosen", trials=choice.share.trials, threads=choice.share.threads,
-            reason=choice.reason, figures=choice.figures(),
+            most=choice.most, reason=choice.reason, figures=choice.figures(),
         )  # fmt: skip
 
     def start(self) -> None:

@@ -157,7 +157,15 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     answers.open_test(E, OPENING)
     answers.record_failure(E, "no disk", outside=True)
     writer.record("experiment.warmed", experiment=E, donor="d", count=1, points=[{"lr": 0.1}])
-    writer.record("experiment.resources_chosen", experiment=E, trials=2, threads=3, reason="measured", figures=[])
+    writer.record(
+        "experiment.resources_chosen", experiment=E, trials=2, threads=3, most=2, reason="measured",
+        figures=[],
+    )  # fmt: skip
+    writer.record("experiment.concurrency_moved", experiment=E, trials=1, before=2, reason="1 is as fast")
+    writer.record("experiment.extended", experiment=E, hours=1.5, sources=["donor"])
+    writer.record("experiment.narrowed", experiment=E, low=0, high=1, tried=2, shapes=3, reason="a trial is too long")
+    writer.record("experiment.finish_asked", experiment=E, who="ann")
+    writer.record("experiment.search_ended", experiment=E, reason="finish", trials=3, top=None, seeds=None)
     move(writer, "STARTING")
     move(writer, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
     move(writer, "STARTING")

@@ -43,7 +43,7 @@ def test_experiments_run_in_order_one_is_skipped_one_fails_and_the_next_goes_on(
 def test_a_choice_of_resources_is_recorded_once_and_every_driver_gets_it(tmp_path: Path) -> None:
     stumble = ["fail", "OSError: a disk hiccup", False]
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], stumble], [["trial", 1, 0.25]]], b=[DONE])
-    stage.choices = {"a": Choice(Share(3, 2), "measured", ((Share(3, 2), 9.0),))}
+    stage.choices = {"a": Choice(Share(3, 2), "measured", 3, ((Share(3, 2), 9.0),))}
     stage.live()
     (chosen,) = stage.facts("experiment.resources_chosen")
     assert (chosen["trials"], chosen["threads"], chosen["reason"]) == (3, 2, "measured")

@@ -46,6 +46,34 @@ def test_nothing_is_chosen_before_the_searchs_last_trial_has_ended() -> None:
     assert finalists.trials_left(spec(), running) == 7
 
 
+VALUES = st.lists(st.floats(0.0, 1.0), min_size=6, max_size=6)
+
+
+@given(values=VALUES, order=st.permutations(range(6)), top=st.integers(1, 3), mode=st.sampled_from(["min", "max"]))
+def test_a_finalist_that_is_certain_stays_one_under_its_number(
+    values: list[float], order: list[int], top: int, mode: str
+) -> None:
+    of = spec(max_trials=6 + 3 * top, top=top, mode=mode)
+    begun: dict[int, dict[str, Any]] = {}
+    for ended in range(1, 7):
+        trials = [trial(number, values[number], "finished" if number in order[:ended] else None) for number in range(6)]
+        known = finalists.after_search(of, [*trials, *begun.values()])
+        assert len(known) == 3 * max(0, top - (6 - ended))
+        for number, (source, params) in known.items():
+            assert source == finalists.SOURCE
+            assert begun.setdefault(number, trial(number, None, None, **params))["params"] == params
+    chosen = finalists.finalists(of, [*trials, *begun.values()])
+    best = sorted(values, reverse=mode == "max")[:top]
+    assert [finalist.search_value for finalist in chosen] == best
+    assert sorted(number for finalist in chosen for number in finalist.numbers) == list(range(6, 6 + 3 * top))
+
+
+def test_nothing_is_certain_while_the_rest_of_the_search_may_take_every_place() -> None:
+    running = [*searched(0.5, 0.4, 0.3, 0.2), trial(4, None, None)]
+    assert finalists.certain_finalists(spec(), running) == []
+    assert [found.from_trial for found in finalists.certain_finalists(spec(top=3, max_trials=15), running)] == [3]
+
+
 def test_the_best_come_first_each_on_the_same_fresh_seeds_under_numbers_that_follow_the_search() -> None:
     best, second = finalists.finalists(spec(), searched(0.5, 0.1, 0.4, 0.2, 0.6, 0.7))
     assert (best.from_trial, second.from_trial) == (1, 3)

@@ -11,6 +11,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
+from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import STEP
 
 
@@ -25,7 +26,9 @@ class Bench:
         }  # fmt: skip
         self.folder, self.sent, self.in_force = folder, [], CommandsInForce()
         self.registry = TrialRegistry("loss", "min", trials)
-        self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, self)  # type: ignore[arg-type]  # it only sends
+        at_once = TrialsAtOnce(self.spec, self.send, lambda: False)
+        link: Any = self  # it only sends
+        self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, link, at_once)
 
     def send(self, message: Any) -> None:
         self.sent.append(message)

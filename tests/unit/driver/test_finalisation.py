@@ -16,10 +16,10 @@ from ray.tune.search import Searcher
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
 from actors.driver.trial_registry import TrialRegistry
-from actors.trial.checkpoint_schedule import Schedule
 from actors.trial.checkpoints import CheckpointFolders, Checkpoints
 from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import OWN_KEY, STEP
+from supervisor.domain.checkpoint_schedule import Schedule
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import after_search, finalists
 from supervisor.domain.messages import TrialAdded
@@ -100,6 +100,26 @@ def test_a_new_driver_goes_on_with_the_same_choice_and_seeds(tmp_path: Any) -> N
     assert len(bench.study()) == 4
 
 
+def test_a_certain_finalist_begins_beside_the_last_trial_of_the_search_and_keeps_its_numbers(tmp_path: Any) -> None:
+    bench = Bench(tmp_path, max_trials=8, finalize={"top": 2, "seeds": 2})
+    bench.searched(0.4, 0.2, 0.3)
+    bench.search.suggest("last")
+    early = bench.search.suggest("f0")
+    assert early is not None
+    assert (early[OWN_KEY]["number"], early["x"]) == (4, bench.sent[1].params["x"])
+    bench.search.suggest("f1")
+    assert bench.search.suggest("f2") is None, "the last trial may take the other place"
+    bench.end("last", 0.1)
+    second = bench.search.suggest("f2")
+    assert second is not None
+    assert (second[OWN_KEY]["number"], second["x"]) == (6, bench.sent[3].params["x"])
+    rows = [row(n, value, x=bench.sent[n].params["x"]) for n, value in enumerate([0.4, 0.2, 0.3, 0.1])]
+    rows += [row(n, None, None, **bench.sent[n].params) for n in (4, 5)]
+    again = Bench(tmp_path, tuple(rows), max_trials=8, finalize={"top": 2, "seeds": 2})
+    numbers = {own["number"]: config["x"] for config in map(again.search.suggest, "abcd") for own in [config[OWN_KEY]]}
+    assert numbers == {4: early["x"], 5: early["x"], 6: second["x"], 7: second["x"]}
+
+
 def test_the_winner_walks_forward_once_the_finalisation_has_ended(tmp_path: Any) -> None:
     bench = Bench(tmp_path, max_trials=8, finalize={"top": 1, "seeds": 2, "folds": 2})
     bench.searched(0.4, 0.2, 0.3, 0.5)
@@ -173,7 +193,7 @@ class Known:
 @pytest.mark.parametrize(("final", "decision"), [(True, TrialScheduler.CONTINUE), (False, TrialScheduler.STOP)])
 def test_the_pruner_judges_trials_of_the_search_and_no_others(final: bool, decision: str) -> None:
     registry, in_force, inner = TrialRegistry("loss", "min", ()), CommandsInForce(), Stopper()
-    limits = SchedulerLimits(max_t=9, concurrency=2, release_after_s=600.0)
+    limits = SchedulerLimits(max_t=9, at_once=lambda: 2, release_after_s=600.0)
     scheduler = HardwareAwareScheduler(inner, registry, in_force, None, limits, print)  # type: ignore[arg-type]  # nothing is released
     entry = registry.open("t", 4, {}, final=final)
     trial: Any = Known("t")
@@ -205,7 +225,7 @@ def trial_of(tmp_path: Path) -> Callable[..., PatchTSTTrainable]:
         kind = type("Trial", (PatchTSTTrainable, CheckpointFolders), {})
         trainable: Any = object.__new__(kind)  # without Ray's constructor, which wants a Ray worker's environment
         trainable.sweep_final, trainable.sweep_memory, trainable.sweep_seed, trainable.sweep_number = final, None, 1, 0
-        trainable.sweep_gate = SimpleNamespace(wait=lambda: 0.0)
+        trainable.sweep_gate = SimpleNamespace(wait=lambda: 0.0, heartbeat=None)
         beat: Any = SimpleNamespace(phase=lambda _: None, begin_step=lambda: None)
         clock = partial(next, itertools.count(step=1000)) if hurried else float
         trainable.sweep_checkpoints = Checkpoints(tmp_path / "0", trainable, beat, Schedule(every_s), clock)

@@ -81,7 +81,7 @@ class Bench:
         self.released = []
         self.left = []
         recorder = SimpleNamespace(release=self.release, record_pauses=lambda: None)
-        limits = SchedulerLimits(max_t, concurrency=2, release_after_s=release_after_s, saves=saves)
+        limits = SchedulerLimits(max_t, at_once=lambda: 2, release_after_s=release_after_s, saves=saves)
         self.scheduler = HardwareAwareScheduler(inner, self.registry, self.in_force, recorder, limits, self.left.append)
 
     def release(self, trial):

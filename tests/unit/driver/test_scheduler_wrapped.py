@@ -105,7 +105,9 @@ class Controller:
 def wrapped(inner):
     registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
     recorder = SimpleNamespace(release=lambda trial: None, apply_holds=lambda: None)
-    return HardwareAwareScheduler(inner, registry, in_force, recorder, SchedulerLimits(9, 4, 600.0), print), registry
+    return HardwareAwareScheduler(
+        inner, registry, in_force, recorder, SchedulerLimits(9, lambda: 4, 600.0), print
+    ), registry
 
 
 @given(answers=st.lists(st.sampled_from(DECISIONS), max_size=30), story=st.lists(st.sampled_from(CALLS), max_size=30))

@@ -13,6 +13,7 @@ from ray.tune.search import Searcher
 from actors.driver.commands_in_force import CommandsInForce, NodeReport
 from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
+from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import END, OWN_KEY, STEP
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import TrialAdded
@@ -45,7 +46,8 @@ class Bench:
         }  # fmt: skip
         self.folder, self.link, self.in_force = folder, Link(), CommandsInForce("s")
         self.registry = TrialRegistry("loss", "min", trials)
-        self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, self.link)
+        at_once = TrialsAtOnce(self.spec, self.link.send, lambda: False)
+        self.search = open_search(self.spec, list(trials), folder, self.registry, self.in_force, self.link, at_once)
 
     def govern(self, action, shed_trials=0):
         command = Command(action, Origin.GOVERNOR, "test", shed_trials=shed_trials)

@@ -74,13 +74,13 @@ def test_the_json_of_a_spec_has_the_keys_that_the_driver_reads() -> None:
         "concurrency": 1,
         "auto_concurrency": False,
         "resources": {"auto": False, "cpu": 1.0, "gpu": 0.0, "nested": []},
-        "chosen": None,
         "sampler": {"kind": "tpe", "startup_trials": 10},
         "enqueue": [{"x": 0.1}],
         "pruner": {"kind": "asha", "grace_period": 1, "reduction_factor": 3.0, "max_t": 9},
         "finalize": None,
         "warm_start": None,
         "max_failures": 3,
+        "checkpoint_every_s": 600.0,
     }
 
 

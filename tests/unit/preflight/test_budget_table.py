@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.plan.expansion import expand
 from supervisor.plan.loader import load_plan
-from supervisor.preflight.budget_table import budget_table, costs_of, disk_bytes
+from supervisor.preflight.budget_table import budget_table, costs_of, disk_bytes, epoch_seconds
 from supervisor.preflight.checkpoint_space import space_of
 from supervisor.preflight.estimate import architectures, estimate
 from supervisor.preflight.step_times import Basis, TimedStep, rule_seconds
@@ -54,10 +54,36 @@ def test_a_budgets_hours_are_those_of_its_experiments(tmp_path: Path) -> None:
     assert 0 < cost.final_s < cost.likely_s
 
 
-def test_disk_is_that_of_the_disk_check_and_writing_is_one_checkpoint_an_epoch(tmp_path: Path) -> None:
-    spec = phase6a("2M", dataset(tmp_path), "pruner={kind: none}", "finalize=null", "warm_start=null")
+def test_disk_is_that_of_the_disk_check(tmp_path: Path) -> None:
+    spec = phase6a("2M", dataset(tmp_path), "finalize=null", "warm_start=null")
     space = space_of(spec)
     assert space is not None
-    during, rest, written = disk_bytes(spec)
+    during, rest, _ = disk_bytes(spec, 2, (), None)
     assert (during, rest) == (space.worst_bytes, space.left_bytes)
-    assert written == spec.max_trials * spec.max_epochs * space.checkpoint_bytes
+
+
+def test_what_is_written_follows_epochs_or_the_clock(tmp_path: Path) -> None:
+    file, sets = dataset(tmp_path), ("pruner={kind: none}", "finalize=null", "warm_start=null")
+    each_epoch = phase6a("2M", file, "checkpoint_every_s=0", *sets)
+    by_clock = phase6a("2M", file, "checkpoint_every_s=600", *sets)
+    space, epoch_s = space_of(by_clock), epoch_seconds(by_clock, 2, ())
+    assert space is not None
+    assert epoch_s is not None
+    written = disk_bytes(each_epoch, 2, (), None)[2]
+    assert written == each_epoch.max_trials * each_epoch.max_epochs * space.checkpoint_bytes
+    rarer = disk_bytes(by_clock, 2, (), None)[2]
+    assert rarer >= by_clock.max_trials * by_clock.max_epochs * epoch_s / 600 * space.checkpoint_bytes
+    assert rarer < written
+    assert disk_bytes(by_clock, 2, (), (3, 1))[2] == pytest.approx(rarer * 4 / by_clock.max_trials)
+
+
+def test_trials_and_time_keep_to_the_hours(tmp_path: Path) -> None:
+    specs = [phase6a("200M", dataset(tmp_path), "max_hours=50", "warm_start=null")]
+    free = [specs[0].model_copy(update={"max_hours": None})]
+    (bound,), (open_ended,) = costs_of(specs, 64 * GIB, 2, ()), costs_of(free, 64 * GIB, 2, ())
+    assert open_ended.trials == sum(free[0].phases)
+    assert bound.trials is not None
+    assert open_ended.trials is not None
+    assert bound.trials < open_ended.trials
+    assert bound.most_s == 50 * 3600
+    assert bound.written_bytes < open_ended.written_bytes

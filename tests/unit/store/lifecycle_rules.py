@@ -20,13 +20,14 @@ from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import (
+    FINISH,
+    HOURS,
     SUCCEEDED,
     EndReason,
     ProcessState,
     check_process_move,
 )
 from supervisor.domain.scope import ALL_NODES, trial_scope
-from supervisor.domain.search_time import FINISH, HOURS
 from supervisor.errors import Conflict
 from supervisor.formatting import error_sentence
 from supervisor.store.retry_writer import RetryWriter

@@ -14,8 +14,8 @@ import pytest
 
 from supervisor.audit import evidence, invariants, rebuild, rotation
 from supervisor.domain.command import Action
+from supervisor.domain.lifecycle import FINISH
 from supervisor.domain.scope import ALL_NODES, trial_scope
-from supervisor.domain.search_time import FINISH
 from supervisor.home import Home
 from supervisor.store import lookups, queries
 from supervisor.store.database import read_only

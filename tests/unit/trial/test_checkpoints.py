@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ray import tune
 
 from actors.trial import full_disk
-from actors.trial.checkpoint_schedule import Schedule
 from actors.trial.checkpoints import KEEP_CHECKPOINTS, CheckpointFolders, Checkpoints
 from actors.trial.full_disk import is_full, when_there_is_space
+from supervisor.domain.checkpoint_schedule import Schedule
 from tests import waits
 
 

@@ -14,6 +14,18 @@ ASSUMED_BYTES_S = 200e6
 """The speed at which a first checkpoint is expected to be written: that of a slow disk."""
 
 
+def likely_count(every_s: float, trained_s: float | None, epochs: float, size_bytes: float) -> float:
+    """Return how many checkpoints a trial of so many seconds and epochs writes, each of `size_bytes`.
+
+    One every `every_s`, or as many as the share of writing allows, but those at the ends of epochs. A trial of unknown
+    length counts one an epoch.
+    """
+    if every_s == 0.0 or trained_s is None:
+        return epochs
+    allowed = WRITING_SHARE * trained_s * ASSUMED_BYTES_S / max(size_bytes, 1.0)
+    return max(trained_s / every_s, min(epochs, allowed))
+
+
 @dataclass
 class Schedule:
     """The checkpoints of one attempt, on its own clock: seconds since it began, without pauses.
