@@ -83,7 +83,7 @@ def specs_of(home: Home, budget: str) -> tuple[list[str], list[ExperimentSpec]]:
     name, trials, epochs = CASES[budget]
     sets = [
         f"max_trials={trials}", f"max_epochs={epochs}", "enqueue=[]", "pruner={kind: none}", "finalize=null",
-        "warm_start=null", f"config.patience={epochs}",
+        "warm_start=null", f"config.patience={epochs}", "hours=null",
     ]  # fmt: skip
     plan = load_plan(name, sets).plan
     assert plan.data is not None

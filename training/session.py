@@ -17,7 +17,7 @@ from training.build import build_learner, compile_forward, flops_per_step, load_
 from training.checkpoint import host_copy, read_checkpoint, write_checkpoint
 from training.data.windows import MarketWindows, load_windows
 from training.devices.choice import available_devices, choose_device, device_memory_bytes, release_cached_memory
-from training.devices.parity import compare_devices
+from training.devices.parity import compare_devices, measure_by, why_not_in
 from training.devices.timing import seconds_per_step
 from training.environment import git_commit, library_versions
 from training.errors import CheckpointError, DoesNotFit, TrainingError
@@ -144,17 +144,7 @@ class TrainingSession:
         return copy_fits(self.memory, copy_bytes, psutil.virtual_memory().available, limit)
 
     def _state(self) -> dict[str, Any]:
-        learner, _ = self._open()
-        return {
-            "identity": self._identity(),
-            "model": learner.model.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "progress": asdict(learner.progress),
-            "rng_state": learner.rng_state,
-            "device_rng_states": _by_kind(learner),
-            "precision": learner.precision,
-            "micro_batch": learner.micro_batch,
-        }
+        return {"identity": self._identity(), **_state_of(self._open()[0])}
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same trial. Raises CheckpointError; then use a new session."""
@@ -231,6 +221,13 @@ class TrainingSession:
                 f"Set precision to {precision} or auto, or begin the trial anew.",
             )
         if precision != self._precision:
+            measure = measure_by(self.settings, self.architecture, self._open()[1])
+            refusal = why_not_in(self.compared, self.choice.device, precision, measure)
+            if refusal is not None:
+                raise CheckpointError(
+                    f"{path} was trained in {precision}, and {refusal}",
+                    "Set device to cpu, or continue on the machine where it began.",
+                )
             self._precision = learner.precision = precision
             self.memory = self._cut(self.choice.device, precision)
             learner.micro_batch = self.memory.micro_batch
@@ -310,6 +307,18 @@ def _differences(state: Mapping[str, Any], identity: Mapping[str, object]) -> st
     if not isinstance(theirs, dict):
         return "it has no identity"
     return ", ".join(sorted(key for key in identity.keys() | theirs.keys() if identity.get(key) != theirs.get(key)))
+
+
+def _state_of(learner: Learner) -> dict[str, Any]:
+    return {
+        "model": learner.model.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "progress": asdict(learner.progress),
+        "rng_state": learner.rng_state,
+        "device_rng_states": _by_kind(learner),
+        "precision": learner.precision,
+        "micro_batch": learner.micro_batch,
+    }
 
 
 def _by_kind(learner: Learner) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.recorder import Recorder
 from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
+from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import LEFT, STEP
 from supervisor.domain.command import Action
 
@@ -37,12 +38,12 @@ class Finished(BaseException):
 class SchedulerLimits:
     """`max_t` is the step at which a stop means finished, not pruned; None for no such step.
 
-    `at_once()` is how many trials may run at once. `saves` says that a trial can be saved at the end of any step, so it
-    may leave its worker there.
+    `at_once` knows how many trials may run. `saves` says that a trial can be saved at the end of any step, so it may
+    leave its worker there.
     """
 
     max_t: int | None
-    at_once: Callable[[], int]
+    at_once: TrialsAtOnce
     release_after_s: float
     saves: bool = False
 
@@ -175,8 +176,9 @@ class HardwareAwareScheduler(TrialScheduler):
     def _allowed(self) -> int:
         command = self._in_force.for_new_trials()
         if command.action not in (Action.SHED, Action.THROTTLE):
-            return self._limits.at_once()
-        return max(1, self._limits.at_once() - command.shed_trials)
+            # When the number goes down, the trials at work go on: the search starts no other one instead.
+            return self._limits.at_once.most
+        return max(1, self._limits.at_once.now - command.shed_trials)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         self._registry.at_work = None

@@ -95,7 +95,7 @@ def _scheduler(
     inner = pruner(spec["pruner"], spec["metric"], spec["mode"])
     limits = SchedulerLimits(
         max_t=spec["pruner"].get("max_t") or spec["max_epochs"],
-        at_once=lambda: at_once.now,
+        at_once=at_once,
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
         saves=saves,
     )

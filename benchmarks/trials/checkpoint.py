@@ -54,7 +54,7 @@ def trial_in(folder: Path, config: dict[str, Any], every_s: float) -> Measured:
     diary = (folder / "diary").open("a", buffering=1)
     made.note = lambda line: diary.write(json.dumps(line) + "\n")
     made.sweep_final, made.sweep_memory, made.sweep_seed, made.sweep_number = False, None, 1, 0
-    made.sweep_gate = SimpleNamespace(wait=made.batch)
+    made.sweep_gate = SimpleNamespace(wait=made.batch, heartbeat=None)
     beat: Any = SimpleNamespace(phase=lambda _: None, begin_step=lambda: None)
     made.sweep_checkpoints = Checkpoints(folder / "0", made, beat, Schedule(every_s))
     made.setup(config)

@@ -99,7 +99,8 @@ def strangers(home: Home, runs: Sequence[OldRun]) -> list[Path]:
 def deletable(folder: Path) -> list[Path]:
     """Return the files and folders of a run that may go; links are not followed. Raises UnsafeFolder for a link."""
     if folder.is_symlink():
-        raise UnsafeFolder(f"{folder} is a link, and what it leads to is not ours", remedy=f"look at it, then {folder}")
+        remedy = f"look at it, then remove the link {folder}"
+        raise UnsafeFolder(f"{folder} is a link, and what it leads to is not ours", remedy=remedy)
     return list(_deletable(folder)) if folder.is_dir() else []
 
 

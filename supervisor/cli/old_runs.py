@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from supervisor.control.client import ask
@@ -75,6 +75,15 @@ def rm(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def _runs(home: Home) -> list[OldRun]:
+    """Return the runs of the home; one whose folder is a link is refused, for what it leads to is not ours."""
+    linked = "its folder is a link, and what it leads to is not ours"
+    return [
+        replace(one, refusal=one.refusal or linked) if home.run_folder(one.run).is_symlink() else one
+        for one in _all_runs(home)
+    ]
+
+
+def _all_runs(home: Home) -> list[OldRun]:
     from supervisor.audit import run_files
     from supervisor.home_lock import is_held
 
@@ -90,7 +99,7 @@ def _listed(home: Home, one: OldRun) -> _Listed:
     from supervisor.audit import run_files
 
     folder = home.run_folder(one.run)
-    free = sum(run_files.size_of(path)[1] for path in run_files.deletable(folder))
+    free = 0 if folder.is_symlink() else sum(run_files.size_of(path)[1] for path in run_files.deletable(folder))
     return _Listed(one, run_files.size_of(folder)[1], free)
 
 

@@ -154,7 +154,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
     """Return the options that choose what a run consists of, as they were typed: they belong to its start command."""
     sets = [word for value in arguments.sets for word in ("--set", value)]
     only = [] if arguments.only is None else ["--only", arguments.only]
-    hours = [] if arguments.hours is None else ["--hours", f"{arguments.hours:g}"]
+    hours = [] if arguments.hours is None else ["--hours", repr(arguments.hours)]
     return [*sets, *hours, *only, *(word for glob in arguments.experiments for word in ("--experiments", glob))]
 
 

@@ -66,7 +66,7 @@ VERBS: Verbs = {
         "check this machine for a plan; exit code 1 when the plan cannot run here", "start.check",
         (
             argument("plan", nargs="?", help="as for start; needed without --accelerator"), _choice,
-            argument("--json", action="store_true", help="the checks as a JSON list"),
+            argument("--json", action="store_true", help="checks and costs as JSON"),
             argument("--try", dest="try_one", action="store_true", help="also train one epoch of one trial"),
             argument("--accelerator", action="store_true", help="instead check this machine's GPU, in two minutes"),
         ),

@@ -71,6 +71,12 @@ class CommandsInForce:
         self._overruled.set()
         return not self._force_next_driver
 
+    def let_trials_go(self, experiment: str, who: str) -> None:
+        """Lift the commands on single trials of an experiment: its search ends, and its answer waits for them."""
+        for command in self._writer.commands():
+            if command.trial is not None and command.trial[0] == experiment:
+                self._writer.drop_command(command.scope, who)
+
     async def wait_for_force(self, stop: StopRequest) -> None:
         """Wait until an operator overrules the governor's STOP, or the run is asked to stop."""
         # An operator may have overruled an earlier command.

@@ -150,10 +150,12 @@ class Orchestrator:
             await self._drivers.send(messages.TrialsRetried())
 
     async def finish(self, name: str, who: str) -> None:
-        """Record that a person ends the search of an experiment, and tell its driver."""
+        """Record that a person ends the search of an experiment, paused trials of it included; tell its driver."""
         self._writer.record("experiment.finish_asked", experiment=name, who=who)
+        self._commands.let_trials_go(name, who)
         if name == self.experiment:
             await self._drivers.send(messages.FinishAsked())
+            await self.commands_changed()
 
     async def kill(self) -> None:
         """Kill every process of the run."""

@@ -63,6 +63,10 @@ class Schedule:
         return now_s - self.last_s + min(self.cost_s, self.every_s / 2)
 
     def wrote(self, taken_s: float, took_s: float) -> None:
-        """Note a checkpoint that was taken at `taken_s`, and that writing it took `took_s`."""
-        self.last_s, self.cost_s = max(self.last_s, taken_s), took_s
+        """Note a checkpoint that was taken at `taken_s`, and that writing it took `took_s`.
+
+        Where that is long, the next one counts from the end of the writing, or it would be due at once.
+        """
+        slow = took_s > self.every_s / 3
+        self.last_s, self.cost_s = max(self.last_s, taken_s + (took_s if slow else 0.0)), took_s
         self.written_s += took_s

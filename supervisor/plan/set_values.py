@@ -100,9 +100,22 @@ def _drop_from_overrides(data: dict[str, Any], path: KeyPath) -> None:
             at = at.get(key) if isinstance(at, dict) else None
         if isinstance(at, dict):
             at.pop(str(keys[-1]), None)
+    if path[0] == "resources":
+        _drop_auto(data)
     _drop_where(
         data, lambda override: isinstance(kept := override.get("set"), dict) and all(v == {} for v in kept.values())
     )
+
+
+def _drop_auto(data: dict[str, Any]) -> None:
+    """Drop `auto` from the resources of overrides: it would win over a number of cores."""
+    for override in _overrides(data):
+        at = override.get("set")
+        found = at.get("resources") if isinstance(at, dict) else None
+        if isinstance(found, dict):
+            found.pop("auto", None)
+        elif isinstance(at, dict) and found == "auto":
+            del at["resources"]
 
 
 def _drop_dead_overrides(data: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from supervisor.formatting import human, table
 from supervisor.preflight import training_time
 from supervisor.preflight.checkpoint_space import space_of
 from supervisor.preflight.estimate import Estimate, architectures, duration, estimate, manifest_value
-from supervisor.preflight.hours import trials_in_hours
+from supervisor.preflight.hours import answer_seconds, trials_in_hours
 from supervisor.preflight.step_times import Basis, TimedStep
 from supervisor.preflight.training_time import BASIS, SEARCH
 
@@ -32,7 +32,7 @@ HEADER = (
 class Cost:
     """What the experiments of one budget cost; None: unknown.
 
-    `trials`, `likely_s`, `most_s` keep to hours; `trained_s` are all likely epochs, `final_s` those after the search.
+    All keep to the hours. `trained_s` are the likely epochs, `final_s` those after the search.
     `at_rest_bytes` stay on disk.
     """
 
@@ -93,8 +93,8 @@ def _cost(
         trials=_whole(_sum(None if count is None else sum(count) for count in counts)),
         likely_s=_sum(row.likely_seconds for row in rows),
         most_s=_sum(row.most_seconds for row in rows),
-        trained_s=_sum(_trained_seconds(row, final=False) for row in rows),
-        final_s=_sum(_trained_seconds(row, final=True) for row in rows),
+        trained_s=_sum(_trained_seconds(spec, row) for spec, row in zip(specs, rows, strict=True)),
+        final_s=_sum(_final_seconds(spec, row, cores, timed) for spec, row in zip(specs, rows, strict=True)),
         peak_bytes=max(kept + during for kept, (during, _, _) in zip(kept_before, disks, strict=True)),
         at_rest_bytes=sum(rest for _, rest, _ in disks),
         written_bytes=sum(written for _, _, written in disks),
@@ -132,11 +132,21 @@ def disk_bytes(
     return space.worst_bytes, space.left_bytes, checkpoints * space.checkpoint_bytes
 
 
-def _trained_seconds(row: Estimate, *, final: bool) -> float | None:
-    """Return the likely seconds of an experiment's trials; of those after the search with `final`."""
+def _trained_seconds(spec: ExperimentSpec, row: Estimate) -> float | None:
+    """Return the likely seconds of an experiment's trials."""
     if row.likely_by_phase is None:
         return None
-    return sum(seconds for phase, seconds in row.likely_by_phase.items() if not final or phase != SEARCH)
+    trained = sum(row.likely_by_phase.values())
+    return trained if spec.max_hours is None else min(trained, spec.max_hours * 3600.0)
+
+
+def _final_seconds(spec: ExperimentSpec, row: Estimate, cores: int, timed: Sequence[TimedStep]) -> float | None:
+    """Return the likely seconds of those trials that follow the search."""
+    if row.likely_by_phase is None:
+        return None
+    final = sum(seconds for phase, seconds in row.likely_by_phase.items() if phase != SEARCH)
+    bound = answer_seconds(spec, cores, timed)
+    return final if bound is None else min(final, bound)
 
 
 def _row(cost: Cost) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ imported where it is used.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,8 +172,9 @@ def _phases(rows: Sequence[Estimate]) -> list[str]:
         for phase, count in counts.items()
         if count
     ]
+    bound = any(sum((row.likely_by_phase or {}).values()) > (row.likely_seconds or math.inf) for row in rows)
     lines = [
-        f"of these trials {', '.join(parts)}",
+        f"of these trials {', '.join(parts)}{': more than fits into the hours (below)' if bound else ''}",
         "final trials train the best configurations of the search again, on fresh seeds and all epochs",
     ]
     if counts[FORWARD]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from supervisor.domain.search_time import ENOUGH_TRIALS, trials_that_fit
+from supervisor.domain.search_time import ENOUGH_TRIALS, answer, trials_that_fit
 from supervisor.formatting import duration
 from supervisor.preflight import training_time
 from supervisor.preflight.estimate import misfit
@@ -76,6 +76,18 @@ def trials_in_hours(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep]
     hours_s = spec.max_hours * 3600.0
     fitting = [seconds for seconds in known.values() if seconds <= hours_s]
     return _counted(spec, hours_s, fitting) if fitting else (0, 0)
+
+
+def answer_seconds(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep] = ()) -> float | None:
+    """Return the seconds of its hours that an experiment's answer takes: what follows its search. None: unknown."""
+    known = trial_seconds(spec, cores, timed)
+    if spec.max_hours is None or known is None:
+        return None
+    hours_s = spec.max_hours * 3600.0
+    fitting = [seconds for seconds in known.values() if seconds <= hours_s]
+    if not fitting:
+        return 0.0
+    return min(hours_s, answer(spec.model_dump(mode="json"), hours_s / 2, mean(fitting))[2])
 
 
 def _counted(spec: ExperimentSpec, hours_s: float, fitting: Sequence[float]) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.preflight import estimate, machine
 from supervisor.preflight.concurrency import Choice, Limits, Share, candidates, choose, limits_of, with_share
-from supervisor.preflight.timing import Case, middle_case, time_together
+from supervisor.preflight.step_processes import Case, time_together
+from supervisor.preflight.timing import middle_case
 
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
@@ -69,8 +70,8 @@ async def compare(
 
 async def windows_per_second(case: Case, seconds: float) -> float | None:
     """Return the windows that `case.at_once` trials train a second, all together; None if they were not timed."""
-    timed, _ = await time_together([case], case.threads, case.at_once, seconds, machine.available_memory_bytes())
-    return case.at_once * case.batch / timed[0][1].seconds if timed else None
+    found = await time_together([case], case.threads, case.at_once, seconds, machine.available_memory_bytes())
+    return case.at_once * case.batch / found.steps[0][1].seconds if found.steps else None
 
 
 async def choice_for(spec: dict[str, Any]) -> Choice | None:

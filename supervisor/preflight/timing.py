@@ -18,19 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from supervisor.errors import WorkerFailed
 from supervisor.filesystem import write_atomically
-from supervisor.formatting import one_line
 from supervisor.home import Home
 from supervisor.plan.dimensions import CategoricalDimension
 from supervisor.preflight import training_time
-from supervisor.preflight.checkpoint_space import CHECKPOINT_BYTES_PER_PARAMETER
-from supervisor.preflight.step_times import TimedStep, operations, rule_seconds
-from supervisor.processes.environment import passed_environment, thread_environment
-from supervisor.processes.json_worker import JsonWorker, python_module
+from supervisor.preflight.step_processes import START_S, Case, time_together
+from supervisor.preflight.step_times import TimedStep, rule_seconds
 
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
@@ -40,8 +35,6 @@ log = logging.getLogger("supervisor")
 
 TIME_WITHIN_S = 60.0
 """All timing of a plan."""
-START_S = 10.0
-"""Importing torch and reading the data; with less time left nothing more is started."""
 BUSY_SHARE = 0.5
 """With a load average above such a share of the cores, other programs slow the steps."""
 MAX_KEPT = 1_000
@@ -49,36 +42,12 @@ LIBRARIES = ("torch", "sweep-supervisor")
 
 
 @dataclass(frozen=True)
-class Case:
-    """A trial whose steps are timed: its config, its architecture, and how many of them run at once."""
-
-    budget: int
-    config: Mapping[str, Any]
-    architecture: Architecture
-    threads: int
-    at_once: int
-
-    @property
-    def batch(self) -> int:
-        """Return the windows of a step."""
-        return int(self.config["batch_size"])
-
-    @property
-    def operations(self) -> float:
-        """Return the operations of a step."""
-        return 3 * operations(self.architecture, self.batch)
-
-    def step(self, seconds: float, device: str) -> TimedStep:
-        """Return this trial's step with its time."""
-        return TimedStep(self.budget, self.architecture, self.batch, self.threads, self.at_once, device, seconds)
-
-
-@dataclass(frozen=True)
 class Times:
-    """The steps that are known; `notes` say for people why others are not."""
+    """The steps that are known; `notes` say for people why others are not. `fresh`: something was timed now."""
 
     steps: tuple[TimedStep, ...]
     notes: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
@@ -99,7 +68,7 @@ def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
     if busy:
         return replace(found, notes=("a daemon works here now, so nothing more was timed",))
     said = f"the load was {load:.1f} on {cores} cores: times measured now are too long, and not kept"
-    return replace(found, notes=(*found.notes, said)) if loaded else found
+    return replace(found, notes=(*found.notes, said)) if loaded and found.fresh else found
 
 
 def kept_times(home: Home, spec: ExperimentSpec) -> Sequence[TimedStep]:
@@ -133,7 +102,9 @@ def timed_steps(
     path, end = home.state / "step_times.json", clock() + within_s
     kept = _read(path)
     cases = {_key(case): case for case in cases_of(specs, fitting, cores)}
-    missing = [case for key, case in cases.items() if key not in kept]
+    # What needs more than all the time is not tried again.
+    missing = [case for key, case in cases.items() if kept.get(key, {}).get("needs_s", 0.0) <= within_s - START_S
+               and "seconds" not in kept.get(key, {})]  # fmt: skip
     notes: list[str] = []
     groups = list(dict.fromkeys((case.threads, case.at_once) for case in missing))
     for number, (threads, at_once) in enumerate(groups):
@@ -141,15 +112,14 @@ def timed_steps(
         if share_s < START_S:
             break
         group = [case for case in missing if (case.threads, case.at_once) == (threads, at_once)]
-        found, failures = asyncio.run(time_together(group, threads, at_once, share_s - START_S, memory_bytes))
-        if not failures:
-            kept |= dict.fromkeys(map(_key, group))  # too slow to time: not tried again
-        kept |= {_key(case): {"seconds": step.seconds, "device": step.device} for case, step in found}
-        notes += failures
+        found = asyncio.run(time_together(group, threads, at_once, share_s - START_S, memory_bytes))
+        kept |= {_key(case): {"needs_s": needs_s} for case, needs_s in found.needs_s}
+        kept |= {_key(case): {"seconds": step.seconds, "device": step.device} for case, step in found.steps}
+        notes += found.notes
     if missing and keep:
         _write(path, kept)
-    known = [case.step(**one) for key, case in cases.items() if (one := kept.get(key)) is not None]
-    return Times(tuple(known), tuple(notes))
+    known = [case.step(**one) for key, case in cases.items() if "seconds" in (one := kept.get(key, {}))]
+    return Times(tuple(known), tuple(notes), fresh=bool(missing))
 
 
 def cases_of(
@@ -210,7 +180,7 @@ def _case(spec: ExperimentSpec, budget: int, shape: Architecture, batch: int, th
         **spec.config, **middle, "grid": grid, "shape_rank": 0, "heads_log2": shape.n_heads.bit_length() - 1,
         "batch_size": batch, "threads": threads, "seed": 0,
     }  # fmt: skip
-    return Case(budget, config, shape, threads, at_once)
+    return Case(budget, config, shape, threads, at_once, spec.resources.all_gpu)
 
 
 def _middle(dimension: Any) -> Any:
@@ -218,50 +188,6 @@ def _middle(dimension: Any) -> Any:
     if isinstance(dimension, CategoricalDimension):
         return dimension.choices[len(dimension.choices) // 2]
     return dimension.low if isinstance(dimension.low, int) else (dimension.low + dimension.high) / 2
-
-
-async def time_together(
-    cases: Sequence[Case], threads: int, at_once: int, seconds: float, memory_bytes: int
-) -> tuple[list[tuple[Case, TimedStep]], list[str]]:
-    """Time `cases` in `at_once` processes of `threads` threads at the same time; return the means, and the failures.
-
-    `seconds` begin when a process has started; `memory_bytes` is for all processes together.
-    """
-    request = {
-        "trials": [
-            {
-                "config": {**case.config, "memory_limit_bytes": _share(case, memory_bytes)},
-                "operations": case.operations,
-                "bytes": CHECKPOINT_BYTES_PER_PARAMETER * case.budget,
-            }
-            for case in cases
-        ],
-        "seconds": seconds,
-    }
-    environment = {**passed_environment(), **thread_environment(threads)}
-    worker = JsonWorker(python_module("training.timing"), environment, seconds + START_S)
-    answers = await asyncio.gather(*(worker.run(request) for _ in range(at_once)), return_exceptions=True)
-    times: dict[int, list[dict[str, Any]]] = {}
-    failures: dict[str, None] = {}
-    for answer in answers:
-        if isinstance(answer, WorkerFailed):
-            failures[f"steps could not be timed: their process {one_line(answer.message)}"] = None
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            for timed in map(json.loads, answer.splitlines()):
-                times.setdefault(int(timed["trial"]), []).append(timed)
-    means = [
-        (cases[index], cases[index].step(mean(one["step_s"] for one in found), found[0]["device"]))
-        for index, found in sorted(times.items())
-    ]
-    return means, list(failures)
-
-
-def _share(case: Case, memory_bytes: int) -> int:
-    own = case.config.get("memory_limit_bytes")
-    share = memory_bytes // case.at_once
-    return share if own is None else min(share, int(own))
 
 
 def _key(case: Case) -> str:
@@ -282,17 +208,26 @@ def _machine() -> dict[str, Any]:
     return {
         "processor": processor, "cores": usable_cores(), "system": platform.platform(), "python": sys.version,
         "cards": [cards, os.environ.get("CUDA_VISIBLE_DEVICES")],
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES},
     }  # fmt: skip
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Return the kept times, by key; None for a step that was too slow to time."""
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the kept times, by key: seconds and device of a step, or the seconds that timing it would take."""
     try:
         kept = json.loads(path.read_bytes())
         return {
-            key: one and {"seconds": float(one["seconds"]), "device": str(one["device"])} for key, one in kept.items()
-        }
+            key: {"needs_s": float(one["needs_s"])} if "needs_s" in one
+            else {"seconds": float(one["seconds"]), "device": str(one["device"])}
+            for key, one in kept.items()
+        }  # fmt: skip
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

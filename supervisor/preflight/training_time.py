@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.plan.dataset import blocks_of
 from supervisor.preflight import step_times
+from supervisor.preflight.machine import usable_gpus
 from supervisor.preflight.step_times import Basis, TimedStep
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ def threads_of(spec: ExperimentSpec) -> int:
 
 
 def at_once(spec: ExperimentSpec, cores: int) -> int:
-    """Return how many trials run at the same time on a machine with these cores."""
-    return max(1, min(spec.concurrency, math.floor(cores / spec.resources.all_cpu)))
+    """Return how many trials run at the same time on a machine with these cores, and with the GPUs of this one."""
+    room = math.floor(cores / spec.resources.all_cpu)
+    if spec.resources.all_gpu > 0:
+        room = min(room, math.floor(usable_gpus() / spec.resources.all_gpu))
+    return max(1, min(spec.concurrency, room))
 
 
 def basis(spec: ExperimentSpec, cores: int, timed: Sequence[TimedStep]) -> tuple[Basis, tuple[TimedStep, ...]]:

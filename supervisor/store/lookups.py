@@ -6,6 +6,7 @@ Each function reads through Store.rows, so it raises DiskFailed when the disk do
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -62,7 +63,8 @@ def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
 def _dataset_here(recorded: Path, home: Path) -> str:
     """Return the path of a dataset; below `home` if that was moved, and the recorded path is of its earlier place."""
     here = home.joinpath(*recorded.parts[-3:])  # data/processed/FILE
-    return str(here if here.is_file() and not recorded.is_file() else recorded)
+    # os.path: a folder of another user must not raise.
+    return str(here if os.path.isfile(here) and not os.path.isfile(recorded) else recorded)  # noqa: PTH113
 
 
 def progress(store: Store, run_id: str, name: str) -> int:

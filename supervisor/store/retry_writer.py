@@ -74,7 +74,10 @@ class RetryWriter:
 
 
 def seconds_left(store: Store, run_id: str, name: str, max_hours: float | None) -> float | None:
-    """Return what is left of an experiment's `max_hours`, which count while it runs; None without them."""
+    """Return what is left of an experiment's `max_hours`, which count while it runs; None without them.
+
+    Hours that it has passed on are its own again when a person tries it again: that is more work than was planned.
+    """
     if max_hours is None:
         return None
     events = lookups.events_of_time(store, run_id, name)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain import messages
-from supervisor.domain.finalists import phase
+from supervisor.domain.finalists import after_search, phase
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
 from supervisor.domain.scope import trial_scope
-from supervisor.store import lookups
+from supervisor.store import lookups, queries
 from supervisor.store.database import Change, Store
 from supervisor.store.run_writer import drop_command, requeue
 
@@ -48,13 +48,20 @@ class TrialWriter:
     def _too_early(self, name: str, message: Any) -> str | None:
         """Return why a trial after the search may not be added yet; None when it may.
 
-        A driver that has not heard of a retried trial would choose without it.
+        A driver that has not heard of a retried trial would choose without it. A finalist that is certain may begin.
         """
         if not isinstance(message, messages.TrialAdded) or phase(message.source) == 0:
             return None
         waiting = lookups.unfinished_trials(self.store, self.run_id, name)
         before = [row["number"] for row in waiting if phase(row["source"]) < phase(message.source)]
-        return f"trial {before[0]} has not ended, and the choice needs it" if before else None
+        if not before or self._is_certain(name, message):
+            return None
+        return f"trial {before[0]} has not ended, and the choice needs it"
+
+    def _is_certain(self, name: str, message: messages.TrialAdded) -> bool:
+        spec = lookups.spec(self.store, self.run_id, name)
+        trials = queries.trials_of(self.store.connection, self.run_id, name)
+        return after_search(spec, trials).get(message.number) == (message.source, message.params)
 
 
 def why_refused(row: Any, message: Any) -> str | None:

@@ -194,7 +194,7 @@ def live(home: Home, setting: Setting) -> int:
         dict(os.environ), log, 20.0, (sys.executable, "-c", setting.driver)
     )
     assembly.skip_reason = lambda spec: None
-    assembly.known_trial_seconds = lambda spec, cores: None
+    assembly.known_trial_seconds = lambda home, spec, cores: None
     assembly.open_audit_log = functools.partial(open_audit_log, limits=Limits(max_bytes=1500, parts=30))
     limits = LIMITS if free else ReserveLimits(reserve_bytes=MIB, low_bytes=MIB // 2, enough_bytes=3 * MIB)
     assembly.DiskReserve = lambda folder, clock: DiskReserve(folder, clock, limits, free_bytes)  # type: ignore[misc, assignment]

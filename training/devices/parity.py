@@ -109,12 +109,24 @@ def compare_devices(
     return Compared(precisions, tuple(parity))
 
 
+def why_not_in(compared: Compared, device: str, precision: Precision, measure: Measure) -> str | None:
+    """Return why ``device`` must not compute in ``precision``, for a trial that began in it elsewhere; None: it may."""
+    if device == "cpu":
+        return None
+    known = [one for one in compared.parity if (one.device, one.precision) == (device, precision)]
+    (one, *_) = known or compare(device, [precision], measure)
+    return None if one.agrees else one.sentence()
+
+
 def compare(device: str, precisions: list[Precision], measure: Measure) -> list[Parity]:
     """Compare a device with the CPU in each precision, until one agrees."""
     cpu, found = measure("cpu", "fp32"), []
     for precision in precisions:
         try:
             one = Parity(device, precision, measure(device, precision), cpu)
+        except torch.OutOfMemoryError:
+            # A full device says nothing about its numbers; the trial is tried again as after any lack of memory.
+            raise
         except Exception as error:  # noqa: BLE001 - a driver raises any class: an unknown operator, a lost device
             one = Parity(device, precision, None, cpu, f"{type(error).__name__}: {error}"[:500])
         found.append(one)

@@ -132,7 +132,11 @@ class DriverSession:
             # A disk that does not answer ends the driver by its own messages; this one comes again.
             with contextlib.suppress(SweepError):
                 self._out_of_time = countdown.look() <= 0.0
-                await self._driver.send(countdown.message())
+                try:
+                    await self._driver.send(countdown.message())
+                except (ArithmeticError, LookupError, OSError, TypeError, ValueError):
+                    # An estimate that cannot be made must not keep a stop, or the end of the hours, from the driver.
+                    log.exception("the driver cannot be told what is left of its hours")
         await self._driver.finish(self._stop.reason or MAX_HOURS_REACHED)
 
     async def _commit(self, message: messages.Message) -> None:

@@ -35,6 +35,7 @@ class Countdown:
         self._seen = 0
         """The newest event of which the costs of trials are known."""
         self._pace: Pace | None = None
+        self._guess_s: float | None = None
 
     @property
     def period_s(self) -> float | None:
@@ -53,10 +54,12 @@ class Countdown:
         """Return what the driver needs to decide whether one more trial fits."""
         spec = self._state.spec
         ended, self._seen = self._state.trial_costs(self._seen)
+        if self._pace is None:
+            known = self._trial_seconds(spec)
+            self._guess_s = mean(known.values()) if known else None
         if ended or self._pace is None:
             self._costs |= {trial["number"]: trial for trial in ended}
-            known = None if self._costs else self._trial_seconds(spec)
-            self._pace = pace(spec, self._costs.values(), mean(known.values()) if known else None)
+            self._pace = pace(spec, self._costs.values(), self._guess_s)
         return TimeLeft(**asdict(search_time(spec, self._pace, self.left_s or 0.0)))
 
 

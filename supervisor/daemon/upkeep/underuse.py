@@ -9,7 +9,7 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain.command import Action
-from supervisor.domain.finalists import is_final, search_trials
+from supervisor.domain.finalists import is_final, planned_trials, search_trials
 from supervisor.domain.lifecycle import TrialState
 from supervisor.errors import DiskFull
 from supervisor.store import lookups
@@ -114,7 +114,7 @@ def scene_of(
         concurrency=int(spec["concurrency"]),
         trial_cores=float(spec["resources"]["cpu"]),
         running=running,
-        waiting=int(spec["max_trials"]) - len(begun),
+        waiting=planned_trials(spec) - len(begun),
         searching=search_trials(spec) - sum(not is_final(spec, number) for number in begun),
         auto=bool(spec.get("chosen")),
     )

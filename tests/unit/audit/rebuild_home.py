@@ -21,7 +21,8 @@ E = "2M-h1"
 TABLES = ("run", "experiment", "trial", "attempt", "result", "command", "evaluation", "event")
 SPECS = [
     {"name": name, "mode": "min", "max_trials": 3, "enqueue": [], "warm_start": None, "config": {"threads": 1},
-     "resources": {"auto": True, "cpu": 1.0}, "max_hours": 1e6, "space": {"shape_rank": {"low": 0, "high": 2}}} for name in (E, "20M-h1")
+     "resources": {"auto": True, "cpu": 1.0}, "max_hours": 1e6,
+     "space": {"shape_rank": {"low": 0, "high": 2}}} for name in (E, "20M-h1")
 ]  # fmt: skip
 
 

@@ -162,7 +162,7 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
         figures=[],
     )  # fmt: skip
     writer.record("experiment.concurrency_moved", experiment=E, trials=1, before=2, reason="1 is as fast")
-    writer.record("experiment.extended", experiment=E, hours=1.5, sources=["donor"])
+    writer.record("experiment.extended", experiment=E, hours=1.5, sources=["d"])
     writer.record("experiment.narrowed", experiment=E, low=0, high=1, tried=2, shapes=3, reason="a trial is too long")
     writer.record("experiment.finish_asked", experiment=E, who="ann")
     writer.record("experiment.search_ended", experiment=E, reason="finish", trials=3, top=None, seeds=None)

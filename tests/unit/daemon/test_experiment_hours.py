@@ -13,6 +13,7 @@ from supervisor.daemon.experiments.experiment_hours import Countdown, narrow, pa
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.domain import messages
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.search_time import TRIAL_OVERHEAD_S
 from supervisor.home import Home
 from supervisor.store import lookups
@@ -134,6 +135,16 @@ def test_hours_that_are_left_over_go_to_the_next_experiment_once(writer: RunWrit
     assert (event.experiment, event.fields["sources"]) == ("c", ["a", "b"])
 
 
+def test_a_trial_that_left_no_epoch_does_not_replace_the_estimate(writer: RunWriter, clock: HandSetClock) -> None:
+    countdown = Countdown(begin(writer, clock, "a"), clock, lambda _: {0: 200.0})
+    before = countdown.message()
+    trials = TrialWriter(writer.store, "r")
+    trials.handle("a", messages.TrialAdded(0, {"shape_rank": 0}, "sampled"))
+    trials.handle("a", messages.TrialStarted(0, 1, "ray", "n", 1, None))
+    trials.handle("a", messages.TrialEnded(0, 1, "oom", None, "out of memory"))
+    assert countdown.message() == before
+
+
 def experiments(writer: RunWriter) -> list[Any]:
     return lookups.experiments(writer.store, "r")
 
@@ -186,6 +197,20 @@ def test_a_driver_hears_of_its_hours_and_of_a_finish_and_its_answer_is_kept(tmp_
     assert lookups.spec(stage.store, "r", "a")["searched"] == 1
     (extended,) = stage.facts("experiment.extended")
     assert extended["sources"] == ["a"]
+
+
+def test_a_finish_lets_a_paused_trial_of_its_experiment_go(tmp_path: Path) -> None:
+    ends = [["trial", 0, 0.25], ["await", "FinishAsked"], ["message", "SearchEnded", SEARCH_ENDED]]
+    stage = Stage(tmp_path, a=[[*ends]])
+
+    async def finish(at_work: Orchestrator) -> None:
+        await until(lambda: len(stage.facts("trial.finished")) == 1, "a trial has ended")
+        for scope in ("a/1", "b/1"):
+            stage.writer.put_command(Command(Action.PAUSE, Origin.OPERATOR, "a look", scope, who="bob"), "now")
+        await at_work.finish("a", "ann")
+
+    stage.live(finish)
+    assert [command.scope for command in stage.writer.commands()] == ["b/1"]
 
 
 def test_a_finish_between_two_drivers_is_in_the_begin_of_the_next(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ class Known:
 @pytest.mark.parametrize(("final", "decision"), [(True, TrialScheduler.CONTINUE), (False, TrialScheduler.STOP)])
 def test_the_pruner_judges_trials_of_the_search_and_no_others(final: bool, decision: str) -> None:
     registry, in_force, inner = TrialRegistry("loss", "min", ()), CommandsInForce(), Stopper()
-    limits = SchedulerLimits(max_t=9, at_once=lambda: 2, release_after_s=600.0)
+    limits = SchedulerLimits(max_t=9, at_once=SimpleNamespace(now=2, most=2), release_after_s=600.0)
     scheduler = HardwareAwareScheduler(inner, registry, in_force, None, limits, print)  # type: ignore[arg-type]  # nothing is released
     entry = registry.open("t", 4, {}, final=final)
     trial: Any = Known("t")

@@ -72,7 +72,7 @@ class Controller:
 
 
 class Bench:
-    def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0, saves=False):
+    def __init__(self, inner, max_t=9, trials=(), release_after_s=600.0, saves=False, now=2):
         self.registry, self.in_force, self.controller = (
             TrialRegistry("loss", "min", trials),
             CommandsInForce("e"),
@@ -81,7 +81,8 @@ class Bench:
         self.released = []
         self.left = []
         recorder = SimpleNamespace(release=self.release, record_pauses=lambda: None)
-        limits = SchedulerLimits(max_t, at_once=lambda: 2, release_after_s=release_after_s, saves=saves)
+        at_once = SimpleNamespace(now=now, most=2)
+        limits = SchedulerLimits(max_t, at_once, release_after_s=release_after_s, saves=saves)
         self.scheduler = HardwareAwareScheduler(inner, self.registry, self.in_force, recorder, limits, self.left.append)
 
     def release(self, trial):
@@ -408,3 +409,12 @@ def test_a_trial_that_must_be_alone_and_that_the_operator_holds_delays_no_other(
     bench.registry.entry("a").memory = {"alone": True}
     bench.in_force.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "test", trial_scope("e", 0))])
     assert bench.choose() is other
+
+
+def test_trials_at_work_go_on_when_the_number_at_once_goes_down():
+    """The search starts no other one instead; to save and unload one would only cost its time."""
+    bench = Bench(Scripted(TrialScheduler.CONTINUE), saves=True, now=1)
+    running = [bench.trial("a", 0), bench.trial("b", 1)]
+    assert [bench.result(trial, 1, 0.5) for trial in running] == [TrialScheduler.CONTINUE] * 2
+    bench.in_force.report("n", NodeReport(Command(Action.SHED, Origin.GOVERNOR, "hot", shed_trials=1)))
+    assert bench.result(running[1], 2, 0.5) == TrialScheduler.NOOP, "SHED asks for less than runs now"

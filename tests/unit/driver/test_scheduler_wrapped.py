@@ -106,7 +106,7 @@ def wrapped(inner):
     registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
     recorder = SimpleNamespace(release=lambda trial: None, apply_holds=lambda: None)
     return HardwareAwareScheduler(
-        inner, registry, in_force, recorder, SchedulerLimits(9, lambda: 4, 600.0), print
+        inner, registry, in_force, recorder, SchedulerLimits(9, SimpleNamespace(now=4, most=4), 600.0), print
     ), registry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ def test_a_running_trial_of_a_search_that_ends_stops_with_its_next_value(
 ) -> None:
     registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
     in_force.search_end.time, in_force.search_end.asked = time, asked
-    limits = SchedulerLimits(max_t=9, at_once=lambda: 2, release_after_s=600.0)
+    limits = SchedulerLimits(max_t=9, at_once=SimpleNamespace(now=2, most=2), release_after_s=600.0)
     scheduler = HardwareAwareScheduler(FIFOScheduler(), registry, in_force, None, limits, print)  # type: ignore[arg-type,no-untyped-call]
     registry.open("t", 4, {}, final=final)
     told = {STEP: 1, **result}
@@ -161,7 +162,7 @@ def test_a_running_trial_of_a_search_that_ends_stops_with_its_next_value(
 def test_a_trial_that_ends_by_itself_keeps_its_own_end() -> None:
     registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
     in_force.search_end.asked = True
-    limits = SchedulerLimits(max_t=9, at_once=lambda: 2, release_after_s=600.0)
+    limits = SchedulerLimits(max_t=9, at_once=SimpleNamespace(now=2, most=2), release_after_s=600.0)
     scheduler = HardwareAwareScheduler(FIFOScheduler(), registry, in_force, None, limits, print)  # type: ignore[arg-type,no-untyped-call]
     entry = registry.open("t", 4, {})
     scheduler.on_trial_result(None, Known("t"), {STEP: 1, "loss": 0.5, END: "diverged"})  # type: ignore[arg-type]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from supervisor.home import Home
 from supervisor.plan.expansion import ExperimentSpec, expand
 from supervisor.plan.loader import load_plan
-from supervisor.preflight import timing
+from supervisor.preflight import step_processes, timing
 from supervisor.preflight.estimate import architectures, fitting_architectures, planned
 from supervisor.preflight.timing import cases_of, timed_steps
 from tests.unit.preflight.test_estimate import EXAMPLE, NUMBERS, dataset, phase6a
@@ -64,11 +66,11 @@ def test_steps_are_timed_in_children_and_then_found_in_the_cache(home: Home, mon
         return timed_steps(home, specs, lambda spec: list(architectures(spec)), 2, 8 * GIB)
 
     first = timed()
-    assert first.notes == ()
+    assert (first.notes, first.fresh) == ((), True)
     assert {step.budget for step in first.steps} == {20_000}
     assert all(step.seconds > 0 and step.at_once == 2 for step in first.steps)
-    monkeypatch.setattr(timing, "python_module", lambda *_: ("/bin/false",))
-    assert timed() == first, "nothing is timed twice"
+    monkeypatch.setattr(step_processes, "python_module", lambda *_: ("/bin/false",))
+    assert timed() == replace(first, fresh=False), "nothing is timed twice"
     (home.state / "step_times.json").write_text("{")
     failed = timed()
     assert failed.steps == (), "a broken cache is no cache"
@@ -81,3 +83,39 @@ def test_without_time_nothing_is_timed_and_the_cache_stays(home: Home, tmp_path:
     spec = phase6a("2M", dataset(tmp_path))
     assert timed_steps(home, [spec], lambda one: list(architectures(one)), 2, GIB, within_s=0.0).steps == ()
     assert "other" in json.loads(path.read_text())
+
+
+def answering(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *lines: dict[str, Any]) -> timing.Times:
+    """Time one budget by processes that say `lines`."""
+    said = "; ".join(f"echo '{json.dumps(line)}'" for line in lines)
+    monkeypatch.setattr(step_processes, "python_module", lambda *_: ("/bin/sh", "-c", f"cat >/dev/null; {said}"))
+    spec = phase6a("2M", dataset(tmp_path))
+    return timed_steps(home, [spec], lambda one: list(architectures(one))[:1], 2, GIB)
+
+
+def test_what_is_too_slow_is_tried_again_only_when_there_may_be_time(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = [{"trial": 0, "needs_s": 20.0}, {"trial": 1, "needs_s": 1e4}]
+    assert answering(home, tmp_path, monkeypatch, *slow).steps == ()
+    # The first one fits into a minute of its own.
+    again = answering(home, tmp_path, monkeypatch, {"trial": 0, "device": "cpu", "step_s": 0.5})
+    assert [step.seconds for step in again.steps] == [0.5]
+    assert not answering(home, tmp_path, monkeypatch, {"trial": 0, "device": "cpu", "step_s": 9.0}).fresh
+
+
+def test_an_error_is_a_note_and_is_tried_again(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = answering(home, tmp_path, monkeypatch, {"trial": 0, "error": "DoesNotFit: no memory"})
+    assert (failed.steps, failed.notes) == ((), ("a step of 2M could not be timed: DoesNotFit: no memory",))
+    assert answering(home, tmp_path, monkeypatch, {"trial": 0, "device": "cpu", "step_s": 0.5}).steps
+
+
+def test_a_step_that_only_some_of_the_processes_timed_is_left_out(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = tmp_path / "once"
+    said = json.dumps({"trial": 0, "device": "cpu", "step_s": 0.5})
+    script = f"cat >/dev/null; mkdir {once} 2>/dev/null && echo '{said}' || true"
+    monkeypatch.setattr(step_processes, "python_module", lambda *_: ("/bin/sh", "-c", script))
+    spec = phase6a("2M", dataset(tmp_path))
+    assert timed_steps(home, [spec], lambda one: list(architectures(one))[:1], 2, GIB).steps == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.finalists import after_search
 from supervisor.domain.lifecycle import EndReason
-from supervisor.store.queries import for_begin
+from supervisor.store import lookups
+from supervisor.store.queries import for_begin, trials_of
 from supervisor.store.run_writer import RunWriter
 from tests.unit.store.writers import (
     E,
@@ -279,3 +282,21 @@ def test_a_trials_pause_ends_with_the_trial_and_not_with_an_attempt_that_no_long
     assert writer.commands() == [pause]
     assert commit(writer, ended(2)) == ["trial.finished", "run.resumed"]
     assert writer.commands() == []
+
+
+def test_a_finalist_that_is_certain_is_added_beside_the_last_trials_of_the_search(tmp_path: Path) -> None:
+    """Two places, three trials of the search, the last one at work: the best so far is a finalist however it ends."""
+    finalize = {"top": 2, "seeds": 1}
+    writer = make_writer(tmp_path / "sweep.db", max_trials=5, finalize=finalize, seed=3)
+    commit(writer, added(), started(1), ended(1, value=0.5), added(1), started(1, 1), ended(1, value=0.2, number=1))
+    commit(writer, added(2), started(1, 2))
+    rows = trials_of(writer.store.connection, writer.run_id, E)
+    ((number, (source, params)),) = after_search(lookups.spec(writer.store, writer.run_id, E), rows).items()
+    assert (number, source) == (3, "finalize")
+    other = link.TrialAdded(3, {**params, "lr": 0.1}, source)
+    second = link.TrialAdded(4, {"lr": 0.1, "seed": params["seed"]}, source)
+    assert [say(writer, one) for one in (other, second)] == [False, False], "the last trial may take that place"
+    assert say(writer, link.TrialAdded(number, params, source))
+    assert commit(writer, started(1, 3), reported(1, 1, 0.3, 3), ended(1, value=0.3, number=3)) == [
+        "trial.started", "trial.reported", "trial.finished",
+    ]  # fmt: skip

@@ -25,9 +25,9 @@ class CountingClock(Clock):
         return self.now
 
 
-def make_writer(path: Path | str) -> RunWriter:
+def make_writer(path: Path | str, **changes: Any) -> RunWriter:
     store = Store(Path(path), CountingClock())
-    spec = {"name": E, "mode": "min", "max_trials": 3, "concurrency": 1}
+    spec = {"name": E, "mode": "min", "max_trials": 3, "concurrency": 1, **changes}
     create_run(
         store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
     )
