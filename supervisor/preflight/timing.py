@@ -57,18 +57,20 @@ def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
     from supervisor.preflight.estimate import fitting_architectures
 
     memory, busy = machine.machine_memory_bytes(), is_held(home)
-    if not busy and any(spec.trainable == "patchtst" for spec in specs):
-        print(f"timing steps on this machine, at most {TIME_WITHIN_S:.0f} s the first time", file=sys.stderr)
     cores, load = machine.usable_cores(), os.getloadavg()[0]
     loaded = load > BUSY_SHARE * cores
     found = timed_steps(
         home, specs, lambda spec: fitting_architectures(spec, memory), cores, machine.available_memory_bytes(),
-        within_s=0.0 if busy else TIME_WITHIN_S, keep=not loaded,
+        within_s=0.0 if busy else TIME_WITHIN_S, keep=not loaded, announce=_announce,
     )  # fmt: skip
     if busy:
         return replace(found, notes=("a daemon works here now, so nothing more was timed",))
     said = f"the load was {load:.1f} on {cores} cores: times measured now are too long, and not kept"
     return replace(found, notes=(*found.notes, said)) if loaded and found.fresh else found
+
+
+def _announce() -> None:
+    print(f"timing steps on this machine, at most {TIME_WITHIN_S:.0f} s; the times are kept", file=sys.stderr)
 
 
 def kept_times(home: Home, spec: ExperimentSpec) -> Sequence[TimedStep]:
@@ -91,13 +93,14 @@ def timed_steps(
     *,
     within_s: float = TIME_WITHIN_S,
     keep: bool = True,
+    announce: Callable[[], object] = int,
     clock: Callable[[], float] = time.monotonic,
 ) -> Times:
     """Return the steps of `specs` that are in the cache, or that can be timed now.
 
     `fitting` gives the architectures of an experiment that fit into memory: none of the others is timed. `memory_bytes`
-    is free now; `keep` False leaves the cache as it is. A failure to time leaves steps out and is noted; nothing is
-    raised.
+    is free now; `keep` False leaves the cache as it is. `announce` is called before anything is timed. A failure to
+    time leaves steps out and is noted; nothing is raised.
     """
     path, end = home.state / "step_times.json", clock() + within_s
     kept = _read(path)
@@ -106,6 +109,8 @@ def timed_steps(
     missing = [case for key, case in cases.items() if kept.get(key, {}).get("needs_s", 0.0) <= within_s - START_S
                and "seconds" not in kept.get(key, {})]  # fmt: skip
     notes: list[str] = []
+    if missing:
+        announce()
     groups = list(dict.fromkeys((case.threads, case.at_once) for case in missing))
     for number, (threads, at_once) in enumerate(groups):
         share_s = (end - clock()) / (len(groups) - number)
