@@ -40,7 +40,7 @@ from training.memory import predict_trial_memory
 
 ROOT = Path(__file__).parents[1]
 # budget: plan, trials, epochs
-CASES = {"20k": ("phase6a-mini", 8, 4), "2M": ("phase6a", 8, 2), "20M": ("phase6a", 6, 1)}
+CASES = {"20k": ("phase6a-mini", 8, 4), "2M": ("phase6a", 8, 2), "20M": ("phase6a", 4, 1)}
 WITHIN_S = 3600.0
 POLL_S = 1.0
 

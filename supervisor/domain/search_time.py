@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain.finalists import best_different, is_final, phase, search_trials, shrunk
-from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState
+from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, EndReason, ProcessState
 
 TRIAL_OVERHEAD_S = 1.0
 """The time of a trial beside its epochs: it reads data and moves to its device."""
+LONG_TRIALS, LONGER = 2, 1.5
+"""Early stopping usually ends a trial long before its last epoch; with another seed it may come later."""
 ENOUGH_TRIALS = 8
 """A search of fewer trials says little: a model-based sampler begins with ten random ones."""
+
+_BY_THEMSELVES = (EndReason.FINISHED, EndReason.EARLY_STOPPED)
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -61,17 +65,30 @@ class Pace:
 def pace(spec: Spec, trials: Iterable[Trial], guess_s: float | None) -> Pace:
     """Return the pace of an experiment's ended trials; `guess_s` for both before the first of them.
 
-    Each of `trials` has number, value, end_reason, params, epochs and its seconds of training. All epochs take as long
-    as those of the slowest configuration that may be trained again.
+    Each of `trials` has number, value, end_reason, params, epochs and its seconds of training. An epoch of a trial after
+    the search takes as long as that of the slowest configuration that may be trained again.
     """
     trained = [trial for trial in trials if not is_final(spec, int(trial["number"])) and trial["epochs"]]
     top = int((spec.get("finalize") or {}).get("top", 1))
+    epochs = _epochs_again(spec, trained)
     whole = [
-        TRIAL_OVERHEAD_S + float(trial["seconds"]) / trial["epochs"] * float(spec.get("max_epochs") or trial["epochs"])
+        TRIAL_OVERHEAD_S + float(trial["seconds"]) / trial["epochs"] * (epochs or float(trial["epochs"]))
         for trial in best_different(trained, str(spec["mode"]), top)
     ]
     searched = [TRIAL_OVERHEAD_S + float(trial["seconds"]) for trial in trained]
     return Pace(sum(searched) / len(searched) if searched else guess_s, max(whole, default=guess_s))
+
+
+def _epochs_again(spec: Spec, trained: Sequence[Trial]) -> float | None:
+    """Return the epochs for which a trial after the search needs time; None without `max_epochs`.
+
+    All of them, until LONG_TRIALS trials have ended by themselves: then LONGER times those of the longest one.
+    """
+    most = spec.get("max_epochs")
+    if not most:
+        return None
+    own = [int(trial["epochs"]) for trial in trained if trial["end_reason"] in _BY_THEMSELVES]
+    return float(most) if len(own) < LONG_TRIALS else min(float(most), LONGER * max(own))
 
 
 def search_time(spec: Spec, known: Pace, left_s: float) -> SearchTime:

@@ -109,7 +109,7 @@ def test_ended_trials_replace_the_estimate(writer: RunWriter, clock: HandSetCloc
     train(writer, "a", 1, 0.4, epoch_s=30.0)
     later = countdown.message()
     assert later.trial_s == 40.0 + TRIAL_OVERHEAD_S
-    assert later.reserve_s == pytest.approx(2.25 * (120.0 + TRIAL_OVERHEAD_S)), "all epochs of the slower one"
+    assert later.reserve_s == pytest.approx(2.25 * (90.0 + TRIAL_OVERHEAD_S)), "three epochs of the slower one"
     assert Countdown(begin_again(writer, clock), clock, lambda _: None).message() == later, "the next driver's is so"
 
 

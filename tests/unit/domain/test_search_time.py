@@ -46,6 +46,15 @@ def test_the_guess_counts_until_a_trial_has_ended() -> None:
     assert known == Pace(60.0 + TRIAL_OVERHEAD_S, 100.0 + TRIAL_OVERHEAD_S), "all epochs of the slower of the best"
 
 
+def test_two_trials_that_ended_by_themselves_say_how_long_one_is_trained_again() -> None:
+    spec = spec_of(max_epochs=50)
+    early = [ended(number, 0.5, 100.0, epochs=10, reason="early_stopped") for number in (0, 1)]
+    assert pace(spec, early[:1], None).whole_s == 50 * 10.0 + TRIAL_OVERHEAD_S
+    assert pace(spec, early, None).whole_s == 15 * 10.0 + TRIAL_OVERHEAD_S, "half as long again"
+    long = ended(2, 0.6, 400.0, epochs=40, reason="finished")
+    assert pace(spec, [*early, long], None).whole_s == 50 * 10.0 + TRIAL_OVERHEAD_S, "not more than all"
+
+
 def test_only_configurations_that_may_be_trained_again_decide_the_time_of_the_answer() -> None:
     spec = spec_of(finalize={"top": 1, "seeds": 1, "folds": 1})
     slow_and_bad, best, failed = ended(0, 0.9, 5000.0), ended(1, 0.1, 100.0), ended(2, None, 9e5, reason="error")
