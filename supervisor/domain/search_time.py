@@ -65,8 +65,8 @@ class Pace:
 def pace(spec: Spec, trials: Iterable[Trial], guess_s: float | None) -> Pace:
     """Return the pace of an experiment's ended trials; `guess_s` for both before the first of them.
 
-    Each of `trials` has number, value, end_reason, params, epochs and its seconds of training. An epoch of a trial after
-    the search takes as long as that of the slowest configuration that may be trained again.
+    Each of `trials` has number, value, end_reason, params, epochs and its seconds of training. An epoch after the
+    search takes as long as that of the slowest configuration that may be trained again.
     """
     trained = [trial for trial in trials if not is_final(spec, int(trial["number"])) and trial["epochs"]]
     top = int((spec.get("finalize") or {}).get("top", 1))
@@ -118,7 +118,13 @@ def answer(spec: Spec, most_s: float, whole_s: float | None) -> tuple[int | None
         needed_s = _answer_s(spec, *fitting, folds, whole_s)
         if needed_s <= most_s:
             break
-    return *fitting, needed_s
+    return _filled(spec, *fitting, top), fitting[1], needed_s
+
+
+def _filled(spec: Spec, top: int, seeds: int, most: int) -> int:
+    """Return how many configurations take no longer than `top` of them: places of the last round may be free."""
+    at_once = int(spec["concurrency"])
+    return max(top, min(most, math.ceil(top * seeds / at_once) * at_once // seeds))
 
 
 def _answer_s(spec: Spec, top: int, seeds: int, folds: int, whole_s: float) -> float:

@@ -55,6 +55,12 @@ def test_two_trials_that_ended_by_themselves_say_how_long_one_is_trained_again()
     assert pace(spec, [*early, long], None).whole_s == 50 * 10.0 + TRIAL_OVERHEAD_S, "not more than all"
 
 
+def test_places_that_would_be_free_beside_the_last_finalist_are_filled() -> None:
+    spec = spec_of(concurrency=4, finalize={"top": 5, "seeds": 3, "folds": 1})
+    assert answer(spec, 0.0, 1000.0)[:2] == (4, 1), "one round, and nothing fits"
+    assert answer(spec, 2 * 1000.0 + 3 * 100.0, 1000.0)[:2] == (2, 3), "eight places in two rounds"
+
+
 def test_only_configurations_that_may_be_trained_again_decide_the_time_of_the_answer() -> None:
     spec = spec_of(finalize={"top": 1, "seeds": 1, "folds": 1})
     slow_and_bad, best, failed = ended(0, 0.9, 5000.0), ended(1, 0.1, 100.0), ended(2, None, 9e5, reason="error")
@@ -95,7 +101,7 @@ def test_the_answer_takes_at_most_half_of_the_hours_unless_it_is_as_small_as_can
     assert 1 <= time.top <= top
     assert 1 <= time.seeds <= seeds
     fitting = answer(spec, hours * 1800.0, whole_s)
-    assert time.reserve_s <= hours * 1800.0 or fitting[:2] == (1, 1)
+    assert time.reserve_s <= hours * 1800.0 or (fitting[1] == 1 and fitting[0] <= at_once)
     assert not (time.fits_another and time.is_over)
     if time.fits_another:
         assert time.left_s - searched_s >= time.reserve_s
