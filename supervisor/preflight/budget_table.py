@@ -125,7 +125,9 @@ def disk_bytes(
 
     def written(count: int, epochs: float) -> float:
         trained_s = None if epoch_s is None else epochs * epoch_s
-        return count * likely_count(spec.checkpoint_every_s, trained_s, epochs, space.checkpoint_bytes)
+        # By the clock the state after a trial's last epoch is not saved: nothing is trained from there.
+        saved = epochs if spec.checkpoint_every_s == 0.0 else max(0.0, epochs - 1.0)
+        return count * likely_count(spec.checkpoint_every_s, trained_s, saved, space.checkpoint_bytes)
 
     searched, followed = (search, final + forward) if counts is None else counts
     checkpoints = written(searched, training_time.searched_epochs(spec)) + written(followed, spec.max_epochs)
