@@ -5,8 +5,8 @@
 
 At 20k, 200k, 2M and 20M, with the first one or two cores of this machine (sched_setaffinity), auto chooses as before an
 experiment; then its share and the fixed one are measured again, in turn. Windows a second of all trials together, with
-an architecture and a batch from the middle of the plan's. On one core Ray runs one of the two fixed trials at a time; here
-both processes run, and the later one's last steps are measured alone, so its figure there is too high.
+an architecture and a batch from the middle of the plan's. On one core Ray runs one of the two fixed trials at a time;
+here both processes run, and the later one's last steps are measured alone, so its figure there is too high.
 """
 
 from __future__ import annotations
