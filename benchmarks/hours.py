@@ -36,7 +36,7 @@ from supervisor.store.database import read_only
 
 SAMPLE_S = 5.0
 EXTRA_S = 1800.0
-"""How long a run may take beyond its hours: start-up, the test and the report."""
+"""The time that a run may take beyond its hours: start-up, the test and the report."""
 
 
 class CoresInUse:

@@ -20,7 +20,7 @@ class SearchEnd(PerProcess):
         self.asked = False
         """True: a person ends the search."""
         self.time: SearchTime | None = None
-        """What is left, as the daemon last said; None without hours."""
+        """The time left, as the daemon last said; None without hours."""
 
     def before_another(self) -> str | None:
         """Return why the search gives no further trial; None while one more fits."""

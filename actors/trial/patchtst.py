@@ -92,7 +92,7 @@ class PatchTSTTrainable(tune.Trainable):
 
     @property
     def sweep_refused_device(self) -> str | None:
-        """Why the trial trains on the CPU although there is an accelerator."""
+        """Return why the trial trains on the CPU although there is an accelerator; None where it need not."""
         return None if self._session is None else self._session.compared.refused
 
     def _opened(self) -> TrainingSession:

@@ -88,7 +88,7 @@ class Orchestrator:
 
     @property
     def left_s(self) -> float | None:
-        """What is left of the hours of the experiment at work; None without hours."""
+        """Return the seconds left of the hours of the experiment at work; None without hours."""
         return None if self._drivers.countdown is None else self._drivers.countdown.left_s
 
     def scene(self) -> Scene | None:

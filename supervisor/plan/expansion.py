@@ -88,7 +88,7 @@ class ExperimentSpec(dimensions.Part):
     finish_asked: bool = Field(default=False, exclude=True)
     chosen: str | None = Field(default=None, exclude=True)
     most_at_once: int | None = Field(default=None, exclude=True)
-    """What events add to the spec of a run (domain.search_time); no plan has them."""
+    """The fields that events add to the spec of a run (domain.spec_changes); no plan has them."""
 
     @property
     def is_open(self) -> bool:

@@ -30,7 +30,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What the experiments of one budget cost; None: unknown.
+    """Holds the costs of the experiments of one budget; None: unknown.
 
     All keep to the hours. `trained_s` are the likely epochs, `final_s` those after the search.
     `at_rest_bytes` stay on disk.

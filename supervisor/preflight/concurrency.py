@@ -20,7 +20,7 @@ WORTH_IT = 1.05
 
 @dataclass(frozen=True, order=True)
 class Share:
-    """So many trials at once, each with so many threads."""
+    """Counts the trials at once, and the threads of each."""
 
     trials: int
     threads: int
@@ -51,7 +51,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Limits:
-    """What bounds a share: cores, trials at once, and trials that fit into memory (None: unknown).
+    """Bounds a share by cores, trials at once, and trials that fit into memory (None: unknown).
 
     `splits` says that a step is long enough to be split among cores. `trials` and `threads` are the plan's own numbers;
     None where it says auto.

@@ -53,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Together:
-    """What processes that worked at the same time found; `needs_s` are the seconds that a trial too slow would take."""
+    """Holds the findings of processes that worked side by side; `needs_s` are seconds of trials that are too slow."""
 
     steps: list[tuple[Case, TimedStep]]
     needs_s: list[tuple[Case, float]]

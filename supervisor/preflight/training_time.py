@@ -31,7 +31,7 @@ BASIS = {
     Basis.RULE: "rule of thumb: nothing was timed; good to a factor of three, from 6 operations per parameter\n"
     f"      and token (Kaplan et al. 2020) at up to {step_times.FLOPS_PER_CORE / 1e9:g} GFLOP/s a core",
 }
-"""What each basis means, for people."""
+"""The meaning of each basis, for people."""
 SEARCH, FINAL, FORWARD = "search", "final", "walk-forward"
 """The phases of an experiment."""
 

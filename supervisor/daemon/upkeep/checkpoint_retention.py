@@ -35,7 +35,7 @@ MAX_A_ROUND = 200
 MAX_ROUNDS_AT_THE_END = 100
 
 _UNFINISHED = re.compile(r"\.fresh-\d+|\.(checkpoint-\d+|best(-\d+)?)\.pt\.\d+\.part|best-\d+\.pt")
-"""What a trial needs only while it runs: half-written files, and the weights of the best epoch so far."""
+"""The files that a trial needs only while it runs: half-written ones, and weights of the best epoch so far."""
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]

@@ -20,7 +20,7 @@ log = logging.getLogger("supervisor")
 
 LOOK_PERIOD_S = 30.0
 IDLE_S = 600.0
-"""So long must the machine idle before it is an event."""
+"""The time for which the machine idles before it is an event."""
 AGAIN_S = 3600.0
 """The time to the next event."""
 IDLE_CORES, IDLE_SHARE = 0.75, 0.25
@@ -30,7 +30,7 @@ BUSY_ACCELERATOR_PERCENT = 25.0
 
 @dataclass(frozen=True)
 class Scene:
-    """What a look at the machine and its experiment finds. Percents are None without a reading.
+    """Describes the machine and its experiment at one look. Percents are None without a reading.
 
     `waiting` counts trials that have not begun, `searching` those of them that belong to the search; `auto` says that
     the machine chose concurrency and cores.
@@ -55,7 +55,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Underuse:
-    """What idles, why, and what can be done."""
+    """Names the part of the machine that idles, the cause and the cure."""
 
     what: str
     cause: str

@@ -1,4 +1,4 @@
-"""How much work a trial may train again after a fault."""
+"""Bounds the work that a trial may train again after a fault."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def ran(trial: PatchTSTTrainable, *, until: int = 3) -> list[float]:
 def test_a_finalisation_trial_ends_with_the_weights_of_its_best_epoch(
     tmp_path: Path, trial_of: Callable[..., PatchTSTTrainable], room: bool, hurried: bool
 ) -> None:
-    """Whatever the time and the memory: also saved before every batch, which changes no loss."""
+    """Save with any time and memory, also before every batch: that changes no loss."""
     trial = trial_of(final=True, room=room, hurried=hurried)
     losses = ran(trial)
     assert losses == ran(trial_of(final=False))

@@ -1,4 +1,4 @@
-"""How many trials run at once: measured by the work of results, moved after each tenth, told to the daemon."""
+"""Test the number of trials at once: measured by the work of results, moved after each tenth, sent to the daemon."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ from supervisor.store.trial_writer import TrialWriter
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER, Trial, World, read_world
 
 MAX_HOURS = 1e6
-"""So many that no life uses them up; what an experiment leaves goes to the next."""
+"""The hours of each experiment: no life uses them up, and the rest goes to the next."""
 SPECS = [
     {"name": name, "mode": "min", "max_trials": MAX_TRIALS, "concurrency": 1, "max_hours": MAX_HOURS, "enqueue": []}
     for name in EXPERIMENTS

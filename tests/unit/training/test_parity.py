@@ -111,7 +111,7 @@ def test_this_machines_own_figures_are_within_the_tolerances(dataset: Path) -> N
 
 
 def test_a_large_model_is_compared_by_few_of_its_layers(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a 2B model in the CPU's memory there would be no room."""
+    """Leave the CPU out: its memory has no room for a 2B model."""
     seen: list[Architecture] = []
 
     def batch(_: Any, shape: Architecture, *__: Any) -> Answer:

@@ -256,7 +256,7 @@ def steps_with_checkpoints(user, kept, clock, seconds, count):
 
 
 def test_short_epochs_share_a_checkpoint_and_no_work_gets_older_than_the_interval(due, clock):
-    """Of a class that can only be saved between epochs: at the last epoch's end before ten minutes are over."""
+    """Save a class that can only be saved between epochs at the last end before ten minutes are over."""
     user, kept = due(Counts)
     # The first save shows that one costs nothing here: only then is writing cheaper than 1 % of training.
     assert steps_with_checkpoints(user, kept, clock, 200.0, 2) == [2]
