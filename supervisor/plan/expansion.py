@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
 from supervisor.domain.finalists import finalisation_trials, search_trials, shrunk, walk_forward_trials
 from supervisor.errors import PlanError
 from supervisor.plan import dimensions, schema
@@ -82,7 +83,7 @@ class ExperimentSpec(dimensions.Part):
     warm_start: schema.WarmStart | None = None
     seed: int = Field(ge=0)
     max_failures: int = Field(ge=0)
-    checkpoint_every_s: float = Field(default=600.0, ge=0)
+    checkpoint_every_s: float = Field(default=CHECKPOINT_EVERY_S, ge=0)
     searched: int | None = Field(default=None, exclude=True)
     search_end: str | None = Field(default=None, exclude=True)
     finish_asked: bool = Field(default=False, exclude=True)

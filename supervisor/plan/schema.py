@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
+from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
 from supervisor.plan.dimensions import Dimension, EnqueuedValue, Part, as_tuple
 
 PLAN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -242,7 +243,7 @@ class Plan(Part):
     )  # fmt: skip
     max_failures: int = Field(default=3, ge=0, le=100, description="further attempts when a worker dies or hangs")
     checkpoint_every_s: float = Field(
-        default=600.0, ge=0, le=86_400,
+        default=CHECKPOINT_EVERY_S, ge=0, le=86_400,
         description="seconds between two checkpoints of a trial; 0: one at the end of each epoch",
     )  # fmt: skip
     overrides: Annotated[tuple[Override, ...], BeforeValidator(as_tuple)] = Field(

@@ -100,7 +100,7 @@ def _drop_from_overrides(data: dict[str, Any], path: KeyPath) -> None:
             at = at.get(key) if isinstance(at, dict) else None
         if isinstance(at, dict):
             at.pop(str(keys[-1]), None)
-    if path[0] == "resources":
+    if path[0] == "resources" and (len(path) == 1 or path[1] in ("cpu", AUTO)):
         _drop_auto(data)
     _drop_where(
         data, lambda override: isinstance(kept := override.get("set"), dict) and all(v == {} for v in kept.values())
@@ -114,7 +114,7 @@ def _drop_auto(data: dict[str, Any]) -> None:
         found = at.get("resources") if isinstance(at, dict) else None
         if isinstance(found, dict):
             found.pop("auto", None)
-        elif isinstance(at, dict) and found == "auto":
+        elif isinstance(at, dict) and found == AUTO:
             del at["resources"]
 
 

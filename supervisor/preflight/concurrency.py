@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from supervisor.domain import spec_changes
+from supervisor.domain.concurrency_walk import WORTH_IT
+
 if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
 
 SPLIT_FROM_PARAMS = 10_000_000
 """A step of a smaller model is too short to be split among cores: its threads wait for each other."""
-WORTH_IT = 1.05
-"""More trials at once must give so much more throughput: with fewer, each knows more results when it is proposed."""
 
 
 @dataclass(frozen=True, order=True)
@@ -136,11 +137,8 @@ def limits_of(spec: ExperimentSpec, cores: int, trial_bytes: int | None, memory_
 
 
 def with_share(spec: ExperimentSpec, choice: Choice) -> ExperimentSpec:
-    """Return `spec` as the store has it once the choice is recorded (projection: experiment.resources_chosen)."""
-    share, config = choice.share, spec.config
-    if spec.resources.auto and "threads" in config:
-        config = {**config, "threads": share.threads}
-    resources = spec.resources.model_copy(update={"cpu": float(share.threads)} if spec.resources.auto else {})
-    return spec.model_copy(
-        update={"concurrency": share.trials, "resources": resources, "config": config, "chosen": choice.reason}
-    )
+    """Return `spec` as the store has it once the choice is recorded."""
+    kept = {"config": spec.config, "resources": spec.resources.model_dump()}
+    share = choice.share
+    changed = spec_changes.with_share(kept, share.trials, share.threads, choice.most, choice.reason)
+    return spec.model_copy(update={**changed, "resources": type(spec.resources).model_validate(changed["resources"])})

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from supervisor.domain.search_time import TRIAL_OVERHEAD_S
 from supervisor.plan.dataset import blocks_of
 from supervisor.preflight import step_times
 from supervisor.preflight.machine import usable_gpus
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from supervisor.plan.expansion import ExperimentSpec
     from training.grid import Architecture
 
-TRIAL_OVERHEAD_S = 1.0
-"""A trial's start and end: data, device choice, checkpoint."""
 EXPERIMENT_OVERHEAD_S = 10.0
 """An experiment's driver: imports, joining Ray."""
 TRAIN_SHARE, VAL_SHARE = 0.70, 0.15

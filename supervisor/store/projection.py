@@ -198,14 +198,11 @@ def _trial_reported(rows: _Rows) -> None:
 
 def _trial_repeated(rows: _Rows) -> None:
     event, fields = rows.event, rows.fields
-    # Events of older versions have no metrics: there the first result stood.
-    if "metrics" in fields:
-        rows.execute(
-            "UPDATE result SET attempt = ?, value = ?, metrics = ?, wall = ?"
-            " WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
-            event.attempt, fields["value"], json.dumps(fields["metrics"]), event.wall_s, *rows.trial_key,
-            fields["step"],
-        )  # fmt: skip
+    rows.execute(
+        "UPDATE result SET attempt = ?, value = ?, metrics = ?, wall = ?"
+        " WHERE run = ? AND experiment = ? AND trial = ? AND step = ?",
+        event.attempt, fields["value"], json.dumps(fields["metrics"]), event.wall_s, *rows.trial_key, fields["step"],
+    )  # fmt: skip
     _keep_checkpoint(rows)
 
 

@@ -266,3 +266,16 @@ def test_a_folder_that_cannot_be_deleted_is_named_and_the_rest_is_recorded(
     deleted = run_files.delete_files(home, "p-1")
     assert deleted.count == len([name for name in GOES if name.startswith("ray")])
     assert "Permission denied" in str(deleted.error)
+
+
+def test_a_run_whose_folder_is_a_link_stays_and_the_others_go(
+    home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "larger-disk"
+    home.run_folder("p-1").rename(elsewhere)
+    home.run_folder("p-1").symlink_to(elsewhere)
+    code, said, _ = ctl(capsys, "gc", "--all", "--yes")
+    assert (code, "is a link" in said) == (0, True)
+    assert files(home, "p-2") == set(STAYS)
+    assert {str(path.relative_to(elsewhere)) for path in elsewhere.rglob("*") if path.is_file()} == {*STAYS, *GOES}
+    assert ctl(capsys, "rm", "p-1", "--yes")[0] != 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli import launch
+from supervisor.cli import launch, supervisord
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.errors import AlreadyRunning, DaemonDied, NotRunning, SweepError
 from supervisor.home import Home, find_home
@@ -227,3 +227,17 @@ def test_the_slower_of_two_simultaneous_starts_reports_the_run_of_the_quicker_on
                 launch.launch(home, request, 60.0, foreground=False)
     finally:
         os.close(locks[0])
+
+
+def test_the_hours_of_a_start_are_kept_to_the_last_digit(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that continues a stopped run must mean the same shares."""
+    monkeypatch.setenv("SWEEP_HOME", str(home.root))
+    taken: list[StartRequest] = []
+    monkeypatch.setattr(launch, "launch", lambda home, request, *_, **__: taken.append(request) or 0)
+    example = Path(__file__).parents[3] / "docs" / "examples" / "quadratic.yaml"
+    assert supervisord.main(["start", str(example), "--hours", "33.333333333"]) == 0
+    (request,) = taken
+    options = request.hardware["options"]
+    assert float(options[options.index("--hours") + 1]) == 33.333333333

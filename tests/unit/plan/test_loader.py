@@ -256,6 +256,19 @@ def test_the_frozen_text_of_a_plan_contains_its_sets() -> None:
     assert changed.text.startswith("# phase6a.yaml with --set max_trials=2")
 
 
+@pytest.mark.parametrize(
+    ("override", "key", "left"),
+    [
+        ("auto", "resources.cpu=2", None), ("{auto: true, gpu: 1}", "resources.cpu=2", {"gpu": 1.0}),
+        ("{auto: true, gpu: 1}", "resources.gpu=2", {"auto": True}), ("auto", "resources.gpu=2", {"auto": True}),
+    ],
+)  # fmt: skip
+def test_a_set_number_of_cores_wins_over_an_override_with_auto(override: str, key: str, left: object) -> None:
+    text, _ = with_line(f"overrides:\n  - when: {{size: small}}\n    set: {{max_trials: 3, resources: {override}}}")
+    found = load(text, key).plan.overrides[0].set.resources
+    assert (None if found is None else found.model_dump(exclude_unset=True)) == left
+
+
 def test_a_set_key_wins_over_overrides() -> None:
     text, _ = with_line(
         "overrides:\n"

@@ -87,3 +87,11 @@ def test_trials_and_time_keep_to_the_hours(tmp_path: Path) -> None:
     assert bound.trials < open_ended.trials
     assert bound.most_s == 50 * 3600
     assert bound.written_bytes < open_ended.written_bytes
+
+
+def test_by_the_clock_the_last_epoch_of_a_trial_is_not_saved(tmp_path: Path) -> None:
+    sets = ("pruner={kind: none}", "finalize=null", "warm_start=null", "max_epochs=1")
+    assert disk_bytes(phase6a("2M", dataset(tmp_path), "checkpoint_every_s=1e4", *sets), 2, (), None)[2] < 1e6 * 32 * 12
+    space = space_of(spec := phase6a("2M", dataset(tmp_path), "checkpoint_every_s=0", *sets))
+    assert space is not None
+    assert disk_bytes(spec, 2, (), None)[2] == spec.max_trials * space.checkpoint_bytes

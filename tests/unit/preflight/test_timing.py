@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from supervisor.home import Home
 from supervisor.plan.expansion import ExperimentSpec, expand
 from supervisor.plan.loader import load_plan
-from supervisor.preflight import step_processes, timing
+from supervisor.preflight import step_processes, timing, training_time
 from supervisor.preflight.estimate import architectures, fitting_architectures, planned
 from supervisor.preflight.timing import cases_of, timed_steps
 from tests.unit.preflight.test_estimate import EXAMPLE, NUMBERS, dataset, phase6a
@@ -119,3 +120,44 @@ def test_a_step_that_only_some_of_the_processes_timed_is_left_out(
     monkeypatch.setattr(step_processes, "python_module", lambda *_: ("/bin/sh", "-c", script))
     spec = phase6a("2M", dataset(tmp_path))
     assert timed_steps(home, [spec], lambda one: list(architectures(one))[:1], 2, GIB).steps == ()
+
+
+def test_a_library_that_is_missing_is_for_the_check_to_say(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "LIBRARIES", ("no-such-library-as-this",))
+    assert answering(home, tmp_path, monkeypatch, {"trial": 0, "device": "cpu", "step_s": 0.5}).steps
+
+
+def test_trials_that_ask_for_gpus_share_them_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for module in (step_processes, training_time):
+        monkeypatch.setattr(module, "usable_gpus", lambda: 2)
+    spec = phase6a("2M", dataset(tmp_path), "resources.gpu=0.5", "concurrency=8")
+    assert training_time.at_once(spec, 16) == 4
+    (case, *_) = cases_of([spec], lambda one: list(architectures(one)), 16)
+    assert (case.at_once, case.gpu) == (4, 0.5)
+    cards = tmp_path / "cards"
+    script = f"cat >/dev/null; echo $CUDA_VISIBLE_DEVICES >> {cards}"
+    monkeypatch.setattr(step_processes, "python_module", lambda *_: ("/bin/sh", "-c", script))
+    asyncio.run(step_processes.time_together([case], 1, 4, 1.0, GIB))
+    assert sorted(cards.read_text().split()) == ["0", "0", "1", "1"]
+
+
+def test_timing_is_announced_only_where_something_is_timed(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    spec = phase6a("2M", dataset(tmp_path))
+    monkeypatch.setattr(step_processes, "python_module", lambda *_: ("/bin/sh", "-c", "cat >/dev/null"))
+
+    def timed(within_s: float) -> None:
+        timed_steps(
+            home, [spec], lambda one: list(architectures(one))[:1], 2, GIB, within_s=within_s,
+            announce=lambda: said.append("timing"),
+        )  # fmt: skip
+
+    timed(0.0)
+    assert said == []
+    timed(12.0)
+    assert said == ["timing"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,3 +34,27 @@ def test_a_dataset_is_found_in_a_home_that_was_moved(tmp_path: Path, there: bool
         store, "s", plan="q", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
     )
     assert lookups.spec(store, "s", "y")["config"]["dataset"] == str(homes[expected] / FILE)
+
+
+def test_a_recorded_place_that_only_another_user_may_see_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may see every folder, so the system's refusal is played."""
+    there, here = tmp_path / "there" / FILE, tmp_path / "here" / FILE
+    here.parent.mkdir(parents=True)
+    here.touch()
+    real = os.stat
+
+    def stat(path: str | Path, *arguments: object, **named: Any) -> os.stat_result:
+        if str(path) == str(there):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **named)  # type: ignore[arg-type]
+
+    (tmp_path / "here" / "state").mkdir()
+    store = make_writer(tmp_path / "here" / "state" / "sweep.db").store
+    spec = {"name": "y", "mode": "min", "max_trials": 3, "config": {"dataset": str(there)}}
+    create_run(
+        store, "s", plan="q", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
+    )
+    monkeypatch.setattr(os, "stat", stat)
+    assert lookups.spec(store, "s", "y")["config"]["dataset"] == str(here)

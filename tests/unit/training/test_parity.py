@@ -8,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.unit.training.small_session import made
 from tests.unit.training.small_trial import config
 from training.data.windows import load_windows
-from training.devices.parity import MAX_PARAMS, Answer, Parity, compare, compare_devices, measure_by
+from training.devices.parity import (
+    MAX_PARAMS,
+    Answer,
+    Compared,
+    Parity,
+    compare,
+    compare_devices,
+    measure_by,
+    why_not_in,
+)
 from training.grid import Architecture, grid_of, param_count
 from training.memory import Precision
 from training.settings import TrialSettings
@@ -126,3 +136,17 @@ def test_a_large_model_is_compared_by_few_of_its_layers(dataset: Path, monkeypat
     assert param_count(large) > 10 * MAX_PARAMS
     assert 1 <= seen[0].n_layers < 10
     assert replace(seen[0], n_layers=96) == large
+
+
+def test_a_device_without_memory_is_not_taken_for_one_that_computes_something_else() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        compare("cuda", ["fp32"], device({"fp32": torch.OutOfMemoryError("CUDA out of memory")}))
+
+
+@pytest.mark.parametrize(("answer", "may"), [(HALF, True), (WRONG, False)])
+def test_a_precision_of_another_machine_is_compared_before_it_is_taken(answer: Answer, may: bool) -> None:
+    compared = Compared({"cpu": "fp32", "mps": "fp32"}, (Parity("mps", "fp32", CPU, CPU),))
+    why = why_not_in(compared, "mps", "bf16", device({"bf16": answer}))
+    assert why is None if may else "mps in bf16" in (why or "")
+    assert why_not_in(compared, "mps", "fp32", device({})) is None, "it was compared"
+    assert why_not_in(compared, "cpu", "bf16", device({})) is None
