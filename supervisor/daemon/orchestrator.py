@@ -197,9 +197,11 @@ class Orchestrator:
             state.skip(reason)
             return
         state.warm()
-        # A stop that is asked meanwhile is the experiment's to handle.
         choosing = await self.stop.unless_asked(self._choose_share(state.spec))
-        choice = None if choosing is None else choosing.result()
+        if choosing is None or self.stop.asked():
+            # It has not begun, so there is nothing to stop: the next start chooses again.
+            return
+        choice = choosing.result()
         if choice is not None:
             state.choose_resources(choice)
         await self._experiments.run(state)

@@ -173,6 +173,7 @@ class Stage:
         self.reserve = DiskReserve(folder, Clock(), ReserveLimits(reserve_bytes=4096), free=lambda _: 1 << 30)
         self.now: Orchestrator | None = None
         self.choices: dict[str, Choice] = {}
+        self.choosing: Callable[[], Awaitable[None]] | None = None
 
     def _new_head(self) -> RayHead:
         self.heads.append(FakeHead())
@@ -183,6 +184,8 @@ class Stage:
         return DriverProcess(self.environment, log, self.silence_s, (sys.executable, "-c", FAKE_DRIVER))
 
     async def _choose_share(self, spec: dict[str, Any]) -> Choice | None:
+        if self.choosing is not None:
+            await self.choosing()
         return self.choices.pop(spec["name"], None)
 
     def live(self, *scenes: Callable[[Orchestrator], Awaitable[None]], stop: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,28 @@ def test_a_stop_before_the_first_experiment_starts_nothing(tmp_path: Path) -> No
     stage.live(stop="SIGTERM")
     assert stage.states() == {"a": "STOPPED"}
     assert stage.heads == []
+
+
+@pytest.mark.parametrize("chosen_first", [False, True])
+def test_a_stop_while_resources_are_chosen_leaves_the_experiment_for_the_next_start(
+    tmp_path: Path, chosen_first: bool
+) -> None:
+    stage = Stage(tmp_path, a=[DONE], b=[DONE])
+    choice = Choice(Share(3, 2), "measured", 3, ((Share(3, 2), 9.0),))
+
+    async def stop_is_asked() -> None:
+        assert stage.now is not None
+        stage.now.stop.ask("shut down by a person")
+        await asyncio.sleep(0.0 if chosen_first else 30.0)
+
+    stage.choices, stage.choosing = {"a": choice}, stop_is_asked
+    stage.live()
+    assert stage.states() == {"a": "STOPPED", "b": "STOPPED"}
+    assert stage.recorded("experiment.resources_chosen", "experiment.stopped", "driver.started") == []
+    stage.choices, stage.choosing = {"a": choice}, None
+    stage.live()
+    assert stage.states() == {"a": "EXITED", "b": "EXITED"}
+    assert [name for name, _ in stage.recorded("experiment.resources_chosen")] == ["experiment.resources_chosen"]
 
 
 def test_after_the_end_of_a_head_its_driver_is_killed_and_both_are_replaced(tmp_path: Path) -> None:
