@@ -31,6 +31,8 @@ PORT_TAKEN = "address already in use"
 MACHINE_BUSY = "timed out during startup"
 """Ray's node.py, where its own raylet does not register within 30 s: a busy machine, as a rule."""
 TRIED_AGAIN = (PORT_TAKEN, MACHINE_BUSY)
+STARTS, BUSY_STARTS = 3, 6
+"""Starts at most; more of them where only the machine was too busy, which passes."""
 DASHBOARD_GAVE_UP = "Failed to find a valid port for dashboard"
 """Ray's last message (dashboard/http_server_head.py) before the dashboard ends; it tries other ports by itself."""
 DASHBOARD_PORT = 8265
@@ -87,17 +89,19 @@ class RayHead:
         """Start the head and wait until it is up. Raises RayStartFailed with the end of Ray's output.
 
         A free port can be taken between its choice and its use. Ray then ends within seconds, or, for the dashboard's
-        port, after a minute; and on a busy machine Ray gives up after half a minute. It is then started twice more,
+        port, after a minute; and on a busy machine Ray gives up after half a minute. It is then started again,
         on other ports.
         """
         begun_s = time.monotonic()
-        for preferred in (DASHBOARD_PORT, None, None):
+        for number in range(1, BUSY_STARTS + 1):
             try:
-                return await self._start(preferred)
+                return await self._start(DASHBOARD_PORT if number == 1 else None)
             except RayStartFailed as failure:
-                last = failure
+                last, said = failure, str(failure).lower()
                 slow = time.monotonic() - begun_s > QUICK_FAILURE_S
-                if slow and not any(words in str(failure).lower() for words in TRIED_AGAIN):
+                if slow and not any(words in said for words in TRIED_AGAIN):
+                    break
+                if number >= STARTS and MACHINE_BUSY not in said:
                     break
         raise last
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.processes.ray_head import MACHINE_BUSY
+from supervisor.processes.ray_head import BUSY_STARTS, MACHINE_BUSY
 from tests import waits
 from tests.integration.fake_daemon import FakeDaemon, RayHead, Store
 from training.data.dataset_files import build_dataset
@@ -67,8 +67,8 @@ def ray_runs(process: subprocess.Popen[bytes], log: Path) -> bool:
 
 @contextlib.contextmanager
 def ray_process(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `ray start` until it is up; start it again, at most twice, where Ray gives up on a busy machine."""
-    for left in (2, 1, 0):
+    """Run `ray start` until it is up; start it again, as the daemon does, where Ray gives up on a busy machine."""
+    for left in reversed(range(BUSY_STARTS)):
         with (
             log.open("wb") as out,
             subprocess.Popen(

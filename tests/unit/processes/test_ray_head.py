@@ -60,7 +60,7 @@ def test_a_head_that_ends_at_once_is_a_start_failure_with_the_end_of_its_output(
     ("words", "starts"),
     [
         ("[Errno 98] Address already in use", 3),
-        ("Exception: The current node timed out during startup.", 3),
+        ("Exception: The current node timed out during startup.", 6),
         ("no such cluster", 1),
     ],
 )

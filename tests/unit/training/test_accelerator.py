@@ -95,12 +95,16 @@ def test_a_checkpoint_keeps_the_generator_of_its_device(
     first = made(dataset, gate)
     first.step()
     first.save(tmp_path / "c.pt")
+    saved_at = drawn[-1]
     first.step()
-    expected, drawn[:] = drawn[len(drawn) // 2 :], []
+    assert drawn[-1] > saved_at
+    drawn.clear()
     second = made(dataset, gate)
     second.load(tmp_path / "c.pt")
     second.step()
-    assert drawn == expected
+    # A slow machine asks the gate more often, so the count of draws is not compared.
+    assert drawn == list(range(saved_at + 1, saved_at + 1 + len(drawn)))
+    assert drawn
     assert list(read_checkpoint(tmp_path / "c.pt")["device_rng_states"]) == [kind]
 
 
