@@ -17,6 +17,7 @@ from ray.tune.result import RESULT_DUPLICATE
 from ray.tune.trainable.function_trainable import FunctionTrainable, wrap_function
 from ray.tune.trainable.trainable_fn_utils import get_session  # type: ignore[attr-defined]  # Ray's own import
 
+from actors.trial.prints import PRINTS
 from actors.trial.report_values import as_result, described, plain
 from actors.trial.result_keys import failed, failure_reason
 from actors.trial.user_code import error_text
@@ -85,6 +86,7 @@ class FunctionTrial(FunctionTrainable):
                 # Nobody reads a report any more.
                 raise SystemExit(0) from error
             text = error_text(error)
+            PRINTS.settle()
             if text is not None:
                 self._hand_over(failed(failure_reason(text), text))
         if not self._stopping:

@@ -26,7 +26,7 @@ from actors.trial.gate import Gate, Leave
 from actors.trial.heartbeat import Heartbeat, Phase, Worker
 from actors.trial.memory_retry import Memory
 from actors.trial.node_files import flag_path, heartbeats_folder
-from actors.trial.report_values import as_result
+from actors.trial.prints import PRINTS
 from actors.trial.result_keys import (
     CHECKPOINT,
     END,
@@ -35,7 +35,6 @@ from actors.trial.result_keys import (
     MAX_ERROR_CHARACTERS,
     OUT_OF_MEMORY,
     OWN_KEY,
-    RECORD,
     SECONDS,
     SMALLER,
     STEP,
@@ -43,13 +42,14 @@ from actors.trial.result_keys import (
     failed,
     failure_reason,
 )
-from actors.trial.user_class import USER, keeps_checkpoints, user_class
+from actors.trial.user_class import USER, keeps_checkpoints, own_result, user_class
 from actors.trial.user_code import error_text
 from actors.trial.worker_process import dump_on_signal, prefer_for_oom
 from supervisor.domain.checkpoint_schedule import Schedule
 from supervisor.domain.lifecycle import EndReason
 from supervisor.errors import PlanError
 from supervisor.processes.identity import started_at
+from supervisor.processes.print_file import print_path
 
 LOG = logging.getLogger("trainable")
 EXITED: Mapping[str, Any] = {RESULT_DUPLICATE: True, "done": True}
@@ -128,6 +128,7 @@ class SupervisedTrainable(tune.Trainable):
         self._step, self.sweep_memory = 0, own["memory"]
         self._failure: Mapping[str, Any] | None = None
         folder, node = Path(own["folder"]) / str(own["number"]), ray.get_runtime_context().get_node_id()
+        PRINTS.begin(print_path(folder, int(own["attempt"])))
         self._heartbeat = self._begin_heartbeat(own, folder, heartbeats_folder(own["gate"], node))
         self.sweep_gate = Gate(
             flag_path(own["gate"], node),
@@ -170,6 +171,7 @@ class SupervisedTrainable(tune.Trainable):
             self._smaller()
         except BaseException as error:  # noqa: BLE001 - whatever ends a user's code ends its trial, and nothing else
             text = error_text(error)
+            PRINTS.settle()
             return EXITED if text is None else self._stopped_by(text)
         return None
 
@@ -191,6 +193,7 @@ class SupervisedTrainable(tune.Trainable):
             return work()
         except BaseException as error:  # noqa: BLE001 - a user's code may also exit, or raise KeyboardInterrupt
             text = error_text(error)
+            PRINTS.settle()
             return EXITED if text is None else text
 
     def sweep_leave(self) -> None:
@@ -247,6 +250,7 @@ class SupervisedTrainable(tune.Trainable):
             return None
 
     def _one_step(self) -> dict[str, Any]:
+        PRINTS.mend()
         self.sweep_gate.wait()
         began = time.monotonic()
         self._heartbeat.begin_step()
@@ -254,7 +258,7 @@ class SupervisedTrainable(tune.Trainable):
         self._heartbeat.end_step()
         elapsed_s = time.monotonic() - began
         # A function's report is plain already, in the function's thread: its errors name the function's line.
-        result = dict(given) if isinstance(self, FunctionTrial) else _own_result(type(self), given, self.sweep_metric)
+        result = dict(given) if isinstance(self, FunctionTrial) else own_result(type(self), given, self.sweep_metric)
         if END in result and STEP not in result and result[END] == EndReason.OOM:
             # Caught by the class of a function.
             return self._stopped_by(result[ERROR])
@@ -291,11 +295,3 @@ class SupervisedTrainable(tune.Trainable):
         node, kept = str(ray.get_runtime_context().get_node_id()), self.sweep_checkpoints
         refused, smaller = getattr(self, "sweep_refused_device", None), self._smaller_or_none()
         return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), smaller, refused)
-
-
-def _own_result(trainable: type, given: Any, metric: str) -> dict[str, Any]:
-    """Return what a class of a user's, or of ours, gave as the result of a step, as plain values."""
-    kept = (END, ERROR, RECORD) if getattr(user_class(trainable), "sweep_own_keys", False) else ()
-    own = {key: given[key] for key in kept if key in given}
-    others = {key: given[key] for key in given if key not in own} if own else given
-    return as_result(others, metric) | own

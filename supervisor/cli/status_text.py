@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from supervisor.cli.failure_text import failure_lines
 from supervisor.domain.answer import counts
 from supervisor.domain.command_text import pauses
 from supervisor.domain.lifecycle import ENDED, FAILED, FINISH, HOURS, ProcessState
@@ -132,7 +133,10 @@ def status(view: dict[str, Any]) -> str:
     indent = " " * (width + 2)
     lines = [head, *(indent + line for line in pauses(view))]
     now = daemon["now_wall"] if daemon else None
-    lines += [experiment_line(experiment, width, now) for experiment in view["experiments"]]
+    for experiment in view["experiments"]:
+        lines.append(experiment_line(experiment, width, now))
+        if experiment["state"] not in ENDED:
+            lines += [indent + line for line in failure_lines(experiment)]
     return "\n".join([*lines, *(indent + line for line in below if line)])
 
 

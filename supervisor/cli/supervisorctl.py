@@ -64,8 +64,15 @@ def _tail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", nargs="?", help="the plan of the log; the last run's plan when left out")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C or the end of the run")
     parser.add_argument(
-        "-n", "--lines", type=_count, default=20, help="number of lines that match to begin with (default 20)"
+        "-n", "--lines", type=_count, help="number of lines that match to begin with (20; with --since all)"
     )
+    parser.add_argument(
+        "--since", help="only events since then: 45s, 30m, 2h or 3d ago, or a time such as 2026-11-30T08:00 (local)"
+    )
+    parser.add_argument(
+        "--level", choices=("info", "warning", "error"), help="only events of this level, or of a worse one"
+    )
+    parser.add_argument("--grep", metavar="REGEX", help="only events with this in one of their texts")
     parser.add_argument("--event", help="only events whose name matches this glob, such as 'trial.*'")
     parser.add_argument("--experiment", help="only experiments that match this glob")
     parser.add_argument("--trial", type=_trial, help="only events of this trial: NUMBER or EXPERIMENT/NUMBER")
@@ -73,6 +80,15 @@ def _tail(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the lines as they are (the default when piped)")
     form.add_argument("--pretty", action="store_true", help="lines for people (the default in a terminal)")
+
+
+def _log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "trial", type=_trial, metavar="TRIAL", help="NUMBER, of the experiment at work, or EXPERIMENT/NUMBER"
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C, with later attempts, too")
+    parser.add_argument("-n", "--lines", type=_count, help="the last lines only")
+    parser.add_argument("--attempt", type=_count, metavar="N", help="the attempt; the last one when left out")
 
 
 def _trial(text: str) -> tuple[str | None, int]:
@@ -114,6 +130,7 @@ VERBS: Verbs = {
     "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),
     "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", (_drill,)),
     "tail": ("print the last events, and with -f those to come", "tail.tail", (_tail,)),
+    "log": ("show a trial's prints, those of C libraries and child processes too", "trial_log.log", (_log,)),
     "wait": (
         "show the progress until the run has ended; the exit code is the run's", "watch.wait",
         (argument("--timeout", type=float, help="give up after so many seconds, exit code 1"),),

@@ -13,13 +13,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from supervisor.audit.rotation import lines_of, older_parts
+from supervisor.cli.event_filters import Filters, check_event, parse, parts_since, pattern_of, since_time
 from supervisor.cli.watch import view_of
 from supervisor.errors import NotFound, UsageError
 from supervisor.formatting import nearest
@@ -27,6 +27,9 @@ from supervisor.home import Home
 from supervisor.home_lock import is_held
 
 POLL_S = 0.2
+DEFAULT_LINES, MAX_LINES = 20, 1_000_000
+LOOK_BACK_BYTES = 64 * 1024
+RUN_OVER = ("run.finished", "run.failed", "run.stopped")
 
 
 def tail(home: Home, arguments: argparse.Namespace) -> int:
@@ -41,7 +44,11 @@ def tail(home: Home, arguments: argparse.Namespace) -> int:
             f"--trial {experiment}/{trial} is not of --experiment {arguments.experiment}",
             remedy="leave one of them out",
         )
-    filters = Filters(arguments.event, experiment or arguments.experiment, trial)
+    since = None if arguments.since is None else since_time(arguments.since, datetime.now().astimezone())
+    filters = Filters(
+        arguments.event, experiment or arguments.experiment, trial, arguments.level, since, pattern_of(arguments.grep)
+    )
+    count = arguments.lines if arguments.lines is not None else DEFAULT_LINES if since is None else MAX_LINES
 
     def show(line: bytes) -> None:
         now = datetime.now(UTC) if arguments.utc else datetime.now().astimezone()
@@ -50,24 +57,43 @@ def tail(home: Home, arguments: argparse.Namespace) -> int:
     # Listed first: a log that is rotated meanwhile is then read once.
     older = reversed(older_parts(path))
     with path.open("rb") as file:
-        lines = last_lines(file, arguments.lines, filters.pass_line, map(lines_of, older))
+        lines = last_lines(file, count, filters.pass_line, parts_since(map(lines_of, older), since))
         for line in lines:
             show(line)
-        if arguments.lines and not lines:
-            _explain_nothing(filters.unknown(), path, follow=arguments.follow)
+        if count and not lines:
+            # What is older than `since` was not read, so it is not known which names it has.
+            _explain_nothing(filters.unknown() if since is None else None, path, follow=arguments.follow)
         if not arguments.follow:
             return 0
         print("==> Press Ctrl-C to exit <==", file=sys.stderr)
         try:
+            end = _RunEnd(file)
             # From the same open file: a line that is added between two opens would be missed.
             for line in follow(path, file, _DaemonWatch(home).sleep):
                 if filters.pass_line(line):
                     show(line)
-                if (parse(line) or {}).get("event") == "daemon.stopped":
+                if end.is_at(line):
                     break
         except FileNotFoundError as error:
             raise NotFound(f"the log {path} was removed") from error
     return 0
+
+
+class _RunEnd:
+    """Finds a run's last line: a daemon that stops without the run's end is only away, and the log goes on."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Begin at the position of `file`; the end of the run may stand before it."""
+        self._over, here = False, file.tell()
+        file.seek(max(0, here - LOOK_BACK_BYTES))
+        for line in file.read(here - file.tell()).splitlines():
+            self.is_at(line)
+
+    def is_at(self, line: bytes) -> bool:
+        """Return whether `line`, the next one, is the last of a run that has ended."""
+        event = (parse(line) or {}).get("event")
+        self._over = event in RUN_OVER or (self._over and event != "run.started")
+        return self._over and event == "daemon.stopped"
 
 
 class _DaemonWatch:
@@ -168,51 +194,6 @@ def _wait_for(path: Path, sleep: Callable[[float], None]) -> BinaryIO:
     return path.open("rb")
 
 
-@dataclass
-class Filters:
-    """Chooses records by globs of `event` and `experiment` and by a trial's number; notes the names that it saw."""
-
-    event: str | None = None
-    experiment: str | None = None
-    trial: int | None = None
-    experiments: set[str] = field(default_factory=set)
-    trials: set[int] = field(default_factory=set)
-
-    def pass_line(self, line: bytes) -> bool:
-        """Return whether a line of the log is a record that passes all filters."""
-        record = parse(line)
-        if record is None:
-            return False
-        experiment, trial = record.get("experiment"), record.get("trial")
-        of_experiment = experiment is not None and fnmatch(str(experiment), self.experiment or "*")
-        if experiment is not None:
-            self.experiments.add(str(experiment))
-        if of_experiment and isinstance(trial, int):
-            self.trials.add(trial)
-        return (
-            fnmatch(str(record.get("event", "")), self.event or "*")
-            and (of_experiment or self.experiment is None)
-            and (trial == self.trial or self.trial is None)
-        )
-
-    def unknown(self) -> str | None:
-        """Return which name the records that were seen do not have; None when each is there, or none was asked for."""
-        if self.experiment is not None and not any(fnmatch(name, self.experiment) for name in self.experiments):
-            return f"no experiment {self.experiment!r}; there are {', '.join(sorted(self.experiments)) or 'none'}"
-        if self.trial is not None and self.trial not in self.trials:
-            known = f"0 to {max(self.trials)}" if self.trials else "none"
-            return f"no trial {self.trial}; there are {known}"
-        return None
-
-
-def check_event(glob: str) -> None:
-    """Raise UsageError for a glob that no event's name matches."""
-    from supervisor.store.event_catalog import EVENTS
-
-    if not any(fnmatch(name, glob) for name in EVENTS):
-        raise UsageError(f"no event has the name {glob!r}", remedy=nearest(glob, EVENTS) or "docs/events.md lists them")
-
-
 def pretty(record: dict[str, Any], now: datetime) -> str:
     """Return a record as a line for people: time in the zone of `now`, its date when not today's, and a sentence."""
     mark = {"warning": "! ", "error": "!! "}.get(str(record.get("level")), "")
@@ -228,12 +209,3 @@ def _time(text: str, now: datetime) -> str:
         return text
     at = at.astimezone(now.tzinfo)
     return at.strftime("%H:%M:%S %Z" if at.date() == now.date() else "%Y-%m-%d %H:%M:%S %Z")
-
-
-def parse(line: bytes) -> dict[str, Any] | None:
-    """Return the record of a line; None when it is no JSON object, which the log's own checks report."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None

@@ -77,7 +77,10 @@ class TrialHeld:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """Driver: a trial is over. `end_reason` is one of lifecycle.EndReason; `error` its text (4,000 characters)."""
+    """Driver: a trial is over. `end_reason` is one of lifecycle.EndReason; `error` its text (4,000 characters).
+
+    `printed` are the last lines that a failed attempt printed; the daemon adds them.
+    """
 
     number: int
     attempt: int
@@ -85,6 +88,7 @@ class TrialEnded:
     value: float | None
     error: str | None
     record: dict[str, Any] = field(default_factory=dict)
+    printed: str | None = None
 
     def __post_init__(self) -> None:
         EndReason(self.end_reason)
@@ -147,7 +151,8 @@ class AttemptLost:
     """Driver: an attempt is over and its trial is not: it is tried again.
 
     `cause` is one of worker_exit's, released, oom (an allocation failed) or memory (asked back by the governor);
-    `memory` is what the next attempt is given to take less of it, None when that does not change.
+    `memory` is what the next attempt is given to take less of it, None when that does not change. `printed` are the
+    last lines that an attempt with an error printed; the daemon adds them.
     """
 
     number: int
@@ -156,6 +161,7 @@ class AttemptLost:
     error: str | None
     drill: bool = False
     memory: dict[str, Any] | None = None
+    printed: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from supervisor.home import Home
 OWNER = "SWEEP_OWNER"
 """Every child of a daemon, and each of their children, has this variable, set to the home's key."""
 
+SERVES = "SWEEP_SERVES"
+"""A process that ends by itself after another one, and not as its child, has this variable, set to that one's pid."""
+
 PASSED = (
     "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "NVIDIA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",

@@ -9,26 +9,30 @@ import os
 
 import psutil
 
-from supervisor.processes.environment import OWNER
+from supervisor.processes.environment import OWNER, SERVES
 
 
 def find(home_key: str, *, orphans_only: bool = False) -> list[psutil.Process]:
     """Return this user's processes with the home's key, except this process and its ancestors.
 
-    `orphans_only` leaves out the descendants of this process, which are at work.
+    `orphans_only` leaves out the descendants of this process, which are at work, and those that serve one of them.
     """
     kept = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid in kept or process.environ().get(OWNER) != home_key:
+            if process.pid in kept or (environment := process.environ()).get(OWNER) != home_key:
                 continue
-            if not (orphans_only and os.getpid() in [parent.pid for parent in process.parents()]):
+            if not (orphans_only and (SERVES in environment or _descends_from_us(process))):
                 found.append(process)
         except (psutil.Error, OSError):
             # Another user's process, a zombie, or one that has ended meanwhile.
             continue
     return found
+
+
+def _descends_from_us(process: psutil.Process) -> bool:
+    return os.getpid() in [parent.pid for parent in process.parents()]
 
 
 def end(home_key: str, grace_s: float = 2.0, *, orphans_only: bool = False) -> list[str]:

@@ -173,12 +173,12 @@ EVENTS: dict[str, EventKind] = {
         "error", "trial {trial} hangs and its worker {pid} cannot be killed, so its resources stay taken: {why}", "node"
     ),
     "trial.requeued": EventKind(
-        "warning", "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})", "error drill"
+        "warning", "trial {trial} back in the queue: its attempt {attempt} was lost ({cause})", "error drill printed"
     ),
     "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}"),
     "trial.finished": EventKind("info", "trial {trial} {end_reason}: {value}", "epochs seconds error record"),
     "trial.retried": EventKind("info", "trial {trial} is tried again, asked by {who}; it had ended as {end_reason}"),
-    "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", "seconds record"),
+    "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", "seconds record printed"),
     "result.refused": EventKind("warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}"),
     "watchdog.started": EventKind("info", "watchdog of node {node} is up", "pid protected missing"),
     "watchdog.unprotected": EventKind("warning", "UNPROTECTED: node {node} has no temperature sensor ({why})"),

@@ -231,10 +231,12 @@ def _trial_retried(rows: _Rows) -> None:
 def _trial_ended(rows: _Rows) -> None:
     event, fields = rows.event, rows.fields
     good = EndReason(fields["end_reason"]) in SUCCEEDED
+    # Events of older versions have no last lines.
+    printed = {"printed": fields["printed"]} if fields.get("printed") else {}
     rows.set_trial(
         "attempt = ?, state = ?, end_reason = ?, value = ?, error = ?, record = ?, ended_wall = ?, held_for = NULL",
         event.attempt, TrialState.TERMINATED if good else TrialState.ERROR, fields["end_reason"],
-        fields["value"] if good else None, fields["error"], json.dumps(fields["record"]), event.wall_s,
+        fields["value"] if good else None, fields["error"], json.dumps({**fields["record"], **printed}), event.wall_s,
     )  # fmt: skip
     rows.end_attempt(fields["end_reason"])
 

@@ -20,6 +20,7 @@ from supervisor.errors import NotFound
 from supervisor.formatting import nearest
 from supervisor.store.answer_queries import answer_view
 from supervisor.store.event import Event
+from supervisor.store.failure_queries import last_failure
 
 
 def latest_run(connection: sqlite3.Connection, run_id: str | None = None, plan: str | None = None) -> str | None:
@@ -244,7 +245,8 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, A
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
     work = [{**trial, **work_so_far(connection, row, trial["number"])} for trial in running(trials)]
     view = experiment_view(row, spec, trials, work, sum(map(training_seconds, ended(trials))))
-    return {**view, **answer_view(connection, row, spec, finalists.describe(spec, trials)), "trials": trials}
+    failure = {"last_failure": last_failure(connection, row["run"], row["name"])}
+    return {**view, **answer_view(connection, row, spec, finalists.describe(spec, trials)), **failure, "trials": trials}
 
 
 def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -171,9 +171,11 @@ def place(row: Any) -> dict[str, Any]:
     return {"experiment": row["experiment"], "trial": row["number"], "attempt": row["attempt"]}
 
 
-def requeue(change: Change, row: Any, cause: str, error: str | None = None, *, drill: bool = False) -> None:
+def requeue(
+    change: Change, row: Any, cause: str, error: str | None = None, *, drill: bool = False, printed: str | None = None
+) -> None:
     """Record that a trial's current attempt is lost: the trial waits for the next."""
-    change.record("trial.requeued", **place(row), cause=cause, error=error, drill=drill)
+    change.record("trial.requeued", **place(row), cause=cause, error=error, drill=drill, printed=printed)
 
 
 def drop_command(store: Store, change: Change, run_id: str, scope: str, who: str | None) -> bool:

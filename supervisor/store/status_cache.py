@@ -13,6 +13,7 @@ from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import answer_queries, queries
+from supervisor.store.failure_queries import last_failure
 
 
 class StatusView:
@@ -73,6 +74,7 @@ class StatusView:
         if view["best"] is not None:
             view["best"]["params"] = json.loads(view["best"]["params"])
         view |= answer_queries.answer_view(self._connection, row, spec, self._finalized(spec, trials))
+        view["last_failure"] = last_failure(self._connection, self._run_id, name)
         if ProcessState(row["state"]) in ENDED:
             self._over[name] = view
             del self._seconds[name]

@@ -146,14 +146,14 @@ def _ended(recording: _Recording) -> None:
         epochs = lookups.epochs(recording.store, recording.run_id, recording.name, recording.number)
         recording.record("trial.finished", **facts, value=message.value, epochs=epochs)
     else:
-        recording.record("trial.failed", **facts)
+        recording.record("trial.failed", **facts, printed=message.printed)
     scope = trial_scope(recording.name, recording.number)
     drop_command(recording.store, recording.change, recording.run_id, scope, "the end of the trial")
 
 
 def _lost(recording: _Recording) -> None:
     message = recording.message
-    requeue(recording.change, recording.row, message.cause, message.error, drill=message.drill)
+    requeue(recording.change, recording.row, message.cause, message.error, drill=message.drill, printed=message.printed)
     if message.memory is not None:
         # In no table: queries.for_begin reads it from the event.
         recording.record_fields("trial.reduced", "memory")

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from supervisor import failpoints
 from supervisor.daemon.experiments.experiment_hours import Countdown
@@ -19,6 +20,7 @@ from supervisor.errors import DiskFailed, DiskFull, StoreLocked, SweepError
 from supervisor.formatting import error_sentence
 from supervisor.processes import driver_process
 from supervisor.processes.driver_process import DriverProcess, DriverSilentError
+from supervisor.processes.print_file import last_printed, print_path
 from supervisor.redaction import redact
 from supervisor.store.run_writer import RunWriter
 
@@ -50,6 +52,16 @@ def without_secrets(message: messages.Message) -> messages.Message:
     match message:
         case messages.TrialEnded() | messages.AttemptLost() | messages.ExperimentEnded() if message.error is not None:
             return replace(message, error=redact(message.error))
+        case _:
+            return message
+
+
+def with_last_lines(message: messages.Message, folder: Path) -> messages.Message:
+    """Return `message` with the last lines that its failed attempt printed; `folder` is its experiment's."""
+    match message:
+        case messages.TrialEnded() | messages.AttemptLost() if message.error is not None:
+            printed = last_printed(print_path(folder / str(message.number), message.attempt))
+            return replace(message, printed=None if printed is None else redact(printed))
         case _:
             return message
 
@@ -116,7 +128,8 @@ class DriverSession:
 
     async def _converse(self) -> None:
         async for received, number in self._driver.messages():
-            message = without_secrets(received)
+            # The driver's log lies in the folder of its experiment.
+            message = with_last_lines(without_secrets(received), self._driver.log.parent)
             if isinstance(message, messages.ExperimentEnded):
                 self._ended, self._error = message.final or message.error is None, message.error
                 self._trial = message.trial

@@ -41,6 +41,7 @@ STAYS = (
 GOES = (
     "ray.log", "ray.log.1", "x/driver.log", "x/study.journal", "x/0/checkpoint-3.pt", "x/0/best.pt",
     "x/1/checkpoint-2/weights.bin", "x/1/checkpoint-2/more/deep.bin", "x/1/hung-attempt-1.txt",
+    "x/1/attempt-1.log",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,6 +73,7 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     [
         (["status"], 4), (["status", "--json"], 4), (["pause"], 7), (["pause", "--now"], 7), (["resume"], 7),
         (["finish"], 7), (["stop"], 7), (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2),
+        (["log", "17"], 2),
         (["tail", "smoke"], 2), (["wait"], 2), (["report"], 2), ([], 2),
     ],
 )  # fmt: skip
@@ -88,7 +90,8 @@ def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(
     "arguments",
     [
         ["frobnicate"], ["status", "--colour"], ["tail", "-n", "-1"], ["tail", "-n", "many"], ["tail", "-n", "9999999"],
-        ["tail", "--trial", "x"], ["wait", "--timeout", "soon"], ["drill"],
+        ["tail", "--trial", "x"], ["tail", "--level", "loud"], ["wait", "--timeout", "soon"], ["drill"], ["log"],
+        ["log", "x"], ["log", "17", "--attempt", "last"],
     ],
 )  # fmt: skip
 def test_bad_arguments_end_with_2_and_the_usage(
@@ -242,6 +245,28 @@ def test_tail_tells_an_unknown_name_from_one_without_lines(
     assert "no line of" in capsys.readouterr().err
 
 
+def test_tail_chooses_by_time_level_and_text(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    store = finished_run(home)
+    RunWriter(store, "smoke-1").record("report.failed", error="no font")
+    with closing(AuditLog(home.audit_log("smoke"))) as log:
+        log.catch_up(store, "smoke")
+    store.close()
+    for arguments, events in (
+        (["--level", "warning"], ["report.failed"]),
+        (["--grep", "no (font|paper)"], ["report.failed"]),
+        (["--since", "1h", "--grep", "^trial 0 (added|started)"], ["trial.added", "trial.started"]),
+        (["--since", "1h", "-n", "1"], ["report.failed"]),
+        (["--since", "2100-01-01"], []),
+    ):
+        assert supervisorctl.main(["tail", *arguments]) == 0
+        assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == events
+    assert supervisorctl.main(["tail", "--since", "1h"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(home.audit_log("smoke").read_text().splitlines())
+    for arguments, word in ((["--since", "soon"], "30m"), (["--grep", "("], "no regular expression")):
+        assert supervisorctl.main(["tail", *arguments]) == 2
+        assert word in capsys.readouterr().err
+
+
 def test_tail_ends_well_when_its_reader_closes_the_pipe(home: Home) -> None:
     store = finished_run(home)
     for _ in range(10):
@@ -318,14 +343,16 @@ def test_each_verb_of_a_command_names_a_function_that_exists(command: ModuleType
         assert callable(getattr(importlib.import_module(f"supervisor.cli.{module}"), name))
 
 
+NEEDED = {
+    "drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"], "rm": ["x-1"], "log": ["17"],
+    "completion": ["bash"],
+}  # fmt: skip
+
+
 def test_a_verb_parses_alone_as_it_does_among_all(home: Home) -> None:
     for verb in supervisorctl.VERBS:
         whole, alone = supervisorctl.build_parser(), supervisorctl.build_parser(verb)
-        arguments = [
-            verb,
-            *{"drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"], "rm": ["x-1"]}.get(verb, []),
-        ]
-        arguments += ["bash"] if verb == "completion" else []
+        arguments = [verb, *NEEDED.get(verb, [])]
         assert whole.parse_args(arguments) == alone.parse_args(arguments)
 
 

@@ -39,6 +39,24 @@ def test_status_of_a_run_at_work() -> None:
     ]
 
 
+def failure(**changes: Any) -> dict[str, Any]:
+    return {"trial": 3, "attempt": 2, "end_reason": "error", "error": TRACEBACK, "printed": None} | changes
+
+
+def test_the_last_failure_of_an_experiment_at_work_is_shown_with_what_it_printed() -> None:
+    printed = "one\ntwo\nthree\n" + "x" * 200
+    lines = status_text.status(view(experiment(last_failure=failure(printed=printed)))).splitlines()
+    assert [line.strip() for line in lines[2:7]] == [
+        "trial 3 failed (error): ValueError: n is three (mine.py, line 6)",
+        "the last that it printed (`supervisorctl log 2M-h1/3` has all):",
+        "| two", "| three", "| " + "x" * 119 + "…",
+    ]  # fmt: skip
+    assert "printed" not in status_text.status(view(experiment(last_failure=failure())))
+    over = experiment(state="EXITED", ended_wall=NOW, last_failure=failure(printed=printed))
+    assert "printed" not in status_text.status(view(over))
+    assert "failed" not in status_text.status(view(experiment(last_failure=None)))
+
+
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [

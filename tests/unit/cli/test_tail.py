@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli import tail
+from supervisor.cli import event_filters, supervisorctl, tail
 from supervisor.errors import UsageError
+from supervisor.home import Home
 
 
 @pytest.fixture
@@ -182,6 +184,94 @@ def test_an_event_that_does_not_exist_is_refused_with_the_one_most_like_it(name:
     assert refusal.value.remedy == f"did you mean {meant}?"
     tail.check_event(meant)
     tail.check_event("trial.*")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        ([], ["daemon.stopped", "daemon.started", "run.finished", "daemon.stopped", "later"], 4),
+        (["run.finished"], ["daemon.stopped", "later"], 1),
+        (
+            ["run.finished", "daemon.stopped"],
+            ["run.started", "daemon.stopped", "run.stopped", "daemon.stopped", "x"],
+            4,
+        ),
+    ],
+)
+def test_following_goes_on_until_the_run_has_ended(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: list[str],
+    after: list[str],
+    shown: int,
+) -> None:
+    """A daemon that only shuts down is back with the next start; the end may have come before the following."""
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    log = Home(tmp_path.resolve()).audit_log("p")
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"".join(line_of(event=event) for event in before))
+    left = [line_of(event=event) for event in after]
+
+    def sleep(*_: object) -> None:
+        with log.open("ab") as file:
+            file.write(left.pop(0))
+
+    monkeypatch.setattr(tail.time, "sleep", sleep)
+    assert supervisorctl.main(["tail", "p", "-f", "-n", "0"]) == 0
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == after[:shown]
+
+
+@pytest.mark.parametrize(
+    ("filters", "changes", "passes"),
+    [
+        ({"level": "warning"}, {"level": "info"}, False),
+        ({"level": "warning"}, {"level": "warning"}, True),
+        ({"level": "warning"}, {"level": "error"}, True),
+        ({"level": "error"}, {"level": "loud"}, True),
+        ({"since": datetime(2026, 11, 23, 10, 20, 30, tzinfo=UTC)}, {}, True),
+        ({"since": datetime(2026, 11, 23, 10, 20, 31, tzinfo=UTC)}, {}, False),
+        ({"since": datetime(2026, 11, 23, 10, tzinfo=UTC)}, {"ts": "lost"}, False),
+        ({"pattern": re.compile("fin.*0")}, {"msg": "trial 7 finished: 0.25"}, True),
+        ({"pattern": re.compile("disk")}, {"error": "a disk hiccup"}, True),
+        ({"pattern": re.compile("disk")}, {"msg": "x", "prev": "disk"}, False),
+        ({"pattern": re.compile("7")}, {"msg": "x"}, False),
+    ],
+)
+def test_filters_by_level_time_and_text(filters: dict[str, Any], changes: dict[str, Any], passes: bool) -> None:
+    assert tail.Filters(**filters).pass_line(line_of(**changes)) is passes
+
+
+def test_older_parts_are_read_as_far_as_the_time_that_is_asked_for() -> None:
+    """Newest part first; the one that begins before it may hold it, an older one cannot."""
+    parts = [[line_of(ts=f"2026-11-{day}T00:00:00Z", trial=day), line_of(trial=day)] for day in (23, 21, 19)]
+    since = datetime(2026, 11, 22, tzinfo=UTC)
+    read = [[json.loads(line)["trial"] for line in part] for part in event_filters.parts_since(iter(parts), since)]
+    assert read == [[23, 23], [21, 21]]
+    assert [list(part) for part in event_filters.parts_since(parts, None)] == parts
+    assert [list(part) for part in event_filters.parts_since([[], parts[0]], since)] == [[b""], parts[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("45s", datetime(2026, 11, 23, 11, 59, 15, tzinfo=UTC)),
+        ("30m", datetime(2026, 11, 23, 11, 30, tzinfo=UTC)),
+        ("2h", datetime(2026, 11, 23, 10, tzinfo=UTC)),
+        ("1.5d", datetime(2026, 11, 22, 0, tzinfo=UTC)),
+        ("2026-11-20", datetime(2026, 11, 20, tzinfo=UTC)),
+        ("2026-11-20T08:30-05:00", datetime(2026, 11, 20, 13, 30, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_written_as_a_duration_or_a_date(text: str, at: datetime) -> None:
+    assert event_filters.since_time(text, SAME_DAY) == at
+
+
+@pytest.mark.parametrize("text", ["", "s", "h2", "2w", "yesterday", "nand", "1e400d", "9999999999d", "2026-13-01"])
+def test_another_time_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(UsageError, match="expected a duration or a time") as refusal:
+        event_filters.since_time(text, SAME_DAY)
+    assert "30m" in (refusal.value.remedy or "")
 
 
 NEW_YORK = timezone(timedelta(hours=-5), "EST")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from supervisor.daemon.experiments.driver_session import REFUSALS_IN_A_ROW
 from supervisor.daemon.experiments.experiment_runner import MAX_FRUITLESS_STARTS
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.errors import RayStartFailed
+from supervisor.home import Home
 from supervisor.preflight.concurrency import Choice, Share
 from supervisor.processes.driver_process import DriverProcess
+from supervisor.processes.print_file import print_path
 from supervisor.store import lookups
 from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, until
 
@@ -96,6 +99,27 @@ def test_a_secret_in_a_drivers_error_is_redacted(tmp_path: Path) -> None:
     kept = [str(tuple(row)) for table in ("trial", "attempt") for row in stage.store.rows(f"SELECT * FROM {table}")]
     assert sum("https://***@host" in each for each in [*recorded, *kept]) == 4, "three events and a trial"
     assert not [each for each in [*recorded, *kept] if "hush-hush" in each or "0123abcd" in each]
+
+
+def test_a_failure_carries_the_last_lines_that_its_attempt_printed(tmp_path: Path) -> None:
+    """Of the attempt that failed and of the one that was lost; without secrets. A file may be missing."""
+    folder = Home(tmp_path).run_folder("r") / "a"
+    end = {"attempt": 1, "end_reason": "error", "value": None, "error": "it broke", "record": {}}
+    lost = {"number": 1, "attempt": 1, "cause": "worker_died", "error": "SIGKILL"}
+    story = [["result", 0, 1], ["message", "TrialEnded", {**end, "number": 0}], ["result", 1, 1],
+             ["message", "AttemptLost", lost], ["result", 2, 1], ["message", "TrialEnded", {**end, "number": 2}],
+             ["fail", "out of luck"]]  # fmt: skip
+    stage = Stage(tmp_path, a=[story])
+    for trial, text in enumerate(("no\nCUDA password=hush-hush\n", "\x1b[1mkilled\x1b[0m\n")):
+        path = print_path(folder / str(trial), 1)
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    stage.live()
+    assert [facts["printed"] for facts in stage.facts("trial.failed")[:2]] == ["no\nCUDA password=***", None]
+    assert stage.facts("trial.requeued")[0]["printed"] == "killed"
+    records = [json.loads(row["record"]) for row in stage.store.rows("SELECT record FROM trial ORDER BY number")]
+    assert records[0] == {"printed": "no\nCUDA password=***"}
+    assert records[2] == {}
 
 
 def test_an_experiment_without_a_value_fails(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from supervisor.processes import orphans
-from supervisor.processes.environment import OWNER
+from supervisor.processes.environment import OWNER, SERVES
 
 
 @pytest.fixture
@@ -45,6 +45,19 @@ def test_orphans_are_found_by_the_homes_key_and_ended_and_others_stay(
     assert None not in (mine.poll(), stubborn.poll())
     assert (other.poll(), without.poll()) == (None, None)
     assert orphans.end(key) == []
+
+
+def test_a_process_that_serves_another_is_no_orphan_while_trials_are_at_work(
+    sleeper: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no child of any process of the home, and ends by itself; what a dead daemon left is found all the same."""
+    key = f"test-{os.getpid()}"
+    monkeypatch.setattr(orphans, "_descends_from_us", lambda process: False)
+    plain = sleeper(key)
+    monkeypatch.setenv(SERVES, "17")
+    pump = sleeper(key)
+    assert [process.pid for process in orphans.find(key, orphans_only=True)] == [plain.pid]
+    assert {process.pid for process in orphans.find(key)} == {plain.pid, pump.pid}
 
 
 def test_a_process_with_the_homes_key_does_not_find_itself_or_its_parents() -> None:

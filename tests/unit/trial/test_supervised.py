@@ -239,6 +239,8 @@ def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_en
     )
     monkeypatch.setattr(actors.trial.supervised, "prefer_for_oom", lambda: None)
     monkeypatch.setattr(actors.trial.supervised, "dump_on_signal", lambda folder: None)
+    printed = []
+    monkeypatch.setattr(actors.trial.supervised, "PRINTS", SimpleNamespace(begin=printed.append, mend=lambda: None))
     blocks.config, prepared = {}, []
     own = {
         "experiment": "e",
@@ -257,6 +259,7 @@ def test_an_attempt_with_nothing_left_to_try_prepares_nothing_and_reports_its_en
     blocks._begin({OWN_KEY: {**own, **files, "spent": "the kernel killed it"}}, prepared.append)
     assert (blocks.step()[END], blocks.step()[ERROR]) == ("oom", "the kernel killed it")
     assert prepared == []
+    assert printed == [tmp_path / "e" / "2" / "attempt-4.log"]
 
 
 # --- the built-in trainable ------------------------------------------------------------------------------------------

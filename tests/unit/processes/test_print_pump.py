@@ -1,0 +1,126 @@
+"""The pump is a process of its own: it hides secrets, and ends when the last one who can print into it has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.processes import print_pump
+from supervisor.processes.print_file import PrintFile
+from supervisor.processes.print_pump import MAX_HELD_BYTES, pump, whole_lines
+from tests.waits import until, until_ended
+
+ROOT = Path(__file__).resolve().parents[3]
+COMMAND = [sys.executable, "-P", "-m", "supervisor.processes.print_pump"]
+
+
+def start(path: Path, **environment: str) -> tuple[int, int]:
+    """Start a pump; return the descriptor to print into, and the pump's pid."""
+    reads, writes = os.pipe()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    with subprocess.Popen([*COMMAND, str(path)], stdin=reads, env=env, start_new_session=True) as begun:
+        os.close(reads)
+        assert begun.wait() == 0, "it leaves a child behind and ends"
+
+    def of_that_session() -> list[int]:
+        return [one.pid for one in psutil.process_iter() if one.pid != begun.pid and _session(one.pid) == begun.pid]
+
+    (pid,) = until("the pump is there", of_that_session)
+    return writes, pid
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def test_it_writes_all_until_its_pipe_is_closed_and_no_signal_but_kill_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "17" / "attempt-1.log"
+    writes, pid = start(path)
+    os.write(writes, b"one\n")
+    until("the line is there", lambda: path.exists() and path.read_bytes() == b"one\n")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, number)
+    os.write(writes, b"two\nhalf")
+    os.close(writes)
+    until_ended(pid)
+    assert path.read_bytes() == b"one\ntwo\nhalf"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_are_hidden_also_those_of_its_environment(tmp_path: Path) -> None:
+    path = tmp_path / "attempt-1.log"
+    writes, pid = start(path, HUB_TOKEN="0123456789abcdef")
+    os.write(writes, b"it is 0123456789abcdef\npassword=hush-hush\nhttps://ann:hush@host/x\n")
+    os.close(writes)
+    until_ended(pid)
+    assert path.read_bytes() == b"it is ***\npassword=***\nhttps://***@host/x\n"
+
+
+def test_the_marks_that_ray_prints_for_itself_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "attempt-1.log"
+    writes, pid = start(path)
+    os.write(writes, b":job_id:01000000\n:actor_name:Quadratic\none :task_name:x\ntwo\n")
+    os.close(writes)
+    until_ended(pid)
+    assert path.read_bytes() == b"one :task_name:x\ntwo\n"
+
+
+def test_it_leaves_its_caller_at_once_and_is_no_child_of_it(tmp_path: Path) -> None:
+    writes, pid = start(tmp_path / "attempt-1.log")
+    assert psutil.Process(pid).ppid() != os.getpid()
+    os.close(writes)
+    until_ended(pid)
+
+
+def test_half_a_line_is_shown_when_nothing_follows(tmp_path: Path) -> None:
+    path = tmp_path / "attempt-1.log"
+    writes, pid = start(path)
+    os.write(writes, b"how many? ")
+    until("the question is there", lambda: path.exists() and path.read_bytes() == b"how many? ")
+    os.close(writes)
+    until_ended(pid)
+
+
+def test_what_hides_secrets_gets_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the pipe cuts them, bytes that are no text included."""
+    monkeypatch.setattr(print_pump, "CHUNK_BYTES", 3)
+    monkeypatch.setattr(print_pump, "HELD_S", 60.0)
+    reads, writes = os.pipe()
+    os.write(writes, b"abcdefgh\nij\xff\r\nk\nlast")
+    os.close(writes)
+    seen: list[str] = []
+
+    def hide(text: str) -> str:
+        seen.append(text)
+        return text
+
+    pump(reads, PrintFile(tmp_path / "f"), hide)
+    os.close(reads)
+    assert (tmp_path / "f").read_bytes() == b"abcdefgh\nij\xff\r\nk\nlast"
+    assert [text for text in seen if not text.endswith(("\n", "\r"))] == ["last"]
+
+
+@given(data=st.lists(st.sampled_from([b"ab", b" ", b"\n", b"\r", b"\xff"]), max_size=50).map(b"".join))
+def test_lines_and_rest_are_the_whole(data: bytes) -> None:
+    lines, rest = whole_lines(data)
+    assert lines + rest == data
+    assert not set(rest) & {0x0A, 0x0D}
+    assert lines == b"" or lines[-1] in (0x0A, 0x0D)
+
+
+def test_a_line_without_an_end_is_cut_at_a_blank() -> None:
+    long = b"x" * MAX_HELD_BYTES
+    assert whole_lines(b"a\n" + long) == (b"a\n", long)
+    assert whole_lines(b"a\n" + long + b" yy") == (b"a\n" + long + b" ", b"yy")
+    assert whole_lines(b"a\n" + long + b"yy") == (b"a\n" + long + b"yy", b"")
