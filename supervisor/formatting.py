@@ -40,8 +40,10 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a loss with four decimals, or "-" for None."""
-    return "-" if value is None else f"{value:.4f}"
+    """Return a value with four significant digits, so that a small one is never 0.0000; "-" for None."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def short_value(value: Any) -> str:
@@ -77,6 +79,22 @@ def fitted(text: str, columns: int) -> str:
     while text and sum(widths) > columns - 1:
         text, _ = text[:-1], widths.pop()
     return text + ELLIPSIS if columns > 0 else ""
+
+
+def folded(text: str, columns: int | None, indent: str = "") -> list[str]:
+    """Return `text` in lines of at most `columns` characters, each with `indent`; a longer word keeps its own line.
+
+    None folds nothing.
+    """
+    if columns is None:
+        return [indent + text]
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(indent) + len(lines[-1]) + 1 + len(word) > columns:
+            lines.append(word)
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return [indent + line for line in lines]
 
 
 def error_sentence(text: str) -> str:

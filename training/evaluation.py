@@ -17,42 +17,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training.baselines import fit_baselines
-from training.best_weights import read_weights
 from training.block_bootstrap import DRAWS
-from training.build import precision_for
 from training.data.manifest import read_manifest
 from training.data.sealed_windows import OpenedWindows, open_windows
 from training.data.splits import TestOpening
-from training.devices.choice import available_devices, device_memory_bytes
-from training.errors import CheckpointError, SettingsError, TrainingError
+from training.errors import SettingsError, TrainingError
 from training.evaluation_result import SCHEMA, Block, Chain, result_of, write_predictions
-from training.grid import Architecture, grid_of, param_count
-from training.loop import cut, gather
-from training.memory import choose_inference_windows
-from training.model import PatchTST
+from training.grid import Architecture, param_count
+from training.inference import (
+    Retrained,
+    architecture_of,
+    checked_weights,
+    device_here,
+    load_model,
+    probabilities,
+    windows_at_once,
+)
 from training.settings import TrialSettings
 
 REFUSED = "refused"
 """The one key of an answer without a result: the error that a repeat would meet again."""
-BATCH = 256
 RANDOM_SEED = 0
 """Seeds the forest and the resamples; one number, so that the same windows give the same baselines at every budget."""
 MAX_REQUEST_BYTES = 4 * 2**20
 _ALL_FOLDS = "Give each seed one trial of every fold of its split."
-
-
-@dataclass(frozen=True)
-class Retrained:
-    """One retraining of the chosen architecture: trial ``number``, its settings, and the file of its weights."""
-
-    number: int
-    settings: TrialSettings
-    weights: Path
 
 
 @dataclass(frozen=True)
@@ -109,17 +102,17 @@ def evaluate(request: Request) -> dict[str, Any]:
     """
     chains = request.chains()
     settings = chains[0][0].settings
-    architecture = _architecture(settings)
+    architecture = architecture_of(settings)
     for trial in request.trials:
-        _checked_weights(trial, architecture, request.opening.dataset_sha256)
-    at_once = _windows_at_once(settings, architecture, request.device)
+        checked_weights(trial, architecture, request.opening.dataset_sha256)
+    at_once = windows_at_once(settings, architecture, request.device)
     blocks = [_tested(place, chains, architecture, request, at_once) for place in range(len(chains[0]))]
     named = [Chain(tuple(trial.number for trial in chain), chain[0].settings.seed) for chain in chains]
     return {
         "schema": SCHEMA,
         "param_count": param_count(architecture),
         # A machine that has lost its GPU computes the answers on its CPU.
-        "device": {"asked": request.device, "used": _device_here(request.device)},
+        "device": {"asked": request.device, "used": device_here(request.device)},
         **result_of(blocks, named, settings.horizon, request.draws, RANDOM_SEED),
         "predictions": write_predictions(request.folder, blocks),
     }
@@ -131,9 +124,10 @@ def _tested(
     """Open the block at this place of the chains; answer its windows by each seed and baseline."""
     settings = chains[0][place].settings
     windows = open_windows(settings, request.opening_of(settings.fold))
+    days = torch.from_numpy(windows.days.astype(np.float32)).to(device_here(request.device))
     own = {
-        str(chain[-1].number): _predict(chain[place], architecture, windows, request, at_once) for chain in chains
-    }  # fmt: skip
+        str(chain[-1].number): _predict(chain[place], architecture, days, windows, request, at_once) for chain in chains
+    }
     baselines = fit_baselines(
         windows.days, windows.log_volatility, windows.labels,
         {"train": windows.train, "val": windows.val, "test": windows.test}, settings, RANDOM_SEED,
@@ -142,65 +136,15 @@ def _tested(
     return Block(settings.fold, windows, own, baselines)
 
 
-def _architecture(settings: TrialSettings) -> Architecture:
-    manifest = read_manifest(Path(settings.dataset))
-    return grid_of(settings, manifest.num_features).architecture(settings.shape_rank, settings.heads_log2)
-
-
-def _checked_weights(trial: Retrained, architecture: Architecture, dataset_sha256: str) -> dict[str, Any]:
-    state = read_weights(trial.weights)
-    identity = state["identity"]
-    settings = trial.settings
-    expected = {
-        "architecture": architecture.as_dict(), "dataset_sha256": dataset_sha256, "seed": repr(settings.seed),
-        **({} if settings.fold is None else {"fold": repr(settings.fold)}),
-    }  # fmt: skip
-    wrong = [name for name, value in expected.items() if identity.get(name) != value]
-    if wrong:
-        raise CheckpointError(f"{trial.weights} belongs to another trial or dataset: {', '.join(wrong)} differ")
-    return state
-
-
-def _device_here(device: str) -> str:
-    """Return ``device`` if this machine has it, else "cpu": the answers differ by rounding only."""
-    return device if device in available_devices() else "cpu"
-
-
-def _windows_at_once(settings: TrialSettings, architecture: Architecture, device: str) -> int:
-    """Return how many windows are read at once in the memory that is free. Raises DoesNotFit."""
-    device = _device_here(device)
-    return choose_inference_windows(
-        architecture, BATCH, torch.device(device).type,  # type: ignore[arg-type]  # one of ours by available_devices
-        available_bytes=device_memory_bytes(device, psutil.virtual_memory().available),
-        precision=precision_for(settings, device),
-    )  # fmt: skip
-
-
 def _predict(
-    trial: Retrained, architecture: Architecture, windows: OpenedWindows, request: Request, at_once: int
+    trial: Retrained, architecture: Architecture, days: Tensor, windows: OpenedWindows, request: Request, at_once: int
 ) -> dict[str, NDArray[np.float64]]:
     """Predict the probabilities (windows,) of each part."""
-    settings = trial.settings
-    device = _device_here(request.device)
-    model = PatchTST(architecture, dropout=settings.dropout, revin=settings.scales_windows)
-    state = _checked_weights(trial, architecture, request.opening.dataset_sha256)
-    model.load_state_dict(state["model"])
-    model.to(device).eval()
-    precision = state["precision"]
-    days = torch.from_numpy(windows.days.astype(np.float32)).to(device)
-    autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    found: dict[str, NDArray[np.float64]] = {}
-    with torch.inference_mode(), autocast:
-        for name, part in (("val", windows.val), ("test", windows.test)):
-            samples = torch.from_numpy(part).to(device)
-            logits = [model(gather(days, piece, settings.context)) for piece in cut(samples, at_once)]
-            found[name] = _sigmoid(torch.cat(logits).float().cpu().numpy().astype(np.float64))
-    return found
-
-
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    odds = np.exp(-np.abs(logits))  # never overflows
-    return np.where(logits >= 0, 1 / (1 + odds), odds / (1 + odds))
+    model, precision = load_model(trial, architecture, request.opening.dataset_sha256, request.device)
+    return {
+        name: probabilities(model, days, part, trial.settings.context, precision, at_once)
+        for name, part in (("val", windows.val), ("test", windows.test))
+    }
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 VERBS = ("pause", "resume", "retry", "stop", "shutdown", "drill", "backup", "remove")
-READS = ("hello", "status", "runs")
+READS = ("hello", "status", "runs", "history", "run")
 MAX_REQUEST_BYTES = 64 * 1024
 
 

@@ -24,6 +24,23 @@ Arguments = Callable[[argparse.ArgumentParser], object]
 Verbs = Mapping[str, tuple[str, str, tuple[Arguments, ...]]]
 """Each verb: its help, the function that runs it (run_verb), and the functions that add its arguments."""
 
+
+def _listed(kind: str) -> dict[str, Any]:
+    """Return how each shell completes names of this kind, in the form of `shtab.cmd`."""
+    command = f"supervisorctl names {kind}"
+    bash = f'_sweep_{kind}() {{ compgen -W "$({command})" -- "$1"; }}'
+    return {
+        "bash": f"_sweep_{kind}", "zsh": f"($({command}))", "tcsh": f"`{command}`", "fish": f"({command})",
+        "preamble": {"bash": bash},
+    }  # fmt: skip
+
+
+_EXPERIMENTS, _RUNS = _listed("experiments"), _listed("runs")
+COMPLETED: Mapping[str, Any] = {
+    "EXPERIMENT": _EXPERIMENTS, "EXPERIMENT|TRIAL": _EXPERIMENTS, "RUN": _RUNS, "RUN|PLAN": _RUNS, "FILE": "file",
+}  # fmt: skip
+"""How shells complete an argument of this metavar, by shell."""
+
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)", re.DOTALL)
 _UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w-]+)")
 """Messages of argparse."""
@@ -31,6 +48,14 @@ _UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w-]+)")
 
 class Parser(argparse.ArgumentParser):
     """Parses a command line; an error says what was meant."""
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """Add an argument; where it names experiments, runs or a file, shells can complete it (shtab)."""
+        action = super().add_argument(*names, **settings)
+        kind = COMPLETED.get(settings.get("metavar") or "")
+        if kind is not None:
+            action.complete = kind  # type: ignore[attr-defined]
+        return action
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; also a verb's own parser refuses what it does not know, since only it knows its options."""
@@ -94,7 +119,7 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
         if arguments.verb is None:
             parser.print_help()
             return UsageError.exit_code
-        module, _, verb = arguments.run.partition(".")
+        module, _, verb = arguments.run.rpartition(".")
         return int(getattr(import_module(f"supervisor.cli.{module}"), verb)(find_home(), arguments))
     except SweepError as error:
         return _report(parser.prog, error)

@@ -7,6 +7,8 @@ from typing import Any
 from supervisor.formatting import error_sentence, shortened
 
 MAX_LINES, MAX_CHARACTERS = 3, 120
+PRINTED = "  | "
+"""Stands before a line that a trial printed."""
 
 
 def failure_lines(experiment: dict[str, Any]) -> list[str]:
@@ -18,5 +20,7 @@ def failure_lines(experiment: dict[str, Any]) -> list[str]:
     lines = [f"trial {failure['trial']} failed ({failure['end_reason']}): {error_sentence(failure['error'] or '')}"]
     if failure["printed"]:
         lines.append(f"the last that it printed (`supervisorctl log {trial}` has all):")
-        lines += [f"  | {shortened(line, MAX_CHARACTERS)}" for line in failure["printed"].splitlines()[-MAX_LINES:]]
+        lines += [
+            f"{PRINTED}{shortened(line, MAX_CHARACTERS)}" for line in failure["printed"].splitlines()[-MAX_LINES:]
+        ]
     return lines

@@ -107,12 +107,3 @@ def version(home: Home, _: argparse.Namespace) -> int:
     folder = Path(__file__).resolve().parents[1]
     print(f"{__product__} {__version__}, {folder}, home {home.root}, socket {home.socket}")
     return 0
-
-
-def completion(_: Home, arguments: argparse.Namespace) -> int:
-    import shtab
-
-    from supervisor.cli.supervisorctl import build_parser
-
-    print(shtab.complete(build_parser(), shell=arguments.shell))
-    return 0

@@ -1,7 +1,7 @@
-"""Writes a status snapshot and a run's results as text. Pure; standard library only.
+"""Writes a status snapshot as text: what needs a person, the run, a line for each experiment. Pure.
 
 The lines of experiments keep Supervisor's shape, so that a program that reads those reads these: a name, one upper-case
-state, then words.
+state, then words. Standard library only.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from supervisor.cli.failure_text import failure_lines
-from supervisor.domain.answer import counts
-from supervisor.domain.command_text import pauses
-from supervisor.domain.lifecycle import ENDED, FAILED, FINISH, HOURS, ProcessState
-from supervisor.domain.run_words import way_on
+from supervisor.cli.attention import URGENT, calls, needs_person, painted
+from supervisor.cli.failure_text import PRINTED, failure_lines
+from supervisor.cli.status_block import block
+from supervisor.domain.command_text import command_line, in_force, pauses
+from supervisor.domain.lifecycle import AT_WORK, ENDED, FAILED, FINISH, HOURS, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.formatting import duration, error_sentence, number, one_line, short_value, shortened, table
+from supervisor.formatting import duration, error_sentence, fitted, folded, human, number, one_line
 
 MAX_CAUSES = 6
 """The number of causes of lost time that are shown, the largest first; an operator can give any number of reasons."""
-MIN_NAME_WIDTH = 20
-HEADINGS = ("experiment", "state", "trials", "best", "final", "best params", "duration")
-FINAL = HEADINGS.index("final")
-MAX_PARAMS_CHARACTERS = 60
+MIN_NAME_WIDTH = 8
+INDENT = "  "
+WARNING = "33"
+"""Yellow, as in ECMA-48 (SGR): work is held back, and goes on by itself."""
 
 
 def hardware(nodes: dict[str, Any]) -> str:
@@ -38,6 +38,21 @@ def hardware(nodes: dict[str, Any]) -> str:
     return "UNPROTECTED (no temperature sensor)"
 
 
+def nearest_to_its_limit(nodes: dict[str, Any]) -> str:
+    """Return the temperature with the least room below its pause limit, and that limit; else as `hardware`."""
+    readings = [reading for node in nodes.values() for reading in node["readings"]]
+    known = [
+        (limit - reading["value"], reading["value"], limit)
+        for reading in readings
+        if reading["kind"] == "temperature" and reading["value"] is not None
+        and (limit := (reading.get("limits") or {}).get("pause")) is not None
+    ]  # fmt: skip
+    if not known:
+        return hardware(nodes)
+    _, value, limit = min(known)
+    return f"{value:.0f} C, pauses at {limit:.0f} C"
+
+
 def plan_file(view: dict[str, Any] | None) -> str | None:
     """Return a line when the plan's file differs from the run's frozen copy."""
     if view is None or not view["changed"]:
@@ -47,6 +62,7 @@ def plan_file(view: dict[str, Any] | None) -> str | None:
 
 
 def experiment_line(experiment: dict[str, Any], width: int, now_wall: float | None = None) -> str:
+    """Return the line of an experiment: its name in `width` characters, its state, words in order of their weight."""
     return f"{experiment['name']:<{width}}  {experiment['state']:<9} {_words(experiment, now_wall)}"
 
 
@@ -58,22 +74,26 @@ def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
         return f"STOP by the {experiment['origin']}: {one_line(str(experiment['reason']))}"
     if state is ProcessState.STOPPED and experiment["started_wall"] is None:
         return "not started"
-    words = [f"{experiment['ended']}/{experiment['max_trials']} trials", *_failed_words(experiment)]
-    words += _search_end(experiment["spec"])
-    words += _chosen(experiment["spec"])
-    words += [_running(trial) for trial in experiment["running"]]
-    if experiment["best"] is not None:
-        words.append(f"best {number(experiment['best']['value'])} (trial {experiment['best']['trial']})")
-    if experiment.get("left_s") is not None:
-        words.append(f"{duration(experiment['left_s'])} of {duration(_hours_s(experiment))} left")
+    words = [f"{experiment['ended']}/{experiment['max_trials']} trials"]
     if state in (ProcessState.RUNNING, ProcessState.PAUSED):
-        words.append(f"ETA {duration(_left_s(experiment, _trial_s(experiment), now_wall))}")
-    if experiment["missing"] is not None:
-        words.append(f"NO ANSWER: {one_line(experiment['missing'])}")
-    words += looks(experiment)
+        words.append(eta(experiment, now_wall))
+    words += [*failed_words(experiment), *(["NO ANSWER"] if experiment["missing"] is not None else [])]
+    words += _values(experiment)
     if state is ProcessState.EXITED and experiment["started_wall"] is not None:
         words.append(f"took {duration(experiment['ended_wall'] - experiment['started_wall'])}")
-    return ", ".join(words)
+    return ", ".join([*words, *_search_end(experiment["spec"]), *looks(experiment)])
+
+
+def _values(experiment: dict[str, Any]) -> list[str]:
+    """Return the best value of the search, and apart from it, since that is partly luck, the final one and the test's.
+
+    `final` is the mean of the chosen configuration over fresh seeds.
+    """
+    best, final = experiment["best"], experiment.get("finalized")
+    words = [] if best is None else [f"best {number(best['value'])}"]
+    words += [] if final is None else [f"final {number(final['val_loss'])}"]
+    tested = ((experiment.get("evaluation") or {}).get("models") or {}).get("patchtst")
+    return words + ([] if tested is None else [f"test {number(tested['test']['bce']['value'])}"])
 
 
 def _search_end(spec: Mapping[str, Any]) -> list[str]:
@@ -88,17 +108,13 @@ def _hours_s(experiment: dict[str, Any]) -> float | None:
     return None if hours is None else float(hours) * 3600.0
 
 
-def _chosen(spec: Mapping[str, Any]) -> list[str]:
-    """Return the concurrency and the cores of a trial where the machine chose them."""
-    return [f"auto {spec['concurrency']} x {spec['resources']['cpu']:g} cores"] if spec.get("chosen") else []
-
-
 def failures(counts: Mapping[str, int]) -> dict[str, int]:
     """Return how many trials failed, by end reason."""
     return {reason: count for reason, count in sorted(counts.items()) if reason in FAILED}
 
 
-def _failed_words(experiment: dict[str, Any]) -> list[str]:
+def failed_words(experiment: dict[str, Any]) -> list[str]:
+    """Return how many trials of an experiment failed, and why; nothing if none did."""
     found = failures(experiment["counts"])
     reasons = ", ".join(reason if len(found) == 1 else f"{count} {reason}" for reason, count in found.items())
     return [f"{sum(found.values())} failed ({reasons})"] if found else []
@@ -113,31 +129,64 @@ def looks(experiment: dict[str, Any]) -> list[str]:
     return again + [f"{look['days']} of its test days were opened by {look['run']}" for look in test["earlier_looks"]]
 
 
-def _running(trial: dict[str, Any]) -> str:
-    held = f" paused: {one_line(str(trial['held_for']))}" if trial["state"] == "PAUSED" else ""
-    return f"trial {trial['number']} epoch {trial['epoch']}{held}"
+def status(view: dict[str, Any], columns: int | None = None, *, colour: bool = False, sparklines: bool = False) -> str:
+    """Return the text of `supervisorctl status`.
 
-
-def status(view: dict[str, Any]) -> str:
-    """Return the text of `supervisorctl status`."""
-    run, daemon = view["run"], view.get("daemon")
-    width = max([MIN_NAME_WIDTH, len(run["id"]), *(len(e["name"]) for e in view["experiments"])])
-    head = f"{run['id']:<{width}}  {run['state']:<9} plan {run['plan']}"
-    if view.get("daemon_died"):
-        head += f", ITS DAEMON DIED: {way_on(run)}"
-    below = [_underused(view.get("underused")), _lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
-    if daemon:
-        up_s = daemon["now_wall"] - daemon["started_wall"]
-        head += f", pid {daemon['pid']}, up {duration(up_s)}, {hardware(view['nodes'])}"
-        below.append(f"dashboard {daemon['dashboard'] or '-'}, log {daemon['log']}")
-    indent = " " * (width + 2)
-    lines = [head, *(indent + line for line in pauses(view))]
-    now = daemon["now_wall"] if daemon else None
+    `columns` is the width of a terminal: lines of experiments are cut to it, others folded. None keeps them whole.
+    `sparklines` draws the last values of running trials.
+    """
+    daemon = view.get("daemon")
+    now_wall = daemon["now_wall"] if daemon else None
+    width = max([MIN_NAME_WIDTH, *(len(experiment["name"]) for experiment in view["experiments"])])
+    lines = [painted(line, URGENT, colour) for text in calls(view) for line in _hung(text, columns)]
+    lines += _head(view, columns, colour=colour)
     for experiment in view["experiments"]:
-        lines.append(experiment_line(experiment, width, now))
+        line = experiment_line(experiment, width, now_wall)
+        lines.append(line if columns is None or len(line) <= columns else fitted(line, columns))
+        if experiment["state"] in AT_WORK:
+            lines += block(experiment, columns, sparklines=sparklines)
         if experiment["state"] not in ENDED:
-            lines += [indent + line for line in failure_lines(experiment)]
-    return "\n".join([*lines, *(indent + line for line in below if line)])
+            lines += [line for text in failure_lines(experiment) for line in _kept(text, columns)]
+    return "\n".join([*lines, *(line for text in _below(view) for line in folded(text, columns, INDENT))])
+
+
+def _kept(text: str, columns: int | None) -> list[str]:
+    """Return a line of a failure: a printed one is cut to `columns`, with its spaces; others are folded."""
+    if columns is not None and text.startswith(PRINTED):
+        return [fitted(INDENT + text, columns)]
+    return folded(text, columns, INDENT)
+
+
+def _hung(text: str, columns: int | None) -> list[str]:
+    """Return a call for a person behind a mark, its further lines below the text."""
+    first, *rest = folded(text, None if columns is None else columns - 2)
+    return [f"! {first}", *(INDENT + line for line in rest)]
+
+
+def _head(view: dict[str, Any], columns: int | None, *, colour: bool) -> list[str]:
+    """Return the lines of the run: state, time, hardware, and the commands in force that need no person."""
+    run, daemon = view["run"], view.get("daemon")
+    head = f"{run['id']}  {run['state']:<9} "
+    if not daemon:
+        return [f"{head}plan {run['plan']}"]
+    up_s = daemon["now_wall"] - daemon["started_wall"]
+    head += f"{run_eta(view)}, up {duration(up_s)}, pid {daemon['pid']}"
+    facts = [nearest_to_its_limit(view["nodes"]), *_disk(view.get("disk"))]
+    held = in_force(view)
+    lines = [head, *folded("; ".join(facts if held else [*facts, "no action in force"]), columns, INDENT)]
+    texts = [command_line(command, view) for command in held if not needs_person(command)]
+    return lines + [painted(line, WARNING, colour) for text in texts for line in folded(text, columns, INDENT)]
+
+
+def _disk(disk: dict[str, Any] | None) -> list[str]:
+    return [] if disk is None or disk["free_bytes"] is None else [f"{human(disk['free_bytes'])} of disk free"]
+
+
+def _below(view: dict[str, Any]) -> list[str]:
+    daemon = view.get("daemon")
+    places = [f"dashboard {daemon['dashboard'] or '-'}", f"log {daemon['log']}"] if daemon else []
+    found = [_underused(view.get("underused")), _lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
+    return [*(line for line in found if line), *places]
 
 
 def _underused(found: dict[str, Any] | None) -> str | None:
@@ -168,7 +217,17 @@ def progress(view: dict[str, Any]) -> str:
     if failed := sum(sum(failures(experiment["counts"]).values()) for experiment in experiments):
         parts.append(f"{failed} failed")
     # A narrow terminal cuts the end.
-    return " | ".join([*parts, f"ETA {duration(eta_s(view))}", *pauses(view)[:1], hardware(view.get("nodes", {}))])
+    return " | ".join([*parts, run_eta(view), *pauses(view)[:1], hardware(view.get("nodes", {}))])
+
+
+def eta(experiment: dict[str, Any], now_wall: float | None) -> str:
+    """Return when an experiment is expected to end, in words."""
+    return f"ETA {duration(_left_s(experiment, _trial_s(experiment), now_wall))}"
+
+
+def run_eta(view: dict[str, Any]) -> str:
+    """Return when the run is expected to end, in words."""
+    return f"ETA {duration(eta_s(view))}"
 
 
 def _trial_s(experiment: dict[str, Any]) -> float | None:
@@ -222,75 +281,3 @@ def eta_s(view: dict[str, Any]) -> float | None:
             return None
         total += left_s
     return total
-
-
-# The table at a run's end
-
-
-def text_table(view: dict[str, Any], now_wall: float | None = None) -> str:
-    """Return the experiments of a `run_snapshot`, a line each, and the summary.
-
-    `final` is the mean of the chosen configuration over fresh seeds; the column is left out when no experiment has one.
-    `now_wall` (seconds since the epoch) gives a running experiment its duration so far.
-    """
-    rows = [HEADINGS, *(_row(experiment, now_wall) for experiment in view["experiments"])]
-    if not any(experiment.get("finalized") for experiment in view["experiments"]):
-        rows = [tuple(cell for column, cell in enumerate(row) if column != FINAL) for row in rows]
-    return "\n".join([*table(rows, rule=True), *_reasons(view["experiments"]), "", summary(view)])
-
-
-def summary(view: dict[str, Any]) -> str:
-    """Return "passed N, failed N, skipped N" of experiments; what else there is where there is any."""
-    found = counts(view["experiments"])
-    unfinished = sum(experiment["state"] not in ENDED for experiment in view["experiments"])
-    words = [f"{word} {found[word]}" for word in ("passed", "failed", "skipped")]
-    words += [f"without an answer {found['incomplete']}"] if found["incomplete"] else []
-    failed = sum(sum(failures(experiment["counts"]).values()) for experiment in view["experiments"])
-    trials = [f"and {failed} trial{'s' if failed > 1 else ''} failed"] if failed else []
-    return ", ".join([*words, *([f"unfinished {unfinished}"] if unfinished else []), *trials])
-
-
-def short_params(params: dict[str, Any], max_characters: int = MAX_PARAMS_CHARACTERS) -> str:
-    """Return "name=value ...", cut to `max_characters`."""
-    return shortened(" ".join(f"{name}={short_value(value)}" for name, value in params.items()), max_characters)
-
-
-def _row(experiment: dict[str, Any], now_wall: float | None) -> tuple[str, ...]:
-    best, final = experiment["best"], experiment.get("finalized")
-    return (
-        experiment["name"],
-        experiment["state"],
-        f"{experiment['ended']}/{experiment['max_trials']}",
-        "-" if best is None else f"{best['value']:.5g}",
-        "-" if final is None else f"{final['val_loss']:.5g}",
-        "-" if best is None else short_params(best["params"]),
-        _duration(experiment, now_wall),
-    )
-
-
-def _duration(experiment: dict[str, Any], now_wall: float | None) -> str:
-    end = experiment["ended_wall"] or now_wall
-    started = experiment["started_wall"]
-    return "-" if started is None or end is None else duration(end - started)
-
-
-def _reasons(experiments: list[dict[str, Any]]) -> list[str]:
-    """Return why experiments and trials failed, to stand below the table: such a text is longer than a column."""
-    lines = []
-    for experiment in experiments:
-        name, failed = experiment["name"], _failed_words(experiment)
-        if experiment["reason"] and experiment["state"] in (ProcessState.FATAL, ProcessState.SKIPPED):
-            lines.append(f"{name} {experiment['state']}: {error_sentence(str(experiment['reason']))}")
-        elif failed:
-            lines.append(f"{name}: {failed[0]}{_first_error(experiment)}")
-        if experiment["missing"] is not None:
-            lines.append(f"{name} has no answer: {experiment['missing']}")
-        lines += [f"{name}: {words}" for words in looks(experiment)]
-    return lines
-
-
-def _first_error(experiment: dict[str, Any]) -> str:
-    for trial in experiment.get("trials", []):
-        if trial["error"] and trial["end_reason"] in failures(experiment["counts"]):
-            return f"; the first, trial {trial['number']}: {error_sentence(trial['error'])}"
-    return ""

@@ -26,6 +26,12 @@ def build_parser(only: str | None = None) -> Parser:
     return parser_of("supervisorctl", "Shows and steers the sweep that supervisord runs.", VERBS, only)
 
 
+def _status(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    form.add_argument("-w", "--watch", action="store_true", help="in place, each second; p pauses, r resumes, q quits")
+
+
 def _pause(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", nargs="?", metavar="EXPERIMENT|TRIAL",
@@ -113,12 +119,49 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _trials(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sort", metavar="KEY", help="a column, such as value (the best first) or training_s")
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--state", help="only trials in these states or with these end reasons, such as running,pruned or failed"
+    )
+    parser.add_argument("--columns", metavar="NAME,...", help="these columns; an unknown one lists them")
+
+
+def _best(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--yaml", action="store_true", help="as YAML")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    form = parser.add_mutually_exclusive_group(required=True)
+    form.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="as CSV; to the output without FILE")
+    form.add_argument(
+        "--parquet", nargs="?", const="", metavar="FILE", help="as parquet; without FILE to RUN-trials.parquet here"
+    )
+    parser.add_argument("--results", action="store_true", help="a row for each epoch, not for each trial")
+    parser.add_argument(
+        "--experiment", metavar="EXPERIMENT", action="append", default=[], help="only these: a name or a glob"
+    )
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="one that was finalised")
+    parser.add_argument("file", metavar="FILE", help="daily bars as CSV or parquet, as `supervisord data` reads them")
+    parser.add_argument("--days", type=int, default=5, help="how many of the last days (default 5)")
+    parser.add_argument("--ticker", help="the ticker to take, where the file has several")
+    parser.add_argument("--vix", metavar="FILE", help="bars of VIX, for a tier with VIX")
+
+
+_NAMES = argument("experiments", nargs="*", metavar="EXPERIMENT", help="names or globs; all when left out")
+_OF_RUN = argument("--run", dest="run_or_plan", metavar="RUN|PLAN", help="another run; the last one when left out")
 _RUN = argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
 _YES = argument("-y", "--yes", action="store_true", help="do not ask before deleting")
 _JSON = argument("--json", action="store_true", help="everything, as one JSON object")
 
 VERBS: Verbs = {
-    "status": ("show the run's state", "watch.status", (_JSON,)),
+    "status": ("show the run's state", "watch.status", (_status,)),
     "pause": ("start no new trials; running ones finish (--now: all stop at once)", "steer.pause", (_pause,)),
     "resume": ("lift the operator's pause; the governor's only with --force", "steer.resume", (_resume,)),
     "retry": ("try again what failed: failed trials, a test without a result", "steer.retry", (_retry,)),
@@ -136,6 +179,24 @@ VERBS: Verbs = {
         (argument("--timeout", type=float, help="give up after so many seconds, exit code 1"),),
     ),
     "report": ("write the report of a run, finished or not, and print its path", "watch.report", (_RUN,)),
+    "trials": ("list trials: state, value, time, parameters", "show.trials.trials", (_NAMES, _trials, _JSON, _OF_RUN)),
+    "best": (
+        "print each experiment's final configuration and test, apart from the search's best", "show.answers.best",
+        (_NAMES, _best, _OF_RUN),
+    ),
+    "export": ("write all trials, or all results, into a table", "show.trials.export", (_export, _OF_RUN)),
+    "history": (
+        "list the runs of this home: when, how long, verdict, best", "show.runs.history",
+        (argument("-n", "--last", type=_count, default=20, help="the newest so many (default 20)"), _JSON),
+    ),
+    "compare": (
+        "show in which settings two runs differ, and what they found", "show.runs.compare",
+        (argument("runs", nargs=2, metavar="RUN", help="a run's id, as history lists them, or a plan"), _JSON),
+    ),
+    "predict": (
+        "print what a final configuration says of the last days of a file", "show.forecast.predict",
+        (_predict, _JSON, _OF_RUN),
+    ),
     "sensors": ("list every sensor of this machine: value, limits, quality, source", "sensors.sensors", (_JSON,)),
     "doctor": ("record every sensor into one file to send, or play such a file", "sensors.doctor", (_doctor,)),
     "notify": ("send a test message to the addresses in state/notify", "maintenance.notify", ()),
@@ -157,8 +218,12 @@ VERBS: Verbs = {
     ),
     "audit": ("prove from log, store and checkpoints that a run lost nothing", "maintenance.audit", (_RUN, _JSON)),
     "completion": (
-        "print a shell's completion script, to be sourced", "maintenance.completion",
-        (argument("shell", choices=("bash", "zsh", "tcsh")),),
+        "print a shell's completion script, to be sourced", "show.names.completion",
+        (argument("shell", choices=("bash", "zsh", "fish", "tcsh")),),
+    ),
+    "names": (
+        "print names for a shell to complete", "show.names.names",
+        (argument("kind", choices=("experiments", "runs")),),
     ),
     "version": ("print this program's version, its path, its home and its socket", "maintenance.version", ()),
 }  # fmt: skip

@@ -23,6 +23,8 @@ from supervisor.formatting import fitted
 from supervisor.home import Home
 
 STATUS_UNKNOWN = 4
+STATUS_SCHEMA = 1
+"""The version of `status --json` (docs/status.schema.json): it rises when a key goes or changes its meaning."""
 NO_RUN_REMEDY = "start one with `supervisord start smoke`, or set SWEEP_HOME to the home of your run"
 WAIT_POLL_S = 0.5
 PRINT_PERIOD_S = 10.0
@@ -31,6 +33,10 @@ DUMB_COLUMNS = 80
 
 
 def status(home: Home, arguments: argparse.Namespace) -> int:
+    if arguments.watch:
+        from supervisor.cli.show import live
+
+        return live.watch(home)
     try:
         view = ask(home, "status", query="?trials=1" if arguments.json else "")
     except NotRunning as absent:
@@ -40,7 +46,20 @@ def status(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def _print_status(view: dict[str, Any], *, as_json: bool) -> None:
-    print(json.dumps(view, indent=1) if as_json else status_text.status(view))
+    if as_json:
+        print(json.dumps({"schema": STATUS_SCHEMA, **view}, indent=1))
+    else:
+        print(status_text.status(view, columns_of(sys.stdout), colour=coloured(sys.stdout)))
+
+
+def columns_of(stream: Any) -> int | None:
+    """Return the width of the terminal that `stream` writes to; None for a file or a pipe."""
+    return (os.get_terminal_size(stream.fileno()).columns or DUMB_COLUMNS) if stream.isatty() else None
+
+
+def coloured(stream: Any) -> bool:
+    """Return whether `stream` is a terminal with colours whose user wants them (https://no-color.org)."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _status_without_daemon(home: Home, arguments: argparse.Namespace, absent: NotRunning) -> int:
@@ -110,8 +129,10 @@ def wait(home: Home, arguments: argparse.Namespace) -> int:
 
 def _print_end(home: Home) -> int:
     """Print the table and the report's path; return the exit code of the run."""
+    from supervisor.cli.end_table import text_table
+
     view = last_view(home)
-    print(status_text.text_table(view))
+    print(text_table(view))
     report = home.run_folder(view["run"]["id"]) / "report.html"
     print(f"report: {report}" if report.exists() else "no report was written; `supervisorctl report` tries again")
     if not all(experiment["state"] in ENDED for experiment in view["experiments"]):
@@ -134,7 +155,7 @@ class _ProgressLine:
         now = time.monotonic()
         if self._tty:
             # One column stays free: a full line would move the cursor to the next one.
-            columns = (os.get_terminal_size(self._stream.fileno()).columns or DUMB_COLUMNS) - 1
+            columns = (columns_of(self._stream) or DUMB_COLUMNS) - 1
             line = fitted(text, columns)
             self._stream.write(f"\r{line}{' ' * max(0, min(self._used, columns) - len(line))}")
             self._used = len(line)
@@ -149,11 +170,12 @@ class _ProgressLine:
 
 
 def report(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.cli.end_table import text_table
     from supervisor.report.process import write_report_now
 
     view = _report_view(home, arguments.run_or_plan)
     path = write_report_now(view, home.run_folder(view["run"]["id"]))
-    print(status_text.text_table(view))
+    print(text_table(view))
     print(f"report: {path}")
     return 0
 

@@ -57,6 +57,8 @@ class Verbs(Protocol):
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]: ...
     async def backup(self, path: Path, who: str) -> dict[str, Any]: ...
     def runs(self) -> dict[str, Any]: ...
+    def history(self, last: int) -> dict[str, Any]: ...
+    def run(self, run: str | None, trials: bool) -> dict[str, Any]: ...
     async def remove(self, run: str, who: str) -> dict[str, Any]: ...
     def disk_failed(self, error: DiskFailed) -> None: ...
 
@@ -98,6 +100,17 @@ async def _runs(verbs: Verbs, _: Body, __: str) -> dict[str, Any]:
     return verbs.runs()
 
 
+async def _history(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
+    last = body.get("last", "20")
+    if not (last.isascii() and last.isdigit() and 0 < len(last) < 7):
+        raise UsageError(f"expected a number of runs for last, found {last!r:.100}")
+    return verbs.history(int(last))
+
+
+async def _run(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
+    return verbs.run(body.get("run"), body.get("trials") == "1")
+
+
 async def _remove(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     if not body.get("run"):
         raise UsageError("expected the id of a run, found none", remedy="`supervisorctl gc` lists them")
@@ -126,6 +139,8 @@ ROUTES = (
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
     Route("POST", "backup", {"path": str}, _backup),
     Route("GET", "runs", {}, _runs),
+    Route("GET", "history", {"last": str}, _history),
+    Route("GET", "run", {"run": str, "trials": str}, _run),
     Route("POST", "remove", {"run": str}, _remove),
 )
 """All verbs: a daemon refuses every other request."""

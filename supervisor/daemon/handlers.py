@@ -21,7 +21,7 @@ from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import TRIAL_ENDED
-from supervisor.domain.run_words import way_on
+from supervisor.domain.run_words import way_on, without_daemon
 from supervisor.domain.scope import ALL_NODES, trial_of
 from supervisor.domain.search_time import why_not_finish
 from supervisor.errors import Conflict, DiskFailed, UsageError
@@ -30,6 +30,7 @@ from supervisor.plan.drift import PlanSource
 from supervisor.redaction import redact
 from supervisor.sensors.drills import DRILLS
 from supervisor.store import lookups, queries
+from supervisor.store.history_queries import history
 from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
@@ -195,6 +196,20 @@ class Handlers:
     def runs(self) -> dict[str, Any]:
         """Return the runs of this home, and why the files of some must stay."""
         return {"runs": [asdict(one) for one in run_files.old_runs(self._writer.store.connection, self._writer.run_id)]}
+
+    def history(self, last: int) -> dict[str, Any]:
+        """Return the newest runs of this home in short (history_queries.history)."""
+        return {"runs": history(self._writer.store.connection, last, self._writer.run_id)}
+
+    def run(self, run: str | None, trials: bool) -> dict[str, Any]:
+        """Return this daemon's run as `status` does, or another one of the home. Raises NotFound."""
+        connection = self._writer.store.connection
+        found = self._writer.run_id if run is None else queries.run_named(connection, run)
+        if found == self._writer.run_id:
+            return self.status(trials)
+        return without_daemon(
+            queries.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
+        )
 
     async def remove(self, run: str, who: str) -> dict[str, Any]:
         """Delete the files of an ended run; this daemon's own run records it."""

@@ -6,6 +6,7 @@ library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,6 +40,17 @@ def missing_answer(spec: View, state: ProcessState, finalized: View | None, test
     return f"its test was opened {times} and has no result: {why}"
 
 
+def prior_loss(record: Mapping[str, Any]) -> float | None:
+    """Return the validation loss of a trial that forecasts the train days' class rate; None where it has no rates.
+
+    It is the cross-entropy of the two rates, in nats, which a model must stay below to be of use.
+    """
+    train, val = record.get("base_rate_train"), record.get("base_rate_val")
+    if train is None or val is None or not 0.0 < train < 1.0:
+        return None
+    return float(-(val * math.log(train) + (1.0 - val) * math.log(1.0 - train)))
+
+
 def repeats_itself(test: View) -> bool:
     """Return whether the next start opens a test again without being asked.
 
@@ -46,6 +58,14 @@ def repeats_itself(test: View) -> bool:
     """
     failure = test["failure"]
     return not test["scored"] and test["tries"] < MAX_TRIES and (failure is None or bool(failure["outside"]))
+
+
+def verdict(state: ProcessState, missing: str | None) -> str:
+    """Return passed, incomplete (it has no answer), failed, skipped or unfinished, of an experiment."""
+    if state is ProcessState.EXITED and missing is not None:
+        return "incomplete"
+    words = {ProcessState.EXITED: "passed", ProcessState.FATAL: "failed", ProcessState.SKIPPED: "skipped"}
+    return words.get(state, "unfinished")
 
 
 def counts(experiments: Iterable[View]) -> dict[str, int]:

@@ -18,17 +18,28 @@ def scope(text: str) -> str:
 
 def pauses(view: dict[str, Any]) -> list[str]:
     """Return a line for each cause that holds work back: what is held, by whom, why and for how long."""
+    return [*short_of(view), *(command_line(command, view) for command in in_force(view))]
+
+
+def short_of(view: dict[str, Any]) -> list[str]:
+    """Return a line for each thing that the run lacks: disk, the store, a resource of the machine."""
     lines = full_disk(view.get("disk"))
     if view.get("store_locked"):
         lines.append("DEGRADED: another program has locked the store; results are kept back until it is free")
     if view.get("shortage"):
         lines.append(f"WAITING: {view['shortage']}")
+    return lines
+
+
+def in_force(view: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the commands of all origins that hold work back, the operator's first."""
     commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
-    now = (view.get("daemon") or {}).get("now_wall")
-    return [*lines, *(_line(command, now) for command in commands if command["action"] != "RUN")]
+    return [command for command in commands if command["action"] != "RUN"]
 
 
-def _line(command: dict[str, Any], now_wall: float | None) -> str:
+def command_line(command: dict[str, Any], view: dict[str, Any]) -> str:
+    """Return what a command holds, by whom, why and for how long."""
+    now_wall = (view.get("daemon") or {}).get("now_wall")
     where = command.get("scope", ALL_NODES)
     since = ""
     if now_wall is not None and command["since_wall"] is not None:

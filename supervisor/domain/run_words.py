@@ -74,7 +74,7 @@ def _at_rest(state: str) -> dict[str, str]:
 
 
 def _experiment(experiment: dict[str, Any]) -> dict[str, Any]:
-    found = {**experiment, **_at_rest(experiment["state"]), "running": []}
+    found = {**experiment, **_at_rest(experiment["state"]), "running": [], "doing": None}
     if experiment["state"] in AT_WORK:
         found |= {"action": None, "origin": None}
     if "trials" in experiment:

@@ -86,20 +86,28 @@ def best_json(experiment: ExperimentRow, now_wall: float) -> dict[str, Any] | No
 
 
 def results_csv(run: RunView) -> str:
-    """Write a row for each trial; architecture, parameters and cell values have their columns, empty where absent."""
+    """Write `trial_table` as CSV; a cell without a value is empty."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(trial_table(run))
+    return out.getvalue()
+
+
+def trial_table(run: RunView) -> list[list[Any]]:
+    """Return the names of the columns, then a row for each trial; None where a trial lacks a value.
+
+    Architecture, parameters (params.NAME) and cell values (cell.NAME) have columns of their own.
+    """
     trials = [(experiment, trial) for experiment in run.experiments for trial in experiment.trials]
     cells = _names(experiment.cell for experiment in run.experiments)
     params = _names(trial.params for _, trial in trials)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     own_columns = [*(f"cell.{name}" for name in cells), *(f"params.{name}" for name in params)]
-    writer.writerow([*_TRIAL_COLUMNS, *_ARCHITECTURE_COLUMNS, "param_count", *own_columns])
+    rows: list[list[Any]] = [[*_TRIAL_COLUMNS, *_ARCHITECTURE_COLUMNS, "param_count", *own_columns]]
     for experiment, trial in trials:
         shape = trial.architecture or {}
         architecture = [*(shape.get(name) for name in _ARCHITECTURE_COLUMNS), trial.param_count]
         own = [*(experiment.cell.get(name) for name in cells), *(trial.params.get(name) for name in params)]
-        writer.writerow([*_trial_cells(experiment, trial), *architecture, *own])
-    return out.getvalue()
+        rows.append([*_trial_cells(experiment, trial), *architecture, *own])
+    return rows
 
 
 def iso(wall_s: float | None) -> str | None:

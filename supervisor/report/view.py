@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.domain import finalists
+from supervisor.domain import answer, finalists
 from supervisor.domain.lifecycle import (
     ENDED,
     FINISH,
@@ -212,10 +212,7 @@ def _trial(view: Mapping[str, Any]) -> TrialRow:
 
 def verdict(experiment: ExperimentRow) -> str:
     """Return passed, incomplete (it has no answer), failed, skipped or unfinished."""
-    if experiment.state is ProcessState.EXITED and experiment.missing is not None:
-        return "incomplete"
-    words = {ProcessState.EXITED: "passed", ProcessState.FATAL: "failed", ProcessState.SKIPPED: "skipped"}
-    return words.get(experiment.state, "unfinished")
+    return answer.verdict(experiment.state, experiment.missing)
 
 
 def best_so_far(experiment: ExperimentRow) -> list[tuple[int, float]]:

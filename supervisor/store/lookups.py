@@ -56,11 +56,11 @@ def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(experiment(store, run_id, name)["spec"])
     dataset = found.get("config", {}).get("dataset")
     if isinstance(dataset, str):
-        found["config"]["dataset"] = _dataset_here(Path(dataset), store.path.parent.parent)
+        found["config"]["dataset"] = dataset_here(Path(dataset), store.path.parent.parent)
     return found
 
 
-def _dataset_here(recorded: Path, home: Path) -> str:
+def dataset_here(recorded: Path, home: Path) -> str:
     """Return the path of a dataset; below `home` if that was moved, and the recorded path is of its earlier place."""
     here = home.joinpath(*recorded.parts[-3:])  # data/processed/FILE
     # os.path: a folder of another user must not raise.

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor.domain import finalists
+from supervisor.domain.answer import prior_loss
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
+from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
 from supervisor.errors import NotFound
 from supervisor.formatting import nearest
@@ -245,8 +247,13 @@ def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, A
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
     work = [{**trial, **work_so_far(connection, row, trial["number"])} for trial in running(trials)]
     view = experiment_view(row, spec, trials, work, sum(map(training_seconds, ended(trials))))
-    failure = {"last_failure": last_failure(connection, row["run"], row["name"])}
-    return {**view, **answer_view(connection, row, spec, finalists.describe(spec, trials)), **failure, "trials": trials}
+    view |= answer_view(connection, row, spec, finalists.describe(spec, trials))
+    failure = last_failure(connection, row["run"], row["name"])
+    return {**view, "last_failure": failure, "doing": doing(view), "trials": trials}
+
+
+RECENT = 16
+"""How many of the last values of a running trial are shown."""
 
 
 def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -254,7 +261,7 @@ def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def work_so_far(connection: sqlite3.Connection, experiment: sqlite3.Row, number: int) -> dict[str, Any]:
-    """Return a running trial's `epoch`, its training seconds up to it, and when its attempt or next epoch began."""
+    """Return a running trial's `epoch`, its last values, its training seconds, and when its attempt or epoch began."""
     key = (experiment["run"], experiment["name"], number)
     where = "WHERE run = ? AND experiment = ? AND trial = ?"
     attempt, resumed, began = connection.execute(
@@ -262,14 +269,26 @@ def work_so_far(connection: sqlite3.Connection, experiment: sqlite3.Row, number:
         f" FROM attempt {where}",
         key,
     ).fetchone()
+    # What an attempt has still to train again is no progress.
+    counted = "(attempt = ? OR step <= ?)"
     epoch, spent_s, reported = connection.execute(
         "SELECT count(*), coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0), max(wall)"  # noqa: S608 - ours
-        # What an attempt has still to train again is no progress.
-        f" FROM result {where} AND (attempt = ? OR step <= ?)",
+        f" FROM result {where} AND {counted}",
         (*key, attempt, resumed),
     ).fetchone()
+    newest = connection.execute(
+        f"SELECT value FROM result {where} AND {counted} AND value IS NOT NULL ORDER BY step DESC LIMIT {RECENT}",  # noqa: S608 - ours
+        (*key, attempt, resumed),
+    ).fetchall()
+    recent = [row["value"] for row in reversed(newest)]
     since = [wall for wall in (reported, began) if wall is not None]
-    return {"epoch": epoch, "spent_s": float(spent_s), "since_wall": max(since, default=None)}
+    return {
+        "epoch": epoch,
+        "last_value": recent[-1] if recent else None,
+        "recent": recent,
+        "spent_s": float(spent_s),
+        "since_wall": max(since, default=None),
+    }
 
 
 def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -298,9 +317,17 @@ def experiment_view(
         "counts": dict(Counter(trial["end_reason"] for trial in over)),
         "ended": len(over),
         "running": [{key: trial[key] for key in _RUNNING} for trial in work],
-        "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
+        "best": None if best is None else _best_view(best),
         "mean_trial_s": seconds / len(over) if over else None,
     }
 
 
-_RUNNING = ("number", "state", "epoch", "held_for", "spent_s", "since_wall")
+def _best_view(trial: dict[str, Any]) -> dict[str, Any]:
+    """Return the best trial of a search; its `params` and `record` may still be the store's text."""
+    params, record = (
+        json.loads(trial[key]) if isinstance(trial[key], str) else trial[key] for key in ("params", "record")
+    )
+    return {"value": trial["value"], "trial": trial["number"], "params": params, "prior": prior_loss(record or {})}
+
+
+_RUNNING = ("number", "state", "epoch", "last_value", "recent", "held_for", "spent_s", "since_wall")

@@ -11,6 +11,7 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.lifecycle import ENDED, ProcessState
+from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import answer_queries, queries
 from supervisor.store.failure_queries import last_failure
@@ -71,10 +72,9 @@ class StatusView:
             for trial in queries.running(trials)
         ]
         view = queries.experiment_view(row, spec, trials, work, sum(seconds[key] for key in over))
-        if view["best"] is not None:
-            view["best"]["params"] = json.loads(view["best"]["params"])
         view |= answer_queries.answer_view(self._connection, row, spec, self._finalized(spec, trials))
         view["last_failure"] = last_failure(self._connection, self._run_id, name)
+        view["doing"] = doing(view)
         if ProcessState(row["state"]) in ENDED:
             self._over[name] = view
             del self._seconds[name]

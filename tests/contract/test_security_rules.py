@@ -44,7 +44,8 @@ def loads_code(tree: ast.AST) -> list[str]:
     for name, call in calls(tree):
         if name in {"eval", "exec", "compile", "os.system", "os.popen"}:
             found.append(name)
-        if name.startswith("yaml.") and name != "yaml.compose":  # it makes nodes, never objects
+        # compose makes nodes, never objects, and dump only writes.
+        if name.startswith("yaml.") and name not in ("yaml.compose", "yaml.dump"):
             found.append(name)
         if name.startswith("subprocess.") and any(keyword.arg == "shell" for keyword in call.keywords):
             found.append(f"{name}(shell=)")

@@ -7,13 +7,24 @@ from typing import Any
 HOUR = 3600.0
 NOW = 1_700_000_000.0
 
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/opt/sweep/actors/trial/supervised.py", line 125, in wrapped
+    return function(config)
+  File "/home/ann/mine.py", line 6, in raises3
+    if config["n"] == 3: raise ValueError("n is three")
+ValueError: n is three
+"""
+CHOSEN = {"concurrency": 2, "resources": {"cpu": 4.0}, "chosen": "measured", "max_epochs": 20}
+
 
 def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> dict[str, Any]:
     return {
         "name": name, "state": state, "reason": None, "action": None, "origin": None,
         "started_wall": NOW - HOUR, "ended_wall": None,
         "spec": {"concurrency": 2, "max_epochs": 20}, "max_trials": 50, "ended": 17, "counts": {"finished": 17},
-        "running": [trial(17, 3), trial(18, 1, state="PAUSED", held_for="92 C")],
+        "running": [trial(17, 3, last_value=0.6931), trial(18, 1, state="PAUSED", held_for="92 C")],
+        "doing": "search" if state in ("RUNNING", "PAUSED") else None,
         "best": {"value": 0.12345, "trial": 4, "params": {}}, "mean_trial_s": 120.0,
         "missing": None, "test": None,
     } | changes  # fmt: skip
@@ -22,7 +33,8 @@ def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> d
 def trial(number: int, epoch: int, **changes: Any) -> dict[str, Any]:
     """A running trial of ten seconds an epoch that reported ten seconds ago."""
     return {
-        "number": number, "state": "RUNNING", "epoch": epoch, "held_for": None, "spent_s": 10.0 * epoch,
+        "number": number, "state": "RUNNING", "epoch": epoch, "last_value": None, "recent": [], "held_for": None,
+        "spent_s": 10.0 * epoch,
         "since_wall": NOW - 10.0,
     } | changes  # fmt: skip
 

@@ -73,8 +73,8 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     [
         (["status"], 4), (["status", "--json"], 4), (["pause"], 7), (["pause", "--now"], 7), (["resume"], 7),
         (["finish"], 7), (["stop"], 7), (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2),
-        (["log", "17"], 2),
-        (["tail", "smoke"], 2), (["wait"], 2), (["report"], 2), ([], 2),
+        (["log", "17"], 2), (["tail", "smoke"], 2), (["wait"], 2), (["report"], 2), (["trials"], 2), (["best"], 2),
+        (["history"], 2), (["predict", "a", "b.csv"], 2), ([], 2),
     ],
 )  # fmt: skip
 def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(
@@ -339,13 +339,13 @@ def test_each_verb_of_a_command_names_a_function_that_exists(command: ModuleType
     """The names are resolved only when a verb runs."""
     (verbs,) = (action for action in command.build_parser()._actions if isinstance(action, argparse._SubParsersAction))
     for parser in verbs.choices.values():
-        module, _, name = parser.get_default("run").partition(".")
+        module, _, name = parser.get_default("run").rpartition(".")
         assert callable(getattr(importlib.import_module(f"supervisor.cli.{module}"), name))
 
 
 NEEDED = {
     "drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"], "rm": ["x-1"], "log": ["17"],
-    "completion": ["bash"],
+    "completion": ["bash"], "export": ["--csv"], "compare": ["a", "b"], "predict": ["a", "b.csv"], "names": ["runs"],
 }  # fmt: skip
 
 

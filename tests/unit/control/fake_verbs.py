@@ -55,6 +55,12 @@ class FakeVerbs:
     def runs(self) -> dict[str, Any]:
         return self._answer("runs")
 
+    def history(self, last: int) -> dict[str, Any]:
+        return self._answer("history", last)
+
+    def run(self, run: str | None, trials: bool) -> dict[str, Any]:
+        return self._answer("run", run, trials)
+
     async def remove(self, run: str, who: str) -> dict[str, Any]:
         return self._answer("remove", run, who)
 

@@ -109,15 +109,17 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         post("pause", {"target": "x", "now": True, "reason": "visitors"}), post("pause", {"node": "3f"}),
         post("resume", {}), post("resume", {"node": "3f", "force": True}), post("stop", {}), post("shutdown", b""),
         post("drill", {"name": "heat", "duration_s": 5, "node": None}), post("backup", {"path": "/x/copy.db"}),
-        ("GET", "/v1/runs", None), post("remove", {"run": "smoke-1"}),
+        ("GET", "/v1/runs", None), post("remove", {"run": "smoke-1"}), ("GET", "/v1/history?last=7", None),
+        ("GET", "/v1/history", None), ("GET", "/v1/run?run=smoke-1&trials=1", None), ("GET", "/v1/run", None),
     )  # fmt: skip
-    assert [status for status, _ in answers] == [200] * 12
+    assert [status for status, _ in answers] == [200] * 16
     assert verbs.calls == [
         ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
         ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False),
         ("resume", None, me, "3f", True), ("stop", me), ("shutdown", me),
         ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
-        ("runs",), ("remove", "smoke-1", me),
+        ("runs",), ("remove", "smoke-1", me), ("history", 7), ("history", 20), ("run", "smoke-1", True),
+        ("run", None, False),
     ]  # fmt: skip
 
 
@@ -145,6 +147,7 @@ def test_hello_names_product_version_and_pid(home: Home) -> None:
         (post("pause", b"[" * 50_000), 400, "not JSON"),
         (post("pause", b"[1, 2]"), 400, "expected a JSON object, found [1, 2]"),
         (post("pause", {"reason": "x" * api.MAX_REQUEST_BYTES}), 413, "413"),
+        (("GET", "/v1/history?last=many", None), 400, "a number of runs for last, found 'many'"),
         (post("reboot", {}), 404, "404"),
         (("GET", "/v1/__class__", None), 404, "404"),
         (("GET", "/v1/pause", None), 405, "405"),
@@ -182,7 +185,8 @@ def test_only_the_verbs_of_the_table_are_routed(home: Home) -> None:
     routed = {(route.method, route.resource.canonical) for route in api.make_app(FakeVerbs()).router.routes()}
     table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
     assert {pair for pair in routed if pair[0] != "HEAD"} == table
-    reading, steering = {"hello", "status", "runs"}, {"pause", "resume", "retry", "finish", "stop", "shutdown"}
+    reading = {"hello", "status", "runs", "history", "run"}
+    steering = {"pause", "resume", "retry", "finish", "stop", "shutdown"}
     verbs = reading | steering | {"drill", "backup", "remove"}
     assert {verb for _, verb in table} == {f"/v1/{verb}" for verb in verbs}
 

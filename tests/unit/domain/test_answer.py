@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supervisor.domain import answer
 from supervisor.domain.lifecycle import ProcessState
@@ -74,3 +77,34 @@ def test_a_test_repeats_itself_after_a_fault_from_outside_three_times_at_most() 
     assert answer.repeats_itself(opened(9, tries=1)), "its process died; a person asked for it again after the third"
     assert not answer.repeats_itself(opened(failure=own))
     assert not answer.repeats_itself(opened(scored=True))
+
+
+@pytest.mark.parametrize(
+    ("state", "missing", "word"),
+    [
+        ("EXITED", None, "passed"), ("EXITED", "no test", "incomplete"), ("FATAL", None, "failed"),
+        ("SKIPPED", None, "skipped"), ("RUNNING", None, "unfinished"), ("STOPPED", None, "unfinished"),
+    ],
+)  # fmt: skip
+def test_the_verdict_of_an_experiment(state: str, missing: str | None, word: str) -> None:
+    assert answer.verdict(ProcessState(state), missing) == word
+
+
+RATES = st.floats(0.01, 0.99)
+
+
+@given(RATES, RATES)
+def test_the_priors_loss_is_least_where_both_rates_agree(train: float, val: float) -> None:
+    """Gibbs' inequality; equal rates of a half have the loss log 2."""
+    loss = answer.prior_loss({"base_rate_train": train, "base_rate_val": val})
+    own = answer.prior_loss({"base_rate_train": val, "base_rate_val": val})
+    assert loss is not None
+    assert own is not None
+    assert own <= loss + 1e-12
+    half = answer.prior_loss({"base_rate_train": 0.5, "base_rate_val": val})
+    assert half == pytest.approx(math.log(2.0))
+
+
+@pytest.mark.parametrize("record", [{}, {"base_rate_train": 0.5}, {"base_rate_train": 1.0, "base_rate_val": 0.5}])
+def test_a_record_without_rates_has_no_prior(record: dict[str, float]) -> None:
+    assert answer.prior_loss(record) is None

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor.cli.status_text import short_params, text_table
+from supervisor.cli.end_table import short_params, text_table
 from supervisor.report.__main__ import main, write
 from supervisor.report.files import best_json, results_csv
 from supervisor.report.page import page

@@ -23,7 +23,8 @@ from training.data.manifest import manifest_path, read_manifest, sha256_of, writ
 from training.data.sealed_windows import open_windows
 from training.data.splits import SplitIndices, TestOpening, split_days
 from training.errors import CheckpointError, Diverged, DoesNotFit, SealedTestError, SettingsError
-from training.evaluation import Request, _device_here, evaluate
+from training.evaluation import Request, evaluate
+from training.inference import device_here
 from training.scores import SCORES, Forecast, scores
 from training.session import TrainingSession
 from training.settings import SplitSettings, TrialSettings
@@ -137,7 +138,7 @@ def test_a_planted_leak_of_a_single_test_window_is_found(
 def test_too_little_memory_is_found_before_the_test_is_opened(
     dataset: Path, trained: tuple[Path, dict[int, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.evaluation.device_memory_bytes", lambda *_: 1000)
+    monkeypatch.setattr("training.inference.device_memory_bytes", lambda *_: 1000)
     with pytest.raises(DoesNotFit):
         evaluate(request(dataset, trained[0], tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -203,10 +204,10 @@ def test_the_result_says_on_which_device_the_answers_were_computed(tested: tuple
 def test_without_the_trials_gpu_the_test_runs_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu"])
-    assert _device_here("cuda") == "cpu"
-    monkeypatch.setattr("training.evaluation.available_devices", lambda: ["cpu", "cuda"])
-    assert _device_here("cuda") == "cuda"
+    monkeypatch.setattr("training.inference.available_devices", lambda: ["cpu"])
+    assert device_here("cuda") == "cpu"
+    monkeypatch.setattr("training.inference.available_devices", lambda: ["cpu", "cuda"])
+    assert device_here("cuda") == "cuda"
 
 
 def test_the_paired_difference_is_that_of_the_two_losses(tested: tuple[Path, dict[str, Any]]) -> None:
