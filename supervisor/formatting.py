@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -37,6 +37,26 @@ def duration(seconds: float | None) -> str:
     if whole < 48 * 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def eta_words(eta: Mapping[str, float] | None) -> str:
+    """Return an ETA (domain.eta.forecast) as text: "ETA 2 h 05 min (1 h 40 min to 2 h 50 min)"; "ETA ?" for None.
+
+    The end lies in the interval in four of five cases.
+    """
+    if eta is None:
+        return "ETA ?"
+    return f"ETA {duration(eta['median_s'])} ({duration(eta['low_s'])} to {duration(eta['high_s'])})"
+
+
+def eta_short(eta: Mapping[str, float] | None) -> str:
+    """Return the median of an ETA as text: "ETA 2 h 05 min"; "ETA ?" for None."""
+    return f"ETA {duration(eta['median_s'] if eta else None)}"
+
+
+def eta_range(eta: Mapping[str, float] | None) -> list[str]:
+    """Return the interval of an ETA as text: "80 % likely: 1 h 40 min to 2 h 50 min"; nothing for None."""
+    return [] if eta is None else [f"80 % likely: {duration(eta['low_s'])} to {duration(eta['high_s'])}"]
 
 
 def number(value: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.domain.lifecycle import FAILED
-from supervisor.formatting import duration, folded, number, one_line
+from supervisor.formatting import duration, eta_range, folded, number, one_line
 
 INDENT = "    "
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -30,7 +30,7 @@ def _counted(experiment: Mapping[str, Any]) -> str:
     words = [f"{count} {word}" for count, word in (*parts, (failed, "failed"))]
     return ", ".join([
         f"{experiment.get('doing') or 'waits'}: {', '.join(words)} of {experiment['max_trials']}",
-        *_left(experiment), *_chosen(experiment["spec"]),
+        *eta_range(experiment.get("eta")), *_left(experiment), *_chosen(experiment["spec"]),
     ])  # fmt: skip
 
 

@@ -15,7 +15,18 @@ from supervisor.cli.status_block import block
 from supervisor.domain.command_text import command_line, in_force, pauses
 from supervisor.domain.lifecycle import AT_WORK, ENDED, FAILED, FINISH, HOURS, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.formatting import duration, error_sentence, fitted, folded, human, number, one_line
+from supervisor.formatting import (
+    duration,
+    error_sentence,
+    eta_range,
+    eta_short,
+    eta_words,
+    fitted,
+    folded,
+    human,
+    number,
+    one_line,
+)  # fmt: skip
 
 MAX_CAUSES = 6
 """The number of causes of lost time that are shown, the largest first; an operator can give any number of reasons."""
@@ -61,12 +72,12 @@ def plan_file(view: dict[str, Any] | None) -> str | None:
     return f"{view['path']} has changed since (sha256 {then}, now {now}); the run keeps its own copy"
 
 
-def experiment_line(experiment: dict[str, Any], width: int, now_wall: float | None = None) -> str:
+def experiment_line(experiment: dict[str, Any], width: int) -> str:
     """Return the line of an experiment: its name in `width` characters, its state, words in order of their weight."""
-    return f"{experiment['name']:<{width}}  {experiment['state']:<9} {_words(experiment, now_wall)}"
+    return f"{experiment['name']:<{width}}  {experiment['state']:<9} {_words(experiment)}"
 
 
-def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
+def _words(experiment: dict[str, Any]) -> str:
     state = ProcessState(experiment["state"])
     if state in (ProcessState.SKIPPED, ProcessState.FATAL, ProcessState.BACKOFF):
         return error_sentence(str(experiment["reason"] or ""))
@@ -76,7 +87,7 @@ def _words(experiment: dict[str, Any], now_wall: float | None) -> str:
         return "not started"
     words = [f"{experiment['ended']}/{experiment['max_trials']} trials"]
     if state in (ProcessState.RUNNING, ProcessState.PAUSED):
-        words.append(eta(experiment, now_wall))
+        words.append(eta_short(experiment.get("eta")))
     words += [*failed_words(experiment), *(["NO ANSWER"] if experiment["missing"] is not None else [])]
     words += _values(experiment)
     if state is ProcessState.EXITED and experiment["started_wall"] is not None:
@@ -135,13 +146,11 @@ def status(view: dict[str, Any], columns: int | None = None, *, colour: bool = F
     `columns` is the width of a terminal: lines of experiments are cut to it, others folded. None keeps them whole.
     `sparklines` draws the last values of running trials.
     """
-    daemon = view.get("daemon")
-    now_wall = daemon["now_wall"] if daemon else None
     width = max([MIN_NAME_WIDTH, *(len(experiment["name"]) for experiment in view["experiments"])])
     lines = [painted(line, URGENT, colour) for text in calls(view) for line in _hung(text, columns)]
     lines += _head(view, columns, colour=colour)
     for experiment in view["experiments"]:
-        line = experiment_line(experiment, width, now_wall)
+        line = experiment_line(experiment, width)
         lines.append(line if columns is None or len(line) <= columns else fitted(line, columns))
         if experiment["state"] in AT_WORK:
             lines += block(experiment, columns, sparklines=sparklines)
@@ -170,8 +179,8 @@ def _head(view: dict[str, Any], columns: int | None, *, colour: bool) -> list[st
     if not daemon:
         return [f"{head}plan {run['plan']}"]
     up_s = daemon["now_wall"] - daemon["started_wall"]
-    head += f"{run_eta(view)}, up {duration(up_s)}, pid {daemon['pid']}"
-    facts = [nearest_to_its_limit(view["nodes"]), *_disk(view.get("disk"))]
+    head += f"{eta_short(view.get('eta'))}, up {duration(up_s)}, pid {daemon['pid']}"
+    facts = [*eta_range(view.get("eta")), nearest_to_its_limit(view["nodes"]), *_disk(view.get("disk"))]
     held = in_force(view)
     lines = [head, *folded("; ".join(facts if held else [*facts, "no action in force"]), columns, INDENT)]
     texts = [command_line(command, view) for command in held if not needs_person(command)]
@@ -217,67 +226,4 @@ def progress(view: dict[str, Any]) -> str:
     if failed := sum(sum(failures(experiment["counts"]).values()) for experiment in experiments):
         parts.append(f"{failed} failed")
     # A narrow terminal cuts the end.
-    return " | ".join([*parts, run_eta(view), *pauses(view)[:1], hardware(view.get("nodes", {}))])
-
-
-def eta(experiment: dict[str, Any], now_wall: float | None) -> str:
-    """Return when an experiment is expected to end, in words."""
-    return f"ETA {duration(_left_s(experiment, _trial_s(experiment), now_wall))}"
-
-
-def run_eta(view: dict[str, Any]) -> str:
-    """Return when the run is expected to end, in words."""
-    return f"ETA {duration(eta_s(view))}"
-
-
-def _trial_s(experiment: dict[str, Any]) -> float | None:
-    """Return the seconds of a trial: the mean of the ended ones, else those of all epochs at the pace so far."""
-    if experiment["mean_trial_s"] is not None:
-        return float(experiment["mean_trial_s"])
-    paces = [pace for trial in experiment["running"] if (pace := _epoch_s(trial)) is not None]
-    epochs = experiment["spec"].get("max_epochs")
-    return max(paces) * float(epochs) if paces and epochs else None
-
-
-def _epoch_s(trial: dict[str, Any]) -> float | None:
-    return float(trial["spent_s"] / trial["epoch"]) if trial["epoch"] else None
-
-
-def _left_s(experiment: dict[str, Any], trial_s: float | None, now_wall: float | None) -> float | None:
-    """Return the seconds of an experiment's trials that are left, at `trial_s` each; None without that figure."""
-    if ProcessState(experiment["state"]) in ENDED:
-        return 0.0
-    if trial_s is None:
-        return None
-    waiting = max(0, experiment["max_trials"] - experiment["ended"] - len(experiment["running"]))
-    running = sum(_left_of(trial, experiment["spec"], trial_s, now_wall) for trial in experiment["running"])
-    known = (float((trial_s * waiting + running) / experiment["spec"]["concurrency"]), _hours_s(experiment))
-    return min(seconds for seconds in (*known, experiment.get("left_s")) if seconds is not None)
-
-
-def _left_of(trial: dict[str, Any], spec: dict[str, Any], trial_s: float, now_wall: float | None) -> float:
-    """Return the seconds that a running trial has left; one that outlived the mean is expected to train to its end."""
-    since = 0.0
-    if trial["state"] == "RUNNING" and None not in (now_wall, trial["since_wall"]):
-        since = max(0.0, now_wall - trial["since_wall"])
-    pace = _epoch_s(trial)
-    if trial["spent_s"] + since > trial_s and pace is not None and spec.get("max_epochs"):
-        trial_s = pace * float(spec["max_epochs"])
-    return float(max(0.0, trial_s - trial["spent_s"] - since))
-
-
-def eta_s(view: dict[str, Any]) -> float | None:
-    """Estimate the seconds to the run's end from the trials so far; None before the first epoch has ended.
-
-    An experiment that has not begun counts like the last one with a figure: the estimate is too short when it is
-    larger.
-    """
-    total, trial_s = 0.0, None
-    now_wall = (view.get("daemon") or {}).get("now_wall")
-    for experiment in view["experiments"]:
-        trial_s = _trial_s(experiment) or trial_s
-        left_s = _left_s(experiment, trial_s, now_wall)
-        if left_s is None:
-            return None
-        total += left_s
-    return total
+    return " | ".join([*parts, eta_words(view.get("eta")), *pauses(view)[:1], hardware(view.get("nodes", {}))])

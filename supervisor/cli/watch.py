@@ -82,6 +82,7 @@ def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True
 
     Raises NotRunning when a daemon holds the home (only it may read the store), NotFound when there is no such run.
     """
+    from supervisor.domain.eta.forecast import with_eta
     from supervisor.home_lock import is_held
     from supervisor.store import queries
     from supervisor.store.database import read_only
@@ -95,7 +96,7 @@ def last_view(home: Home, run_or_plan: str | None = None, *, trials: bool = True
         found = queries.run_named(connection, run_or_plan)
         try:
             view = queries.run_snapshot(connection, found) if trials else StatusView(connection, found).now()
-            return without_daemon(view)
+            return with_eta(without_daemon(view), None)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             # SQLite found every page sound, but a value on one is none that a store writes.
             raise StoreDamaged(f"{home.store} has a value that no store writes: {error}") from error

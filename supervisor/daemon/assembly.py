@@ -23,6 +23,7 @@ from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.background import keep_house, watch_disk, watch_log, watch_time
 from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.daemon.upkeep.estimate import record_estimate
 from supervisor.daemon.upkeep.notifier import Notifier
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
@@ -34,6 +35,7 @@ from supervisor.preflight.hours import trial_seconds
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 from supervisor.preflight.probe import choice_for
 from supervisor.preflight.timing import kept_times
+from supervisor.preflight.work_figures import work_figures
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
 from supervisor.processes.ray_head import RayHead
@@ -86,6 +88,7 @@ def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebu
             lambda: watch_disk(reserve, writer, clock, hold, folder),
             lambda: watch_log(audit, plan, writer, clock),
             lambda: watch_time(writer, clock),
+            lambda: record_estimate(writer, lambda specs: work_figures(home, specs, usable_cores())),
             underuse.run,
             notifier.run,
             early_end.enforce_stop,

@@ -20,6 +20,7 @@ from supervisor.daemon.run_selection import try_again
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.eta.forecast import with_eta
 from supervisor.domain.lifecycle import TRIAL_ENDED
 from supervisor.domain.run_words import way_on, without_daemon
 from supervisor.domain.scope import ALL_NODES, trial_of
@@ -82,7 +83,7 @@ class Handlers:
         view = queries.run_snapshot(store.connection, run_id) if trials else self._view.now()
         at_work, left_s = self._orchestrator.experiment, self._orchestrator.left_s
         experiments = [{**one, "left_s": left_s} if one["name"] == at_work else one for one in view["experiments"]]
-        now = self._clock.mono_s()
+        now, now_wall = self._clock.mono_s(), self._clock.wall_s()
         nodes = {
             name: {
                 "protected": node.protected,
@@ -94,9 +95,8 @@ class Handlers:
             for name, node in self._orchestrator.nodes.items()
         }
         return {
-            **view,
-            "experiments": experiments,
-            "daemon": self.facts() | {"version": __version__, "now_wall": self._clock.wall_s()},
+            **with_eta({**view, "experiments": experiments}, now_wall),
+            "daemon": self.facts() | {"version": __version__, "now_wall": now_wall},
             "plan_file": self._source.view(),
             "disk": self._disk(),
             "store_locked": self._writer.store.locked,

@@ -29,6 +29,8 @@ class LostTime:
     def __init__(self, *, by_trial: bool = True) -> None:
         """Add up over all trials with `by_trial` False: the result does not grow with their number."""
         self._by_trial = by_trial
+        self.times = 0
+        """How often it began: trials that are held together count once."""
         self._held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
         self._found: dict[tuple[str | None, int | None, str], float] = {}
 
@@ -40,6 +42,8 @@ class LostTime:
         if key in self._held and name in (*_ENDS, "trial.started"):
             cause, since = self._held.pop(key)
             self._count(self._found, key, cause, wall_s - since)
+        if name in ("trial.paused", "trial.requeued") and not self._held:
+            self.times += 1
         if name == "trial.paused":
             self._held[key] = (_FIGURES.sub("", str(fields.get("reason") or "unknown")), wall_s)
         elif name == "trial.requeued":
@@ -65,15 +69,6 @@ class LostTime:
     ) -> None:
         whole = (*(key if self._by_trial else (None, None)), cause)
         found[whole] = found.get(whole, 0.0) + max(0.0, seconds)
-
-
-def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
-    """Return the lost seconds of each trial by cause, up to the last event."""
-    lost, last_s = LostTime(), 0.0
-    for event in events:
-        lost.add(event)
-        last_s = event[1]
-    return lost.seconds(last_s)
 
 
 def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:

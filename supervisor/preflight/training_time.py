@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from supervisor.domain.eta import trial_work
 from supervisor.domain.search_time import TRIAL_OVERHEAD_S
 from supervisor.plan.dataset import blocks_of
 from supervisor.preflight import step_times
@@ -90,22 +91,8 @@ def seconds(
 
 
 def searched_epochs(spec: ExperimentSpec) -> float:
-    """Return the epochs of an average trial of the search.
-
-    By its rungs for successive halving; for a median rule half of those after the warm-up.
-    """
-    pruner = spec.pruner
-    if pruner.kind == "none":
-        return spec.max_epochs
-    grace = min(pruner.grace_period, spec.max_epochs)
-    if pruner.kind == "median":
-        return grace + (spec.max_epochs - grace) / 2
-    total, share, rung = float(grace), 1.0, float(grace)
-    while rung < pruner.max_t:
-        following = min(rung * pruner.reduction_factor, pruner.max_t)
-        share /= pruner.reduction_factor
-        total, rung = total + share * (following - rung), following
-    return total
+    """Return the epochs of an average trial of the search."""
+    return trial_work.searched_epochs(spec.pruner.model_dump(), spec.max_epochs)
 
 
 def _windows(spec: ExperimentSpec, rows: int, fold: int | None) -> tuple[int, int]:

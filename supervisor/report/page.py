@@ -9,7 +9,8 @@ from typing import Any
 
 from supervisor import __product__, __version__
 from supervisor.domain.command_text import pauses
-from supervisor.formatting import duration, short_value
+from supervisor.domain.lifecycle import AT_WORK
+from supervisor.formatting import duration, eta_words, short_value
 from supervisor.report.files import iso
 from supervisor.report.view import ExperimentRow, RunView, TrialRow, headline, missing, verdict
 
@@ -182,7 +183,9 @@ def _experiments_table(run: RunView) -> str:
 def _experiment_cells(experiment: ExperimentRow, now_wall: float) -> tuple[str, ...]:
     best = experiment.best
     reasons = ", ".join(f"{n} {reason}" for reason, n in experiment.end_reasons.items())
-    why = f'<br><span class="soft">{escape(experiment.reason)}</span>' if experiment.reason else ""
+    notes = [experiment.reason] if experiment.reason else []
+    notes += [eta_words(experiment.eta)] if experiment.state in AT_WORK and experiment.eta is not None else []
+    why = "".join(f'<br><span class="soft">{escape(note)}</span>' for note in notes)
     return (
         escape(experiment.name),
         f'<span class="state {verdict(experiment)}">{experiment.state}</span>{why}',
@@ -248,6 +251,7 @@ def _run_facts(run: RunView) -> str:
         "state": run.state.value,
         "began": iso(run.created_wall),
         "ended": iso(run.ended_wall) or "not yet",
+        **({"expected end": eta_words(run.eta)} if run.state in AT_WORK and run.eta is not None else {}),
         "report made": iso(run.now_wall),
         **{f"data: {name}": value for name, value in run.data.items()},
         "fingerprint": run.fingerprint,

@@ -88,6 +88,8 @@ class ExperimentRow:
     evaluation: Mapping[str, Any] | None = None
     missing: str | None = None
     """The reason why it has no answer (domain.answer.missing_answer)."""
+    eta: Mapping[str, float] | None = None
+    """The seconds from now to its end (domain.eta.forecast)."""
 
     @property
     def metric(self) -> str:
@@ -149,6 +151,7 @@ class RunView:
     experiments: tuple[ExperimentRow, ...]
     lost: Mapping[str, float]
     """Seconds that trials were held or waited, by cause (time_accounting.by_cause)."""
+    eta: Mapping[str, float] | None = None
 
     @property
     def over(self) -> bool:
@@ -175,6 +178,7 @@ def read_view(view: Mapping[str, Any], now_wall: float) -> RunView:
         commands=tuple(view["commands"]),
         experiments=tuple(_experiment(experiment) for experiment in view["experiments"]),
         lost=by_cause(view["lost"]),
+        eta=view.get("eta"),
         **_picked(run, "plan", "fingerprint", "source", "reason", "created_wall", "ended_wall"),
     )
 
@@ -194,6 +198,7 @@ def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
         finalized=view.get("finalized"),
         evaluation=view.get("evaluation"),
         missing=view.get("missing"),
+        eta=view.get("eta"),
         **_picked(view, "name", "reason", "spec", "started_wall", "ended_wall"),
     )
 

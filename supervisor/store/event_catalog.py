@@ -82,6 +82,9 @@ EVENTS: dict[str, EventKind] = {
     "run.created": EventKind(
         "info", "run of {plan} created", "fingerprint experiments data source plan_text hardware specs"
     ),
+    "run.estimated": EventKind(
+        "info", "the ETA begins with the dry run's figures of {count} experiments ({basis})", "experiments"
+    ),
     "run.moved": EventKind("info", "run is {state}"),
     "run.wanted": EventKind("info", "run wanted again by {who}"),
     "run.reopened": EventKind("info", "a run that had failed is tried again"),

@@ -14,13 +14,15 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.answer import prior_loss
+from supervisor.domain.eta.trial_work import NO_FIGURES, cost_of
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.stage import doing
-from supervisor.domain.time_accounting import LOSS_EVENTS, lost_seconds
+from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.errors import NotFound
 from supervisor.formatting import nearest
 from supervisor.store.answer_queries import answer_view
+from supervisor.store.cost_queries import figures_of, measured_of, work_so_far
 from supervisor.store.event import Event
 from supervisor.store.failure_queries import last_failure
 
@@ -107,10 +109,14 @@ def tables_of(connection: sqlite3.Connection, run_id: str) -> dict[str, list[dic
 
 def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
     """Return a run with every trial and its results (status_cache.StatusView has it without them)."""
+    figures = figures_of(connection, run_id)
     return {
         **run_itself(connection, run_id),
-        "experiments": [_experiment(connection, row) for row in experiment_rows(connection, run_id)],
-        "lost": _lost(connection, run_id),
+        "experiments": [
+            _experiment(connection, row, figures.get(row["name"], NO_FIGURES))
+            for row in experiment_rows(connection, run_id)
+        ],
+        **_lost(connection, run_id),
     }
 
 
@@ -137,16 +143,18 @@ def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3
     return connection.execute("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", (run_id,)).fetchall()
 
 
-def _lost(connection: sqlite3.Connection, run_id: str) -> list[dict[str, Any]]:
-    """Return the time lost up to the run's last event (time_accounting.lost_seconds)."""
+def _lost(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
+    """Return the time lost up to the run's last event, and how often it began (time_accounting.LostTime)."""
+    lost, last_s = LostTime(), 0.0
     rows = connection.execute(
         f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(LOSS_EVENTS)}"  # noqa: S608 - ours
         " OR seq = (SELECT max(seq) FROM event WHERE run = ?1)) ORDER BY seq",
         (run_id,),
     )
-    return lost_seconds(
-        (row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])) for row in rows
-    )
+    for row in rows:
+        lost.add((row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])))
+        last_s = row["wall"]
+    return {"lost": lost.seconds(last_s), "lost_times": lost.times}
 
 
 def _marks(names: Iterable[str]) -> str:
@@ -243,52 +251,22 @@ def training_seconds(trial: dict[str, Any]) -> float:
     return float(sum(seconds for _, _, seconds in trial["results"] if seconds is not None))
 
 
-def _experiment(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, figures: Mapping[str, Any]) -> dict[str, Any]:
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
-    work = [{**trial, **work_so_far(connection, row, trial["number"])} for trial in running(trials)]
-    view = experiment_view(row, spec, trials, work, sum(map(training_seconds, ended(trials))))
+    work = [{**trial, **work_so_far(connection, row, trial, figures)} for trial in running(trials)]
+    costs = [
+        cost_of(figures, trial, trial["params"], len(trial["results"]), training_seconds(trial))
+        for trial in ended(trials)
+    ]
+    view = experiment_view(row, spec, trials, work)
+    view["measured"] = measured_of(row, spec, figures, costs, view["best"])
     view |= answer_view(connection, row, spec, finalists.describe(spec, trials))
     failure = last_failure(connection, row["run"], row["name"])
     return {**view, "last_failure": failure, "doing": doing(view), "trials": trials}
 
 
-RECENT = 16
-"""How many of the last values of a running trial are shown."""
-
-
 def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [trial for trial in trials if trial["state"] in (TrialState.RUNNING, TrialState.PAUSED)]
-
-
-def work_so_far(connection: sqlite3.Connection, experiment: sqlite3.Row, number: int) -> dict[str, Any]:
-    """Return a running trial's `epoch`, its last values, its training seconds, and when its attempt or epoch began."""
-    key = (experiment["run"], experiment["name"], number)
-    where = "WHERE run = ? AND experiment = ? AND trial = ?"
-    attempt, resumed, began = connection.execute(
-        "SELECT max(attempt), coalesce(resumed_step, 0), started_wall"  # noqa: S608 - ours
-        f" FROM attempt {where}",
-        key,
-    ).fetchone()
-    # What an attempt has still to train again is no progress.
-    counted = "(attempt = ? OR step <= ?)"
-    epoch, spent_s, reported = connection.execute(
-        "SELECT count(*), coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0), max(wall)"  # noqa: S608 - ours
-        f" FROM result {where} AND {counted}",
-        (*key, attempt, resumed),
-    ).fetchone()
-    newest = connection.execute(
-        f"SELECT value FROM result {where} AND {counted} AND value IS NOT NULL ORDER BY step DESC LIMIT {RECENT}",  # noqa: S608 - ours
-        (*key, attempt, resumed),
-    ).fetchall()
-    recent = [row["value"] for row in reversed(newest)]
-    since = [wall for wall in (reported, began) if wall is not None]
-    return {
-        "epoch": epoch,
-        "last_value": recent[-1] if recent else None,
-        "recent": recent,
-        "spent_s": float(spent_s),
-        "since_wall": max(since, default=None),
-    }
 
 
 def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -296,12 +274,9 @@ def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def experiment_view(
-    row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], work: list[dict[str, Any]], seconds: float
+    row: sqlite3.Row, spec: dict[str, Any], trials: list[dict[str, Any]], work: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return an experiment without its trials; `work` are the running ones, each with its `work_so_far`.
-
-    `seconds` is the training time of the ended trials, added up.
-    """
+    """Return an experiment without its trials; `work` are the running ones, each with its `work_so_far`."""
     best, over = best_trial(trials, spec), ended(trials)
     return {
         "name": row["name"],
@@ -318,7 +293,6 @@ def experiment_view(
         "ended": len(over),
         "running": [{key: trial[key] for key in _RUNNING} for trial in work],
         "best": None if best is None else _best_view(best),
-        "mean_trial_s": seconds / len(over) if over else None,
     }
 
 
@@ -330,4 +304,4 @@ def _best_view(trial: dict[str, Any]) -> dict[str, Any]:
     return {"value": trial["value"], "trial": trial["number"], "params": params, "prior": prior_loss(record or {})}
 
 
-_RUNNING = ("number", "state", "epoch", "last_value", "recent", "held_for", "spent_s", "since_wall")
+_RUNNING = ("number", "state", "epoch", "last_value", "recent", "held_for", "spent_s", "since_wall", "work")

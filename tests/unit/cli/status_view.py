@@ -6,6 +6,8 @@ from typing import Any
 
 HOUR = 3600.0
 NOW = 1_700_000_000.0
+ETA = {"median_s": 1955.0, "low_s": 1500.0, "high_s": 2580.0}
+ETA_WORDS = "ETA 32 min 35 s (25 min 00 s to 43 min 00 s)"
 
 TRACEBACK = """\
 Traceback (most recent call last):
@@ -25,7 +27,7 @@ def experiment(name: str = "2M-h1", state: str = "RUNNING", **changes: Any) -> d
         "spec": {"concurrency": 2, "max_epochs": 20}, "max_trials": 50, "ended": 17, "counts": {"finished": 17},
         "running": [trial(17, 3, last_value=0.6931), trial(18, 1, state="PAUSED", held_for="92 C")],
         "doing": "search" if state in ("RUNNING", "PAUSED") else None,
-        "best": {"value": 0.12345, "trial": 4, "params": {}}, "mean_trial_s": 120.0,
+        "best": {"value": 0.12345, "trial": 4, "params": {}}, "eta": ETA,
         "missing": None, "test": None,
     } | changes  # fmt: skip
 
@@ -41,7 +43,7 @@ def trial(number: int, epoch: int, **changes: Any) -> dict[str, Any]:
 
 def untouched(name: str) -> dict[str, Any]:
     return experiment(
-        name, "STOPPED", started_wall=None, ended=0, running=[], best=None, mean_trial_s=None, max_trials=10, counts={}
+        name, "STOPPED", started_wall=None, ended=0, running=[], best=None, eta=None, max_trials=10, counts={}
     )
 
 
@@ -60,7 +62,7 @@ def node(value: float | None = 61.0, protected: bool = True, **changes: Any) -> 
 def view(*experiments: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "run": {"id": "smoke-20231114-221320", "state": "RUNNING", "plan": "smoke", "created_wall": NOW - 2 * HOUR},
-        "commands": [], "experiments": list(experiments), "nodes": {"n": node()},
+        "commands": [], "experiments": list(experiments), "eta": ETA, "nodes": {"n": node()},
         "daemon": {"pid": 42, "now_wall": NOW, "started_wall": NOW - 2 * HOUR, "dashboard": "http://127.0.0.1:8265",
                    "log": "/h/logs/smoke.jsonl"},
     } | changes  # fmt: skip

@@ -20,15 +20,15 @@ GOLDEN = """\
 ! 20M-h3 failed: ValueError: n is three (mine.py, line 6); `supervisorctl retry` tries again
 ! 20M-h5 has no answer: its test was opened once; `supervisorctl retry` tries again
 ! failed trials: 2 oom; `supervisorctl retry` tries again
-phase6a-20231114-221320  RUNNING   ETA 24 min 15 s, up 2 h 00 min, pid 42
-  71 C, pauses at 92 C; 4.0 GiB of disk free
+phase6a-20231114-221320  RUNNING   ETA 32 min 35 s, up 2 h 00 min, pid 42
+  80 % likely: 25 min 00 s to 43 min 00 s; 71 C, pauses at 92 C; 4.0 GiB of disk free
   THROTTLE by governor: warm, for 1 min 30 s
 2M-h1     EXITED    50/50 trials, best 0.6543, final 0.6571, test 0.6602, took 1 h 00 min
 20M-h3    FATAL     ValueError: n is three (mine.py, line 6)
 20M-h5    EXITED    50/50 trials, 1 failed (oom), NO ANSWER, best 1.234e-05, took 1 h 00 min
-200M-h1   RUNNING   35/50 trials, ETA 24 min 15 s, 1 failed (oom), best 0.6543, final 0.6571
-    search and finalisation: 30 done, 9 running, 4 pruned, 1 failed of 50, 2 h 00 min of 10 h 00 min left, \
-auto 2 x 4 cores
+200M-h1   RUNNING   35/50 trials, ETA 32 min 35 s, 1 failed (oom), best 0.6543, final 0.6571
+    search and finalisation: 30 done, 9 running, 4 pruned, 1 failed of 50, 80 % likely: 25 min 00 s to \
+43 min 00 s, 2 h 00 min of 10 h 00 min left, auto 2 x 4 cores
     trial 35: epoch 1 of 20; trial 36: epoch 1 of 20; trial 37: epoch 1 of 20; trial 38: epoch 1 of 20; trial \
 39: epoch 1 of 20; trial 40: epoch 1 of 20; trial 41: epoch 1 of 20; trial 42: epoch 1 of 20; and 1 more
     best of the search 0.6543 (trial 4, partly luck), the class prior 0.665
@@ -49,7 +49,7 @@ def a_long_run() -> dict[str, Any]:
     at_work = experiment(
         "200M-h1", ended=35, counts={"finished": 30, "pruned": 4, "oom": 1}, doing="search and finalisation",
         running=[trial(number, 1, state="PENDING", since_wall=None) for number in range(35, 44)], left_s=2 * HOUR,
-        best=best, finalized=final, spec={**CHOSEN, "max_hours": 10.0}, mean_trial_s=200.0,
+        best=best, finalized=final, spec={**CHOSEN, "max_hours": 10.0},
     )  # fmt: skip
     hot = {"kind": "temperature", "value": 71.0, "limits": {"soft": 85.0, "pause": 92.0, "critical": 99.0}}
     cool = {"kind": "temperature", "value": 75.0, "limits": {"soft": 95.0, "pause": 105.0, "critical": 110.0}}

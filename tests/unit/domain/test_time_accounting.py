@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.domain.time_accounting import Held, by_cause, lost_seconds
+from supervisor.domain.time_accounting import Held, LostTime, by_cause
 
 NAMES = ["trial.paused", "trial.resumed", "trial.requeued", "trial.started", "trial.finished", "trial.reported"]
+
+
+def lost_seconds(events: Iterable[Held]) -> list[dict[str, Any]]:
+    """The lost seconds of each trial by cause, up to the last event."""
+    lost, last_s = LostTime(), 0.0
+    for event in events:
+        lost.add(event)
+        last_s = event[1]
+    return lost.seconds(last_s)
 
 
 def test_a_pause_counts_from_its_beginning_to_its_end_under_its_reason() -> None:
@@ -73,3 +85,13 @@ def test_no_trial_loses_more_than_the_whole_time(steps: list[tuple[str, int, flo
     assert all(entry["seconds"] >= 0 for entry in lost)
     for trial in range(4):
         assert sum(entry["seconds"] for entry in lost if entry["trial"] == trial) <= wall + 0.2
+
+
+def test_trials_that_are_held_together_lose_time_once() -> None:
+    lost = LostTime()
+    for name, wall_s, trial in [
+        ("trial.paused", 1.0, 0), ("trial.paused", 1.1, 1), ("trial.resumed", 5.0, 0), ("trial.resumed", 5.1, 1),
+        ("trial.requeued", 9.0, 0), ("trial.started", 12.0, 0),
+    ]:  # fmt: skip
+        lost.add((name, wall_s, "x", trial, {"reason": "heat", "cause": "worker_died"}))
+    assert lost.times == 2

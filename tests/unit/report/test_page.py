@@ -54,7 +54,7 @@ def experiment(
         "ended_wall": BEGAN + 3600 if state in ("EXITED", "FATAL") else None,
         "spec": {"name": name, "cell": {"horizon": 1}, "trainable": "my.module:train", "config": {}, "space": SPACE,
                  "metric": "val_loss", "mode": mode, "max_trials": 10, **spec},
-        "max_trials": 10, "counts": {}, "ended": ended, "running": [], "mean_trial_s": None, "trials": trials,
+        "max_trials": 10, "counts": {}, "ended": ended, "running": [], "trials": trials,
         "missing": None, "test": None,
         "best": None if best is None else {"value": best["value"], "trial": best["number"], "params": best["params"]},
     }  # fmt: skip
@@ -206,6 +206,16 @@ def test_a_run_in_progress_shows_its_progress() -> None:
     assert "PAUSED by ann: meeting, for 2 h 00 min" in text
     assert "b, trial 1: node at 91 C" in text
     assert "4 min 00 s" in text
+
+
+def test_a_run_at_work_shows_when_it_ends_and_one_that_rests_does_not() -> None:
+    eta = {"median_s": 7500.0, "low_s": 6000.0, "high_s": 10_200.0}
+    words = "ETA 2 h 05 min (1 h 40 min to 2 h 50 min)"
+    at_work = {**experiment("a", "RUNNING", ten_trials()), "eta": eta}
+    assert text_of(snapshot_of(at_work, state="RUNNING", eta=eta)).count(words) == 2
+    at_rest = {**at_work, "state": "STOPPED"}
+    assert words not in text_of(snapshot_of(at_rest, state="STOPPED", eta=eta))
+    assert "ETA" not in text_of(snapshot_of(experiment("a", "EXITED", ten_trials())))
 
 
 def test_failed_and_skipped_experiments_show_the_reason() -> None:

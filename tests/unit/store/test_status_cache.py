@@ -17,13 +17,14 @@ from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.store import queries
+from supervisor.store import cost_queries, queries
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.status_cache import StatusView
 from supervisor.store.trial_writer import TrialWriter
 
 NAMES = ("a", "b")
+FIGURES = {"basis": "timed here", "epoch_s": 4.0, "by_rank": {}, "at_once": 1}
 
 
 class CountingClock(Clock):
@@ -86,7 +87,10 @@ def message(kind: str, number: int, attempt: int, step: int) -> messages.Message
 KINDS = ["added", "started", "reported", "reported", "paused", "resumed", "lost", *EndReason]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from([*KINDS, "look", "operator", "next"]), st.integers(0, 3), st.integers(1, 2), st.integers(1, 4)
+        st.sampled_from([*KINDS, "look", "operator", "estimated", "next"]),
+        st.integers(0, 3),
+        st.integers(1, 2),
+        st.integers(1, 4),
     ),
     max_size=60,
 )
@@ -104,6 +108,10 @@ def test_at_any_moment_it_is_what_the_whole_snapshot_says(steps: list[tuple[str,
             assert close(seen(view), whole(writer))
         elif kind == "operator":
             writer.put_command(Command(Action.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
+        elif kind == "estimated" and not cost_queries.figures_of(writer.store.connection, "r"):
+            writer.record("run.estimated", count=2, basis="timed here", experiments=dict.fromkeys(NAMES, FIGURES))
+        elif kind == "estimated":
+            continue
         elif current is not None and kind == "next":
             for state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.EXITED):
                 writer.move_experiment(current, state)
