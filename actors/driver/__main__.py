@@ -69,7 +69,7 @@ class Driver:
             case messages.Begin():
                 commands = [Command.from_json(command) for command in message.commands]
                 self._begin, self._in_force = message, CommandsInForce(str(message.experiment["name"]), commands)
-                self._in_force.search_end.asked = bool(message.experiment.get("finish_asked"))
+                self._in_force.search_end.take(message.experiment)
                 self._begun.set()
             case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
@@ -77,6 +77,14 @@ class Driver:
                 self._in_force.search_end.time = SearchTime(**asdict(message))
             case messages.FinishAsked():
                 self._in_force.search_end.asked = True
+            case messages.SpecChanged() if self._begin is not None:
+                self._in_force.search_end.take(message.spec)
+                self._in_force.changed_spec = message.spec
+                if message.policy is not None:
+                    # In the begin, too: the watchdogs may be started later.
+                    self._begin.watchdog["policy"] = message.policy
+                    if self._watchdogs is not None:
+                        self._watchdogs.set_policy(message.policy)
             case messages.TrialsRetried():
                 self._in_force.finalisation_held = True
             case messages.Finish():

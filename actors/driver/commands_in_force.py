@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from actors.driver.process_local import PerProcess
 from actors.driver.search_end import SearchEnd
@@ -53,6 +54,8 @@ class CommandsInForce(PerProcess):
         self.finish_reason: str | None = None
         """The reason to end this driver before its experiment's end; None while there is none."""
         self.search_end = SearchEnd()
+        self.changed_spec: Mapping[str, Any] | None = None
+        """The spec of the experiment as a person last changed it under this driver; None: as it began."""
         self.finalisation_held = False
         """True ends the driver after the search: another one takes its retried trials first."""
 

@@ -135,7 +135,7 @@ class HardwareAwareScheduler(TrialScheduler):
             return str(TrialScheduler.STOP)
         decision = str(self._decide(tune_controller, trial, result, entry))
         if decision == TrialScheduler.CONTINUE and self._in_force.search_end.ends(entry, result, self._registry.metric):
-            entry.cut = True
+            entry.cut, entry.asked = True, entry.number in self._in_force.search_end.ending
             return str(TrialScheduler.STOP)
         left, shed = LEFT in result, self._is_one_too_many(entry)
         if decision == TrialScheduler.CONTINUE and (left or shed or self._must_wait(entry)):

@@ -6,7 +6,7 @@ how each trial really ended. Only public names of OptunaSearch and Optuna are us
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,99 +15,18 @@ from optuna.trial import Trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from actors.driver.after_search import AfterSearch
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
-from actors.driver.process_local import PerProcess
+from actors.driver.points import Points
 from actors.driver.study import SamplerPerTrial, bounded, build_study, distribution, open_storage, sampler_factory
-from actors.driver.trial_registry import Entry, TrialRegistry, Verdict, ended, finite_or_none
+from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
 from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.command import Action
-from supervisor.domain.finalists import AFTER_SEARCH, after_search, is_final, search_trials, trials_in_all
-from supervisor.domain.lifecycle import ALL, EndReason, TrialState
-from supervisor.domain.messages import SearchEnded, TrialAdded
-from supervisor.domain.search_time import SearchTime
-from supervisor.domain.spec_changes import with_search_ended
-
-
-class AfterSearch(PerProcess):
-    """Chooses the trials that follow the search: finalisation, then walk-forward; `domain.finalists` has the rule.
-
-    `trials` are the daemon's; later ends are noted here. Called from Tune's thread only.
-    """
-
-    def __init__(self, spec: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__()
-        self._spec = spec
-        self._trials: dict[int, Mapping[str, Any]] = {int(trial["number"]): trial for trial in trials if ended(trial)}
-        own = [number for number in self._trials if not is_final(spec, number)]
-        self._search_left = search_trials(spec) - len(own)
-        self._given = {int(trial["number"]): trial for trial in trials if is_final(spec, int(trial["number"]))}
-        self._taken = {number for number in self._trials if is_final(spec, number)}
-        self._begun = sum(not is_final(spec, int(trial["number"])) for trial in trials)
-
-    def search_gave(self, number: int) -> None:
-        """Note that the search has given trial `number` to Tune."""
-        self._search_left -= 1
-        self._begun = max(self._begun, number + 1)
-
-    def end_search(self, reason: str, time: SearchTime | None) -> SearchEnded:
-        """End the search after the trials that it has; return what to tell the daemon."""
-        top, seeds = (None, None) if time is None else (time.top, time.seeds)
-        self._search_left -= search_trials(self._spec) - self._begun
-        self._spec = with_search_ended(self._spec, reason, self._begun, top, seeds)
-        return SearchEnded(reason, self._begun, top, seeds)
-
-    def search_is_given(self) -> bool:
-        """Return whether the search has given all its trials; without finalisation Tune's count ends it before."""
-        return self._search_left <= 0
-
-    def why_end(self, reason: str | None, time: SearchTime | None) -> str | None:
-        """Return why the search ends now, to be recorded; None when it goes on, or ends as the spec says.
-
-        Its first trial always fits, so that there is an answer. After its last one, the finalisation may be too long.
-        """
-        if 0 < self._begun < search_trials(self._spec):
-            return reason
-        finalize = self._spec.get("finalize")
-        if time is None or finalize is None or not self.search_is_given() or self._spec.get("searched") is not None:
-            return None
-        if self._given:
-            # Its numbers are those of the finalisation that has begun.
-            return None
-        return None if (time.top, time.seeds) == (finalize["top"], finalize["seeds"]) else ALL
-
-    def waits(self) -> bool:
-        """Return whether more trials follow once a running one has ended."""
-        return len(self._taken) < trials_in_all(self._spec, self._ended()) - search_trials(self._spec)
-
-    def note(self, entry: Entry, verdict: Verdict | None) -> None:
-        """Note the end of a trial; `verdict` is None if its worker or Tune failed."""
-        succeeded = verdict is not None and verdict.succeeded
-        self._trials[entry.number] = {
-            "number": entry.number,
-            "state": TrialState.TERMINATED if succeeded else TrialState.ERROR,
-            "end_reason": EndReason.ERROR if verdict is None else verdict.end_reason,
-            "params": entry.params,
-            "value": verdict.value if verdict is not None and succeeded else None,
-        }
-
-    def take(self) -> tuple[int, str, dict[str, Any]] | None:
-        """Return number, source and params of the next trial; None when all that are known are given."""
-        for number, (source, params) in after_search(self._spec, self._known()).items():
-            if number not in self._taken:
-                self._taken.add(number)
-                unended = {"state": TrialState.PENDING, "end_reason": None, "value": None}
-                self._given[number] = {"number": number, "params": params, **unended}
-                return number, source, params
-        return None
-
-    def _known(self) -> list[Mapping[str, Any]]:
-        """Return the trials that have ended, and those after the search that have begun: they keep their numbers."""
-        return list({**self._given, **self._trials}.values())
-
-    def _ended(self) -> list[Mapping[str, Any]]:
-        return list(self._trials.values())
+from supervisor.domain.finalists import AFTER_SEARCH, is_final
+from supervisor.domain.messages import TrialAdded
+from supervisor.domain.plan_changes import waiting_points
 
 
 class GatedSearch(Searcher):
@@ -120,18 +39,39 @@ class GatedSearch(Searcher):
         in_force: CommandsInForce,
         link: DaemonLink,
         after_search: AfterSearch,
-        enqueued: int,
+        points: Points,
         at_once: TrialsAtOnce,
     ) -> None:
         super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
         self._inner, self._registry, self._in_force, self._link = inner, registry, in_force, link
-        self._after_search, self._enqueued, self._at_once = after_search, enqueued, at_once
+        self._after_search, self._points, self._at_once = after_search, points, at_once
+        self._taken: Mapping[str, Any] | None = None
+        self._limits = False
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Say that this search itself bounds its trials at once: Ray's bound could not change while it works."""
+        self._limits = True
+        return True
+
+    def _take_changes(self) -> None:
+        """Take what a person has changed of the experiment since the last call."""
+        spec = self._in_force.changed_spec
+        if spec is not None and spec is not self._taken:
+            self._taken = spec
+            self._at_once.take(spec)
+            self._points.take(spec, self._after_search.begun)
+            if not self._after_search.take_spec(spec):
+                self._in_force.finish("the plan has changed: the next driver begins with it")
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         finished: Any = Searcher.FINISHED
+        self._take_changes()
         if self._in_force.finish_reason is not None:
             return finished  # type: ignore[no-any-return]
+        if self._after_search.search_is_given() and not self._after_search.waits():
+            # Also while no trial may start; a search that a person may add trials to ends with its last one.
+            return None if self._after_search.may_grow() and self._registry.count() else finished
         if not self._may_start():
             return None
         self._end_search_in_time()
@@ -147,12 +87,12 @@ class GatedSearch(Searcher):
         config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
         self._after_search.search_gave(number)
-        return self._open(trial_id, number, config, "enqueued" if number < self._enqueued else "sampled")
+        return self._open(trial_id, number, config, "enqueued" if number in self._points else "sampled")
 
     def _end_search_in_time(self) -> None:
         """End the search when no other trial of it fits; the first one always does, so that there is an answer."""
         end = self._in_force.search_end
-        reason = self._after_search.why_end(end.before_another(), end.time)
+        reason = self._after_search.why_end(end.before_another() or self._after_search.why_stop(), end.time)
         if reason is not None:
             self._link.send(self._after_search.end_search(reason, end.time))
 
@@ -169,7 +109,8 @@ class GatedSearch(Searcher):
         """Return whether a trial may start: none under HOLD; under SHED and THROTTLE fewer than usual, but one."""
         if self._one_is_alone() or self._in_force.is_paused():
             return False
-        if self._at_once.now < self._at_once.most and self._registry.count() >= self._at_once.now:
+        limits = self._limits or self._at_once.now < self._at_once.most
+        if limits and self._registry.count() >= self._at_once.now:
             return False
         command = self._in_force.for_new_trials()
         if command.action in (Action.SHED, Action.THROTTLE):
@@ -260,7 +201,11 @@ def open_search(
     points = list(spec["enqueue"])
     storage = open_storage(folder)
     searched = [trial for trial in trials if not is_final(spec, int(trial["number"]))]
-    build_study(storage, spec["name"], spec["mode"], space.distributions, searched, points[len(searched) :])
+    asked, first = waiting_points(spec, searched), max(len(searched), len(points))
+    study = build_study(
+        storage, spec["name"], spec["mode"], space.distributions, searched, [*points[len(searched) :], *asked]
+    )
+    numbers = {*range(len(points)), *range(first, first + len(asked))}
     sampler = spec["sampler"]
     inner = OptunaSearch(
         space=space,
@@ -271,4 +216,5 @@ def open_search(
         sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
     )
     follow = AfterSearch(spec, trials)
-    return GatedSearch(inner, registry, in_force, link, follow, len(points), at_once)
+    own_points = Points(study, numbers, len(spec.get("asked") or ()))
+    return GatedSearch(inner, registry, in_force, link, follow, own_points, at_once)

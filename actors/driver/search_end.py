@@ -1,4 +1,4 @@
-"""Knows whether the search of the experiment ends before its last trial: by its hours, or because a person asked."""
+"""Knows what ends before its last trial or epoch: the search, by its hours or a person, and trials, by a person."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class SearchEnd(PerProcess):
         """True: a person ends the search."""
         self.time: SearchTime | None = None
         """The time left, as the daemon last said; None without hours."""
+        self.ending: frozenset[int] = frozenset()
+        """The trials that a person ends, each at its next report."""
+
+    def take(self, spec: Mapping[str, Any]) -> None:
+        """Take what a person asked of the experiment, from its spec."""
+        self.asked = bool(spec.get("finish_asked"))
+        self.ending = frozenset(map(int, spec.get("ending") or ()))
 
     def before_another(self) -> str | None:
         """Return why the search gives no further trial; None while one more fits."""
@@ -33,7 +40,14 @@ class SearchEnd(PerProcess):
         return self.asked or (self.time is not None and self.time.is_over)
 
     def ends(self, entry: Entry, result: Mapping[str, Any], metric: str) -> bool:
-        """Return whether this result is the last one of its trial: the search ends now, and it has a value to keep."""
-        if entry.final or LEFT in result or END in result or not self.now():
+        """Return whether this result is the last one of its trial: a person ends it, or the search ends now.
+
+        With the search a trial ends only once it has a value to keep.
+        """
+        if entry.final or LEFT in result or END in result:
+            return False
+        if entry.number in self.ending:
+            return True
+        if not self.now():
             return False
         return entry.best is not None or finite_or_none(result.get(metric)) is not None

@@ -37,8 +37,8 @@ class Entry:
     store keeps NaN and a missing value alike as None.
     `held` says that the daemon has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler
     holds it at the end of a step. `deaths` counts its workers that died under earlier drivers. A `final` trial follows
-    the search: sampler and pruner do not see it. `cut` says that it ends with its search, `anew` that no attempt of it
-    counts yet: it was never tried, or is retried.
+    the search: sampler and pruner do not see it. `cut` says that it ends with its search or by a person, `asked` that
+    it was a person, `anew` that no attempt of it counts yet: it was never tried, or is retried.
 
     `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the
     error of an attempt that left its work because memory ran out (memory_retry).
@@ -54,6 +54,7 @@ class Entry:
     seen: Seen = field(default_factory=Seen)
     pruned: bool = False
     cut: bool = False
+    asked: bool = False
     running: bool = False
     held: bool = False
     drilled: bool = False
@@ -248,6 +249,8 @@ class TrialRegistry(PerProcess):
             reason = EndReason(result[END])
             text = result.get(ERROR)
             return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_CHARACTERS:])
+        if entry.asked and entry.best is None:
+            return Verdict(EndReason.OPERATOR, None, "a person ended it before it had a value")
         if entry.best is None and not entry.results:
             return Verdict(EndReason.ERROR, None, f"it ended without reporting {self.metric!r}")
         if entry.diverged:

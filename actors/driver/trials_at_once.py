@@ -37,6 +37,7 @@ class TrialsAtOnce(PerProcess):
         free = bool(spec.get("auto_concurrency")) and spec.get("chosen") is not None
         self._walk = ConcurrencyWalk(at, max(at, int(spec.get("most_at_once") or at)) if free else at)
         self._moves = free and self._walk.most > 1
+        self._most = self._walk.most
         self._send, self._held, self._clock = send, held, clock
         self._part = math.ceil(search_trials(spec) / PARTS)
         self._settles = False
@@ -50,8 +51,15 @@ class TrialsAtOnce(PerProcess):
 
     @property
     def most(self) -> int:
-        """Return the largest number that `now` can get."""
-        return self._walk.most
+        """Return the largest number that `now` can get, or had: trials that have begun go on."""
+        return self._most
+
+    def take(self, spec: Mapping[str, Any]) -> None:
+        """Take the number that a person has set in the spec of the experiment; it does not move any more then."""
+        self._part = math.ceil(search_trials(spec) / PARTS)
+        if not spec.get("auto_concurrency"):
+            at = int(spec["concurrency"])
+            self._walk, self._moves, self._most = ConcurrencyWalk(at, at), False, max(self._most, at)
 
     def _restart(self) -> None:
         self._ended, self._work, self._since_s = 0, 0.0, self._clock()

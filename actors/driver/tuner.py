@@ -26,7 +26,7 @@ from actors.trial.user_class import can_be_reused, keeps_checkpoints
 from actors.trial.user_code import resolve
 from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
 from supervisor.domain.command import Action
-from supervisor.domain.finalists import is_final, trials_left
+from supervisor.domain.finalists import is_final
 from supervisor.domain.messages import Begin
 from supervisor.governor.policy import Policy
 
@@ -63,7 +63,8 @@ def fit(
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
-            num_samples=trials_left(spec, begin.trials),
+            # The search says when it has given all: a person may add trials meanwhile.
+            num_samples=-1,
             max_concurrent_trials=at_once.most,
             reuse_actors=can_be_reused(trainable),
             trial_dirname_creator=_folder_name,

@@ -133,6 +133,12 @@ class WatchdogLinks(PerProcess):
             if node in (None, found.node):
                 found.call("start_drill", name, duration_s)
 
+    def set_policy(self, policy: Mapping[str, Any]) -> None:
+        """Let every node be governed by `policy` from now on; a watchdog that is away gets it when it is back."""
+        self._settings = {**self._settings, "policy": policy}
+        for found in self._nodes.values():
+            found.set_policy(policy)
+
     def force(self, node: str | None, for_s: float) -> None:
         """Let only critical readings pause for `for_s` seconds, on `node` or on all."""
         for found in self._nodes.values():
@@ -220,6 +226,11 @@ class Node:
         """Call a method of the watchdog without waiting for its answer."""
         if self._actor is not None:
             getattr(self._actor, method).remote(*arguments)
+
+    def set_policy(self, policy: Mapping[str, Any]) -> None:
+        """Give the watchdog another policy; what it answers, the next long poll brings, too."""
+        self._settings = replace(self._settings, policy=policy)
+        self.call("configure", self._settings)
 
     def how_died(self, experiment: str, number: int, attempt: int) -> Death | None:
         """Return how an attempt's worker died; None if it is not of this node or the watchdog does not answer."""

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-VERBS = ("pause", "resume", "retry", "stop", "shutdown", "drill", "backup", "remove")
+VERBS = (
+    "pause", "resume", "retry", "end", "skip", "set", "enqueue", "extend", "reread", "next", "discard", "stop",
+    "shutdown", "drill", "backup", "remove",
+)  # fmt: skip
 READS = ("hello", "status", "runs", "history", "run")
 MAX_REQUEST_BYTES = 64 * 1024
 

@@ -135,6 +135,7 @@ def _place(key: tuple[Any, ...]) -> str:
 
 
 _OF_AN_ATTEMPT = ("trial.reported", "trial.repeated", "trial.paused", "trial.resumed", "trial.requeued")
+_OF_THE_ENDED = ("trial.added", "trial.discarded", "trial.restored")
 
 
 def _attempts(evidence: Evidence) -> Verdict:
@@ -148,7 +149,7 @@ def _attempts(evidence: Evidence) -> Verdict:
         attempt = event.attempt or 0
         if event.name == "trial.retried":
             over.discard(key)
-        elif key in over and event.name != "trial.added":
+        elif key in over and event.name not in _OF_THE_ENDED:
             faults.append(f"{who}: {event.name} after the trial had ended")
         if event.name == "trial.started":
             started += 1

@@ -83,7 +83,8 @@ def _works_on(home: Home, request: StartRequest) -> bool:
     view = ask(home, "status")
     if view["daemon"].get("stopping") or view["run"]["state"] in ENDING:
         raise NotRunning(f"daemon {view['daemon']['pid']} is ending")
-    same = request.plan is None or request.fingerprint == view["run"]["fingerprint"]
+    resumes = request.resume and request.plan == view["run"]["plan"]
+    same = request.plan is None or resumes or request.fingerprint == view["run"]["fingerprint"]
     if not same or request.new:
         raise AlreadyRunning(f"daemon {view['daemon']['pid']} works on {view['run']['id']}")
     if request.retry:
@@ -91,6 +92,8 @@ def _works_on(home: Home, request: StartRequest) -> bool:
         from supervisor.cli.steer import print_retries
 
         print_retries(ask(home, "retry", {})["retries"])
+    for name, trials in request.extend.items():
+        ask(home, "extend", {"targets": [name], "trials": trials})
     print("already running:")
     _print_facts(view["daemon"])
     return True

@@ -39,8 +39,8 @@ _INSTEAD = {
 VERBS_INSTEAD = {
     "restart": "`supervisorctl shutdown`, then `supervisord start`",
     "reload": "`supervisorctl shutdown`, then `supervisord start`",
-    "reread": "a run keeps a copy of its plan; `supervisord start PLAN --new` begins one with the plan as it is now",
-    "update": "a run keeps a copy of its plan; `supervisord start PLAN --new` begins one with the plan as it is now",
+    "update": "`supervisorctl reread --apply` takes over what can change in the run; `supervisord start PLAN --new` "
+    "begins one with the plan as it is now",
     "maintail": "`supervisorctl tail`",
     "pid": "`supervisorctl status` has the daemon's pid",
     "help": "`supervisorctl --help`, or VERB --help",

@@ -18,6 +18,9 @@ from supervisor.control.handshake import StartRequest
 from supervisor.errors import SweepError, UsageError
 from supervisor.home import Home
 
+MAX_MORE = 100_000
+"""Trials by which an experiment is extended at once."""
+
 if TYPE_CHECKING:
     from supervisor.plan.dataset import DatasetChoice
     from supervisor.plan.expansion import ExperimentSpec
@@ -36,7 +39,9 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     by_service = arguments.foreground or "NOTIFY_SOCKET" in os.environ
     if arguments.plan is None:
         _refuse_options(arguments)
-        request = StartRequest(plan=None, retry=arguments.retry, by_service=by_service)
+        request = StartRequest(
+            plan=None, retry=arguments.retry, extend=_extensions(arguments.extend), by_service=by_service
+        )  # fmt: skip
         return launch.launch(home, request, arguments.timeout, foreground=by_service)
     # Also a check; here with the exit code that it has without a plan.
     home.refuse_network_disk()
@@ -48,7 +53,38 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     _, chosen, _ = resolved
     if chosen is not None:
         print(chosen.sentence())
-    return launch.launch(home, _request(arguments, *resolved), arguments.timeout, foreground=by_service)
+    request = _request(arguments, *resolved)
+    if arguments.queue and (code := _queued(home, request, arguments.timeout)) is not None:
+        return code
+    return launch.launch(home, request, arguments.timeout, foreground=by_service)
+
+
+def _queued(home: Home, request: StartRequest, timeout_s: float) -> int | None:
+    """Put `request` into the queue; return the exit code, None when it can begin at once."""
+    from supervisor.cli import launch, plan_queue
+
+    place = plan_queue.add(home, request)
+    if place is None:
+        return None
+    print(f"{request.plan} waits in the queue, place {place}; `supervisorctl queue` lists it")
+    if not plan_queue.is_looked_at(home):
+        # No daemon is at work any more: the unfinished run goes on, or the first plan of the queue begins.
+        return launch.launch(home, StartRequest(plan=None), timeout_s, foreground=False)
+    return 0
+
+
+def _extensions(given: Sequence[str]) -> dict[str, int]:
+    """Return how many trials each experiment gets more, from EXPERIMENT=TRIALS each. Raises UsageError."""
+    found = {}
+    for text in given:
+        name, _, trials = text.partition("=")
+        a_number = trials.isascii() and trials.isdecimal() and len(trials) < 8
+        if not (name and a_number and 0 < int(trials) <= MAX_MORE):
+            raise UsageError(
+                f"--extend {text}: expected EXPERIMENT=TRIALS, up to {MAX_MORE}", remedy="write such as 2M-h1=20"
+            )
+        found[name] = int(trials)
+    return found
 
 
 def _refuse_options(arguments: argparse.Namespace) -> None:
@@ -56,6 +92,8 @@ def _refuse_options(arguments: argparse.Namespace) -> None:
     given = [
         *_options(arguments)[:1],
         *(["--new"] if arguments.new else []),
+        *(["--resume"] if arguments.resume else []),
+        *(["--queue"] if arguments.queue else []),
         *(["--dry-run"] if arguments.dry_run else []),
     ]
     if given:
@@ -146,6 +184,8 @@ def _request(
         data={} if chosen is None else asdict(chosen),
         specs=[spec.model_dump(mode="json") for spec in specs],
         new=getattr(arguments, "new", False),
+        resume=getattr(arguments, "resume", False),
+        extend=_extensions(getattr(arguments, "extend", ())),
         retry=getattr(arguments, "retry", False),
     )
 

@@ -13,7 +13,7 @@ from supervisor.cli.attention import URGENT, calls, needs_person, painted
 from supervisor.cli.failure_text import PRINTED, failure_lines
 from supervisor.cli.status_block import block
 from supervisor.domain.command_text import command_line, in_force, pauses
-from supervisor.domain.lifecycle import AT_WORK, ENDED, FAILED, FINISH, HOURS, ProcessState
+from supervisor.domain.lifecycle import AT_WORK, EARLY, ENDED, FAILED, ProcessState
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import (
     duration,
@@ -111,7 +111,7 @@ def _search_end(spec: Mapping[str, Any]) -> list[str]:
     """Return that the search ended early, and why: its hours, or a person."""
     if spec.get("searched") is None:
         return ["finishes"] if spec.get("finish_asked") else []
-    return [f"search ended ({spec['search_end']})"] if spec["search_end"] in (HOURS, FINISH) else []
+    return [f"search ended ({spec['search_end']})"] if spec["search_end"] in EARLY else []
 
 
 def _hours_s(experiment: dict[str, Any]) -> float | None:

@@ -43,6 +43,11 @@ def resume(home: Home, arguments: argparse.Namespace) -> int:
         print("nothing to resume: no operator's pause was in force there")
     if answer["lifted"]:
         print("resumed")
+    for command in answer.get("commands", []):
+        trial = trial_of(command["scope"])
+        if trial is not None:
+            name = command["scope"]
+            print(f"still paused: trial {trial[1]} of {trial[0]}; `supervisorctl resume {name}` lifts that")
     force = answer["in_force"]
     if force["action"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
         print(f"still {force['action']} by the {force['origin']}: {force['reason']}")

@@ -113,6 +113,18 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
 
 
+def _queue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=("list", "move", "remove"), default="list", help="list if left out")
+    parser.add_argument(
+        "names", nargs="*", metavar="PLAN", help="a plan, or its place in the list; for move also its new place"
+    )
+
+
+def _more(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--trials", type=_count, default=0, help="how many trials more")
+    parser.add_argument("--hours", type=float, default=0.0, help="how many hours more, where it has a limit")
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) > 1_000_000:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1000000, found {text!r}")
@@ -156,6 +168,13 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 _NAMES = argument("experiments", nargs="*", metavar="EXPERIMENT", help="names or globs; all when left out")
 _OF_RUN = argument("--run", dest="run_or_plan", metavar="RUN|PLAN", help="another run; the last one when left out")
+_TRIALS = argument(
+    "targets", nargs="+", metavar="TRIAL",
+    help="NUMBER, EXPERIMENT/NUMBER, a quoted pattern such as '2M-*/1?', EXPERIMENT for all its trials, or all",
+)  # fmt: skip
+_EXPERIMENTS = argument(
+    "targets", nargs="+", metavar="EXPERIMENT", help="a name, a quoted pattern such as '2M-*', or all"
+)
 _RUN = argument("run_or_plan", nargs="?", metavar="RUN|PLAN", help="the last run when left out")
 _YES = argument("-y", "--yes", action="store_true", help="do not ask before deleting")
 _JSON = argument("--json", action="store_true", help="everything, as one JSON object")
@@ -169,6 +188,28 @@ VERBS: Verbs = {
         "end an experiment's search now: finalise and test what there is", "steer.finish",
         (argument("target", nargs="?", metavar="EXPERIMENT", help="the one at work when left out"),),
     ),
+    "end": ("end trials at their next report, with the best value that they have", "change.end", (_TRIALS,)),
+    "discard": ("take ended trials out of search, best and report; they stay in the log", "change.discard", (_TRIALS,)),
+    "restore": ("let discarded trials count again", "change.restore", (_TRIALS,)),
+    "skip": ("leave experiments out: no search, no answer", "change.skip", (_EXPERIMENTS,)),
+    "next": ("let an experiment begin next, before the others that wait", "change.put_next", (_EXPERIMENTS,)),
+    "set": (
+        "change the plan of the run: concurrency, max_trials, max_hours, hardware.*, ...", "change.change",
+        (argument(
+            "words", nargs="+", metavar="EXPERIMENT|KEY=VALUE",
+            help="keys of the plan, for the experiments named (NAME or a quoted pattern), else for all that go on",
+        ),),
+    ),
+    "reread": (
+        "compare the plan's file with the run's plan; take over what can change", "change.reread",
+        (argument("--apply", action="store_true", help="take it over; without this nothing changes"),),
+    ),
+    "enqueue": (
+        "let a search try a point of its space next", "change.enqueue",
+        (_EXPERIMENTS, argument("point", metavar="POINT", help="such as '{learning_rate: 0.001}'; the rest is drawn")),
+    ),
+    "extend": ("give a search more trials, also after its end", "change.extend", (_EXPERIMENTS, _more)),
+    "queue": ("list the plans that begin after this run; move or remove them", "plan_queue.queue", (_queue, _JSON)),
     "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", ()),
     "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),
     "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", (_drill,)),

@@ -53,8 +53,18 @@ def _start(parser: argparse.ArgumentParser) -> None:
         "plan", nargs="?", help="a built-in plan's name or a YAML file's path; the last run if left out"
     )
     _choice(parser)
-    parser.add_argument("--new", action="store_true", help="give up an unfinished run of this plan, begin another")
-    parser.add_argument("--retry", action="store_true", help="resume the last run and try again what failed in it")
+    old = parser.add_mutually_exclusive_group()
+    old.add_argument("--new", action="store_true", help="give up an unfinished run of this plan, begin another")
+    old.add_argument(
+        "--resume", action="store_true", help="go on with its unfinished run although the plan was edited since"
+    )
+    parser.add_argument("--queue", action="store_true", help="begin after the run at work and the plans in the queue")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--retry", action="store_true", help="resume the last run and try again what failed in it")
+    again.add_argument(
+        "--extend", action="append", default=[], metavar="EXPERIMENT=TRIALS",
+        help="resume the last run and give an experiment so many trials more; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the experiments and their cost; start nothing")
     parser.add_argument("--foreground", action="store_true", help="do not detach (service managers set this up)")
     parser.add_argument("--timeout", type=float, default=READY_TIMEOUT_S, help="seconds to wait for the daemon")

@@ -27,6 +27,10 @@ log = logging.getLogger("supervisor")
 
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_DRILL_S = 3600.0
+MAX_MORE = 100_000
+"""Trials, or hours, by which a search is extended at once."""
+MAX_ITEMS = 1000
+"""Names that one request may have."""
 MAX_TEXT_CHARACTERS = 4096
 """PATH_MAX on Linux, and enough for a reason."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -40,9 +44,24 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Body = dict[str, Any]
 
 
+class Steering(Protocol):
+    """Carries out the verbs that change the work of a run; the daemon implements it. Each raises SweepError."""
+
+    async def end(self, targets: list[str], who: str) -> dict[str, Any]: ...
+    async def skip(self, targets: list[str], who: str) -> dict[str, Any]: ...
+    async def discard(self, targets: list[str], restore: bool, who: str) -> dict[str, Any]: ...
+    async def put_next(self, targets: list[str], who: str) -> dict[str, Any]: ...
+    async def change(self, targets: list[str], sets: list[str], who: str) -> dict[str, Any]: ...
+    async def reread(self, apply: bool, who: str) -> dict[str, Any]: ...
+    async def enqueue(self, targets: list[str], text: str, who: str) -> dict[str, Any]: ...
+    async def extend(self, targets: list[str], trials: int, hours: float, who: str) -> dict[str, Any]: ...
+
+
 class Verbs(Protocol):
     """Carries out the verbs; the daemon implements it. Each raises SweepError to refuse."""
 
+    @property
+    def steering(self) -> Steering: ...
     def status(self, trials: bool) -> dict[str, Any]: ...
     async def pause(
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
@@ -117,6 +136,34 @@ async def _remove(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     return await verbs.remove(body["run"], who)
 
 
+def _targets(body: Body) -> list[str]:
+    """Return the names of a request; without any the daemon says what it expects."""
+    return list(body.get("targets", ()))
+
+
+async def _set(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    return await verbs.steering.change(_targets(body), list(body.get("sets", ())), who)
+
+
+async def _discard(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    return await verbs.steering.discard(_targets(body), bool(body.get("restore")), who)
+
+
+async def _reread(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    return await verbs.steering.reread(bool(body.get("apply")), who)
+
+
+async def _enqueue(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    return await verbs.steering.enqueue(_targets(body), body.get("point", ""), who)
+
+
+async def _extend(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
+    trials, hours = body.get("trials", 0), float(body.get("hours", 0.0))
+    if not (0 <= trials <= MAX_MORE and 0.0 <= hours <= MAX_MORE and trials + hours > 0):
+        raise UsageError(f"expected trials or hours above 0 and up to {MAX_MORE}, found {trials} and {hours}")
+    return await verbs.steering.extend(_targets(body), trials, hours, who)
+
+
 @dataclass(frozen=True)
 class Route:
     """Describes a verb: a GET's keys are in its query, a POST's in a JSON object. Other keys are refused."""
@@ -134,6 +181,14 @@ ROUTES = (
     Route("POST", "resume", {"target": str, "node": str, "force": bool}, _resume),
     Route("POST", "retry", {"target": str}, lambda verbs, body, who: verbs.retry(body.get("target"), who)),
     Route("POST", "finish", {"target": str}, lambda verbs, body, who: verbs.finish(body.get("target"), who)),
+    Route("POST", "end", {"targets": list}, lambda verbs, body, who: verbs.steering.end(_targets(body), who)),
+    Route("POST", "skip", {"targets": list}, lambda verbs, body, who: verbs.steering.skip(_targets(body), who)),
+    Route("POST", "discard", {"targets": list, "restore": bool}, _discard),
+    Route("POST", "next", {"targets": list}, lambda verbs, body, who: verbs.steering.put_next(_targets(body), who)),
+    Route("POST", "set", {"targets": list, "sets": list}, _set),
+    Route("POST", "reread", {"apply": bool}, _reread),
+    Route("POST", "enqueue", {"targets": list, "point": str}, _enqueue),
+    Route("POST", "extend", {"targets": list, "trials": int, "hours": float}, _extend),
     Route("POST", "stop", {}, lambda verbs, _, who: verbs.stop(who)),
     Route("POST", "shutdown", {}, lambda verbs, _, who: verbs.shutdown(who)),
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
@@ -191,8 +246,11 @@ def checked(body: Body, known: Mapping[str, type]) -> Body:
         fits = isinstance(value, wanted) and not (isinstance(value, bool) and known[key] is not bool)
         if value is not None and not fits:
             raise UsageError(f"expected a {known[key].__name__} for {key}, found {value!r:.100}")
+        texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+        if len(texts) > MAX_ITEMS or not all(isinstance(text, str) for text in texts):
+            raise UsageError(f"expected a list of at most {MAX_ITEMS} texts for {key}, found {value!r:.100}")
         # Such a text is shown in a terminal, used as a path, kept in events.
-        if isinstance(value, str) and (_NO_TEXT.search(value) or len(value) > MAX_TEXT_CHARACTERS):
+        if any(_NO_TEXT.search(text) or len(text) > MAX_TEXT_CHARACTERS for text in texts):
             raise UsageError(
                 f"expected one line of at most {MAX_TEXT_CHARACTERS} characters for {key}, found {value!r:.100}"
             )

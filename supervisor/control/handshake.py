@@ -27,6 +27,12 @@ class StartRequest:
     """Give up an unfinished run of this plan and begin another."""
     by_service: bool = False
     """A service manager started the daemon, not a person: then a crash loop ends (crash_loop)."""
+    resume: bool = False
+    """Go on with the plan's unfinished run also when the plan was edited: the run keeps its own copy."""
+    extend: dict[str, int] = field(default_factory=dict)
+    """Go on with the last run (of the plan, where one is named), and give these experiments so many trials more."""
+    queued: dict[str, Any] | None = None
+    """The queue's entry of this request (id, who, queued_wall); None for one that was typed just now."""
     retry: bool = False
     """Go on with the last run (of the plan, where one is named), ended or not, and retry what failed in it."""
 

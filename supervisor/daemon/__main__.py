@@ -12,16 +12,23 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from supervisor.audit.rebuild import open_or_rebuild
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness, StartRequest
+from supervisor.control.plan_queue import PlanQueue
 from supervisor.daemon.assembly import assemble
+from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.upkeep.crash_loop import status_for_manager, under_launchd
 from supervisor.daemon.upkeep.debug_log import set_up_logging
-from supervisor.errors import SweepError, SystemRefused
+from supervisor.daemon.upkeep.sd_notify import ServiceNotify
+from supervisor.domain.lifecycle import ProcessState
+from supervisor.errors import DiskFailed, DiskFull, NotFound, SweepError, SystemRefused
 from supervisor.home import Home, find_home
 from supervisor.home_lock import take_lock
+from supervisor.store import lookups
+from supervisor.store.database import Store
 
 log = logging.getLogger("supervisor")
 
@@ -52,13 +59,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def serve(home: Home, request: StartRequest, ready: Readiness) -> int:
-    """Open the store and run the daemon of a home whose lock is taken; return its exit code."""
-    clock = Clock()
+    """Open the store and run the daemons of a home whose lock is taken, one for each run; return the exit code.
+
+    After a run that has ended the plans of the queue follow.
+    """
+    clock, service, queue = Clock(), ServiceNotify(), PlanQueue(home)
     store, rebuilt = open_or_rebuild(home, clock)
     try:
-        return await assemble(home, store, clock, request, rebuilt).live(ready)
+        try:
+            daemon = assemble(home, store, clock, request, rebuilt, service)
+        except NotFound:
+            # A start without a plan, and no run to go on with.
+            plain = request.plan is None and not (request.retry or request.extend)
+            following = next_daemon(home, store, clock, queue, service) if plain else None
+            if following is None:
+                raise
+            daemon = following
+        while True:
+            code = await daemon.live(ready)
+            if daemon.writer.run_state() is not ProcessState.EXITED:
+                return code
+            following = next_daemon(home, store, clock, queue, service)
+            if following is None:
+                return code
+            daemon = following
     finally:
         store.close()
+
+
+def next_daemon(home: Home, store: Store, clock: Clock, queue: PlanQueue, service: ServiceNotify) -> Daemon | None:
+    """Return the daemon of the queue's next plan; None without one.
+
+    An entry that cannot begin keeps the reason, and the next one has its turn.
+    """
+    store.forget_listeners()
+    while (entry := queue.first()) is not None:
+        if lookups.has_advanced(store, entry.id):
+            queue.drop(entry.id)  # its run had begun, and the daemon was killed before it could drop it
+            continue
+        queued = {"id": entry.id, "who": entry.who, "queued_wall": entry.queued_wall}
+        try:
+            daemon = assemble(home, store, clock, replace(entry.request, queued=queued), service=service)
+        except (DiskFull, DiskFailed):
+            raise
+        except SweepError as error:
+            log.error("plan %s of the queue cannot begin: %s", entry.plan, error.render())  # noqa: TRY400 - as above
+            queue.fail(entry.id, error.sentence())
+        else:
+            queue.drop(entry.id)
+            return daemon
+    return None
 
 
 if __name__ == "__main__":

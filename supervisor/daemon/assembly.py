@@ -11,6 +11,7 @@ from supervisor.audit.log import open_audit_log
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
+from supervisor.control.plan_queue import PlanQueue
 from supervisor.control.server import ControlServer
 from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
@@ -45,8 +46,14 @@ from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
 
 
-def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None) -> Daemon:
-    """Choose the run that `request` means, and make its daemon. Raises SweepError."""
+def assemble(
+    home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None,
+    service: ServiceNotify | None = None,
+) -> Daemon:  # fmt: skip
+    """Choose the run that `request` means, and make its daemon. Raises SweepError.
+
+    `service` is that of this process, which a daemon of an earlier run may have used.
+    """
     reserve = DiskReserve(home.state, clock)
     store.before_each_change(reserve.look)
     run_id = choose_run(store, request, clock)
@@ -95,7 +102,8 @@ def assemble(home: Home, store: Store, clock: Clock, request: StartRequest, rebu
         ),
         checkpoints=checkpoints,
         notifier=notifier,
-        service=ServiceNotify(),
+        service=service or ServiceNotify(),
+        queue=PlanQueue(home),
         wake_lock=wake_lock,
         audit=audit,
     )

@@ -15,6 +15,7 @@ from supervisor import failpoints
 from supervisor.audit.log import AuditLog
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness
+from supervisor.control.plan_queue import PlanQueue
 from supervisor.control.server import ControlServer
 from supervisor.daemon import run_end
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
@@ -58,6 +59,7 @@ class Daemon:
     service: ServiceNotify
     wake_lock: WakeLock | None
     audit: AuditLog
+    queue: PlanQueue
 
     async def live(self, ready: Readiness) -> int:
         """Return the exit code of the run; 0 too when it was stopped."""
@@ -77,7 +79,8 @@ class Daemon:
                     self.writer.record("run.failed", error=reason)
             raise
         finally:
-            self.service.send(STOPPING="1")
+            if not self._another_follows():
+                self.service.send(STOPPING="1")
             with disk_errors_logged():
                 await self.notifier.send_last()
                 self.writer.record("daemon.stopped", reason=self.orchestrator.stop.reason or reason)
@@ -147,6 +150,14 @@ class Daemon:
         if self.wake_lock is not None:
             taken = await self.wake_lock.take()
             self.writer.record("wake_lock.taken" if taken.ok else "wake_lock.refused", reason=taken.reason)
+
+    def _another_follows(self) -> bool:
+        """Return whether this process goes on with a plan of the queue: only after a run that has ended."""
+        try:
+            return self.writer.run_state() is ProcessState.EXITED and self.queue.first() is not None
+        except SweepError as error:
+            log.error("%s", error.message)  # noqa: TRY400 - the trace says nothing more
+            return False
 
     async def _close(self) -> None:
         failpoints.hit("daemon.close")

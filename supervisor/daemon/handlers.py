@@ -17,6 +17,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.command_scope import ScopeResolver
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
+from supervisor.daemon.steering import Steering
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
 from supervisor.domain.command import Action, Command, Origin
@@ -59,6 +60,7 @@ class Handlers:
         self._underuse = underuse
         self._started_wall_s = clock.wall_s()
         self._view = StatusView(writer.store.connection, writer.run_id)
+        self.steering = Steering(writer, orchestrator, source.take_over)
         self.disk_failed = disk_failed
 
     def facts(self) -> dict[str, Any]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView, NodeView
 from supervisor.daemon.commands_in_force import FORCE_S, CommandsInForce
-from supervisor.daemon.experiments import experiment_hours
 from supervisor.daemon.experiments.driver_runner import Drills, DriverRunner
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.experiments.experiment_hours import TrialSeconds
 from supervisor.daemon.experiments.experiment_runner import ExperimentRunner
-from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.experiments.ray_session import RaySession
+from supervisor.daemon.experiments.run_order import RunOrder
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.underuse import Scene, scene_of
 from supervisor.domain import messages
 from supervisor.domain.command import Command
-from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.retry import Retry
 from supervisor.errors import Conflict
 from supervisor.home import Home
@@ -54,9 +52,7 @@ class Orchestrator:
         watchdog: dict[str, Any],
         trial_seconds: TrialSeconds,
     ) -> None:
-        self._home, self._writer, self._clock, self._skip_reason = home, writer, clock, skip_reason
-        self._trial_seconds, self._choose_share = trial_seconds, choose_share
-        self.stop = stop
+        self._home, self._writer, self.stop = home, writer, stop
         self._cluster = ClusterView(writer, clock)
         self._commands = CommandsInForce(writer, clock, self._cluster)
         self._drills = Drills(writer)
@@ -67,8 +63,9 @@ class Orchestrator:
             home.key, reserve, stop, clock, trial_seconds,
         )  # fmt: skip
         evaluator = Evaluator(EvaluationWriter(writer.store, writer.run_id), {OWNER: home.key})
-        self._experiments = ExperimentRunner(
-            self._drivers, self.ray, self._commands, evaluator, clock, reserve, stop
+        experiments = ExperimentRunner(self._drivers, self.ray, self._commands, evaluator, clock, reserve, stop)
+        self._order = RunOrder(
+            home, writer, clock, stop, experiments, skip_reason, choose_share, trial_seconds
         )  # fmt: skip
 
     @property
@@ -142,7 +139,7 @@ class Orchestrator:
 
     def ending(self) -> bool:
         """Return whether no experiment will begin any more."""
-        return self.stop.asked() or not self._experiments_left()
+        return self.stop.asked() or not self._order.left()
 
     async def retried(self, retries: Iterable[Retry]) -> None:
         """Tell the driver at work when trials of its experiment wait again: its finalisation must not begin."""
@@ -156,6 +153,32 @@ class Orchestrator:
         if name == self.experiment:
             await self._drivers.send(messages.FinishAsked())
             await self.commands_changed()
+
+    async def spec_changed(
+        self, names: Collection[str], policy: Mapping[str, Any] | None = None, anew: str | None = None
+    ) -> None:
+        """Tell the driver at work when its experiment is one of `names`, whose specs a person has changed.
+
+        `policy` is the hardware policy from now on; None when that did not change. With `anew`, a reason, the driver
+        makes room for one that begins with the change: what it has in memory cannot follow.
+        """
+        if policy is not None:
+            self._drivers.watchdog["policy"] = dict(policy)
+        if self.experiment is not None and (policy is not None or self.experiment in names):
+            spec = lookups.spec(self._writer.store, self._writer.run_id, self.experiment)
+            await self._drivers.send(messages.SpecChanged(spec, None if policy is None else dict(policy)))
+            await self.commands_changed()
+        if anew is not None and self.experiment is not None and self.experiment in names:
+            await self._drivers.begin_anew(anew)
+
+    async def left_out(self) -> None:
+        """Move the experiments that a person leaves out to SKIPPED; the driver of the one at work is killed first."""
+        self._order.leave_out()
+        if self.experiment is not None:
+            spec = lookups.spec(self._writer.store, self._writer.run_id, self.experiment)
+            if spec.get("left_out"):
+                # Not asked to finish: its results are not wanted, and its runner moves it on.
+                await self._drivers.kill()
 
     async def kill(self) -> None:
         """Kill every process of the run."""
@@ -173,9 +196,7 @@ class Orchestrator:
     async def run(self) -> None:
         """Run the experiments that have not ended, in order; return when all have, or the run is asked to stop."""
         try:
-            # Looked up each time: a person may ask for another try of an experiment that has ended.
-            while not self.stop.asked() and (left := self._experiments_left()):
-                await self._run_experiment(ExperimentState(left[0], self._writer, self._clock, self._home))
+            await self._order.run()
         finally:
             try:
                 self._cluster.close()
@@ -183,25 +204,3 @@ class Orchestrator:
                 if await self.ray.end():
                     # Ray's workers lead groups of their own, which the head's end does not reach.
                     await asyncio.to_thread(orphans.end, self._home.key)
-
-    def _experiments_left(self) -> list[str]:
-        rows = lookups.experiments(self._writer.store, self._writer.run_id)
-        return [row["name"] for row in rows if ProcessState(row["state"]) not in ENDED]
-
-    async def _run_experiment(self, state: ExperimentState) -> None:
-        reason = self._skip_reason(state.spec)
-        if reason is None:
-            experiment_hours.pass_on(self._writer, state.name)
-            reason = experiment_hours.narrow(self._writer, state.name, self._trial_seconds)
-        if reason is not None:
-            state.skip(reason)
-            return
-        state.warm()
-        choosing = await self.stop.unless_asked(self._choose_share(state.spec))
-        if choosing is None or self.stop.asked():
-            # It has not begun, so there is nothing to stop: the next start chooses again.
-            return
-        choice = choosing.result()
-        if choice is not None:
-            state.choose_resources(choice)
-        await self._experiments.run(state)

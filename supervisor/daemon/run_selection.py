@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
+from supervisor.domain.early_ends import Named
 from supervisor.domain.lifecycle import Desired
 from supervisor.domain.retry import Retry, asked_again
 from supervisor.domain.run_words import start_command, way_on
@@ -17,6 +20,7 @@ from supervisor.store.database import Store
 from supervisor.store.removal_queries import removal_asked
 from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.steer_writer import SteerWriter
 
 STARTED_BY = "supervisord start"
 MAX_REASONS = 5
@@ -28,10 +32,12 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
 
     A run that has ended counts as unfinished while a test of it repeats itself (domain.answer).
 
-    Raises PlanChanged if an unfinished run of the plan has another fingerprint and `new` is not set; NotFound if no
-    plan is named and no run is unfinished; UsageError for a plan without experiments; with `retry` also Conflict if
-    nothing failed.
+    Raises PlanChanged if an unfinished run of the plan has another fingerprint and neither `new` nor `resume` is set;
+    NotFound if no plan is named and no run is unfinished, or none of the plan with `resume`; UsageError for a plan
+    without experiments; with `retry` also Conflict if nothing failed.
     """
+    if request.extend:
+        return _extended(store, request)
     if request.retry:
         return _retried(store, request)
     unfinished = queries.unfinished_run(store.connection, request.plan, stopped_too=request.plan is not None)
@@ -44,20 +50,35 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
     if not request.specs:
         raise UsageError(f"plan {request.plan} has no experiments")
     if unfinished is not None and not request.new:
-        if unfinished["fingerprint"] != request.fingerprint:
+        if unfinished["fingerprint"] != request.fingerprint and not request.resume:
             raise _changed(unfinished, request)
-        run_id = str(unfinished["id"])
-        if unfinished["desired"] == Desired.STOP:
-            _want(store, run_id)
-        return run_id
+        return _gone_on_with(store, request, unfinished, clock)
+    if request.resume and not request.new:
+        raise NotFound(f"there is no unfinished run of {request.plan} to resume", remedy="start without --resume")
     if unfinished is not None:
         _give_up(store, str(unfinished["id"]))
     run_id = _new_id(store, request.plan, clock)
     create_run(
         store, run_id, plan=request.plan, fingerprint=request.fingerprint, source=request.source,
         plan_text=request.plan_text, hardware=request.hardware, data=request.data, specs=request.specs,
+        queued=None if request.queued is None else _advanced(request.queued, clock),
     )  # fmt: skip
     return run_id
+
+
+def _gone_on_with(store: Store, request: StartRequest, unfinished: sqlite3.Row, clock: Clock) -> str:
+    run_id = str(unfinished["id"])
+    if request.queued is not None:
+        RunWriter(store, run_id).record("queue.advanced", **_advanced(request.queued, clock))
+    if unfinished["desired"] == Desired.STOP:
+        _want(store, run_id)
+    return run_id
+
+
+def _advanced(queued: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
+    """Return the fields of the event of a run that waited in the queue."""
+    waited_s = max(0.0, round(clock.wall_s() - float(queued["queued_wall"]), 1))
+    return {"id": queued["id"], "who": queued["who"], "waited_s": waited_s}
 
 
 def _nothing_to_resume(store: Store) -> NotFound:
@@ -78,36 +99,59 @@ def _changed(run: sqlite3.Row, request: StartRequest) -> PlanChanged:
             f"run {run['id']} of {request.plan} is unfinished and was begun by `{command}`",
             remedy=f"{way_on(run)}; --new gives it up and begins another run",
         )
-    resume = f"restore the plan, then {way_on(run)}" if run["desired"] == Desired.STOP else way_on(run)
+    resume = f"`{command} --resume` resumes it" if run["desired"] == Desired.STOP else way_on(run)
     return PlanChanged(
         f"run {run['id']} of {request.plan} is unfinished, and the plan has changed since it began",
-        remedy=f"{resume}; --new gives it up and begins another run",
+        remedy=f"{resume} with its own copy of the plan, and `supervisorctl reread --apply` then takes over what can"
+        " change; --new gives it up and begins another run",
     )
 
 
 def _retried(store: Store, request: StartRequest) -> str:
-    last = queries.last_run_of(store.connection, request.plan)
-    if last is None:
-        raise NotFound("there is no run to retry", remedy="start without --retry")
-    run_id = str(last["id"])
-    if request.plan is not None and last["fingerprint"] != request.fingerprint:
-        raise PlanChanged(
-            f"the plan has changed since run {run_id}", remedy="restore the plan, or start a new run without --retry"
-        )
-    if removal_asked(store.connection, run_id):
-        raise Conflict(
-            f"the files of run {run_id} were deleted: nothing of it can be tried again", remedy="start without --retry"
-        )
-    try_again(RetryWriter(store, run_id), STARTED_BY)
+    run_id = _last_run(store, request, "--retry")
+    try_again(RetryWriter(store, run_id), STARTED_BY, left_out_too=True)
     return run_id
 
 
-def try_again(writer: RetryWriter, who: str, only: str | None = None, number: int | None = None) -> list[Retry]:
+def _extended(store: Store, request: StartRequest) -> str:
+    """Give experiments of the last run more trials. Raises NotFound for an unknown one, Conflict where it cannot be."""
+    run_id = _last_run(store, request, "--extend")
+    known = [str(row["name"]) for row in lookups.experiments(store, run_id)]
+    for name in request.extend:
+        if name not in known:
+            raise NotFound(f"no experiment {name!r} in run {run_id}; there are {', '.join(known)}")
+    SteerWriter(store, run_id).extend({Named(name): more for name, more in request.extend.items()}, 0.0, STARTED_BY)
+    return run_id
+
+
+def _last_run(store: Store, request: StartRequest, option: str) -> str:
+    """Return the last run (of the plan, where one is named), which `option` opens again."""
+    last = queries.last_run_of(store.connection, request.plan)
+    if last is None:
+        raise NotFound("there is no run to go on with", remedy=f"start without {option}")
+    run_id = str(last["id"])
+    if request.plan is not None and last["fingerprint"] != request.fingerprint:
+        raise PlanChanged(
+            f"the plan has changed since run {run_id}", remedy=f"restore the plan, or start a new run without {option}"
+        )
+    if removal_asked(store.connection, run_id):
+        raise Conflict(
+            f"the files of run {run_id} were deleted: nothing of it can go on", remedy=f"start without {option}"
+        )
+    return run_id
+
+
+def try_again(
+    writer: RetryWriter, who: str, only: str | None = None, number: int | None = None, *, left_out_too: bool = False
+) -> list[Retry]:
     """Record that what failed in a run is tried again: all, what failed in experiment `only`, or its trial `number`.
 
+    With `left_out_too`, where nothing failed, experiments that a person left out are taken in again.
     Return the decisions. Raises Conflict, and changes nothing, when there is nothing to try; it says why.
     """
-    retries = writer.decided(lambda experiment: asked_again(experiment, number), only)
+    retries = writer.decided(lambda experiment: asked_again(experiment, number, named=only is not None), only)
+    if left_out_too and all(retry.empty for retry in retries):
+        retries = writer.decided(lambda experiment: asked_again(experiment, named=True))
     if all(retry.empty for retry in retries):
         reasons = "; ".join([reason for retry in retries for reason in retry.refused][:MAX_REASONS])
         raise Conflict(

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState
 
 SOURCE = "finalize"
 """The source of a finalisation trial, beside sampled and enqueued."""
@@ -112,6 +112,20 @@ def is_final(spec: Spec, number: int) -> bool:
     return number >= search_trials(spec)
 
 
+def is_discarded(spec: Spec, number: int) -> bool:
+    """Return whether a person took trial `number` out of what the search knows."""
+    return str(number) in spec.get("discarded", {})
+
+
+def known_to_the_search(spec: Spec, trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """Return the trials as a driver gets them: a discarded one has failed, and keeps its number.
+
+    Optuna numbers by order, so it cannot be left out.
+    """
+    gone: dict[str, Any] = {"state": TrialState.ERROR, "end_reason": EndReason.OPERATOR, "value": None, "results": []}
+    return [{**trial, **gone} if is_discarded(spec, int(trial["number"])) else {**trial} for trial in trials]
+
+
 def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
     """Return the best `top` different configurations of the search, best first.
 
@@ -149,6 +163,7 @@ def _best(spec: Spec, trials: Sequence[Trial], count: int) -> list[Finalist]:
     search, seeds, folds = search_trials(spec), int(spec["finalize"]["seeds"]), folds_of(spec)
     drawn = tuple(_seed(int(spec["seed"]), place) for place in range(seeds))
     ended = [trial for trial in trials if int(trial["number"]) < search and trial["state"] in TRIAL_ENDED]
+    ended = [trial for trial in ended if not is_discarded(spec, int(trial["number"]))]
     best = best_different(ended, str(spec["mode"]), count)
     return [
         Finalist(

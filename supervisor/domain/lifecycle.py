@@ -108,5 +108,8 @@ def check_trial_move(old: TrialState, new: TrialState) -> None:
         raise ValueError(f"a trial cannot go from {old} to {new}")
 
 
-HOURS, FINISH, ALL = "hours", "finish", "all"
-"""The reasons of a search's end: no further trial fits, a person asked, or it has had all its trials."""
+HOURS, FINISH, VALUE, PLATEAU, ALL = "hours", "finish", "value", "plateau", "all"
+"""The reasons of a search's end: no further trial fits, a person asked, its plan's `stop` (a value that is good enough,
+nothing better for many trials), or it has had all its trials."""
+EARLY = (HOURS, FINISH, VALUE, PLATEAU)
+"""Those of a search that ends before its last trial."""

@@ -208,7 +208,7 @@ class ConcurrencyMoved:
 
 @dataclass(frozen=True)
 class SearchEnded:
-    """Driver: the search ends after `trials` trials, for `reason` (lifecycle.HOURS or FINISH).
+    """Driver: the search ends after `trials` trials, for `reason` (one of lifecycle.EARLY, or ALL).
 
     `top` and `seeds` are those of the finalisation that follows; None without one.
     """
@@ -241,8 +241,8 @@ class ExperimentEnded:
 class Begin:
     """Daemon: run this experiment, from the state that the store holds.
 
-    `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, value,
-    attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
+    `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, source,
+    value, attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
     (the causes of its earlier attempts' ends, oldest first) and memory (the last one of AttemptLost, or None).
     `commands` are the operator's commands in force. `watchdog` has gate (path), state (path), policy, script, folders,
     and `forced_s` when the operator has just overruled a STOP.
@@ -288,6 +288,17 @@ class FinishAsked:
 
 
 @dataclass(frozen=True)
+class SpecChanged:
+    """Daemon: a person changed the experiment; `spec` is as in Begin. The driver takes what changes while it works.
+
+    `policy` is the hardware policy from now on; None when that did not change.
+    """
+
+    spec: dict[str, Any]
+    policy: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class TrialsRetried:
     """Daemon: trials that had ended wait for the next driver. End after the search, before the finalisation."""
 
@@ -320,5 +331,5 @@ Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged | Sampled
     | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded | Begin | Ack
-    | Commanded | TimeLeft | FinishAsked | TrialsRetried | DrillAsked | ForceAsked | Finish
+    | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

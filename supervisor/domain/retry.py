@@ -47,8 +47,14 @@ class Retry:
         return not (self.trials or self.test or self.reopened)
 
 
-def asked_again(experiment: Experiment, number: int | None = None) -> Retry:
-    """Return what a person's request tries again: all that failed in an experiment, or its trial `number`."""
+def asked_again(experiment: Experiment, number: int | None = None, *, named: bool = False) -> Retry:
+    """Return what a person's request tries again: all that failed in an experiment, or its trial `number`.
+
+    One that a person left out is taken in again only when the request has `named` it.
+    """
+    if experiment.spec.get("left_out") and not (named and experiment.state in ENDED):
+        way_on = f"`supervisorctl retry {experiment.name}` takes it in again"
+        return Retry(experiment.name, refused=(f"{experiment.name} was left out: {way_on}",))
     wanted = [trial for trial in experiment.trials if number in (None, int(trial["number"]))]
     failed = [trial for trial in wanted if _failed(trial)]
     refusals = {int(trial["number"]): _why_not(experiment, trial) for trial in failed}

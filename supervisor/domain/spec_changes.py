@@ -52,6 +52,26 @@ def with_share(spec: Spec, trials: int, threads: int, most: int, reason: str) ->
             "chosen": reason}  # fmt: skip
 
 
+def with_more(spec: Spec, max_trials: int, hours: float) -> dict[str, Any]:
+    """Return the spec of an experiment whose search goes on to `max_trials`, with `hours` more where it has a limit."""
+    max_hours = spec.get("max_hours")
+    return {
+        **spec, "max_trials": max_trials, "max_hours": None if max_hours is None else float(max_hours) + hours,
+        "searched": None, "search_end": None, "finish_asked": False,
+    }  # fmt: skip
+
+
+def with_trial(spec: Spec, number: int, name: str, who: str) -> dict[str, Any]:
+    """Return the spec with trial `number` in its list `name`: `ending` (at its next report) or `discarded`."""
+    return {**spec, name: {**spec.get(name, {}), str(number): who}}
+
+
+def without_trial(spec: Spec, number: int, *lists: str) -> dict[str, Any]:
+    """Return the spec without trial `number` in these `lists` of trials: what a person asked of it is over."""
+    kept = {name: {key: who for key, who in spec[name].items() if key != str(number)} for name in lists if name in spec}
+    return {**spec, **kept}
+
+
 SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
     "experiment.warmed": lambda spec, fields: _with_points(spec, fields["points"]),
     "experiment.resources_chosen": lambda spec, fields: with_share(
@@ -68,5 +88,17 @@ SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
     "experiment.search_ended": lambda spec, fields: with_search_ended(
         spec, fields["reason"], fields["trials"], fields["top"], fields["seeds"]
     ),
+    "experiment.skip_asked": lambda spec, fields: {**spec, "left_out": fields["who"]},
+    "experiment.skip_revoked": lambda spec, _: {**spec, "left_out": None},
+    "experiment.advanced": lambda spec, fields: {**spec, "put_next": fields["seq"]},
+    "experiment.point_enqueued": lambda spec, fields: {**spec, "asked": [*spec.get("asked", ()), fields["point"]]},
+    "experiment.enlarged": lambda spec, fields: with_more(spec, fields["max_trials"], fields["hours"]),
+    "trial.end_asked": lambda spec, fields: with_trial(spec, fields["trial"], "ending", fields["who"]),
+    "trial.discarded": lambda spec, fields: with_trial(spec, fields["trial"], "discarded", fields["who"]),
+    "trial.restored": lambda spec, fields: without_trial(spec, fields["trial"], "discarded"),
+    "trial.retried": lambda spec, fields: without_trial(spec, fields["trial"], "ending", "discarded"),
 }
-"""The spec after each of these events, from the spec before and the event's fields."""
+"""The spec after each of these events, from the spec before and the event's fields.
+
+Beside them stand `trial` and `seq`: the event's trial and its number.
+"""

@@ -33,6 +33,10 @@ class PlanSource:
         self.path, self.sha256 = path, sha256
         self._seen: tuple[int, int, str] | None = None
 
+    def take_over(self, sha256: str) -> None:
+        """Note that the run has taken over the file of this hash."""
+        self.sha256 = sha256
+
     def changed(self) -> bool | None:
         """Tell whether the file differs from the one that the run began with; None if unknown."""
         now = self._hash_now()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Bounds = dict[str, tuple[int, int]]
 UNCHANGED = (
     "trainable", "metric", "metric_at", "mode", "max_trials", "max_epochs", "resources", "sampler",
-    "warm_start", "max_failures", "checkpoint_every_s",
+    "warm_start", "max_failures", "checkpoint_every_s", "stop",
 )  # fmt: skip
 """Settings of a cell that its experiment takes over as they are."""
 
@@ -80,6 +80,7 @@ class ExperimentSpec(dimensions.Part):
     ]
     pruner: ResolvedPruner
     finalize: ResolvedFinalize | None = None
+    stop: schema.Stop | None = None
     warm_start: schema.WarmStart | None = None
     seed: int = Field(ge=0)
     max_failures: int = Field(ge=0)
@@ -89,6 +90,11 @@ class ExperimentSpec(dimensions.Part):
     finish_asked: bool = Field(default=False, exclude=True)
     chosen: str | None = Field(default=None, exclude=True)
     most_at_once: int | None = Field(default=None, exclude=True)
+    ending: dict[str, str] = Field(default_factory=dict, exclude=True)
+    discarded: dict[str, str] = Field(default_factory=dict, exclude=True)
+    left_out: str | None = Field(default=None, exclude=True)
+    asked: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
+    put_next: int | None = Field(default=None, exclude=True)
     """The fields that events add to the spec of a run (domain.spec_changes); no plan has them."""
 
     @property
@@ -146,6 +152,9 @@ def fingerprint(plan: schema.Plan, specs: Sequence[ExperimentSpec], data_sha256:
 def _that_decides(spec: ExperimentSpec) -> dict[str, Any]:
     """Return a spec without the parts that another place or pace of the same run may change."""
     content = spec.model_dump(mode="json", exclude={"checkpoint_every_s"})
+    if content["stop"] is None:
+        # As of plans that could not say it: their runs go on.
+        del content["stop"]
     dataset = content["config"].get("dataset")
     if isinstance(dataset, str):
         content["config"]["dataset"] = PurePath(dataset).name
@@ -203,7 +212,7 @@ def _spec(cell: Cell, num_features: int | None, dataset: str | None, max_hours: 
         auto_concurrency=plan.concurrency == schema.AUTO,
         enqueue=_enqueue(cell, space),
         pruner=_pruner(plan),
-        finalize=_finalize(plan),
+        finalize=finalize_of(plan),
         seed=_experiment_seed(plan.seed, cell.name),
         **{name: getattr(plan, name) for name in UNCHANGED},
     )
@@ -264,7 +273,7 @@ def _enqueue(cell: Cell, space: dict[str, Any]) -> tuple[dict[str, Any], ...]:
         two_draws = params in cell.plan.enqueue[:index] and len(point) < len(space)
         if point not in points or two_draws:
             points.append(point)
-    finalize = _finalize(cell.plan)
+    finalize = finalize_of(cell.plan)
     reserved = {"max_trials": cell.plan.max_trials, "finalize": finalize and finalize.model_dump()}
     return tuple(points[: search_trials(reserved)])
 
@@ -284,7 +293,7 @@ def _enqueued(dimension: dimensions.FloatDimension | dimensions.IntDimension, va
     return int(low + min(round((place - low) / step), (high - low) // step) * step)
 
 
-def _finalize(plan: schema.Plan) -> ResolvedFinalize | None:
+def finalize_of(plan: schema.Plan) -> ResolvedFinalize | None:
     """Limit the trials after the search to half of all: first `top` shrinks, then `seeds`, each to one at least.
 
     None if even one of each would leave no trial to the search.

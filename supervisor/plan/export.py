@@ -31,6 +31,7 @@ SECTIONS: tuple[tuple[str, type[dimensions.Part]], ...] = (
     ("pruner: median", plan.MedianPruner),
     ("pruner: none", plan.NoPruner),
     ("finalize", plan.Finalize),
+    ("stop", plan.Stop),
     ("warm_start", plan.WarmStart),
     ("data", plan.Data),
     ("overrides: an entry", plan.Override),

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from supervisor.plan.yaml_reader import KeyPath
 
 MERGED = ("config", "space")
-NULLABLE = ("max_hours", "finalize")
-"""Null has a meaning for these (no limit, no finalisation); for all others an override's null changes nothing."""
+NULLABLE = ("max_hours", "finalize", "stop")
+"""Null has a meaning for these (no limit, finalisation, early end); for others an override's null changes nothing."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,24 @@ class Finalize(Part):
                        "its own as `seed` in its config")  # fmt: skip
 
 
+class Stop(Part):
+    """Ends a search before its last trial once it has found enough; its running trials go on to their ends.
+
+    Trials count that have ended with a value; the finalisation follows as after the last trial.
+    """
+
+    value: float | None = Field(default=None, description="a value of the metric that is good enough")
+    plateau: int | None = Field(default=None, ge=1, le=MAX_TRIALS, description="so many trials in a row without a "
+                                "better one")  # fmt: skip
+    improvement: float = Field(default=0.0, ge=0, description="by more than this a value is a better one")
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.value is None and self.plateau is None:
+            raise ValueError("stop needs a value or a plateau")
+        return self
+
+
 class WarmStart(Part):
     """Begins an experiment with the best of the next smaller budget; learning rate and shape are carried over."""
 
@@ -176,6 +194,7 @@ class OverrideSet(Part):
     enqueue: Enqueue | None = None
     pruner: Pruner | None = None
     finalize: Finalize | None = None
+    stop: Stop | None = None
     max_failures: int | None = Field(default=None, ge=0, le=100)
     checkpoint_every_s: float | None = Field(default=None, ge=0, le=86_400)
 
@@ -228,6 +247,7 @@ class Plan(Part):
     )
     pruner: Pruner = Field(default=NoPruner(kind="none"), description="the rule that ends weak trials early")
     finalize: Finalize | None = Field(default=None, description="train the best again on fresh seeds; null: do not")
+    stop: Stop | None = Field(default=None, description="end a search that has found enough; null: do not")
     warm_start: WarmStart | None = Field(
         default=None, description="begin with the best of the next smaller budget; null: do not. Needs an axis `budget`"
     )

@@ -12,8 +12,10 @@ from supervisor.domain.lifecycle import (
     ENDED,
     FINISH,
     HOURS,
+    PLATEAU,
     SUCCEEDED,
     TRIAL_ENDED,
+    VALUE,
     EndReason,
     ProcessState,
     TrialState,
@@ -189,7 +191,8 @@ def _picked(view: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
     best = best_trial(view["trials"], view["spec"])
-    trials = tuple(_trial(trial) for trial in view["trials"])
+    known = [trial for trial in view["trials"] if not finalists.is_discarded(view["spec"], int(trial["number"]))]
+    trials = tuple(_trial(trial) for trial in known)
     return ExperimentRow(
         cell=view["spec"]["cell"],
         state=ProcessState(view["state"]),
@@ -279,7 +282,11 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
 
 def search_end_sentence(spec: Mapping[str, Any]) -> list[str]:
     """Return how the search ended before its last trial; nothing if it did not."""
-    why = {HOURS: "no further trial fitted into its hours", FINISH: "a person asked it to finish"}
+    why = {
+        HOURS: "no further trial fitted into its hours", FINISH: "a person asked it to finish",
+        VALUE: "it had a value that its plan calls good enough",
+        PLATEAU: "as many trials as its plan says brought nothing better",
+    }  # fmt: skip
     reason = spec.get("search_end")
     return [f"the search ended after {spec['searched']} trials: {why[reason]}."] if reason in why else []
 

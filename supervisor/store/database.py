@@ -155,6 +155,11 @@ class Store:
         """Call `handle` with each committed event from now on, in order."""
         self._after_event.append(handle)
 
+    def forget_listeners(self) -> None:
+        """Call no one any more before transactions and after events: their daemon has ended."""
+        self._before_change.clear()
+        self._after_event.clear()
+
     @contextmanager
     def change(self, run: str | None = None) -> Iterator[Change]:
         """Open a transaction; an exception inside rolls it back.

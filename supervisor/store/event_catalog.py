@@ -49,6 +49,11 @@ EVENTS: dict[str, EventKind] = {
     "plan.compared": EventKind(
         "info", "{path} read again; the run keeps its own copy. Changed there: {changes}", "sha256"
     ),
+    "plan.changed": EventKind(
+        "warning",
+        "{who} changes the plan of {experiments}: {sets}",
+        "specs policy plan_text fingerprint source_sha256 everywhere",
+    ),
     "plan.refused": EventKind(
         "warning", "{path} is not a valid plan now; the run keeps its own copy: {error}", "sha256"
     ),
@@ -85,6 +90,7 @@ EVENTS: dict[str, EventKind] = {
     "run.estimated": EventKind(
         "info", "the ETA begins with the dry run's figures of {count} experiments ({basis})", "experiments"
     ),
+    "queue.advanced": EventKind("info", "it waited in the queue for {waited_s} s, put there by {who}", "id"),
     "run.moved": EventKind("info", "run is {state}"),
     "run.wanted": EventKind("info", "run wanted again by {who}"),
     "run.reopened": EventKind("info", "a run that had failed is tried again"),
@@ -114,6 +120,13 @@ EVENTS: dict[str, EventKind] = {
         "warning", "{experiment} tries {tried} of {shapes} shapes, ranks {low} to {high}: {reason}"
     ),
     "experiment.finish_asked": EventKind("info", "{who} asks {experiment} to finish: its search ends now"),
+    "experiment.skip_asked": EventKind("info", "{who} leaves {experiment} out: no search, no answer"),
+    "experiment.skip_revoked": EventKind("info", "{who} takes {experiment} in again"),
+    "experiment.advanced": EventKind("info", "{who} lets {experiment} begin next"),
+    "experiment.point_enqueued": EventKind("info", "{who} enqueues a point of {experiment}: {point}"),
+    "experiment.enlarged": EventKind(
+        "info", "{who} adds {trials} trials and {hours} h to {experiment}: {max_trials} trials in all"
+    ),
     "experiment.search_ended": EventKind(
         "info", "{experiment} ends its search after {trials} trials ({reason})", "top seeds"
     ),
@@ -181,6 +194,9 @@ EVENTS: dict[str, EventKind] = {
     "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}"),
     "trial.finished": EventKind("info", "trial {trial} {end_reason}: {value}", "epochs seconds error record"),
     "trial.retried": EventKind("info", "trial {trial} is tried again, asked by {who}; it had ended as {end_reason}"),
+    "trial.end_asked": EventKind("info", "{who} ends trial {trial} at its next report, with the value that it has"),
+    "trial.discarded": EventKind("warning", "{who} discards trial {trial}: its search knows it no more"),
+    "trial.restored": EventKind("info", "{who} restores trial {trial}: its search knows it again"),
     "trial.failed": EventKind("warning", "trial {trial} {end_reason}: {error}", "seconds record printed"),
     "result.refused": EventKind("warning", "{message} of trial {trial} attempt {attempt} was refused: {reason}"),
     "watchdog.started": EventKind("info", "watchdog of node {node} is up", "pid protected missing"),

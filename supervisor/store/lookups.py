@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.domain.command import Command
+from supervisor.domain.experiment_order import Waiting
+from supervisor.domain.lifecycle import ProcessState
 from supervisor.store.database import Store
 from supervisor.store.event import Event
 
@@ -49,6 +51,16 @@ def experiment(store: Store, run_id: str, name: str) -> sqlite3.Row:
     """Return the row of an experiment. Raises KeyError when there is none."""
     row = store.row("SELECT * FROM experiment WHERE run = ? AND name = ?", run_id, name)
     return _one(row, f"experiment {name} in run {run_id}")
+
+
+def waiting(store: Store, run_id: str) -> list[Waiting]:
+    """Return the experiments of a run as their order is decided by, in the order of the plan."""
+    return [
+        Waiting(
+            row["name"], ProcessState(row["state"]), row["driver_starts"] > 0, json.loads(row["spec"]).get("put_next")
+        )
+        for row in experiments(store, run_id)
+    ]
 
 
 def spec(store: Store, run_id: str, name: str) -> dict[str, Any]:
@@ -168,6 +180,12 @@ def last_event_of_plan(store: Store, plan: str) -> tuple[int, float] | None:
         "SELECT seq, wall FROM event WHERE run IN (SELECT id FROM run WHERE plan = ?) ORDER BY seq DESC LIMIT 1", plan
     )
     return None if row is None else (int(row["seq"]), float(row["wall"]))
+
+
+def has_advanced(store: Store, entry_id: str) -> bool:
+    """Return whether the run of this entry of the queue has begun."""
+    rows = store.rows("SELECT fields FROM event WHERE name = 'queue.advanced'")
+    return any(json.loads(row["fields"])["id"] == entry_id for row in rows)
 
 
 def wall_of_event(store: Store, seq: int) -> float | None:

@@ -10,13 +10,13 @@ import json
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.spec_changes import SPEC_CHANGES
 from supervisor.store.event import Event
+from supervisor.store.projection_rows import Rows
 
 _P = ProcessState
 RUN_STATES = {"run.started": _P.RUNNING, "run.finished": _P.EXITED, "run.failed": _P.FATAL, "run.abandoned": _P.FATAL}
@@ -48,7 +48,7 @@ def change(connection: sqlite3.Connection, event: Event) -> None:
     """Change the rows that `event` changes."""
     one = CHANGES.get(event.name)
     if one is not None:
-        one(_Rows(connection, event))
+        one(Rows(connection, event))
 
 
 def opening_at(wall_s: float) -> str:
@@ -56,37 +56,10 @@ def opening_at(wall_s: float) -> str:
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds")
 
 
-class _Rows:
-    """The rows that one event is about, and what it says of them."""
-
-    def __init__(self, connection: sqlite3.Connection, event: Event) -> None:
-        self.connection, self.event, self.fields = connection, event, event.fields
-        self.experiment_key = (event.run, event.experiment)
-        self.trial_key = (*self.experiment_key, event.trial)
-
-    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        return self.connection.execute(sql, values)
-
-    def set_run(self, assignments: str, *values: Any) -> None:
-        self.execute(f"UPDATE run SET {assignments} WHERE id = ?", *values, self.event.run)  # noqa: S608 - ours
-
-    def set_trial(self, assignments: str, *values: Any) -> None:
-        where = "run = ? AND experiment = ? AND number = ?"
-        self.execute(f"UPDATE trial SET {assignments} WHERE {where}", *values, *self.trial_key)  # noqa: S608 - ours
-
-    def end_attempt(self, cause: str) -> None:
-        # An attempt that was lost before keeps its own end and cause.
-        self.execute(
-            "UPDATE attempt SET ended_wall = ?, cause = ?"
-            " WHERE run = ? AND experiment = ? AND trial = ? AND attempt = ? AND ended_wall IS NULL",
-            self.event.wall_s, cause, *self.trial_key, self.event.attempt,
-        )  # fmt: skip
-
-
 # The run
 
 
-def _run_created(rows: _Rows) -> None:
+def _run_created(rows: Rows) -> None:
     event, fields = rows.event, rows.fields
     rows.execute(
         "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL)",
@@ -100,18 +73,18 @@ def _run_created(rows: _Rows) -> None:
         )  # fmt: skip
 
 
-def _move_run(rows: _Rows) -> None:
+def _move_run(rows: Rows) -> None:
     state = RUN_STATES.get(rows.event.name) or rows.fields["state"]
     ended = rows.event.wall_s if state in (ProcessState.EXITED, ProcessState.FATAL) else None
     rows.set_run("state = ?, ended_wall = ?", state, ended)
 
 
-def _run_abandoned(rows: _Rows) -> None:
+def _run_abandoned(rows: Rows) -> None:
     _move_run(rows)
     rows.set_run("desired = ?, reason = ?", Desired.STOP, GIVEN_UP)
 
 
-def _recover(rows: _Rows) -> None:
+def _recover(rows: Rows) -> None:
     # A FATAL run was started again by a person.
     rows.execute(
         "UPDATE run SET state = 'STOPPED', ended_wall = NULL WHERE id = ? AND state != 'EXITED'", rows.event.run
@@ -123,21 +96,38 @@ def _recover(rows: _Rows) -> None:
     )
 
 
-def _run_paused(rows: _Rows) -> None:
+def _run_paused(rows: Rows) -> None:
     rows.execute(
         "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
         rows.event.run, rows.fields["scope"], json.dumps(rows.fields["command"]),
     )  # fmt: skip
 
 
-def _run_resumed(rows: _Rows) -> None:
+def _run_resumed(rows: Rows) -> None:
     rows.execute("DELETE FROM command WHERE run = ? AND scope = ?", rows.event.run, rows.fields["scope"])
+
+
+def _plan_changed(rows: Rows) -> None:
+    """Change specs and hardware policy: the run's plan is its frozen copy plus such changes."""
+    event, fields = rows.event, rows.fields
+    for name, changes in fields["specs"].items():
+        where = "WHERE run = ? AND name = ?"
+        (text,) = rows.execute(f"SELECT spec FROM experiment {where}", event.run, name).fetchone()  # noqa: S608 - ours
+        spec = json.dumps({**json.loads(text), **changes})
+        rows.execute(f"UPDATE experiment SET spec = ? {where}", spec, event.run, name)  # noqa: S608 - ours
+    (text,) = rows.execute("SELECT hardware FROM run WHERE id = ?", event.run).fetchone()
+    given = {"policy": fields["policy"], "source_sha256": fields["source_sha256"]}
+    hardware = {**json.loads(text), **{key: value for key, value in given.items() if value is not None}}
+    rows.set_run(
+        "hardware = ?, fingerprint = coalesce(?, fingerprint), plan_text = coalesce(?, plan_text)",
+        json.dumps(hardware), fields["fingerprint"], fields["plan_text"],
+    )  # fmt: skip
 
 
 # An experiment
 
 
-def _move_experiment(rows: _Rows) -> None:
+def _move_experiment(rows: Rows) -> None:
     name, fields = rows.event.name, rows.fields
     state = EXPERIMENT_STATES.get(name) or fields["state"]
     action, origin = (fields["action"], fields["origin"]) if name in _PAUSES else (None, None)
@@ -158,17 +148,18 @@ _WITH_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
 }  # fmt: skip
 
 
-def _change_spec(rows: _Rows) -> None:
+def _change_spec(rows: Rows) -> None:
     """Change the spec, so that every later driver works by the same one."""
     (text,) = rows.execute("SELECT spec FROM experiment WHERE run = ? AND name = ?", *rows.experiment_key).fetchone()
-    changed = SPEC_CHANGES[rows.event.name](json.loads(text), rows.fields)
+    fields = {**rows.fields, "trial": rows.event.trial, "seq": rows.event.seq}
+    changed = SPEC_CHANGES[rows.event.name](json.loads(text), fields)
     rows.execute("UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(changed), *rows.experiment_key)
 
 
 # A trial
 
 
-def _trial_added(rows: _Rows) -> None:
+def _trial_added(rows: Rows) -> None:
     rows.execute(
         "INSERT INTO trial (run, experiment, number, state, params, source, added_wall)"
         " VALUES (?, ?, ?, 'PENDING', ?, ?, ?)",
@@ -176,7 +167,7 @@ def _trial_added(rows: _Rows) -> None:
     )  # fmt: skip
 
 
-def _trial_started(rows: _Rows) -> None:
+def _trial_started(rows: Rows) -> None:
     event, fields = rows.event, rows.fields
     rows.set_trial(
         "state = 'RUNNING', attempt = ?, started_wall = coalesce(started_wall, ?)", event.attempt, event.wall_s
@@ -187,7 +178,7 @@ def _trial_started(rows: _Rows) -> None:
     )  # fmt: skip
 
 
-def _trial_reported(rows: _Rows) -> None:
+def _trial_reported(rows: Rows) -> None:
     event, fields = rows.event, rows.fields
     rows.execute(
         "INSERT INTO result VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -196,7 +187,7 @@ def _trial_reported(rows: _Rows) -> None:
     _keep_checkpoint(rows)
 
 
-def _trial_repeated(rows: _Rows) -> None:
+def _trial_repeated(rows: Rows) -> None:
     event, fields = rows.event, rows.fields
     rows.execute(
         "UPDATE result SET attempt = ?, value = ?, metrics = ?, wall = ?"
@@ -206,7 +197,7 @@ def _trial_repeated(rows: _Rows) -> None:
     _keep_checkpoint(rows)
 
 
-def _keep_checkpoint(rows: _Rows) -> None:
+def _keep_checkpoint(rows: Rows) -> None:
     path = rows.fields["checkpoint"]
     if path is not None:
         # It may be of an earlier epoch: it is written while the trial goes on.
@@ -214,21 +205,22 @@ def _keep_checkpoint(rows: _Rows) -> None:
         rows.set_trial("checkpoint = ?, checkpoint_step = ?", path, rows.fields["step"] if step is None else step)
 
 
-def _trial_requeued(rows: _Rows) -> None:
+def _trial_requeued(rows: Rows) -> None:
     rows.set_trial("state = 'PENDING', held_for = NULL")
     rows.end_attempt(rows.fields["cause"])
 
 
-def _trial_retried(rows: _Rows) -> None:
+def _trial_retried(rows: Rows) -> None:
     # It begins anew: what its failed attempts reported stays in the log, and counts no more.
     rows.execute("DELETE FROM result WHERE run = ? AND experiment = ? AND trial = ?", *rows.trial_key)
     rows.set_trial(
         "state = 'PENDING', end_reason = NULL, value = NULL, error = NULL, record = '{}', checkpoint = NULL,"
         " checkpoint_step = NULL, started_wall = NULL, ended_wall = NULL"
     )
+    _change_spec(rows)
 
 
-def _trial_ended(rows: _Rows) -> None:
+def _trial_ended(rows: Rows) -> None:
     event, fields = rows.event, rows.fields
     good = EndReason(fields["end_reason"]) in SUCCEEDED
     # Events of older versions have no last lines.
@@ -244,7 +236,7 @@ def _trial_ended(rows: _Rows) -> None:
 # The test of an experiment's answer
 
 
-def _test_opened(rows: _Rows) -> None:
+def _test_opened(rows: Rows) -> None:
     opening = {**rows.fields, "at": opening_at(rows.event.wall_s)}
     rows.execute(
         "INSERT INTO evaluation VALUES (?, ?, ?, 1, ?, NULL, NULL, ?) ON CONFLICT DO UPDATE SET"
@@ -254,25 +246,25 @@ def _test_opened(rows: _Rows) -> None:
     )  # fmt: skip
 
 
-def _test_failed(rows: _Rows) -> None:
+def _test_failed(rows: Rows) -> None:
     failure = {key: rows.fields[key] for key in ("error", "outside")}
     rows.execute(
         "UPDATE evaluation SET failure = ? WHERE run = ? AND experiment = ?", json.dumps(failure), *rows.experiment_key
     )
 
 
-def _test_retried(rows: _Rows) -> None:
+def _test_retried(rows: Rows) -> None:
     rows.execute("UPDATE evaluation SET tries = 0 WHERE run = ? AND experiment = ?", *rows.experiment_key)
 
 
-def _test_scored(rows: _Rows) -> None:
+def _test_scored(rows: Rows) -> None:
     rows.execute(
         "UPDATE evaluation SET result = ?, wall = ? WHERE run = ? AND experiment = ?",
         json.dumps(rows.fields["result"]), rows.event.wall_s, *rows.experiment_key,
     )  # fmt: skip
 
 
-CHANGES: dict[str, Callable[[_Rows], None]] = {
+CHANGES: dict[str, Callable[[Rows], None]] = {
     "run.created": _run_created,
     **dict.fromkeys((*RUN_STATES, "run.moved"), _move_run),
     "run.abandoned": _run_abandoned,
@@ -280,6 +272,7 @@ CHANGES: dict[str, Callable[[_Rows], None]] = {
     "run.wanted": lambda rows: rows.set_run("desired = ?", Desired.RUN),
     "run.reopened": _recover,
     "daemon.recovered": _recover,
+    "plan.changed": _plan_changed,
     "run.paused": _run_paused,
     "run.resumed": _run_resumed,
     **dict.fromkeys((*EXPERIMENT_STATES, "experiment.moved"), _move_experiment),

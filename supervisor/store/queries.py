@@ -186,7 +186,7 @@ def trials_of(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 
 def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[dict[str, Any]]:
     """Return the trials of an experiment as messages.Begin describes them."""
-    wanted = ("number", "state", "end_reason", "params", "value", "attempt", "checkpoint")
+    wanted = ("number", "state", "end_reason", "params", "source", "value", "attempt", "checkpoint")
     lost, memory = lost_attempts(connection, run_id, name), _memory_given(connection, run_id, name)
     return [
         {
@@ -238,6 +238,7 @@ def best_trial(trials: Iterable[dict[str, Any]], spec: Mapping[str, Any]) -> dic
         for trial in trials
         if trial["value"] is not None
         and not finalists.is_final(spec, trial["number"])
+        and not finalists.is_discarded(spec, trial["number"])
         and trial["end_reason"] is not None
         and EndReason(trial["end_reason"]) in SUCCEEDED
     ]

@@ -60,6 +60,8 @@ class RetryWriter:
             openings = lookups.test(self.store, self.run_id, name)["openings"]  # type: ignore[index]  # as above
             change.record("test.retried", experiment=name, who=who, openings=openings)
         if retry.reopened:
+            if lookups.spec(self.store, self.run_id, name).get("left_out"):
+                change.record("experiment.skip_revoked", experiment=name, who=who)
             state = ProcessState(lookups.experiment(self.store, self.run_id, name)["state"])
             check_process_move(state, ProcessState.STOPPED)
             change.record("experiment.moved", experiment=name, state=ProcessState.STOPPED, reason=REASON)

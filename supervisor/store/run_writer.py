@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.domain.command import Command
@@ -29,13 +29,16 @@ def create_run(
     hardware: dict[str, Any],
     data: dict[str, Any],
     specs: Sequence[dict[str, Any]],
+    queued: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create a run and its experiments, all STOPPED."""
+    """Create a run and its experiments, all STOPPED; `queued` are the fields of `queue.advanced`, if it has waited."""
     with store.change(run_id) as change:
         change.record(
             "run.created", plan=plan, fingerprint=fingerprint, experiments=len(specs), data=data, source=source,
             plan_text=plan_text, hardware=hardware, specs=list(specs),
         )  # fmt: skip
+        if queued is not None:
+            change.record("queue.advanced", **queued)
 
 
 class RunWriter:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain import messages
-from supervisor.domain.finalists import after_search, phase
+from supervisor.domain.finalists import after_search, is_final, phase
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
 from supervisor.domain.scope import trial_scope
 from supervisor.store import lookups, queries
@@ -50,7 +50,12 @@ class TrialWriter:
 
         A driver that has not heard of a retried trial would choose without it. A finalist that is certain may begin.
         """
-        if not isinstance(message, messages.TrialAdded) or phase(message.source) == 0:
+        if not isinstance(message, messages.TrialAdded):
+            return None
+        spec, follows = lookups.spec(self.store, self.run_id, name), phase(message.source) > 0
+        if spec.get("finalize") is not None and follows != is_final(spec, message.number):
+            return "the number of trials was changed meanwhile, and this one has another part now"
+        if not follows:
             return None
         waiting = lookups.unfinished_trials(self.store, self.run_id, name)
         before = [row["number"] for row in waiting if phase(row["source"]) < phase(message.source)]

@@ -17,6 +17,7 @@ from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
+from supervisor.domain.finalists import known_to_the_search
 from supervisor.errors import RayStartFailed
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
@@ -76,10 +77,14 @@ class DriverRunner:
         self._writer, self._ray, self._start_ray, self._new_driver = writer, ray, start_ray, new_driver
         self._trials = TrialWriter(writer.store, writer.run_id)
         self._cluster, self._commands, self._drills = cluster, commands, drills
-        self._watchdog, self._home_key, self._reserve, self._stop = watchdog, home_key, reserve, stop
+        self._home_key, self._reserve, self._stop = home_key, reserve, stop
+        self.watchdog = dict(watchdog)
+        """The settings of the next driver's watchdogs."""
         self.driver: DriverProcess | None = None
         self.experiment: str | None = None
         self.countdown: Countdown | None = None
+        self.begins_anew = False
+        """True if the driver at work was asked to end so that the next one begins with another state."""
         self.shortage: str | None = None
         """The resources of a trial that no node has, in the words of the driver at work; None while all are there."""
 
@@ -87,6 +92,12 @@ class DriverRunner:
         """Send a message to the driver at work, if there is one."""
         if self.driver is not None:
             await self.driver.send(message)
+
+    async def begin_anew(self, reason: str) -> None:
+        """Let the driver at work save its trials and end; the next one follows at once."""
+        if self.driver is not None:
+            self.begins_anew = True
+            await self.driver.send(messages.Finish(reason))
 
     async def kill(self) -> None:
         """Kill the driver at work, if there is one."""
@@ -96,6 +107,7 @@ class DriverRunner:
     async def run(self, state: ExperimentState) -> DriverEnd:
         """Run one driver of an experiment from its start to its end; start Ray first where it is down."""
         state.start()
+        self.begins_anew = False
         self._commands.begin_driver()
         # The last driver's trials, or a head that died, may have left processes outside of any group that was ended.
         ended = await asyncio.to_thread(orphans.end, self._home_key, orphans_only=True)
@@ -120,7 +132,7 @@ class DriverRunner:
             driver, state.name, self._writer, lambda message: self._handle(state, message), self._reserve, self._stop
         )
         try:
-            begin = None if head is None else self._begin(state, head.address)
+            begin = None if head is None or state.is_left_out() else self._begin(state, head.address)
             end = await session.run(begin, self.countdown)
         finally:
             self.driver = self.experiment = self.shortage = self.countdown = None
@@ -132,15 +144,24 @@ class DriverRunner:
         return replace(end, status=end.status or status_text(returncode))
 
     def _begin(self, state: ExperimentState, ray_address: str) -> messages.Begin:
+        spec, store = state.spec, self._writer.store
         return messages.Begin(
             run_id=self._writer.run_id,
-            experiment=state.spec,
-            trials=queries.for_begin(self._writer.store.connection, self._writer.run_id, state.name),
+            experiment=spec,
+            trials=known_to_the_search(spec, queries.for_begin(store.connection, self._writer.run_id, state.name)),
             commands=[command.to_json() for command in self._commands.commands()],
             ray_address=ray_address,
             folder=str(state.folder),
-            watchdog={**self._watchdog, **self._commands.for_watchdog()},
+            watchdog={**self.watchdog, **self._commands.for_watchdog()},
         )
+
+    def _move_concurrency(self, state: ExperimentState, message: messages.ConcurrencyMoved) -> None:
+        """Record that the driver moved the number of trials at once; a number that a person has set meanwhile stays."""
+        if state.spec.get("auto_concurrency", True):
+            self._writer.record(
+                "experiment.concurrency_moved", experiment=state.name, trials=message.trials, before=message.before,
+                reason=message.reason,
+            )  # fmt: skip
 
     def _handle(self, state: ExperimentState, message: messages.Message) -> bool:
         """Commit one message of the driver; return False for a refused one."""
@@ -160,10 +181,8 @@ class DriverRunner:
                 self._cluster.noted(message)
             case messages.SearchEnded():
                 self._writer.end_search(state.name, message)
-            case messages.ConcurrencyMoved(trials, before, reason):
-                self._writer.record(
-                    "experiment.concurrency_moved", experiment=state.name, trials=trials, before=before, reason=reason
-                )
+            case messages.ConcurrencyMoved():
+                self._move_concurrency(state, message)
             case messages.ResourcesCompared():
                 self.shortage = message.shortage
                 if message.shortage is None:

@@ -98,7 +98,7 @@ class DriverSession:
         """
         stopper = asyncio.create_task(self._finish_when_asked(countdown))
         try:
-            # If the head died while the driver was spawned, nothing else would end this driver.
+            # If meanwhile the head died, or the experiment was left out, nothing else would end this driver.
             await (self._driver.kill() if begin is None else self._driver.send(begin))
             await self._converse()
         except DriverSilentError as silence:
@@ -144,7 +144,10 @@ class DriverSession:
         while not self._out_of_time and not await self._stop.within(countdown.period_s):
             # A disk that does not answer ends the driver by its own messages; this one comes again.
             with contextlib.suppress(SweepError):
-                self._out_of_time = countdown.look() <= 0.0
+                left_s = countdown.look()
+                if left_s is None:
+                    continue
+                self._out_of_time = left_s <= 0.0
                 try:
                     await self._driver.send(countdown.message())
                 except (ArithmeticError, LookupError, OSError, TypeError, ValueError):

@@ -47,14 +47,14 @@ class Evaluator:
         self._writer, self._mark = writer, mark
 
     async def evaluate(self, name: str, folder: Path, stop: StopRequest) -> bool:
-        """Evaluate the experiment's answer, if it has one; return False if the run is asked to stop before.
+        """Evaluate the experiment's answer, if it has one; return False if it is left out or the run stops before.
 
         An error is recorded and does not fail the experiment: its search stands.
         """
         spec = self._writer.spec(name)
         if spec.get("finalize") is None or spec["trainable"] != TESTED or self._writer.scored(name):
             return True
-        if not await self._released(stop):
+        if not await self._released(name, stop):
             return False
         # Chosen after the wait, in which a person may have asked for another try of a trial.
         trials = self._writer.trials(name)
@@ -88,11 +88,14 @@ class Evaluator:
         self._writer.keep_result(name, {**result, "chosen": chosen, "seeds_left_out": left})
         return True
 
-    async def _released(self, stop: StopRequest) -> bool:
-        """Wait while an operator holds new work back; return False if the run is asked to stop."""
-        while self._writer.operator_holds() and not await stop.within(HOLD_POLL_S):
+    async def _released(self, name: str, stop: StopRequest) -> bool:
+        """Wait while an operator holds new work back; return False if the run is asked to stop, or it is left out."""
+        while self._writer.operator_holds() and not self._left_out(name) and not await stop.within(HOLD_POLL_S):
             pass
-        return not stop.asked()
+        return not (stop.asked() or self._left_out(name))
+
+    def _left_out(self, name: str) -> bool:
+        return bool(self._writer.spec(name).get("left_out"))
 
 
 def opening_of(

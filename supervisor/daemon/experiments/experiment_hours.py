@@ -30,6 +30,7 @@ class Countdown:
     def __init__(self, state: ExperimentState, clock: Clock, trial_seconds: TrialSeconds) -> None:
         self._state, self._clock, self._trial_seconds = state, clock, trial_seconds
         self.left_s = state.seconds_left()
+        self._hours = state.spec.get("max_hours")
         self._looked_s = clock.mono_s()
         self._costs: dict[int, dict[str, Any]] = {}
         self._seen = 0
@@ -38,17 +39,23 @@ class Countdown:
         self._guess_s: float | None = None
 
     @property
-    def period_s(self) -> float | None:
-        """Return the seconds until the next look; None for an experiment without hours."""
-        return None if self.left_s is None else min(PERIOD_S, self.left_s)
+    def period_s(self) -> float:
+        """Return the seconds until the next look; also without hours, which a person may set meanwhile."""
+        return PERIOD_S if self.left_s is None else min(PERIOD_S, self.left_s)
 
-    def look(self) -> float:
-        """Count the time since the last look, if the experiment ran; return what is left."""
-        now = self._clock.mono_s()
+    def look(self) -> float | None:
+        """Count the time since the last look, if the experiment ran; return what is left, None without hours."""
+        now, hours = self._clock.mono_s(), self._state.spec.get("max_hours")
+        if hours != self._hours:
+            if self.left_s is None or hours is None:
+                self.left_s = self._state.seconds_left()
+            else:
+                self.left_s = max(0.0, self.left_s + (hours - self._hours) * 3600.0)
+            self._hours = hours
         if self.left_s is not None and self._state.is_running():
             self.left_s = max(0.0, self.left_s - (now - self._looked_s))
         self._looked_s = now
-        return self.left_s or 0.0
+        return self.left_s
 
     def message(self) -> TimeLeft:
         """Return what the driver needs to decide whether one more trial fits."""

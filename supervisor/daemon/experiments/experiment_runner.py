@@ -36,23 +36,22 @@ class ExperimentRunner:
         self._clock, self._reserve, self._stop = clock, reserve, stop
 
     async def run(self, state: ExperimentState) -> None:
-        """Run an experiment until it has ended or the run is asked to stop. Raises RayStartFailed."""
+        """Run an experiment until it has ended, is left out, or the run is asked to stop. Raises RayStartFailed."""
         fruitless = 0
-        while not self._stop.asked():
-            before, begun_s = state.progress(), self._clock.mono_s()
+        while not self._stop.asked() and not state.is_left_out():
+            before, planned, begun_s = state.progress(), state.planned, self._clock.mono_s()
             end = await self._drivers.run(state)
+            if state.is_left_out():
+                break
             if end.ended or end.out_of_time:
-                if self._has_more_to_do(state, end, before):
-                    continue
-                if end.error is None and not await self._evaluator.evaluate(state.name, state.folder, self._stop):
-                    break
-                if self._has_more_to_do(state, end, before):
-                    continue
-                state.end(end.error)
-                return
+                if await self._has_ended(state, end, before, planned):
+                    return
+                continue
             if self._stop.asked():
                 break
-            if self._commands.governors_stop is not None:
+            if self._drivers.begins_anew and state.has_begun:
+                state.begin_anew()
+            elif self._commands.governors_stop is not None:
                 fruitless = 0
                 # It was too hot in spite of a pause, so no driver starts until a person has looked at the machine.
                 state.await_operator(self._commands.governors_stop)
@@ -60,22 +59,42 @@ class ExperimentRunner:
             else:
                 if end.trial is not None:
                     state.blame(end.trial, end.status)
-                # Neither a driver nor Ray gets far on a full disk: that is not the experiment's fault.
-                excused = self._reserve.full or self._clock.mono_s() - begun_s >= LONG_LIFE_S
-                fruitless = 0 if excused or state.progress() > before else fruitless + 1
+                fruitless = 0 if self._got_far(state, before, begun_s) else fruitless + 1
                 if fruitless >= MAX_FRUITLESS_STARTS:
                     self._give_up(state, fruitless, end)
                     return
                 await self._back_off(state, fruitless, end)
-        state.stop(self._stop.reason)
+        if state.is_left_out():
+            state.leave_out()
+        else:
+            state.stop(self._stop.reason)
 
-    def _has_more_to_do(self, state: ExperimentState, end: DriverEnd, before: int) -> bool:
+    async def _has_ended(self, state: ExperimentState, end: DriverEnd, before: int, planned: int) -> bool:
+        """End an experiment with its evaluation; return False if more is to do, it is left out, or the run stops."""
+        if self._has_more_to_do(state, end, before, planned):
+            return False
+        if end.error is None and not await self._evaluator.evaluate(state.name, state.folder, self._stop):
+            return False
+        if self._has_more_to_do(state, end, before, planned):
+            return False
+        state.end(end.error)
+        return True
+
+    def _has_more_to_do(self, state: ExperimentState, end: DriverEnd, before: int, planned: int) -> bool:
         """Return whether trials wait that a person asked for after the driver had begun: the next driver takes them.
 
-        `before` is the experiment's progress at the driver's begin. A driver that left trials without any progress
-        is not followed by another one.
+        `before` and `planned` are the experiment's progress and its planned trials at the driver's begin. A driver that
+        left trials without any progress is not followed by another one.
         """
-        return end.error is None and not end.out_of_time and state.progress() > before and state.trials_wait()
+        if end.error is not None or end.out_of_time:
+            return False
+        return (state.planned > planned and state.search_goes_on) or (state.progress() > before and state.trials_wait)
+
+    def _got_far(self, state: ExperimentState, before: int, begun_s: float) -> bool:
+        """Return whether the driver that died had made progress since it began, or is excused."""
+        # Neither a driver nor Ray gets far on a full disk: that is not the experiment's fault.
+        excused = self._reserve.full or self._clock.mono_s() - begun_s >= LONG_LIFE_S
+        return excused or state.progress() > before
 
     async def _back_off(self, state: ExperimentState, fruitless: int, end: DriverEnd) -> None:
         was_full = self._reserve.full

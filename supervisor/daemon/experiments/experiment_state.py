@@ -8,6 +8,7 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
+from supervisor.domain.finalists import known_to_the_search, phase, planned_trials, search_trials
 from supervisor.domain.lifecycle import FAILED, ProcessState, TrialState
 from supervisor.formatting import error_sentence
 from supervisor.home import Home
@@ -38,10 +39,22 @@ class ExperimentState:
         """Return how many results, ends and retries of trials were recorded: a number that only grows."""
         return lookups.progress(self._store, self._run_id, self.name)
 
+    @property
     def trials_wait(self) -> bool:
-        """Return whether a trial waits to be started, as one does that is tried again."""
+        """Whether a trial waits to be started, as one does that is tried again."""
         waiting = lookups.unfinished_trials(self._store, self._run_id, self.name)
         return any(TrialState(row["state"]) is TrialState.PENDING for row in waiting)
+
+    @property
+    def planned(self) -> int:
+        """The number of trials that it has at most: a person may add some."""
+        return planned_trials(self.spec)
+
+    @property
+    def search_goes_on(self) -> bool:
+        """Whether its search has trials that no driver has begun."""
+        trials = lookups.trials(self._store, self._run_id, self.name)
+        return sum(phase(row["source"]) == 0 for row in trials) < search_trials(self.spec)
 
     def seconds_left(self) -> float | None:
         """Return what is left of `max_hours` before a driver starts; None without such a limit."""
@@ -50,6 +63,15 @@ class ExperimentState:
     def is_running(self) -> bool:
         """Return whether it runs: its driver has said hello, and nothing pauses it."""
         return ProcessState(lookups.experiment(self._store, self._run_id, self.name)["state"]) is ProcessState.RUNNING
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its driver has said hello: another may follow it at once."""
+        return self._writer.experiment_state(self.name) in (ProcessState.RUNNING, ProcessState.PAUSED)
+
+    def is_left_out(self) -> bool:
+        """Return whether a person leaves it out; it may change at any time."""
+        return bool(self.spec.get("left_out"))
 
     def trial_costs(self, after: int) -> tuple[list[dict[str, Any]], int]:
         """Return the trials that ended after event `after` with their epochs and seconds, and the newest event."""
@@ -73,7 +95,8 @@ class ExperimentState:
         donor = warm_start.donor(spec, [lookups.spec(self._store, self._run_id, name) for name in names])
         if donor is None:
             return []
-        points = warm_start.points(spec, donor, trials_of(self._store.connection, self._run_id, donor["name"]))
+        tried = known_to_the_search(donor, trials_of(self._store.connection, self._run_id, donor["name"]))
+        points = warm_start.points(spec, donor, tried)
         if points:
             self._record("experiment.warmed", donor=donor["name"], count=len(points), points=points)
         return points
@@ -96,6 +119,17 @@ class ExperimentState:
     def skip(self, reason: str) -> None:
         """Move to SKIPPED: this machine cannot run it."""
         self._record("experiment.skipped", reason=reason)
+
+    def leave_out(self) -> None:
+        """Move to SKIPPED: a person leaves it out. Its trials wait, and go on if it is taken in again."""
+        reason = f"left out by {self.spec['left_out']}"
+        if self._writer.experiment_state(self.name) is not ProcessState.STOPPED:
+            self.stop(reason)
+        self.skip(reason)
+
+    def begin_anew(self) -> None:
+        """Put its live trials back in the queue: their driver was asked to end, and the next one follows at once."""
+        self._writer.requeue_live_trials(self.name, "driver_begins_anew")
 
     def back_off(self, fruitless: int, reason: str) -> float:
         """Move to BACKOFF after a driver died; return the seconds to wait before the next driver.
@@ -131,13 +165,13 @@ class ExperimentState:
             return
         self._record(
             "experiment.finished", best=best["value"], best_trial=best["number"], trials=len(trials),
-            failed=sum(trial["end_reason"] in FAILED for trial in trials), seconds=self._seconds(),
+            failed=sum(trial["end_reason"] in FAILED for trial in trials), seconds=self._seconds,
         )  # fmt: skip
 
     def fail(self, error: str) -> None:
         """Move to FATAL; the reason is `error` as one line for people."""
         self._writer.requeue_live_trials(self.name, "experiment_failed")
-        self._record("experiment.failed", reason=error_sentence(error), error=error, seconds=self._seconds())
+        self._record("experiment.failed", reason=error_sentence(error), error=error, seconds=self._seconds)
 
     def stop(self, reason: str) -> None:
         """Move to STOPPED: the run is to stop before the experiment has ended."""
@@ -145,6 +179,7 @@ class ExperimentState:
         self._writer.move_experiment(self.name, ProcessState.STOPPING)
         self._record("experiment.stopped", reason=reason)
 
+    @property
     def _seconds(self) -> float:
         now = self._clock.wall_s()
         started: float | None = lookups.experiment(self._store, self._run_id, self.name)["started_wall"]

@@ -166,6 +166,18 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     writer.record("experiment.narrowed", experiment=E, low=0, high=1, tried=2, shapes=3, reason="a trial is too long")
     writer.record("experiment.finish_asked", experiment=E, who="ann")
     writer.record("experiment.search_ended", experiment=E, reason="finish", trials=3, top=None, seeds=None)
+    writer.record(
+        "plan.changed", who="ann", sets=["concurrency=4"], experiments=[E], specs={E: {"concurrency": 4}},
+        policy={"min_off_s": 9.0}, plan_text="name: p", fingerprint="f", source_sha256="ab", everywhere=True,
+    )  # fmt: skip
+    writer.record("trial.discarded", experiment=E, trial=0, who="ann")
+    writer.record("trial.restored", experiment=E, trial=0, who="ann")
+    writer.record("experiment.advanced", experiment=E, who="ann")
+    writer.record("experiment.point_enqueued", experiment=E, who="ann", point={"lr": 0.2})
+    writer.record("experiment.enlarged", experiment=E, who="ann", trials=0, hours=0.0, max_trials=3)
+    writer.record("experiment.skip_asked", experiment=E, who="ann")
+    writer.record("experiment.skip_revoked", experiment=E, who="ann")
+    writer.record("trial.end_asked", experiment=E, trial=0, who="ann")
     move(writer, "STARTING")
     move(writer, "BACKOFF", "driver.exited", reason="signal 9", retry_in_s=1.0, log="x")
     move(writer, "STARTING")

@@ -72,9 +72,13 @@ def finished_run(home: Home, run: str = "smoke-1", plan: str = "smoke") -> Store
     ("arguments", "code"),
     [
         (["status"], 4), (["status", "--json"], 4), (["pause"], 7), (["pause", "--now"], 7), (["resume"], 7),
-        (["finish"], 7), (["stop"], 7), (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2),
-        (["log", "17"], 2), (["tail", "smoke"], 2), (["wait"], 2), (["report"], 2), (["trials"], 2), (["best"], 2),
-        (["history"], 2), (["predict", "a", "b.csv"], 2), ([], 2),
+        (["finish"], 7), (["end", "17"], 7), (["skip", "2M-h1"], 7), (["set", "a=1"], 7), (["stop"], 7),
+        (["enqueue", "a", "{x: 1}"], 7), (["extend", "a", "--trials", "1"], 7),
+        (["reread"], 7), (["reread", "--apply"], 7), (["next", "a"], 7),
+        (["discard", "1"], 7), (["restore", "1"], 7),
+        (["shutdown"], 7), (["drill", "heat"], 7), (["tail"], 2), (["tail", "smoke"], 2), (["wait"], 2),
+        (["log", "17"], 2), (["report"], 2), (["trials"], 2), (["best"], 2), (["history"], 2),
+        (["predict", "a", "b.csv"], 2), ([], 2),
     ],
 )  # fmt: skip
 def test_without_a_daemon_each_verb_has_its_exit_code_and_makes_nothing(
@@ -344,9 +348,12 @@ def test_each_verb_of_a_command_names_a_function_that_exists(command: ModuleType
 
 
 NEEDED = {
-    "drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"], "rm": ["x-1"], "log": ["17"],
-    "completion": ["bash"], "export": ["--csv"], "compare": ["a", "b"], "predict": ["a", "b.csv"], "names": ["runs"],
+    "end": ["1"], "discard": ["1"], "restore": ["1"], "skip": ["a"], "set": ["a=1"], "next": ["a"],
+    "enqueue": ["a", "{}"], "extend": ["a"], "drill": ["heat"], "backup": ["f"], "doctor": ["--record", "9"],
+    "rm": ["x-1"], "completion": ["bash"], "log": ["17"], "export": ["--csv"],
+    "compare": ["a", "b"], "predict": ["a", "b.csv"], "names": ["runs"],
 }  # fmt: skip
+"""The arguments without which a verb is not parsed."""
 
 
 def test_a_verb_parses_alone_as_it_does_among_all(home: Home) -> None:

@@ -78,6 +78,18 @@ def test_resume_prints_what_is_still_in_force(
     assert capsys.readouterr().out.splitlines() == lines
 
 
+def test_resume_names_each_trial_that_is_still_paused_by_itself(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    force = {"action": "RUN", "origin": "governor", "reason": ""}
+    commands = [{"scope": "2M-h1/17"}, {"scope": "3f" * 28}]
+    FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force, "commands": commands})
+    assert supervisorctl.main(["resume"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "resumed", "still paused: trial 17 of 2M-h1; `supervisorctl resume 2M-h1/17` lifts that"
+    ]  # fmt: skip
+
+
 def test_resume_with_force_prints_its_effect_in_capitals(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,10 @@ class FakeVerbs:
         self.calls: list[tuple[Any, ...]] = []
         self.trouble: Exception | None = None
 
+    @property
+    def steering(self) -> FakeVerbs:
+        return self
+
     def _answer(self, *call: Any) -> dict[str, Any]:
         self.calls.append(call)
         if self.trouble is not None:
@@ -39,6 +43,30 @@ class FakeVerbs:
 
     async def finish(self, target: str | None, who: str) -> dict[str, Any]:
         return self._answer("finish", target, who)
+
+    async def end(self, targets: list[str], who: str) -> dict[str, Any]:
+        return self._answer("end", targets, who)
+
+    async def skip(self, targets: list[str], who: str) -> dict[str, Any]:
+        return self._answer("skip", targets, who)
+
+    async def discard(self, targets: list[str], restore: bool, who: str) -> dict[str, Any]:
+        return self._answer("discard", targets, restore, who)
+
+    async def put_next(self, targets: list[str], who: str) -> dict[str, Any]:
+        return self._answer("next", targets, who)
+
+    async def change(self, targets: list[str], sets: list[str], who: str) -> dict[str, Any]:
+        return self._answer("set", targets, sets, who)
+
+    async def reread(self, apply: bool, who: str) -> dict[str, Any]:
+        return self._answer("reread", apply, who)
+
+    async def enqueue(self, targets: list[str], text: str, who: str) -> dict[str, Any]:
+        return self._answer("enqueue", targets, text, who)
+
+    async def extend(self, targets: list[str], trials: int, hours: float, who: str) -> dict[str, Any]:
+        return self._answer("extend", targets, trials, hours, who)
 
     async def stop(self, who: str) -> dict[str, Any]:
         return self._answer("stop", who)

@@ -111,8 +111,14 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         post("drill", {"name": "heat", "duration_s": 5, "node": None}), post("backup", {"path": "/x/copy.db"}),
         ("GET", "/v1/runs", None), post("remove", {"run": "smoke-1"}), ("GET", "/v1/history?last=7", None),
         ("GET", "/v1/history", None), ("GET", "/v1/run?run=smoke-1&trials=1", None), ("GET", "/v1/run", None),
+        post("end", {"targets": ["2M-h1/17", "3"]}),
+        post("skip", {"targets": ["2B-*"]}), post("skip", {}),
+        post("set", {"targets": ["2M-*"], "sets": ["concurrency=4"]}),
+        post("enqueue", {"targets": ["a"], "point": "{x: 1}"}), post("extend", {"targets": ["a"], "trials": 20}),
+        post("reread", {}), post("reread", {"apply": True}), post("next", {"targets": ["b"]}),
+        post("discard", {"targets": ["3"], "restore": True}),
     )  # fmt: skip
-    assert [status for status, _ in answers] == [200] * 16
+    assert [status for status, _ in answers] == [200] * 26
     assert verbs.calls == [
         ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
         ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False),
@@ -120,6 +126,9 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
         ("runs",), ("remove", "smoke-1", me), ("history", 7), ("history", 20), ("run", "smoke-1", True),
         ("run", None, False),
+        ("end", ["2M-h1/17", "3"], me), ("skip", ["2B-*"], me), ("skip", [], me),
+        ("set", ["2M-*"], ["concurrency=4"], me), ("enqueue", ["a"], "{x: 1}", me), ("extend", ["a"], 20, 0.0, me),
+        ("reread", False, me), ("reread", True, me), ("next", ["b"], me), ("discard", ["3"], True, me),
     ]  # fmt: skip
 
 
@@ -136,6 +145,14 @@ def test_hello_names_product_version_and_pid(home: Home) -> None:
         (post("remove", {}), 400, "expected the id of a run, found none"),
         (post("stop", {"now": True}), 400, "expected the keys (none), found 'now'"),
         (post("pause", {"now": "yes"}), 400, "expected a bool for now, found 'yes'"),
+        (post("end", {"targets": "17"}), 400, "expected a list for targets, found '17'"),
+        (post("end", {"targets": [17]}), 400, "expected a list of at most 1000 texts for targets, found [17]"),
+        (post("skip", {"targets": ["a"] * 1001}), 400, "expected a list of at most 1000 texts"),
+        (post("skip", {"targets": ["a\nb"]}), 400, "expected one line of at most 4096 characters for targets"),
+        (post("extend", {"targets": ["a"]}), 400, "expected trials or hours above 0"),
+        (post("extend", {"targets": ["a"], "trials": -1}), 400, "expected trials or hours above 0"),
+        (post("extend", {"targets": ["a"], "trials": 1.5}), 400, "expected a int for trials, found 1.5"),
+        (post("extend", b'{"targets": ["a"], "hours": NaN}'), 400, "expected trials or hours above 0"),
         (post("pause", {"target": 7}), 400, "expected a str for target, found 7"),
         (post("drill", {"name": "heat", "duration_s": True}), 400, "expected a float for duration_s, found True"),
         (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),
@@ -187,6 +204,7 @@ def test_only_the_verbs_of_the_table_are_routed(home: Home) -> None:
     assert {pair for pair in routed if pair[0] != "HEAD"} == table
     reading = {"hello", "status", "runs", "history", "run"}
     steering = {"pause", "resume", "retry", "finish", "stop", "shutdown"}
+    steering |= {"end", "skip", "set", "enqueue", "extend", "reread", "next", "discard"}
     verbs = reading | steering | {"drill", "backup", "remove"}
     assert {verb for _, verb in table} == {f"/v1/{verb}" for verb in verbs}
 

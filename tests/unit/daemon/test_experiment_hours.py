@@ -96,7 +96,7 @@ def test_only_time_in_which_the_experiment_runs_is_counted_down(writer: RunWrite
 
 def test_an_experiment_without_hours_is_never_looked_at(writer: RunWriter, clock: HandSetClock) -> None:
     countdown = Countdown(begin(writer, clock, "free"), clock, lambda _: None)
-    assert (countdown.period_s, countdown.left_s) == (None, None)
+    assert (countdown.left_s, countdown.look()) == (None, None)
 
 
 def test_ended_trials_replace_the_estimate(writer: RunWriter, clock: HandSetClock) -> None:

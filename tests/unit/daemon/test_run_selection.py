@@ -14,7 +14,7 @@ from supervisor.daemon.run_selection import choose_run
 from supervisor.domain import finalists, messages
 from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
-from supervisor.store import queries
+from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter
@@ -99,8 +99,23 @@ def test_the_remedy_for_a_stopped_run_names_no_start_that_would_not_find_it(
     RunWriter(store, run).record("run.stopped", who="ann")
     with pytest.raises(PlanChanged) as refusal:
         choose(store, "smoke", "another")
-    assert "`supervisord start smoke` resumes it" in refusal.value.render()
+    assert "`supervisord start smoke --resume` resumes it" in refusal.value.render()
     assert "`supervisord start` resumes" not in refusal.value.render()
+
+
+def test_an_edited_plan_goes_on_with_the_runs_own_copy_when_a_person_says_so(store: Store) -> None:
+    run = choose(store, "smoke")
+    RunWriter(store, run).record("run.stopped", who="ann")
+    edited = StartRequest("smoke", "another", specs=SPECS, resume=True)
+    assert choose_run(store, edited, StillClock()) == run
+    row = store.rows("SELECT fingerprint, desired FROM run")[0]
+    assert (row["fingerprint"], row["desired"]) == ("f", "run")
+
+
+def test_without_an_unfinished_run_there_is_nothing_to_resume(store: Store) -> None:
+    with pytest.raises(NotFound, match="no unfinished run of smoke"):
+        choose_run(store, StartRequest("smoke", "f", specs=SPECS, resume=True), StillClock())
+    assert runs(store) == []
 
 
 @pytest.mark.parametrize("options", [["--only", "2M"], ["--set", "max_trials=4", "--experiments", "2M-*"]])
@@ -233,6 +248,16 @@ def test_retry_without_a_failure_or_with_another_plan_is_refused(store: Store) -
     assert events(store) == before
 
 
+def test_retry_takes_in_again_what_a_person_left_out(store: Store) -> None:
+    run = failed_run(store)
+    writer = RunWriter(store, run)
+    writer.record("experiment.skip_asked", experiment="x", who="ann")
+    assert retry(store, "smoke") == run
+    assert lookups.experiment(store, run, "x")["state"] == ProcessState.STOPPED
+    assert lookups.spec(store, run, "x")["left_out"] is None
+    assert "experiment.skip_revoked" in events(store)
+
+
 def test_retry_makes_a_stopped_run_wanted_again(store: Store) -> None:
     run = failed_run(store)
     RunWriter(store, run).record("run.stopped", who="me")
@@ -350,3 +375,20 @@ def test_the_next_start_leaves_a_refused_test_and_one_of_three_openings_to_a_per
         choose(store, None)
     assert retry(store, "smoke") == run
     assert EvaluationWriter(store, run).open_test("x", OPENING)["openings"] == 4
+
+
+def test_a_run_that_has_ended_is_opened_again_to_extend_one_of_its_experiments(store: Store) -> None:
+    run = choose(store, "smoke")
+    name = SPECS[0]["name"]
+    writer = RunWriter(store, run)
+    for state in (ProcessState.STARTING, ProcessState.RUNNING, ProcessState.EXITED):
+        writer.move_experiment(name, state)
+    end(store, run, ProcessState.EXITED)
+    request = StartRequest("smoke", "f", specs=SPECS, extend={name: 5})
+    assert choose_run(store, request, StillClock()) == run
+    row = store.rows("SELECT state FROM run")[0]
+    spec = lookups.spec(store, run, name)
+    assert (row["state"], lookups.experiment(store, run, name)["state"]) == ("STOPPED", "STOPPED")
+    assert spec["max_trials"] == SPECS[0]["max_trials"] + 5
+    with pytest.raises(NotFound, match="no experiment 'x9'"):
+        choose_run(store, StartRequest("smoke", "f", specs=SPECS, extend={"x9": 5}), StillClock())

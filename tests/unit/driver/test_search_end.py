@@ -167,3 +167,79 @@ def test_a_trial_that_ends_by_itself_keeps_its_own_end() -> None:
     entry = registry.open("t", 4, {})
     scheduler.on_trial_result(None, Known("t"), {STEP: 1, "loss": 0.5, END: "diverged"})  # type: ignore[arg-type]
     assert not entry.cut
+
+
+@pytest.mark.parametrize(
+    ("result", "decision", "end"),
+    [
+        ({"loss": 0.5}, TrialScheduler.STOP, (EndReason.EARLY_STOPPED, 0.5)),
+        ({"loss": float("nan")}, TrialScheduler.STOP, (EndReason.OPERATOR, None)),
+        ({}, TrialScheduler.STOP, (EndReason.OPERATOR, None)),
+    ],
+)
+def test_a_trial_that_a_person_ends_stops_at_its_next_report_with_the_value_that_it_has(
+    result: dict[str, float], decision: str, end: tuple[EndReason, float | None]
+) -> None:
+    """Without a value it ends as the operator's, and the others go on."""
+    registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
+    in_force.search_end.take({"ending": {"4": "ann"}})
+    limits = SchedulerLimits(max_t=9, at_once=SimpleNamespace(now=2, most=2), release_after_s=600.0)
+    scheduler = HardwareAwareScheduler(FIFOScheduler(), registry, in_force, None, limits, print)  # type: ignore[arg-type,no-untyped-call]
+    for trial_id, number in (("t", 4), ("other", 5)):
+        registry.open(trial_id, number, {})
+    told = {STEP: 1, **result}
+    assert scheduler.on_trial_result(None, Known("other"), {STEP: 1, "loss": 0.1}) == TrialScheduler.CONTINUE  # type: ignore[arg-type]
+    assert scheduler.on_trial_result(None, Known("t"), told) == decision  # type: ignore[arg-type]
+    registry.note("t", told)
+    verdict = registry.verdict("t", told)
+    assert (verdict.end_reason, verdict.value) == end
+
+
+def test_a_trial_that_a_person_ends_keeps_the_best_of_all_its_epochs() -> None:
+    earlier = {"number": 4, "state": "PENDING", "attempt": 1, "checkpoint": None, "results": [[1, 0.2], [2, 0.4]]}
+    registry, in_force = TrialRegistry("loss", "min", [earlier]), CommandsInForce()
+    in_force.search_end.take({"ending": {"4": "ann"}})
+    limits = SchedulerLimits(max_t=9, at_once=SimpleNamespace(now=2, most=2), release_after_s=600.0)
+    scheduler = HardwareAwareScheduler(FIFOScheduler(), registry, in_force, None, limits, print)  # type: ignore[arg-type,no-untyped-call]
+    registry.open("t", 4, {})
+    told = {STEP: 3, "loss": 0.3}
+    assert scheduler.on_trial_result(None, Known("t"), told) == TrialScheduler.STOP  # type: ignore[arg-type]
+    registry.note("t", told)
+    assert registry.verdict("t", told).value == 0.2
+
+
+def test_a_person_does_not_end_a_trial_after_the_search() -> None:
+    registry, in_force = TrialRegistry("loss", "min", ()), CommandsInForce()
+    in_force.search_end.take({"ending": {"4": "ann"}})
+    limits = SchedulerLimits(max_t=9, at_once=SimpleNamespace(now=2, most=2), release_after_s=600.0)
+    scheduler = HardwareAwareScheduler(FIFOScheduler(), registry, in_force, None, limits, print)  # type: ignore[arg-type,no-untyped-call]
+    registry.open("t", 4, {}, final=True)
+    assert scheduler.on_trial_result(None, Known("t"), {STEP: 1, "loss": 0.3}) == TrialScheduler.CONTINUE  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [
+        ({"value": 0.3, "plateau": None, "improvement": 0.0}, "value"),
+        ({"value": None, "plateau": 1, "improvement": 0.1}, "plateau"),
+    ],
+)
+def test_a_search_that_has_found_enough_by_its_plan_gives_way_to_its_finalisation(
+    tmp_path: Any, stop: dict[str, Any], reason: str
+) -> None:
+    bench = Bench(tmp_path, stop=stop)
+    bench.searched(0.35)
+    bench.search.suggest("s1")
+    bench.end("s1", 0.3)
+    given = bench.search.suggest("f0")
+    assert given is not None
+    assert (given[OWN_KEY]["number"], given[OWN_KEY]["final"]) == (2, True)
+    assert ends(bench) == [SearchEnded(reason, 2, None, None)]
+
+
+def test_a_stop_that_a_person_sets_counts_from_then_on(tmp_path: Any) -> None:
+    bench = Bench(tmp_path, finalize=None)
+    bench.searched(0.4, 0.2)
+    bench.in_force.changed_spec = {**bench.spec, "stop": {"value": 0.3, "plateau": None, "improvement": 0.0}}
+    assert bench.search.suggest("s2") == Searcher.FINISHED
+    assert ends(bench) == [SearchEnded("value", 2, None, None)]

@@ -15,6 +15,7 @@ AUTO = {
     "chosen": "2 x 1",
     "most_at_once": 2,
 }
+SET = {**AUTO, "auto_concurrency": False}
 EPOCH = {PARAMETERS: 1000, "samples": 50}
 
 
@@ -78,3 +79,35 @@ def test_results_of_a_users_own_trainable_do_not_move_it() -> None:
         bench.at_once.worked({"loss": 0.5})
         bench.at_once.ended()
     assert bench.sent == []
+
+
+def test_a_number_that_a_person_sets_stays_and_trials_that_have_begun_go_on() -> None:
+    bench = Bench()
+    bench.at_once.take({**SET, "concurrency": 5})
+    assert (bench.at_once.now, bench.at_once.most) == (5, 5)
+    bench.at_once.take({**SET, "concurrency": 1})
+    assert (bench.at_once.now, bench.at_once.most) == (1, 5), "none is sent away"
+    bench.trials(9, 1.0)
+    assert (bench.at_once.now, bench.sent) == (1, [])
+
+
+def test_a_person_may_set_the_number_that_it_has_and_it_stays() -> None:
+    bench = Bench()
+    bench.at_once.take({**SET, "concurrency": 2})
+    bench.trials(20, 1.0)
+    assert (bench.at_once.now, bench.sent) == (2, [])
+
+
+def test_a_tenth_is_one_of_the_search_as_a_person_has_changed_it() -> None:
+    bench = Bench()
+    bench.at_once.take({**AUTO, "max_trials": 40})
+    bench.trials(3, 1.0)
+    assert bench.at_once.now == 2
+    bench.trials(1, 1.0)
+    assert bench.at_once.now == 1
+
+
+def test_another_change_leaves_the_number_to_the_machine() -> None:
+    bench = Bench()
+    bench.at_once.take({**AUTO, "concurrency": 1})
+    assert bench.at_once.now == 2

@@ -71,6 +71,7 @@ def test_the_json_of_a_spec_has_the_keys_that_the_driver_reads() -> None:
         "max_trials": 4,
         "max_epochs": 9,
         "max_hours": None,
+        "stop": None,
         "concurrency": 1,
         "auto_concurrency": False,
         "resources": {"auto": False, "cpu": 1.0, "gpu": 0.0, "nested": []},
@@ -362,3 +363,11 @@ def test_auto_stays_auto_until_a_number_is_given(sets: list[str], expected: tupl
     (spec,) = expand(load_plan("smoke", sets).plan, FEATURES, "/data/x.parquet", only="20k")
     assert (spec.auto_concurrency, spec.resources.auto, spec.resources.cpu, spec.resources.gpu) == expected
     assert spec.is_open == (expected[0] or expected[1])
+
+
+def test_a_plan_without_a_stop_has_the_fingerprint_that_it_had_before_there_was_one() -> None:
+    plan = plan_of()
+    dumped = expand(plan)[0].model_dump(mode="json")
+    assert dumped["stop"] is None
+    stopping = plan_of(stop={"plateau": 20})
+    assert fingerprint(stopping, expand(stopping)) != fingerprint(plan, expand(plan))

@@ -73,6 +73,22 @@ class Run:
     """The experiments that a person asked to finish."""
     searched: dict[str, int] = field(default_factory=dict)
     """The trials of each search that ended early."""
+    left_out: set[str] = field(default_factory=set)
+    """The experiments that a person leaves out."""
+    ending: set[tuple[str, int]] = field(default_factory=set)
+    """The trials that a person ends at their next report."""
+    at_once: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, 1))
+    """The concurrency of each experiment, which a person may change."""
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, MAX_TRIALS))
+    """The `max_trials` of each experiment, to which a person may add."""
+    discarded: set[tuple[str, int]] = field(default_factory=set)
+    """The trials that a person took out of their searches."""
+    started: set[str] = field(default_factory=set)
+    """The experiments of which a driver was started."""
+    put_next: set[str] = field(default_factory=set)
+    """The experiments that a person lets begin next."""
+    asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, 0))
+    """How many points a person enqueued in each experiment."""
     refused: int = 0
     """How many messages were refused, each of which is an event."""
 
@@ -122,19 +138,22 @@ class World:
     def retry(self) -> bool:
         """Open the last run again for what failed in it, and continue."""
         kept = [run for run in self.runs if not run.given_up]
-        if not kept or kept[-1] is not self.run or not self.try_again():
+        if not kept or kept[-1] is not self.run or not (self.try_again() or self.try_again(left_out_too=True)):
             return False
         self.begin()
         return True
 
-    def try_again(self, only: str | None = None, number: int | None = None) -> bool:
+    def try_again(self, only: str | None = None, number: int | None = None, left_out_too: bool = False) -> bool:
         """Begin failed trials anew, of one experiment or one trial alone; reopen experiments that have work then.
 
         Return False, and change nothing, when there is nothing to try.
         """
         found = False
         for name in EXPERIMENTS:
-            if only in (None, name):
+            each = self.run.experiments[name]
+            named = only == name or left_out_too
+            taken_in = name not in self.run.left_out or (named and each.state in OVER)
+            if only in (None, name) and taken_in:
                 found |= self._try_experiment_again(name, number)
         if found:
             self.run.state = "STOPPED" if self.run.state == "EXITED" else self.run.state
@@ -150,10 +169,13 @@ class World:
         for n in failed:
             lived, attempt = trials[n].lived, trials[n].attempt
             self.run.trials[name, n] = Trial(attempt=attempt, lived=lived)
+            self.run.ending.discard((name, n))
+            self.run.discarded.discard((name, n))
         left = self.planned(name) - sum(trial.over for trial in trials.values())
         work = each.state == "SKIPPED" or (each.state == "FATAL" and left > 0)
         if each.state in OVER and (failed or (work and number is None)):
             each.state, each.error = "STOPPED", None
+            self.run.left_out.discard(name)
             return True
         return bool(failed)
 
@@ -189,6 +211,8 @@ class World:
 
     def move(self, name: str, state: str, action: str | None = None, origin: str | None = None) -> None:
         self.run.experiments[name] = Experiment(state, action, origin)
+        if state == "STARTING":
+            self.run.started.add(name)
         self.note()
 
     def fail(self, name: str, reason: str) -> None:
@@ -213,7 +237,9 @@ class World:
         """Move to EXITED, or to FATAL where no trial has a value."""
         self.end_unfinished(name, why)
         trials = [trial for (experiment, _), trial in sorted(self.run.trials.items()) if experiment == name]
-        if any(trial.value is not None for trial in trials):
+        own = {place for place in self.run.trials if place[0] == name} - self.run.discarded
+        known = [self.run.trials[place] for place in own]
+        if any(trial.value is not None for trial in known):
             self.move(name, "EXITED")
             return
         first = next((trial.error or trial.end_reason for trial in trials), "no trial was started")
@@ -232,11 +258,80 @@ class World:
             self.move(name, "RUNNING")
 
     def planned(self, name: str) -> int:
-        return self.run.searched.get(name, MAX_TRIALS)
+        return self.run.searched.get(name, self.run.totals[name])
 
     def finish(self, name: str) -> None:
         self.run.finishing.add(name)
         self.note()
+
+    def may_end(self, name: str, number: int) -> bool:
+        trial = self.run.trials.get((name, number))
+        over = trial is None or trial.over or self.run.experiments[name].state in OVER
+        return not over and (name, number) not in self.run.ending
+
+    def ask_end(self, name: str, number: int) -> None:
+        self.run.ending.add((name, number))
+        self.run.commands.pop(f"{name}/{number}", None)
+        self.note()
+
+    def may_leave_out(self, name: str) -> bool:
+        each = self.run.experiments[name]
+        return each.state not in OVER and each.action != "STOP" and name not in self.run.left_out
+
+    def ask_skip(self, name: str) -> None:
+        self.run.left_out.add(name)
+        self.note()
+
+    def may_discard(self, name: str, number: int, restore: bool) -> bool:
+        trial = self.run.trials.get((name, number))
+        gone = (name, number) in self.run.discarded
+        return trial is not None and (gone if restore else trial.over and not gone)
+
+    def discard(self, name: str, number: int, restore: bool) -> None:
+        (self.run.discarded.discard if restore else self.run.discarded.add)((name, number))
+        self.note()
+
+    def may_put_next(self, name: str) -> bool:
+        return self.run.experiments[name].state not in OVER and name not in self.run.started
+
+    def let_begin_next(self, name: str) -> None:
+        self.run.put_next.add(name)
+        self.note()
+
+    def begun(self, name: str) -> int:
+        return sum(experiment == name for experiment, _ in self.run.trials)
+
+    def may_enqueue(self, name: str) -> bool:
+        searches = name not in self.run.searched and name not in self.run.finishing
+        room = self.begun(name) + self.run.asked[name] < self.run.totals[name]
+        return self.run.experiments[name].state not in OVER and searches and room
+
+    def enqueue(self, name: str) -> None:
+        self.run.asked[name] += 1
+        self.note()
+
+    def may_extend(self, name: str) -> bool:
+        state = self.run.experiments[name].state
+        ends = state not in OVER and (name in self.run.searched or name in self.run.finishing)
+        return state != "SKIPPED" and not ends
+
+    def extend(self, name: str, more: int) -> None:
+        each = self.run.experiments[name]
+        self.run.totals[name] = (self.begun(name) if name in self.run.searched else self.run.totals[name]) + more
+        self.run.searched.pop(name, None)
+        self.run.finishing.discard(name)
+        if each.state in OVER:
+            each.state, each.error = "STOPPED", None
+        self.note()
+
+    def change_plan(self, name: str, at_once: int) -> None:
+        self.run.at_once[name] = at_once
+        self.note()
+
+    def leave_out(self, name: str) -> None:
+        if self.run.experiments[name].state != "STOPPED":
+            self.stop(name)
+        self.move(name, "SKIPPED")
 
     def end_search(self, name: str, trials: int) -> None:
         self.run.searched.setdefault(name, trials)
@@ -342,7 +437,15 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
     }
     specs = {each["name"]: json.loads(each["spec"]) for each in rows("experiment")}
     run.finishing = {name for name, spec in specs.items() if spec.get("finish_asked")}
-    run.searched = {name: spec["searched"] for name, spec in specs.items() if "searched" in spec}
+    run.searched = {name: spec["searched"] for name, spec in specs.items() if spec.get("searched") is not None}
+    run.totals = {name: spec["max_trials"] for name, spec in specs.items()}
+    run.started = {each["name"] for each in rows("experiment") if each["driver_starts"]}
+    run.put_next = {name for name, spec in specs.items() if spec.get("put_next")}
+    run.asked = {name: len(spec.get("asked", ())) for name, spec in specs.items()}
+    run.left_out = {name for name, spec in specs.items() if spec.get("left_out")}
+    run.discarded = {(name, int(number)) for name, spec in specs.items() for number in spec.get("discarded", ())}
+    run.at_once = {name: spec["concurrency"] for name, spec in specs.items()}
+    run.ending = {(name, int(number)) for name, spec in specs.items() for number in spec.get("ending", ())}
     for each in rows("trial"):
         run.trials[each["experiment"], each["number"]] = Trial(
             each["state"], each["attempt"], each["end_reason"], each["value"], each["error"], each["checkpoint_step"]

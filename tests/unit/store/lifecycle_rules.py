@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,9 +20,9 @@ from supervisor.daemon.experiments.experiment_state import MAX_HOURS_REACHED, Ex
 from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.early_ends import Named
 from supervisor.domain.lifecycle import (
-    FINISH,
-    HOURS,
+    EARLY,
     SUCCEEDED,
     EndReason,
     ProcessState,
@@ -31,8 +32,9 @@ from supervisor.domain.scope import ALL_NODES, trial_scope
 from supervisor.errors import Conflict
 from supervisor.formatting import error_sentence
 from supervisor.store.retry_writer import RetryWriter
+from supervisor.store.steer_writer import PlanChange, SteerWriter
 from tests.unit.store.lifecycle_home import OneHome
-from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS
+from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER
 
 MAX_RUNS = 3
 NODE = "n" * 56
@@ -148,6 +150,93 @@ class Rules(OneHome):
         self.do(lambda: self.writer.record("experiment.finish_asked", **fields), lambda world: world.finish(name))
 
     @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS - 1))
+    def a_person_ends_a_trial(self, name: str, number: int) -> None:
+        writer, one = SteerWriter(self.store, self.writer.run_id), Named(name, number)
+        if self.world.may_end(name, number):
+            self.do(lambda: writer.end_trials([one], "ann"), lambda world: world.ask_end(name, number))
+        else:
+            self._refused(lambda: writer.end_trials([one], "ann"))
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS))
+    def a_person_leaves_an_experiment_out(self, name: str) -> None:
+        """As Steering does: the driver at work is killed, and its runner moves the experiment on."""
+        writer, one = SteerWriter(self.store, self.writer.run_id), Named(name)
+        if not self.world.may_leave_out(name):
+            self._refused(lambda: writer.leave_out([one], "ann"))
+            return
+        self.do(lambda: writer.leave_out([one], "ann"), lambda world: world.ask_skip(name))
+        if self.alive:
+            self._leave_out(name)
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS), at_once=st.integers(1, 4), policy=st.booleans())
+    def a_person_changes_the_plan(self, name: str, at_once: int, policy: bool) -> None:
+        writer = SteerWriter(self.store, self.writer.run_id)
+        hardware = {"release_after_s": 60.0 * at_once} if policy else None
+        changes = PlanChange([f"concurrency={at_once}"], {name: {"concurrency": at_once}}, hardware)
+        if self.world.run.experiments[name].state in OVER:
+            self._refused(lambda: writer.change_plan([Named(name)], changes, "ann"))
+            return
+        self.do(
+            lambda: writer.change_plan([Named(name)], changes, "ann"), lambda world: world.change_plan(name, at_once)
+        )  # fmt: skip
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS))
+    def a_person_enqueues_a_point(self, name: str) -> None:
+        writer, points = SteerWriter(self.store, self.writer.run_id), {name: {"lr": 0.5}}
+        if self.world.may_enqueue(name):
+            self.do(lambda: writer.enqueue(points, "ann"), lambda world: world.enqueue(name))
+        else:
+            self._refused(lambda: writer.enqueue(points, "ann"))
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS - 1), restore=st.booleans())
+    def a_person_discards_or_restores_a_trial(self, name: str, number: int, restore: bool) -> None:
+        writer, found = SteerWriter(self.store, self.writer.run_id), [Named(name, number)]
+        if self.world.may_discard(name, number, restore):
+            self.do(
+                lambda: writer.discard(found, "ann", restore=restore),
+                lambda world: world.discard(name, number, restore),
+            )
+        else:
+            self._refused(lambda: writer.discard(found, "ann", restore=restore))
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS))
+    def a_person_lets_an_experiment_begin_next(self, name: str) -> None:
+        writer, found, at_work = SteerWriter(self.store, self.writer.run_id), [Named(name)], self.current
+        if self.world.may_put_next(name) and name != at_work:
+            self.do(lambda: writer.put_next(found, at_work, "ann"), lambda world: world.let_begin_next(name))
+        else:
+            self._refused(lambda: writer.put_next(found, at_work, "ann"))
+
+    @precondition(lambda self: self.alive)
+    @rule(name=st.sampled_from(EXPERIMENTS), more=st.integers(1, 2))
+    def a_person_extends_an_experiment(self, name: str, more: int) -> None:
+        writer = SteerWriter(self.store, self.writer.run_id)
+        if self.world.may_extend(name):
+            self.do(lambda: writer.extend({Named(name): more}, 0.0, "ann"), lambda world: world.extend(name, more))
+        else:
+            self._refused(lambda: writer.extend({Named(name): more}, 0.0, "ann"))
+
+    def _leave_out(self, name: str) -> None:
+        at_work = name == self.current
+        state = ExperimentState(name, self.writer, self.clock, self.home)
+        self.conduct(state.leave_out, lambda world: world.leave_out(name))
+        if self.alive and (at_work or (self.state is None and not self.left)):
+            self._experiment_is_over()
+
+    def _refused(self, ask: Callable[[], object]) -> None:
+        """Check that a request is refused, and leaves no event."""
+        seq = self.last_seq()
+        with pytest.raises(Conflict):
+            ask()
+        assert self.last_seq() == seq
+
+    @precondition(lambda self: self.alive)
     @rule()
     def drill(self) -> None:
         fields = {"name": "heat", "duration_s": 3.0, "node": None, "drill": True}
@@ -172,6 +261,9 @@ class Rules(OneHome):
     @precondition(lambda self: self.alive and self.state is None and self.left)
     @rule(skip=st.sampled_from([False, False, False, True]))
     def begin_experiment(self, skip: bool) -> None:
+        if self.left[0] in self.world.run.left_out:
+            self._leave_out(self.left[0])  # a kill came between the wish and the move
+            return
         state = self.state = ExperimentState(self.left[0], self.writer, self.clock, self.home)
         if skip:
             self.conduct(lambda: state.skip("too large"), lambda world: world.move(state.name, "SKIPPED"))
@@ -240,7 +332,7 @@ class Rules(OneHome):
             self._dead()
 
     @precondition(lambda self: self.alive and self.state and not self.waiting and self.trials)
-    @rule(reason=st.sampled_from([HOURS, FINISH]), more=st.sampled_from([0, 0, 1]))
+    @rule(reason=st.sampled_from(EARLY), more=st.sampled_from([0, 0, 1]))
     def the_search_ends(self, reason: str, more: int) -> None:
         """Say so once or twice; a driver that counts other trials than the store is not believed."""
         state, trials = self.state, len(self.trials) + more

@@ -300,3 +300,16 @@ def test_a_finalist_that_is_certain_is_added_beside_the_last_trials_of_the_searc
     assert commit(writer, started(1, 3), reported(1, 1, 0.3, 3), ended(1, value=0.3, number=3)) == [
         "trial.started", "trial.reported", "trial.finished",
     ]  # fmt: skip
+
+
+def test_a_trial_whose_number_has_another_part_since_a_person_changed_the_plan_is_refused(tmp_path: Path) -> None:
+    """Its driver had not heard of the change when it chose the number."""
+    finalize = {"top": 1, "seeds": 2, "folds": 1}
+    writer = make_writer(tmp_path / "sweep.db", max_trials=5, finalize=finalize, seed=3)
+    searched, follows = link.TrialAdded(3, {}, "sampled"), link.TrialAdded(2, {}, "finalize")
+    assert [say(writer, one) for one in (searched, follows)] == [False, False]
+    writer.record(
+        "plan.changed", who="ann", sets=["max_trials=6"], experiments=[E], specs={E: {"max_trials": 6}}, policy=None,
+        plan_text=None, fingerprint=None, source_sha256=None, everywhere=True,
+    )  # fmt: skip
+    assert say(writer, searched)

@@ -1,0 +1,145 @@
+"""Handles the verbs by which a person changes the work of a run that goes on (control.api.Steering)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.daemon.target_names import ALL, TargetNames
+from supervisor.domain.early_ends import Named
+from supervisor.domain.run_words import BUILT_IN
+from supervisor.errors import Conflict, UsageError
+from supervisor.plan.drift import sha256_of
+from supervisor.plan.patch import patch, point_of
+from supervisor.plan.reread import Comparison, compare
+from supervisor.store import lookups
+from supervisor.store.plan_queries import RunPlan, plan_of_run
+from supervisor.store.run_writer import RunWriter
+from supervisor.store.steer_writer import PlanChange, SteerWriter
+
+
+class Steering:
+    """Records each wish, then passes it on. Each verb raises SweepError to refuse, and changes nothing then."""
+
+    def __init__(
+        self, writer: RunWriter, orchestrator: Orchestrator, taken_over: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """`taken_over` gets the SHA-256 of the plan's file when the run's plan has become like it."""
+        self._writer, self._orchestrator, self._taken_over = writer, orchestrator, taken_over
+        self._steer = SteerWriter(writer.store, writer.run_id)
+
+    async def end(self, targets: Sequence[str], who: str) -> dict[str, Any]:
+        """End trials of the search, each at its next report with the best value that it has then."""
+        self._refuse_at_the_end()
+        taken = self._steer.end_trials(self._names().trials(targets), who)
+        # Before the driver hears of it, and ends them.
+        rows = [lookups.trial(self._writer.store, self._writer.run_id, one.experiment, one.trial or 0) for one in taken]
+        await self._orchestrator.spec_changed({one.experiment for one in taken})
+        return {
+            "trials": [
+                {"experiment": row["experiment"], "trial": row["number"], "state": row["state"]}
+                for row in rows
+                if row is not None
+            ]
+        }
+
+    async def discard(self, targets: Sequence[str], restore: bool, who: str) -> dict[str, Any]:
+        """Take ended trials out of what their searches know, or back into it; the driver at work begins anew."""
+        self._refuse_at_the_end()
+        taken = self._steer.discard(self._names().trials(targets), who, restore=restore)
+        anew = "trials were restored" if restore else "trials were discarded"
+        await self._orchestrator.spec_changed({one.experiment for one in taken}, anew=anew)
+        return {"trials": [str(one) for one in taken]}
+
+    async def skip(self, targets: Sequence[str], who: str) -> dict[str, Any]:
+        """Leave experiments out: what runs of them ends now, their search and answer are left out."""
+        self._refuse_at_the_end()
+        taken = self._steer.leave_out(self._names().experiments(targets), who)
+        await self._orchestrator.left_out()
+        return {"experiments": [one.experiment for one in taken]}
+
+    async def put_next(self, targets: Sequence[str], who: str) -> dict[str, Any]:
+        """Let experiments begin before the others that wait."""
+        self._refuse_at_the_end()
+        taken = self._steer.put_next(self._names().experiments(targets), self._orchestrator.experiment, who)
+        return {"experiments": [one.experiment for one in taken]}
+
+    async def change(self, targets: Sequence[str], sets: Sequence[str], who: str) -> dict[str, Any]:
+        """Change keys of the plan for the rest of the run, for the experiments named or for all."""
+        self._refuse_at_the_end()
+        if not sets:
+            raise UsageError("expected KEY=VALUE, found none", remedy="write such as concurrency=4")
+        store, run_id = self._writer.store, self._writer.run_id
+        found = self._names().experiments(targets or [ALL])
+        plan = plan_of_run(store.connection, run_id)
+        specs = {one.experiment: lookups.spec(store, run_id, one.experiment) for one in found}
+        made = patch(plan.text, plan.sets, sets, specs, plan.policy)
+        wish = PlanChange(made.sets, made.specs, made.policy, everywhere=not targets or ALL in targets)
+        changed = self._steer.change_plan(found, wish, who)
+        await self._orchestrator.spec_changed(changed.effects, made.policy)
+        return {"effects": changed.effects, "refused": changed.refused, "policy": made.policy is not None}
+
+    async def reread(self, apply: bool, who: str) -> dict[str, Any]:
+        """Compare the plan's file with the run's plan; with `apply` take over what can change."""
+        store, run_id = self._writer.store, self._writer.run_id
+        plan = plan_of_run(store.connection, run_id)
+        # In a thread: a grid may take a while.
+        found = await asyncio.to_thread(compared, plan)
+        answer: dict[str, Any] = {
+            "changes": list(found.changes), "refused": list(found.refused), "effects": {}, "applied": False,
+        }  # fmt: skip
+        if not apply or not found.changes or not (found.specs or found.policy or not found.refused):
+            return answer
+        self._refuse_at_the_end()
+        if plan_of_run(store.connection, run_id) != plan:
+            raise Conflict("the run's plan was changed meanwhile", remedy="ask again")
+        # Taken over in part, the file still differs.
+        sha256 = _sha256(plan) if found.fingerprint is not None else None
+        changed = self._steer.change_plan(
+            [Named(name, exact=False) for name in plan.specs],
+            PlanChange(found.changes, found.specs, found.policy, found.text, found.fingerprint, sha256), who,
+        )  # fmt: skip
+        if sha256 is not None:
+            self._taken_over(sha256)
+        await self._orchestrator.spec_changed(changed.effects, found.policy)
+        refused = [*answer["refused"], *changed.refused]
+        return {**answer, "refused": refused, "effects": changed.effects, "applied": True}
+
+    async def enqueue(self, targets: Sequence[str], text: str, who: str) -> dict[str, Any]:
+        """Let searches try a point before they sample on: {PARAMETER: VALUE, ...} as JSON or YAML."""
+        self._refuse_at_the_end()
+        store, run_id = self._writer.store, self._writer.run_id
+        names = [one.experiment for one in self._names().experiments(targets)]
+        points = {name: point_of(lookups.spec(store, run_id, name), text) for name in names}
+        self._steer.enqueue(points, who)
+        await self._orchestrator.spec_changed(names)
+        return {"points": points}
+
+    async def extend(self, targets: Sequence[str], trials: int, hours: float, who: str) -> dict[str, Any]:
+        """Give searches more trials, and hours; an experiment that has ended runs again."""
+        if self._orchestrator.ending():
+            raise Conflict(
+                "the run is ending", remedy="once it has ended: `supervisord start --extend EXPERIMENT=TRIALS`"
+            )
+        totals = self._steer.extend(dict.fromkeys(self._names().experiments(targets), trials), hours, who)
+        await self._orchestrator.spec_changed(totals)
+        return {"max_trials": totals}
+
+    def _names(self) -> TargetNames:
+        return TargetNames(self._writer.store, self._writer.run_id, self._orchestrator.experiment)
+
+    def _refuse_at_the_end(self) -> None:
+        if self._orchestrator.stop.asked():
+            raise Conflict("the run is ending", remedy="the next `supervisord start` goes on; then ask again")
+
+
+def compared(plan: RunPlan) -> Comparison:
+    """Return the differences between a run's plan and its file. Raises PlanError when the file is no plan now."""
+    return compare(plan.file, plan.text, plan.sets, plan.options, plan.policy, plan.data, plan.specs)
+
+
+def _sha256(plan: RunPlan) -> str | None:
+    return None if plan.source == BUILT_IN else sha256_of(Path(plan.source))
