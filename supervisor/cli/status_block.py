@@ -44,8 +44,11 @@ def _left(experiment: Mapping[str, Any]) -> list[str]:
 
 
 def _chosen(spec: Mapping[str, Any]) -> list[str]:
-    """Return the concurrency and the cores of a trial where the machine chose them."""
-    return [f"auto {spec['concurrency']} x {spec['resources']['cpu']:g} cores"] if spec.get("chosen") else []
+    """Return the concurrency and the cores of a trial where the machine chose them; a person may have set a number."""
+    if not spec.get("chosen"):
+        return []
+    by_whom = "auto " if spec.get("auto_concurrency", True) else ""
+    return [f"{by_whom}{spec['concurrency']} x {spec['resources']['cpu']:g} cores"]
 
 
 def _trials(running: list[dict[str, Any]], spec: Mapping[str, Any], *, sparklines: bool) -> str:

@@ -354,3 +354,11 @@ def test_why_there_is_no_daemon_and_how_the_run_goes_on(changes: dict[str, Any],
         "failure": None,
     } | changes
     assert why_no_daemon(run).endswith(words)
+
+
+def test_a_number_of_trials_that_a_person_has_set_is_not_called_automatic() -> None:
+    by_a_person = experiment(spec={**CHOSEN, "concurrency": 3, "auto_concurrency": False})
+    text = status_text.status(view(by_a_person))
+    assert "3 x 4 cores" in text
+    assert "auto" not in text
+    assert "auto 2 x 4 cores" in status_text.status(view(experiment(spec=CHOSEN)))
