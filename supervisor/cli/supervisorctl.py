@@ -213,8 +213,8 @@ VERBS: Verbs = {
     "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", ()),
     "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),
     "drill": ("play a hardware fault through the scripted sensors of the live run", "steer.drill", (_drill,)),
-    "tail": ("print the last events, and with -f those to come", "tail.tail", (_tail,)),
-    "log": ("show a trial's prints, those of C libraries and child processes too", "trial_log.log", (_log,)),
+    "tail": ("print the last events, and with -f those to come", "show.tail.tail", (_tail,)),
+    "log": ("show a trial's prints, those of C libraries and child processes too", "show.trial_log.log", (_log,)),
     "wait": (
         "show the progress until the run has ended; the exit code is the run's", "watch.wait",
         (argument("--timeout", type=float, help="give up after so many seconds, exit code 1"),),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,6 @@ def assemble(
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
     notifier = Notifier(writer, plan, home.notify, clock)
-    hold, folder = orchestrator.hold_for_disk, str(home.state)
     return Daemon(
         writer=writer,
         clock=clock,
@@ -91,11 +91,8 @@ def assemble(
         early_end=early_end,
         background=(
             server.guard,
-            lambda: keep_house(home, run_id, clock, checkpoints),
-            lambda: watch_disk(reserve, writer, clock, hold, folder),
+            *_upkeep(home, writer, clock, reserve, orchestrator, checkpoints),
             lambda: watch_log(audit, plan, writer, clock),
-            lambda: watch_time(writer, clock),
-            lambda: record_estimate(writer, lambda specs: work_figures(home, specs, usable_cores())),
             underuse.run,
             notifier.run,
             early_end.enforce_stop,
@@ -106,6 +103,24 @@ def assemble(
         queue=PlanQueue(home),
         wake_lock=wake_lock,
         audit=audit,
+    )
+
+
+def _upkeep(
+    home: Home,
+    writer: RunWriter,
+    clock: Clock,
+    reserve: DiskReserve,
+    orchestrator: Orchestrator,
+    checkpoints: CheckpointRetention,
+) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+    """Return the loops that look after disk, time and the first estimate."""
+    hold, folder = orchestrator.hold_for_disk, str(home.state)
+    return (
+        lambda: keep_house(home, writer.run_id, clock, checkpoints),
+        lambda: watch_disk(reserve, writer, clock, hold, folder),
+        lambda: watch_time(writer, clock),
+        lambda: record_estimate(writer, lambda specs: work_figures(home, specs, usable_cores())),
     )
 
 

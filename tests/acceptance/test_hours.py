@@ -32,14 +32,14 @@ def assert_finalised(view: dict[str, Any], reason: str) -> None:
 
 def test_a_run_ends_within_its_hours_with_its_answer_and_passes_on_what_is_left(sweep: Sweep) -> None:
     """A thousand trials do not fit into a few seconds: some search, the best of them are finalised."""
-    # On a busy machine not one trial ends within forty seconds; then four times as many are given.
+    # On a busy machine forty seconds are too few for a trial or its finalisation; then four times as many are given.
     for hours_s in (40.0, 160.0, 640.0):
         name = f"short{hours_s:.0f}"
         plan = sweep.plan(name, "[0]", max_trials=1000, pause_s=0.25)
         started = sweep.d("start", plan, "--set", FINALIZE, "--hours", f"{hours_s / HOUR_S:.6f}")
         assert started.returncode == 0, started.stderr
         waited = sweep.ctl("wait")
-        if "max_hours reached" not in waited.stdout:
+        if waited.returncode == 0:
             break
     assert waited.returncode == 0, waited.stdout + waited.stderr
     assert_finalised(sweep.status(), "hours")

@@ -1,1 +1,1 @@
-"""Shows what runs have found: trials, answers, exports, the home's history, two runs side by side, a forecast."""
+"""Shows what runs did and found: events, prints, trials, answers, exports, the home's history, a forecast."""

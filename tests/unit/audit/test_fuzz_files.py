@@ -28,7 +28,7 @@ from supervisor.audit import evidence, invariants, maintenance, rebuild
 from supervisor.audit import evidence as audit_evidence
 from supervisor.audit.hash_chain import digest
 from supervisor.audit.log import AuditLog, open_audit_log
-from supervisor.cli import tail
+from supervisor.cli.show import tail
 from supervisor.cli.watch import last_view
 from supervisor.clock import Clock, FakeClock, Now
 from supervisor.domain.lifecycle import ProcessState

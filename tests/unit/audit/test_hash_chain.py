@@ -17,7 +17,7 @@ from supervisor.audit import rotation
 from supervisor.audit.hash_chain import Head, walk
 from supervisor.audit.log import AuditLog, head_key, open_audit_log, recorded_head
 from supervisor.audit.rotation import Limits, all_parts, lines_of, older_parts
-from supervisor.cli import tail
+from supervisor.cli.show import tail
 from supervisor.clock import Clock
 from supervisor.errors import LogDamaged
 from supervisor.store.database import Store

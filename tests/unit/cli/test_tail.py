@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli import event_filters, supervisorctl, tail
+from supervisor.cli import supervisorctl
+from supervisor.cli.show import event_filters, tail
 from supervisor.errors import UsageError
 from supervisor.home import Home
 

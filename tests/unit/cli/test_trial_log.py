@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli import supervisorctl, trial_log
-from supervisor.cli.trial_log import experiment_named, last_lines
+from supervisor.cli import supervisorctl
+from supervisor.cli.show import trial_log
+from supervisor.cli.show.trial_log import experiment_named, last_lines
 from supervisor.errors import NotFound
 from supervisor.home import Home
 from supervisor.processes.print_file import PrintFile, PrintReader, print_path

@@ -11,6 +11,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.handlers import Handlers
 from supervisor.errors import NotFound
 from supervisor.home import Home
+from supervisor.plan.drift import PlanSource
 from supervisor.store.run_writer import RunWriter
 from tests.unit.cli.show_stage import NAME, create_tested_run, open_store
 from tests.unit.store.evaluation_stage import run_of
@@ -23,9 +24,9 @@ def handlers(tmp_path: Path) -> Any:
     store = open_store(home)
     create_tested_run(store, "mini-1")
     run_of(store, "mini-2")
-    nothing = cast(Any, None)
+    nothing, source = cast(Any, None), PlanSource(None, None)
     writer = RunWriter(store, "mini-2")
-    yield Handlers(home, writer, Clock(), "mini", nothing, nothing, nothing, None, nothing, nothing)
+    yield Handlers(home, writer, Clock(), "mini", nothing, nothing, source, None, nothing, nothing)
     store.close()
 
 

@@ -194,7 +194,8 @@ def test_the_pump_of_a_worker_that_is_ended_as_an_orphan_is_one_too_and_writes_a
     # This process stands for the dead daemon's next one; the worker's own environment was set too late to be found.
     worker.process.terminate()
     orphans.end(key, grace_s=600.0)
-    assert not pump.is_running()
+    # Where the first process of a container reaps nobody, an ended one stays a zombie.
+    assert not pump.is_running() or pump.status() == psutil.STATUS_ZOMBIE
     assert lines(path) == ["last"]
 
 

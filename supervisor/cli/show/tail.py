@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from supervisor.audit.rotation import lines_of, older_parts
-from supervisor.cli.event_filters import Filters, check_event, parse, parts_since, pattern_of, since_time
+from supervisor.cli.show.event_filters import Filters, check_event, parse, parts_since, pattern_of, since_time
 from supervisor.cli.watch import view_of
 from supervisor.errors import NotFound, UsageError
 from supervisor.formatting import nearest
