@@ -17,14 +17,14 @@ from dataclasses import replace
 from supervisor.audit.rebuild import open_or_rebuild
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness, StartRequest
-from supervisor.control.plan_queue import PlanQueue
+from supervisor.control.plan_queue import Entry, PlanQueue
 from supervisor.daemon.assembly import assemble
 from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.upkeep.crash_loop import status_for_manager, under_launchd
 from supervisor.daemon.upkeep.debug_log import set_up_logging
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.domain.lifecycle import ProcessState
-from supervisor.errors import DiskFailed, DiskFull, NotFound, SweepError, SystemRefused
+from supervisor.errors import DiskFailed, DiskFull, NotFound, StoreError, SweepError, SystemRefused
 from supervisor.home import Home, find_home
 from supervisor.home_lock import take_lock
 from supervisor.store import lookups
@@ -93,7 +93,7 @@ def next_daemon(home: Home, store: Store, clock: Clock, queue: PlanQueue, servic
     An entry that cannot begin keeps the reason, and the next one has its turn.
     """
     store.forget_listeners()
-    while (entry := queue.first()) is not None:
+    while (entry := _first_of(queue)) is not None:
         if lookups.has_advanced(store, entry.id):
             queue.drop(entry.id)  # its run had begun, and the daemon was killed before it could drop it
             continue
@@ -109,6 +109,15 @@ def next_daemon(home: Home, store: Store, clock: Clock, queue: PlanQueue, servic
             queue.drop(entry.id)
             return daemon
     return None
+
+
+def _first_of(queue: PlanQueue) -> Entry | None:
+    """Return the queue's next entry; None also where its file cannot be read: a run that ended well stays so."""
+    try:
+        return queue.first()
+    except StoreError as error:
+        log.error("the queue is left alone: %s", error.render())  # noqa: TRY400 - as above
+        return None
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class LostTime:
         self._by_trial = by_trial
         self.times = 0
         """How often it began: trials that are held together count once."""
+        self.resumed: dict[tuple[str | None, int | None], float] = {}
+        """When each trial at work was last resumed, by experiment and number (seconds since the epoch)."""
         self._held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
         self._found: dict[tuple[str | None, int | None, str], float] = {}
 
@@ -42,6 +44,10 @@ class LostTime:
         if key in self._held and name in (*_ENDS, "trial.started"):
             cause, since = self._held.pop(key)
             self._count(self._found, key, cause, wall_s - since)
+        if name == "trial.resumed":
+            self.resumed[key] = wall_s
+        elif name in _ENDS:
+            self.resumed.pop(key, None)
         if name in ("trial.paused", "trial.requeued") and not self._held:
             self.times += 1
         if name == "trial.paused":

@@ -48,7 +48,7 @@ def work_figures(home: Home, specs: Sequence[Mapping[str, Any]], cores: int) -> 
             continue
         try:
             figures = _figures(home, ExperimentSpec.model_validate(spec), cores)
-        except TrainingError as error:
+        except (TrainingError, ValueError, OSError) as error:
             log.warning("the ETA of %s has to wait for its first epoch: %s", spec["name"], error)
             continue
         if figures is not None:

@@ -26,10 +26,15 @@ def figures_of(connection: sqlite3.Connection, run_id: str, after: int = 0) -> d
 
 
 def work_so_far(
-    connection: sqlite3.Connection, experiment: sqlite3.Row, trial: Mapping[str, Any], figures: Mapping[str, Any]
+    connection: sqlite3.Connection,
+    experiment: sqlite3.Row,
+    trial: Mapping[str, Any],
+    figures: Mapping[str, Any],
+    resumed_walls: Mapping[tuple[str | None, int | None], float],
 ) -> dict[str, Any]:
     """Return a running trial's `epoch`, its last values, its training seconds, and when its attempt or epoch began.
 
+    A pause within the epoch is no work: after one it counts from `resumed_walls` (LostTime.resumed).
     `work` is that of an epoch by the dry run's figures. The params of `trial` may still be text.
     """
     params = json.loads(trial["params"]) if isinstance(trial["params"], str) else trial["params"]
@@ -52,7 +57,8 @@ def work_so_far(
         (*key, attempt, resumed),
     ).fetchall()
     recent = [row["value"] for row in reversed(newest)]
-    since = [wall for wall in (reported, began) if wall is not None]
+    again = resumed_walls.get((experiment["name"], trial["number"]))
+    since = [wall for wall in (reported, began, again) if wall is not None]
     return {
         "epoch": epoch,
         "last_value": recent[-1] if recent else None,

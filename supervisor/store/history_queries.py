@@ -72,11 +72,11 @@ def _counts(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, int]:
 def _best(connection: sqlite3.Connection, row: sqlite3.Row, spec: dict[str, Any]) -> float | None:
     """Return the value of queries.best_trial, found by SQLite."""
     function = "min" if spec["mode"] == "min" else "max"
-    marks = ", ".join("?" * len(SUCCEEDED))
+    marks, gone = ", ".join("?" * len(SUCCEEDED)), [int(number) for number in spec.get("discarded") or {}]
     (found,) = connection.execute(
         f"SELECT {function}(value) FROM trial WHERE run = ? AND experiment = ? AND number < ?"  # noqa: S608 - ours
-        f" AND end_reason IN ({marks})",
-        (row["run"], row["name"], finalists.search_trials(spec), *SUCCEEDED),
+        f" AND end_reason IN ({marks}) AND number NOT IN ({', '.join('?' * len(gone))})",
+        (row["run"], row["name"], finalists.search_trials(spec), *SUCCEEDED, *gone),
     ).fetchone()
     return None if found is None else float(found)
 

@@ -109,14 +109,15 @@ def tables_of(connection: sqlite3.Connection, run_id: str) -> dict[str, list[dic
 
 def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
     """Return a run with every trial and its results (status_cache.StatusView has it without them)."""
-    figures = figures_of(connection, run_id)
+    figures, (lost, last_s) = figures_of(connection, run_id), _lost(connection, run_id)
     return {
         **run_itself(connection, run_id),
         "experiments": [
-            _experiment(connection, row, figures.get(row["name"], NO_FIGURES))
+            _experiment(connection, row, figures.get(row["name"], NO_FIGURES), lost)
             for row in experiment_rows(connection, run_id)
         ],
-        **_lost(connection, run_id),
+        "lost": lost.seconds(last_s),
+        "lost_times": lost.times,
     }
 
 
@@ -143,8 +144,8 @@ def experiment_rows(connection: sqlite3.Connection, run_id: str) -> list[sqlite3
     return connection.execute("SELECT * FROM experiment WHERE run = ? ORDER BY ordinal", (run_id,)).fetchall()
 
 
-def _lost(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
-    """Return the time lost up to the run's last event, and how often it began (time_accounting.LostTime)."""
+def _lost(connection: sqlite3.Connection, run_id: str) -> tuple[LostTime, float]:
+    """Return the lost time of a run, and when its last event was (seconds since the epoch)."""
     lost, last_s = LostTime(), 0.0
     rows = connection.execute(
         f"SELECT name, wall, experiment, trial, fields FROM event WHERE run = ?1 AND (name IN {_marks(LOSS_EVENTS)}"  # noqa: S608 - ours
@@ -154,7 +155,7 @@ def _lost(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
     for row in rows:
         lost.add((row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])))
         last_s = row["wall"]
-    return {"lost": lost.seconds(last_s), "lost_times": lost.times}
+    return lost, last_s
 
 
 def _marks(names: Iterable[str]) -> str:
@@ -252,9 +253,11 @@ def training_seconds(trial: dict[str, Any]) -> float:
     return float(sum(seconds for _, _, seconds in trial["results"] if seconds is not None))
 
 
-def _experiment(connection: sqlite3.Connection, row: sqlite3.Row, figures: Mapping[str, Any]) -> dict[str, Any]:
+def _experiment(
+    connection: sqlite3.Connection, row: sqlite3.Row, figures: Mapping[str, Any], lost: LostTime
+) -> dict[str, Any]:
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
-    work = [{**trial, **work_so_far(connection, row, trial, figures)} for trial in running(trials)]
+    work = [{**trial, **work_so_far(connection, row, trial, figures, lost.resumed)} for trial in running(trials)]
     costs = [
         cost_of(figures, trial, trial["params"], len(trial["results"]), training_seconds(trial))
         for trial in ended(trials)

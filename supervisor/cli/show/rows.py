@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from supervisor.domain.finalists import is_discarded
 from supervisor.domain.lifecycle import FAILED, EndReason, TrialState
 from supervisor.errors import UsageError
 from supervisor.formatting import nearest
@@ -43,6 +44,7 @@ def result_rows(view: dict[str, Any], experiments: Sequence[dict[str, Any]]) -> 
         }
         for experiment in experiments
         for trial in experiment["trials"]
+        if not is_discarded(experiment["spec"], trial["number"])
         for step, value, seconds in trial["results"]
     ]  # fmt: skip
 

@@ -20,7 +20,10 @@ from supervisor.formatting import duration, fitted, number, short_value, shorten
 from supervisor.home import Home
 from supervisor.home_lock import is_held
 
-MADE_BY_THE_RUN = ("name", "searched", "search_end", "finish_asked", "chosen", "most_at_once")
+MADE_BY_THE_RUN = (
+    "name", "searched", "search_end", "finish_asked", "chosen", "most_at_once", "ending", "discarded", "left_out",
+    "asked", "put_next",
+)  # fmt: skip
 """Keys of an experiment's spec that the run itself writes, beside its name."""
 AUTO = "auto"
 """What a plan says where the machine chooses."""

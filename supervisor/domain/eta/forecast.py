@@ -43,12 +43,20 @@ def with_eta(view: View, now_wall: float | None) -> dict[str, Any]:
     all that has ended, and while nothing says how long an epoch takes. `now_wall` None: nothing is at work now.
     """
     experiments = view["experiments"]
-    found = _forecast(experiments, now_wall, view)
+    try:
+        found = [_finite(eta) for eta in _forecast(experiments, now_wall, view)]
+    except ArithmeticError:
+        # Figures that a trainable made up: without an ETA the status is still right.
+        found = [None] * len(experiments)
     shown = [{**one, "eta": eta} for one, eta in zip(experiments, found, strict=True)]
     ends = [eta for one, eta in zip(experiments, found, strict=True) if not _is_over(one)]
     last = ends[-1] if ends else None
     whole = None if last is None else {key: seconds + REPORT_S for key, seconds in last.items()}
     return {**view, "experiments": shown, "eta": whole}
+
+
+def _finite(eta: Eta | None) -> Eta | None:
+    return eta if eta is not None and all(map(math.isfinite, eta.values())) else None
 
 
 def _is_over(experiment: View) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor.domain.answer import TESTED
 from supervisor.domain.eta.paces import PRIORS, WITHOUT_RATE, Shown
-from supervisor.domain.eta.trial_work import PHASES, searched_epochs
+from supervisor.domain.eta.trial_work import PHASES, believable, searched_epochs
 from supervisor.domain.finalists import folds_of
 from supervisor.domain.lifecycle import ProcessState, TrialState
 
@@ -43,7 +43,7 @@ def _shown(experiment: View) -> Shown:
     found = experiment["measured"]
     seconds, work, trials = float(found["seconds"]), float(found["done_work"]), float(found["timed"])
     for trial in experiment["running"]:
-        if trial["epoch"] and trial["spent_s"] > 0.0 and trial["work"] > 0.0:
+        if trial["epoch"] and trial["work"] > 0.0 and believable(trial["spent_s"] / trial["epoch"]):
             seconds, work = seconds + trial["spent_s"], work + trial["work"] * trial["epoch"]
             # A trial that has just begun says nearly as much as a whole one.
             trials += trial["epoch"] / (1.0 + trial["epoch"])

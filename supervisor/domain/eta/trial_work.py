@@ -26,6 +26,9 @@ PHASES = 3
 PRIOR_TRIALS = 4
 """The weight of the mean of all shapes against the shapes that the sampler has chosen so far, in trials."""
 
+SHORTEST_EPOCH_S, LONGEST_EPOCH_S = 1e-9, 1e9
+"""The bounds of an epoch's length that is believed."""
+
 Spec = Mapping[str, Any]
 Figures = Mapping[str, Any]
 
@@ -105,6 +108,11 @@ def phase_of(spec: Spec, number: int) -> int:
     return 0 if number < search else 1 if number < search + finalisation_trials(spec) else 2
 
 
+def believable(epoch_s: float) -> bool:
+    """Return whether an epoch can take so many seconds: a trainable of one's own may report any number."""
+    return SHORTEST_EPOCH_S < epoch_s < LONGEST_EPOCH_S
+
+
 def measured(
     spec: Spec,
     figures: Figures,
@@ -118,7 +126,7 @@ def measured(
     sums by phase; `squares` is the sum of squared deviations of the trials' log paces from their mean.
     """
     costs = list(costs)
-    timed = [cost for cost in costs if cost.epochs and cost.seconds > 0.0 and cost.work > 0.0]
+    timed = [cost for cost in costs if cost.epochs and cost.work > 0.0 and believable(cost.seconds / cost.epochs)]
     logs = [math.log(cost.seconds / (cost.work * cost.epochs)) for cost in timed]
     mean = sum(logs) / len(logs) if logs else 0.0
     by_phase = [[cost for cost in costs if phase_of(spec, cost.number) == phase] for phase in range(PHASES)]

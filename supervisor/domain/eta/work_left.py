@@ -11,7 +11,7 @@ from typing import Any
 
 from supervisor.domain.eta.shown import Edges, Shares, end_s, max_epochs, since_s
 from supervisor.domain.eta.trial_times import left_of, searched, share_left, together
-from supervisor.domain.eta.trial_work import PHASES, phase_of
+from supervisor.domain.eta.trial_work import PHASES, believable, phase_of
 from supervisor.domain.finalists import finalisation_trials, search_trials, walk_forward_trials
 from supervisor.domain.lifecycle import ProcessState
 
@@ -65,8 +65,10 @@ def _at_once(experiment: View) -> int:
     """Return how many trials run at once: as many as asked for, or as this machine has room for."""
     spec, room = experiment["spec"], experiment["measured"]["at_once"]
     asked = int(spec.get("concurrency", 1))
-    at_once = asked if spec.get("chosen") or room is None else min(asked, int(room))
-    return max(1, at_once, len(experiment["running"]))
+    if not spec.get("chosen") and room is not None:
+        # Where the machine is to choose, the spec says 1 until it has.
+        asked = int(room) if spec.get("auto_concurrency") else min(asked, int(room))
+    return max(1, asked, len(experiment["running"]))
 
 
 def _running(experiment: View, pace: float, shares: Shares, now_wall: float | None) -> list[list[float]]:
@@ -80,7 +82,7 @@ def _running(experiment: View, pace: float, shares: Shares, now_wall: float | No
 
 def _trial_left(spec: View, trial: View, pace: float, shares: Shares, phase: int, now_wall: float | None) -> float:
     """Return the seconds that a running trial has left; its own pace counts once it has one."""
-    has_pace = trial["epoch"] and trial["spent_s"] > 0.0
+    has_pace = trial["epoch"] and believable(trial["spent_s"] / trial["epoch"])
     epoch_s = float(trial["spent_s"] / trial["epoch"] if has_pace else pace * trial["work"])
     now_s, epochs = left_of(epoch_s, since_s(trial, now_wall)), max_epochs(spec)
     if phase == 0 and spec.get("finish_asked"):

@@ -95,3 +95,13 @@ def test_trials_that_are_held_together_lose_time_once() -> None:
     ]:  # fmt: skip
         lost.add((name, wall_s, "x", trial, {"reason": "heat", "cause": "worker_died"}))
     assert lost.times == 2
+
+
+def test_a_trial_that_was_resumed_works_since_then_until_it_ends() -> None:
+    lost = LostTime()
+    lost.add(("trial.paused", 10.0, "a", 1, {"reason": "heat"}))
+    assert lost.resumed == {}
+    lost.add(("trial.resumed", 500.0, "a", 1, {}))
+    assert lost.resumed == {("a", 1): 500.0}
+    lost.add(("trial.finished", 600.0, "a", 1, {}))
+    assert lost.resumed == {}

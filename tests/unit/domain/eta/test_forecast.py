@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,3 +177,21 @@ def test_hours_that_an_experiment_leaves_go_to_the_next() -> None:
     long = experiment("long", "STOPPED", figures=figures, max_hours=hours, max_trials=100)
     found = eta(quick, long)
     assert 1.2 * hours * 3600.0 < found["median_s"] < 2.0 * hours * 3600.0 + 100.0
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e-300, 1e308, 0.0])
+def test_a_time_that_no_epoch_takes_leaves_the_eta_as_it_is(seconds: float) -> None:
+    """A trainable of one's own may report any number as its time."""
+    known = [cost(number) for number in range(4)]
+    odd = replace(cost(4), seconds=seconds)
+    found = with_eta(view(experiment(costs=[*known, odd], at_work=[running(5, 2, spent_s=seconds)])), NOW)["eta"]
+    assert found is None or all(math.isfinite(value) and value >= 0.0 for value in found.values())
+    alone = with_eta(view(experiment(costs=[odd], at_work=[running(5, 2, spent_s=seconds)])), NOW)
+    assert alone["experiments"][0]["name"] == "a"
+
+
+def test_a_concurrency_that_the_machine_will_choose_is_forecast_by_its_room() -> None:
+    figures = {**FIGURES, "at_once": 4}
+    auto = eta(experiment(state="STOPPED", figures=figures, auto_concurrency=True))
+    fixed = eta(experiment(state="STOPPED", figures=figures))
+    assert auto["median_s"] < 0.5 * fixed["median_s"]
