@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from supervisor.cli import supervisorctl
 from supervisor.cli.show import runs, views
 from supervisor.cli.show.answers import yaml_text
-from supervisor.cli.show.rows import sorted_rows
+from supervisor.cli.show.rows import result_rows, sorted_rows
 from supervisor.cli.show.trials import column
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
@@ -235,6 +235,21 @@ def test_what_the_machine_chose_is_no_difference_of_the_plans(home: Home) -> Non
             chosen = {"concurrency": trials, "chosen": "measured", "most_at_once": 4 * trials}
             experiment["spec"] |= {**chosen, "resources": {"cpu": 4.0 / trials, "auto": True}}
     assert list(runs.differences(one, other)) == []
+
+
+def test_what_a_person_did_during_a_run_is_no_difference_of_the_plans_and_a_discarded_trial_has_no_results(
+    home: Home,
+) -> None:
+    with read_only(home.store) as connection:
+        one, other = (queries.run_snapshot(connection, "mini-1") for _ in range(2))
+    first = other["experiments"][0]
+    for view in (one, other):
+        view["experiments"][0]["trials"][0]["results"] = [[1, 0.5, 2.0]]
+    gone = first["trials"][0]["number"]
+    first["spec"] |= {"discarded": {str(gone): "ann"}, "put_next": 1234, "ending": {"2": "ann"}}
+    assert list(runs.differences(one, other)) == []
+    numbers = [{row["trial"] for row in result_rows(view, view["experiments"][:1])} for view in (one, other)]
+    assert numbers[0] - numbers[1] == {gone}
 
 
 def test_with_a_daemon_the_verbs_ask_it_and_leave_the_store_alone(
