@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,12 @@ Held = tuple[str, float, str | None, int | None, dict[str, Any]]
 """An event: name, wall time in seconds, experiment, trial, fields."""
 
 
+Key = tuple[str | None, int | None]
+"""An experiment and a trial's number."""
+MAX_PAUSES = 16
+"""The last pauses of a trial that are kept: an epoch with more of them is rare."""
+
+
 class LostTime:
     """Adds up the lost time of events, oldest first.
 
@@ -31,9 +38,9 @@ class LostTime:
         self._by_trial = by_trial
         self.times = 0
         """How often it began: trials that are held together count once."""
-        self.resumed: dict[tuple[str | None, int | None], float] = {}
-        """When each trial at work was last resumed, by experiment and number (seconds since the epoch)."""
-        self._held: dict[tuple[str | None, int | None], tuple[str, float]] = {}
+        self.pauses: dict[Key, deque[tuple[float, float]]] = {}
+        """Begin and end of the last pauses of each live trial (seconds since the epoch)."""
+        self._held: dict[Key, tuple[str, float]] = {}
         self._found: dict[tuple[str | None, int | None, str], float] = {}
 
     def add(self, event: Held) -> None:
@@ -41,13 +48,13 @@ class LostTime:
         key = (experiment, trial)
         if name == _GIVEN_UP:
             self._let_go(experiment, wall_s)
+        if name == "trial.resumed" and key in self._held:
+            self.pauses.setdefault(key, deque(maxlen=MAX_PAUSES)).append((self._held[key][1], wall_s))
+        elif name in _ENDS:
+            self.pauses.pop(key, None)
         if key in self._held and name in (*_ENDS, "trial.started"):
             cause, since = self._held.pop(key)
             self._count(self._found, key, cause, wall_s - since)
-        if name == "trial.resumed":
-            self.resumed[key] = wall_s
-        elif name in _ENDS:
-            self.resumed.pop(key, None)
         if name in ("trial.paused", "trial.requeued") and not self._held:
             self.times += 1
         if name == "trial.paused":

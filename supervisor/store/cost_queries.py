@@ -6,11 +6,13 @@ Each function reads from any connection, as those of queries.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor.domain.eta.trial_work import TrialCost, epoch_work, measured
+from supervisor.domain.time_accounting import LostTime
 
 RECENT = 16
 """How many of the last values of a running trial are shown."""
@@ -30,11 +32,11 @@ def work_so_far(
     experiment: sqlite3.Row,
     trial: Mapping[str, Any],
     figures: Mapping[str, Any],
-    resumed_walls: Mapping[tuple[str | None, int | None], float],
+    lost: LostTime,
 ) -> dict[str, Any]:
     """Return a running trial's `epoch`, its last values, its training seconds, and when its attempt or epoch began.
 
-    A pause within the epoch is no work: after one it counts from `resumed_walls` (LostTime.resumed).
+    A pause within the epoch is no work, so `since_wall` is later by the length of those that `lost` knows.
     `work` is that of an epoch by the dry run's figures. The params of `trial` may still be text.
     """
     params = json.loads(trial["params"]) if isinstance(trial["params"], str) else trial["params"]
@@ -57,14 +59,16 @@ def work_so_far(
         (*key, attempt, resumed),
     ).fetchall()
     recent = [row["value"] for row in reversed(newest)]
-    again = resumed_walls.get((experiment["name"], trial["number"]))
-    since = [wall for wall in (reported, began, again) if wall is not None]
+    walls = [float(wall) for wall in (reported, began) if wall is not None]
+    since = max(walls, default=math.inf)
+    pauses = lost.pauses.get((experiment["name"], trial["number"]), ())
+    held_s = sum(end - max(begin, since) for begin, end in pauses if end > since)
     return {
         "epoch": epoch,
         "last_value": recent[-1] if recent else None,
         "recent": recent,
         "spent_s": float(spent_s),
-        "since_wall": max(since, default=None),
+        "since_wall": since + held_s if walls else None,
         "work": epoch_work(figures, params),
     }
 

@@ -257,7 +257,7 @@ def _experiment(
     connection: sqlite3.Connection, row: sqlite3.Row, figures: Mapping[str, Any], lost: LostTime
 ) -> dict[str, Any]:
     spec, trials = json.loads(row["spec"]), trials_of(connection, row["run"], row["name"])
-    work = [{**trial, **work_so_far(connection, row, trial, figures, lost.resumed)} for trial in running(trials)]
+    work = [{**trial, **work_so_far(connection, row, trial, figures, lost)} for trial in running(trials)]
     costs = [
         cost_of(figures, trial, trial["params"], len(trial["results"]), training_seconds(trial))
         for trial in ended(trials)

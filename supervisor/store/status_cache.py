@@ -74,7 +74,7 @@ class StatusView:
         spec, trials = json.loads(row["spec"]), self._trials(name)
         costs = self._ended_costs(name, trials)
         work = [
-            {**trial, **cost_queries.work_so_far(self._connection, row, trial, self._of(name), self._lost.resumed)}
+            {**trial, **cost_queries.work_so_far(self._connection, row, trial, self._of(name), self._lost)}
             for trial in queries.running(trials)
         ]
         view = queries.experiment_view(row, spec, trials, work)

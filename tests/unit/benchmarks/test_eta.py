@@ -33,8 +33,7 @@ def test_the_interval_holds_most_ends_and_the_median_is_near() -> None:
     assert 0.62 <= sum(one.held for one in found) / len(found) <= 0.93
     for share in SHARES:
         at = [one for one in found if one.share == share]
-        # Of 200 runs 76 to 80 % are; one more or less of twenty is chance.
-        assert sum(one.near for one in at) / len(at) >= 0.7
+        assert sum(one.near for one in at) / len(at) >= 0.75
 
 
 def test_the_interval_gets_narrower_as_the_run_goes_on() -> None:

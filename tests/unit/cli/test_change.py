@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from supervisor.cli import change, supervisorctl
 from supervisor.errors import UsageError
 from supervisor.home import Home
+from tests.unit.cli.fake_daemon import FakeDaemon
 
 
 @pytest.fixture
@@ -18,25 +18,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return Home(tmp_path)
 
 
-class FakeDaemon:
-    """Stands for `ask`: records each request and gives canned answers."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> None:
-        self.asked: list[tuple[str, Any]] = []
-        self._answers = answers
-        monkeypatch.setattr(change, "ask", self._ask)
-
-    def _ask(self, home: Home, verb: str, body: Any = None, *, query: str = "") -> dict[str, Any]:
-        self.asked.append((verb, body))
-        return self._answers.get(verb, {})
-
-
 def test_end_prints_when_each_trial_ends(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     states = ("RUNNING", "PAUSED", "PENDING")
     trials = [{"experiment": "2M-h1", "trial": number, "state": state} for number, state in enumerate(states)]
-    daemon = FakeDaemon(monkeypatch, end={"trials": trials})
+    daemon = FakeDaemon(monkeypatch, change, end={"trials": trials})
     assert supervisorctl.main(["end", "2M-h1/0", "1", "2"]) == 0
     assert daemon.asked == [("end", {"targets": ["2M-h1/0", "1", "2"]})]
     assert capsys.readouterr().out.splitlines() == [
@@ -50,7 +37,7 @@ def test_set_prints_the_effect_and_what_does_not_change(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = {"effects": {"2M-h1": "4 at once instead of 2"}, "refused": ["2B-h1: no"], "policy": True}
-    daemon = FakeDaemon(monkeypatch, set=answer)
+    daemon = FakeDaemon(monkeypatch, change, set=answer)
     assert supervisorctl.main(["set", "2*", "concurrency=4", "hardware.release_after_s=9"]) == 0
     assert daemon.asked == [("set", {"targets": ["2*"], "sets": ["concurrency=4", "hardware.release_after_s=9"]})]
     assert capsys.readouterr().out.splitlines() == [
@@ -63,7 +50,7 @@ def test_enqueue_and_extend_print_what_follows(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers = {"enqueue": {"points": {"a": {"x": 0.5, "y": 2}}}, "extend": {"max_trials": {"a": 70}}}
-    daemon = FakeDaemon(monkeypatch, **answers)
+    daemon = FakeDaemon(monkeypatch, change, **answers)
     assert supervisorctl.main(["enqueue", "a", "{x: 0.5, y: 2}"]) == 0
     assert supervisorctl.main(["extend", "a", "--trials", "20", "--hours", "1.5"]) == 0
     assert daemon.asked == [
@@ -78,7 +65,7 @@ def test_enqueue_and_extend_print_what_follows(
 def test_skip_prints_what_is_left_out_and_how_to_take_it_in_again(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    FakeDaemon(monkeypatch, skip={"experiments": [f"e{number}" for number in range(change.MAX_LINES + 3)]})
+    FakeDaemon(monkeypatch, change, skip={"experiments": [f"e{number}" for number in range(change.MAX_LINES + 3)]})
     assert supervisorctl.main(["skip", "e*"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "e0 is left out; `supervisorctl retry e0` takes it in again"

@@ -13,25 +13,13 @@ from supervisor.cli import steer, supervisorctl
 from supervisor.cli.steer import parse_duration
 from supervisor.errors import UsageError
 from supervisor.home import Home
+from tests.unit.cli.fake_daemon import FakeDaemon
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
     return Home(tmp_path)
-
-
-class FakeDaemon:
-    """Stands for `ask`: records each request and gives canned answers."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> None:
-        self.asked: list[tuple[str, Any]] = []
-        self._answers = answers
-        monkeypatch.setattr(steer, "ask", self._ask)
-
-    def _ask(self, home: Home, verb: str, body: Any = None, *, query: str = "") -> dict[str, Any]:
-        self.asked.append((verb, body))
-        return self._answers.get(verb, {})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +42,7 @@ def test_pause_prints_its_kind(
     arguments: list[str], body: dict[str, Any], words: str,
 ) -> None:  # fmt: skip
     scope = "2M-h1/17" if body.get("target") == "17" else "3f" + 10 * "abcd" if body.get("node") else "all"
-    daemon = FakeDaemon(monkeypatch, pause={"command": {"scope": scope}})
+    daemon = FakeDaemon(monkeypatch, steer, pause={"command": {"scope": scope}})
     assert supervisorctl.main(arguments) == 0
     assert daemon.asked == [("pause", {"target": None, "now": False, "reason": "", "node": None} | body)]
     assert words in capsys.readouterr().out
@@ -73,7 +61,7 @@ def test_resume_prints_what_is_still_in_force(
     lifted: bool, action: str, lines: list[str],
 ) -> None:  # fmt: skip
     force = {"action": action, "origin": "governor", "reason": "92 C"}
-    FakeDaemon(monkeypatch, resume={"lifted": lifted, "in_force": force})
+    FakeDaemon(monkeypatch, steer, resume={"lifted": lifted, "in_force": force})
     assert supervisorctl.main(["resume"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
 
@@ -83,7 +71,7 @@ def test_resume_names_each_trial_that_is_still_paused_by_itself(
 ) -> None:
     force = {"action": "RUN", "origin": "governor", "reason": ""}
     commands = [{"scope": "2M-h1/17"}, {"scope": "3f" * 28}]
-    FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force, "commands": commands})
+    FakeDaemon(monkeypatch, steer, resume={"lifted": True, "in_force": force, "commands": commands})
     assert supervisorctl.main(["resume"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "resumed", "still paused: trial 17 of 2M-h1; `supervisorctl resume 2M-h1/17` lifts that"
@@ -94,7 +82,7 @@ def test_resume_with_force_prints_its_effect_in_capitals(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     force = {"action": "PAUSE", "origin": "governor", "reason": "92 C"}
-    daemon = FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force})
+    daemon = FakeDaemon(monkeypatch, steer, resume={"lifted": True, "in_force": force})
     assert supervisorctl.main(["resume", "--force"]) == 0
     assert daemon.asked == [("resume", {"target": None, "node": None, "force": True})]
     lines = capsys.readouterr().out.splitlines()
@@ -107,7 +95,7 @@ def test_stop_waits_until_the_daemon_has_freed_the_home(
 ) -> None:
     held = [True, True, False]
     monkeypatch.setattr(steer, "is_held", lambda _: held.pop(0))
-    FakeDaemon(monkeypatch, stop={"run": "smoke-1", "way_on": "`supervisord start smoke` resumes it"})
+    FakeDaemon(monkeypatch, steer, stop={"run": "smoke-1", "way_on": "`supervisord start smoke` resumes it"})
     assert supervisorctl.main(["stop"]) == 0
     assert held == []
     assert "smoke-1: stopping; `supervisord start smoke` resumes it" in capsys.readouterr().out

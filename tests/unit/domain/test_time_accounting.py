@@ -97,11 +97,10 @@ def test_trials_that_are_held_together_lose_time_once() -> None:
     assert lost.times == 2
 
 
-def test_a_trial_that_was_resumed_works_since_then_until_it_ends() -> None:
+def test_the_pauses_of_a_trial_are_kept_while_it_lives() -> None:
     lost = LostTime()
-    lost.add(("trial.paused", 10.0, "a", 1, {"reason": "heat"}))
-    assert lost.resumed == {}
-    lost.add(("trial.resumed", 500.0, "a", 1, {}))
-    assert lost.resumed == {("a", 1): 500.0}
-    lost.add(("trial.finished", 600.0, "a", 1, {}))
-    assert lost.resumed == {}
+    for name, wall_s in (("paused", 10.0), ("resumed", 500.0), ("paused", 600.0), ("resumed", 610.0)):
+        lost.add((f"trial.{name}", wall_s, "a", 1, {"reason": "heat"}))
+    assert [list(found) for found in lost.pauses.values()] == [[(10.0, 500.0), (600.0, 610.0)]]
+    lost.add(("trial.finished", 700.0, "a", 1, {}))
+    assert lost.pauses == {}

@@ -122,6 +122,23 @@ def test_at_any_moment_it_is_what_the_whole_snapshot_says(steps: list[tuple[str,
     assert close(seen(StatusView(writer.store.connection, "r")), whole(writer))
 
 
+def test_a_trial_works_on_its_epoch_without_the_pauses_in_it() -> None:
+    """Every event is seven seconds after the one before: begin, report, 7 s of work, two pauses of 7 s."""
+    writer = make_writer(":memory:")
+    trials, view = TrialWriter(writer.store, writer.run_id), StatusView(writer.store.connection, "r")
+    kinds = ("added", "started", "paused", "resumed", "reported", "paused", "resumed", "paused", "resumed")
+    for kind in kinds:
+        trials.handle("a", message(kind, 0, 1, 1))
+    walls = {event.name: event.wall_s for event in writer.store.events_after(0)}
+    reported = next(row["wall"] for row in writer.store.rows("SELECT wall FROM result"))
+    (trial,) = view.now()["experiments"][0]["running"]
+    held = [(e.name, e.wall_s) for e in writer.store.events_after(0) if e.name in ("trial.paused", "trial.resumed")][2:]
+    lengths = [end - begin for (_, begin), (_, end) in zip(held[::2], held[1::2], strict=True)]
+    assert len(lengths) == 2
+    assert trial["since_wall"] == pytest.approx(reported + sum(lengths))
+    assert trial["since_wall"] < walls["trial.resumed"], "the work before and between the pauses counts"
+
+
 class Counted:
     """A connection that notes how many rows of results were read through it."""
 
