@@ -38,7 +38,7 @@ AT_WORK = ("RUNNING", "PAUSED")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the ETA said at a share of the run, in seconds, and what was true."""
+    """Holds the ETA's answer at a share of the run, in seconds, and the truth."""
 
     share: float
     true_s: float

@@ -102,7 +102,10 @@ def forecast(request: Request) -> dict[str, Any]:
     for trial, scales in zip(request.trials, request.scales, strict=True):
         inputs = torch.from_numpy(_scaled(table, scales, settings).astype(np.float32))
         model, precision = load_model(trial, architecture, manifest.sha256, DEVICE)
-        found[str(trial.number)] = probabilities(model, inputs, part, settings.context, precision, at_once).tolist()
+        answer = probabilities(model, inputs, part, settings.context, precision, at_once)
+        if not np.isfinite(answer).all():
+            raise CheckpointError(f"expected a probability of trial {trial.number}, found one that is no number", ANEW)
+        found[str(trial.number)] = answer.tolist()
     return {
         "schema": SCHEMA,
         "ticker": manifest.ticker,

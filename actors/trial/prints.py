@@ -29,7 +29,7 @@ from supervisor.processes.environment import SERVES
 
 PUMP = (sys.executable, "-P", "-m", "supervisor.processes.print_pump")
 MAX_PUMPS = 5
-"""Of one attempt: where pumps die again and again, the attempt prints into nothing."""
+"""The most pumps of one attempt: where they die again and again, it prints into nothing."""
 
 STANDARD = (1, 2)
 START_WITHIN_S = 30.0

@@ -49,7 +49,7 @@ class Machine:
     loads: tuple[tuple[float, float, float], ...]
     """From when to when another program slows the run by a factor, in seconds in which it works; the worst counts."""
     pauses: tuple[tuple[float, float], ...]
-    """When it is paused and for how long, as shares of the time in which it works."""
+    """The begins and lengths of its pauses, as shares of the time in which it works."""
 
     def slowed(self, at_s: float) -> float:
         """Return the factor by which epochs that begin at `at_s` take longer."""

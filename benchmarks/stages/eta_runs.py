@@ -33,7 +33,7 @@ class Play:
     now_s: float = 0.0
     events: list[tuple[float, str, str | None, int | None, int | None, dict[str, Any]]] = field(default_factory=list)
     spans: list[tuple[float, float, str, int]] = field(default_factory=list)
-    """When which attempt of a trial was at work."""
+    """Holds the time in which an attempt of a trial was at work."""
     driven: list[tuple[str, float, float]] = field(default_factory=list)
     """From when to when which experiment had a driver."""
 

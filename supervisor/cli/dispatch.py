@@ -39,7 +39,7 @@ _EXPERIMENTS, _RUNS = _listed("experiments"), _listed("runs")
 COMPLETED: Mapping[str, Any] = {
     "EXPERIMENT": _EXPERIMENTS, "EXPERIMENT|TRIAL": _EXPERIMENTS, "RUN": _RUNS, "RUN|PLAN": _RUNS, "FILE": "file",
 }  # fmt: skip
-"""How shells complete an argument of this metavar, by shell."""
+"""The command by which a shell completes an argument of this metavar, by shell."""
 
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)", re.DOTALL)
 _UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w-]+)")

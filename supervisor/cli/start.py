@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.control.handshake import StartRequest
+from supervisor.domain.plan_changes import MAX_TRIALS
 from supervisor.errors import SweepError, UsageError
 from supervisor.home import Home
-
-MAX_MORE = 100_000
-"""Trials by which an experiment is extended at once."""
 
 if TYPE_CHECKING:
     from supervisor.plan.dataset import DatasetChoice
@@ -79,9 +77,9 @@ def _extensions(given: Sequence[str]) -> dict[str, int]:
     for text in given:
         name, _, trials = text.partition("=")
         a_number = trials.isascii() and trials.isdecimal() and len(trials) < 8
-        if not (name and a_number and 0 < int(trials) <= MAX_MORE):
+        if not (name and a_number and 0 < int(trials) <= MAX_TRIALS):
             raise UsageError(
-                f"--extend {text}: expected EXPERIMENT=TRIALS, up to {MAX_MORE}", remedy="write such as 2M-h1=20"
+                f"--extend {text}: expected EXPERIMENT=TRIALS, up to {MAX_TRIALS}", remedy="write such as 2M-h1=20"
             )
         found[name] = int(trials)
     return found

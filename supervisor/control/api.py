@@ -158,10 +158,10 @@ async def _enqueue(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
 
 
 async def _extend(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
-    trials, hours = body.get("trials", 0), float(body.get("hours", 0.0))
+    trials, hours = body.get("trials", 0), body.get("hours", 0.0)
     if not (0 <= trials <= MAX_MORE and 0.0 <= hours <= MAX_MORE and trials + hours > 0):
         raise UsageError(f"expected trials or hours above 0 and up to {MAX_MORE}, found {trials} and {hours}")
-    return await verbs.steering.extend(_targets(body), trials, hours, who)
+    return await verbs.steering.extend(_targets(body), trials, float(hours), who)
 
 
 @dataclass(frozen=True)

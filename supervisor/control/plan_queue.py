@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from supervisor.control.handshake import StartRequest
 from supervisor.errors import Conflict, NotFound, StoreError
@@ -52,10 +54,10 @@ class PlanQueue:
         try:
             with self._file.open("rb") as file:
                 found = json.loads(file.read(MAX_BYTES + 1))
-            return [Entry(**{**one, "request": StartRequest(**one["request"])}) for one in found]
+            return [_entry(one) for one in found]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise StoreError(f"{self._file} cannot be read: {error}", remedy="correct or remove it") from error
 
     def first(self) -> Entry | None:
@@ -106,7 +108,11 @@ class PlanQueue:
         try:
             with self._locked():
                 entries = change(self.entries())
-                write_atomically(self._file, json.dumps([asdict(entry) for entry in entries]).encode())
+                text = json.dumps([asdict(entry) for entry in entries]).encode()
+                if len(text) > MAX_BYTES:
+                    raise Conflict(f"expected a queue of at most {MAX_BYTES} bytes, found {len(text)}",
+                                   remedy="`supervisorctl queue remove` takes a plan out")  # fmt: skip
+                write_atomically(self._file, text)
         except OSError as error:
             raise StoreError(f"{self._file} cannot be written: {error}", remedy="check its owner and disk") from error
         return entries
@@ -119,6 +125,23 @@ class PlanQueue:
             yield
         finally:
             os.close(fd)
+
+
+def _entry(read: dict[str, Any]) -> Entry:
+    """Return an entry that was read from the file. Raises TypeError, KeyError or ValueError for another content."""
+    entry = Entry(**{**read, "request": StartRequest(**read["request"])})
+    request, words = entry.request, (entry.id, entry.who, entry.request.plan, entry.request.plan_text)
+    if not (
+        all(isinstance(word, str) for word in words)
+        and isinstance(entry.queued_wall, float)
+        and math.isfinite(entry.queued_wall)
+        and isinstance(request.hardware, dict)
+        and isinstance(request.data, dict)
+        and isinstance(request.specs, list)
+        and all(isinstance(spec, dict) for spec in request.specs)
+    ):
+        raise ValueError(f"expected a plan with its start's request, found {str(read)[:200]}")
+    return entry
 
 
 def named(entries: Sequence[Entry], name: str) -> Entry:

@@ -68,10 +68,12 @@ def choose_run(store: Store, request: StartRequest, clock: Clock) -> str:
 
 def _gone_on_with(store: Store, request: StartRequest, unfinished: sqlite3.Row, clock: Clock) -> str:
     run_id = str(unfinished["id"])
-    if request.queued is not None:
-        RunWriter(store, run_id).record("queue.advanced", **_advanced(request.queued, clock))
-    if unfinished["desired"] == Desired.STOP:
-        _want(store, run_id)
+    # In one transaction: a queued plan that has advanced is dropped, so its run must be wanted by then.
+    with store.change(run_id) as change:
+        if request.queued is not None:
+            change.record("queue.advanced", **_advanced(request.queued, clock))
+        if unfinished["desired"] == Desired.STOP:
+            change.record("run.wanted", who=STARTED_BY)
     return run_id
 
 

@@ -87,7 +87,7 @@ class Steering:
         store, run_id = self._writer.store, self._writer.run_id
         plan = plan_of_run(store.connection, run_id)
         # In a thread: a grid may take a while.
-        found = await asyncio.to_thread(compared, plan)
+        found, sha256 = await asyncio.to_thread(_read, plan)
         answer: dict[str, Any] = {
             "changes": list(found.changes), "refused": list(found.refused), "effects": {}, "applied": False,
         }  # fmt: skip
@@ -96,8 +96,8 @@ class Steering:
         self._refuse_at_the_end()
         if plan_of_run(store.connection, run_id) != plan:
             raise Conflict("the run's plan was changed meanwhile", remedy="ask again")
-        # Taken over in part, the file still differs.
-        sha256 = _sha256(plan) if found.fingerprint is not None else None
+        if found.fingerprint is None:
+            sha256 = None  # taken over in part, the file still differs
         changed = self._steer.change_plan(
             [Named(name, exact=False) for name in plan.specs],
             PlanChange(found.changes, found.specs, found.policy, found.text, found.fingerprint, sha256), who,
@@ -139,6 +139,15 @@ class Steering:
 def compared(plan: RunPlan) -> Comparison:
     """Return the differences between a run's plan and its file. Raises PlanError when the file is no plan now."""
     return compare(plan.file, plan.text, plan.sets, plan.options, plan.policy, plan.data, plan.specs)
+
+
+def _read(plan: RunPlan) -> tuple[Comparison, str | None]:
+    """Return the differences and the hash of the file that has them. Raises Conflict if it is being edited."""
+    sha256 = _sha256(plan)
+    found = compared(plan)
+    if _sha256(plan) != sha256:
+        raise Conflict("the plan's file was changed meanwhile", remedy="ask again")
+    return found, sha256
 
 
 def _sha256(plan: RunPlan) -> str | None:

@@ -60,29 +60,26 @@ def why_not_end(state: ProcessState, spec: Spec, trial: Trial) -> str | None:
     return None
 
 
-def why_not_discard(spec: Spec, trial: Trial, others: Iterable[Trial]) -> str | None:
+CHOSEN = "the finalisation has chosen among the trials of its search"
+
+
+def why_not_discard(spec: Spec, trial: Trial, has_chosen: bool) -> str | None:
     """Return why a trial cannot be taken out of what its search knows; None when it can.
 
-    `others` are all trials of its experiment.
+    `has_chosen` says whether a finalisation has chosen among the trials of its experiment.
     """
     if TrialState(trial["state"]) not in TRIAL_ENDED:
         return f"it is {trial['state']}; `supervisorctl end` ends it first"
     if str(trial["number"]) in spec.get("discarded", {}):
         return "it is discarded already"
-    return _why_chosen(others)
+    return CHOSEN if has_chosen else None
 
 
-def why_not_restore(spec: Spec, trial: Trial, others: Iterable[Trial]) -> str | None:
+def why_not_restore(spec: Spec, trial: Trial, has_chosen: bool) -> str | None:
     """Return why a trial cannot be taken back into what its search knows; None when it can."""
     if str(trial["number"]) not in spec.get("discarded", {}):
         return "it is not discarded"
-    return _why_chosen(others)
-
-
-def _why_chosen(trials: Iterable[Trial]) -> str | None:
-    if any(phase(trial["source"]) > 0 for trial in trials):
-        return "the finalisation has chosen among the trials of its search"
-    return None
+    return CHOSEN if has_chosen else None
 
 
 def why_not_skip(state: ProcessState, action: str | None, spec: Spec, test: Mapping[str, Any] | None) -> str | None:

@@ -12,6 +12,9 @@ from supervisor.formatting import duration
 ENQUEUED = "enqueued"
 """The source of a trial that tries a given point."""
 
+MAX_TRIALS = 100_000
+"""Of an experiment: lists of trials are read as a whole."""
+
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]
 
@@ -72,7 +75,7 @@ def why_not_enqueue(state: ProcessState, spec: Spec, trials: Sequence[Trial], na
 
 
 def why_not_extend(
-    state: ProcessState, spec: Spec, trials: Sequence[Trial], hours: float, left_s: float | None
+    state: ProcessState, spec: Spec, trials: Sequence[Trial], more: int, hours: float, left_s: float | None
 ) -> str | None:
     """Return why the search of an experiment cannot get more trials; None when it can. It may have ended.
 
@@ -84,6 +87,8 @@ def why_not_extend(
         return "it was skipped; `supervisorctl retry` takes it in again"
     if state not in ENDED and (spec.get("searched") is not None or spec.get("finish_asked")):
         return "its search ends now; ask again once it has ended"
+    if (total := extended(spec, trials, more)) > MAX_TRIALS:
+        return f"expected at most {MAX_TRIALS} trials in all, found {total}"
     if spec.get("max_hours") is None and hours:
         return "it has no limit of hours"
     if left_s == 0.0 and not hours:

@@ -37,7 +37,7 @@ class LostTime:
         """Add up over all trials with `by_trial` False: the result does not grow with their number."""
         self._by_trial = by_trial
         self.times = 0
-        """How often it began: trials that are held together count once."""
+        """The number of times that it began: trials that are held together count once."""
         self.pauses: dict[Key, deque[tuple[float, float]]] = {}
         """Begin and end of the last pauses of each live trial (seconds since the epoch)."""
         self._held: dict[Key, tuple[str, float]] = {}

@@ -15,7 +15,7 @@ from supervisor.plan.dimensions import FloatDimension
 from supervisor.plan.expansion import ExperimentSpec, finalize_of
 from supervisor.plan.loader import parse_plan
 from supervisor.plan.matrix import cells
-from supervisor.plan.schema import AUTO, Plan
+from supervisor.plan.schema import AUTO, Plan, Stop
 from supervisor.plan.validation import nearest, value_problem
 
 FILE = "the run's plan"
@@ -69,13 +69,32 @@ def patch(
     keys = [_key(text) for text in sets]
     plan = parse_plan(plan_text, FILE, sets=[*earlier, *sets]).plan
     cell_of = {cell.name: cell.plan for cell in cells(plan)}
-    changed = {name: spec_changes(cell_of[name], keys, spec) for name, spec in specs.items() if name in cell_of}
+    parts = _stop_parts(sets)
+    changed = {
+        name: _with_own_stop(spec_changes(cell_of[name], keys, spec), spec, parts)
+        for name, spec in specs.items() if name in cell_of
+    }  # fmt: skip
     own = [key.partition(".")[2] for key in keys if key.startswith("hardware.")]
     return Patch(
         tuple(sets),
         {name: changes for name, changes in changed.items() if changes},
         merged_policy({**policy, **{key: plan.policy[key] for key in own}}) if own else None,
     )
+
+
+def _stop_parts(sets: Sequence[str]) -> list[str]:
+    """Return the parts of `stop` that are set alone; none where the whole is set."""
+    paths = [path for path in (set_values.parse_set(text)[0] for text in sets) if path[0] == "stop"]
+    return [] if any(len(path) < 2 for path in paths) else [str(path[1]) for path in paths]
+
+
+def _with_own_stop(changes: dict[str, Any], spec: Mapping[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    """Return the changes with what the experiment's own `stop` says in the parts that are not set."""
+    own, new = spec.get("stop"), changes.get("stop")
+    if not parts or own is None or new is None:
+        return changes
+    stop = Stop.model_validate({**own, **{part: new[part] for part in parts}}).model_dump(mode="json")
+    return {key: value for key, value in {**changes, "stop": stop}.items() if key != "stop" or value != own}
 
 
 def merged_policy(merged: dict[str, Any]) -> dict[str, Any]:

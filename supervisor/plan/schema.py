@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
 from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
+from supervisor.domain.plan_changes import MAX_TRIALS
 from supervisor.plan.dimensions import Dimension, EnqueuedValue, Part, as_tuple
 
 PLAN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -21,7 +22,6 @@ PARAM_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 VALUE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$"
 
 MAX_EXPERIMENTS = 1_000
-MAX_TRIALS = 100_000
 
 AUTO = "auto"
 """Written for a number that the machine decides."""

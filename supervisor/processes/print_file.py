@@ -16,7 +16,7 @@ from supervisor.filesystem import replacing
 HEAD_BYTES = TAIL_BYTES = 512 * 1024
 GAP_BYTES = 64
 MAX_FILES = 20
-"""Of one trial: pauses may give it any number of attempts. The oldest files go."""
+"""The files of one trial: pauses may give it any number of attempts. The oldest go."""
 
 _GAP = re.compile(rb"\n\[\.\.\. (\d{1,19}) bytes were left out here \.\.\.\] *\n")
 

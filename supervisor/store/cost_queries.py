@@ -15,7 +15,7 @@ from supervisor.domain.eta.trial_work import TrialCost, epoch_work, measured
 from supervisor.domain.time_accounting import LostTime
 
 RECENT = 16
-"""How many of the last values of a running trial are shown."""
+"""The number of last values of a running trial that are shown."""
 
 
 def figures_of(connection: sqlite3.Connection, run_id: str, after: int = 0) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class StatusView:
         self._costs: dict[str, dict[tuple[int, int], TrialCost]] = {}
         """Costs of ended trials, by experiment and their number and attempt."""
         self._measured: dict[str, tuple[Any, dict[str, Any]]] = {}
-        """What the trials of an experiment have shown, and what that was made from."""
+        """The figures that the trials of an experiment have shown, and the facts they were made from."""
         self._figures: dict[str, Any] = {}
         """The dry run's figures, by experiment."""
 

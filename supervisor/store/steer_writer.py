@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from supervisor.domain.early_ends import (
@@ -19,6 +20,7 @@ from supervisor.domain.early_ends import (
     why_not_skip,
 )
 from supervisor.domain.experiment_order import why_not_next
+from supervisor.domain.finalists import phase
 from supervisor.domain.lifecycle import ENDED, Desired, ProcessState, check_process_move
 from supervisor.domain.plan_changes import effect, extended, why_not_change, why_not_enqueue, why_not_extend
 from supervisor.domain.scope import trial_scope
@@ -79,21 +81,31 @@ class SteerWriter:
     def discard(self, found: Iterable[Named], who: str, *, restore: bool = False) -> list[Named]:
         """Record that trials leave what their searches know, or with `restore` come back; return them."""
         with self.store.change(self.run_id) as change:
-            taken = _taken(
-                found, lambda one: self._why_not_discard(one, restore), "restore" if restore else "discard"
-            )  # fmt: skip
+            why_not = self._why_not_discard(why_not_restore if restore else why_not_discard)
+            taken = _taken(found, why_not, "restore" if restore else "discard")
             for one in taken:
                 event = "trial.restored" if restore else "trial.discarded"
                 change.record(event, experiment=one.experiment, trial=one.trial, who=who)
         return taken
 
-    def _why_not_discard(self, one: Named, restore: bool) -> str | None:
-        row = None if one.trial is None else lookups.trial(self.store, self.run_id, one.experiment, one.trial)
-        if row is None:
-            return "there is no such trial"
-        spec = lookups.spec(self.store, self.run_id, one.experiment)
-        others = [dict(other) for other in lookups.trials(self.store, self.run_id, one.experiment)]
-        return (why_not_restore if restore else why_not_discard)(spec, dict(row), others)
+    def _why_not_discard(
+        self, decide: Callable[[dict[str, Any], Mapping[str, Any], bool], str | None]
+    ) -> Callable[[Named], str | None]:
+        """Return the decision on each trial; what concerns its whole experiment is read once."""
+
+        @cache
+        def search(name: str) -> tuple[dict[str, Any], bool]:
+            trials = lookups.trials(self.store, self.run_id, name)
+            return lookups.spec(self.store, self.run_id, name), any(phase(trial["source"]) > 0 for trial in trials)
+
+        def why_not(one: Named) -> str | None:
+            row = None if one.trial is None else lookups.trial(self.store, self.run_id, one.experiment, one.trial)
+            if row is None:
+                return "there is no such trial"
+            spec, has_chosen = search(one.experiment)
+            return decide(spec, dict(row), has_chosen)
+
+        return why_not
 
     def leave_out(self, found: Iterable[Named], who: str) -> list[Named]:
         """Record that experiments are left out; return them. The orchestrator moves them to SKIPPED."""
@@ -154,7 +166,7 @@ class SteerWriter:
         """
         run = lookups.run(self.store, self.run_id)
         with self.store.change(self.run_id) as change:
-            taken = _taken(more, lambda one: self._why_not_extend(one, hours), "be extended")
+            taken = _taken(more, lambda one: self._why_not_extend(one, more[one], hours), "be extended")
             if run["state"] == ProcessState.EXITED:
                 change.record("run.moved", state=ProcessState.STOPPED)
             totals = {one.experiment: self._extend(change, one, more[one], hours, who) for one in taken}
@@ -174,12 +186,12 @@ class SteerWriter:
             change.record("experiment.moved", experiment=name, state=ProcessState.STOPPED, reason=EXTENDED)
         return total
 
-    def _why_not_extend(self, one: Named, hours: float) -> str | None:
+    def _why_not_extend(self, one: Named, trials: int, hours: float) -> str | None:
         name = one.experiment
         spec = lookups.spec(self.store, self.run_id, name)
-        trials = [dict(row) for row in lookups.trials(self.store, self.run_id, name)]
+        rows = [dict(row) for row in lookups.trials(self.store, self.run_id, name)]
         left_s = seconds_left(self.store, self.run_id, name, spec.get("max_hours"))
-        return why_not_extend(self._state(one), spec, trials, hours, left_s)
+        return why_not_extend(self._state(one), spec, rows, trials, hours, left_s)
 
     def _why_not_change(self, one: Named, changes: Mapping[str, Any]) -> str | None:
         name = one.experiment

@@ -20,9 +20,9 @@ from supervisor.formatting import fitted, one_line
 from supervisor.home import Home
 
 PERIOD_S = 1.0
-"""How often the daemon is asked."""
+"""The time between two questions to the daemon."""
 STORE_PERIOD_S = 5.0
-"""How often the store is read while no daemon lives: that reads all trials."""
+"""The time between two looks into the store while no daemon lives: each reads all trials."""
 DUMB_ROWS = 24
 """For a terminal that does not know its size."""
 KEYS = "p pauses, r resumes, q quits"

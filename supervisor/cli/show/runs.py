@@ -26,7 +26,7 @@ MADE_BY_THE_RUN = (
 )  # fmt: skip
 """Keys of an experiment's spec that the run itself writes, beside its name."""
 AUTO = "auto"
-"""What a plan says where the machine chooses."""
+"""The word of a plan where the machine chooses."""
 MAX_CHARACTERS = 40
 
 

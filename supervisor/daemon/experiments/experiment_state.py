@@ -41,7 +41,7 @@ class ExperimentState:
 
     @property
     def trials_wait(self) -> bool:
-        """Whether a trial waits to be started, as one does that is tried again."""
+        """Return whether a trial waits to be started, as one does that is tried again."""
         waiting = lookups.unfinished_trials(self._store, self._run_id, self.name)
         return any(TrialState(row["state"]) is TrialState.PENDING for row in waiting)
 
@@ -52,7 +52,7 @@ class ExperimentState:
 
     @property
     def search_goes_on(self) -> bool:
-        """Whether its search has trials that no driver has begun."""
+        """Return whether its search has trials that no driver has begun."""
         trials = lookups.trials(self._store, self._run_id, self.name)
         return sum(phase(row["source"]) == 0 for row in trials) < search_trials(self.spec)
 
@@ -66,7 +66,7 @@ class ExperimentState:
 
     @property
     def has_begun(self) -> bool:
-        """Whether its driver has said hello: another may follow it at once."""
+        """Return whether its driver has said hello: another may follow it at once."""
         return self._writer.experiment_state(self.name) in (ProcessState.RUNNING, ProcessState.PAUSED)
 
     def is_left_out(self) -> bool:

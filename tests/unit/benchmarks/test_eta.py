@@ -13,7 +13,7 @@ RUNS = range(20)
 
 @cache
 def said() -> list[list[Asked]]:
-    """What the ETA said in each run."""
+    """Return the ETA's answers in each run."""
     return [asked(simulated(seed)) for seed in RUNS]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import io
 import json
@@ -21,10 +22,11 @@ from supervisor.cli.show import runs, views
 from supervisor.cli.show.answers import yaml_text
 from supervisor.cli.show.rows import result_rows, sorted_rows
 from supervisor.cli.show.trials import column
+from supervisor.clock import Clock
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store import queries
-from supervisor.store.database import read_only
+from supervisor.store.database import Store, read_only
 from supervisor.store.history_queries import history
 from tests.unit.cli.show_stage import NAME, open_store, two_runs
 from tests.unit.store.evaluation_stage import run_of
@@ -206,6 +208,17 @@ def test_history_agrees_with_the_whole_snapshot_of_each_run(home: Home) -> None:
                 assert short["best"] == (None if long["best"] is None else long["best"]["value"])
                 assert short["final"] == (None if long["finalized"] is None else long["finalized"]["val_loss"])
                 assert (short["missing"], short["counts"]) == (long["missing"], long["counts"])
+
+
+def test_history_leaves_out_a_discarded_trial(home: Home) -> None:
+    with contextlib.closing(Store(home.store, Clock())) as store:
+        experiment = queries.run_snapshot(store.connection, "mini-1")["experiments"][0]
+        best, name = experiment["best"], experiment["name"]
+        with store.change("mini-1") as change:
+            change.record("trial.discarded", experiment=name, trial=best["trial"], who="ann")
+        now = queries.run_snapshot(store.connection, "mini-1")["experiments"][0]["best"]["value"]
+        short = next(run for run in history(store.connection, 10) if run["run"] == "mini-1")["experiments"][0]
+        assert short["best"] == now != best["value"]
 
 
 def test_compare_shows_what_differs_in_the_plans_and_what_was_found(

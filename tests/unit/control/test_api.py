@@ -153,6 +153,7 @@ def test_hello_names_product_version_and_pid(home: Home) -> None:
         (post("extend", {"targets": ["a"], "trials": -1}), 400, "expected trials or hours above 0"),
         (post("extend", {"targets": ["a"], "trials": 1.5}), 400, "expected a int for trials, found 1.5"),
         (post("extend", b'{"targets": ["a"], "hours": NaN}'), 400, "expected trials or hours above 0"),
+        (post("extend", {"targets": ["a"], "hours": 10**400}), 400, "expected trials or hours above 0"),
         (post("pause", {"target": 7}), 400, "expected a str for target, found 7"),
         (post("drill", {"name": "heat", "duration_s": True}), 400, "expected a float for duration_s, found True"),
         (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),

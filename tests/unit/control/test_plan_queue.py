@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -96,7 +97,31 @@ def test_a_full_queue_takes_no_more(queue: PlanQueue, monkeypatch: pytest.Monkey
         add(queue, "c")
 
 
-@pytest.mark.parametrize("content", [b"[", b"{}x", b"[{}]", b'[{"id": 1, "request": {"plan": "a", "colour": 1}}]'])
+def test_a_plan_that_would_make_the_file_too_long_to_read_is_refused(
+    queue: PlanQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(queue, "a")
+    monkeypatch.setattr(plan_queue, "MAX_BYTES", 600)
+    with pytest.raises(Conflict, match="expected a queue of at most 600 bytes"):
+        add(queue, "b" * 300)
+    assert plans(queue) == ["a"]
+
+
+GOOD = {"id": "1", "who": "ann", "queued_wall": 1.5, "request": {"plan": "a"}, "error": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[", b"{}x", b"[{}]", b'[{"id": 1, "request": {"plan": "a", "colour": 1}}]', b"[" * 100_000,
+        *(json.dumps([{**GOOD, **wrong}]).encode() for wrong in (
+            {"queued_wall": "x"}, {"id": 1}, {"request": {"plan": "a", "specs": 5}},
+            {"request": {"plan": "a", "specs": [5]}}, {"request": {"plan": "a", "hardware": []}},
+            {"request": {"plan": None}},
+        )),
+        json.dumps([{**GOOD, "queued_wall": float("nan")}]).encode(),
+    ],
+)  # fmt: skip
 def test_a_damaged_file_is_never_taken_for_an_empty_queue(tmp_path: Path, content: bytes) -> None:
     queue = queue_at(tmp_path)
     (Home(tmp_path).state / "queue.json").write_bytes(content)

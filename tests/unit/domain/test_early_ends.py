@@ -105,5 +105,6 @@ def test_a_refused_name_takes_all_with_it_and_a_pattern_only_what_may_be(found: 
 def test_a_trial_is_discarded_and_restored_unless_a_reason_forbids_it(
     spec: dict[str, Any], found: dict[str, Any], others: list[dict[str, Any]], discard: str | None, restore: str | None
 ) -> None:
-    for said, why in ((why_not_discard(spec, found, others), discard), (why_not_restore(spec, found, others), restore)):
+    chosen = any(other["source"] == "finalize" for other in others)
+    for said, why in ((why_not_discard(spec, found, chosen), discard), (why_not_restore(spec, found, chosen), restore)):
         assert said is None if why is None else why in (said or "")

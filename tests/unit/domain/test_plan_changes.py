@@ -138,8 +138,13 @@ def test_a_point_is_refused_where_no_trial_can_try_it(
 def test_a_search_is_extended_unless_a_reason_forbids_it(
     state: str, spec: dict[str, Any], sources: list[str], hours: float, left_s: float | None, why: str | None
 ) -> None:
-    said = why_not_extend(ProcessState(state), {**SPEC, **spec}, numbered(*sources), hours, left_s)
+    said = why_not_extend(ProcessState(state), {**SPEC, **spec}, numbered(*sources), 1, hours, left_s)
     assert said is None if why is None else why in (said or "")
+
+
+def test_a_search_has_a_largest_number_of_trials() -> None:
+    said = why_not_extend(ProcessState.RUNNING, {**SPEC, "max_trials": 99_999}, [], 2, 0.0, None)
+    assert said == "expected at most 100000 trials in all, found 100001"
 
 
 @given(own=st.integers(4, 50), begun=st.integers(0, 50), more=st.integers(1, 30), early=st.booleans())

@@ -148,6 +148,8 @@ def test_an_early_stop_is_set_in_parts_and_taken_away_again() -> None:
     stop = {"value": 0.5, "plateau": 20, "improvement": 0.0}
     assert changed("stop.value=0.5", "stop.plateau=20").specs["small"] == {"stop": stop}
     specs = {name: {**spec, "stop": stop} for name, spec in specs_of().items()}
+    assert changed("stop.value=0.1", specs=specs).specs["small"] == {"stop": {**stop, "value": 0.1}}, "not the plateau"
+    assert changed("stop.value=0.5", specs=specs).specs == {}
     assert changed("stop=null", specs=specs).specs["small"] == {"stop": None}
     with pytest.raises(PlanError, match="needs a value or a plateau"):
         changed("stop={}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from supervisor.daemon.run_selection import choose_run
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import NotFound, PlanChanged
 from supervisor.home import Home
-from supervisor.store.database import Store
+from supervisor.store.database import Change, Store
 from supervisor.store.run_writer import RunWriter
 
 
@@ -122,3 +123,38 @@ def test_a_kill_before_the_entry_is_dropped_begins_its_plan_once(stage: Stage, m
     assert stage.start(StartRequest(None)) == 0
     assert stage.runs() == [("a", "EXITED"), ("b", "EXITED")]
     assert stage.queue.entries() == []
+
+
+def test_a_queue_that_cannot_be_read_fails_no_run_that_has_ended(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    (stage.home.state / "queue.json").write_text("[5")
+    assert stage.start(request("a")) == 0
+    assert stage.runs() == [("a", "EXITED")]
+    assert "the queue is left alone" in caplog.text
+
+
+def test_a_queued_plan_has_advanced_only_with_its_stopped_run_wanted_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two would drop the plan, and nothing would run it."""
+    stage.ends["b"] = ProcessState.STOPPED
+    stage.start(request("b"))
+    with contextlib.closing(Store(stage.home.store, Clock())) as store:
+        RunWriter(store, store.rows("SELECT id FROM run")[0]["id"]).record("run.stopped", who="ann")
+    stage.add("b")
+    record = Change.record
+
+    def killed(change: Change, name: str, /, **fields: Any) -> Any:
+        if name == "run.wanted":
+            raise KeyboardInterrupt
+        return record(change, name, **fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Change, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stage.start(request("a"))
+    assert stage.runs() == [("b", "STOPPED"), ("a", "EXITED")]
+    del stage.ends["b"]
+    assert stage.start(StartRequest(None)) == 0
+    assert stage.runs() == [("b", "EXITED"), ("a", "EXITED")]

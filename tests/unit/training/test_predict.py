@@ -211,6 +211,16 @@ def test_a_refusal_is_printed_with_its_remedy_and_a_fault_of_the_machine_fails(
     assert run({"days": 2}) == (1, "")
 
 
+def test_a_model_that_answers_no_number_is_refused(
+    trials: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    body = {"trials": trials, "bars": str(BARS), "days": 2, "threads": 1}
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(json.dumps(body).encode())))
+    monkeypatch.setattr(predict, "probabilities", lambda *_: np.array([0.5, np.nan]))
+    assert predict.main() == 0
+    assert "found one that is no number" in json.loads(capsys.readouterr().out)[predict.REFUSED]
+
+
 def test_the_verb_has_the_names_of_the_child() -> None:
     """The command line cannot import training before it needs it, so it has the names as constants of its own."""
     assert (verb.WEIGHTS, verb.REFUSED) == (FILE, predict.REFUSED)
