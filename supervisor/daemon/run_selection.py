@@ -181,10 +181,6 @@ def _with_due_tests(store: Store, request: StartRequest, unfinished: sqlite3.Row
     return lookups.run(store, writer.run_id) if due else unfinished
 
 
-def _want(store: Store, run_id: str) -> None:
-    RunWriter(store, run_id).record("run.wanted", who=STARTED_BY)
-
-
 def _give_up(store: Store, run_id: str) -> None:
     writer = RunWriter(store, run_id)
     writer.recover()
