@@ -14,6 +14,7 @@ from supervisor.clock import Clock
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
+from supervisor.domain.command import Action, Command, Origin
 from supervisor.errors import RayStartFailed
 from supervisor.home import Home
 from supervisor.preflight.concurrency import Choice
@@ -234,3 +235,9 @@ async def until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"expected: {what}"
         await asyncio.sleep(0.01)
+
+
+def governors(action: Action) -> list[Any]:
+    """Return the line of a story in which the governor of a node asks for an action."""
+    command = Command(action, Origin.GOVERNOR, "92 C", "node-1", 1.0, drill=True)
+    return ["message", "ActionChanged", {"node": "node-1", "command": command.to_json()}]

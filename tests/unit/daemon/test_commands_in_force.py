@@ -17,7 +17,7 @@ from supervisor.daemon.upkeep.disk_reserve import DiskReserve, ReserveLimits
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.errors import Conflict
 from supervisor.store import lookups
-from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
+from tests.unit.daemon.orchestrator_stage import DONE, Stage, governors, until
 
 
 @pytest.fixture(autouse=True)
@@ -64,11 +64,6 @@ def test_a_pause_holds_across_a_drivers_death(tmp_path: Path) -> None:
 
     stage.live(watch)
     assert stage.states() == {"a": "STOPPED"}
-
-
-def governors(action: Action) -> list[Any]:
-    command = Command(action, Origin.GOVERNOR, "92 C", "node-1", 1.0, drill=True)
-    return ["message", "ActionChanged", {"node": "node-1", "command": command.to_json()}]
 
 
 def test_neither_origin_lifts_the_pause_of_the_other(tmp_path: Path) -> None:

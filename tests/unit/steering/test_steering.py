@@ -15,7 +15,7 @@ from supervisor.domain.finalists import known_to_the_search
 from supervisor.errors import Conflict, NotFound
 from supervisor.store import lookups, queries
 from supervisor.store.retry_writer import RetryWriter
-from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
+from tests.unit.daemon.orchestrator_stage import DONE, Stage, governors, until
 from tests.unit.steering.steering_stage import steering
 
 ENDED_EARLY: list[Any] = ["message", "TrialEnded", {
@@ -215,6 +215,23 @@ def test_the_next_driver_gets_a_discarded_trial_as_a_tombstone_and_follows_at_on
     assert stage.recorded("driver.exited") == [], "no driver died"
     assert stage.states() == {"a": "EXITED"}
     assert stage.trials("a")[0] == (0, "TERMINATED", 1, 0.25), "the store keeps all of it"
+
+
+def test_a_governors_stop_waits_for_a_person_also_where_the_driver_was_to_begin_anew(tmp_path: Path) -> None:
+    story = [["trial", 0, 0.25], ["result", 1, 1], governors(Action.STOP), ["finish"]]
+    stage = Stage(tmp_path, a=[story, [["trial", 1, 0.75]]])
+
+    async def ask(at_work: Orchestrator) -> None:
+        await until(lambda: len(stage.facts("trial.reported")) == 2, "both trials have reported")
+        await until(lambda: stage.states()["a"] == "PAUSED", "the governor's stop is known")
+        await steering(stage, at_work).discard(["0"], False, "ann")
+        await until(lambda: bool(stage.facts("driver.stopped")), "the driver has ended")
+        assert len(stage.facts("driver.started")) == 1
+        await at_work.force(None, "ann")
+
+    stage.live(ask)
+    assert stage.states() == {"a": "EXITED"}
+    assert len(stage.facts("driver.started")) == 2
 
 
 def known(stage: Stage) -> list[Any]:
