@@ -53,7 +53,7 @@ class TrialWriter:
         if not isinstance(message, messages.TrialAdded):
             return None
         spec, follows = lookups.spec(self.store, self.run_id, name), phase(message.source) > 0
-        if spec.get("finalize") is not None and follows != is_final(spec, message.number):
+        if follows != is_final(spec, message.number):
             return "the number of trials was changed meanwhile, and this one has another part now"
         if not follows:
             return None

@@ -110,6 +110,7 @@ def test_a_failure_carries_the_last_lines_that_its_attempt_printed(tmp_path: Pat
              ["message", "AttemptLost", lost], ["result", 2, 1], ["message", "TrialEnded", {**end, "number": 2}],
              ["fail", "out of luck"]]  # fmt: skip
     stage = Stage(tmp_path, a=[story])
+    stage.store.connection.execute("UPDATE experiment SET spec = json_set(spec, '$.max_trials', 3)")
     for trial, text in enumerate(("no\nCUDA password=hush-hush\n", "\x1b[1mkilled\x1b[0m\n")):
         path = print_path(folder / str(trial), 1)
         path.parent.mkdir(parents=True)

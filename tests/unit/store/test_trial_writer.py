@@ -313,3 +313,15 @@ def test_a_trial_whose_number_has_another_part_since_a_person_changed_the_plan_i
         plan_text=None, fingerprint=None, source_sha256=None, everywhere=True,
     )  # fmt: skip
     assert say(writer, searched)
+
+
+def test_a_search_trial_beyond_a_lowered_number_is_refused_also_without_a_finalisation(tmp_path: Path) -> None:
+    """Its result could not count, and the next driver would take it for one after the search."""
+    writer = make_writer(tmp_path / "sweep.db", max_trials=5)
+    assert say(writer, added(3))
+    writer.record(
+        "plan.changed", who="ann", sets=["max_trials=4"], experiments=[E], specs={E: {"max_trials": 4}}, policy=None,
+        plan_text=None, fingerprint=None, source_sha256=None, everywhere=True,
+    )  # fmt: skip
+    assert not say(writer, added(4))
+    assert [row["number"] for row in trials_of(writer.store.connection, writer.run_id, E)] == [3]
