@@ -149,4 +149,4 @@ def _within(whole: Moments, hours_s: float, trial_s: float) -> Moments:
     if whole.mean <= hours_s:
         return length
     unused_s = min(trial_s, hours_s / 2.0)
-    return Moments(length.mean - unused_s / 2.0, length.variance + unused_s**2 / 12.0)
+    return Moments(max(0.0, length.mean - unused_s / 2.0), length.variance + unused_s**2 / 12.0)

@@ -195,3 +195,10 @@ def test_a_concurrency_that_the_machine_will_choose_is_forecast_by_its_room() ->
     auto = eta(experiment(state="STOPPED", figures=figures, auto_concurrency=True))
     fixed = eta(experiment(state="STOPPED", figures=figures))
     assert auto["median_s"] < 0.5 * fixed["median_s"]
+
+
+@given(hours=st.floats(1e-4, 100.0), pace=st.floats(1e-3, 1e3), ended=st.integers(0, 9))
+def test_no_end_lies_in_the_past(hours: float, pace: float, ended: int) -> None:
+    costs = [cost(number, pace=pace * (10.0 if number % 2 else 0.1)) for number in range(ended)]
+    found = eta(experiment(costs=costs, max_hours=hours, left_s=hours * 3600.0))
+    assert 0.0 <= found["low_s"] <= found["median_s"] <= found["high_s"]
