@@ -7,6 +7,7 @@ that keeps the test under a second. What must run longer to show anything is mar
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -20,6 +21,10 @@ settings.register_profile("fast", UNTIMED, max_examples=20, derandomize=True, da
 # `make test-all`: many examples, others each time (pytest --hypothesis-profile=full).
 settings.register_profile("full", UNTIMED, max_examples=200, print_blob=True)
 settings.load_profile("fast")
+
+
+# A call of Ray where none runs must fail, rather than start a Ray in the tests' own process.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,5 +60,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class FilesAndOneRay(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return RAY if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+        def remove_node(self, node: Any) -> str | None:
+            """Put back only files with tests left to run.
+
+            xdist puts back those that are done, too. A process that then takes one, with its last test at hand,
+            gets no further message and waits for ever.
+            """
+            work = self.assigned_work[node]
+            for file in [file for file, done in work.items() if all(done.values())]:
+                del work[file]
+            crashed: str | None = super().remove_node(node)
+            return crashed
 
     return FilesAndOneRay(config, log)

@@ -192,8 +192,11 @@ class Node:
         self.gone = threading.Event()
         """Set when the node has left the cluster."""
 
-    def listen(self) -> None:
-        threading.Thread(target=self._listen, name=f"watchdog-{self.node[:8]}", daemon=True).start()
+    def listen(self) -> threading.Thread:
+        """Follow the watchdog in a thread, which is returned, until the node has gone."""
+        thread = threading.Thread(target=self._listen, name=f"watchdog-{self.node[:8]}", daemon=True)
+        thread.start()
+        return thread
 
     def find(self) -> None:
         """Find the node's watchdog or start it, and bring it up to date."""

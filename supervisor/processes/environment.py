@@ -79,6 +79,8 @@ def ray_environment(home: Home, run_id: str, import_folder: Path | None, more: S
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(home.ray_token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Without it, a thread that calls Ray while its driver ends would start a Ray of its own, with all cores.
+        "RAY_ENABLE_AUTO_CONNECT": "0",
         # Keeps the address 127.0.0.1, as Ray does on macOS by default. Elsewhere Ray replaces it by the machine's own
         # address, and then GCS, raylet and every worker listen on all interfaces.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

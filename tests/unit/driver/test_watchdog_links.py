@@ -115,11 +115,18 @@ def linked(monkeypatch, watchdog_of):
     return node, sent, watchdog
 
 
+def listen_until_gone(node):
+    """Wait for the thread, too: it must not go on with the real ray.get once the stand-ins are gone."""
+    thread = node.listen()
+    thread.join(NET_S)
+    assert node.gone.is_set()
+    assert not thread.is_alive()
+
+
 def test_a_watchdog_that_ray_started_anew_between_two_calls_gets_the_commands_again(monkeypatch):
     """No call has failed: only its pid tells."""
     node, sent, watchdog = linked(monkeypatch, lambda of: FakeActor([1, 1, 2], of))
-    node.listen()
-    assert node.gone.wait(NET_S)
+    listen_until_gone(node)
     assert [(pid, [command.action for command in commands]) for pid, commands in watchdog.commands] == [
         (1, [Action.PAUSE]), (2, [Action.PAUSE])
     ]  # fmt: skip
@@ -132,7 +139,6 @@ def test_an_answer_that_makes_no_sense_is_a_lost_watchdog_and_the_link_goes_on(m
     answers = iter([{"version": "nonsense"}])
     right = watchdog.wait_change.remote
     watchdog.wait_change = FakeActor.method(lambda *asked: next(answers, None) or right(*asked))
-    node.listen()
-    assert node.gone.wait(NET_S)
+    listen_until_gone(node)
     assert [message.kind for message in sent if isinstance(message, SensorNoted)] == ["watchdog.lost"]
     assert len(watchdog.commands) == 2
