@@ -1,4 +1,4 @@
-"""Runs the verbs that look after store and log: backup, repair, audit, notify. Each returns the exit code.
+"""Runs the verbs that look after store and log: backup, repair, audit. Each returns the exit code.
 
 Standard library at import; a verb imports what it needs.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from supervisor import __product__, __version__
 from supervisor.cli.watch import NO_RUN_REMEDY
 from supervisor.control.client import ask
-from supervisor.errors import NotFound, NotRunning, NotSent
+from supervisor.errors import NotFound, NotRunning
 from supervisor.home import Home
 
 BACKUP_DEADLINE_S = 300.0
@@ -31,23 +31,6 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
         f"{path}: {size} bytes; to restore it, end the daemon and copy it to {home.store};"
         " the next start adds the later events of the logs"
     )
-    return 0
-
-
-def notify(home: Home, _: argparse.Namespace) -> int:
-    import asyncio
-
-    from supervisor.processes.notification import SEND_WITHIN_S, read_addresses, send_message
-
-    addresses = read_addresses(home.notify)
-    if not addresses:
-        raise NotFound(
-            f"no address in {home.notify}", remedy="write one a line, such as ntfy://my-topic, into it; mode 0600"
-        )
-    outcome = asyncio.run(send_message(addresses, "sweep supervisor", "A test message.", SEND_WITHIN_S))
-    if outcome.problem is not None:
-        raise NotSent(outcome.problem)
-    print(f"sent to {len(addresses)} address{'es' if len(addresses) > 1 else ''}")
     return 0
 
 

@@ -240,7 +240,10 @@ VERBS: Verbs = {
     ),
     "sensors": ("list every sensor of this machine: value, limits, quality, source", "sensors.sensors", (_JSON,)),
     "doctor": ("record every sensor into one file to send, or play such a file", "sensors.doctor", (_doctor,)),
-    "notify": ("send a test message to the addresses in state/notify", "maintenance.notify", ()),
+    "notify": (
+        "send a test message to each address in state/notify, and say what came of it", "news.notify",
+        (argument("action", nargs="?", choices=("test",), default="test", help="test, also when left out"),),
+    ),
     "backup": (
         "copy the store into a new file, while the run goes on", "maintenance.backup",
         (argument("file", type=Path, help="a new file"),),

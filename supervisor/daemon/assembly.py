@@ -17,21 +17,26 @@ from supervisor.control.server import ControlServer
 from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
 from supervisor.daemon.handlers import Handlers
+from supervisor.daemon.news.dead_man import DeadMan
+from supervisor.daemon.news.notifier import Notifier
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.recovery import AuditFeed, Recovery
 from supervisor.daemon.run_selection import choose_run
 from supervisor.daemon.signals import DaemonSignals
 from supervisor.daemon.stop_request import StopRequest
-from supervisor.daemon.upkeep.background import keep_house, watch_disk, watch_log, watch_time
+from supervisor.daemon.upkeep.background import Task, keep_house, watch_disk, watch_log, watch_time
 from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
+from supervisor.daemon.upkeep.disk_low import DiskLow
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.estimate import record_estimate
-from supervisor.daemon.upkeep.notifier import Notifier
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
+from supervisor.daemon.upkeep.stalls import StallWatch
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
+from supervisor.filesystem import free_bytes
 from supervisor.home import Home
 from supervisor.plan.drift import PlanSource
 from supervisor.plan.expansion import ExperimentSpec
+from supervisor.preflight.checkpoint_space import hold_bytes
 from supervisor.preflight.estimate import misfit
 from supervisor.preflight.hours import trial_seconds
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
@@ -77,7 +82,7 @@ def assemble(
     )
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
-    notifier = Notifier(writer, plan, home.notify, clock)
+    notifier, dead_man = _news(home, writer, plan, clock)
     return Daemon(
         writer=writer,
         clock=clock,
@@ -94,11 +99,14 @@ def assemble(
             *_upkeep(home, writer, clock, reserve, orchestrator, checkpoints),
             lambda: watch_log(audit, plan, writer, clock),
             underuse.run,
+            *_watches(home, writer, clock, orchestrator, hardware.get("policy", {})),
             notifier.run,
+            dead_man.run,
             early_end.enforce_stop,
         ),
         checkpoints=checkpoints,
         notifier=notifier,
+        dead_man=dead_man,
         service=service or ServiceNotify(),
         queue=PlanQueue(home),
         wake_lock=wake_lock,
@@ -165,6 +173,28 @@ def _server(home: Home, writer: RunWriter, clock: Clock, handlers: Handlers) -> 
             writer.record("socket.restored", path=str(home.socket))
 
     return ControlServer(home, clock, handlers, refused, rebound)
+
+
+def _news(home: Home, writer: RunWriter, plan: str, clock: Clock) -> tuple[Notifier, DeadMan]:
+    notifier = Notifier(writer, plan, home.notify, clock, lambda: _free(home.runs))
+    return notifier, DeadMan(writer, home.notify, clock)
+
+
+def _watches(
+    home: Home, writer: RunWriter, clock: Clock, orchestrator: Orchestrator, policy: dict[str, Any]
+) -> tuple[Task, ...]:
+    """Return the tasks that look for what a person should hear of before it costs time."""
+    disk_low = DiskLow(writer, clock, str(home.runs), lambda: _free(home.runs), hold_bytes(policy))
+    stalls = StallWatch(writer, clock, lambda: orchestrator.experiment, lambda: orchestrator.in_force().action)
+    return disk_low.run, stalls.run
+
+
+def _free(folder: Path) -> int | None:
+    """Return the free bytes of a folder's disk; None if they cannot be read."""
+    try:
+        return free_bytes(folder)
+    except OSError:
+        return None
 
 
 def skip_reason(spec: dict[str, Any]) -> str | None:

@@ -21,6 +21,8 @@ from supervisor.daemon import run_end
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
 from supervisor.daemon.experiments.driver_session import LOCKED_POLL_S
 from supervisor.daemon.handlers import Handlers
+from supervisor.daemon.news.dead_man import DeadMan
+from supervisor.daemon.news.notifier import Notifier
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.recovery import Recovery
 from supervisor.daemon.signals import DaemonSignals
@@ -29,7 +31,6 @@ from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.daemon.upkeep.crash_loop import Verdict, delay_start
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.loop_watchdog import LoopWatchdog
-from supervisor.daemon.upkeep.notifier import Notifier
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import Conflict, DiskFull, StoreLocked, SweepError
@@ -56,6 +57,7 @@ class Daemon:
     background: Sequence[Task]
     checkpoints: CheckpointRetention
     notifier: Notifier
+    dead_man: DeadMan
     service: ServiceNotify
     wake_lock: WakeLock | None
     audit: AuditLog
@@ -66,10 +68,10 @@ class Daemon:
         verdict = await self.recovery.run()
         # Until the very end: the report and the last message take their time, too.
         loop_watch = asyncio.create_task(LoopWatchdog(lambda: self.service.send(WATCHDOG="1")).run())
-        reason = "it failed; its log says why"
+        reason, failed = "it failed; its log says why", True
         try:
             await self.early_end.run(lambda: self._work(ready, verdict))
-            reason = "the run has ended"
+            reason, failed = "the run has ended", False
         except Exception as error:
             # Of any kind: a daemon that dies of the same bug at each start is a crash loop, and is known by this.
             reason = error.message if isinstance(error, SweepError) else f"{type(error).__name__}: {error}"
@@ -84,6 +86,8 @@ class Daemon:
             with disk_errors_logged():
                 await self.notifier.send_last()
                 self.writer.record("daemon.stopped", reason=self.orchestrator.stop.reason or reason)
+            with disk_errors_logged():
+                await self.dead_man.end(failed=failed or run_end.exit_code(self.writer) == 1)
             await self._close()
             loop_watch.cancel()
         return run_end.exit_code(self.writer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -98,3 +98,8 @@ def policy_of(plan: Plan, specs: Sequence[ExperimentSpec]) -> dict[str, Any]:
         return policy
     given = Policy.from_mapping(policy)
     return {**policy, "disk_hold_bytes": max(given.disk_hold_bytes, given.disk_pause_bytes + largest)}
+
+
+def hold_bytes(policy: Mapping[str, Any]) -> float:
+    """Return the free space below which no new trial starts, by a hardware policy."""
+    return Policy.from_mapping(policy).disk_hold_bytes

@@ -1,105 +1,86 @@
-"""Sends a message to the Apprise addresses in state/notify (https://github.com/caronc/apprise/wiki).
-
-The file has one address a line; # starts a comment. Addresses hold passwords: the file must be private to its owner,
-and texts name an address by its scheme and position only.
+"""Sends a message to Apprise addresses (https://github.com/caronc/apprise/wiki), all at the same time.
 
 A child process sends (`python -P -m supervisor.processes.notification`): Apprise takes 0.2 s to load, services are
-slow, and the daemon's loop must not wait.
+slow, and the daemon's loop must not wait. No text that leaves here quotes an address.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-import stat
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import ContextVar
 
-from supervisor.errors import UnsafeFile, UsageError, WorkerFailed
+from supervisor.errors import WorkerFailed
 from supervisor.processes.environment import passed_environment
 from supervisor.processes.json_worker import JsonWorker, python_module
 
-MAX_BYTES = 64 * 1024
-MAX_ADDRESSES = 20
 SEND_WITHIN_S = 30.0
+START_WITHIN_S = 5.0
+"""The sender's own start may take so long beside the services' time."""
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+Problem = str | None
+"""Why an address was not reached; None if it was."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Says whether at least one address was reached, and why the others failed."""
+async def send_message(addresses: Sequence[str], title: str, body: str, within_s: float) -> list[Problem]:
+    """Send one message by a child process; return the problem of each address, in order.
 
-    reached: bool
-    problem: str | None = None
-
-
-async def send_message(addresses: list[str], title: str, body: str, within_s: float) -> Outcome:
-    """Send one message by a child process that is killed after `within_s` seconds."""
-    sender = JsonWorker(python_module(__name__), passed_environment(PROXIES), within_s)
+    A service that has not answered after `within_s` seconds counts as not reached; the child is killed START_WITHIN_S
+    later.
+    """
+    sender = JsonWorker(python_module(__name__), passed_environment(PROXIES), within_s + START_WITHIN_S)
+    request = {"addresses": list(addresses), "title": title, "body": body, "within_s": within_s}
     try:
-        failures = dict(await sender.ask({"addresses": addresses, "title": title, "body": body}))
+        problems = await sender.ask(request)
     except WorkerFailed as error:
         # Without its last words: a service's plug-in may have printed the address.
-        return Outcome(False, f"the sender {error.problem}")
-    except (ValueError, TypeError):
-        return Outcome(False, "the sender answered with something other than a JSON object")
-    problem = "; ".join(f"{address}: {why}" for address, why in failures.items())
-    return Outcome(len(failures) < len(addresses), problem or None)
-
-
-def read_addresses(path: Path) -> list[str]:
-    """Return the addresses in the file `path`; empty if there is no file. Raises UnsafeFile, UsageError."""
-    try:
-        return _parsed(path, _content(path))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UnsafeFile(f"{path} cannot be read: {error.strerror}", remedy=f"make {path} a plain file") from error
-
-
-def _content(path: Path) -> bytes:
-    """Return the first MAX_BYTES + 1 bytes. Raises OSError; UnsafeFile if others than the owner have access."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        found = os.fstat(descriptor)
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise UnsafeFile(f"{path} is not private to you", remedy=f"chown it to yourself and `chmod 600 {path}`")
-        return os.read(descriptor, MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _parsed(path: Path, data: bytes) -> list[str]:
-    lines = [line.strip() for line in data.decode(errors="replace").splitlines()]
-    addresses = [line for line in lines if line and not line.startswith("#")]
-    cure = f"write one address a line into {path}, such as ntfy://my-topic; Apprise's wiki lists the services"
-    for number, line in enumerate(lines, start=1):
-        if line in addresses and "://" not in line:
-            raise UsageError(f"{path}, line {number}: expected SERVICE://..., found no ://", remedy=cure)
-    if len(addresses) > MAX_ADDRESSES or len(data) > MAX_BYTES:
-        raise UsageError(f"{path} holds more than {MAX_ADDRESSES} addresses or {MAX_BYTES} bytes", remedy=cure)
-    return addresses
+        return [f"the sender {error.problem}"] * len(addresses)
+    if not isinstance(problems, list) or len(problems) != len(addresses):
+        return ["the sender answered with something other than a list of problems"] * len(addresses)
+    return [None if problem is None else str(problem) for problem in problems]
 
 
 # --- in the child process ---
 
 
-def deliver(addresses: Sequence[str], title: str, body: str) -> dict[str, str]:
-    """Send the message to each address; return the failures, by scheme and position of the address."""
-    failures = {}
-    for number, address in enumerate(addresses, start=1):
-        if (problem := _deliver_to(address, title, body)) is not None:
-            failures[f"{address.partition('://')[0][:20]} (address {number})"] = problem
-    return failures
+NOT_ACCEPTED = "the service did not accept the message"
+_SENDING: ContextVar[int | None] = ContextVar("sending", default=None)
+"""The position of the address that is sent to; Apprise hands it on to its own threads."""
 
 
-def _deliver_to(address: str, title: str, body: str) -> str | None:
+class _LastWords(logging.Handler):
+    """Keeps numbers and kinds of what Apprise logs, by address; never its words, which may quote the address."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: dict[int | None, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if (status := re.search(r"\berror=(\d{3})\b", text)) is not None:
+            self.found[_SENDING.get()] = f"the service answered with status {status[1]}"
+        elif re.search(r"connection error", text, re.IGNORECASE):
+            self.found[_SENDING.get()] = "there is no connection to the service"
+
+
+def deliver(addresses: Sequence[str], title: str, body: str, within_s: float) -> list[Problem]:
+    """Send the message to all addresses at once; return the problem of each after `within_s` seconds at most."""
+    words, pool = _LastWords(), ThreadPoolExecutor(max_workers=max(1, len(addresses)))
+    logging.getLogger("apprise").addHandler(words)
+    sending = [pool.submit(_deliver_to, number, address, title, body) for number, address in enumerate(addresses)]
+    wait(sending, within_s)
+    late = f"the service gave no answer within {within_s:g} s"
+    answers = [one.result() if one.done() else late for one in sending]
+    return [words.found.get(n, answer) if answer == NOT_ACCEPTED else answer for n, answer in enumerate(answers)]
+
+
+def _deliver_to(number: int, address: str, title: str, body: str) -> Problem:
+    _SENDING.set(number)
     try:
         import apprise
     except ImportError:
@@ -107,13 +88,18 @@ def _deliver_to(address: str, title: str, body: str) -> str | None:
     service = apprise.Apprise()
     if not service.add(address):
         return "Apprise does not know this kind of address"
-    return None if service.notify(title=title, body=body) else "the service did not accept the message"
+    try:
+        return None if service.notify(title=title, body=body) else NOT_ACCEPTED
+    except Exception as error:  # noqa: BLE001 - a plug-in's own error, whatever it is, concerns this address only
+        return f"Apprise failed with {type(error).__name__}"
 
 
 def main() -> None:
-    """Read the message from standard input, send it, and write the failures to standard output."""
-    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    """Read the message from standard input, send it, and write the problems to standard output."""
+    logging.getLogger("apprise").propagate = False
     json.dump(deliver(**json.load(sys.stdin)), sys.stdout)
+    sys.stdout.flush()
+    os._exit(0)  # a thread that waits for a service would keep the process alive
 
 
 if __name__ == "__main__":

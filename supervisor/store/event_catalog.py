@@ -78,6 +78,9 @@ EVENTS: dict[str, EventKind] = {
     ),
     "store.copied": EventKind("info", "store copied to {path} by {who}", "bytes"),
     "disk.filled": EventKind("error", "only {free_bytes} are free at {folder}: work pauses until there is space"),
+    "disk.nearly_filled": EventKind(
+        "warning", "only {free_bytes} are free at {folder}, less than {limit_bytes}: soon no new trial starts"
+    ),
     "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on"),
     "audit.repaired": EventKind("warning", "an incomplete last line of {bytes} was removed from the log"),
     "audit.restored": EventKind(
@@ -115,6 +118,10 @@ EVENTS: dict[str, EventKind] = {
     "experiment.stopped": EventKind("info", "{experiment} stopped: {reason}"),
     "experiment.paused": EventKind("warning", "{experiment} paused by the {origin} ({action}): {reason}", "drill"),
     "experiment.resumed": EventKind("info", "{experiment} goes on", "drill"),
+    "experiment.stalled": EventKind(
+        "error", "{experiment} stands still: nothing pauses it, and no epoch has ended for {silent_s} s", "limit_s"
+    ),
+    "experiment.stall_ended": EventKind("info", "{experiment} goes on after it stood still for {silent_s} s"),
     "experiment.extended": EventKind("info", "{experiment} gets {hours} h that {sources} left over"),
     "experiment.narrowed": EventKind(
         "warning", "{experiment} tries {tried} of {shapes} shapes, ranks {low} to {high}: {reason}"
@@ -218,8 +225,10 @@ EVENTS: dict[str, EventKind] = {
     "drill.started": EventKind("warning", "drill {name} for {duration_s} s", "node drill"),
     "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}"),
     "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}"),
-    "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent"),
+    "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent", "topics to"),
     "notice.failed": EventKind("warning", "no message could be sent: {error}; the next try in {retry_in_s} s"),
+    "ping.failed": EventKind("warning", "the dead-man ping cannot be sent: {error}"),
+    "ping.answered": EventKind("info", "the dead-man ping is answered again, {failures} failed before"),
     "checkpoints.pruned": EventKind("info", "{count} files of trials that have ended were removed: {bytes}"),
     "removal.asked": EventKind("info", "{who} asked to delete the files of run {of}; its report stays"),
     "files.deleted": EventKind("info", "{count} files of run {of} were deleted: {bytes}", "error"),

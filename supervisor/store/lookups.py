@@ -140,6 +140,34 @@ def attempt_of(store: Store, run_id: str, name: str, number: int, step: int) -> 
     return None if row is None else int(row["attempt"])
 
 
+def last_progress(store: Store, run_id: str) -> int:
+    """Return the number of the newest event of a trial that began, ended an epoch or ended; 0 without one."""
+    names = ("trial.started", "trial.reported", "trial.repeated", "trial.finished", "trial.failed")
+    row = store.row(
+        f"SELECT seq FROM event WHERE run = ? AND name IN ({_marks(names)}) ORDER BY seq DESC LIMIT 1",  # noqa: S608
+        run_id, *names,
+    )  # fmt: skip
+    return 0 if row is None else int(row["seq"])
+
+
+def trials_finished_after(store: Store, run_id: str, name: str, seq: int) -> set[int]:
+    """Return the numbers of the trials of an experiment that finished after event `seq`."""
+    rows = store.rows(
+        "SELECT trial FROM event WHERE run = ? AND seq > ? AND name = 'trial.finished' AND experiment = ?",
+        run_id, seq, name,
+    )  # fmt: skip
+    return {int(row["trial"]) for row in rows}
+
+
+def longest_epoch_s(store: Store, run_id: str, name: str) -> float | None:
+    """Return the seconds of an experiment's longest epoch; None before the first."""
+    row = store.row(
+        "SELECT max(json_extract(metrics, '$.time_this_iter_s')) AS s FROM result WHERE run = ? AND experiment = ?",
+        run_id, name,
+    )  # fmt: skip
+    return None if row is None or row["s"] is None else float(row["s"])
+
+
 def epochs(store: Store, run_id: str, name: str, number: int) -> int:
     """Return how many epochs of a trial were reported."""
     row = store.row(
@@ -204,6 +232,15 @@ def newest_events(
         after, run, run, *names, limit,
     )  # fmt: skip
     return [Event.of_row(row) for row in reversed(rows)]
+
+
+def events_named(store: Store, names: Sequence[str], limit: int, *, after: int) -> list[Event]:
+    """Return the first `limit` events of these names after number `after`, oldest first."""
+    rows = store.rows(
+        f"SELECT * FROM event WHERE seq > ? AND name IN ({_marks(names)}) ORDER BY seq LIMIT ?",  # noqa: S608
+        after, *names, limit,
+    )  # fmt: skip
+    return [Event.of_row(row) for row in rows]
 
 
 def events_of_time(store: Store, run_id: str, name: str) -> list[Event]:

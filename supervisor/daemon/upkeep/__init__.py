@@ -1,1 +1,1 @@
-"""Looks after the daemon itself: disk, logs, messages to people, crash loops, stalls."""
+"""Looks after the daemon itself: disk, logs, crash loops, stalls."""

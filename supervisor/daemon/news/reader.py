@@ -1,0 +1,123 @@
+"""Reads news from the events in the store, in order; an ended trial is news where it improves its search's best."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.daemon.news import digest
+from supervisor.daemon.news.tally import Item
+from supervisor.daemon.news.topics import FINISHED, FINISHED_TRIAL, IMPROVED, NAMES, topic_of
+from supervisor.domain import finalists
+from supervisor.domain.lifecycle import SUCCEEDED
+from supervisor.formatting import duration
+from supervisor.store import lookups, queries
+from supervisor.store.database import Store
+from supervisor.store.event import Event
+from supervisor.store.event_catalog import describe
+from supervisor.store.status_cache import StatusView
+
+BATCH = 500
+"""The daemon's loop reads so many events at a time."""
+
+
+@dataclass
+class Best:
+    """Holds the best value of one search so far; None before the first."""
+
+    spec: dict[str, Any]
+    value: float | None
+
+    def improved_by(self, trial: int, value: object) -> bool:
+        """Take a trial's value; return whether it is better. Trials after the search do not compare."""
+        if not isinstance(value, int | float) or not math.isfinite(value) or finalists.is_final(self.spec, trial):
+            return False
+        sign = 1.0 if self.spec["mode"] == "min" else -1.0
+        if self.value is not None and sign * value >= sign * self.value:
+            return False
+        self.value = float(value)
+        return True
+
+
+class NewsReader:
+    """Turns the events after `up_to` into items of news."""
+
+    def __init__(self, store: Store, up_to: int) -> None:
+        self._store, self.up_to = store, up_to
+        self._best: dict[tuple[str, str], Best] = {}
+        """The best of each search that was met."""
+
+    def skip(self) -> None:
+        """Pass over all events so far: no person wants them."""
+        newest = lookups.last_seq(self._store)
+        if newest != self.up_to:
+            self.up_to = newest
+            self._best.clear()
+
+    def read(self) -> tuple[list[Item], bool]:
+        """Return the next items, and whether there may be more."""
+        newest = lookups.last_seq(self._store)
+        events = lookups.events_named(self._store, NAMES, BATCH, after=self.up_to)
+        more = len(events) == BATCH
+        self.up_to = events[-1].seq if more else newest
+        return [item for event in events if (item := self._item(event)) is not None], more
+
+    def _item(self, event: Event) -> Item | None:
+        if event.name == FINISHED_TRIAL:
+            return self._improvement(event)
+        topic = topic_of(event)
+        if topic is None:
+            return None
+        sentence = _SECONDS.sub(_duration, describe(event.name, {**_place(event), **event.fields}))
+        details = self._summary(event) if topic is FINISHED else ()
+        return Item(event.seq, event.wall_s, topic, sentence, event.experiment, details)
+
+    def _improvement(self, event: Event) -> Item | None:
+        if event.run is None or event.experiment is None or event.trial is None:
+            return None
+        key = (event.run, event.experiment)
+        if key not in self._best:
+            self._best[key] = self._best_before(event, *key)
+        best = self._best[key]
+        before, value = best.value, event.fields["value"]
+        if not best.improved_by(event.trial, value):
+            return None
+        was = "the first" if before is None else f"{before:.4g} before"
+        sentence = f"best of {event.experiment} is {value:.4g} ({was}), trial {event.trial}"
+        return Item(event.seq, event.wall_s, IMPROVED, sentence, event.experiment)
+
+    def _best_before(self, event: Event, run: str, experiment: str) -> Best:
+        """Return the best of the trials that had ended before `event`."""
+        spec = lookups.spec(self._store, run, experiment)
+        later = lookups.trials_finished_after(self._store, run, experiment, event.seq - 1)
+        values = [
+            row["value"]
+            for row in lookups.trials(self._store, run, experiment)
+            if row["value"] is not None
+            and row["end_reason"] in SUCCEEDED
+            and row["number"] not in later
+            and not finalists.is_final(spec, row["number"])
+        ]
+        return Best(spec, None if not values else (min if spec["mode"] == "min" else max)(values))
+
+    def _summary(self, event: Event) -> tuple[str, ...]:
+        """Return a line for each experiment of the run that has ended."""
+        if event.run is None or queries.latest_run(self._store.connection, event.run) is None:
+            return ()
+        with self._store.reading():
+            view = StatusView(self._store.connection, event.run).now()
+        return digest.experiment_lines(view)
+
+
+_SECONDS = re.compile(r"\b(\d{2,}(?:\.\d+)?) s\b")
+
+
+def _duration(found: re.Match[str]) -> str:
+    """Return seconds in a sentence as people say them: after 150 hours they are a long number."""
+    return duration(float(found[1]))
+
+
+def _place(event: Event) -> dict[str, object]:
+    return {"experiment": event.experiment, "trial": event.trial, "attempt": event.attempt}

@@ -1,0 +1,92 @@
+"""An experiment that stands still is an event, once; what a command holds, and what is only slow, is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.daemon.upkeep.disk_low import DiskLow
+from supervisor.daemon.upkeep.stalls import AT_LEAST_S, WITHOUT_EPOCH_S, StallWatch, limit_s
+from supervisor.domain.command import Action
+from supervisor.store.run_writer import RunWriter
+from tests.unit.news.post import HandClock, names, run_of
+
+
+class Scene:
+    """A run with one trial at work, its clock and its command."""
+
+    def __init__(self, writer: RunWriter, clock: HandClock) -> None:
+        self.writer, self.clock, self.action, self.experiment = writer, clock, Action.RUN, "one"
+        self.watch = StallWatch(writer, clock, lambda: self.experiment, lambda: self.action)
+        self.step = 0
+        writer.record("trial.added", experiment="one", trial=0, params={}, source="sampled")
+        writer.record(
+            "trial.started", experiment="one", trial=0, attempt=1, node="n", worker_pid=1, ray_trial_id="r",
+            resumed_step=None,
+        )  # fmt: skip
+
+    def report(self, seconds: float) -> None:
+        self.step += 1
+        self.writer.record(
+            "trial.reported", experiment="one", trial=0, attempt=1, step=self.step, value=0.5,
+            metrics={"time_this_iter_s": seconds}, checkpoint=None,
+        )  # fmt: skip
+
+    def wait(self, seconds: float) -> None:
+        for _ in range(int(seconds / 60)):
+            self.clock.now_s += 60.0
+            self.watch.look()
+
+    def said(self) -> list[str]:
+        return [name for name in names(self.writer) if name in ("experiment.stalled", "experiment.stall_ended")]
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    clock = HandClock()
+    with run_of(tmp_path, clock) as writer:
+        yield Scene(writer, clock)
+
+
+def test_a_silence_of_many_epochs_is_said_once_and_so_is_its_end(scene: Scene) -> None:
+    scene.report(10.0)
+    scene.wait(AT_LEAST_S - 60.0)
+    assert scene.said() == []
+    scene.wait(10 * AT_LEAST_S)
+    assert scene.said() == ["experiment.stalled"]
+    scene.report(10.0)
+    scene.wait(60.0)
+    assert scene.said() == ["experiment.stalled", "experiment.stall_ended"]
+
+
+def test_long_epochs_and_the_time_before_the_first_one_are_no_stall(scene: Scene) -> None:
+    scene.wait(WITHOUT_EPOCH_S - 600.0)
+    scene.report(3600.0)
+    scene.wait(4 * 3600.0)
+    assert scene.said() == []
+    scene.wait(3600.0 + 120.0)
+    assert scene.said() == ["experiment.stalled"]
+
+
+def test_what_a_command_holds_is_not_stalled(scene: Scene) -> None:
+    scene.report(10.0)
+    scene.action = Action.PAUSE
+    scene.wait(10 * AT_LEAST_S)
+    scene.action = Action.RUN
+    scene.wait(AT_LEAST_S - 120.0)
+    assert scene.said() == []
+
+
+def test_a_limit_grows_with_the_longest_epoch() -> None:
+    assert [limit_s(s) for s in (None, 1.0, 3600.0)] == [WITHOUT_EPOCH_S, AT_LEAST_S, 5 * 3600.0]
+
+
+def test_a_low_disk_is_said_once_until_there_is_space_again(scene: Scene) -> None:
+    free: list[int | None] = [100]
+    disk = DiskLow(scene.writer, scene.clock, "/x", lambda: free[0], hold_bytes=10.0)
+    for now in (100, 19, 18, 25, 19, None, 31, 12):
+        free[0] = now
+        disk.look()
+    assert names(scene.writer).count("disk.nearly_filled") == 2
