@@ -22,6 +22,8 @@ class Home:
         self.root = root
         self.logs, self.runs, self.data, self.state = root / "logs", root / "runs", root / "data", root / "state"
         self.store, self.lock, self.ray_token = (self.state / name for name in ("sweep.db", "lock", "ray_token"))
+        self.dashboard_port = self.state / "dashboard_port"
+        """The file of the port that Ray's dashboard had first in this home (processes.ray_head)."""
         self.notify = self.state / "notify"
         """The file of addresses for messages (processes.notification)."""
 

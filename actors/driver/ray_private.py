@@ -161,6 +161,15 @@ def add_failures(trial: Trial, count: int) -> None:
     trial.run_metadata.num_failures += count
 
 
+def name_worker(name: str) -> None:
+    """Give this worker's process a name for `ps` and Ray's dashboard, until its present call ends.
+
+    Ray names a worker for its class and sets that name again after each call; the actor's own name is fixed, and a
+    reused worker has many trials.
+    """
+    ray._raylet.setproctitle(f"ray::{name}")  # type: ignore[attr-defined]
+
+
 def refuse_unreserved_tasks() -> None:
     """Make a Ray task or actor that this worker's trial starts fail at once if the trial has no share for it.
 

@@ -20,6 +20,7 @@ from actors.driver.search import open_search
 from actors.driver.trial_registry import TrialRegistry
 from actors.driver.trials_at_once import TrialsAtOnce
 from actors.driver.watchdog_links import WatchdogLinks
+from actors.trial.named_worker import named
 from actors.trial.result_keys import OWN_KEY, STEP
 from actors.trial.supervised import supervise
 from actors.trial.user_class import can_be_reused, keeps_checkpoints
@@ -47,7 +48,7 @@ def fit(
     # It would warn of each trial that files of its default loggers, which are off, are missing.
     logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     user = resolve(BUILT_IN.get(spec["trainable"], spec["trainable"]))
-    trainable = supervise(user, ray_private.refuse_unreserved_tasks)
+    trainable = named(supervise(user, ray_private.refuse_unreserved_tasks), ray_private.name_worker)
     at_once = TrialsAtOnce(spec, link.send, lambda: in_force.for_new_trials().action is not Action.RUN)
     search = open_search(spec, begin.trials, folder, registry, in_force, link, at_once)
     recorder = Recorder(

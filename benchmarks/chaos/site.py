@@ -69,6 +69,8 @@ def role_of(name: str, command: Sequence[str]) -> str | None:
     title = command[0] if command else ""
     if title.startswith("ray::"):
         what = title.removeprefix("ray::").lower()
+        if "/" in what:
+            return "worker"  # named after its trial while it trains (actors.trial.named_worker)
         if what.startswith("watchdog"):
             return "watchdog"
         return "agent" if what.endswith("agent") else "worker" if what.startswith("supervised") else None

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
+from supervisor.cli.guide.progress import working
 from supervisor.formatting import table
 from supervisor.processes.environment import passed_environment
 
@@ -21,7 +22,8 @@ def check_accelerator(
     arguments: argparse.Namespace, command: Sequence[str] = COMMAND, within_s: float = WITHIN_S
 ) -> int:
     """Print the table, or JSON; return 1 if a check failed or the process did not end well."""
-    rows = _rows(command, within_s)
+    with working(f"checking the accelerator, at most {within_s:.0f} s"):
+        rows = _rows(command, within_s)
     if arguments.json:
         print(json.dumps(rows, indent=1))
     else:

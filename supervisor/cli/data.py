@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.cli.guide.progress import working
 from supervisor.formatting import table
 from supervisor.home import Home
 
@@ -84,7 +85,8 @@ def _add_build_options(parser: argparse.ArgumentParser, tiers: Sequence[str]) ->
 def _import(args: argparse.Namespace, data_dir: Path) -> int:
     from training.data.imports import import_file
 
-    manifest = import_file(args.file, args.ticker, data_dir, calendar=_calendar(args), accept=args.accept)
+    with working(f"reading and checking {args.file}"):
+        manifest = import_file(args.file, args.ticker, data_dir, calendar=_calendar(args), accept=args.accept)
     _say_imported(manifest, data_dir, args.accept)
     _build_if_shares(manifest, args.tier, data_dir)
     return EXIT_OK
@@ -94,7 +96,8 @@ def _fetch(args: argparse.Namespace, data_dir: Path) -> int:
     from training.data.imports import import_fetched
 
     for ticker in args.tickers:
-        manifest = import_fetched(ticker, data_dir, calendar=_calendar(args), accept=args.accept)
+        with working(f"fetching {ticker}"):
+            manifest = import_fetched(ticker, data_dir, calendar=_calendar(args), accept=args.accept)
         _say_imported(manifest, data_dir, args.accept)
         _build_if_shares(manifest, args.tier, data_dir)
     return EXIT_OK
@@ -103,7 +106,9 @@ def _fetch(args: argparse.Namespace, data_dir: Path) -> int:
 def _sample(args: argparse.Namespace, data_dir: Path) -> int:
     from training.data.imports import import_sample
 
-    for manifest in import_sample(data_dir):
+    with working("reading the embedded sample"):
+        imported = import_sample(data_dir)
+    for manifest in imported:
         _say_imported(manifest, data_dir)
         _build_if_shares(manifest, DEFAULT_TIER, data_dir)
     return EXIT_OK
@@ -112,7 +117,9 @@ def _sample(args: argparse.Namespace, data_dir: Path) -> int:
 def _build(args: argparse.Namespace, data_dir: Path) -> int:
     from training.data.dataset_files import build_dataset
 
-    _say_built(build_dataset(args.ticker, args.tier, data_dir), data_dir)
+    with working(f"building {args.tier} of {args.ticker}"):
+        built = build_dataset(args.ticker, args.tier, data_dir)
+    _say_built(built, data_dir)
     return EXIT_OK
 
 
@@ -132,7 +139,8 @@ def _list(args: argparse.Namespace, data_dir: Path) -> int:
 def _verify(args: argparse.Namespace, data_dir: Path) -> int:
     from training.data.dataset_files import list_data, verify
 
-    findings = verify(data_dir)
+    with working(f"reading every file of {data_dir}", quick=True):
+        findings = verify(data_dir)
     for finding in findings:
         print(f"{finding.problem:<13}{finding.path}: {finding.detail}")
         print(f"{'':<13}cure: {cure(finding.problem, finding.path)}")
@@ -163,7 +171,9 @@ def _build_if_shares(manifest: RawManifest, tier: str, data_dir: Path) -> None:
     from training.data.dataset_files import build_dataset
 
     if "volume" in manifest.columns and not manifest.symbol.startswith(INDEX_MARK):
-        _say_built(build_dataset(manifest.ticker, tier, data_dir), data_dir)
+        with working(f"building {tier} of {manifest.ticker}"):
+            built = build_dataset(manifest.ticker, tier, data_dir)
+        _say_built(built, data_dir)
     else:
         print("  no dataset of its own: an index or bars without volume serve the tiers a25_vix and s28_vix of others")
 

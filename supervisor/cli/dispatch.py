@@ -64,15 +64,23 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
+    def format_help(self) -> str:
+        """Return the help, with examples at its end."""
+        from supervisor.cli.guide.examples import examples_of  # slow to import for a `status`; only help needs it
+
+        lines = "".join(f"  {line}\n" for line in examples_of(self.prog))
+        return super().format_help() + (f"\nexamples:\n{lines}" if lines else "")
+
     def error(self, message: str) -> Any:
         """Print usage, message and cure; end with the code of a UsageError."""
         self.print_usage(sys.stderr)
-        error = UsageError(f"{self.prog}: error: {message}", remedy=self._cure(message))
+        cure = self._cure(message) or f"`{self.prog} --help` shows what it takes, with examples"
+        error = UsageError(f"{self.prog}: error: {message}", remedy=cure)
         self.exit(error.exit_code, f"{error.render()}\n")
 
     def _cure(self, message: str) -> str | None:
         if found := _UNKNOWN.search(message):
-            return nearest(found[1], re.findall(r"(?<![\w-])--?[a-z][\w-]*", self.format_help()))
+            return nearest(found[1], re.findall(r"(?<![\w-])--?[a-z][\w-]*", super().format_help()))
         if (found := _INVALID.search(message)) is None:
             return None
         word, choices = found[1], re.findall(r"[^\s',]+", found[2])
@@ -135,5 +143,10 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
 
 
 def _report(program: str, error: SweepError) -> int:
+    """Print an error and the next command to type; return its exit code."""
+    if error.remedy is None:
+        from supervisor.cli.guide.next_steps import next_step
+
+        error.remedy = next_step(program, error)
     print(f"{program}: {error.render()}", file=sys.stderr)
     return error.exit_code

@@ -11,12 +11,15 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from supervisor.cli.guide.progress import working
 from supervisor.control.client import ask
 from supervisor.control.handshake import StartRequest
+from supervisor.control.unix_socket import inode
 from supervisor.errors import AlreadyRunning, DaemonDied, NotRunning, SweepError
 from supervisor.home import Home
 from supervisor.home_lock import check_no_orphan, holder, is_held
@@ -45,12 +48,20 @@ def launch(home: Home, request: StartRequest, timeout_s: float, *, foreground: b
     if foreground:
         become_daemon(home, request)
     try:
-        _print_facts(start_daemon(home, request, timeout_s))
+        with working(_stages(home)):
+            facts = start_daemon(home, request, timeout_s)
+        _print_facts(facts)
     except AlreadyRunning:
         # Another `start` was quicker; that is an error only if it asked for another plan.
         if not already_running(home, request, timeout_s):
             raise
     return 0
+
+
+def _stages(home: Home) -> Callable[[], str]:
+    """Return a function that says which part of the start goes on: the daemon's socket is open before Ray is up."""
+    before = inode(home.socket)
+    return lambda: "starting the daemon" if inode(home.socket) in (None, before) else "waiting until Ray is up"
 
 
 def already_running(home: Home, request: StartRequest, timeout_s: float) -> bool:
@@ -105,7 +116,9 @@ def _print_facts(facts: dict[str, Any]) -> None:
     print(f"run        {facts['run']}")
     print(f"daemon     pid {facts['pid']}, socket {facts['socket']}")
     print(f"log        {facts['log']}")
-    print(f"dashboard  {facts['dashboard']} (its token: {facts['token_file']})")
+    taken = facts.get("dashboard_port_taken")
+    moved = f" (port {taken} is taken)" if taken else ""
+    print(f"dashboard  {facts['dashboard']}{moved}; `supervisorctl dashboard`: how to log in")
     print("follow it with `supervisorctl wait`, `supervisorctl status` or `supervisorctl tail -f`")
 
 

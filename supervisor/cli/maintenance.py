@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from supervisor import __product__, __version__
+from supervisor.cli.guide.progress import working
 from supervisor.cli.watch import NO_RUN_REMEDY
 from supervisor.control.client import ask
 from supervisor.errors import NotFound, NotRunning
@@ -21,12 +22,13 @@ BACKUP_DEADLINE_S = 300.0
 
 def backup(home: Home, arguments: argparse.Namespace) -> int:
     path = arguments.file.absolute()
-    try:
-        size = ask(home, "backup", {"path": str(path)}, deadline_s=BACKUP_DEADLINE_S)["bytes"]
-    except NotRunning:
-        from supervisor.audit.maintenance import back_up_without_daemon
+    with working("copying the store", quick=True):
+        try:
+            size = ask(home, "backup", {"path": str(path)}, deadline_s=BACKUP_DEADLINE_S)["bytes"]
+        except NotRunning:
+            from supervisor.audit.maintenance import back_up_without_daemon
 
-        size = back_up_without_daemon(home, path)
+            size = back_up_without_daemon(home, path)
     print(
         f"{path}: {size} bytes; to restore it, end the daemon and copy it to {home.store};"
         " the next start adds the later events of the logs"
@@ -43,7 +45,8 @@ def repair(home: Home, arguments: argparse.Namespace) -> int:
         raise NotFound(f"the home {home.root} has no store and no logs yet", remedy=NO_RUN_REMEDY)
     lock = take_lock(home)
     try:
-        findings = examine(home, Clock())
+        with working("reading store and logs", quick=True):
+            findings = examine(home, Clock())
         for finding in findings:
             print(finding.what)
             print(f"  {'done' if arguments.apply else 'cure'}: {finding.apply() if arguments.apply else finding.cure}")
@@ -64,7 +67,10 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.audit import invariants
     from supervisor.store.database import read_only
 
-    with tempfile.TemporaryDirectory(prefix="sweep-audit-") as folder:
+    with (
+        working("reading store, log and checkpoints", quick=True),
+        tempfile.TemporaryDirectory(prefix="sweep-audit-") as folder,
+    ):
         copy = Path(folder) / "store.db"
         try:
             # Only the daemon opens its store; other programs read a copy.
@@ -76,7 +82,7 @@ def audit(home: Home, arguments: argparse.Namespace) -> int:
         with read_only(copy) as connection:
             live = copy != home.store
             evidence = audit_evidence.gather(home, connection, arguments.run_or_plan, live=live)
-    verdicts = invariants.check(evidence)
+        verdicts = invariants.check(evidence)
     if arguments.json:
         print(
             json.dumps({"run": evidence.run, "verdicts": [asdict(v) | {"holds": v.holds} for v in verdicts]}, indent=1)

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from supervisor.cli.guide.progress import working
 from supervisor.errors import NotFound, NotSent
 from supervisor.home import Home
 
@@ -27,8 +28,9 @@ def notify(home: Home, _: argparse.Namespace) -> int:
         raise NotFound(
             f"no address in {home.notify}", remedy="write one a line, such as ntfy://my-topic, into it; mode 0600"
         )
-    problems = asyncio.run(_send(settings.addresses))
-    answer = None if settings.ping is None else asyncio.run(_ping(settings.ping))
+    with working("sending", quick=True):
+        problems = asyncio.run(_send(settings.addresses))
+        answer = None if settings.ping is None else asyncio.run(_ping(settings.ping))
     for line in _lines(settings.addresses, problems):
         print(line)
     if answer is not None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from supervisor.cli.guide.progress import working
 from supervisor.control.client import ask
 from supervisor.errors import Conflict, NotFound, NotRunning, UsageError
 from supervisor.formatting import human, nearest, table
@@ -37,8 +38,9 @@ class _Listed:
 def gc(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.audit import run_files
 
-    runs = _runs(home)
-    listed = [_listed(home, one) for one in runs]
+    with working("measuring the files of each run", quick=True):
+        runs = _runs(home)
+        listed = [_listed(home, one) for one in runs]
     chosen = [
         one for one in listed
         if one.of.refusal is None and one.deletable_bytes and (arguments.all or not one.of.newest)
@@ -128,7 +130,8 @@ def _delete(home: Home, chosen: Sequence[_Listed], yes: bool) -> int:
             return 1
     failed = False
     for one in chosen:
-        done = _remove(home, one.of.run)
+        with working(f"deleting files of {one.of.run}", quick=True):
+            done = _remove(home, one.of.run)
         print(f"{one.of.run}: {done['count']} files deleted, {human(done['bytes'])}")
         if done["error"] is not None:
             failed = True

@@ -1,4 +1,4 @@
-"""Runs the verbs `sensors` and `doctor`, which need neither a daemon nor a run. Each returns the exit code.
+"""Runs the verb `sensors`, which needs neither a daemon nor a run.
 
 Standard library at import; a verb imports what it needs.
 """
@@ -7,43 +7,48 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from supervisor.cli.guide.progress import working
+from supervisor.cli.steer import parse_duration
 from supervisor.errors import UsageError
 from supervisor.formatting import human, table
 from supervisor.home import Home
 
 UNPROTECTED = "UNPROTECTED: no temperature can be read here. Memory, swap, disk and battery are guarded; heat is not."
+MAX_RECORD_S = 86_400.0
 HEADER = ("sensor", "value", "soft / pause / critical", "limits by", "quality", "age", "read by")
 SYMBOLS = {"celsius": "°C", "percent": "%", "watt": "W", "rpm": "rpm", "megahertz": "MHz"}
 
 
 def sensors(home: Home, arguments: argparse.Namespace) -> int:
+    if arguments.replay is not None:
+        return _replay(arguments.replay)
+    # The disk that a run here would fill; a new home has no folder yet.
+    folders = [next(folder for folder in (home.state, *home.state.parents) if folder.exists())]
+    if arguments.record is not None:
+        return _record(arguments.record, parse_duration(arguments.duration, MAX_RECORD_S), folders)
     from supervisor.sensors import survey
 
-    # The disk that a run here would fill; a new home has no folder yet.
-    found = survey.collect([next(folder for folder in (home.state, *home.state.parents) if folder.exists())])
+    with working("reading every sensor"):
+        found = survey.collect(folders)
     print(json.dumps(found, indent=1) if arguments.json else render(found))
     return 0
 
 
-def doctor(_: Home, arguments: argparse.Namespace) -> int:
-    return _replay(Path(arguments.replay)) if arguments.replay else _record(arguments)
-
-
-def _record(arguments: argparse.Namespace) -> int:
+def _record(file: Path, duration_s: float, folders: Sequence[Path]) -> int:
     from supervisor.sensors import survey
 
-    file = Path(arguments.to or time.strftime("sensors-%Y%m%d-%H%M%S.jsonl"))
-    print(f"recording every sensor for {arguments.record:g} s into {file}", file=sys.stderr)
     try:
-        passes = survey.record(file, arguments.record)
+        with working(f"recording every sensor for {duration_s:g} s into {file}"):
+            passes = survey.record(file, duration_s, folders=folders)
+    except FileExistsError:
+        raise UsageError(f"{file} exists already", remedy="give the name of a new file") from None
     except ValueError as error:
         raise UsageError(str(error)) from error
-    print(f"{passes} passes in {file}; play it with `supervisorctl doctor --replay {file}`")
+    print(f"{passes} passes in {file}; play it with `supervisorctl sensors --replay {file}`")
     return 0
 
 

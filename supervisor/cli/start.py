@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from supervisor.cli.guide.progress import working
 from supervisor.control.handshake import StartRequest
 from supervisor.domain.plan_changes import MAX_TRIALS
 from supervisor.errors import SweepError, UsageError
@@ -43,7 +44,8 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
         return launch.launch(home, request, arguments.timeout, foreground=by_service)
     # Also a check; here with the exit code that it has without a plan.
     home.refuse_network_disk()
-    resolved = with_training_errors(lambda: _resolve(home, arguments))
+    with working("reading the plan and its data", quick=True):
+        resolved = with_training_errors(lambda: _resolve(home, arguments))
     if arguments.dry_run:
         _refuse([_check_trainable(home, resolved[0])])
         return _dry_run(home, *resolved)
@@ -120,16 +122,18 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     if arguments.plan is None:
         raise UsageError("check needs a plan, found none", remedy="name it: `supervisord check PLAN`, or --accelerator")
     home.prepare()
-    loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
+    with working("reading the plan and its data", quick=True):
+        loaded, chosen, specs = with_training_errors(lambda: _resolve(home, arguments))
     timed = _timed(home, specs)
-    checks = [*start_checks.run_checks(home, loaded.plan, specs, chosen, timed.steps), _check_trainable(home, loaded)]
-    # The last two are slow, and never a reason to stop a start.
-    checks += [start_checks.check_script(loaded.sensor_script), start_checks.check_accelerator(loaded.plan)]
-    checks.append(start_checks.check_temperature())
+    with working("checking this machine", quick=True):
+        checks = start_checks.run_checks(home, loaded.plan, specs, chosen, timed.steps)
+        checks += [_check_trainable(home, loaded), start_checks.check_script(loaded.sensor_script)]
+        checks += [start_checks.check_accelerator(loaded.plan), start_checks.check_temperature()]
     if arguments.try_one and machine.worst(checks) is not machine.Level.ERROR:
         from supervisor.cli.try_out import try_one
 
-        checks.append(try_one(_request(arguments, loaded, chosen, specs)))
+        with working("training one epoch of one trial"):
+            checks.append(try_one(_request(arguments, loaded, chosen, specs)))
     if arguments.json:
         print(json.dumps({"checks": [asdict(check) for check in checks], "costs": _costs(specs, timed)}, indent=1))
     else:
@@ -223,7 +227,8 @@ def _timed(home: Home, specs: list[ExperimentSpec]) -> Times:
     from supervisor.preflight.machine import machine_memory_bytes, usable_cores
     from supervisor.preflight.timing import times_of_plan
 
-    return times_of_plan(home, planned(specs, usable_cores(), machine_memory_bytes()))
+    with working("estimating the costs", quick=True) as say:
+        return times_of_plan(home, planned(specs, usable_cores(), machine_memory_bytes()), say)
 
 
 def _costs(specs: list[ExperimentSpec], timed: Times) -> list[dict[str, Any]]:
@@ -249,12 +254,15 @@ def _budgets(specs: list[ExperimentSpec], timed: Times) -> str:
 def _preflight(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> None:
     """Print the warnings of the checks. Raises SweepError as `_refuse` does."""
     from supervisor.preflight.machine import Level
-    from supervisor.preflight.start import check_script, run_checks
+    from supervisor.preflight.start import check_hardware, check_script, run_checks
 
     # Only hours decide by time what runs; other plans start without the minute that timing may take.
     timed = _timed(home, specs).steps if any(spec.max_hours is not None for spec in specs) else ()
-    checks = [*run_checks(home, loaded.plan, specs, chosen, timed), check_script(loaded.sensor_script)]
-    checks.append(_check_trainable(home, loaded))
+    with working("checking this machine", quick=True) as say:
+        checks = [*run_checks(home, loaded.plan, specs, chosen, timed), check_script(loaded.sensor_script)]
+        say("checking trainable, accelerator and temperature")
+        checks.append(_check_trainable(home, loaded))
+        checks += check_hardware(loaded.plan)
     for found in checks:
         if found.level is Level.WARNING:
             print(f"warning: {found.name}: {found.detail}", file=sys.stderr)

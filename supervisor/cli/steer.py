@@ -9,6 +9,7 @@ import argparse
 import time
 from typing import Any
 
+from supervisor.cli.guide.progress import working
 from supervisor.control.client import ask
 from supervisor.domain.command_text import scope as scope_text
 from supervisor.domain.scope import trial_of
@@ -98,12 +99,13 @@ def shutdown(home: Home, _: argparse.Namespace) -> int:
 def _await_end(home: Home) -> int:
     """Wait until the daemon has freed the home. Raises SweepError after END_WITHIN_S."""
     end = time.monotonic() + END_WITHIN_S
-    while is_held(home):
-        if time.monotonic() > end:
-            raise SweepError(
-                f"the daemon has not ended within {END_WITHIN_S:.0f} s", remedy=f"read {home.logs / 'debug.jsonl'}"
-            )
-        time.sleep(POLL_S)
+    with working("waiting until trials have saved and the daemon has ended", quick=True):
+        while is_held(home):
+            if time.monotonic() > end:
+                raise SweepError(
+                    f"the daemon has not ended within {END_WITHIN_S:.0f} s", remedy=f"read {home.logs / 'debug.jsonl'}"
+                )
+            time.sleep(POLL_S)
     return 0
 
 
@@ -119,14 +121,14 @@ def drill(home: Home, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def parse_duration(text: str) -> float:
-    """Return the seconds of "45s", "2m", "1h" or "45", from 1 s to 1 h. Raises UsageError."""
+def parse_duration(text: str, most_s: float = 3600.0) -> float:
+    """Return the seconds of "45s", "2m", "1h" or "45", from 1 s to `most_s`. Raises UsageError."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     digits, unit = (text[:-1], units[text[-1]]) if text and text[-1] in units else (text, 1.0)
     try:
         seconds = float(digits) * unit
     except ValueError:
         raise UsageError(f"expected a duration, found {text!r}", remedy="write 45s, 2m or 1h") from None
-    if not 1.0 <= seconds <= 3600.0:
-        raise UsageError(f"expected a duration from 1s to 1h, found {text!r}")
+    if not 1.0 <= seconds <= most_s:
+        raise UsageError(f"expected a duration from 1s to {most_s / 3600:g}h, found {text!r}")
     return seconds

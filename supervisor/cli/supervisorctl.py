@@ -104,13 +104,30 @@ def _trial(text: str) -> tuple[str | None, int]:
     return experiment or None, int(number)
 
 
-def _doctor(parser: argparse.ArgumentParser) -> None:
-    mode = parser.add_mutually_exclusive_group(required=True)
+def _sensors(parser: argparse.ArgumentParser) -> None:
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--json", action="store_true", help="everything, as one JSON object")
     mode.add_argument(
-        "--record", metavar="SECONDS", type=float, help="how long, such as 120: idle first, then under load"
+        "--record", metavar="FILE", type=Path, help="write every reading into a new file, to send or play"
     )
-    mode.add_argument("--replay", metavar="FILE", help="print the governor's actions on a recording")
-    parser.add_argument("--to", metavar="FILE", default=None, help="the recording; sensors-TIME.jsonl when left out")
+    mode.add_argument("--replay", metavar="FILE", type=Path, help="print what the governor would do on a recording")
+    parser.add_argument(
+        "--for", dest="duration", default="60s", help="how long to record, such as 5m: idle first, then under load"
+    )
+
+
+def _dashboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token", action="store_true", help="print only the token to log in with, such as for a pipe")
+    parser.add_argument(
+        "--optuna", action="store_true", help="copy the studies and open Optuna's dashboard on them, until Ctrl-C"
+    )
+    parser.add_argument("--port", type=_port, default=8080, help="of Optuna's dashboard (default 8080)")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1024 to 65535, found {text!r}")
+    return int(text)
 
 
 def _queue(parser: argparse.ArgumentParser) -> None:
@@ -238,8 +255,15 @@ VERBS: Verbs = {
         "print what a final configuration says of the last days of a file", "show.forecast.predict",
         (_predict, _JSON, _OF_RUN),
     ),
-    "sensors": ("list every sensor of this machine: value, limits, quality, source", "sensors.sensors", (_JSON,)),
-    "doctor": ("record every sensor into one file to send, or play such a file", "sensors.doctor", (_doctor,)),
+    "sensors": ("list every sensor of this machine: value, limits, quality, source", "sensors.sensors", (_sensors,)),
+    "dashboard": (
+        "print the address of Ray's dashboard and how to log in; open Optuna's", "dashboard.dashboard",
+        (_dashboard, _RUN),
+    ),
+    "doctor": (
+        "look for what is wrong here, each with its cure; exit code 1 if something is", "doctor.examine.doctor",
+        (_JSON, argument("--bundle", metavar="FILE", type=Path, help="also write a bug report, without secrets")),
+    ),
     "notify": (
         "send a test message to each address in state/notify, and say what came of it", "news.notify",
         (argument("action", nargs="?", choices=("test",), default="test", help="test, also when left out"),),

@@ -172,10 +172,12 @@ class _ProgressLine:
 
 def report(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.cli.end_table import text_table
+    from supervisor.cli.guide.progress import working
     from supervisor.report.process import write_report_now
 
     view = _report_view(home, arguments.run_or_plan)
-    path = write_report_now(view, home.run_folder(view["run"]["id"]))
+    with working("writing the report"):
+        path = write_report_now(view, home.run_folder(view["run"]["id"]))
     print(text_table(view))
     print(f"report: {path}")
     return 0

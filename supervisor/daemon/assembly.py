@@ -29,6 +29,7 @@ from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.daemon.upkeep.disk_low import DiskLow
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.estimate import record_estimate
+from supervisor.daemon.upkeep.hardware_log import HardwareLog, sampler
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.daemon.upkeep.stalls import StallWatch
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
@@ -183,10 +184,11 @@ def _news(home: Home, writer: RunWriter, plan: str, clock: Clock) -> tuple[Notif
 def _watches(
     home: Home, writer: RunWriter, clock: Clock, orchestrator: Orchestrator, policy: dict[str, Any]
 ) -> tuple[Task, ...]:
-    """Return the tasks that look for what a person should hear of before it costs time."""
+    """Return the tasks that look for a full disk, a stall, and what the hardware shows."""
     disk_low = DiskLow(writer, clock, str(home.runs), lambda: _free(home.runs), hold_bytes(policy))
     stalls = StallWatch(writer, clock, lambda: orchestrator.experiment, lambda: orchestrator.in_force().action)
-    return disk_low.run, stalls.run
+    log = HardwareLog(writer, clock, lambda: orchestrator.nodes, sampler(home))
+    return disk_low.run, stalls.run, log.run
 
 
 def _free(folder: Path) -> int | None:

@@ -73,6 +73,7 @@ class Handlers:
             "log": str(self._home.audit_log(self._plan)),
             "socket": str(self._home.socket),
             "dashboard": head.dashboard if head else None,
+            "dashboard_port_taken": head.port_taken if head else None,
             "token_file": str(self._home.ray_token),
             "started_wall": self._started_wall_s,
             "stopping": self._orchestrator.stop.asked(),

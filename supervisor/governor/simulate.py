@@ -1,4 +1,4 @@
-"""Plays a recording of sensors to the governor (`supervisorctl doctor`).
+"""Plays a recording of sensors to the governor (`supervisorctl sensors --replay`).
 
 A recording is a trace of the scripted provider, so a plan can play the same file (`hardware.sensor_script`).
 """

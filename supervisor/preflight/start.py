@@ -11,7 +11,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.formatting import human
@@ -28,10 +30,12 @@ from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok,
 from supervisor.preflight.step_times import TimedStep
 from supervisor.processes import wake_lock
 from supervisor.processes.environment import overwritten, passed_environment, ray_environment
-from supervisor.processes.ray_head import DASHBOARD_PORT, free_port
+from supervisor.processes.ray_head import DASHBOARD_PORT, free_port, usual_port
 from supervisor.sensors.reading import Availability
 
 PROBE_DEADLINE_S = 60.0
+AT_START_S = 20.0
+"""The longest that a start waits for the accelerator; loading torch takes 2 to 5 s."""
 
 _PROBE = """
 import json, torch
@@ -68,7 +72,7 @@ def run_checks(
         *check_gpus(specs),
         machine.check_data(plan.data, home.data),
         *([] if chosen is None else [check_dataset(chosen)]),
-        check_port(),
+        check_port(usual_port(home)),
         *([check_wake_lock()] if plan.wake_lock else []),
         *_check_environment(home, plan),
     ]
@@ -123,13 +127,12 @@ def check_script(script: str | None) -> Check:
     return Check("sensor script", Level.WARNING, f"{script} plays beside the real sensors", "for drills and tests only")
 
 
-def check_port() -> Check:
-    """Check that the dashboard's port is free."""
-    port = free_port(DASHBOARD_PORT)
-    if port == DASHBOARD_PORT:
-        return ok("ports", f"the dashboard's port {DASHBOARD_PORT} is free")
-    detail = f"the dashboard's port {DASHBOARD_PORT} is taken; another one will be used and printed"
-    return Check("ports", Level.WARNING, detail, f"free port {DASHBOARD_PORT}, or follow the address that start prints")
+def check_port(usual: int = DASHBOARD_PORT) -> Check:
+    """Check that `usual`, the port of the home's dashboard, is free."""
+    if free_port(usual) == usual:
+        return ok("ports", f"the dashboard's port {usual} is free")
+    detail = f"the dashboard's port {usual} is taken; another one will be used and printed"
+    return Check("ports", Level.WARNING, detail, f"free port {usual}, or ask `supervisorctl dashboard` for the address")
 
 
 def check_wake_lock() -> Check:
@@ -188,19 +191,30 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def check_accelerator(plan: Plan) -> Check:
-    """Compute on the accelerator in a child process: a broken driver can hang or kill the process."""
+def check_hardware(plan: Plan, within_s: float = AT_START_S) -> list[Check]:
+    """Check accelerator and temperature at once, for a start: an accelerator that is late is only a warning."""
+    with ThreadPoolExecutor(1) as beside:
+        accelerator = beside.submit(check_accelerator, plan, within_s, Level.WARNING)
+        return [check_temperature(), accelerator.result()]
+
+
+def check_accelerator(plan: Plan, within_s: float = PROBE_DEADLINE_S, late: Level = Level.ERROR) -> Check:
+    """Compute on the accelerator in a child process: a broken driver can hang or kill the process.
+
+    `late` is the level of no answer within `within_s`.
+    """
     if plan.trainable != "patchtst":
         return ok("accelerator", "not tried: a trainable of your own chooses its device")
     if plan.config.get("device") == "cpu":
         return ok("accelerator", "the plan needs none")
     try:
         answer = subprocess.run(
-            [sys.executable, "-P", "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_DEADLINE_S, check=True
+            [sys.executable, "-P", "-c", _PROBE], capture_output=True, text=True, timeout=within_s, check=True
         )
         devices = json.loads(answer.stdout)["devices"]
     except subprocess.TimeoutExpired:
-        return Check("accelerator", Level.ERROR, f"no answer within {PROBE_DEADLINE_S:.0f} s", "check its driver")
+        cure = "look at its driver; `supervisord check --accelerator` waits longer"
+        return Check("accelerator", late, f"no answer within {within_s:.0f} s", cure)
     except (subprocess.CalledProcessError, ValueError) as error:
         return Check("accelerator", Level.ERROR, f"it does not compute: {_last_line(error)}", "check its driver")
     if devices:
@@ -212,7 +226,11 @@ def check_temperature() -> Check:
     """Check that a temperature can be read; without one the run is UNPROTECTED."""
     from supervisor.sensors import survey
 
-    found = survey.collect()
+    return temperature_of(survey.collect())
+
+
+def temperature_of(found: Mapping[str, Any]) -> Check:
+    """Return the check of the temperatures in `found`, what `survey.collect` returned."""
     hottest = max(
         (r["value"] for r in found["readings"] if r["kind"] == "temperature" and r["value"] is not None), default=None
     )

@@ -38,6 +38,7 @@ TIME_WITHIN_S = 60.0
 BUSY_SHARE = 0.5
 """With a load average above such a share of the cores, other programs slow the steps."""
 MAX_KEPT = 1_000
+ANNOUNCED = f"timing steps on this machine, at most {TIME_WITHIN_S:.0f} s; the times are kept"
 LIBRARIES = ("torch", "sweep-supervisor")
 
 
@@ -50,8 +51,11 @@ class Times:
     fresh: bool = False
 
 
-def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
-    """Return the times of a plan's steps; while a daemon works here only those of the cache."""
+def times_of_plan(home: Home, specs: Sequence[ExperimentSpec], say: Callable[[str], object] | None = None) -> Times:
+    """Return the times of a plan's steps; while a daemon works here only those of the cache.
+
+    `say` is told before anything is timed; by default standard error is.
+    """
     from supervisor.home_lock import is_held
     from supervisor.preflight import machine
     from supervisor.preflight.estimate import fitting_architectures
@@ -61,7 +65,7 @@ def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
     loaded = load > BUSY_SHARE * cores
     found = timed_steps(
         home, specs, lambda spec: fitting_architectures(spec, memory), cores, machine.available_memory_bytes(),
-        within_s=0.0 if busy else TIME_WITHIN_S, keep=not loaded, announce=_announce,
+        within_s=0.0 if busy else TIME_WITHIN_S, keep=not loaded, announce=lambda: (say or _to_stderr)(ANNOUNCED),
     )  # fmt: skip
     if busy:
         return replace(found, notes=("a daemon works here now, so nothing more was timed",))
@@ -69,8 +73,8 @@ def times_of_plan(home: Home, specs: Sequence[ExperimentSpec]) -> Times:
     return replace(found, notes=(*found.notes, said)) if loaded and found.fresh else found
 
 
-def _announce() -> None:
-    print(f"timing steps on this machine, at most {TIME_WITHIN_S:.0f} s; the times are kept", file=sys.stderr)
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def kept_times(home: Home, spec: ExperimentSpec) -> Sequence[TimedStep]:

@@ -15,10 +15,12 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor.errors import RayStartFailed
+from supervisor.filesystem import write_atomically
 from supervisor.home import Home, make_private
 from supervisor.processes.guardian import end_group
 from supervisor.redaction import redact
@@ -36,20 +38,44 @@ STARTS, BUSY_STARTS = 3, 6
 DASHBOARD_GAVE_UP = "Failed to find a valid port for dashboard"
 """Ray's last message (dashboard/http_server_head.py) before the dashboard ends; it tries other ports by itself."""
 DASHBOARD_PORT = 8265
-"""Ray's default; another port is used if this one is not free."""
+"""Ray's default, for a home that has not had another one."""
+DASHBOARD_PORTS = 10
+"""So many ports, from the home's own on, are tried before any other: a bookmark stays near."""
 STOP_GRACE_S = 1.0
 """A Ray session holds nothing that is worth a wait (the store is the truth), and TERM drains it for up to 30 s."""
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """Trials exchange a few numbers, and checkpoints are files. Ray's default is 30 % of the memory."""
 
 
-def free_port(preferred: int | None = None) -> int:
-    """Return `preferred` if it is free on 127.0.0.1, else another free port."""
-    for port in (preferred, 0) if preferred else (0,):
-        with contextlib.suppress(OSError), socket.socket() as probe:
+def free_port(*preferred: int) -> int:
+    """Return the first of the ports `preferred` that is free on 127.0.0.1, else another free port."""
+    for port in (*preferred, 0):
+        with contextlib.suppress(OSError, OverflowError), socket.socket() as probe:
+            if port:
+                # A port whose last connections have not timed out is free for a server (tcp(7)); Ray's own test has it.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise RayStartFailed("no TCP port is free on 127.0.0.1")
+
+
+def noted_port(home: Home) -> int | None:
+    """Return the port that the dashboard of this home had first; None for a new home, or a damaged file."""
+    try:
+        text = home.dashboard_port.read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return int(text) if re.fullmatch(r"[1-9][0-9]{3,4}", text) and int(text) in range(1024, 65536) else None
+
+
+def usual_port(home: Home) -> int:
+    """Return the port that the dashboard of this home is tried on first."""
+    return noted_port(home) or DASHBOARD_PORT
+
+
+def ports_to_try(usual: int) -> range:
+    """Return the ports to try in order, from the usual one on."""
+    return range(usual, min(usual + DASHBOARD_PORTS, 65536))
 
 
 def last_lines(output: str) -> str:
@@ -83,6 +109,8 @@ class RayHead:
     address: str = ""
     dashboard: str = ""
     pid: int = 0
+    port_taken: int | None = None
+    """The usual port of this home's dashboard, where another program has it now."""
     _process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     async def start(self) -> None:
@@ -92,10 +120,11 @@ class RayHead:
         port, after a minute; and on a busy machine Ray gives up after half a minute. It is then started again,
         on other ports.
         """
-        begun_s = time.monotonic()
+        begun_s, usual = time.monotonic(), usual_port(self.home)
         for number in range(1, BUSY_STARTS + 1):
             try:
-                return await self._start(DASHBOARD_PORT if number == 1 else None)
+                await self._start(ports_to_try(usual) if number == 1 else ())
+                return self._keep_port(usual)
             except RayStartFailed as failure:
                 last, said = failure, str(failure).lower()
                 slow = time.monotonic() - begun_s > QUICK_FAILURE_S
@@ -105,9 +134,18 @@ class RayHead:
                     break
         raise last
 
-    async def _start(self, preferred_dashboard: int | None) -> None:
+    def _keep_port(self, usual: int) -> None:
+        """Note the dashboard's first port for every later start, also for those after one that found it taken."""
+        used = int(self.dashboard.rpartition(":")[2])
+        self.port_taken = None if used == usual else usual
+        if noted_port(self.home) is None:
+            with contextlib.suppress(OSError):
+                # Without the file the next start tries Ray's default first.
+                write_atomically(self.home.dashboard_port, f"{used}\n".encode(), durable=False)
+
+    async def _start(self, preferred_dashboard: Sequence[int]) -> None:
         self._prepare()
-        port, dashboard = free_port(), free_port(preferred_dashboard)
+        port, dashboard = free_port(), free_port(*preferred_dashboard)
         self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
         self.log.write_bytes(b"")
         # For appending: the daemon may truncate it later (daemon.upkeep.background).

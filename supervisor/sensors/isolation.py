@@ -95,7 +95,7 @@ class IsolatedProvider(Provider):
             availability = Availability(bool(found["ok"]), str(found["reason"]), found.get("remedy"))
         except (_Fault, OSError, KeyError, TypeError, AttributeError) as error:
             self._failed(str(error) or repr(error))
-            return Availability(False, f"its process {self._fault}", "see `supervisorctl doctor`")
+            return Availability(False, f"its process {self._fault}", "look at its driver (`dmesg`)")
         if not availability.ok:
             self.close()
         return availability

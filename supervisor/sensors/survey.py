@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -50,6 +51,12 @@ def collect(
     }
 
 
+def main() -> int:
+    """Print what `collect` returns; standard input has the folders, as JSON. For a daemon, which must not wait."""
+    print(json.dumps(collect([Path(folder) for folder in json.load(sys.stdin)])))
+    return 0
+
+
 def _is_thermal(reading: Reading) -> bool:
     limited = reading.kind in (Kind.TEMPERATURE, Kind.MARGIN) and reading.limits.soft is not None
     pressure = reading.kind is Kind.PRESSURE and reading.component == "host"
@@ -87,3 +94,7 @@ def record(
             for provider in providers:
                 provider.close()
     return passes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -158,6 +158,7 @@ EVENTS: dict[str, EventKind] = {
     "test.failed": EventKind("error", "{experiment} could not be tested: {error}", "outside"),
     "test.retried": EventKind("info", "the test of {experiment} may be opened again, asked by {who}", "openings"),
     "ray.started": EventKind("info", "Ray is up at {address}", "dashboard pid"),
+    "dashboard.moved": EventKind("warning", "port {port} is taken: Ray's dashboard is at {dashboard}"),
     "ray.exited": EventKind("error", "Ray ended by itself with {status}"),
     "ray.session_lost": EventKind("error", "{path} of Ray's session is missing: Ray is started again"),
     "driver.started": EventKind("info", "driver {pid} of {experiment} started"),

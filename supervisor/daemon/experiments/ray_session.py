@@ -58,6 +58,8 @@ class RaySession:
             raise
         self.head = head
         self._writer.record("ray.started", address=head.address, dashboard=head.dashboard, pid=head.pid)
+        if head.port_taken is not None:
+            self._writer.record("dashboard.moved", port=head.port_taken, dashboard=head.dashboard)
         folder_watch = asyncio.create_task(self._watch_folder(head))
         self._watches = [folder_watch, asyncio.create_task(self._watch_head(head, folder_watch))]
         return head

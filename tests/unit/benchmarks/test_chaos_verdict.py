@@ -177,6 +177,8 @@ def test_a_torn_last_line_of_the_diary_is_left_out() -> None:
         ("ray::watchdog-01:WatchdogActor", ["ray::watchdog-01:WatchdogActor.__init__", ""], "watchdog"),
         ("ray::WatchdogActor", ["ray::WatchdogActor.wait_change"], "watchdog"),
         ("ray::SupervisedChain", ["ray::SupervisedChain.train"], "worker"),
+        ("ray::chaos-part=1/17", ["ray::chaos-part=1/17", ""], "worker"),
+        ("ray::watchdog-plan/3", ["ray::watchdog-plan/3", ""], "worker"),
         ("ray::IDLE", ["ray::IDLE"], None),
         ("ray::DashboardAgent", ["ray::DashboardAgent"], "agent"),
         ("python3", ["/x/python3", "/x/ray/dashboard/dashboard.py", "--port=8265"], "dashboard"),

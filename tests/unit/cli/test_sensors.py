@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli import sensors
+from supervisor.cli import sensors, supervisorctl
 from supervisor.cli.sensors import UNPROTECTED, render
 from supervisor.clock import FakeClock
 from supervisor.home import Home
@@ -39,7 +39,7 @@ def test_the_disk_shown_is_the_homes_from_any_folder(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr("supervisor.sensors.survey.SETTLE_S", 0.0)
-    assert sensors.sensors(home, argparse.Namespace(json=True)) == 0
+    assert sensors.sensors(home, argparse.Namespace(json=True, record=None, replay=None)) == 0
     disks = [r["sensor_id"] for r in json.loads(capsys.readouterr().out)["readings"] if r["kind"] == "disk"]
     assert disks == [f"disk:{tmp_path if new else home.state}"]
 
@@ -93,6 +93,28 @@ def test_a_recording_overwrites_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         record(file, 5.0, 1.0, [tmp_path], clock, clock.sleep)
     assert file.read_text() == "mine"
+
+
+def test_the_verb_records_for_a_time_and_plays_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path / "home"))
+    times: list[float] = []
+
+    def fake(file: Path, duration_s: float, **_: Any) -> int:
+        times.append(duration_s)
+        clock = FakeClock()
+        return record(file, 3.0, 1.0, [tmp_path], clock, clock.sleep)
+
+    monkeypatch.setattr("supervisor.sensors.survey.record", fake)
+    file = tmp_path / "sensors.jsonl"
+    assert supervisorctl.main(["sensors", "--record", str(file), "--for", "5m"]) == 0
+    assert (times, f"supervisorctl sensors --replay {file}" in capsys.readouterr().out) == ([300.0], True)
+    assert supervisorctl.main(["sensors", "--replay", str(file)]) == 0
+    assert "RUN throughout" in capsys.readouterr().out
+    assert supervisorctl.main(["sensors", "--record", str(file)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert supervisorctl.main(["sensors", "--record", str(tmp_path / "x"), "--for", "2d"]) == 2
 
 
 @pytest.mark.parametrize(("duration_s", "period_s"), [(0, 1), (1, 0), (1, 2), (1e9, 1)])

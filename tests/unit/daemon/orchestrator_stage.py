@@ -122,6 +122,7 @@ class FakeHead:
 
     def __init__(self) -> None:
         self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 3
+        self.port_taken: int | None = None
         self._ended = asyncio.Event()
         self.stopped = False
 

@@ -33,7 +33,7 @@ def test_a_cool_recording_leads_to_no_step(tmp_path: Path) -> None:
 
 
 def test_a_recording_of_this_machine_plays_again(tmp_path: Path) -> None:
-    """The file of `doctor --record` is a trace, on a machine with any sensors."""
+    """The file of `sensors --record` is a trace, on a machine with any sensors."""
     file = tmp_path / "here.jsonl"
     assert record(file, 1.0, 0.5) >= 1
     assert all(simulate.render(step) for step in simulate.replay(file, Policy()))
