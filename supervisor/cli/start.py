@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -114,6 +115,7 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.plan.dataset import with_training_errors
     from supervisor.preflight import machine
     from supervisor.preflight import start as start_checks
+    from supervisor.preflight.coming_week import week_lines
 
     if arguments.accelerator:
         from supervisor.cli.accelerator import check_accelerator
@@ -137,7 +139,9 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"checks": [asdict(check) for check in checks], "costs": _costs(specs, timed)}, indent=1))
     else:
-        print(f"{machine.render(checks)}\n{_budgets(specs, timed)}\n\n{machine.verdict(checks, loaded.plan.name)}")
+        print(f"{machine.render(checks)}\n{_budgets(specs, timed)}")
+        for line in [*week_lines(loaded.plan, time.time()), "", machine.verdict(checks, loaded.plan.name)]:
+            print(line)
     return int(machine.worst(checks) is machine.Level.ERROR)
 
 
@@ -169,6 +173,7 @@ def _request(
     from supervisor.plan.drift import sha256_of
     from supervisor.plan.expansion import fingerprint
     from supervisor.preflight.checkpoint_space import policy_of
+    from supervisor.preflight.coming_week import schedule_of
 
     return StartRequest(
         plan=loaded.plan.name,
@@ -178,6 +183,7 @@ def _request(
         hardware={
             "policy": policy_of(loaded.plan, specs),
             "script": loaded.sensor_script,
+            "schedule": schedule_of(loaded.plan),
             "wake_lock": loaded.plan.wake_lock,
             "pass_environment": list(loaded.plan.pass_environment),
             "options": _options(arguments),
@@ -201,6 +207,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 
 
 def _dry_run(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs: list[ExperimentSpec]) -> int:
+    from supervisor.preflight.coming_week import week_lines
     from supervisor.preflight.estimate import dry_run_table, planned
     from supervisor.preflight.hours import outlook_lines
     from supervisor.preflight.machine import machine_memory_bytes, usable_cores
@@ -218,6 +225,8 @@ def _dry_run(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs
     sentence = scaling_resolution([spec.cell for spec in specs if spec.mode == "min"])
     if sentence is not None:
         print(sentence)
+    for line in week_lines(loaded.plan, time.time()):
+        print(line)
     return 0
 
 

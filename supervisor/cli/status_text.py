@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.cli.attention import URGENT, calls, needs_person, painted
 from supervisor.cli.failure_text import PRINTED, failure_lines
 from supervisor.cli.status_block import block
-from supervisor.domain.command_text import command_line, in_force, pauses
+from supervisor.domain.command_text import command_line, freed_by_schedule, in_force, pauses
 from supervisor.domain.lifecycle import AT_WORK, EARLY, ENDED, FAILED, ProcessState
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import (
@@ -194,7 +194,12 @@ def _disk(disk: dict[str, Any] | None) -> list[str]:
 def _below(view: dict[str, Any]) -> list[str]:
     daemon = view.get("daemon")
     places = [f"dashboard {daemon['dashboard'] or '-'}", f"log {daemon['log']}"] if daemon else []
-    found = [_underused(view.get("underused")), _lost(view.get("lost", [])), plan_file(view.get("plan_file"))]
+    found = [
+        freed_by_schedule(view),
+        _underused(view.get("underused")),
+        _lost(view.get("lost", [])),
+        plan_file(view.get("plan_file")),
+    ]
     return [*(line for line in found if line), *places]
 
 

@@ -36,11 +36,14 @@ def pause(home: Home, arguments: argparse.Namespace) -> int:
 
 def resume(home: Home, arguments: argparse.Namespace) -> int:
     body = {"target": arguments.target, "node": arguments.node, "force": arguments.force}
-    answer = ask(home, "resume", body)
+    overrule = {} if arguments.duration is None else {"for_s": parse_duration(arguments.duration, 14 * 86_400.0, 60.0)}
+    answer = ask(home, "resume", body | overrule)
+    if overrule:
+        print(f"the schedule is overruled for {duration(overrule['for_s'])}; the governor is not")
     if arguments.force:
         print("FORCED: the governor is overruled for 10 minutes; only a critical reading pauses the work now")
         print("  sensors that are hot or unknown do not; watch `supervisorctl status`")
-    elif not answer["lifted"]:
+    elif not answer["lifted"] and not overrule:
         print("nothing to resume: no operator's pause was in force there")
     if answer["lifted"]:
         print("resumed")
@@ -52,6 +55,8 @@ def resume(home: Home, arguments: argparse.Namespace) -> int:
     force = answer["in_force"]
     if force["action"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
         print(f"still {force['action']} by the {force['origin']}: {force['reason']}")
+        if force["origin"] == "schedule":
+            print("  `supervisorctl resume --for 2h` overrules it")
     return 0
 
 
@@ -121,14 +126,15 @@ def drill(home: Home, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def parse_duration(text: str, most_s: float = 3600.0) -> float:
-    """Return the seconds of "45s", "2m", "1h" or "45", from 1 s to `most_s`. Raises UsageError."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+def parse_duration(text: str, most_s: float = 3600.0, least_s: float = 1.0) -> float:
+    """Return the seconds of "45s", "2m", "1h", "1d" or "45", from `least_s` to `most_s`. Raises UsageError."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
     digits, unit = (text[:-1], units[text[-1]]) if text and text[-1] in units else (text, 1.0)
     try:
         seconds = float(digits) * unit
     except ValueError:
         raise UsageError(f"expected a duration, found {text!r}", remedy="write 45s, 2m or 1h") from None
-    if not 1.0 <= seconds <= most_s:
-        raise UsageError(f"expected a duration from 1s to {most_s / 3600:g}h, found {text!r}")
+    if not least_s <= seconds <= most_s:
+        bounds = f"{least_s:g}s to {most_s / 3600:g}h"
+        raise UsageError(f"expected a duration from {bounds}, found {text!r}")
     return seconds

@@ -51,6 +51,10 @@ def _resume(parser: argparse.ArgumentParser) -> None:
         help="overrule the governor for 10 minutes: work goes on although sensors are hot or unknown; only a critical "
         "reading still pauses",
     )  # fmt: skip
+    parser.add_argument(
+        "--for", dest="duration", metavar="TIME",
+        help="overrule the plan's schedule so long, such as 2h; never the governor",
+    )  # fmt: skip
 
 
 def _retry(parser: argparse.ArgumentParser) -> None:

@@ -51,7 +51,7 @@ def one_trial(request: StartRequest) -> StartRequest:
         **first, "max_trials": 1, "max_epochs": 1, "concurrency": 1, "enqueue": first["enqueue"][:1],
         "pruner": {"kind": "none"}, "finalize": None, "warm_start": None,
     }  # fmt: skip
-    hardware = {**request.hardware, "wake_lock": False}
+    hardware = {**request.hardware, "wake_lock": False, "schedule": None}
     return replace(request, fingerprint="one trial", specs=[spec], hardware=hardware, new=False, retry=False)
 
 

@@ -31,6 +31,8 @@ MAX_MORE = 100_000
 """Trials, or hours, by which a search is extended at once."""
 MAX_ITEMS = 1000
 """Names that one request may have."""
+MIN_OVERRULE_S, MAX_OVERRULE_S = 60.0, 14 * 86_400.0
+"""The time for which `resume --for` overrules the schedule."""
 MAX_TEXT_CHARACTERS = 4096
 """PATH_MAX on Linux, and enough for a reason."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -67,7 +69,7 @@ class Verbs(Protocol):
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
     ) -> dict[str, Any]: ...
     async def resume(
-        self, target: str | None, who: str, node: str | None = None, force: bool = False
+        self, target: str | None, who: str, node: str | None = None, force: bool = False, for_s: float | None = None
     ) -> dict[str, Any]: ...
     async def retry(self, target: str | None, who: str) -> dict[str, Any]: ...
     async def finish(self, target: str | None, who: str) -> dict[str, Any]: ...
@@ -96,7 +98,10 @@ async def _pause(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
 
 
 async def _resume(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
-    return await verbs.resume(body.get("target"), who, body.get("node"), bool(body.get("force")))
+    for_s = body.get("for_s")
+    if for_s is not None and not MIN_OVERRULE_S <= for_s <= MAX_OVERRULE_S:
+        raise UsageError(f"expected a for_s from {MIN_OVERRULE_S:.0f} to {MAX_OVERRULE_S:.0f}, found {for_s}")
+    return await verbs.resume(body.get("target"), who, body.get("node"), bool(body.get("force")), for_s)
 
 
 async def _drill(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
@@ -178,7 +183,7 @@ ROUTES = (
     Route("GET", "hello", {}, _hello),
     Route("GET", "status", {"trials": str}, _status),
     Route("POST", "pause", {"target": str, "now": bool, "reason": str, "node": str}, _pause),
-    Route("POST", "resume", {"target": str, "node": str, "force": bool}, _resume),
+    Route("POST", "resume", {"target": str, "node": str, "force": bool, "for_s": float}, _resume),
     Route("POST", "retry", {"target": str}, lambda verbs, body, who: verbs.retry(body.get("target"), who)),
     Route("POST", "finish", {"target": str}, lambda verbs, body, who: verbs.finish(body.get("target"), who)),
     Route("POST", "end", {"targets": list}, lambda verbs, body, who: verbs.steering.end(_targets(body), who)),

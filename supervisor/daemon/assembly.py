@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor import failpoints
-from supervisor.audit.log import open_audit_log
+from supervisor.audit.log import AuditLog, open_audit_log
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
@@ -30,6 +30,7 @@ from supervisor.daemon.upkeep.disk_low import DiskLow
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.estimate import record_estimate
 from supervisor.daemon.upkeep.hardware_log import HardwareLog, sampler
+from supervisor.daemon.upkeep.schedule_watch import ScheduleWatch, look_at_machine, schedule_of
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.daemon.upkeep.stalls import StallWatch
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
@@ -68,18 +69,16 @@ def assemble(
     plan, run_folder, hardware = str(row["plan"]), home.run_folder(run_id), json.loads(row["hardware"])
     writer = RunWriter(store, run_id)
     _freeze_plan(run_folder, row["plan_text"])
-    audit, replaced_log = open_audit_log(home.audit_log(plan), store)
-    feed = AuditFeed(audit, writer, plan)
-    store.after_each_event(feed.write)
+    audit, replaced_log, feed = _audit(home, writer, plan)
     plan_path = None if row["source"] == "built-in" else Path(row["source"])
     source = PlanSource(plan_path, hardware.pop("source_sha256", None))
-    hardware.pop("options", None)
     wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
     orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware)
     early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)
     underuse = UnderuseWatch(writer, clock, orchestrator.scene)
+    schedule = _schedule(writer, clock, orchestrator)
     handlers = Handlers(
-        home, writer, clock, plan, orchestrator, reserve, source, rebuilt, underuse, early_end.disk_failed
+        home, writer, clock, plan, orchestrator, reserve, source, rebuilt, underuse, schedule, early_end.disk_failed
     )
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
@@ -99,6 +98,7 @@ def assemble(
             server.guard,
             *_upkeep(home, writer, clock, reserve, orchestrator, checkpoints),
             lambda: watch_log(audit, plan, writer, clock),
+            schedule.run,
             underuse.run,
             *_watches(home, writer, clock, orchestrator, hardware.get("policy", {})),
             notifier.run,
@@ -113,6 +113,19 @@ def assemble(
         wake_lock=wake_lock,
         audit=audit,
     )
+
+
+def _audit(home: Home, writer: RunWriter, plan: str) -> tuple[AuditLog, Path | None, AuditFeed]:
+    """Return the open log, the path of one that it replaced, and the feed that writes each event of the store."""
+    audit, replaced_log = open_audit_log(home.audit_log(plan), writer.store)
+    feed = AuditFeed(audit, writer, plan)
+    writer.store.after_each_event(feed.write)
+    return audit, replaced_log, feed
+
+
+def _schedule(writer: RunWriter, clock: Clock, orchestrator: Orchestrator) -> ScheduleWatch:
+    changed, look = orchestrator.commands_changed, look_at_machine(clock)
+    return ScheduleWatch(writer, clock, lambda: schedule_of(writer), changed, look)
 
 
 def _upkeep(
@@ -145,6 +158,8 @@ def _orchestrator(
     home: Home, writer: RunWriter, clock: Clock, reserve: DiskReserve, plan_path: Path | None, hardware: dict[str, Any]
 ) -> Orchestrator:
     run_folder = home.run_folder(writer.run_id)
+    for not_of_the_watchdog in ("options", "schedule"):
+        hardware.pop(not_of_the_watchdog, None)
     plan_folder = None if plan_path is None else plan_path.parent
     environment = ray_environment(home, writer.run_id, plan_folder, hardware.pop("pass_environment", ()))
     cpus = usable_cores()  # as the check of a plan's cores has them

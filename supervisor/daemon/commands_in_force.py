@@ -1,4 +1,4 @@
-"""Weighs the commands on a run: the operator's, the nodes' governors', the daemon's own while a disk is full."""
+"""Weighs the commands on a run: the operator's, the schedule's, the governors', the daemon's while a disk is full."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class CommandsInForce:
 
     def commands(self) -> list[Command]:
         """Return the commands that a driver obeys beside its nodes' governors."""
-        return [*self._writer.commands(), *self._full_disks.values()]
+        schedule = self._writer.schedule()
+        found = [*self._writer.commands(), *self._full_disks.values()]
+        return found if schedule is None else [*found, schedule]
 
     def in_force(self) -> Command:
         """Return the command in force for the whole run."""

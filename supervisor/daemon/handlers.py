@@ -19,6 +19,7 @@ from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
 from supervisor.daemon.steering import Steering
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
+from supervisor.daemon.upkeep.schedule_watch import ScheduleWatch
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.eta.forecast import with_eta
@@ -52,12 +53,13 @@ class Handlers:
         source: PlanSource,
         rebuilt: Rebuilt | None,
         underuse: UnderuseWatch,
+        schedule: ScheduleWatch,
         disk_failed: Callable[[DiskFailed], None],
     ) -> None:
         """`disk_failed` is called when a verb finds that nothing can be committed any more."""
         self._home, self._writer, self._clock, self._plan = home, writer, clock, plan
         self._orchestrator, self._reserve, self._source, self._rebuilt = orchestrator, reserve, source, rebuilt
-        self._underuse = underuse
+        self._underuse, self._schedule = underuse, schedule
         self._started_wall_s = clock.wall_s()
         self._view = StatusView(writer.store.connection, writer.run_id)
         self.steering = Steering(writer, orchestrator, source.take_over)
@@ -131,14 +133,18 @@ class Handlers:
         return {"command": command.to_json()}
 
     async def resume(
-        self, target: str | None, who: str, node: str | None = None, force: bool = False
+        self, target: str | None, who: str, node: str | None = None, force: bool = False, for_s: float | None = None
     ) -> dict[str, Any]:
-        """Lift an operator's command; with `force` overrule the governor, too."""
+        """Lift an operator's command; with `force` overrule the governor, too, with `for_s` the schedule so long."""
         scope = self._scopes().to_resume(target, node, self._writer.commands())
         if force:
             if trial_of(scope) is not None:
                 raise UsageError("--force overrules a node's governor; no trial has one of its own")
             await self._orchestrator.force(None if scope == ALL_NODES else scope, who)
+        if for_s is not None:
+            if scope != ALL_NODES:
+                raise UsageError("--for overrules the schedule of the whole run: name neither a trial nor a node")
+            self._schedule.overrule(for_s, who)
         lifted = self._writer.drop_command(scope, who)
         await self._orchestrator.commands_changed()
         commands = [command.to_json() for command in self._writer.commands()]

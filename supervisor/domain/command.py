@@ -1,7 +1,7 @@
 """Defines the commands that restrain work, and which of them is in force. Standard library only.
 
-One vocabulary, two origins: the operator and the governor. The strictest in force wins, and neither lifts the
-other's: cooling down never ends an operator's pause, and an operator's resume never ends a governor's.
+One vocabulary, three origins: the operator, the governor and the schedule. The strictest in force wins, and none lifts
+another's: cooling down never ends an operator's pause, and an operator's resume never ends a governor's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Action(IntEnum):
 class Origin(StrEnum):
     OPERATOR = "operator"
     GOVERNOR = "governor"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Command(Record):
     `shed_trials` is how many concurrent trials fewer than the plan's may run, from SHED on; one always may.
 
     An operator's pause without --now is a HOLD: no new trials start, running ones finish; a HOLD of one trial stops
-    it at its next report. With --now it is a PAUSE: gates close at the next batch. `since_wall` is seconds since the
-    epoch.
+    it at its next report. With --now it is a PAUSE: gates close at the next batch. `since_wall` and `until_wall` are
+    seconds since the epoch; only the schedule knows an end.
     """
 
     action: Action
@@ -50,6 +51,7 @@ class Command(Record):
     who: str | None = None
     drill: bool = False
     shed_trials: int = 0
+    until_wall: float | None = None
 
     @property
     def step(self) -> tuple[Action, float, int]:
@@ -68,12 +70,18 @@ def run(origin: Origin, reason: str = "nothing to hold for", scope: str = ALL_NO
 
 
 def strictest(commands: Iterable[Command]) -> Command:
-    """Return the command that wins; the operator's on a tie of steps. Raises ValueError without commands."""
+    """Return the command that wins. Raises ValueError without commands.
+
+    On a tie of steps the operator's wins, then the governor's: the end of the schedule's time would not lift theirs.
+    """
     return max(commands, key=_strictness)
 
 
-def _strictness(command: Command) -> tuple[tuple[Action, float, int], bool]:
-    return command.step, command.origin is Origin.OPERATOR
+_RANK = {Origin.SCHEDULE: 0, Origin.GOVERNOR: 1, Origin.OPERATOR: 2}
+
+
+def _strictness(command: Command) -> tuple[tuple[Action, float, int], int]:
+    return command.step, _RANK[command.origin]
 
 
 def in_force_on(
@@ -104,8 +112,8 @@ def in_force_for_all(operator: Iterable[Command], governors: Mapping[str, Comman
 def pauses_all(operator: Iterable[Command], governors: Mapping[str, Command]) -> Command | None:
     """Return the command that pauses the run on its freest node; None while a node is not paused.
 
-    A node is paused by a PAUSE of any origin, and by an operator's HOLD. A governor's SHED or THROTTLE is stricter on
-    the trials that run, but does not lift such a HOLD: both are in force then.
+    A node is paused by a PAUSE of any origin, and by a HOLD of the operator or the schedule. A governor's
+    SHED or THROTTLE is stricter on the trials that run, but does not lift such a HOLD: both are in force then.
     """
     operator = tuple(operator)
     on_nodes = [_pause_on(node, operator, governors.get(node)) for node in governors or (ALL_NODES,)]
@@ -117,5 +125,5 @@ def _pause_on(node: str, operator: Iterable[Command], governor: Command | None) 
     strict = in_force_on(node, operator, governor)
     if strict.action >= Action.PAUSE:
         return strict
-    held = in_force_on(node, (command for command in operator if command.origin is Origin.OPERATOR))
+    held = in_force_on(node, (command for command in operator if command.origin is not Origin.GOVERNOR))
     return held if held.action >= Action.HOLD else None

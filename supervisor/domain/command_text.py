@@ -34,7 +34,25 @@ def short_of(view: dict[str, Any]) -> list[str]:
 def in_force(view: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the commands of all origins that hold work back, the operator's first."""
     commands = [*view["commands"], *view.get("held", []), *(node["command"] for node in view.get("nodes", {}).values())]
-    return [command for command in commands if command["action"] != "RUN"]
+    now = (view.get("daemon") or {}).get("now_wall")
+    return [command for command in commands if command["action"] != "RUN" and _counts(command, now)]
+
+
+def freed_by_schedule(view: dict[str, Any]) -> str | None:
+    """Return a line for a schedule that lets work go on: until when, and whether a person overrules it."""
+    now = (view.get("daemon") or {}).get("now_wall")
+    for command in view["commands"]:
+        if command["origin"] == "schedule" and command["action"] == "RUN" and _counts(command, now):
+            return f"at work {one_line(command['reason'])}"
+    return None
+
+
+def _counts(command: dict[str, Any], now_wall: float | None) -> bool:
+    """Return whether a command counts now: without a daemon, or past its end, the schedule's says nothing."""
+    if command["origin"] != "schedule":
+        return True
+    until = command.get("until_wall")
+    return now_wall is not None and (until is None or now_wall < until)
 
 
 def command_line(command: dict[str, Any], view: dict[str, Any]) -> str:
@@ -45,12 +63,14 @@ def command_line(command: dict[str, Any], view: dict[str, Any]) -> str:
     if now_wall is not None and command["since_wall"] is not None:
         since = f", for {duration(now_wall - command['since_wall'])}"
     drill = " [drill]" if command["drill"] else ""
+    if command["origin"] == "schedule":
+        return f"{_state(command, where)} {one_line(command['reason'])}{since}"
     who = command["who"] or command["origin"]
     return f"{_state(command, where)}{scope(where)} by {who}: {one_line(command['reason'])}{since}{drill}"
 
 
 def _state(command: dict[str, Any], where: str) -> str:
-    if command["origin"] == "operator" and command["action"] == "HOLD":
+    if command["origin"] != "governor" and command["action"] == "HOLD":
         alone = trial_of(where) is not None
         return "PAUSED (at its next report)" if alone else "PAUSED (running trials finish)"
     return "PAUSED" if command["action"] in ("PAUSE", "STOP") else str(command["action"])

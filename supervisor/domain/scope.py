@@ -5,6 +5,9 @@ from __future__ import annotations
 ALL_NODES = "all"
 """The scope of a command on every node; any other scope is a node's id or a trial (`trial_scope`)."""
 
+BY_SCHEDULE = "schedule"
+"""The key of the schedule's command beside the operator's, which have their scopes as keys; itself it is for all."""
+
 MAX_HELD_TRIALS = 48
 """Trials that an operator may hold one by one: the flag of a node has so many slots for them."""
 

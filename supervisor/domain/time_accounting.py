@@ -13,6 +13,8 @@ _ENDS = ("trial.resumed", "trial.finished", "trial.failed", "trial.requeued")
 _GIVEN_UP = "experiment.failed"
 LOSS_EVENTS = ("trial.paused", "trial.started", *_ENDS, _GIVEN_UP)
 """The events by which lost time begins and ends."""
+BY_SCHEDULE = "by schedule"
+"""The beginning of each reason of the schedule. It names hours and moments, and all of them are one cause."""
 _FIGURES = re.compile(r" (?:at|for|after) -?\d.*", re.DOTALL)
 """The governor's reasons name the moment's figures ("cpu at 91 celsius, ..."), which would make each pause a cause."""
 
@@ -58,7 +60,7 @@ class LostTime:
         if name in ("trial.paused", "trial.requeued") and not self._held:
             self.times += 1
         if name == "trial.paused":
-            self._held[key] = (_FIGURES.sub("", str(fields.get("reason") or "unknown")), wall_s)
+            self._held[key] = (_cause(str(fields.get("reason") or "unknown")), wall_s)
         elif name == "trial.requeued":
             self._held[key] = (f"restart after {fields.get('cause')}", wall_s)
 
@@ -82,6 +84,10 @@ class LostTime:
     ) -> None:
         whole = (*(key if self._by_trial else (None, None)), cause)
         found[whole] = found.get(whole, 0.0) + max(0.0, seconds)
+
+
+def _cause(reason: str) -> str:
+    return "schedule" if reason.startswith(BY_SCHEDULE) else _FIGURES.sub("", reason)
 
 
 def by_cause(lost: Iterable[dict[str, Any]]) -> dict[str, float]:

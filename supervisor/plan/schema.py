@@ -23,6 +23,9 @@ VALUE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}$"
 
 MAX_EXPERIMENTS = 1_000
 
+OWN_HARDWARE_KEYS = ("sensor_script", "schedule")
+"""Keys of `hardware` that are no part of the governor's policy."""
+
 AUTO = "auto"
 """Written for a number that the machine decides."""
 
@@ -254,7 +257,8 @@ class Plan(Part):
     data: Data | None = Field(default=None, description="the market data; `patchtst` needs it")
     hardware: dict[ParamName, JsonValue] = Field(
         default_factory=dict,
-        description="the governor's policy (docs/sensors.md), and sensor_script: a trace file or drill to play",
+        description="the governor's policy (docs/sensors.md), sensor_script: a trace file or drill to play, and "
+        "schedule: when to work (below)",
     )
     wake_lock: bool = Field(default=True, description="keep the machine awake while the run works")
     pass_environment: Annotated[tuple[VariableName, ...], BeforeValidator(as_tuple)] = Field(
@@ -273,7 +277,7 @@ class Plan(Part):
     @property
     def policy(self) -> dict[str, Any]:
         """The keys of `hardware` for `supervisor.governor.policy.Policy.from_mapping`."""
-        return {key: value for key, value in self.hardware.items() if key != "sensor_script"}
+        return {key: value for key, value in self.hardware.items() if key not in OWN_HARDWARE_KEYS}
 
     @property
     def sensor_script(self) -> str | None:

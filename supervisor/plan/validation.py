@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from supervisor.domain.finalists import SEED
+from supervisor.domain.work_schedule import ScheduleError, read_schedule
 from supervisor.plan.dimensions import (
     CategoricalDimension,
     Dimension,
@@ -22,7 +23,7 @@ from supervisor.plan.dimensions import (
     Quantile,
 )
 from supervisor.plan.matrix import Cell, cells
-from supervisor.plan.schema import MAX_EXPERIMENTS, Plan
+from supervisor.plan.schema import MAX_EXPERIMENTS, OWN_HARDWARE_KEYS, Plan
 
 if TYPE_CHECKING:
     from supervisor.plan.yaml_reader import KeyPath
@@ -133,9 +134,10 @@ def _hardware(plan: Plan) -> Iterator[Problem]:
     from supervisor.governor.policy import KNOWN_KEYS, Policy
 
     yield from _script(plan.hardware.get("sensor_script"))
+    yield from _schedule(plan.hardware.get("schedule"))
     unknown = sorted(set(plan.policy) - set(KNOWN_KEYS))
     for key in unknown:
-        yield Problem(("hardware", key), "unknown key", nearest(key, sorted({*KNOWN_KEYS, "sensor_script"}), "keys"))
+        yield Problem(("hardware", key), "unknown key", nearest(key, sorted({*KNOWN_KEYS, *OWN_HARDWARE_KEYS}), "keys"))
     if unknown:
         return
     try:
@@ -143,6 +145,15 @@ def _hardware(plan: Plan) -> Iterator[Problem]:
     except ValueError as error:
         key = str(error).partition(":")[0].partition(".")[0]
         yield Problem(("hardware", key) if key in plan.policy else ("hardware",), str(error))
+
+
+def _schedule(value: object) -> Iterator[Problem]:
+    if value is None:
+        return
+    try:
+        read_schedule(value)
+    except ScheduleError as error:
+        yield Problem(("hardware", "schedule", *error.path), error.what, error.remedy)
 
 
 def _script(script: object) -> Iterator[Problem]:

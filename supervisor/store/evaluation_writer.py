@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain.answer import MAX_TRIES
+from supervisor.domain.command import Action
 from supervisor.domain.day_set import DaySet, shared_days
 from supervisor.errors import TestRefused
 from supervisor.store import answer_queries, lookups, queries
@@ -82,8 +83,10 @@ class EvaluationWriter:
         return lookups.spec(self.store, self.run_id, name)
 
     def operator_holds(self) -> bool:
-        """Return whether an operator's command is in force: no new work starts then."""
-        return bool(lookups.commands(self.store, self.run_id))
+        """Return whether a command of the operator or the schedule is in force: no new work starts then."""
+        schedule = lookups.schedule(self.store, self.run_id)
+        held = schedule is not None and schedule.action is not Action.RUN
+        return held or bool(lookups.commands(self.store, self.run_id))
 
     def scored(self, name: str) -> bool:
         return answer_queries.evaluation_of(self.store.connection, self.run_id, name) is not None

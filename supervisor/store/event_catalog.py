@@ -100,6 +100,10 @@ EVENTS: dict[str, EventKind] = {
     "run.started": EventKind("info", "run started"),
     "run.paused": EventKind("warning", "{scope} paused ({mode}) by {who}: {reason}", "command"),
     "run.resumed": EventKind("info", "{scope} resumed by {who}"),
+    "schedule.changed": EventKind("info", "{action} {reason}", "until_wall who command"),
+    "schedule.uninformed": EventKind(
+        "warning", "it is unknown {what} ({why}): for the schedule this counts like a yes, so it may hold the work back"
+    ),
     "run.stopped": EventKind("warning", "stopped by {who}"),
     "run.finished": EventKind(
         "info",

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
+from supervisor.domain.scope import BY_SCHEDULE
 from supervisor.domain.spec_changes import SPEC_CHANGES
 from supervisor.store.event import Event
 from supervisor.store.projection_rows import Rows
@@ -96,10 +97,10 @@ def _recover(rows: Rows) -> None:
     )
 
 
-def _run_paused(rows: Rows) -> None:
+def _put_command(rows: Rows) -> None:
     rows.execute(
         "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
-        rows.event.run, rows.fields["scope"], json.dumps(rows.fields["command"]),
+        rows.event.run, rows.fields.get("scope", BY_SCHEDULE), json.dumps(rows.fields["command"]),
     )  # fmt: skip
 
 
@@ -273,7 +274,7 @@ CHANGES: dict[str, Callable[[Rows], None]] = {
     "run.reopened": _recover,
     "daemon.recovered": _recover,
     "plan.changed": _plan_changed,
-    "run.paused": _run_paused,
+    **dict.fromkeys(("run.paused", "schedule.changed"), _put_command),
     "run.resumed": _run_resumed,
     **dict.fromkeys((*EXPERIMENT_STATES, "experiment.moved"), _move_experiment),
     **dict.fromkeys(SPEC_CHANGES, _change_spec),

@@ -98,6 +98,10 @@ class RunWriter:
         """Return the operator's commands in force."""
         return lookups.commands(self.store, self.run_id)
 
+    def schedule(self) -> Command | None:
+        """Return the schedule's last command; None before the first."""
+        return lookups.schedule(self.store, self.run_id)
+
     def put_command(self, command: Command, mode: str) -> None:
         """Put an operator's command in force, across restarts; an earlier one of its scope is replaced."""
         self.record(

@@ -35,7 +35,7 @@ SCHEMA = """
         attempt INTEGER NOT NULL, value REAL, metrics TEXT NOT NULL, wall REAL NOT NULL,
         PRIMARY KEY (run, experiment, trial, step)
     ) STRICT;
-    -- The operator's commands in force.
+    -- The operator's commands in force by scope, and the schedule's last one as scope 'schedule'.
     CREATE TABLE command (
         run TEXT NOT NULL REFERENCES run(id), scope TEXT NOT NULL, command TEXT NOT NULL, PRIMARY KEY (run, scope)
     ) STRICT;

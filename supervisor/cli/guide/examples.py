@@ -39,7 +39,11 @@ EXAMPLES: dict[str, Sequence[str]] = {
         "supervisorctl pause --now --reason 'a call'",
         "supervisorctl pause 2M-h1/17",
     ),
-    "supervisorctl resume": ("supervisorctl resume", "supervisorctl resume 2M-h1/17", "supervisorctl resume --force"),
+    "supervisorctl resume": (
+        "supervisorctl resume 2M-h1/17",
+        "supervisorctl resume --for 2h                    # whatever the schedule says",
+        "supervisorctl resume --force",
+    ),
     "supervisorctl retry": ("supervisorctl retry", "supervisorctl retry 2M-h1"),
     "supervisorctl finish": ("supervisorctl finish", "supervisorctl finish 2M-h1"),
     "supervisorctl end": ("supervisorctl end 17", "supervisorctl end '2M-*/1?'"),

@@ -83,7 +83,8 @@ def _action(fields: Mapping[str, Any]) -> Topic | None:
 
 def _pause(fields: Mapping[str, Any]) -> Topic | None:
     # The governor's pauses are in action.changed and the operator's in run.paused, for single nodes and trials too.
-    return None if fields["origin"] in (Origin.GOVERNOR, Origin.OPERATOR) else PAUSED
+    # The schedule's come as a person has planned them.
+    return None if fields["origin"] in (Origin.GOVERNOR, Origin.OPERATOR, Origin.SCHEDULE) else PAUSED
 
 
 def always(topic: Topic) -> Choice:

@@ -277,6 +277,31 @@ def test_a_full_disk_is_shown_with_its_folder_and_its_free_bytes() -> None:
     assert "PAUSED by governor: no room for Ray's folder /tmp/x" in status_text.status(view(held=[held]))
 
 
+BY_HOURS = "by schedule until Mon 18:00 CET (mon-fri 09:00-18:00)"
+
+
+@pytest.mark.parametrize(
+    ("action", "until", "shown"),
+    [
+        ("PAUSE", NOW + 60, f"PAUSED {BY_HOURS}, for 1 min 30 s"),
+        ("HOLD", NOW + 60, f"PAUSED (running trials finish) {BY_HOURS}, for 1 min 30 s"),
+        ("RUN", NOW + 60, f"at work {BY_HOURS}"), ("PAUSE", None, f"PAUSED {BY_HOURS}"), ("PAUSE", NOW - 60, None),
+    ],
+)  # fmt: skip
+def test_the_schedules_command_is_shown_with_its_end_until_it_is_over(
+    action: str, until: float | None, shown: str | None
+) -> None:
+    by_schedule = command(action, "schedule", reason=BY_HOURS) | {"who": None, "until_wall": until}
+    text = status_text.status(view(experiment(), commands=[by_schedule]))
+    assert (BY_HOURS in text) == (shown is not None)
+    assert shown is None or shown in text
+
+
+def test_without_a_daemon_nothing_follows_the_schedule() -> None:
+    by_schedule = command("PAUSE", "schedule", reason=BY_HOURS) | {"until_wall": None}
+    assert command_text.pauses({"commands": [by_schedule]}) == []
+
+
 def test_a_shortage_of_resources_is_shown_in_status_and_progress() -> None:
     short = view(experiment(), shortage="a trial needs 1 gpu on one node, and the most that a node has is 0 gpu")
     for text in (status_text.status(short), status_text.progress(short)):

@@ -34,9 +34,9 @@ class FakeVerbs:
         return self._answer("pause", target, now, reason, who, node)
 
     async def resume(
-        self, target: str | None, who: str, node: str | None = None, force: bool = False
+        self, target: str | None, who: str, node: str | None = None, force: bool = False, for_s: float | None = None
     ) -> dict[str, Any]:
-        return self._answer("resume", target, who, node, force)
+        return self._answer("resume", target, who, node, force, for_s)
 
     async def retry(self, target: str | None, who: str) -> dict[str, Any]:
         return self._answer("retry", target, who)

@@ -121,8 +121,8 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
     assert [status for status, _ in answers] == [200] * 26
     assert verbs.calls == [
         ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
-        ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False),
-        ("resume", None, me, "3f", True), ("stop", me), ("shutdown", me),
+        ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False, None),
+        ("resume", None, me, "3f", True, None), ("stop", me), ("shutdown", me),
         ("drill", "heat", 5.0, None), ("backup", Path("/x/copy.db"), me),
         ("runs",), ("remove", "smoke-1", me), ("history", 7), ("history", 20), ("run", "smoke-1", True),
         ("run", None, False),
@@ -157,6 +157,7 @@ def test_hello_names_product_version_and_pid(home: Home) -> None:
         (post("pause", {"target": 7}), 400, "expected a str for target, found 7"),
         (post("drill", {"name": "heat", "duration_s": True}), 400, "expected a float for duration_s, found True"),
         (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),
+        (post("resume", {"for_s": 1.0}), 400, "for_s from 60 to"),
         (post("drill", b'{"name": "heat", "duration_s": NaN}'), 400, "from 1 to 3600"),
         (post("drill", b'{"name": "heat", "duration_s": 1e999}'), 400, "from 1 to 3600"),
         (post("drill", {"duration_s": 5}), 400, "the name of a drill"),

@@ -112,6 +112,16 @@ def test_a_run_is_paused_once_each_node_has_a_pause_or_an_operators_hold(
 RUN = run(Origin.GOVERNOR)
 
 
+@given(GOVERNORS)
+def test_a_hold_of_the_schedule_pauses_a_run_as_the_operators_does(governors: dict[str, Command]) -> None:
+    hold = Command(Action.HOLD, Origin.SCHEDULE, "by schedule")
+    paused = pauses_all([hold], governors)
+    assert paused is not None
+    assert paused.step >= hold.step
+    mine = dataclasses.replace(hold, origin=Origin.OPERATOR)
+    assert in_force_on("a", [hold, mine]) == in_force_on("a", [mine, hold]) == mine
+
+
 @pytest.mark.parametrize("action", [Action.SHED, Action.THROTTLE])
 def test_an_operators_hold_pauses_the_run_beside_a_governor_that_only_slows_it(action: Action) -> None:
     hold = Command(Action.HOLD, Origin.OPERATOR, "visitors")

@@ -40,6 +40,16 @@ def test_a_pause_counts_from_its_beginning_to_its_end_under_its_reason() -> None
     assert by_cause(lost) == {"heat": 20.0, "operator": 10.0}
 
 
+def test_all_that_the_schedule_holds_back_is_one_cause() -> None:
+    events = [
+        ("trial.paused", 0.0, "a", 1, {"reason": "by schedule until Mon 18:00 CET (mon-fri 09:00-18:00)"}),
+        ("trial.resumed", 10.0, "a", 1, {}),
+        ("trial.paused", 20.0, "a", 1, {"reason": "by schedule while on battery"}),
+        ("trial.resumed", 25.0, "a", 1, {}),
+    ]
+    assert by_cause(lost_seconds(events)) == {"schedule": 15.0}
+
+
 def test_the_wait_for_a_new_attempt_is_lost_to_what_ended_the_last() -> None:
     events = [
         ("trial.requeued", 5.0, "a", 1, {"cause": "driver_died"}),

@@ -94,6 +94,12 @@ def with_line(addition: str) -> tuple[str, int]:
         ("hardware: {period_s: 999}", 0, "hardware.period_s", "expected a number from 0.05 to 60, found 999", None),
         ("hardware: {sensor_script: haet}", 0, "hardware.sensor_script", "no drill haet", "did you mean heat?"),
         ("hardware: {sensor_script: 3}", 0, "hardware.sensor_script", "must be a text", None),
+        ("hardware:\n  schedule:\n    hours:\n      mo-fr 9-18: pause", 3, "hardware.schedule.hours.mo-fr 9-18",
+         "expected days such as mon", "mon-fri 09:00-18:00: pause"),
+        ("hardware:\n  schedule:\n    hours:\n      - mon 09:00-18:00 pause", 3, "hardware.schedule.hours.0",
+         "expected", "mon-fri 09:00-18:00: pause"),
+        ("hardware:\n  schedule: {zone: Berlin, on_battery: pause}", 1, "hardware.schedule.zone",
+         "there is no zone Berlin", "zone: Europe/Berlin"),
     ],
 )  # fmt: skip
 def test_an_error_has_line_key_and_remedy(addition: str, offset: int, key: str, said: str, remedy: str | None) -> None:
