@@ -138,11 +138,12 @@ def processes() -> str:
 ROOMS: dict[str, tuple[float, int, str]] = {
     "supervisor.cli": (190, 0, "the two commands"),
     "supervisor.daemon": (420, 0, "the life of a run"),
-    "supervisor.control": (95, 1, "API and client"),
-    "supervisor.audit": (250, 1, "the event log"),
-    "supervisor.report": (405, 1, "the page"),
-    "supervisor.preflight": (575, 1, "checks the machine"),
-    "supervisor.plan": (615, 2, "file to experiments"),
+    "supervisor.control": (85, 1, "API and client"),
+    "supervisor.audit": (357, 1, "the event log"),
+    "supervisor.report": (493, 1, "the report"),
+    "supervisor.preflight": (629, 1, "checks the machine"),
+    "supervisor.page": (221, 1, "the live page"),
+    "supervisor.plan": (629, 2, "file to experiments"),
     "supervisor.store": (160, 3, "the truth, all SQL"),
     "supervisor.processes": (395, 3, "child processes"),
     "supervisor.governor": (615, 3, "reading to command"),
@@ -160,7 +161,7 @@ ROOMS: dict[str, tuple[float, int, str]] = {
 def rooms(may_import: dict[str, set[str]]) -> str:
     """Draw the rooms, and an arrow to each room that one imports directly."""
     boxes = {
-        room: Box(x, 78 + 104 * row, 140, 48, (room.partition(".")[2] or room, job))
+        room: Box(x, 78 + 104 * row, 126, 48, (room.partition(".")[2] or room, job))
         for room, (x, row, job) in ROOMS.items()
     }
     arrows = [

@@ -24,6 +24,8 @@ class Home:
         self.store, self.lock, self.ray_token = (self.state / name for name in ("sweep.db", "lock", "ray_token"))
         self.dashboard_port = self.state / "dashboard_port"
         """The file of the port that Ray's dashboard had first in this home (processes.ray_head)."""
+        self.page = self.state / "page.json"
+        """The live page's token and port (daemon.live_page)."""
         self.notify = self.state / "notify"
         """The file of addresses for messages (processes.notification)."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 VERBS = (
     "pause", "resume", "retry", "end", "skip", "set", "enqueue", "extend", "reread", "next", "discard", "stop",
-    "shutdown", "drill", "backup", "remove",
+    "shutdown", "drill", "backup", "remove", "page",
 )  # fmt: skip
 READS = ("hello", "status", "runs", "history", "run")
 MAX_REQUEST_BYTES = 64 * 1024

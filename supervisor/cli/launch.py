@@ -105,8 +105,11 @@ def _works_on(home: Home, request: StartRequest) -> bool:
         print_retries(ask(home, "retry", {})["retries"])
     for name, trials in request.extend.items():
         ask(home, "extend", {"targets": [name], "trials": trials})
+    facts = view["daemon"]
+    if request.http is not None:
+        facts = {**facts, **ask(home, "page", {"http": request.http})}
     print("already running:")
-    _print_facts(view["daemon"])
+    _print_facts(facts)
     return True
 
 
@@ -119,6 +122,8 @@ def _print_facts(facts: dict[str, Any]) -> None:
     taken = facts.get("dashboard_port_taken")
     moved = f" (port {taken} is taken)" if taken else ""
     print(f"dashboard  {facts['dashboard']}{moved}; `supervisorctl dashboard`: how to log in")
+    if facts.get("page"):
+        print(f"live page  {facts['page']}")
     print("follow it with `supervisorctl wait`, `supervisorctl status` or `supervisorctl tail -f`")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supervisor.cli.guide.progress import working
-from supervisor.control.handshake import StartRequest
+from supervisor.control.handshake import StartRequest, page_wish
 from supervisor.domain.plan_changes import MAX_TRIALS
 from supervisor.errors import SweepError, UsageError
 from supervisor.home import Home
@@ -36,11 +36,12 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.plan.dataset import with_training_errors
 
     home.prepare()
+    http = None if arguments.http is None else page_wish(arguments.http)
     by_service = arguments.foreground or "NOTIFY_SOCKET" in os.environ
     if arguments.plan is None:
         _refuse_options(arguments)
         request = StartRequest(
-            plan=None, retry=arguments.retry, extend=_extensions(arguments.extend), by_service=by_service
+            plan=None, retry=arguments.retry, extend=_extensions(arguments.extend), by_service=by_service, http=http
         )  # fmt: skip
         return launch.launch(home, request, arguments.timeout, foreground=by_service)
     # Also a check; here with the exit code that it has without a plan.
@@ -195,6 +196,7 @@ def _request(
         resume=getattr(arguments, "resume", False),
         extend=_extensions(getattr(arguments, "extend", ())),
         retry=getattr(arguments, "retry", False),
+        http=getattr(arguments, "http", None),
     )
 
 

@@ -193,7 +193,8 @@ def _disk(disk: dict[str, Any] | None) -> list[str]:
 
 def _below(view: dict[str, Any]) -> list[str]:
     daemon = view.get("daemon")
-    places = [f"dashboard {daemon['dashboard'] or '-'}", f"log {daemon['log']}"] if daemon else []
+    page = [f"live page {daemon['page']}"] if daemon and daemon.get("page") else []
+    places = [*page, f"dashboard {daemon['dashboard'] or '-'}", f"log {daemon['log']}"] if daemon else []
     found = [
         freed_by_schedule(view),
         _underused(view.get("underused")),

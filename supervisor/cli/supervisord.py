@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from supervisor.cli.data import add_arguments
 from supervisor.cli.dispatch import Parser, Verbs, argument, parser_of, run_verb
+from supervisor.control.handshake import ANY_PORT
 
 READY_TIMEOUT_S = 120.0
 MAX_HOURS = 1e6
@@ -66,6 +67,10 @@ def _start(parser: argparse.ArgumentParser) -> None:
         help="resume the last run and give an experiment so many trials more; may be repeated",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the experiments and their cost; start nothing")
+    parser.add_argument(
+        "--http", nargs="?", const=ANY_PORT, metavar="PORT",
+        help="serve a live page on this machine's loopback, on the same port again after a restart; --http=off ends it",
+    )  # fmt: skip
     parser.add_argument("--foreground", action="store_true", help="do not detach (service managers set this up)")
     parser.add_argument("--timeout", type=float, default=READY_TIMEOUT_S, help="seconds to wait for the daemon")
 

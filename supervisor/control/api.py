@@ -20,6 +20,7 @@ from aiohttp import web
 
 from supervisor import API_VERSION, __product__, __version__
 from supervisor.control.client import API_HEADER
+from supervisor.control.handshake import ANY_PORT, page_wish
 from supervisor.control.unix_socket import peer_uid
 from supervisor.errors import DiskFailed, NotFound, NotPermitted, SweepError, UsageError
 
@@ -40,6 +41,11 @@ _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 BODY_WITHIN_S = 10.0
 STATUS_OF: dict[type[SweepError], int] = {UsageError: 400, NotPermitted: 403, NotFound: 404}
 """HTTP status codes (RFC 9110, section 15.5); other errors are a conflict with the present state, 409."""
+
+METRICS_PATH = "/metrics"
+"""Without a version: the path that Prometheus and its kin ask for."""
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The text format 0.0.4 (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
 
 DISK_FAILED: web.AppKey[Callable[[DiskFailed], None]] = web.AppKey("disk_failed")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,6 +83,8 @@ class Verbs(Protocol):
     async def shutdown(self, who: str) -> dict[str, Any]: ...
     async def drill(self, name: str, duration_s: float, node: str | None) -> dict[str, Any]: ...
     async def backup(self, path: Path, who: str) -> dict[str, Any]: ...
+    async def page(self, http: str) -> dict[str, Any]: ...
+    async def metrics(self) -> str: ...
     def runs(self) -> dict[str, Any]: ...
     def history(self, last: int) -> dict[str, Any]: ...
     def run(self, run: str | None, trials: bool) -> dict[str, Any]: ...
@@ -118,6 +126,10 @@ async def _backup(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
     if not path.is_absolute() or not path.name:
         raise UsageError(f"expected the absolute path of a new file, found {str(path)!r:.100}")
     return await verbs.backup(path, who)
+
+
+async def _page(verbs: Verbs, body: Body, _: str) -> dict[str, Any]:
+    return await verbs.page(page_wish(body.get("http", ANY_PORT)))
 
 
 async def _runs(verbs: Verbs, _: Body, __: str) -> dict[str, Any]:
@@ -198,6 +210,7 @@ ROUTES = (
     Route("POST", "shutdown", {}, lambda verbs, _, who: verbs.shutdown(who)),
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),
     Route("POST", "backup", {"path": str}, _backup),
+    Route("POST", "page", {"http": str}, _page),
     Route("GET", "runs", {}, _runs),
     Route("GET", "history", {"last": str}, _history),
     Route("GET", "run", {"run": str, "trials": str}, _run),
@@ -208,22 +221,35 @@ ROUTES = (
 
 def make_app(verbs: Verbs) -> web.Application:
     """Return the API's application: an error becomes JSON with an exit code, a bug fails its one request only."""
-    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors_as_json])
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[errors_as_json])
     app[DISK_FAILED] = verbs.disk_failed
     for route in ROUTES:
         app.router.add_route(route.method, f"/v{API_VERSION}/{route.verb}", _handler(verbs, route))
+    app.router.add_get(METRICS_PATH, _metrics_handler(verbs), allow_head=False)
     return app
+
+
+def metrics_response(text: str) -> web.Response:
+    """Return figures as Prometheus expects them."""
+    return web.Response(body=text.encode(), headers={"Content-Type": METRICS_TYPE})
+
+
+def _metrics_handler(verbs: Verbs) -> Handler:
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return metrics_response(await verbs.metrics())
+
+    return handle
 
 
 def _handler(verbs: Verbs, route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        given = dict(request.query) if route.method == "GET" else await _json_object(request)
+        given = dict(request.query) if route.method == "GET" else await json_object(request)
         return web.json_response(await route.answer(verbs, checked(given, route.keys), _who(request)))
 
     return handle
 
 
-async def _json_object(request: web.Request) -> Body:
+async def json_object(request: web.Request) -> Body:
     """Return the request's body; an empty one counts as an empty object. Raises UsageError, HTTPRequestTimeout."""
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
@@ -266,16 +292,21 @@ def _who(request: web.Request) -> str:
     """Return the name of the user at the other end, or its id."""
     connection = request.transport.get_extra_info("socket") if request.transport else None
     uid = peer_uid(connection) if connection is not None else None
-    if uid is None:
-        return "unknown"
+    return "unknown" if uid is None else user_name(uid)
+
+
+def user_name(uid: int | None = None) -> str:
+    """Return the name of a user, or its id where it has none; of this process's user when left out."""
+    found = os.geteuid() if uid is None else uid
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(found).pw_name
     except KeyError:
-        return f"uid {uid}"
+        return f"uid {found}"
 
 
 @web.middleware
-async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer an error of ours with its message and exit code, and a bug with 500 for its one request."""
     response = await _answered(request, handler)
     response.headers[API_HEADER] = str(API_VERSION)
     return response

@@ -8,7 +8,24 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.errors import SweepError
+from supervisor.errors import SweepError, UsageError
+
+ANY_PORT, NO_PAGE = "auto", "off"
+"""The two wishes for the live page that name no port: where it was last, else any free one; and no page."""
+
+
+MAX_PORT = 65535
+
+
+def page_wish(text: str) -> str:
+    """Return `text` if it is a port from 1 to MAX_PORT, ANY_PORT or NO_PAGE. Raises UsageError for anything else."""
+    port = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+    if not (1 <= port <= MAX_PORT or text in (ANY_PORT, NO_PAGE)):
+        raise UsageError(
+            f"expected a port from 1 to {MAX_PORT}, {ANY_PORT} or {NO_PAGE} for the live page, found {text!r:.100}",
+            remedy="write --http after the plan, or --http=PORT",
+        )
+    return text
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,8 @@ class StartRequest:
     """The queue's entry of this request (id, who, queued_wall); None for one that was typed just now."""
     retry: bool = False
     """Go on with the last run (of the plan, where one is named), ended or not, and retry what failed in it."""
+    http: str | None = None
+    """A port for the live page, ANY_PORT or NO_PAGE; None leaves it as it was in this run."""
 
 
 class Readiness:

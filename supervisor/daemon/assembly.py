@@ -17,6 +17,7 @@ from supervisor.control.server import ControlServer
 from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
 from supervisor.daemon.handlers import Handlers
+from supervisor.daemon.live_page import LivePage
 from supervisor.daemon.news.dead_man import DeadMan
 from supervisor.daemon.news.notifier import Notifier
 from supervisor.daemon.orchestrator import Orchestrator
@@ -58,10 +59,7 @@ def assemble(
     home: Home, store: Store, clock: Clock, request: StartRequest, rebuilt: Rebuilt | None = None,
     service: ServiceNotify | None = None,
 ) -> Daemon:  # fmt: skip
-    """Choose the run that `request` means, and make its daemon. Raises SweepError.
-
-    `service` is that of this process, which a daemon of an earlier run may have used.
-    """
+    """Choose the run that `request` means, and make its daemon, with this process's `service`. Raises SweepError."""
     reserve = DiskReserve(home.state, clock)
     store.before_each_change(reserve.look)
     run_id = choose_run(store, request, clock)
@@ -77,8 +75,20 @@ def assemble(
     early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)
     underuse = UnderuseWatch(writer, clock, orchestrator.scene)
     schedule = _schedule(writer, clock, orchestrator)
+    page = LivePage(home, writer, clock)
     handlers = Handlers(
-        home, writer, clock, plan, orchestrator, reserve, source, rebuilt, underuse, schedule, early_end.disk_failed
+        home,
+        writer,
+        clock,
+        plan,
+        orchestrator,
+        reserve,
+        source,
+        rebuilt,
+        underuse,
+        schedule,
+        early_end.disk_failed,
+        page,
     )
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
@@ -92,6 +102,8 @@ def assemble(
         orchestrator=orchestrator,
         handlers=handlers,
         server=server,
+        page=page,
+        page_asked=request.http,
         signals=DaemonSignals(orchestrator.stop, audit, source, writer),
         early_end=early_end,
         background=(

@@ -21,6 +21,7 @@ from supervisor.daemon import run_end
 from supervisor.daemon.early_end import EarlyEnd, disk_errors_logged
 from supervisor.daemon.experiments.driver_session import LOCKED_POLL_S
 from supervisor.daemon.handlers import Handlers
+from supervisor.daemon.live_page import LivePage
 from supervisor.daemon.news.dead_man import DeadMan
 from supervisor.daemon.news.notifier import Notifier
 from supervisor.daemon.orchestrator import Orchestrator
@@ -52,6 +53,9 @@ class Daemon:
     orchestrator: Orchestrator
     handlers: Handlers
     server: ControlServer
+    page: LivePage
+    page_asked: str | None
+    """StartRequest.http."""
     signals: DaemonSignals
     early_end: EarlyEnd
     background: Sequence[Task]
@@ -94,6 +98,7 @@ class Daemon:
 
     async def _work(self, ready: Readiness, verdict: Verdict | None) -> None:
         await self.server.open()
+        await self.page.begin(self.handlers, self.page_asked)
         self.signals.handle()
         tasks = [
             asyncio.create_task(keep_running(task, self.clock, self.early_end.disk_failed)) for task in self.background
@@ -167,5 +172,6 @@ class Daemon:
         failpoints.hit("daemon.close")
         if self.wake_lock is not None:
             await self.wake_lock.release()
+        await self.page.close()
         await self.server.close()
         self.audit.close()

@@ -15,6 +15,7 @@ from supervisor.audit.maintenance import back_up
 from supervisor.audit.rebuild import Rebuilt
 from supervisor.clock import Clock
 from supervisor.daemon.command_scope import ScopeResolver
+from supervisor.daemon.live_page import LivePage
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
 from supervisor.daemon.steering import Steering
@@ -55,11 +56,12 @@ class Handlers:
         underuse: UnderuseWatch,
         schedule: ScheduleWatch,
         disk_failed: Callable[[DiskFailed], None],
+        page: LivePage,
     ) -> None:
         """`disk_failed` is called when a verb finds that nothing can be committed any more."""
         self._home, self._writer, self._clock, self._plan = home, writer, clock, plan
         self._orchestrator, self._reserve, self._source, self._rebuilt = orchestrator, reserve, source, rebuilt
-        self._underuse, self._schedule = underuse, schedule
+        self._underuse, self._schedule, self._page = underuse, schedule, page
         self._started_wall_s = clock.wall_s()
         self._view = StatusView(writer.store.connection, writer.run_id)
         self.steering = Steering(writer, orchestrator, source.take_over)
@@ -77,6 +79,7 @@ class Handlers:
             "dashboard": head.dashboard if head else None,
             "dashboard_port_taken": head.port_taken if head else None,
             "token_file": str(self._home.ray_token),
+            "page": self._page.address,
             "started_wall": self._started_wall_s,
             "stopping": self._orchestrator.stop.asked(),
             "rebuilt": None if self._rebuilt is None else self._rebuilt.sentence(),
@@ -85,7 +88,10 @@ class Handlers:
     def status(self, trials: bool) -> dict[str, Any]:
         """Return the run as the store has it, and the daemon's own state; with `trials` every trial too."""
         store, run_id = self._writer.store, self._writer.run_id
-        view = queries.run_snapshot(store.connection, run_id) if trials else self._view.now()
+        return self.completed(queries.run_snapshot(store.connection, run_id) if trials else self._view.now())
+
+    def completed(self, view: dict[str, Any]) -> dict[str, Any]:
+        """Return a view of the run's store with the daemon's own state."""
         at_work, left_s = self._orchestrator.experiment, self._orchestrator.left_s
         experiments = [{**one, "left_s": left_s} if one["name"] == at_work else one for one in view["experiments"]]
         now, now_wall = self._clock.mono_s(), self._clock.wall_s()
@@ -201,6 +207,14 @@ class Handlers:
         size = back_up(self._writer.store, path)
         self._writer.record("store.copied", path=str(path), bytes=size, who=who)
         return {"path": str(path), "bytes": size}
+
+    async def page(self, http: str) -> dict[str, Any]:
+        """Open the live page, or close it; return its address with the token, None while it is closed."""
+        return {"page": await self._page.switch(http)}
+
+    async def metrics(self) -> str:
+        """Return the run's figures for Prometheus. Raises MetricsMissing."""
+        return await self._page.metrics()
 
     def runs(self) -> dict[str, Any]:
         """Return the runs of this home, and why the files of some must stay."""

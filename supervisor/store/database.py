@@ -1,7 +1,8 @@
 """Opens the store: a SQLite file that only the daemon writes. A change and its events commit together or not at all.
 
 One connection in one process: SQLite before 3.51.3 can corrupt a WAL that two connections checkpoint
-(https://sqlite.org/wal.html#walresetbug). Standard library only.
+(https://sqlite.org/wal.html#walresetbug). The live page's own connection neither writes nor checkpoints
+(page.reader). Standard library only.
 """
 
 from __future__ import annotations

@@ -41,6 +41,9 @@ EVENTS: dict[str, EventKind] = {
         "error", "the daemon crashed {starts} times in a row; automatic restart is disabled"
     ),
     "socket.restored": EventKind("warning", "the control socket {path} was removed and is bound again"),
+    "page.opened": EventKind("info", "the live page is open at {address}", "not_free"),
+    "page.failed": EventKind("warning", "the live page cannot be opened: {error}; the run goes on without it"),
+    "page.closed": EventKind("info", "the live page is closed: {reason}"),
     "audit.lagged": EventKind(
         "error", "the log cannot be written ({error}); the store keeps the events and the run goes on"
     ),

@@ -33,9 +33,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "supervisor.report": {"supervisor.domain", "supervisor.store", "supervisor.processes"},
     "supervisor.control": set(),
+    "supervisor.page": {
+        "supervisor.domain", "supervisor.sensors", "supervisor.governor", "supervisor.store", "supervisor.control",
+    },
     "supervisor.daemon": {
         "supervisor.domain", "supervisor.sensors", "supervisor.store", "supervisor.processes", "supervisor.audit",
-        "supervisor.plan", "supervisor.preflight", "supervisor.report", "supervisor.control",
+        "supervisor.plan", "supervisor.preflight", "supervisor.report", "supervisor.control", "supervisor.page",
     },
     "supervisor.cli": {
         "supervisor.domain", "supervisor.sensors", "supervisor.governor", "supervisor.store", "supervisor.processes",

@@ -131,6 +131,13 @@ def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(
     assert cure in capsys.readouterr().err.partition("cure: ")[2]
 
 
+def test_a_plan_behind_http_is_not_taken_for_its_port(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert supervisord.main(["start", "--http", "smoke"]) == 2
+    said = capsys.readouterr().err
+    assert "found 'smoke'" in said
+    assert "--http after the plan" in said
+
+
 def test_a_word_like_no_other_gets_the_list_and_no_guess(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         supervisorctl.main(["xyzzy"])

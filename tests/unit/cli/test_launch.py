@@ -173,6 +173,17 @@ def test_a_start_of_the_plan_at_work_prints_its_facts_and_of_another_plan_is_ref
         launch.already_running(held, StartRequest(plan="smoke", fingerprint="f", new=True), 60.0)
 
 
+def test_a_start_with_http_opens_the_page_of_a_daemon_at_work_and_prints_its_address(
+    held: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(home: Home, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return AT_WORK if verb == "status" else {"page": f"http://127.0.0.1:1/?{verb}={body and body['http']}"}
+
+    monkeypatch.setattr(launch, "ask", ask)
+    assert launch.already_running(held, StartRequest(plan=None, http="auto"), 60.0)
+    assert "live page  http://127.0.0.1:1/?page=auto\n" in capsys.readouterr().out
+
+
 def test_a_start_beside_a_daemon_that_is_starting_waits_for_its_answer(
     held: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,14 @@ def test_the_last_failure_of_an_experiment_at_work_is_shown_with_what_it_printed
     assert any(line.startswith("    | xxx") and line.endswith("…") for line in narrow)
 
 
+def test_status_shows_the_address_of_an_open_live_page() -> None:
+    open_page = view(experiment())
+    open_page["daemon"]["page"] = "http://127.0.0.1:8123/?token=abc"
+    assert "live page http://127.0.0.1:8123/?token=abc" in status_text.status(open_page)
+    open_page["daemon"]["page"] = None
+    assert "live page" not in status_text.status(open_page)
+
+
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [

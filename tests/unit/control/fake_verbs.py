@@ -80,6 +80,12 @@ class FakeVerbs:
     def disk_failed(self, error: DiskFailed) -> None:
         self._answer("disk_failed", error)
 
+    async def page(self, http: str) -> dict[str, Any]:
+        return self._answer("page", http)
+
+    async def metrics(self) -> str:
+        return f"# {self._answer('metrics')}"
+
     def runs(self) -> dict[str, Any]:
         return self._answer("runs")
 

@@ -203,12 +203,41 @@ def test_only_the_verbs_of_the_table_are_routed(home: Home) -> None:
     """The application routes exactly the verbs of ROUTES."""
     routed = {(route.method, route.resource.canonical) for route in api.make_app(FakeVerbs()).router.routes()}
     table = {(route.method, f"/v1/{route.verb}") for route in api.ROUTES}
-    assert {pair for pair in routed if pair[0] != "HEAD"} == table
+    assert {pair for pair in routed if pair[0] != "HEAD"} == table | {("GET", "/metrics")}
     reading = {"hello", "status", "runs", "history", "run"}
     steering = {"pause", "resume", "retry", "finish", "stop", "shutdown"}
     steering |= {"end", "skip", "set", "enqueue", "extend", "reread", "next", "discard"}
-    verbs = reading | steering | {"drill", "backup", "remove"}
+    verbs = reading | steering | {"drill", "backup", "remove", "page"}
     assert {verb for _, verb in table} == {f"/v1/{verb}" for verb in verbs}
+
+
+def test_the_figures_for_prometheus_are_text_at_the_path_that_it_asks_for(home: Home) -> None:
+    async def scene() -> tuple[str, str]:
+        runner = web.AppRunner(api.make_app(FakeVerbs()), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, unix_socket.bind(home.socket)).start()
+        connector = aiohttp.UnixConnector(str(home.socket))
+        async with aiohttp.ClientSession(connector=connector) as session, session.get("http://sweep/metrics") as found:
+            answer = found.headers["Content-Type"], await found.text()
+        await runner.cleanup()
+        return answer
+
+    assert asyncio.run(scene()) == ("text/plain; version=0.0.4; charset=utf-8", "# {'verb': 'metrics'}")
+
+
+@pytest.mark.parametrize("wish", ["auto", "off", "1", "65535"])
+def test_the_live_page_is_asked_for_by_a_port_or_a_word(home: Home, wish: str) -> None:
+    verbs = FakeVerbs()
+    assert speak(home, verbs, post("page", {"http": wish})) == [(200, {"verb": "page"})]
+    assert verbs.calls == [("page", wish)]
+
+
+@pytest.mark.parametrize("wish", ["", "0", "65536", "-1", "on", "8080 ", "\u0661", "9" * 4000])
+def test_any_other_wish_for_the_live_page_is_refused_with_the_allowed_ones(home: Home, wish: str) -> None:
+    verbs = FakeVerbs()
+    ((status, body),) = speak(home, verbs, post("page", {"http": wish}))
+    assert (status, verbs.calls) == (400, [])
+    assert "from 1 to 65535, auto or off" in body["error"]
 
 
 def test_a_verb_of_another_version_is_not_carried_out(home: Home) -> None:

@@ -1,0 +1,118 @@
+"""Chooses what the live page shows of a run's status: small, bounded, plain values. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from supervisor.domain.command import Action
+from supervisor.domain.command_text import pauses
+from supervisor.domain.lifecycle import FAILED, MAY_BE_RETRIED, ProcessState
+from supervisor.domain.time_accounting import by_cause
+from supervisor.formatting import error_sentence, one_line
+from supervisor.governor.policy import Policy
+from supervisor.governor.thresholds import limits_of
+from supervisor.sensors.reading import Kind, Reading
+
+MAX_CAUSES = 6
+MAX_NEEDS = 20
+MAX_RUNNING = 64
+
+View = Mapping[str, Any]
+
+
+def status_document(view: View) -> dict[str, Any]:
+    """Return the page's first message: the run, its action, its experiments, its temperatures. Times are wall seconds.
+
+    `view` is a run's status, as the API's verb has it.
+    """
+    run, daemon = view["run"], view["daemon"]
+    lost = list(by_cause(view["lost"]).items())[:MAX_CAUSES]
+    return {
+        "run": {"id": run["id"], "plan": run["plan"], "state": run["state"], "created": run["created_wall"]},
+        "now": daemon["now_wall"],
+        "action": _action(view["in_force"]),
+        "needs": needs(view)[:MAX_NEEDS],
+        "eta": view.get("eta"),
+        "experiments": [_experiment(one) for one in view["experiments"]],
+        "temperatures": temperatures(view),
+        "protected": all(node["protected"] for node in view["nodes"].values()) if view["nodes"] else None,
+        "lost": [[one_line(cause), seconds] for cause, seconds in lost],
+        "free_bytes": (view.get("disk") or {}).get("free_bytes"),
+    }
+
+
+def _action(command: View) -> dict[str, Any]:
+    shown = {key: command[key] for key in ("action", "origin", "who", "since_wall", "drill")}
+    return shown | {"reason": one_line(command["reason"])}
+
+
+def needs(view: View) -> list[str]:
+    """Return a line for each thing that needs a person, the most urgent first."""
+    stopped = {name: node for name, node in view["nodes"].items() if node["command"]["action"] == Action.STOP.name}
+    # What the governor does besides, it ends by itself. Without the time now no line says for how long: one that
+    # changes would be read aloud at each refresh.
+    return [*pauses({**view, "nodes": stopped, "daemon": None}), *_failures(view["experiments"])]
+
+
+def _failures(experiments: Iterable[View]) -> list[str]:
+    again, lines, failed = "`supervisorctl retry` tries again", [], Counter[str]()
+    for one in experiments:
+        if one["state"] == ProcessState.FATAL:
+            lines.append(f"{one['name']} failed: {error_sentence(str(one['reason'] or ''))}; {again}")
+        if one["missing"] is not None:
+            lines.append(f"{one['name']} has no answer: {one_line(one['missing'])}; {again}")
+        failed.update({why: count for why, count in one["counts"].items() if why in MAY_BE_RETRIED})
+    if failed:
+        lines.append(f"failed trials: {', '.join(f'{count} {why}' for why, count in sorted(failed.items()))}; {again}")
+    return lines
+
+
+def _experiment(view: View) -> dict[str, Any]:
+    counts, spec = view["counts"], view["spec"]
+    failed = sum(count for reason, count in counts.items() if reason in FAILED)
+    pruned, running = counts.get("pruned", 0), view["running"][:MAX_RUNNING]
+    best, final = view["best"], view.get("finalized")
+    return {
+        "name": view["name"],
+        "state": view["state"],
+        "reason": None if view["reason"] is None else error_sentence(str(view["reason"])),
+        "metric": spec.get("metric", "value"),
+        "done": view["ended"] - failed - pruned,
+        "pruned": pruned,
+        "failed": failed,
+        "running": [{key: trial[key] for key in ("number", "state", "epoch")} for trial in running],
+        "total": view["max_trials"],
+        "epochs": spec.get("max_epochs"),
+        "doing": view.get("doing"),
+        "best": None if best is None else {"value": best["value"], "trial": best["trial"]},
+        "final": None if final is None else final["val_loss"],
+        "eta": view.get("eta"),
+        "started": view["started_wall"],
+        "ended": view["ended_wall"],
+    }
+
+
+def temperatures(view: View) -> list[dict[str, Any]]:
+    """Return each temperature of the nodes with its limits, the nearest to its pause first; None for no limit."""
+    policy = Policy.from_mapping((view["run"]["hardware"] or {}).get("policy") or {})
+    found = []
+    for name, node in view["nodes"].items():
+        for raw in node["readings"]:
+            if raw["kind"] != Kind.TEMPERATURE:
+                continue
+            limits = limits_of(Reading.from_json(raw), policy)
+            found.append(
+                {"node": name, "sensor": raw["sensor_id"], "celsius": raw["value"], "soft": limits.soft,
+                 "pause": limits.pause}
+            )  # fmt: skip
+    return sorted(found, key=_room)
+
+
+def _room(temperature: View) -> tuple[bool, float]:
+    """Return how far a temperature is below its pause; those without one, or without a value, come last."""
+    celsius, pause = temperature["celsius"], temperature["pause"]
+    if celsius is None or pause is None:
+        return True, -(celsius or 0.0)
+    return False, pause - celsius

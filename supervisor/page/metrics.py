@@ -1,0 +1,110 @@
+"""Writes a run's figures in the text format of Prometheus, by prometheus-client (the extra `metrics`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from supervisor.domain.command import Action
+from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.time_accounting import by_cause
+from supervisor.errors import MetricsMissing
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+MAX_CAUSES = 30
+"""Operators may give any number of reasons, and each would be a time series."""
+
+View = Mapping[str, Any]
+
+
+def metrics_text(view: View, epochs: Mapping[str, int], temperatures: Iterable[View]) -> str:
+    """Return the figures of a run's status, with the reported epochs by experiment.
+
+    `temperatures` are those of document.temperatures. Raises MetricsMissing without prometheus-client.
+    """
+    try:
+        from prometheus_client import CollectorRegistry, generate_latest
+    except ImportError:
+        raise MetricsMissing from None
+
+    class Collector:
+        def collect(self) -> Iterator[Metric]:
+            yield from _of_run(view)
+            yield from _of_experiments(view, epochs)
+            yield from _of_machine(view, temperatures)
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Collector())
+    return generate_latest(registry).decode()
+
+
+def _of_run(view: View) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
+
+    run, daemon, command = view["run"], view["daemon"], view["in_force"]
+    yield InfoMetricFamily(
+        "sweep", "The run", value={"run": run["id"], "plan": run["plan"], "version": daemon["version"]}
+    )
+    yield _one_of("sweep_run_state", "1 for the state of the run", "state", ProcessState, run["state"])
+    actions = [action.name for action in Action]
+    yield _one_of("sweep_action", "1 for the action in force", "action", actions, command["action"])
+    lost = CounterMetricFamily("sweep_lost_seconds", "Seconds lost over all trials", labels=["cause"])
+    for cause, seconds in _bounded(by_cause(view["lost"])).items():
+        lost.add_metric([cause], seconds)
+    yield lost
+
+
+def _one_of(name: str, text: str, label: str, values: Iterable[str], now: str) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value in values:
+        family.add_metric([str(value)], float(value == now))
+    return family
+
+
+def _bounded(lost: Mapping[str, float]) -> dict[str, float]:
+    """Return the largest causes, and the others together."""
+    causes = list(lost.items())
+    shown, others = dict(causes[:MAX_CAUSES]), [seconds for _, seconds in causes[MAX_CAUSES:]]
+    return shown | ({"other": sum(others) + shown.get("other", 0.0)} if others else {})
+
+
+def _of_experiments(view: View, epochs: Mapping[str, int]) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    trials = GaugeMetricFamily(
+        "sweep_trials", "Trials by state: running, paused, waiting, or how they ended", labels=["experiment", "state"]
+    )
+    best = GaugeMetricFamily("sweep_best_value", "The best value of the search", labels=["experiment", "metric"])
+    done = CounterMetricFamily("sweep_epochs", "Epochs whose result is stored", labels=["experiment"])
+    for one in view["experiments"]:
+        name, running = one["name"], [trial["state"] for trial in one["running"]]
+        counts = {
+            "running": running.count("RUNNING"), "paused": running.count("PAUSED"),
+            "waiting": max(0, one["max_trials"] - one["ended"] - len(running)), **one["counts"],
+        }  # fmt: skip
+        for state, count in counts.items():
+            trials.add_metric([name, state], float(count))
+        if one["best"] is not None:
+            best.add_metric([name, str(one["spec"].get("metric", "value"))], float(one["best"]["value"]))
+        done.add_metric([name], float(epochs.get(name, 0)))
+    yield from (trials, best, done)
+
+
+def _of_machine(view: View, temperatures: Iterable[View]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily
+
+    labels = ["node", "sensor"]
+    celsius = GaugeMetricFamily("sweep_temperature_celsius", "Temperatures as last read", labels=labels)
+    limit = GaugeMetricFamily("sweep_temperature_pause_celsius", "Temperatures at which work pauses", labels=labels)
+    for one in temperatures:
+        for family, value in ((celsius, one["celsius"]), (limit, one["pause"])):
+            if value is not None:
+                family.add_metric([one["node"], one["sensor"]], float(value))
+    yield from (celsius, limit)
+    free = (view.get("disk") or {}).get("free_bytes")
+    if free is not None:
+        yield GaugeMetricFamily("sweep_disk_free_bytes", "Free bytes of the disk of the state", value=float(free))

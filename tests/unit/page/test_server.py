@@ -1,0 +1,230 @@
+"""The page over real connections: its token and cookie, its headers, its stream, its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import supervisor.page
+from supervisor.page import application, server
+from supervisor.page.access import HEADERS
+from supervisor.page.audience import MAX_STREAMS
+from supervisor.page.server import PageServer, listen
+from tests.unit.page.conftest import ACCESS, TOKEN, Serve
+from tests.unit.page.stored_run import FakeLive, StoredRun
+
+Scene = Callable[[PageServer, aiohttp.ClientSession], Awaitable[None]]
+PATHS = ("/", "/live.js", "/live.css", "/charts.js", "/events", "/trials?experiment=2M-h1", "/temperatures", "/metrics")
+
+
+def play(serve: Serve, scene: Scene, *, admitted: bool = True) -> None:
+    async def whole() -> None:
+        jar = aiohttp.CookieJar(unsafe=True)  # of an address without a name
+        async with serve() as page, aiohttp.ClientSession(page.address, cookie_jar=jar) as session:
+            if admitted:
+                async with session.get(f"/?token={TOKEN}") as answer:
+                    assert answer.status == 200
+            await scene(page, session)
+
+    asyncio.run(whole())
+
+
+def origin(page: PageServer) -> dict[str, str]:
+    return {"Origin": page.address.rstrip("/")}
+
+
+def test_nothing_is_answered_without_the_token_and_every_answer_has_the_headers(serve: Serve) -> None:
+    async def scene(_: PageServer, session: aiohttp.ClientSession) -> None:
+        for path in (*PATHS, "/nothing"):
+            async with session.get(path) as answer:
+                assert answer.status == 403, path
+                assert HEADERS.items() <= dict(answer.headers).items()
+                assert TOKEN not in await answer.text()
+        async with session.post("/pause", json={}) as answer:
+            assert answer.status == 403
+
+    play(serve, scene, admitted=False)
+
+
+def test_the_token_is_exchanged_for_a_strict_cookie_that_scripts_cannot_read(serve: Serve) -> None:
+    async def scene(_: PageServer, session: aiohttp.ClientSession) -> None:
+        async with session.get(f"/?token={TOKEN}") as answer:
+            cookie = answer.headers["Set-Cookie"]
+            assert {"HttpOnly", "Path=/", "SameSite=Strict"} <= set(cookie.split("; "))
+            assert TOKEN not in cookie
+        for path in PATHS:
+            async with session.get(path) as answer:
+                assert answer.status == 200, path
+                assert HEADERS.items() <= dict(answer.headers).items()
+                assert "Set-Cookie" not in answer.headers
+
+    play(serve, scene, admitted=False)
+
+
+def test_another_sites_request_is_refused_even_with_the_cookie(serve: Serve, live: FakeLive) -> None:
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        for headers in ({}, {"Origin": "http://127.0.0.1:1"}, origin(page) | {"Host": f"evil.example:{page.port}"}):
+            async with session.post("/pause", json={}, headers=headers) as answer:
+                assert answer.status == 403
+        assert live.calls == []
+
+    play(serve, scene)
+
+
+def test_pause_and_resume_reach_the_daemon_as_the_operators(serve: Serve, live: FakeLive) -> None:
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        for path, body in (("/pause", {"now": True}), ("/resume", {})):
+            async with session.post(path, json=body, headers=origin(page)) as answer:
+                assert answer.status == 200
+        assert [call[:3] for call in live.calls] == [("pause", None, True), ("resume", None, live.calls[1][2])]
+        assert live.calls[0][4].endswith("(page)")
+
+    play(serve, scene)
+
+
+@pytest.mark.parametrize("body", ['{"now": 1}', '{"target": "x"}', "[]", "{", "x" * 5000])
+def test_a_malformed_request_is_refused_in_words(serve: Serve, live: FakeLive, body: str) -> None:
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        async with session.post("/pause", data=body, headers=origin(page)) as answer:
+            assert answer.status in (400, 413)
+            assert (await answer.json())["error"]
+        assert live.calls == []
+
+    play(serve, scene)
+
+
+@pytest.mark.parametrize(
+    "path", ["/trials?experiment=no", "/trials?x=1", "/temperatures?hours=0", "/temperatures?hours=1e9"]
+)
+def test_an_unknown_question_is_refused_in_words(serve: Serve, path: str) -> None:
+    async def scene(_: PageServer, session: aiohttp.ClientSession) -> None:
+        async with session.get(path) as answer:
+            assert answer.status in (400, 404)
+            assert (await answer.json())["error"]
+
+    play(serve, scene)
+
+
+async def said(content: aiohttp.StreamReader) -> tuple[str, Any]:
+    """Return the name and the data of the next event."""
+    while True:
+        raw = (await content.readuntil(b"\n\n")).decode()
+        if raw.startswith("event: "):
+            name, _, data = raw.partition("\n")
+            return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def test_a_stream_has_the_status_the_events_so_far_and_each_new_one(serve: Serve, stored: StoredRun) -> None:
+    async def scene(_: PageServer, session: aiohttp.ClientSession) -> None:
+        async with session.get("/events") as answer:
+            assert answer.content_type == "text/event-stream"
+            found = dict([await said(answer.content) for _ in range(2)])
+            assert found["status"]["run"]["plan"] == "phase6a"
+            seen = {event["seq"] for event in found["events"]}
+            stored.writer.record("drill.started", name="heat", duration_s=1.0, node=None, drill=True)
+            while "drill.started" not in {event["event"] for event in found["events"]}:
+                name, data = await said(answer.content)
+                found[name] = data
+            assert {event["seq"] for event in found["events"]} - seen
+
+    play(serve, scene)
+
+
+def test_streams_end_with_the_page_and_say_so(serve: Serve) -> None:
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        async with session.get("/events") as answer:
+            await said(answer.content)
+            await page.close()
+            rest = (await answer.content.read()).decode()
+        assert rest.endswith('event: bye\ndata: "the daemon has ended"\n\n')
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", page.port), 5.0)
+
+    play(serve, scene)
+
+
+def test_one_stream_too_many_is_told_to_come_back(serve: Serve) -> None:
+    async def scene(_: PageServer, session: aiohttp.ClientSession) -> None:
+        held = [await session.get("/events") for _ in range(MAX_STREAMS)]
+        for answer in held:
+            await said(answer.content)
+        async with session.get("/events") as answer:
+            text = await answer.text()
+        assert text.startswith("retry: ")
+        assert application.BUSY in text
+        for answer in held:
+            answer.close()
+
+    play(serve, scene)
+
+
+def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is ended, so that neither memory nor a task is held by it."""
+    monkeypatch.setattr(application, "WRITE_WITHIN_S", 0.5)
+    monkeypatch.setattr(server, "REFRESH_S", 0.0)
+
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        slow = socket.create_connection(("127.0.0.1", page.port))
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        cookie = f"{ACCESS.cookie_name}={ACCESS.cookie}"
+        slow.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode())
+        async with session.get("/events") as answer:
+            while page.streams > 1 or page.streams == 0:
+                await said(answer.content)
+            await said(answer.content)
+        slow.close()
+
+    play(serve, scene)
+
+
+def test_the_page_listens_on_loopback_only_and_a_taken_port_is_an_error() -> None:
+    with listen(0) as first:
+        host, port = first.getsockname()
+        assert host == "127.0.0.1"
+        with pytest.raises(OSError, match="in use"):
+            listen(port)
+
+
+def test_only_so_many_connections_are_held(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+
+    async def scene(page: PageServer, _: aiohttp.ClientSession) -> None:
+        held = [await asyncio.open_connection("127.0.0.1", page.port) for _ in range(2)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        assert await reader.read() == b""
+        for _, each in [*held, (reader, writer)]:
+            each.close()
+
+    play(serve, scene, admitted=False)
+
+
+FOLDER = Path(supervisor.page.__file__).parent
+FILES = sorted(path for path in FOLDER.iterdir() if path.suffix in {".html", ".css", ".js"})
+
+
+def test_the_page_is_small_and_loads_nothing_from_elsewhere() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in FILES) <= 800
+    for path in FILES:
+        text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "://" not in text, path.name
+
+
+def test_no_text_can_become_html() -> None:
+    for path in FILES:
+        text = path.read_text()
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser", "srcdoc"):
+            assert word not in text, f"{path.name}: {word}"
+    page = (FOLDER / "live.html").read_text()
+    assert "<style" not in page
+    assert " style=" not in page
+    assert "onclick" not in page
+    assert page.count("<script") == page.count('<script type="module" src="/live.js"></script>') == 1
