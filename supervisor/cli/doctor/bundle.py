@@ -182,7 +182,7 @@ def end_of(path: Path, size: int = PIECE_BYTES) -> str:
 
 @dataclass(frozen=True)
 class Cleaner:
-    """Removes secrets from a text: known patterns, this user's secret variables, Ray's token, addresses of messages."""
+    """Removes secrets from a text: known patterns, this user's secret variables, both tokens, addresses of messages."""
 
     secrets: Mapping[str, str]
     user_home: str
@@ -193,6 +193,8 @@ class Cleaner:
         lines = [line.strip() for path in (home.ray_token, home.notify) for line in end_of(path).splitlines()]
         # Of a setting such as "ping = https://..." the value is secret by itself.
         own = [part for line in lines for part in (line, line.partition("=")[2].strip()) if part]
+        # The live page's token stands in quotation marks.
+        own += [part for part in end_of(home.page).split('"') if len(part) > 16]
         named = {f"SECRET_{number}": value for number, value in enumerate(own)}
         return cls({**os.environ, **named}, str(Path.home()))
 
