@@ -77,19 +77,9 @@ def assemble(
     schedule = _schedule(writer, clock, orchestrator)
     page = LivePage(home, writer, clock)
     handlers = Handlers(
-        home,
-        writer,
-        clock,
-        plan,
-        orchestrator,
-        reserve,
-        source,
-        rebuilt,
-        underuse,
-        schedule,
-        early_end.disk_failed,
-        page,
-    )
+        home, writer, clock, plan, orchestrator, reserve, source, rebuilt, underuse, schedule,
+        early_end.disk_failed, page,
+    )  # fmt: skip
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
     notifier, dead_man = _news(home, writer, plan, clock)
