@@ -15,7 +15,7 @@ from typing import Any
 from supervisor.domain import finalists
 from supervisor.domain.answer import prior_loss
 from supervisor.domain.eta.trial_work import NO_FIGURES, cost_of
-from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
@@ -234,14 +234,14 @@ def best_trial(trials: Iterable[dict[str, Any]], spec: Mapping[str, Any]) -> dic
 
     Trials after the search may be judged on other days, so their values do not compare.
     """
+    searched, discarded = finalists.search_trials(spec), {int(number) for number in spec.get("discarded", {})}
     valued = [
         trial
         for trial in trials
         if trial["value"] is not None
-        and not finalists.is_final(spec, trial["number"])
-        and not finalists.is_discarded(spec, trial["number"])
-        and trial["end_reason"] is not None
-        and EndReason(trial["end_reason"]) in SUCCEEDED
+        and trial["number"] < searched
+        and trial["number"] not in discarded
+        and trial["end_reason"] in SUCCEEDED
     ]
     if not valued:
         return None
@@ -274,7 +274,7 @@ def running(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def ended(trials: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [trial for trial in trials if TrialState(trial["state"]) in TRIAL_ENDED]
+    return [trial for trial in trials if trial["state"] in TRIAL_ENDED]
 
 
 def experiment_view(

@@ -7,15 +7,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.eta.trial_work import NO_FIGURES, TrialCost, cost_of
-from supervisor.domain.lifecycle import ENDED, ProcessState
+from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState
 from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import answer_queries, cost_queries, queries
 from supervisor.store.failure_queries import last_failure
+
+
+@dataclass
+class _Trials:
+    """The trials of one experiment at work, without results, by number."""
+
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    costs: dict[int, TrialCost] = field(default_factory=dict)
+    """Those of the ended ones."""
+    ends: int = 0
+    """Rises with each end that was read."""
 
 
 class StatusView:
@@ -25,10 +37,10 @@ class StatusView:
         self._connection, self._run_id = connection, run_id
         self._lost = LostTime(by_trial=False)
         self._seq, self._last_wall_s = 0, 0.0
+        self._trials: dict[str, _Trials] = {}
+        """Those of the experiments at work."""
         self._over: dict[str, dict[str, Any]] = {}
         """The views of the experiments that have ended."""
-        self._costs: dict[str, dict[tuple[int, int], TrialCost]] = {}
-        """Costs of ended trials, by experiment and their number and attempt."""
         self._measured: dict[str, tuple[Any, dict[str, Any]]] = {}
         """The figures that the trials of an experiment have shown, and the facts they were made from."""
         self._figures: dict[str, Any] = {}
@@ -62,72 +74,85 @@ class StatusView:
             self._lost.add((row["name"], row["wall"], row["experiment"], row["trial"], json.loads(row["fields"])))
         if figures := cost_queries.figures_of(self._connection, run, after):
             self._figures = figures
-            for kept in (self._over, self._costs, self._measured):
+            for kept in (self._over, self._trials, self._measured):
                 kept.clear()
-        rows = self._connection.execute("SELECT DISTINCT experiment FROM event WHERE run = ? AND seq > ?", (run, after))
+        rows = self._connection.execute(
+            "SELECT DISTINCT experiment, trial FROM event WHERE run = ? AND seq > ?", (run, after)
+        ).fetchall()
+        self._read_trials(rows)
         return {row["experiment"] for row in rows}
+
+    def _read_trials(self, changed: list[sqlite3.Row]) -> None:
+        """Read the trials that events name; an event that names none may have changed all of its experiment."""
+        whole = {row["experiment"] for row in changed if row["trial"] is None}
+        for name in whole & self._trials.keys() if None not in whole else list(self._trials):
+            del self._trials[name]
+        for row in changed:
+            if row["experiment"] in self._trials:
+                self._read(row["experiment"], row["trial"])
 
     def _experiment(self, row: sqlite3.Row) -> dict[str, Any]:
         name = row["name"]
         if name in self._over:
             return self._over[name]
-        spec, trials = json.loads(row["spec"]), self._trials(name)
-        costs = self._ended_costs(name, trials)
+        if name not in self._trials:
+            self._read(name)
+        spec, trials = json.loads(row["spec"]), list(self._trials[name].rows.values())
         work = [
             {**trial, **cost_queries.work_so_far(self._connection, row, trial, self._of(name), self._lost)}
             for trial in queries.running(trials)
         ]
         view = queries.experiment_view(row, spec, trials, work)
-        view["measured"] = self._measured_of(row, spec, costs, view["best"])
+        view["measured"] = self._measured_of(row, spec, view["best"])
         view |= answer_queries.answer_view(self._connection, row, spec, self._finalized(spec, trials))
         view["last_failure"] = last_failure(self._connection, self._run_id, name)
         view["doing"] = doing(view)
         if ProcessState(row["state"]) in ENDED:
             self._over[name] = view
-            del self._costs[name], self._measured[name]
+            del self._trials[name], self._measured[name]
         return view
 
-    def _trials(self, name: str) -> list[dict[str, Any]]:
-        """Return the trials without results; `params` and `record` stay text, since one or two of them are shown."""
+    def _read(self, name: str, number: int | None = None) -> None:
+        """Read an experiment's trials, or one of them; results only of those that have ended.
+
+        `params` and `record` stay text, since one or two of them are shown.
+        """
+        known = self._trials.setdefault(name, _Trials())
         rows = self._connection.execute(
             "SELECT number, state, attempt, end_reason, value, held_for, params, record, added_wall, started_wall,"
-            " ended_wall FROM trial WHERE run = ? AND experiment = ? ORDER BY number",
-            (self._run_id, name),
+            " ended_wall FROM trial WHERE run = ? AND experiment = ? AND number BETWEEN ? AND ? ORDER BY number",
+            (self._run_id, name, *_between(number)),
+        ).fetchall()
+        over = [row["number"] for row in rows if row["state"] in TRIAL_ENDED]
+        results = self._results(name, number) if over else {}
+        for row in rows:
+            known.rows[row["number"]] = trial = dict(row)
+            known.costs.pop(row["number"], None)
+            if row["state"] in TRIAL_ENDED:
+                params, spent = json.loads(row["params"]), results.get(row["number"], (0, 0.0))
+                known.costs[row["number"]] = cost_of(self._of(name), trial, params, *spent)
+        known.ends += len(over)
+
+    def _results(self, name: str, number: int | None) -> dict[int, tuple[int, float]]:
+        """Return epochs and seconds of training of each trial with results, or of one, by number."""
+        rows = self._connection.execute(
+            "SELECT trial, count(*), sum(json_extract(metrics, '$.time_this_iter_s')) FROM result"
+            " WHERE run = ? AND experiment = ? AND trial BETWEEN ? AND ? GROUP BY trial",
+            (self._run_id, name, *_between(number)),
         )
-        return [dict(row) for row in rows]
-
-    def _ended_costs(self, name: str, trials: list[dict[str, Any]]) -> list[TrialCost]:
-        """Return the cost of each ended trial; its results are read once."""
-        kept = self._costs.setdefault(name, {})
-        costs = []
-        for trial in queries.ended(trials):
-            key = (int(trial["number"]), int(trial["attempt"]))
-            if key not in kept:
-                kept[key] = self._cost(name, trial)
-            costs.append(kept[key])
-        return costs
-
-    def _cost(self, name: str, trial: dict[str, Any]) -> TrialCost:
-        epochs, seconds = self._connection.execute(
-            "SELECT count(*), coalesce(sum(json_extract(metrics, '$.time_this_iter_s')), 0) FROM result"
-            " WHERE run = ? AND experiment = ? AND trial = ?",
-            (self._run_id, name, trial["number"]),
-        ).fetchone()
-        return cost_of(self._of(name), trial, json.loads(trial["params"]), int(epochs), float(seconds))
+        return {int(trial): (int(epochs), float(seconds or 0.0)) for trial, epochs, seconds in rows}
 
     def _of(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._figures.get(name) or dict(NO_FIGURES)
         return found
 
-    def _measured_of(
-        self, row: sqlite3.Row, spec: dict[str, Any], costs: list[TrialCost], best: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _measured_of(self, row: sqlite3.Row, spec: dict[str, Any], best: dict[str, Any] | None) -> dict[str, Any]:
         """Return cost_queries.measured_of; made anew only when a trial has ended, or the experiment has."""
-        name = row["name"]
-        trials = [id(cost) for cost in costs]
-        made_from = (trials, best and best["trial"], row["spec"], row["started_wall"], row["ended_wall"])
+        name, known = row["name"], self._trials[row["name"]]
+        ends = (known.ends, len(known.costs))
+        made_from = (ends, best and best["trial"], row["spec"], row["started_wall"], row["ended_wall"])
         if name not in self._measured or self._measured[name][0] != made_from:
-            found = cost_queries.measured_of(row, spec, self._of(name), costs, best)
+            found = cost_queries.measured_of(row, spec, self._of(name), known.costs.values(), best)
             self._measured[name] = (made_from, found)
         return self._measured[name][1]
 
@@ -140,3 +165,8 @@ class StatusView:
             {**trial, "params": json.loads(trial["params"]), "record": json.loads(trial["record"])} for trial in trials
         ]
         return finalists.describe(spec, whole)
+
+
+def _between(number: int | None) -> tuple[int, int]:
+    """Return the first and the last number of the trials to read: one, or all."""
+    return (0, 2**62) if number is None else (number, number)
