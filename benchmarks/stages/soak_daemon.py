@@ -58,7 +58,7 @@ class NoHead:
     """Takes the place of a Ray head."""
 
     def __init__(self, *_: Any) -> None:
-        self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 1
+        self.address, self.dashboard, self.pid, self.port_taken = "127.0.0.1:1", "http://127.0.0.1:2", 1, None
 
     async def start(self) -> None:
         """Do nothing: there is no head."""

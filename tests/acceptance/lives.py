@@ -138,7 +138,7 @@ LIMITS = ReserveLimits(reserve_bytes=4096, low_bytes=1000, enough_bytes=2000)
 
 class FakeHead:
     def __init__(self, *_: Any) -> None:
-        self.address, self.dashboard, self.pid = "127.0.0.1:1", "http://127.0.0.1:2", 3
+        self.address, self.dashboard, self.pid, self.port_taken = "127.0.0.1:1", "http://127.0.0.1:2", 3, None
 
     async def start(self) -> None:
         """Start nothing."""
@@ -217,6 +217,11 @@ def live(home: Home, setting: Setting) -> int:
             os.close(lock)
 
 
+NEWEST: dict[Path, int] = {}
+"""The pid of the last life of each home."""
+LOOKS_AFTER_DEATH = 200
+
+
 def life(home: Home, failpoint: str = "", free: list[int] | None = None, **setting: Any) -> tuple[int, bool]:
     """Live one life; return its exit code (as subprocess has it), and whether the failpoint was reached."""
     if free is not None:
@@ -246,6 +251,7 @@ def begin(home: Home, setting: Setting = Setting()) -> tuple[int, int]:
         finally:
             os._exit(code)
     os.close(writes)
+    NEWEST[home.root] = child
     return child, reads
 
 
@@ -340,12 +346,28 @@ def until_recorded(home: Home, event: str, times: int = 1) -> None:
     until(home, f"{event} is recorded", is_recorded)
 
 
+def _is_over(life: int | None) -> bool:
+    """Return whether a life of this process has ended and was not waited for."""
+    try:
+        return life is not None and os.waitid(os.P_PID, life, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
 def until(home: Home, what: str, test: Callable[[], object]) -> None:
-    """Wait until `test` holds; a file that a rotation moves meanwhile is looked for again."""
+    """Wait until `test` holds; a file that a rotation moves meanwhile is looked for again.
+
+    Once the last life has ended, only its driver can still write: then it fails after LOOKS_AFTER_DEATH looks.
+    """
+    looks_left = LOOKS_AFTER_DEATH
 
     def holds() -> bool:
+        nonlocal looks_left
+        looks_left -= _is_over(NEWEST.get(home.root))
         with contextlib.suppress(FileNotFoundError):
-            return bool(test())
+            if test():
+                return True
+        assert looks_left > 0, f"the daemon has ended: {what}; {(home.root / 'life.log').read_text()[-4000:]}"
         return False
 
     waits.until(what, holds, (home.root / "life.log").read_text)
