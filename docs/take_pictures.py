@@ -1,10 +1,11 @@
-"""Take README's pictures from a real smoke run, in a temporary home.
+"""Take all pictures of status, report and live page; the first two from a real smoke run, in a temporary home.
 
-python docs/take_pictures.py     needs Chromium for the report; takes about a minute
+python -m docs.take_pictures     needs Chromium; takes about three minutes
 """
 
 from __future__ import annotations
 
+import asyncio
 import html
 import os
 import shutil
@@ -13,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from docs import take_page_pictures
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 BIN = Path(sys.executable).parent
@@ -79,6 +82,7 @@ def main() -> None:
         run("supervisorctl", "wait")
         report = next(Path(folder).glob("runs/*/report.html"))
         screenshot(report, PICTURES / "report.png", 1100, 700)
+    asyncio.run(take_page_pictures.main())
 
 
 if __name__ == "__main__":

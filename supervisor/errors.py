@@ -243,13 +243,6 @@ class NotSent(SweepError):
     remedy = "check the addresses in state/notify (one Apprise address a line) and the network"
 
 
-class MetricsMissing(SweepError):
-    """The figures for Prometheus need the package prometheus-client, which is not installed."""
-
-    exit_code = 5
-    remedy = "`pip install 'sweep-supervisor[metrics]'` installs it"
-
-
 class WorkerFailed(SweepError):
     """A worker process failed."""
 

@@ -26,7 +26,8 @@ from supervisor.errors import DiskFailed, LogDamaged, SweepError
 from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.event import Event
-from supervisor.store.event_catalog import describe, kind_of
+from supervisor.store.event_catalog import kind_of
+from supervisor.store.event_words import describe
 
 log = logging.getLogger("supervisor")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from supervisor.filesystem import replacing
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.store.database import Store, read_only
+
+STEPS = 100_000
+"""Instructions of SQLite between two questions whether a check ends; some milliseconds."""
+SOUND = "ok"
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,22 @@ def _reserve(path: Path) -> None:
 
 def _check_copy(path: Path) -> None:
     with read_only(path) as connection:
-        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if found != "ok":
+        found = check_pages(connection, lambda: False)
+    if found != SOUND:
         raise StoreError(f"the copy failed SQLite's check: {found}")
+
+
+def check_pages(connection: sqlite3.Connection, ends: Callable[[], bool]) -> str | None:
+    """Return SOUND, or SQLite's words about the first fault; None when `ends` returned True before the check was done.
+
+    Raises sqlite3.DatabaseError for a file that is too damaged to be checked.
+    """
+    connection.set_progress_handler(lambda: int(ends()), STEPS)
+    try:
+        return str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        return None
+    finally:
+        connection.set_progress_handler(None, 0)

@@ -6,6 +6,7 @@ Each returns the exit code. Standard library at import.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -65,7 +66,16 @@ def change(home: Home, arguments: argparse.Namespace) -> int:
     _print(f"not changed: {why}" for why in answer["refused"])
     if answer["policy"]:
         print("hardware: every node is governed so from now on")
+    if answer["schedule"] is not None:
+        _print_schedule(answer["schedule"])
     return 0
+
+
+def _print_schedule(schedule: dict[str, Any]) -> None:
+    from supervisor.preflight.coming_week import week_lines
+
+    for line in week_lines(schedule, time.time()) or ["when to work: at any time, the schedule is taken away"]:
+        print(line)
 
 
 def reread(home: Home, arguments: argparse.Namespace) -> int:

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.cli.guide.progress import working
+from supervisor.cli.show.views import run_view
 from supervisor.control.client import ask
-from supervisor.errors import Conflict, NotFound, NotRunning, SweepError
+from supervisor.errors import NotFound, NotRunning, SweepError
 from supervisor.home import Home
 
 STUDY = "study.journal"
 COPY_WITHIN_S = 120.0
+END_WITHIN_S = 5.0
+"""The time that Optuna's dashboard gets to end after Ctrl-C, before it is killed."""
 OPTUNA_VERB = "supervisorctl dashboard --optuna"
 
 
@@ -73,7 +76,7 @@ def _open_optuna(home: Home, arguments: argparse.Namespace) -> int:
     from supervisor.processes.ray_head import free_port
 
     program = optuna_program()
-    folder = _run_folder(home, arguments.run_or_plan)
+    folder = home.run_folder(run_view(home, arguments.run_or_plan, trials=False)["run"]["id"])
     journals = sorted(folder.glob(f"*/{STUDY}"))
     if not journals:
         raise NotFound(
@@ -147,22 +150,8 @@ def run_until_interrupted(command: Sequence[str]) -> int:
         return 0
     finally:
         process.terminate()
-        process.wait()
-
-
-def _run_folder(home: Home, run_or_plan: str | None) -> Path:
-    """Return the folder of a run: by its id, else the daemon's, else the newest in the store. Raises SweepError."""
-    if run_or_plan is not None and "/" not in run_or_plan and home.run_folder(run_or_plan).is_dir():
-        return home.run_folder(run_or_plan)
-    try:
-        run = ask(home, "status")["run"]
-    except NotRunning:
-        from supervisor.cli.watch import last_view
-
-        run = last_view(home, run_or_plan, trials=False)["run"]
-    if run_or_plan in (None, run["id"], run["plan"]):
-        return home.run_folder(run["id"])
-    raise Conflict(
-        f"the daemon works on {run['id']}, and {run_or_plan!r} names no run's folder",
-        remedy="name the run by its id: `supervisorctl gc --json` lists them",
-    )
+        try:
+            process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from supervisor.cli.guide.next_steps import with_command
 from supervisor.cli.guide.progress import working
+from supervisor.errors import SweepError
 from supervisor.formatting import table
 from supervisor.home import Home
 
@@ -53,7 +55,11 @@ def data(home: Home, args: argparse.Namespace) -> int:
     from supervisor.plan.dataset import with_training_errors
 
     home.prepare()
-    return with_training_errors(lambda: run(args, home.data))
+    try:
+        return with_training_errors(lambda: run(args, home.data))
+    except SweepError as error:
+        error.remedy = with_command(error.remedy, f"`supervisord data {args.data_verb} --help` has examples")
+        raise
 
 
 def run(args: argparse.Namespace, data_dir: Path) -> int:

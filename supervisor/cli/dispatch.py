@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -73,9 +74,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Print usage, message and cure; end with the code of a UsageError."""
+        from supervisor.cli.guide.next_steps import cure_of
+
         self.print_usage(sys.stderr)
-        cure = self._cure(message) or f"`{self.prog} --help` shows what it takes, with examples"
-        error = UsageError(f"{self.prog}: error: {message}", remedy=cure)
+        error = UsageError(f"{self.prog}: error: {message}", remedy=self._cure(message))
+        error.remedy = cure_of(error, self.prog)
         self.exit(error.exit_code, f"{error.render()}\n")
 
     def _cure(self, message: str) -> str | None:
@@ -119,7 +122,9 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
     A subparser sets `run`, a module of this room and its function: "watch.status". The function takes the home and the
     arguments and returns the exit code. `interrupted` says what goes on after Ctrl-C.
     """
+    typed = parser.prog
     try:
+        _show_any_text()
         # The launcher had let it end the process at once, without a traceback.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -127,10 +132,11 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
         if arguments.verb is None:
             parser.print_help()
             return UsageError.exit_code
+        typed = f"{typed} {arguments.verb}"
         module, _, verb = arguments.run.rpartition(".")
         return int(getattr(import_module(f"supervisor.cli.{module}"), verb)(find_home(), arguments))
     except SweepError as error:
-        return _report(parser.prog, error)
+        return _report(parser.prog, typed, error)
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
@@ -139,14 +145,19 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _report(parser.prog, SystemRefused.because(error))
+        return _report(parser.prog, typed, SystemRefused.because(error))
 
 
-def _report(program: str, error: SweepError) -> int:
-    """Print an error and the next command to type; return its exit code."""
-    if error.remedy is None:
-        from supervisor.cli.guide.next_steps import next_step
+def _show_any_text() -> None:
+    """Show "?" on the output for a letter that its encoding lacks; a table is no reason for a traceback."""
+    with contextlib.suppress(AttributeError):  # a test's stream, which takes any text
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
 
-        error.remedy = next_step(program, error)
+
+def _report(program: str, typed: str, error: SweepError) -> int:
+    """Print an error and the next command to type after `typed`; return its exit code."""
+    from supervisor.cli.guide.next_steps import cure_of
+
+    error.remedy = cure_of(error, typed)
     print(f"{program}: {error.render()}", file=sys.stderr)
     return error.exit_code

@@ -80,7 +80,7 @@ def already_running(home: Home, request: StartRequest, timeout_s: float) -> bool
                 raise AlreadyRunning(
                     f"a daemon ({holder(home)}) has been starting or ending in the home {home.root} for"
                     f" {timeout_s:.0f} s",
-                    remedy="try again in a few seconds",
+                    remedy="`supervisorctl doctor` looks for the cause",
                 ) from absent
             time.sleep(HELD_POLL_S)
     return False
@@ -185,7 +185,10 @@ def start_daemon(home: Home, request: StartRequest, timeout_s: float) -> dict[st
     if not line:
         _end(process)
         if line is None:
-            raise SweepError(f"the daemon was not ready within {timeout_s:.0f} s", remedy=f"read {log_path}")
+            raise SweepError(
+                f"the daemon was not ready within {timeout_s:.0f} s; its log is {log_path}",
+                remedy="`supervisorctl doctor` looks for the cause; then `supervisord start` tries again",
+            )
         raise DaemonDied(f"the daemon died before it was ready; the end of {log_path}:\n{_tail(log_path, begun_at)}")
     return _facts(line)
 

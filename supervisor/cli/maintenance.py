@@ -30,8 +30,8 @@ def backup(home: Home, arguments: argparse.Namespace) -> int:
 
             size = back_up_without_daemon(home, path)
     print(
-        f"{path}: {size} bytes; to restore it, end the daemon and copy it to {home.store};"
-        " the next start adds the later events of the logs"
+        f"{path}: {size} bytes; to restore it: `supervisorctl shutdown`, delete {home.store}*, copy it to"
+        f" {home.store}; the next start adds the later events of the logs"
     )
     return 0
 

@@ -26,7 +26,8 @@ def notify(home: Home, _: argparse.Namespace) -> int:
     settings = read_settings(home.notify)
     if not settings.addresses and settings.ping is None:
         raise NotFound(
-            f"no address in {home.notify}", remedy="write one a line, such as ntfy://my-topic, into it; mode 0600"
+            f"no address in {home.notify}",
+            remedy="write one a line, such as ntfy://my-topic, into it, mode 0600; then `supervisorctl notify test`",
         )
     with working("sending", quick=True):
         problems = asyncio.run(_send(settings.addresses))

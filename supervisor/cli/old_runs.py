@@ -67,7 +67,8 @@ def rm(home: Home, arguments: argparse.Namespace) -> int:
             )
         if (why := found[name].refusal) is not None:
             raise Conflict(f"the files of run {name} stay: {why}")
-    chosen = [_listed(home, found[name]) for name in dict.fromkeys(arguments.runs)]
+    with working("measuring their files", quick=True):
+        chosen = [_listed(home, found[name]) for name in dict.fromkeys(arguments.runs)]
     print("\n".join(_table(chosen, {one.of.run for one in chosen if one.deletable_bytes})))
     chosen = [one for one in chosen if one.deletable_bytes]
     if not chosen:
@@ -125,7 +126,7 @@ def _delete(home: Home, chosen: Sequence[_Listed], yes: bool) -> int:
                 remedy="add --yes",
             )  # fmt: skip
         question = f"delete {size} of checkpoints, trials and logs of {names}? Reports stay. [y/N] "
-        if input(question).strip().lower() not in ("y", "yes"):
+        if _answer(question).strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return 1
     failed = False
@@ -137,6 +138,15 @@ def _delete(home: Home, chosen: Sequence[_Listed], yes: bool) -> int:
             failed = True
             print(f"{one.of.run}: not all: {done['error']}; delete again once that is cured", file=sys.stderr)
     return int(failed)
+
+
+def _answer(question: str) -> str:
+    """Ask at the terminal; Ctrl-D is no answer."""
+    try:
+        return input(question)
+    except EOFError:
+        print()
+        return ""
 
 
 def _remove(home: Home, run: str) -> dict[str, Any]:

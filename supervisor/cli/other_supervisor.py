@@ -42,6 +42,12 @@ VERBS_INSTEAD = {
     "update": "`supervisorctl reread --apply` takes over what can change in the run; `supervisord start PLAN --new` "
     "begins one with the plan as it is now",
     "maintail": "`supervisorctl tail`",
+    "fg": "`supervisorctl log TRIAL -f` shows what a trial prints",
+    "avail": "`supervisord plans`",
+    "add": "`supervisord start PLAN --queue`",
+    "remove": "`supervisorctl queue remove PLAN`, or `supervisorctl skip EXPERIMENT` of the run at work",
+    "clear": "`supervisorctl gc`",
+    "signal": "`supervisorctl pause`, `supervisorctl stop` or `supervisorctl shutdown`",
     "pid": "`supervisorctl status` has the daemon's pid",
     "help": "`supervisorctl --help`, or VERB --help",
 }

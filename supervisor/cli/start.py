@@ -141,7 +141,7 @@ def check(home: Home, arguments: argparse.Namespace) -> int:
         print(json.dumps({"checks": [asdict(check) for check in checks], "costs": _costs(specs, timed)}, indent=1))
     else:
         print(f"{machine.render(checks)}\n{_budgets(specs, timed)}")
-        for line in [*week_lines(loaded.plan, time.time()), "", machine.verdict(checks, loaded.plan.name)]:
+        for line in [*week_lines(loaded.plan.schedule, time.time()), "", machine.verdict(checks, loaded.plan.name)]:
             print(line)
     return int(machine.worst(checks) is machine.Level.ERROR)
 
@@ -174,7 +174,6 @@ def _request(
     from supervisor.plan.drift import sha256_of
     from supervisor.plan.expansion import fingerprint
     from supervisor.preflight.checkpoint_space import policy_of
-    from supervisor.preflight.coming_week import schedule_of
 
     return StartRequest(
         plan=loaded.plan.name,
@@ -184,7 +183,7 @@ def _request(
         hardware={
             "policy": policy_of(loaded.plan, specs),
             "script": loaded.sensor_script,
-            "schedule": schedule_of(loaded.plan),
+            "schedule": loaded.plan.schedule,
             "wake_lock": loaded.plan.wake_lock,
             "pass_environment": list(loaded.plan.pass_environment),
             "options": _options(arguments),
@@ -227,7 +226,7 @@ def _dry_run(home: Home, loaded: LoadedPlan, chosen: DatasetChoice | None, specs
     sentence = scaling_resolution([spec.cell for spec in specs if spec.mode == "min"])
     if sentence is not None:
         print(sentence)
-    for line in week_lines(loaded.plan, time.time()):
+    for line in week_lines(loaded.plan.schedule, time.time()):
         print(line)
     return 0
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from supervisor.cli.attention import URGENT, calls, needs_person, painted
+from supervisor.cli.attention import URGENT, painted
 from supervisor.cli.failure_text import PRINTED, failure_lines
 from supervisor.cli.status_block import block
-from supervisor.domain.command_text import command_line, freed_by_schedule, in_force, pauses
+from supervisor.domain.command_text import calls, command_line, freed_by_schedule, in_force, needs_person, pauses
 from supervisor.domain.lifecycle import AT_WORK, EARLY, ENDED, FAILED, ProcessState
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import (

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from supervisor.cli.guide.progress import working
-from supervisor.control.client import ask
+from supervisor.control.client import MAX_OVERRULE_S, MIN_OVERRULE_S, ask
 from supervisor.domain.command_text import scope as scope_text
 from supervisor.domain.scope import trial_of
 from supervisor.errors import NotRunning, SweepError, UsageError
@@ -36,7 +36,9 @@ def pause(home: Home, arguments: argparse.Namespace) -> int:
 
 def resume(home: Home, arguments: argparse.Namespace) -> int:
     body = {"target": arguments.target, "node": arguments.node, "force": arguments.force}
-    overrule = {} if arguments.duration is None else {"for_s": parse_duration(arguments.duration, 14 * 86_400.0, 60.0)}
+    overrule = {}
+    if arguments.duration is not None:
+        overrule["for_s"] = parse_duration(arguments.duration, MAX_OVERRULE_S, MIN_OVERRULE_S)
     answer = ask(home, "resume", body | overrule)
     if overrule:
         print(f"the schedule is overruled for {duration(overrule['for_s'])}; the governor is not")
@@ -54,9 +56,10 @@ def resume(home: Home, arguments: argparse.Namespace) -> int:
             print(f"still paused: trial {trial[1]} of {trial[0]}; `supervisorctl resume {name}` lifts that")
     force = answer["in_force"]
     if force["action"] != "RUN" and not (arguments.force and force["origin"] == "governor"):
-        print(f"still {force['action']} by the {force['origin']}: {force['reason']}")
         if force["origin"] == "schedule":
-            print("  `supervisorctl resume --for 2h` overrules it")
+            print(f"still {force['action']} {force['reason']}\n  `supervisorctl resume --for 2h` overrules it")
+        else:
+            print(f"still {force['action']} by the {force['origin']}: {force['reason']}")
     return 0
 
 

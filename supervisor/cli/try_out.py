@@ -22,6 +22,7 @@ from supervisor.store.database import read_only
 READY_WITHIN_S, TRY_WITHIN_S, END_WITHIN_S = 120.0, 900.0, 100.0
 POLL_S = 0.2
 ERROR_CHARACTERS = 600
+CURE = "mend the trainable or the plan, then `supervisord check PLAN --try` again"
 
 
 def try_one(request: StartRequest) -> Check:
@@ -74,6 +75,7 @@ def _verdict(home: Home, *, in_time: bool) -> Check:
     if trial is not None and trial["value"] is not None:
         return ok("one trial", f"its first epoch ended with {trial['value']:g}")
     if not in_time:
-        return Check("one trial", Level.WARNING, f"its first epoch took longer than {TRY_WITHIN_S:.0f} s", None)
+        return Check("one trial", Level.WARNING, f"its first epoch took longer than {TRY_WITHIN_S:.0f} s",
+                     "make epochs shorter, or `supervisord start PLAN` all the same")  # fmt: skip
     error = (trial["error"] or trial["end_reason"] if trial is not None else None) or reason or "it was not started"
-    return Check("one trial", Level.ERROR, str(error).strip()[-ERROR_CHARACTERS:], "mend the trainable or the plan")
+    return Check("one trial", Level.ERROR, str(error).strip()[-ERROR_CHARACTERS:], CURE)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from supervisor import API_VERSION, __product__, __version__
-from supervisor.control.client import API_HEADER
+from supervisor.control.client import API_HEADER, MAX_OVERRULE_S, MIN_OVERRULE_S
 from supervisor.control.handshake import ANY_PORT, page_wish
 from supervisor.control.unix_socket import peer_uid
 from supervisor.errors import DiskFailed, NotFound, NotPermitted, SweepError, UsageError
@@ -32,8 +32,6 @@ MAX_MORE = 100_000
 """Trials, or hours, by which a search is extended at once."""
 MAX_ITEMS = 1000
 """Names that one request may have."""
-MIN_OVERRULE_S, MAX_OVERRULE_S = 60.0, 14 * 86_400.0
-"""The time for which `resume --for` overrules the schedule."""
 MAX_TEXT_CHARACTERS = 4096
 """PATH_MAX on Linux, and enough for a reason."""
 _NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

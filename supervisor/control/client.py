@@ -19,6 +19,8 @@ from supervisor.home import Home
 DEADLINE_S = 10.0
 API_HEADER = "Sweep-Api"
 """A header of every answer of a daemon: the version of its API. Another program's answer has none."""
+MIN_OVERRULE_S, MAX_OVERRULE_S = 60.0, 14 * 86_400.0
+"""The time for which `resume --for` may overrule the schedule."""
 PROTOCOL = b"HTTP/1."
 SOCKET_BACK_S = 10.0
 """The period in which a daemon checks that its socket is in its place."""

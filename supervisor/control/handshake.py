@@ -12,8 +12,6 @@ from supervisor.errors import SweepError, UsageError
 
 ANY_PORT, NO_PAGE = "auto", "off"
 """The two wishes for the live page that name no port: where it was last, else any free one; and no page."""
-
-
 MAX_PORT = 65535
 
 

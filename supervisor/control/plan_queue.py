@@ -151,4 +151,4 @@ def named(entries: Sequence[Entry], name: str) -> Entry:
         return found[0]
     plans = ", ".join(f"{place} {entry.plan}" for place, entry in enumerate(entries, 1)) or "none"
     said = f"{len(found)} plans in the queue are called {name!r:.60}" if found else f"no plan {name!r:.60} in the queue"
-    raise NotFound(f"{said}; there are {plans}", remedy="name one by its place, such as 1")
+    raise NotFound(f"{said}; there are {plans}", remedy="name one by its place: `supervisorctl queue`")

@@ -31,7 +31,7 @@ from supervisor.daemon.upkeep.disk_low import DiskLow
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.estimate import record_estimate
 from supervisor.daemon.upkeep.hardware_log import HardwareLog, sampler
-from supervisor.daemon.upkeep.schedule_watch import ScheduleWatch, look_at_machine, schedule_of
+from supervisor.daemon.upkeep.schedule_watch import ScheduleWatch, schedule_of
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.daemon.upkeep.stalls import StallWatch
 from supervisor.daemon.upkeep.underuse import UnderuseWatch
@@ -44,6 +44,7 @@ from supervisor.preflight.estimate import misfit
 from supervisor.preflight.hours import trial_seconds
 from supervisor.preflight.machine import machine_memory_bytes, usable_cores
 from supervisor.preflight.probe import choice_for
+from supervisor.preflight.surroundings import look_at_machine
 from supervisor.preflight.timing import kept_times
 from supervisor.preflight.work_figures import work_figures
 from supervisor.processes.driver_process import DriverProcess
@@ -82,7 +83,7 @@ def assemble(
     )  # fmt: skip
     server = _server(home, writer, clock, handlers)
     checkpoints = CheckpointRetention(writer, run_folder)
-    notifier, dead_man = _news(home, writer, plan, clock)
+    notifier, dead_man = _news(home, writer, plan, clock, lambda: handlers.status(trials=False))
     return Daemon(
         writer=writer,
         clock=clock,
@@ -102,7 +103,7 @@ def assemble(
             lambda: watch_log(audit, plan, writer, clock),
             schedule.run,
             underuse.run,
-            *_watches(home, writer, clock, orchestrator, hardware.get("policy", {})),
+            *_watches(home, writer, clock, orchestrator),
             notifier.run,
             dead_man.run,
             early_end.enforce_stop,
@@ -193,19 +194,24 @@ def _server(home: Home, writer: RunWriter, clock: Clock, handlers: Handlers) -> 
     return ControlServer(home, clock, handlers, refused, rebound)
 
 
-def _news(home: Home, writer: RunWriter, plan: str, clock: Clock) -> tuple[Notifier, DeadMan]:
-    notifier = Notifier(writer, plan, home.notify, clock, lambda: _free(home.runs))
+def _news(
+    home: Home, writer: RunWriter, plan: str, clock: Clock, view: Callable[[], dict[str, Any]]
+) -> tuple[Notifier, DeadMan]:
+    notifier = Notifier(writer, plan, home.notify, clock, view)
     return notifier, DeadMan(writer, home.notify, clock)
 
 
-def _watches(
-    home: Home, writer: RunWriter, clock: Clock, orchestrator: Orchestrator, policy: dict[str, Any]
-) -> tuple[Task, ...]:
+def _watches(home: Home, writer: RunWriter, clock: Clock, orchestrator: Orchestrator) -> tuple[Task, ...]:
     """Return the tasks that look for a full disk, a stall, and what the hardware shows."""
-    disk_low = DiskLow(writer, clock, str(home.runs), lambda: _free(home.runs), hold_bytes(policy))
-    stalls = StallWatch(writer, clock, lambda: orchestrator.experiment, lambda: orchestrator.in_force().action)
+    disk_low = DiskLow(writer, clock, str(home.runs), lambda: _free(home.runs), lambda: _hold_bytes(writer))
+    stalls = StallWatch(writer, clock, lambda: orchestrator.experiment, orchestrator.in_force)
     log = HardwareLog(writer, clock, lambda: orchestrator.nodes, sampler(home))
     return disk_low.run, stalls.run, log.run
+
+
+def _hold_bytes(writer: RunWriter) -> float:
+    """Return hold_bytes by the policy of the run as it is now: a person may have changed it."""
+    return hold_bytes(json.loads(lookups.run(writer.store, writer.run_id)["hardware"]).get("policy", {}))
 
 
 def _free(folder: Path) -> int | None:

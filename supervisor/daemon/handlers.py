@@ -109,7 +109,7 @@ class Handlers:
             **with_eta({**view, "experiments": experiments}, now_wall),
             "daemon": self.facts() | {"version": __version__, "now_wall": now_wall},
             "plan_file": self._source.view(),
-            "disk": self._disk(),
+            "disk": self._reserve.view(),
             "store_locked": self._writer.store.locked,
             "held": [command.to_json() for command in self._orchestrator.full_disks()],
             "in_force": self._orchestrator.in_force().to_json(),
@@ -117,14 +117,6 @@ class Handlers:
             "underused": None if self._underuse.now is None else asdict(self._underuse.now),
             "nodes": nodes,
         }
-
-    def _disk(self) -> dict[str, Any]:
-        try:
-            free: int | None = self._reserve.free()
-        except OSError:
-            free = None  # the folder is gone; `status` must still show the rest
-        enough = self._reserve.limits.enough_bytes
-        return {"folder": str(self._home.state), "free_bytes": free, "full": self._reserve.full, "enough_bytes": enough}
 
     async def pause(
         self, target: str | None, now: bool, reason: str, who: str, node: str | None = None
@@ -143,13 +135,13 @@ class Handlers:
     ) -> dict[str, Any]:
         """Lift an operator's command; with `force` overrule the governor, too, with `for_s` the schedule so long."""
         scope = self._scopes().to_resume(target, node, self._writer.commands())
+        if for_s is not None and (force or scope != ALL_NODES):
+            raise UsageError("--for overrules the schedule of the whole run: ask without trial, node and --force")
         if force:
             if trial_of(scope) is not None:
                 raise UsageError("--force overrules a node's governor; no trial has one of its own")
             await self._orchestrator.force(None if scope == ALL_NODES else scope, who)
         if for_s is not None:
-            if scope != ALL_NODES:
-                raise UsageError("--for overrules the schedule of the whole run: name neither a trial nor a node")
             self._schedule.overrule(for_s, who)
         lifted = self._writer.drop_command(scope, who)
         await self._orchestrator.commands_changed()
@@ -213,7 +205,7 @@ class Handlers:
         return {"page": await self._page.switch(http)}
 
     async def metrics(self) -> str:
-        """Return the run's figures for Prometheus. Raises MetricsMissing."""
+        """Return the run's figures for Prometheus. Raises StoreError."""
         return await self._page.metrics()
 
     def runs(self) -> dict[str, Any]:

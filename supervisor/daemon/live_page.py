@@ -75,14 +75,14 @@ class LivePage:
         return self.address
 
     async def _switch(self, asked: str, wish: Wish) -> None:
-        assert self._figures is not None
         # The wish is kept before anything acts on it: a daemon that dies here leaves it to the next one.
         if asked == NO_PAGE:
             self._keep(replace(wish, run=None))
             await self._close_server("a person asked for it")
         else:
+            figures = self._known()
             self._keep(replace(wish, run=self._writer.run_id))
-            await self._open(wish, self._figures, wish.port if asked == ANY_PORT else int(asked))
+            await self._open(wish, figures, wish.port if asked == ANY_PORT else int(asked))
 
     async def _open(self, wish: Wish, figures: Figures, port: int) -> None:
         if self._server is not None:
@@ -95,7 +95,9 @@ class LivePage:
             # A page elsewhere is better than none, and `status` has its address.
             log.warning("port %d is not free for the live page (%s); another one is taken", port, taken.strerror)
             listening = listen(0)
-        server = PageServer(Access(wish.token, f"sweep_{self._key}"), figures, self._clock, listening)
+        # By this name redaction knows the cookie's value where an error of the HTTP library quotes a header.
+        access = Access(wish.token, f"sweep_token_{self._key}")
+        server = PageServer(access, figures, self._clock, listening)
         await server.open()
         self._server = server
         self._keep(replace(wish, port=server.port, run=self._writer.run_id))
@@ -103,9 +105,13 @@ class LivePage:
         self._writer.record("page.opened", address=server.address, not_free=taken_port)
 
     async def metrics(self) -> str:
-        """Return the run's figures for Prometheus, open page or not. Raises MetricsMissing."""
-        assert self._figures is not None
-        return await self._figures.metrics()
+        """Return the run's figures for Prometheus, open page or not. Raises Conflict before `begin`, StoreError."""
+        return await self._known().metrics()
+
+    def _known(self) -> Figures:
+        if self._figures is None:
+            raise Conflict("the daemon is still starting", remedy="try again in a second")
+        return self._figures
 
     async def close(self) -> None:
         """End the page with the daemon; the next one opens it again."""

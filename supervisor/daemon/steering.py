@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from supervisor.domain.early_ends import Named
 from supervisor.domain.run_words import BUILT_IN
 from supervisor.errors import Conflict, UsageError
 from supervisor.plan.drift import sha256_of
-from supervisor.plan.patch import patch, point_of
+from supervisor.plan.patch import Patch, patch, point_of
 from supervisor.plan.reread import Comparison, compare
 from supervisor.store import lookups
 from supervisor.store.plan_queries import RunPlan, plan_of_run
@@ -77,10 +77,20 @@ class Steering:
         plan = plan_of_run(store.connection, run_id)
         specs = {one.experiment: lookups.spec(store, run_id, one.experiment) for one in found}
         made = patch(plan.text, plan.sets, sets, specs, plan.policy)
-        wish = PlanChange(made.sets, made.specs, made.policy, everywhere=not targets or ALL in targets)
+        everywhere = not targets or ALL in targets
+        wish = PlanChange(made.sets, made.specs, made.policy, everywhere=everywhere, schedule=made.schedule)
         changed = self._steer.change_plan(found, wish, who)
-        await self._orchestrator.spec_changed(changed.effects, made.policy)
-        return {"effects": changed.effects, "refused": changed.refused, "policy": made.policy is not None}
+        await self._tell(changed.effects, made)
+        return {
+            "effects": changed.effects, "refused": changed.refused, "policy": made.policy is not None,
+            "schedule": made.schedule,
+        }  # fmt: skip
+
+    async def _tell(self, effects: Collection[str], made: Patch | Comparison) -> None:
+        """Tell the driver at work what has changed; a schedule that was taken away restrains no longer."""
+        await self._orchestrator.spec_changed(effects, made.policy)
+        if made.schedule is not None:
+            await self._orchestrator.commands_changed()
 
     async def reread(self, apply: bool, who: str) -> dict[str, Any]:
         """Compare the plan's file with the run's plan; with `apply` take over what can change."""
@@ -91,7 +101,8 @@ class Steering:
         answer: dict[str, Any] = {
             "changes": list(found.changes), "refused": list(found.refused), "effects": {}, "applied": False,
         }  # fmt: skip
-        if not apply or not found.changes or not (found.specs or found.policy or not found.refused):
+        taken_over = found.specs or found.policy or found.schedule is not None or not found.refused
+        if not apply or not found.changes or not taken_over:
             return answer
         self._refuse_at_the_end()
         if plan_of_run(store.connection, run_id) != plan:
@@ -100,11 +111,14 @@ class Steering:
             sha256 = None  # taken over in part, the file still differs
         changed = self._steer.change_plan(
             [Named(name, exact=False) for name in plan.specs],
-            PlanChange(found.changes, found.specs, found.policy, found.text, found.fingerprint, sha256), who,
-        )  # fmt: skip
+            PlanChange(
+                found.changes, found.specs, found.policy, found.text, found.fingerprint, sha256, schedule=found.schedule
+            ),
+            who,
+        )
         if sha256 is not None:
             self._taken_over(sha256)
-        await self._orchestrator.spec_changed(changed.effects, found.policy)
+        await self._tell(changed.effects, found)
         refused = [*answer["refused"], *changed.refused]
         return {**answer, "refused": refused, "effects": changed.effects, "applied": True}
 

@@ -1,11 +1,15 @@
-"""Words the commands in force for people, from the JSON of a run's view. Pure; standard library only."""
+"""Words what holds a run back and what needs a person, from the JSON of its view. Pure; standard library only."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
+from supervisor.domain.lifecycle import MAY_BE_RETRIED, ProcessState
+from supervisor.domain.run_words import way_on
 from supervisor.domain.scope import ALL_NODES, trial_of
-from supervisor.formatting import duration, human, one_line
+from supervisor.formatting import duration, error_sentence, human, one_line
 
 
 def scope(text: str) -> str:
@@ -83,3 +87,50 @@ def full_disk(disk: dict[str, Any] | None) -> list[str]:
     free = "an unknown number of bytes" if disk["free_bytes"] is None else human(disk["free_bytes"])
     enough = human(disk["enough_bytes"])
     return [f"PAUSED: the disk is full, {free} free at {disk['folder']}; resumes by itself once {enough} are free"]
+
+
+# What needs a person
+
+
+def calls(view: dict[str, Any], *, timed: bool = True) -> list[str]:
+    """Return a line for each thing that needs a person, each with its cure, the most urgent first.
+
+    `view` is a run's status. Without `timed` no line says for how long, so that it stays the same at each look.
+    """
+    lines = [f"ITS DAEMON DIED: {way_on(view['run'])}"] if view.get("daemon_died") else []
+    lines += short_of(view)
+    shown = view if timed else {**view, "daemon": None}
+    lines += [
+        f"{command_line(command, shown)}; `{_resume(command)}` lifts it"
+        for command in in_force(view) if needs_person(command)
+    ]  # fmt: skip
+    return [*lines, *_failures(view["experiments"], live=bool(view.get("daemon")))]
+
+
+def needs_person(command: dict[str, Any]) -> bool:
+    """Return whether a command holds until a person lifts it: an operator's own, and a STOP of the governor."""
+    return bool(command["origin"] == "operator" or command["action"] == "STOP")
+
+
+def _resume(command: dict[str, Any]) -> str:
+    if command["origin"] != "operator":
+        return "supervisorctl resume --force"
+    where = command.get("scope", ALL_NODES)
+    if where == ALL_NODES:
+        return "supervisorctl resume"
+    return f"supervisorctl resume {where}" if trial_of(where) else f"supervisorctl resume --node {where[:12]}"
+
+
+def _failures(experiments: Iterable[dict[str, Any]], *, live: bool) -> list[str]:
+    again = "`supervisorctl retry` tries again" if live else "`supervisord start --retry` tries again"
+    lines, failed = [], Counter[str]()
+    for experiment in experiments:
+        if experiment["state"] == ProcessState.FATAL:
+            lines.append(f"{experiment['name']} failed: {error_sentence(str(experiment['reason'] or ''))}; {again}")
+        if experiment["missing"] is not None:
+            lines.append(f"{experiment['name']} has no answer: {one_line(experiment['missing'])}; {again}")
+        failed.update({why: count for why, count in experiment["counts"].items() if why in MAY_BE_RETRIED})
+    if failed:
+        reasons = ", ".join(f"{count} {why}" for why, count in sorted(failed.items()))
+        lines.append(f"failed trials: {reasons}; {again}")
+    return lines

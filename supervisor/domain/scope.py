@@ -5,7 +5,7 @@ from __future__ import annotations
 ALL_NODES = "all"
 """The scope of a command on every node; any other scope is a node's id or a trial (`trial_scope`)."""
 
-BY_SCHEDULE = "schedule"
+SCHEDULE = "schedule"
 """The key of the schedule's command beside the operator's, which have their scopes as keys; itself it is for all."""
 
 MAX_HELD_TRIALS = 48

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +24,8 @@ WEEK_S = WEEK * 60.0
 ACTIONS = {"run": Action.RUN, "hold": Action.HOLD, "pause": Action.PAUSE}
 """The words for an action: work, start no new trials, stop at the next batch."""
 MAX_RULES = 50
+MAX_SPANS = 400
+"""Spans of all rules in a week; the search for the next change takes 0.1 s with so many."""
 HORIZON_S = 15 * 86_400
 """A change that comes at all comes within two weeks and a day: a skipped hour lets a weekly one fall out once."""
 _PROBE_S = 6 * 3600
@@ -88,21 +91,36 @@ def _of_machine(wall_s: float) -> LocalTime:
 
 def rule_at(rules: Sequence[Rule], local: Local, wall_s: float) -> Rule | None:
     """Return the last rule that holds at an instant; None where none does, which means work."""
-    minute = local(wall_s).week_s // 60
+    return _rule_in(rules, local(wall_s).week_s // 60)
+
+
+def _rule_in(rules: Sequence[Rule], minute: int) -> Rule | None:
     return next((rule for rule in reversed(rules) if rule.covers(minute)), None)
 
 
 def action_at(rules: Sequence[Rule], local: Local, wall_s: float) -> Action:
     """Return the action of the rules at an instant."""
-    rule = rule_at(rules, local, wall_s)
+    return _action(rule_at(rules, local, wall_s))
+
+
+def _action(rule: Rule | None) -> Action:
     return Action.RUN if rule is None else rule.action
+
+
+def let_work(rules: Sequence[Rule]) -> bool:
+    """Return whether a week of the rules has a minute in which work goes on."""
+    return any(_action(_rule_in(rules, minute)) is Action.RUN for minute in {0, *_edges(rules)})
+
+
+def _edges(rules: Sequence[Rule]) -> list[int]:
+    """Return the minutes of the week in which a span begins or has ended, in order."""
+    spans = (span for rule in rules for span in rule.spans)
+    return sorted({edge % WEEK for begin, length in spans for edge in (begin, begin + length)})
 
 
 def next_change(rules: Sequence[Rule], local: Local, wall_s: float) -> float | None:
     """Return the first instant after `wall_s` with another action; None when there is none within HORIZON_S."""
-    edges = sorted(
-        {edge % WEEK * 60 for rule in rules for begin, length in rule.spans for edge in (begin, begin + length)}
-    )
+    edges = _edges(rules)
     if not edges:
         return None
     at, before = float(math.floor(wall_s)), action_at(rules, local, wall_s)
@@ -116,8 +134,9 @@ def next_change(rules: Sequence[Rule], local: Local, wall_s: float) -> float | N
 def _step(edges: Sequence[int], local: Local, at: float) -> int:
     """Return the seconds to the next edge of a rule or change of the zone's offset; at most _PROBE_S."""
     here = local(at)
-    whole_week = WEEK * 60
-    step = min(_PROBE_S, *((edge - here.week_s - 1) % whole_week + 1 for edge in edges))
+    later = bisect_right(edges, here.week_s // 60)
+    edge = edges[later] if later < len(edges) else edges[0] + WEEK
+    step = min(_PROBE_S, edge * 60 - here.week_s)
     if local(at + step).offset_s == here.offset_s:
         return step
     low, high = 0, step

@@ -16,6 +16,7 @@ from supervisor.domain.time_accounting import BY_SCHEDULE
 from supervisor.domain.weekly_hours import (
     ACTIONS,
     MAX_RULES,
+    MAX_SPANS,
     Local,
     Rule,
     instant_words,
@@ -131,7 +132,10 @@ def _rules(value: object) -> tuple[Rule, ...]:
         raise ScheduleError(("hours",), f"expected DAYS HOURS: ACTION, found {_shown(value)}", EXAMPLES["hours"])
     if len(pairs) > MAX_RULES:
         raise ScheduleError(("hours",), f"expected at most {MAX_RULES} lines, found {len(pairs)}", "shorten them")
-    return tuple(_rule(place, when, action) for place, when, action in pairs)
+    rules = tuple(_rule(place, when, action) for place, when, action in pairs)
+    if (spans := sum(len(rule.spans) for rule in rules)) > MAX_SPANS:
+        raise ScheduleError(("hours",), f"expected at most {MAX_SPANS} spans in a week, found {spans}", "shorten them")
+    return rules
 
 
 def _rule(place: str | int, when: str, action: object) -> Rule:

@@ -1,4 +1,4 @@
-"""Defines the page's requests: its three files, its stream, the data of its charts, pause and resume, metrics."""
+"""Defines the page's requests: its files, its stream, the data of its charts, pause and resume, metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
+from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -32,6 +34,7 @@ FILES = {
     "/live.css": ("live.css", "text/css"),
     "/live.js": ("live.js", "text/javascript"),
     "/charts.js": ("charts.js", "text/javascript"),
+    "/words.js": ("words.js", "text/javascript"),
 }
 MAX_REQUEST_BYTES = 4096
 WRITE_WITHIN_S = 15.0
@@ -91,6 +94,11 @@ def _facts(request: web.Request) -> Request:
     return Request(request.method, request.path, request.headers, request.query.get("token"))
 
 
+def _json(content: Any) -> web.Response:
+    # Some hundred KiB of points: the daemon's loop would wait tens of milliseconds for the standard library's.
+    return web.Response(body=orjson.dumps(content), content_type="application/json")
+
+
 class PageHandlers:
     """Answers the page's requests."""
 
@@ -105,14 +113,14 @@ class PageHandlers:
 
     async def trials(self, request: web.Request) -> web.StreamResponse:
         name = checked(dict(request.query), {"experiment": str}).get("experiment", "")
-        return web.json_response(await self._figures.trials(name))
+        return _json(await self._figures.trials(name))
 
     async def temperatures(self, request: web.Request) -> web.StreamResponse:
         text = checked(dict(request.query), {"hours": str}).get("hours", "24")
         hours = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
         if not 1 <= hours <= MAX_HOURS:
             raise UsageError(f"expected hours from 1 to {MAX_HOURS}, found {text!r:.100}")
-        return web.json_response(await self._figures.temperatures(float(hours)))
+        return _json(await self._figures.temperatures(float(hours)))
 
     async def metrics(self, _: web.Request) -> web.StreamResponse:
         return metrics_response(await self._figures.metrics())
@@ -143,7 +151,9 @@ class PageHandlers:
                 await self._feed(response, stream)
         except SweepError as error:
             log.warning("a page's stream ends: %s", error.message)
-        except (TimeoutError, ConnectionError):
+        except ConnectionError:
+            log.debug("a page has left")
+        except TimeoutError:
             log.info("a page did not take its messages: its stream ends")
             if request.transport is not None:
                 request.transport.abort()  # what it has not taken must not wait for it

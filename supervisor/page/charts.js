@@ -1,5 +1,7 @@
 // Draws the page's charts as SVG. All text goes in by textContent. Series differ by dashes and labels, marks by shape.
 
+import { number } from "./words.js";
+
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const LEFT = 54, RIGHT = 14, TOP = 10, BOTTOM = 34;
 
@@ -8,13 +10,6 @@ export function svg(name, attributes = {}, text = null) {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   if (text !== null) made.textContent = text;
   return made;
-}
-
-export function number(value) {
-  if (value === null || value === undefined) return "–";
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return Number(value.toPrecision(3)).toExponential();
-  return String(Number(value.toPrecision(5)));
 }
 
 // Shapes by how a trial ended: they tell it without colour.
@@ -191,8 +186,8 @@ function placeNames(target, names, at) {
 }
 
 export function drawScatter(target, data, param) {
-  const points = data.points.filter((point) => point.value !== null && point.params[param] !== undefined
-    && point.params[param] !== null);
+  const known = (point) => Object.hasOwn(point.params, param) && point.params[param] !== null;
+  const points = data.points.filter((point) => point.value !== null && known(point));
   if (!param) return empty(target, "no parameter has differed between trials yet");
   if (!points.length) return empty(target, "no trial with this parameter has ended yet");
   const y = valueAxis(points.map((point) => point.value), data.mode === "min");

@@ -41,14 +41,16 @@ def trials_document(name: str, spec: Row, rows: Sequence[Row], curves: Mapping[i
     """
     ended = sorted((row for row in rows if row["state"] in TRIAL_ENDED), key=lambda row: row["ended_wall"] or 0.0)
     points = [_point(spec, place + 1, row) for place, row in enumerate(ended)]
+    # Of ten thousand trials only those that are shown cost what their parameters cost.
+    shown = thinned(list(zip(points, ended, strict=True)), MAX_POINTS)
     states = {row["number"]: row["state"] for row in rows}
     return {
         "experiment": name,
         "metric": spec.get("metric", "value"),
         "mode": spec["mode"],
         "epochs": spec.get("max_epochs"),
-        "params": _param_names(rows),
-        "points": thinned(points, MAX_POINTS),
+        "params": _param_names(row for _, row in shown),
+        "points": [{**point, "params": _params(row)} for point, row in shown],
         "best": best_so_far(points, minimised=spec["mode"] == "min"),
         "curves": [
             {"trial": number, "state": states[number], "points": thinned(_finite(curve), MAX_CURVE_POINTS)}
@@ -58,15 +60,17 @@ def trials_document(name: str, spec: Row, rows: Sequence[Row], curves: Mapping[i
 
 
 def _point(spec: Row, place: int, row: Row) -> dict[str, Any]:
-    params = {name: _scalar(value) for name, value in list(row["params"].items())[:MAX_PARAMS]}
     return {
         "place": place,
         "trial": row["number"],
         "end": row["end_reason"],
         "value": _finite_or_none(row["value"]),
         "final": row["source"] in finalists.AFTER_SEARCH or finalists.is_final(spec, row["number"]),
-        "params": params,
     }
+
+
+def _params(row: Row) -> dict[str, float | str | None]:
+    return {name: _scalar(value) for name, value in list(row["params"].items())[:MAX_PARAMS]}
 
 
 def _scalar(value: Any) -> float | str | None:
@@ -86,7 +90,7 @@ def _finite(curve: Curve) -> list[tuple[int, float]]:
 
 
 def _param_names(rows: Iterable[Row]) -> list[str]:
-    """Return the names of the parameters that differ between trials: a constant one explains nothing."""
+    """Return the names of the parameters that differ between these trials: a constant one explains nothing."""
     seen: dict[str, set[str]] = {}
     for row in rows:
         for name, value in list(row["params"].items())[:MAX_PARAMS]:

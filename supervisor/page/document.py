@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from supervisor.domain.command import Action
-from supervisor.domain.command_text import pauses
-from supervisor.domain.lifecycle import FAILED, MAY_BE_RETRIED, ProcessState
+from supervisor.domain.command_text import calls
+from supervisor.domain.lifecycle import FAILED
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import error_sentence, one_line
 from supervisor.governor.policy import Policy
@@ -33,7 +31,8 @@ def status_document(view: View) -> dict[str, Any]:
         "run": {"id": run["id"], "plan": run["plan"], "state": run["state"], "created": run["created_wall"]},
         "now": daemon["now_wall"],
         "action": _action(view["in_force"]),
-        "needs": needs(view)[:MAX_NEEDS],
+        # An alert that says for how long would be read aloud at each refresh.
+        "needs": calls(dict(view), timed=False)[:MAX_NEEDS],
         "eta": view.get("eta"),
         "experiments": [_experiment(one) for one in view["experiments"]],
         "temperatures": temperatures(view),
@@ -46,27 +45,6 @@ def status_document(view: View) -> dict[str, Any]:
 def _action(command: View) -> dict[str, Any]:
     shown = {key: command[key] for key in ("action", "origin", "who", "since_wall", "drill")}
     return shown | {"reason": one_line(command["reason"])}
-
-
-def needs(view: View) -> list[str]:
-    """Return a line for each thing that needs a person, the most urgent first."""
-    stopped = {name: node for name, node in view["nodes"].items() if node["command"]["action"] == Action.STOP.name}
-    # What the governor does besides, it ends by itself. Without the time now no line says for how long: one that
-    # changes would be read aloud at each refresh.
-    return [*pauses({**view, "nodes": stopped, "daemon": None}), *_failures(view["experiments"])]
-
-
-def _failures(experiments: Iterable[View]) -> list[str]:
-    again, lines, failed = "`supervisorctl retry` tries again", [], Counter[str]()
-    for one in experiments:
-        if one["state"] == ProcessState.FATAL:
-            lines.append(f"{one['name']} failed: {error_sentence(str(one['reason'] or ''))}; {again}")
-        if one["missing"] is not None:
-            lines.append(f"{one['name']} has no answer: {one_line(one['missing'])}; {again}")
-        failed.update({why: count for why, count in one["counts"].items() if why in MAY_BE_RETRIED})
-    if failed:
-        lines.append(f"failed trials: {', '.join(f'{count} {why}' for why, count in sorted(failed.items()))}; {again}")
-    return lines
 
 
 def _experiment(view: View) -> dict[str, Any]:

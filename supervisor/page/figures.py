@@ -14,7 +14,8 @@ from supervisor.page.reader import StoreReader
 from supervisor.sensors.reading import Kind
 from supervisor.store import page_queries
 from supervisor.store.event import Event
-from supervisor.store.event_catalog import describe, kind_of
+from supervisor.store.event_catalog import kind_of
+from supervisor.store.event_words import describe
 
 MAX_EVENTS = 150
 MAX_HOURS = 24 * 14
@@ -86,7 +87,7 @@ class Figures:
         return await self._reader.read(read) | {"limits": document.temperatures(view)}
 
     async def metrics(self) -> str:
-        """Return the run's figures for Prometheus. Raises MetricsMissing."""
+        """Return the run's figures for Prometheus."""
         view = await self._view()
         epochs = await self._reader.read(lambda connection: page_queries.epochs(connection, self._run_id))
         # In a thread: the first call imports the package.

@@ -1,7 +1,8 @@
 // Shows one run: listens to the stream, fetches what the charts draw, pauses and resumes. Whatever comes from the
 // store goes in by textContent, never as HTML.
 
-import { WORDS, drawBest, drawCurves, drawHeat, drawScatter, empty, number, shape, svg } from "./charts.js";
+import { WORDS, drawBest, drawCurves, drawHeat, drawScatter, empty, shape, svg } from "./charts.js";
+import { clock, duration, eta, number } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const STATES = {
@@ -10,10 +11,11 @@ const STATES = {
 };
 const WORK = ["RUNNING", "PAUSED", "STARTING", "BACKOFF", "STOPPING"];
 const LEVELS = ["info", "warning", "error"];
-const MAX_EVENTS = 300, SILENT_AFTER_MS = 20000, BACK_AFTER_MS = 10000, HEAT_PERIOD_MS = 60000;
+const MAX_EVENTS = 300, SILENT_AFTER_MS = 20000, HEAT_PERIOD_MS = 60000, ANSWER_WITHIN_MS = 30000;
+const REFUSED_AGAIN_MS = 10000, SILENT_AGAIN_MS = 60000; // after which a new stream is tried
 
 let status = null, trials = null, heat = null, chosen = null, events = [], heard = 0, lost = "", skew = 0;
-let drawnFor = "";
+let drawnFor = "", asking = false, stream = null, tried = 0;
 
 // The token has done its work: it must stay neither in the address bar nor in the history.
 if (location.search) history.replaceState(null, "", location.pathname);
@@ -25,26 +27,6 @@ function element(name, style = "", text = null) {
   return made;
 }
 
-function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "?";
-  const whole = Math.round(Math.max(0, seconds));
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
-  const minutes = String(Math.floor((whole % 3600) / 60)).padStart(2, "0");
-  if (whole < 48 * 3600) return `${Math.floor(whole / 3600)} h ${minutes} min`;
-  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
-}
-
-function clock(seconds, dayOnly = false) {
-  const date = new Date(seconds * 1000);
-  if (dayOnly) return date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
-  return date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-}
-
-function eta(found) {
-  if (!found) return null;
-  return `${duration(found.median_s)} (${duration(found.low_s)} to ${duration(found.high_s)})`;
-}
 function now() { return Date.now() / 1000 + skew; }
 
 function showHead() {
@@ -64,7 +46,7 @@ function showHead() {
   const facts = [
     ["Experiments", `${over} of ${experiments.length}`, "ended"],
     ["Trials", `${ended} of ${total}`, "ended"],
-    ["Ends in", status.eta ? duration(status.eta.median_s) : "not known yet",
+    ["Ends in", status.eta ? duration(status.eta.median_s) : over < experiments.length ? "not known yet" : "all ended",
       status.eta ? `${duration(status.eta.low_s)} to ${duration(status.eta.high_s)}` : ""],
     ["Hottest", hot?.celsius ? `${hot.celsius.toFixed(0)} °C` : status.protected === false ? "UNPROTECTED" : "–",
       hot?.pause ? `pauses at ${number(hot.pause)} °C` : status.protected === false ? "no sensor" : ""],
@@ -159,12 +141,10 @@ function left(one) {
 
 // The charts
 async function fetched(path) {
-  const answer = await fetch(path);
+  const answer = await fetch(path, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
   if (!answer.ok) throw new Error(`${answer.status}: ${(await answer.text()).slice(0, 200)}`);
   return answer.json();
 }
-
-let asking = false;
 
 async function showExperiment() {
   const one = shownExperiment();
@@ -251,11 +231,12 @@ function showEvents() {
 async function send(button, path, body, said) {
   button.disabled = true;
   try {
-    const answer = await fetch(path, { method: "POST", body: JSON.stringify(body) });
+    const within = AbortSignal.timeout(ANSWER_WITHIN_MS); // a browser keeps six connections: other pages may have them
+    const answer = await fetch(path, { method: "POST", body: JSON.stringify(body), signal: within });
     const found = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
     at("said").textContent = answer.ok ? said(found) : [found.error, found.remedy].filter(Boolean).join("; ");
   } catch (error) {
-    at("said").textContent = `not sent: ${error.message}`;
+    at("said").textContent = `no answer: ${error.message}`;
   } finally {
     button.disabled = false;
   }
@@ -274,10 +255,14 @@ at("resume").addEventListener("click", () => send(at("resume"), "/resume", {}, (
 
 // The stream
 function listen() {
-  const stream = new EventSource("/events");
+  stream?.close();
+  stream = new EventSource("/events");
+  tried = Date.now();
   let bye = "";
   stream.addEventListener("status", (event) => {
+    const before = status?.run.id;
     status = JSON.parse(event.data);
+    if (before && before !== status.run.id) location.reload(); // nothing that is drawn is of the new run
     heard = Date.now();
     lost = "";
     skew = status.now - heard / 1000;
@@ -290,11 +275,13 @@ function listen() {
   stream.addEventListener("bye", (event) => { bye = JSON.parse(event.data); });
   stream.addEventListener("error", () => {
     at("connection").textContent = lost = `${bye || "no connection"}; this page tries again`;
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, BACK_AFTER_MS); // refused: the browser gives up
   });
 }
 
 setInterval(() => {
+  // A browser gives up a stream that is refused, and does not see that one died while the machine slept.
+  const refused = stream.readyState === EventSource.CLOSED, since = Date.now() - Math.max(heard, tried);
+  if (since > (refused ? REFUSED_AGAIN_MS : SILENT_AGAIN_MS)) listen();
   if (!heard) return;
   const silent = Date.now() - heard, stale = lost || (silent > SILENT_AFTER_MS && "out of date");
   at("connection").classList.toggle("stale", Boolean(stale));

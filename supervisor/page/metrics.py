@@ -1,4 +1,4 @@
-"""Writes a run's figures in the text format of Prometheus, by prometheus-client (the extra `metrics`)."""
+"""Writes a run's figures in the text format of Prometheus, by prometheus-client, imported when first asked for."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisor.domain.command import Action
-from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.errors import MetricsMissing
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -22,12 +21,9 @@ View = Mapping[str, Any]
 def metrics_text(view: View, epochs: Mapping[str, int], temperatures: Iterable[View]) -> str:
     """Return the figures of a run's status, with the reported epochs by experiment.
 
-    `temperatures` are those of document.temperatures. Raises MetricsMissing without prometheus-client.
+    `temperatures` are those of document.temperatures.
     """
-    try:
-        from prometheus_client import CollectorRegistry, generate_latest
-    except ImportError:
-        raise MetricsMissing from None
+    from prometheus_client import CollectorRegistry, generate_latest
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
@@ -84,7 +80,8 @@ def _of_experiments(view: View, epochs: Mapping[str, int]) -> Iterator[Metric]:
         name, running = one["name"], [trial["state"] for trial in one["running"]]
         counts = {
             "running": running.count("RUNNING"), "paused": running.count("PAUSED"),
-            "waiting": max(0, one["max_trials"] - one["ended"] - len(running)), **one["counts"],
+            "waiting": 0 if one["state"] in ENDED else max(0, one["max_trials"] - one["ended"] - len(running)),
+            **one["counts"],
         }  # fmt: skip
         for state, count in counts.items():
             trials.add_metric([name, state], float(count))

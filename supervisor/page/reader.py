@@ -39,12 +39,15 @@ class StoreReader:
         self._last: tuple[int, dict[str, Any]] | None = None
         """The number of the newest event, and the view of the run after it."""
         self._waiting = 0
+        self._closed = False
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Return the answer of `query`, which is called in the thread.
 
-        Raises StoreError when too many reads wait, or this one takes longer than READ_WITHIN_S; and its own errors.
+        Raises StoreError when too many reads wait, this one takes longer than READ_WITHIN_S, or after `close`; and the
+        query's own errors.
         """
+        self._check_open()
         if self._waiting >= MAX_WAITING:
             raise StoreError(f"{MAX_WAITING} reads of the store wait already", remedy="try again in a few seconds")
         self._waiting += 1
@@ -53,8 +56,7 @@ class StoreReader:
             async with asyncio.timeout(READ_WITHIN_S):
                 return await loop.run_in_executor(self._thread, self._read, query)
         except TimeoutError:
-            if self._connection is not None:
-                self._connection.interrupt()  # the one call that another thread may make
+            self._interrupt()
             raise StoreError(
                 f"{self._path} could not be read within {READ_WITHIN_S:.0f} s", remedy="is the disk slow or gone?"
             ) from None
@@ -65,7 +67,12 @@ class StoreReader:
         """Return the run as StatusView shows it; nobody may change it. Raises as `read` does."""
         return await self.read(self._now)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the daemon is ending and reads the store no more", remedy="ask the next daemon")
+
     def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        self._check_open()
         try:
             return query(self._opened())
         except sqlite3.DatabaseError as error:
@@ -82,10 +89,20 @@ class StoreReader:
         # Each change has its event.
         seq = last_seq(connection)
         if self._last is None or self._last[0] != seq:
-            self._last = seq, self._view.now()
+            # A view whose reading was interrupted has missed what it read: the next one begins anew.
+            view, self._view = self._view, None
+            self._last = seq, view.now()
+            self._view = view
         return self._last[1]
 
+    def _interrupt(self) -> None:
+        """End the read at work: the one call of a connection that another thread may make."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
     def close(self) -> None:
-        """Close the connection after the read at work, and end the thread; do not wait for them."""
+        """End the read at work, then the connection and the thread; do not wait for them."""
+        self._closed = True
+        self._interrupt()
         self._thread.submit(self._open.close)
         self._thread.shutdown(wait=False)

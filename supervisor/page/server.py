@@ -95,8 +95,11 @@ class PageServer:
                 continue
             if len(self._runner.server.connections) >= MAX_CONNECTIONS:
                 connection.close()
-            else:
+                continue
+            try:
                 await loop.connect_accepted_socket(self._runner.server, connection)
+            except OSError:
+                connection.close()  # a browser that has gone meanwhile: macOS refuses options for its connection
 
     async def _feed(self) -> None:
         """Publish the status and the new events every REFRESH_S, and at once to a page that was just opened."""
@@ -136,6 +139,8 @@ class PageServer:
         self._audience.close()
         for task in self._tasks:
             task.cancel()
+        # Before the socket is closed: another one may get its number, and must not be taken for it.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._runner is not None:
             await self._runner.cleanup()
         self._listening.close()

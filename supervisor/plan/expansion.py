@@ -21,7 +21,8 @@ from supervisor.errors import PlanError
 from supervisor.plan import dimensions, schema
 from supervisor.plan.hours import shares
 from supervisor.plan.matrix import Cell, cells
-from supervisor.plan.validation import nearest, value_problem
+from supervisor.plan.problem import nearest
+from supervisor.plan.validation import value_problem
 
 if TYPE_CHECKING:
     from training.grid import Grid

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import set_values, yaml_reader
 from supervisor.plan.messages import Source, plan_error, problem_of
+from supervisor.plan.problem import Problem, nearest
 from supervisor.plan.schema import PLAN_NAME_PATTERN, Plan
-from supervisor.plan.validation import Problem, is_file_name, nearest, problems
+from supervisor.plan.validation import is_file_name, problems
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

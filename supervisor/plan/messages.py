@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from supervisor.errors import PlanError
-from supervisor.plan.validation import Problem, nearest
+from supervisor.plan.problem import Problem, nearest
 from supervisor.plan.yaml_reader import Document, KeyPath, dotted
 
 if TYPE_CHECKING:

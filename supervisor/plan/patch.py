@@ -15,8 +15,9 @@ from supervisor.plan.dimensions import FloatDimension
 from supervisor.plan.expansion import ExperimentSpec, finalize_of
 from supervisor.plan.loader import parse_plan
 from supervisor.plan.matrix import cells
+from supervisor.plan.problem import nearest
 from supervisor.plan.schema import AUTO, Plan, Stop
-from supervisor.plan.validation import nearest, value_problem
+from supervisor.plan.validation import value_problem
 
 FILE = "the run's plan"
 CHANGEABLE = ("concurrency", "max_trials", "max_hours", "max_failures", "checkpoint_every_s", "stop", "hardware")
@@ -38,6 +39,7 @@ FIXED = {
     "pass_environment": _BEGIN,
 }  # fmt: skip
 """The keys of a plan that cannot change in a run, and why."""
+SCHEDULE = "hardware.schedule"
 NEW_RUN = "`supervisord start PLAN --new --set ...` begins another run"
 
 
@@ -45,12 +47,14 @@ NEW_RUN = "`supervisord start PLAN --new --set ...` begins another run"
 class Patch:
     """Holds changes of a plan: `specs` are the changed keys of each experiment's spec.
 
-    `policy` is the whole hardware policy from now on; None when it does not change.
+    `policy` is the whole hardware policy from now on, `schedule` the whole schedule, empty without one; each is None
+    when it does not change.
     """
 
     sets: tuple[str, ...]
     specs: Mapping[str, Mapping[str, Any]]
     policy: Mapping[str, Any] | None = None
+    schedule: Mapping[str, Any] | None = None
 
 
 def patch(
@@ -74,11 +78,12 @@ def patch(
         name: _with_own_stop(spec_changes(cell_of[name], keys, spec), spec, parts)
         for name, spec in specs.items() if name in cell_of
     }  # fmt: skip
-    own = [key.partition(".")[2] for key in keys if key.startswith("hardware.")]
+    own = [key.partition(".")[2] for key in keys if key.startswith("hardware.") and key != SCHEDULE]
     return Patch(
         tuple(sets),
         {name: changes for name, changes in changed.items() if changes},
         merged_policy({**policy, **{key: plan.policy[key] for key in own}}) if own else None,
+        (plan.schedule or {}) if SCHEDULE in keys else None,
     )
 
 

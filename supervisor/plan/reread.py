@@ -18,6 +18,7 @@ from supervisor.plan.schema import AUTO, Plan
 
 NUMBERS = ("concurrency", "max_hours")
 """Keys that may be no number before a run has one."""
+SCRIPT = "hardware.sensor_script"
 SILENT = ("description",)
 """Keys that change nothing in a run."""
 
@@ -27,8 +28,9 @@ class Comparison:
     """Holds the differences between a plan's file and the run's copy, such as "max_trials: 50 -> 60".
 
     `refused` names the keys that cannot change, with the reason. The rest is what the run takes over: `specs` the
-    changed keys by experiment, `policy` the hardware policy (None: as it is), `text` its copy of the plan from then on.
-    `fingerprint` is that of the file, None when the run cannot become like it.
+    changed keys by experiment, `policy` the hardware policy, `schedule` the schedule, empty when there is none any
+    more (None: each as it is), `text` its copy of the plan from then on. `fingerprint` is that of the file, None when
+    the run cannot become like it.
     """
 
     changes: tuple[str, ...]
@@ -37,6 +39,7 @@ class Comparison:
     policy: Mapping[str, Any] | None
     text: str
     fingerprint: str | None
+    schedule: Mapping[str, Any] | None = None
 
 
 def compare(
@@ -60,6 +63,7 @@ def compare(
         policy=_policy(before.plan, loaded.plan, policy),
         text=set_values.as_text(merged, f"{file}, as the run took it over"),
         fingerprint=None if refused else _fingerprint(loaded, options, data),
+        schedule=None if before.plan.schedule == loaded.plan.schedule else loaded.plan.schedule or {},
     )
 
 
@@ -83,10 +87,10 @@ def _refused(before: Plan, after: Plan, specs: Mapping[str, Any]) -> list[str]:
         if name in old and name in new and "matrix" not in found:
             found += [key for key in fixed if getattr(old[name], key) != getattr(new[name], key)]
             found += [key for key in NUMBERS if _is_taken_away(old[name], new[name], key)]
-    if before.hardware.get("sensor_script") != after.hardware.get("sensor_script"):
-        found.append("hardware.sensor_script")
+    if before.sensor_script != after.sensor_script:
+        found.append(SCRIPT)
     reasons = {**FIXED, "concurrency": "a number that runs cannot become auto", "max_hours": "a limit cannot be taken"
-               " away", "hardware.sensor_script": "its watchdogs have opened it"}  # fmt: skip
+               " away", SCRIPT: "its watchdogs have opened it"}  # fmt: skip
     return [f"{key}: {reasons[key]}" for key in dict.fromkeys(found)]
 
 
@@ -125,13 +129,16 @@ def _policy(before: Plan, after: Plan, policy: Mapping[str, Any]) -> dict[str, A
 
 def _merged(old: dict[str, Any], new: dict[str, Any], refused: Sequence[str]) -> dict[str, Any]:
     """Return the run's copy from now on: with the file's values of the keys that can change."""
-    merged, kept = copy.deepcopy(old), {why.partition(":")[0].partition(".")[0] for why in refused}
+    merged, kept = copy.deepcopy(old), {why.partition(":")[0] for why in refused}
     for key in (*CHANGEABLE, *SILENT):
         if key in kept:
             continue
         merged.pop(key, None)
         if key in new:
             merged[key] = new[key]
+    if SCRIPT in kept:
+        script = (old.get("hardware") or {}).get("sensor_script")
+        merged["hardware"] = {**(new.get("hardware") or {}), "sensor_script": script}
     return merged
 
 

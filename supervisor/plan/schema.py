@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, mode
 
 from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
 from supervisor.domain.plan_changes import MAX_TRIALS
+from supervisor.domain.work_schedule import read_schedule
 from supervisor.plan.dimensions import Dimension, EnqueuedValue, Part, as_tuple
 
 PLAN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -278,6 +279,12 @@ class Plan(Part):
     def policy(self) -> dict[str, Any]:
         """The keys of `hardware` for `supervisor.governor.policy.Policy.from_mapping`."""
         return {key: value for key, value in self.hardware.items() if key not in OWN_HARDWARE_KEYS}
+
+    @property
+    def schedule(self) -> dict[str, Any] | None:
+        """When to work, as a run keeps it; None without a schedule. Raises ScheduleError."""
+        value = self.hardware.get("schedule")
+        return None if value is None else read_schedule(value).to_json()
 
     @property
     def sensor_script(self) -> str | None:

@@ -5,14 +5,13 @@ Pure; the rules of `training.settings` and `supervisor.governor.policy` are stan
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from supervisor.domain.finalists import SEED
+from supervisor.domain.weekly_hours import let_work
 from supervisor.domain.work_schedule import ScheduleError, read_schedule
 from supervisor.plan.dimensions import (
     CategoricalDimension,
@@ -23,6 +22,7 @@ from supervisor.plan.dimensions import (
     Quantile,
 )
 from supervisor.plan.matrix import Cell, cells
+from supervisor.plan.problem import Problem, nearest
 from supervisor.plan.schema import MAX_EXPERIMENTS, OWN_HARDWARE_KEYS, Plan
 
 if TYPE_CHECKING:
@@ -38,25 +38,6 @@ FILLED_IN = {
 
 TAKEN_NAMES = ("debug", "daemon")
 """A plan's log is logs/NAME.jsonl, and the daemon has logs of these names."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One error of a plan: the path of the key, what is wrong with it, and the remedy."""
-
-    path: KeyPath
-    what: str
-    remedy: str | None = None
-
-
-def nearest(word: object, options: Iterable[object], described: str = "valid ones") -> str:
-    """Return a remedy: the option most like `word`, or the list of `options`."""
-    names = [str(option) for option in options]
-    # With two characters, one in common is enough: 3M is near 2M.
-    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6 if len(str(word)) > 2 else 0.5)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"{described}: {', '.join(names[:40])}" if names else f"there are no {described}"
 
 
 def problems(plan: Plan) -> list[Problem]:
@@ -150,10 +131,14 @@ def _hardware(plan: Plan) -> Iterator[Problem]:
 def _schedule(value: object) -> Iterator[Problem]:
     if value is None:
         return
+    where: KeyPath = ("hardware", "schedule")
     try:
-        read_schedule(value)
+        schedule = read_schedule(value)
     except ScheduleError as error:
-        yield Problem(("hardware", "schedule", *error.path), error.what, error.remedy)
+        yield Problem((*where, *error.path), error.what, error.remedy)
+    else:
+        if not let_work(schedule.rules):
+            yield Problem((*where, "hours"), "expected hours for work, found none", "add such as `22:00-06:00: run`")
 
 
 def _script(script: object) -> Iterator[Problem]:

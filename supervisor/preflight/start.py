@@ -6,6 +6,7 @@ Errors stop a start; warnings are only printed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -28,6 +29,7 @@ from supervisor.preflight.estimate import estimate, planned
 from supervisor.preflight.hours import check_hours
 from supervisor.preflight.machine import Check, Level, machine_memory_bytes, ok, usable_cores
 from supervisor.preflight.step_times import TimedStep
+from supervisor.preflight.surroundings import check_schedule
 from supervisor.processes import wake_lock
 from supervisor.processes.environment import overwritten, passed_environment, ray_environment
 from supervisor.processes.ray_head import DASHBOARD_PORT, free_port, usual_port
@@ -36,6 +38,7 @@ from supervisor.sensors.reading import Availability
 PROBE_DEADLINE_S = 60.0
 AT_START_S = 20.0
 """The longest that a start waits for the accelerator; loading torch takes 2 to 5 s."""
+KILLED_WITHIN_S = 2.0
 
 _PROBE = """
 import json, torch
@@ -75,6 +78,7 @@ def run_checks(
         check_port(usual_port(home)),
         *([check_wake_lock()] if plan.wake_lock else []),
         *_check_environment(home, plan),
+        *check_schedule(plan),
     ]
 
 
@@ -208,10 +212,7 @@ def check_accelerator(plan: Plan, within_s: float = PROBE_DEADLINE_S, late: Leve
     if plan.config.get("device") == "cpu":
         return ok("accelerator", "the plan needs none")
     try:
-        answer = subprocess.run(
-            [sys.executable, "-P", "-c", _PROBE], capture_output=True, text=True, timeout=within_s, check=True
-        )
-        devices = json.loads(answer.stdout)["devices"]
+        devices = json.loads(_probe(within_s))["devices"]
     except subprocess.TimeoutExpired:
         cure = "look at its driver; `supervisord check --accelerator` waits longer"
         return Check("accelerator", late, f"no answer within {within_s:.0f} s", cure)
@@ -220,6 +221,23 @@ def check_accelerator(plan: Plan, within_s: float = PROBE_DEADLINE_S, late: Leve
     if devices:
         return ok("accelerator", f"{devices[0]} computes")
     return Check("accelerator", Level.WARNING, "none: trials run on the CPU", "large budgets want a GPU")
+
+
+def _probe(within_s: float) -> str:
+    """Return what the probe prints. Raises TimeoutExpired after `within_s`, CalledProcessError when it fails."""
+    command = [sys.executable, "-P", "-c", _PROBE]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        output, errors = process.communicate(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # subprocess.run would wait for ever for a process that a broken driver keeps in the kernel.
+            process.communicate(timeout=KILLED_WITHIN_S)
+        raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output, errors)
+    return output
 
 
 def check_temperature() -> Check:

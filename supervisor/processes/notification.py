@@ -22,7 +22,11 @@ from supervisor.processes.json_worker import JsonWorker, python_module
 SEND_WITHIN_S = 30.0
 START_WITHIN_S = 5.0
 """The sender's own start may take so long beside the services' time."""
-PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+NETWORK = (
+    "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+    "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+"""The variables that lead through a company's network: its proxies, and the certificates that they sign with."""
 Problem = str | None
 """Why an address was not reached; None if it was."""
 
@@ -33,7 +37,7 @@ async def send_message(addresses: Sequence[str], title: str, body: str, within_s
     A service that has not answered after `within_s` seconds counts as not reached; the child is killed START_WITHIN_S
     later.
     """
-    sender = JsonWorker(python_module(__name__), passed_environment(PROXIES), within_s + START_WITHIN_S)
+    sender = JsonWorker(python_module(__name__), passed_environment(NETWORK), within_s + START_WITHIN_S)
     request = {"addresses": list(addresses), "title": title, "body": body, "within_s": within_s}
     try:
         problems = await sender.ask(request)
@@ -89,7 +93,13 @@ def _deliver_to(number: int, address: str, title: str, body: str) -> Problem:
     if not service.add(address):
         return "Apprise does not know this kind of address"
     try:
-        return None if service.notify(title=title, body=body) else NOT_ACCEPTED
+        if "overflow=" not in address:
+            for one in service:
+                # Else a service with short messages refuses a long one, and each of its retries.
+                one.overflow_mode = apprise.OverflowMode.SPLIT
+        # The format is named, or a mail would be taken for HTML and lose its line breaks.
+        taken = service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
+        return None if taken else NOT_ACCEPTED
     except Exception as error:  # noqa: BLE001 - a plug-in's own error, whatever it is, concerns this address only
         return f"Apprise failed with {type(error).__name__}"
 

@@ -4,8 +4,8 @@
     ping = https://hc-ping.com/...   asked for every few minutes while the daemon lives
     digest = 08:00                   the daily digest's local time, or off
 
-# starts a comment. Addresses hold passwords: the file must be private to its owner, and texts name an address by its
-scheme and position only.
+# starts a comment, behind an address after a blank. Addresses hold passwords: the file must be private to its owner,
+and texts name an address by its scheme and position only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MAX_ADDRESSES = 20
 DIGEST_AT = time(8)
 """The time of the digest when the file names none."""
 _SETTING = re.compile(r"([A-Za-z_]+)\s*=\s*(.*?)(?:\s+#.*)?")
+_COMMENT = re.compile(r"\s+#.*")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 KNOWN = ("ping", "digest")
 
@@ -70,7 +71,8 @@ def _content(path: Path) -> bytes:
 
 def _parsed(path: Path, data: bytes) -> NotifySettings:
     found = NotifySettings()
-    for number, raw in enumerate(data.decode(errors="replace").splitlines(), start=1):
+    # An editor may begin the file with a byte order mark.
+    for number, raw in enumerate(data.decode("utf-8-sig", errors="replace").splitlines(), start=1):
         line, place = raw.strip(), f"{path}, line {number}"
         if not line or line.startswith("#"):
             continue
@@ -78,7 +80,8 @@ def _parsed(path: Path, data: bytes) -> NotifySettings:
         if setting is not None:
             found = _with_setting(found, place, setting[1].lower(), setting[2].strip())
         elif "://" in line:
-            found = replace(found, addresses=tuple(dict.fromkeys([*found.addresses, line])))
+            address = _COMMENT.sub("", line)
+            found = replace(found, addresses=tuple(dict.fromkeys([*found.addresses, address])))
         else:
             raise _wrong(f"{place}: expected SERVICE://..., found no ://")
     if len(found.addresses) > MAX_ADDRESSES or len(data) > MAX_BYTES:

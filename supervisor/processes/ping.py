@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 from supervisor.errors import WorkerFailed
 from supervisor.processes.environment import passed_environment
 from supervisor.processes.json_worker import JsonWorker, python_module
-from supervisor.processes.notification import PROXIES
+from supervisor.processes.notification import NETWORK
 
 WITHIN_S = 10.0
 START_WITHIN_S = 5.0
@@ -58,7 +58,7 @@ def address_of(address: str, sign: Sign) -> str:
 
 async def send_ping(address: str, sign: Sign, within_s: float = WITHIN_S) -> Answer:
     """Ask for the address of `sign`; return the answer, or the problem after `within_s` seconds at most."""
-    worker = JsonWorker(python_module(__name__), passed_environment(PROXIES), within_s + START_WITHIN_S)
+    worker = JsonWorker(python_module(__name__), passed_environment(NETWORK), within_s + START_WITHIN_S)
     try:
         return Answer(**await worker.ask({"address": address_of(address, sign), "within_s": within_s}))
     except WorkerFailed as error:

@@ -118,15 +118,18 @@ class RayHead:
 
         A free port can be taken between its choice and its use. Ray then ends within seconds, or, for the dashboard's
         port, after a minute; and on a busy machine Ray gives up after half a minute. It is then started again,
-        on other ports.
+        on other ports; where the machine was only busy, the dashboard keeps its own.
         """
         begun_s, usual = time.monotonic(), usual_port(self.home)
+        dashboards: Sequence[int] = ports_to_try(usual)
         for number in range(1, BUSY_STARTS + 1):
             try:
-                await self._start(ports_to_try(usual) if number == 1 else ())
+                await self._start(dashboards)
                 return self._keep_port(usual)
             except RayStartFailed as failure:
                 last, said = failure, str(failure).lower()
+                if MACHINE_BUSY not in said:
+                    dashboards = ()
                 slow = time.monotonic() - begun_s > QUICK_FAILURE_S
                 if slow and not any(words in said for words in TRIED_AGAIN):
                     break

@@ -66,7 +66,13 @@ class BatteryProvider(Provider):
             supplies = sorted(self._root.iterdir())[:MAX_SUPPLIES]
         except OSError:
             return []
-        return [s for s in supplies if sysfs.text(s / "type") == "Battery" and sysfs.text(s / "scope") != "Device"]
+        return [supply for supply in supplies if _is_battery_of_system(supply)]
+
+
+def _is_battery_of_system(supply: Path) -> bool:
+    """Return whether a supply is a battery of the machine itself; an empty bay of one says that it is not present."""
+    kind, scope, present = (sysfs.text(supply / name) for name in ("type", "scope", "present"))
+    return kind == "Battery" and scope != "Device" and present != "0"
 
 
 def _linux_readings(sampler: Sampler, folder: Path) -> list[Reading]:

@@ -53,13 +53,19 @@ class IdleTime:
 
     def _of_input(self) -> float | Absence:
         entries = plistlib.loads(self._ask(INPUT))
+        entries = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
         times = [entry["HIDIdleTime"] for entry in entries if isinstance(entry.get("HIDIdleTime"), int)]
         return min(times) / 1e9 if times else failed("ioreg shows no HIDIdleTime")
 
-    def _of_sessions(self) -> float:
-        lines = self._ask(SESSIONS).decode().splitlines()[:MAX_SESSIONS]
-        names = [line.split()[0] for line in lines if line.split()]
-        sessions = [_fields(block) for block in self._ask((*SESSION, *names)).decode().split("\n\n")] if names else []
+    def _of_sessions(self) -> float | Absence:
+        names = self._session_names()
+        if len(names) > MAX_SESSIONS:
+            return failed(f"expected at most {MAX_SESSIONS} sessions, found {len(names)}")
+        try:
+            sessions = self._sessions(names)
+        except subprocess.CalledProcessError:
+            # One has ended since it was listed.
+            sessions = self._sessions(self._session_names())
         users = [one for one in sessions if one.get("Class", "").startswith("user") and one.get("State") != "closing"]
         if not users:
             return math.inf
@@ -67,6 +73,13 @@ class IdleTime:
             self._seen_mono_s = None
             return 0.0
         return min(self._idle_s(one.get("IdleSinceHint", "")) for one in users)
+
+    def _session_names(self) -> list[str]:
+        return [line.split()[0] for line in self._ask(SESSIONS).decode().splitlines() if line.split()]
+
+    def _sessions(self, names: Sequence[str]) -> list[dict[str, str]]:
+        """Return the properties of sessions; without a name loginctl would show the caller's own."""
+        return [_fields(block) for block in self._ask((*SESSION, *names)).decode().split("\n\n")] if names else []
 
     def _idle_s(self, since: str) -> float:
         """Return the seconds since `since`, microseconds since the epoch; without it those since the first look."""

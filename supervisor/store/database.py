@@ -290,7 +290,7 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
 
 @contextmanager
 def read_only(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store of a home without a daemon, as the caller has checked. Raises StoreError."""
+    """Open the store of a home without a daemon, or beside its daemon's own connection. Raises StoreError."""
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2.0)
     except sqlite3.Error as error:

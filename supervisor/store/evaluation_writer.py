@@ -82,7 +82,7 @@ class EvaluationWriter:
     def spec(self, name: str) -> dict[str, Any]:
         return lookups.spec(self.store, self.run_id, name)
 
-    def operator_holds(self) -> bool:
+    def is_held(self) -> bool:
         """Return whether a command of the operator or the schedule is in force: no new work starts then."""
         schedule = lookups.schedule(self.store, self.run_id)
         held = schedule is not None and schedule.action is not Action.RUN

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from string import Formatter
 
-from supervisor.formatting import error_sentence, human
-
 BESIDE = ("run", "experiment", "trial", "attempt")
 """These may stand beside the fields of any event."""
 
@@ -55,7 +53,7 @@ EVENTS: dict[str, EventKind] = {
     "plan.changed": EventKind(
         "warning",
         "{who} changes the plan of {experiments}: {sets}",
-        "specs policy plan_text fingerprint source_sha256 everywhere",
+        "specs policy schedule plan_text fingerprint source_sha256 everywhere",
     ),
     "plan.refused": EventKind(
         "warning", "{path} is not a valid plan now; the run keeps its own copy: {error}", "sha256"
@@ -245,40 +243,9 @@ EVENTS: dict[str, EventKind] = {
 }
 
 
-NODE_CHARACTERS = 8
-"""The number of characters of a node's id (of 56) that a sentence shows."""
-
-
-def describe(name: str, values: dict[str, object]) -> str:
-    """Return the event as a sentence: a dash for an absent field, short floats and node ids, bytes with units."""
-    return kind_of(name).text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
-
-
 def kind_of(name: str) -> EventKind:
     """Return the kind of an event; for an event of a later version one without fields."""
     return EVENTS.get(name) or EventKind("info", f"{name}, an event of another version")
-
-
-def _short(key: str, value: object) -> object:
-    if value is None:
-        return "-"
-    if key == "error":
-        # The event's own field has all of it.
-        return error_sentence(str(value))
-    if key == "node":
-        return str(value)[:NODE_CHARACTERS]
-    if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):
-        return human(value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
-class _Dashes(dict[str, object]):
-    def __missing__(self, key: str) -> str:
-        return "-"
 
 
 def check_event(name: str, fields: dict[str, object]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from supervisor.domain.command import Command
 from supervisor.domain.experiment_order import Waiting
 from supervisor.domain.lifecycle import ProcessState
-from supervisor.domain.scope import BY_SCHEDULE
+from supervisor.domain.scope import SCHEDULE
 from supervisor.store.database import Store
 from supervisor.store.event import Event
 
@@ -36,13 +36,13 @@ def run_ids(store: Store) -> list[str]:
 
 def commands(store: Store, run_id: str) -> list[Command]:
     """Return the operator's commands in force."""
-    rows = store.rows("SELECT command FROM command WHERE run = ? AND scope != ? ORDER BY scope", run_id, BY_SCHEDULE)
+    rows = store.rows("SELECT command FROM command WHERE run = ? AND scope != ? ORDER BY scope", run_id, SCHEDULE)
     return [Command.from_json(json.loads(row["command"])) for row in rows]
 
 
 def schedule(store: Store, run_id: str) -> Command | None:
     """Return the schedule's last command; None before the first."""
-    row = store.row("SELECT command FROM command WHERE run = ? AND scope = ?", run_id, BY_SCHEDULE)
+    row = store.row("SELECT command FROM command WHERE run = ? AND scope = ?", run_id, SCHEDULE)
     return None if row is None else Command.from_json(json.loads(row["command"]))
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
-from supervisor.domain.scope import BY_SCHEDULE
+from supervisor.domain.scope import SCHEDULE
 from supervisor.domain.spec_changes import SPEC_CHANGES
 from supervisor.store.event import Event
 from supervisor.store.projection_rows import Rows
@@ -100,7 +100,7 @@ def _recover(rows: Rows) -> None:
 def _put_command(rows: Rows) -> None:
     rows.execute(
         "INSERT INTO command VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET command = excluded.command",
-        rows.event.run, rows.fields.get("scope", BY_SCHEDULE), json.dumps(rows.fields["command"]),
+        rows.event.run, rows.fields.get("scope", SCHEDULE), json.dumps(rows.fields["command"]),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def _run_resumed(rows: Rows) -> None:
 
 
 def _plan_changed(rows: Rows) -> None:
-    """Change specs and hardware policy: the run's plan is its frozen copy plus such changes."""
+    """Change specs, hardware policy and schedule: the run's plan is its frozen copy plus such changes."""
     event, fields = rows.event, rows.fields
     for name, changes in fields["specs"].items():
         where = "WHERE run = ? AND name = ?"
@@ -117,12 +117,16 @@ def _plan_changed(rows: Rows) -> None:
         spec = json.dumps({**json.loads(text), **changes})
         rows.execute(f"UPDATE experiment SET spec = ? {where}", spec, event.run, name)  # noqa: S608 - ours
     (text,) = rows.execute("SELECT hardware FROM run WHERE id = ?", event.run).fetchone()
-    given = {"policy": fields["policy"], "source_sha256": fields["source_sha256"]}
+    # Events of older versions have no schedule.
+    given = {"schedule": fields.get("schedule"), **{key: fields[key] for key in ("policy", "source_sha256")}}
     hardware = {**json.loads(text), **{key: value for key, value in given.items() if value is not None}}
     rows.set_run(
         "hardware = ?, fingerprint = coalesce(?, fingerprint), plan_text = coalesce(?, plan_text)",
         json.dumps(hardware), fields["fingerprint"], fields["plan_text"],
     )  # fmt: skip
+    if given["schedule"] == {}:
+        # The last command of a schedule ends with it.
+        rows.execute("DELETE FROM command WHERE run = ? AND scope = ?", event.run, SCHEDULE)
 
 
 # An experiment

@@ -122,7 +122,7 @@ def run_snapshot(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
 
 
 def run_itself(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
-    """Return the run's own row and the operator's commands in force."""
+    """Return the run's own row, the operator's commands in force and the schedule's last one."""
     run = dict(connection.execute("SELECT * FROM run WHERE id = ?", (run_id,)).fetchone())
     for key in ("hardware", "data"):
         run[key] = json.loads(run[key])

@@ -39,6 +39,7 @@ EXTENDED = "to be extended"
 class PlanChange:
     """Holds what a person changes in a run's plan: `specs` the changed keys by experiment, `policy` the whole one.
 
+    `schedule` is the whole schedule, empty when there is none from then on; None when it stays.
     `plan_text` is the run's copy of the plan from then on, None when `sets` say it all. `fingerprint` and
     `source_sha256` are those of the plan's file when the run takes over what was edited there. `everywhere` is False
     when the person named experiments: the plan of the others stays.
@@ -51,6 +52,12 @@ class PlanChange:
     fingerprint: str | None = None
     source_sha256: str | None = None
     everywhere: bool = True
+    schedule: Mapping[str, Any] | None = None
+
+    @property
+    def is_for_experiments(self) -> bool:
+        """Whether nothing changes but specs of experiments."""
+        return self.policy is None and self.schedule is None and self.plan_text is None
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class SteerWriter:
             reasons = {one: self._why_not_change(one, changes.specs.get(one.experiment, {})) for one in asked}
             refused = [f"{one}: {why}" for one, why in reasons.items() if why is not None]
             taken = [one.experiment for one, why in reasons.items() if why is None and one.experiment in changes.specs]
-            nothing = not taken and changes.policy is None and changes.plan_text is None
+            nothing = not taken and changes.is_for_experiments
             if nothing or any(one.exact and why for one, why in reasons.items()):
                 why_not = "; ".join(refused[:MAX_REASONS]) or "each experiment has these values already"
                 raise Conflict(f"the plan does not change: {why_not}", remedy="`supervisorctl status` shows the run")
@@ -131,7 +138,7 @@ class SteerWriter:
                 "plan.changed", who=who, sets=list(changes.sets), experiments=taken,
                 specs={name: changes.specs[name] for name in taken}, policy=changes.policy,
                 plan_text=changes.plan_text, fingerprint=changes.fingerprint, source_sha256=changes.source_sha256,
-                everywhere=changes.everywhere,
+                everywhere=changes.everywhere, schedule=changes.schedule,
             )  # fmt: skip
         return Changed(effects, refused)
 

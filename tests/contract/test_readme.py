@@ -18,7 +18,10 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 PACKAGES = ("_sweep_launcher", "actors", "benchmarks", "docs", "supervisor", "tests", "training", "tune_configs")
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-EXAMPLES = {"my_search.py", "my_search.yaml", "plan.yaml", "tune_configs/NAME.yaml", "supervisor.sensors.fan"}
+EXAMPLES = {
+    "my_search.py", "my_search.yaml", "train.py", "sweep.yaml", "plan.yaml", "tune_configs/NAME.yaml",
+    "supervisor.sensors.fan",
+}  # fmt: skip
 """Names of a user's own files, of files of a run, and of a provider to be written."""
 FILES = [name for name in TRACKED if (ROOT / name).exists()]
 

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 import time
@@ -24,7 +25,7 @@ from supervisor.errors import NotRunning, SweepError, UsageError
 from supervisor.formatting import human
 from supervisor.home import Home
 from supervisor.processes.environment import PASSED, PASSED_PREFIXES
-from supervisor.redaction import HIDDEN, SECRET_NAME, redact
+from supervisor.redaction import HIDDEN, MIN_VALUE_CHARACTERS, SECRET_NAME, redact
 
 FOLDER = "sweep-doctor"
 PIECE_BYTES = 256 * 1024
@@ -36,6 +37,16 @@ SHOWN_PREFIXES = (*PASSED_PREFIXES, "SWEEP_", "RAY_")
 """Variables whose values are shown, beside those that children get; of the others not even the names."""
 PERSONAL = {"HOME", "USER", "LOGNAME"}
 ASK_WITHIN_S = 10.0
+_SIGNS = re.compile(r"[\s/:@?&=#\"']+")
+"""Stands between the parts of an address."""
+_NAMED = r"[\w-]{0,64}(?:token|secret|passw(?:or)?d|credential|api[_-]?key)"
+_SETTING = re.compile(
+    rf"(^[ \t]{{0,64}}(?:- )?{_NAMED}(?:_\w{{0,64}})?:[ \t]+)\S.*$"
+    rf"|([{{,][ \t]{{0,8}}{_NAMED}(?:_\w{{0,64}})?:[ \t]+)[^\s,}}]+"
+    rf"|(?<=\s)(--{_NAMED}[ \t]+)\S+",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Lines of YAML, as in a plan (api_key: abc, also in braces), and options of a command (--token abc)."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,12 @@ def write(home: Home, checks: Mapping[str, Any], file: Path) -> Written:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         raise UsageError(f"{file} exists already", remedy="give the name of a new file") from None
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(content)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
+    except OSError:
+        file.unlink(missing_ok=True)  # a full disk leaves no half of an archive
+        raise
     with tarfile.open(fileobj=io.BytesIO(content)) as made:
         return Written(len(made.getnames()), len(content))
 
@@ -85,15 +100,20 @@ def bounded(found: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def texts(home: Home, checks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield name and text of each part, the most useful first."""
-    yield "checks.json", json.dumps(checks, indent=1)
-    yield "environment.json", json.dumps(environment(os.environ), indent=1)
+    yield "checks.json", _json(checks)
+    yield "environment.json", _json(environment(os.environ))
     yield "packages.txt", "\n".join(packages())
     view = status(home)
-    yield "status.json", json.dumps(view, indent=1)
+    yield "status.json", _json(view)
     for path in logs(home, view):
         text = end_of(path)
         if text:
             yield _name(home, path), text
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    """Return `value` as JSON with every letter as it is: a secret that is escaped would not be known as one."""
+    return json.dumps(value, indent=1, ensure_ascii=False)
 
 
 def _name(home: Home, path: Path) -> str:
@@ -190,17 +210,18 @@ class Cleaner:
     @classmethod
     def of(cls, home: Home) -> Cleaner:
         """Return the cleaner for a home; a file of secrets that cannot be read has none to give away."""
-        lines = [line.strip() for path in (home.ray_token, home.notify) for line in end_of(path).splitlines()]
-        # Of a setting such as "ping = https://..." the value is secret by itself.
-        own = [part for line in lines for part in (line, line.partition("=")[2].strip()) if part]
+        found = [line.strip() for path in (home.ray_token, home.notify) for line in end_of(path).splitlines()]
+        lines = [line for line in found if not line.startswith("#") or "://" in line]
+        # Of "ping = https://..." and of ntfy://topic each part is secret by itself: a library shows another form.
+        own = [part for line in lines for part in (line, *_SIGNS.split(line)) if len(part) >= MIN_VALUE_CHARACTERS]
         # The live page's token stands in quotation marks.
         own += [part for part in end_of(home.page).split('"') if len(part) > 16]
-        named = {f"SECRET_{number}": value for number, value in enumerate(own)}
+        named = {f"SECRET_{number}": value for number, value in enumerate(sorted(own, key=len, reverse=True))}
         return cls({**os.environ, **named}, str(Path.home()))
 
     def clean(self, text: str) -> str:
         """Return `text` without secrets; this user's folder becomes "~"."""
-        cleaned = redact(text, self.secrets)
+        cleaned = _SETTING.sub(rf"\1\2\3{HIDDEN}", redact(text, self.secrets))
         return cleaned.replace(self.user_home, "~") if len(self.user_home) > 1 else cleaned
 
 

@@ -82,19 +82,13 @@ def examined(planned: Sequence[Step]) -> Iterator[Check]:
     """Yield what each step finds; an exception of a step becomes a finding."""
     for name, look in planned:
         try:
-            with working(f"looking at {name}") if sys.stderr.isatty() else _silent():
+            with working(f"looking at {name}", quick=True):
                 found = look()
                 made = [found] if isinstance(found, Check) else list(found)
         except Exception as error:  # noqa: BLE001 - of any kind: the other checks may say why
             cure = "`supervisorctl doctor --bundle FILE`, and report it with that file"
             made = [Check(name, Level.ERROR, f"this check failed: {type(error).__name__}: {error}", cure)]
         yield from made
-
-
-def _silent() -> Any:
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 def verdict(checks: Sequence[Check]) -> str:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from supervisor.errors import SweepError
+from supervisor.audit.maintenance import SOUND, check_pages
+from supervisor.errors import SweepError, UnsafeFile, UsageError
 from supervisor.filesystem import free_bytes
 from supervisor.formatting import human
 from supervisor.governor.policy import Policy
@@ -18,8 +19,8 @@ from supervisor.home import SOCKET_PATH_MAX_BYTES, Home
 from supervisor.home_lock import is_held
 from supervisor.preflight import machine
 from supervisor.preflight.machine import Check, Level, ok
+from supervisor.processes.notify_file import read_settings
 from supervisor.store.database import read_only
-from supervisor.store.page_check import SOUND, check_pages
 
 RAY_BYTES = 128 * 1024 * 1024
 """A Ray session writes logs and sockets into its folder, some megabytes a day."""
@@ -58,22 +59,36 @@ def check_folder(name: str, folder: Path, *, private: bool) -> list[Check]:
         return [Check(name, Level.ERROR, detail, f"move it away: `mv {folder} {folder}.old`")]
     if (owner := folder.stat().st_uid) != os.geteuid():
         detail = f"{folder} belongs to user id {owner}, not to this user"
-        return [Check(name, Level.ERROR, detail, "set SWEEP_HOME to a folder of your own; or `sudo chown`")]
+        cure = f"set SWEEP_HOME to a folder of your own; or `sudo chown $(id -u) {folder}`"
+        return [Check(name, Level.ERROR, detail, cure)]
     return [machine.check_folder(name, folder), *_mode(name, folder, found) * private]
 
 
 def check_files(home: Home) -> list[Check]:
     """Check that the files with secrets, and the store, are this user's and private."""
     checks: list[Check] = []
-    for path in (home.store, home.lock, home.ray_token, home.notify):
+    secret = (home.ray_token, home.notify, home.page)
+    for path in (home.store, home.lock, *secret):
         with contextlib.suppress(OSError):
             found = path.lstat()
             if found.st_uid != os.geteuid():
                 detail = f"{path} belongs to user id {found.st_uid}, not to this user"
                 checks.append(Check(path.name, Level.ERROR, detail, f"give it back: `sudo chown $(id -u) {path}`"))
-            elif path in (home.ray_token, home.notify):
+            elif path in secret:
                 checks += _mode(path.name, path, found)
-    return checks
+    return [*checks, *_check_addresses(home)]
+
+
+def _check_addresses(home: Home) -> list[Check]:
+    """Check that the file of addresses for messages can be read; a wrong line means that none is sent."""
+    try:
+        read_settings(home.notify)
+    except UsageError as error:
+        cure = f"{error.remedy}; then `supervisorctl notify test`"
+        return [Check("messages", Level.WARNING, f"none is sent: {error.message}", cure)]
+    except UnsafeFile:
+        pass  # owner and mode are named above
+    return []
 
 
 def _mode(name: str, path: Path, found: os.stat_result) -> list[Check]:

@@ -67,7 +67,8 @@ def _check_command(name: str, own: Path, found: str | None) -> Check:
         return Check(what, Level.ERROR, f"expected it at {own / name}, found none", "install it with `make install`")
     if found is None:
         return ok(what, f"not on PATH; call it as {own / name}")
-    if Path(found).parent.resolve() == own.resolve():
+    # A link to ours is ours: pipx and uv put links on PATH.
+    if Path(found).resolve() == (own / name).resolve():
         return ok(what, f"{found} is this installation's")
     cure = f"type {COMMANDS[name]} or {own / name} instead; or run `. {own / 'activate'}` first"
     if MARK in _head(Path(found)):

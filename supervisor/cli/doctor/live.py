@@ -11,14 +11,16 @@ from typing import Any
 from supervisor import __version__
 from supervisor.cli.watch import last_view
 from supervisor.control.client import ask
-from supervisor.errors import NotFound, NotOurs, NotPermitted, NotRunning, SweepError, VersionSkew
+from supervisor.errors import NotFound, NotOurs, NotPermitted, NotRunning, SweepError, VersionSkew, WorkerFailed
 from supervisor.formatting import human
 from supervisor.home import Home
 from supervisor.home_lock import holder, is_held, orphan
 from supervisor.preflight import start as start_checks
 from supervisor.preflight.machine import Check, Level, ok
+from supervisor.processes.environment import passed_environment
 
 ANSWER_WITHIN_S = 5.0
+SENSORS_WITHIN_S = 30.0
 MAX_ENTRIES = 20_000
 """The most files that are counted in leftover folders."""
 MUCH_BYTES = 1024**3
@@ -149,6 +151,8 @@ def folder_bytes(folders: list[Path]) -> int:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
                     left -= 1
+                    if left < 0:
+                        break  # one folder may have millions
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(Path(entry.path))
                     elif entry.is_file(follow_symlinks=False):
@@ -158,17 +162,30 @@ def folder_bytes(folders: list[Path]) -> int:
     return size
 
 
-def check_sensors(collect: Callable[[], dict[str, Any]] | None = None) -> list[Check]:
-    """Check what can be read here; without a temperature a run is UNPROTECTED."""
-    from supervisor.sensors import survey
+def _survey() -> dict[str, Any]:
+    """Read every sensor in a process of its own: a driver may hang. Raises WorkerFailed."""
+    import asyncio
 
-    found = (collect or survey.collect)()
+    from supervisor.processes.json_worker import JsonWorker, python_module
+
+    worker = JsonWorker(python_module("supervisor.sensors.survey"), passed_environment(), SENSORS_WITHIN_S)
+    found: dict[str, Any] = asyncio.run(worker.ask([]))
+    return found
+
+
+def check_sensors(collect: Callable[[], dict[str, Any]] = _survey) -> list[Check]:
+    """Check what can be read here; without a temperature a run is UNPROTECTED."""
+    try:
+        found = collect()
+    except WorkerFailed as error:
+        cure = "look at the devices' drivers (`dmesg`), then `supervisorctl sensors`"
+        return [Check("sensors", Level.ERROR, f"the process that reads them {error.message}", cure)]
     missing = [one for one in found["providers"] if not one["ok"]]
     broken = [one for one in found["readings"] if one["quality"] == "error"]
     checks = [start_checks.temperature_of(found)]
     checks += [
         Check(f"sensor {one['sensor_id']}", Level.WARNING, f"cannot be read: {one['detail']}",
-              "`supervisorctl sensors --record 60` shows when; look at the device's driver (`dmesg`)")
+              "`supervisorctl sensors --record sensors.jsonl` shows when; look at the device's driver (`dmesg`)")
         for one in broken
     ]  # fmt: skip
     names = ", ".join(one["name"] for one in found["providers"] if one["ok"])

@@ -10,6 +10,8 @@ EXAMPLES: dict[str, Sequence[str]] = {
         "supervisord start smoke --dry-run                # experiments and costs; starts nothing",
         "supervisord start phase6a --only 2M --hours 10",
         "supervisord start my_search.yaml --set max_trials=40",
+        "supervisord start smoke --http                   # with a live page",
+        "supervisord start smoke --queue                  # after the run at work",
         "supervisord start                                # resume the last run",
     ),
     "supervisord check": (
@@ -60,7 +62,10 @@ EXAMPLES: dict[str, Sequence[str]] = {
         "supervisorctl reread --apply",
     ),
     "supervisorctl enqueue": ("supervisorctl enqueue 2M-h1 '{learning_rate: 0.001}'",),
-    "supervisorctl extend": ("supervisorctl extend 2M-h1 --trials 20 --hours 2",),
+    "supervisorctl extend": (
+        "supervisorctl extend 2M-h1 --trials 20",
+        "supervisorctl extend 2M-h1 --trials 20 --hours 2 # where it has a limit of hours",
+    ),
     "supervisorctl queue": (
         "supervisorctl queue",
         "supervisorctl queue move smoke 1",

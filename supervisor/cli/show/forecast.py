@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from supervisor.cli.guide.progress import working
 from supervisor.cli.show.views import experiments_of, print_json, run_view
 from supervisor.cli.watch import columns_of
 from supervisor.domain import finalists
@@ -44,9 +45,8 @@ def predict(home: Home, arguments: argparse.Namespace) -> int:
     (experiment,) = found
     check_answer(experiment)
     request = request_of(home, view["run"]["id"], experiment, arguments)
-    if sys.stderr.isatty():
-        print(f"reading {arguments.file} and the weights of {len(request['trials'])} trials", file=sys.stderr)
-    answer = _ask(request)
+    with working(f"reading {arguments.file} and the weights of {len(request['trials'])} trials", quick=True):
+        answer = _ask(request)
     if arguments.json:
         values = {key: value for key, value in answer.items() if key != "schema"}
         print_json({"run": view["run"]["id"], "experiment": experiment["name"], **values, "note": NO_ADVICE})

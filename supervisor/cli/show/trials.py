@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.cli.end_table import short_params
+from supervisor.cli.guide.progress import working
 from supervisor.cli.show.rows import LAST, Row, column_named, of_state, result_rows, sorted_rows, trial_rows
 from supervisor.cli.show.views import experiments_of, print_json, run_view
 from supervisor.cli.watch import columns_of
@@ -79,9 +80,10 @@ def _cell(row: Row, column: str) -> str:
 
 
 def export(home: Home, arguments: argparse.Namespace) -> int:
-    view = run_view(home, arguments.run_or_plan, trials=True)
-    experiments = experiments_of(view, arguments.experiment)
-    rows = result_rows(view, experiments) if arguments.results else trial_rows(view, experiments, time.time())
+    with working("reading the trials", quick=True):
+        view = run_view(home, arguments.run_or_plan, trials=True)
+        experiments = experiments_of(view, arguments.experiment)
+        rows = result_rows(view, experiments) if arguments.results else trial_rows(view, experiments, time.time())
     if arguments.csv is not None:
         text = csv_text(rows)
         if arguments.csv == "-":

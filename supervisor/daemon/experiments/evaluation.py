@@ -89,8 +89,8 @@ class Evaluator:
         return True
 
     async def _released(self, name: str, stop: StopRequest) -> bool:
-        """Wait while an operator holds new work back; return False if the run is asked to stop, or it is left out."""
-        while self._writer.operator_holds() and not self._left_out(name) and not await stop.within(HOLD_POLL_S):
+        """Wait while operator or schedule hold work back; return False if the run is to stop, or this is left out."""
+        while self._writer.is_held() and not self._left_out(name) and not await stop.within(HOLD_POLL_S):
             pass
         return not (stop.asked() or self._left_out(name))
 

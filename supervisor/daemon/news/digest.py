@@ -1,4 +1,4 @@
-"""Writes the daily digest from a run's view, and decides when it is due. Pure."""
+"""Writes the daily digest from the view of a run that `status` shows, and decides when it is due. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import AT_WORK, ENDED, MAY_BE_RETRIED, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.formatting import duration, human
+from supervisor.formatting import duration, eta_short, human
 
 DAY_S = 86400.0
 MAX_EXPERIMENTS, MAX_CAUSES = 24, 3
+MAX_END_S = 10 * 365 * DAY_S
+"""A later end has no date: some trainable gave odd figures."""
 
 View = Mapping[str, Any]
 
@@ -27,27 +30,50 @@ def last_mark(at: time, now_wall_s: float) -> float:
 
 def due(at: time, now_wall_s: float, since_wall_s: float) -> bool:
     """Return whether the time of a digest has passed since `since_wall_s`: the last digest, or the run's begin."""
-    return last_mark(at, now_wall_s) > since_wall_s
+    # A clock that was a year fast for a while must not silence the digest for that year.
+    return last_mark(at, now_wall_s) > since_wall_s or since_wall_s > now_wall_s + DAY_S
 
 
 def sentence(view: View, now_wall_s: float) -> str:
-    """Return the digest's first line: the day, what is done, what failed."""
+    """Return the digest's first line: the day, what is done, what failed, the ETA."""
     run, experiments = view["run"], view["experiments"]
     day = int(max(0.0, now_wall_s - run["created_wall"]) // DAY_S) + 1
     trials, planned = (sum(int(one[key]) for one in experiments) for key in ("ended", "max_trials"))
     over = sum(ProcessState(one["state"]) in ENDED for one in experiments)
     failed = sum(_failed(one) for one in experiments)
     words = [f"day {day}", f"{trials} of {planned} trials", f"{over} of {len(experiments)} experiments ended"]
-    return ", ".join([*words, *([f"{failed} trials failed"] if failed else [])])
+    words += [f"{failed} trials failed"] if failed else []
+    return ", ".join([*words, *([eta_short(view["eta"])] if over < len(experiments) else [])])
 
 
-def details(view: View, free_bytes: int | None) -> tuple[str, ...]:
-    """Return the other lines: what each experiment has, lost time by cause, free space."""
+def details(view: View, now_wall_s: float) -> tuple[str, ...]:
+    """Return the other lines: the end, what holds the work, what each experiment has, lost time, free space."""
     lost = list(by_cause(view["lost"]).items())[:MAX_CAUSES]
     causes = ", ".join(f"{cause} {duration(seconds)}" for cause, seconds in lost)
     more = [f"lost, over all trials: {causes}"] if causes else []
-    space = [] if free_bytes is None else [f"free on the disk: {human(free_bytes)}"]
-    return (*experiment_lines(view), *more, *space)
+    free = view["disk"]["free_bytes"]
+    space = [] if free is None else [f"free on the disk: {human(free)}"]
+    return (*_end(view["eta"], now_wall_s), *_held(view["in_force"]), *experiment_lines(view), *more, *space)
+
+
+def _end(eta: Mapping[str, float] | None, now_wall_s: float) -> list[str]:
+    """Return the day and time of the run's end: a message may be read hours later."""
+    if eta is None or eta["high_s"] > MAX_END_S:
+        return []
+    median, low, high = (_instant(now_wall_s + eta[key]) for key in ("median_s", "low_s", "high_s"))
+    return [f"ends about {median}, 80 % likely from {low} to {high}"]
+
+
+def _instant(wall_s: float) -> str:
+    """Return day and time where the daemon lives; days of the week alone would repeat."""
+    return datetime.fromtimestamp(wall_s).astimezone().strftime("%a %d %b %H:%M")
+
+
+def _held(command: Mapping[str, Any]) -> list[str]:
+    """Return what holds the work now; nothing without a command that does."""
+    if command["action"] == Action.RUN.name:
+        return []
+    return [f"now {command['action']} by the {command['origin']}: {command['reason']}"]
 
 
 def experiment_lines(view: View) -> tuple[str, ...]:

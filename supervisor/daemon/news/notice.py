@@ -31,8 +31,7 @@ def compose(tally: Tally, plan: str, where: str) -> Notice:
     if len(lines) > MAX_LINES:
         lines = [_line(heap) for heap in heaps]
     end = [f"next: `{_next(heaps[0])}`", where]
-    title = redact(f"{plan}: {_headline(heaps[0])}")
-    return Notice(shortened(title, TITLE_CHARACTERS), redact("\n".join([*lines, "", *end])))
+    return Notice(_short(f"{plan}: {_headline(heaps[0])}", TITLE_CHARACTERS), "\n".join([*lines, "", *end]))
 
 
 def _headline(heap: Heap) -> str:
@@ -42,7 +41,7 @@ def _headline(heap: Heap) -> str:
 
 
 def _line(heap: Heap) -> str:
-    return shortened(f"{_time(heap.last.wall_s)} {_headline(heap)}", LINE_CHARACTERS)
+    return _short(f"{_time(heap.last.wall_s)} {_headline(heap)}", LINE_CHARACTERS)
 
 
 def _section(heap: Heap) -> Iterator[str]:
@@ -51,8 +50,13 @@ def _section(heap: Heap) -> Iterator[str]:
         yield f"{heap.topic.key}: {heap.count} times; the last:"
     for item in heap.newest:
         time = "" if item.topic.key == DIGEST.key else f"{_time(item.wall_s)} "
-        yield shortened(f"{time}{item.sentence}", LINE_CHARACTERS)
-    yield from (shortened(f"  {line}", LINE_CHARACTERS) for line in heap.last.details)
+        yield _short(f"{time}{item.sentence}", LINE_CHARACTERS)
+    yield from (f"  {_short(line, LINE_CHARACTERS - 2)}" for line in heap.last.details)
+
+
+def _short(text: str, characters: int) -> str:
+    """Return a text on one line of at most `characters`, without secrets: a cut one is not known any more."""
+    return shortened(" ".join(redact(text).split()), characters)
 
 
 def _next(heap: Heap) -> str:

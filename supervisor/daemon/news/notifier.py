@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 import platform
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import time
 from pathlib import Path
+from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.daemon.news import digest
@@ -28,7 +29,6 @@ from supervisor.processes.notification import SEND_WITHIN_S, Problem, send_messa
 from supervisor.processes.notify_file import NotifySettings, label, read_settings
 from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
-from supervisor.store.status_cache import StatusView
 
 log = logging.getLogger("supervisor")
 
@@ -52,12 +52,12 @@ class Notifier:
         plan: str,
         file: Path,
         clock: Clock,
-        free_bytes: Callable[[], int | None],
+        view: Callable[[], Mapping[str, Any]],
         send: Send = send_message,
     ) -> None:
-        """`free_bytes` returns the free space for the digest, None if it cannot be read."""
+        """`view` returns the run as `status` shows it, for the digest."""
         self._writer, self._plan, self._file, self._clock, self._send = writer, plan, file, clock, send
-        self._store, self._free_bytes = writer.store, free_bytes
+        self._store, self._view = writer.store, view
         noted = self._store.noted(SENT_UP_TO) or self._up_to_of_last_message()
         self._cursors = Cursors(noted, lookups.last_seq(self._store))
         self._reader = NewsReader(self._store, self._cursors.first)
@@ -104,9 +104,11 @@ class Notifier:
             self._put_digest(settings.digest_at)
         wall_s, mono_s = self._clock.wall_s(), self._clock.mono_s()
         due = [box for box in self._boxes.values() if (box.tally if last else box.due(wall_s, mono_s))]
-        for boxes, notice in self._notices(due):
-            problems = await self._send([box.address for box in boxes], notice.title, notice.body, within_s)
-            self._settle(boxes, problems, settings)
+        # At the same time: a service that is slow with one message must not delay the others.
+        sending = [self._deliver(boxes, notice, within_s, settings) for boxes, notice in self._notices(due)]
+        for failure in await asyncio.gather(*sending, return_exceptions=True):
+            if failure is not None:
+                raise failure
         self._store.note(SENT_UP_TO, note_of(self._boxes.values(), self._reader.up_to))
 
     def _settings(self) -> NotifySettings | None:
@@ -161,8 +163,8 @@ class Notifier:
             return
         self._digest_wall_s = now_s
         with self._store.reading():
-            view = StatusView(self._store.connection, self._writer.run_id).now()
-        words, details = digest.sentence(view, now_s), digest.details(view, self._free_bytes())
+            view = self._view()
+        words, details = digest.sentence(view, now_s), digest.details(view, now_s)
         for box in self._boxes.values():
             # No event of its own: one that was not sent is written anew by the next daemon.
             box.tally.add(Item(self._reader.up_to, now_s, DIGEST, words, details=details))
@@ -181,6 +183,12 @@ class Notifier:
         for box in boxes:
             found.setdefault(compose(box.tally, self._plan, where), []).append(box)
         return [(group, notice) for notice, group in found.items()]
+
+    async def _deliver(
+        self, boxes: Sequence[Mailbox], notice: Notice, within_s: float, settings: NotifySettings
+    ) -> None:
+        problems = await self._send([box.address for box in boxes], notice.title, notice.body, within_s)
+        self._settle(boxes, problems, settings)
 
     def _settle(self, boxes: Sequence[Mailbox], problems: Sequence[Problem], settings: NotifySettings) -> None:
         """Take note of what came of one message, and record it."""

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from supervisor.daemon.news import digest
 from supervisor.daemon.news.tally import Item
-from supervisor.daemon.news.topics import FINISHED, FINISHED_TRIAL, IMPROVED, NAMES, topic_of
+from supervisor.daemon.news.topics import (
+    FINISHED,
+    FINISHED_TRIAL,
+    IMPROVED,
+    NAMES,
+    ON_BATTERY,
+    RESUMED,
+    SCHEDULED,
+    Topic,
+    topic_of,
+)
 from supervisor.domain import finalists
+from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import SUCCEEDED
+from supervisor.domain.spec_changes import SPEC_CHANGES
 from supervisor.formatting import duration
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.event import Event
-from supervisor.store.event_catalog import describe
+from supervisor.store.event_words import describe
 from supervisor.store.status_cache import StatusView
 
 BATCH = 500
 """The daemon's loop reads so many events at a time."""
+OTHER_SPEC = frozenset({*SPEC_CHANGES, "plan.changed"})
+"""After these events other trials may count for the best: discarded ones, those after the search."""
+READ = tuple(sorted({*NAMES, *OTHER_SPEC}))
+LOOK_BACK = 20
+"""So many of the schedule's commands are looked through for the one before."""
 
 
 @dataclass
@@ -59,23 +77,35 @@ class NewsReader:
     def read(self) -> tuple[list[Item], bool]:
         """Return the next items, and whether there may be more."""
         newest = lookups.last_seq(self._store)
-        events = lookups.events_named(self._store, NAMES, BATCH, after=self.up_to)
+        events = lookups.events_named(self._store, READ, BATCH, after=self.up_to)
         more = len(events) == BATCH
         self.up_to = events[-1].seq if more else newest
         return [item for event in events if (item := self._item(event)) is not None], more
 
     def _item(self, event: Event) -> Item | None:
+        if event.name in OTHER_SPEC:
+            self._best.clear()
         if event.name == FINISHED_TRIAL:
             return self._improvement(event)
-        topic = topic_of(event)
+        topic = topic_of(event) or self._end_of_battery(event)
         if topic is None:
             return None
-        sentence = _SECONDS.sub(_duration, describe(event.name, {**_place(event), **event.fields}))
+        sentence = _SECONDS.sub(_duration, describe(event.name, {**_place(event), **_whole_seconds(event.fields)}))
         details = self._summary(event) if topic is FINISHED else ()
         return Item(event.seq, event.wall_s, topic, sentence, event.experiment, details)
 
+    def _end_of_battery(self, event: Event) -> Topic | None:
+        """Return RESUMED where a schedule lets work go on that it had held for the battery; else None."""
+        if event.name != SCHEDULED or event.fields["action"] != Action.RUN.name:
+            return None
+        earlier = lookups.newest_events(self._store, [SCHEDULED], LOOK_BACK, run=event.run)
+        before = [one for one in earlier if one.seq < event.seq]
+        return RESUMED if before and topic_of(before[-1]) is ON_BATTERY else None
+
     def _improvement(self, event: Event) -> Item | None:
         if event.run is None or event.experiment is None or event.trial is None:
+            return None
+        if event.fields["end_reason"] not in SUCCEEDED:
             return None
         key = (event.run, event.experiment)
         if key not in self._best:
@@ -98,6 +128,7 @@ class NewsReader:
             if row["value"] is not None
             and row["end_reason"] in SUCCEEDED
             and row["number"] not in later
+            and not finalists.is_discarded(spec, row["number"])
             and not finalists.is_final(spec, row["number"])
         ]
         return Best(spec, None if not values else (min if spec["mode"] == "min" else max)(values))
@@ -117,6 +148,14 @@ _SECONDS = re.compile(r"\b(\d{2,}(?:\.\d+)?) s\b")
 def _duration(found: re.Match[str]) -> str:
     """Return seconds in a sentence as people say them: after 150 hours they are a long number."""
     return duration(float(found[1]))
+
+
+def _whole_seconds(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with seconds in whole numbers: a run of two weeks would have an exponent."""
+    return {
+        name: round(value) if isinstance(value, float) and (name == "seconds" or name.endswith("_s")) else value
+        for name, value in fields.items()
+    }
 
 
 def _place(event: Event) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.domain.command import Action, Origin
+from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import MAY_BE_RETRIED
 from supervisor.store.event import Event
 from supervisor.store.event_catalog import EVENTS
@@ -51,6 +51,9 @@ RUN_FAILED = Topic("run failed", ALARM, "supervisord start")
 STOPPED = Topic("stopped by the governor", ALARM, "supervisorctl resume --force", ended_by="resumed")
 PAUSED = Topic("paused", ALARM, LOOK, "paused {count} times: {last}", ended_by="resumed")
 RESUMED = Topic("resumed", WORTH_KNOWING, LOOK, "{last}")
+BY_SCHEDULE = Topic("paused by schedule", WORTH_KNOWING, LOOK, "{last}", once=True)
+ON_BATTERY = Topic("on battery", ALARM, LOOK, "on battery {count} times: {last}", ended_by="resumed")
+UNINFORMED = Topic("schedule uninformed", ALARM, LOOK, once=True)
 STALLED = Topic("stalled", ALARM, LOOK, ended_by="went on")
 WENT_ON = Topic("went on", WORTH_KNOWING, LOOK, "{last}")
 DISK_LOW = Topic("disk low", ALARM, "supervisorctl gc", ended_by="disk freed")
@@ -72,6 +75,8 @@ IMPROVED = Topic("best improved", WORTH_KNOWING, LOOK, "best improved {count} ti
 DIGEST = Topic("digest", REGULAR, LOOK, "{last}")
 
 Choice = Callable[[Mapping[str, Any]], Topic | None]
+_BATTERY = "while on battery"
+"""These words of a schedule's reason (domain.work_schedule) say that it holds for the battery."""
 
 
 def _action(fields: Mapping[str, Any]) -> Topic | None:
@@ -81,10 +86,15 @@ def _action(fields: Mapping[str, Any]) -> Topic | None:
     return RESUMED if fields.get("previous") in names else None
 
 
-def _pause(fields: Mapping[str, Any]) -> Topic | None:
-    # The governor's pauses are in action.changed and the operator's in run.paused, for single nodes and trials too.
-    # The schedule's come as a person has planned them.
-    return None if fields["origin"] in (Origin.GOVERNOR, Origin.OPERATOR, Origin.SCHEDULE) else PAUSED
+def _schedule(fields: Mapping[str, Any]) -> Topic | None:
+    """Return the topic of a schedule's hold or pause; None for its other commands.
+
+    A person has planned it, twice a day: the first is told, the digest tells of the others. No person plans to lose
+    the mains, so a battery is told each time.
+    """
+    if fields["action"] == Action.RUN.name:
+        return None
+    return ON_BATTERY if _BATTERY in fields["reason"] else BY_SCHEDULE
 
 
 def always(topic: Topic) -> Choice:
@@ -92,19 +102,21 @@ def always(topic: Topic) -> Choice:
     return lambda _: topic
 
 
+SCHEDULED = "schedule.changed"
+"""The end of a pause on battery is news, too (reader.py)."""
 CHOICES: dict[str, Choice] = {
     **{name: always(Topic(name)) for name, kind in EVENTS.items() if kind.level == "error"},
     "trial.failed": lambda fields: TRIALS_FAILED if fields["end_reason"] in MAY_BE_RETRIED else None,
     "experiment.failed": always(EXPERIMENT_FAILED),
     "experiment.finished": always(EXPERIMENT_ENDED),
     "experiment.skipped": always(EXPERIMENT_ENDED),
-    "experiment.paused": _pause,
-    "experiment.resumed": always(RESUMED),
     "experiment.stalled": always(STALLED),
     "experiment.stall_ended": always(WENT_ON),
     "action.changed": _action,
     "run.paused": always(PAUSED),
     "run.resumed": always(RESUMED),
+    SCHEDULED: _schedule,
+    "schedule.uninformed": always(UNINFORMED),
     "run.failed": always(RUN_FAILED),
     "run.finished": always(FINISHED),
     "disk.nearly_filled": always(DISK_LOW),
@@ -122,7 +134,10 @@ CHOICES: dict[str, Choice] = {
     "daemon.crash_looped": always(CRASH_LOOP),
     "machine.underused": always(UNDERUSED),
 }
-"""The topic of each event that can be news. A message about messages would never end, so no notice.* is here."""
+"""The topic of each event that can be news. A message about messages would never end, so no notice.* is here.
+
+Pauses are told by the event of their origin: action.changed, run.paused, disk.filled, schedule.changed.
+"""
 FINISHED_TRIAL = "trial.finished"
 """This event is news where it improves the best (reader.py)."""
 NAMES = tuple(sorted({*CHOICES, FINISHED_TRIAL}))

@@ -22,11 +22,16 @@ class DiskLow:
     """Looks at the free space of one disk."""
 
     def __init__(
-        self, writer: RunWriter, clock: Clock, folder: str, free: Callable[[], int | None], hold_bytes: float
+        self,
+        writer: RunWriter,
+        clock: Clock,
+        folder: str,
+        free: Callable[[], int | None],
+        hold_bytes: Callable[[], float],
     ) -> None:
-        """`free` returns the free bytes, None if they cannot be read; `hold_bytes` is the plan's `disk_hold_bytes`."""
+        """`free` returns the free bytes, None if they cannot be read; `hold_bytes` the plan's `disk_hold_bytes` now."""
         self._writer, self._clock, self._folder, self._free = writer, clock, folder, free
-        self._limit_bytes = int(TIMES_HOLD * hold_bytes)
+        self._hold_bytes = hold_bytes
         self._said = False
 
     async def run(self) -> None:
@@ -40,13 +45,12 @@ class DiskLow:
         free = self._free()
         if free is None:
             return
-        if free >= AGAIN_TIMES * self._limit_bytes:
+        limit = int(TIMES_HOLD * self._hold_bytes())
+        if free >= AGAIN_TIMES * limit:
             self._said = False
-        elif free < self._limit_bytes and not self._said:
+        elif free < limit and not self._said:
             try:
-                self._writer.record(
-                    "disk.nearly_filled", folder=self._folder, free_bytes=free, limit_bytes=self._limit_bytes
-                )
+                self._writer.record("disk.nearly_filled", folder=self._folder, free_bytes=free, limit_bytes=limit)
                 self._said = True
             except DiskFull as error:
                 log.warning("a low disk cannot be recorded yet: %s", error)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from supervisor import failpoints
 from supervisor.clock import Clock
@@ -48,6 +49,15 @@ class DiskReserve:
     def free(self) -> int:
         """Return the free bytes of the disk. Raises OSError."""
         return self._free(self._folder)
+
+    def view(self) -> dict[str, Any]:
+        """Return what `status` shows of the disk; `free_bytes` is None if they cannot be read."""
+        try:
+            free: int | None = self.free()
+        except OSError:
+            free = None  # the folder is gone; `status` must still show the rest
+        enough = self.limits.enough_bytes
+        return {"folder": str(self._folder), "free_bytes": free, "full": self.full, "enough_bytes": enough}
 
     def look(self) -> None:
         """Check the free space. Called before each change of the store, so before a write can fail."""

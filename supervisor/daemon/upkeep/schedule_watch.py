@@ -8,11 +8,9 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
 
 from supervisor.clock import Clock
-from supervisor.domain.command import Action, Command, Origin, run
-from supervisor.domain.time_accounting import BY_SCHEDULE
+from supervisor.domain.command import Command
 from supervisor.domain.work_schedule import (
     Schedule,
     Surroundings,
@@ -23,8 +21,7 @@ from supervisor.domain.work_schedule import (
     unknowns,
 )
 from supervisor.errors import Conflict, DiskFull
-from supervisor.sensors.presence import IdleTime, PowerSource
-from supervisor.sensors.provider import Absence
+from supervisor.preflight.surroundings import Look
 from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
 
@@ -37,34 +34,11 @@ LOOK_WITHIN_S = 10.0
 MAX_UNKNOWNS = 2
 """The user and the battery, each said once."""
 
-T = TypeVar("T", bool, float)
-Look = Callable[[Schedule], Surroundings]
-"""Returns the surroundings, as far as a schedule asks for them. It may block: it runs in a thread."""
-
-
-def look_at_machine(clock: Clock) -> Look:
-    """Return the look at this machine."""
-    idle, power = IdleTime(clock), PowerSource.of_machine(clock)
-
-    def look(schedule: Schedule) -> Surroundings:
-        seen = Surroundings()
-        if schedule.while_active is not None:
-            seen = replace(seen, idle_s=_known(idle.seconds()))
-        if schedule.on_battery is not None:
-            seen = replace(seen, on_battery=_known(power.drains()))
-        return seen
-
-    return look
-
-
-def _known(found: T | Absence) -> T | Unknown:
-    return Unknown(found.detail) if isinstance(found, Absence) else found
-
 
 def schedule_of(writer: RunWriter) -> Schedule | None:
     """Return the schedule of a run as its row has it now; None without one."""
     value = json.loads(lookups.run(writer.store, writer.run_id)["hardware"]).get("schedule")
-    return None if value is None else read_schedule(value)
+    return read_schedule(value) if value else None
 
 
 class ScheduleWatch:
@@ -98,26 +72,23 @@ class ScheduleWatch:
 
     async def tick(self) -> None:
         """Decide once; record the command and put it in force if it is another one."""
-        schedule, before = self._schedule(), self._writer.schedule()
+        schedule = self._schedule()
         if schedule is None:
-            if before is not None and before.action is not Action.RUN:
-                await self._put(run(Origin.SCHEDULE, f"{BY_SCHEDULE}, which was taken out of the plan"))
             return
         seen = await self._surroundings(schedule)
+        if self._schedule() != schedule:
+            # A person has changed it during the look. The next tick is soon.
+            return
         # The machine's zone may have changed: its owner travels.
         time.tzset()
         self._say(unknowns(schedule, seen))
         now_s = self._clock.wall_s()
-        # Read anew: a person may have overruled it during the look.
         before = self._writer.schedule()
         command = decide(schedule, now_s, seen, before)
-        if before is None or _differs(command, before):
+        if before is None or _says(command) != _says(before):
             goes_on = before is not None and before.who is None and before.action is command.action
-            await self._put(replace(command, since_wall=before.since_wall if before and goes_on else now_s))
-
-    async def _put(self, command: Command) -> None:
-        self._record(command)
-        await self._changed()
+            self._record(replace(command, since_wall=before.since_wall if before and goes_on else now_s))
+            await self._changed()
 
     def overrule(self, for_s: float, who: str) -> None:
         """Let work go on for `for_s` seconds, whatever the schedule says. Raises Conflict without a schedule."""
@@ -160,12 +131,14 @@ class ScheduleWatch:
             hangs = Unknown(f"the look at it takes longer than {LOOK_WITHIN_S:.0f} s")
             return Surroundings(hangs, hangs)
         looked, self._looking = self._looking, None
+        if self._seen_for != schedule:
+            # It hung meanwhile, and has answered for an earlier schedule.
+            return await self._surroundings(schedule)
         self._seen_mono_s = self._clock.mono_s()
         self._seen = looked.result()
         return self._seen
 
 
-def _differs(command: Command, before: Command) -> bool:
-    """Return whether a command is another one. With the same end only its words can differ, such as the date."""
-    same = (command.step, command.until_wall, command.who) == (before.step, before.until_wall, before.who)
-    return not same or (command.until_wall is None and command.reason != before.reason)
+def _says(command: Command) -> tuple[object, ...]:
+    """Return all that a command says but since when."""
+    return command.step, command.until_wall, command.who, command.reason

@@ -170,6 +170,21 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
         "plan.changed", who="ann", sets=["concurrency=4"], experiments=[E], specs={E: {"concurrency": 4}},
         policy={"min_off_s": 9.0}, plan_text="name: p", fingerprint="f", source_sha256="ab", everywhere=True,
     )  # fmt: skip
+    for schedule in ({"on_battery": "pause"}, {"on_battery": "hold"}, {}):
+        before = written(home, writer)
+        writer.record(
+            "plan.changed", who="ann", sets=["hardware.schedule=..."], experiments=[], specs={}, policy=None,
+            schedule=schedule, plan_text=None, fingerprint=None, source_sha256=None, everywhere=True,
+        )  # fmt: skip
+        assert tables(home.store) != before
+        if schedule:
+            pause = Command(Action.PAUSE, Origin.SCHEDULE, "by schedule while on battery", since_wall=0.1)
+            writer.record(
+                "schedule.changed", action="PAUSE", reason=pause.reason, until_wall=None, who=None,
+                command=pause.to_json(),
+            )  # fmt: skip
+            assert writer.schedule() == pause
+    assert writer.schedule() is None, "the last command of a schedule ends with it"
     writer.record("trial.discarded", experiment=E, trial=0, who="ann")
     writer.record("trial.restored", experiment=E, trial=0, who="ann")
     writer.record("experiment.advanced", experiment=E, who="ann")

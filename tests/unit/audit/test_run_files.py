@@ -135,7 +135,7 @@ def test_gc_deletes_old_runs_and_keeps_each_plans_newest_and_every_report(
     assert {run: broken(home, run) for run in before} == before
 
 
-@pytest.mark.parametrize(("answer", "deleted"), [("y\n", True), ("n\n", False), ("\n", False)])
+@pytest.mark.parametrize(("answer", "deleted"), [("y\n", True), ("n\n", False), ("\n", False), ("", False)])
 def test_in_a_terminal_it_asks_first(
     home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: str, deleted: bool
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,14 +37,24 @@ def test_end_prints_when_each_trial_ends(
 def test_set_prints_the_effect_and_what_does_not_change(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = {"effects": {"2M-h1": "4 at once instead of 2"}, "refused": ["2B-h1: no"], "policy": True}
-    daemon = FakeDaemon(monkeypatch, change, set=answer)
+    answer: dict[str, Any] = {"effects": {"2M-h1": "4 at once instead of 2"}, "refused": ["2B-h1: no"], "policy": True}
+    daemon = FakeDaemon(monkeypatch, change, set={**answer, "schedule": None})
     assert supervisorctl.main(["set", "2*", "concurrency=4", "hardware.release_after_s=9"]) == 0
     assert daemon.asked == [("set", {"targets": ["2*"], "sets": ["concurrency=4", "hardware.release_after_s=9"]})]
     assert capsys.readouterr().out.splitlines() == [
         "2M-h1: 4 at once instead of 2", "not changed: 2B-h1: no", "hardware: every node is governed so from now on"
     ]  # fmt: skip
     assert supervisorctl.main(["set", "concurrency"]) == UsageError.exit_code
+
+
+def test_set_prints_what_a_schedule_says_now_and_that_there_is_none_any_more(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer: dict[str, Any] = {"effects": {}, "refused": [], "policy": False}
+    for schedule, words in (({"on_battery": "hold"}, "hold while on battery"), ({}, "the schedule is taken away")):
+        FakeDaemon(monkeypatch, change, set={**answer, "schedule": schedule})
+        assert supervisorctl.main(["set", "hardware.schedule=..."]) == 0
+        assert words in capsys.readouterr().out
 
 
 def test_enqueue_and_extend_print_what_follows(

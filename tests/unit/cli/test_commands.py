@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import pytest
 
 import supervisor
 from supervisor.audit.log import AuditLog
-from supervisor.cli import supervisorctl, supervisord
+from supervisor.cli import maintenance, supervisorctl, supervisord
 from supervisor.cli.watch import last_view
 from supervisor.clock import Clock
 from supervisor.domain.lifecycle import ProcessState
@@ -118,6 +119,8 @@ def test_bad_arguments_end_with_2_and_the_usage(
         (supervisorctl, ["completion", "zhs"], "did you mean zsh?"),
         (supervisord, ["strat", "smoke"], "did you mean start?"),
         (supervisord, ["pause", "--now"], "`supervisorctl pause`"),
+        (supervisorctl, ["avail"], "`supervisord plans`"),
+        (supervisorctl, ["signal", "HUP"], "`supervisorctl pause`"),
         (supervisord, ["data", "lst"], "did you mean list?"),
         (supervisord, ["start", "smoke", "--dryrun"], "did you mean --dry-run?"),
     ],
@@ -369,6 +372,21 @@ def test_a_verb_parses_alone_as_it_does_among_all(home: Home) -> None:
         whole, alone = supervisorctl.build_parser(), supervisorctl.build_parser(verb)
         arguments = [verb, *NEEDED.get(verb, [])]
         assert whole.parse_args(arguments) == alone.parse_args(arguments)
+
+
+def test_an_encoding_without_a_letter_is_no_reason_for_a_traceback(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal of an old locale has no degree sign, and no encoding has a part of a name that is no text."""
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+
+    def version(*_: object) -> int:
+        print("61 \N{DEGREE SIGN}C in a\udc80")
+        return 0
+
+    monkeypatch.setattr(maintenance, "version", version)
+    assert supervisorctl.main(["version"]) == 0
+    ascii_only.flush()
+    assert ascii_only.buffer.getvalue() == b"61 ?C in a?\n"  # type: ignore[attr-defined]
 
 
 def test_supervisord_without_a_verb_prints_its_help(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,24 @@ def test_without_a_study_the_way_on_is_said(
     assert "no study yet" in capsys.readouterr().err
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Hear SIGINT as the command does, also where a shell runs the tests in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_dashboard_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that the command would wait for ever."""
+    monkeypatch.setattr(dashboard, "END_WITHIN_S", 0.1)
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"import os, signal; {deaf}; os.kill(os.getppid(), signal.SIGINT); signal.pause(); signal.pause()"
+    assert dashboard.run_until_interrupted([sys.executable, "-c", code]) == 0
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_is_the_usual_end_of_optunas_dashboard() -> None:
     code = "import os, signal; os.kill(os.getppid(), signal.SIGINT); signal.pause()"
     assert dashboard.run_until_interrupted([sys.executable, "-c", code]) == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from supervisor.cli import data
+from supervisor.cli import data, supervisord
 from supervisor.plan.dataset import choose_dataset
 from supervisor.plan.schema import Data
 from tests.unit.training.small_bars import csv_of, some_bars
@@ -54,6 +54,14 @@ def test_build_makes_another_tier_of_registered_bars(tmp_path: Path, capsys: pyt
     run(tmp_path, "import", str(BARS), "--ticker", "TEST", "--calendar", "none")
     assert run(tmp_path, "build", "TEST", "--tier", "a20") == 0
     assert "x 20 inputs" in capsys.readouterr().out
+
+
+def test_an_error_of_the_data_ends_with_the_command_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    assert supervisord.main(["data", "import", str(tmp_path / "none.csv"), "--ticker", "A"]) == 1
+    assert capsys.readouterr().err.endswith("`supervisord data import --help` has examples\n")
 
 
 def test_list_shows_each_file_with_its_facts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from supervisor import errors
 from supervisor.cli import supervisorctl, supervisord
 from supervisor.cli.guide.examples import EXAMPLES
-from supervisor.cli.guide.next_steps import next_step
-from supervisor.errors import SweepError
+from supervisor.cli.guide.next_steps import cure_of
+from supervisor.errors import NotFound, SweepError, UsageError
 
 PARSERS = {"supervisord": supervisord.build_parser, "supervisorctl": supervisorctl.build_parser}
 SHELL = ("|", ">")
@@ -68,8 +69,30 @@ def classes(kind: type[SweepError] = SweepError) -> Iterator[type[SweepError]]:
         yield from classes(below)
 
 
+@pytest.mark.parametrize("remedy", [None, "write 45s, 2m or 1h", "did you mean 2M-h1?"])
 @pytest.mark.parametrize("kind", [kind for kind in classes() if kind.__module__ == errors.__name__])
-def test_each_error_without_a_cure_gets_a_command_to_type(kind: type[SweepError]) -> None:
-    named = next_step("supervisorctl", kind("it is wrong"))
-    assert "`supervisor" in named
-    assert "{" not in named
+def test_each_error_names_a_command_to_type(kind: type[SweepError], remedy: str | None) -> None:
+    cure = cure_of(kind("it is wrong", remedy=remedy), "supervisorctl drill")
+    assert "`" in cure
+    assert cure.startswith(remedy or "")
+    assert "{" not in cure
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (UsageError("no", remedy="write 45s"), "write 45s; `supervisorctl drill --help` has examples"),
+        (NotFound("no", remedy="did you mean a?"), "did you mean a? `supervisorctl status` names the experiments, "),
+        (NotFound("no", remedy="`supervisorctl gc` lists them"), "`supervisorctl gc` lists them"),
+    ],
+)
+def test_a_command_is_added_only_to_a_cure_without_one(error: SweepError, cure: str) -> None:
+    assert cure_of(error, "supervisorctl drill").startswith(cure)
+
+
+def test_an_error_of_a_verb_ends_with_the_command_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(tmp_path))
+    assert supervisorctl.main(["drill", "heat", "--for", "soon"]) == 2
+    assert capsys.readouterr().err.endswith("; `supervisorctl drill --help` has examples\n")

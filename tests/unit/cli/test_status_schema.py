@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace as Fake
+from typing import Any, cast
 
 import jsonschema
 import pytest
 
 from supervisor.cli import supervisorctl, watch
+from supervisor.clock import Clock
+from supervisor.daemon.handlers import Handlers
 from supervisor.domain.lifecycle import EndReason, ProcessState, TrialState
 from supervisor.home import Home
-from tests.unit.cli.show_stage import two_runs
+from supervisor.plan.drift import PlanSource
+from supervisor.store.run_writer import RunWriter
+from tests.unit.cli.show_stage import create_tested_run, open_store, two_runs
 from tests.unit.cli.status_view import command, experiment, untouched, view
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "docs" / "status.schema.json").read_text(encoding="utf-8"))
@@ -59,6 +64,22 @@ def test_a_run_at_work_as_json_follows_the_schema(
     monkeypatch.setattr(watch, "ask", lambda *_, **__: at_work())
     assert supervisorctl.main(["status", "--json"]) == 0
     check(json.loads(capsys.readouterr().out))
+
+
+def test_each_fact_of_a_daemon_is_in_the_schema(tmp_path: Path) -> None:
+    home, nothing = Home(tmp_path), cast(Any, None)
+    store = open_store(home)
+    create_tested_run(store, "mini-1")
+    head, stop = Fake(dashboard="http://127.0.0.1:8266", port_taken=8265), Fake(asked=lambda: False)
+    orchestrator, page = cast(Any, Fake(ray=Fake(head=head), stop=stop)), cast(Any, Fake(address=None))
+    source, writer = PlanSource(None, None), RunWriter(store, "mini-1")
+    handlers = Handlers(
+        home, writer, Clock(), "mini", orchestrator, nothing, source, None, nothing, nothing, nothing, page
+    )
+    facts = handlers.facts()
+    assert set(facts) <= set(SCHEMA["$defs"]["daemon"]["properties"])
+    check({"schema": 1, **at_work(), "daemon": {**facts, "now_wall": 1.0}})
+    store.close()
 
 
 @pytest.mark.parametrize(

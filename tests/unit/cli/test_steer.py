@@ -94,21 +94,23 @@ def test_resume_for_a_time_overrules_the_schedule_and_says_so(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     free = {"action": "RUN", "origin": "schedule", "reason": "by schedule, overruled by pat until Mon 14:00 CET"}
-    daemon = FakeDaemon(monkeypatch, resume={"lifted": False, "in_force": free})
+    daemon = FakeDaemon(monkeypatch, steer, resume={"lifted": False, "in_force": free})
     assert supervisorctl.main(["resume", "--for", "2h"]) == 0
     assert daemon.asked == [("resume", {"target": None, "node": None, "force": False, "for_s": 7200.0})]
     assert capsys.readouterr().out.startswith("the schedule is overruled for 2 h 00 min; the governor is not")
-    assert supervisorctl.main(["resume", "--for", "3w"]) == UsageError.exit_code
+    for wrong in ("3w", "59s", "15d"):
+        assert supervisorctl.main(["resume", "--for", wrong]) == UsageError.exit_code
+    assert len(daemon.asked) == 1
 
 
 def test_resume_names_the_way_to_overrule_a_schedule_that_still_pauses(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     force = {"action": "PAUSE", "origin": "schedule", "reason": "by schedule until Mon 18:00 CET"}
-    FakeDaemon(monkeypatch, resume={"lifted": True, "in_force": force})
+    FakeDaemon(monkeypatch, steer, resume={"lifted": True, "in_force": force})
     assert supervisorctl.main(["resume"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "still PAUSE by the schedule: by schedule until Mon 18:00 CET"
+    assert lines[1] == "still PAUSE by schedule until Mon 18:00 CET"
     assert "`supervisorctl resume --for 2h`" in lines[2]
 
 

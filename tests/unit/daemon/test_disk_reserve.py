@@ -64,6 +64,14 @@ def test_the_disk_is_full_until_there_is_enough_space_for_the_reserve(tmp_path: 
         assert (reserve.full, (tmp_path / "reserve").exists()) == (full, not full)
 
 
+def test_a_folder_that_is_gone_has_an_unknown_number_of_free_bytes(tmp_path: Path) -> None:
+    def gone(_: Path) -> int:
+        raise FileNotFoundError
+
+    view = DiskReserve(tmp_path, Clock(), LIMITS, gone).view()
+    assert view == {"folder": str(tmp_path), "free_bytes": None, "full": False, "enough_bytes": 3000}
+
+
 def test_without_space_for_the_reserve_the_disk_is_full_and_no_part_of_it_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from supervisor.control.handshake import ANY_PORT, NO_PAGE
 from supervisor.daemon.live_page import LivePage
+from supervisor.errors import Conflict
 from supervisor.home import Home
 from supervisor.page.server import listen
+from supervisor.redaction import redact
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
 from tests.unit.page.stored_run import FakeLive, StoredRun, StoryClock
@@ -90,6 +92,17 @@ def test_the_page_answers_and_its_secret_is_only_the_owners(lives: Lives, home: 
     assert token not in json.dumps(lives.events("page.opened"))
 
 
+def test_a_log_that_quotes_the_cookie_hides_its_value(lives: Lives) -> None:
+    async def scene(page: LivePage) -> None:
+        async with aiohttp.ClientSession() as session, session.get(str(page.address)) as answer:
+            name, _, rest = answer.headers["Set-Cookie"].partition("=")
+            value = rest.partition(";")[0]
+        assert len(value) == 64
+        assert value not in redact(f"more than 8190 bytes when reading: b'other=1; {name}={value}; x=2'")
+
+    lives.live(ANY_PORT, scene)
+
+
 def test_the_next_daemon_of_the_run_opens_it_again_at_the_same_address(lives: Lives) -> None:
     address = lives.live(ANY_PORT)
     assert lives.live(None, answers) == address
@@ -140,6 +153,22 @@ def test_a_damaged_file_is_no_page_and_is_written_anew_when_one_is_asked_for(
     home.page.write_text(text)
     assert lives.live(None) is None
     assert lives.live(ANY_PORT, answers) is not None
+
+
+def test_before_the_page_is_known_a_request_is_told_to_come_again(lives: Lives) -> None:
+    """The daemon's socket answers a moment earlier."""
+    lives.live(None)
+    page = LivePage(lives.home, RunWriter(lives.store, "one"), lives.clock)
+    for asked in (page.metrics(), page.switch(ANY_PORT)):
+        with pytest.raises(Conflict, match="still starting"):
+            asyncio.run(asked)
+    assert not lives.home.page.exists()
+
+
+def test_a_start_that_asks_for_no_page_closes_the_one_before_for_good(lives: Lives) -> None:
+    lives.live(ANY_PORT)
+    assert lives.live(NO_PAGE) is None
+    assert lives.live(None) is None
 
 
 def test_a_page_that_cannot_be_opened_is_an_event_and_not_the_end_of_the_run(

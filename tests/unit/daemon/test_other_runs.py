@@ -26,7 +26,7 @@ def handlers(tmp_path: Path) -> Any:
     run_of(store, "mini-2")
     nothing, source = cast(Any, None), PlanSource(None, None)
     writer = RunWriter(store, "mini-2")
-    yield Handlers(home, writer, Clock(), "mini", nothing, nothing, source, None, nothing, nothing)
+    yield Handlers(home, writer, Clock(), "mini", nothing, nothing, source, None, *[nothing] * 4)
     store.close()
 
 

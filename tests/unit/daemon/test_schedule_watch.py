@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace as Fake
+from typing import Any, cast
 
 import pytest
 
 from supervisor.clock import Clock
+from supervisor.daemon.handlers import Handlers
+from supervisor.daemon.upkeep import schedule_watch
 from supervisor.daemon.upkeep.schedule_watch import LOOK_PERIOD_S, ScheduleWatch, schedule_of
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.work_schedule import NOT_ASKED, Schedule, Surroundings, Unknown, read_schedule
-from supervisor.errors import Conflict
+from supervisor.errors import Conflict, UsageError
+from supervisor.plan.drift import PlanSource
 from supervisor.store import queries
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.steer_writer import PlanChange, SteerWriter
 from tests.unit.daemon.orchestrator_stage import Stage
 
 OFFICE = read_schedule({"zone": "Europe/Berlin", "hours": {"mon-fri 09:00-18:00": "pause"}})
@@ -109,6 +117,21 @@ def test_a_person_overrules_for_a_time_over_a_restart_and_then_the_hours_count_a
     assert life.recorded() == ["PAUSE", "RUN", "PAUSE"]
 
 
+@pytest.mark.parametrize("asked", [{"force": True}, {"node": "ab12"}])
+def test_overruling_is_for_the_whole_run_and_the_schedule_alone_or_nothing_happens(
+    stage: Stage, asked: dict[str, Any]
+) -> None:
+    nothing = cast(Any, None)
+    orchestrator = cast(Any, Fake(experiment="a", nodes=["ab12"]))
+    handlers = Handlers(
+        stage.home, stage.writer, Clock(), "p", orchestrator, nothing, PlanSource(None, None), None, nothing,
+        Life(stage, HandClock()).watch, nothing, nothing,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="--for overrules the schedule of the whole run"):
+        asyncio.run(handlers.resume(**{"target": None, "who": "pat", "for_s": 60.0, **asked}))
+    assert (stage.writer.schedule(), stage.recorded("governor.forced")) == (None, [])
+
+
 def test_without_a_schedule_nothing_is_decided_and_overruling_is_refused(stage: Stage) -> None:
     life = Life(stage, HandClock(), None)
     asyncio.run(life.watch.tick())
@@ -117,12 +140,80 @@ def test_without_a_schedule_nothing_is_decided_and_overruling_is_refused(stage: 
         life.watch.overrule(7200.0, "pat")
 
 
-def test_a_schedule_that_is_taken_away_lifts_its_own_pause(stage: Stage) -> None:
-    life = Life(stage, HandClock())
+def test_a_schedule_that_changes_during_a_look_is_decided_on_by_the_next_tick(stage: Stage) -> None:
+    def taken_away() -> Surroundings:
+        life.schedule = None
+        return Surroundings(NOT_ASKED, True)
+
+    life = Life(stage, HandClock(), read_schedule({"on_battery": "pause"}), taken_away)
+    asyncio.run(life.watch.tick())
+    assert (stage.writer.schedule(), life.recorded(), life.told) == (None, [], 0)
+    life.schedule = OFFICE
     assert life.tick() is Action.PAUSE
-    life.schedule = None
-    assert [life.tick(), life.tick()] == [Action.RUN, Action.RUN]
-    assert (life.recorded(), life.told) == (["PAUSE", "RUN"], 2)
+
+
+def test_a_look_that_hung_says_nothing_about_the_schedule_that_came_meanwhile(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def look(schedule: Schedule) -> Surroundings:
+        goes_on.wait(60.0)
+        return Surroundings(NOT_ASKED, False) if schedule.while_active is None else Surroundings(math.inf, NOT_ASKED)
+
+    schedule = read_schedule({"on_battery": "pause"})
+    watch = ScheduleWatch(stage.writer, HandClock(), lambda: schedule, _told, look)
+
+    async def life() -> None:
+        nonlocal schedule
+        monkeypatch.setattr(schedule_watch, "LOOK_WITHIN_S", 0.0)
+        await watch.tick()
+        monkeypatch.setattr(schedule_watch, "LOOK_WITHIN_S", 60.0)
+        schedule = read_schedule({"while_active": "pause"})
+        goes_on.set()
+        await watch.tick()
+
+    asyncio.run(life())
+    assert [facts["action"] for facts in stage.facts("schedule.changed")] == ["PAUSE", "RUN"]
+
+
+def changed(stage: Stage, schedule: Schedule | None) -> None:
+    """Change the run's schedule as `set` does."""
+    value: dict[str, Any] = {} if schedule is None else schedule.to_json()
+    SteerWriter(stage.store, "r").change_plan([], PlanChange(["hardware.schedule=..."], {}, schedule=value), "ann")
+
+
+def test_a_schedule_is_set_changed_and_taken_away_in_a_live_run_and_a_restart_knows_it(stage: Stage) -> None:
+    evenings = read_schedule({"zone": "Europe/Berlin", "hours": {"mon 18:00-22:00": "pause"}})
+
+    def tick() -> Action | None:
+        asyncio.run(ScheduleWatch(stage.writer, HandClock(), lambda: schedule_of(stage.writer), _told, _look).tick())
+        command = stage.writer.schedule()
+        return None if command is None else command.action
+
+    assert tick() is None
+    changed(stage, OFFICE)
+    assert (schedule_of(stage.writer), tick()) == (OFFICE, Action.PAUSE)
+    changed(stage, evenings)
+    assert (schedule_of(stage.writer), tick()) == (evenings, Action.RUN)
+    changed(stage, OFFICE)
+    assert tick() is Action.PAUSE
+    changed(stage, read_schedule({"zone": "Europe/Berlin", "hours": {"mon 12:00-18:00": "pause"}}))
+    assert tick() is Action.PAUSE
+    command = stage.writer.schedule()
+    assert command is not None
+    assert (command.reason, command.since_wall) == ("by schedule until Mon 18:00 CET (mon 12:00-18:00)", MONDAY_NOON)
+    changed(stage, None)
+    assert stage.writer.schedule() is None, "its pause ends with it, in the same transaction"
+    assert (schedule_of(stage.writer), tick()) == (None, None)
+
+
+async def _told() -> None:
+    pass
+
+
+def _look(_: Schedule) -> Surroundings:
+    return Surroundings()
 
 
 def test_the_schedule_is_that_of_the_runs_row(stage: Stage) -> None:
@@ -152,10 +243,10 @@ def test_a_test_waits_for_the_schedule_as_for_the_operator(stage: Stage) -> None
     clock, tests = HandClock(), EvaluationWriter(stage.store, "r")
     life = Life(stage, clock)
     life.tick()
-    assert tests.operator_holds()
+    assert tests.is_held()
     clock.wall_now_s += 8 * 3600
     life.tick()
-    assert not tests.operator_holds()
+    assert not tests.is_held()
 
 
 def test_an_unknown_idle_time_holds_work_back_and_is_said_once(stage: Stage) -> None:

@@ -17,6 +17,7 @@ from supervisor.domain.weekly_hours import (
     action_at,
     changes,
     instant_words,
+    let_work,
     local_of,
     next_change,
     read_rule,
@@ -138,6 +139,18 @@ def test_a_rule_covers_its_hours_and_no_others(when: str, covered: str, left_out
 def _minute(text: str) -> int:
     day, time = text.split()
     return DAYS.index(day) * 1440 + int(time[:2]) * 60 + int(time[3:])
+
+
+@pytest.mark.parametrize(
+    ("lines", "works"),
+    [
+        ([], True), (["daily: pause"], False), (["daily: hold", "sat: pause"], False),
+        (["daily: pause", "sun 23:59-24:00: run"], True), (["daily 00:00-23:59: pause"], True),
+        (["sat-sun: pause", "mon-fri: hold"], False), (["sun: run", "daily: pause"], False),
+    ],
+)  # fmt: skip
+def test_hours_let_work_go_on_or_never_do(lines: list[str], works: bool) -> None:
+    assert let_work([read_rule(*line.rsplit(": ", 1)) for line in lines]) is works
 
 
 def test_the_last_rule_that_holds_counts() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.daemon.news.notifier import Notifier
+from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.eta.forecast import with_eta
 from supervisor.processes.notification import Problem
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.status_cache import StatusView
 
 SECRET = "hunter2"
 ADDRESS = f"ntfy://me:{SECRET}@example.org/topic"
@@ -59,9 +62,13 @@ class Service:
         self.taken: dict[str, list[str]] = {}
         self.problems: dict[str, str] = {}
         self.asked = 0
+        self.together: asyncio.Barrier | None = None
+        """So many messages must be under way before one is taken."""
 
     async def __call__(self, addresses: Sequence[str], title: str, body: str, within_s: float) -> list[Problem]:
         self.asked += 1
+        if self.together is not None:
+            await self.together.wait()
         reached = [address for address in addresses if address not in self.problems]
         if reached:
             self.messages.append((title, body))
@@ -71,12 +78,12 @@ class Service:
 
 
 @contextmanager
-def run_of(folder: Path, clock: HandClock) -> Iterator[RunWriter]:
-    """Open a store with the run `smoke-1` of one experiment."""
+def run_of(folder: Path, clock: HandClock, *more: str) -> Iterator[RunWriter]:
+    """Open a store with the run `smoke-1` of the experiment `one`, and of those named `more`."""
     store = Store(folder / "sweep.db", clock)
     create_run(
         store, "smoke-1", plan="smoke", fingerprint="f", source="built-in", plan_text="", hardware={}, data={},
-        specs=[SPEC],
+        specs=[SPEC, *({**SPEC, "name": name} for name in more)],
     )  # fmt: skip
     yield RunWriter(store, "smoke-1")
     store.close()
@@ -89,7 +96,17 @@ def write_addresses(file: Path, *lines: str) -> Path:
 
 
 def notifier(writer: RunWriter, file: Path, service: Service, clock: HandClock) -> Notifier:
-    return Notifier(writer, "smoke", file, clock, lambda: 5 << 30, service)
+    return Notifier(writer, "smoke", file, clock, lambda: status(writer, clock), service)
+
+
+def status(writer: RunWriter, clock: HandClock) -> dict[str, Any]:
+    """Return the run as the daemon shows it, with 5 GiB free and nothing that holds the work."""
+    view = StatusView(writer.store.connection, writer.run_id).now()
+    return {
+        **with_eta(view, clock.wall_s()),
+        "disk": {"free_bytes": 5 << 30},
+        "in_force": Command(Action.RUN, Origin.GOVERNOR, "nothing to hold for").to_json(),
+    }
 
 
 def record(writer: RunWriter, name: str, **fields: Any) -> None:
@@ -99,6 +116,14 @@ def record(writer: RunWriter, name: str, **fields: Any) -> None:
 
 def look(it: Notifier) -> None:
     asyncio.run(it.look())
+
+
+def put_schedule(writer: RunWriter, command: Command) -> None:
+    """Record a command of the schedule as its watch does."""
+    writer.record(
+        "schedule.changed", action=command.action.name, reason=command.reason, until_wall=command.until_wall,
+        who=command.who, command=command.to_json(),
+    )  # fmt: skip
 
 
 def finish_trial(writer: RunWriter, number: int, value: float | None, end_reason: str = "finished") -> None:

@@ -166,42 +166,22 @@ def test_a_store_that_was_rebuilt_from_the_logs_repeats_no_message(
     assert sent_counts(writer) == [1, 1]
 
 
-def test_the_best_is_news_where_it_improves(writer: RunWriter, file: Path, clock: HandClock) -> None:
-    finish_trial(writer, 0, 0.5)
-    service = Service()
-    it = notifier(writer, file, service, clock)
-    finish_trial(writer, 1, 0.7)
-    finish_trial(writer, 2, 0.000012345)
-    finish_trial(writer, 3, 0.4)
-    look(it)
-    assert service.messages == [], "it is worth a wait for more"
-    clock.now_s += 601.0
-    look(it)
-    ((title, _),) = service.messages
-    assert title == "smoke: best of one is 1.234e-05 (0.5 before), trial 2"
-
-
-def test_the_end_of_a_run_has_its_summary_and_goes_without_a_wait(
-    writer: RunWriter, file: Path, clock: HandClock
+def test_messages_go_at_the_same_time_and_what_fails_with_one_does_not_undo_another(
+    writer: RunWriter, tmp_path: Path, clock: HandClock
 ) -> None:
-    service = Service()
+    file, service = write_addresses(tmp_path / "notify", ADDRESS, OTHER, QUIET), Service()
     it = notifier(writer, file, service, clock)
-    finish_trial(writer, 0, 0.25)
+    service.problems[OTHER] = "down"
     record(writer, "test.failed")
     look(it)
-    for state in ("STARTING", "RUNNING"):
-        writer.record("experiment.moved", experiment="one", state=state, reason=None)
-    writer.record("experiment.finished", experiment="one", best=0.25, best_trial=0, trials=1, failed=0, seconds=9.0)
-    writer.record("run.moved", state="STARTING")
-    writer.record("run.started")
-    writer.record(
-        "run.finished", seconds=540_000.0, passed=1, failed=0, skipped=0, incomplete=0, failed_trials=0,
-    )  # fmt: skip
-    asyncio.run(it.send_last())
-    title, body = service.messages[-1]
-    assert title.startswith("smoke: run finished in 6 d 6 h: 1 passed")
-    assert "one EXITED, 1 of 50 trials, best 0.25 (trial 0)" in body
-    assert "next: `supervisorctl report`" in body
+    clock.now_s += 3600.0
+    record(writer, "disk.filled")
+    service.problems.clear()
+    service.together = asyncio.Barrier(2)  # each message waits until both are under way
+    look(it)
+    assert [len(service.taken[address]) for address in (ADDRESS, OTHER)] == [2, 1]
+    assert "it broke" not in service.taken[ADDRESS][1]
+    assert "it broke" in service.taken[OTHER][0]
 
 
 def test_a_digest_comes_once_a_day_also_after_a_restart(writer: RunWriter, tmp_path: Path, clock: HandClock) -> None:
@@ -214,7 +194,7 @@ def test_a_digest_comes_once_a_day_also_after_a_restart(writer: RunWriter, tmp_p
         it = notifier(writer, file, service, clock)
     digests = [title for title, _ in service.messages if "day " in title]
     assert len(digests) == 3
-    assert "1 of 50 trials, 0 of 1 experiments ended" in digests[-1]
+    assert "1 of 50 trials, 0 of 1 experiments ended, ETA " in digests[-1]
     assert "free on the disk: 5.0 GiB" in service.messages[-1][1]
 
 

@@ -9,8 +9,10 @@ import pytest
 from supervisor.daemon.news.notice import LINE_CHARACTERS, TITLE_CHARACTERS, compose
 from supervisor.daemon.news.tally import KEPT, Item, Tally
 from supervisor.daemon.news.topics import CHOICES, NAMES, topic_of
+from supervisor.domain.work_schedule import Surroundings, decide, read_schedule
 from supervisor.store.event import Event
-from supervisor.store.event_catalog import EVENTS, describe
+from supervisor.store.event_catalog import EVENTS
+from supervisor.store.event_words import describe
 
 
 def event(name: str, seq: int = 1, **fields: Any) -> Event:
@@ -37,9 +39,9 @@ def tally_of(*events: Event) -> Tally:
         ("action.changed", {"action": "PAUSE", "previous": "RUN"}, "paused"),
         ("action.changed", {"action": "STOP", "previous": "PAUSE"}, "stopped by the governor"),
         ("action.changed", {"action": "SHED", "previous": "PAUSE"}, "resumed"),
-        ("experiment.paused", {"origin": "schedule"}, "paused"),
         ("run.paused", {}, "paused"),
         ("run.resumed", {}, "resumed"),
+        ("schedule.uninformed", {}, "schedule uninformed"),
         ("experiment.stalled", {}, "stalled"),
         ("disk.nearly_filled", {}, "disk low"),
         ("disk.filled", {}, "disk full"),
@@ -62,12 +64,37 @@ def test_an_event_that_a_person_wants_to_know_has_a_topic(name: str, fields: dic
         ("action.changed", {"action": "SHED", "previous": "RUN"}),
         ("action.changed", {"action": "PAUSE", "previous": "RUN", "drill": True}),
         ("experiment.paused", {"origin": "governor"}),
+        ("experiment.resumed", {}),
         ("sensor.lost", {"drill": True}),
         ("trial.reported", {}),
     ],
 )
 def test_what_no_person_needs_and_what_is_told_elsewhere_is_no_news(name: str, fields: dict[str, Any]) -> None:
     assert topic_of(event(name, **fields)) is None
+
+
+NIGHTS = {"hours": {"mon-sun 09:00-18:00": "pause"}, "zone": "UTC"}
+AT_NOON, AT_NIGHT = 1_700_000_000.0 // 86400 * 86400 + 43200.0, 1_700_000_000.0 // 86400 * 86400
+
+
+@pytest.mark.parametrize(
+    ("value", "now_s", "seen", "key"),
+    [
+        (NIGHTS, AT_NOON, Surroundings(), "paused by schedule"),
+        (NIGHTS, AT_NIGHT, Surroundings(), None),
+        ({"hours": {"mon-sun 09:00-18:00": "hold"}, "zone": "UTC"}, AT_NOON, Surroundings(), "paused by schedule"),
+        ({"while_active": "pause"}, AT_NOON, Surroundings(idle_s=1.0), "paused by schedule"),
+        ({"on_battery": "pause"}, AT_NOON, Surroundings(on_battery=True), "on battery"),
+        ({"on_battery": "hold"}, AT_NOON, Surroundings(on_battery=True), "on battery"),
+    ],
+)
+def test_a_schedule_holds_as_planned_but_no_person_plans_to_lose_the_mains(
+    value: dict[str, Any], now_s: float, seen: Surroundings, key: str | None
+) -> None:
+    command = decide(read_schedule(value), now_s, seen)
+    fields = {"action": command.action.name, "reason": command.reason, "until_wall": command.until_wall, "who": None}
+    topic = topic_of(event("schedule.changed", **fields))
+    assert (None if topic is None else topic.key) == key
 
 
 def test_every_error_is_news_and_a_message_about_messages_never_is() -> None:
@@ -110,6 +137,20 @@ def test_a_secret_in_an_error_does_not_leave_the_machine() -> None:
     notice = compose(tally_of(failed), "smoke", "")
     assert "hunter2" not in notice.title + notice.body
     assert "abcdefgh" not in notice.title + notice.body
+
+
+@pytest.mark.parametrize("before", range(60, LINE_CHARACTERS, 3))
+def test_a_secret_that_is_cut_does_not_leave_the_machine(before: int) -> None:
+    address = "https://annnnnnnnnnnnnnn:hunter2hunter2hunter2@example.org"
+    failed = event("experiment.failed", reason=f"{'x' * (before - 20)} {address}")
+    notice = compose(tally_of(failed), "smoke", "")
+    assert "annn" not in notice.title + notice.body
+
+
+def test_a_reason_of_many_lines_stays_on_one() -> None:
+    notice = compose(tally_of(event("experiment.failed", reason="first\r\nsecond\n\n third")), "smoke", "box")
+    assert notice.title == "smoke: one failed: first second third"
+    assert len(notice.body.splitlines()) == 4
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ CPU, SSD = "hwmon:k10temp/pci-00c3/Tctl", "hwmon:nvme/0000:01:00.0/Composite"
 LIMITS = {CPU: Limits(80.0, 88.0, 95.0), SSD: Limits(70.0, 78.0, 84.0)}
 BUDGETS = {"2M": (0.6905, 70.0), "20M": (0.6862, 420.0), "200M": (0.682, 1500.0), "2B": (0.68, 20_000.0)}
 """The loss that a good trial reaches, and the seconds of an epoch, by budget."""
+AT_WORK, TRIALS_AT_WORK = "200M-h3", 40
+"""The experiment at work, and its trials: its part of the story needs so many."""
 
 
 class StoryClock(Clock):
@@ -60,7 +62,8 @@ class StoredRun:
     def _spec(self, budget: str, horizon: int, trials: int) -> dict[str, Any]:
         name = f"{budget}-h{horizon}"
         return {
-            "name": self._names.get(name, name), "mode": "min", "metric": "val_loss", "max_trials": trials,
+            "name": self._names.get(name, name), "mode": "min", "metric": "val_loss",
+            "max_trials": TRIALS_AT_WORK if name == AT_WORK else trials,
             "max_epochs": EPOCHS, "concurrency": 3, "seed": 1, "enqueue": [], "trainable": "mine:Trainable",
             "resources": {"cpu": 4}, "cell": {"budget": budget, "horizon": horizon},
             "finalize": {"top": 2, "seeds": 2},
@@ -227,6 +230,7 @@ class FakeLive:
     def __init__(self, stored: StoredRun) -> None:
         self.stored, self.calls = stored, list[tuple[Any, ...]]()
         self.governor = run(Origin.GOVERNOR)
+        self.shown_run = RUN
 
     def completed(self, view: dict[str, Any]) -> dict[str, Any]:
         now_s = self.stored.clock.now_s
@@ -239,6 +243,7 @@ class FakeLive:
         ]
         return {
             **view,
+            "run": {**view["run"], "id": self.shown_run},
             "eta": etas[-1],
             "experiments": [
                 {**one, "eta": None if one["ended_wall"] else eta}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine
 from typing import Any
 
@@ -96,6 +97,10 @@ def test_a_silent_stream_beats() -> None:
         assert await added(Audience()).get(0.0) == b""
 
     run(scene())
+
+
+def test_a_number_that_json_does_not_have_is_null() -> None:
+    assert message("status", [math.inf, math.nan, 1.5]) == b"event: status\ndata: [null,null,1.5]\n\n"
 
 
 def test_a_message_is_one_event_whatever_its_text_is() -> None:

@@ -18,7 +18,10 @@ from tests.unit.page.stored_run import RUN, FakeLive, StoredRun
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_browser() is None, reason=f"needs a browser: one of {', '.join(NAMES)} on the PATH"),
+    pytest.mark.skipif(
+        find_browser() is None,
+        reason=f"needs one of {', '.join(NAMES)} on the PATH; on Debian `apt install chromium` installs it",
+    ),
 ]
 
 Scene = Callable[[PageServer, Tab], Awaitable[None]]
@@ -123,6 +126,31 @@ def test_the_page_says_that_the_daemon_is_gone_and_finds_the_next_one(
                 await again.close()
 
     asyncio.run(whole())
+
+
+def test_a_stream_that_died_unseen_is_replaced_by_a_new_one(serve: Serve) -> None:
+    """As after the machine has slept: the browser still takes the stream for open."""
+
+    async def scene(_: PageServer, tab: Tab) -> None:
+        await tab.run(
+            "window.opened = 0; window.now = Date.now.bind(Date); window.late = 0; window.Before = EventSource;"
+            "EventSource = class extends Before { constructor(path) { super(path); window.opened += 1; } };"
+            "Date.now = () => now() + (late += 3600e3); true"
+        )
+        await tab.until("window.opened > 0")
+        await tab.run("Date.now = window.now; true")
+        await tab.until("document.querySelector('#connection').innerText.startsWith('live')")
+
+    play(serve, scene)
+
+
+def test_another_run_at_the_same_address_begins_the_page_anew(serve: Serve, live: FakeLive) -> None:
+    async def scene(_: PageServer, tab: Tab) -> None:
+        await tab.run("window.marked = true")
+        live.shown_run = "phase6a-another"
+        await tab.until("window.marked === undefined && document.querySelector('#run').innerText === 'phase6a-another'")
+
+    play(serve, scene)
 
 
 @pytest.mark.parametrize(("width", "phone", "dark"), [(390, True, False), (320, True, True), (1280, False, True)])

@@ -16,10 +16,11 @@ from supervisor.errors import NotFound, StoreError
 from supervisor.page import document, reader
 from supervisor.page.figures import Figures
 from supervisor.page.reader import StoreReader
-from supervisor.store import queries
+from supervisor.store import cost_queries, queries
 from tests.unit.page.stored_run import CPU, RUN, SSD, FakeLive, StoredRun
 
 T = TypeVar("T")
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
 def answer(asked: Awaitable[T]) -> T:
@@ -140,15 +141,53 @@ def test_only_so_many_reads_wait(stored: StoredRun) -> None:
 def test_a_read_that_takes_too_long_is_ended_and_the_next_one_works(
     stored: StoredRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     own = StoreReader(stored.store.path, RUN)
     assert answer(own.read(lambda connection: connection.execute("SELECT 1").fetchone()[0])) == 1
     with monkeypatch.context() as patched:
         patched.setattr(reader, "READ_WITHIN_S", 0.05)
         with pytest.raises(StoreError, match="could not be read within"):
-            answer(own.read(lambda connection: connection.execute(endless).fetchone()))
+            answer(own.read(lambda connection: connection.execute(ENDLESS).fetchone()))
     assert answer(own.read(lambda connection: connection.execute("SELECT 1").fetchone()[0])) == 1
     own.close()
+
+
+def test_what_an_interrupted_view_has_missed_is_in_the_next_one(
+    stored: StoredRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = StoreReader(stored.store.path, RUN)
+    best = answer(own.view())["experiments"][0]["best"]["trial"]
+    with stored.store.change(RUN) as change:
+        change.record("trial.discarded", experiment="2M-h1", trial=best, who="maria")
+
+    def interrupted(*_: object) -> None:
+        raise sqlite3.OperationalError("interrupted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cost_queries, "figures_of", interrupted)
+        with pytest.raises(StoreError, match="interrupted"):
+            answer(own.view())
+    assert answer(own.view())["experiments"][0]["best"]["trial"] != best
+    own.close()
+
+
+def test_a_closed_reader_ends_its_read_and_takes_no_other(stored: StoredRun) -> None:
+    """A read that goes on would hold up the end of the daemon's process."""
+    own, begun = StoreReader(stored.store.path, RUN), threading.Event()
+
+    def read(connection: sqlite3.Connection) -> None:
+        connection.create_function("seen", 1, lambda _: begun.set() is None)
+        connection.execute(f"{ENDLESS} WHERE seen(i)").fetchone()
+
+    async def scene() -> None:
+        reading = asyncio.ensure_future(own.read(read))
+        await asyncio.to_thread(begun.wait)
+        own.close()
+        with pytest.raises(StoreError, match="interrupted"):
+            await reading
+        with pytest.raises(StoreError, match="the daemon is ending"):
+            await own.view()
+
+    asyncio.run(scene())
 
 
 def test_a_store_that_is_gone_is_an_error_of_ours(stored: StoredRun) -> None:

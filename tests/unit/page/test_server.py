@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from tests.unit.page.conftest import ACCESS, TOKEN, Serve
 from tests.unit.page.stored_run import FakeLive, StoredRun
 
 Scene = Callable[[PageServer, aiohttp.ClientSession], Awaitable[None]]
-PATHS = ("/", "/live.js", "/live.css", "/charts.js", "/events", "/trials?experiment=2M-h1", "/temperatures", "/metrics")
+PATHS = (
+    *application.FILES, "/events", "/trials?experiment=2M-h1", "/temperatures", "/metrics",
+)  # fmt: skip
 
 
 def play(serve: Serve, scene: Scene, *, admitted: bool = True) -> None:
@@ -165,6 +168,23 @@ def test_one_stream_too_many_is_told_to_come_back(serve: Serve) -> None:
     play(serve, scene)
 
 
+def test_browsers_that_leave_at_once_keep_no_place(serve: Serve) -> None:
+    """Public reports of other servers: a stream that ends before its first message keeps its place for ever."""
+
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        cookie = f"{ACCESS.cookie_name}={ACCESS.cookie}"
+        for _ in range(3 * MAX_STREAMS):
+            with socket.create_connection(("127.0.0.1", page.port)) as gone:
+                gone.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n".encode())
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        name = "bye"
+        while name == "bye":
+            async with session.get("/events") as answer:
+                name, _ = await said(answer.content)
+
+    play(serve, scene)
+
+
 def test_a_browser_that_takes_nothing_is_dropped_and_the_others_go_on(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +223,29 @@ def test_only_so_many_connections_are_held(serve: Serve, monkeypatch: pytest.Mon
         assert await reader.read() == b""
         for _, each in [*held, (reader, writer)]:
             each.close()
+
+    play(serve, scene, admitted=False)
+
+
+def test_a_browser_that_goes_while_it_is_let_in_does_not_end_the_page(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(page: PageServer, _: aiohttp.ClientSession) -> None:
+        loop, calls = asyncio.get_running_loop(), list[socket.socket]()
+        let_in = loop.connect_accepted_socket
+
+        async def refuse_once(protocol: Any, sock: socket.socket) -> Any:
+            calls.append(sock)
+            if len(calls) == 1:
+                raise OSError(22, "Invalid argument")
+            return await let_in(protocol, sock)
+
+        monkeypatch.setattr(loop, "connect_accepted_socket", refuse_once)
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        assert await reader.read() == b""
+        writer.close()
+        async with aiohttp.ClientSession() as session, session.get(page.whole_address) as answer:
+            assert answer.status == 200
 
     play(serve, scene, admitted=False)
 

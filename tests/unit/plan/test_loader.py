@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from supervisor.errors import PlanError, UnknownPlan
 from supervisor.plan import loader, set_values
 from supervisor.plan.loader import LoadedPlan, load_plan, parse_plan, plan_names
-from supervisor.plan.validation import nearest
+from supervisor.plan.problem import nearest
 from tests.waits import NET_S
 
 MINIMAL = """\

@@ -65,6 +65,24 @@ def test_the_hardware_policy_is_merged_with_the_one_in_force() -> None:
     assert changed("concurrency=4").policy is None
 
 
+NIGHTS = "hardware.schedule={zone: UTC, hours: {daily: pause, 22:00-06:00: run}}"
+
+
+def test_a_schedule_is_set_changed_in_a_part_and_taken_away() -> None:
+    kept = {
+        "hours": ["daily: pause", "22:00-06:00: run"], "zone": "UTC", "while_active": None, "idle_minutes": 10.0,
+        "on_battery": None,
+    }  # fmt: skip
+    assert (changed(NIGHTS).schedule, changed(NIGHTS).policy) == (kept, None)
+    part = changed("hardware.schedule.on_battery=hold", earlier=(NIGHTS,))
+    assert part.schedule == {**kept, "on_battery": "hold"}
+    line = changed("hardware.schedule.hours.sat 12:00-13:00=run", earlier=(NIGHTS,)).schedule
+    assert line is not None
+    assert line["hours"][-1] == "sat 12:00-13:00: run"
+    assert changed("hardware.schedule=null", earlier=(NIGHTS,)).schedule == {}
+    assert changed("hardware.min_off_s=120", earlier=(NIGHTS,)).schedule is None
+
+
 def test_earlier_changes_count_in_the_check() -> None:
     with pytest.raises(PlanError, match="memory_shed_percent"):
         changed("hardware.memory_shed_percent=80", earlier=("hardware.memory_pause_percent=70",))
@@ -98,6 +116,10 @@ def test_each_key_of_a_plan_can_change_or_has_its_reason() -> None:
         ("hardware.release_after_s=-5", "release_after_s"),
         ("hardware={}", "expected one of its keys"),
         ("hardware.sensor_script=heat", "sensor_script cannot change"),
+        ("hardware.schedule={hours: {mond: pause}}", "expected days"),
+        ("hardware.schedule={hours: {daily: pause}}", "expected hours for work, found none"),
+        ("hardware.schedule.zone=Europe/Berlin", "expected hours, while_active or on_battery"),
+        ("hardware.schedule=nights", "expected a mapping"),
     ],
 )
 def test_a_bad_change_is_refused_as_in_a_plan(text: str, words: str) -> None:

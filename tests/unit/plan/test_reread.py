@@ -100,6 +100,23 @@ def test_the_policy_is_the_files_and_keeps_what_no_plan_says(bench: Bench) -> No
     assert bench.edited(("concurrency: 2", "hardware: {min_off_s: 9.0}")).policy == {**POLICY, "min_off_s": 9.0}
 
 
+def test_a_schedule_is_the_files_and_goes_with_it(bench: Bench) -> None:
+    battery = ("concurrency: 2", "concurrency: 2\nhardware: {schedule: {on_battery: pause}}")
+    found = bench.edited(battery)
+    assert (found.changes, found.policy) == (("hardware.schedule.on_battery: absent -> pause",), None)
+    assert (found.schedule or {})["on_battery"] == "pause"
+    since = "hardware.schedule.on_battery=pause"
+    assert bench.edited(battery, sets=(since,)).schedule is None
+    assert bench.edited(sets=(since,)).schedule == {}
+
+
+def test_a_trace_that_cannot_change_keeps_no_other_key_of_the_hardware_back(bench: Bench) -> None:
+    found = bench.edited(("concurrency: 2", "hardware: {sensor_script: heat, min_off_s: 9.0}"))
+    assert (refused(found), found.policy) == (["hardware.sensor_script"], {**POLICY, "min_off_s": 9.0})
+    kept = parse_plan(found.text, "copy").plan
+    assert (kept.policy, kept.sensor_script) == ({"min_off_s": 9.0}, None)
+
+
 def test_changes_since_count_as_the_runs(bench: Bench) -> None:
     assert bench.edited(("max_trials: 10", "max_trials: 12"), sets=("max_failures=5",)).changes == (
         "max_trials: 10 -> 12", "max_failures: 5 -> absent"

@@ -49,11 +49,33 @@ def test_for_check_an_accelerator_without_an_answer_is_an_error(monkeypatch: pyt
     assert start.check_accelerator(PLAN, 1.0).level is Level.ERROR
 
 
+def test_a_process_that_no_signal_ends_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class InTheKernel(subprocess.Popen[str]):
+        def kill(self) -> None:
+            pass
+
+    program = "import sys, time; sys.stdout.close(); sys.stderr.close(); [time.sleep(0.01) for _ in range(60_000)]"
+    answer_with(monkeypatch, program)
+    monkeypatch.setattr(start, "KILLED_WITHIN_S", 0.0)
+    left: list[InTheKernel] = []
+
+    def keep(*arguments: Any, **keywords: Any) -> InTheKernel:
+        left.append(InTheKernel(*arguments, **keywords))
+        return left[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", keep)
+    assert start.check_accelerator(PLAN, 1.0, Level.WARNING).level is Level.WARNING
+    (process,) = left
+    assert process.poll() is None, "it was not waited for"
+    process.terminate()
+    process.communicate()
+
+
 def test_a_plan_for_the_cpu_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "Popen", fail)
     assert [check.level for check in start.check_hardware(CPU_PLAN)] == [Level.OK, Level.OK]
 
 

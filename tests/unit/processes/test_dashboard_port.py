@@ -34,6 +34,15 @@ time.sleep(600)
 """
 """Stands in for Ray: it listens on both ports."""
 
+BUSY = """
+import pathlib, sys
+tried = pathlib.Path({tried!r})
+if not tried.exists():
+    tried.touch()
+    sys.exit("Exception: The current node timed out during startup.")
+"""
+"""Comes before RAY: the first start fails as on a busy machine."""
+
 
 def started(home: Home) -> RayHead:
     """Start a head and end it; return it."""
@@ -81,6 +90,19 @@ def test_a_home_that_began_beside_another_keeps_its_own_port(home: Home) -> None
     assert first.port_taken == ray_head.DASHBOARD_PORT
     again = started(home)
     assert (port_of(again), again.port_taken) == (port_of(first), None)
+
+
+def test_a_start_that_a_busy_machine_delays_does_not_move_the_dashboard(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = BUSY.format(tried=str(home.root / "tried")) + RAY
+    monkeypatch.setattr(
+        ray_head, "ray_command",
+        lambda _, __, port, dashboard: [sys.executable, "-c", script, str(port), str(dashboard)],
+    )  # fmt: skip
+    head = started(home)
+    assert (home.root / "tried").exists()
+    assert (port_of(head), head.port_taken) == (ray_head.DASHBOARD_PORT, None)
 
 
 @pytest.mark.parametrize("content", ["", "x", "80\n", "99999", "08265", "-8265", "8265 8266", "\N{SUPERSCRIPT TWO}000"])

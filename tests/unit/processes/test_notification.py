@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socketserver
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,44 @@ def test_a_real_service_gets_the_message_and_each_other_one_has_its_own_problem(
 def test_a_service_that_refuses_is_told_with_its_status_and_without_the_address(web: Web) -> None:
     web.status = 403
     assert send(f"json://me:{SECRET}@{web.place}/{SECRET}") == ["the service answered with status 403"]
+
+
+def test_a_message_that_is_too_long_for_a_service_comes_in_parts(web: Web) -> None:
+    lines = [f"line {number} " + "x" * 180 for number in range(60)]
+    body = "\n".join(lines)
+    # Mattermost takes 4000 characters.
+    assert asyncio.run(send_message([f"mmost://{web.place}/{'a' * 32}"], "title", body, NET_S)) == [None]
+    parts = [message["text"] for message in web.messages]
+    assert len(parts) > 1
+    assert max(map(len, parts)) <= 4000
+    assert "".join("".join(parts).split()).count("x") == body.count("x"), "no part is lost"
+
+
+class MailDesk(socketserver.StreamRequestHandler):
+    """Takes mail as an SMTP server does (RFC 5321), and keeps the lines of its data."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        in_data = False
+        for line in self.rfile:
+            if in_data and line != b".\r\n":
+                self.server.lines.append(line.decode().rstrip())  # type: ignore[attr-defined]
+                continue
+            in_data = line[:4].upper() == b"DATA"
+            self.wfile.write(b"354 go on\r\n" if in_data else b"250 taken\r\n")
+
+
+@pytest.mark.usefixtures("web")
+def test_a_mail_keeps_its_lines_and_its_angle_brackets() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), MailDesk) as server:
+        server.lines = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        address = f"mailto://127.0.0.1:{server.server_address[1]}?from=a@example.org&to=b@example.org&mode=insecure"
+        sent = asyncio.run(send_message([address], "title", "one\ntwo <x> & y\n  three", NET_S))
+        server.shutdown()
+        assert sent == [None]
+        lines = server.lines  # type: ignore[attr-defined]
+    assert [line for line in lines if line][-3:] == ["one", "two <x> & y", "  three"]
 
 
 def test_a_service_that_does_not_answer_costs_the_others_nothing(web: Web) -> None:

@@ -22,7 +22,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_addresses_are_the_lines_that_are_no_comment_and_no_setting(file: Path) -> None:
-    lines = ("# mine", "", ADDRESS, "  json://a  ", ADDRESS, "ping = https://a.example/u?k=1", "digest=7:30  # early")
+    settings = ("ping = https://a.example/u?k=1", "digest=7:30  # early")
+    lines = ("\ufeff# mine", "", ADDRESS, "  json://a  # my phone", ADDRESS, *settings)
     file.write_text("\n".join(lines))
     assert read_settings(file) == NotifySettings((ADDRESS, "json://a"), "https://a.example/u?k=1", time(7, 30))
     file.write_text(f"{ADDRESS}\nDigest = OFF\n")

@@ -64,6 +64,24 @@ def test_an_idle_session_that_does_not_say_since_when_counts_from_the_first_look
     assert idle.seconds() == 600.0
 
 
+def test_a_session_that_ends_between_the_two_questions_is_asked_for_no_more() -> None:
+    listed = iter([b"1 1000 pat\n9 0 root\n", b"1 1000 pat\n"])
+
+    def ask(command: Sequence[str]) -> bytes:
+        if command[1] == "list-sessions":
+            return next(listed)
+        if "9" in command:
+            raise subprocess.CalledProcessError(1, ["loginctl"], stderr=b"Failed to get path for session '9'")
+        return b"IdleHint=yes\nIdleSinceHint=1700000040000000\nClass=user\nState=active\n"
+
+    assert IdleTime(HandClock(), ask, "linux").seconds() == 60.0
+
+
+def test_more_sessions_than_are_looked_at_are_unknown_never_idle() -> None:
+    found = logind(*["user active yes 1700000040000000"] * 65).seconds()
+    assert isinstance(found, Absence)
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -85,7 +103,8 @@ def test_without_an_answer_the_idle_time_is_absent_never_idle(error: Exception) 
 def test_a_macs_idle_time_is_in_nanoseconds() -> None:
     entries = plistlib.dumps([{"HIDIdleTime": 90_000_000_000}])
     assert IdleTime(HandClock(), lambda _: entries, "darwin").seconds() == 90.0
-    assert isinstance(IdleTime(HandClock(), lambda _: plistlib.dumps([]), "darwin").seconds(), Absence)
+    for odd in ([], {"HIDIdleTime": 1}, ["HIDIdleTime"]):
+        assert isinstance(IdleTime(HandClock(), lambda _, odd=odd: plistlib.dumps(odd), "darwin").seconds(), Absence)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +113,8 @@ def test_a_macs_idle_time_is_in_nanoseconds() -> None:
         ({}, False), ({"type": "Battery", "capacity": "80", "status": "Discharging"}, True),
         ({"type": "Battery", "capacity": "80", "status": "Charging"}, False),
         ({"type": "Battery", "capacity": "80", "status": "Not charging"}, False),
+        ({"type": "Battery", "present": "0", "status": "Unknown"}, False),
+        ({"type": "Battery", "scope": "Device", "capacity": "80", "status": "Discharging"}, False),
     ],
 )  # fmt: skip
 def test_a_battery_drains_or_not_and_a_machine_without_one_is_on_mains(

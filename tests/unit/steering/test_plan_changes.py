@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.clock import Clock
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.steering import Steering
+from supervisor.daemon.upkeep.schedule_watch import ScheduleWatch, schedule_of
+from supervisor.domain.command import Action, Origin
+from supervisor.domain.work_schedule import NOT_ASKED, Surroundings
 from supervisor.errors import Conflict, PlanError, SweepError
 from supervisor.plan.drift import sha256_of
 from supervisor.store import lookups
@@ -29,6 +33,29 @@ def test_a_change_of_the_plan_reaches_the_driver_at_work_and_stays(tmp_path: Pat
     assert '"min_off_s": 9' in lookups.run(stage.store, "r")["hardware"]
     (change,) = stage.facts("plan.changed")
     assert (change["who"], change["sets"]) == ("ann", ["concurrency=2", "hardware.min_off_s=9"])
+
+
+def test_a_schedule_is_set_and_taken_away_in_a_run_at_work_and_its_pause_with_it(tmp_path: Path) -> None:
+    stage = planned(Stage(tmp_path, a=[[["trial", 0, 0.25], ["await", "SpecChanged"], ["trial", 1, 0.5]]]))
+
+    async def ask(at_work: Orchestrator) -> None:
+        await until(lambda: len(stage.facts("trial.finished")) == 1, "a trial has ended")
+        verbs = steering(stage, at_work)
+        watch = ScheduleWatch(
+            stage.writer, Clock(), lambda: schedule_of(stage.writer), at_work.commands_changed,
+            lambda _: Surroundings(NOT_ASKED, True),
+        )  # fmt: skip
+        answer = await verbs.change([], ["hardware.schedule={on_battery: pause}"], "ann")
+        assert (answer["schedule"]["on_battery"], answer["policy"]) == ("pause", False)
+        await watch.tick()
+        assert (at_work.in_force().origin, stage.states()["a"]) == (Origin.SCHEDULE, "PAUSED")
+        assert (await verbs.change([], ["hardware.schedule=null"], "ann"))["schedule"] == {}
+        assert (at_work.in_force().action, stage.states()["a"]) == (Action.RUN, "RUNNING")
+        await verbs.change([], ["concurrency=2"], "ann")
+
+    stage.live(ask)
+    assert stage.states() == {"a": "EXITED"}
+    assert [facts["schedule"] for facts in stage.facts("plan.changed")][1:] == [{}, None]
 
 
 def test_the_hours_of_the_experiment_at_work_follow_what_a_person_sets(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.store.event_catalog import EVENTS, check_event, describe, render_markdown
+from supervisor.store.event_catalog import EVENTS, check_event, render_markdown
+from supervisor.store.event_words import describe
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 

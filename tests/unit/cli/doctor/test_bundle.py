@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import stat
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +57,54 @@ def test_a_bundle_has_checks_environment_packages_status_and_logs(home: Home, tm
     assert "line" in everything
     assert not any(secret in everything for secret in (SECRET, TOKEN, ADDRESS, "pass-of-ann"))
     assert stat.S_IMODE((tmp_path / "b.tar.gz").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("config:\n  api_key: hunter2 and more\n  lr: 0.1\n", "config:\n  api_key: ***\n  lr: 0.1\n"),
+        ("config: {wandb_api_key: hunter2, lr: 0.1}", "config: {wandb_api_key: ***, lr: 0.1}"),
+        ("- password: hunter2", "- password: ***"),
+        ("ran train --token hunter2 --lr 0.1", "ran train --token *** --lr 0.1"),
+        ("max_tokens: 512\nmax_epochs: 3", "max_tokens: 512\nmax_epochs: 3"),
+    ],
+)
+def test_secrets_of_a_plan_and_of_command_lines_are_hidden(text: str, shown: str) -> None:
+    assert bundle.Cleaner({}, "").clean(text) == shown
+
+
+def test_each_part_of_an_address_is_hidden_and_words_of_comments_are_not(home: Home) -> None:
+    home.notify.write_text(
+        "# addresses for messages\nping = https://hc-ping.com/0a1b2c3d-4e5f  # check of today\nntfy://my-secret-topic\n"
+        "# ntfy://an-older-topic\n"
+    )
+    cleaned = bundle.Cleaner.of(home).clean(
+        "POST https://ntfy.sh/my-secret-topic, GET https://hc-ping.com/0a1b2c3d-4e5f/start, an-older-topic, messages"
+    )
+    assert not any(part in cleaned for part in ("my-secret-topic", "0a1b2c3d", "an-older-topic"))
+    assert cleaned.endswith("messages")
+
+
+def test_a_secret_with_letters_beyond_ascii_is_hidden_in_json(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_API_KEY", "gehe\N{LATIN SMALL LETTER I WITH DIAERESIS}mnis")
+    bundle.write(home, {"checks": [{"detail": f"found {os.environ['MY_API_KEY']}"}]}, tmp_path / "b.tar.gz")
+    assert '"found ***"' in read(tmp_path / "b.tar.gz")["sweep-doctor/checks.json"]
+
+
+def test_a_disk_that_fills_leaves_no_half_of_a_bundle(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle.os, "fdopen", lambda descriptor, mode: Full(descriptor, mode))  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="No space left"):
+        bundle.write(home, {}, tmp_path / "b.tar.gz")
+    assert not (tmp_path / "b.tar.gz").exists()
 
 
 def test_the_environment_shows_only_variables_that_steer_this_program() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.cli import supervisorctl
 from supervisor.cli.doctor import examine
+from supervisor.cli.guide import progress
 from supervisor.home import Home
 from supervisor.preflight.machine import Check, Level, ok
 from tests.unit.cli.doctor.broken_home import sound_home
@@ -52,6 +53,22 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_follow() -> None:
     found = list(examine.examined([("sensors", broken), ("clock", lambda: ok("clock", "plausible"))]))
     assert [(check.name, check.level) for check in found] == [("sensors", Level.ERROR), ("clock", Level.OK)]
     assert "a driver of 1998" in found[0].detail
+
+
+def test_elsewhere_than_on_a_terminal_a_slow_check_says_what_it_looks_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the words the step would wait for ever."""
+    monkeypatch.setattr(progress, "SILENT_S", 0.0)
+    said: list[str] = []
+
+    def slow() -> Check:
+        while not said or not said[-1]:
+            said.append(capsys.readouterr().err)
+        return ok("store", "sound")
+
+    assert [check.name for check in examine.examined([("store", slow)])] == ["store"]
+    assert said[-1] == "looking at store ...\n"
 
 
 def test_a_home_with_every_fault_is_examined_to_the_end(

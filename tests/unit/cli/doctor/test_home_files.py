@@ -51,15 +51,27 @@ def test_folders_and_files_of_another_user_are_errors(tmp_path: Path, monkeypatc
     assert found["home"] is found["state"] is found["sweep.db"] is Level.ERROR
 
 
-@pytest.mark.parametrize("name", ["ray_token", "notify"])
+@pytest.mark.parametrize("name", ["ray_token", "notify", "page.json"])
 def test_secrets_that_others_may_read_are_named_with_the_command_that_hides_them(name: str, tmp_path: Path) -> None:
     home = sound_home(tmp_path)
     secret = home.state / name
-    secret.write_text("abc")
+    secret.write_text("ntfy://abc\n")
     secret.chmod(0o644)
     (found,) = home_files.check_files(home)
     assert (found.level, found.remedy) == (Level.WARNING, f"make it private: `chmod 600 {secret}`")
     secret.chmod(0o600)
+    assert home_files.check_files(home) == []
+
+
+def test_addresses_that_cannot_be_read_are_named_without_the_address(tmp_path: Path) -> None:
+    home = sound_home(tmp_path)
+    home.notify.write_text("my-secret-topic\n")
+    home.notify.chmod(0o600)
+    (found,) = home_files.check_files(home)
+    assert (found.name, found.level) == ("messages", Level.WARNING)
+    assert "supervisorctl notify test" in (found.remedy or "")
+    assert "my-secret-topic" not in f"{found.detail}{found.remedy}"
+    home.notify.write_text("ntfy://my-secret-topic\n")
     assert home_files.check_files(home) == []
 
 
@@ -94,7 +106,7 @@ def test_a_damaged_page_of_the_store_is_found(tmp_path: Path) -> None:
 
 def test_the_check_of_a_large_store_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = sound_home(tmp_path)
-    monkeypatch.setattr("supervisor.store.page_check.STEPS", 1)
+    monkeypatch.setattr("supervisor.audit.maintenance.STEPS", 1)
     times = iter([0.0, *[1e9] * 1_000])
     (found,) = home_files.check_store(home, lambda: next(times))
     assert found.level is Level.OK

@@ -54,6 +54,14 @@ def test_own_commands_on_the_path_are_right_and_missing_ones_an_error(own: Path)
     assert "make install" in (found[1].remedy or "")
 
 
+def test_a_link_to_an_own_command_is_right(own: Path, tmp_path: Path) -> None:
+    """As pipx and uv put it on the PATH."""
+    for name in installation.COMMANDS:
+        (tmp_path / name).symlink_to(own / name)
+    found = installation.check_commands(own, lambda name: str(tmp_path / name))
+    assert [check.level for check in found] == [Level.OK, Level.OK]
+
+
 @pytest.mark.parametrize(
     ("soft", "level"), [(256, Level.WARNING), (1024, Level.OK), (resource.RLIM_INFINITY, Level.OK)]
 )

@@ -97,6 +97,22 @@ def test_folders_are_counted_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.M
     assert live.folder_bytes([tmp_path / "none"]) == 0
 
 
+def test_one_folder_with_many_files_is_counted_up_to_the_same_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        (tmp_path / str(number)).write_bytes(bytes(100))
+    monkeypatch.setattr(live, "MAX_ENTRIES", 7)
+    assert live.folder_bytes([tmp_path]) == 700
+
+
+def test_sensors_are_read_by_a_process_that_may_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(live.check_sensors())["sensors"] is Level.OK
+    monkeypatch.setattr(live, "SENSORS_WITHIN_S", 0.001)
+    (found,) = live.check_sensors()
+    assert (found.level, "took longer" in found.detail) == (Level.ERROR, True)
+
+
 def test_an_unprotected_machine_and_a_broken_sensor_are_warnings() -> None:
     broken = {"sensor_id": "hwmon:x", "kind": "temperature", "value": None, "quality": "error", "detail": "no answer"}
     found = {

@@ -1,0 +1,36 @@
+"""Says an event as a sentence for people, by the catalogue's text. Standard library only."""
+
+from __future__ import annotations
+
+from supervisor.formatting import error_sentence, human
+from supervisor.store.event_catalog import kind_of
+
+NODE_CHARACTERS = 8
+"""The number of characters of a node's id (of 56) that a sentence shows."""
+
+
+def describe(name: str, values: dict[str, object]) -> str:
+    """Return the event as a sentence: a dash for an absent field, short floats and node ids, bytes with units."""
+    return kind_of(name).text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
+
+
+def _short(key: str, value: object) -> object:
+    if value is None:
+        return "-"
+    if key == "error":
+        # The event's own field has all of it.
+        return error_sentence(str(value))
+    if key == "node":
+        return str(value)[:NODE_CHARACTERS]
+    if isinstance(value, int | float) and (key == "bytes" or key.endswith("_bytes")):
+        return human(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+class _Dashes(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "-"
