@@ -234,18 +234,13 @@ def best_trial(trials: Iterable[dict[str, Any]], spec: Mapping[str, Any]) -> dic
 
     Trials after the search may be judged on other days, so their values do not compare.
     """
-    searched, discarded = finalists.search_trials(spec), {int(number) for number in spec.get("discarded", {})}
-    valued = [
-        trial
-        for trial in trials
-        if trial["value"] is not None
-        and trial["number"] < searched
-        and trial["number"] not in discarded
-        and trial["end_reason"] in SUCCEEDED
-    ]
+    valued = [trial for trial in trials if trial["value"] is not None and trial["end_reason"] in SUCCEEDED]
     if not valued:
         return None
-    return (min if spec["mode"] == "min" else max)(valued, key=lambda trial: (trial["value"], trial["number"]))
+    searched, discarded = finalists.search_trials(spec), {int(number) for number in spec.get("discarded", {})}
+    compared = [trial for trial in valued if trial["number"] < searched and trial["number"] not in discarded]
+    best = min if spec["mode"] == "min" else max
+    return best(compared, key=lambda trial: (trial["value"], trial["number"]), default=None)
 
 
 def training_seconds(trial: dict[str, Any]) -> float:

@@ -6,6 +6,8 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from tests.acceptance.conftest import Sweep
 from tests.acceptance.faults.evidence import audited, names
 
@@ -30,6 +32,7 @@ def assert_finalised(view: dict[str, Any], reason: str) -> None:
     assert all(trial["end_reason"] in ("finished", "early_stopped") for trial in experiment["trials"])
 
 
+@pytest.mark.slow
 def test_a_run_ends_within_its_hours_with_its_answer_and_passes_on_what_is_left(sweep: Sweep) -> None:
     """A thousand trials do not fit into a few seconds: some search, the best of them are finalised."""
     # On a busy machine forty seconds are too few for a trial or its finalisation; then four times as many are given.
@@ -51,6 +54,7 @@ def test_a_run_ends_within_its_hours_with_its_answer_and_passes_on_what_is_left(
     assert "no further trial fitted into its hours" in report
 
 
+@pytest.mark.slow
 def test_a_finish_survives_the_daemons_death_and_ends_with_the_answer(sweep: Sweep) -> None:
     """Killed as soon as the command has answered: the next daemon finishes, and no trial is lost or doubled."""
     plan = sweep.plan("enough", "[0]", max_trials=1000, pause_s=0.5)
