@@ -60,7 +60,7 @@ def _write_trial(trials: TrialWriter, number: int, chance: random.Random, *, end
 
 
 def write_log(home: Home, lines: int) -> None:
-    """Write `lines` lines of events, as a run of months leaves them, into the plan's log."""
+    """Write `lines` lines of events into the plan's log, as months leave them."""
     home.audit_log(PLAN).parent.mkdir(parents=True, exist_ok=True)
     with home.audit_log(PLAN).open("w") as log:
         for number in range(lines):

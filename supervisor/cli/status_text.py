@@ -114,11 +114,6 @@ def _search_end(spec: Mapping[str, Any]) -> list[str]:
     return [f"search ended ({spec['search_end']})"] if spec["search_end"] in EARLY else []
 
 
-def _hours_s(experiment: dict[str, Any]) -> float | None:
-    hours = experiment["spec"].get("max_hours")
-    return None if hours is None else float(hours) * 3600.0
-
-
 def failures(counts: Mapping[str, int]) -> dict[str, int]:
     """Return how many trials failed, by end reason."""
     return {reason: count for reason, count in sorted(counts.items()) if reason in FAILED}

@@ -28,6 +28,8 @@ from supervisor.domain.weekly_hours import (
 
 KEYS = ("zone", "hours", "while_active", "idle_minutes", "on_battery")
 IDLE_MINUTES = 10.0
+ON_BATTERY = "while on battery"
+"""The words of a reason that holds for the battery; news tell it by them (daemon.news.topics)."""
 SET_BACK_S = 300.0
 """A clock that was set back by more ends an overruling: its end would lie further away than a person asked for."""
 EXAMPLES = {
@@ -209,7 +211,7 @@ def _by_battery(schedule: Schedule, seen: Surroundings) -> Command | None:
     if schedule.on_battery is None or seen.on_battery is False:
         return None
     unknown = seen.on_battery if isinstance(seen.on_battery, Unknown) else None
-    why = "while on battery" if unknown is None else f"since the battery is unknown: {unknown.reason}"
+    why = ON_BATTERY if unknown is None else f"since the battery is unknown: {unknown.reason}"
     return Command(schedule.on_battery, Origin.SCHEDULE, f"{BY_SCHEDULE} {why}")
 
 

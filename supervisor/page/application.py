@@ -137,7 +137,7 @@ class PageHandlers:
         return web.json_response(await self._figures.live.resume(None, f"{user_name()} (page)"))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Stream the status and the events until the browser leaves, is too slow, or the daemon ends."""
+        """Stream status and events until the browser leaves, is too slow, or the daemon ends."""
         # An answer without a stream would end the browser's tries for good, so the refusal is a stream, too.
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **HEADERS})
         await response.prepare(request)

@@ -56,8 +56,9 @@ function scale(low, high, from, to) {
 function robust(values, minimised) {
   const sorted = [...values].sort((one, other) => (minimised ? one - other : other - one));
   if (!sorted.length) return [0, 1];
-  const best = sorted[0], worst = sorted[Math.ceil(0.93 * (sorted.length - 1))];
-  const margin = 0.07 * Math.abs(worst - best) || 0.02 * Math.abs(best) || 1;
+  const best = sorted[0], worst = sorted[Math.ceil(0.93 * (sorted.length - 1))], spread = Math.abs(worst - best);
+  // Values that differ in their last digits only are equal here: no number lies between them for a tick.
+  const margin = spread > 1e-9 * Math.abs(best) ? 0.07 * spread : 0.02 * Math.abs(best) || 1;
   return [Math.min(best, worst) - margin, Math.max(best, worst) + margin];
 }
 

@@ -34,7 +34,7 @@ def curve_numbers(rows: Sequence[Row]) -> list[int]:
 
 
 def trials_document(name: str, spec: Row, rows: Sequence[Row], curves: Mapping[int, Curve]) -> dict[str, Any]:
-    """Return an experiment's trials in the order of their ends, its best so far, and the curves of some trials.
+    """Return an experiment's trials in order of end, its best so far and some curves.
 
     `rows` are those of page_queries.trial_rows. A trial after the search is marked `final`: its value may be of other
     days, so that it does not compare.
@@ -99,7 +99,10 @@ def _param_names(rows: Iterable[Row]) -> list[str]:
 
 
 def best_so_far(points: Iterable[Row], *, minimised: bool) -> list[tuple[int, float, int]]:
-    """Return (place, value, trial) of each point of the search that was better than all before it."""
+    """Return (place, value, trial) of each point that was better than all before it.
+
+    A trial after the search is left out, and so is one that has failed.
+    """
     found: list[tuple[int, float, int]] = []
     for point in points:
         value = point["value"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from supervisor.domain import finalists
 from supervisor.errors import DiskFailed
 from supervisor.page import charts, document
 from supervisor.page.metrics import metrics_text
@@ -53,11 +54,12 @@ class Figures:
         return [event_document(event) for event in found]
 
     async def trials(self, name: str) -> dict[str, Any]:
-        """Return charts.trials_document of an experiment. Raises NotFound."""
+        """Return charts.trials_document of an experiment, without discarded trials. Raises NotFound."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Any]:
             spec = page_queries.experiment_spec(connection, self._run_id, name)
-            rows = page_queries.trial_rows(connection, self._run_id, name)
+            known = page_queries.trial_rows(connection, self._run_id, name)
+            rows = [row for row in known if not finalists.is_discarded(spec, row["number"])]
             found = page_queries.curves(connection, self._run_id, name, charts.curve_numbers(rows))
             return charts.trials_document(name, spec, rows, found)
 
@@ -70,13 +72,13 @@ class Figures:
         begin_minute, end_minute = int((now_s - hours * 3600.0) // 60), int(now_s // 60)
 
         def read(connection: sqlite3.Connection) -> dict[str, Any]:
-            rows = page_queries.temperatures(connection, self._run_id, begin_minute)
+            rows = _temperatures(connection, self._run_id, begin_minute)
             upto = page_queries.last_seq(connection)
             for event in page_queries.pause_events(connection, self._run_id, self._pauses.seq, upto):
                 self._pauses.add(event)
             self._pauses.seq = upto
             # A margin is in degrees, too, and is no temperature.
-            own = [row for row in rows if (row["node"], row["sensor"]) not in margins]
+            own = (row for row in rows if (row["node"], row["sensor"]) not in margins)
             return {
                 "begin": begin_minute * 60,
                 "end": now_s,
@@ -92,6 +94,16 @@ class Figures:
         epochs = await self._reader.read(lambda connection: page_queries.epochs(connection, self._run_id))
         # In a thread: the first call imports the package.
         return await asyncio.to_thread(metrics_text, view, epochs, document.temperatures(view))
+
+
+def _temperatures(connection: sqlite3.Connection, run_id: str, begin_minute: int) -> Iterator[dict[str, Any]]:
+    """Yield page_queries.temperatures, as many of its answers as the time has; a minute may come twice."""
+    while True:
+        rows = page_queries.temperatures(connection, run_id, begin_minute)
+        yield from rows
+        if len(rows) < page_queries.MAX_READINGS or rows[-1]["minute"] == begin_minute:
+            return
+        begin_minute = rows[-1]["minute"]
 
 
 def _sensors(view: Mapping[str, Any], kind: Kind) -> set[tuple[str, str]]:

@@ -149,7 +149,7 @@ async function fetched(path) {
 async function showExperiment() {
   const one = shownExperiment();
   if (!one || asking) return;
-  const key = JSON.stringify([one.name, one.done, one.pruned, one.failed, one.running]);
+  const key = JSON.stringify([one.name, one.done, one.pruned, one.failed, one.running, one.best]);
   at("shown").textContent = one.name;
   at("shown-note").textContent = [one.doing, eta(one.eta) && `ends in ${eta(one.eta)}`].filter(Boolean).join(", ");
   if (key === drawnFor) return;

@@ -28,7 +28,7 @@ MAX_WAITING = 32
 
 
 class StoreReader:
-    """Owns the thread and its connection, opened at the first read: a page that nobody opens costs nothing."""
+    """Owns the thread and its connection, opened at the first read: a page that stays unopened costs nothing."""
 
     def __init__(self, path: Path, run_id: str) -> None:
         self._path, self._run_id = path, run_id
@@ -64,7 +64,7 @@ class StoreReader:
             self._waiting -= 1
 
     async def view(self) -> dict[str, Any]:
-        """Return the run as StatusView shows it; nobody may change it. Raises as `read` does."""
+        """Return the run as StatusView shows it, not to be changed. Raises as `read` does."""
         return await self.read(self._now)
 
     def _check_open(self) -> None:

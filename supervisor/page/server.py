@@ -102,7 +102,7 @@ class PageServer:
                 connection.close()  # a browser that has gone meanwhile: macOS refuses options for its connection
 
     async def _feed(self) -> None:
-        """Publish the status and the new events every REFRESH_S, and at once to a page that was just opened."""
+        """Publish status and new events every REFRESH_S, and at once to a page just opened."""
         seq = 0
         while True:
             begun_s = self._clock.mono_s()

@@ -282,7 +282,7 @@ class Plan(Part):
 
     @property
     def schedule(self) -> dict[str, Any] | None:
-        """When to work, as a run keeps it; None without a schedule. Raises ScheduleError."""
+        """The schedule as a run keeps it; None without one. Raises ScheduleError."""
         value = self.hardware.get("schedule")
         return None if value is None else read_schedule(value).to_json()
 

@@ -28,7 +28,7 @@ NETWORK = (
 )  # fmt: skip
 """The variables that lead through a company's network: its proxies, and the certificates that they sign with."""
 Problem = str | None
-"""Why an address was not reached; None if it was."""
+"""The reason that an address was not reached; None if it was."""
 
 
 async def send_message(addresses: Sequence[str], title: str, body: str, within_s: float) -> list[Problem]:

@@ -17,6 +17,7 @@ from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import answer_queries, cost_queries, queries
 from supervisor.store.failure_queries import last_failure
+from supervisor.store.projection import CHANGES
 
 
 @dataclass
@@ -58,7 +59,7 @@ class StatusView:
         }
 
     def _changed(self) -> set[str | None]:
-        """Return the experiments with events since the last call; bring the lost time up to now."""
+        """Return the experiments that events since the last call changed; bring the lost time up to now."""
         after, run = self._seq, self._run_id
         newest = self._connection.execute(
             "SELECT seq, wall FROM event WHERE run = ? ORDER BY seq DESC LIMIT 1", (run,)
@@ -76,8 +77,11 @@ class StatusView:
             self._figures = figures
             for kept in (self._over, self._trials, self._measured):
                 kept.clear()
+        # Any other event changes no row: a sample of the hardware every few minutes must not cost all trials.
+        marks = ", ".join("?" * len(CHANGES))
         rows = self._connection.execute(
-            "SELECT DISTINCT experiment, trial FROM event WHERE run = ? AND seq > ?", (run, after)
+            f"SELECT DISTINCT experiment, trial FROM event WHERE run = ? AND seq > ? AND name IN ({marks})",  # noqa: S608 - only marks
+            (run, after, *CHANGES),
         ).fetchall()
         self._read_trials(rows)
         return {row["experiment"] for row in rows}
@@ -87,6 +91,8 @@ class StatusView:
         whole = {row["experiment"] for row in changed if row["trial"] is None}
         for name in whole & self._trials.keys() if None not in whole else list(self._trials):
             del self._trials[name]
+            # The count of ends begins anew, so it would not tell that another trial has ended since.
+            self._measured.pop(name, None)
         for row in changed:
             if row["experiment"] in self._trials:
                 self._read(row["experiment"], row["trial"])

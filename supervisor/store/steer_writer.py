@@ -56,7 +56,7 @@ class PlanChange:
 
     @property
     def is_for_experiments(self) -> bool:
-        """Whether nothing changes but specs of experiments."""
+        """Return whether nothing changes but specs of experiments."""
         return self.policy is None and self.schedule is None and self.plan_text is None
 
 

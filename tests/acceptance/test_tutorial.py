@@ -73,7 +73,7 @@ def test_the_first_hour_goes_as_the_tutorial_says(hour: Sweep) -> None:
     assert len(of("supervisorctl log 0").splitlines()) == 9
     assert "paused" in of("supervisorctl pause")
     assert "0.45" in of("supervisorctl enqueue")
-    assert "150 trials instead of 200" in of("supervisorctl set")
+    assert "800 trials instead of 1000" in of("supervisorctl set")
     assert "DAEMON DIED" in of("supervisorctl status ||")
     assert "exit code 4" in of("supervisorctl status ||")
     assert "BROKEN" not in of("supervisorctl audit")

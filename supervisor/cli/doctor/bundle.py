@@ -1,7 +1,7 @@
 """Writes the bug report of `doctor`: a tar.gz of bounded size, without secrets and without data.
 
-Its texts are ends of logs, redacted (supervisor.redaction). Datasets, checkpoints, trials' own output and the store
-itself are never in it.
+Its texts are ends of logs, redacted (supervisor.redaction). Datasets, checkpoints, the store itself and trials' own
+output are never in it, but for the last lines of failed trials, which log and status have.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ PERSONAL = {"HOME", "USER", "LOGNAME"}
 ASK_WITHIN_S = 10.0
 _SIGNS = re.compile(r"[\s/:@?&=#\"']+")
 """Stands between the parts of an address."""
+_PAGE_TOKEN = re.compile(r"[0-9a-f]{32,}")
+"""The live page's token (daemon.live_page), without the run's name beside it."""
 _NAMED = r"[\w-]{0,64}(?:token|secret|passw(?:or)?d|credential|api[_-]?key)"
 _SETTING = re.compile(
     rf"(^[ \t]{{0,64}}(?:- )?{_NAMED}(?:_\w{{0,64}})?:[ \t]+)\S.*$"
@@ -150,7 +152,7 @@ def status(home: Home) -> dict[str, Any]:
 
 
 def logs(home: Home, view: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the logs of the daemon, then those of the run in `view` and of its Ray session."""
+    """Yield the logs of the daemon, of the run in `view` and of its Ray session."""
     yield from (home.logs / "daemon.log", home.logs / "daemon.log.1", home.logs / "debug.jsonl")
     run = view.get("run")
     if run is None:
@@ -214,8 +216,7 @@ class Cleaner:
         lines = [line for line in found if not line.startswith("#") or "://" in line]
         # Of "ping = https://..." and of ntfy://topic each part is secret by itself: a library shows another form.
         own = [part for line in lines for part in (line, *_SIGNS.split(line)) if len(part) >= MIN_VALUE_CHARACTERS]
-        # The live page's token stands in quotation marks.
-        own += [part for part in end_of(home.page).split('"') if len(part) > 16]
+        own += _PAGE_TOKEN.findall(end_of(home.page))
         named = {f"SECRET_{number}": value for number, value in enumerate(sorted(own, key=len, reverse=True))}
         return cls({**os.environ, **named}, str(Path.home()))
 

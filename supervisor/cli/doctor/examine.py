@@ -46,7 +46,7 @@ def doctor(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def steps(home: Home) -> Sequence[Step]:
-    """Return the checks in their order, each with the words that are shown while it works."""
+    """Return the checks in their order, each with the words shown while it works."""
     return (
         ("versions", lambda: [installation.check_versions(), machine.check_python(), *machine.check_libraries()]),
         ("environment", lambda: [installation.check_environment(home), installation.check_encoding()]),
@@ -92,7 +92,7 @@ def examined(planned: Sequence[Step]) -> Iterator[Check]:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """Say in one line what is wrong, or that nothing is."""
+    """Say in one line which checks have found errors or warnings."""
     errors, warnings = (
         list(dict.fromkeys(check.name for check in checks if check.level is level))
         for level in (Level.ERROR, Level.WARNING)

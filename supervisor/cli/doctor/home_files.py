@@ -80,12 +80,12 @@ def check_files(home: Home) -> list[Check]:
 
 
 def _check_addresses(home: Home) -> list[Check]:
-    """Check that the file of addresses for messages can be read; a wrong line means that none is sent."""
+    """Check that the file of addresses for messages can be read; a wrong line stops all messages."""
     try:
         read_settings(home.notify)
     except UsageError as error:
         cure = f"{error.remedy}; then `supervisorctl notify test`"
-        return [Check("messages", Level.WARNING, f"none is sent: {error.message}", cure)]
+        return [Check("messages", Level.WARNING, f"no message is sent: {error.message}", cure)]
     except UnsafeFile:
         pass  # owner and mode are named above
     return []
@@ -100,7 +100,7 @@ def _mode(name: str, path: Path, found: os.stat_result) -> list[Check]:
 
 
 def check_space(home: Home) -> list[Check]:
-    """Check the space where runs and where Ray's session lie, and the kind of the disk."""
+    """Check the space for runs and for Ray's session, and the disk's kind."""
     policy = Policy()
     checks = [machine.check_file_system(home), machine.check_disk(home.runs, policy.disk_hold_bytes,
               policy.disk_pause_bytes)]  # fmt: skip

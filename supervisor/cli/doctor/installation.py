@@ -44,7 +44,7 @@ def _version(name: str) -> str | None:
 
 
 def check_environment(home: Home) -> Check:
-    """Say where Python and the home are, and warn about a Python that is no virtual environment's."""
+    """Say where Python and the home are, and warn without a virtual environment."""
     where = "SWEEP_HOME" if os.environ.get("SWEEP_HOME") else "the default"
     detail = f"{sys.executable}; home {home.root} ({where})"
     if sys.prefix == sys.base_prefix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -24,11 +25,10 @@ SENSORS_WITHIN_S = 30.0
 MAX_ENTRIES = 20_000
 """The most files that are counted in leftover folders."""
 MUCH_BYTES = 1024**3
-GET_THROUGH = "`kill` that process, then `supervisord start`"
 
 
 def check_daemon(home: Home) -> list[Check]:
-    """Check the daemon of this home by its lock and its socket, and the run that it works on."""
+    """Check the daemon of this home by lock and socket, and its run."""
     try:
         if is_held(home):
             return [_asked(home)]
@@ -65,11 +65,11 @@ def _without_daemon(home: Home) -> list[Check]:
     try:
         found = home.socket.lstat()
     except OSError:
-        return [ok("daemon", "none is running; `supervisord start` begins or resumes a run")]
+        return [ok("daemon", "no daemon is running; `supervisord start` begins or resumes a run")]
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
         detail = f"expected a socket of this user at {home.socket}, found another file"
         return [Check("daemon", Level.ERROR, detail, f"look at it (`ls -l {home.socket}`), and remove it")]
-    detail = f"none is running; {home.socket} is left of one that died"
+    detail = f"no daemon is running; {home.socket} is left of one that died"
     return [Check("daemon", Level.WARNING, detail, "`supervisord start` makes the socket anew and resumes the run")]
 
 
@@ -90,22 +90,27 @@ def _last_run(home: Home) -> list[Check]:
 
 
 def check_leftovers(home: Home) -> list[Check]:
-    """Check for processes and folders that an earlier daemon of this home, or of another, has left."""
+    """Check for processes and folders that earlier daemons, also of other homes, have left."""
     return [*_orphans(home), *_session(home), *_other_folders(home)]
 
 
 def _orphans(home: Home) -> Iterator[Check]:
+    import psutil
+
     from supervisor.processes import orphans
 
     if is_held(home):
         return
-    found = [f"{process.pid} {process.name()}" for process in orphans.find(home.key)]
+    found: list[str] = []
+    for process in orphans.find(home.key):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            found.append(f"{process.pid} {process.name()}")
     if found:
         detail = f"{len(found)} processes of a daemon that died: {', '.join(found[:5])}"
         pids = " ".join(name.split()[0] for name in found)
         yield Check("Ray's processes", Level.WARNING, detail, f"`supervisord start` ends them; or `kill {pids}`")
     else:
-        yield ok("Ray's processes", "none is left over")
+        yield ok("Ray's processes", "no process is left over")
 
 
 def _session(home: Home) -> Iterator[Check]:

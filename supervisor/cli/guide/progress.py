@@ -30,7 +30,7 @@ class Working:
         self.print_once()
 
     def print_once(self) -> None:
-        """Print the words where no line is kept up to date, the first time that this is called."""
+        """Print the words once, where no line is kept up to date."""
         with self._lock:
             out, self._elsewhere = self._elsewhere, None
         if out is not None:

@@ -28,6 +28,7 @@ from supervisor.errors import DiskFull, SweepError
 from supervisor.processes.notification import SEND_WITHIN_S, Problem, send_message
 from supervisor.processes.notify_file import NotifySettings, label, read_settings
 from supervisor.store import lookups
+from supervisor.store.event import Event
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
@@ -64,6 +65,7 @@ class Notifier:
         self._boxes: dict[str, Mailbox] = {}
         # The last message must not overtake another one and repeat it.
         self._sending = asyncio.Lock()
+        self._under_way: asyncio.Task[None] | None = None
         self._refused: str | None = None
         self._digest_wall_s: float | None = None
         # Stored at once: events before the first message gets through must outlive this daemon.
@@ -81,14 +83,24 @@ class Notifier:
             await self._clock.sleep(LOOK_PERIOD_S)
 
     async def look(self) -> None:
-        """Read the news, and send what is due to each address. Raises DiskFailed."""
+        """Read the news, and send what is due to each address. Raises DiskFailed.
+
+        A message under way goes on when the caller is cancelled: cut off, it would be sent again.
+        """
+        self._under_way = asyncio.create_task(self._look_alone())
+        await asyncio.shield(self._under_way)
+
+    async def _look_alone(self) -> None:
         async with self._sending:
             await self._look(SEND_WITHIN_S, last=False)
 
     async def send_last(self) -> None:
         """Send all that waits, now that the daemon ends; if that fails, the next daemon sends it. Raises DiskFailed."""
+        if self._under_way is not None and not self._under_way.done():
+            # It may take longer than the time that is left.
+            await asyncio.wait({self._under_way}, timeout=LAST_MESSAGE_WITHIN_S)
+            self._under_way.cancel()
         with contextlib.suppress(TimeoutError):
-            # A message under way may take longer than the time that is left.
             await asyncio.wait_for(self._sending.acquire(), LAST_MESSAGE_WITHIN_S)
             try:
                 await self._look(LAST_MESSAGE_WITHIN_S, last=True)
@@ -127,7 +139,9 @@ class Notifier:
     async def _read(self, settings: NotifySettings) -> None:
         """Put the newest events into the boxes of the addresses that the file names now."""
         new = [address for address in settings.addresses if address not in self._boxes]
-        boxes = {address: self._boxes.get(address) or self._box(address) for address in settings.addresses}
+        # Once for all of them: it may look through the whole log.
+        sent = lookups.newest_events(self._store, ["notice.sent"], REMEMBERED) if new else []
+        boxes = {address: self._boxes.get(address) or self._box(address, sent) for address in settings.addresses}
         first_look, self._boxes = not self._boxes and bool(new), boxes
         if not boxes:
             # An address that is added later gets no old news, and the next look must not read the same events again.
@@ -144,9 +158,10 @@ class Notifier:
             await asyncio.sleep(0)
         self._cursors = Cursors(None, self._reader.up_to)
 
-    def _box(self, address: str) -> Mailbox:
+    def _box(self, address: str, sent: Iterable[Event]) -> Mailbox:
+        """Return the box of an address; the messages `sent` so far decide its pace."""
         pace, told, sent_up_to = Pace(), set[str](), self._cursors.of(address)
-        for event in lookups.newest_events(self._store, ["notice.sent"], REMEMBERED):
+        for event in sent:
             # A later message went to others: this address still waits for its news.
             if event.fields["up_to"] <= sent_up_to:
                 topics = tuple(event.fields.get("topics", ()))

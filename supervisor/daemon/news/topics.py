@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from supervisor.domain import work_schedule
 from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import MAY_BE_RETRIED
 from supervisor.store.event import Event
@@ -75,8 +76,6 @@ IMPROVED = Topic("best improved", WORTH_KNOWING, LOOK, "best improved {count} ti
 DIGEST = Topic("digest", REGULAR, LOOK, "{last}")
 
 Choice = Callable[[Mapping[str, Any]], Topic | None]
-_BATTERY = "while on battery"
-"""These words of a schedule's reason (domain.work_schedule) say that it holds for the battery."""
 
 
 def _action(fields: Mapping[str, Any]) -> Topic | None:
@@ -94,7 +93,7 @@ def _schedule(fields: Mapping[str, Any]) -> Topic | None:
     """
     if fields["action"] == Action.RUN.name:
         return None
-    return ON_BATTERY if _BATTERY in fields["reason"] else BY_SCHEDULE
+    return ON_BATTERY if work_schedule.ON_BATTERY in fields["reason"] else BY_SCHEDULE
 
 
 def always(topic: Topic) -> Choice:

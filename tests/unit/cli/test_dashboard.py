@@ -74,8 +74,13 @@ def test_the_answer_of_the_daemon_is_printed(
     assert "http://127.0.0.1:1" in capsys.readouterr().out
 
 
-def no_daemon(*_: object, **__: object) -> Any:
-    raise NotRunning
+def test_without_a_daemon_the_way_to_one_and_the_verb_that_needs_none_are_named(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert supervisorctl.main(["dashboard"]) == NotRunning.exit_code
+    said = capsys.readouterr().err
+    assert "`supervisord start`" in said
+    assert "`supervisorctl dashboard --optuna`" in said
 
 
 def test_without_optunas_dashboard_the_command_that_installs_it_is_named(

@@ -80,12 +80,32 @@ def test_a_daemon_that_dies_leaves_the_end_of_its_log(home: Home, monkeypatch: p
     assert "out of luck" in (home.logs / "daemon.log").read_text(), "the end of the daemon before is still in the log"
 
 
-def test_a_daemon_that_is_not_ready_in_time_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def start_half(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a daemon write its pid and "half" of its answer, and go no further."""
     start_instead(
         monkeypatch,
         f"import os, pathlib, sys, time; pathlib.Path({str(home.root / 'pid')!r}).write_text(str(os.getpid()));"
         "os.write(int(sys.argv[1]), b'half'); time.sleep(3600)",
     )
+
+
+def test_a_daemon_that_is_not_ready_in_time_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_half(home, monkeypatch)
+    read_line = launch._read_line
+
+    def impatient(fd: int, timeout_s: float) -> bytes | None:
+        assert os.read(fd, 4) == b"half"
+        return read_line(fd, 0.01)
+
+    monkeypatch.setattr(launch, "_read_line", impatient)
+    with pytest.raises(SweepError, match="not ready within 20 s"):
+        launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((home.root / "pid").read_text()), 0)
+
+
+def test_ctrl_c_during_the_start_leaves_no_half_started_daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_half(home, monkeypatch)
 
     def interrupted(fd: int, timeout_s: float) -> bytes:
         assert os.read(fd, 4) == b"half"

@@ -184,6 +184,31 @@ def test_messages_go_at_the_same_time_and_what_fails_with_one_does_not_undo_anot
     assert "it broke" in service.taken[OTHER][0]
 
 
+def test_a_message_under_way_at_the_end_is_waited_for_and_not_sent_again(
+    writer: RunWriter, file: Path, clock: HandClock
+) -> None:
+    service = Service()
+    it = notifier(writer, file, service, clock)
+    record(writer, "test.failed")
+
+    async def end() -> None:
+        service.together = asyncio.Barrier(2)  # the message waits for this test
+        running = asyncio.create_task(it.run())
+        while not service.asked:
+            await asyncio.sleep(0)
+        running.cancel()
+        last = asyncio.create_task(it.send_last())
+        await asyncio.sleep(0)
+        await service.together.wait()
+        service.together = None
+        await last
+        assert running.cancelled()
+
+    asyncio.run(end())
+    assert service.asked == 1
+    assert sent_counts(writer) == [1]
+
+
 def test_a_digest_comes_once_a_day_also_after_a_restart(writer: RunWriter, tmp_path: Path, clock: HandClock) -> None:
     file, service = write_addresses(tmp_path / "notify", ADDRESS), Service()
     it = notifier(writer, file, service, clock)

@@ -1,4 +1,4 @@
-"""Which events become news, and in which words: a better best, a schedule's pauses, the end of a run."""
+"""Test which events become news, and in which words: a better best, a schedule's pauses, the end of a run."""
 
 from __future__ import annotations
 

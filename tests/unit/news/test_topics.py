@@ -1,4 +1,4 @@
-"""Which events are news, and what a message about them says."""
+"""Test which events are news, and what a message about them says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page answers nobody without its token or cookie, and no other site's requests even with them."""
+"""The page answers no request without its token or cookie, and no other site's requests even with them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def test_no_other_text_is_taken_for_the_token_or_the_cookie(
 ) -> None:
     headers = {"Cookie": f"sweep_ab12={cookie}", "Authorization": f"Bearer {bearer}"}
     assert refused(method, path, given_text, **ORIGIN, **headers) is not None
+
+
+@pytest.mark.parametrize("other", ['a={"x": 1}', "a=b c", "a@=1", "flag", "a=\N{LATIN SMALL LETTER E WITH ACUTE}", '"'])
+def test_an_odd_cookie_of_another_program_does_not_shut_the_page(other: str) -> None:
+    """All ports of this machine share a browser's cookies."""
+    assert refused(Cookie=f"{other}; sweep_ab12={ACCESS.cookie}") is None
+    assert refused(Cookie=f"sweep_ab12={ACCESS.cookie};{other}") is None
+    assert refused(Cookie=other) is not None
 
 
 def test_the_cookie_of_another_home_does_not_open_this_page() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,22 @@ def test_another_experiment_parameter_and_time_can_be_chosen(serve: Serve) -> No
                 " box.dispatchEvent(new Event('change')); })()"
             )
             await tab.until(then)
+
+    play(serve, scene)
+
+
+def test_values_that_differ_in_their_last_digit_only_are_drawn(serve: Serve) -> None:
+    """Steps between such values are too small to be added: ticks by them would never end."""
+
+    async def scene(_: PageServer, tab: Tab) -> None:
+        points = [{"place": place, "trial": place, "value": value, "end": "finished", "final": False}
+                  for place, value in ((1, 1.0), (2, 1.0 + 2.0**-52))]  # fmt: skip
+        data = json.dumps({"points": points, "best": [[1, 1.0, 1]], "mode": "min", "metric": "loss"})
+        drawn = await tab.run(
+            "import('/charts.js').then(({ drawBest }) => { const target = document.querySelector('#best');"
+            f" drawBest(target, {data}); return target.querySelectorAll('.mark').length; }})"
+        )
+        assert drawn == 2
 
     play(serve, scene)
 

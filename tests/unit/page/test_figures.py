@@ -16,7 +16,7 @@ from supervisor.errors import NotFound, StoreError
 from supervisor.page import document, reader
 from supervisor.page.figures import Figures
 from supervisor.page.reader import StoreReader
-from supervisor.store import cost_queries, queries
+from supervisor.store import cost_queries, page_queries, queries
 from tests.unit.page.stored_run import CPU, RUN, SSD, FakeLive, StoredRun
 
 T = TypeVar("T")
@@ -86,6 +86,23 @@ def test_an_experiments_trials_and_curves_are_those_of_the_store(stored: StoredR
     assert [len(curve["points"]) for curve in running] == [11, 6, 3]
     finals = {point["trial"] for point in answer(figures.trials("2M-h1"))["points"] if point["final"]}
     assert finals == {4, 5, 6, 7}
+
+
+def test_a_discarded_trial_is_in_no_chart_and_the_best_is_the_one_of_the_status(
+    stored: StoredRun, figures: Figures
+) -> None:
+    best = answer(figures.trials("2M-h1"))["best"][-1][2]
+    with stored.store.change(RUN) as change:
+        change.record("trial.discarded", experiment="2M-h1", trial=best, who="maria")
+    found = answer(figures.trials("2M-h1"))
+    assert found["best"][-1][2] == answer(figures.status())["experiments"][0]["best"]["trial"] != best
+    assert best not in {drawn["trial"] for drawn in found["points"] + found["curves"]}
+
+
+def test_a_week_of_many_sensors_is_read_to_its_end(figures: Figures, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = answer(figures.temperatures(24.0))["series"]
+    monkeypatch.setattr(page_queries, "MAX_READINGS", 101)
+    assert answer(figures.temperatures(24.0))["series"] == whole
 
 
 def test_an_experiment_that_is_not_there_is_refused(figures: Figures) -> None:

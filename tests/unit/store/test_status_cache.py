@@ -169,3 +169,33 @@ def test_what_has_ended_is_read_once() -> None:
     assert json.dumps(view.now()) == first
     assert not [sql for sql in counted.statements if "FROM result" in sql or "FROM trial" in sql or "fields" in sql]
     assert len(counted.statements) == 4
+
+
+def test_a_sample_of_the_hardware_reads_no_trial_again() -> None:
+    """It comes every few minutes, and an experiment at work may have a million results."""
+    writer = make_writer(":memory:")
+    for kind in ("added", "started", "reported", "finished"):
+        TrialWriter(writer.store, writer.run_id).handle("a", message(kind, 0, 1, 1))
+    counted = Counted(writer.store.connection)
+    view = StatusView(counted, "r")  # type: ignore[arg-type]  # stands in for a connection
+    view.now()
+    counted.statements.clear()
+    writer.record("hardware.sampled", node="n", summary="cool", readings=[], protected=True, missing={})
+    view.now()
+    assert not [sql for sql in counted.statements if "FROM result" in sql]
+    writer.put_command(Command(Action.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
+    view.now()
+    assert [sql for sql in counted.statements if "FROM result" in sql], "another event of the run may change any trial"
+
+
+def test_a_trial_that_ended_again_between_two_looks_counts_with_what_it_has_now() -> None:
+    writer = make_writer(":memory:")
+    trials, view = TrialWriter(writer.store, writer.run_id), StatusView(writer.store.connection, "r")
+    for kind in ("added", "started", "reported", EndReason.ERROR):
+        trials.handle("a", message(kind, 0, 1, 1))
+    view.now()
+    writer.record("trial.retried", experiment="a", trial=0, attempt=1, who="pat", end_reason="error")
+    for kind in ("started", "reported", EndReason.ERROR):
+        trials.handle("a", message(kind, 0, 2, 4))
+    writer.put_command(Command(Action.HOLD, Origin.OPERATOR, "why", since_wall=1.0), "after")
+    assert close(seen(view), whole(writer))

@@ -85,6 +85,12 @@ def test_each_part_of_an_address_is_hidden_and_words_of_comments_are_not(home: H
     assert cleaned.endswith("messages")
 
 
+def test_the_live_pages_token_is_hidden_and_the_name_of_its_run_is_not(home: Home) -> None:
+    token, run = "0a" * 32, "phase6a-20261130-101500"
+    home.page.write_text(json.dumps({"token": token, "port": 8123, "run": run}))
+    assert bundle.Cleaner.of(home).clean(f"page {token} of {run}") == f"page *** of {run}"
+
+
 def test_a_secret_with_letters_beyond_ascii_is_hidden_in_json(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from supervisor.cli.doctor import live
@@ -16,6 +17,7 @@ from supervisor.errors import NotOurs, SlowAnswer, SweepError
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.preflight.machine import Level
+from supervisor.processes import orphans
 from tests.unit.cli.doctor.broken_home import levels, sound_home
 
 
@@ -84,6 +86,17 @@ def test_the_session_of_the_last_daemon_is_measured(home: Home) -> None:
     (home.ray_temp / "log").write_bytes(bytes(2048))
     found = {check.name: check for check in live.check_leftovers(home)}
     assert "2.0 KiB" in found["Ray's session"].detail
+
+
+def test_a_process_that_ends_while_it_is_named_is_no_leftover(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone:
+        pid = 7
+
+        def name(self) -> str:
+            raise psutil.NoSuchProcess(self.pid)
+
+    monkeypatch.setattr(orphans, "find", lambda _: [Gone()])
+    assert levels(live.check_leftovers(home))["Ray's processes"] is Level.OK
 
 
 def test_folders_are_counted_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
