@@ -106,6 +106,8 @@ def test_ctrl_c_at_any_moment_of_start_leaves_nothing_running(sweep: Sweep, mome
     process = subprocess.Popen(
         [BIN / "supervisord", "start", sweep.plan("cut")], env=sweep.environment, cwd=sweep.folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that runs the tests in the background lets them ignore SIGINT, and their children with them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     waits.until(moment, lambda: MOMENTS[moment](sweep.home) or process.poll() is not None)
     process.send_signal(signal.SIGINT)
