@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -35,14 +36,13 @@ HOUR, DAY = 3600.0, 86400.0
 
 
 class SetClock(Clock):
-    """The machine's clock, whose wall time is set back an hour after a second, and on a day after two."""
+    """The machine's clock; the file `back` in `folder` sets its wall time back an hour, the file `on` on a day."""
 
-    def __init__(self) -> None:
-        self._begun_s = time.monotonic()
+    def __init__(self, folder: Path) -> None:
+        self._back, self._on = folder / "back", folder / "on"
 
     def wall_s(self) -> float:
-        lived_s = time.monotonic() - self._begun_s
-        return time.time() + (0.0 if lived_s < 1.0 else -HOUR if lived_s < 2.0 else DAY)
+        return time.time() + (DAY if self._on.exists() else -HOUR if self._back.exists() else 0.0)
 
 
 def with_clock(clock: Callable[[], Clock]) -> None:
@@ -72,9 +72,11 @@ def test_a_clock_that_is_set_ends_nothing_and_does_not_change_the_order_of_event
     setting = Setting(
         driver=story(DIES_LATE),
         request=dataclasses.replace(REQUEST, specs=hours),
-        change=functools.partial(with_clock, SetClock),
+        change=functools.partial(with_clock, functools.partial(SetClock, home.root)),
     )
     with living(home, setting) as it:
+        until_recorded(home, "trial.reported")
+        (home.root / "back").touch()
         until_recorded(home, "clock.set")
         view = status(home)
         assert view is not None
@@ -82,6 +84,8 @@ def test_a_clock_that_is_set_ends_nothing_and_does_not_change_the_order_of_event
         said = control(home, "status")
         assert said.returncode == 0, said.stderr
         assert "up 0 s" in said.stdout, "no time is negative"
+        (home.root / "on").touch()
+        until_recorded(home, "clock.set", times=2)
         finishes(home, it)
     events = check_everything(home)
     set_by = [event["seconds"] for event in events if event["event"] == "clock.set"]
