@@ -28,7 +28,7 @@ RETRY_S = 10.0
 """The wait after a read of the store that failed."""
 SILENT_FOR_S = 20.0
 MAX_HEADER_BYTES = 8190
-"""Of one line: browsers send all cookies of this host, those of other programs too."""
+"""Bounds one line: browsers send all cookies of this host, those of other programs too."""
 
 
 def listen(port: int) -> socket.socket:

@@ -39,7 +39,7 @@ def script(folder: Path) -> str:
 
 @pytest.fixture
 def hour(tmp_path: Path) -> Iterator[Sweep]:
-    """Where the tutorial is typed; its home is the one that the tutorial sets."""
+    """Provide the folder in which the tutorial is typed, with the home that it sets."""
     made = Sweep(Home((tmp_path / "first-hour" / "home").resolve()), tmp_path)
     yield made
     made.end()

@@ -17,7 +17,7 @@ from supervisor.errors import NotFound, SweepError, UsageError
 
 PARSERS = {"supervisord": supervisord.build_parser, "supervisorctl": supervisorctl.build_parser}
 SHELL = ("|", ">")
-"""What a shell takes from a command line; the words before it are the command's."""
+"""Ends a command's own words: the shell takes what follows."""
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

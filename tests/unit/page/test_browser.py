@@ -146,7 +146,7 @@ def test_the_page_says_that_the_daemon_is_gone_and_finds_the_next_one(
 
 
 def test_a_stream_that_died_unseen_is_replaced_by_a_new_one(serve: Serve) -> None:
-    """As after the machine has slept: the browser still takes the stream for open."""
+    """Cut the stream as a sleep of the machine does: the browser still takes it for open."""
 
     async def scene(_: PageServer, tab: Tab) -> None:
         await tab.run(

@@ -55,7 +55,7 @@ def test_own_commands_on_the_path_are_right_and_missing_ones_an_error(own: Path)
 
 
 def test_a_link_to_an_own_command_is_right(own: Path, tmp_path: Path) -> None:
-    """As pipx and uv put it on the PATH."""
+    """Link the command as pipx and uv put it on the PATH."""
     for name in installation.COMMANDS:
         (tmp_path / name).symlink_to(own / name)
     found = installation.check_commands(own, lambda name: str(tmp_path / name))
