@@ -51,6 +51,16 @@ async def keep_running(task: Task, clock: Clock, disk_failed: Callable[[DiskFail
         await clock.sleep(RETRY_AFTER_S)
 
 
+async def keep_looking(look: Callable[[], None], clock: Clock, period_s: float, unrecorded: str) -> None:
+    """Call `look` every `period_s` seconds, for ever; log `unrecorded` while the disk is full. Raises DiskFailed."""
+    while True:
+        await clock.sleep(period_s)
+        try:
+            look()
+        except DiskFull as error:
+            log.warning("%s: %s", unrecorded, error)
+
+
 async def keep_house(home: Home, run_id: str, clock: Clock, checkpoints: CheckpointRetention) -> None:
     """Bound the children's logs and remove old checkpoints, forever. Raises DiskFailed."""
     while True:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from supervisor.clock import Clock
+from supervisor.daemon.upkeep.background import keep_looking
 from supervisor.domain.command import Action, Command
 from supervisor.domain.lifecycle import ProcessState
-from supervisor.errors import DiskFull
 from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
-
-log = logging.getLogger("supervisor")
 
 LOOK_PERIOD_S = 60.0
 AT_LEAST_S = 1800.0
@@ -63,12 +60,7 @@ class StallWatch:
 
     async def run(self) -> None:
         """Look for ever. Raises DiskFailed."""
-        while True:
-            await self._clock.sleep(LOOK_PERIOD_S)
-            try:
-                self.look()
-            except DiskFull as error:
-                log.warning("an experiment that stands still cannot be recorded: %s", error)
+        await keep_looking(self.look, self._clock, LOOK_PERIOD_S, "an experiment that stands still cannot be recorded")
 
     def look(self) -> None:
         """Look once; record an event when an experiment has stood still for too long, and when it goes on."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from supervisor.clock import Clock
+from supervisor.daemon.upkeep.background import keep_looking
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import is_final, planned_trials, search_trials
 from supervisor.domain.lifecycle import TrialState
-from supervisor.errors import DiskFull
 from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
-
-log = logging.getLogger("supervisor")
 
 LOOK_PERIOD_S = 30.0
 IDLE_S = 600.0
@@ -132,12 +129,7 @@ class UnderuseWatch:
 
     async def run(self) -> None:
         """Look for ever. Raises DiskFailed."""
-        while True:
-            await self._clock.sleep(LOOK_PERIOD_S)
-            try:
-                self.look()
-            except DiskFull as error:
-                log.warning("an idle machine cannot be recorded: %s", error)
+        await keep_looking(self.look, self._clock, LOOK_PERIOD_S, "an idle machine cannot be recorded")
 
     def look(self) -> None:
         """Look once; record an event when the machine has idled for long, at most one in AGAIN_S."""
