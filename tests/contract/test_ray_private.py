@@ -6,8 +6,9 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+import ray
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RaySystemError, WorkerCrashedError
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TemporaryTrialState
@@ -52,6 +53,13 @@ def test_the_loss_of_a_worker_reaches_its_trial_as_an_actors_death(error, unpatc
     [mapped] = heard
     assert isinstance(mapped, RayActorError)
     assert type(error).__name__ in str(mapped)
+
+
+def test_a_call_without_a_ray_fails_and_starts_none():
+    """RAY_ENABLE_AUTO_CONNECT=0, as drivers and these tests have it; a Ray that ignores it would start one here."""
+    with pytest.raises(RaySystemError, match="not been started"):
+        ray.put(1)
+    assert not ray.is_initialized()
 
 
 def test_the_controller_behind_tunes_wrapper_is_found():

@@ -21,6 +21,7 @@ def test_a_child_gets_only_the_variables_on_the_list(tmp_path: Path, monkeypatch
     assert "PYTHONPATH" not in found
     assert (found["LANG"], found[OWNER], found["SWEEP_RUN_ID"]) == ("C.UTF-8", Home(tmp_path).key, "run-1")
     assert (found["RAY_AUTH_MODE"], found["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
+    assert found["RAY_ENABLE_AUTO_CONNECT"] == "0"
     assert ray_environment(Home(tmp_path), "run-1", tmp_path)["PYTHONPATH"] == str(tmp_path)
     monkeypatch.setenv("HF_HOME", "/models")
     named = ray_environment(Home(tmp_path), "run-1", None, ("HF_HOME", "NOT_SET_AT_ALL"))
