@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.processes.ray_head import BUSY_STARTS, MACHINE_BUSY
+from supervisor.processes.ray_head import MACHINE_BUSY
 from tests import waits
 from tests.integration.fake_daemon import FakeDaemon, RayHead, Store
 from training.data.dataset_files import build_dataset
@@ -26,6 +26,8 @@ from training.data.imports import import_sample
 from training.data.manifest import dataset_path
 
 ROOT = Path(__file__).resolve().parents[2]
+BUSY_STARTS = 12
+"""The most starts of Ray, each of which Ray itself gives up after about a minute; the daemon would wait in BACKOFF."""
 
 
 def free_port() -> int:

@@ -23,6 +23,8 @@ from tests.waits import NET_S
 
 SLOW = Setting(pause_s=0.3)
 MIB = 1 << 20
+POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
+"""The most threads of asyncio's default executor: concurrent.futures.ThreadPoolExecutor."""
 
 
 def connected(home: Home, said: bytes = b"") -> socket.socket:
@@ -165,7 +167,9 @@ def test_questions_and_commands_take_no_memory_descriptors_or_threads_for_good(h
         before = process.num_fds(), process.num_threads(), process.memory_info().rss
         ask_away(1000)
         until(home, "no descriptor more", lambda: process.num_fds() <= before[0])
-        assert process.num_threads() <= before[1]
+        # asyncio starts the threads of its pool as they are needed, so on a busy machine
+        # later: its size is the bound.
+        assert process.num_threads() <= before[1] + POOL_THREADS
         assert process.memory_info().rss - before[2] < 16 * MIB
         ask(home, "resume", {})
         assert it.ended() == (0, False)

@@ -170,7 +170,8 @@ class Stage:
         self.heads: list[FakeHead] = []
         self.too_large: set[str] = set()
         self.trial_seconds: dict[str, dict[int, float]] = {}
-        self.silence_s = SILENCE_S
+        self.silences_s: list[float] = []
+        """Limits of silence of the first drivers, in seconds; those after them have time, however busy the machine."""
         self.environment = dict(os.environ)
         self.reserve = DiskReserve(folder, Clock(), ReserveLimits(reserve_bytes=4096), free=lambda _: 1 << 30)
         self.now: Orchestrator | None = None
@@ -183,7 +184,8 @@ class Stage:
 
     def _new_driver(self, name: str) -> DriverProcess:
         log = self.home.run_folder("r") / name / "driver.log"
-        return DriverProcess(self.environment, log, self.silence_s, (sys.executable, "-c", FAKE_DRIVER))
+        silence_s = self.silences_s.pop(0) if self.silences_s else SILENCE_S
+        return DriverProcess(self.environment, log, silence_s, (sys.executable, "-c", FAKE_DRIVER))
 
     async def _choose_share(self, spec: dict[str, Any]) -> Choice | None:
         if self.choosing is not None:

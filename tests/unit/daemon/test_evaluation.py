@@ -37,6 +37,7 @@ from tests.unit.store.evaluation_stage import (
     point,
     run_of,
 )
+from tests.waits import NET_S
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_a_users_trainable_is_finalised_and_not_evaluated(
 def test_the_error_of_a_process_that_dies_is_quoted(tmp_path: Path) -> None:
     """The real process gets a malformed request."""
     with pytest.raises(EvaluationFailed, match=r"ended with exit code 1: .*KeyError: 'trials'"):
-        asyncio.run(evaluation.compute({"threads": 1}, 60, {}))
+        asyncio.run(evaluation.compute({"threads": 1}, NET_S, {}))
 
 
 def test_a_fault_of_what_the_request_names_is_a_refusal(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_fault_of_what_the_request_names_is_a_refusal(tmp_path: Path) -> None:
         "trials": [{"number": 1, "config": {"budget": 1}, "weights": "w"}],
     }  # fmt: skip
     with pytest.raises(EvaluationRefused, match="SettingsError: "):
-        asyncio.run(evaluation.compute(request, 60, {}))
+        asyncio.run(evaluation.compute(request, NET_S, {}))
 
 
 def test_a_process_that_takes_too_long_is_killed(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_five_fruitless_starts_are_the_limit() -> None:
 
 def test_a_silent_driver_is_killed_and_replaced(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[[["sleep"]], DONE])
-    stage.silence_s = 1.5
+    stage.silences_s = [1.5]
     stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert [name for name, _ in stage.recorded("driver.hung", "driver.exited")][:2] == ["driver.hung", "driver.exited"]
@@ -184,7 +184,7 @@ def test_a_driver_that_does_not_read_counts_as_hung(tmp_path: Path, monkeypatch:
     """A begin larger than the pipe waits for its reader; this driver sends heartbeats and never reads."""
     monkeypatch.setattr(experiment_runner, "MAX_FRUITLESS_STARTS", 1)
     stage = Stage(tmp_path, a=[[["trial", 0, 0.5], ["x" * 2_000_000]]])
-    stage.environment["STORY"], stage.silence_s = "deaf", 1.0
+    stage.environment["STORY"], stage.silences_s = "deaf", [1.0]
     stage.live()
     assert stage.states() == {"a": "FATAL"}
     assert "without reading" in stage.reason("a")

@@ -17,6 +17,7 @@ from supervisor.preflight import step_processes, timing, training_time
 from supervisor.preflight.estimate import architectures, fitting_architectures, planned
 from supervisor.preflight.timing import cases_of, timed_steps
 from tests.unit.preflight.test_estimate import EXAMPLE, NUMBERS, dataset, phase6a
+from tests.waits import NET_S
 from training.grid import Architecture
 
 GIB = 2**30
@@ -64,7 +65,7 @@ def test_steps_are_timed_in_children_and_then_found_in_the_cache(home: Home, mon
     specs = planned(expand(plan, chosen.num_features, chosen.path, only="20k"), 2, 8 * GIB)
 
     def timed() -> timing.Times:
-        return timed_steps(home, specs, lambda spec: list(architectures(spec)), 2, 8 * GIB)
+        return timed_steps(home, specs, lambda spec: list(architectures(spec)), 2, 8 * GIB, within_s=NET_S)
 
     first = timed()
     assert (first.notes, first.fresh) == ((), True)

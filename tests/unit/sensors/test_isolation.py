@@ -35,6 +35,7 @@ ANSWER = json.dumps({"readings": [GOOD]})
 # `read` in a shell takes one request, so these children answer in turn as the real one does.
 HEALTHY = f"while read verb; do echo '{ANSWER}'; done"
 PATIENCE = Patience(grace_s=5.0, deadline_s=2.0, start_s=2.0)
+ENDLESS = Patience(grace_s=NET_S, deadline_s=NET_S, start_s=NET_S)
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_a_child_is_recycled_daily_and_at_twice_its_memory(marker: str) -> None:
 
 def test_the_real_child_serves_a_real_provider(marker: str) -> None:
     provider = IsolatedProvider(
-        "scripted", [*child_command("supervisor.sensors.scripted:ScriptedProvider"), marker], FakeClock(), PATIENCE
+        "scripted", [*child_command("supervisor.sensors.scripted:ScriptedProvider"), marker], FakeClock(), ENDLESS
     )
     assert provider.probe().ok
     assert provider.read() == []
@@ -217,7 +218,7 @@ def test_the_real_child_ends_when_its_parent_has_ended(marker: str) -> None:
 
 def test_a_target_that_cannot_be_imported_is_unavailable_and_no_error(marker: str) -> None:
     provider = IsolatedProvider(
-        "none", [*child_command("supervisor.no_such_module:None"), marker], FakeClock(), PATIENCE
+        "none", [*child_command("supervisor.no_such_module:None"), marker], FakeClock(), ENDLESS
     )
     said = provider.probe()
     assert not said.ok

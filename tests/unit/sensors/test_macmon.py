@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import psutil
@@ -14,17 +13,19 @@ from supervisor.clock import FakeClock, Now
 from supervisor.sensors.apple.macmon import MacmonProvider, macmon_readings
 from supervisor.sensors.provider import Sampler
 from supervisor.sensors.reading import Kind, Quality, Reading
+from tests import waits
 
 FIXTURES = Path(__file__).parents[1] / "fixtures_sensors"
 
 
 def first_readings(provider: MacmonProvider) -> list[Reading]:
-    for _ in range(1000):
-        readings = provider.read()
-        if readings:
-            return readings
-        time.sleep(0.005)
-    raise AssertionError("macmon's stand-in said nothing")
+    return waits.until("macmon's stand-in has answered", provider.read, period_s=0.005)
+
+
+def children_of(script: str) -> list[psutil.Process]:
+    """Return the living children of this process that run `script`; other tests may have left a zombie."""
+    living = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in living if script in child.cmdline()]
 
 
 def shell(script: str, clock: FakeClock) -> MacmonProvider:
@@ -70,7 +71,7 @@ def test_a_line_that_is_not_macmons_ends_it(script: str, why: str) -> None:
     provider = shell(script, FakeClock())
     (fault,) = first_readings(provider)
     assert why in (fault.detail or "")
-    assert not [child for child in psutil.Process().children() if script in child.cmdline()]
+    assert not children_of(script)
 
 
 def test_silence_is_a_hang_and_old_readings_keep_their_time() -> None:
