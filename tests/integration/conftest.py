@@ -26,7 +26,7 @@ from training.data.imports import import_sample
 from training.data.manifest import dataset_path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUSY_STARTS = 12
+RAY_STARTS = 12
 """The most starts of Ray, each of which Ray itself gives up after about a minute; the daemon would wait in BACKOFF."""
 
 
@@ -70,7 +70,7 @@ def ray_runs(process: subprocess.Popen[bytes], log: Path) -> bool:
 @contextlib.contextmanager
 def ray_process(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `ray start` until it is up; start it again, as the daemon does, where Ray gives up on a busy machine."""
-    for left in reversed(range(BUSY_STARTS)):
+    for left in reversed(range(RAY_STARTS)):
         with (
             log.open("wb") as out,
             subprocess.Popen(
