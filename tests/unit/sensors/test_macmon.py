@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -66,7 +67,12 @@ def test_a_line_that_is_not_macmons_ends_it(script: str, why: str) -> None:
     provider = shell(script, FakeClock())
     (fault,) = first_readings(provider)
     assert why in (fault.detail or "")
-    assert set(psutil.Process().children()) <= others, "not even a zombie is left"
+
+    def only_others_are_left() -> bool:
+        subprocess.run(["true"], check=True)  # a start reaps what was killed and had not ended within a second
+        return set(psutil.Process().children()) <= others
+
+    waits.until("macmon's stand-in is gone, its zombie too", only_others_are_left)
 
 
 def test_silence_is_a_hang_and_old_readings_keep_their_time() -> None:
