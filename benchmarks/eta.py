@@ -28,8 +28,8 @@ from supervisor.store import queries
 from supervisor.store.database import Store, read_only
 from supervisor.store.event import Event
 from supervisor.store.replay import replay
-from supervisor.store.retry_writer import seconds_left
 from supervisor.store.status_cache import StatusView
+from supervisor.store.steering.retry_writer import seconds_left
 
 SHARES = (0.1, 0.3, 0.6)
 WITHIN = 1.5

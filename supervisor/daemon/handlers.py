@@ -35,9 +35,9 @@ from supervisor.redaction import redact
 from supervisor.sensors.drills import DRILLS
 from supervisor.store import lookups, queries
 from supervisor.store.history_queries import history
-from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
+from supervisor.store.steering.retry_writer import RetryWriter
 
 
 class Handlers:

@@ -18,9 +18,9 @@ from supervisor.errors import Conflict, NotFound, PlanChanged, UsageError
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.removal_queries import removal_asked
-from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter, create_run
-from supervisor.store.steer_writer import SteerWriter
+from supervisor.store.steering.retry_writer import RetryWriter
+from supervisor.store.steering.steer_writer import SteerWriter
 
 STARTED_BY = "supervisord start"
 MAX_REASONS = 5

@@ -18,7 +18,7 @@ from supervisor.plan.reread import Comparison, compare
 from supervisor.store import lookups
 from supervisor.store.plan_queries import RunPlan, plan_of_run
 from supervisor.store.run_writer import RunWriter
-from supervisor.store.steer_writer import PlanChange, SteerWriter
+from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
 
 
 class Steering:

@@ -14,8 +14,8 @@ from supervisor.domain.messages import TimeLeft
 from supervisor.domain.search_time import Pace, longest_run, pace, search_time
 from supervisor.formatting import duration
 from supervisor.store import lookups
-from supervisor.store.retry_writer import seconds_left
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.steering.retry_writer import seconds_left
 
 PERIOD_S = 1.0
 WORTH_GIVING_S = 1.0

@@ -15,8 +15,8 @@ from supervisor.home import Home
 from supervisor.plan import warm_start
 from supervisor.preflight.concurrency import Choice
 from supervisor.store import lookups, queries
-from supervisor.store.retry_writer import seconds_left
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.steering.retry_writer import seconds_left
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 1.0, 60.0
 MAX_HOURS_REACHED = "max_hours reached"

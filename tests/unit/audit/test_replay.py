@@ -22,8 +22,8 @@ from supervisor.home import Home
 from supervisor.store import projection
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.event_catalog import EVENTS
-from supervisor.store.retry_writer import RetryWriter
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.steering.retry_writer import RetryWriter
 from supervisor.store.trial_writer import TrialWriter
 from tests.unit.audit.rebuild_home import (
     OPENING,

@@ -11,7 +11,7 @@ from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
 from supervisor.domain.finalists import SOURCE, WALK_FORWARD
-from supervisor.store.retry_writer import RetryWriter
+from supervisor.store.steering.retry_writer import RetryWriter
 from supervisor.store.trial_writer import TrialWriter
 from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
 from tests.unit.store.evaluation_stage import FixedClock, Store, add_trials, point, run_of

@@ -24,7 +24,7 @@ from supervisor.plan.drift import PlanSource
 from supervisor.store import queries
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter, create_run
-from supervisor.store.steer_writer import PlanChange, SteerWriter
+from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
 from tests.unit.daemon.orchestrator_stage import Stage
 
 OFFICE = read_schedule({"zone": "Europe/Berlin", "hours": {"mon-fri 09:00-18:00": "pause"}})

@@ -14,7 +14,7 @@ from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import known_to_the_search
 from supervisor.errors import Conflict, NotFound
 from supervisor.store import lookups, queries
-from supervisor.store.retry_writer import RetryWriter
+from supervisor.store.steering.retry_writer import RetryWriter
 from tests.unit.daemon.orchestrator_stage import DONE, Stage, governors, until
 from tests.unit.steering.steering_stage import steering
 

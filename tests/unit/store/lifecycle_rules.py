@@ -31,8 +31,8 @@ from supervisor.domain.lifecycle import (
 from supervisor.domain.scope import ALL_NODES, trial_scope
 from supervisor.errors import Conflict
 from supervisor.formatting import error_sentence
-from supervisor.store.retry_writer import RetryWriter
-from supervisor.store.steer_writer import PlanChange, SteerWriter
+from supervisor.store.steering.retry_writer import RetryWriter
+from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
 from tests.unit.store.lifecycle_home import OneHome
 from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER
 

@@ -11,7 +11,7 @@ from supervisor.domain.retry import Retry
 from supervisor.errors import TestRefused
 from supervisor.store import answer_queries
 from supervisor.store.database import Store
-from supervisor.store.retry_writer import RetryWriter
+from supervisor.store.steering.retry_writer import RetryWriter
 from tests.unit.store.evaluation_stage import (
     OPENING,
     RESULT,

@@ -28,8 +28,8 @@ from supervisor.domain.time_accounting import driven_seconds
 from supervisor.errors import Conflict
 from supervisor.store import answer_queries, lookups
 from supervisor.store.database import Change, Store
-from supervisor.store.retry_writer import seconds_left
 from supervisor.store.run_writer import drop_command
+from supervisor.store.steering.retry_writer import seconds_left
 
 EXTENDED = "to be extended"
 """The reason of an experiment that has ended and searches on."""
