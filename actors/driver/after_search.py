@@ -106,7 +106,8 @@ class AfterSearch(PerProcess):
 
     def take(self) -> tuple[int, str, dict[str, Any]] | None:
         """Return number, source and params of the next trial; None when all that are known are given."""
-        for number, (source, params) in after_search(self._spec, self._known()).items():
+        # By number, so that those that have begun have no gap: they may be set aside, and keep their numbers.
+        for number, (source, params) in sorted(after_search(self._spec, self._known()).items()):
             if number not in self._taken:
                 self._taken.add(number)
                 unended = {"state": TrialState.PENDING, "end_reason": None, "value": None}

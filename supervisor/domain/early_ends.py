@@ -1,14 +1,17 @@
-"""Decides whether a person may end or discard a trial, or leave an experiment out. Pure; standard library only."""
+"""Decides whether a person may end or discard a trial, leave an experiment out, or let it choose anew.
+
+Pure; standard library only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import phase
-from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState, TrialState
+from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]
@@ -60,26 +63,45 @@ def why_not_end(state: ProcessState, spec: Spec, trial: Trial) -> str | None:
     return None
 
 
-CHOSEN = "the finalisation has chosen among the trials of its search"
+TEST_OPENED = "the test of its experiment was opened: what is chosen must not depend on what it showed"
 
 
-def why_not_discard(spec: Spec, trial: Trial, has_chosen: bool) -> str | None:
+def why_not_set_aside(trials: Sequence[Trial], test: Mapping[str, Any] | None) -> str | None:
+    """Return why an experiment cannot choose anew; None when it can, or its finalisation has not begun.
+
+    `trials` are those of the experiment, by number; `test` is as answer_queries.test_of.
+    """
+    if not any(phase(trial["source"]) > 0 for trial in trials):
+        return None
+    if test is not None:
+        return TEST_OPENED
+    if [trial["number"] for trial in trials] != list(range(len(trials))):
+        # Those of its finalisation begin by rank; the numbers that are missing come within a moment.
+        return "its finalisation is just beginning; ask again"
+    return None
+
+
+def why_not_discard(spec: Spec, trial: Trial, chooses_anew: str | None = None) -> str | None:
     """Return why a trial cannot be taken out of what its search knows; None when it can.
 
-    `has_chosen` says whether a finalisation has chosen among the trials of its experiment.
+    `chooses_anew` says why its experiment cannot choose anew, where it has chosen; None when it can.
     """
+    if trial["end_reason"] == EndReason.SET_ASIDE:
+        return "it was set aside with its finalisation, and counts no more"
+    if phase(trial["source"]) > 0:
+        return "it follows the search; discard the trial whose configuration it trains again"
     if TrialState(trial["state"]) not in TRIAL_ENDED:
         return f"it is {trial['state']}; `supervisorctl end` ends it first"
     if str(trial["number"]) in spec.get("discarded", {}):
         return "it is discarded already"
-    return CHOSEN if has_chosen else None
+    return chooses_anew
 
 
-def why_not_restore(spec: Spec, trial: Trial, has_chosen: bool) -> str | None:
+def why_not_restore(spec: Spec, trial: Trial, chooses_anew: str | None = None) -> str | None:
     """Return why a trial cannot be taken back into what its search knows; None when it can."""
     if str(trial["number"]) not in spec.get("discarded", {}):
         return "it is not discarded"
-    return CHOSEN if has_chosen else None
+    return chooses_anew
 
 
 def why_not_skip(state: ProcessState, action: str | None, spec: Spec, test: Mapping[str, Any] | None) -> str | None:

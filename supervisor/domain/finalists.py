@@ -24,6 +24,8 @@ WALK_FORWARD = "walk_forward"
 """The source of a trial that trains the winner for a fold before the last."""
 AFTER_SEARCH = (SOURCE, WALK_FORWARD)
 """The sources of trials that no sampler learns from and no pruner judges, in the order of their begin."""
+SET_ASIDE = "set_aside"
+"""The source of a trial whose finalisation was set aside: it counts as one of the search that left no value."""
 SEED = "seed"
 """The key of a finalisation trial's params under which its trainable finds the seed."""
 FOLD = "fold"
@@ -112,18 +114,34 @@ def is_final(spec: Spec, number: int) -> bool:
     return number >= search_trials(spec)
 
 
+def set_aside_trials(spec: Spec) -> int:
+    """Return how many trials of the search are those of finalisations that were set aside."""
+    return len(spec.get("set_aside", ()))
+
+
 def is_discarded(spec: Spec, number: int) -> bool:
     """Return whether a person took trial `number` out of what the search knows."""
     return str(number) in spec.get("discarded", {})
 
 
 def known_to_the_search(spec: Spec, trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """Return the trials as a driver gets them: a discarded one has failed, and keeps its number.
+    """Return the trials as a driver gets them: one that was discarded or set aside has failed, and keeps its number.
 
     Optuna numbers by order, so it cannot be left out.
     """
     gone: dict[str, Any] = {"state": TrialState.ERROR, "end_reason": EndReason.OPERATOR, "value": None, "results": []}
-    return [{**trial, **gone} if is_discarded(spec, int(trial["number"])) else {**trial} for trial in trials]
+
+    def known(trial: Trial) -> dict[str, Any]:
+        if trial["end_reason"] == EndReason.SET_ASIDE:
+            return {**trial, **gone, "params": configuration(trial)}
+        return {**trial, **gone} if is_discarded(spec, int(trial["number"])) else {**trial}
+
+    return [known(trial) for trial in trials]
+
+
+def configuration(trial: Trial) -> dict[str, Any]:
+    """Return the params of a trial without those that the finalisation adds: seed and fold."""
+    return {key: value for key, value in trial["params"].items() if key not in (SEED, FOLD)}
 
 
 def finalists(spec: Spec, trials: Iterable[Trial]) -> list[Finalist]:
@@ -185,7 +203,7 @@ def _places(spec: Spec, trials: Sequence[Trial], best: Sequence[Trial]) -> list[
     for trial in trials:
         place = (int(trial["number"]) - search) // seeds
         if 0 <= place < top:
-            begun[place] = {key: value for key, value in trial["params"].items() if key not in (SEED, FOLD)}
+            begun[place] = configuration(trial)
     own = [
         next((place for place, params in sorted(begun.items()) if params == trial["params"]), None) for trial in best
     ]

@@ -42,6 +42,7 @@ class EndReason(StrEnum):
     HUNG = "hung"
     ERROR = "error"
     OPERATOR = "operator"
+    SET_ASIDE = "set_aside"
 
 
 class Desired(StrEnum):
@@ -64,8 +65,8 @@ TRIAL_ENDED = frozenset({TrialState.TERMINATED, TrialState.ERROR})
 SUCCEEDED = frozenset({EndReason.FINISHED, EndReason.EARLY_STOPPED, EndReason.PRUNED})
 """End reasons that leave a value; the others leave a failed trial."""
 
-FAILED = frozenset(EndReason) - SUCCEEDED - {EndReason.OPERATOR}
-"""End reasons of a failed trial; a trial that an operator or `max_hours` ended has not failed."""
+FAILED = frozenset(EndReason) - SUCCEEDED - {EndReason.OPERATOR, EndReason.SET_ASIDE}
+"""End reasons of a failed trial; one that an operator or `max_hours` ended, or that was set aside, has not failed."""
 MAY_BE_RETRIED = frozenset({EndReason.OOM, EndReason.HUNG, EndReason.ERROR})
 """End reasons that another try may change: not that of a configuration that diverges."""
 

@@ -40,7 +40,7 @@ def why_not_resize(spec: Spec, changes: Spec, trials: Sequence[Trial]) -> str | 
     if spec.get("searched") is not None:
         return f"its search has ended after {begun} trials"
     if len(trials) > begun:
-        return "its finalisation has begun: trials of a larger search could not be among those that it chose"
+        return "its finalisation has begun; `supervisorctl extend` sets it aside and adds trials"
     if spec.get("finish_asked"):
         return "it finishes: its search ends now"
     wanted = search_trials({**spec, **changes})
@@ -75,17 +75,21 @@ def why_not_enqueue(state: ProcessState, spec: Spec, trials: Sequence[Trial], na
 
 
 def why_not_extend(
-    state: ProcessState, spec: Spec, trials: Sequence[Trial], more: int, hours: float, left_s: float | None
-) -> str | None:
+    state: ProcessState, spec: Spec, trials: Sequence[Trial], more: int, hours: float, left_s: float | None,
+    chooses_anew: str | None = None,
+) -> str | None:  # fmt: skip
     """Return why the search of an experiment cannot get more trials; None when it can. It may have ended.
 
-    `hours` come with the trials; `left_s` are the seconds that it has left, None without a limit.
+    `hours` come with the trials; `left_s` are the seconds that it has left, None without a limit. `chooses_anew` says
+    why it cannot choose anew, where it has chosen; None when it can (early_ends.why_not_set_aside).
     """
-    if any(phase(trial["source"]) > 0 for trial in trials):
-        return "its finalisation has begun: trials of a larger search could not be among those that it chose"
+    if chooses_anew is not None:
+        return chooses_anew
     if state is ProcessState.SKIPPED:
         return "it was skipped; `supervisorctl retry` takes it in again"
-    if state not in ENDED and (spec.get("searched") is not None or spec.get("finish_asked")):
+    has_chosen = any(phase(trial["source"]) > 0 for trial in trials)
+    ends_now = spec.get("searched") is not None or spec.get("finish_asked")
+    if state not in ENDED and ends_now and not has_chosen:
         return "its search ends now; ask again once it has ended"
     if (total := extended(spec, trials, more)) > MAX_TRIALS:
         return f"expected at most {MAX_TRIALS} trials in all, found {total}"

@@ -68,7 +68,8 @@ def pace(spec: Spec, trials: Iterable[Trial], guess_s: float | None) -> Pace:
     Each of `trials` has number, value, end_reason, params, epochs and its seconds of training. An epoch after the
     search takes as long as that of the slowest configuration that may be trained again.
     """
-    trained = [trial for trial in trials if not is_final(spec, int(trial["number"])) and trial["epochs"]]
+    counting = [trial for trial in trials if trial["end_reason"] != EndReason.SET_ASIDE and trial["epochs"]]
+    trained = [trial for trial in counting if not is_final(spec, int(trial["number"]))]
     top = int((spec.get("finalize") or {}).get("top", 1))
     epochs = _epochs_again(spec, trained)
     whole = [

@@ -5,7 +5,7 @@ Pure; standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Spec = Mapping[str, Any]
@@ -61,6 +61,21 @@ def with_more(spec: Spec, max_trials: int, hours: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def with_set_aside(spec: Spec, trials: Sequence[int], finalize: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the spec of an experiment whose begun finalisation, its `trials`, was set aside.
+
+    They keep their numbers as trials of the search that left no value, so the search has so many more; it has not
+    ended, and `finalize` is the plan's again. A point of the plan whose number they took is tried after them.
+    """
+    tried, enqueue = min(trials), list(spec.get("enqueue", ()))
+    points = {"enqueue": enqueue[:tried], "asked": [*enqueue[tried:], *spec.get("asked", ())]}
+    return {
+        **spec, "max_trials": int(spec["max_trials"]) + len(trials), "finalize": finalize, "searched": None,
+        "search_end": None, "set_aside": [*spec.get("set_aside", ()), *trials],
+        **(points if len(enqueue) > tried else {}),
+    }  # fmt: skip
+
+
 def with_trial(spec: Spec, number: int, name: str, who: str) -> dict[str, Any]:
     """Return the spec with trial `number` in its list `name`: `ending` (at its next report) or `discarded`."""
     return {**spec, name: {**spec.get(name, {}), str(number): who}}
@@ -93,6 +108,7 @@ SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
     "experiment.advanced": lambda spec, fields: {**spec, "put_next": fields["seq"]},
     "experiment.point_enqueued": lambda spec, fields: {**spec, "asked": [*spec.get("asked", ()), fields["point"]]},
     "experiment.enlarged": lambda spec, fields: with_more(spec, fields["max_trials"], fields["hours"]),
+    "finalisation.set_aside": lambda spec, fields: with_set_aside(spec, fields["trials"], fields["finalize"]),
     "trial.end_asked": lambda spec, fields: with_trial(spec, fields["trial"], "ending", fields["who"]),
     "trial.discarded": lambda spec, fields: with_trial(spec, fields["trial"], "discarded", fields["who"]),
     "trial.restored": lambda spec, fields: without_trial(spec, fields["trial"], "discarded"),

@@ -93,6 +93,7 @@ class ExperimentSpec(dimensions.Part):
     most_at_once: int | None = Field(default=None, exclude=True)
     ending: dict[str, str] = Field(default_factory=dict, exclude=True)
     discarded: dict[str, str] = Field(default_factory=dict, exclude=True)
+    set_aside: list[int] = Field(default_factory=list, exclude=True)
     left_out: str | None = Field(default=None, exclude=True)
     asked: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
     put_next: int | None = Field(default=None, exclude=True)

@@ -142,6 +142,11 @@ EVENTS: dict[str, EventKind] = {
     "experiment.search_ended": EventKind(
         "info", "{experiment} ends its search after {trials} trials ({reason})", "top seeds"
     ),
+    "finalisation.set_aside": EventKind(
+        "warning",
+        "{who} sets the finalisation of {experiment} aside ({verb}): {count} trials of it count no more",
+        "trials finalize",
+    ),
     "experiment.warmed": EventKind("info", "{experiment} starts with {count} points of {donor}", "points"),
     "experiment.resources_chosen": EventKind(
         "info", "{experiment} runs {trials} trials at once with {threads} cores each; {reason}", "most figures"

@@ -54,6 +54,22 @@ def plan_of_run(connection: sqlite3.Connection, run_id: str) -> RunPlan:
     )
 
 
+def planned_finalize(connection: sqlite3.Connection, run_id: str, name: str) -> dict[str, Any] | None:
+    """Return the finalisation that the plan asks for; a search that ended in short time has a smaller one."""
+    found: dict[str, Any] | None = None
+    rows = connection.execute(
+        "SELECT name, fields FROM event WHERE run = ? AND name IN ('run.created', 'plan.changed') ORDER BY seq",
+        (run_id,),
+    )
+    for row in rows:
+        fields = json.loads(row["fields"])
+        if row["name"] == "run.created":
+            found = next((spec.get("finalize") for spec in fields["specs"] if spec["name"] == name), found)
+        else:
+            found = fields["specs"].get(name, {}).get("finalize", found)
+    return found
+
+
 def _sets(connection: sqlite3.Connection, run_id: str) -> list[str]:
     """Return the changes since the run took its copy from the plan's file, of each key the newest, in the order typed.
 

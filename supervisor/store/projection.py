@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from supervisor.domain.checkpoint_name import checkpoint_step
+from supervisor.domain.finalists import SET_ASIDE
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.scope import SCHEDULE
@@ -238,6 +239,17 @@ def _trial_ended(rows: Rows) -> None:
     rows.end_attempt(fields["end_reason"])
 
 
+def _finalisation_set_aside(rows: Rows) -> None:
+    # Its trials stay with their results; the log keeps how each ended, and what its value was.
+    for number in rows.fields["trials"]:
+        rows.execute(
+            "UPDATE trial SET state = ?, end_reason = ?, source = ?, value = NULL"
+            " WHERE run = ? AND experiment = ? AND number = ?",
+            TrialState.TERMINATED, EndReason.SET_ASIDE, SET_ASIDE, *rows.experiment_key, number,
+        )  # fmt: skip
+    _change_spec(rows)
+
+
 # The test of an experiment's answer
 
 
@@ -282,6 +294,7 @@ CHANGES: dict[str, Callable[[Rows], None]] = {
     "run.resumed": _run_resumed,
     **dict.fromkeys((*EXPERIMENT_STATES, "experiment.moved"), _move_experiment),
     **dict.fromkeys(SPEC_CHANGES, _change_spec),
+    "finalisation.set_aside": _finalisation_set_aside,
     "trial.added": _trial_added,
     "trial.started": _trial_started,
     "trial.reported": _trial_reported,

@@ -15,7 +15,7 @@ from typing import Any
 from supervisor.domain import finalists
 from supervisor.domain.answer import prior_loss
 from supervisor.domain.eta.trial_work import NO_FIGURES, cost_of
-from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, ProcessState, TrialState
+from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
@@ -256,6 +256,7 @@ def _experiment(
     costs = [
         cost_of(figures, trial, trial["params"], len(trial["results"]), training_seconds(trial))
         for trial in ended(trials)
+        if trial["end_reason"] != EndReason.SET_ASIDE
     ]
     view = experiment_view(row, spec, trials, work)
     view["measured"] = measured_of(row, spec, figures, costs, view["best"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor.domain import finalists
 from supervisor.domain.eta.trial_work import NO_FIGURES, TrialCost, cost_of
-from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, ProcessState
+from supervisor.domain.lifecycle import ENDED, TRIAL_ENDED, EndReason, ProcessState
 from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
 from supervisor.store import answer_queries, cost_queries, queries
@@ -134,7 +134,7 @@ class StatusView:
         for row in rows:
             known.rows[row["number"]] = trial = dict(row)
             known.costs.pop(row["number"], None)
-            if row["state"] in TRIAL_ENDED:
+            if row["state"] in TRIAL_ENDED and row["end_reason"] != EndReason.SET_ASIDE:
                 params, spent = json.loads(row["params"]), results.get(row["number"], (0, 0.0))
                 known.costs[row["number"]] = cost_of(self._of(name), trial, params, *spent)
         known.ends += len(over)

@@ -59,9 +59,13 @@ class TrialWriter:
             return None
         waiting = lookups.unfinished_trials(self.store, self.run_id, name)
         before = [row["number"] for row in waiting if phase(row["source"]) < phase(message.source)]
-        if not before or self._is_certain(name, message):
+        # A driver at work that has not heard of these yet chooses as it would without them.
+        changed = spec.get("set_aside") or spec.get("discarded")
+        if not (before or changed) or self._is_certain(name, message):
             return None
-        return f"trial {before[0]} has not ended, and the choice needs it"
+        return (
+            f"trial {before[0]} has not ended, and the choice needs it" if before else "the choice is another one now"
+        )
 
     def _is_certain(self, name: str, message: messages.TrialAdded) -> bool:
         spec = lookups.spec(self.store, self.run_id, name)

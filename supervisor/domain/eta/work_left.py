@@ -12,7 +12,7 @@ from typing import Any
 from supervisor.domain.eta.shown import Edges, Shares, end_s, max_epochs, since_s
 from supervisor.domain.eta.trial_times import left_of, searched, share_left, together
 from supervisor.domain.eta.trial_work import PHASES, believable, phase_of
-from supervisor.domain.finalists import finalisation_trials, search_trials, walk_forward_trials
+from supervisor.domain.finalists import finalisation_trials, search_trials, set_aside_trials, walk_forward_trials
 from supervisor.domain.lifecycle import ProcessState
 
 View = Mapping[str, Any]
@@ -94,7 +94,7 @@ def _trial_left(spec: View, trial: View, pace: float, shares: Shares, phase: int
 def _waiting(experiment: View, running: Sequence[Sequence[float]]) -> list[int]:
     """Return how many trials have not begun, by phase."""
     spec, ended = experiment["spec"], experiment["measured"]["trials"]
-    planned = (search_trials(spec), finalisation_trials(spec), walk_forward_trials(spec))
+    planned = (search_trials(spec) - set_aside_trials(spec), finalisation_trials(spec), walk_forward_trials(spec))
     found = [max(0, planned[phase] - ended[phase] - len(running[phase])) for phase in range(PHASES)]
     if spec.get("finish_asked") and spec.get("searched") is None:
         found[0] = 0

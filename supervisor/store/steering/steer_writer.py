@@ -20,8 +20,7 @@ from supervisor.domain.early_ends import (
     why_not_skip,
 )
 from supervisor.domain.experiment_order import why_not_next
-from supervisor.domain.finalists import phase
-from supervisor.domain.lifecycle import ENDED, Desired, ProcessState, check_process_move
+from supervisor.domain.lifecycle import ENDED, ProcessState, check_process_move
 from supervisor.domain.plan_changes import effect, extended, why_not_change, why_not_enqueue, why_not_extend
 from supervisor.domain.scope import trial_scope
 from supervisor.domain.time_accounting import driven_seconds
@@ -30,6 +29,7 @@ from supervisor.store import answer_queries, lookups
 from supervisor.store.database import Change, Store
 from supervisor.store.run_writer import drop_command
 from supervisor.store.steering.retry_writer import seconds_left
+from supervisor.store.steering.set_aside import SetAsideWriter, reopen_run
 
 EXTENDED = "to be extended"
 """The reason of an experiment that has ended and searches on."""
@@ -87,32 +87,48 @@ class SteerWriter:
 
     def discard(self, found: Iterable[Named], who: str, *, restore: bool = False) -> list[Named]:
         """Record that trials leave what their searches know, or with `restore` come back; return them."""
+        verb = "restore" if restore else "discard"
         with self.store.change(self.run_id) as change:
-            why_not = self._why_not_discard(why_not_restore if restore else why_not_discard)
-            taken = _taken(found, why_not, "restore" if restore else "discard")
+            taken = _taken(found, self._why_not_discard(why_not_restore if restore else why_not_discard), verb)
+            for name in dict.fromkeys(one.experiment for one in taken):
+                if self._chosen.set_aside(change, name, who, verb):
+                    self._chosen.reopen(change, name, who)
             for one in taken:
                 event = "trial.restored" if restore else "trial.discarded"
                 change.record(event, experiment=one.experiment, trial=one.trial, who=who)
         return taken
 
     def _why_not_discard(
-        self, decide: Callable[[dict[str, Any], Mapping[str, Any], bool], str | None]
+        self, decide: Callable[[dict[str, Any], Mapping[str, Any], str | None], str | None]
     ) -> Callable[[Named], str | None]:
         """Return the decision on each trial; what concerns its whole experiment is read once."""
 
         @cache
-        def search(name: str) -> tuple[dict[str, Any], bool]:
-            trials = lookups.trials(self.store, self.run_id, name)
-            return lookups.spec(self.store, self.run_id, name), any(phase(trial["source"]) > 0 for trial in trials)
+        def search(name: str) -> tuple[dict[str, Any], str | None]:
+            spec = lookups.spec(self.store, self.run_id, name)
+            return spec, self._chosen.why_not(name) or self._why_no_time(name, spec)
 
         def why_not(one: Named) -> str | None:
             row = None if one.trial is None else lookups.trial(self.store, self.run_id, one.experiment, one.trial)
             if row is None:
                 return "there is no such trial"
-            spec, has_chosen = search(one.experiment)
-            return decide(spec, dict(row), has_chosen)
+            spec, chooses_anew = search(one.experiment)
+            return decide(spec, dict(row), chooses_anew)
 
         return why_not
+
+    def _why_no_time(self, name: str, spec: Mapping[str, Any]) -> str | None:
+        """Return why an experiment that has chosen has no time to choose anew; None when it has."""
+        out_of_time = seconds_left(self.store, self.run_id, name, spec.get("max_hours")) == 0.0
+        return "its max_hours are used up: it could not choose anew" if out_of_time and self.has_chosen(name) else None
+
+    def has_chosen(self, name: str) -> bool:
+        """Return whether the experiment has begun a finalisation that counts."""
+        return self._chosen.has_begun(name)
+
+    @property
+    def _chosen(self) -> SetAsideWriter:
+        return SetAsideWriter(self.store, self.run_id)
 
     def leave_out(self, found: Iterable[Named], who: str) -> list[Named]:
         """Record that experiments are left out; return them. The orchestrator moves them to SKIPPED."""
@@ -169,22 +185,20 @@ class SteerWriter:
     def extend(self, more: Mapping[Named, int], hours: float, who: str) -> dict[str, int]:
         """Record that each search gets so many trials more; one that has ended is opened again, and so is its run.
 
-        Each gets `hours` too. Return the `max_trials` of each experiment.
+        Each gets `hours` too. A finalisation that has begun is set aside. Return the `max_trials` of each experiment.
         """
-        run = lookups.run(self.store, self.run_id)
         with self.store.change(self.run_id) as change:
             taken = _taken(more, lambda one: self._why_not_extend(one, more[one], hours), "be extended")
-            if run["state"] == ProcessState.EXITED:
-                change.record("run.moved", state=ProcessState.STOPPED)
-            totals = {one.experiment: self._extend(change, one, more[one], hours, who) for one in taken}
-            if run["desired"] == Desired.STOP:
-                change.record("run.wanted", who=who)
-        return totals
+            reopen_run(self.store, change, self.run_id, who)
+            return {one.experiment: self._extend(change, one, more[one], hours, who) for one in taken}
 
     def _extend(self, change: Change, one: Named, trials: int, hours: float, who: str) -> int:
         name, state = one.experiment, self._state(one)
+        searched = lookups.spec(self.store, self.run_id, name).get("searched")
+        # An early end counts as one: the search tries so many more than it had tried.
+        early = {"searched": searched} if self._chosen.set_aside(change, name, who, "extend") else {}
         rows = [dict(row) for row in lookups.trials(self.store, self.run_id, name)]
-        total = extended(lookups.spec(self.store, self.run_id, name), rows, trials)
+        total = extended({**lookups.spec(self.store, self.run_id, name), **early}, rows, trials)
         change.record(
             "experiment.enlarged", experiment=name, who=who, trials=trials, hours=hours, max_trials=total
         )  # fmt: skip
@@ -198,7 +212,7 @@ class SteerWriter:
         spec = lookups.spec(self.store, self.run_id, name)
         rows = [dict(row) for row in lookups.trials(self.store, self.run_id, name)]
         left_s = seconds_left(self.store, self.run_id, name, spec.get("max_hours"))
-        return why_not_extend(self._state(one), spec, rows, trials, hours, left_s)
+        return why_not_extend(self._state(one), spec, rows, trials, hours, left_s, self._chosen.why_not(name))
 
     def _why_not_change(self, one: Named, changes: Mapping[str, Any]) -> str | None:
         name = one.experiment
