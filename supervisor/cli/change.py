@@ -33,15 +33,23 @@ def end(home: Home, arguments: argparse.Namespace) -> int:
 
 
 def discard(home: Home, arguments: argparse.Namespace) -> int:
-    found = ask(home, "discard", {"targets": arguments.targets, "restore": False})["trials"]
+    answer = ask(home, "discard", {"targets": arguments.targets, "restore": False})
+    found = answer["trials"]
     _print(f"{name} is discarded: not in search, best and report; `supervisorctl restore {name}`" for name in found)
+    _print_set_aside(answer)
     return 0
 
 
 def restore(home: Home, arguments: argparse.Namespace) -> int:
-    found = ask(home, "discard", {"targets": arguments.targets, "restore": True})["trials"]
-    _print(f"{name} counts again" for name in found)
+    answer = ask(home, "discard", {"targets": arguments.targets, "restore": True})
+    _print(f"{name} counts again" for name in answer["trials"])
+    _print_set_aside(answer)
     return 0
+
+
+def _print_set_aside(answer: dict[str, Any]) -> None:
+    # A daemon of an earlier version sets none aside.
+    _print(f"{name}: its finalisation is set aside, it chooses anew" for name in answer.get("set_aside", ()))
 
 
 def skip(home: Home, arguments: argparse.Namespace) -> int:
@@ -125,9 +133,11 @@ def _point(point: dict[str, Any]) -> str:
 
 def extend(home: Home, arguments: argparse.Namespace) -> int:
     body = {"targets": arguments.targets, "trials": arguments.trials, "hours": arguments.hours}
-    totals = ask(home, "extend", body)["max_trials"]
+    answer = ask(home, "extend", body)
     hours = f" and {arguments.hours:g} h" if arguments.hours else ""
-    _print(f"{name}: {arguments.trials} more trials{hours}, {total} in all" for name, total in totals.items())
+    totals = answer["max_trials"].items()
+    _print(f"{name}: {arguments.trials} more trials{hours}, {total} in all" for name, total in totals)
+    _print_set_aside(answer)
     return 0
 
 

@@ -25,9 +25,10 @@ def _counted(experiment: Mapping[str, Any]) -> str:
     """Return what the experiment does now, and its trials by their end."""
     counts, running = experiment["counts"], len(experiment["running"])
     failed = sum(count for reason, count in counts.items() if reason in FAILED)
-    pruned = counts.get("pruned", 0)
-    parts = [(experiment["ended"] - failed - pruned, "done"), (running, "running"), (pruned, "pruned")]
-    words = [f"{count} {word}" for count, word in (*parts, (failed, "failed"))]
+    pruned, aside = counts.get("pruned", 0), counts.get("set_aside", 0)
+    parts = [(experiment["ended"] - failed - pruned - aside, "done"), (running, "running"), (pruned, "pruned")]
+    parts += [(failed, "failed"), *([(aside, "set aside")] if aside else [])]
+    words = [f"{count} {word}" for count, word in parts]
     return ", ".join([
         f"{experiment.get('doing') or 'waits'}: {', '.join(words)} of {experiment['max_trials']}",
         *eta_range(experiment.get("eta")), *_left(experiment), *_chosen(experiment["spec"]),

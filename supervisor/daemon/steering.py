@@ -47,12 +47,27 @@ class Steering:
         }
 
     async def discard(self, targets: Sequence[str], restore: bool, who: str) -> dict[str, Any]:
-        """Take ended trials out of what their searches know, or back into it; the driver at work begins anew."""
+        """Take ended trials out of what their searches know, or back into it; the driver at work begins anew.
+
+        An experiment whose finalisation has begun chooses anew; one that has ended runs again for that.
+        """
         self._refuse_at_the_end()
-        taken = self._steer.discard(self._names().trials(targets), who, restore=restore)
+        found = self._names().trials(targets)
+        chosen = self._chosen({one.experiment for one in found})
+        if chosen and self._orchestrator.ending():
+            raise Conflict(
+                f"{', '.join(chosen)} would choose anew, and the run is ending",
+                remedy="once it has ended, `supervisord start --extend EXPERIMENT=TRIALS` opens it; then ask again",
+            )
+        taken = self._steer.discard(found, who, restore=restore)
         anew = "trials were restored" if restore else "trials were discarded"
-        await self._orchestrator.spec_changed({one.experiment for one in taken}, anew=anew)
-        return {"trials": [str(one) for one in taken]}
+        names = {one.experiment for one in taken}
+        await self._orchestrator.spec_changed(names, anew=anew)
+        return {"trials": [str(one) for one in taken], "set_aside": [name for name in chosen if name in names]}
+
+    def _chosen(self, names: Collection[str]) -> list[str]:
+        """Return those of these experiments that have begun a finalisation, which the verb would set aside."""
+        return [name for name in sorted(names) if self._steer.has_chosen(name)]
 
     async def skip(self, targets: Sequence[str], who: str) -> dict[str, Any]:
         """Leave experiments out: what runs of them ends now, their search and answer are left out."""
@@ -133,14 +148,21 @@ class Steering:
         return {"points": points}
 
     async def extend(self, targets: Sequence[str], trials: int, hours: float, who: str) -> dict[str, Any]:
-        """Give searches more trials, and hours; an experiment that has ended runs again."""
+        """Give searches more trials, and hours; an experiment that has ended runs again.
+
+        One whose finalisation has begun chooses anew: its driver at work begins anew, too.
+        """
         if self._orchestrator.ending():
             raise Conflict(
                 "the run is ending", remedy="once it has ended: `supervisord start --extend EXPERIMENT=TRIALS`"
             )
-        totals = self._steer.extend(dict.fromkeys(self._names().experiments(targets), trials), hours, who)
-        await self._orchestrator.spec_changed(totals)
-        return {"max_trials": totals}
+        found = self._names().experiments(targets)
+        chosen = self._chosen({one.experiment for one in found})
+        totals = self._steer.extend(dict.fromkeys(found, trials), hours, who)
+        aside = [name for name in chosen if name in totals]
+        await self._orchestrator.spec_changed(totals.keys() - aside)
+        await self._orchestrator.spec_changed(aside, anew="the finalisation was set aside")
+        return {"max_trials": totals, "set_aside": aside}
 
     def _names(self) -> TargetNames:
         return TargetNames(self._writer.store, self._writer.run_id, self._orchestrator.experiment)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from supervisor.domain import finalists
+from supervisor.domain.lifecycle import EndReason
 from supervisor.errors import DiskFailed
 from supervisor.page import charts, document
 from supervisor.page.metrics import metrics_text
@@ -54,12 +55,13 @@ class Figures:
         return [event_document(event) for event in found]
 
     async def trials(self, name: str) -> dict[str, Any]:
-        """Return charts.trials_document of an experiment, without discarded trials. Raises NotFound."""
+        """Return charts.trials_document of an experiment, without discarded and set-aside trials. Raises NotFound."""
 
         def read(connection: sqlite3.Connection) -> dict[str, Any]:
             spec = page_queries.experiment_spec(connection, self._run_id, name)
             known = page_queries.trial_rows(connection, self._run_id, name)
-            rows = [row for row in known if not finalists.is_discarded(spec, row["number"])]
+            counting = [row for row in known if row["end_reason"] != EndReason.SET_ASIDE]
+            rows = [row for row in counting if not finalists.is_discarded(spec, row["number"])]
             found = page_queries.curves(connection, self._run_id, name, charts.curve_numbers(rows))
             return charts.trials_document(name, spec, rows, found)
 

@@ -109,7 +109,7 @@ def _curve_colour(trial: TrialRow) -> str:
         return GREEN
     if trial.end_reason is EndReason.PRUNED:
         return ORANGE
-    return GREY if trial.end_reason in SUCCEEDED else RED
+    return GREY if trial.end_reason in (*SUCCEEDED, EndReason.SET_ASIDE) else RED
 
 
 def parameters(experiment: ExperimentRow) -> Drawing | None:

@@ -55,8 +55,11 @@ class TrialRow:
 
     @property
     def final(self) -> bool:
-        """True for a trial after the search: a configuration of it, trained again on another seed or fold."""
-        return self.source in finalists.AFTER_SEARCH
+        """True for a trial after the search: a configuration of it, trained again on another seed or fold.
+
+        One that was set aside with its finalisation is none of the search's either.
+        """
+        return self.source in (*finalists.AFTER_SEARCH, finalists.SET_ASIDE)
 
     @property
     def param_count(self) -> int | None:
@@ -268,7 +271,11 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
         case _:
             sentences.append(f"{experiment.state}, {ended} of {most} trials have ended.")
     sentences += search_end_sentence(experiment.spec)
-    failed = {reason: n for reason, n in experiment.end_reasons.items() if EndReason(reason) not in SUCCEEDED}
+    reasons = dict(experiment.end_reasons)
+    aside = reasons.pop(EndReason.SET_ASIDE.value, 0)
+    if aside:
+        sentences.append(f"{aside} trials of a finalisation that was set aside count no more.")
+    failed = {reason: n for reason, n in reasons.items() if EndReason(reason) not in SUCCEEDED}
     if failed:
         sentences.append("trials without a value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")
     if experiment.best is None:

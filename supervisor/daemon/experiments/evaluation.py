@@ -49,14 +49,17 @@ class Evaluator:
     async def evaluate(self, name: str, folder: Path, stop: StopRequest) -> bool:
         """Evaluate the experiment's answer, if it has one; return False if it is left out or the run stops before.
 
-        An error is recorded and does not fail the experiment: its search stands.
+        One that is to choose anew has none. An error is recorded and does not fail the experiment: its search stands.
         """
         spec = self._writer.spec(name)
         if spec.get("finalize") is None or spec["trainable"] != TESTED or self._writer.scored(name):
             return True
         if not await self._released(name, stop):
             return False
-        # Chosen after the wait, in which a person may have asked for another try of a trial.
+        # Chosen after the wait, in which a person may have asked for another try of a trial, or for another choice.
+        aside, spec = finalists.set_aside_trials(spec), self._writer.spec(name)
+        if finalists.set_aside_trials(spec) > aside:
+            return True
         trials = self._writer.trials(name)
         choice = finalists.chosen(spec, trials)
         if choice is None:

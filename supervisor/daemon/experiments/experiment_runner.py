@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from supervisor.clock import Clock
 from supervisor.daemon.commands_in_force import CommandsInForce
 from supervisor.daemon.experiments.driver_runner import DriverRunner
@@ -17,6 +19,15 @@ MAX_FRUITLESS_STARTS = 5
 """An experiment fails when so many of its drivers in a row died without committing a result."""
 LONG_LIFE_S = 600.0
 """A driver that lived so long is not fruitless: a pause of days brings no results either."""
+
+
+@dataclass(frozen=True)
+class _Before:
+    """Holds the progress, the planned trials and those set aside of an experiment when its driver began."""
+
+    progress: int
+    planned: int
+    set_aside: int
 
 
 class ExperimentRunner:
@@ -39,12 +50,12 @@ class ExperimentRunner:
         """Run an experiment until it has ended, is left out, or the run is asked to stop. Raises RayStartFailed."""
         fruitless = 0
         while not self._stop.asked() and not state.is_left_out():
-            before, planned, begun_s = state.progress(), state.planned, self._clock.mono_s()
+            before, begun_s = _Before(state.progress(), state.planned, state.set_aside), self._clock.mono_s()
             end = await self._drivers.run(state)
             if state.is_left_out():
                 break
             if end.ended or end.out_of_time:
-                if await self._has_ended(state, end, before, planned):
+                if await self._has_ended(state, end, before):
                     return
                 continue
             if self._stop.asked():
@@ -59,7 +70,7 @@ class ExperimentRunner:
             else:
                 if end.trial is not None:
                     state.blame(end.trial, end.status)
-                fruitless = 0 if self._got_far(state, before, begun_s) else fruitless + 1
+                fruitless = 0 if self._got_far(state, before.progress, begun_s) else fruitless + 1
                 if fruitless >= MAX_FRUITLESS_STARTS:
                     self._give_up(state, fruitless, end)
                     return
@@ -69,26 +80,27 @@ class ExperimentRunner:
         else:
             state.stop(self._stop.reason)
 
-    async def _has_ended(self, state: ExperimentState, end: DriverEnd, before: int, planned: int) -> bool:
+    async def _has_ended(self, state: ExperimentState, end: DriverEnd, before: _Before) -> bool:
         """End an experiment with its evaluation; return False if more is to do, it is left out, or the run stops."""
-        if self._has_more_to_do(state, end, before, planned):
+        if self._has_more_to_do(state, end, before):
             return False
         if end.error is None and not await self._evaluator.evaluate(state.name, state.folder, self._stop):
             return False
-        if self._has_more_to_do(state, end, before, planned):
+        if self._has_more_to_do(state, end, before):
             return False
         state.end(end.error)
         return True
 
-    def _has_more_to_do(self, state: ExperimentState, end: DriverEnd, before: int, planned: int) -> bool:
+    def _has_more_to_do(self, state: ExperimentState, end: DriverEnd, before: _Before) -> bool:
         """Return whether trials wait that a person asked for after the driver had begun: the next driver takes them.
 
-        `before` and `planned` are the experiment's progress and its planned trials at the driver's begin. A driver that
-        left trials without any progress is not followed by another one.
+        `before` is as the driver began. A driver that left trials without any progress is not followed by another one.
         """
         if end.error is not None or end.out_of_time:
             return False
-        return (state.planned > planned and state.search_goes_on) or (state.progress() > before and state.trials_wait)
+        if state.set_aside > before.set_aside or (state.planned > before.planned and state.search_goes_on):
+            return True
+        return state.progress() > before.progress and state.trials_wait
 
     def _got_far(self, state: ExperimentState, before: int, begun_s: float) -> bool:
         """Return whether the driver that died had made progress since it began, or is excused."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
-from supervisor.domain.finalists import known_to_the_search, phase, planned_trials, search_trials
+from supervisor.domain.finalists import known_to_the_search, phase, planned_trials, search_trials, set_aside_trials
 from supervisor.domain.lifecycle import FAILED, ProcessState, TrialState
 from supervisor.formatting import error_sentence
 from supervisor.home import Home
@@ -55,6 +55,11 @@ class ExperimentState:
         """Return whether its search has trials that no driver has begun."""
         trials = lookups.trials(self._store, self._run_id, self.name)
         return sum(phase(row["source"]) == 0 for row in trials) < search_trials(self.spec)
+
+    @property
+    def set_aside(self) -> int:
+        """The number of trials of its finalisations that were set aside: it grows when it is to choose anew."""
+        return set_aside_trials(self.spec)
 
     def seconds_left(self) -> float | None:
         """Return what is left of `max_hours` before a driver starts; None without such a limit."""
