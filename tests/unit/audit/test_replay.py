@@ -187,6 +187,7 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     assert writer.schedule() is None, "the last command of a schedule ends with it"
     writer.record("trial.discarded", experiment=E, trial=0, who="ann")
     writer.record("trial.restored", experiment=E, trial=0, who="ann")
+    writer.record("finalisation.set_aside", experiment=E, who="ann", verb="extend", count=1, trials=[2], finalize=None)
     writer.record("experiment.advanced", experiment=E, who="ann")
     writer.record("experiment.point_enqueued", experiment=E, who="ann", point={"lr": 0.2})
     writer.record("experiment.enlarged", experiment=E, who="ann", trials=0, hours=0.0, max_trials=3)

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from supervisor.domain.early_ends import (
     MAX_REASONS,
+    TEST_OPENED,
     Named,
     allowed,
     why_not_discard,
     why_not_end,
     why_not_restore,
+    why_not_set_aside,
     why_not_skip,
 )
 from supervisor.domain.lifecycle import ProcessState
@@ -95,16 +97,46 @@ def test_a_refused_name_takes_all_with_it_and_a_pattern_only_what_may_be(found: 
         ({}, trial("ERROR"), [trial("ERROR")], None, "it is not discarded"),
         ({}, trial("RUNNING"), [trial("RUNNING")], "it is RUNNING; `supervisorctl end`", "it is not discarded"),
         ({"discarded": {"3": "ann"}}, trial("TERMINATED"), [trial("TERMINATED")], "discarded already", None),
-        ({}, trial("TERMINATED"), [trial(source="finalize")], "the finalisation has chosen", "it is not discarded"),
+        ({}, trial("TERMINATED"), [trial(source="finalize")], None, "it is not discarded"),
+        ({"discarded": {"3": "ann"}}, trial("TERMINATED"), [trial(source="finalize")], "discarded already", None),
+        ({}, trial("TERMINATED", source="finalize"), [], "it follows the search", "it is not discarded"),
+        ({}, trial("RUNNING", source="walk_forward"), [], "it follows the search", "it is not discarded"),
         (
-            {"discarded": {"3": "ann"}}, trial("TERMINATED"), [trial(source="finalize")], "discarded already",
-            "the finalisation has chosen",
+            {}, trial("TERMINATED", source="set_aside", end_reason="set_aside"), [], "it was set aside",
+            "it is not discarded",
         ),
     ],
 )  # fmt: skip
 def test_a_trial_is_discarded_and_restored_unless_a_reason_forbids_it(
     spec: dict[str, Any], found: dict[str, Any], others: list[dict[str, Any]], discard: str | None, restore: str | None
 ) -> None:
-    chosen = any(other["source"] == "finalize" for other in others)
-    for said, why in ((why_not_discard(spec, found, chosen), discard), (why_not_restore(spec, found, chosen), restore)):
+    anew = why_not_set_aside([{**other, "number": place} for place, other in enumerate(others)], None)
+    for said, why in ((why_not_discard(spec, found, anew), discard), (why_not_restore(spec, found, anew), restore)):
         assert said is None if why is None else why in (said or "")
+
+
+def numbered(*numbers: int, source: str = "sampled") -> list[dict[str, Any]]:
+    return [{**trial(source=source), "number": number} for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("trials", "test", "why"),
+    [
+        ([], None, None),
+        (numbered(0, 1), None, None),
+        (numbered(0, 1), OPEN, None),
+        ([*numbered(0, 1), *numbered(2, source="finalize")], None, None),
+        ([*numbered(0, 1), *numbered(2, source="finalize")], OPEN, TEST_OPENED),
+        ([*numbered(0, 1), *numbered(2, source="walk_forward")], FAILED, TEST_OPENED),
+        ([*numbered(0, 1), *numbered(2, source="set_aside")], OPEN, None),
+        ([*numbered(0, 1), *numbered(3, source="finalize")], None, "ask again"),
+    ],
+)
+def test_an_experiment_chooses_anew_until_its_test_is_opened(
+    trials: list[dict[str, Any]], test: dict[str, Any] | None, why: str | None
+) -> None:
+    said = why_not_set_aside(trials, test)
+    assert said is None if why is None else why in (said or "")
+    if said is not None:
+        assert why_not_discard({}, trial("TERMINATED"), said) == said
+        assert why_not_restore({"discarded": {"3": "ann"}}, trial("TERMINATED"), said) == said

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.domain.finalists import search_trials
+from supervisor.domain.finalists import search_trials, set_aside_trials
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.plan_changes import (
     effect,
@@ -18,7 +18,7 @@ from supervisor.domain.plan_changes import (
     why_not_enqueue,
     why_not_extend,
 )
-from supervisor.domain.spec_changes import with_more
+from supervisor.domain.spec_changes import with_more, with_search_ended, with_set_aside
 
 SPEC = {"max_trials": 10, "finalize": None, "concurrency": 2, "max_hours": None}
 FINALIZE = {"top": 1, "seeds": 2, "folds": 1}
@@ -128,7 +128,9 @@ def test_a_point_is_refused_where_no_trial_can_try_it(
         ("RUNNING", {}, ["sampled"], 0.0, None, None),
         ("EXITED", {}, ["sampled"] * 10, 0.0, None, None),
         ("FATAL", {"searched": 1, "max_hours": 1.0}, ["sampled"], 1.0, 0.0, None),
-        ("EXITED", {}, ["sampled", "finalize"], 0.0, None, "its finalisation has begun"),
+        ("EXITED", {}, ["sampled", "finalize"], 0.0, None, None),
+        ("RUNNING", {"searched": 1, "finish_asked": True}, ["sampled", "finalize"], 0.0, None, None),
+        ("RUNNING", {"searched": 1}, ["sampled", "set_aside"], 0.0, None, "its search ends now"),
         ("SKIPPED", {}, [], 0.0, None, "it was skipped"),
         ("RUNNING", {"finish_asked": True}, ["sampled"], 0.0, None, "its search ends now"),
         ("RUNNING", {}, ["sampled"], 1.0, None, "it has no limit of hours"),
@@ -140,6 +142,34 @@ def test_a_search_is_extended_unless_a_reason_forbids_it(
 ) -> None:
     said = why_not_extend(ProcessState(state), {**SPEC, **spec}, numbered(*sources), 1, hours, left_s)
     assert said is None if why is None else why in (said or "")
+
+
+def test_a_search_is_not_extended_where_its_experiment_cannot_choose_anew() -> None:
+    said = why_not_extend(ProcessState.EXITED, SPEC, numbered("sampled", "finalize"), 1, 0.0, None, "its test is open")
+    assert said == "its test is open"
+
+
+@given(
+    begun=st.integers(1, 20), own=st.integers(1, 20), aside=st.integers(1, 6), more=st.integers(0, 9),
+    points=st.integers(0, 20),
+)  # fmt: skip
+def test_a_search_whose_finalisation_was_set_aside_tries_what_it_had_left(
+    begun: int, own: int, aside: int, more: int, points: int
+) -> None:
+    """Each configuration and each point as before: the numbers that the others took are added."""
+    begun, finalize = min(begun, own), {"top": 3, "seeds": 2, "folds": 1}
+    plan = [{"x": float(place)} for place in range(points)]
+    spec = {**SPEC, "max_trials": own + 6, "finalize": finalize, "enqueue": plan, "asked": [{"x": 9.5}]}
+    early = with_search_ended(spec, "hours", begun, 1, 1)
+    rows = numbered(*["enqueued" if place < points else "sampled" for place in range(begun)])
+    waiting = [*plan[begun:], *waiting_points(spec, rows)]
+    after = with_set_aside(early, range(begun, begun + aside), finalize)
+    assert search_trials(after) - aside == own
+    assert set_aside_trials(after) == aside
+    rows += numbered(*["sampled"] * begun, *["set_aside"] * aside)[begun:]
+    assert [*after["enqueue"][len(rows) :], *waiting_points(after, rows)] == waiting
+    total = extended({**after, "searched": begun}, rows, more)
+    assert search_trials(with_more(after, total, 0.0)) == begun + aside + more
 
 
 def test_a_search_has_a_largest_number_of_trials() -> None:

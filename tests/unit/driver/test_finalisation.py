@@ -21,7 +21,7 @@ from actors.trial.patchtst import PatchTSTTrainable
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.checkpoint_schedule import Schedule
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.finalists import after_search, finalists
+from supervisor.domain.finalists import after_search, finalists, known_to_the_search
 from supervisor.domain.messages import TrialAdded
 from tests.unit.driver.finalisation_stage import Bench, row
 from training.best_weights import FILE, read_weights
@@ -151,6 +151,47 @@ def test_a_new_driver_goes_on_in_the_midst_of_the_walk(tmp_path: Any) -> None:
     assert (given.pop(OWN_KEY)["number"], given) == (7, planned[7][1])
     assert bench.sent == [], "the daemon knows that trial already"
     assert bench.search.suggest("w1") == Searcher.FINISHED
+
+
+def aside(number: int, **params: Any) -> dict[str, Any]:
+    """Return a trial whose finalisation was set aside, as a driver's begin has it."""
+    found = {**row(number, 0.05, **params), "source": "set_aside", "end_reason": "set_aside"}
+    (known,) = known_to_the_search({}, [found])
+    return known
+
+
+def test_after_its_finalisation_was_set_aside_a_search_goes_on_and_the_choice_is_made_anew(tmp_path: Any) -> None:
+    """Two trials of the search were added; the study counts those that were set aside, and learns nothing of them."""
+    rows = [row(n, value) for n, value in enumerate([0.4, 0.2, 0.3, 0.5])]
+    rows += [aside(4, x=0.1, seed=1), aside(5, x=0.1, seed=2)]
+    bench = Bench(tmp_path, tuple(rows), max_trials=10, set_aside=[4, 5])
+    bench.searched(0.1, 0.6)
+    assert [(m.number, m.source) for m in bench.sent] == [(6, "sampled"), (7, "sampled")]
+    best = bench.sent[0].params["x"]
+    given = [bench.search.suggest("f0"), bench.search.suggest("f1")]
+    assert [(config.pop(OWN_KEY)["number"], config["x"]) for config in given] == [(8, best), (9, best)]
+    assert bench.search.suggest("f2") == Searcher.FINISHED
+    assert [trial.value for trial in bench.study()] == [0.4, 0.2, 0.3, 0.5, None, None, 0.1, 0.6]
+
+
+def test_where_nothing_is_left_to_search_the_choice_is_made_anew_at_once(tmp_path: Any) -> None:
+    rows = [row(0, 0.4), row(1, None), row(2, 0.3), row(3, 0.5), aside(4, x=0.1, seed=1), aside(5, x=0.1, seed=2)]
+    bench = Bench(tmp_path, tuple(rows), max_trials=8, set_aside=[4, 5])
+    given = [bench.search.suggest("f0"), bench.search.suggest("f1")]
+    assert [(config.pop(OWN_KEY)["number"], config["x"]) for config in given] == [(6, 0.2), (7, 0.2)]
+    assert bench.search.suggest("f2") == Searcher.FINISHED
+
+
+def test_the_numbers_of_finalists_have_no_gap_where_the_last_trial_of_the_search_is_the_best(tmp_path: Any) -> None:
+    """A certain finalist has begun on one seed; its other seed comes before the new first one."""
+    bench = Bench(tmp_path, max_trials=8, finalize={"top": 2, "seeds": 2})
+    bench.searched(0.4, 0.2, 0.3)
+    bench.search.suggest("last")
+    bench.search.suggest("f0")
+    bench.end("last", 0.1)
+    for trial_id in ("f1", "f2", "f3"):
+        bench.search.suggest(trial_id)
+    assert [message.number for message in bench.sent] == list(range(8))
 
 
 def test_a_search_of_failures_ends_without_it(tmp_path: Any) -> None:

@@ -110,7 +110,8 @@ def test_an_experiment_that_has_ended_is_extended_and_runs_again(tmp_path: Path)
 
     async def ask(at_work: Orchestrator) -> None:
         await until(lambda: stage.states()["b"] == "RUNNING", "b runs")
-        assert await steering(stage, at_work).extend(["a"], 1, 0.0, "ann") == {"max_trials": {"a": 3}}
+        answer = await steering(stage, at_work).extend(["a"], 1, 0.0, "ann")
+        assert answer == {"max_trials": {"a": 3}, "set_aside": []}
         await at_work.commands_changed()
 
     stage.live(ask)

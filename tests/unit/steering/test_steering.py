@@ -202,7 +202,8 @@ def test_the_next_driver_gets_a_discarded_trial_as_a_tombstone_and_follows_at_on
 
     async def ask(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.reported")) == 2, "both trials have reported")
-        assert await steering(stage, at_work).discard(["0"], False, "ann") == {"trials": ["a/0"]}
+        answer = await steering(stage, at_work).discard(["0"], False, "ann")
+        assert answer == {"trials": ["a/0"], "set_aside": []}
         begun.append(known(stage))
         await until(lambda: len(stage.recorded("driver.started")) == 2, "the next driver")
         await until(lambda: stage.states() == {"a": "RUNNING"}, "it has said hello")

@@ -40,14 +40,17 @@ from supervisor.store.projection import RUN_STATES
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.schema import SCHEMA
 from supervisor.store.trial_writer import TrialWriter
-from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER, Trial, World, read_world
+from tests.unit.store.lifecycle_model import EXPERIMENTS, FINAL, MAX_TRIALS, OVER, Trial, World, read_world
 
 MAX_HOURS = 1e6
 """The hours of each experiment: no life uses them up, and the rest goes to the next."""
 SPECS = [
-    {"name": name, "mode": "min", "max_trials": MAX_TRIALS, "concurrency": 1, "max_hours": MAX_HOURS, "enqueue": []}
+    {
+        "name": name, "mode": "min", "max_trials": MAX_TRIALS + FINAL, "concurrency": 1, "max_hours": MAX_HOURS,
+        "enqueue": [], "seed": 1, "trainable": "own.code:train", "finalize": {"top": 1, "seeds": 1},
+    }
     for name in EXPERIMENTS
-]
+]  # fmt: skip
 LIMITS = Limits(max_bytes=6000, parts=90)
 """Small, so that a log is rotated in the middle of everything; enough parts that none is lost."""
 ERRORS = {"enospc": errno.ENOSPC, "eio": errno.EIO}

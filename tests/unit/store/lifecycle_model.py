@@ -16,7 +16,8 @@ from supervisor.domain import messages
 from supervisor.formatting import error_sentence
 
 EXPERIMENTS = ("a", "b")
-MAX_TRIALS = 3
+MAX_TRIALS, FINAL = 3, 1
+"""The trials of a search, and those of its finalisation: one configuration on one seed."""
 GOOD_ENDS = ("finished", "pruned", "early_stopped")
 AT_WORK = ("STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING")
 OVER = ("EXITED", "FATAL", "SKIPPED")
@@ -32,6 +33,8 @@ class Trial:
     value: float | None = None
     error: str | None = None
     checkpoint_step: int | None = None
+    final: bool = False
+    """Whether it is of a finalisation that counts."""
     results: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     """By epoch: the last attempt that reported it, and its value."""
     lived: dict[int, bool] = field(default_factory=dict)
@@ -79,10 +82,12 @@ class Run:
     """The trials that a person ends at their next report."""
     at_once: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, 1))
     """The concurrency of each experiment, which a person may change."""
-    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, MAX_TRIALS))
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, MAX_TRIALS + FINAL))
     """The `max_trials` of each experiment, to which a person may add."""
     discarded: set[tuple[str, int]] = field(default_factory=set)
     """The trials that a person took out of their searches."""
+    tested: set[str] = field(default_factory=set)
+    """The experiments of which the test was opened, and read."""
     started: set[str] = field(default_factory=set)
     """The experiments of which a driver was started."""
     put_next: set[str] = field(default_factory=set)
@@ -165,13 +170,16 @@ class World:
         each = self.run.experiments[name]
         trials = {n: trial for (experiment, n), trial in self.run.trials.items() if experiment == name}
         failed = [n for n, trial in trials.items() if trial.end_reason in ("oom", "hung", "error")]
-        failed = [n for n in failed if number in (None, n)]
+        # What a finalisation or a test rests on is not tried again.
+        failed = [n for n in failed if number in (None, n) and name not in self.run.tested]
+        failed = [n for n in failed if trials[n].final or not self.has_chosen(name)]
+        in_all = self.in_all(name)
         for n in failed:
-            lived, attempt = trials[n].lived, trials[n].attempt
-            self.run.trials[name, n] = Trial(attempt=attempt, lived=lived)
+            lived, attempt, final = trials[n].lived, trials[n].attempt, trials[n].final
+            self.run.trials[name, n] = Trial(attempt=attempt, lived=lived, final=final)
             self.run.ending.discard((name, n))
             self.run.discarded.discard((name, n))
-        left = self.planned(name) - sum(trial.over for trial in trials.values())
+        left = in_all - sum(trial.over for trial in trials.values())
         work = each.state == "SKIPPED" or (each.state == "FATAL" and left > 0)
         if each.state in OVER and (failed or (work and number is None)):
             each.state, each.error = "STOPPED", None
@@ -237,9 +245,7 @@ class World:
         """Move to EXITED, or to FATAL where no trial has a value."""
         self.end_unfinished(name, why)
         trials = [trial for (experiment, _), trial in sorted(self.run.trials.items()) if experiment == name]
-        own = {place for place in self.run.trials if place[0] == name} - self.run.discarded
-        known = [self.run.trials[place] for place in own]
-        if any(trial.value is not None for trial in known):
+        if self.valued(name):
             self.move(name, "EXITED")
             return
         first = next((trial.error or trial.end_reason for trial in trials), "no trial was started")
@@ -257,8 +263,53 @@ class World:
         elif not held and now.state == "PAUSED":
             self.move(name, "RUNNING")
 
-    def planned(self, name: str) -> int:
-        return self.run.searched.get(name, self.run.totals[name])
+    def search(self, name: str) -> int:
+        """Return how many trials are the search's, those that were set aside among them."""
+        return self.run.searched.get(name, self.run.totals[name] - FINAL)
+
+    def in_all(self, name: str) -> int:
+        """Return how many trials the experiment will have: none is finalised where the search left no value."""
+        own = [self.run.trials.get((name, number)) for number in range(self.search(name))]
+        ended = all(trial is not None and trial.over for trial in own)
+        return len(own) + (0 if ended and not self.valued(name) else FINAL)
+
+    def valued(self, name: str) -> bool:
+        """Return whether a trial of the search has a value that counts."""
+        return any(
+            trial.value is not None and not trial.final and place not in self.run.discarded
+            for place, trial in self.run.trials.items() if place[0] == name
+        )  # fmt: skip
+
+    def has_chosen(self, name: str) -> bool:
+        """Return whether a finalisation has begun and counts."""
+        return any(trial.final for place, trial in self.run.trials.items() if place[0] == name)
+
+    def may_finalise(self, name: str) -> bool:
+        own = [trial for place, trial in self.run.trials.items() if place[0] == name]
+        ended = len(own) == self.search(name) and all(trial.over for trial in own)
+        return ended and not self.has_chosen(name) and self.valued(name)
+
+    def may_end_well(self, name: str) -> bool:
+        """Return whether the driver has no trial left to begin: what runs still ends with its experiment."""
+        return self.begun(name) >= self.search(name) and (self.has_chosen(name) or not self.valued(name))
+
+    def read_the_test(self, name: str) -> None:
+        self.run.tested.add(name)
+        self.note()
+
+    def set_aside(self, name: str, verb: str) -> None:
+        """Let a finalisation count no more, so that the search goes on; what runs of it ends. All at once: no note."""
+        chosen = [place for place, trial in self.run.trials.items() if place[0] == name and trial.final]
+        for place in chosen:
+            trial = self.run.trials[place]
+            if not trial.over:
+                trial.error = f"its finalisation was set aside: ann asked for `{verb}`"
+                trial.lived = dict.fromkeys(trial.lived, False)
+                self.run.commands.pop(f"{place[0]}/{place[1]}", None)
+            trial.state, trial.end_reason, trial.value, trial.final = "TERMINATED", "set_aside", None, False
+        if chosen:
+            self.run.totals[name] += len(chosen)
+            self.run.searched.pop(name, None)
 
     def finish(self, name: str) -> None:
         self.run.finishing.add(name)
@@ -266,7 +317,7 @@ class World:
 
     def may_end(self, name: str, number: int) -> bool:
         trial = self.run.trials.get((name, number))
-        over = trial is None or trial.over or self.run.experiments[name].state in OVER
+        over = trial is None or trial.over or trial.final or self.run.experiments[name].state in OVER
         return not over and (name, number) not in self.run.ending
 
     def ask_end(self, name: str, number: int) -> None:
@@ -276,7 +327,8 @@ class World:
 
     def may_leave_out(self, name: str) -> bool:
         each = self.run.experiments[name]
-        return each.state not in OVER and each.action != "STOP" and name not in self.run.left_out
+        free = name not in self.run.left_out and name not in self.run.tested
+        return each.state not in OVER and each.action != "STOP" and free
 
     def ask_skip(self, name: str) -> None:
         self.run.left_out.add(name)
@@ -285,9 +337,19 @@ class World:
     def may_discard(self, name: str, number: int, restore: bool) -> bool:
         trial = self.run.trials.get((name, number))
         gone = (name, number) in self.run.discarded
-        return trial is not None and (gone if restore else trial.over and not gone)
+        if trial is None or trial.final or trial.end_reason == "set_aside" or not self.may_choose_anew(name):
+            return False
+        return gone if restore else trial.over and not gone
+
+    def may_choose_anew(self, name: str) -> bool:
+        return name not in self.run.tested or not self.has_chosen(name)
 
     def discard(self, name: str, number: int, restore: bool) -> None:
+        each = self.run.experiments[name]
+        if self.has_chosen(name):
+            self.set_aside(name, "restore" if restore else "discard")
+            if each.state == "EXITED":
+                each.state = "STOPPED"
         (self.run.discarded.discard if restore else self.run.discarded.add)((name, number))
         self.note()
 
@@ -299,11 +361,11 @@ class World:
         self.note()
 
     def begun(self, name: str) -> int:
-        return sum(experiment == name for experiment, _ in self.run.trials)
+        return sum(place[0] == name and not trial.final for place, trial in self.run.trials.items())
 
     def may_enqueue(self, name: str) -> bool:
-        searches = name not in self.run.searched and name not in self.run.finishing
-        room = self.begun(name) + self.run.asked[name] < self.run.totals[name]
+        searches = name not in self.run.searched and name not in self.run.finishing and not self.has_chosen(name)
+        room = self.begun(name) + self.run.asked[name] < self.search(name)
         return self.run.experiments[name].state not in OVER and searches and room
 
     def enqueue(self, name: str) -> None:
@@ -313,11 +375,13 @@ class World:
     def may_extend(self, name: str) -> bool:
         state = self.run.experiments[name].state
         ends = state not in OVER and (name in self.run.searched or name in self.run.finishing)
-        return state != "SKIPPED" and not ends
+        return state != "SKIPPED" and self.may_choose_anew(name) and (self.has_chosen(name) or not ends)
 
     def extend(self, name: str, more: int) -> None:
         each = self.run.experiments[name]
-        self.run.totals[name] = (self.begun(name) if name in self.run.searched else self.run.totals[name]) + more
+        early = name in self.run.searched
+        self.set_aside(name, "extend")
+        self.run.totals[name] = (self.begun(name) + FINAL if early else self.run.totals[name]) + more
         self.run.searched.pop(name, None)
         self.run.finishing.discard(name)
         if each.state in OVER:
@@ -376,7 +440,11 @@ class World:
     def handle(self, name: str, message: Any) -> None:
         """Apply a message, if the fence lets it pass."""
         if isinstance(message, messages.TrialAdded):
-            self.run.trials.setdefault((name, message.number), Trial())
+            final = message.source == "finalize"
+            if final != (message.number >= self.search(name)):
+                self.run.refused += 1
+            else:
+                self.run.trials.setdefault((name, message.number), Trial(final=final))
         elif not self._believes(self.run.trials.get((name, message.number)), message):
             self.run.refused += 1
         else:
@@ -444,12 +512,14 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
     run.asked = {name: len(spec.get("asked", ())) for name, spec in specs.items()}
     run.left_out = {name for name, spec in specs.items() if spec.get("left_out")}
     run.discarded = {(name, int(number)) for name, spec in specs.items() for number in spec.get("discarded", ())}
+    run.tested = {each["experiment"] for each in rows("evaluation")}
     run.at_once = {name: spec["concurrency"] for name, spec in specs.items()}
     run.ending = {(name, int(number)) for name, spec in specs.items() for number in spec.get("ending", ())}
     for each in rows("trial"):
         run.trials[each["experiment"], each["number"]] = Trial(
-            each["state"], each["attempt"], each["end_reason"], each["value"], each["error"], each["checkpoint_step"]
-        )
+            each["state"], each["attempt"], each["end_reason"], each["value"], each["error"], each["checkpoint_step"],
+            each["source"] == "finalize",
+        )  # fmt: skip
     for each in rows("result"):
         run.trials[each["experiment"], each["trial"]].results[each["step"]] = (each["attempt"], each["value"])
     for each in rows("attempt"):

@@ -21,6 +21,7 @@ from supervisor.daemon.run_selection import try_again
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.early_ends import Named
+from supervisor.domain.finalists import after_search
 from supervisor.domain.lifecycle import (
     EARLY,
     SUCCEEDED,
@@ -31,10 +32,13 @@ from supervisor.domain.lifecycle import (
 from supervisor.domain.scope import ALL_NODES, trial_scope
 from supervisor.errors import Conflict
 from supervisor.formatting import error_sentence
+from supervisor.store import lookups, queries
+from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.steering.retry_writer import RetryWriter
 from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
+from tests.unit.store.evaluation_stage import OPENING, RESULT
 from tests.unit.store.lifecycle_home import OneHome
-from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS, OVER
+from tests.unit.store.lifecycle_model import EXPERIMENTS, FINAL, MAX_TRIALS, OVER
 
 MAX_RUNS = 3
 NODE = "n" * 56
@@ -129,7 +133,7 @@ class Rules(OneHome):
         self.settle()
 
     @precondition(lambda self: self.alive)
-    @rule(name=st.none() | st.sampled_from(EXPERIMENTS), number=st.none() | st.integers(0, MAX_TRIALS - 1))
+    @rule(name=st.none() | st.sampled_from(EXPERIMENTS), number=st.none() | st.integers(0, MAX_TRIALS + FINAL))
     def a_person_asks_for_another_try(self, name: str | None, number: int | None) -> None:
         writer = RetryWriter(self.store, self.writer.run_id)
         number = None if name is None else number
@@ -150,7 +154,7 @@ class Rules(OneHome):
         self.do(lambda: self.writer.record("experiment.finish_asked", **fields), lambda world: world.finish(name))
 
     @precondition(lambda self: self.alive)
-    @rule(name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS - 1))
+    @rule(name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS + FINAL))
     def a_person_ends_a_trial(self, name: str, number: int) -> None:
         writer, one = SteerWriter(self.store, self.writer.run_id), Named(name, number)
         if self.world.may_end(name, number):
@@ -193,7 +197,7 @@ class Rules(OneHome):
             self._refused(lambda: writer.enqueue(points, "ann"))
 
     @precondition(lambda self: self.alive)
-    @rule(name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS - 1), restore=st.booleans())
+    @rule(name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS + FINAL), restore=st.booleans())
     def a_person_discards_or_restores_a_trial(self, name: str, number: int, restore: bool) -> None:
         writer, found = SteerWriter(self.store, self.writer.run_id), [Named(name, number)]
         if self.world.may_discard(name, number, restore):
@@ -316,7 +320,7 @@ class Rules(OneHome):
     def the_experiment_ends(self, error: str | None) -> None:
         state = self.state
         assert state is not None
-        if error is None and len(self.trials) < self.world.planned(state.name):
+        if error is None and not self.world.may_end_well(state.name):
             return
         if error is None:
             self.conduct(lambda: state.end(None), lambda world: world.end(state.name, MAX_HOURS_REACHED))
@@ -338,7 +342,8 @@ class Rules(OneHome):
         state, trials = self.state, len(self.trials) + more
         assert state is not None
         message = messages.SearchEnded(reason, trials, None, None)
-        if more and state.name not in self.world.run.searched:
+        wrong = more or self.world.has_chosen(state.name)
+        if wrong and state.name not in self.world.run.searched:
             seq = self.last_seq()
             with pytest.raises(ValueError, match="end of a search"):
                 self.writer.end_search(state.name, message)
@@ -368,7 +373,7 @@ class Rules(OneHome):
         if self.state is None:
             self.begin_experiment(skip=False)
         if self.current:
-            number = min(number, self.world.planned(self.current) - 1)
+            number = min(number, self.world.search(self.current) - 1)
         while self.alive and self.current and len(self.trials) <= number:
             self.added({"lr": 0.1})
         sent: list[Any] = []
@@ -389,8 +394,39 @@ class Rules(OneHome):
     @rule(params=st.dictionaries(st.text(max_size=3), st.floats(-1e300, 1e300) | st.integers(), max_size=2))
     def added(self, params: dict[str, Any]) -> None:
         assert self.current is not None
-        number = min(len(self.trials), self.world.planned(self.current) - 1)
+        number = min(len(self.trials), self.world.search(self.current) - 1)
         self.send(messages.TrialAdded(number, params, "sampled"))
+
+    @precondition(lambda self: self.alive and self.current and not self.waiting)
+    @rule(goes=st.booleans())
+    def the_finalisation_begins(self, goes: bool) -> None:
+        """End what is left of the search, then train the best again; its trial ends too if it `goes`."""
+        assert self.current is not None
+        for number in range(self.world.search(self.current)):
+            if self.alive and self.current:
+                self.a_trial_works(number, 1, True)
+        if not (self.alive and self.current and self.world.may_finalise(self.current)):
+            return
+        run, name = self.writer.run_id, self.current
+        spec = lookups.spec(self.store, run, name)
+        ((number, (source, params)),) = after_search(spec, queries.trials_of(self.store.connection, run, name)).items()
+        assert number == self.world.search(name), "the numbers have no gap"
+        sent = [messages.TrialAdded(number, params, source), messages.TrialStarted(number, 1, "ray", "node", 42, None)]
+        sent += [messages.TrialEnded(number, 1, "finished", 0.5, None, {})] if goes else []
+        for message in sent:
+            if self.alive:
+                self.send(message)
+
+    @precondition(lambda self: self.alive and self.current)
+    @rule()
+    def the_test_is_read(self) -> None:
+        """Once its finalisation has ended: from then on the experiment does not choose anew."""
+        assert self.current is not None
+        name, chosen = self.current, [trial for trial in self.trials.values() if trial.final]
+        if name in self.world.run.tested or not chosen or not all(trial.over for trial in chosen):
+            return
+        writer = EvaluationWriter(self.store, self.writer.run_id)
+        self.do(lambda: _read_the_test(writer, name), lambda world: world.read_the_test(name))
 
     @precondition(lambda self: self.alive and self.trials)
     @rule(data=st.data(), skip=st.sampled_from([1, 1, 1, 0, 2, -1]), back=st.sampled_from([0, 0, 1]))
@@ -421,7 +457,11 @@ class Rules(OneHome):
         self.send(messages.TrialHeld(number, self.trials[number].attempt - late, state, "too hot"))
 
     @precondition(lambda self: self.alive and self.trials)
-    @rule(data=st.data(), late=st.sampled_from([0, 0, 0, 1, -1]), reason=st.sampled_from(list(EndReason)))
+    @rule(
+        data=st.data(),
+        late=st.sampled_from([0, 0, 0, 1, -1]),
+        reason=st.sampled_from([reason for reason in EndReason if reason is not EndReason.SET_ASIDE]),
+    )
     def ended(self, data: st.DataObject, late: int, reason: EndReason) -> None:
         number = data.draw(st.sampled_from(sorted(self.trials)))
         error = None if reason in SUCCEEDED else "in x\nit broke"
@@ -438,6 +478,15 @@ class Rules(OneHome):
     def said_again(self, data: st.DataObject) -> None:
         """Doubled, late and out of order: a message of this driver comes once more."""
         self.send(data.draw(st.sampled_from(list(self.sent))))
+
+
+def _read_the_test(writer: EvaluationWriter, name: str) -> None:
+    """Open the test and keep its result, in one step: a test that is only open may be opened again by itself."""
+    with writer.store.change(writer.run_id) as change:
+        change.record("test.opened", experiment=name, **OPENING, openings=1, earlier_looks=[])
+        change.record(
+            "test.scored", experiment=name, bce=0.6, low=0.5, high=0.7, prior=0.6, days=1, last_day="f", result=RESULT
+        )
 
 
 def _may_move(old: ProcessState, new: ProcessState) -> bool:

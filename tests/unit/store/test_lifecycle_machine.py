@@ -22,6 +22,7 @@ from supervisor import failpoints
 from supervisor.audit import evidence, invariants
 from supervisor.daemon.experiments import experiment_state
 from supervisor.domain.lifecycle import (
+    TRIAL_ENDED,
     ProcessState,
     TrialState,
     check_process_move,
@@ -107,6 +108,10 @@ class Lives(Rules):
             elif event.name in STATE_OF:
                 check_trial_move(self.states[trial], STATE_OF[event.name])
                 self.states[trial] = STATE_OF[event.name]
+            elif event.name == "finalisation.set_aside":
+                for number in event.fields["trials"]:
+                    assert self.states[event.run, event.experiment, number] in TRIAL_ENDED
+                    self.states[event.run, event.experiment, number] = TrialState.TERMINATED
             elif event.name in EXPERIMENT_STATES or event.name == "experiment.moved":
                 state = ProcessState(EXPERIMENT_STATES.get(event.name) or event.fields["state"])
                 check_process_move(self.states[experiment], state)

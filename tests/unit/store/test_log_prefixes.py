@@ -56,6 +56,7 @@ class LongLife(Lives):
             self.start_again(choose.choice(["named", "named", "retry", "anew" if anew else "named"]), 1.0)
             return
         actions: list[Callable[[], object]] = [self.an_operator_acts, self.drill, self.a_search_comes_to_its_end]
+        actions += [self.a_person_wants_another_choice]
         if self.waiting:
             actions += [self.an_operator_overrules_the_governor] * 6
         elif self.state is None:
@@ -63,6 +64,7 @@ class LongLife(Lives):
         else:
             work = [self.a_trial_goes_on] * 10
             actions += [*work, self.the_governor_acts, self.the_driver_dies, self.it_is_tested, self.it_ends]
+            actions += [lambda: self.the_finalisation_begins(choose.random() < 0.5)] * 2 if not self.waiting else []
         actions += [self.kill, lambda: self.stop_or_shut_down(choose.random() < 0.5)]
         choose.choice(actions)()
 
@@ -73,6 +75,13 @@ class LongLife(Lives):
         self.a_person_asks_to_finish(self.choose.choice(EXPERIMENTS))
         if self.alive and self.state and not self.waiting and self.trials:
             self.the_search_ends(FINISH, 0)
+
+    def a_person_wants_another_choice(self) -> None:
+        name = self.choose.choice(EXPERIMENTS)
+        if self.choose.random() < 0.5:
+            self.a_person_extends_an_experiment(name, 1)
+        else:
+            self.a_person_discards_or_restores_a_trial(name, 0, self.choose.random() < 0.5)
 
     def the_governor_acts(self) -> None:
         action = self.choose.choice([Action.RUN, Action.PAUSE, Action.STOP])
@@ -94,8 +103,8 @@ class LongLife(Lives):
         name = self.current
         assert name is not None
         if not answers.scored(name) and lookups.test(self.store, self.writer.run_id, name) is None:
-            answers.open_test(name, OPENING)
-            answers.keep_result(name, RESULT)
+            self.do(lambda: answers.open_test(name, OPENING), lambda world: world.read_the_test(name))
+            self.do(lambda: answers.keep_result(name, RESULT), lambda world: None)
 
     def it_ends(self) -> None:
         self.the_experiment_ends(self.choose.choice([None, None, None, ERROR]))
@@ -122,7 +131,7 @@ def test_the_long_run_has_every_kind_of_event_that_matters(life: LongLife) -> No
         "driver.stopped", "experiment.failed", "experiment.finished", "experiment.stopped", "daemon.recovered",
         "run.paused", "run.resumed", "run.stopped", "run.abandoned", "run.finished", "governor.forced", "test.scored",
         "trial.requeued", "experiment.skipped", "experiment.finish_asked", "experiment.search_ended",
-        "experiment.extended",
+        "experiment.extended", "finalisation.set_aside",
     }  # fmt: skip
     assert any(
         "\n" in event.fields["error"] for event in life.store.events_after(0) if event.name == "experiment.failed"
