@@ -7,8 +7,9 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from supervisor.domain.finalists import chosen, finalists
+from supervisor.domain.finalists import chosen, finalists, known_to_the_search
 from supervisor.domain.messages import TrialEnded
+from supervisor.domain.spec_changes import with_more, with_set_aside
 
 FINALIZE = {"top": 2, "seeds": 2}
 
@@ -16,7 +17,7 @@ FINALIZE = {"top": 2, "seeds": 2}
 @pytest.mark.slow
 def test_finalisation_follows_the_search_and_survives_the_drivers_death(drive, spec):
     """Killed after the first finalisation trial, the next driver goes on with the same choice and the same seeds;
-    no finalisation trial is pruned, and the study never hears of one."""
+    no finalisation trial is pruned, and the study never hears of one. Once it was set aside, the search goes on."""
     experiment = spec(
         trainable="actors_trainables:seeded", max_trials=9, max_epochs=9, finalize=FINALIZE, concurrency=2,
         enqueue=[{"x": x} for x in (0.1, 0.9, 0.8, 0.7, 0.6)],
@@ -46,9 +47,35 @@ def test_finalisation_follows_the_search_and_survives_the_drivers_death(drive, s
     assert choice is not None
     assert choice.finalist.from_trial == searched[0][1]
 
-    file = str(second.folder / "experiment" / "study.journal")
+    assert [trial.state.name for trial in study_of(second)] == ["COMPLETE" if rows[n].end_reason == "finished" else
+                                                               "PRUNED" for n in range(5)]  # fmt: skip
+
+    third = drive(set_aside(experiment, second.store.rows, sorted(expected)), store=second.store)
+    third.succeeds()
+    assert third.error() is None
+    assert {number: row.source for number, row in rows.items() if number > 8} == {
+        9: "sampled", **dict.fromkeys(range(10, 14), "finalize")
+    }  # fmt: skip
+    assert [rows[number].end_reason for number in range(10, 14)] == ["finished"] * 4
+    assert [trial.state.name for trial in study_of(third)][5:9] == ["FAIL"] * 4
+    assert len(study_of(third)) == 10
+
+
+def set_aside(experiment, rows, numbers):
+    """Set these trials aside as the daemon does, and add one to the search; return the spec from then on."""
+    for number in numbers:
+        rows[number].end_reason, rows[number].value = "set_aside", None
+        (known,) = known_to_the_search(experiment, [rows[number].for_driver()])
+        for key in ("state", "end_reason", "value", "params", "results"):
+            setattr(rows[number], key, known[key])
+    after = with_set_aside(experiment, numbers, FINALIZE)
+    return with_more(after, after["max_trials"] + 1, 0.0)
+
+
+def study_of(daemon):
+    file = str(daemon.folder / "experiment" / "study.journal")
     storage = JournalStorage(JournalFileBackend(file, lock_obj=JournalFileOpenLock(file)))
-    assert len(optuna.load_study(study_name="one", storage=storage).trials) == 5
+    return optuna.load_study(study_name="one", storage=storage).trials
 
 
 @pytest.mark.slow

@@ -73,6 +73,21 @@ def test_enqueue_and_extend_print_what_follows(
     ]  # fmt: skip
 
 
+def test_a_finalisation_that_is_set_aside_is_said(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = {"set_aside": ["a"]}
+    FakeDaemon(monkeypatch, change, extend={"max_trials": {"a": 70}, **aside}, discard={"trials": ["a/3"], **aside})
+    for words in (["extend", "a", "--trials", "20"], ["discard", "a/3"], ["restore", "a/3"]):
+        assert supervisorctl.main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a: 20 more trials, 70 in all", "a: its finalisation is set aside, it chooses anew",
+        "a/3 is discarded: not in search, best and report; `supervisorctl restore a/3`",
+        "a: its finalisation is set aside, it chooses anew",
+        "a/3 counts again", "a: its finalisation is set aside, it chooses anew",
+    ]  # fmt: skip
+
+
 def test_skip_prints_what_is_left_out_and_how_to_take_it_in_again(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

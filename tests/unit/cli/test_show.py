@@ -23,11 +23,14 @@ from supervisor.cli.show.answers import yaml_text
 from supervisor.cli.show.rows import result_rows, sorted_rows
 from supervisor.cli.show.trials import column
 from supervisor.clock import Clock
+from supervisor.domain.early_ends import Named
+from supervisor.domain.finalists import AFTER_SEARCH
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
-from supervisor.store import queries
+from supervisor.store import lookups, queries
 from supervisor.store.database import Store, read_only
 from supervisor.store.history_queries import history
+from supervisor.store.steering.steer_writer import SteerWriter
 from tests.unit.cli.show_stage import NAME, open_store, two_runs
 from tests.unit.store.evaluation_stage import run_of
 
@@ -219,6 +222,27 @@ def test_history_leaves_out_a_discarded_trial(home: Home) -> None:
         now = queries.run_snapshot(store.connection, "mini-1")["experiments"][0]["best"]["value"]
         short = next(run for run in history(store.connection, 10) if run["run"] == "mini-1")["experiments"][0]
         assert short["best"] == now != best["value"]
+
+
+def test_trials_that_were_set_aside_are_shown_by_name_and_are_no_answer(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The walk-forward goes with its finalisation; a best of the search stays."""
+    before = said(capsys, "best", "--run", "mini-2")
+    with contextlib.closing(Store(home.store, Clock())) as store:
+        count = len([row for row in lookups.trials(store, "mini-2", NAME) if row["source"] in AFTER_SEARCH])
+        SteerWriter(store, "mini-2").discard([Named(NAME, 7)], "ann")
+    assert count > 4, "with a walk-forward"
+    lines = said(capsys, "trials", NAME, "--run", "mini-2", "--state", "set_aside", "--columns", "source,value")
+    assert [line.split() for line in lines.splitlines()[1:]] == [["set_aside", "-"]] * count
+    exported = list(
+        csv.DictReader(io.StringIO(said(capsys, "export", "--experiment", NAME, "--run", "mini-2", "--csv", "-")))
+    )
+    assert sum(row["end_reason"] == row["source"] == "set_aside" for row in exported) == count
+    assert len(exported) == 15, "only the discarded one is left out"
+    after = said(capsys, "best", "--run", "mini-2")
+    assert after != before
+    assert "none was finalised yet" in after
 
 
 def test_compare_shows_what_differs_in_the_plans_and_what_was_found(

@@ -42,6 +42,12 @@ def test_status_of_a_run_at_work() -> None:
     ]
 
 
+def test_trials_that_were_set_aside_are_counted_apart() -> None:
+    counts = {"finished": 12, "pruned": 1, "set_aside": 4}
+    lines = status_text.status(view(experiment(counts=counts)))
+    assert "search: 12 done, 2 running, 1 pruned, 0 failed, 4 set aside of 50" in lines
+
+
 def failure(**changes: Any) -> dict[str, Any]:
     return {"trial": 3, "attempt": 2, "end_reason": "error", "error": TRACEBACK, "printed": None} | changes
 

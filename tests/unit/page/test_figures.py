@@ -99,6 +99,16 @@ def test_a_discarded_trial_is_in_no_chart_and_the_best_is_the_one_of_the_status(
     assert best not in {drawn["trial"] for drawn in found["points"] + found["curves"]}
 
 
+def test_a_trial_that_was_set_aside_is_in_no_chart(stored: StoredRun, figures: Figures) -> None:
+    with stored.store.change(RUN) as change:
+        change.record(
+            "finalisation.set_aside", experiment="2M-h1", who="maria", verb="discard", count=4, trials=[4, 5, 6, 7],
+            finalize=None,
+        )  # fmt: skip
+    found = answer(figures.trials("2M-h1"))
+    assert not {4, 5, 6, 7} & {drawn["trial"] for drawn in found["points"] + found["curves"]}
+
+
 def test_a_week_of_many_sensors_is_read_to_its_end(figures: Figures, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = answer(figures.temperatures(24.0))["series"]
     monkeypatch.setattr(page_queries, "MAX_READINGS", 101)

@@ -304,13 +304,25 @@ def test_trials_of_the_finalisation_are_not_part_of_the_search() -> None:
     assert len(run.experiments[0].valued) == 10
 
 
+def test_trials_that_were_set_aside_stay_in_the_table_and_count_for_nothing(tmp_path: Path) -> None:
+    aside = [trial(n, None, "set_aside", source="set_aside") for n in (10, 11)]
+    view = snapshot_of(experiment("a", "STOPPED", [*ten_trials(), *aside]))
+    run = read_view(view, NOW)
+    assert len(run.experiments[0].valued) == 10
+    assert [row["end_reason"] for row in csv.DictReader(io.StringIO(results_csv(run)))][10:] == ["set_aside"] * 2
+    said = " ".join(missing(run))
+    assert "2 trials of a finalisation that was set aside count no more." in said
+    assert "without a value" not in said
+    assert drawn(view, tmp_path).open == []
+
+
 def test_a_missing_finalisation_is_reported() -> None:
     view = snapshot_of(experiment("a", "EXITED", ten_trials(), finalize={"top": 1, "seeds": 2}))
     assert any("not finalised" in sentence for sentence in missing(read_view(view, NOW)))
 
 
 VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
-REASONS = st.sampled_from([None, "finished", "pruned", "early_stopped", "diverged", "oom", "error"])
+REASONS = st.sampled_from([None, "finished", "pruned", "early_stopped", "diverged", "oom", "error", "set_aside"])
 STATES = st.sampled_from(
     ["STOPPED", "STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING", "EXITED", "FATAL", "SKIPPED"]
 )
