@@ -38,6 +38,8 @@ from training.settings import TrialSettings
 
 # Between two attempts the way of computing may change, the result may not.
 _MAY_CHANGE = frozenset({"device", "threads", "compile", "precision", "memory_limit_bytes", "dataset"})
+# A trial that trains on after its end has another one; its schedule is that of the new length.
+_GROWS = frozenset({"max_epochs", "patience"})
 
 
 class TrainingSession:
@@ -146,11 +148,14 @@ class TrainingSession:
     def _state(self) -> dict[str, Any]:
         return {"identity": self._identity(), **_state_of(self._open()[0])}
 
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint of the same trial. Raises CheckpointError; then use a new session."""
+    def load(self, path: Path, *, longer: bool = False) -> None:
+        """Continue from a checkpoint of the same trial, which is to be `longer` than when it was written.
+
+        Raises CheckpointError; then use a new session.
+        """
         learner, _ = self._open()
         state = read_checkpoint(path)
-        if state.get("identity") != self._identity():
+        if _compared(state.get("identity"), longer=longer) != _compared(self._identity(), longer=longer):
             raise CheckpointError(f"{path} belongs to another trial: {_differences(state, self._identity())}")
         try:
             progress = Progress(**state["progress"])
@@ -161,6 +166,8 @@ class TrainingSession:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} lacks a part that this trial needs: {error}") from error
         self._continue_in(precision, path)
+        if longer and progress.epoch < self.settings.max_epochs:
+            progress.end_reason = None
         learner.progress = progress
         learner.rng_state = rng_state
         if learner.accelerator is not None and learner.accelerator.kind in device_rng_states:
@@ -300,6 +307,13 @@ def _data_record(windows: MarketWindows) -> dict[str, Any]:
         "zscore": None if windows.zscore is None else dict(windows.zscore),
         "sealed_days": {"ticker": manifest.ticker, **windows.sealed},
     }
+
+
+def _compared(identity: object, *, longer: bool) -> object:
+    """Return what must be equal of two identities: of a trial that is to be longer not its end."""
+    if not longer or not isinstance(identity, dict):
+        return identity
+    return {key: value for key, value in identity.items() if key not in _GROWS}
 
 
 def _differences(state: Mapping[str, Any], identity: Mapping[str, object]) -> str:

@@ -13,6 +13,7 @@ from supervisor.domain.messages import SearchEnded
 from supervisor.domain.search_stop import why_stop
 from supervisor.domain.search_time import SearchTime
 from supervisor.domain.spec_changes import with_search_ended
+from supervisor.domain.trials.extension import end_before
 
 
 class AfterSearch(PerProcess):
@@ -94,8 +95,15 @@ class AfterSearch(PerProcess):
         return len(self._taken) < trials_in_all(self._spec, self._ended()) - search_trials(self._spec)
 
     def note(self, entry: Entry, verdict: Verdict | None) -> None:
-        """Note the end of a trial; `verdict` is None if its worker or Tune failed."""
+        """Note the end of a trial; `verdict` is None if its worker or Tune failed.
+
+        A trial whose extension failed keeps the end that it had.
+        """
         succeeded = verdict is not None and verdict.succeeded
+        if entry.extension is not None and not succeeded:
+            kept = end_before(entry.extension)
+            self._trials[entry.number] = {"number": entry.number, "params": entry.params, **kept}
+            return
         self._trials[entry.number] = {
             "number": entry.number,
             "state": TrialState.TERMINATED if succeeded else TrialState.ERROR,

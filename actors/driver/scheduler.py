@@ -3,7 +3,7 @@
 Every decision of the wrapped scheduler is kept, except that a trial which may continue is answered NOOP while its node
 is paused: it keeps its memory, and continues when the command is lifted. A pause that lasts, and SHED, take trials off
 their workers; they resume from their checkpoints later, as new attempts. The wrapped scheduler does not see the trials
-after the search: they are compared with one another, on all their epochs.
+after the search, which are compared with one another on all their epochs, nor those that a person has extended.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class HardwareAwareScheduler(TrialScheduler):
         self._limits, self._leave = limits, leave
         self._held: dict[str, _Held] = {}
         self._replayed: set[str] = set()
-        self._final: set[str] = set()
+        self._apart: set[str] = set()
         self._finish_by_mono_s: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,8 +115,11 @@ class HardwareAwareScheduler(TrialScheduler):
         if entry.deaths:
             ray_private.add_failures(trial, entry.deaths)
             entry.deaths = 0
-        if entry.final:
-            self._final.add(trial.trial_id)
+        if entry.extension is not None:
+            # Its own end: the plan's would stop it at once.
+            trial.stopping_criterion = {STEP: int(entry.extension["last_step"])}
+        if entry.apart:
+            self._apart.add(trial.trial_id)
             return
         self.inner.on_trial_add(tune_controller, trial)
         # A trial whose worker died is added again; its results are in the rungs already.
@@ -146,7 +149,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def _decide(self, tune_controller: Any, trial: Trial, result: dict[str, Any], entry: Entry) -> str:
         # A NaN would spoil a rung's percentile; such a trial is judged when it ends.
-        if entry.final or finite_or_none(result.get(self._registry.metric)) is None:
+        if entry.apart or finite_or_none(result.get(self._registry.metric)) is None:
             return str(TrialScheduler.CONTINUE)
         step, max_t = int(result[STEP]), self._limits.max_t
         if step <= entry.judged_step and (max_t is None or step < max_t):
@@ -264,12 +267,12 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
-        if trial.trial_id not in self._final:
+        if trial.trial_id not in self._apart:
             self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         self._held.pop(trial.trial_id, None)
-        if trial.trial_id in self._final:
+        if trial.trial_id in self._apart:
             return
         if finite_or_none(result.get(self._registry.metric)) is None:
             # A pruner cannot add up such a value: it gets a failure.
@@ -279,7 +282,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
-        if trial.trial_id not in self._final:
+        if trial.trial_id not in self._apart:
             self.inner.on_trial_remove(tune_controller, trial)
 
     def debug_string(self) -> str:

@@ -6,7 +6,9 @@ how each trial really ended. Only public names of OptunaSearch and Optuna are us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.points import Points
 from actors.driver.study import SamplerPerTrial, bounded, build_study, distribution, open_storage, sampler_factory
-from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
+from actors.driver.trial_registry import Entry, TrialRegistry, ended, finite_or_none
 from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import OWN_KEY, STEP
+from supervisor.domain.answer import TESTED
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import AFTER_SEARCH, is_final
 from supervisor.domain.messages import TrialAdded
 from supervisor.domain.plan_changes import waiting_points
+from supervisor.domain.trials.extension import as_searched, extension_of
 
 
 class GatedSearch(Searcher):
@@ -41,11 +45,14 @@ class GatedSearch(Searcher):
         after_search: AfterSearch,
         points: Points,
         at_once: TrialsAtOnce,
+        extended: Iterable[Extended] = (),
     ) -> None:
+        """`extended` are the trials that train on; they come before those that `inner` gives."""
         super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
         self._inner, self._registry, self._in_force, self._link = inner, registry, in_force, link
         self._after_search, self._points, self._at_once = after_search, points, at_once
+        self._extended = deque(extended)
         self._taken: Mapping[str, Any] | None = None
         self._limits = False
 
@@ -84,6 +91,8 @@ class GatedSearch(Searcher):
                 number, source, params = found
                 return self._open(trial_id, number, params, source)
             return None if self._after_search.waits() else finished
+        if self._extended:
+            return self._open_extended(trial_id, self._extended.popleft())
         config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
         self._after_search.search_gave(number)
@@ -104,6 +113,11 @@ class GatedSearch(Searcher):
         if not final:
             self._tell_all(trial_id, entry)
         return {**params, OWN_KEY: entry.own_settings()}
+
+    def _open_extended(self, trial_id: str, trial: Extended) -> dict[str, Any]:
+        self._after_search.search_gave(trial.number)
+        entry = self._registry.open(trial_id, trial.number, dict(trial.params), extension=trial.extension)
+        return {**trial.params, **trial.config, OWN_KEY: entry.own_settings()}
 
     def _may_start(self) -> bool:
         """Return whether a trial may start: none under HOLD; under SHED and THROTTLE fewer than usual, but one."""
@@ -137,6 +151,7 @@ class GatedSearch(Searcher):
         entry = self._registry.entry(trial_id)
         if not entry.final:
             self._at_once.worked(result)
+        if not entry.apart:
             self._tell(trial_id, entry, int(result[STEP]), finite_or_none(result.get(self._registry.metric)))
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
@@ -149,6 +164,8 @@ class GatedSearch(Searcher):
             # At the end of the search fewer trials run than may.
             self._at_once.worked(result or {})
             self._at_once.ended()
+        if entry.apart:
+            return
         if verdict is None or not verdict.succeeded:
             self._inner.on_trial_complete(trial_id, None, error=True)
             return
@@ -187,6 +204,29 @@ class Space:
         return {OWN_KEY: {"number": trial.number}}
 
 
+@dataclass(frozen=True)
+class Extended:
+    """A trial that trains on; `config` are the keys of its configuration that go with its new end."""
+
+    number: int
+    params: Mapping[str, Any]
+    extension: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+def extended_trials(spec: Mapping[str, Any], trials: Iterable[Mapping[str, Any]]) -> list[Extended]:
+    """Return the trials of a search that train on after their end, by number."""
+    found = []
+    for trial in trials:
+        extension = extension_of(spec, int(trial["number"]))
+        if extension is not None and not ended(trial):
+            end = int(extension["last_step"])
+            # Without early stopping: a person asked for all these epochs.
+            config = {"max_epochs": end, "patience": end} if spec["trainable"] == TESTED else {}
+            found.append(Extended(int(trial["number"]), trial["params"], extension, config))
+    return found
+
+
 def open_search(
     spec: Mapping[str, Any],
     trials: list[dict[str, Any]],
@@ -200,7 +240,7 @@ def open_search(
     space = Space(spec["space"])
     points = list(spec["enqueue"])
     storage = open_storage(folder)
-    searched = [trial for trial in trials if not is_final(spec, int(trial["number"]))]
+    searched = [as_searched(spec, trial) for trial in trials if not is_final(spec, int(trial["number"]))]
     asked, first = waiting_points(spec, searched), max(len(searched), len(points))
     study = build_study(
         storage, spec["name"], spec["mode"], space.distributions, searched, [*points[len(searched) :], *asked]
@@ -217,4 +257,5 @@ def open_search(
     )
     follow = AfterSearch(spec, trials)
     own_points = Points(study, numbers, len(spec.get("asked") or ()))
-    return GatedSearch(inner, registry, in_force, link, follow, own_points, at_once)
+    extended = extended_trials(spec, trials)
+    return GatedSearch(inner, registry, in_force, link, follow, own_points, at_once, extended)

@@ -35,9 +35,13 @@ class SearchEnd(PerProcess):
             return FINISH
         return HOURS if self.time is not None and not self.time.fits_another else None
 
-    def now(self) -> bool:
-        """Return whether its running trials end, too, each at its next epoch with the best value that it has."""
-        return self.asked or (self.time is not None and self.time.is_over)
+    def now(self, extension: Mapping[str, Any] | None = None) -> bool:
+        """Return whether its running trials end, too, each at its next epoch with the best value that it has.
+
+        One with an `extension` goes on where a person had asked for the end of its search before it.
+        """
+        asked = self.asked and not (extension is not None and extension["finishing"])
+        return asked or (self.time is not None and self.time.is_over)
 
     def ends(self, entry: Entry, result: Mapping[str, Any], metric: str) -> bool:
         """Return whether this result is the last one of its trial: a person ends it, or the search ends now.
@@ -48,6 +52,6 @@ class SearchEnd(PerProcess):
             return False
         if entry.number in self.ending:
             return True
-        if not self.now():
+        if not self.now(entry.extension):
             return False
         return entry.best is not None or finite_or_none(result.get(metric)) is not None

@@ -180,9 +180,9 @@ def build_study(
 def _finished(trial: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     reported = {int(step): bounded(value) for step, value in trial["results"] if value is not None}
     state, value = TrialState.FAIL, None
-    if trial["end_reason"] == EndReason.PRUNED and reported:
-        # As Optuna does for a pruned trial: its last value.
-        state, value = TrialState.PRUNED, reported[max(reported)]
+    if trial["end_reason"] == EndReason.PRUNED and (reported or trial["value"] is not None):
+        # As Optuna does for a pruned trial: its last value. One that was extended anew has lost its epochs.
+        state, value = TrialState.PRUNED, reported[max(reported)] if reported else bounded(trial["value"])
     elif trial["end_reason"] in (EndReason.FINISHED, EndReason.EARLY_STOPPED) and trial["value"] is not None:
         state, value = TrialState.COMPLETE, bounded(trial["value"])
     params = dict(trial["params"])

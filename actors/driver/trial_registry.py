@@ -38,7 +38,8 @@ class Entry:
     `held` says that the daemon has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler
     holds it at the end of a step. `deaths` counts its workers that died under earlier drivers. A `final` trial follows
     the search: sampler and pruner do not see it. `cut` says that it ends with its search or by a person, `asked` that
-    it was a person, `anew` that no attempt of it counts yet: it was never tried, or is retried.
+    it was a person, `anew` that no attempt of it counts yet: it was never tried, or is retried. `extension` is what a
+    person asked of a trial that had ended (domain.trials.extension), None of any other.
 
     `memory` are settings with which its attempts take less memory, `offer` those for the next one; `ran_out` is the
     error of an attempt that left its work because memory ran out (memory_retry).
@@ -68,6 +69,12 @@ class Entry:
     memory: Memory | None = None
     offer: Offer | None = None
     ran_out: str | None = None
+    extension: Mapping[str, Any] | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Return whether sampler and pruner do not see it: it follows the search, or trains on after its end."""
+        return self.final or self.extension is not None
 
     @property
     def alone(self) -> bool:
@@ -91,9 +98,11 @@ class Entry:
 
     def own_settings(self, spent: str | None = None) -> dict[str, Any]:
         """Return its attempt's part of a config's OWN_KEY; `spent` is its error when nothing smaller can be tried."""
+        longer = {} if self.extension is None else {"extended": True, "last_step": self.extension["last_step"]}
         return {
             "number": self.number, "attempt": self.attempt, "checkpoint": self.checkpoint,
             "reported": self.reported_step, "memory": self.memory, "spent": spent, "final": self.final,
+            **longer,
         }  # fmt: skip
 
 
@@ -142,10 +151,19 @@ class TrialRegistry(PerProcess):
             number for number, trial in self._unfinished.items() if (trial.get("memory") or {}).get(ALONE)
         }
 
-    def open(self, trial_id: str, number: int, params: dict[str, Any], *, final: bool = False) -> Entry:
+    def open(
+        self,
+        trial_id: str,
+        number: int,
+        params: dict[str, Any],
+        *,
+        final: bool = False,
+        extension: Mapping[str, Any] | None = None,
+    ) -> Entry:
         """Add a trial that Tune will run: a new one, or one that an earlier driver left unfinished."""
         earlier = self._unfinished.get(number)
-        entry = Entry(number, params, attempt=1 if earlier is None else int(earlier["attempt"]) + 1, final=final)
+        attempt = 1 if earlier is None else int(earlier["attempt"]) + 1
+        entry = Entry(number, params, attempt=attempt, final=final, extension=extension)
         if earlier is not None:
             entry.checkpoint, entry.memory = earlier["checkpoint"], earlier.get("memory")
             entry.anew = not (earlier["results"] or earlier["checkpoint"] or earlier.get("lost"))
@@ -248,7 +266,8 @@ class TrialRegistry(PerProcess):
         if END in result:
             reason = EndReason(result[END])
             text = result.get(ERROR)
-            return Verdict(reason, entry.best if reason in SUCCEEDED else None, text and text[-MAX_ERROR_CHARACTERS:])
+            value = self._value(entry) if reason in SUCCEEDED else None
+            return Verdict(reason, value, text and text[-MAX_ERROR_CHARACTERS:])
         if entry.asked and entry.best is None:
             return Verdict(EndReason.OPERATOR, None, "a person ended it before it had a value")
         if entry.best is None and not entry.results:
@@ -259,4 +278,10 @@ class TrialRegistry(PerProcess):
             self.check.look(entry.number, entry.seen, ended=True)
             return Verdict(EndReason.ERROR, None, entry.seen.problem(self.metric))
         ends = ((entry.pruned, EndReason.PRUNED), (entry.cut, EndReason.EARLY_STOPPED), (True, EndReason.FINISHED))
-        return Verdict(next(reason for holds, reason in ends if holds), entry.best, None)
+        return Verdict(next(reason for holds, reason in ends if holds), self._value(entry), None)
+
+    def _value(self, entry: Entry) -> float | None:
+        """Return the value of a trial that has succeeded: its best one; one before its extension counts, too."""
+        before = None if entry.extension is None else entry.extension["value"]
+        known = [value for value in (entry.best, before) if value is not None]
+        return (min if self.mode == "min" else max)(known, default=None)

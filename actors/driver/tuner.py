@@ -29,6 +29,7 @@ from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import is_final
 from supervisor.domain.messages import Begin
+from supervisor.domain.trials.extension import as_searched
 from supervisor.governor.policy import Policy
 
 TUNE_FOLDER = "tune"
@@ -101,7 +102,8 @@ def _scheduler(
         release_after_s=Policy.from_mapping(begin.watchdog["policy"]).release_after_s,
         saves=saves,
     )
-    replay(inner, (trial for trial in begin.trials if not is_final(spec, int(trial["number"]))), spec["metric"])
+    search = (trial for trial in begin.trials if not is_final(spec, int(trial["number"])))
+    replay(inner, (as_searched(spec, trial) for trial in search), spec["metric"])
     return HardwareAwareScheduler(inner, registry, in_force, recorder, limits, watchdogs.leave)
 
 

@@ -43,6 +43,8 @@ class PatchTSTTrainable(tune.Trainable):
     sweep_seed: int
     sweep_final: bool
     """The trial follows the search: the weights of its best epoch are kept for the test."""
+    sweep_extended: bool
+    """A person wants more epochs of the trial than it had when its checkpoint was written."""
     sweep_memory: Memory | None
 
     sweep_saves_between_batches = True
@@ -158,7 +160,7 @@ class PatchTSTTrainable(tune.Trainable):
     def sweep_load(self, path: Path) -> None:
         from training.best_weights import forget_later
 
-        self._opened().load(path)
+        self._opened().load(path, longer=self.sweep_extended)
         forget_later(path.parent, self._opened().best_epoch)
         # The checkpoint's micro-batch may be smaller than the chosen one.
         self._record = self._opened().record()

@@ -124,7 +124,7 @@ class SupervisedTrainable(tune.Trainable):
         # setup() gets a copy of self.config, and users read either.
         self.config.pop(OWN_KEY, None)
         self.sweep_number, self.sweep_seed, self.sweep_final = int(own["number"]), int(own["seed"]), bool(own["final"])
-        self.sweep_metric = str(own["metric"])
+        self.sweep_metric, self.sweep_extended = str(own["metric"]), bool(own.get("extended"))
         self._step, self.sweep_memory = 0, own["memory"]
         self._failure: Mapping[str, Any] | None = None
         folder, node = Path(own["folder"]) / str(own["number"]), ray.get_runtime_context().get_node_id()

@@ -136,6 +136,8 @@ def _place(key: tuple[Any, ...]) -> str:
 
 _OF_AN_ATTEMPT = ("trial.reported", "trial.repeated", "trial.paused", "trial.resumed", "trial.requeued")
 _OF_THE_ENDED = ("trial.added", "trial.discarded", "trial.restored")
+_AGAIN = ("trial.retried", "trial.extended")
+"""After each of these a trial that had ended goes on."""
 
 
 def _attempts(evidence: Evidence) -> Verdict:
@@ -147,7 +149,7 @@ def _attempts(evidence: Evidence) -> Verdict:
     for event, key in _of_trials(evidence.logged):
         who = f"event {event.seq}: {key[0]} trial {key[1]} attempt {event.attempt}"
         attempt = event.attempt or 0
-        if event.name == "trial.retried":
+        if event.name in _AGAIN:
             over.discard(key)
         elif key in over and event.name not in _OF_THE_ENDED:
             faults.append(f"{who}: {event.name} after the trial had ended")
@@ -189,14 +191,24 @@ def _of_trials(events: Iterable[Event]) -> Iterator[tuple[Event, Key]]:
 
 
 def _that_count(evidence: Evidence) -> list[tuple[Event, Key]]:
-    """Return the events of trials that count: of a trial that was retried, those since then."""
+    """Return the events of trials that count: of a trial that began anew, those since then."""
     found = list(_of_trials(evidence.logged))
-    retried = {key: event.seq for event, key in found if event.name == "trial.retried"}
-    return [(event, key) for event, key in found if event.seq > retried.get(key, 0)]
+    anew = {key: event.seq for event, key in found if event.name in _AGAIN and event.fields.get("anew", True)}
+    return [(event, key) for event, key in found if event.seq > anew.get(key, 0)]
+
+
+def _ends_that_count(evidence: Evidence) -> Counter[Key]:
+    """Count the ends of each trial: of one that went on after an end, those since then."""
+    ends: Counter[Key] = Counter()
+    for event, key in _of_trials(evidence.logged):
+        if event.name in _AGAIN:
+            del ends[key]
+        ends[key] += event.name in ("trial.finished", "trial.failed")
+    return ends
 
 
 def _ends(evidence: Evidence) -> Verdict:
-    ends = Counter(key for event, key in _that_count(evidence) if event.name in ("trial.finished", "trial.failed"))
+    ends = _ends_that_count(evidence)
     states = {row["name"]: ProcessState(row["state"]) for row in evidence.stored["experiment"]}
     faults, ended = [], 0
     for trial in evidence.stored["trial"]:
@@ -292,6 +304,9 @@ def _epochs(evidence: Evidence) -> Verdict:
             if fault is not None and (*key, event.attempt) not in unusable:
                 faults.append(f"event {event.seq}: {key[0]} trial {key[1]} {fault}")
             work[key].begin(begins)
+        elif event.name == "trial.extended":
+            # A person asked for the epochs after it again: with another end they have other learning rates.
+            work[key].begin(event.fields["from_step"] or 0)
     claim = "a fault costs the work since the last checkpoint, no more"
     return Verdict("epochs", claim, f"{again} repeated", faults)
 

@@ -17,6 +17,7 @@ from supervisor.home_lock import is_held
 
 MAX_LINES = 20
 """Lines about single things that an answer prints."""
+EXTEND_EXAMPLE = "write such as `extend 2M-h1 --trials 20`, or `extend 2M-h1/17 --epochs 10`"
 
 _WHEN = {
     "RUNNING": "at its next report",
@@ -132,6 +133,10 @@ def _point(point: dict[str, Any]) -> str:
 
 
 def extend(home: Home, arguments: argparse.Namespace) -> int:
+    if arguments.epochs is not None:
+        return _extend_trials(home, arguments)
+    if arguments.anew:
+        raise UsageError("--anew needs --epochs, found none", remedy=EXTEND_EXAMPLE)
     body = {"targets": arguments.targets, "trials": arguments.trials, "hours": arguments.hours}
     answer = ask(home, "extend", body)
     hours = f" and {arguments.hours:g} h" if arguments.hours else ""
@@ -139,6 +144,25 @@ def extend(home: Home, arguments: argparse.Namespace) -> int:
     _print(f"{name}: {arguments.trials} more trials{hours}, {total} in all" for name, total in totals)
     _print_set_aside(answer)
     return 0
+
+
+def _extend_trials(home: Home, arguments: argparse.Namespace) -> int:
+    if arguments.trials or arguments.hours:
+        raise UsageError(
+            "--epochs is for trials, --trials and --hours are for experiments; found both", remedy=EXTEND_EXAMPLE
+        )
+    body = {"targets": arguments.targets, "epochs": arguments.epochs, "anew": arguments.anew}
+    answer = ask(home, "extend", body)
+    _print(
+        f"{one['experiment']}/{one['trial']}: trains {_begins(one['from_step'])} to epoch {one['last_step']}"
+        for one in answer["trials"]
+    )
+    _print_set_aside(answer)
+    return 0
+
+
+def _begins(from_step: int | None) -> str:
+    return "anew from epoch 0" if from_step is None else f"on from its checkpoint of epoch {from_step}"
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -103,8 +103,9 @@ def _works_on(home: Home, request: StartRequest) -> bool:
         from supervisor.cli.steer import print_retries
 
         print_retries(ask(home, "retry", {})["retries"])
-    for name, trials in request.extend.items():
-        ask(home, "extend", {"targets": [name], "trials": trials})
+    for name, more in request.extend.items():
+        what = {"epochs": more, "anew": request.anew} if "/" in name else {"trials": more}
+        ask(home, "extend", {"targets": [name], **what})
     facts = view["daemon"]
     if request.http is not None:
         facts = {**facts, **ask(home, "page", {"http": request.http})}

@@ -41,7 +41,8 @@ def start(home: Home, arguments: argparse.Namespace) -> int:
     if arguments.plan is None:
         _refuse_options(arguments)
         request = StartRequest(
-            plan=None, retry=arguments.retry, extend=_extensions(arguments.extend), by_service=by_service, http=http
+            plan=None, retry=arguments.retry, extend=_extensions(arguments.extend, arguments.anew),
+            anew=arguments.anew, by_service=by_service, http=http,
         )  # fmt: skip
         return launch.launch(home, request, arguments.timeout, foreground=by_service)
     # Also a check; here with the exit code that it has without a plan.
@@ -75,17 +76,23 @@ def _queued(home: Home, request: StartRequest, timeout_s: float) -> int | None:
     return 0
 
 
-def _extensions(given: Sequence[str]) -> dict[str, int]:
-    """Return how many trials each experiment gets more, from EXPERIMENT=TRIALS each. Raises UsageError."""
+def _extensions(given: Sequence[str], anew: bool = False) -> dict[str, int]:
+    """Return the trials that each experiment, or the epochs that each trial gets more. Raises UsageError."""
     found = {}
     for text in given:
-        name, _, trials = text.partition("=")
-        a_number = trials.isascii() and trials.isdecimal() and len(trials) < 8
-        if not (name and a_number and 0 < int(trials) <= MAX_TRIALS):
+        name, _, count = text.partition("=")
+        a_number = count.isascii() and count.isdecimal() and len(count) < 8
+        if not (name and a_number and 0 < int(count) <= MAX_TRIALS):
             raise UsageError(
-                f"--extend {text}: expected EXPERIMENT=TRIALS, up to {MAX_TRIALS}", remedy="write such as 2M-h1=20"
+                f"--extend {text}: expected EXPERIMENT=TRIALS or EXPERIMENT/TRIAL=EPOCHS, up to {MAX_TRIALS}",
+                remedy="write such as 2M-h1=20, or 2M-h1/17=10",
             )
-        found[name] = int(trials)
+        found[name] = int(count)
+    of_trials = [name for name in found if name.rpartition("/")[2].isdecimal() and "/" in name]
+    if of_trials and len(of_trials) < len(found):
+        raise UsageError("--extend: expected experiments or trials, found both", remedy="extend one after the other")
+    if anew and not of_trials:
+        raise UsageError("--anew needs --extend EXPERIMENT/TRIAL=EPOCHS, found none", remedy="name the trial")
     return found
 
 
@@ -193,7 +200,8 @@ def _request(
         specs=[spec.model_dump(mode="json") for spec in specs],
         new=getattr(arguments, "new", False),
         resume=getattr(arguments, "resume", False),
-        extend=_extensions(getattr(arguments, "extend", ())),
+        extend=_extensions(getattr(arguments, "extend", ()), getattr(arguments, "anew", False)),
+        anew=getattr(arguments, "anew", False),
         retry=getattr(arguments, "retry", False),
         http=getattr(arguments, "http", None),
     )

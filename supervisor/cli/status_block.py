@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.domain.lifecycle import FAILED
+from supervisor.domain.trials.extension import last_epoch, more_epochs
 from supervisor.formatting import duration, eta_range, folded, number, one_line
 
 INDENT = "    "
@@ -53,17 +54,19 @@ def _chosen(spec: Mapping[str, Any]) -> list[str]:
 
 
 def _trials(running: list[dict[str, Any]], spec: Mapping[str, Any], *, sparklines: bool) -> str:
-    shown = [_running(trial, spec.get("max_epochs"), sparklines=sparklines) for trial in running[:MAX_RUNNING]]
+    shown = [_running(trial, spec, sparklines=sparklines) for trial in running[:MAX_RUNNING]]
     more = [f"and {len(running) - MAX_RUNNING} more"] if len(running) > MAX_RUNNING else []
     return "; ".join([*shown, *more])
 
 
-def _running(trial: Mapping[str, Any], epochs: int | None, *, sparklines: bool) -> str:
-    """Return a running trial with its last value and its epoch."""
+def _running(trial: Mapping[str, Any], spec: Mapping[str, Any], *, sparklines: bool) -> str:
+    """Return a running trial with its last value and its epoch, and by how many a person has extended it."""
+    epochs, more = last_epoch(spec, trial["number"]), more_epochs(spec, trial["number"])
     value = trial.get("last_value")
     line = f"{sparkline(trial['recent'])} " if sparklines and len(trial["recent"]) > 1 else ""
     known = "" if value is None else f"{line}{number(value)} at "
     total = "" if epochs is None else f" of {epochs}"
+    total += "" if more is None else f" (+{more} epochs)"
     held = f", paused: {one_line(str(trial['held_for']))}" if trial["state"] == "PAUSED" else ""
     return f"trial {trial['number']}: {known}epoch {trial['epoch']}{total}{held}"
 

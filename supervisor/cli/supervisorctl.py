@@ -142,8 +142,14 @@ def _queue(parser: argparse.ArgumentParser) -> None:
 
 
 def _more(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "targets", nargs="+", metavar="EXPERIMENT|TRIAL",
+        help="experiments with --trials, ended trials (NUMBER or EXPERIMENT/NUMBER) with --epochs; several, patterns",
+    )  # fmt: skip
     parser.add_argument("--trials", type=_count, default=0, help="how many trials more")
     parser.add_argument("--hours", type=float, default=0.0, help="how many hours more, where it has a limit")
+    parser.add_argument("--epochs", type=_count, help="how many epochs more, from the trial's newest checkpoint")
+    parser.add_argument("--anew", action="store_true", help="with --epochs: from epoch 0, where no checkpoint is left")
 
 
 def _count(text: str) -> int:
@@ -229,7 +235,7 @@ VERBS: Verbs = {
         "let a search try a point of its space next", "change.enqueue",
         (_EXPERIMENTS, argument("point", metavar="POINT", help="such as '{learning_rate: 0.001}'; the rest is drawn")),
     ),
-    "extend": ("give a search more trials, also after its end", "change.extend", (_EXPERIMENTS, _more)),
+    "extend": ("give a search more trials, or an ended trial more epochs", "change.extend", (_more,)),
     "queue": ("list the plans that begin after this run; move or remove them", "plan_queue.queue", (_queue, _JSON)),
     "stop": ("checkpoint and end the run; it stays stopped until it is started again", "steer.stop", ()),
     "shutdown": ("end the daemon; the next `supervisord start` resumes the run", "steer.shutdown", ()),

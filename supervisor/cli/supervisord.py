@@ -63,9 +63,11 @@ def _start(parser: argparse.ArgumentParser) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--retry", action="store_true", help="resume the last run and try again what failed in it")
     again.add_argument(
-        "--extend", action="append", default=[], metavar="EXPERIMENT=TRIALS",
-        help="resume the last run and give an experiment so many trials more; may be repeated",
+        "--extend", action="append", default=[], metavar="EXPERIMENT=TRIALS|TRIAL=EPOCHS",
+        help="resume the last run and give an experiment so many trials more, or a trial (EXPERIMENT/NUMBER) so many"
+        " epochs; may be repeated",
     )  # fmt: skip
+    parser.add_argument("--anew", action="store_true", help="with --extend: train the trials from epoch 0")
     parser.add_argument("--dry-run", action="store_true", help="print the experiments and their cost; start nothing")
     parser.add_argument(
         "--http", nargs="?", const=ANY_PORT, metavar="PORT",

@@ -29,7 +29,7 @@ log = logging.getLogger("supervisor")
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_DRILL_S = 3600.0
 MAX_MORE = 100_000
-"""Trials, or hours, by which a search is extended at once."""
+"""Trials or hours by which a search is extended at once, or epochs of a trial."""
 MAX_ITEMS = 1000
 """Names that one request may have."""
 MAX_TEXT_CHARACTERS = 4096
@@ -61,6 +61,7 @@ class Steering(Protocol):
     async def reread(self, apply: bool, who: str) -> dict[str, Any]: ...
     async def enqueue(self, targets: list[str], text: str, who: str) -> dict[str, Any]: ...
     async def extend(self, targets: list[str], trials: int, hours: float, who: str) -> dict[str, Any]: ...
+    async def extend_trials(self, targets: list[str], epochs: int, anew: bool, who: str) -> dict[str, Any]: ...
 
 
 class Verbs(Protocol):
@@ -173,10 +174,19 @@ async def _enqueue(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
 
 
 async def _extend(verbs: Verbs, body: Body, who: str) -> dict[str, Any]:
-    trials, hours = body.get("trials", 0), body.get("hours", 0.0)
+    trials, hours, epochs = body.get("trials", 0), body.get("hours", 0.0), body.get("epochs", 0)
+    if "epochs" in body or body.get("anew"):
+        if trials or hours:
+            raise UsageError("expected trials and hours of experiments, or epochs of trials; found both")
+        if not 0 < epochs <= MAX_MORE:
+            raise UsageError(f"expected epochs above 0 and up to {MAX_MORE}, found {epochs}")
+        return await verbs.steering.extend_trials(_targets(body), epochs, bool(body.get("anew")), who)
     if not (0 <= trials <= MAX_MORE and 0.0 <= hours <= MAX_MORE and trials + hours > 0):
         raise UsageError(f"expected trials or hours above 0 and up to {MAX_MORE}, found {trials} and {hours}")
     return await verbs.steering.extend(_targets(body), trials, float(hours), who)
+
+
+_EXTEND_KEYS = {"targets": list, "trials": int, "hours": float, "epochs": int, "anew": bool}
 
 
 @dataclass(frozen=True)
@@ -203,7 +213,7 @@ ROUTES = (
     Route("POST", "set", {"targets": list, "sets": list}, _set),
     Route("POST", "reread", {"apply": bool}, _reread),
     Route("POST", "enqueue", {"targets": list, "point": str}, _enqueue),
-    Route("POST", "extend", {"targets": list, "trials": int, "hours": float}, _extend),
+    Route("POST", "extend", _EXTEND_KEYS, _extend),
     Route("POST", "stop", {}, lambda verbs, _, who: verbs.stop(who)),
     Route("POST", "shutdown", {}, lambda verbs, _, who: verbs.shutdown(who)),
     Route("POST", "drill", {"name": str, "duration_s": float, "node": str}, _drill),

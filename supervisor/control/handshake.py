@@ -45,7 +45,10 @@ class StartRequest:
     resume: bool = False
     """Go on with the plan's unfinished run also when the plan was edited: the run keeps its own copy."""
     extend: dict[str, int] = field(default_factory=dict)
-    """Go on with the last run (of the plan, where one is named), and give these experiments so many trials more."""
+    """Go on with the last run (of the plan, where one is named), and give these experiments so many trials more, or
+    these trials (EXPERIMENT/NUMBER) so many epochs."""
+    anew: bool = False
+    """Train the trials of `extend` from epoch 0, not from their newest checkpoints."""
     queued: dict[str, Any] | None = None
     """The queue's entry of this request (id, who, queued_wall); None for one that was typed just now."""
     retry: bool = False

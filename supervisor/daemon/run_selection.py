@@ -19,6 +19,7 @@ from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.removal_queries import removal_asked
 from supervisor.store.run_writer import RunWriter, create_run
+from supervisor.store.steering.extended_trials import ExtendedTrials
 from supervisor.store.steering.retry_writer import RetryWriter
 from supervisor.store.steering.steer_writer import SteerWriter
 
@@ -116,14 +117,27 @@ def _retried(store: Store, request: StartRequest) -> str:
 
 
 def _extended(store: Store, request: StartRequest) -> str:
-    """Give experiments of the last run more trials. Raises NotFound for an unknown one, Conflict where it cannot be."""
+    """Give experiments of the last run more trials, or trials more epochs.
+
+    Raises NotFound for an unknown one, Conflict where it cannot be.
+    """
     run_id = _last_run(store, request, "--extend")
     known = [str(row["name"]) for row in lookups.experiments(store, run_id)]
-    for name in request.extend:
-        if name not in known:
-            raise NotFound(f"no experiment {name!r} in run {run_id}; there are {', '.join(known)}")
-    SteerWriter(store, run_id).extend({Named(name): more for name, more in request.extend.items()}, 0.0, STARTED_BY)
+    more = {_named(target): count for target, count in request.extend.items()}
+    for one in more:
+        if one.experiment not in known:
+            raise NotFound(f"no experiment {one.experiment!r} in run {run_id}; there are {', '.join(known)}")
+    if all(one.trial is None for one in more):
+        SteerWriter(store, run_id).extend(more, 0.0, STARTED_BY)
+    else:
+        ExtendedTrials(store, run_id).extend(more, STARTED_BY, anew=request.anew)
     return run_id
+
+
+def _named(target: str) -> Named:
+    """Return the experiment or the trial that a target of --extend names."""
+    experiment, slash, number = target.rpartition("/")
+    return Named(experiment, int(number)) if slash and number.isdecimal() else Named(target)
 
 
 def _last_run(store: Store, request: StartRequest, option: str) -> str:

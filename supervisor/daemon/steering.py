@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from supervisor.plan.reread import Comparison, compare
 from supervisor.store import lookups
 from supervisor.store.plan_queries import RunPlan, plan_of_run
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.steering.extended_trials import ExtendedTrials
 from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
 
 
@@ -152,17 +154,34 @@ class Steering:
 
         One whose finalisation has begun chooses anew: its driver at work begins anew, too.
         """
-        if self._orchestrator.ending():
-            raise Conflict(
-                "the run is ending", remedy="once it has ended: `supervisord start --extend EXPERIMENT=TRIALS`"
-            )
-        found = self._names().experiments(targets)
+        self._refuse_to_extend("EXPERIMENT=TRIALS")
+        found = self._names().experiments_only(targets)
         chosen = self._chosen({one.experiment for one in found})
         totals = self._steer.extend(dict.fromkeys(found, trials), hours, who)
         aside = [name for name in chosen if name in totals]
         await self._orchestrator.spec_changed(totals.keys() - aside)
         await self._orchestrator.spec_changed(aside, anew="the finalisation was set aside")
         return {"max_trials": totals, "set_aside": aside}
+
+    async def extend_trials(self, targets: Sequence[str], epochs: int, anew: bool, who: str) -> dict[str, Any]:
+        """Let ended trials train on, from their newest checkpoints or `anew`; the driver at work begins anew.
+
+        An experiment whose finalisation has begun chooses anew once they have ended.
+        """
+        self._refuse_to_extend("EXPERIMENT/TRIAL=EPOCHS")
+        found = self._names().trials_only(targets)
+        chosen = self._chosen({one.experiment for one in found})
+        writer = ExtendedTrials(self._writer.store, self._writer.run_id)
+        extended = writer.extend(dict.fromkeys(found, epochs), who, anew=anew)
+        names = {one.experiment for one in extended}
+        await self._orchestrator.spec_changed(names, anew="trials were extended")
+        return {
+            "trials": [asdict(one) for one in extended], "set_aside": [name for name in chosen if name in names],
+        }  # fmt: skip
+
+    def _refuse_to_extend(self, what: str) -> None:
+        if self._orchestrator.ending():
+            raise Conflict("the run is ending", remedy=f"once it has ended: `supervisord start --extend {what}`")
 
     def _names(self) -> TargetNames:
         return TargetNames(self._writer.store, self._writer.run_id, self._orchestrator.experiment)

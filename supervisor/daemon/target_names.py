@@ -56,6 +56,28 @@ class TargetNames:
                 found[place] = found.get(place, False) or exact
         return [Named(experiment, number, exact) for (experiment, number), exact in sorted(found.items())]
 
+    def trials_only(self, words: Sequence[str]) -> list[Named]:
+        """Return the trials that `words` mean. Raises UsageError for the name or pattern of an experiment."""
+        for word in words:
+            whole = [name for name in self._known() if word != ALL and fnmatchcase(name, word)]
+            if whole:
+                raise UsageError(
+                    f"expected trials for --epochs, found the experiment {word!r:.60}",
+                    remedy=f"write a trial such as {whole[0]}/17; --trials gives an experiment more trials",
+                )
+        return self.trials(words)
+
+    def experiments_only(self, words: Sequence[str]) -> list[Named]:
+        """Return the experiments that `words` mean. Raises UsageError for a trial."""
+        known = self._known()
+        for word in words:
+            if word not in known and (word.isdecimal() or "/" in word):
+                raise UsageError(
+                    f"expected experiments for --trials, found the trial {word!r:.60}",
+                    remedy=f"write an experiment such as {known[0]}; --epochs extends a trial",
+                )
+        return self.experiments(words)
+
     def _trials_of(self, word: str) -> list[tuple[str, int]]:
         known = self._known()
         experiment, slash, number = ("*", "/", "*") if word == ALL else word.rpartition("/")

@@ -91,8 +91,9 @@ TRIAL_MOVES: dict[TrialState, frozenset[TrialState]] = {
     # RUNNING to PENDING: its driver or worker died, it waits for its next attempt.
     _T.RUNNING: frozenset({_T.PAUSED, _T.PENDING, _T.TERMINATED, _T.ERROR}),
     _T.PAUSED: frozenset({_T.RUNNING, _T.PENDING, _T.TERMINATED, _T.ERROR}),
-    _T.TERMINATED: frozenset(),
-    # A person asks for another try.
+    # A person extends it.
+    _T.TERMINATED: frozenset({_T.PENDING}),
+    # A person asks for another try, or extends a trial that an operator ended.
     _T.ERROR: frozenset({_T.PENDING}),
 }
 

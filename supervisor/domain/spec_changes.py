@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from supervisor.domain.trials.extension import with_extension
+
 Spec = Mapping[str, Any]
 
 
@@ -112,6 +114,7 @@ SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
     "trial.end_asked": lambda spec, fields: with_trial(spec, fields["trial"], "ending", fields["who"]),
     "trial.discarded": lambda spec, fields: with_trial(spec, fields["trial"], "discarded", fields["who"]),
     "trial.restored": lambda spec, fields: without_trial(spec, fields["trial"], "discarded"),
+    "trial.extended": with_extension,
     "trial.retried": lambda spec, fields: without_trial(spec, fields["trial"], "ending", "discarded"),
 }
 """The spec after each of these events, from the spec before and the event's fields.

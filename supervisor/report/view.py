@@ -21,6 +21,7 @@ from supervisor.domain.lifecycle import (
     TrialState,
 )
 from supervisor.domain.time_accounting import by_cause
+from supervisor.domain.trials.extension import as_it_had_ended
 from supervisor.formatting import duration
 from supervisor.store.queries import best_trial, training_seconds
 
@@ -195,7 +196,8 @@ def _picked(view: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 def _experiment(view: Mapping[str, Any]) -> ExperimentRow:
     best = best_trial(view["trials"], view["spec"])
     known = [trial for trial in view["trials"] if not finalists.is_discarded(view["spec"], int(trial["number"]))]
-    trials = tuple(_trial(trial) for trial in known)
+    # While a trial trains on, the value that it had counts.
+    trials = tuple(_trial({**trial, "value": as_it_had_ended(view["spec"], trial)["value"]}) for trial in known)
     return ExperimentRow(
         cell=view["spec"]["cell"],
         state=ProcessState(view["state"]),

@@ -212,6 +212,11 @@ EVENTS: dict[str, EventKind] = {
     "trial.reduced": EventKind("info", "trial {trial} will go on with less memory: {memory}"),
     "trial.finished": EventKind("info", "trial {trial} {end_reason}: {value}", "epochs seconds error record"),
     "trial.retried": EventKind("info", "trial {trial} is tried again, asked by {who}; it had ended as {end_reason}"),
+    "trial.extended": EventKind(
+        "info",
+        "{who} extends trial {trial} by {epochs} epochs, to epoch {last_step}; it had ended as {end_reason}",
+        "from_step checkpoint after anew value",
+    ),
     "trial.end_asked": EventKind("info", "{who} ends trial {trial} at its next report, with the value that it has"),
     "trial.discarded": EventKind("warning", "{who} discards trial {trial}: its search knows it no more"),
     "trial.restored": EventKind("info", "{who} restores trial {trial}: its search knows it again"),

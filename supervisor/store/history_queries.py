@@ -78,7 +78,10 @@ def _best(connection: sqlite3.Connection, row: sqlite3.Row, spec: dict[str, Any]
         f" AND end_reason IN ({marks}) AND number NOT IN ({', '.join('?' * len(gone))})",
         (row["run"], row["name"], finalists.search_trials(spec), *SUCCEEDED, *gone),
     ).fetchone()
-    return None if found is None else float(found)
+    # One that trains on counts as it had ended; in the end its value is none worse.
+    kept = [one["value"] for number, one in (spec.get("extended") or {}).items() if int(number) not in gone]
+    known = [float(value) for value in (found, *kept) if value is not None]
+    return (min if spec["mode"] == "min" else max)(known, default=None)
 
 
 def _final(connection: sqlite3.Connection, row: sqlite3.Row, spec: dict[str, Any]) -> dict[str, Any] | None:

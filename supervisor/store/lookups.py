@@ -87,8 +87,8 @@ def dataset_here(recorded: Path, home: Path) -> str:
 
 
 def progress(store: Store, run_id: str, name: str) -> int:
-    """Return how many results, ends and retries of trials an experiment has had: a number that only grows."""
-    names = ("trial.reported", "trial.finished", "trial.failed", "trial.retried")
+    """Return how many results, ends, retries and extensions of trials an experiment has had. It only grows."""
+    names = ("trial.reported", "trial.finished", "trial.failed", "trial.retried", "trial.extended")
     row = store.row(
         f"SELECT count(*) AS n FROM event WHERE run = ? AND experiment = ? AND name IN ({_marks(names)})",  # noqa: S608
         run_id, name, *names,
@@ -181,6 +181,15 @@ def epochs(store: Store, run_id: str, name: str, number: int) -> int:
         "SELECT count(*) AS n FROM result WHERE run = ? AND experiment = ? AND trial = ?", run_id, name, number
     )
     return int(_one(row, f"trial {number}")["n"])
+
+
+def last_epoch(store: Store, run_id: str, name: str, number: int) -> int:
+    """Return the last epoch of a trial that was reported; 0 before the first."""
+    row = store.row(
+        "SELECT coalesce(max(step), 0) AS step FROM result WHERE run = ? AND experiment = ? AND trial = ?",
+        run_id, name, number,
+    )  # fmt: skip
+    return int(_one(row, f"trial {number}")["step"])
 
 
 # Its test

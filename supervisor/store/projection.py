@@ -17,6 +17,7 @@ from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessSt
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.scope import SCHEDULE
 from supervisor.domain.spec_changes import SPEC_CHANGES
+from supervisor.domain.trials.extension import end_before, extension_of, with_failed_extension
 from supervisor.store.event import Event
 from supervisor.store.projection_rows import Rows
 
@@ -156,10 +157,8 @@ _WITH_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
 
 def _change_spec(rows: Rows) -> None:
     """Change the spec, so that every later driver works by the same one."""
-    (text,) = rows.execute("SELECT spec FROM experiment WHERE run = ? AND name = ?", *rows.experiment_key).fetchone()
     fields = {**rows.fields, "trial": rows.event.trial, "seq": rows.event.seq}
-    changed = SPEC_CHANGES[rows.event.name](json.loads(text), fields)
-    rows.execute("UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(changed), *rows.experiment_key)
+    rows.set_spec(SPEC_CHANGES[rows.event.name](rows.spec(), fields))
 
 
 # A trial
@@ -224,6 +223,33 @@ def _trial_retried(rows: Rows) -> None:
         " checkpoint_step = NULL, started_wall = NULL, ended_wall = NULL"
     )
     _change_spec(rows)
+
+
+def _trial_extended(rows: Rows) -> None:
+    fields = rows.fields
+    if fields["anew"]:
+        rows.execute("DELETE FROM result WHERE run = ? AND experiment = ? AND trial = ?", *rows.trial_key)
+    rows.set_trial(
+        "state = 'PENDING', end_reason = NULL, value = NULL, checkpoint = ?, checkpoint_step = ?, started_wall = NULL,"
+        " ended_wall = NULL", fields["checkpoint"], fields["from_step"],
+    )  # fmt: skip
+    _change_spec(rows)
+
+
+def _trial_failed(rows: Rows) -> None:
+    spec, number = rows.spec(), rows.event.trial or 0
+    extension = extension_of(spec, number)
+    if extension is None:
+        _trial_ended(rows)
+        return
+    # What failed is its extension: the trial keeps the end that it had.
+    rows.set_spec(with_failed_extension(spec, number))
+    kept = end_before(extension)
+    rows.set_trial(
+        "attempt = ?, state = ?, end_reason = ?, value = ?, ended_wall = ?, held_for = NULL",
+        rows.event.attempt, kept["state"], kept["end_reason"], kept["value"], rows.event.wall_s,
+    )  # fmt: skip
+    rows.end_attempt(rows.fields["end_reason"])
 
 
 def _trial_ended(rows: Rows) -> None:
@@ -303,8 +329,9 @@ CHANGES: dict[str, Callable[[Rows], None]] = {
     "trial.resumed": lambda rows: rows.set_trial("state = 'RUNNING', held_for = NULL"),
     "trial.requeued": _trial_requeued,
     "trial.retried": _trial_retried,
+    "trial.extended": _trial_extended,
     "trial.finished": _trial_ended,
-    "trial.failed": _trial_ended,
+    "trial.failed": _trial_failed,
     "test.opened": _test_opened,
     "test.failed": _test_failed,
     "test.retried": _test_retried,

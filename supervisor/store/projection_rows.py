@@ -5,7 +5,9 @@ Standard library only.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 from supervisor.store.event import Event
@@ -28,6 +30,19 @@ class Rows:
     def set_trial(self, assignments: str, *values: Any) -> None:
         where = "run = ? AND experiment = ? AND number = ?"
         self.execute(f"UPDATE trial SET {assignments} WHERE {where}", *values, *self.trial_key)  # noqa: S608 - ours
+
+    def spec(self) -> dict[str, Any]:
+        """Return the spec of the event's experiment, as the events before it have changed it."""
+        (text,) = self.execute(
+            "SELECT spec FROM experiment WHERE run = ? AND name = ?", *self.experiment_key
+        ).fetchone()
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def set_spec(self, spec: Mapping[str, Any]) -> None:
+        self.execute(
+            "UPDATE experiment SET spec = ? WHERE run = ? AND name = ?", json.dumps(spec), *self.experiment_key
+        )
 
     def end_attempt(self, cause: str) -> None:
         # An attempt that was lost before keeps its own end and cause.

@@ -19,6 +19,7 @@ from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, Proce
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
+from supervisor.domain.trials.extension import as_it_had_ended
 from supervisor.errors import NotFound
 from supervisor.formatting import nearest
 from supervisor.store.answer_queries import answer_view
@@ -201,11 +202,14 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
 
 
 def lost_attempts(connection: sqlite3.Connection, run_id: str, name: str) -> dict[int, list[str]]:
-    """Return the causes of each trial's ended attempts, oldest first; those before its last retry count no more."""
+    """Return the causes of each trial's ended attempts, oldest first.
+
+    Those before its last retry or extension count no more.
+    """
     retried = dict(
         connection.execute(
-            "SELECT trial, max(attempt) FROM event WHERE run = ? AND experiment = ? AND name = 'trial.retried'"
-            " GROUP BY trial",
+            "SELECT trial, max(attempt) FROM event WHERE run = ? AND experiment = ?"
+            " AND name IN ('trial.retried', 'trial.extended') GROUP BY trial",
             (run_id, name),
         ).fetchall()
     )
@@ -232,8 +236,10 @@ def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dic
 def best_trial(trials: Iterable[dict[str, Any]], spec: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the ended trial of the search with the best value; a pruned one counts with the value that it reached.
 
-    Trials after the search may be judged on other days, so their values do not compare.
+    Trials after the search may be judged on other days, so their values do not compare. One that trains on counts as
+    it had ended.
     """
+    trials = [as_it_had_ended(spec, trial) for trial in trials] if spec.get("extended") else trials
     valued = [trial for trial in trials if trial["value"] is not None and trial["end_reason"] in SUCCEEDED]
     if not valued:
         return None

@@ -13,6 +13,7 @@ EXAMPLES: dict[str, Sequence[str]] = {
         "supervisord start smoke --http                   # with a live page",
         "supervisord start smoke --queue                  # after the run at work",
         "supervisord start                                # resume the last run",
+        "supervisord start --extend 2M-h1/17=10           # after its end; a trial trains on",
     ),
     "supervisord check": (
         "supervisord check smoke",
@@ -65,6 +66,7 @@ EXAMPLES: dict[str, Sequence[str]] = {
     "supervisorctl extend": (
         "supervisorctl extend 2M-h1 --trials 20",
         "supervisorctl extend 2M-h1 --trials 20 --hours 2 # where it has a limit of hours",
+        "supervisorctl extend 2M-h1/17 --epochs 10        # a trial that has ended trains on",
     ),
     "supervisorctl queue": (
         "supervisorctl queue",

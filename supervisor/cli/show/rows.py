@@ -7,6 +7,7 @@ from typing import Any
 
 from supervisor.domain.finalists import is_discarded
 from supervisor.domain.lifecycle import FAILED, EndReason, TrialState
+from supervisor.domain.trials.extension import more_epochs
 from supervisor.errors import UsageError
 from supervisor.formatting import nearest
 from supervisor.report.files import trial_table
@@ -15,6 +16,8 @@ from supervisor.report.view import read_view
 Row = dict[str, Any]
 LAST = "last_value"
 """The column of the value that a trial reported last; `value` is there once it has ended."""
+MORE = "extended_epochs"
+"""The column of the epochs by which a person has extended a trial."""
 STATES = {
     **{state.lower(): frozenset({state.value}) for state in TrialState},
     **{reason.value: frozenset({reason.value}) for reason in EndReason},
@@ -27,11 +30,11 @@ def trial_rows(view: dict[str, Any], experiments: Sequence[dict[str, Any]], now_
     """Return a row for each trial of these experiments of a run's `view`, by the columns of `trial_table`."""
     run = read_view({**view, "experiments": list(experiments)}, now_wall)
     header, *table = trial_table(run)
-    trials = [trial for experiment in run.experiments for trial in experiment.trials]
+    trials = [(experiment.spec, trial) for experiment in run.experiments for trial in experiment.trials]
     return [
         {"run": run.run_id, **dict(zip(header, cells, strict=True)),
-         LAST: trial.results[-1][1] if trial.results else None}
-        for trial, cells in zip(trials, table, strict=True)
+         LAST: trial.results[-1][1] if trial.results else None, MORE: more_epochs(spec, trial.number)}
+        for (spec, trial), cells in zip(trials, table, strict=True)
     ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from supervisor.home_lock import is_held
 
 MADE_BY_THE_RUN = (
     "name", "searched", "search_end", "finish_asked", "chosen", "most_at_once", "ending", "discarded", "left_out",
-    "asked", "put_next", "set_aside",
+    "asked", "put_next", "set_aside", "extended",
 )  # fmt: skip
 """Keys of an experiment's spec that the run itself writes, beside its name."""
 AUTO = "auto"

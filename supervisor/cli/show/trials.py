@@ -14,7 +14,7 @@ from typing import Any
 
 from supervisor.cli.end_table import short_params
 from supervisor.cli.guide.progress import working
-from supervisor.cli.show.rows import LAST, Row, column_named, of_state, result_rows, sorted_rows, trial_rows
+from supervisor.cli.show.rows import LAST, MORE, Row, column_named, of_state, result_rows, sorted_rows, trial_rows
 from supervisor.cli.show.views import experiments_of, print_json, run_view
 from supervisor.cli.watch import columns_of
 from supervisor.domain.lifecycle import TRIAL_ENDED
@@ -72,6 +72,8 @@ def _cell(row: Row, column: str) -> str:
         value = row[LAST]
     if value is None:
         return "-"
+    if column == "epochs" and row[MORE] is not None:
+        return f"{value} (+{row[MORE]} epochs)"
     if column == "training_s":
         return duration(value)
     if column in LOSSES or isinstance(value, float):

@@ -14,6 +14,7 @@ from supervisor.domain.eta.trial_times import left_of, searched, share_left, tog
 from supervisor.domain.eta.trial_work import PHASES, believable, phase_of
 from supervisor.domain.finalists import finalisation_trials, search_trials, set_aside_trials, walk_forward_trials
 from supervisor.domain.lifecycle import ProcessState
+from supervisor.domain.trials.extension import last_epoch, more_epochs
 
 View = Mapping[str, Any]
 
@@ -85,6 +86,10 @@ def _trial_left(spec: View, trial: View, pace: float, shares: Shares, phase: int
     has_pace = trial["epoch"] and believable(trial["spent_s"] / trial["epoch"])
     epoch_s = float(trial["spent_s"] / trial["epoch"] if has_pace else pace * trial["work"])
     now_s, epochs = left_of(epoch_s, since_s(trial, now_wall)), max_epochs(spec)
+    number = int(trial["number"])
+    if more_epochs(spec, number) is not None:
+        # An extension is not pruned.
+        return now_s + max(0, (last_epoch(spec, number) or 0) - trial["epoch"] - 1) * epoch_s
     if phase == 0 and spec.get("finish_asked"):
         return now_s
     after = share_left(shares.by_phase[phase], min(1.0, (trial["epoch"] + 1) / epochs))

@@ -78,7 +78,7 @@ class SteerWriter:
     def end_trials(self, found: Iterable[Named], who: str) -> list[Named]:
         """Record that trials end at their next report, those that are paused one by one too; return them."""
         with self.store.change(self.run_id) as change:
-            taken = _taken(found, self._why_not_end, "end")
+            taken = steerable(found, self._why_not_end, "end")
             for one in taken:
                 assert one.trial is not None, "it was decided on from its row"
                 change.record("trial.end_asked", experiment=one.experiment, trial=one.trial, who=who)
@@ -89,7 +89,7 @@ class SteerWriter:
         """Record that trials leave what their searches know, or with `restore` come back; return them."""
         verb = "restore" if restore else "discard"
         with self.store.change(self.run_id) as change:
-            taken = _taken(found, self._why_not_discard(why_not_restore if restore else why_not_discard), verb)
+            taken = steerable(found, self._why_not_discard(why_not_restore if restore else why_not_discard), verb)
             for name in dict.fromkeys(one.experiment for one in taken):
                 if self._chosen.set_aside(change, name, who, verb):
                     self._chosen.reopen(change, name, who)
@@ -133,7 +133,7 @@ class SteerWriter:
     def leave_out(self, found: Iterable[Named], who: str) -> list[Named]:
         """Record that experiments are left out; return them. The orchestrator moves them to SKIPPED."""
         with self.store.change(self.run_id) as change:
-            taken = _taken(found, self._why_not_skip, "be left out")
+            taken = steerable(found, self._why_not_skip, "be left out")
             for one in taken:
                 change.record("experiment.skip_asked", experiment=one.experiment, who=who)
         return taken
@@ -166,7 +166,7 @@ class SteerWriter:
             return why_not_next(waiting[one.experiment], one.experiment == at_work)
 
         with self.store.change(self.run_id) as change:
-            taken = _taken(found, why_not, "begin next")
+            taken = steerable(found, why_not, "begin next")
             for one in reversed(taken):
                 change.record("experiment.advanced", experiment=one.experiment, who=who)
         return taken
@@ -188,7 +188,7 @@ class SteerWriter:
         Each gets `hours` too. A finalisation that has begun is set aside. Return the `max_trials` of each experiment.
         """
         with self.store.change(self.run_id) as change:
-            taken = _taken(more, lambda one: self._why_not_extend(one, more[one], hours), "be extended")
+            taken = steerable(more, lambda one: self._why_not_extend(one, more[one], hours), "be extended")
             reopen_run(self.store, change, self.run_id, who)
             return {one.experiment: self._extend(change, one, more[one], hours, who) for one in taken}
 
@@ -244,7 +244,7 @@ class SteerWriter:
         return ProcessState(lookups.experiment(self.store, self.run_id, one.experiment)["state"])
 
 
-def _taken(found: Iterable[Named], why_not: Callable[[Named], str | None], what: str) -> list[Named]:
+def steerable(found: Iterable[Named], why_not: Callable[[Named], str | None], what: str) -> list[Named]:
     """Return those that may be steered so. Raises Conflict with the reasons when the request is refused."""
     taken, reasons = allowed(found, why_not)
     if reasons:

@@ -16,6 +16,7 @@ from supervisor.control.handshake import StartRequest
 from supervisor.daemon.run_selection import choose_run, try_again
 from supervisor.domain import messages as link
 from supervisor.domain.command import Action, Command, Origin
+from supervisor.domain.early_ends import Named
 from supervisor.domain.lifecycle import EndReason, ProcessState
 from supervisor.errors import Conflict, TestRefused
 from supervisor.home import Home
@@ -23,6 +24,7 @@ from supervisor.store import projection
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.event_catalog import EVENTS
 from supervisor.store.run_writer import RunWriter
+from supervisor.store.steering.extended_trials import ExtendedTrials
 from supervisor.store.steering.retry_writer import RetryWriter
 from supervisor.store.trial_writer import TrialWriter
 from tests.unit.audit.rebuild_home import (
@@ -64,6 +66,7 @@ STEPS = st.lists(
         st.tuples(
             st.sampled_from([
                 "recover", "requeue", "close", "pause", "resume", "stop", "want", "open", "score", "fail", "retry",
+                "extend",
             ])
         ),
     ),
@@ -89,6 +92,7 @@ def take(writer: RunWriter, step: tuple[Any, ...]) -> None:
         "score": lambda: answers.keep_result(E, RESULT),
         "fail": lambda: answers.record_failure(E, "no disk", outside=True),
         "retry": lambda: try_again(RetryWriter(writer.store, writer.run_id), "ann"),
+        "extend": lambda: ExtendedTrials(writer.store, writer.run_id).extend({Named(E, 0): 2}, "ann", anew=True),
     }
     if step[0] in plain:
         plain[step[0]]()
@@ -187,6 +191,10 @@ def test_every_kind_of_event_that_changes_something_is_replayed(home: Home) -> N
     assert writer.schedule() is None, "the last command of a schedule ends with it"
     writer.record("trial.discarded", experiment=E, trial=0, who="ann")
     writer.record("trial.restored", experiment=E, trial=0, who="ann")
+    writer.record(
+        "trial.extended", experiment=E, trial=0, attempt=1, who="ann", epochs=2, last_step=5, from_step=3,
+        checkpoint="checkpoint-3", after=3, anew=False, end_reason="pruned", value=0.5,
+    )  # fmt: skip
     writer.record("finalisation.set_aside", experiment=E, who="ann", verb="extend", count=1, trials=[2], finalize=None)
     writer.record("experiment.advanced", experiment=E, who="ann")
     writer.record("experiment.point_enqueued", experiment=E, who="ann", point={"lr": 0.2})

@@ -88,6 +88,39 @@ def test_a_finalisation_that_is_set_aside_is_said(
     ]  # fmt: skip
 
 
+def test_an_extended_trial_is_printed_with_its_begin_and_its_end(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = [
+        {"experiment": "a", "trial": 17, "from_step": 8, "last_step": 20},
+        {"experiment": "a", "trial": 3, "from_step": None, "last_step": 14},
+    ]
+    daemon = FakeDaemon(monkeypatch, change, extend={"trials": trials, "set_aside": ["a"]})
+    assert supervisorctl.main(["extend", "a/17", "3", "--epochs", "10", "--anew"]) == 0
+    assert daemon.asked == [("extend", {"targets": ["a/17", "3"], "epochs": 10, "anew": True})]
+    assert capsys.readouterr().out.splitlines() == [
+        "a/17: trains on from its checkpoint of epoch 8 to epoch 20", "a/3: trains anew from epoch 0 to epoch 14",
+        "a: its finalisation is set aside, it chooses anew",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a/17", "--epochs", "10", "--trials", "5"], "found both"),
+        (["a/17", "--epochs", "10", "--hours", "5"], "found both"),
+        (["a", "--trials", "5", "--anew"], "--anew needs --epochs"),
+    ],
+)
+def test_epochs_of_trials_and_trials_of_experiments_are_not_asked_for_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    daemon = FakeDaemon(monkeypatch, change)
+    assert supervisorctl.main(["extend", *words]) == 2
+    assert daemon.asked == []
+    assert said in capsys.readouterr().err
+
+
 def test_skip_prints_what_is_left_out_and_how_to_take_it_in_again(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -256,3 +256,34 @@ def test_the_hours_of_a_start_are_kept_to_the_last_digit(
     (request,) = taken
     options = request.hardware["options"]
     assert float(options[options.index("--hours") + 1]) == 33.333333333
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--extend", "2M-h1"], "expected EXPERIMENT=TRIALS or EXPERIMENT/TRIAL=EPOCHS"),
+        (["--extend", "2M-h1/17=0"], "expected EXPERIMENT=TRIALS or EXPERIMENT/TRIAL=EPOCHS"),
+        (["--extend", "2M-h1=5", "--extend", "2M-h1/17=5"], "expected experiments or trials, found both"),
+        (["--extend", "2M-h1=5", "--anew"], "--anew needs --extend EXPERIMENT/TRIAL=EPOCHS"),
+        (["--anew"], "--anew needs --extend EXPERIMENT/TRIAL=EPOCHS"),
+    ],
+)
+def test_an_extension_that_says_not_what_is_refused_before_a_daemon_starts(
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setenv("SWEEP_HOME", str(home.root))
+    monkeypatch.setattr(launch, "launch", lambda *_, **__: pytest.fail("a daemon was started"))
+    assert supervisord.main(["start", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_extension_of_trials_reaches_the_daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[StartRequest] = []
+    monkeypatch.setenv("SWEEP_HOME", str(home.root))
+    monkeypatch.setattr(launch, "launch", lambda _, request, *__, **___: asked.append(request) or 0)
+    assert supervisord.main(["start", "--extend", "2M-h1/17=5", "--extend", "2M-h1/3=2", "--anew"]) == 0
+    assert (asked[0].extend, asked[0].anew) == ({"2M-h1/17": 5, "2M-h1/3": 2}, True)

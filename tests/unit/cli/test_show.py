@@ -109,6 +109,21 @@ def test_trials_are_sorted_and_chosen_by_column_and_state(home: Home, capsys: py
     ]  # fmt: skip
 
 
+def test_a_trial_that_a_person_extended_shows_by_how_many_epochs(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(Store(home.store, Clock())) as store, store.change("mini-1") as change:
+        change.record(
+            "trial.extended", experiment=NAME, trial=0, attempt=1, who="ann", epochs=7, last_step=9, from_step=None,
+            checkpoint=None, after=2, anew=True, end_reason="finished", value=0.5,
+        )  # fmt: skip
+    row = said(capsys, "trials", NAME, "--run", "mini-1").splitlines()[1]
+    assert row.split()[:2] == ["0", "PENDING"]
+    assert "0 (+7 epochs)" in row
+    found = json.loads(said(capsys, "trials", NAME, "--run", "mini-1", "--json"))["trials"]
+    assert [trial["extended_epochs"] for trial in found[:2]] == [7, None]
+
+
 def test_trials_as_json_have_every_column_or_those_asked_for(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(said(capsys, "trials", "20*", "--run", "mini-1", "--json"))
     assert (found["schema"], found["run"], len(found["trials"])) == (1, "mini-1", 12)

@@ -48,6 +48,13 @@ def test_trials_that_were_set_aside_are_counted_apart() -> None:
     assert "search: 12 done, 2 running, 1 pruned, 0 failed, 4 set aside of 50" in lines
 
 
+def test_a_trial_that_a_person_extended_shows_its_new_end() -> None:
+    running = experiment()
+    spec = {**running["spec"], "extended": {"17": {"last_step": 30, "more": 10, "failed": False}}}
+    text = status_text.status(view({**running, "spec": spec}))
+    assert "trial 17: 0.6931 at epoch 3 of 30 (+10 epochs); trial 18: epoch 1 of 20" in text
+
+
 def failure(**changes: Any) -> dict[str, Any]:
     return {"trial": 3, "attempt": 2, "end_reason": "error", "error": TRACEBACK, "printed": None} | changes
 

@@ -68,6 +68,9 @@ class FakeVerbs:
     async def extend(self, targets: list[str], trials: int, hours: float, who: str) -> dict[str, Any]:
         return self._answer("extend", targets, trials, hours, who)
 
+    async def extend_trials(self, targets: list[str], epochs: int, anew: bool, who: str) -> dict[str, Any]:
+        return self._answer("extend_trials", targets, epochs, anew, who)
+
     async def stop(self, who: str) -> dict[str, Any]:
         return self._answer("stop", who)
 

@@ -117,8 +117,10 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         post("enqueue", {"targets": ["a"], "point": "{x: 1}"}), post("extend", {"targets": ["a"], "trials": 20}),
         post("reread", {}), post("reread", {"apply": True}), post("next", {"targets": ["b"]}),
         post("discard", {"targets": ["3"], "restore": True}),
+        post("extend", {"targets": ["a/3"], "epochs": 5}),
+        post("extend", {"targets": ["3"], "epochs": 5, "anew": True}),
     )  # fmt: skip
-    assert [status for status, _ in answers] == [200] * 26
+    assert [status for status, _ in answers] == [200] * 28
     assert verbs.calls == [
         ("status", False), ("status", True), ("pause", "x", True, "visitors", me, None),
         ("pause", None, False, "asked by the operator", me, "3f"), ("resume", None, me, None, False, None),
@@ -129,6 +131,7 @@ def test_each_verb_reaches_the_daemon_with_its_arguments_and_who_asked(home: Hom
         ("end", ["2M-h1/17", "3"], me), ("skip", ["2B-*"], me), ("skip", [], me),
         ("set", ["2M-*"], ["concurrency=4"], me), ("enqueue", ["a"], "{x: 1}", me), ("extend", ["a"], 20, 0.0, me),
         ("reread", False, me), ("reread", True, me), ("next", ["b"], me), ("discard", ["3"], True, me),
+        ("extend_trials", ["a/3"], 5, False, me), ("extend_trials", ["3"], 5, True, me),
     ]  # fmt: skip
 
 
@@ -154,6 +157,10 @@ def test_hello_names_product_version_and_pid(home: Home) -> None:
         (post("extend", {"targets": ["a"], "trials": 1.5}), 400, "expected a int for trials, found 1.5"),
         (post("extend", b'{"targets": ["a"], "hours": NaN}'), 400, "expected trials or hours above 0"),
         (post("extend", {"targets": ["a"], "hours": 10**400}), 400, "expected trials or hours above 0"),
+        (post("extend", {"targets": ["a/3"], "epochs": 0}), 400, "expected epochs above 0"),
+        (post("extend", {"targets": ["a/3"], "epochs": 5, "trials": 5}), 400, "found both"),
+        (post("extend", {"targets": ["a"], "trials": 5, "anew": True}), 400, "found both"),
+        (post("extend", {"targets": ["a/3"], "anew": True}), 400, "expected epochs above 0"),
         (post("pause", {"target": 7}), 400, "expected a str for target, found 7"),
         (post("drill", {"name": "heat", "duration_s": True}), 400, "expected a float for duration_s, found True"),
         (post("drill", {"name": "heat", "duration_s": 0.5}), 400, "from 1 to 3600"),

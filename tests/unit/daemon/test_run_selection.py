@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +393,31 @@ def test_a_run_that_has_ended_is_opened_again_to_extend_one_of_its_experiments(s
     assert spec["max_trials"] == SPECS[0]["max_trials"] + 5
     with pytest.raises(NotFound, match="no experiment 'x9'"):
         choose_run(store, StartRequest("smoke", "f", specs=SPECS, extend={"x9": 5}), StillClock())
+
+
+def test_a_run_that_has_ended_is_opened_again_to_extend_one_of_its_trials(store: Store) -> None:
+    run = choose(store, "smoke")
+    name = SPECS[0]["name"]
+    writer, trials = RunWriter(store, run), TrialWriter(store, run)
+    for state in (ProcessState.STARTING, ProcessState.RUNNING):
+        writer.move_experiment(name, state)
+    for message in (
+        messages.TrialAdded(0, {}, "sampled"), messages.TrialStarted(0, 1, "ray", "node", 1, None),
+        messages.ResultReported(0, 1, 1, 0.5, {}, None), messages.TrialEnded(0, 1, "pruned", 0.5, None),
+    ):  # fmt: skip
+        trials.handle(name, message)
+    writer.move_experiment(name, ProcessState.EXITED)
+    end(store, run, ProcessState.EXITED)
+    asked = StartRequest("smoke", "f", specs=SPECS, extend={f"{name}/0": 5})
+    with pytest.raises(Conflict, match="no checkpoint of it is left; with --anew it trains from epoch 0 to 6"):
+        choose_run(store, asked, StillClock())
+    assert store.rows("SELECT state FROM run")[0]["state"] == "EXITED"
+    assert choose_run(store, replace(asked, anew=True), StillClock()) == run
+    row = lookups.trial(store, run, name, 0)
+    assert row is not None
+    states = (store.rows("SELECT state FROM run")[0]["state"], lookups.experiment(store, run, name)["state"])
+    assert (*states, row["state"]) == ("STOPPED", "STOPPED", "PENDING")
+    with pytest.raises(NotFound, match="no experiment 'x9'"):
+        choose_run(store, replace(asked, extend={"x9/0": 5}), StillClock())
+    with pytest.raises(Conflict, match="there is no such trial"):
+        choose_run(store, replace(asked, extend={f"{name}/7": 5}), StillClock())

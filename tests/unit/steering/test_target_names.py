@@ -97,3 +97,16 @@ def test_without_a_word_nothing_is_meant(store: Store) -> None:
         names(store).trials([])
     with pytest.raises(UsageError):
         names(store).experiments([])
+
+
+def test_epochs_are_for_trials_and_trials_for_experiments(store: Store) -> None:
+    assert [str(one) for one in names(store).trials_only(["3", "2M-h3/*"])] == ["2M-h1/3", "2M-h3/0"]
+    assert [one.trial for one in names(store).trials_only(["2M-h1/1?", "all"])][-1] == 0
+    for word in ("2M-h1", "2M-*"):
+        with pytest.raises(UsageError, match="expected trials for --epochs, found the experiment") as caught:
+            names(store).trials_only(["3", word])
+        assert "2M-h1/17" in str(caught.value.remedy)
+    assert [str(one) for one in names(store).experiments_only(["2M-*"])] == ["2M-h1", "2M-h3"]
+    for word in ("3", "2M-h1/3"):
+        with pytest.raises(UsageError, match="expected experiments for --trials, found the trial"):
+            names(store).experiments_only(["2M-h3", word])

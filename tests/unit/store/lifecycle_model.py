@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor.domain import messages
@@ -23,6 +23,16 @@ AT_WORK = ("STARTING", "RUNNING", "PAUSED", "BACKOFF", "STOPPING")
 OVER = ("EXITED", "FATAL", "SKIPPED")
 AT = {"HOLD": 1, "PAUSE": 4, "STOP": 5}
 """The steps of the ladder, strictest last."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """The epoch at which an extended trial ends, the end that it had, and whether the extension failed."""
+
+    last_step: int
+    end_reason: str
+    value: float | None
+    failed: bool = False
 
 
 @dataclass
@@ -39,6 +49,8 @@ class Trial:
     """By epoch: the last attempt that reported it, and its value."""
     lived: dict[int, bool] = field(default_factory=dict)
     """By attempt: whether it is live."""
+    extension: Extension | None = None
+    """What a person last asked of it after its end."""
 
     @property
     def over(self) -> bool:
@@ -388,6 +400,34 @@ class World:
             each.state, each.error = "STOPPED", None
         self.note()
 
+    def may_train_on(self, name: str, number: int, anew: bool) -> bool:
+        trial = self.run.trials.get((name, number))
+        left_out = name in self.run.left_out or self.run.experiments[name].state == "SKIPPED"
+        if trial is None or not trial.over or trial.final or (name, number) in self.run.discarded:
+            return False
+        if left_out or name in self.run.tested:
+            return False
+        if trial.end_reason not in (*GOOD_ENDS, "operator") or (trial.checkpoint_step is None and not anew):
+            return False
+        before = trial.extension
+        short = before is not None and not before.failed and max(trial.results, default=0) < before.last_step
+        return not (short and trial.end_reason == "finished")
+
+    def train_on(self, name: str, number: int, epochs: int, anew: bool) -> None:
+        """Put an ended trial back into the queue, and set a finalisation aside. If it fails, it keeps its end."""
+        self.set_aside(name, "extend")
+        trial, each = self.run.trials[name, number], self.run.experiments[name]
+        assert trial.end_reason is not None
+        last_step = max(trial.results, default=0) + epochs
+        trial.extension = Extension(last_step, trial.end_reason, trial.value)
+        trial.state, trial.end_reason, trial.value = "PENDING", None, None
+        if anew:
+            trial.results, trial.checkpoint_step = {}, None
+        self.run.ending.discard((name, number))
+        if each.state in OVER:
+            each.state, each.error = "STOPPED", None
+        self.note()
+
     def change_plan(self, name: str, at_once: int) -> None:
         self.run.at_once[name] = at_once
         self.note()
@@ -428,7 +468,10 @@ class World:
         self.note()
 
     def end_trial(self, trial: Trial, attempt: int, reason: str, value: float | None, error: str | None) -> None:
-        good = reason in GOOD_ENDS
+        good, before = reason in GOOD_ENDS, trial.extension
+        if not good and before is not None:
+            reason, value, error, good = before.end_reason, before.value, trial.error, before.end_reason in GOOD_ENDS
+            trial.extension = replace(before, failed=True)
         trial.state, trial.end_reason = "TERMINATED" if good else "ERROR", reason
         trial.attempt, trial.value, trial.error = attempt, value if good else None, error
         if attempt in trial.lived:
@@ -520,6 +563,11 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
             each["state"], each["attempt"], each["end_reason"], each["value"], each["error"], each["checkpoint_step"],
             each["source"] == "finalize",
         )  # fmt: skip
+    for name, spec in specs.items():
+        for number, one in spec.get("extended", {}).items():
+            run.trials[name, int(number)].extension = Extension(
+                one["last_step"], one["end_reason"], one["value"], one["failed"]
+            )
     for each in rows("result"):
         run.trials[each["experiment"], each["trial"]].results[each["step"]] = (each["attempt"], each["value"])
     for each in rows("attempt"):

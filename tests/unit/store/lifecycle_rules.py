@@ -34,6 +34,7 @@ from supervisor.errors import Conflict
 from supervisor.formatting import error_sentence
 from supervisor.store import lookups, queries
 from supervisor.store.evaluation_writer import EvaluationWriter
+from supervisor.store.steering.extended_trials import ExtendedTrials
 from supervisor.store.steering.retry_writer import RetryWriter
 from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
 from tests.unit.store.evaluation_stage import OPENING, RESULT
@@ -225,6 +226,22 @@ class Rules(OneHome):
             self.do(lambda: writer.extend({Named(name): more}, 0.0, "ann"), lambda world: world.extend(name, more))
         else:
             self._refused(lambda: writer.extend({Named(name): more}, 0.0, "ann"))
+
+    @precondition(lambda self: self.alive)
+    @rule(
+        name=st.sampled_from(EXPERIMENTS), number=st.integers(0, MAX_TRIALS + FINAL), epochs=st.integers(1, 3),
+        anew=st.booleans(),
+    )  # fmt: skip
+    def a_person_extends_a_trial(self, name: str, number: int, epochs: int, anew: bool) -> None:
+        writer, more = ExtendedTrials(self.store, self.writer.run_id), {Named(name, number): epochs}
+        if not self.world.may_train_on(name, number, anew):
+            self._refused(lambda: writer.extend(more, "ann", anew=anew))
+            return
+        self.do(
+            lambda: writer.extend(more, "ann", anew=anew), lambda world: world.train_on(name, number, epochs, anew)
+        )  # fmt: skip
+        if self.alive:
+            self._forget_retried()
 
     def _leave_out(self, name: str) -> None:
         at_work = name == self.current

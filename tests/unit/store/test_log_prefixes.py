@@ -56,7 +56,7 @@ class LongLife(Lives):
             self.start_again(choose.choice(["named", "named", "retry", "anew" if anew else "named"]), 1.0)
             return
         actions: list[Callable[[], object]] = [self.an_operator_acts, self.drill, self.a_search_comes_to_its_end]
-        actions += [self.a_person_wants_another_choice]
+        actions += [self.a_person_wants_another_choice, self.a_person_wants_more_epochs]
         if self.waiting:
             actions += [self.an_operator_overrules_the_governor] * 6
         elif self.state is None:
@@ -82,6 +82,10 @@ class LongLife(Lives):
             self.a_person_extends_an_experiment(name, 1)
         else:
             self.a_person_discards_or_restores_a_trial(name, 0, self.choose.random() < 0.5)
+
+    def a_person_wants_more_epochs(self) -> None:
+        name, number = self.choose.choice(EXPERIMENTS), self.choose.choice([0, 1])
+        self.a_person_extends_a_trial(name, number, 2, self.choose.random() < 0.5)
 
     def the_governor_acts(self) -> None:
         action = self.choose.choice([Action.RUN, Action.PAUSE, Action.STOP])
@@ -131,7 +135,7 @@ def test_the_long_run_has_every_kind_of_event_that_matters(life: LongLife) -> No
         "driver.stopped", "experiment.failed", "experiment.finished", "experiment.stopped", "daemon.recovered",
         "run.paused", "run.resumed", "run.stopped", "run.abandoned", "run.finished", "governor.forced", "test.scored",
         "trial.requeued", "experiment.skipped", "experiment.finish_asked", "experiment.search_ended",
-        "experiment.extended", "finalisation.set_aside",
+        "experiment.extended", "finalisation.set_aside", "trial.extended",
     }  # fmt: skip
     assert any(
         "\n" in event.fields["error"] for event in life.store.events_after(0) if event.name == "experiment.failed"

@@ -235,6 +235,47 @@ def test_an_ended_trial_stays_ended_after_a_resume(dataset: Path, tmp_path: Path
         resumed.step()
 
 
+def test_an_ended_trial_trains_on_to_a_later_end_by_the_schedule_of_its_new_length(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """Also after early stopping; what was trained again from the same checkpoint is the same to the last bit."""
+    short = made(dataset, max_epochs=2, patience=1)
+    before = [short.step()]
+    short.save(tmp_path / "at-1.pt")
+    while before[-1].end_reason is None:
+        before.append(short.step())
+    short.save(tmp_path / "end.pt")
+
+    def longer() -> TrainingSession:
+        return made(dataset, max_epochs=4, patience=4)
+
+    with pytest.raises(CheckpointError, match="max_epochs, patience"):
+        longer().load(tmp_path / "end.pt")
+    ended = longer()
+    ended.load(tmp_path / "end.pt", longer=True)
+    assert [ended.step().number for _ in range(4 - len(before))] == list(range(len(before) + 1, 5))
+    assert ended.best_epoch is not None
+    lives = []
+    for _ in range(2):
+        life = longer()
+        life.load(tmp_path / "at-1.pt", longer=True)
+        lives.append([outcome(life.step()) for _ in range(3)])
+    assert lives[0] == lives[1]
+    assert [epoch["number"] for epoch in lives[0]] == [2, 3, 4]
+    assert lives[0][-1]["end_reason"] == "finished"
+    whole = longer()
+    rates = [whole.step().learning_rate for _ in range(4)]
+    assert [epoch["learning_rate"] for epoch in lives[0]] == rates[1:]
+
+
+def test_only_the_end_of_a_trial_may_differ_from_its_checkpoints(dataset: Path, tmp_path: Path) -> None:
+    session = made(dataset, max_epochs=1)
+    session.step()
+    session.save(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match="belongs to another trial"):
+        made(dataset, max_epochs=2, learning_rate=0.123).load(tmp_path / "c.pt", longer=True)
+
+
 def test_a_failed_compilation_is_recorded_and_the_trial_continues_without(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,13 @@ def test_finish_leaves_the_epochs_that_are_running() -> None:
     assert eta(found)["median_s"] < 30.0
 
 
+def test_a_trial_that_a_person_extended_runs_to_its_own_end() -> None:
+    plain = experiment(costs=[cost(n) for n in range(9)], at_work=[running(9, 3)])
+    longer = {"last_step": 100, "more": 90, "failed": False}
+    extended = experiment(costs=[cost(n) for n in range(9)], at_work=[running(9, 3)], extended={"9": longer})
+    assert eta(extended)["median_s"] > 5.0 * eta(plain)["median_s"]
+
+
 def test_time_that_is_lost_again_and_again_makes_the_rest_longer_and_one_long_pause_does_not() -> None:
     found = experiment(costs=[cost(n) for n in range(5)])
     without = eta(found)["median_s"]
