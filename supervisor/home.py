@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
+from binascii import crc32
 from pathlib import Path
 
 from supervisor.errors import UnsafeFolder
@@ -41,7 +41,7 @@ class Home:
     @property
     def key(self) -> str:
         """Eight hex digits that tell this home's socket and Ray folder from another's."""
-        return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+        return _short_name(str(self.root))
 
     def audit_log(self, plan: str) -> Path:
         return self.logs / f"{plan}.jsonl"
@@ -65,7 +65,7 @@ class Home:
         return self.runtime() / "ray"
 
     def gate(self, run_id: str) -> Path:
-        return self.runtime() / f"{hashlib.sha256(run_id.encode()).hexdigest()[:8]}.gate"
+        return self.runtime() / f"{_short_name(run_id)}.gate"
 
     def refuse_network_disk(self) -> None:
         """Raise UnsafeFolder when the state lies on a network disk: its lock and its store would not be safe there."""
@@ -90,6 +90,11 @@ class Home:
             raise UnsafeFolder(
                 f"{error.filename} cannot be made: {error.strerror}", remedy="set SWEEP_HOME to a folder of your own"
             ) from error
+
+
+def _short_name(text: str) -> str:
+    """Return eight hex digits of `text`. A checksum is enough here, and hashlib loads OpenSSL."""
+    return f"{crc32(text.encode()):08x}"
 
 
 def make_private(folder: Path) -> None:

@@ -42,13 +42,40 @@ COMPLETED: Mapping[str, Any] = {
 }  # fmt: skip
 """The command by which a shell completes an argument of this metavar, by shell."""
 
+_COLUMNS, _MARGIN = 80, 2
+"""The width of a help without a terminal, and what argparse leaves free of each width."""
 _INVALID = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)", re.DOTALL)
 _UNKNOWN = re.compile(r"unrecognized arguments: (--?[\w-]+)")
 """Messages of argparse."""
 
 
+class _Help(argparse.HelpFormatter):
+    """Lays out the help as argparse does, for a width that is read without shutil.
+
+    argparse makes one for each argument that is added. Its own asks shutil for the width, and shutil loads every kind
+    of compression.
+    """
+
+    def __init__(self, prog: str, width: int | None = None, **settings: Any) -> None:
+        super().__init__(prog, width=_help_columns() if width is None else width, **settings)
+
+
+def _help_columns() -> int:
+    """Return the columns of a help text: COLUMNS, the terminal's or 80, less the margin of argparse."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named):
+        return int(named) - _MARGIN
+    try:
+        return (os.get_terminal_size(1).columns or _COLUMNS) - _MARGIN
+    except OSError:
+        return _COLUMNS - _MARGIN
+
+
 class Parser(argparse.ArgumentParser):
     """Parses a command line; an error says what was meant."""
+
+    def __init__(self, *of: Any, **settings: Any) -> None:
+        super().__init__(*of, **{"formatter_class": _Help, **settings})
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         """Add an argument; where it names experiments, runs or a file, shells can complete it (shtab)."""

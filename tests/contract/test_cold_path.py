@@ -42,8 +42,10 @@ def loaded_by(code: str, home: Path) -> tuple[object, set[str]]:
 
 def test_a_status_loads_no_slow_part_of_the_standard_library(tmp_path: Path) -> None:
     """Each takes milliseconds to import, and the whole command may take a few dozen."""
-    _, modules = loaded_by("import supervisor.cli.supervisorctl, supervisor.cli.watch\nresult = None", tmp_path)
-    assert modules & {"asyncio", "dataclasses", "email", "http.client", "inspect", "sqlite3", "subprocess"} == set()
+    cold = "import supervisor.cli.supervisorctl, supervisor.cli.watch, supervisor.cli.status_text\nresult = None"
+    _, modules = loaded_by(cold, tmp_path)
+    slow = {"asyncio", "dataclasses", "email", "hashlib", "http.client", "inspect", "shutil", "sqlite3", "subprocess"}
+    assert modules & slow == set()
 
 
 def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
@@ -51,6 +53,7 @@ def test_a_cold_status_loads_nothing_heavy(tmp_path: Path) -> None:
     code, modules = loaded_by("import _sweep_launcher\nresult = _sweep_launcher.supervisorctl(['status'])", tmp_path)
     assert code == 4
     assert modules & HEAVY == set()
+    assert modules & {"shutil", "bz2", "lzma"} == set(), "argparse asks shutil for the width of a help"
 
 
 COLD = (
