@@ -60,9 +60,14 @@ class LostTime:
         if name in ("trial.paused", "trial.requeued") and not self._held:
             self.times += 1
         if name == "trial.paused":
-            self._held[key] = (_cause(str(fields.get("reason") or "unknown")), wall_s)
+            self._hold(key, _cause(str(fields.get("reason") or "unknown")), wall_s)
         elif name == "trial.requeued":
-            self._held[key] = (f"restart after {fields.get('cause')}", wall_s)
+            self._hold(key, f"restart after {fields.get('cause')}", wall_s)
+
+    def _hold(self, key: Key, cause: str, wall_s: float) -> None:
+        """Begin lost time; its cause has its place from now on, whichever of several ends first."""
+        self._held[key] = (cause, wall_s)
+        self._count(self._found, key, cause, 0.0)
 
     def _let_go(self, experiment: str | None, wall_s: float) -> None:
         for key in [key for key in self._held if key[0] == experiment]:

@@ -11,7 +11,7 @@ from supervisor.domain import finalists
 from supervisor.domain.lifecycle import EndReason
 from supervisor.errors import DiskFailed
 from supervisor.page import charts, document
-from supervisor.page.metrics import metrics_text
+from supervisor.page.metrics import Rising, metrics_text
 from supervisor.page.reader import StoreReader
 from supervisor.sensors.reading import Kind
 from supervisor.store import page_queries
@@ -39,6 +39,8 @@ class Figures:
         self._reader, self._run_id, self.live = reader, run_id, live
         self._pauses = charts.PauseBands()
         """Used in the reader's thread only."""
+        self._rising = Rising()
+        self._counting = asyncio.Lock()
 
     async def status(self) -> dict[str, Any]:
         """Return document.status_document of now."""
@@ -92,10 +94,14 @@ class Figures:
 
     async def metrics(self) -> str:
         """Return the run's figures for Prometheus."""
+        async with self._counting:
+            return await self._metrics()
+
+    async def _metrics(self) -> str:
         view = await self._view()
         epochs = await self._reader.read(lambda connection: page_queries.epochs(connection, self._run_id))
         # In a thread: the first call imports the package.
-        return await asyncio.to_thread(metrics_text, view, epochs, document.temperatures(view))
+        return await asyncio.to_thread(metrics_text, view, epochs, document.temperatures(view), self._rising)
 
 
 def _temperatures(connection: sqlite3.Connection, run_id: str, begin_minute: int) -> Iterator[dict[str, Any]]:

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import ENDED, ProcessState
-from supervisor.domain.time_accounting import by_cause
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-MAX_CAUSES = 30
+MAX_CAUSES, OTHERS = 30, "other"
 """Operators may give any number of reasons, and each would be a time series."""
 
 View = Mapping[str, Any]
 
 
-def metrics_text(view: View, epochs: Mapping[str, int], temperatures: Iterable[View]) -> str:
+class Rising:
+    """Makes counters of figures that may fall: Prometheus takes a fall for a start at zero, and counts all anew.
+
+    Lost time falls where the clock is set back, and the number of epochs where a trial begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[Hashable, float] = {}
+        self._shown: dict[Hashable, float] = {}
+
+    def of(self, key: Hashable, value: float) -> float:
+        """Return the counter of `key`, risen by what `value` has risen since the last call."""
+        last = self._last.get(key, 0.0)
+        self._last[key] = value
+        self._shown[key] = self._shown.get(key, 0.0) + max(0.0, value - last)
+        return self._shown[key]
+
+
+def metrics_text(
+    view: View, epochs: Mapping[str, int], temperatures: Iterable[View], rising: Rising | None = None
+) -> str:
     """Return the figures of a run's status, with the reported epochs by experiment.
 
-    `temperatures` are those of document.temperatures.
+    `temperatures` are those of document.temperatures; `rising` holds the counters of the calls before.
     """
+    rising = rising or Rising()
     from prometheus_client import CollectorRegistry, generate_latest
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
-            yield from _of_run(view)
-            yield from _of_experiments(view, epochs)
+            yield from _of_run(view, rising)
+            yield from _of_experiments(view, epochs, rising)
             yield from _of_machine(view, temperatures)
 
     registry = CollectorRegistry(auto_describe=False)
@@ -36,7 +56,7 @@ def metrics_text(view: View, epochs: Mapping[str, int], temperatures: Iterable[V
     return generate_latest(registry).decode()
 
 
-def _of_run(view: View) -> Iterator[Metric]:
+def _of_run(view: View, rising: Rising) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, InfoMetricFamily
 
     run, daemon, command = view["run"], view["daemon"], view["in_force"]
@@ -47,8 +67,8 @@ def _of_run(view: View) -> Iterator[Metric]:
     actions = [action.name for action in Action]
     yield _one_of("sweep_action", "1 for the action in force", "action", actions, command["action"])
     lost = CounterMetricFamily("sweep_lost_seconds", "Seconds lost over all trials", labels=["cause"])
-    for cause, seconds in _bounded(by_cause(view["lost"])).items():
-        lost.add_metric([cause], seconds)
+    for cause, seconds in _bounded(view["lost"]).items():
+        lost.add_metric([cause], round(rising.of(("lost", cause), seconds), 1))
     yield lost
 
 
@@ -61,14 +81,19 @@ def _one_of(name: str, text: str, label: str, values: Iterable[str], now: str) -
     return family
 
 
-def _bounded(lost: Mapping[str, float]) -> dict[str, float]:
-    """Return the largest causes, and the others together."""
-    causes = list(lost.items())
-    shown, others = dict(causes[:MAX_CAUSES]), [seconds for _, seconds in causes[MAX_CAUSES:]]
-    return shown | ({"other": sum(others) + shown.get("other", 0.0)} if others else {})
+def _bounded(lost: Iterable[View]) -> dict[str, float]:
+    """Return the seconds of the first causes, and of the others together.
+
+    Of the largest ones another would be shown at times, and the others together would lose its seconds.
+    """
+    total: dict[str, float] = {}
+    for entry in lost:
+        cause = entry["cause"] if entry["cause"] in total or len(total) < MAX_CAUSES else OTHERS
+        total[cause] = total.get(cause, 0.0) + entry["seconds"]
+    return total
 
 
-def _of_experiments(view: View, epochs: Mapping[str, int]) -> Iterator[Metric]:
+def _of_experiments(view: View, epochs: Mapping[str, int], rising: Rising) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     trials = GaugeMetricFamily(
@@ -87,7 +112,7 @@ def _of_experiments(view: View, epochs: Mapping[str, int]) -> Iterator[Metric]:
             trials.add_metric([name, state], float(count))
         if one["best"] is not None:
             best.add_metric([name, str(one["spec"].get("metric", "value"))], float(one["best"]["value"]))
-        done.add_metric([name], float(epochs.get(name, 0)))
+        done.add_metric([name], rising.of(("epochs", name), float(epochs.get(name, 0))))
     yield from (trials, best, done)
 
 
