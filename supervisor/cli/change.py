@@ -102,6 +102,9 @@ def reread(home: Home, arguments: argparse.Namespace) -> int:
         print(f"cannot change in this run: {why}")
     for name, effect in answer["effects"].items():
         print(f"{name}: {effect}")
+    # A daemon of an earlier version says nothing of it.
+    if answer["applied"] and answer.get("schedule") is not None:
+        _print_schedule(answer["schedule"])
     if answer["changes"] and not arguments.apply:
         print("nothing was changed; `supervisorctl reread --apply` takes over what can change")
     elif answer["changes"] and not answer["applied"]:

@@ -117,6 +117,7 @@ class Steering:
         found, sha256 = await asyncio.to_thread(_read, plan)
         answer: dict[str, Any] = {
             "changes": list(found.changes), "refused": list(found.refused), "effects": {}, "applied": False,
+            "schedule": found.schedule,
         }  # fmt: skip
         taken_over = found.specs or found.policy or found.schedule is not None or not found.refused
         if not apply or not found.changes or not taken_over:

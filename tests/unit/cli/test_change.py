@@ -57,6 +57,25 @@ def test_set_prints_what_a_schedule_says_now_and_that_there_is_none_any_more(
         assert words in capsys.readouterr().out
 
 
+def test_reread_prints_the_coming_week_of_a_schedule_that_it_takes_over_and_of_no_other(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights = {"hours": ["mon-sun 09:00-18:00: pause"], "zone": "UTC"}
+    answer: dict[str, Any] = {"changes": ["hardware.schedule: x -> y"], "refused": [], "effects": {}}
+    for schedule, words in ((nights, "when to work: now"), ({}, "the schedule is taken away")):
+        FakeDaemon(monkeypatch, change, reread={**answer, "applied": True, "schedule": schedule})
+        assert supervisorctl.main(["reread", "--apply"]) == 0
+        assert words in capsys.readouterr().out
+    for command, rest in (
+        ([], {"applied": False, "schedule": nights}),
+        (["--apply"], {"applied": True, "schedule": None}),
+        (["--apply"], {"applied": True}),
+    ):
+        FakeDaemon(monkeypatch, change, reread={**answer, **rest})
+        assert supervisorctl.main(["reread", *command]) == 0
+        assert "when to work" not in capsys.readouterr().out
+
+
 def test_enqueue_and_extend_print_what_follows(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

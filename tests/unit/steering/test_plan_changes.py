@@ -174,6 +174,19 @@ def test_an_edited_plan_is_shown_and_taken_over_once(tmp_path: Path) -> None:
     assert [lookups.spec(stage.store, "r", name)["max_trials"] for name in "ab"] == [3, 3]
 
 
+def test_the_answer_has_the_schedule_of_the_file_where_it_differs(tmp_path: Path) -> None:
+    stage = planned(Stage(tmp_path, a=[[["await", "SpecChanged"], *DONE]], b=[DONE]))
+    with_file(stage, PLAN + "hardware: {schedule: {on_battery: hold}}\nmax_failures: 7\n")
+
+    async def ask(at_work: Orchestrator) -> None:
+        await until(lambda: stage.states()["a"] == "RUNNING", "a runs")
+        answer = await steering(stage, at_work).reread(True, "ann")
+        assert (answer["applied"], answer["schedule"]["on_battery"]) == (True, "hold")
+        assert (await steering(stage, at_work).reread(True, "ann"))["schedule"] is None
+
+    stage.live(ask)
+
+
 def test_a_change_of_one_experiment_is_no_difference_of_the_plan(tmp_path: Path) -> None:
     stage = planned(Stage(tmp_path, a=[[["await", "SpecChanged"], *DONE]], b=[DONE]))
     with_file(stage, PLAN)
