@@ -239,13 +239,13 @@ def wall_of_event(store: Store, seq: int) -> float | None:
 
 
 def newest_events(
-    store: Store, names: Sequence[str], limit: int, *, run: str | None = None, after: int = 0
+    store: Store, names: Sequence[str], limit: int, *, run: str | None = None, after: int = 0, before: int = 2**62
 ) -> list[Event]:
-    """Return the newest `limit` events of these names after number `after`, oldest first."""
+    """Return the newest `limit` events of these names after number `after` and before `before`, oldest first."""
     rows = store.rows(
-        f"SELECT * FROM event WHERE seq > ? AND (? IS NULL OR run = ?) AND name IN ({_marks(names)})"  # noqa: S608
+        f"SELECT * FROM event WHERE seq > ? AND seq < ? AND (? IS NULL OR run = ?) AND name IN ({_marks(names)})"  # noqa: S608
         " ORDER BY seq DESC LIMIT ?",
-        after, run, run, *names, limit,
+        after, before, run, run, *names, limit,
     )  # fmt: skip
     return [Event.of_row(row) for row in reversed(rows)]
 

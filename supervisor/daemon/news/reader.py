@@ -15,10 +15,10 @@ from supervisor.daemon.news.topics import (
     FINISHED_TRIAL,
     IMPROVED,
     NAMES,
+    OFF_BATTERY,
     ON_BATTERY,
-    RESUMED,
+    RESCHEDULED,
     SCHEDULED,
-    Topic,
     topic_of,
 )
 from supervisor.domain import finalists
@@ -34,11 +34,11 @@ from supervisor.store.status_cache import StatusView
 
 BATCH = 500
 """The daemon's loop reads so many events at a time."""
-OTHER_SPEC = frozenset({*SPEC_CHANGES, "plan.changed"})
+OTHER_SPEC = frozenset({*SPEC_CHANGES, RESCHEDULED})
 """After these events other trials may count for the best: discarded ones, those after the search."""
 READ = tuple(sorted({*NAMES, *OTHER_SPEC}))
-LOOK_BACK = 20
-"""So many of the schedule's commands are looked through for the one before."""
+MAX_CHANGES = 20
+"""So many of a plan's changes since a hold are looked through for one that took the schedule away."""
 
 
 @dataclass
@@ -87,20 +87,31 @@ class NewsReader:
             self._best.clear()
         if event.name == FINISHED_TRIAL:
             return self._improvement(event)
-        topic = topic_of(event) or self._end_of_battery(event)
+        topic = topic_of(event)
+        after_battery = topic is not ON_BATTERY and self._ends_battery(event)
+        # What comes after it is told even where its own topic was told before: the alarm has its end.
+        topic = OFF_BATTERY if after_battery else topic
         if topic is None:
             return None
         sentence = _SECONDS.sub(_duration, describe(event.name, {**_place(event), **_whole_seconds(event.fields)}))
+        if after_battery and event.fields.get("action", Action.RUN.name) != Action.RUN.name:
+            sentence = f"now {sentence}; before, it was on battery"
         details = self._summary(event) if topic is FINISHED else ()
         return Item(event.seq, event.wall_s, topic, sentence, event.experiment, details)
 
-    def _end_of_battery(self, event: Event) -> Topic | None:
-        """Return RESUMED where a schedule lets work go on that it had held for the battery; else None."""
-        if event.name != SCHEDULED or event.fields["action"] != Action.RUN.name:
-            return None
-        earlier = lookups.newest_events(self._store, [SCHEDULED], LOOK_BACK, run=event.run)
-        before = [one for one in earlier if one.seq < event.seq]
-        return RESUMED if before and topic_of(before[-1]) is ON_BATTERY else None
+    def _ends_battery(self, event: Event) -> bool:
+        """Return whether an event takes the place of a hold for the battery, or takes the schedule away."""
+        taken_away = event.name == RESCHEDULED and event.fields.get("schedule") == {}
+        if event.name != SCHEDULED and not taken_away:
+            return False
+        before = lookups.newest_events(self._store, [SCHEDULED], 1, run=event.run, before=event.seq)
+        if not before or topic_of(before[0]) is not ON_BATTERY:
+            return False
+        # A plan that changes again, without a schedule then, ends nothing a second time.
+        between = lookups.newest_events(
+            self._store, [RESCHEDULED], MAX_CHANGES, run=event.run, after=before[0].seq, before=event.seq
+        )
+        return not any(one.fields.get("schedule") == {} for one in between)
 
     def _improvement(self, event: Event) -> Item | None:
         if event.run is None or event.experiment is None or event.trial is None:

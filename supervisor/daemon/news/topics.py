@@ -53,7 +53,8 @@ STOPPED = Topic("stopped by the governor", ALARM, "supervisorctl resume --force"
 PAUSED = Topic("paused", ALARM, LOOK, "paused {count} times: {last}", ended_by="resumed")
 RESUMED = Topic("resumed", WORTH_KNOWING, LOOK, "{last}")
 BY_SCHEDULE = Topic("paused by schedule", WORTH_KNOWING, LOOK, "{last}", once=True)
-ON_BATTERY = Topic("on battery", ALARM, LOOK, "on battery {count} times: {last}", ended_by="resumed")
+ON_BATTERY = Topic("on battery", ALARM, LOOK, "on battery {count} times: {last}", ended_by="off battery")
+OFF_BATTERY = Topic("off battery", WORTH_KNOWING, LOOK, "{last}")
 UNINFORMED = Topic("schedule uninformed", ALARM, LOOK, once=True)
 STALLED = Topic("stalled", ALARM, LOOK, ended_by="went on")
 WENT_ON = Topic("went on", WORTH_KNOWING, LOOK, "{last}")
@@ -102,7 +103,8 @@ def always(topic: Topic) -> Choice:
 
 
 SCHEDULED = "schedule.changed"
-"""The end of a pause on battery is news, too (reader.py)."""
+RESCHEDULED = "plan.changed"
+"""By both the battery may hold the work no longer, which is news, too (reader.py)."""
 CHOICES: dict[str, Choice] = {
     **{name: always(Topic(name)) for name, kind in EVENTS.items() if kind.level == "error"},
     "trial.failed": lambda fields: TRIALS_FAILED if fields["end_reason"] in MAY_BE_RETRIED else None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.daemon.news.topics import OFF_BATTERY, ON_BATTERY, PAUSED
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.store.run_writer import RunWriter
 from tests.unit.news.post import (
@@ -119,6 +120,49 @@ def test_of_a_schedules_pauses_the_first_is_told_and_a_battery_each_time_with_it
     assert titles(HOURS, WORK, BATTERY) == ["PAUSE by schedule while on battery"]
     it = notifier(writer, file, service, clock)
     assert titles(WORK) == [f"RUN {WORK.reason}"]
+
+
+def told(writer: RunWriter, file: Path, clock: HandClock, *events: Command | dict[str, str]) -> list[list[str]]:
+    """The titles of the messages about each event: a command of the schedule, or the schedule after a change."""
+    service, found = Service(), []
+    it = notifier(writer, file, service, clock)
+    for event in events:
+        service.messages.clear()
+        if isinstance(event, Command):
+            put_schedule(writer, event)
+        else:
+            writer.record(
+                "plan.changed", who="ann", sets=["hardware.schedule"], experiments=[], specs={}, policy=None,
+                plan_text=None, fingerprint=None, source_sha256=None, everywhere=True, schedule=event,
+            )  # fmt: skip
+        look(it)
+        clock.now_s += 6 * 3600.0
+        look(it)
+        found.append([title.removeprefix("smoke: ") for title, _ in service.messages])
+    return found
+
+
+LOST_MAINS = ["PAUSE by schedule while on battery"]
+
+
+def test_an_alarm_on_battery_has_its_end_also_where_the_hours_take_its_place(
+    writer: RunWriter, file: Path, clock: HandClock
+) -> None:
+    hours = [f"now PAUSE {HOURS.reason}; before, it was on battery"]
+    assert told(writer, file, clock, HOURS, BATTERY, HOURS, WORK, BATTERY, HOURS, BATTERY, WORK) == [
+        [f"PAUSE {HOURS.reason}"], LOST_MAINS, hours, [], LOST_MAINS, hours, LOST_MAINS, [f"RUN {WORK.reason}"]
+    ]  # fmt: skip
+
+
+def test_an_alarm_on_battery_ends_with_its_schedule_and_once(writer: RunWriter, file: Path, clock: HandClock) -> None:
+    changes = told(writer, file, clock, BATTERY, {}, {}, {"on_battery": "pause"}, BATTERY, WORK)
+    assert [len(titles) for titles in changes] == [1, 1, 0, 0, 1, 1]
+    assert changes[1] == ["ann changes the plan of -: hardware.schedule"]
+
+
+def test_the_end_of_a_hold_for_the_battery_ends_no_pause_of_another_origin() -> None:
+    """The governor's pause goes on when the mains are back."""
+    assert ON_BATTERY.ended_by == OFF_BATTERY.key != PAUSED.ended_by
 
 
 def test_the_end_of_a_run_has_its_summary_and_goes_without_a_wait(
