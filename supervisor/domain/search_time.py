@@ -159,6 +159,22 @@ def longest_run(fits: Sequence[bool]) -> tuple[int, int] | None:
     return best
 
 
+def why_no_trial(name: str, spec: Spec, *, out_of_time: bool) -> str:
+    """Return why an experiment has ended before any trial of it began, and what to do."""
+    if out_of_time:
+        hours = float(spec["max_hours"])
+        return (
+            f"its max_hours ({hours:g}) ended before a trial began: they are too short, or something held its trials"
+            f" all the time; `supervisorctl extend {name} --trials 1 --hours {max(1.0, hours):g}` gives it more"
+        )
+    if spec.get("finish_asked"):
+        return (
+            "it was asked to finish before a trial of it began, so it has no value;"
+            f" `supervisorctl extend {name} --trials 1` lets it search on"
+        )
+    return f"no trial was started: its driver ended before the first; `supervisorctl retry {name}` starts another"
+
+
 def why_not_finish(state: ProcessState, spec: Spec, trials: Sequence[Trial]) -> str | None:
     """Return why an experiment cannot finish its search now; None when it can."""
     if state in ENDED:

@@ -88,7 +88,7 @@ class ExperimentRunner:
             return False
         if self._has_more_to_do(state, end, before):
             return False
-        state.end(end.error)
+        state.end(end.error, out_of_time=end.out_of_time)
         return True
 
     def _has_more_to_do(self, state: ExperimentState, end: DriverEnd, before: _Before) -> bool:

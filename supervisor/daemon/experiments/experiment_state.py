@@ -10,6 +10,7 @@ from supervisor.clock import Clock
 from supervisor.domain.command import Command
 from supervisor.domain.finalists import known_to_the_search, phase, planned_trials, search_trials, set_aside_trials
 from supervisor.domain.lifecycle import FAILED, ProcessState, TrialState
+from supervisor.domain.search_time import why_no_trial
 from supervisor.formatting import error_sentence
 from supervisor.home import Home
 from supervisor.plan import warm_start
@@ -155,8 +156,11 @@ class ExperimentState:
         self._writer.requeue_live_trials(self.name, "stopped by the governor")
         self._record("driver.stopped", **_why(stop), reason=f"{stop.reason}; `supervisorctl resume --force` goes on")
 
-    def end(self, error: str | None) -> None:
-        """Move to EXITED with the best trial; to FATAL with `error`, or when no trial left a value."""
+    def end(self, error: str | None, *, out_of_time: bool = False) -> None:
+        """Move to EXITED with the best trial; to FATAL with `error`, or when no trial left a value.
+
+        `out_of_time` says whether its `max_hours` have ended its driver.
+        """
         if error is not None:
             # Its trials wait: `start --retry` goes on with them.
             self.fail(error)
@@ -164,8 +168,11 @@ class ExperimentState:
         self._writer.end_unfinished_trials(self.name, MAX_HOURS_REACHED)
         trials = queries.trials_of(self._store.connection, self._run_id, self.name)
         best = queries.best_trial(trials, self.spec)
+        if not trials:
+            self.fail(why_no_trial(self.name, self.spec, out_of_time=out_of_time))
+            return
         if best is None:
-            first = next((t["error"] or t["end_reason"] for t in trials if t["end_reason"]), "no trial was started")
+            first = next(str(trial["error"] or trial["end_reason"]) for trial in trials)
             self.fail(f"no trial of {len(trials)} left a value; the first: {error_sentence(first)}")
             return
         self._record(

@@ -122,6 +122,29 @@ def test_time_without_a_driver_does_not_count_for_max_hours(tmp_path: Path, end:
     store.close()
 
 
+def test_hours_that_end_before_any_trial_began_are_the_reason(tmp_path: Path) -> None:
+    clock = HandSetClock()
+    store = Store(tmp_path / "sweep.db", clock)
+    spec = {"name": "x", "mode": "min", "max_trials": 3, "concurrency": 1, "max_hours": MAX_HOURS}
+    create_run(
+        store, "r", plan="p", fingerprint="f", source="built-in", plan_text="", hardware={}, data={}, specs=[spec]
+    )
+    writer, state = RunWriter(store, "r"), ExperimentState("x", RunWriter(store, "r"), clock, Home(tmp_path))
+    writer.move_run(ProcessState.STARTING)
+    writer.record("run.started")
+    state.start()
+    writer.record("driver.started", experiment="x", pid=1)
+    writer.record("experiment.started", experiment="x", max_trials=3)
+    clock.now += MAX_HOURS * HOUR
+    state.end(None, out_of_time=True)
+    row = store.row("SELECT state, reason FROM experiment")
+    assert row is not None
+    assert row["state"] == "FATAL"
+    assert row["reason"].startswith("its max_hours (10) ended before a trial began")
+    assert "`supervisorctl extend x --trials 1 --hours 10`" in row["reason"]
+    store.close()
+
+
 def state_of(answers: EvaluationWriter, name: str = "60k-h1") -> ExperimentState:
     return ExperimentState(name, RunWriter(answers.store, answers.run_id), Clock(), Home(Path("/nowhere")))
 

@@ -18,6 +18,7 @@ from supervisor.domain.search_time import (
     pace,
     search_time,
     trials_that_fit,
+    why_no_trial,
     why_not_finish,
 )
 from supervisor.domain.spec_changes import with_hours, with_ranks, with_search_ended
@@ -162,3 +163,12 @@ def test_a_finish_is_refused_where_it_cannot_hold(
 ) -> None:
     found = why_not_finish(ProcessState(state), spec_of(**changes), trials)
     assert found is None if why is None else why in (found or "")
+
+
+def test_an_experiment_that_ended_before_its_first_trial_says_why_and_what_to_do() -> None:
+    over = why_no_trial("a", spec_of(max_hours=2.5), out_of_time=True)
+    assert over.startswith("its max_hours (2.5) ended before a trial began: they are too short, or something held")
+    assert "`supervisorctl extend a --trials 1 --hours 2.5`" in over
+    assert "--hours 1`" in why_no_trial("a", spec_of(max_hours=0.01), out_of_time=True)
+    assert "asked to finish before" in why_no_trial("a", spec_of(finish_asked=True), out_of_time=False)
+    assert "`supervisorctl retry a`" in why_no_trial("a", spec_of(max_hours=None), out_of_time=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from supervisor.domain import messages
+from supervisor.domain.search_time import why_no_trial
 from supervisor.formatting import error_sentence
 
 EXPERIMENTS = ("a", "b")
@@ -260,7 +261,11 @@ class World:
         if self.valued(name):
             self.move(name, "EXITED")
             return
-        first = next((trial.error or trial.end_reason for trial in trials), "no trial was started")
+        if not trials:
+            # No life uses up the hours.
+            self.fail(name, why_no_trial(name, {"finish_asked": name in self.run.finishing}, out_of_time=False))
+            return
+        first = next(trial.error or str(trial.end_reason) for trial in trials)
         self.fail(name, f"no trial of {len(trials)} left a value; the first: {error_sentence(first)}")
 
     def settle(self, name: str, governor: str, nodes: set[str]) -> None:
