@@ -20,7 +20,7 @@ def human(size: float) -> str:
     """Return a size in bytes as text: "512 bytes", "1.5 GiB"."""
     for unit in UNITS[:-1]:
         if abs(size) < 1024.0:
-            return f"{size:.0f} {unit}" if unit == UNITS[0] else f"{size:.1f} {unit}"
+            return counted(f"{size:.0f}", "byte") if unit == UNITS[0] else f"{size:.1f} {unit}"
         size /= 1024.0
     return f"{size:.1f} {UNITS[-1]}"
 
@@ -64,6 +64,11 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def counted(number: object, noun: str) -> str:
+    """Return a number with its noun, which takes an s in the plural: "1 trial", "0 trials"."""
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
 def short_value(value: Any) -> str:

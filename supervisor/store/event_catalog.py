@@ -6,6 +6,7 @@ may stand beside any of them and are not listed again. Standard library only.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from string import Formatter
 
@@ -18,7 +19,7 @@ class EventKind:
     level: str
     """info, warning or error."""
     text: str
-    """The sentence for people; {field} is filled in from the event's fields."""
+    """The sentence for people; {field} is filled in from the event's fields, {field:noun} as a number of things."""
     more: str = ""
     """The fields that the sentence does not show, between blanks."""
 
@@ -28,15 +29,23 @@ class EventKind:
         shown = [name for _, name, _, _ in Formatter().parse(self.text) if name is not None and name not in BESIDE]
         return tuple(dict.fromkeys([*shown, *self.more.split()]))
 
+    @property
+    def shown(self) -> str:
+        """The sentence as the page shows it, each noun in the plural."""
+        return _COUNTED.sub(r"{\1} \2s", self.text)
+
+
+_COUNTED = re.compile(r"\{(\w+):(\w+)\}")
+
 
 EVENTS: dict[str, EventKind] = {
     "daemon.started": EventKind("info", "daemon {pid} started", "version socket boot_id by"),
     "daemon.privileged": EventKind(
         "warning", "the daemon runs as root (user id {uid}): so do its trials; an account of its own is safer"
     ),
-    "daemon.delayed": EventKind("warning", "the daemon crashed {starts} times in a row: this start waits {wait_s} s"),
+    "daemon.delayed": EventKind("warning", "the daemon crashed {starts:time} in a row: this start waits {wait_s} s"),
     "daemon.crash_looped": EventKind(
-        "error", "the daemon crashed {starts} times in a row; automatic restart is disabled"
+        "error", "the daemon crashed {starts:time} in a row; automatic restart is disabled"
     ),
     "socket.restored": EventKind("warning", "the control socket {path} was removed and is bound again"),
     "page.opened": EventKind("info", "the live page is open at {address}", "not_free"),
@@ -60,7 +69,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "orphans.ended": EventKind("warning", "orphaned processes were ended: {processes}"),
     "daemon.recovered": EventKind(
-        "warning", "the last daemon did not end in order; {requeued} trials go back to the queue"
+        "warning", "the last daemon did not end in order; back to the queue: {requeued:trial}"
     ),
     "peer.refused": EventKind("warning", "user id {uid} asked on the control socket and was refused"),
     "daemon.stopped": EventKind("info", "daemon stopped: {reason}"),
@@ -84,15 +93,13 @@ EVENTS: dict[str, EventKind] = {
     ),
     "disk.freed": EventKind("info", "{free_bytes} are free at {folder}: work goes on"),
     "audit.repaired": EventKind("warning", "an incomplete last line of {bytes} was removed from the log"),
-    "audit.restored": EventKind(
-        "warning", "{lines} lines that were missing from the log after event {after} were written again"
-    ),
+    "audit.restored": EventKind("warning", "missing from the log after event {after}, and written again: {lines:line}"),
     "audit.replaced": EventKind("warning", "the log of another store was moved to {path}"),
     "run.created": EventKind(
         "info", "run of {plan} created", "fingerprint experiments data source plan_text hardware specs"
     ),
     "run.estimated": EventKind(
-        "info", "the ETA begins with the dry run's figures of {count} experiments ({basis})", "experiments"
+        "info", "the ETA begins with the dry run's figures of {count:experiment} ({basis})", "experiments"
     ),
     "queue.advanced": EventKind("info", "it waited in the queue for {waited_s} s, put there by {who}", "id"),
     "run.moved": EventKind("info", "run is {state}"),
@@ -109,14 +116,14 @@ EVENTS: dict[str, EventKind] = {
     "run.finished": EventKind(
         "info",
         "run finished in {seconds} s: {passed} passed, {failed} failed, {skipped} skipped, {incomplete} without an"
-        " answer; {failed_trials} trials failed",
+        " answer; {failed_trials:trial} failed",
     ),
     "run.failed": EventKind("error", "run cannot go on: {error}"),
     "run.abandoned": EventKind("warning", "run given up for a new one"),
     "experiment.moved": EventKind("info", "{experiment} is {state}", "reason"),
     "experiment.started": EventKind("info", "{experiment} started", "max_trials"),
     "experiment.finished": EventKind(
-        "info", "{experiment} finished: best {best} of {trials} trials, {failed} failed", "best_trial seconds"
+        "info", "{experiment} finished: best {best} of {trials:trial}, {failed} failed", "best_trial seconds"
     ),
     "experiment.failed": EventKind("error", "{experiment} failed: {reason}", "error seconds"),
     "experiment.skipped": EventKind("warning", "{experiment} skipped: {reason}"),
@@ -129,7 +136,7 @@ EVENTS: dict[str, EventKind] = {
     "experiment.stall_ended": EventKind("info", "{experiment} goes on after it stood still for {silent_s} s"),
     "experiment.extended": EventKind("info", "{experiment} gets {hours} h that {sources} left over"),
     "experiment.narrowed": EventKind(
-        "warning", "{experiment} tries {tried} of {shapes} shapes, ranks {low} to {high}: {reason}"
+        "warning", "{experiment} tries {tried} of {shapes:shape}, ranks {low} to {high}: {reason}"
     ),
     "experiment.finish_asked": EventKind("info", "{who} asks {experiment} to finish: its search ends now"),
     "experiment.skip_asked": EventKind("info", "{who} leaves {experiment} out: no search, no answer"),
@@ -137,22 +144,22 @@ EVENTS: dict[str, EventKind] = {
     "experiment.advanced": EventKind("info", "{who} lets {experiment} begin next"),
     "experiment.point_enqueued": EventKind("info", "{who} enqueues a point of {experiment}: {point}"),
     "experiment.enlarged": EventKind(
-        "info", "{who} adds {trials} trials and {hours} h to {experiment}: {max_trials} trials in all"
+        "info", "{who} adds {trials:trial} and {hours} h to {experiment}: {max_trials:trial} in all"
     ),
     "experiment.search_ended": EventKind(
-        "info", "{experiment} ends its search after {trials} trials ({reason})", "top seeds"
+        "info", "{experiment} ends its search after {trials:trial} ({reason})", "top seeds"
     ),
     "finalisation.set_aside": EventKind(
         "warning",
-        "{who} sets the finalisation of {experiment} aside ({verb}): {count} trials of it count no more",
+        "{who} sets the finalisation of {experiment} aside ({verb}): {count:trial} of it count no more",
         "trials finalize",
     ),
-    "experiment.warmed": EventKind("info", "{experiment} starts with {count} points of {donor}", "points"),
+    "experiment.warmed": EventKind("info", "{experiment} starts with {count:point} of {donor}", "points"),
     "experiment.resources_chosen": EventKind(
-        "info", "{experiment} runs {trials} trials at once with {threads} cores each; {reason}", "most figures"
+        "info", "{experiment} runs {trials:trial} at once with {threads:core} each; {reason}", "most figures"
     ),
     "experiment.concurrency_moved": EventKind(
-        "info", "{experiment} runs {trials} trials at once, {before} before: {reason}"
+        "info", "{experiment} runs {trials:trial} at once, {before} before: {reason}"
     ),
     "test.opened": EventKind(
         "warning",
@@ -162,7 +169,7 @@ EVENTS: dict[str, EventKind] = {
     "test.refused": EventKind("warning", "test of {experiment} refused: {reason}", "by openings"),
     "test.scored": EventKind(
         "info",
-        "{experiment} tested on {days} days to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
+        "{experiment} tested on {days:day} to {last_day}: loss {bce} in [{low}, {high}], prior {prior}",
         "result",
     ),
     "test.failed": EventKind("error", "{experiment} could not be tested: {error}", "outside"),
@@ -241,13 +248,13 @@ EVENTS: dict[str, EventKind] = {
     "drill.started": EventKind("warning", "drill {name} for {duration_s} s", "node drill"),
     "wake_lock.taken": EventKind("info", "the machine is kept awake: {reason}"),
     "wake_lock.refused": EventKind("warning", "the machine may fall asleep: {reason}"),
-    "notice.sent": EventKind("info", "a message with {count} events up to {up_to} was sent", "topics to"),
+    "notice.sent": EventKind("info", "a message with {count:event} up to {up_to} was sent", "topics to"),
     "notice.failed": EventKind("warning", "no message could be sent: {error}; the next try in {retry_in_s} s"),
     "ping.failed": EventKind("warning", "the dead-man ping cannot be sent: {error}"),
     "ping.answered": EventKind("info", "the dead-man ping is answered again, {failures} failed before"),
-    "checkpoints.pruned": EventKind("info", "{count} files of trials that have ended were removed: {bytes}"),
+    "checkpoints.pruned": EventKind("info", "removed of trials that have ended: {count:file}, {bytes}"),
     "removal.asked": EventKind("info", "{who} asked to delete the files of run {of}; its report stays"),
-    "files.deleted": EventKind("info", "{count} files of run {of} were deleted: {bytes}", "error"),
+    "files.deleted": EventKind("info", "deleted of run {of}: {count:file}, {bytes}", "error"),
     "report.written": EventKind("info", "report at {path}"),
     "report.failed": EventKind("warning", "no report: {error}"),
 }
@@ -283,7 +290,7 @@ def render_markdown() -> str:
     ]
     for name, kind in EVENTS.items():
         fields = ", ".join(f"`{field}`" for field in kind.fields) or "–"
-        lines.append(f"| `{name}` | {kind.level} | {kind.text} | {fields} |")
+        lines.append(f"| `{name}` | {kind.level} | {kind.shown} | {fields} |")
     return "\n".join(lines) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.formatting import error_sentence, human
+from supervisor.formatting import counted, error_sentence, human
 from supervisor.store.event_catalog import kind_of
 
 NODE_CHARACTERS = 8
@@ -11,7 +11,7 @@ NODE_CHARACTERS = 8
 
 def describe(name: str, values: dict[str, object]) -> str:
     """Return the event as a sentence: a dash for an absent field, short floats and node ids, bytes with units."""
-    return kind_of(name).text.format_map(_Dashes({key: _short(key, value) for key, value in values.items()}))
+    return kind_of(name).text.format_map(_Shown({key: _Value(_short(key, value)) for key, value in values.items()}))
 
 
 def _short(key: str, value: object) -> object:
@@ -31,6 +31,16 @@ def _short(key: str, value: object) -> object:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-class _Dashes(dict[str, object]):
-    def __missing__(self, key: str) -> str:
-        return "-"
+class _Value:
+    """Fills in one field, and with a noun as its format the number of such things."""
+
+    def __init__(self, value: object) -> None:
+        self._text = str(value)
+
+    def __format__(self, noun: str) -> str:
+        return counted(self._text, noun) if noun else self._text
+
+
+class _Shown(dict[str, _Value]):
+    def __missing__(self, key: str) -> _Value:
+        return _Value("-")

@@ -9,7 +9,7 @@ from typing import Any
 from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import AT_WORK, ENDED, MAY_BE_RETRIED, ProcessState
 from supervisor.domain.time_accounting import by_cause
-from supervisor.formatting import duration, eta_short, human
+from supervisor.formatting import counted, duration, eta_short, human
 
 DAY_S = 86400.0
 MAX_EXPERIMENTS, MAX_CAUSES = 24, 3
@@ -41,8 +41,9 @@ def sentence(view: View, now_wall_s: float) -> str:
     trials, planned = (sum(int(one[key]) for one in experiments) for key in ("ended", "max_trials"))
     over = sum(ProcessState(one["state"]) in ENDED for one in experiments)
     failed = sum(_failed(one) for one in experiments)
-    words = [f"day {day}", f"{trials} of {planned} trials", f"{over} of {len(experiments)} experiments ended"]
-    words += [f"{failed} trials failed"] if failed else []
+    words = [f"day {day}", f"{trials} of {counted(planned, 'trial')}"]
+    words.append(f"{over} of {counted(len(experiments), 'experiment')} ended")
+    words += [f"{counted(failed, 'trial')} failed"] if failed else []
     return ", ".join([*words, *([eta_short(view["eta"])] if over < len(experiments) else [])])
 
 
@@ -81,12 +82,12 @@ def experiment_lines(view: View) -> tuple[str, ...]:
     begun = [one for one in view["experiments"] if ProcessState(one["state"]) in (*AT_WORK, *ENDED)]
     lines = [_experiment(one) for one in begun[:MAX_EXPERIMENTS]]
     left_out = len(begun) - len(lines)
-    return (*lines, *([f"and {left_out} more experiments"] if left_out else []))
+    return (*lines, *([f"and {counted(left_out, 'more experiment')}"] if left_out else []))
 
 
 def _experiment(one: View) -> str:
     best, failed = one["best"], _failed(one)
-    parts = [f"{one['name']} {one['state']}", f"{one['ended']} of {one['max_trials']} trials"]
+    parts = [f"{one['name']} {one['state']}", f"{one['ended']} of {counted(one['max_trials'], 'trial')}"]
     if best is not None:
         parts.append(f"best {best['value']:.4g} (trial {best['trial']})")
     if failed:

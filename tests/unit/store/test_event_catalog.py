@@ -125,6 +125,55 @@ def test_bytes_have_units_and_lists_are_no_python() -> None:
     assert ended.endswith(": 7 python, 8 raylet")
 
 
+@pytest.mark.parametrize("name", list(EVENTS))
+def test_a_sentence_is_right_for_one_and_for_several(name: str) -> None:
+    assert not re.search(
+        r"\{(?!who\b|experiment\b)\w+\} (?:trial|file|line|event|point|experiment|time|core|day|shape)s\b",
+        EVENTS[name].text,
+    )
+    for _, field, noun, _ in string.Formatter().parse(EVENTS[name].text):
+        if field is not None and noun:
+            assert f"1 {noun}" in describe(name, {field: 1})
+            assert f"1 {noun}s" not in describe(name, {field: 1})
+            assert f"0 {noun}s" in describe(name, {field: 0})
+            assert f"12 {noun}s" in describe(name, {field: 12})
+            assert f"- {noun}s" in describe(name, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("daemon.recovered", {"requeued": 1}, "the last daemon did not end in order; back to the queue: 1 trial"),
+        (
+            "experiment.search_ended",
+            {"experiment": "a", "trials": 1, "reason": "finish"},
+            "a ends its search after 1 trial (finish)",
+        ),
+        ("notice.sent", {"count": 1, "up_to": 7}, "a message with 1 event up to 7 was sent"),
+        ("experiment.warmed", {"experiment": "a", "count": 1, "donor": "b"}, "a starts with 1 point of b"),
+        (
+            "run.estimated",
+            {"count": 1, "basis": "timed"},
+            "the ETA begins with the dry run's figures of 1 experiment (timed)",
+        ),
+        ("checkpoints.pruned", {"count": 1, "bytes": 1}, "removed of trials that have ended: 1 file, 1 byte"),
+        ("audit.restored", {"lines": 2, "after": 5}, "missing from the log after event 5, and written again: 2 lines"),
+    ],
+)
+def test_one_thing_is_no_plural(name: str, fields: dict[str, object], said: str) -> None:
+    assert describe(name, fields) == said
+
+
+def test_the_value_of_another_version_has_its_noun_whatever_it_is() -> None:
+    assert (
+        describe("experiment.warmed", {"experiment": "a", "count": ["x"], "donor": 1}) == "a starts with x points of 1"
+    )
+
+
+def test_the_page_shows_nouns_in_the_plural() -> None:
+    assert "a message with {count} events up to {up_to} was sent" in render_markdown()
+
+
 def test_what_is_not_in_the_table_is_a_bug_of_the_caller() -> None:
     check_event("run.failed", {"error": "x"})
     with pytest.raises(ValueError, match="expected an event of EVENTS"):
