@@ -88,8 +88,10 @@ class Daemon:
             if not self._another_follows():
                 self.service.send(STOPPING="1")
             with disk_errors_logged():
-                await self.notifier.send_last()
+                # Before what waits for a service: the end of a stop that takes too long would cut it off.
                 self.writer.record("daemon.stopped", reason=self.orchestrator.stop.reason or reason)
+            with disk_errors_logged():
+                await self.notifier.send_last()
             with disk_errors_logged():
                 await self.dead_man.end(failed=failed or run_end.exit_code(self.writer) == 1)
             await self._close()
