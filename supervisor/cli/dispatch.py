@@ -17,8 +17,8 @@ from supervisor.errors import SweepError, SystemRefused, UsageError
 from supervisor.formatting import nearest
 from supervisor.home import find_home
 
-INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+INTERRUPTED, NOT_READ = 130, 141
+"""128 + SIGINT and 128 + SIGPIPE, as shells have them: Ctrl-C, and an output whose reader (`| head`) has gone."""
 OTHER = {"supervisord": "supervisorctl", "supervisorctl": "supervisord"}
 
 Arguments = Callable[[argparse.ArgumentParser], object]
@@ -149,6 +149,39 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
     A subparser sets `run`, a module of this room and its function: "watch.status". The function takes the home and the
     arguments and returns the exit code. `interrupted` says what goes on after Ctrl-C.
     """
+    code: int | None = None
+    try:
+        try:
+            code = _run(parser, argv, interrupted)
+        finally:
+            # A short output is written only here: where that fails at the interpreter's end, it says so in its own way.
+            _flush()
+    except OSError as error:
+        _drop_output()
+        if isinstance(error, BrokenPipeError):
+            return INTERRUPTED if code == INTERRUPTED else NOT_READ
+        return _report(parser.prog, parser.prog, SystemRefused.because(error))
+    return code
+
+
+def _flush() -> None:
+    """Write what is still in memory. Raises OSError."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+def _drop_output() -> None:
+    """Lead the streams that cannot be written into nothing, so that the interpreter's last flush succeeds."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):  # a test's stream, which has no descriptor
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interrupted: str) -> int:
+    """Parse and run as run_verb does. Raises BrokenPipeError."""
     typed = parser.prog
     try:
         _show_any_text()
@@ -165,12 +198,11 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
     except SweepError as error:
         return _report(parser.prog, typed, error)
     except KeyboardInterrupt:
-        print(f"\n{parser.prog}: interrupted; {interrupted}", file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader (`2>&1 | tee`), too
+            print(f"\n{parser.prog}: interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has closed the pipe; without this the interpreter's last flush would fail (code 120).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
     except OSError as error:
         return _report(parser.prog, typed, SystemRefused.because(error))
 

@@ -111,6 +111,7 @@ def view_of(home: Home) -> dict[str, Any]:
 
 
 def wait(home: Home, arguments: argparse.Namespace) -> int:
+    from supervisor.cli.show.output_reader import check_reader
     from supervisor.home_lock import is_held
 
     end = None if arguments.timeout is None else time.monotonic() + arguments.timeout
@@ -123,6 +124,7 @@ def wait(home: Home, arguments: argparse.Namespace) -> int:
         if end is not None and time.monotonic() > end:
             line.close()
             raise SweepError(f"the run has not ended within {arguments.timeout:.0f} s")
+        check_reader(sys.stderr)
         time.sleep(WAIT_POLL_S)
     line.close()
     return _print_end(home)

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from supervisor.audit.rotation import lines_of, older_parts
 from supervisor.cli.show.event_filters import Filters, check_event, parse, parts_since, pattern_of, since_time
+from supervisor.cli.show.output_reader import check_reader
 from supervisor.cli.watch import view_of
 from supervisor.errors import NotFound, UsageError
 from supervisor.formatting import nearest
@@ -103,6 +104,7 @@ class _DaemonWatch:
         self._home, self._alive = home, True
 
     def sleep(self, seconds: float) -> None:
+        check_reader(sys.stdout)
         time.sleep(seconds)
         before, self._alive = self._alive, is_held(self._home)
         if before and not self._alive:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from supervisor.cli.show.output_reader import check_reader
 from supervisor.cli.watch import view_of
 from supervisor.domain.lifecycle import AT_WORK
 from supervisor.domain.scope import trial_scope
@@ -35,8 +36,13 @@ def log(home: Home, arguments: argparse.Namespace) -> int:
     _print(text if arguments.lines is None else last_lines(text, arguments.lines))
     if arguments.follow:
         print("==> Press Ctrl-C to exit <==", file=sys.stderr)
-        follow(folder, attempt, reader, _print, stays=arguments.attempt is not None)
+        follow(folder, attempt, reader, _print, stays=arguments.attempt is not None, sleep=_sleep)
     return 0
+
+
+def _sleep(seconds: float) -> None:
+    check_reader(sys.stdout)
+    time.sleep(seconds)
 
 
 def experiment_named(experiments: list[dict[str, Any]], wanted: str | None, number: int) -> str:
