@@ -35,13 +35,17 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     `environment` is this process's when left out.
     """
     for name, value in (os.environ if environment is None else environment).items():
-        if (
-            len(value) >= MIN_VALUE_CHARACTERS
-            and value in text
-            and SECRET_NAME.search(name)
-            and not value.startswith("/")
-        ):
+        if value in text and _is_secret(name, value):
             text = text.replace(value, HIDDEN)
     text = _URL_USER.sub(HIDDEN, text)
     text = _BEARER.sub(rf"\1{HIDDEN}", text)
     return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return len(value) >= MIN_VALUE_CHARACTERS and bool(SECRET_NAME.search(name)) and not value.startswith("/")
+
+
+def longest_secret_bytes() -> int:
+    """Return the size of the longest secret in this process's environment; 0 without one."""
+    return max((len(os.fsencode(value)) for name, value in os.environ.items() if _is_secret(name, value)), default=0)

@@ -16,12 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from supervisor.processes.print_file import PrintFile
-from supervisor.redaction import redact
+from supervisor.redaction import longest_secret_bytes, redact
 
 CHUNK_BYTES = 64 * 1024
 """The size of a pipe on Linux."""
 
-MAX_HELD_BYTES = 64 * 1024
+MAX_HELD_BYTES, CARRIED_BYTES = 64 * 1024, 8 * 1024
+"""The bounds of a line that is held back whole, and of a secret in a longer one beside those of the environment."""
 HELD_S = 0.5
 """Half a line is held back, because half a secret is not recognised; but not for longer, since it may be a question."""
 
@@ -31,7 +32,7 @@ _MARKS_OF_RAY = re.compile(r"^:(?:job_id|actor_name|task_name):.*\n?", re.MULTIL
 
 def pump(source: int, file: PrintFile, hide: Callable[[str], str] = redact) -> None:
     """Copy a descriptor to its end into the file."""
-    held = b""
+    held, carried = b"", max(CARRIED_BYTES, longest_secret_bytes())
     while True:
         if held and not select.select([source], [], [], HELD_S)[0]:
             file.add(_hidden(held, hide))
@@ -42,17 +43,32 @@ def pump(source: int, file: PrintFile, hide: Callable[[str], str] = redact) -> N
         whole, held = whole_lines(held + chunk)
         if whole:
             file.add(_hidden(whole, hide))
+        if len(held) > MAX_HELD_BYTES + carried:
+            at = safe_cut(held, carried, hide)
+            file.add(_hidden(held[:at], hide))
+            held = held[at:]
     if held:
         file.add(_hidden(held, hide))
     file.close()
 
 
 def whole_lines(data: bytes) -> tuple[bytes, bytes]:
-    """Return the whole lines and the rest. One that is too long is cut at a blank; a progress bar's lines end in CR."""
+    """Return the whole lines and the rest; a progress bar's lines end in CR."""
     at = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-    if len(data) - at > MAX_HELD_BYTES:
-        at = (data.rfind(b" ", at) + 1) or len(data)
     return data[:at], data[at:]
+
+
+def safe_cut(data: bytes, carried: int, hide: Callable[[str], str] = redact) -> int:
+    """Return a place in a long line that no secret crosses, so far from its end that no longer one has begun there.
+
+    A secret of at most `carried` bytes crosses none, or the next place before. Where longer ones cross all of them, it
+    is the end.
+    """
+    whole = _hidden(data, hide)
+    for at in range(len(data) - carried, 0, -carried):
+        if _hidden(data[:at], hide) + _hidden(data[at:], hide) == whole:
+            return at
+    return len(data)
 
 
 def _hidden(data: bytes, hide: Callable[[str], str]) -> bytes:
@@ -65,14 +81,19 @@ def main(argv: list[str]) -> int:
         print("usage: python -m supervisor.processes.print_pump PATH < PIPE", file=sys.stderr)
         return 2
     if os.fork():
-        # No child of the worker: Ray, and the end of a hung trial, kill those at once.
+        # No child of its caller.
         os._exit(0)
+    return keep(argv[0])
+
+
+def keep(path: str) -> int:
+    """Write standard input to the file at `path` until its end; return the exit code."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # It ends with its pipe.
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     os.chdir("/")
-    pump(0, PrintFile(Path(argv[0])))
+    pump(0, PrintFile(Path(path)))
     return 0
 
 

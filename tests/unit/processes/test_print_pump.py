@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 
 from supervisor.processes import print_pump
 from supervisor.processes.print_file import PrintFile
-from supervisor.processes.print_pump import MAX_HELD_BYTES, pump, whole_lines
-from tests.waits import until, until_ended
+from supervisor.processes.print_pump import MAX_HELD_BYTES, pump, safe_cut, whole_lines
+from tests.waits import NET_S, until, until_ended
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-P", "-m", "supervisor.processes.print_pump"]
@@ -119,8 +120,66 @@ def test_lines_and_rest_are_the_whole(data: bytes) -> None:
     assert lines == b"" or lines[-1] in (0x0A, 0x0D)
 
 
-def test_a_line_without_an_end_is_cut_at_a_blank() -> None:
+def pumped(folder: Path, data: bytes) -> bytes:
+    """What the file has of `data`, a line without an end, that comes in pieces."""
+    reads, writes = os.pipe()
+
+    def feed() -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(writes, view) :]
+        os.close(writes)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    pump(reads, PrintFile(folder / "f", head_bytes=1 << 24))
+    feeder.join()
+    os.close(reads)
+    return (folder / "f").read_bytes()
+
+
+SECRET = b"0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "text", [SECRET, b"password=hush-hush-hush", b"https://ann:hush-hush@host", b"Bearer " + SECRET]
+)
+@pytest.mark.parametrize("blank", [b"x", b" "])
+def test_no_secret_is_printed_wherever_a_long_line_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, blank: bytes
+) -> None:
+    monkeypatch.setenv("HUB_TOKEN", SECRET.decode())
+    monkeypatch.setattr(print_pump, "HELD_S", NET_S)
+    monkeypatch.setattr(print_pump, "CHUNK_BYTES", 50)
+    monkeypatch.setattr(print_pump, "MAX_HELD_BYTES", 100)
+    monkeypatch.setattr(print_pump, "CARRIED_BYTES", 40)
+    for before in range(90, 190, 3):
+        folder = tmp_path / f"{before}"
+        found = pumped(folder, blank * before + b" " + text + b" " + blank * 300)
+        assert SECRET not in found
+        assert b"hush" not in found
+        assert found.count(b"***") == 1
+        assert found.startswith(blank * before)
+        assert found.endswith(blank * 300)
+
+
+def test_a_secret_longer_than_what_is_carried_of_a_line_has_its_whole_length_carried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = b"".join(b"%05d" % number for number in range(5000))
+    monkeypatch.setenv("HUB_TOKEN", secret.decode())
+    monkeypatch.setattr(print_pump, "HELD_S", NET_S)
+    for before in (MAX_HELD_BYTES - 5, MAX_HELD_BYTES - len(secret) // 2, MAX_HELD_BYTES + 9000):
+        folder = tmp_path / f"{before}"
+        assert pumped(folder, b"x" * before + secret + b"y" * 200_000) == b"x" * before + b"***" + b"y" * 200_000
+
+
+def test_a_line_without_any_place_to_cut_is_shown_at_its_end() -> None:
+    """What looks like a secret of more than a line's bound is hidden as far as it is there."""
+    assert safe_cut(b"password=" + b"x" * 1000, 100) == 1009
+    assert safe_cut(b"x" * 1000, 100) == 900
+
+
+def test_a_whole_line_is_no_rest() -> None:
     long = b"x" * MAX_HELD_BYTES
     assert whole_lines(b"a\n" + long) == (b"a\n", long)
-    assert whole_lines(b"a\n" + long + b" yy") == (b"a\n" + long + b" ", b"yy")
-    assert whole_lines(b"a\n" + long + b"yy") == (b"a\n" + long + b"yy", b"")
