@@ -25,15 +25,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+import supervisor
 from supervisor.processes.environment import SERVES
 
-PUMP = (sys.executable, "-P", "-m", "supervisor.processes.print_pump")
+_CODE = f"""import sys
+sys.path.append({str(Path(supervisor.__file__).resolve().parents[1])!r})
+from supervisor.processes.print_pump import keep
+sys.exit(keep(sys.argv[1]))"""
+PUMP = (sys.executable, "-I", "-S", "-c", _CODE)
+"""Without site: on a busy machine its import takes longer than the pump's own."""
+STARTER = ("/bin/sh", "-c", 'trap "" TERM INT HUP; exec 9<&0; "$@" <&9 9<&- &', "sh")
+"""Begins the pump beside it and ends at once: the pump is then no child of the worker, which Ray would end with it.
+
+A shell starts in a fiftieth of the time of a Python, and the worker waits for it. It gets the pump's command as its
+arguments, never as text of a script.
+"""
 MAX_PUMPS = 5
 """The most pumps of one attempt: where they die again and again, it prints into nothing."""
 
 STANDARD = (1, 2)
 START_WITHIN_S = 30.0
-SETTLE_S, POLL_S = 2.0, 0.002
+SETTLE_S, POLL_S = 10.0, 0.002
+"""The first is for the pump's own start, too, on a busy machine."""
 MEND_WITHIN_S = 5.0
 WRITABLE_WITHIN_S = 1.0
 LINE_BUFFERED = 1
@@ -112,14 +125,18 @@ class WorkerPrints:
         _lead(numbers, writes)
 
     def _pipe_to_a_pump(self) -> int:
-        """Start a pump; return the end of its pipe to write to. Raises OSError and the errors of subprocess.Popen."""
+        """Start a pump; return the end of its pipe to write to. Raises OSError and the errors of subprocess.Popen.
+
+        One that cannot begin is found as one that died is: by its pipe without a reader.
+        """
         # An orphan of the home when its worker is one; while workers are at work it is none, though no child of theirs.
         environment = {**os.environ, SERVES: str(os.getpid())}
         reads, writes = os.pipe()
         try:
             process = subprocess.Popen(
-                [*self._command, str(self._path)], stdin=reads, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                env=environment, start_new_session=True,
+                [*STARTER, *self._command, str(self._path)],
+                stdin=reads, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+                start_new_session=True,
             )  # fmt: skip
             _wait_for_starter(process)
         except BaseException:
@@ -188,7 +205,7 @@ class _Descriptor(io.FileIO):
 
 
 def _wait_for_starter(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the pump has left its starter, a child of ours: Ray ends those with their worker. Raises OSError."""
+    """Wait until the pump's starter, a child of ours, has ended: Ray ends those with their worker. Raises OSError."""
     try:
         status = process.wait(START_WITHIN_S)
     except subprocess.TimeoutExpired:

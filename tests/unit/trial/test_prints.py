@@ -12,15 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
+from actors.trial.prints import PUMP
 from supervisor.processes import orphans
 from supervisor.processes.environment import OWNER
-from tests.waits import until
+from tests.waits import NET_S, until
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = """
 import ctypes, os, signal, subprocess, sys, time
 from pathlib import Path
+from actors.trial import prints
 from actors.trial.prints import MAX_PUMPS, PRINTS, WorkerPrints
+prints.START_WITHIN_S = prints.SETTLE_S = {net}
 for line in sys.stdin:
     exec(line)
     os.write({answers}, b".")
@@ -34,7 +37,7 @@ class Worker:
         self._answers, writes = os.pipe()
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", WORKER.format(answers=writes)],
+            [sys.executable, "-P", "-c", WORKER.format(answers=writes, net=NET_S)],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
             pass_fds=(writes,),
         )  # fmt: skip
@@ -272,6 +275,32 @@ def test_a_pump_that_cannot_be_started_costs_the_prints_only(worker, tmp_path):
     worker.do("print('x' * 1000000); other.mend(); other.settle()")
     assert worker.end() == 0
     assert not (tmp_path / "f").exists()
+
+
+def test_the_worker_does_not_wait_for_the_pumps_own_start(worker, tmp_path):
+    """On a busy machine that takes seconds; what is printed meanwhile waits in the pipe."""
+    path, go = tmp_path / "attempt-1.log", tmp_path / "go"
+    slow = f'while [ ! -e "{go}" ]; do sleep 0.01; done; exec cat > "$0"'
+    worker.do(f"other = WorkerPrints(['/bin/sh', '-c', {slow!r}]); other.begin(Path({str(path)!r}))")
+    worker.do("print('early')")
+    assert not path.exists()
+    go.touch()
+    worker.do("other.settle()")
+    assert worker.end() == 0
+    all_are_gone(path)
+    assert lines(path) == ["early"]
+
+
+def test_the_pump_loads_neither_the_environments_packages_nor_the_folder_it_is_started_in(tmp_path):
+    """A folder of the user's may have a module of any name."""
+    (tmp_path / "re.py").write_text("raise SystemExit(3)")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONHOME": "/nowhere"}
+    with subprocess.Popen([*PUMP, str(tmp_path / "f")], stdin=subprocess.PIPE, cwd=tmp_path, env=environment) as pump:
+        assert pump.stdin is not None
+        pump.stdin.write(b"line\n")
+        pump.stdin.close()
+        assert pump.wait() == 0
+    assert lines(tmp_path / "f") == ["line"]
 
 
 def test_a_file_that_cannot_be_written_blocks_nothing(worker, tmp_path):
