@@ -93,10 +93,10 @@ class Daemon:
             with disk_errors_logged():
                 await self.notifier.send_last()
             with disk_errors_logged():
-                await self.dead_man.end(failed=failed or run_end.exit_code(self.writer) == 1)
+                await self.dead_man.end(failed=failed or await run_end.exit_code(self.writer) == 1)
             await self._close()
             loop_watch.cancel()
-        return run_end.exit_code(self.writer)
+        return await run_end.exit_code(self.writer)
 
     async def _work(self, ready: Readiness, verdict: Verdict | None) -> None:
         await self.server.open()

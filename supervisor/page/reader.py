@@ -1,4 +1,4 @@
-"""Reads the store for the live page in a thread of its own, on a connection that can only read.
+"""Reads the store for the live page and at a run's end in a thread, on a connection that can only read.
 
 The daemon's loop must not wait for a query over many trials. The second connection never writes and never checkpoints,
 so it is not one of the two that the fault of SQLite's WAL needs (store.database); each read is short, since a long one

@@ -152,7 +152,7 @@ class Notifier:
             self._reader = NewsReader(self._store, min(box.sent_up_to for box in boxes.values()))
         more = True
         while more:
-            items, more = self._reader.read()
+            items, more = await self._reader.read()
             for box in boxes.values():
                 box.put(items, self._reader.up_to)
             await asyncio.sleep(0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +27,15 @@ from supervisor.domain import finalists
 from supervisor.domain.command import Action
 from supervisor.domain.lifecycle import SUCCEEDED
 from supervisor.domain.spec_changes import SPEC_CHANGES
+from supervisor.errors import StoreError
 from supervisor.formatting import duration
+from supervisor.page.reader import StoreReader
 from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.event import Event
 from supervisor.store.event_words import describe
-from supervisor.store.status_cache import StatusView
+
+log = logging.getLogger("supervisor")
 
 BATCH = 500
 """The daemon's loop reads so many events at a time."""
@@ -74,15 +79,15 @@ class NewsReader:
             self.up_to = newest
             self._best.clear()
 
-    def read(self) -> tuple[list[Item], bool]:
+    async def read(self) -> tuple[list[Item], bool]:
         """Return the next items, and whether there may be more."""
         newest = lookups.last_seq(self._store)
         events = lookups.events_named(self._store, READ, BATCH, after=self.up_to)
         more = len(events) == BATCH
         self.up_to = events[-1].seq if more else newest
-        return [item for event in events if (item := self._item(event)) is not None], more
+        return [item for event in events if (item := await self._item(event)) is not None], more
 
-    def _item(self, event: Event) -> Item | None:
+    async def _item(self, event: Event) -> Item | None:
         if event.name in OTHER_SPEC:
             self._best.clear()
         if event.name == FINISHED_TRIAL:
@@ -96,7 +101,7 @@ class NewsReader:
         sentence = _SECONDS.sub(_duration, describe(event.name, {**_place(event), **_whole_seconds(event.fields)}))
         if after_battery and event.fields.get("action", Action.RUN.name) != Action.RUN.name:
             sentence = f"now {sentence}; before, it was on battery"
-        details = self._summary(event) if topic is FINISHED else ()
+        details = await self._summary(event) if topic is FINISHED else ()
         return Item(event.seq, event.wall_s, topic, sentence, event.experiment, details)
 
     def _ends_battery(self, event: Event) -> bool:
@@ -144,12 +149,16 @@ class NewsReader:
         ]
         return Best(spec, None if not values else (min if spec["mode"] == "min" else max)(values))
 
-    def _summary(self, event: Event) -> tuple[str, ...]:
-        """Return a line for each experiment of the run that has ended."""
+    async def _summary(self, event: Event) -> tuple[str, ...]:
+        """Return a line for each experiment of the run that has ended, read in a thread; none where that fails."""
         if event.run is None or queries.latest_run(self._store.connection, event.run) is None:
             return ()
-        with self._store.reading():
-            view = StatusView(self._store.connection, event.run).now()
+        try:
+            with closing(StoreReader(self._store.path, event.run)) as reader:
+                view = await reader.view()
+        except StoreError as error:
+            log.warning("the last message has no line for each experiment: %s", error.message)
+            return ()
         return digest.experiment_lines(view)
 
 

@@ -1,18 +1,28 @@
-"""Test the end of a daemon: what is recorded before anything that may hang."""
+"""Test the end of a daemon: what is recorded before anything that may hang, and who reads a whole run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from supervisor.daemon import run_end
 from supervisor.daemon.daemon import Daemon
+from supervisor.errors import StoreError
+from supervisor.home import Home
+from supervisor.page.reader import StoreReader
+from supervisor.store import queries
+from supervisor.store.run_writer import RunWriter
+from supervisor.store.status_cache import StatusView
+from tests.unit.cli.test_commands import finished_run
 from tests.unit.daemon.orchestrator_stage import Stage
+from tests.unit.news.post import ADDRESS, HandClock, Service, notifier, write_addresses
 
 
 async def done(*_: object, **__: object) -> None:
@@ -51,3 +61,69 @@ def test_the_record_of_the_stop_is_there_while_a_service_hangs(tmp_path: Path, d
             await ending
 
     asyncio.run(life())
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Iterator[RunWriter]:
+    store = finished_run(Home(tmp_path))
+    yield RunWriter(store, "smoke-1")
+    store.close()
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads that have read a whole run."""
+    found: list[threading.Thread] = []
+
+    def seen(function: Callable[..., Any]) -> Callable[..., Any]:
+        def read(*arguments: Any) -> Any:
+            found.append(threading.current_thread())
+            return function(*arguments)
+
+        return read
+
+    monkeypatch.setattr(StatusView, "now", seen(StatusView.now))
+    monkeypatch.setattr(queries, "run_snapshot", seen(queries.run_snapshot))
+    return found
+
+
+def test_the_exit_code_and_the_report_of_a_run_are_read_beside_the_daemons_loop(
+    ended: RunWriter, readers: list[threading.Thread], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[dict[str, Any]] = []
+
+    async def write(view: dict[str, Any], folder: Path) -> Path:
+        written.append(view)
+        return folder / "report.html"
+
+    monkeypatch.setattr(run_end, "write_report", write)
+    assert asyncio.run(run_end.exit_code(ended)) == 0
+    asyncio.run(run_end.report(ended, tmp_path))
+    assert [one["name"] for one in written[0]["experiments"]] == ["2M-h1"]
+    assert len(readers) == 2
+    assert threading.main_thread() not in readers
+
+
+def test_the_last_message_of_a_run_is_read_beside_the_daemons_loop(
+    ended: RunWriter, readers: list[threading.Thread], tmp_path: Path
+) -> None:
+    service, file = Service(), write_addresses(tmp_path / "notify", ADDRESS)
+    it = notifier(ended, file, service, HandClock())
+    with ended.store.change(ended.run_id) as change:
+        counts = dict.fromkeys(("failed", "skipped", "incomplete", "failed_trials"), 0)
+        change.record("run.finished", seconds=9.0, passed=1, **counts)
+    asyncio.run(it.send_last())
+    assert "2M-h1 EXITED, 1 of 1 trial" in service.messages[-1][1]
+    assert readers
+    assert threading.main_thread() not in readers
+
+
+def test_a_store_that_no_other_connection_reads_still_has_its_exit_code(
+    ended: RunWriter, readers: list[threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise StoreError("it could not be read within 20 s")
+
+    monkeypatch.setattr(StoreReader, "read", refuse)
+    assert asyncio.run(run_end.exit_code(ended)) == 0
+    assert readers == [threading.main_thread()]
