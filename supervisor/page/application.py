@@ -53,11 +53,15 @@ def read_files() -> dict[str, tuple[bytes, str]]:
 
 
 def make_application(
-    access: Access, figures: Figures, audience: Audience, content: dict[str, tuple[bytes, str]]
-) -> web.Application:
-    """Return the page's application; `content` is that of `read_files`."""
+    access: Access, figures: Figures, audience: Audience, content: dict[str, tuple[bytes, str]],
+    admitted: Callable[[Any], None],
+) -> web.Application:  # fmt: skip
+    """Return the page's application; `content` is that of `read_files`.
+
+    `admitted` gets the connection of each request that is answered.
+    """
     handlers = PageHandlers(access, figures, audience, content)
-    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_guard(access), errors_as_json])
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_guard(access, admitted), errors_as_json])
     app[DISK_FAILED] = figures.live.disk_failed
     app.router.add_routes([
         *(web.get(path, handlers.file, allow_head=False) for path in FILES),
@@ -71,11 +75,13 @@ def make_application(
     return app
 
 
-def _guard(access: Access) -> Middleware:
+def _guard(access: Access, admitted: Callable[[Any], None]) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         asked = _facts(request)
         refusal = access.refusal(asked)
+        if refusal is None:
+            admitted(request.protocol)
         response = await handler(request) if refusal is None else web.Response(status=403, text=f"{refusal}\n")
         if not response.prepared:
             response.headers.update(HEADERS)

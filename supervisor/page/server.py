@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Any
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from supervisor.page.access import Access
 from supervisor.page.application import make_application, read_files
 from supervisor.page.audience import Audience
 from supervisor.page.figures import Figures
+from supervisor.page.places import SILENT_FOR_S, Places
 
 log = logging.getLogger("supervisor")
 
@@ -26,7 +28,7 @@ REST = 5.0
 """The least time between two refreshes, in times of the last one."""
 RETRY_S = 10.0
 """The wait after a read of the store that failed."""
-SILENT_FOR_S = 20.0
+SILENCE_CHECK_S = 5.0
 MAX_HEADER_BYTES = 8190
 """Bounds one line: browsers send all cookies of this host, those of other programs too."""
 
@@ -54,6 +56,7 @@ class PageServer:
         self._listening, self._audience = listening, Audience()
         self._runner: web.AppRunner | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._places = Places(MAX_CONNECTIONS)
         self.port: int = listening.getsockname()[1]
 
     @property
@@ -73,13 +76,18 @@ class PageServer:
     async def open(self) -> None:
         """Serve the page, and feed its streams."""
         content = await asyncio.to_thread(read_files)
-        app = make_application(self._access, self._figures, self._audience, content)
+        app = make_application(self._access, self._figures, self._audience, content, self._places.admit)
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=2.0, lingering_time=2.0, keepalive_timeout=SILENT_FOR_S,
             max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES, auto_decompress=False,
         )  # fmt: skip
         await self._runner.setup()
-        self._tasks = [asyncio.create_task(self._accept()), asyncio.create_task(self._feed())]
+        self._tasks = [asyncio.create_task(task()) for task in (self._accept, self._feed, self._end_silent)]
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return 0 if self._runner is None or self._runner.server is None else len(self._runner.server.connections)
 
     async def _accept(self) -> None:
         """Pass each connection to the page's application, MAX_CONNECTIONS at once: aiohttp's own site has no bound."""
@@ -93,13 +101,25 @@ class PageServer:
                 log.warning("a connection to the live page could not be accepted: %s", error)
                 await self._clock.sleep(1.0)
                 continue
-            if len(self._runner.server.connections) >= MAX_CONNECTIONS:
+            self._places.keep(self._runner.server.connections)
+            has_place, oldest = self._places.make_room()
+            _end(oldest)
+            if not has_place:
                 connection.close()
                 continue
             try:
-                await loop.connect_accepted_socket(self._runner.server, connection)
+                _, protocol = await loop.connect_accepted_socket(self._runner.server, connection)
             except OSError:
                 connection.close()  # a browser that has gone meanwhile: macOS refuses options for its connection
+            else:
+                self._places.enter(protocol, self._clock.mono_s())
+
+    async def _end_silent(self) -> None:
+        """End the connections that have sent no request that is answered within SILENT_FOR_S."""
+        while True:
+            await self._clock.sleep(SILENCE_CHECK_S)
+            for one in self._places.silent(self._clock.mono_s()):
+                _end(one)
 
     async def _feed(self) -> None:
         """Publish status and new events every REFRESH_S, and at once to a page just opened."""
@@ -144,3 +164,9 @@ class PageServer:
         if self._runner is not None:
             await self._runner.cleanup()
         self._listening.close()
+
+
+def _end(connection: Any) -> None:
+    """End a connection of aiohttp at once; None, or one that has ended, is none."""
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()

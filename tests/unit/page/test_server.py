@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -12,11 +13,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 import supervisor.page
+from supervisor.clock import Clock
 from supervisor.page import application, server
 from supervisor.page.access import HEADERS
 from supervisor.page.audience import MAX_STREAMS
+from supervisor.page.figures import Figures
+from supervisor.page.places import SILENT_FOR_S
 from supervisor.page.server import PageServer, listen
 from tests.unit.page.conftest import ACCESS, TOKEN, Serve
 from tests.unit.page.stored_run import FakeLive, StoredRun
@@ -27,11 +32,15 @@ PATHS = (
 )  # fmt: skip
 
 
-def play(serve: Serve, scene: Scene, *, admitted: bool = True) -> None:
+def play(serve: Serve, scene: Scene, *, admitted: bool = True, with_the_cookie: bool = False) -> None:
+    """Play a scene: by a browser that opened the page before (`admitted`), or has only its cookie."""
+
     async def whole() -> None:
         jar = aiohttp.CookieJar(unsafe=True)  # of an address without a name
+        if with_the_cookie:
+            jar.update_cookies({ACCESS.cookie_name: ACCESS.cookie}, URL("http://127.0.0.1/"))
         async with serve() as page, aiohttp.ClientSession(page.address, cookie_jar=jar) as session:
-            if admitted:
+            if admitted and not with_the_cookie:
                 async with session.get(f"/?token={TOKEN}") as answer:
                     assert answer.status == 200
             await scene(page, session)
@@ -217,14 +226,89 @@ def test_the_page_listens_on_loopback_only_and_a_taken_port_is_an_error() -> Non
 def test_only_so_many_connections_are_held(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
 
-    async def scene(page: PageServer, _: aiohttp.ClientSession) -> None:
-        held = [await asyncio.open_connection("127.0.0.1", page.port) for _ in range(2)]
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        held = [await session.get("/events") for _ in range(2)]
         reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
         assert await reader.read() == b""
-        for _, each in [*held, (reader, writer)]:
+        assert page.connections == 2
+        writer.close()
+        for each in held:
+            await said(each.content)
+            each.close()
+
+    play(serve, scene, with_the_cookie=True)
+
+
+@pytest.mark.parametrize("words", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"])
+def test_connections_without_the_token_give_way_to_a_browser(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, words: bytes
+) -> None:
+    """However many another user of the machine opens, and whatever is sent on them."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
+
+    async def scene(page: PageServer, session: aiohttp.ClientSession) -> None:
+        held = []
+        for _ in range(9):
+            held.append(await asyncio.open_connection("127.0.0.1", page.port))
+            held[-1][1].write(words)
+        async with session.get(page.whole_address) as answer:
+            assert answer.status == 200
+        async with session.get("/events") as stream:
+            await said(stream.content)
+            for _ in range(9):
+                held.append(await asyncio.open_connection("127.0.0.1", page.port))
+                held[-1][1].write(words)
+            await held[0][0].read()
+            await said(stream.content)
+            assert page.connections <= 4
+        for _, each in held:
             each.close()
 
     play(serve, scene, admitted=False)
+
+
+class HeldClock(Clock):
+    """Sleeps until a test lets the time pass."""
+
+    def __init__(self) -> None:
+        self.now_s, self.passed = 1000.0, asyncio.Event()
+
+    def mono_s(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        await self.passed.wait()
+        self.passed.clear()
+
+    def pass_(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.passed.set()
+
+
+@pytest.mark.parametrize("words", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"])
+def test_a_connection_that_sends_no_request_with_the_token_is_ended_in_time(figures: Figures, words: bytes) -> None:
+    async def whole() -> None:
+        clock = HeldClock()
+        page = PageServer(ACCESS, figures, clock, listen(0))
+        await page.open()
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        writer.write(words)
+        async with aiohttp.ClientSession() as session, session.get(f"{page.address}events?token={TOKEN}") as stream:
+            await said(stream.content)
+            clock.pass_(SILENT_FOR_S - 0.1)
+            while clock.passed.is_set():
+                await asyncio.sleep(0)
+            assert page.connections == 2
+            clock.pass_(0.2)
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+            while page.connections != 1:
+                await asyncio.sleep(0.001)
+            assert page.streams == 1
+        writer.close()
+        await page.close()
+
+    asyncio.run(whole())
 
 
 def test_a_browser_that_goes_while_it_is_let_in_does_not_end_the_page(
