@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +35,8 @@ log = logging.getLogger("supervisor")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors that end when space is freed; every other failure of fsync(2) is final."""
 BLOCK_BYTES = 1 << 16
+GROUP_BYTES = 1 << 18
+"""The bound of lines that are written together."""
 
 
 def as_line(event: Event, prev: str | None) -> bytes:
@@ -67,7 +70,7 @@ def _json(record: dict[str, Any]) -> bytes:
 
 
 def _write_whole(fd: int, line: bytes) -> None:
-    """Append `line` and sync it, or leave the file as it was: a full disk can stop a write(2) halfway.
+    """Append `line`, or several, and sync it, or leave the file as it was: a full disk can stop a write(2) halfway.
 
     Raises OSError when the line is not in the file, DiskFailed when that cannot be known: a failed fsync(2) is not
     tried again, for the kernel may have dropped the page, and the next fsync would succeed
@@ -150,17 +153,32 @@ class AuditLog:
 
         Raises OSError when the line is not in the log, DiskFailed when that cannot be known.
         """
-        if event.seq <= self.last_seq:
-            return
+        self.append_all([event])
+
+    def append_all(self, events: Sequence[Event]) -> None:
+        """Write the lines of events, with few syncs. Raises as `append` does; the first lines may be in the log."""
+        head, lines, size = self.head, list[bytes](), os.fstat(self._file.fileno()).st_size
+        for event in events:
+            if event.seq <= head.seq:
+                continue
+            lines.append(as_line(event, head.sha256))
+            head, size = Head(event.seq, digest(lines[-1])), size + len(lines[-1])
+            if size >= self._limits.max_bytes or sum(map(len, lines)) >= GROUP_BYTES:
+                self._write(lines, head)
+                lines, size = [], os.fstat(self._file.fileno()).st_size
+        if lines:
+            self._write(lines, head)
+
+    def _write(self, lines: Sequence[bytes], head: Head) -> None:
+        """Write lines that end with `head`; begin a new file where this one is full. Raises as `append` does."""
         if self._broken:
             raise DiskFailed(f"{self.path} failed before; no more lines are written to it")
-        line = as_line(event, self.head.sha256)
         try:
-            _write_whole(self._file.fileno(), line)
+            _write_whole(self._file.fileno(), b"".join(lines))
         except DiskFailed:
             self._broken = True
             raise
-        self.head = Head(event.seq, digest(line))
+        self.head = head
         if self._file.tell() >= self._limits.max_bytes:
             self._rotate()
 
@@ -194,11 +212,15 @@ class AuditLog:
 
         The store has the event, so the work goes on with a log that lags. Raises DiskFailed when the disk failed.
         """
+        return self.append_all_committed([event], store, plan)
+
+    def append_all_committed(self, events: Sequence[Event], store: Store, plan: str) -> str | None:
+        """Append committed events as `append_committed` does, with few syncs."""
         try:
             if self.lag is not None:
                 self.catch_up(store, plan)
             else:
-                self.append(event)
+                self.append_all(events)
         except OSError as error:
             self.lag = f"{self.path}: {error.strerror}"
             if error.errno not in FULL:

@@ -122,7 +122,7 @@ def _audit(home: Home, writer: RunWriter, plan: str) -> tuple[AuditLog, Path | N
     """Return the open log, the path of one that it replaced, and the feed that writes each event of the store."""
     audit, replaced_log = open_audit_log(home.audit_log(plan), writer.store)
     feed = AuditFeed(audit, writer, plan)
-    writer.store.after_each_event(feed.write)
+    writer.store.after_each_change(feed.write)
     return audit, replaced_log, feed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
 
+MANY = 100
+"""So many events of one transaction, such as thousands of discarded trials, are synced together."""
+
 
 class AuditFeed:
     """Writes a run's events to its audit log. Notes the log's head in the store."""
@@ -27,10 +31,11 @@ class AuditFeed:
     def __init__(self, audit: AuditLog, writer: RunWriter, plan: str) -> None:
         self.audit, self._writer, self._plan = audit, writer, plan
 
-    def write(self, event: Event) -> None:
-        """Write one committed event of the run."""
-        if event.run == self._writer.run_id:
-            failure = self.audit.append_committed(event, self._writer.store, self._plan)
+    def write(self, events: Sequence[Event]) -> None:
+        """Write the committed events of the run, each with a sync of the disk; with one sync for many of them."""
+        own = [event for event in events if event.run == self._writer.run_id]
+        for together in [own] if len(own) >= MANY else [[event] for event in own]:
+            failure = self.audit.append_all_committed(together, self._writer.store, self._plan)
             if failure is not None:
                 log.error("%s", failure)
             self._note_head()

@@ -38,13 +38,14 @@ class Steering:
         self._refuse_at_the_end()
         taken = self._steer.end_trials(self._names().trials(targets), who)
         # Before the driver hears of it, and ends them.
-        rows = [lookups.trial(self._writer.store, self._writer.run_id, one.experiment, one.trial or 0) for one in taken]
+        store, run_id = self._writer.store, self._writer.run_id
+        names = dict.fromkeys(one.experiment for one in taken)
+        rows = {(name, row["number"]): row for name in names for row in lookups.trials(store, run_id, name)}
         await self._orchestrator.spec_changed({one.experiment for one in taken})
         return {
             "trials": [
-                {"experiment": row["experiment"], "trial": row["number"], "state": row["state"]}
-                for row in rows
-                if row is not None
+                {"experiment": one.experiment, "trial": one.trial, "state": rows[one.experiment, one.trial]["state"]}
+                for one in taken
             ]
         }
 

@@ -5,7 +5,7 @@ Pure; standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from supervisor.domain.trials.extension import with_extension
@@ -78,15 +78,43 @@ def with_set_aside(spec: Spec, trials: Sequence[int], finalize: Mapping[str, Any
     }  # fmt: skip
 
 
-def with_trial(spec: Spec, number: int, name: str, who: str) -> dict[str, Any]:
-    """Return the spec with trial `number` in its list `name`: `ending` (at its next report) or `discarded`."""
-    return {**spec, name: {**spec.get(name, {}), str(number): who}}
+LISTS = ("ending", "discarded")
+"""The keys of a spec that list trials: those that end at their next report, and those that the search knows no more."""
 
 
-def without_trial(spec: Spec, number: int, *lists: str) -> dict[str, Any]:
-    """Return the spec without trial `number` in these `lists` of trials: what a person asked of it is over."""
-    kept = {name: {key: who for key, who in spec[name].items() if key != str(number)} for name in lists if name in spec}
-    return {**spec, **kept}
+def _put(spec: dict[str, Any], name: str, fields: Mapping[str, Any]) -> None:
+    """Put the trial of an event into a list of the spec."""
+    spec.setdefault(name, {})[str(fields["trial"])] = fields["who"]
+
+
+def _take(spec: dict[str, Any], fields: Mapping[str, Any], *lists: str) -> None:
+    """Take the trial of an event out of lists of the spec: what a person asked of it is over."""
+    for name in lists:
+        spec.get(name, {}).pop(str(fields["trial"]), None)
+
+
+LIST_CHANGES: dict[str, Callable[[dict[str, Any], Mapping[str, Any]], None]] = {
+    "trial.end_asked": lambda spec, fields: _put(spec, "ending", fields),
+    "trial.discarded": lambda spec, fields: _put(spec, "discarded", fields),
+    "trial.restored": lambda spec, fields: _take(spec, fields, "discarded"),
+    "trial.retried": lambda spec, fields: _take(spec, fields, *LISTS),
+}
+"""Changes a spec by each of these events in place, but for its LISTS nothing: there may be thousands of them."""
+
+
+def changed(spec: Spec, events: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the spec after events in their order, each its name and its fields; `spec` stays as it is."""
+    found = {**spec, **{name: dict(spec[name]) for name in LISTS if name in spec}}
+    for name, fields in events:
+        if name in LIST_CHANGES:
+            LIST_CHANGES[name](found, fields)
+        else:
+            found = SPEC_CHANGES[name](found, fields)
+    return found
+
+
+def _one(name: str) -> Callable[[Spec, Mapping[str, Any]], dict[str, Any]]:
+    return lambda spec, fields: changed(spec, [(name, fields)])
 
 
 SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
@@ -111,11 +139,8 @@ SPEC_CHANGES: dict[str, Callable[[Spec, Mapping[str, Any]], dict[str, Any]]] = {
     "experiment.point_enqueued": lambda spec, fields: {**spec, "asked": [*spec.get("asked", ()), fields["point"]]},
     "experiment.enlarged": lambda spec, fields: with_more(spec, fields["max_trials"], fields["hours"]),
     "finalisation.set_aside": lambda spec, fields: with_set_aside(spec, fields["trials"], fields["finalize"]),
-    "trial.end_asked": lambda spec, fields: with_trial(spec, fields["trial"], "ending", fields["who"]),
-    "trial.discarded": lambda spec, fields: with_trial(spec, fields["trial"], "discarded", fields["who"]),
-    "trial.restored": lambda spec, fields: without_trial(spec, fields["trial"], "discarded"),
     "trial.extended": with_extension,
-    "trial.retried": lambda spec, fields: without_trial(spec, fields["trial"], "ending", "discarded"),
+    **{name: _one(name) for name in LIST_CHANGES},
 }
 """The spec after each of these events, from the spec before and the event's fields.
 

@@ -11,7 +11,7 @@ import errno
 import json
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,18 @@ class Change:
         projection.apply(self.connection, event)
         self.events.append(event)
 
+    def record_each(self, name: str, experiment: str, trials: Sequence[int], **fields: Any) -> None:
+        """Record an event for each of these trials of an experiment, as `record` would: much faster for thousands."""
+        check_event(name, fields)
+        as_json, first = json.loads(json.dumps(fields, allow_nan=False)), self._next_seq()
+        events = [
+            Event(first + place, self.wall_s, name, self.run, experiment, trial, None, as_json)
+            for place, trial in enumerate(trials)
+        ]
+        if events:
+            projection.apply_each(self.connection, events)
+            self.events.extend(events)
+
     def forget(self, key: str) -> None:
         """Delete a value that `Store.note` keeps."""
         self.connection.execute("DELETE FROM meta WHERE key = ?", (key,))
@@ -88,7 +100,7 @@ class Store:
         """
         self.path, self._clock = path, clock
         self._before_change: list[Callable[[], None]] = []
-        self._after_event: list[Callable[[Event], None]] = []
+        self._after_change: list[Callable[[Sequence[Event]], object]] = []
         self.locked = False
         """True if another program held the store at the last change."""
         self._notes: dict[str, str] = {}
@@ -152,14 +164,14 @@ class Store:
         """Call `look` before each transaction from now on: there a full disk is seen in time."""
         self._before_change.append(look)
 
-    def after_each_event(self, handle: Callable[[Event], None]) -> None:
-        """Call `handle` with each committed event from now on, in order."""
-        self._after_event.append(handle)
+    def after_each_change(self, handle: Callable[[Sequence[Event]], object]) -> None:
+        """Call `handle` with the committed events of each transaction from now on, in order."""
+        self._after_change.append(handle)
 
     def forget_listeners(self) -> None:
-        """Call no one any more before transactions and after events: their daemon has ended."""
+        """Call no one any more before and after transactions: their daemon has ended."""
         self._before_change.clear()
-        self._after_event.clear()
+        self._after_change.clear()
 
     @contextmanager
     def change(self, run: str | None = None) -> Iterator[Change]:
@@ -192,9 +204,8 @@ class Store:
             raise refusal from error
         self.locked = False
         failpoints.hit("store.committed")
-        for event in change.events:
-            for handle in self._after_event:
-                handle(event)
+        for handle in self._after_change:
+            handle(change.events)
 
     def _commit(self) -> None:
         for key, value in self._notes.items():

@@ -221,7 +221,7 @@ EVENTS: dict[str, EventKind] = {
     "trial.retried": EventKind("info", "trial {trial} is tried again, asked by {who}; it had ended as {end_reason}"),
     "trial.extended": EventKind(
         "info",
-        "{who} extends trial {trial} by {epochs} epochs, to epoch {last_step}; it had ended as {end_reason}",
+        "{who} extends trial {trial} by {epochs:epoch}, to epoch {last_step}; it had ended as {end_reason}",
         "from_step checkpoint after anew value",
     ),
     "trial.end_asked": EventKind("info", "{who} ends trial {trial} at its next report, with the value that it has"),

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.finalists import SET_ASIDE
 from supervisor.domain.lifecycle import SUCCEEDED, Desired, EndReason, ProcessState, TrialState
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.scope import SCHEDULE
-from supervisor.domain.spec_changes import SPEC_CHANGES
+from supervisor.domain.spec_changes import SPEC_CHANGES, changed
 from supervisor.domain.trials.extension import end_before, extension_of, with_failed_extension
 from supervisor.store.event import Event
 from supervisor.store.projection_rows import Rows
@@ -38,12 +39,28 @@ def apply(connection: sqlite3.Connection, event: Event) -> None:
     change(connection, event)
 
 
+def apply_each(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
+    """Do as `apply` for each of these events of one name and one experiment; what changes its spec in one pass."""
+    connection.executemany(_INSERT, map(_values, events))
+    if CHANGES.get(events[0].name) is _change_spec:
+        _change_spec_by(Rows(connection, events[0]), events)
+    else:
+        for event in events:
+            change(connection, event)
+
+
 def insert(connection: sqlite3.Connection, event: Event) -> None:
     """Insert `event` itself."""
-    connection.execute(
-        "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (event.seq, event.wall_s, event.name, event.run, event.experiment, event.trial, event.attempt,
-         json.dumps(event.fields, allow_nan=False)),
+    connection.execute(_INSERT, _values(event))
+
+
+_INSERT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+def _values(event: Event) -> tuple[Any, ...]:
+    return (
+        event.seq, event.wall_s, event.name, event.run, event.experiment, event.trial, event.attempt,
+        json.dumps(event.fields, allow_nan=False),
     )  # fmt: skip
 
 
@@ -157,8 +174,12 @@ _WITH_REASON = {"experiment.moved", *EXPERIMENT_STATES} - {
 
 def _change_spec(rows: Rows) -> None:
     """Change the spec, so that every later driver works by the same one."""
-    fields = {**rows.fields, "trial": rows.event.trial, "seq": rows.event.seq}
-    rows.set_spec(SPEC_CHANGES[rows.event.name](rows.spec(), fields))
+    _change_spec_by(rows, [rows.event])
+
+
+def _change_spec_by(rows: Rows, events: Sequence[Event]) -> None:
+    known = [(event.name, {**event.fields, "trial": event.trial, "seq": event.seq}) for event in events]
+    rows.set_spec(changed(rows.spec(), known))
 
 
 # A trial

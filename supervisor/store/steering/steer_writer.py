@@ -5,9 +5,10 @@ The rules are pure (domain.early_ends, domain.plan_changes). A request that is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from supervisor.domain.early_ends import (
@@ -78,24 +79,31 @@ class SteerWriter:
     def end_trials(self, found: Iterable[Named], who: str) -> list[Named]:
         """Record that trials end at their next report, those that are paused one by one too; return them."""
         with self.store.change(self.run_id) as change:
-            taken = steerable(found, self._why_not_end, "end")
-            for one in taken:
-                assert one.trial is not None, "it was decided on from its row"
-                change.record("trial.end_asked", experiment=one.experiment, trial=one.trial, who=who)
-                drop_command(self.store, change, self.run_id, trial_scope(one.experiment, one.trial), who)
+            taken = steerable(found, self._why_not_end(), "end")
+            paused = {command.scope for command in lookups.commands(self.store, self.run_id)}
+            for name, numbers in _by_experiment(taken):
+                # A command is lifted with the end that ends its trial, so it parts them.
+                waiting = list[int]()
+                for number in numbers:
+                    waiting.append(number)
+                    if (scope := trial_scope(name, number)) in paused:
+                        change.record_each("trial.end_asked", name, waiting, who=who)
+                        drop_command(self.store, change, self.run_id, scope, who)
+                        waiting = []
+                change.record_each("trial.end_asked", name, waiting, who=who)
         return taken
 
     def discard(self, found: Iterable[Named], who: str, *, restore: bool = False) -> list[Named]:
         """Record that trials leave what their searches know, or with `restore` come back; return them."""
         verb = "restore" if restore else "discard"
         with self.store.change(self.run_id) as change:
-            taken = steerable(found, self._why_not_discard(why_not_restore if restore else why_not_discard), verb)
+            why_not = self._why_not_discard(why_not_restore if restore else why_not_discard)
+            taken = steerable(found, why_not, verb)
             for name in dict.fromkeys(one.experiment for one in taken):
                 if self._chosen.set_aside(change, name, who, verb):
                     self._chosen.reopen(change, name, who)
-            for one in taken:
-                event = "trial.restored" if restore else "trial.discarded"
-                change.record(event, experiment=one.experiment, trial=one.trial, who=who)
+            for name, numbers in _by_experiment(taken):
+                change.record_each("trial.restored" if restore else "trial.discarded", name, numbers, who=who)
         return taken
 
     def _why_not_discard(
@@ -104,16 +112,14 @@ class SteerWriter:
         """Return the decision on each trial; what concerns its whole experiment is read once."""
 
         @cache
-        def search(name: str) -> tuple[dict[str, Any], str | None]:
+        def search(name: str) -> tuple[dict[str, Any], str | None, dict[int, Any]]:
             spec = lookups.spec(self.store, self.run_id, name)
-            return spec, self._chosen.why_not(name) or self._why_no_time(name, spec)
+            return spec, self._chosen.why_not(name) or self._why_no_time(name, spec), self._trials(name)
 
         def why_not(one: Named) -> str | None:
-            row = None if one.trial is None else lookups.trial(self.store, self.run_id, one.experiment, one.trial)
-            if row is None:
-                return "there is no such trial"
-            spec, chooses_anew = search(one.experiment)
-            return decide(spec, dict(row), chooses_anew)
+            spec, chooses_anew, trials = search(one.experiment)
+            row = None if one.trial is None else trials.get(one.trial)
+            return "there is no such trial" if row is None else decide(spec, dict(row), chooses_anew)
 
         return why_not
 
@@ -129,6 +135,10 @@ class SteerWriter:
     @property
     def _chosen(self) -> SetAsideWriter:
         return SetAsideWriter(self.store, self.run_id)
+
+    def _trials(self, name: str) -> dict[int, Any]:
+        """Return the rows of an experiment's trials by number: one query for all of them."""
+        return {int(row["number"]): row for row in lookups.trials(self.store, self.run_id, name)}
 
     def leave_out(self, found: Iterable[Named], who: str) -> list[Named]:
         """Record that experiments are left out; return them. The orchestrator moves them to SKIPPED."""
@@ -227,12 +237,19 @@ class SteerWriter:
         trials = [dict(row) for row in lookups.trials(self.store, self.run_id, name)]
         return effect(self._state(Named(name)), lookups.spec(self.store, self.run_id, name), changes, trials)
 
-    def _why_not_end(self, one: Named) -> str | None:
-        row = None if one.trial is None else lookups.trial(self.store, self.run_id, one.experiment, one.trial)
-        if row is None:
-            return "there is no such trial"
-        spec = lookups.spec(self.store, self.run_id, one.experiment)
-        return why_not_end(self._state(one), spec, dict(row))
+    def _why_not_end(self) -> Callable[[Named], str | None]:
+        """Return the decision on each trial; what concerns its whole experiment is read once."""
+
+        @cache
+        def search(name: str) -> tuple[ProcessState, dict[str, Any], dict[int, Any]]:
+            return self._state(Named(name)), lookups.spec(self.store, self.run_id, name), self._trials(name)
+
+        def why_not(one: Named) -> str | None:
+            state, spec, trials = search(one.experiment)
+            row = None if one.trial is None else trials.get(one.trial)
+            return "there is no such trial" if row is None else why_not_end(state, spec, row)
+
+        return why_not
 
     def _why_not_skip(self, one: Named) -> str | None:
         row = lookups.experiment(self.store, self.run_id, one.experiment)
@@ -242,6 +259,12 @@ class SteerWriter:
 
     def _state(self, one: Named) -> ProcessState:
         return ProcessState(lookups.experiment(self.store, self.run_id, one.experiment)["state"])
+
+
+def _by_experiment(taken: Iterable[Named]) -> Iterator[tuple[str, list[int]]]:
+    """Yield each experiment of trials that stand together, with their numbers."""
+    for name, trials in groupby(taken, key=lambda one: one.experiment):
+        yield name, [one.trial for one in trials if one.trial is not None]
 
 
 def steerable(found: Iterable[Named], why_not: Callable[[Named], str | None], what: str) -> list[Named]:

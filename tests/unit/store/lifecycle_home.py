@@ -156,7 +156,7 @@ class OneHome(RuleBasedStateMachine):
             self.writer = RunWriter(self.store, choose_run(self.store, request, self.clock))
             self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
             assert replaced is None, "the log was taken for another store's"
-            self.store.after_each_event(self.told)
+            self.store.after_each_change(lambda events: [self.told(event) for event in events])
             lines = self.audit.catch_up(self.store, "p")
             self._note_head()
             if self.audit.lost_from is not None:

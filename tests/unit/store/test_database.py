@@ -23,7 +23,7 @@ class FixedClock(Clock):
 def open_store(folder: Path, handled: list[Event] | None = None) -> Store:
     store = Store(folder / "sweep.db", FixedClock())
     if handled is not None:
-        store.after_each_event(handled.append)
+        store.after_each_change(handled.extend)
     return store
 
 
