@@ -12,6 +12,10 @@ MAX_LINE_CHARACTERS = 300
 ELLIPSIS = "…"
 _FRAME = re.compile(r'\s*File "(?P<file>[^"]+)", line (?P<line>\d+)')
 """A line of a traceback (https://docs.python.org/3/library/traceback.html) that names a place."""
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
+"""Control sequences of terminals (ECMA-48, section 5.4) and titles of windows."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+"""Control characters (ECMA-48, section 5) but for those that end words and lines."""
 _NOT_OURS_TO_MEND = ("/site-packages/", "/lib/python", "/actors/trial/", "<frozen ")
 """Parts of paths of libraries and of this program: a user can mend neither."""
 
@@ -81,9 +85,14 @@ def shortened(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else text[: max_characters - 1] + ELLIPSIS
 
 
+def printable(text: str) -> str:
+    """Return `text` without what would steer a terminal: colours, titles of windows, bells."""
+    return _CONTROLS.sub("", ESCAPES.sub("", text))
+
+
 def one_line(text: str) -> str:
     """Return `text` on one line of bounded length: an error can be a traceback."""
-    return shortened(" ".join(text.split()), MAX_LINE_CHARACTERS)
+    return shortened(" ".join(printable(text).split()), MAX_LINE_CHARACTERS)
 
 
 def nearest(word: str, names: Iterable[str]) -> str | None:
@@ -124,7 +133,7 @@ def folded(text: str, columns: int | None, indent: str = "") -> list[str]:
 
 def error_sentence(text: str) -> str:
     """Return an error's text as one line for people: of a traceback its exception and the place in the user's code."""
-    lines = text.splitlines()
+    lines = printable(text).splitlines()
     frames = [(number, found) for number, line in enumerate(lines) if (found := _FRAME.match(line))]
     if not frames:
         return one_line(text)

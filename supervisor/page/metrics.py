@@ -42,13 +42,13 @@ def metrics_text(
 
     `temperatures` are those of document.temperatures; `rising` holds the counters of the calls before.
     """
-    rising = rising or Rising()
+    counters = rising or Rising()
     from prometheus_client import CollectorRegistry, generate_latest
 
     class Collector:
         def collect(self) -> Iterator[Metric]:
-            yield from _of_run(view, rising)
-            yield from _of_experiments(view, epochs, rising)
+            yield from _of_run(view, counters)
+            yield from _of_experiments(view, epochs, counters)
             yield from _of_machine(view, temperatures)
 
     registry = CollectorRegistry(auto_describe=False)

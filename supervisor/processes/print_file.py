@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from supervisor.filesystem import replacing
+from supervisor.formatting import ESCAPES
 
 HEAD_BYTES = TAIL_BYTES = 512 * 1024
 GAP_BYTES = 64
@@ -24,8 +25,6 @@ MAX_LAST_BYTES, MAX_LAST_LINES, MAX_LAST_CHARACTERS = 16 * 1024, 20, 2_000
 """Bounds of the last lines that an event of a failure carries."""
 
 _NAME = re.compile(r"attempt-(\d{1,9})\.log")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-"""Control sequences of terminals (ECMA-48, section 5.4) and titles of windows."""
 
 
 def print_path(trial_folder: Path, attempt: int) -> Path:
@@ -174,4 +173,4 @@ def last_printed(path: Path) -> str | None:
 def _plain(line: str) -> str:
     """Return a line as a terminal would leave it: the last state of a progress bar, without colours."""
     shown = line.rstrip("\r ").rpartition("\r")[2]
-    return "".join(one for one in _ESCAPES.sub("", shown) if one.isprintable() or one == "\t").rstrip()
+    return "".join(one for one in ESCAPES.sub("", shown) if one.isprintable() or one == "\t").rstrip()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from supervisor.formatting import counted, error_sentence, human
+from supervisor.formatting import counted, error_sentence, human, printable
 from supervisor.store.event_catalog import kind_of
 
 NODE_CHARACTERS = 8
@@ -11,7 +11,8 @@ NODE_CHARACTERS = 8
 
 def describe(name: str, values: dict[str, object]) -> str:
     """Return the event as a sentence: a dash for an absent field, short floats and node ids, bytes with units."""
-    return kind_of(name).text.format_map(_Shown({key: _Value(_short(key, value)) for key, value in values.items()}))
+    shown = _Shown({key: _Value(_short(key, value)) for key, value in values.items()})
+    return printable(kind_of(name).text.format_map(shown))
 
 
 def _short(key: str, value: object) -> object:

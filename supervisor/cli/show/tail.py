@@ -23,7 +23,7 @@ from supervisor.cli.show.event_filters import Filters, check_event, parse, parts
 from supervisor.cli.show.output_reader import check_reader
 from supervisor.cli.watch import view_of
 from supervisor.errors import NotFound, UsageError
-from supervisor.formatting import nearest
+from supervisor.formatting import nearest, printable
 from supervisor.home import Home
 from supervisor.home_lock import is_held
 
@@ -200,7 +200,7 @@ def pretty(record: dict[str, Any], now: datetime) -> str:
     """Return a record as a line for people: time in the zone of `now`, its date when not today's, and a sentence."""
     mark = {"warning": "! ", "error": "!! "}.get(str(record.get("level")), "")
     where = f"{record['experiment']}: " if "experiment" in record else ""
-    sentence = " ".join(str(record.get("msg", "")).split())
+    sentence = " ".join(printable(str(record.get("msg", ""))).split())
     return f"{_time(str(record.get('ts', '')), now)}  {mark}{where}{sentence}"
 
 

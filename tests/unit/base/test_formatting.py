@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.formatting import UNITS, error_sentence, fitted, human, one_line, short_value, table
+from supervisor.formatting import UNITS, error_sentence, fitted, human, one_line, printable, short_value, table
 
 
 @pytest.mark.parametrize(
@@ -96,3 +96,14 @@ def test_an_error_of_any_text_becomes_one_bounded_line(text: str) -> None:
 )  # fmt: skip
 def test_a_text_is_cut_to_the_columns_of_a_terminal(text: str, columns: int, shown: str) -> None:
     assert fitted(text, columns) == shown
+
+
+COLOURED = "\x1b[36mray::Train()\x1b[39m \x1b]0;a title\x07failed\x00\x08\x9b"
+
+
+def test_an_errors_text_steers_no_terminal() -> None:
+    """Ray colours its errors, and a user's code may write anything into one."""
+    assert one_line(COLOURED) == error_sentence(COLOURED) == "ray::Train() failed"
+    trace = f'Traceback\n\x1b[1m  File "/x/mine.py", line 3, in train\n    f()\nValueError: {COLOURED}'
+    assert error_sentence(trace) == "ValueError: ray::Train() failed (mine.py, line 3)"
+    assert printable("a\tb\n\u00e9 \u65e5\u672c \U0001f600") == "a\tb\n\u00e9 \u65e5\u672c \U0001f600"

@@ -307,3 +307,8 @@ def test_a_line_that_is_no_record_is_skipped(line: bytes) -> None:
 
 def test_a_record_is_parsed() -> None:
     assert tail.parse(json.dumps(RECORD).encode() + b"\n") == RECORD
+
+
+def test_a_sentence_for_people_steers_no_terminal() -> None:
+    record = {"ts": "2026-11-30T08:00:00Z", "msg": "trial 1 \x1b[31mfailed\x1b[0m\x07"}
+    assert tail.pretty(record, datetime(2026, 11, 30, 9, tzinfo=UTC)) == "08:00:00 UTC  trial 1 failed"
