@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 import random
+import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,8 +159,9 @@ class Curves:
     patience: float = field(init=False)
     """The chance that a trial stops by itself before its last epoch."""
     ranks: list[tuple[float, int]] = field(default_factory=list)
+    """The values and shapes of the trials of the search."""
     seen: dict[int, list[float]] = field(default_factory=dict)
-    """The values that earlier trials had at each epoch, in order."""
+    """What earlier trials had at each epoch that the pruner compares, in order: values, or means so far."""
 
     def __post_init__(self) -> None:
         self.patience = self.dice.choice((0.0, 0.1, 0.5))
@@ -170,38 +172,50 @@ class Curves:
             return max(0, min(RANKS - 1, min(self.ranks)[1] + self.dice.choice((-1, 0, 0, 1))))
         return self.dice.randrange(RANKS)
 
-    def trial(self, phase: int) -> tuple[int, int, str]:
-        """Draw one trial; return its rank, its epochs, and how it ends."""
-        rank = self.shape() if phase == 0 else min(self.ranks)[1]
+    def trial(self, phase: int, begun: int) -> tuple[int, int, str, float]:
+        """Draw one trial behind `begun` ones of its phase; return its rank, its epochs, how it ends, its value.
+
+        The finalisation trains the best ones of the search again, the walk-forward the very best.
+        """
         epochs, reason, value = self._epochs(phase)
         if phase == 0:
+            rank = self.shape()
             self.ranks.append((value, rank))
-        return rank, epochs, reason
+        else:
+            place = begun // int(self.spec["finalize"]["seeds"]) if phase == 1 else 0
+            rank = sorted(self.ranks)[min(place, len(self.ranks) - 1)][1]
+        return rank, epochs, reason, value
 
     def _epochs(self, phase: int) -> tuple[int, str, float]:
         most, level = int(self.spec["max_epochs"]), self.dice.gauss(0.0, 1.0)
         if len(self.ranks) > 10:
             level = min(level, self.dice.gauss(0.0, 1.0))
         plateau = self.dice.uniform(0.3, 1.0) * most if self.dice.random() < self.patience else most
-        best = math.inf
+        best, total = math.inf, 0.0
         for step in range(1, most + 1):
             value = level + 3.0 * math.exp(-4.0 * step / most) + self.dice.gauss(0.0, 0.3)
-            best = min(best, value)
-            worse = phase == 0 and step < most and self._is_pruned(step, best)
-            if phase == 0:
-                bisect.insort(self.seen.setdefault(step, []), best)
-            if worse:
-                return step, "pruned", level
+            best, total = min(best, value), total + value
+            if phase == 0 and self._is_pruned(step, value, best, total / step) and step < most:
+                return step, "pruned", best
             if step >= plateau and step < most:
-                return step, "early_stopped", level
-        return most, "finished", level
+                return step, "early_stopped", best
+        return most, "finished", best
 
-    def _is_pruned(self, step: int, best: float) -> bool:
-        """Return whether the experiment's pruner ends a trial whose best value is `best`."""
-        pruner, others = self.spec["pruner"], self.seen.get(step, [])
-        if pruner["kind"] == "none" or step < pruner["grace_period"] or len(others) < 3:
+    def _is_pruned(self, step: int, value: float, best: float, mean: float) -> bool:
+        """Return whether the experiment's pruner ends a trial, as Ray's does; it learns the trial's value or mean."""
+        pruner, others = self.spec["pruner"], self.seen.setdefault(step, [])
+        known = list(others)
+        bisect.insort(others, mean if pruner["kind"] == "median" else value)
+        if pruner["kind"] == "none" or step < pruner["grace_period"]:
             return False
         if pruner["kind"] == "median":
-            return best > others[len(others) // 2]
+            return len(known) >= pruner["min_samples_required"] and best > statistics.median(known)
         rung = math.log(step / pruner["grace_period"], pruner["reduction_factor"])
-        return abs(rung - round(rung)) < 1e-9 and best > others[int(len(others) / pruner["reduction_factor"])]
+        return abs(rung - round(rung)) < 1e-9 and bool(known) and value > _quantile(known, pruner["reduction_factor"])
+
+
+def _quantile(ordered: list[float], factor: float) -> float:
+    """Return the value below which one in `factor` lies, between two neighbours in proportion."""
+    place = (len(ordered) - 1) / factor
+    low = int(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])

@@ -132,7 +132,7 @@ class _Slots:
         """Play one trial from its beginning; return when it ends."""
         play, dice, name = self._play, self._dice, self._spec["name"]
         number = sum(map(len, self._ends))
-        rank, epochs, reason = self._curves.trial(phase)
+        rank, epochs, reason, value = self._curves.trial(phase, len(self._ends[phase]))
         pace = self._works[rank] * heavy(dice, 0.1)
         source = ("sampled", "finalize", "walk_forward")[phase]
         play.say(at_s - play.machine.gap_s / 2, "trial.added", name, number, params={"shape_rank": rank}, source=source)
@@ -155,11 +155,11 @@ class _Slots:
             first = 1.2 if at_s == begun else 1.0
             seconds = pace * first * dice.lognormvariate(0.0, 0.05) * play.machine.slowed(at_s)
             at_s = min(at_s + seconds, self._limit_s)
-            play.say(at_s, "trial.reported", name, number, attempt, step=step, value=0.5,
+            play.say(at_s, "trial.reported", name, number, attempt, step=step, value=value,
                      metrics={"time_this_iter_s": seconds}, checkpoint=None)  # fmt: skip
         play.spans.append((begun, at_s, name, number))
         at_s += 0.2
-        play.say(at_s, "trial.finished", name, number, attempt, end_reason=reason, value=dice.random(), error=None,
+        play.say(at_s, "trial.finished", name, number, attempt, end_reason=reason, value=value, error=None,
                  record={}, epochs=epochs, seconds=0.0)  # fmt: skip
         self._ends[phase].append(at_s)
         return at_s

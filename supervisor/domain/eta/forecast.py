@@ -15,6 +15,7 @@ from typing import Any
 from supervisor.domain.eta.log_normal import Moments, uncertain
 from supervisor.domain.eta.paces import Paces, Weights, paces
 from supervisor.domain.eta.shown import edges_shown, paces_shown, shares_shown, with_overdue
+from supervisor.domain.eta.stalls import Stalls, stalls
 from supervisor.domain.eta.work_left import WorkLeft, work_left
 from supervisor.domain.lifecycle import ENDED, ProcessState
 
@@ -24,14 +25,6 @@ FIXED_SD = 0.4
 """The standard deviation of begins and ends, as a share of their mean."""
 DRIFT = 0.24**2
 """The variance that a log pace gets by what the machine will do from now on: other programs come and go."""
-STALL, STALL_TIMES, MAX_STALL = 0.08, 3.0, 1.0
-"""The time that pauses and lost attempts take before any is seen, as a share of the time of training; the number of
-them for which that counts, since one says little of the next; and the most that is expected of the future."""
-STALL_DOUBT = 1.0
-"""The standard deviation of the time that is lost, as a share of it."""
-STALL_WEIGHT = 0.1
-"""The share of all work that counts as trained without a stall: one in the first minute is no rate."""
-
 View = Mapping[str, Any]
 Eta = dict[str, float]
 
@@ -75,21 +68,17 @@ def _forecast(experiments: Sequence[View], now_wall: float | None, run: View) ->
         None if _is_over(one) else work_left(one, math.exp(mean), share, edges, now_wall)
         for one, mean, share in zip(experiments, known.means, shares, strict=True)
     ]
-    stall = _stall(experiments, works, run)
+    ahead = _stalls(experiments, works, run)
     lengths = [
         None if left is None else _length(left, known.variance(place), known.noise) for place, left in enumerate(works)
     ]
-    return _ends(experiments, works, lengths, known, stall)
+    return _ends(experiments, works, lengths, known, ahead)
 
 
-def _stall(experiments: Sequence[View], works: Sequence[WorkLeft | None], run: View) -> float:
-    """Return the time that pauses and lost attempts take, as a share of the time of training."""
-    seen_s, times = sum(float(entry["seconds"]) for entry in run["lost"]), float(run["lost_times"])
+def _stalls(experiments: Sequence[View], works: Sequence[WorkLeft | None], run: View) -> Stalls:
     done_s = sum(one["measured"]["seconds"] + sum(trial["spent_s"] for trial in one["running"]) for one in experiments)
     left_s = sum(left.trained_s * left.at_once for left in works if left is not None)
-    known_s = done_s + STALL_WEIGHT * (done_s + left_s)
-    seen = min(MAX_STALL, seen_s / known_s) if known_s > 0.0 else 0.0
-    return (times * seen + STALL_TIMES * STALL) / (times + STALL_TIMES)
+    return stalls(run["lost"], int(run["lost_times"]), float(done_s), left_s)
 
 
 def _length(left: WorkLeft, pace_variance: float, noise: float) -> Moments:
@@ -107,7 +96,7 @@ def _ends(
     works: Sequence[WorkLeft | None],
     lengths: Sequence[Moments | None],
     known: Paces,
-    stall: float,
+    ahead: Stalls,
 ) -> list[Eta | None]:
     """Return the eta of each experiment, all before it counted; None for one that has ended."""
     found: list[Eta | None] = []
@@ -129,9 +118,8 @@ def _ends(
         mean, variance = mean + length.mean, variance + length.variance + 2.0 * free * known.shared(place, before)
         before = known.with_one(before, place, free)
         # Hours stand still in a pause.
-        stalled = Moments(mean, max(0.0, variance)).stretched(stall, STALL_DOUBT * stall)
-        median, low, high = stalled.quantiles(bound * (1.0 + stall))
-        found.append({"median_s": median, "low_s": low, "high_s": high})
+        median, low, high = ahead.stretched(*Moments(mean, max(0.0, variance)).quantiles(bound))
+        found.append({"median_s": median, "low_s": low, "high_s": min(high, ahead.latest(bound))})
     return found
 
 

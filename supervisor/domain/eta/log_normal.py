@@ -32,11 +32,6 @@ class Moments:
         found = (middle, middle / step, middle * step)
         return found if bound is None else (min(found[0], bound), min(found[1], bound), min(found[2], bound))
 
-    def stretched(self, by: float, sd: float) -> Moments:
-        """Return the moments of this time and a share `by` of it more, which has the standard deviation `sd`."""
-        factor = 1.0 + by
-        return Moments(factor * self.mean, (factor**2 + sd**2) * self.variance + (sd * self.mean) ** 2)
-
     def bounded(self, bound: float) -> Moments:
         """Return the moments of the smaller of this log-normal and `bound`."""
         if self.mean <= 0.0 or bound <= 0.0:

@@ -12,7 +12,8 @@ from typing import Any
 
 from supervisor.domain.answer import TESTED
 from supervisor.domain.eta.paces import PRIORS, WITHOUT_RATE, Shown
-from supervisor.domain.eta.trial_work import PHASES, believable, searched_epochs
+from supervisor.domain.eta.trial_times import share_left
+from supervisor.domain.eta.trial_work import PHASES, believable, phase_of, searched_epochs, unjudged
 from supervisor.domain.finalists import folds_of
 from supervisor.domain.lifecycle import ProcessState, TrialState
 
@@ -23,6 +24,11 @@ TEST_EPOCHS = 0.3
 """The share of an epoch that reading the test days takes: there are fewer of them, and no backward pass."""
 SHARE_WEIGHT = 3.0
 """The trials for which the planned share of epochs counts against those that were seen."""
+EARLY_KEPT = 0.7
+"""The trials that ASHA keeps beyond its share for each e-fold of trials: simulated, of trials that are alike."""
+LEAST_SHARE = 1e-3
+IMPUTED = 3
+"""The rounds in which running trials are given the end that the share says, and the share that they then have."""
 SHARE_SPREAD = 0.5
 """The variance of trials' shares of their epochs, as a part of the most that shares of that mean can have."""
 
@@ -81,39 +87,99 @@ def since_s(trial: View, now_wall: float | None) -> float:
 
 @dataclass(frozen=True)
 class Shares:
-    """Holds the share of its epochs that a trial trains, by phase.
+    """Holds the share of its epochs that a trial trains, by phase; `unjudged` before the pruner can compare.
 
     `doubt` is the variance of the search's mean share, `spread` that of single trials, both as a part of its square.
     """
 
     by_phase: tuple[float, ...]
+    unjudged: float
     doubt: float
     spread: float
+
+    def of(self, spec: View, number: int) -> float:
+        """Return the share of a trial."""
+        return (*self.by_phase, self.unjudged)[_group(spec, number)]
+
+    def of_waiting(self, spec: View, begun: int, waiting: int) -> float:
+        """Return the mean share of the trials of the search that wait behind `begun` ones."""
+        pruner, judged = spec.get("pruner", {}), self.by_phase[0]
+        alone = min(waiting, max(0, unjudged(pruner) - begun))
+        more = _kept_early(pruner, begun + waiting) - _kept_early(pruner, begun)
+        epochs = alone * self.unjudged + (waiting - alone) * judged + more * (self.unjudged - judged)
+        return min(1.0, epochs / waiting) if waiting else judged
+
+
+def _kept_early(pruner: View, trials: int) -> float:
+    """Return how many of the first `trials` ASHA keeps beyond its share: of a rung's k-th result about 1/k."""
+    return EARLY_KEPT * math.log(trials) if pruner.get("kind") == "asha" and trials > 1 else 0.0
 
 
 def shares_shown(experiments: Sequence[View]) -> list[Shares]:
     """Return the shares of each experiment: by its own trials, and by how far all others are from their plans."""
-    plans = [_planned(one["spec"]) for one in experiments]
-    counts = [[float(count) for count in one["measured"]["trials"]] for one in experiments]
-    epochs = [[count / max_epochs(one["spec"]) for count in one["measured"]["epochs"]] for one in experiments]
+    trained = [_trained(one) for one in experiments]
     ratios = []
-    for phase in range(PHASES):
-        by_plan = sum(one[phase] / plan[phase] for one, plan in zip(epochs, plans, strict=True))
-        ratios.append((SHARE_WEIGHT + by_plan) / (SHARE_WEIGHT + sum(one[phase] for one in counts)))
-    found, searched = [], sum(one[0] for one in counts)
-    for plan, count, trained in zip(plans, counts, epochs, strict=True):
-        shares = tuple(
-            min(1.0, (SHARE_WEIGHT * plan[phase] * ratios[phase] + trained[phase]) / (SHARE_WEIGHT + count[phase]))
-            for phase in range(PHASES)
-        )
-        spread = SHARE_SPREAD * (1.0 - shares[0]) / shares[0]
-        found.append(Shares(shares, spread / (SHARE_WEIGHT + count[0] + searched / 2.0), spread))
-    return found
+    for group in range(PHASES + 1):
+        seen = sum(one[group].epochs / one[group].plan for one in trained)
+        ratios.append((SHARE_WEIGHT + seen) / (SHARE_WEIGHT + sum(one[group].trials for one in trained)))
+    searched = sum(one[0].trials for one in trained)
+    return [_shares(one, groups, ratios, searched) for one, groups in zip(experiments, trained, strict=True)]
 
 
-def _planned(spec: View) -> tuple[float, float, float]:
-    epochs = max_epochs(spec)
-    return searched_epochs(spec.get("pruner", {}), epochs) / epochs, 1.0, 1.0
+@dataclass(frozen=True)
+class _Trained:
+    """Holds the ended trials of a group, the epochs of all together and the planned ones of one, as shares."""
+
+    plan: float
+    trials: float
+    epochs: float
+    running: tuple[float, ...]
+    """The shares that the running trials have trained."""
+
+    def share(self, ratio: float) -> float:
+        """Return the share of a trial; a running one counts by what it has trained and is expected to train.
+
+        Those that run are the long ones: without them the ended ones would say too little.
+        """
+        weight, sum_ended = SHARE_WEIGHT + self.trials, SHARE_WEIGHT * self.plan * ratio + self.epochs
+        found = min(1.0, sum_ended / weight)
+        for _ in range(IMPUTED if self.running else 0):
+            whole = sum(done + share_left(found, done) for done in self.running)
+            found = min(1.0, (sum_ended + whole) / (weight + len(self.running)))
+        return found
+
+
+def _trained(experiment: View) -> list[_Trained]:
+    """Return what the trials of an experiment have trained: by phase, and before the pruner could compare."""
+    spec, found = experiment["spec"], experiment["measured"]
+    (alone, alone_epochs), most = found["unjudged"], max_epochs(spec)
+    trials = [found["trials"][0] - alone, *found["trials"][1:], alone]
+    epochs = [found["epochs"][0] - alone_epochs, *found["epochs"][1:], alone_epochs]
+    running: list[list[float]] = [[] for _ in trials]
+    for trial in experiment["running"]:
+        running[_group(spec, int(trial["number"]))].append(min(1.0, trial["epoch"] / most))
+    planned = searched_epochs(spec.get("pruner", {}), most) / most
+    plans = (planned, *[1.0] * PHASES)
+    shares = [count / most for count in epochs]
+    shares[0] = max(0.0, shares[0] - _kept_early(spec.get("pruner", {}), found["trials"][0]) * (1.0 - planned))
+    return [
+        _Trained(plan, float(count), share, tuple(at_work))
+        for plan, count, share, at_work in zip(plans, trials, shares, running, strict=True)
+    ]
+
+
+def _group(spec: View, number: int) -> int:
+    """Return the phase of a trial, or the number after the last phase for one that no pruner judges."""
+    phase = phase_of(spec, number)
+    return PHASES if phase == 0 and number < unjudged(spec.get("pruner", {})) else phase
+
+
+def _shares(experiment: View, groups: Sequence[_Trained], ratios: Sequence[float], searched: float) -> Shares:
+    *by_phase, alone = (one.share(ratio) for one, ratio in zip(groups, ratios, strict=True))
+    share, judged = max(by_phase[0], LEAST_SHARE), groups[0].trials
+    squares = experiment["measured"]["epoch_squares"] / (share * max_epochs(experiment["spec"])) ** 2
+    spread = (SHARE_WEIGHT * SHARE_SPREAD * (1.0 - share) / share + squares) / (SHARE_WEIGHT + judged)
+    return Shares(tuple(by_phase), alone, spread / (SHARE_WEIGHT + judged + searched / 2.0), spread)
 
 
 def max_epochs(spec: View) -> int:

@@ -89,6 +89,12 @@ def searched_epochs(pruner: Mapping[str, Any], max_epochs: int) -> float:
     return total
 
 
+def unjudged(pruner: Mapping[str, Any]) -> int:
+    """Return how many of the first trials of a search its pruner judges none of: there is too little to compare."""
+    kind = pruner.get("kind", "none")
+    return int(pruner.get("min_samples_required", 1)) if kind == "median" else int(kind == "asha")
+
+
 def cost_of(
     figures: Figures, trial: Mapping[str, Any], params: Mapping[str, Any], epochs: int, seconds: float
 ) -> TrialCost:
@@ -123,15 +129,18 @@ def measured(
     """Return as JSON what the ended trials of an experiment have shown, for the ETA.
 
     `best` is the number of its best trial; `walls` are the experiment's own start and end. `trials` and `epochs` are
-    sums by phase; `squares` is the sum of squared deviations of the trials' log paces from their mean.
+    sums by phase; `squares` is the sum of squared deviations of the trials' log paces from their mean. `unjudged` are
+    count and epochs of those trials of the search that no pruner judged, `epoch_squares` is the sum of squared
+    deviations of the others' epochs from their mean.
     """
     costs = list(costs)
     timed = [cost for cost in costs if cost.epochs and cost.work > 0.0 and believable(cost.seconds / cost.epochs)]
     logs = [math.log(cost.seconds / (cost.work * cost.epochs)) for cost in timed]
-    mean = sum(logs) / len(logs) if logs else 0.0
     by_phase = [[cost for cost in costs if phase_of(spec, cost.number) == phase] for phase in range(PHASES)]
+    alone = unjudged(spec.get("pruner", {}))
+    first = [cost.epochs for cost in by_phase[0] if cost.number < alone]
     expected, spread = expected_work(spec, figures)
-    work, final_work = _work_to_come(expected, by_phase, best)
+    work, final_work = _work_to_come(expected, by_phase, best, search_trials(spec))
     return {
         "basis": figures["basis"],
         "at_once": figures["at_once"],
@@ -140,23 +149,39 @@ def measured(
         "work_variance": spread,
         "trials": [len(phase) for phase in by_phase],
         "epochs": [sum(cost.epochs for cost in phase) for phase in by_phase],
+        "unjudged": [len(first), sum(first)],
+        "epoch_squares": _squares([float(cost.epochs) for cost in by_phase[0] if cost.number >= alone]),
         "timed": len(timed),
         "seconds": sum(cost.seconds for cost in timed),
         "done_work": sum(cost.work * cost.epochs for cost in timed),
-        "squares": sum((log - mean) ** 2 for log in logs),
+        "squares": _squares(logs),
         # The finalisation's trials are added long before they have a slot.
         "start_s": _median(cost.start_s for cost in by_phase[0]),
         **_edges(costs, *walls),
     }
 
 
-def _work_to_come(expected: float, by_phase: Sequence[Sequence[TrialCost]], best: int | None) -> tuple[float, float]:
-    """Return the work of an epoch in the search and after it: the best configuration's counts for the latter."""
+def _squares(values: Sequence[float]) -> float:
+    """Return the sum of squared deviations from the mean."""
+    mean = sum(values) / len(values) if values else 0.0
+    return sum((value - mean) ** 2 for value in values)
+
+
+def _work_to_come(
+    expected: float, by_phase: Sequence[Sequence[TrialCost]], best: int | None, planned: int
+) -> tuple[float, float]:
+    """Return the work of an epoch in the search, and after it by the chance that the best trial stays the best.
+
+    Among trials that are alike that is the share of the `planned` ones that has ended.
+    """
     searched = [cost.work for cost in by_phase[0]]
     work = (PRIOR_TRIALS * expected + sum(searched)) / (PRIOR_TRIALS + len(searched))
     final = [cost.work for phase in by_phase[1:] for cost in phase]
-    leading = [cost.work for cost in by_phase[0] if cost.number == best]
-    return work, sum(final) / len(final) if final else sum([work, *leading]) / (1 + len(leading))
+    if final:
+        return work, sum(final) / len(final)
+    leading = next((cost.work for cost in by_phase[0] if cost.number == best), work)
+    stays = min(1.0, len(searched) / planned) if planned > 0 else 1.0
+    return work, stays * leading + (1.0 - stays) * work
 
 
 def _edges(costs: Sequence[TrialCost], began: float | None, over: float | None) -> dict[str, float | None]:

@@ -43,7 +43,10 @@ def work_left(experiment: View, pace: float, shares: Shares, edges: Edges, now_w
     epoch_s = (pace * found["work"], pace * found["final_work"])
     running = _running(experiment, pace, shares, now_wall)
     waiting = _waiting(experiment, running)
-    search_s = _search_s(spec, running[0], waiting[0], shares, epoch_s[0], edges, at_once)
+    begun = found["trials"][0] + len(running[0])
+    search_s = _search_s(
+        spec, running[0], waiting[0], shares.of_waiting(spec, begun, waiting[0]), epoch_s[0], edges, at_once
+    )
     after_s = sum(
         _round_s(running[phase], waiting[phase], shares.by_phase[phase], max_epochs(spec) * epoch_s[1], edges, at_once)
         for phase in (1, 2)
@@ -77,11 +80,11 @@ def _running(experiment: View, pace: float, shares: Shares, now_wall: float | No
     found: list[list[float]] = [[] for _ in range(PHASES)]
     for trial in experiment["running"]:
         phase = phase_of(experiment["spec"], int(trial["number"]))
-        found[phase].append(_trial_left(experiment["spec"], trial, pace, shares, phase, now_wall))
+        found[phase].append(_trial_left(experiment["spec"], trial, pace, shares, now_wall))
     return found
 
 
-def _trial_left(spec: View, trial: View, pace: float, shares: Shares, phase: int, now_wall: float | None) -> float:
+def _trial_left(spec: View, trial: View, pace: float, shares: Shares, now_wall: float | None) -> float:
     """Return the seconds that a running trial has left; its own pace counts once it has one."""
     has_pace = trial["epoch"] and believable(trial["spent_s"] / trial["epoch"])
     epoch_s = float(trial["spent_s"] / trial["epoch"] if has_pace else pace * trial["work"])
@@ -90,9 +93,9 @@ def _trial_left(spec: View, trial: View, pace: float, shares: Shares, phase: int
     if more_epochs(spec, number) is not None:
         # An extension is not pruned.
         return now_s + max(0, (last_epoch(spec, number) or 0) - trial["epoch"] - 1) * epoch_s
-    if phase == 0 and spec.get("finish_asked"):
+    if phase_of(spec, number) == 0 and spec.get("finish_asked"):
         return now_s
-    after = share_left(shares.by_phase[phase], min(1.0, (trial["epoch"] + 1) / epochs))
+    after = share_left(shares.of(spec, number), min(1.0, (trial["epoch"] + 1) / epochs))
     return now_s + after * epochs * epoch_s
 
 
@@ -107,11 +110,11 @@ def _waiting(experiment: View, running: Sequence[Sequence[float]]) -> list[int]:
 
 
 def _search_s(
-    spec: View, running: Sequence[float], waiting: int, shares: Shares, epoch_s: float, edges: Edges, at_once: int
+    spec: View, running: Sequence[float], waiting: int, share: float, epoch_s: float, edges: Edges, at_once: int
 ) -> float:
-    """Return the seconds of the search that are left."""
+    """Return the seconds of the search that are left; waiting trials train `share` of their epochs in the mean."""
     whole_s = edges.start_s + max_epochs(spec) * epoch_s
-    each_s = edges.start_s + shares.by_phase[0] * max_epochs(spec) * epoch_s
+    each_s = edges.start_s + share * max_epochs(spec) * epoch_s
     finalize = spec.get("finalize")
     # Certain finalists begin beside the last trials of the search, in the slots that these leave.
     idle_slots = at_once if finalize is None else max(1, at_once - int(finalize["top"]) + 1)
