@@ -12,7 +12,15 @@ from typing import Any
 from supervisor.cli.attention import URGENT, painted
 from supervisor.cli.failure_text import PRINTED, failure_lines
 from supervisor.cli.status_block import block
-from supervisor.domain.command_text import calls, command_line, freed_by_schedule, in_force, needs_person, pauses
+from supervisor.domain.command_text import (
+    calls,
+    command_line,
+    eta_assumes,
+    freed_by_schedule,
+    in_force,
+    needs_person,
+    pauses,
+)
 from supervisor.domain.lifecycle import AT_WORK, EARLY, ENDED, FAILED, ProcessState
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import (
@@ -174,7 +182,7 @@ def _head(view: dict[str, Any], columns: int | None, *, colour: bool) -> list[st
     if not daemon:
         return [f"{head}plan {run['plan']}"]
     up_s = daemon["now_wall"] - daemon["started_wall"]
-    head += f"{eta_short(view.get('eta'))}, up {duration(up_s)}, pid {daemon['pid']}"
+    head += f"{eta_short(view.get('eta'))}{eta_assumes(view)}, up {duration(up_s)}, pid {daemon['pid']}"
     facts = [*eta_range(view.get("eta")), nearest_to_its_limit(view["nodes"]), *_disk(view.get("disk"))]
     held = in_force(view)
     lines = [head, *folded("; ".join(facts if held else [*facts, "no action in force"]), columns, INDENT)]
@@ -227,4 +235,5 @@ def progress(view: dict[str, Any]) -> str:
     if failed := sum(sum(failures(experiment["counts"]).values()) for experiment in experiments):
         parts.append(f"{failed} failed")
     # A narrow terminal cuts the end.
-    return " | ".join([*parts, eta_words(view.get("eta")), *pauses(view)[:1], hardware(view.get("nodes", {}))])
+    eta = eta_words(view.get("eta")) + eta_assumes(view)
+    return " | ".join([*parts, eta, *pauses(view)[:1], hardware(view.get("nodes", {}))])

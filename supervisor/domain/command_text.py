@@ -42,6 +42,15 @@ def in_force(view: dict[str, Any]) -> list[dict[str, Any]]:
     return [command for command in commands if command["action"] != "RUN" and _counts(command, now)]
 
 
+def eta_assumes(view: dict[str, Any]) -> str:
+    """Return what an ETA assumes while a person pauses the run, to put behind it: that it is resumed now."""
+    held = any(
+        command["origin"] == "operator" and command["action"] != "RUN" and command.get("scope", ALL_NODES) == ALL_NODES
+        for command in view["commands"]
+    )
+    return " if resumed now" if held and view.get("eta") is not None else ""
+
+
 def freed_by_schedule(view: dict[str, Any]) -> str | None:
     """Return a line for a schedule that lets work go on: until when, and whether a person overrules it."""
     now = (view.get("daemon") or {}).get("now_wall")

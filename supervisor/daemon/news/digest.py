@@ -7,6 +7,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from supervisor.domain.command import Action
+from supervisor.domain.command_text import eta_assumes
 from supervisor.domain.lifecycle import AT_WORK, ENDED, MAY_BE_RETRIED, ProcessState
 from supervisor.domain.time_accounting import by_cause
 from supervisor.formatting import counted, duration, eta_short, human
@@ -54,15 +55,21 @@ def details(view: View, now_wall_s: float) -> tuple[str, ...]:
     more = [f"lost, over all trials: {causes}"] if causes else []
     free = view["disk"]["free_bytes"]
     space = [] if free is None else [f"free on the disk: {human(free)}"]
-    return (*_end(view["eta"], now_wall_s), *_held(view["in_force"]), *experiment_lines(view), *more, *space)
+    return (
+        *_end(view["eta"], now_wall_s, eta_assumes(view)),
+        *_held(view["in_force"]),
+        *experiment_lines(view),
+        *more,
+        *space,
+    )
 
 
-def _end(eta: Mapping[str, float] | None, now_wall_s: float) -> list[str]:
-    """Return the day and time of the run's end: a message may be read hours later."""
+def _end(eta: Mapping[str, float] | None, now_wall_s: float, assumes: str) -> list[str]:
+    """Return the day and time of the run's end, and what it assumes: a message may be read hours later."""
     if eta is None or eta["high_s"] > MAX_END_S:
         return []
     median, low, high = (_instant(now_wall_s + eta[key]) for key in ("median_s", "low_s", "high_s"))
-    return [f"ends about {median}, 80 % likely from {low} to {high}"]
+    return [f"ends about {median}, 80 % likely from {low} to {high}{assumes}"]
 
 
 def _instant(wall_s: float) -> str:

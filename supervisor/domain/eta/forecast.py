@@ -16,15 +16,17 @@ from supervisor.domain.eta.log_normal import Moments, uncertain
 from supervisor.domain.eta.paces import Paces, Weights, paces
 from supervisor.domain.eta.shown import edges_shown, paces_shown, shares_shown, with_overdue
 from supervisor.domain.eta.stalls import Stalls, stalls
+from supervisor.domain.eta.trial_times import left_of
 from supervisor.domain.eta.work_left import WorkLeft, work_left
 from supervisor.domain.lifecycle import ENDED, ProcessState
 
-REPORT_S = 5.0
-"""The seconds of a run's report, after its last experiment."""
+REPORT_S, REPORT_TIMES = 5.0, 2.0
+"""The seconds of a run's report, after its last experiment, and the factor by which they may differ."""
 FIXED_SD = 0.4
 """The standard deviation of begins and ends, as a share of their mean."""
 DRIFT = 0.24**2
 """The variance that a log pace gets by what the machine will do from now on: other programs come and go."""
+
 View = Mapping[str, Any]
 Eta = dict[str, float]
 
@@ -43,9 +45,20 @@ def with_eta(view: View, now_wall: float | None) -> dict[str, Any]:
         found = [None] * len(experiments)
     shown = [{**one, "eta": eta} for one, eta in zip(experiments, found, strict=True)]
     ends = [eta for one, eta in zip(experiments, found, strict=True) if not _is_over(one)]
-    last = ends[-1] if ends else None
-    whole = None if last is None else {key: seconds + REPORT_S for key, seconds in last.items()}
-    return {**view, "experiments": shown, "eta": whole}
+    return {**view, "experiments": shown, "eta": _with_report(ends[-1]) if ends else _report_left(view, now_wall)}
+
+
+def _with_report(last: Eta | None) -> Eta | None:
+    return None if last is None else {key: seconds + REPORT_S for key, seconds in last.items()}
+
+
+def _report_left(view: View, now_wall: float | None) -> Eta | None:
+    """Return the eta of a run that only its report is left of; None for one that is over."""
+    ends = [one["ended_wall"] for one in view["experiments"] if one["ended_wall"] is not None]
+    if now_wall is None or not ends or view.get("run", {}).get("state") != ProcessState.RUNNING:
+        return None
+    left_s = left_of(REPORT_S, max(0.0, now_wall - max(ends)))
+    return {"median_s": left_s, "low_s": left_s / REPORT_TIMES, "high_s": left_s * REPORT_TIMES}
 
 
 def _finite(eta: Eta | None) -> Eta | None:
@@ -106,7 +119,7 @@ def _ends(
         if left is None or whole is None:
             found.append(None)
             continue
-        length, hours_s = whole, _hours_left(one)
+        length, hours_s = whole, _hours_left(one, left)
         bound += math.inf if hours_s is None else hours_s + left.begin_s
         if hours_s is not None:
             # They count from the driver's start, and all that an experiment leaves of them goes to the next.
@@ -123,12 +136,15 @@ def _ends(
     return found
 
 
-def _hours_left(experiment: View) -> float | None:
-    """Return what is left of an experiment's hours: by the daemon's count where it works, else all of them."""
+def _hours_left(experiment: View, left: WorkLeft) -> float | None:
+    """Return what is left of an experiment's hours: by the daemon's count where it works, else all of them.
+
+    Where they are over, its end still takes its time.
+    """
     hours, left_s = experiment["spec"].get("max_hours"), experiment.get("left_s")
     if hours is None:
         return None
-    return float(hours) * 3600.0 if left_s is None else float(left_s)
+    return max(left.end_s, float(hours) * 3600.0 if left_s is None else float(left_s))
 
 
 def _within(whole: Moments, hours_s: float, trial_s: float) -> Moments:

@@ -107,7 +107,7 @@ class Shares:
         alone = min(waiting, max(0, unjudged(pruner) - begun))
         more = _kept_early(pruner, begun + waiting) - _kept_early(pruner, begun)
         epochs = alone * self.unjudged + (waiting - alone) * judged + more * (self.unjudged - judged)
-        return min(1.0, epochs / waiting) if waiting else judged
+        return min(1.0, max(LEAST_SHARE, epochs / waiting)) if waiting else judged
 
 
 def _kept_early(pruner: View, trials: int) -> float:

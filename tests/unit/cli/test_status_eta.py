@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.cli import status_text
 from supervisor.formatting import eta_range, eta_short, eta_words
-from tests.unit.cli.status_view import ETA, ETA_WORDS, experiment, untouched, view
+from tests.unit.cli.status_view import ETA, ETA_WORDS, NOW, command, experiment, untouched, view
 
 
 def test_the_run_and_each_experiment_at_work_have_their_own() -> None:
@@ -25,6 +25,15 @@ def test_wait_shows_the_same_figures_as_status() -> None:
     text = status_text.status(shown)
     assert eta_short(ETA) in text
     assert eta_range(ETA)[0] in text
+
+
+def test_in_a_persons_pause_it_says_that_it_assumes_a_resume() -> None:
+    paused = view(experiment(state="PAUSED"), commands=[command("PAUSE")])
+    assert "ETA 32 min 35 s if resumed now," in status_text.status(paused)
+    assert f"{ETA_WORDS} if resumed now" in status_text.progress(paused)
+    for other in (command("PAUSE", scope="2M-h1/17"), command("PAUSE", "schedule", until_wall=NOW + 60.0)):
+        assert "if resumed now" not in status_text.status(view(experiment(), commands=[other]))
+    assert "if resumed now" not in status_text.status(view(experiment(eta=None), commands=[command("PAUSE")], eta=None))
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "PAUSED"])

@@ -113,6 +113,22 @@ def test_it_is_never_zero_while_a_test_takes_longer_than_expected() -> None:
     assert min(seen) > 1.0
 
 
+def test_it_is_never_zero_while_a_test_goes_on_after_the_hours() -> None:
+    testing = experiment(costs=[cost(n) for n in range(10)], finalize={"top": 1, "seeds": 2}, max_trials=12,
+                         trainable="patchtst", max_hours=1.0, left_s=0.0)  # fmt: skip
+    testing = {**testing, "measured": {**testing["measured"], "trials": [10, 2, 0]}}
+    found = [with_eta(view(testing), NOW + seconds)["experiments"][0]["eta"] for seconds in range(0, 3600, 60)]
+    assert min(eta["median_s"] for eta in found) > 1.0
+
+
+def test_the_report_of_a_run_is_waited_for_too() -> None:
+    over = {**view(experiment(state="EXITED", ended_wall=NOW)), "run": {"state": "RUNNING"}}
+    seen = [with_eta(over, NOW + seconds)["eta"]["median_s"] for seconds in (0.0, 3.0, 60.0)]
+    assert seen[0] > seen[1] > 0.5
+    assert seen[2] > seen[1], "one that takes too long goes on for a while"
+    assert with_eta({**over, "run": {"state": "EXITED"}}, NOW)["eta"] is None
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.floats(0.0, 30.0)), min_size=1, max_size=3),
     st.lists(st.floats(0.2, 5.0), max_size=5),

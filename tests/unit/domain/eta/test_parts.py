@@ -134,6 +134,13 @@ def test_what_trials_have_shown_is_kept_by_phase() -> None:
     assert found["final_work"] == 10.0
 
 
+def test_the_best_trials_work_counts_by_the_chance_that_it_stays_the_best() -> None:
+    costs = [cost(0, work=40.0), *(cost(number) for number in range(1, 5))]
+    early, late = (measured({"max_trials": trials}, FIGURES, costs, 0, (None, None)) for trials in (50, 5))
+    assert early["work"] < early["final_work"] < 20.0
+    assert late["final_work"] == pytest.approx(40.0), "after the search there is no other"
+
+
 def test_a_start_is_timed_only_where_nothing_else_is_in_it() -> None:
     walls = {"added_wall": 5.0, "started_wall": 6.0, "ended_wall": 30.0}
     assert cost_of(FIGURES, {"number": 1, "attempt": 1, **walls}, {}, 2, 20.0).start_s == 5.0
