@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.chaos.site import Log, Site
@@ -47,6 +48,9 @@ class Place(Site):
         self._agents = set()
         self.log = Log(self.home.audit_log(story.name))
 
+    def __enter__(self) -> Place:
+        return self
+
     def start(self) -> None:
         """Start the run, or its next daemon. Raises SystemExit when it does not start."""
         done = self.command("supervisord", "start", str(self.plan))
@@ -68,6 +72,10 @@ class Place(Site):
     def over(self) -> bool:
         return self.count("run.finished", "run.failed") > 0
 
+    def has_reported(self, epochs: int) -> bool:
+        """Return whether the run has reported so many epochs, or is over."""
+        return self.over() or self.count("trial.reported") >= epochs
+
     def act(self, act: Act) -> None:
         """Do to the run what its story says."""
         if act.what == PAUSE:
@@ -88,8 +96,7 @@ def live(story: Story, keep: Path) -> None:
     with Place(story) as place:
         place.start()
         for act in story.acts:
-            place.wait(f"{act.epochs} epochs", until_s, lambda least=act.epochs: place.count("trial.reported") >= least
-                       or place.over())  # fmt: skip
+            place.wait(f"{act.epochs} epochs", until_s, partial(place.has_reported, act.epochs))
             if not place.over():
                 print(f"  {story.name}: {act.what} after {place.count('trial.reported')} epochs", flush=True)
                 place.act(act)
@@ -100,7 +107,7 @@ def live(story: Story, keep: Path) -> None:
 def rows(name: str, answers: Sequence[Asked]) -> list[tuple[str, ...]]:
     """Return the table's rows of one run: one for each share, with a "?" where the ETA knew nothing."""
     by_share = {one.share: one for one in answers}
-    found = []
+    found: list[tuple[str, ...]] = []
     for share in SHARES:
         one = by_share.get(share)
         if one is None:
@@ -122,7 +129,8 @@ def summary(answers: Sequence[Asked]) -> str:
 
 def judge(homes: Iterable[Home]) -> str:
     """Replay the runs of `homes`; return the table of their promises."""
-    found, answers = [COLUMNS], []
+    found: list[tuple[str, ...]] = [COLUMNS]
+    answers: list[Asked] = []
     for home in homes:
         for name, events in ended_runs(home):
             said = asked(events)
@@ -155,7 +163,7 @@ def lived(story: Story, keep: Path) -> bool:
     began_s = time.monotonic()
     try:
         live(story, keep)
-    except TimeoutError as error:
+    except OSError as error:  # a TimeoutError is one
         print(f"  {error}", flush=True)
         return False
     print(f"{story.name}: ended after {time.monotonic() - began_s:.0f} s", flush=True)

@@ -30,7 +30,7 @@ def test_trials_before_the_median_say_nothing_of_those_after() -> None:
 
 def test_a_short_search_trains_a_larger_share_than_a_long_one() -> None:
     for pruner in (MEDIAN, ASHA):
-        spec = {"pruner": pruner, "max_epochs": 10, "max_trials": 40}
+        spec: dict[str, Any] = {"pruner": pruner, "max_epochs": 10, "max_trials": 40}
         (found,) = shares_shown([experiment(**spec)])
         assert found.of_waiting(spec, 0, 5) > found.of_waiting(spec, 0, 40) > found.of_waiting(spec, 20, 20)
         assert found.of_waiting(spec, 0, 1) == pytest.approx(1.0)
@@ -40,7 +40,7 @@ def test_the_trials_that_run_are_the_long_ones() -> None:
     """Of trials that began together the pruned ones end first: alone they would say that all are short."""
     costs = [cost(number, epochs=10) for number in range(4)] + [cost(number, epochs=2) for number in (4, 5, 6)]
     at_work = [running(number, 8) for number in (7, 8, 9)]
-    spec = {"max_trials": 40, "concurrency": 3, "pruner": MEDIAN}
+    spec: dict[str, Any] = {"max_trials": 40, "concurrency": 3, "pruner": MEDIAN}
     (with_them,), (without,) = (shares_shown([experiment(costs=costs, at_work=one, **spec)]) for one in (at_work, []))
     assert with_them.by_phase[0] > 1.2 * without.by_phase[0]
 
