@@ -53,7 +53,7 @@ def _with_report(last: Eta | None) -> Eta | None:
 
 
 def _report_left(view: View, now_wall: float | None) -> Eta | None:
-    """Return the eta of a run that only its report is left of; None for one that is over."""
+    """Return the eta of a run of which only the report is left; None for one that is over."""
     ends = [one["ended_wall"] for one in view["experiments"] if one["ended_wall"] is not None]
     if now_wall is None or not ends or view.get("run", {}).get("state") != ProcessState.RUNNING:
         return None
@@ -89,6 +89,7 @@ def _forecast(experiments: Sequence[View], now_wall: float | None, run: View) ->
 
 
 def _stalls(experiments: Sequence[View], works: Sequence[WorkLeft | None], run: View) -> Stalls:
+    """Return what pauses and lost attempts will take, as a share of the time of training."""
     done_s = sum(one["measured"]["seconds"] + sum(trial["spent_s"] for trial in one["running"]) for one in experiments)
     left_s = sum(left.trained_s * left.at_once for left in works if left is not None)
     return stalls(run["lost"], int(run["lost_times"]), float(done_s), left_s)

@@ -1,7 +1,7 @@
 """Says what pauses and lost attempts will take, as a share of the time of training: mostly little, now and then much.
 
 Their number is Poisson's and each is long by chance, so their sum is taken for a gamma distribution: the fewer are
-expected, the more its median lies below its mean. Pure; standard library only.
+expected, the further its 90 % quantile lies above its mean. Pure; standard library only.
 """
 
 from __future__ import annotations
