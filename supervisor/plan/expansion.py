@@ -94,6 +94,7 @@ class ExperimentSpec(dimensions.Part):
     ending: dict[str, str] = Field(default_factory=dict, exclude=True)
     discarded: dict[str, str] = Field(default_factory=dict, exclude=True)
     set_aside: list[int] = Field(default_factory=list, exclude=True)
+    extended: dict[str, dict[str, Any]] = Field(default_factory=dict, exclude=True)
     left_out: str | None = Field(default=None, exclude=True)
     asked: list[dict[str, Any]] = Field(default_factory=list, exclude=True)
     put_next: int | None = Field(default=None, exclude=True)

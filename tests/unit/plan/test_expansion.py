@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.domain.trials.extension import with_extension, with_failed_extension
 from supervisor.errors import PlanError
 from supervisor.plan.expansion import ExperimentSpec, expand, fingerprint
 from supervisor.plan.loader import load_plan, parse_plan
@@ -90,6 +91,16 @@ def test_a_spec_survives_json(name: str) -> None:
     specs = expand(load_plan(name).plan, FEATURES, "/data/x.parquet")
     again = [ExperimentSpec.model_validate(json.loads(spec.model_dump_json())) for spec in specs]
     assert again == specs
+
+
+def test_the_spec_of_an_experiment_whose_trial_was_extended_is_read_again() -> None:
+    (spec, *_) = expand(plan_of())
+    fields = {
+        "trial": 3, "epochs": 6, "last_step": 10, "after": 4, "anew": False, "end_reason": "pruned", "value": 0.5,
+    }  # fmt: skip
+    extended = with_extension(spec.model_dump(mode="json"), fields)
+    assert ExperimentSpec.model_validate(extended).extended["3"]["last_step"] == 10
+    assert ExperimentSpec.model_validate(with_failed_extension(extended, 3)).extended["3"]["failed"] is True
 
 
 def test_the_training_room_accepts_every_config_of_a_built_in_plan() -> None:
