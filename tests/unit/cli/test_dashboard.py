@@ -18,7 +18,7 @@ from supervisor.cli import dashboard, supervisorctl
 from supervisor.errors import NotFound, NotRunning
 from supervisor.home import Home
 from supervisor.processes.ray_head import free_port
-from tests.unit.cli.test_commands import finished_run
+from tests.unit.cli.finished_run import finished_run
 from tests.waits import NET_S
 
 STUDY = """
