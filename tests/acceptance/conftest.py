@@ -25,6 +25,8 @@ from tests.acceptance.mounts import memory_of, mounted
 from tests.waits import NET_S
 
 BIN = Path(sys.executable).parent
+OURS = ("SWEEP_", "NOTIFY_", "RAY_", "PYTHONPATH")
+"""Beginnings of the variables of the tests that a person's commands do not get."""
 QUICK = """\
 import time
 from ray import tune
@@ -63,11 +65,13 @@ class Sweep:
 
     home: Home
     folder: Path
+    bin: Path = BIN
+    """The folder of the commands."""
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("SWEEP_", "NOTIFY_", "RAY_"))}
-        return {**kept, "SWEEP_HOME": str(self.home.root), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+        return {**kept, "SWEEP_HOME": str(self.home.root), "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
 
     def d(self, *arguments: str, timeout: float = NET_S) -> subprocess.CompletedProcess[str]:
         return self._call("supervisord", arguments, timeout)
@@ -77,7 +81,7 @@ class Sweep:
 
     def _call(self, program: str, arguments: tuple[str, ...], timeout: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [BIN / program, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True,
+            [self.bin / program, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True,
             timeout=timeout, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Every command of README is typed here, in README's order, in a fresh home."""
+"""Every command of README is typed here, in README's order, in a fresh home, from a clean clone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,36 @@ import re
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from supervisor.home import Home
+from tests.acceptance.clone import ROOT, Clone, clone_checkout
 from tests.acceptance.conftest import Sweep, driver_pid
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    made = clone_checkout(tmp_path_factory.mktemp("clone"))
+    assert made.is_what_runs()
+    return made
 
 
-def _blocks() -> list[list[str]]:
+@pytest.fixture
+def sweep(tmp_path: Path, clone: Clone) -> Iterator[Sweep]:
+    """Provide a fresh home with the commands of a clone."""
+    made = Sweep(Home((tmp_path / "home").resolve()), tmp_path, clone.bin)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def _blocks(checkout: Path = ROOT) -> list[list[str]]:
     """README's shell blocks, each a list of commands without their comments."""
-    found = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```sh\n(.*?)^```", (checkout / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     return [[line.split(" #")[0].strip() for line in block.splitlines() if line.strip()] for block in found]
 
 
@@ -35,18 +53,20 @@ def test_there_are_three_blocks_of_commands() -> None:
     assert len(_blocks()) == 3
 
 
-def test_the_make_commands_are_targets() -> None:
+def test_the_make_commands_are_targets(clone: Clone) -> None:
     """They cannot run inside `make test`; CI runs them. Here: make knows them, and what they would do."""
-    for command in _blocks()[0]:
-        shown = subprocess.run([*shlex.split(command), "-n"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for command in _blocks(clone.root)[0]:
+        shown = subprocess.run(
+            [*shlex.split(command), "-n"], cwd=clone.root, capture_output=True, text=True, check=True
+        )
         assert "supervisord" in shown.stdout
 
 
 @pytest.mark.slow
-def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(sweep: Sweep) -> None:
+def test_the_smoke_session_survives_a_killed_driver_with_exactly_its_trials(sweep: Sweep, clone: Clone) -> None:
     """README's session; in its middle the driver is killed. Every trial ends once, the report is there."""
     shown = {}
-    for command in _blocks()[1]:
+    for command in _blocks(clone.root)[1]:
         if command.startswith("supervisorctl pause"):
             sweep.until("a result", lambda v: any(t["results"] for e in v["experiments"] for t in e["trials"]))
             os.kill(driver_pid(sweep.events("smoke")), signal.SIGKILL)
@@ -97,10 +117,10 @@ def _assert_each_trial_once(sweep: Sweep) -> None:
 
 
 @pytest.mark.slow
-def test_the_phase6a_session_on_a_users_own_data(sweep: Sweep) -> None:
+def test_the_phase6a_session_on_a_users_own_data(sweep: Sweep, clone: Clone) -> None:
     """Import, dry run, start, pause, resume, shutdown, start again, stop."""
     _write_spy(sweep.folder / "SPY.csv")
-    shown = {command: _type(sweep, command) for command in _blocks()[2]}
+    shown = {command: _type(sweep, command) for command in _blocks(clone.root)[2]}
     assert "SPY" in shown["supervisord data list"]
     dry = shown["supervisord start phase6a --dry-run"]
     for budget in ("2M", "20M", "200M", "2B"):

@@ -1,4 +1,4 @@
-"""Every command of the tutorial is typed here, in its order, in one shell, in an empty folder."""
+"""Every command of the tutorial is typed here, in its order, in one shell, in an empty folder, from a clean clone."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from pathlib import Path
 import pytest
 
 from supervisor.home import Home
+from tests.acceptance.clone import ROOT, clone_checkout
 from tests.acceptance.conftest import Sweep
 from tests.waits import NET_S
 
-TUTORIAL = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text()
+PAGE = "docs/tutorial.md"
 SHOWS = "==> "
 """Begins the line before each command's output."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", TUTORIAL, re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+def commands(page: str) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
 
 
-def script(folder: Path) -> str:
+def script(page: str, folder: Path) -> str:
     """Return one shell script of all commands; the two files are saved where the tutorial says so."""
     lines = ["set -e"]
-    for number, command in enumerate(commands()):
+    for number, command in enumerate(commands(page)):
         lines += [f"echo {shlex.quote(SHOWS + command)}", command]
         if number == 1:
             lines += [f"cp {folder}/my_search.py {folder}/my_search.yaml ."]
@@ -38,30 +39,34 @@ def script(folder: Path) -> str:
 
 
 @pytest.fixture
-def hour(tmp_path: Path) -> Iterator[Sweep]:
-    """Provide the folder in which the tutorial is typed, with the home that it sets."""
-    made = Sweep(Home((tmp_path / "first-hour" / "home").resolve()), tmp_path)
+def hour(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
+    """Provide the folder in which the tutorial is typed, with the home that it sets and a clone's commands."""
+    clone = clone_checkout(tmp_path_factory.mktemp("clone"))
+    assert clone.is_what_runs()
+    made = Sweep(Home((tmp_path / "first-hour" / "home").resolve()), tmp_path, clone.bin)
     yield made
     made.end()
 
 
 def test_the_tutorial_sets_its_home_and_saves_its_files_first() -> None:
-    assert commands()[:2] == ["mkdir first-hour && cd first-hour", 'export SWEEP_HOME="$PWD/home"']
-    assert [len(blocks("python")), len(blocks("yaml"))] == [1, 1]
+    page = (ROOT / PAGE).read_text()
+    assert commands(page)[:2] == ["mkdir first-hour && cd first-hour", 'export SWEEP_HOME="$PWD/home"']
+    assert [len(blocks(page, "python")), len(blocks(page, "yaml"))] == [1, 1]
 
 
 @pytest.mark.slow
 def test_the_first_hour_goes_as_the_tutorial_says(hour: Sweep) -> None:
-    (hour.folder / "my_search.py").write_text(blocks("python")[0])
-    (hour.folder / "my_search.yaml").write_text(blocks("yaml")[0])
+    page = (hour.bin.parents[1] / PAGE).read_text()
+    (hour.folder / "my_search.py").write_text(blocks(page, "python")[0])
+    (hour.folder / "my_search.yaml").write_text(blocks(page, "yaml")[0])
     typed = subprocess.run(
-        ["bash", "-c", script(hour.folder)], cwd=hour.folder, env=hour.environment, stdin=subprocess.DEVNULL,
+        ["bash", "-c", script(page, hour.folder)], cwd=hour.folder, env=hour.environment, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, timeout=NET_S, check=False,
     )  # fmt: skip
     everything = typed.stdout + typed.stderr
     assert typed.returncode == 0, everything
     shown = dict(part.partition("\n")[::2] for part in typed.stdout.split(SHOWS)[1:])
-    assert list(shown) == list(dict.fromkeys(commands()))
+    assert list(shown) == list(dict.fromkeys(commands(page)))
 
     def of(command: str) -> str:
         [output] = [output for typed, output in shown.items() if typed.startswith(command)]
