@@ -23,7 +23,7 @@ from supervisor import failpoints
 from supervisor.audit import rotation
 from supervisor.audit.evidence import MAGIC
 from supervisor.audit.log import AuditLog, head_key, open_audit_log
-from supervisor.audit.rebuild import UNREPORTED, open_or_rebuild
+from supervisor.audit.rebuild import UNREPORTED, Rebuilt, open_or_rebuild
 from supervisor.audit.rotation import Limits
 from supervisor.clock import Clock
 from supervisor.control.handshake import StartRequest
@@ -126,7 +126,7 @@ class OneHome(RuleBasedStateMachine):
         self.log_full = False
         for _ in range(10):
             before = [world.copy() for world in self.worlds]
-            going_on = [world.start(how) for world in self.worlds]
+            going_on = [world.start(how, self.queued) for world in self.worlds]
             try:
                 self._start(how)
             except (NotFound, Conflict):
@@ -145,6 +145,11 @@ class OneHome(RuleBasedStateMachine):
             return
         raise AssertionError("it never started")
 
+    @property
+    def queued(self) -> list[str]:
+        """The entries of the queue that can begin, the next one first."""
+        return []
+
     def _start(self, how: str) -> None:
         request = StartRequest(
             None if how == "unnamed" else "p", fingerprint="f", plan_text="name: p\n", specs=SPECS, new=how == "anew",
@@ -153,28 +158,32 @@ class OneHome(RuleBasedStateMachine):
         self.store, rebuilt = open_or_rebuild(self.home, self.clock)
         self.audit: AuditLog | None = None
         try:
-            self.writer = RunWriter(self.store, choose_run(self.store, request, self.clock))
-            self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
-            assert replaced is None, "the log was taken for another store's"
-            self.store.after_each_change(lambda events: [self.told(event) for event in events])
-            lines = self.audit.catch_up(self.store, "p")
-            self._note_head()
-            if self.audit.lost_from is not None:
-                self.writer.record("audit.restored", lines=lines, after=self.audit.lost_from)
-            if rebuilt is not None:
-                with self.store.change(self.writer.run_id) as change:
-                    change.forget(UNREPORTED)
-                    change.record("store.rebuilt", **rebuilt.to_json())
-                assert rebuilt.problems == []
-            if self.audit.torn_bytes:
-                self.writer.record("audit.repaired", bytes=self.audit.torn_bytes)
-            self.writer.recover()
-            self.writer.record("daemon.started", pid=1, version="0", socket="s", boot_id=None)
-            self.writer.move_run(ProcessState.STARTING)
-            self.writer.record("run.started")
+            self.work_on(request, rebuilt)
         except BaseException:
             self._forget()
             raise
+
+    def work_on(self, request: StartRequest, rebuilt: Rebuilt | None) -> None:
+        """Begin or resume the run that `request` means, as a daemon does."""
+        self.writer = RunWriter(self.store, choose_run(self.store, request, self.clock))
+        self.audit, replaced = open_audit_log(self.home.audit_log("p"), self.store, LIMITS)
+        assert replaced is None, "the log was taken for another store's"
+        self.store.after_each_change(lambda events: [self.told(event) for event in events])
+        lines = self.audit.catch_up(self.store, "p")
+        self._note_head()
+        if self.audit.lost_from is not None:
+            self.writer.record("audit.restored", lines=lines, after=self.audit.lost_from)
+        if rebuilt is not None:
+            with self.store.change(self.writer.run_id) as change:
+                change.forget(UNREPORTED)
+                change.record("store.rebuilt", **rebuilt.to_json())
+            assert rebuilt.problems == []
+        if self.audit.torn_bytes:
+            self.writer.record("audit.repaired", bytes=self.audit.torn_bytes)
+        self.writer.recover()
+        self.writer.record("daemon.started", pid=1, version="0", socket="s", boot_id=None)
+        self.writer.move_run(ProcessState.STARTING)
+        self.writer.record("run.started")
         self.trial_writer = TrialWriter(self.store, self.writer.run_id)
         self.cluster = ClusterView(self.writer, self.clock)
         self.commands = CommandsInForce(self.writer, self.clock, self.cluster)
@@ -215,6 +224,10 @@ class OneHome(RuleBasedStateMachine):
         if self.audit is not None:
             self.audit.close()
             self.audit = None
+
+    def run_is_over(self) -> None:
+        """End the daemon of a run that has ended."""
+        self._dead()
 
     def _dead(self) -> None:
         if self.alive:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,6 +110,8 @@ class Run:
     """How many points a person enqueued in each experiment."""
     refused: int = 0
     """How many messages were refused, each of which is an event."""
+    entries: list[str] = field(default_factory=list)
+    """The entries of the queue that this run began or resumed."""
 
 
 @dataclass
@@ -135,13 +138,16 @@ class World:
         assert len(left) <= 1
         return left[0] if left and (stopped_too or left[0].desired == "run") else None
 
-    def start(self, how: str) -> bool:
-        """Return False where there is no run to continue, or none with a failure to try again."""
+    def start(self, how: str, queued: Sequence[str] = ()) -> bool:
+        """Return False where there is no run to continue, or none with a failure to try again.
+
+        `queued`: the entries that can begin, the next one first. A daemon takes one when it has no run to continue.
+        """
         if how == "retry":
             return self.retry()
         found = self.unfinished(stopped_too=how != "unnamed")
         if found is None and how == "unnamed":
-            return False
+            return self.advance(queued)
         if found is not None and how == "anew":
             self.recover(found)
             found.state, found.desired, found.given_up = "FATAL", "stop", True
@@ -151,6 +157,21 @@ class World:
             self.runs.append(Run())
             self.note()
         self.go_on()
+        return True
+
+    def advance(self, queued: Sequence[str]) -> bool:
+        """Begin the next entry that has not begun; return False without one."""
+        begun = {entry for run in self.runs for entry in run.entries}
+        following = next((entry for entry in queued if entry not in begun), None)
+        if following is None:
+            return False
+        # A stopped run of its plan goes on.
+        if self.unfinished(stopped_too=True) is None:
+            self.runs.append(Run())
+        self.run.entries.append(following)
+        self.run.desired = "run"
+        self.note()
+        self.begin()
         return True
 
     def retry(self) -> bool:
@@ -543,7 +564,11 @@ def _read_run(connection: sqlite3.Connection, row: sqlite3.Row) -> Run:
     refused = connection.execute(
         "SELECT count(*) FROM event WHERE run = ? AND name = 'result.refused'", (row["id"],)
     ).fetchone()[0]
+    advanced = connection.execute(
+        "SELECT fields FROM event WHERE run = ? AND name = 'queue.advanced' ORDER BY seq", (row["id"],)
+    ).fetchall()
     run = Run(row["state"], row["desired"], row["reason"] is not None, refused=refused)
+    run.entries = [str(json.loads(each["fields"])["id"]) for each in advanced]
     run.commands = {each["scope"]: _action(each["command"]) for each in rows("command")}
     run.experiments = {
         each["name"]: Experiment(

@@ -350,7 +350,8 @@ class Rules(OneHome):
         self.state, self.governor = None, "RUN"
         if self.alive and not self.left:
             self.move_run("run.finished", passed=1, failed=1, skipped=0, seconds=1.0)
-            self._dead()
+            if self.alive:
+                self.run_is_over()
 
     @precondition(lambda self: self.alive and self.state and not self.waiting and self.trials)
     @rule(reason=st.sampled_from(EARLY), more=st.sampled_from([0, 0, 1]))

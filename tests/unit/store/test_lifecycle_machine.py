@@ -1,4 +1,4 @@
-"""Play any life of a run: verbs, governors, messages, kills, bad disks, lost stores.
+"""Play any life of a run: verbs, governors, messages, queues of plans, kills, bad disks, lost stores.
 
 A Hypothesis state machine over the real store, audit log, writers, experiment state and commands in force, compared
 with a model that knows none of them.
@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from supervisor import failpoints
 from supervisor.audit import evidence, invariants
+from supervisor.control.plan_queue import PlanQueue
 from supervisor.daemon.experiments import experiment_state
 from supervisor.domain.lifecycle import (
     TRIAL_ENDED,
@@ -34,7 +35,7 @@ from supervisor.store.projection import EXPERIMENT_STATES
 from supervisor.store.replay import replay
 from supervisor.store.run_writer import RunWriter
 from tests.unit.store.lifecycle_model import read_world
-from tests.unit.store.lifecycle_rules import Rules
+from tests.unit.store.lifecycle_queue import QueueRules
 
 STATE_OF = {
     "trial.started": TrialState.RUNNING, "trial.paused": TrialState.PAUSED, "trial.resumed": TrialState.RUNNING,
@@ -43,7 +44,7 @@ STATE_OF = {
 }  # fmt: skip
 
 
-class Lives(Rules):
+class Lives(QueueRules):
     """The rules, and the checks that must hold after each step."""
 
     @invariant()
@@ -184,10 +185,20 @@ def _a_table_is_written_beside_the_projection(patch: pytest.MonkeyPatch) -> None
     patch.setattr(RunWriter, "requeue_live_trials", requeue)
 
 
+def _what_has_begun_begins_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lookups, "has_advanced", lambda *_: False)
+
+
+def _the_last_plan_of_the_queue_begins_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PlanQueue, "first", lambda self: next((e for e in self.entries()[::-1] if e.error is None), None))
+
+
 @pytest.mark.parametrize(
     "harm",
     [
         _no_fence,
+        pytest.param(_what_has_begun_begins_again, marks=pytest.mark.slow),
+        pytest.param(_the_last_plan_of_the_queue_begins_first, marks=pytest.mark.slow),
         pytest.param(_a_stop_is_a_back_off, marks=pytest.mark.slow),
         pytest.param(_a_failure_keeps_its_whole_text, marks=pytest.mark.slow),
         pytest.param(_a_repeated_message_counts, marks=pytest.mark.slow),
@@ -197,7 +208,7 @@ def _a_table_is_written_beside_the_projection(patch: pytest.MonkeyPatch) -> None
 def test_the_machine_finds_a_broken_rule(
     harm: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A late attempt that is believed, a report that comes twice and counts twice, a row that no event explains."""
+    """A late attempt that is believed, a report or a plan that counts twice, a row that no event explains."""
     harm(monkeypatch)
     sloppy = settings(
         USUAL, max_examples=400, derandomize=True, database=None, phases=[Phase.generate], report_multiple_bugs=False
