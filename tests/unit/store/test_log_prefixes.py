@@ -22,10 +22,10 @@ from supervisor.store.database import read_only
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.event import Event
 from tests.unit.audit.rebuild_home import OPENING, RESULT
-from tests.unit.store.lifecycle_home import HandSetClock
-from tests.unit.store.lifecycle_model import EXPERIMENTS, MAX_TRIALS
-from tests.unit.store.lifecycle_rules import MAX_RUNS
-from tests.unit.store.test_lifecycle_machine import Lives
+from tests.unit.lifecycle.death_rules import MAX_RUNS
+from tests.unit.lifecycle.one_home import HandSetClock
+from tests.unit.lifecycle.run_facts import EXPERIMENTS, MAX_TRIALS
+from tests.unit.lifecycle.test_lifecycle_machine import Lives
 
 EVENTS = 400
 ERROR = "Traceback (most recent call last):\n  in x\nValueError: no good"

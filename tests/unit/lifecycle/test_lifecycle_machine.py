@@ -34,8 +34,8 @@ from supervisor.store.database import read_only
 from supervisor.store.projection import EXPERIMENT_STATES
 from supervisor.store.replay import replay
 from supervisor.store.run_writer import RunWriter
-from tests.unit.store.lifecycle_model import read_world
-from tests.unit.store.lifecycle_queue import QueueRules
+from tests.unit.lifecycle.queue_rules import QueueRules
+from tests.unit.lifecycle.stored_world import read_world
 
 STATE_OF = {
     "trial.started": TrialState.RUNNING, "trial.paused": TrialState.PAUSED, "trial.resumed": TrialState.RUNNING,

@@ -17,8 +17,8 @@ from supervisor.daemon import __main__ as process
 from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.errors import DiskFailed, DiskFull, NotFound
 from supervisor.home import Home
-from tests.unit.store.lifecycle_home import SPECS, Killed
-from tests.unit.store.lifecycle_rules import Rules
+from tests.unit.lifecycle.driver_rules import Rules
+from tests.unit.lifecycle.one_home import SPECS, Killed
 
 MAX_ENTRIES = 4
 """The entries of one life: each is a run more."""

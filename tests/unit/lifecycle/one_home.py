@@ -6,10 +6,6 @@ A kill is one of the process: what it had in memory is gone, what it had written
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
-import os
-import shutil
 import sqlite3
 import tempfile
 from collections import deque
@@ -20,8 +16,6 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from supervisor import failpoints
-from supervisor.audit import rotation
-from supervisor.audit.evidence import MAGIC
 from supervisor.audit.log import AuditLog, head_key, open_audit_log
 from supervisor.audit.rebuild import UNREPORTED, Rebuilt, open_or_rebuild
 from supervisor.audit.rotation import Limits
@@ -31,16 +25,16 @@ from supervisor.daemon.cluster import ClusterView
 from supervisor.daemon.commands_in_force import CommandsInForce
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.run_selection import choose_run
-from supervisor.domain import messages
 from supervisor.domain.lifecycle import ProcessState, TrialState
 from supervisor.errors import Conflict, DiskFailed, DiskFull, NotFound
 from supervisor.home import Home
 from supervisor.store.event import Event
-from supervisor.store.projection import RUN_STATES
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.schema import SCHEMA
 from supervisor.store.trial_writer import TrialWriter
-from tests.unit.store.lifecycle_model import EXPERIMENTS, FINAL, MAX_TRIALS, OVER, Trial, World, read_world
+from tests.unit.lifecycle.run_facts import EXPERIMENTS, FINAL, MAX_TRIALS
+from tests.unit.lifecycle.stored_world import read_world
+from tests.unit.lifecycle.world import World
 
 MAX_HOURS = 1e6
 """The hours of each experiment: no life uses them up, and the rest goes to the next."""
@@ -307,108 +301,6 @@ class OneHome(RuleBasedStateMachine):
             self.cluster.driver_gone()
             self._narrow()
             self._begin_anew()
-
-    # As the orchestrator moves, and as a driver speaks
-
-    def move_run(self, event: str, **fields: Any) -> None:
-        if self.alive:
-            state = RUN_STATES.get(event) or fields["state"]
-            self.do(lambda: self.writer.record(event, **fields), lambda world: world.move_run(state))
-
-    def settle(self) -> None:
-        """Pause or resume the experiment, as Orchestrator.commands_changed does."""
-        if self.alive:
-            name = None if self.waiting else self.current
-            self.do(lambda: self.commands.settle(name), self._settled)
-
-    def _settled(self, world: World) -> None:
-        if self.current is not None and not self.waiting:
-            world.settle(self.current, self.governor, set(self.cluster.nodes))
-
-    def drive(self) -> None:
-        """Spawn a driver, which says hello, as DriverRunner does."""
-        state = self.state
-        assert state is not None
-        self.waiting = False
-        self.sent.clear()
-
-        def run() -> None:
-            state.start()
-            self.commands.begin_driver()
-            self.writer.record("driver.started", experiment=state.name, pid=2)
-            state.started()
-            self.commands.settle(state.name)
-
-        def model(world: World) -> None:
-            world.move(state.name, "STARTING")
-            world.move(state.name, "RUNNING")
-            self._settled(world)
-
-        self.conduct(run, model)
-
-    @property
-    def current(self) -> str | None:
-        return None if self.state is None else self.state.name
-
-    @property
-    def left(self) -> list[str]:
-        return [name for name, each in self.world.run.experiments.items() if each.state not in OVER]
-
-    @property
-    def trials(self) -> dict[int, Trial]:
-        """The trials of the experiment at work, as the model has them, by number."""
-        return {number: trial for (name, number), trial in self.world.run.trials.items() if name == self.current}
-
-    def send(self, message: Any) -> None:
-        """The daemon hears it, commits it and acknowledges it."""
-        if self.waiting:
-            return  # there is no driver
-        name, run = self.current, len(self.world.runs)
-        assert name is not None
-        self.sent.append(message)
-        self.do(lambda: self.trial_writer.handle(name, message), lambda world: world.handle(name, message))
-        if self.alive:
-            for step, counts in self.trials.get(message.number, Trial()).results.items():
-                self.acknowledged[run, name, message.number, step] = counts
-
-    def reached(self, number: int, attempt: int) -> int:
-        """Return the last epoch that this attempt reported, as its driver knows it."""
-        own = [
-            message for message in self.sent if (message.number, getattr(message, "attempt", None)) == (number, attempt)
-        ]
-        begun = [message.resumed_step or 0 for message in own if isinstance(message, messages.TrialStarted)]
-        return max([0, *begun, *(message.step for message in own if isinstance(message, messages.ResultReported))])
-
-    def report(self, number: int, attempt: int, step: int, value: float | None) -> messages.ResultReported:
-        """Even trials keep checkpoints, odd ones none."""
-        path, body = self.folder / f"{self.current}-{number}-{step}.pt", b"x" * 10
-        if number % 2 == 0:
-            path.write_bytes(body + MAGIC + hashlib.sha256(body).digest())
-        return messages.ResultReported(number, attempt, step, value, {"loss": value}, None if number % 2 else str(path))
-
-    # Damage
-
-    def _lose_store(self, how: str) -> None:
-        store = self.home.store
-        for suffix in ("-wal", "-shm"):
-            store.with_name(store.name + suffix).unlink(missing_ok=True)
-        if how == "store gone":
-            store.unlink()
-        elif how == "old store" and self.copy is not None:
-            shutil.copyfile(self.copy, store)
-        elif how == "cut store":
-            os.truncate(store, store.stat().st_size // 3)
-        else:
-            store.write_bytes(b"no database" * 1000)
-
-    def _log_is_complete(self) -> bool:
-        """Return whether the log holds all that was acknowledged: without either witness nothing can give it back.
-
-        It lags behind while its disk is full, or has lost its end.
-        """
-        parts = rotation.all_parts(self.home.audit_log("p"))
-        lines = [line for part in parts for line in rotation.lines_of(part)]
-        return bool(lines) and int(json.loads(lines[-1])["seq"]) >= self.promised_seq
 
 
 def unlike(worlds: list[World]) -> list[World]:
