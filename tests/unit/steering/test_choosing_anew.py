@@ -128,7 +128,7 @@ def test_what_is_asked_while_the_test_waits_to_be_opened_keeps_it_closed(
     async def ask(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.finished")) == 3, "the finalisation has ended")
         await until(lambda: at_work.experiment is None, "its driver has ended")
-        await steering(stage, at_work).discard(["0"], False, "ann")
+        await steering(stage, at_work).discard(["a/0"], False, "ann")
         stage.writer.drop_command(hold.scope, "bob")
         await until(lambda: len(stage.facts("driver.started")) == 2, "the next driver")
         stage.writer.put_command(hold, "now")
