@@ -72,6 +72,10 @@ def _check(stage: Stage) -> None:
         stage.patch.setattr(start_checks, name, lambda *_: ok("a check", "it is good"))
 
 
+def _without_dataset(stage: Stage) -> None:
+    stage.patch.setattr(data, "_build_if_shares", lambda *_: None)
+
+
 def _fetch(stage: Stage) -> None:
     from training.data import imports
 
@@ -97,6 +101,8 @@ def _notify(stage: Stage, problem: str | None = None) -> None:
 
 QUICK: Mapping[str, Callable[[Stage], object]] = {
     "check": _check,
+    "data import": _without_dataset,
+    "data sample": _without_dataset,
     "data fetch": _fetch,
     "data build": lambda stage: typed(stage, "supervisord", "data import"),
     "predict": _predict,
