@@ -1,7 +1,8 @@
 """Runs a Python module as a child process: JSON in, JSON out, within a deadline.
 
 The child lives in its own session. It ends with all processes that it started: after its answer, at the deadline, and
-when the waiting task is cancelled.
+when the waiting task is cancelled. It may be started before its request is known, to import its modules meanwhile; then
+the end of its input, at its parent's death, ends it too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,45 @@ class JsonWorker:
 
     async def ask(self, request: object) -> Any:
         """Return the child's answer to `request`. Raises WorkerFailed."""
+        return await (await self.start()).ask(request)
+
+    async def run(self, request: object) -> bytes:
+        """Return the child's standard output; its exit status must be 0. Raises WorkerFailed."""
+        return await (await self.start()).run(request)
+
+    async def start(self) -> WaitingWorker:
+        """Start the child before its request: the caller asks it, or ends it. Raises WorkerFailed."""
+        talk, loop = _Conversation(self.max_answer_bytes), asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.subprocess_exec(
+                lambda: talk, *self.command, env=dict(self.environment), start_new_session=True
+            )
+        except OSError as error:
+            raise WorkerFailed(f"cannot start: {error}") from error
+        return WaitingWorker(self, talk, transport)
+
+
+class WaitingWorker:
+    """A child process that waits for its request. It answers one."""
+
+    def __init__(self, worker: JsonWorker, talk: _Conversation, transport: asyncio.SubprocessTransport) -> None:
+        self._worker, self._talk, self._transport = worker, talk, transport
+
+    @property
+    def pid(self) -> int:
+        return self._transport.get_pid()
+
+    @property
+    def lives(self) -> bool:
+        """Return whether the child has not ended."""
+        return not self._talk.exited.done()
+
+    def send_ahead(self, value: object) -> None:
+        """Send a line of JSON before the request, for a child that works ahead with it."""
+        self._talk.send(json.dumps(value).encode() + b"\n")
+
+    async def ask(self, request: object) -> Any:
+        """Return the child's answer to `request`. Raises WorkerFailed."""
         output = await self.run(request)
         try:
             return json.loads(output)
@@ -46,42 +86,37 @@ class JsonWorker:
 
     async def run(self, request: object) -> bytes:
         """Return the child's standard output; its exit status must be 0. Raises WorkerFailed."""
-        talk = _Conversation(json.dumps(request).encode(), self.max_answer_bytes)
-        transport = await self._spawn(talk)
+        talk, worker = self._talk, self._worker
+        talk.send(json.dumps(request).encode(), last=True)
         try:
-            async with asyncio.timeout(self.deadline_s):
+            async with asyncio.timeout(worker.deadline_s):
                 await talk.closed
         except TimeoutError as error:
-            raise WorkerFailed(f"took longer than {self.deadline_s:g} s") from error
+            raise WorkerFailed(f"took longer than {worker.deadline_s:g} s") from error
         finally:
             # Also on cancellation: no child may outlive the task that waits for it.
-            end_group(transport.get_pid(), 0.0)
-            await talk.exited
-            transport.close()
-        if len(talk.output) > self.max_answer_bytes:
-            raise WorkerFailed(f"wrote more than {self.max_answer_bytes} bytes")
-        if status := transport.get_returncode():
+            await self.end()
+        if len(talk.output) > worker.max_answer_bytes:
+            raise WorkerFailed(f"wrote more than {worker.max_answer_bytes} bytes")
+        if status := self._transport.get_returncode():
             last_words = talk.last_words.decode(errors="replace").strip()
             raise WorkerFailed(f"ended with {status_text(status)}", last_words=last_words)
         return bytes(talk.output)
 
-    async def _spawn(self, talk: _Conversation) -> asyncio.SubprocessTransport:
-        loop = asyncio.get_running_loop()
-        try:
-            transport, _ = await loop.subprocess_exec(
-                lambda: talk, *self.command, env=dict(self.environment), start_new_session=True
-            )
-        except OSError as error:
-            raise WorkerFailed(f"cannot start: {error}") from error
-        return transport
+    async def end(self) -> None:
+        """End the child and all processes that it started; it may have ended."""
+        if self.lives:
+            end_group(self._transport.get_pid(), 0.0)
+        await self._talk.exited
+        self._transport.close()
 
 
 class _Conversation(asyncio.SubprocessProtocol):
     """Sends the request and collects the output, within its limit."""
 
-    def __init__(self, request: bytes, max_bytes: int) -> None:
-        self._request, self._max_bytes = request, max_bytes
-        self._pid = 0
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._pid = max_bytes, 0
+        self._input: asyncio.WriteTransport | None = None
         self.output, self.last_words = bytearray(), b""
         self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The child has ended."""
@@ -93,8 +128,14 @@ class _Conversation(asyncio.SubprocessProtocol):
         self._pid = transport.get_pid()
         pipe = transport.get_pipe_transport(0)
         assert isinstance(pipe, asyncio.WriteTransport)
-        pipe.write(self._request)
-        pipe.close()
+        self._input = pipe
+
+    def send(self, data: bytes, *, last: bool = False) -> None:
+        """Write to the child's input, and close it after the `last` data; a child that has ended gets nothing."""
+        if self._input is not None and not self._input.is_closing():
+            self._input.write(data)
+            if last:
+                self._input.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == _STDERR:

@@ -107,6 +107,46 @@ def test_a_process_that_the_child_leaves_behind_is_ended_and_delays_no_answer(tm
     assert ends(int(file.read_text()))
 
 
+def test_a_child_that_waits_gets_a_line_ahead_and_then_its_request() -> None:
+    code = "import json, sys; first = sys.stdin.readline(); print(json.dumps([first, sys.stdin.read()]))"
+
+    async def story() -> Any:
+        waiting = await worker(code).start()
+        waiting.send_ahead({"draw": 1})
+        assert waiting.lives
+        return await waiting.ask([2])
+
+    assert asyncio.run(story()) == ['{"draw": 1}\n', "[2]"]
+
+
+def test_a_child_that_waits_and_is_not_asked_ends_with_its_children(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+
+    async def story() -> int:
+        waiting = await worker(WITH_CHILD + "sys.stdin.read()", str(file)).start()
+        while not file.exists():
+            await asyncio.sleep(0.01)
+        await waiting.end()
+        assert not waiting.lives
+        await waiting.end()
+        return waiting.pid
+
+    assert ends(asyncio.run(story()))
+    assert ends(int(file.read_text()))
+
+
+def test_a_child_that_died_while_it_waited_is_a_failure_when_it_is_asked() -> None:
+    async def story() -> WorkerFailed:
+        waiting = await worker("import sys; sys.exit('bad start')").start()
+        while waiting.lives:
+            await asyncio.sleep(0.01)
+        with pytest.raises(WorkerFailed) as caught:
+            await waiting.ask({})
+        return caught.value
+
+    assert asyncio.run(story()).message == "ended with exit code 1: bad start"
+
+
 def test_the_child_is_ended_at_the_deadline() -> None:
     before = psutil.Process().children()
     assert failure("import time; time.sleep(600)", deadline_s=0.2).message == "took longer than 0.2 s"
