@@ -95,6 +95,8 @@ def ray_command(home: Home, cpus: int, port: int, dashboard: int) -> list[str]:
         f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
         # The drivers do not read the workers' output, so its collector would be a useless process.
         "--include-log-monitor=false",
+        # Nor is there anything to scale; its monitor would start before the raylet does.
+        "--no-monitor",
     ]  # fmt: skip
 
 

@@ -9,11 +9,14 @@ import pytest
 import ray
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RaySystemError, WorkerCrashedError
+from ray.scripts.scripts import start
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TemporaryTrialState
 
 from actors.driver import ray_private
+from supervisor.home import Home
+from supervisor.processes.ray_head import ray_command
 
 
 @pytest.fixture
@@ -60,6 +63,14 @@ def test_a_call_without_a_ray_fails_and_starts_none():
     with pytest.raises(RaySystemError, match="not been started"):
         ray.put(1)
     assert not ray.is_initialized()
+
+
+def test_rays_start_takes_every_option_of_the_head(tmp_path):
+    """`--no-monitor` is not in its help."""
+    command = ray_command(Home(tmp_path), 1, 1, 2)
+    passed = {word.partition("=")[0] for word in command if word.startswith("--")}
+    assert "--no-monitor" in passed
+    assert passed <= {option for parameter in start.params for option in parameter.opts}
 
 
 def test_the_controller_behind_tunes_wrapper_is_found():
