@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from actors.driver.watchdog_links import WatchdogLinks
 
 HEARTBEAT_S = 2.0
-BEGIN_WITHIN_S = 60.0
+BEGIN_WITHIN_S = 7 * 86400.0
+"""A driver may wait for its turn, while the last trials of an experiment train. The end of its pipe ends it sooner."""
 ACKNOWLEDGE_WITHIN_S = 30.0
 NAMESPACE = "sweep"
 ORPHANED = 70
@@ -102,22 +103,24 @@ class Driver:
     def run(self) -> bool:
         """Execute the experiment; return False when it was asked to finish before its end."""
         self.link.send(messages.Hello())
+        threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
+        _import_libraries()
         if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
             raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
         begin = self._begin
         self._registry = registry = _registry(begin)
-        threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         self._connect(begin)
         self._compare_resources(begin)
         return self._search(begin, registry, self._watch(begin))
 
     def _send_heartbeats(self) -> None:
+        # Before its turn the daemon does not listen.
+        self._begun.wait(BEGIN_WITHIN_S)
         while True:
             self.link.send(messages.Heartbeat())
             time.sleep(HEARTBEAT_S)
 
     def _connect(self, begin: messages.Begin) -> None:
-        os.environ.update(TUNE_ENVIRONMENT)
         import ray
 
         ray.init(address=begin.ray_address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
@@ -149,6 +152,14 @@ class Driver:
         if registry.check.problem is not None:
             raise PlanError(registry.check.problem, key="metric")
         return self._in_force.finish_reason is None
+
+
+def _import_libraries() -> None:
+    """Import what every search needs: some seconds, in which the daemon may still wait for Ray."""
+    os.environ.update(TUNE_ENVIRONMENT)
+    import actors.driver.resources
+    import actors.driver.tuner
+    import actors.trial.patchtst  # noqa: F401 - it loads no torch
 
 
 def _registry(begin: messages.Begin) -> TrialRegistry:

@@ -51,6 +51,7 @@ from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import ray_environment
 from supervisor.processes.ray_head import RayHead
 from supervisor.processes.wake_lock import WakeLock
+from supervisor.report.process import ReportAhead
 from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
@@ -72,7 +73,8 @@ def assemble(
     plan_path = None if row["source"] == "built-in" else Path(row["source"])
     source = PlanSource(plan_path, hardware.pop("source_sha256", None))
     wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
-    orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware)
+    report = ReportAhead(run_folder)
+    orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware, report)
     early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)
     underuse = UnderuseWatch(writer, clock, orchestrator.scene)
     schedule = _schedule(writer, clock, orchestrator)
@@ -109,6 +111,7 @@ def assemble(
             early_end.enforce_stop,
         ),
         checkpoints=checkpoints,
+        report=report,
         notifier=notifier,
         dead_man=dead_man,
         service=service or ServiceNotify(),
@@ -158,8 +161,9 @@ def _freeze_plan(run_folder: Path, plan_text: str) -> None:
 
 
 def _orchestrator(
-    home: Home, writer: RunWriter, clock: Clock, reserve: DiskReserve, plan_path: Path | None, hardware: dict[str, Any]
-) -> Orchestrator:
+    home: Home, writer: RunWriter, clock: Clock, reserve: DiskReserve, plan_path: Path | None,
+    hardware: dict[str, Any], report: ReportAhead,
+) -> Orchestrator:  # fmt: skip
     run_folder = home.run_folder(writer.run_id)
     for not_of_the_watchdog in ("options", "schedule"):
         hardware.pop(not_of_the_watchdog, None)
@@ -179,6 +183,7 @@ def _orchestrator(
             **hardware,
         },
         trial_seconds=lambda spec: known_trial_seconds(home, spec, cpus),
+        report=report,
     )  # fmt: skip
 
 

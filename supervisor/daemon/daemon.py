@@ -36,6 +36,7 @@ from supervisor.daemon.upkeep.sd_notify import ServiceNotify
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import Conflict, DiskFull, StoreLocked, SweepError
 from supervisor.processes.wake_lock import WakeLock
+from supervisor.report.process import ReportAhead
 from supervisor.store.run_writer import RunWriter
 
 log = logging.getLogger("supervisor")
@@ -60,6 +61,7 @@ class Daemon:
     early_end: EarlyEnd
     background: Sequence[Task]
     checkpoints: CheckpointRetention
+    report: ReportAhead
     notifier: Notifier
     dead_man: DeadMan
     service: ServiceNotify
@@ -119,7 +121,7 @@ class Daemon:
             ready.fail(Conflict("it was stopped before it was ready"))
         for task in tasks:
             task.cancel()
-        await run_end.end_run(self.writer, self.clock, self.checkpoints, self.run_folder)
+        await run_end.end_run(self.writer, self.clock, self.checkpoints, self.report)
 
     async def _run(self) -> None:
         """Run to the end; after a disk that was full at the wrong moment, continue from the store."""
@@ -152,7 +154,7 @@ class Daemon:
 
     async def _start_ray(self) -> bool:
         """Start Ray; return False if the run is asked to stop before Ray is up. Raises RayStartFailed."""
-        started = await self.orchestrator.stop.unless_asked(self.orchestrator.start_ray())
+        started = await self.orchestrator.stop.unless_asked(self.orchestrator.begin())
         if started is not None:
             started.result()
         return started is not None
@@ -172,6 +174,7 @@ class Daemon:
 
     async def _close(self) -> None:
         failpoints.hit("daemon.close")
+        await self.report.end()
         if self.wake_lock is not None:
             await self.wake_lock.release()
         await self.page.close()

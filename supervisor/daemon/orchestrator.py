@@ -10,12 +10,14 @@ from typing import Any
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView, NodeView
 from supervisor.daemon.commands_in_force import FORCE_S, CommandsInForce
+from supervisor.daemon.experiments.driver_ahead import DriverAhead
 from supervisor.daemon.experiments.driver_runner import Drills, DriverRunner
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.experiments.experiment_hours import TrialSeconds
 from supervisor.daemon.experiments.experiment_runner import ExperimentRunner
 from supervisor.daemon.experiments.ray_session import RaySession
 from supervisor.daemon.experiments.run_order import RunOrder
+from supervisor.daemon.experiments.what_follows import WhatFollows
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.daemon.upkeep.underuse import Scene, scene_of
@@ -25,11 +27,12 @@ from supervisor.domain.retry import Retry
 from supervisor.errors import Conflict
 from supervisor.home import Home
 from supervisor.preflight.concurrency import Choice
-from supervisor.preflight.machine import usable_cores
+from supervisor.preflight.machine import available_memory_bytes, usable_cores
 from supervisor.processes import orphans
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.environment import OWNER
 from supervisor.processes.ray_head import RayHead
+from supervisor.report.process import ReportAhead
 from supervisor.store import lookups
 from supervisor.store.evaluation_writer import EvaluationWriter
 from supervisor.store.run_writer import RunWriter
@@ -51,6 +54,7 @@ class Orchestrator:
         choose_share: Callable[[dict[str, Any]], Coroutine[Any, Any, Choice | None]],
         watchdog: dict[str, Any],
         trial_seconds: TrialSeconds,
+        report: ReportAhead,
     ) -> None:
         self._home, self._writer, self.stop = home, writer, stop
         self._cluster = ClusterView(writer, clock)
@@ -58,11 +62,15 @@ class Orchestrator:
         self._drills = Drills(writer)
         hold = functools.partial(self.hold_for_disk, disk="ray")
         self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=lambda: self._drivers.kill())
-        self._drivers = DriverRunner(
-            writer, self.ray, self.start_ray, new_driver, self._cluster, self._commands, self._drills, watchdog,
-            home.key, reserve, stop, clock, trial_seconds,
-        )  # fmt: skip
+        self._ahead, run_folder = DriverAhead(new_driver), home.run_folder(writer.run_id)
         evaluator = Evaluator(EvaluationWriter(writer.store, writer.run_id), {OWNER: home.key})
+        self._follows = WhatFollows(
+            writer, self._ahead, evaluator, report, lambda: self._order.left(), run_folder, available_memory_bytes
+        )
+        self._drivers = DriverRunner(
+            writer, self.ray, self.start_ray, new_driver, self._ahead, self._follows, self._cluster, self._commands,
+            self._drills, watchdog, home.key, reserve, stop, clock, trial_seconds,
+        )  # fmt: skip
         experiments = ExperimentRunner(self._drivers, self.ray, self._commands, evaluator, clock, reserve, stop)
         self._order = RunOrder(
             home, writer, clock, stop, experiments, skip_reason, choose_share, trial_seconds
@@ -110,6 +118,7 @@ class Orchestrator:
 
     async def commands_changed(self) -> None:
         """Send the commands to the driver, and pause or resume its experiment."""
+        self._follows.obey(self._commands.in_force())
         await self._drivers.send(messages.Commanded([command.to_json() for command in self._commands.commands()]))
         self._commands.settle(self.experiment)
 
@@ -187,6 +196,18 @@ class Orchestrator:
 
     # The run
 
+    async def begin(self) -> None:
+        """Start Ray, and meanwhile the driver of the first experiment. Raises RayStartFailed."""
+        first = next(iter(self._order.left()), None)
+        if first is not None:
+            await self._ahead.start(first, self._home.run_folder(self._writer.run_id) / first)
+        try:
+            await self.start_ray()
+        except BaseException:
+            # Also when the run is asked to stop meanwhile, which cancels this.
+            await self._ahead.end()
+            raise
+
     async def start_ray(self) -> None:
         """Start Ray: a new cluster with other nodes. Raises RayStartFailed."""
         await self.ray.start()
@@ -200,6 +221,7 @@ class Orchestrator:
         finally:
             try:
                 self._cluster.close()
+                await self._follows.run_ends()
             finally:
                 if await self.ray.end():
                     # Ray's workers lead groups of their own, which the head's end does not reach.

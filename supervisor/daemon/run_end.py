@@ -9,7 +9,6 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 from typing import Any, TypeVar
 
 from supervisor.clock import Clock
@@ -18,7 +17,7 @@ from supervisor.domain import answer
 from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.errors import StoreError, SweepError
 from supervisor.page.reader import StoreReader
-from supervisor.report.process import write_report
+from supervisor.report.process import ReportAhead
 from supervisor.store import lookups, queries
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
@@ -28,7 +27,7 @@ log = logging.getLogger("supervisor")
 T = TypeVar("T")
 
 
-async def end_run(writer: RunWriter, clock: Clock, checkpoints: CheckpointRetention, run_folder: Path) -> None:
+async def end_run(writer: RunWriter, clock: Clock, checkpoints: CheckpointRetention, ahead: ReportAhead) -> None:
     """Move the run to EXITED and write its report; to STOPPED if an experiment has not ended. Raises DiskFailed."""
     if not _have_ended(writer):
         writer.move_run(ProcessState.STOPPING)
@@ -38,14 +37,14 @@ async def end_run(writer: RunWriter, clock: Clock, checkpoints: CheckpointRetent
     views = await _experiments(writer)
     created = lookups.run(writer.store, writer.run_id)["created_wall"]
     writer.record("run.finished", **answer.counts(views), seconds=max(0.0, round(clock.wall_s() - created, 1)))
-    await report(writer, run_folder)
+    await report(writer, ahead)
 
 
-async def report(writer: RunWriter, run_folder: Path) -> None:
+async def report(writer: RunWriter, ahead: ReportAhead) -> None:
     """Write the report of a run that has ended; a failure is recorded, and leaves the run as it is."""
     try:
-        snapshot = await _read(writer, lambda connection: queries.run_snapshot(connection, writer.run_id))
-        path = await write_report(snapshot, run_folder)
+        snapshot = await read_beside(writer, lambda connection: queries.run_snapshot(connection, writer.run_id))
+        path = await ahead.write(snapshot)
     except (SweepError, OSError) as error:
         # OSError: a full folder for temporary files, for example.
         writer.record("report.failed", error=str(error))
@@ -63,10 +62,10 @@ def _have_ended(writer: RunWriter) -> bool:
 
 
 async def _experiments(writer: RunWriter) -> list[dict[str, Any]]:
-    return await _read(writer, lambda connection: StatusView(connection, writer.run_id).now()["experiments"])
+    return await read_beside(writer, lambda connection: StatusView(connection, writer.run_id).now()["experiments"])
 
 
-async def _read(writer: RunWriter, query: Callable[[sqlite3.Connection], T]) -> T:
+async def read_beside(writer: RunWriter, query: Callable[[sqlite3.Connection], T]) -> T:
     """Return the answer of `query`, of the daemon's own connection where no other one answers. Raises DiskFailed."""
     try:
         with closing(StoreReader(writer.store.path, writer.run_id)) as reader:

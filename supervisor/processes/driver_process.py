@@ -57,6 +57,11 @@ class DriverProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def lives(self) -> bool:
+        """Return whether the process was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
     async def spawn(self) -> None:
         """Start the process. Raises OSError when that fails."""
         driver_reads, to_driver = os.pipe()

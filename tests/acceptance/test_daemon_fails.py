@@ -14,6 +14,7 @@ from supervisor.daemon.upkeep import background
 from supervisor.daemon.upkeep.crash_loop import judge_start
 from supervisor.home import Home
 from supervisor.processes.driver_process import DriverProcess
+from supervisor.report.process import ReportAhead
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter
 from tests.acceptance.lives import REQUEST, FakeHead, Setting, check_everything, life, living, until_recorded
@@ -65,11 +66,11 @@ REPORT = run_end.report
 
 
 def no_place_for_a_report() -> None:
-    async def write_report(*_: Any) -> None:
+    async def write(*_: Any) -> None:
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     run_end.report = REPORT
-    run_end.write_report = write_report  # type: ignore[assignment]
+    ReportAhead.write = write  # type: ignore[assignment, method-assign]
 
 
 def test_a_report_that_finds_no_place_to_begin_makes_no_failure_of_a_run_that_passed(home: Home) -> None:

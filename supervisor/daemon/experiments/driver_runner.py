@@ -10,10 +10,12 @@ from typing import Any
 from supervisor.clock import Clock
 from supervisor.daemon.cluster import ClusterView
 from supervisor.daemon.commands_in_force import CommandsInForce
+from supervisor.daemon.experiments.driver_ahead import DriverAhead
 from supervisor.daemon.experiments.driver_session import DriverEnd, DriverSession
 from supervisor.daemon.experiments.experiment_hours import Countdown, TrialSeconds
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.experiments.ray_session import RaySession
+from supervisor.daemon.experiments.what_follows import WhatFollows
 from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
@@ -63,6 +65,8 @@ class DriverRunner:
         ray: RaySession,
         start_ray: Callable[[], Awaitable[None]],
         new_driver: Callable[[str], DriverProcess],
+        ahead: DriverAhead,
+        follows: WhatFollows,
         cluster: ClusterView,
         commands: CommandsInForce,
         drills: Drills,
@@ -74,7 +78,8 @@ class DriverRunner:
         trial_seconds: TrialSeconds,
     ) -> None:
         self._clock, self._trial_seconds = clock, trial_seconds
-        self._writer, self._ray, self._start_ray, self._new_driver = writer, ray, start_ray, new_driver
+        self._writer, self._ray, self._start_ray = writer, ray, start_ray
+        self._new_driver, self._ahead, self._follows = new_driver, ahead, follows
         self._trials = TrialWriter(writer.store, writer.run_id)
         self._cluster, self._commands, self._drills = cluster, commands, drills
         self._home_key, self._reserve, self._stop = home_key, reserve, stop
@@ -113,15 +118,20 @@ class DriverRunner:
         ended = await asyncio.to_thread(orphans.end, self._home_key, orphans_only=True)
         if ended:
             self._writer.record("orphans.ended", processes=ended)
-        driver = self._new_driver(state.name)
         try:
             if self._ray.head is None:
                 await self._start_ray()
-            state.folder.mkdir(parents=True, exist_ok=True)
-            await driver.spawn()
+            driver = await self._ahead.take(state.name) or await self._spawned(state)
         except (RayStartFailed, OSError) as failure:
             return DriverEnd(False, None, str(failure))
         return await self._serve(state, driver)
+
+    async def _spawned(self, state: ExperimentState) -> DriverProcess:
+        """Return a new driver of an experiment. Raises OSError when it cannot start."""
+        driver = self._new_driver(state.name)
+        state.folder.mkdir(parents=True, exist_ok=True)
+        await driver.spawn()
+        return driver
 
     async def _serve(self, state: ExperimentState, driver: DriverProcess) -> DriverEnd:
         head = self._ray.head
@@ -165,6 +175,12 @@ class DriverRunner:
 
     def _handle(self, state: ExperimentState, message: messages.Message) -> bool:
         """Commit one message of the driver; return False for a refused one."""
+        accepted = self._commit(state, message)
+        if isinstance(message, messages.TrialStarted | messages.ActionChanged):
+            self._follows.look(state, self._commands.in_force())
+        return accepted
+
+    def _commit(self, state: ExperimentState, message: messages.Message) -> bool:
         match message:
             case messages.Hello():
                 state.started()

@@ -6,8 +6,9 @@ store keeps it.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from supervisor.errors import (
 )
 from supervisor.preflight.machine import usable_cores
 from supervisor.processes.environment import passed_environment, thread_environment
-from supervisor.processes.json_worker import JsonWorker, python_module
+from supervisor.processes.json_worker import JsonWorker, WaitingWorker, python_module
 from supervisor.store.evaluation_writer import EvaluationWriter
+
+log = logging.getLogger("supervisor")
 
 WEIGHTS = "best.pt"
 """The file of a finalisation trial's best weights, in its folder (training.best_weights)."""
@@ -45,6 +48,45 @@ class Evaluator:
 
     def __init__(self, writer: EvaluationWriter, mark: dict[str, str]) -> None:
         self._writer, self._mark = writer, mark
+        self._waiting: tuple[str, int, WaitingWorker] | None = None
+        """An experiment, threads, and the process that was started for its test before its turn."""
+
+    async def start_ahead(self, name: str) -> None:
+        """Start the process of an experiment's test, if it has one: it imports, and reads nothing without a request.
+
+        One that fails costs only its head start.
+        """
+        spec = self._writer.spec(name)
+        if not _has_test(spec) or self._writer.scored(name):
+            return
+        await self.end_ahead()
+        threads = _threads(spec)
+        try:
+            self._waiting = name, threads, await worker(threads, DEADLINE_S, self._mark).start()
+        except WorkerFailed as error:
+            log.warning("the process of the test of %s cannot be started before its turn: %s", name, error.message)
+
+    async def end_ahead(self) -> None:
+        """End the process that waits, if there is one."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            await waiting[2].end()
+
+    async def _taken(self, name: str, threads: int) -> WaitingWorker | None:
+        """Return the living process that waits for this test; None without one. Another one is ended."""
+        if self._waiting is not None:
+            kept, its_threads, waiting = self._waiting
+            if (kept, its_threads) == (name, threads) and waiting.lives:
+                self._waiting = None
+                return waiting
+        await self.end_ahead()
+        return None
+
+    async def _compute(self, name: str, request: dict[str, Any]) -> dict[str, Any]:
+        waiting = await self._taken(name, request["threads"])
+        if waiting is None:
+            return await compute(request, DEADLINE_S, self._mark)
+        return await _result(waiting.ask(request))
 
     async def evaluate(self, name: str, folder: Path, stop: StopRequest) -> bool:
         """Evaluate the experiment's answer, if it has one; return False if it is left out or the run stops before.
@@ -52,7 +94,7 @@ class Evaluator:
         One that is to choose anew has none. An error is recorded and does not fail the experiment: its search stands.
         """
         spec = self._writer.spec(name)
-        if spec.get("finalize") is None or spec["trainable"] != TESTED or self._writer.scored(name):
+        if not _has_test(spec) or self._writer.scored(name):
             return True
         if not await self._released(name, stop):
             return False
@@ -75,7 +117,7 @@ class Evaluator:
         try:
             opening = self._writer.open_test(name, opening_of(spec, choice, tested, records))
             request = request_of(spec, trials, opening, record, folder)
-            computed = await stop.unless_asked(compute(request, DEADLINE_S, self._mark))
+            computed = await stop.unless_asked(self._compute(name, request))
             if computed is None:
                 return False
             result = computed.result()
@@ -99,6 +141,10 @@ class Evaluator:
 
     def _left_out(self, name: str) -> bool:
         return bool(self._writer.spec(name).get("left_out"))
+
+
+def _has_test(spec: dict[str, Any]) -> bool:
+    return spec.get("finalize") is not None and spec["trainable"] == TESTED
 
 
 def opening_of(
@@ -165,10 +211,18 @@ async def compute(request: dict[str, Any], deadline_s: float, mark: dict[str, st
 
     Raises EvaluationRefused when it found the request at fault, EvaluationFailed for every other end without a result.
     """
-    environment = {**passed_environment(), **thread_environment(request["threads"]), **mark}
+    return await _result(worker(request["threads"], deadline_s, mark).ask(request))
+
+
+def worker(threads: int, deadline_s: float, mark: dict[str, str]) -> JsonWorker:
+    """Describe the process of a test that computes with `threads`."""
+    environment = {**passed_environment(), **thread_environment(threads), **mark}
+    return JsonWorker(python_module("training.evaluation"), environment, deadline_s)
+
+
+async def _result(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     try:
-        worker = JsonWorker(python_module("training.evaluation"), environment, deadline_s)
-        result: dict[str, Any] = await worker.ask(request)
+        result = await answer
     except WorkerFailed as error:
         raise EvaluationFailed(f"the evaluation's process {error.message}") from error
     if REFUSED in result:

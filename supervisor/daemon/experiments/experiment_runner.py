@@ -48,6 +48,12 @@ class ExperimentRunner:
 
     async def run(self, state: ExperimentState) -> None:
         """Run an experiment until it has ended, is left out, or the run is asked to stop. Raises RayStartFailed."""
+        try:
+            await self._run(state)
+        finally:
+            await self._evaluator.end_ahead()
+
+    async def _run(self, state: ExperimentState) -> None:
         fruitless = 0
         while not self._stop.asked() and not state.is_left_out():
             before, begun_s = _Before(state.progress(), state.planned, state.set_aside), self._clock.mono_s()

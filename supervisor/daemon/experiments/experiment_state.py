@@ -47,6 +47,12 @@ class ExperimentState:
         return any(TrialState(row["state"]) is TrialState.PENDING for row in waiting)
 
     @property
+    def in_last_trials(self) -> bool:
+        """Return whether all trials that it has at most have been started: those that have not ended are its last."""
+        trials = lookups.trials(self._store, self._run_id, self.name)
+        return len(trials) >= self.planned and all(TrialState(row["state"]) is not TrialState.PENDING for row in trials)
+
+    @property
     def planned(self) -> int:
         """The number of trials that it has at most: a person may add some."""
         return planned_trials(self.spec)

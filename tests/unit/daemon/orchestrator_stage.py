@@ -20,6 +20,7 @@ from supervisor.home import Home
 from supervisor.preflight.concurrency import Choice
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.ray_head import RayHead
+from supervisor.report.process import ReportAhead
 from supervisor.store import queries
 from supervisor.store.database import Store
 from supervisor.store.run_writer import RunWriter, create_run
@@ -141,6 +142,19 @@ class FakeHead:
         self._ended.set()
 
 
+class FakeReport:
+    """Stands in for the report's process: it notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def start(self, view: dict[str, Any]) -> None:
+        self.asked.append(f"start with {len(view['experiments'])}")
+
+    async def end(self) -> None:
+        self.asked.append("end")
+
+
 class Stage:
     """A store with one run of fake experiments, and orchestrators that run it, one life after another."""
 
@@ -175,6 +189,7 @@ class Stage:
         self.environment = dict(os.environ)
         self.reserve = DiskReserve(folder, Clock(), ReserveLimits(reserve_bytes=4096), free=lambda _: 1 << 30)
         self.now: Orchestrator | None = None
+        self.report = FakeReport()
         self.choices: dict[str, Choice] = {}
         self.choosing: Callable[[], Awaitable[None]] | None = None
 
@@ -192,18 +207,25 @@ class Stage:
             await self.choosing()
         return self.choices.pop(spec["name"], None)
 
-    def live(self, *scenes: Callable[[Orchestrator], Awaitable[None]], stop: str = "") -> None:
-        """Live one daemon's life; each of `scenes` happens beside it, and `stop` is asked before it begins."""
+    def live(
+        self, *scenes: Callable[[Orchestrator], Awaitable[None]], stop: str = "", begin: bool = False
+    ) -> None:  # fmt: skip
+        """Live one daemon's life; each of `scenes` happens beside it, and `stop` is asked before it begins.
+
+        `begin`: as a daemon does, first start Ray, and meanwhile the first driver.
+        """
 
         async def life() -> None:
             self.writer.recover()
             self.now = Orchestrator(
                 self.home, self.writer, Clock(), StopRequest(), self.reserve, self._new_head, self._new_driver,
                 lambda spec: "too large" if spec["name"] in self.too_large else None, self._choose_share,
-                {"gate": "none"}, lambda spec: self.trial_seconds.get(spec["name"]),
+                {"gate": "none"}, lambda spec: self.trial_seconds.get(spec["name"]), cast(ReportAhead, self.report),
             )  # fmt: skip
             if stop:
                 self.now.stop.ask(stop)
+            if begin:
+                await self.now.begin()
             beside = [asyncio.ensure_future(scene(self.now)) for scene in scenes]
             try:
                 async with asyncio.timeout(60.0):

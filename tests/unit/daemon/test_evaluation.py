@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,81 @@ def test_a_fault_of_what_the_request_names_is_a_refusal(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(EvaluationRefused, match="SettingsError: "):
         asyncio.run(evaluation.compute(request, NET_S, {}))
+
+
+class Waiting:
+    """Stands in for a process that waits for its request."""
+
+    def __init__(self, *, lives: bool = True) -> None:
+        self.lives, self.told = lives, list[Any]()
+
+    async def ask(self, request: Any) -> dict[str, Any]:
+        self.told.append(request)
+        return RESULT
+
+    async def end(self) -> None:
+        self.told.append("end")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Waiting]:
+    """Return the processes that are started before their turn, which are no real ones."""
+    found: list[Waiting] = []
+
+    async def start(_: JsonWorker) -> Waiting:
+        found.append(Waiting())
+        return found[-1]
+
+    monkeypatch.setattr(JsonWorker, "start", start)
+    return found
+
+
+def evaluate_ahead(writer: EvaluationWriter, folder: Path, between: Callable[[], object]) -> bool:
+    async def go() -> bool:
+        evaluator = Evaluator(writer, {})
+        await evaluator.start_ahead("20k-h1")
+        between()
+        return await evaluator.evaluate("20k-h1", folder, StopRequest())
+
+    return asyncio.run(go())
+
+
+def test_the_process_that_waits_gets_the_request_once_the_opening_is_committed(
+    store: Store, tmp_path: Path, started: list[Waiting], asked: list[dict[str, Any]]
+) -> None:
+    writer = run_of(store)
+    finalised(writer)
+
+    def nothing_is_opened() -> None:
+        assert [waiting.told for waiting in started] == [[]]
+        assert events(store, "test.opened") == []
+
+    assert evaluate_ahead(writer, tmp_path, nothing_is_opened)
+    (waiting,) = started
+    (request,) = waiting.told
+    assert request["opening"]["record"] == "test-opened-1.json"
+    assert asked == []
+    assert answer_queries.evaluation_of(store.connection, "one", "20k-h1") is not None
+
+
+def test_a_process_that_died_while_it_waited_is_replaced(
+    store: Store, tmp_path: Path, started: list[Waiting], asked: list[dict[str, Any]]
+) -> None:
+    writer = run_of(store)
+    finalised(writer)
+    assert evaluate_ahead(writer, tmp_path, lambda: setattr(started[0], "lives", False))
+    assert started[0].told == ["end"]
+    assert len(asked) == 1
+
+
+def test_an_experiment_without_a_test_starts_no_process_before_its_turn(
+    store: Store, started: list[Waiting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = run_of(store)
+    spec = {**writer.spec("20k-h1"), "finalize": None}
+    monkeypatch.setattr(EvaluationWriter, "spec", lambda *_: spec)
+    asyncio.run(Evaluator(writer, {}).start_ahead("20k-h1"))
+    assert started == []
 
 
 def test_a_process_that_takes_too_long_is_killed(tmp_path: Path) -> None:
