@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,8 @@ def main() -> int:
     contenders = [Contender("now", CHECKOUT)]
     if asked.before is not None:
         contenders.insert(0, Contender("before", asked.before.resolve()))
+    # An end from outside, too, ends the daemon of the run at work.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     load = psutil.getloadavg()[0]
     runs: dict[str, list[Seconds]] = {each.name: [] for each in contenders}
     for number in range(asked.runs):
