@@ -73,18 +73,16 @@ def assemble(
     plan_path = None if row["source"] == "built-in" else Path(row["source"])
     source = PlanSource(plan_path, hardware.pop("source_sha256", None))
     wake_lock = WakeLock() if hardware.pop("wake_lock", True) else None
-    report = ReportAhead(run_folder)
+    report, checkpoints = ReportAhead(run_folder), CheckpointRetention(writer, run_folder)
     orchestrator = _orchestrator(home, writer, clock, reserve, plan_path, hardware, report)
     early_end = EarlyEnd(writer, clock, orchestrator.stop, orchestrator.kill)
-    underuse = UnderuseWatch(writer, clock, orchestrator.scene)
     schedule = _schedule(writer, clock, orchestrator)
-    page = LivePage(home, writer, clock)
+    underuse, page = UnderuseWatch(writer, clock, orchestrator.scene), LivePage(home, writer, clock)
     handlers = Handlers(
         home, writer, clock, plan, orchestrator, reserve, source, rebuilt, underuse, schedule,
         early_end.disk_failed, page,
     )  # fmt: skip
     server = _server(home, writer, clock, handlers)
-    checkpoints = CheckpointRetention(writer, run_folder)
     notifier, dead_man = _news(home, writer, plan, clock, lambda: handlers.status(trials=False))
     return Daemon(
         writer=writer,
