@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervisor.domain.lifecycle import MAY_BE_RETRIED, ProcessState
@@ -42,7 +42,7 @@ def in_force(view: dict[str, Any]) -> list[dict[str, Any]]:
     return [command for command in commands if command["action"] != "RUN" and _counts(command, now)]
 
 
-def eta_assumes(view: dict[str, Any]) -> str:
+def eta_assumes(view: Mapping[str, Any]) -> str:
     """Return what an ETA assumes while a person pauses the run, to put behind it: that it is resumed now."""
     held = any(
         command["origin"] == "operator" and command["action"] != "RUN" and command.get("scope", ALL_NODES) == ALL_NODES

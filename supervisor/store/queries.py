@@ -233,20 +233,21 @@ def _memory_given(connection: sqlite3.Connection, run_id: str, name: str) -> dic
     return {row["trial"]: json.loads(row["fields"])["memory"] for row in rows}
 
 
-def best_trial(trials: Iterable[dict[str, Any]], spec: Mapping[str, Any]) -> dict[str, Any] | None:
+def best_trial(trials: Iterable[Mapping[str, Any]], spec: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the ended trial of the search with the best value; a pruned one counts with the value that it reached.
 
     Trials after the search may be judged on other days, so their values do not compare. One that trains on counts as
     it had ended.
     """
-    trials = [as_it_had_ended(spec, trial) for trial in trials] if spec.get("extended") else trials
-    valued = [trial for trial in trials if trial["value"] is not None and trial["end_reason"] in SUCCEEDED]
+    ended = [as_it_had_ended(spec, trial) for trial in trials] if spec.get("extended") else trials
+    valued = [trial for trial in ended if trial["value"] is not None and trial["end_reason"] in SUCCEEDED]
     if not valued:
         return None
     searched, discarded = finalists.search_trials(spec), {int(number) for number in spec.get("discarded", {})}
     compared = [trial for trial in valued if trial["number"] < searched and trial["number"] not in discarded]
     best = min if spec["mode"] == "min" else max
-    return best(compared, key=lambda trial: (trial["value"], trial["number"]), default=None)
+    found = best(compared, key=lambda trial: (trial["value"], trial["number"]), default=None)
+    return None if found is None else dict(found)
 
 
 def training_seconds(trial: dict[str, Any]) -> float:

@@ -92,7 +92,8 @@ def _trial_left(spec: View, trial: View, pace: float, shares: Shares, now_wall: 
     number = int(trial["number"])
     if more_epochs(spec, number) is not None:
         # An extension is not pruned.
-        return now_s + max(0, (last_epoch(spec, number) or 0) - trial["epoch"] - 1) * epoch_s
+        more = max(0, int(last_epoch(spec, number) or 0) - int(trial["epoch"]) - 1)
+        return now_s + more * epoch_s
     if phase_of(spec, number) == 0 and spec.get("finish_asked"):
         return now_s
     after = share_left(shares.of(spec, number), min(1.0, (trial["epoch"] + 1) / epochs))
