@@ -99,7 +99,8 @@ class WorkerPrints:
         self._flush()
         self.mend()
         until_s = time.monotonic() + SETTLE_S
-        while self._has_unread() and time.monotonic() < until_s:
+        # What waits in a pipe without a reader is lost.
+        while self._has_unread() and not self._is_broken() and time.monotonic() < until_s:
             time.sleep(POLL_S)
 
     def _flush(self) -> None:

@@ -17,8 +17,8 @@ from supervisor.errors import SweepError, SystemRefused, UsageError
 from supervisor.formatting import nearest
 from supervisor.home import find_home
 
-INTERRUPTED, NOT_READ = 130, 141
-"""128 + SIGINT and 128 + SIGPIPE, as shells have them: Ctrl-C, and an output whose reader (`| head`) has gone."""
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 OTHER = {"supervisord": "supervisorctl", "supervisorctl": "supervisord"}
 
 Arguments = Callable[[argparse.ArgumentParser], object]
@@ -159,7 +159,8 @@ def run_verb(parser: argparse.ArgumentParser, argv: Sequence[str] | None, interr
     except OSError as error:
         _drop_output()
         if isinstance(error, BrokenPipeError):
-            return INTERRUPTED if code == INTERRUPTED else NOT_READ
+            # The reader (`| head`) has what it wanted.
+            return code or 0
         return _report(parser.prog, parser.prog, SystemRefused.because(error))
     return code
 

@@ -124,7 +124,10 @@ def wait(home: Home, arguments: argparse.Namespace) -> int:
         if end is not None and time.monotonic() > end:
             line.close()
             raise SweepError(f"the run has not ended within {arguments.timeout:.0f} s")
-        check_reader(sys.stderr)
+        try:
+            check_reader(sys.stderr)
+        except BrokenPipeError:
+            return 1  # the run has not ended
         time.sleep(WAIT_POLL_S)
     line.close()
     return _print_end(home)

@@ -43,7 +43,7 @@ def sentence(view: View, now_wall_s: float) -> str:
     over = sum(ProcessState(one["state"]) in ENDED for one in experiments)
     failed = sum(_failed(one) for one in experiments)
     words = [f"day {day}", f"{trials} of {counted(planned, 'trial')}"]
-    words.append(f"{over} of {counted(len(experiments), 'experiment')} ended")
+    words.append(f"{over} of {len(experiments)} experiments ended")
     words += [f"{counted(failed, 'trial')} failed"] if failed else []
     return ", ".join([*words, *([eta_short(view["eta"])] if over < len(experiments) else [])])
 

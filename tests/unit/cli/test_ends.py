@@ -80,7 +80,7 @@ def test_an_output_that_is_not_read_ends_the_command_without_a_word(home: Home, 
     process = started(COMMAND, *words, stdout=writes, stderr=subprocess.PIPE)
     os.close(writes)
     _, said = process.communicate()
-    assert process.returncode == 141
+    assert process.returncode in (0, 4), "4 is that of `status` without a daemon"
     assert b"Traceback" not in said
     assert b"Exception ignored" not in said
     assert b"Errno" not in said
@@ -92,7 +92,7 @@ def test_a_reader_that_goes_ends_what_follows_although_nothing_more_comes(home: 
     assert process.stdout is not None
     assert process.stdout.readline()
     process.stdout.close()
-    assert process.wait() == 141
+    assert process.wait() == 0
 
 
 def test_messages_that_are_not_read_end_wait(home: Home) -> None:
@@ -101,7 +101,7 @@ def test_messages_that_are_not_read_end_wait(home: Home) -> None:
         process = started(COMMAND, "wait", stdout=subprocess.PIPE, stderr=writes)
         os.close(writes)
         assert process.communicate()[0] == b""
-    assert process.returncode == 141
+    assert process.returncode == 1, "the run has not ended"
 
 
 @pytest.mark.parametrize("words", [["wait"], *FOLLOWED], ids=" ".join)
