@@ -12,6 +12,7 @@ from supervisor.daemon.experiments import evaluation
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.finalists import after_search
+from supervisor.domain.scope import ALL_NODES
 from supervisor.errors import Conflict
 from supervisor.store import lookups, queries
 from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
@@ -122,7 +123,7 @@ def test_what_is_asked_while_the_test_waits_to_be_opened_keeps_it_closed(
     stage = finalises(tmp_path, a=[[*DONE, *again(2)], again(3)])
     spec = lookups.spec(stage.store, "r", "a") | {"trainable": "patchtst"}
     stage.store.connection.execute("UPDATE experiment SET spec = ? WHERE name = 'a'", (json.dumps(spec),))
-    hold = Command(Action.HOLD, Origin.OPERATOR, "a look", "n" * 56, who="bob")
+    hold = Command(Action.HOLD, Origin.OPERATOR, "a look", ALL_NODES, who="bob")
     stage.writer.put_command(hold, "now")
 
     async def ask(at_work: Orchestrator) -> None:

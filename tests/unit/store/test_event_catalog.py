@@ -21,8 +21,8 @@ EVENT_ARGUMENT = {"record": 0, "Note": 0, "SensorNoted": 1, "move_run": 1, "desi
 ADDRESS = {"run", "experiment", "trial", "attempt"}
 OF_A_LINE = {"ts", "seq", "level", "event", "msg", "prev", *ADDRESS}
 
-IRREGULAR = {"lost", "stuck", "hung", "found", "kept", "rebuilt", "set", "sent", "slept", "still"}
-"""Past participles without -ed or -en."""
+IRREGULAR = {"aside", "lost", "stuck", "hung", "found", "kept", "rebuilt", "set", "sent", "slept", "still"}
+"""Past participles without -ed or -en, and the end of "set aside"."""
 
 
 def recorded_in(source: str) -> Iterator[tuple[str, set[str], int]]:

@@ -126,7 +126,7 @@ class LongLife(Lives):
         return [line for part in rotation.all_parts(self.home.audit_log("p")) for line in rotation.lines_of(part)]
 
 
-@pytest.fixture(scope="module", params=[2])
+@pytest.fixture(scope="module", params=[4])
 def life(request: pytest.FixtureRequest) -> Iterator[LongLife]:
     found = LongLife(request.param)
     try:
