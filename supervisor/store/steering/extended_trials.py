@@ -17,7 +17,7 @@ from supervisor.domain.lifecycle import (
     check_process_move,
     check_trial_move,
 )
-from supervisor.domain.trials.extension import Candidate, Searched, why_not_train_on
+from supervisor.domain.trials.extension_rules import Candidate, Searched, why_not_train_on
 from supervisor.home import Home
 from supervisor.store import answer_queries, lookups
 from supervisor.store.database import Change, Store

@@ -9,16 +9,13 @@ import pytest
 from supervisor.domain.lifecycle import ProcessState
 from supervisor.domain.spec_changes import SPEC_CHANGES
 from supervisor.domain.trials.extension import (
-    MAX_EPOCHS,
-    Candidate,
-    Searched,
     as_it_had_ended,
     as_searched,
     last_epoch,
     more_epochs,
-    why_not_train_on,
     with_failed_extension,
 )
+from supervisor.domain.trials.extension_rules import MAX_EPOCHS, Candidate, Searched, why_not_train_on
 
 SPEC = {"name": "a", "max_epochs": 10}
 TEST = {"failure": None, "scored": False}
