@@ -16,7 +16,14 @@ from supervisor.daemon.news.topics import Topic
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "runbook.md").read_text()
 PARSERS = {"supervisorctl": supervisorctl.build_parser, "supervisord": supervisord.build_parser}
 OURS = re.compile(r"(?:SWEEP_HOME=\S+ )?((?:supervisorctl|supervisord)\b.*)")
-PLACEHOLDERS = {"PLAN": "smoke", "EXPERIMENT": "2M-h1", "TRIAL": "2M-h1/17", "RUN": "smoke-1", "FILE": "copy.db"}
+PLACEHOLDERS = {
+    "N": "3",
+    "PLAN": "smoke",
+    "EXPERIMENT": "2M-h1",
+    "TRIAL": "2M-h1/17",
+    "RUN": "smoke-1",
+    "FILE": "copy.db",
+}
 
 
 def commands(text: str) -> list[str]:

@@ -18,7 +18,7 @@ MEANINGS = (
         " hung; one that diverged is a result of the search). `--retry` tries again"
     )),
     (4, "`status`", "no daemon is running"),
-    (130, "all", "Ctrl-C"),
+    (130, "all", "Ctrl-C (`status --watch` ends with 0, as by q)"),
 )  # fmt: skip
 """Code, verb and meaning of the codes that no error has."""
 RUN_ENDS = {"passed": 0, "failed": 1, "incomplete": 3, "unfinished": 1, "timeout": 1}
