@@ -11,6 +11,8 @@ import pytest
 from supervisor.domain import lifecycle
 from supervisor.domain.lifecycle import (
     ENDED,
+    FAILED,
+    MAY_BE_RETRIED,
     SUCCEEDED,
     TRIAL_ENDED,
     EndReason,
@@ -73,4 +75,7 @@ def test_a_finished_experiment_does_not_run_again_and_a_fatal_one_may() -> None:
 
 def test_the_end_reasons_that_leave_a_value_are_these() -> None:
     assert {str(reason) for reason in SUCCEEDED} == {"finished", "pruned", "early_stopped"}
-    assert {str(reason) for reason in set(EndReason) - SUCCEEDED} == {"diverged", "oom", "hung", "error", "operator"}
+    assert {str(reason) for reason in set(EndReason) - SUCCEEDED} == {
+        "diverged", "oom", "hung", "error", "operator", "set_aside"
+    }  # fmt: skip
+    assert EndReason.SET_ASIDE not in FAILED | MAY_BE_RETRIED, "no fault, and no trial to try again"
