@@ -58,9 +58,12 @@ def eta_short(eta: Mapping[str, float] | None) -> str:
     return f"ETA {duration(eta['median_s'] if eta else None)}"
 
 
-def eta_range(eta: Mapping[str, float] | None) -> list[str]:
-    """Return the interval of an ETA as text: "80 % likely: 1 h 40 min to 2 h 50 min"; nothing for None."""
-    return [] if eta is None else [f"80 % likely: {duration(eta['low_s'])} to {duration(eta['high_s'])}"]
+def eta_range(eta: Mapping[str, float] | None, assumes: str = "") -> list[str]:
+    """Return the interval of an ETA as text: "80 % likely: 1 h 40 min to 2 h 50 min"; nothing for None.
+
+    `assumes` is what it assumes, such as " if resumed now".
+    """
+    return [] if eta is None else [f"80 % likely{assumes}: {duration(eta['low_s'])} to {duration(eta['high_s'])}"]
 
 
 def number(value: float | None) -> str:

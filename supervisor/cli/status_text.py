@@ -182,8 +182,12 @@ def _head(view: dict[str, Any], columns: int | None, *, colour: bool) -> list[st
     if not daemon:
         return [f"{head}plan {run['plan']}"]
     up_s = daemon["now_wall"] - daemon["started_wall"]
-    head += f"{eta_short(view.get('eta'))}{eta_assumes(view)}, up {duration(up_s)}, pid {daemon['pid']}"
-    facts = [*eta_range(view.get("eta")), nearest_to_its_limit(view["nodes"]), *_disk(view.get("disk"))]
+    head += f"{eta_short(view.get('eta'))}, up {duration(up_s)}, pid {daemon['pid']}"
+    facts = [
+        *eta_range(view.get("eta"), eta_assumes(view)),
+        nearest_to_its_limit(view["nodes"]),
+        *_disk(view.get("disk")),
+    ]
     held = in_force(view)
     lines = [head, *folded("; ".join(facts if held else [*facts, "no action in force"]), columns, INDENT)]
     texts = [command_line(command, view) for command in held if not needs_person(command)]

@@ -29,7 +29,7 @@ def test_wait_shows_the_same_figures_as_status() -> None:
 
 def test_in_a_persons_pause_it_says_that_it_assumes_a_resume() -> None:
     paused = view(experiment(state="PAUSED"), commands=[command("PAUSE")])
-    assert "ETA 32 min 35 s if resumed now," in status_text.status(paused)
+    assert "80 % likely if resumed now: 25 min 00 s to" in status_text.status(paused)
     assert f"{ETA_WORDS} if resumed now" in status_text.progress(paused)
     for other in (command("PAUSE", scope="2M-h1/17"), command("PAUSE", "schedule", until_wall=NOW + 60.0)):
         assert "if resumed now" not in status_text.status(view(experiment(), commands=[other]))

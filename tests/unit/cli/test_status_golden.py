@@ -21,7 +21,7 @@ GOLDEN = """\
 ! 20M-h5 has no answer: its test was opened once; `supervisorctl retry` tries again
 ! failed trials: 2 oom; `supervisorctl retry` tries again
 phase6a-20231114-221320  RUNNING   ETA 32 min 35 s, up 2 h 00 min, pid 42
-  80 % likely: 25 min 00 s to 43 min 00 s; 71 C, pauses at 92 C; 4.0 GiB of disk free
+  80 % likely if resumed now: 25 min 00 s to 43 min 00 s; 71 C, pauses at 92 C; 4.0 GiB of disk free
   THROTTLE by governor: warm, for 1 min 30 s
 2M-h1     EXITED    50/50 trials, best 0.6543, final 0.6571, test 0.6602, took 1 h 00 min
 20M-h3    FATAL     ValueError: n is three (mine.py, line 6)

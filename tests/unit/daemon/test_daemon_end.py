@@ -17,6 +17,7 @@ from supervisor.daemon.daemon import Daemon
 from supervisor.errors import StoreError
 from supervisor.home import Home
 from supervisor.page.reader import StoreReader
+from supervisor.report import process
 from supervisor.store import queries
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
@@ -92,13 +93,13 @@ def test_the_exit_code_and_the_report_of_a_run_are_read_beside_the_daemons_loop(
 ) -> None:
     written: list[dict[str, Any]] = []
 
-    async def write(view: dict[str, Any], folder: Path) -> Path:
+    async def write(view: dict[str, Any], folder: Path, deadline_s: float) -> Path:
         written.append(view)
         return folder / "report.html"
 
-    monkeypatch.setattr(run_end, "write_report", write)
+    monkeypatch.setattr(process, "write_report", write)
     assert asyncio.run(run_end.exit_code(ended)) == 0
-    asyncio.run(run_end.report(ended, tmp_path))
+    asyncio.run(run_end.report(ended, process.ReportAhead(tmp_path)))
     assert [one["name"] for one in written[0]["experiments"]] == ["2M-h1"]
     assert len(readers) == 2
     assert threading.main_thread() not in readers
