@@ -53,6 +53,7 @@ def trial_in(folder: Path, config: dict[str, Any], every_s: float) -> Measured:
     made: Any = object.__new__(Measured)  # without Ray's constructor, which wants a Ray worker's environment
     diary = (folder / "diary").open("a", buffering=1)
     made.note = lambda line: diary.write(json.dumps(line) + "\n")
+    made.sweep_extended = False
     made.sweep_final, made.sweep_memory, made.sweep_seed, made.sweep_number = False, None, 1, 0
     made.sweep_gate = SimpleNamespace(wait=made.batch, heartbeat=None)
     beat: Any = SimpleNamespace(phase=lambda _: None, begin_step=lambda: None)

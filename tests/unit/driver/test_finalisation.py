@@ -265,6 +265,7 @@ def trial_of(tmp_path: Path) -> Callable[..., PatchTSTTrainable]:
     def make(*, final: bool, room: bool = True, hurried: bool = False, every_s: float = 600.0) -> PatchTSTTrainable:
         kind = type("Trial", (PatchTSTTrainable, CheckpointFolders), {})
         trainable: Any = object.__new__(kind)  # without Ray's constructor, which wants a Ray worker's environment
+        trainable.sweep_extended = False
         trainable.sweep_final, trainable.sweep_memory, trainable.sweep_seed, trainable.sweep_number = final, None, 1, 0
         trainable.sweep_gate = SimpleNamespace(wait=lambda: 0.0, heartbeat=None)
         beat: Any = SimpleNamespace(phase=lambda _: None, begin_step=lambda: None)
