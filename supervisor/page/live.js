@@ -43,11 +43,10 @@ function showHead() {
   showNeeds();
   const over = experiments.filter((one) => ["EXITED", "FATAL", "SKIPPED"].includes(one.state)).length;
   const hot = status.temperatures[0], lost = status.lost.reduce((sum, [, seconds]) => sum + seconds, 0);
-  const byPerson = status.action.origin === "operator" && status.action.action !== "RUN";
   const facts = [
     ["Experiments", `${over} of ${experiments.length}`, "ended"],
     ["Trials", `${ended} of ${total}`, "ended"],
-    [byPerson ? "Ends in, if resumed now" : "Ends in",
+    [status.action.origin === "operator" && status.action.action !== "RUN" ? "Ends in, if resumed now" : "Ends in",
       status.eta ? duration(status.eta.median_s) : over < experiments.length ? "not known yet" : "all ended",
       status.eta ? `${duration(status.eta.low_s)} to ${duration(status.eta.high_s)}` : ""],
     ["Hottest", hot?.celsius ? `${hot.celsius.toFixed(0)} °C` : status.protected === false ? "UNPROTECTED" : "–",
