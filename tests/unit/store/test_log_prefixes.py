@@ -46,13 +46,16 @@ class LongLife(Lives):
     def __init__(self, seed: int) -> None:
         self.tables: dict[int, Tables] = {}
         self.names: set[str] = set()
+        self.named_up_to = 0
         self.choose = random.Random(seed)
         super().__init__()
         self.start()
 
     def told(self, event: Event) -> None:
         super().told(event)
-        self.names.add(event.name)
+        # Also those of a start before there was a log to write to.
+        self.names.update(earlier.name for earlier in self.store.events_after(self.named_up_to))
+        self.named_up_to = event.seq
         if event.seq == self.last_seq():
             ids = lookups.run_ids(self.store)
             self.tables[event.seq] = {run: queries.tables_of(self.store.connection, run) for run in ids}
@@ -126,7 +129,7 @@ class LongLife(Lives):
         return [line for part in rotation.all_parts(self.home.audit_log("p")) for line in rotation.lines_of(part)]
 
 
-@pytest.fixture(scope="module", params=[4])
+@pytest.fixture(scope="module", params=[2])
 def life(request: pytest.FixtureRequest) -> Iterator[LongLife]:
     found = LongLife(request.param)
     try:
