@@ -103,7 +103,9 @@ class PageServer:
                 continue
             self._places.keep(self._runner.server.connections)
             has_place, oldest = self._places.make_room()
-            _end(oldest)
+            if oldest is not None:
+                _end(oldest)
+                await asyncio.sleep(0)  # an aborted connection leaves in the loop's next turn, before the new one comes
             if not has_place:
                 connection.close()
                 continue
