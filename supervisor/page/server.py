@@ -105,7 +105,8 @@ class PageServer:
             has_place, oldest = self._places.make_room()
             if oldest is not None:
                 _end(oldest)
-                await asyncio.sleep(0)  # an aborted connection leaves in the loop's next turn, before the new one comes
+                # An aborted connection leaves in the loop's next turn, before the new one comes.
+                await asyncio.sleep(0)
             if not has_place:
                 connection.close()
                 continue

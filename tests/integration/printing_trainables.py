@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 from ray import tune
 
+from tests import waits
+
 
 def prints(config):
     """Print from Python, C and a child; between two reports do what `kind` says."""
@@ -32,16 +34,19 @@ def prints(config):
         # PyDLL keeps Python's lock: a thread that reads the pipe in this process would wait for ever.
         ctypes.PyDLL(None).write(1, b"floods on\n" * 100_000, 1_000_000)
     if kind == "pumpless":
-        _kill_the_pump()
+        _kill_the_pump(f"{kind} password=")
         print(f"{kind} still")
     tune.report({"loss": 0.25})
 
 
-def _kill_the_pump():
+def _kill_the_pump(said):
+    """Kill the pump once it has kept what was `said`: what waits in its pipe would be lost with it."""
     pipe = Path("/proc/self/fd/1").readlink()
     for process in psutil.process_iter():
         try:
             if Path(f"/proc/{process.pid}/fd/0").readlink() == pipe:
+                kept = Path(process.cmdline()[-1])
+                waits.until("the pump keeps the prints", lambda kept=kept: kept.exists() and said in kept.read_text())
                 process.kill()
                 process.wait(60)
         except (psutil.Error, OSError):
