@@ -102,7 +102,9 @@ def test_ctrl_c_ends_each_verb_with_the_code_of_shells(stage: Stage) -> None:
         raise KeyboardInterrupt
 
     stage.patch.setattr(maintenance, "version", interrupt)
-    assert stage.type("supervisorctl", "version") == next(code for code, _, what in MEANINGS if what.startswith("Ctrl-C"))
+    assert stage.type("supervisorctl", "version") == next(
+        code for code, _, what in MEANINGS if what.startswith("Ctrl-C")
+    )
 
 
 def test_the_meanings_agree_with_the_codes() -> None:
