@@ -194,9 +194,10 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 
 def measure(contenders: list[Contender], rounds: int) -> list[list[float]]:
-    """Return the seconds of each contender in each round."""
+    """Return the seconds of each contender in each round. Each is compiled once, in the rounds that do not count."""
+    as_installed = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     found = [
-        [seconds(one.command, {**os.environ, **one.environment}) for one in contenders]
+        [seconds(one.command, {**as_installed, **one.environment}) for one in contenders]
         for _ in range(WARM_UP_ROUNDS + rounds)
     ]
     return found[WARM_UP_ROUNDS:]
