@@ -161,7 +161,7 @@ class Curves:
     ranks: list[tuple[float, int]] = field(default_factory=list)
     """The values and shapes of the trials of the search."""
     seen: dict[int, list[float]] = field(default_factory=dict)
-    """What earlier trials had at each epoch that the pruner compares, in order: values, or means so far."""
+    """The values of earlier trials at each epoch that the pruner compares, in order, or their means so far."""
 
     def __post_init__(self) -> None:
         self.patience = self.dice.choice((0.0, 0.1, 0.5))

@@ -22,7 +22,7 @@ MEANINGS = (
 )  # fmt: skip
 """Code, verb and meaning of the codes that no error has."""
 RUN_ENDS = {"passed": 0, "failed": 1, "incomplete": 3, "unfinished": 1, "timeout": 1}
-"""How `wait` ends by the end of the run, or by its --timeout."""
+"""Gives `wait` a code for each end of the run, and for its --timeout."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def test_messages_that_are_not_read_end_wait(home: Home) -> None:
 
 @pytest.mark.parametrize("words", [["wait"], *FOLLOWED], ids=" ".join)
 def test_ctrl_c_has_its_code_also_where_it_ends_the_reader_of_the_messages(home: Home, words: list[str]) -> None:
-    """As in `wait 2>&1 | tee`: both get it."""
+    """Send it to both, as a terminal does in `wait 2>&1 | tee`."""
     reads, writes = os.pipe()
     with waited_for(home, words):
         process = started(

@@ -1,4 +1,4 @@
-"""What the verbs print in a terminal of 80 columns, word for word: the files of `golden/`.
+"""Compare the output of the verbs in a terminal of 80 columns, word for word, with the files of `golden/`.
 
 An escape sequence is written as ␛ there. A change of an output is a change of its file, which a review can read.
 """

@@ -1,4 +1,4 @@
-"""What follows an experiment starts while its last trials run, where there is room and nothing holds work back."""
+"""Start what follows an experiment while its last trials run, where there is room and nothing holds work back."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class PersonRules(DeathRules):
     @precondition(lambda self: self.alive)
     @rule(name=st.sampled_from(EXPERIMENTS))
     def a_person_leaves_an_experiment_out(self, name: str) -> None:
-        """As Steering does: the driver at work is killed, and its runner moves the experiment on."""
+        """Kill the driver at work, and let its runner move the experiment on, as Steering does."""
         writer, one = SteerWriter(self.store, self.writer.run_id), Named(name)
         if not self.world.may_leave_out(name):
             self._refused(lambda: writer.leave_out([one], "ann"))

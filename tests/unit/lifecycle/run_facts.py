@@ -33,13 +33,13 @@ class Trial:
     error: str | None = None
     checkpoint_step: int | None = None
     final: bool = False
-    """Whether it is of a finalisation that counts."""
+    """True for a trial of a finalisation that counts."""
     results: dict[int, tuple[int, float | None]] = field(default_factory=dict)
     """By epoch: the last attempt that reported it, and its value."""
     lived: dict[int, bool] = field(default_factory=dict)
     """By attempt: whether it is live."""
     extension: Extension | None = None
-    """What a person last asked of it after its end."""
+    """The extension that a person last asked for; None without one."""
 
     @property
     def over(self) -> bool:
@@ -94,8 +94,8 @@ class Run:
     put_next: set[str] = field(default_factory=set)
     """The experiments that a person lets begin next."""
     asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(EXPERIMENTS, 0))
-    """How many points a person enqueued in each experiment."""
+    """The number of points that a person enqueued, by experiment."""
     refused: int = 0
-    """How many messages were refused, each of which is an event."""
+    """The number of refused messages, each of which is an event."""
     entries: list[str] = field(default_factory=list)
     """The entries of the queue that this run began or resumed."""

@@ -121,7 +121,7 @@ def test_lines_and_rest_are_the_whole(data: bytes) -> None:
 
 
 def pumped(folder: Path, data: bytes) -> bytes:
-    """What the file has of `data`, a line without an end, that comes in pieces."""
+    """Return the text that the file keeps of `data`, a line without an end, that comes in pieces."""
     reads, writes = os.pipe()
 
     def feed() -> None:

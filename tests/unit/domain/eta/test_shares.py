@@ -37,7 +37,7 @@ def test_a_short_search_trains_a_larger_share_than_a_long_one() -> None:
 
 
 def test_the_trials_that_run_are_the_long_ones() -> None:
-    """Of trials that began together the pruned ones end first: alone they would say that all are short."""
+    """Count running trials too: the pruned ones end first, and alone they would say that all are short."""
     costs = [cost(number, epochs=10) for number in range(4)] + [cost(number, epochs=2) for number in (4, 5, 6)]
     at_work = [running(number, 8) for number in (7, 8, 9)]
     spec: dict[str, Any] = {"max_trials": 40, "concurrency": 3, "pruner": MEDIAN}
