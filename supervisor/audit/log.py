@@ -157,24 +157,25 @@ class AuditLog:
 
     def append_all(self, events: Sequence[Event]) -> None:
         """Write the lines of events, with few syncs. Raises as `append` does; the first lines may be in the log."""
-        head, lines, size = self.head, list[bytes](), os.fstat(self._file.fileno()).st_size
+        head, lines, size = self.head, bytearray(), os.fstat(self._file.fileno()).st_size
         for event in events:
             if event.seq <= head.seq:
                 continue
-            lines.append(as_line(event, head.sha256))
-            head, size = Head(event.seq, digest(lines[-1])), size + len(lines[-1])
-            if size >= self._limits.max_bytes or sum(map(len, lines)) >= GROUP_BYTES:
-                self._write(lines, head)
-                lines, size = [], os.fstat(self._file.fileno()).st_size
+            line = as_line(event, head.sha256)
+            lines += line
+            head = Head(event.seq, digest(line))
+            if size + len(lines) >= self._limits.max_bytes or len(lines) >= GROUP_BYTES:
+                self._write(bytes(lines), head)
+                lines, size = bytearray(), os.fstat(self._file.fileno()).st_size
         if lines:
-            self._write(lines, head)
+            self._write(bytes(lines), head)
 
-    def _write(self, lines: Sequence[bytes], head: Head) -> None:
+    def _write(self, lines: bytes, head: Head) -> None:
         """Write lines that end with `head`; begin a new file where this one is full. Raises as `append` does."""
         if self._broken:
             raise DiskFailed(f"{self.path} failed before; no more lines are written to it")
         try:
-            _write_whole(self._file.fileno(), b"".join(lines))
+            _write_whole(self._file.fileno(), lines)
         except DiskFailed:
             self._broken = True
             raise

@@ -12,6 +12,7 @@ from typing import Any
 
 from supervisor.control.client import ask
 from supervisor.errors import NotRunning, UsageError
+from supervisor.formatting import counted
 from supervisor.home import Home
 from supervisor.home_lock import is_held
 
@@ -144,7 +145,8 @@ def extend(home: Home, arguments: argparse.Namespace) -> int:
     answer = ask(home, "extend", body)
     hours = f" and {arguments.hours:g} h" if arguments.hours else ""
     totals = answer["max_trials"].items()
-    _print(f"{name}: {arguments.trials} more trials{hours}, {total} in all" for name, total in totals)
+    more = counted(arguments.trials, "more trial")
+    _print(f"{name}: {more}{hours}, {total} in all" for name, total in totals)
     _print_set_aside(answer)
     return 0
 

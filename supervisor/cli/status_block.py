@@ -7,7 +7,7 @@ from typing import Any
 
 from supervisor.domain.lifecycle import FAILED
 from supervisor.domain.trials.extension import last_epoch, more_epochs
-from supervisor.formatting import duration, eta_range, folded, number, one_line
+from supervisor.formatting import counted, duration, eta_range, folded, number, one_line
 
 INDENT = "    "
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -66,7 +66,7 @@ def _running(trial: Mapping[str, Any], spec: Mapping[str, Any], *, sparklines: b
     line = f"{sparkline(trial['recent'])} " if sparklines and len(trial["recent"]) > 1 else ""
     known = "" if value is None else f"{line}{number(value)} at "
     total = "" if epochs is None else f" of {epochs}"
-    total += "" if more is None else f" (+{more} epochs)"
+    total += "" if more is None else f" (+{counted(more, 'epoch')})"
     held = f", paused: {one_line(str(trial['held_for']))}" if trial["state"] == "PAUSED" else ""
     return f"trial {trial['number']}: {known}epoch {trial['epoch']}{total}{held}"
 

@@ -63,6 +63,7 @@ def why_not_end(state: ProcessState, spec: Spec, trial: Trial) -> str | None:
     return None
 
 
+GONE = "it was set aside with its finalisation, and counts no more"
 TEST_OPENED = "the test of its experiment was opened: what is chosen must not depend on what it showed"
 
 
@@ -87,7 +88,7 @@ def why_not_discard(spec: Spec, trial: Trial, chooses_anew: str | None = None) -
     `chooses_anew` says why its experiment cannot choose anew, where it has chosen; None when it can.
     """
     if trial["end_reason"] == EndReason.SET_ASIDE:
-        return "it was set aside with its finalisation, and counts no more"
+        return GONE
     if phase(trial["source"]) > 0:
         return "it follows the search; discard the trial whose configuration it trains again"
     if TrialState(trial["state"]) not in TRIAL_ENDED:

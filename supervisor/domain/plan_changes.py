@@ -12,8 +12,8 @@ from supervisor.formatting import duration
 ENQUEUED = "enqueued"
 """The source of a trial that tries a given point."""
 
-MAX_TRIALS = 100_000
-"""Of an experiment: lists of trials are read as a whole."""
+MAX_TRIALS, MAX_EPOCHS = 100_000, 100_000
+"""The most trials of an experiment, since lists of them are read as a whole; and the last epoch that one may have."""
 
 Spec = Mapping[str, Any]
 Trial = Mapping[str, Any]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 
 from supervisor.domain.checkpoint_schedule import CHECKPOINT_EVERY_S
-from supervisor.domain.plan_changes import MAX_TRIALS
+from supervisor.domain.plan_changes import MAX_EPOCHS, MAX_TRIALS
 from supervisor.domain.work_schedule import read_schedule
 from supervisor.plan.dimensions import Dimension, EnqueuedValue, Part, as_tuple
 
@@ -190,7 +190,7 @@ class OverrideSet(Part):
     config: Config | None = None
     space: Space | None = None
     max_trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
-    max_epochs: int | None = Field(default=None, ge=1, le=100_000)
+    max_epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS)
     max_hours: float | None = Field(default=None, gt=0)
     concurrency: Concurrency | None = None
     resources: AnyResources | None = None
@@ -231,7 +231,7 @@ class Plan(Part):
     config: Config = Field(default_factory=dict, description="constants that every trial gets")
     space: Space = Field(min_length=1, max_length=100, description="parameter: dimension. They are sampled")
     max_trials: int = Field(ge=1, le=MAX_TRIALS, description="trials of an experiment in total, however they end")
-    max_epochs: int = Field(ge=1, le=100_000, description="most epochs (reports) of a trial")
+    max_epochs: int = Field(ge=1, le=MAX_EPOCHS, description="most epochs (reports) of a trial")
     max_hours: float | None = Field(
         default=None, gt=0, description="most hours of an experiment; null: its share of `hours`"
     )

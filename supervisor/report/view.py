@@ -22,7 +22,7 @@ from supervisor.domain.lifecycle import (
 )
 from supervisor.domain.time_accounting import by_cause
 from supervisor.domain.trials.extension import as_it_had_ended
-from supervisor.formatting import duration
+from supervisor.formatting import counted, duration
 from supervisor.store.queries import best_trial, training_seconds
 
 SAMPLE_SOURCE = "arch.data"
@@ -276,7 +276,8 @@ def _missing_of(experiment: ExperimentRow) -> list[str]:
     reasons = dict(experiment.end_reasons)
     aside = reasons.pop(EndReason.SET_ASIDE.value, 0)
     if aside:
-        sentences.append(f"{aside} trials of a finalisation that was set aside count no more.")
+        verb = "counts" if aside == 1 else "count"
+        sentences.append(f"{counted(aside, 'trial')} of a finalisation that was set aside {verb} no more.")
     failed = {reason: n for reason, n in reasons.items() if EndReason(reason) not in SUCCEEDED}
     if failed:
         sentences.append("trials without a value: " + ", ".join(f"{n} {reason}" for reason, n in failed.items()) + ".")

@@ -151,7 +151,7 @@ EVENTS: dict[str, EventKind] = {
     ),
     "finalisation.set_aside": EventKind(
         "warning",
-        "{who} sets the finalisation of {experiment} aside ({verb}): {count:trial} of it count no more",
+        "{who} sets the finalisation of {experiment} aside ({verb}); not counted any more: {count:trial}",
         "trials finalize",
     ),
     "experiment.warmed": EventKind("info", "{experiment} starts with {count:point} of {donor}", "points"),

@@ -109,6 +109,12 @@ def trials(store: Store, run_id: str, name: str) -> list[sqlite3.Row]:
     return store.rows("SELECT * FROM trial WHERE run = ? AND experiment = ? ORDER BY number", run_id, name)
 
 
+def count_of_trials(store: Store, run_id: str, name: str) -> int:
+    """Return how many trials an experiment has; no row of them is read."""
+    row = store.row("SELECT count(*) AS n FROM trial WHERE run = ? AND experiment = ?", run_id, name)
+    return int(_one(row, name)["n"])
+
+
 def trial_costs(store: Store, run_id: str, name: str, after: int) -> list[dict[str, Any]]:
     """Return the trials that ended after event `after`, as search_time.pace wants them."""
     rows = store.rows(

@@ -151,3 +151,14 @@ def small_disk(home: Home) -> Iterator[Home]:
     """Put the home on a file system of 16 MiB."""
     with mounted(home.root, *memory_of("16m")):
         yield home
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Iterator[tuple[Sweep, Sweep]]:
+    """Make a home for a search that nothing disturbs, and one for the same search in a storm."""
+    made = tuple(Sweep(Home((tmp_path / name).resolve()), tmp_path) for name in ("calm", "stormy"))
+    try:
+        yield made  # type: ignore[misc]
+    finally:
+        for each in made:
+            each.end()

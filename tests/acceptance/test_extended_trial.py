@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,16 +23,6 @@ PLAN = (
 )  # fmt: skip
 NAME, MORE = "20k-h1", 8
 TIMINGS = ("time_this_iter_s", "seconds", "samples_per_s", "paused_s")
-
-
-@pytest.fixture
-def homes(tmp_path: Path) -> Iterator[tuple[Sweep, Sweep]]:
-    made = tuple(Sweep(Home((tmp_path / name).resolve()), tmp_path) for name in ("calm", "stormy"))
-    try:
-        yield made  # type: ignore[misc]
-    finally:
-        for each in made:
-            each.end()
 
 
 @pytest.mark.slow

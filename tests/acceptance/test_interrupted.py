@@ -8,8 +8,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,23 +54,12 @@ TIMINGS = ("time_this_iter_s", "seconds", "samples_per_s")
 """Metrics that say how fast the machine was."""
 
 
-@pytest.fixture
-def homes(tmp_path: Path) -> Iterator[tuple[Sweep, Sweep]]:
-    """Two homes beside one plan."""
-    made = tuple(Sweep(Home((tmp_path / name).resolve()), tmp_path) for name in ("calm", "stormy"))
-    (tmp_path / "bits.yaml").write_text(PLAN)
-    try:
-        yield made  # type: ignore[misc]
-    finally:
-        for each in made:
-            each.end()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_interrupted_search_ends_with_the_same_trials_and_bits(homes: tuple[Sweep, Sweep]) -> None:
     """kill -9 of driver, daemon and worker and a stop, at seeded moments: parameters, losses and ends are the same."""
     calm, stormy = homes
+    (calm.folder / "bits.yaml").write_text(PLAN)
     assert _run(calm, lambda: None) == 0
     # The same data, not fetched and built twice.
     shutil.copytree(calm.home.data, stormy.home.data)

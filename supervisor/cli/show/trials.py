@@ -19,7 +19,7 @@ from supervisor.cli.show.views import experiments_of, print_json, run_view
 from supervisor.cli.watch import columns_of
 from supervisor.domain.lifecycle import TRIAL_ENDED
 from supervisor.filesystem import write_atomically
-from supervisor.formatting import duration, fitted, number, one_line, table
+from supervisor.formatting import counted, duration, fitted, number, one_line, table
 from supervisor.home import Home
 
 PARAMS = "params"
@@ -73,7 +73,7 @@ def _cell(row: Row, column: str) -> str:
     if value is None:
         return "-"
     if column == "epochs" and row[MORE] is not None:
-        return f"{value} (+{row[MORE]} epochs)"
+        return f"{value} (+{counted(row[MORE], 'epoch')})"
     if column == "training_s":
         return duration(value)
     if column in LOSSES or isinstance(value, float):

@@ -49,8 +49,8 @@ class ExperimentState:
     @property
     def in_last_trials(self) -> bool:
         """Return whether all trials that it has at most have been started: those that have not ended are its last."""
-        trials = lookups.trials(self._store, self._run_id, self.name)
-        return len(trials) >= self.planned and all(TrialState(row["state"]) is not TrialState.PENDING for row in trials)
+        # Asked at each start of a trial, so without their rows.
+        return lookups.count_of_trials(self._store, self._run_id, self.name) >= self.planned and not self.trials_wait
 
     @property
     def planned(self) -> int:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from supervisor.domain.early_ends import TEST_OPENED
+from supervisor.domain.early_ends import GONE, TEST_OPENED
 from supervisor.domain.finalists import is_discarded, phase
 from supervisor.domain.lifecycle import FAILED, TRIAL_ENDED, EndReason, ProcessState, TrialState
+from supervisor.domain.plan_changes import MAX_EPOCHS
 from supervisor.domain.trials.extension import Spec, Trial, last_epoch
-
-MAX_EPOCHS = 100_000
-"""The last epoch that a trial may have, as in a plan."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def _why_not_itself(found: Candidate, epochs: int) -> str | None:
     if TrialState(trial["state"]) not in TRIAL_ENDED:
         return f"it is {trial['state']}; only a trial that has ended trains on"
     if trial["end_reason"] == EndReason.SET_ASIDE:
-        return "it was set aside with its finalisation, and counts no more"
+        return GONE
     if phase(trial["source"]) > 0:
         return "it follows the search: such trials are compared on the same epochs"
     if is_discarded(found.search.spec, number):

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from supervisor.clock import Clock
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.stop_request import StopRequest
@@ -266,3 +268,16 @@ def governors(action: Action) -> list[Any]:
     """Return the line of a story in which the governor of a node asks for an action."""
     command = Command(action, Origin.GOVERNOR, "92 C", "node-1", 1.0, drill=True)
     return ["message", "ActionChanged", {"node": "node-1", "command": command.to_json()}]
+
+
+def first_spawn_fails(monkeypatch: pytest.MonkeyPatch) -> list[OSError]:
+    """Let the first driver's process not start; return the errors that are still to come."""
+    real, failures = DriverProcess.spawn, [OSError(11, "Resource temporarily unavailable")]
+
+    async def spawn(self: DriverProcess) -> None:
+        if failures:
+            raise failures.pop()
+        await real(self)
+
+    monkeypatch.setattr(DriverProcess, "spawn", spawn)
+    return failures

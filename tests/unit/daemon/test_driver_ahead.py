@@ -14,7 +14,7 @@ from supervisor.daemon.experiments.driver_ahead import DriverAhead
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.errors import RayStartFailed
 from supervisor.processes.driver_process import DriverProcess
-from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage
+from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, first_spawn_fails
 from tests.waits import until_ended
 
 
@@ -82,14 +82,7 @@ def test_one_whose_experiment_does_not_come_is_killed(tmp_path: Path, told: list
 
 def test_one_that_cannot_be_started_costs_only_its_head_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(tmp_path, a=[DONE])
-    real, failures = DriverProcess.spawn, [OSError(11, "Resource temporarily unavailable")]
-
-    async def spawn(self: DriverProcess) -> None:
-        if failures:
-            raise failures.pop()
-        await real(self)
-
-    monkeypatch.setattr(DriverProcess, "spawn", spawn)
+    failures = first_spawn_fails(monkeypatch)
     stage.live(begin=True)
     assert stage.states() == {"a": "EXITED"}
     assert failures == stage.facts("driver.exited") == []

@@ -19,7 +19,7 @@ from supervisor.preflight.concurrency import Choice, Share
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.processes.print_file import print_path
 from supervisor.store import lookups
-from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, until
+from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, first_spawn_fails, until
 
 
 @pytest.fixture(autouse=True)
@@ -359,14 +359,7 @@ def test_a_ray_that_does_not_start_ends_the_run_and_fails_no_experiment(
 
 def test_a_driver_that_cannot_be_started_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(tmp_path, a=[DONE])
-    real, failures = DriverProcess.spawn, [OSError(11, "Resource temporarily unavailable")]
-
-    async def spawn(self: DriverProcess) -> None:
-        if failures:
-            raise failures.pop()
-        await real(self)
-
-    monkeypatch.setattr(DriverProcess, "spawn", spawn)
+    first_spawn_fails(monkeypatch)
     stage.live()
     assert stage.states() == {"a": "EXITED"}
     assert "Resource temporarily unavailable" in stage.facts("driver.exited")[0]["reason"]
