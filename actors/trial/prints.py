@@ -37,7 +37,7 @@ PUMP = (sys.executable, "-I", "-S", "-c", _CODE)
 STARTER = ("/bin/sh", "-c", 'trap "" TERM INT HUP; exec 9<&0; "$@" <&9 9<&- &', "sh")
 """Begins the pump beside it and ends at once: the pump is then no child of the worker, which Ray would end with it.
 
-A shell starts in a fiftieth of the time of a Python, and the worker waits for it. It gets the pump's command as its
+A shell starts much sooner than a Python, and the worker waits for it. It gets the pump's command as its
 arguments, never as text of a script.
 """
 MAX_PUMPS = 5

@@ -20,7 +20,7 @@ from supervisor.store.run_writer import RunWriter
 log = logging.getLogger("supervisor")
 
 ROOM_BYTES = 2 * 2**30
-"""The free memory without which nothing is started early: some 300 MB each, and trials come first."""
+"""The free memory without which nothing is started early: each loads its libraries, and trials come first."""
 
 
 class WhatFollows:
