@@ -50,16 +50,17 @@ def _action(command: View) -> dict[str, Any]:
 def _experiment(view: View) -> dict[str, Any]:
     counts, spec = view["counts"], view["spec"]
     failed = sum(count for reason, count in counts.items() if reason in FAILED)
-    pruned, running = counts.get("pruned", 0), view["running"][:MAX_RUNNING]
+    pruned, aside, running = counts.get("pruned", 0), counts.get("set_aside", 0), view["running"][:MAX_RUNNING]
     best, final = view["best"], view.get("finalized")
     return {
         "name": view["name"],
         "state": view["state"],
         "reason": None if view["reason"] is None else error_sentence(str(view["reason"])),
         "metric": spec.get("metric", "value"),
-        "done": view["ended"] - failed - pruned,
+        "done": view["ended"] - failed - pruned - aside,
         "pruned": pruned,
         "failed": failed,
+        "set_aside": aside,
         "running": [{key: trial[key] for key in ("number", "state", "epoch")} for trial in running],
         "total": view["max_trials"],
         "epochs": spec.get("max_epochs"),

@@ -36,18 +36,18 @@ function showHead() {
   const word = run.state === "RUNNING" && status.action.action === "PAUSE" ? "PAUSED" : run.state;
   at("state").textContent = `${STATES[word] ?? "?"} ${word}`;
   at("state").className = `chip ${word}`;
-  const ended = experiments.reduce((sum, one) => sum + one.done + one.pruned + one.failed, 0);
+  const ended = experiments.reduce((sum, one) => sum + over(one), 0);
   const total = experiments.reduce((sum, one) => sum + one.total, 0);
   document.title = `${STATES[word] ?? ""} ${ended}/${total} ${run.plan}`;
   showAction();
   showNeeds();
-  const over = experiments.filter((one) => ["EXITED", "FATAL", "SKIPPED"].includes(one.state)).length;
+  const past = experiments.filter((one) => ["EXITED", "FATAL", "SKIPPED"].includes(one.state)).length;
   const hot = status.temperatures[0], lost = status.lost.reduce((sum, [, seconds]) => sum + seconds, 0);
   const facts = [
-    ["Experiments", `${over} of ${experiments.length}`, "ended"],
+    ["Experiments", `${past} of ${experiments.length}`, "ended"],
     ["Trials", `${ended} of ${total}`, "ended"],
     [status.action.origin === "operator" && status.action.action !== "RUN" ? "Ends in, if resumed now" : "Ends in",
-      status.eta ? duration(status.eta.median_s) : over < experiments.length ? "not known yet" : "all ended",
+      status.eta ? duration(status.eta.median_s) : past < experiments.length ? "not known yet" : "all ended",
       status.eta ? `${duration(status.eta.low_s)} to ${duration(status.eta.high_s)}` : ""],
     ["Hottest", hot?.celsius ? `${hot.celsius.toFixed(0)} °C` : status.protected === false ? "UNPROTECTED" : "–",
       hot?.pause ? `pauses at ${number(hot.pause)} °C` : status.protected === false ? "no sensor" : ""],
@@ -106,7 +106,7 @@ function showLadder() {
 }
 
 function bar(one) {
-  const made = element("span", "bar"), known = one.done + one.pruned + one.failed + one.running.length;
+  const made = element("span", "bar"), known = over(one) + one.running.length;
   const parts = { done: one.done, pruned: one.pruned, failed: one.failed, running: one.running.length,
     waiting: Math.max(0, one.total - known) };
   for (const [kind, count] of Object.entries(parts)) {
@@ -117,12 +117,12 @@ function bar(one) {
   return made;
 }
 
+function over(one) { return one.done + one.pruned + one.failed + one.set_aside; }
+
 function counts(one) {
-  const words = [`${one.done + one.pruned + one.failed} of ${one.total}`];
-  if (one.running.length) words.push(`${one.running.length} running`);
-  if (one.pruned) words.push(`${one.pruned} pruned`);
-  if (one.failed) words.push(`${one.failed} failed`);
-  return words.join(", ");
+  const kinds = { running: one.running.length, pruned: one.pruned, failed: one.failed, "set aside": one.set_aside };
+  const some = Object.entries(kinds).filter(([, count]) => count).map(([kind, count]) => `${count} ${kind}`);
+  return [`${over(one)} of ${one.total}`, ...some].join(", ");
 }
 
 function best(one) {
@@ -150,7 +150,7 @@ async function fetched(path) {
 async function showExperiment() {
   const one = shownExperiment();
   if (!one || asking) return;
-  const key = JSON.stringify([one.name, one.done, one.pruned, one.failed, one.running, one.best]);
+  const key = JSON.stringify([one.name, one.done, one.pruned, one.failed, one.set_aside, one.running, one.best]);
   at("shown").textContent = one.name;
   at("shown-note").textContent = [one.doing, eta(one.eta) && `ends in ${eta(one.eta)}`].filter(Boolean).join(", ");
   if (key === drawnFor) return;

@@ -99,7 +99,8 @@ def test_a_discarded_trial_is_in_no_chart_and_the_best_is_the_one_of_the_status(
     assert best not in {drawn["trial"] for drawn in found["points"] + found["curves"]}
 
 
-def test_a_trial_that_was_set_aside_is_in_no_chart(stored: StoredRun, figures: Figures) -> None:
+def test_a_trial_that_was_set_aside_is_in_no_chart_and_is_not_done(stored: StoredRun, figures: Figures) -> None:
+    before = answer(figures.status())["experiments"][0]
     with stored.store.change(RUN) as change:
         change.record(
             "finalisation.set_aside", experiment="2M-h1", who="maria", verb="discard", count=4, trials=[4, 5, 6, 7],
@@ -107,6 +108,9 @@ def test_a_trial_that_was_set_aside_is_in_no_chart(stored: StoredRun, figures: F
         )  # fmt: skip
     found = answer(figures.trials("2M-h1"))
     assert not {4, 5, 6, 7} & {drawn["trial"] for drawn in found["points"] + found["curves"]}
+    after = answer(figures.status())["experiments"][0]
+    assert (before["set_aside"], after["set_aside"]) == (0, 4)
+    assert after["done"] == before["done"] - 4
 
 
 def test_a_week_of_many_sensors_is_read_to_its_end(figures: Figures, monkeypatch: pytest.MonkeyPatch) -> None:
