@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,33 @@ from supervisor.processes.guardian import end_group, status_text
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 LAST_WORDS_BYTES = 2_000
+PIECE_DEPTH = 5
+"""So deep a request is encoded piece by piece; of a report's snapshot that is to the single trial."""
 _STDERR = 2
+
+
+def json_pieces(value: object, depth: int = PIECE_DEPTH) -> Iterator[str]:
+    """Yield the text of json.dumps in pieces: one call of it holds the interpreter's lock to its end, in any thread.
+
+    Objects with other keys than texts are one piece, since their keys are changed.
+    """
+    if depth and isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
+        for place, (key, item) in enumerate(value.items()):
+            yield f"{', ' if place else '{'}{json.dumps(key)}: "
+            yield from json_pieces(item, depth - 1)
+        yield "}"
+    elif depth and isinstance(value, list | tuple) and value:
+        for place, item in enumerate(value):
+            yield ", " if place else "["
+            yield from json_pieces(item, depth - 1)
+        yield "]"
+    else:
+        yield json.dumps(value)
+
+
+async def _encoded(value: object) -> bytes:
+    """Return `value` as JSON, made in a thread: the snapshot of a long run is tens of megabytes."""
+    return await asyncio.to_thread(lambda: "".join(json_pieces(value)).encode())
 
 
 def python_module(name: str, *arguments: str) -> tuple[str, ...]:
@@ -72,9 +98,9 @@ class WaitingWorker:
         """Return whether the child has not ended."""
         return not self._talk.exited.done()
 
-    def send_ahead(self, value: object) -> None:
+    async def send_ahead(self, value: object) -> None:
         """Send a line of JSON before the request, for a child that works ahead with it."""
-        self._talk.send(json.dumps(value).encode() + b"\n")
+        self._talk.send(await _encoded(value) + b"\n")
 
     async def ask(self, request: object) -> Any:
         """Return the child's answer to `request`. Raises WorkerFailed."""
@@ -87,8 +113,8 @@ class WaitingWorker:
     async def run(self, request: object) -> bytes:
         """Return the child's standard output; its exit status must be 0. Raises WorkerFailed."""
         talk, worker = self._talk, self._worker
-        talk.send(json.dumps(request).encode(), last=True)
         try:
+            talk.send(await _encoded(request), last=True)
             async with asyncio.timeout(worker.deadline_s):
                 await talk.closed
         except TimeoutError as error:

@@ -61,7 +61,7 @@ class ReportAhead:
         except (WorkerFailed, OSError) as error:
             log.warning("the report's process cannot be started before the run's end: %s", error)
             return
-        self._waiting.send_ahead(view)
+        await self._waiting.send_ahead(view)
 
     async def write(self, view: dict[str, Any]) -> Path:
         """Write the report of the snapshot `view`, as `write_report` does. Raises ReportFailed."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
+import threading
+from collections.abc import ItemsView
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supervisor.errors import WorkerFailed
-from supervisor.processes.json_worker import LAST_WORDS_BYTES, JsonWorker, python_module
+from supervisor.processes.json_worker import LAST_WORDS_BYTES, JsonWorker, json_pieces, python_module
 from tests.waits import NET_S
 
 NEVER_S = 600.0
@@ -57,6 +62,48 @@ def test_a_child_without_an_answer_is_judged_by_its_exit_status() -> None:
 
 def test_a_request_larger_than_a_pipe_arrives_whole() -> None:
     assert asyncio.run(worker("import sys; print(len(sys.stdin.read()))").ask("x" * 1_000_000)) == 1_000_002
+
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+KEYS = st.text() | st.integers() | st.booleans() | st.none()
+
+
+@given(st.recursive(ATOMS, lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(KEYS, inner)))
+def test_the_pieces_of_a_request_are_its_json(value: object) -> None:
+    assert "".join(json_pieces(value)) == json.dumps(value)
+
+
+def test_no_piece_of_a_long_runs_snapshot_is_longer_than_a_trial() -> None:
+    trial = {"number": 1, "params": {"x": 0.5}, "results": [[step, 0.5, 1.0] for step in range(50)]}
+    view = {"run": {"id": "r"}, "experiments": [{"name": "a", "trials": [trial] * 2_000}]}
+    assert max(map(len, json_pieces(view))) <= len(json.dumps(trial))
+
+
+def test_a_request_is_encoded_in_another_thread() -> None:
+    seen: list[int] = []
+
+    class Watched(dict[str, int]):
+        def items(self) -> ItemsView[str, int]:
+            seen.append(threading.get_ident())
+            return super().items()
+
+    request, code = Watched(a=1), "import sys; sys.stdin.readline(); print(sys.stdin.read())"
+
+    async def story() -> Any:
+        waiting = await worker(code).start()
+        await waiting.send_ahead(request)
+        return await waiting.ask(request)
+
+    assert asyncio.run(story()) == {"a": 1}
+    assert len(seen) == 2
+    assert threading.get_ident() not in seen
+
+
+def test_a_request_that_is_no_json_ends_the_child() -> None:
+    before = psutil.Process().children()
+    with pytest.raises(TypeError):
+        asyncio.run(worker("import time; time.sleep(600)").ask({1, 2}))
+    assert psutil.Process().children() == before
 
 
 def test_a_child_that_does_not_read_its_request_can_answer() -> None:
@@ -112,7 +159,7 @@ def test_a_child_that_waits_gets_a_line_ahead_and_then_its_request() -> None:
 
     async def story() -> Any:
         waiting = await worker(code).start()
-        waiting.send_ahead({"draw": 1})
+        await waiting.send_ahead({"draw": 1})
         assert waiting.lives
         return await waiting.ask([2])
 
