@@ -15,7 +15,7 @@ from supervisor.errors import LogDamaged
 from supervisor.home import Home
 from supervisor.store import queries
 from supervisor.store.event import Event
-from supervisor.store.replay import CannotReplay, replay
+from supervisor.store.replay import replay_all
 from supervisor.store.schema import SCHEMA
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -120,11 +120,7 @@ def _replay(evidence: Evidence) -> None:
     with closing(sqlite3.connect(":memory:")) as memory:
         memory.row_factory = sqlite3.Row
         memory.executescript(SCHEMA)
-        for event in evidence.logged:
-            try:
-                replay(memory, event)
-            except CannotReplay as error:
-                evidence.replay_faults.append(str(error))
+        evidence.replay_faults += map(str, replay_all(memory, evidence.logged))
         evidence.replayed = queries.tables_of(memory, evidence.run)
 
 

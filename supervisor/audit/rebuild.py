@@ -26,7 +26,7 @@ from supervisor.home import Home
 from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.event import Event
-from supervisor.store.replay import CannotReplay, replay
+from supervisor.store.replay import replay_all
 from supervisor.typed_json import Record
 
 log = logging.getLogger("supervisor")
@@ -155,8 +155,15 @@ def rebuild(home: Home, clock: Clock, cause: str, *, tolerate: bool = False) -> 
 
 
 def _fill(store: Store, events: Iterable[Event], rebuilt: Rebuilt) -> None:
-    last = 0
     store.connection.execute("BEGIN IMMEDIATE")
+    for problem in replay_all(store.connection, _counted(events, rebuilt)):
+        _note(rebuilt, str(problem))
+    store.connection.execute("COMMIT")
+
+
+def _counted(events: Iterable[Event], rebuilt: Rebuilt) -> Iterator[Event]:
+    """Yield the events and count them. Raises StoreError for two of one number."""
+    last = 0
     for event in events:
         if event.seq == last:
             raise StoreError(
@@ -164,12 +171,8 @@ def _fill(store: Store, events: Iterable[Event], rebuilt: Rebuilt) -> None:
                 remedy="move the older of the logs out of the logs folder",
             )
         last = event.seq
-        try:
-            replay(store.connection, event)
-        except CannotReplay as problem:
-            _note(rebuilt, str(problem))
         rebuilt.events += 1
-    store.connection.execute("COMMIT")
+        yield event
 
 
 def _events_of(path: Path, rebuilt: Rebuilt, tolerate: bool) -> Iterator[Event]:

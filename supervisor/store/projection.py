@@ -40,13 +40,18 @@ def apply(connection: sqlite3.Connection, event: Event) -> None:
 
 
 def apply_each(connection: sqlite3.Connection, events: Sequence[Event]) -> None:
-    """Do as `apply` for each of these events of one name and one experiment; what changes its spec in one pass."""
+    """Do as `apply` for each of these events of one experiment; events that change only its spec do it in one pass."""
     connection.executemany(_INSERT, map(_values, events))
-    if CHANGES.get(events[0].name) is _change_spec:
+    if all(changes_spec_only(event.name) for event in events):
         _change_spec_by(Rows(connection, events[0]), events)
     else:
         for event in events:
             change(connection, event)
+
+
+def changes_spec_only(name: str) -> bool:
+    """Return whether an event of that name changes its experiment's spec and no other row."""
+    return CHANGES.get(name) is _change_spec
 
 
 def insert(connection: sqlite3.Connection, event: Event) -> None:

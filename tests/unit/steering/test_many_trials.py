@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ from supervisor.daemon.target_names import TargetNames
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.early_ends import Named
 from supervisor.domain.lifecycle import ProcessState
-from supervisor.store import lookups
+from supervisor.store import lookups, queries
 from supervisor.store.database import Store
 from supervisor.store.event import Event
+from supervisor.store.replay import MOST_TOGETHER, replay_all
 from supervisor.store.run_writer import RunWriter, create_run
 from supervisor.store.steering.steer_writer import SteerWriter
 from tests.unit.store.evaluation_stage import FixedClock
@@ -108,6 +110,37 @@ def test_the_number_of_queries_does_not_grow_with_the_trials(stores: list[Store]
         counts.append(sum(not sql.startswith("INSERT INTO event") for sql in found))
         assert len(found) - counts[-1] == trials + 3
     assert counts[0] == counts[1]
+
+
+def a_discard_and_a_restore(store: Store, trials: int) -> list[Event]:
+    """Discard all trials but the last ten, restore some, and return all events."""
+    steer, names = begun(store, trials + 10, ended=True), all_trials(store)
+    steer.discard(names[:trials], "ann")
+    steer.discard(names[:5], "bob", restore=True)
+    return store.events_after(0, limit=1_000_000)
+
+
+@pytest.mark.parametrize("trials", [40, MOST_TOGETHER - 20])
+def test_a_rebuild_writes_a_spec_once_for_all_trials_that_a_person_discards(stores: list[Store], trials: int) -> None:
+    lived, rebuilt = stores
+    events, found = a_discard_and_a_restore(lived, trials), list[str]()
+    rebuilt.connection.set_trace_callback(found.append)
+    assert list(replay_all(rebuilt.connection, events)) == []
+    rebuilt.connection.set_trace_callback(None)
+    assert sum(sql.startswith("UPDATE experiment SET spec") for sql in found) == 1
+    assert queries.tables_of(rebuilt.connection, "r") == queries.tables_of(lived.connection, "r")
+    assert rebuilt.events_after(0, limit=1_000_000) == events
+
+
+def test_an_event_that_cannot_be_applied_keeps_no_other_one_out(stores: list[Store]) -> None:
+    lived, rebuilt = stores
+    events = a_discard_and_a_restore(lived, 40)
+    place = next(place for place, event in enumerate(events) if event.name == "trial.discarded") + 3
+    whole, events[place] = events[place], dataclasses.replace(events[place], fields={})
+    (problem,) = replay_all(rebuilt.connection, events)
+    assert str(problem) == f"event {whole.seq}: trial.discarded lacks the field 'who'"
+    assert rebuilt.events_after(0, limit=1_000_000) == events
+    assert specs(rebuilt) == specs(lived), "the trial of that event was restored later"
 
 
 def test_the_log_has_the_lines_of_each_event_with_few_syncs_of_the_disk(
