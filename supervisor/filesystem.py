@@ -46,6 +46,16 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
+def is_open_at(path: Path, fd: int) -> bool:
+    """Return whether `path` is the name of the open file `fd`: another program may have renamed or removed it."""
+    try:
+        there = path.lstat()
+    except OSError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
 def sync(path: Path) -> None:
     """Put a file's content on the disk (fsync(2)). Raises OSError."""
     _fsync(path, os.O_RDONLY)

@@ -2,7 +2,8 @@
 
 The store holds the same events, so this file can lag (a crash between commit and append) but never lead: the next
 start appends the missing events and cuts off a torn last line. Its lines form a chain (hash_chain), whose head goes
-into the store with the next change: a log that lost its end, or whose end was changed, is detected.
+into the store with the next change: a log that lost its end, or whose end was changed, is detected. Where another
+program renames, removes or cuts the file, the log goes on in the one of its name (`taken`, `open_again`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from supervisor.audit import rotation
 from supervisor.audit.hash_chain import Head, digest, walk
 from supervisor.audit.rotation import Limits
 from supervisor.errors import DiskFailed, LogDamaged, SweepError
+from supervisor.filesystem import is_open_at
 from supervisor.store import lookups
 from supervisor.store.database import Store
 from supervisor.store.event import Event
@@ -37,6 +39,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 BLOCK_BYTES = 1 << 16
 GROUP_BYTES = 1 << 18
 """The bound of lines that are written together."""
+TAKEN = "another program took lines of it away"
+CATCH_UP_EVENTS = 2_000
+"""The bound of events that a log that lags gets at once: the daemon answers in between."""
 
 
 def as_line(event: Event, prev: str | None) -> bytes:
@@ -122,9 +127,14 @@ class AuditLog:
         try:
             self.torn_bytes = _cut_torn_tail(self._file)
             self._read(recorded)
+            self._size = self._size_now()
+            """The bytes of the file by our own writes: one that another program has cut has fewer."""
         except (SweepError, OSError):
             self._file.close()
             raise
+
+    def _size_now(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
 
     def _read(self, recorded: Head | None) -> None:
         """Find the log's end, and check the chain on the way."""
@@ -157,7 +167,7 @@ class AuditLog:
 
     def append_all(self, events: Sequence[Event]) -> None:
         """Write the lines of events, with few syncs. Raises as `append` does; the first lines may be in the log."""
-        head, lines, size = self.head, bytearray(), os.fstat(self._file.fileno()).st_size
+        head, lines, size = self.head, bytearray(), self._size_now()
         for event in events:
             if event.seq <= head.seq:
                 continue
@@ -166,7 +176,7 @@ class AuditLog:
             head = Head(event.seq, digest(line))
             if size + len(lines) >= self._limits.max_bytes or len(lines) >= GROUP_BYTES:
                 self._write(bytes(lines), head)
-                lines, size = bytearray(), os.fstat(self._file.fileno()).st_size
+                lines, size = bytearray(), self._size_now()
         if lines:
             self._write(bytes(lines), head)
 
@@ -179,7 +189,7 @@ class AuditLog:
         except DiskFailed:
             self._broken = True
             raise
-        self.head = head
+        self.head, self._size = head, self._size + len(lines)
         if self._file.tell() >= self._limits.max_bytes:
             self._rotate()
 
@@ -196,16 +206,48 @@ class AuditLog:
     def reopen(self) -> None:
         """Continue in the file of that name: another program has renamed the old one. Raises SweepError."""
         old, self._file = self._file, _open(self.path)
+        self._size = self._size_now()
         old.close()
 
-    def catch_up(self, store: Store, plan: str) -> int:
-        """Append the committed events of the plan's runs that the log lacks; return their number. Raises OSError."""
+    @property
+    def taken(self) -> bool:
+        """Return whether another program has renamed, removed or cut the file."""
+        return not is_open_at(self.path, self._file.fileno()) or self._size_now() < self._size
+
+    def open_again(self) -> bool:
+        """Go on in the file of the log's name, after another program took it; return whether lines are gone from there.
+
+        Those that no older part holds are written again: until then the log lags. A file that is no log of these events
+        is gone on with as it is, and the chain shows it. Raises SweepError as `reopen` does.
+        """
+        head, last_ts, size = self.head, self._last_ts, self._size
+        self.reopen()
+        try:
+            _cut_torn_tail(self._file)
+            self._read(None)
+        except (LogDamaged, OSError) as error:
+            log.warning("%s goes on after lines that are none of its own: %s", self.path, error)
+            self.head, self._last_ts = head, last_ts
+        if self.head.seq < head.seq:
+            self.lag = f"{self.path}: {TAKEN}"
+        else:
+            self.head, self._last_ts = head, last_ts
+        self._size = self._size_now()
+        return self._size < size
+
+    def catch_up(self, store: Store, plan: str, most: int | None = None) -> int:
+        """Append the committed events of the plan's runs that the log lacks; return their number.
+
+        Of them the first `most`; then it may lag on. Raises OSError.
+        """
         count = 0
-        while missing := store.events_after(self.last_seq, plan):
-            for event in missing:
-                self.append(event)
+        while most is None or count < most:
+            missing = store.events_after(self.last_seq, plan, *(() if most is None else (most - count,)))
+            if not missing:
+                self.lag = None
+                break
+            self.append_all(missing)
             count += len(missing)
-        self.lag = None
         return count
 
     def append_committed(self, event: Event, store: Store, plan: str) -> str | None:
@@ -219,7 +261,7 @@ class AuditLog:
         """Append committed events as `append_committed` does, with few syncs."""
         try:
             if self.lag is not None:
-                self.catch_up(store, plan)
+                self.catch_up(store, plan, CATCH_UP_EVENTS)
             else:
                 self.append_all(events)
         except OSError as error:

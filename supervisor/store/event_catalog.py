@@ -54,6 +54,9 @@ EVENTS: dict[str, EventKind] = {
     "audit.lagged": EventKind(
         "error", "the log cannot be written ({error}); the store keeps the events and the run goes on"
     ),
+    "audit.taken": EventKind(
+        "warning", "another program renamed, removed or cut {path}: the log goes on there, after event {after}"
+    ),
     "audit.recovered": EventKind("info", "the log has caught up with the store"),
     "stop.forced": EventKind("error", "{what} had not ended {after_s} s after the request to stop and was killed"),
     "plan.compared": EventKind(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supervisor.audit.log import AuditLog
+from supervisor.audit.log import CATCH_UP_EVENTS, AuditLog
 from supervisor.clock import Clock
 from supervisor.daemon.upkeep.checkpoint_retention import CheckpointRetention
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
-from supervisor.errors import DiskFailed, DiskFull
+from supervisor.errors import DiskFailed, DiskFull, SweepError
 from supervisor.home import Home
 from supervisor.store.run_writer import RunWriter
 
@@ -94,23 +94,40 @@ def keep_bounded(path: Path, max_bytes: int = MAX_LOG_BYTES) -> bool:
 
 
 async def watch_log(audit: AuditLog, plan: str, writer: RunWriter, clock: Clock) -> None:
-    """Write the lines that an audit log lacks, forever; record when it lags and when it has caught up.
+    """Write the lines that an audit log lacks, forever; record when it lags, has caught up, or was taken away.
 
     Raises DiskFailed.
     """
-    lagging = False
+    lagging, refused = False, False
     while True:
         await clock.sleep(LOOK_PERIOD_S)
         try:
+            if audit.taken and not refused:
+                refused = not _opened_again(audit, writer)
+                lagging = lagging or audit.lag is not None
             if audit.lag is not None and not lagging:
                 writer.record("audit.lagged", error=audit.lag)
                 lagging = True
             if lagging:
-                audit.catch_up(writer.store, plan)
-                writer.record("audit.recovered")
-                lagging = False
+                audit.catch_up(writer.store, plan, CATCH_UP_EVENTS)
+                if audit.lag is None:
+                    writer.record("audit.recovered")
+                    lagging = False
         except (DiskFull, OSError) as error:
             log.warning("the audit log lags behind the store: %s", error)
+
+
+def _opened_again(audit: AuditLog, writer: RunWriter) -> bool:
+    """Go on with the log in the file of its name; return False where that is no file that we may write."""
+    try:
+        gone = audit.open_again()
+    except SweepError as error:
+        # The old file gets the lines, whatever its name; the next start refuses by name.
+        log.error("%s", error.message)  # noqa: TRY400 - the trace says nothing more
+        return False
+    if gone:
+        writer.record("audit.taken", path=str(audit.path), after=audit.head.seq)
+    return True
 
 
 async def watch_disk(

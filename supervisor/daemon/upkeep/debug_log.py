@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from supervisor.filesystem import is_open_at
 from supervisor.home import Home
 from supervisor.redaction import redact
 
 
 def set_up_logging(home: Home) -> None:
     """Write log records to debug.jsonl as JSON lines, and to standard error."""
-    handler = logging.handlers.RotatingFileHandler(home.logs / "debug.jsonl", maxBytes=50_000_000, backupCount=3)
+    handler = _DebugLog(home.logs / "debug.jsonl", maxBytes=50_000_000, backupCount=3)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -35,6 +37,16 @@ def set_up_logging(home: Home) -> None:
     plain = logging.StreamHandler(sys.stderr)
     plain.setFormatter(_PlainFormatter(logging.BASIC_FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler, plain])
+
+
+class _DebugLog(logging.handlers.RotatingFileHandler):
+    """Rotates its file, and opens it again once another program has renamed or removed it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.stream and not is_open_at(Path(self.baseFilename), self.stream.fileno()):
+            self.stream.close()
+            self.stream = None  # type: ignore[assignment] # the handler then opens it, as after a rollover
+        super().emit(record)
 
 
 def _without_secrets(_: Any, __: str, line: Any) -> str:

@@ -34,3 +34,17 @@ def test_neither_log_quotes_a_secret_not_even_in_a_trace(tmp_path: Path) -> None
         assert "hush-hush" not in text
         assert "password=***" in text
         assert "ValueError" in text
+
+
+def test_a_log_that_another_program_takes_goes_on_under_its_name(tmp_path: Path) -> None:
+    takes = """
+for take in (lambda: file.rename(file.with_name("moved")), file.unlink):
+    log.warning("before")
+    take()
+    log.warning("after")
+    assert [json.loads(line)["event"] for line in file.read_text().splitlines()] == ["after"]
+assert '"before"' in file.with_name("moved").read_text()
+"""
+    code = LOGS.replace("import logging", "import json, logging") + "file = home.logs / 'debug.jsonl'" + takes
+    ended = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
