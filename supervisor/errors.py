@@ -218,6 +218,10 @@ class RayStartFailed(SweepError):
     """Ray did not start."""
 
 
+class TrialsFailed(SweepError):
+    """All trials of an experiment fail by the same error."""
+
+
 class Refused(SweepError):
     """The daemon refused the request."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.failure_check import FailureCheck
 from actors.driver.metric_check import MetricCheck
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import FILLED_IN_BY_TUNE, shortened
@@ -25,7 +26,7 @@ from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.finalists import trials_left
 from supervisor.domain.search_time import SearchTime
-from supervisor.errors import PlanError, SweepError
+from supervisor.errors import PlanError, SweepError, TrialsFailed
 
 if TYPE_CHECKING:
     from actors.driver.watchdog_links import WatchdogLinks
@@ -151,6 +152,8 @@ class Driver:
                 logging.getLogger("driver").warning("finished early: %s", finished)
         if registry.check.problem is not None:
             raise PlanError(registry.check.problem, key="metric")
+        if registry.failures.problem is not None:
+            raise TrialsFailed(registry.failures.problem, remedy=_after(registry.failures, begin))
         return self._in_force.finish_reason is None
 
 
@@ -167,7 +170,14 @@ def _registry(begin: messages.Begin) -> TrialRegistry:
     known = any(value is not None for trial in begin.trials for _, value in trial["results"])
     at_end = spec.get("metric_at") == "end" or spec["metric"] in FILLED_IN_BY_TUNE
     check = MetricCheck(spec["metric"], int(spec["concurrency"]), at_end=at_end, known=known)
-    return TrialRegistry(spec["metric"], spec["mode"], begin.trials, check)
+    works = any(FailureCheck.shows_work(trial["end_reason"]) for trial in begin.trials)
+    failures = FailureCheck(int(spec["concurrency"]), works=works)
+    return TrialRegistry(spec["metric"], spec["mode"], begin.trials, check, failures)
+
+
+def _after(failures: FailureCheck, begin: messages.Begin) -> str:
+    name = begin.experiment["name"]
+    return f"mend it, then `supervisorctl retry {name}`; `supervisorctl log {name}/{failures.trial}` has its prints"
 
 
 def _settle(link: DaemonLink, message: messages.ExperimentEnded | None) -> int:

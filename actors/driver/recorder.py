@@ -13,7 +13,7 @@ from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.process_local import PerProcess
-from actors.driver.trial_registry import Entry, TrialRegistry
+from actors.driver.trial_registry import Entry, TrialRegistry, Verdict
 from actors.trial.memory_retry import ASKED_BACK, OOM, Offer, next_attempt
 from actors.trial.result_keys import (
     CHECKPOINT,
@@ -106,8 +106,7 @@ class Recorder(Callback, PerProcess):
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         last = trial.last_result or {}
         verdict = self._registry.verdict(trial.trial_id, last)
-        end = verdict.end_reason.value, verdict.value, verdict.error, last.get(RECORD) or {}
-        self._send(messages.TrialEnded, self._end(trial), *end)
+        self._tell_end(trial, verdict, last.get(RECORD) or {})
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Prepare the next attempt: Tune will start the trial again, because its worker died."""
@@ -153,7 +152,12 @@ class Recorder(Callback, PerProcess):
         death = self._death_of(trial)
         text = death.text or _last_error(trial)
         reason = END_REASONS.get(death.cause) or failure_reason(text)
-        self._send(messages.TrialEnded, self._end(trial), reason.value, None, text)
+        self._tell_end(trial, Verdict(reason, None, text))
+
+    def _tell_end(self, trial: Trial, end: Verdict, *record: Mapping[str, Any]) -> None:
+        entry = self._end(trial)
+        self._registry.look_at_end(entry, end.end_reason, end.error)
+        self._send(messages.TrialEnded, entry, end.end_reason.value, end.value, end.error, *record)
 
     def _end(self, trial: Trial) -> Entry:
         entry = self._registry.entry(trial.trial_id)

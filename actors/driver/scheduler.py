@@ -185,8 +185,8 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         self._registry.at_work = None
-        if self._registry.check.problem is not None:
-            raise Finished(self._registry.check.problem)
+        if self._registry.problem is not None:
+            raise Finished(self._registry.problem)
         if self._in_force.finish_reason is not None:
             self._finish(tune_controller)
         else:

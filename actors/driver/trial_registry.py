@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from actors.driver.failure_check import FailureCheck
 from actors.driver.metric_check import MetricCheck, Seen
 from actors.driver.process_local import PerProcess
 from actors.trial.memory_retry import ALONE, Memory, Offer
@@ -137,11 +138,17 @@ class TrialRegistry(PerProcess):
     """All trials of one experiment, by number and by Tune's id. Every method may be called from any thread."""
 
     def __init__(
-        self, metric: str, mode: str, trials: Iterable[Mapping[str, Any]], check: MetricCheck | None = None
+        self,
+        metric: str,
+        mode: str,
+        trials: Iterable[Mapping[str, Any]],
+        check: MetricCheck | None = None,
+        failures: FailureCheck | None = None,
     ) -> None:
         super().__init__()
         self.metric, self.mode = metric, mode
         self.check = check or MetricCheck(metric, enough=1, at_end=True)
+        self.failures = failures or FailureCheck(1, works=True)
         self.lock = threading.RLock()
         self.at_work: int | None = None
         """The trial of which Tune's thread handles something now: if the driver fails of it, the daemon is told."""
@@ -178,6 +185,17 @@ class TrialRegistry(PerProcess):
     def known(self, number: int) -> bool:
         """Return whether the daemon has this number already."""
         return number in self._unfinished
+
+    @property
+    def problem(self) -> str | None:
+        """The reason to end the search before its last trial; None while there is none."""
+        return self.check.problem or self.failures.problem
+
+    def look_at_end(self, entry: Entry, reason: EndReason, error: str | None) -> None:
+        """Look for an error that all trials have, at the end of one; those after the search say nothing about it."""
+        if not entry.apart:
+            with self.lock:
+                self.failures.look(entry.number, reason, error, again=self.known(entry.number))
 
     def entry(self, trial_id: str) -> Entry:
         with self.lock:

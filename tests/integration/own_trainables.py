@@ -210,3 +210,13 @@ class Nested(tune.Trainable):
 
     def step(self):
         return {"loss": ray.get(Squares.remote().of.remote(self.x)), "done": True}
+
+
+def fails(config):
+    """Fail at once, as each trial does whose file is not there."""
+    open(f"/no/such/folder/{config['x']}")  # noqa: SIM115, PTH123 - as a user writes it
+
+
+def reports_another(config):
+    """Report another name than the plan's metric."""
+    tune.report({"accuracy": config["x"]})

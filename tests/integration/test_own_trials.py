@@ -164,6 +164,40 @@ def test_a_metric_that_no_trial_reports_ends_the_search_early(drive, spec):
     assert any("did you mean val/time?" in (row.error or "") for row in hasty.store.rows.values())
 
 
+MANY = 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainable", "more", "said"),
+    [
+        ("fails", {}, "FileNotFoundError"),
+        ("reports_another", {}, "it reported accuracy"),
+        ("reports_another", {"metric_at": "end"}, "it reported accuracy"),
+    ],
+)
+def test_trials_that_all_fail_at_once_end_the_search_after_a_few(drive, spec, trainable, more, said):
+    """The reason has their error and the next command; what was not tried stays to be tried."""
+    plan = {"trainable": f"own_trainables:{trainable}", "max_trials": MANY, "concurrency": 2, **more}
+    daemon = drive(spec(**plan, resources={"cpu": 0.5, "gpu": 0.0}))
+    assert daemon.end() == 1
+    assert said in daemon.error()
+    failed = [row for row in daemon.store.rows.values() if row.end_reason == "error"]
+    assert len(daemon.store.rows) <= 6 + 2
+    if trainable == "fails" or more:
+        assert len(failed) >= 6
+        assert "as each of the first 6, failed by the same error" in daemon.error()
+        assert "`supervisorctl retry one`" in daemon.error()
+
+
+@pytest.mark.slow
+def test_a_module_that_fails_at_its_import_ends_the_experiment_before_its_first_trial(drive, spec):
+    daemon = drive(spec(trainable="broken_trainables:f", max_trials=MANY))
+    assert daemon.end() == 1
+    assert "the import of broken_trainables fails: RuntimeError: the licence server is down" in daemon.error()
+    assert not daemon.store.rows
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("trainable", "cpu"), [("nested", 1.0), ("Nested", 0.5)])
 def test_ray_tasks_of_a_trial_run_where_the_plan_reserves_for_them(drive, spec, trainable, cpu):

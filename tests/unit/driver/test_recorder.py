@@ -9,6 +9,7 @@ import pytest
 
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce, NodeReport
+from actors.driver.failure_check import AT_LEAST, FailureCheck
 from actors.driver.recorder import Recorder, metrics_of
 from actors.driver.trial_registry import TrialRegistry
 from actors.trial.result_keys import (
@@ -91,6 +92,17 @@ def test_a_trials_life_is_reported_in_order(bench):
         TrialEnded(4, 1, "finished", 2.0, None, {"seed": 1}),
     ]
     assert bench.registry.running() == []
+
+
+@pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error"])
+def test_the_end_of_a_trial_that_failed_is_looked_at(bench, end):
+    bench.registry.failures = FailureCheck(1)
+    for number in range(AT_LEAST):
+        bench.registry.open(f"{number}", number, {"x": 1})
+        trial = FakeTrial(f"{number}", error="ValueError: no such column")
+        call(bench, "on_trial_start", trial)
+        call(bench, end, trial)
+    assert bench.registry.failures.problem is not None
 
 
 def test_a_worker_that_left_no_error_gets_an_error_text(bench):
