@@ -56,10 +56,22 @@ class Troubled(tune.Trainable):
     def is_killed_for_memory(self):
         group = self.folder / "group"
         (pathlib.Path(group.read_text()) / "cgroup.procs").write_text(str(os.getpid()))
-        time.sleep(5.0)  # until the watchdog has looked at it there
+        # A look that had begun before may have read the old group; the next one reads this one.
+        for _ in range(2):
+            self.wait_until_the_watchdog_has_looked()
         held = []
         while True:
             held.append(bytearray(os.urandom(1 << 20) * 8))
+
+    def wait_until_the_watchdog_has_looked(self):
+        "Leave the stacks of a process that cannot be there: the watchdog deletes them at the end of a look."
+        (beats,) = pathlib.Path((self.folder / "runtime").read_text()).glob("*.heartbeats")
+        left = beats / "4194305.stacks"  # larger than any pid of Linux
+        left.touch()
+        deadline = time.monotonic() + 300.0
+        while left.exists():
+            assert time.monotonic() < deadline, "the watchdog has not looked for five minutes"
+            time.sleep(0.1)
 
     def is_stuck(self):
         group = pathlib.Path((self.folder / "freezer").read_text())
@@ -165,6 +177,7 @@ def of_trial(events: list[dict[str, Any]], number: int, *wanted: str) -> list[di
 @pytest.mark.fault("25", "a trial hangs again and again", "ended as hung after its last retry; the search continues")
 def test_a_search_survives_trials_that_hang_and_run_out_of_memory(sweep: Sweep, small_group: Path) -> None:
     (sweep.folder / "group").write_text(str(small_group))
+    (sweep.folder / "runtime").write_text(str(sweep.home.runtime()))
     # The kill before any hang: whoever ends a hanging worker has no eye for what else changes its control group.
     begin(sweep, "is_killed_for_memory", "device_is_full", "hangs", "always_hangs", "none")
     assert sweep.ctl("wait").returncode == 3, "one trial has failed"
