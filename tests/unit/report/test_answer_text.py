@@ -7,7 +7,7 @@ import pytest
 from supervisor.report.answer_text import sentences
 from supervisor.report.comparisons import Comparison
 from supervisor.report.view import read_view
-from tests.unit.report.test_page import NOW, experiment, snapshot_of, ten_trials
+from tests.unit.report.run_views import NOW, experiment, snapshot_of, ten_trials
 
 
 def against(baseline: str, difference: float, adjusted: float | None, group: str = "all") -> Comparison:

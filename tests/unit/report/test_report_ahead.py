@@ -15,7 +15,7 @@ from supervisor.report.__main__ import Figures
 from supervisor.report.drawing import style
 from supervisor.report.process import ReportAhead, write_report
 from supervisor.report.view import read_view
-from tests.unit.report.test_page import NOW, experiment, snapshot_of, ten_trials
+from tests.unit.report.run_views import NOW, experiment, snapshot_of, ten_trials
 
 
 def snapshot(**states: str) -> dict[str, Any]:
