@@ -242,7 +242,8 @@ class AuditLog:
         """
         count = 0
         while most is None or count < most:
-            missing = store.events_after(self.last_seq, plan, *(() if most is None else (most - count,)))
+            bound = {} if most is None else {"limit": most - count}
+            missing = store.events_after(self.last_seq, plan, **bound)
             if not missing:
                 self.lag = None
                 break

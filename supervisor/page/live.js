@@ -49,7 +49,7 @@ function showHead() {
     [status.action.origin === "operator" && status.action.action !== "RUN" ? "Ends in, if resumed now" : "Ends in",
       status.eta ? duration(status.eta.median_s) : past < experiments.length ? "not known yet" : "all ended",
       status.eta ? `${duration(status.eta.low_s)} to ${duration(status.eta.high_s)}` : ""],
-    ["Hottest", hot?.celsius ? `${hot.celsius.toFixed(0)} °C` : status.protected === false ? "UNPROTECTED" : "–",
+    ["Hottest", hot?.celsius != null ? `${hot.celsius.toFixed(0)} °C` : status.protected === false ? "UNPROTECTED" : "–",
       hot?.pause ? `pauses at ${number(hot.pause)} °C` : status.protected === false ? "no sensor" : ""],
     ["Lost time, all trials", duration(lost), status.lost[0] ? `most by: ${status.lost[0][0].slice(0, 40)}` : ""],
     ["Free disk", status.free_bytes === null ? "?" : `${(status.free_bytes / 2 ** 30).toFixed(1)} GiB`, ""],

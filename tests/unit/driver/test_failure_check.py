@@ -37,7 +37,7 @@ def test_so_many_trials_must_agree_and_the_reason_says_what_they_said(at_once: i
 def test_parameters_and_addresses_in_its_text_do_not_make_an_error_another_one() -> None:
     check = FailureCheck(1)
     for number in range(AT_LEAST):
-        text = f"ValueError: lr {1.5 ** number * 1e-5} of <Net object at {hex(id(check) + number)}>"
+        text = f"ValueError: lr {1.5**number * 1e-5} of <Net object at {hex(id(check) + number)}>"
         check.look(number, EndReason.ERROR, text)
     assert check.problem is not None
 

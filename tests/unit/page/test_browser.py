@@ -76,6 +76,16 @@ def test_the_buttons_pause_and_resume_and_the_page_follows(serve: Serve, live: F
     play(serve, scene)
 
 
+def test_a_temperature_of_zero_is_a_temperature(serve: Serve, live: FakeLive, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = live._reading
+    monkeypatch.setattr(live, "_reading", lambda *given: {**reading(*given), "value": 0.0})
+
+    async def scene(_: PageServer, tab: Tab) -> None:
+        await tab.until(r"/\b0 °C/.test(document.querySelector('#facts').innerText)")
+
+    play(serve, scene)
+
+
 def test_another_experiment_parameter_and_time_can_be_chosen(serve: Serve) -> None:
     async def scene(_: PageServer, tab: Tab) -> None:
         await tab.click("#ladder [data-name='2M-h1']")
