@@ -55,9 +55,11 @@ test-all: $(STAMP) ## Run every test, slow ones included
 	$(PYTEST) --hypothesis-profile=full
 
 bench: $(STAMP) ## Measure the figures that README quotes (BENCH=NAME: one of them)
-	@for file in benchmarks/$(BENCH).py; do \
-		grep -q __main__ "$$file" || continue; \
-		echo "==> $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit $$?; \
+	@for file in benchmarks/$(BENCH).py benchmarks/$(BENCH)/__main__.py; do \
+		grep -qs __main__ "$$file" || continue; \
+		name=$${file#benchmarks/}; name=$${name%.py}; name=$${name%/__main__}; \
+		test "$$name" = chaos && continue; \
+		echo "==> $$file"; $(BIN)/python -m "benchmarks.$$name" || exit $$?; \
 	done
 
 chaos: $(STAMP) ## Kill and starve a real search for SECONDS, then prove that it lost nothing

@@ -175,6 +175,20 @@ def test_an_environment_that_is_up_to_date_is_not_installed_again(tmp_path: Path
     assert "pip install" not in make("--dry-run", f"VENV={tmp_path}", "test").stdout
 
 
+def test_the_benchmarks_are_modules_and_packages_but_not_the_chaos(tmp_path: Path) -> None:
+    """The chaos has a target of its own: it takes ten minutes of a machine for itself."""
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "runs $2"\n')
+    python.chmod(0o700)
+    (tmp_path / ".installed").touch()
+    ran = re.findall(r"^runs (\S+)$", make("bench", f"VENV={tmp_path}").stdout, re.MULTILINE)
+    assert {"benchmarks.overhead", "benchmarks.startup", "benchmarks.heat"} <= set(ran)
+    assert "benchmarks.chaos" not in ran
+    assert "benchmarks.machine" not in ran, "it is a part of others"
+    assert "runs benchmarks.startup" in make("bench", f"VENV={tmp_path}", "BENCH=startup").stdout
+
+
 def test_a_machine_without_a_usable_python_is_told_what_to_install(tmp_path: Path) -> None:
     result = make("install", f"VENV={tmp_path / 'venv'}", "PYTHON=no-such-python")
     assert result.returncode != 0
