@@ -20,6 +20,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
+from ray.tune.registry import _Registry
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -31,6 +32,8 @@ IDLE_NAP_S = 0.05
 WHEREABOUTS_TIMEOUT_S = 10.0
 
 _MARK = "_sweep_wraps"
+_TOLD = "sweep_whereabouts"
+"""Where a trial's state has the answer of its takeover, while that is handled."""
 
 
 def controller_of(passed: Any) -> Any:
@@ -81,10 +84,13 @@ def nap_if_idle(passed: Any) -> None:
 
 
 def whereabouts(trial: Trial) -> Whereabouts:
-    """Ask a started trial's worker where it runs; return the default if it does not answer in time.
+    """Return where a started trial's worker runs: ask it, if it has not said so; the default without an answer in time.
 
     Tune gives a callback node and pid only with the first result; a trial that hangs in its first step needs both.
     """
+    told: Whereabouts | None = getattr(trial.temporary_state, _TOLD, None)
+    if told is not None:
+        return told
     actor: Any = trial.temporary_state.ray_actor
     if actor is None:
         return Whereabouts()
@@ -128,6 +134,65 @@ def count_deaths_once() -> None:
         original(self, trial, exception)
 
     _wrap(TuneController, "_process_trial_failure", once)
+
+
+def spare_questions() -> None:
+    """Leave out what Tune asks for each trial, and knows or does not need. A second call changes nothing.
+
+    Each question is a round trip to another process, which a trial that takes a worker over waits for.
+    """
+    _hear_takeovers()
+    _remember_trainables()
+    _ask_for_no_defaults()
+
+
+def _hear_takeovers() -> None:
+    """Take where a worker runs from its answer to the takeover: SupervisedTrainable.reset returns it, for True."""
+
+    def heard(original: Any, self: Any, trial: Trial, success: Any) -> None:
+        if isinstance(success, Whereabouts):
+            setattr(trial.temporary_state, _TOLD, success)
+        try:
+            original(self, trial, bool(success))
+        finally:
+            # A later worker of the same trial is another one.
+            trial.temporary_state.__dict__.pop(_TOLD, None)
+
+    _wrap(TuneController, "_on_trial_reset", heard)
+
+
+def _remember_trainables() -> None:
+    """Ask Ray's control service for a trainable once, not three times a trial."""
+    known: dict[tuple[str, str], Any] = {}
+
+    def got(original: Any, self: Any, category: str, key: str) -> Any:
+        if (category, key) not in known:
+            known[category, key] = original(self, category, key)
+        return known[category, key]
+
+    def contains(original: Any, self: Any, category: str, key: str) -> bool:
+        return (category, key) in known or bool(original(self, category, key))
+
+    def changed(original: Any, self: Any, category: str, key: str, *value: Any) -> None:
+        known.pop((category, key), None)
+        original(self, category, key, *value)
+
+    _wrap(_Registry, "get", got)
+    _wrap(_Registry, "contains", contains)
+    _wrap(_Registry, "register", changed)
+    _wrap(_Registry, "unregister", changed)
+
+
+def _ask_for_no_defaults() -> None:
+    """Give a trial its actor without asking that for its default metrics, which Tune does twice a trial.
+
+    They stand for the result of a trial that never reports; ours are judged by what they report.
+    """
+
+    def given(original: Any, self: Trial, ray_actor: Any) -> None:
+        self.temporary_state.ray_actor = ray_actor
+
+    _wrap(Trial, "set_ray_actor", given)
 
 
 def _wrap(kind: Any, method: str, wrapper: Callable[..., Any]) -> None:

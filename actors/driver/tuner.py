@@ -42,6 +42,7 @@ def fit(
     """Run the trials that are left. Raises PlanError for an unknown trainable, and scheduler.Finished."""
     ray_private.map_worker_deaths()
     ray_private.count_deaths_once()
+    ray_private.spare_questions()
     spec, folder = begin.experiment, Path(begin.folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Ray's own folders of an earlier driver: nothing reads them, and Ray never deletes them.

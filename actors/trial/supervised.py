@@ -103,6 +103,13 @@ class SupervisedTrainable(tune.Trainable):
             return
         self._begin(config, super().setup)
 
+    def reset(self, *arguments: Any, **named: Any) -> Any:
+        """Take this worker over for another trial; return where it runs instead of True: the driver need not ask.
+
+        False if it cannot be used again.
+        """
+        return self.sweep_whereabouts() if super().reset(*arguments, **named) else False
+
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         if OWN_KEY not in new_config:
             # A user's setup() may call it; Tune always passes our settings.

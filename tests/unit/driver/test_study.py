@@ -8,6 +8,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 from actors.driver.search import Space
 from actors.driver.study import (
     LARGEST_VALUE,
+    MAX_SAMPLERS,
     SamplerPerTrial,
     bounded,
     build_study,
@@ -176,3 +178,22 @@ def test_tpe_models_the_parameters_together():
     trial = study.ask()
     joint = study.sampler.infer_relative_search_space(study, study.trials[trial.number])
     assert set(joint) == {"x", "n", "k"}
+
+
+def test_a_trial_has_one_sampler_from_its_begin_to_its_end_and_few_are_kept():
+    made = []
+
+    def make(number):
+        made.append(number)
+        return RandomSampler(seed=number)
+
+    study = open_study([])
+    study.sampler = SamplerPerTrial(make)
+    first, second = study.ask(), study.ask()
+    for trial in (second, first):
+        SPACE(trial)
+        study.tell(trial, 1.0)
+    assert made == [0, 1]
+    for _ in range(2 * MAX_SAMPLERS):
+        study.ask()
+    assert len(study.sampler._live) == MAX_SAMPLERS

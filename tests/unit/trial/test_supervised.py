@@ -16,7 +16,7 @@ import actors.trial.supervised
 from actors.trial.checkpoints import Checkpoints
 from actors.trial.gate import Leave
 from actors.trial.patchtst import PatchTSTTrainable
-from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP
+from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT, OUT_OF_MEMORY, OWN_KEY, SMALLER, STEP, Whereabouts
 from actors.trial.supervised import supervise
 from actors.trial.user_class import can_be_reused
 from actors.trial.user_code import resolve
@@ -99,6 +99,21 @@ def test_a_worker_is_reused_where_the_class_says_how():
     assert can_be_reused(supervise(function))
     assert can_be_reused(supervise(Reusable))
     assert not can_be_reused(supervise(Counts))
+
+
+class Resets(Counts):
+    def reset(self, new_config, storage=None):
+        return new_config["taken"]
+
+
+def test_a_worker_that_takes_a_trial_over_says_where_it_runs():
+    """So that the driver need not ask: a round trip for each trial."""
+    kind = supervise(Resets)
+    made = kind.__new__(kind)
+    made.sweep_whereabouts = lambda: Whereabouts("node", 7)
+    assert made.reset({"taken": True}, storage=None) == Whereabouts("node", 7)
+    assert made.reset({"taken": False}) is False
+    assert bool(Whereabouts()), "Tune takes the answer for True"
 
 
 # --- memory that runs out --------------------------------------------------------------------------------------------
