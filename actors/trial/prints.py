@@ -1,9 +1,9 @@
 """Sends a worker's prints to a process that writes them into the attempt's file (print_pump).
 
 Descriptors 1 and 2 become a pipe to that process, so that C libraries and children of the worker are heard, too. A
-worker is used for several trials: each attempt begins a pump of its own, and the last one ends with the last process
-that could still print into it. A pump may die, of a kill or for want of memory; then the next print begins another, and
-no print blocks, raises or kills the trial.
+worker is used for several trials: each attempt begins a pump of its own (pumps), and the last one ends with the last
+process that could still print into it. A pump may die, of a kill or for want of memory; then the next print begins
+another, and no print blocks, raises or kills the trial.
 """
 
 from __future__ import annotations
@@ -25,26 +25,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-import supervisor
-from supervisor.processes.environment import SERVES
+from actors.trial.pumps import PUMP, PumpParent, begin_beside, environment_of_pumps
 
-_CODE = f"""import sys
-sys.path.append({str(Path(supervisor.__file__).resolve().parents[1])!r})
-from supervisor.processes.print_pump import keep
-sys.exit(keep(sys.argv[1]))"""
-PUMP = (sys.executable, "-I", "-S", "-c", _CODE)
-"""Without site: on a busy machine its import takes longer than the pump's own."""
-STARTER = ("/bin/sh", "-c", 'trap "" TERM INT HUP; exec 9<&0; "$@" <&9 9<&- &', "sh")
-"""Begins the pump beside it and ends at once: the pump is then no child of the worker, which Ray would end with it.
-
-A shell starts much sooner than a Python, and the worker waits for it. It gets the pump's command as its
-arguments, never as text of a script.
-"""
 MAX_PUMPS = 5
 """The most pumps of one attempt: where they die again and again, it prints into nothing."""
 
 STANDARD = (1, 2)
-START_WITHIN_S = 30.0
 SETTLE_S, POLL_S = 10.0, 0.002
 """The first is for the pump's own start, too, on a busy machine."""
 MEND_WITHIN_S = 5.0
@@ -58,8 +44,9 @@ LOG = logging.getLogger("trainable")
 class WorkerPrints:
     """The prints of this process: `begin` at each attempt; any thread may call the other methods."""
 
-    def __init__(self, pump: Sequence[str] = PUMP) -> None:
-        self._command = pump
+    def __init__(self, pump: Sequence[str] = PUMP, parent: PumpParent | None = None) -> None:
+        """`pump` is the command of a pump; `parent` begins those of all attempts but the first, if it can."""
+        self._command, self._parent, self._attempts = pump, parent, 0
         self._path: Path | None = None
         self._worker = self._pumps = 0
         self._pipe: tuple[int, int] | None = None
@@ -73,7 +60,8 @@ class WorkerPrints:
         self._flush()
         with self._mending:
             self._path, self._worker, self._pumps = path, os.getpid(), 0
-            self._start(STANDARD)
+            self._attempts += 1
+            self._start(STANDARD, self._pipe_of_an_attempt)
         # Anew for each attempt: the code of the last one may have set others.
         sys.stdout, sys.stderr = (_stream(number, self.mend) for number in STANDARD)
 
@@ -88,7 +76,7 @@ class WorkerPrints:
             if os.getpid() != self._worker or self._pumps >= MAX_PUMPS:
                 self._print_into_nothing(numbers)
             else:
-                self._start(numbers)
+                self._start(numbers, self._pipe_to_a_pump)
         finally:
             self._mending.release()
 
@@ -111,10 +99,10 @@ class WorkerPrints:
         if self._flush_c is not None:
             self._flush_c()
 
-    def _start(self, numbers: Sequence[int]) -> None:
+    def _start(self, numbers: Sequence[int], begin: Callable[[], int]) -> None:
         self._pumps += 1
         try:
-            writes = self._pipe_to_a_pump()
+            writes = begin()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             if not self._is_broken():
                 # The file of the last attempt, or Ray's, has this sentence.
@@ -125,27 +113,18 @@ class WorkerPrints:
         self._pipe = found.st_dev, found.st_ino
         _lead(numbers, writes)
 
-    def _pipe_to_a_pump(self) -> int:
-        """Start a pump; return the end of its pipe to write to. Raises OSError and the errors of subprocess.Popen.
+    def _pipe_of_an_attempt(self) -> int:
+        """Return the end of a pipe to write to, of an attempt's first pump. Raises as `_pipe_to_a_pump` does."""
+        # Only a worker that is used again keeps a parent: for one pump it would be one process more.
+        if self._parent is not None and self._attempts > 1:
+            with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+                return _pipe_of(partial(self._parent.begin, Path(str(self._path))))
+        return self._pipe_to_a_pump()
 
-        One that cannot begin is found as one that died is: by its pipe without a reader.
-        """
-        # An orphan of the home when its worker is one; while workers are at work it is none, though no child of theirs.
-        environment = {**os.environ, SERVES: str(os.getpid())}
-        reads, writes = os.pipe()
-        try:
-            process = subprocess.Popen(
-                [*STARTER, *self._command, str(self._path)],
-                stdin=reads, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-                start_new_session=True,
-            )  # fmt: skip
-            _wait_for_starter(process)
-        except BaseException:
-            os.close(writes)
-            raise
-        finally:
-            os.close(reads)
-        return writes
+    def _pipe_to_a_pump(self) -> int:
+        """Return the end of a pipe to write to, of a new pump. Raises OSError and the errors of subprocess.Popen."""
+        command, environment = (*self._command, str(self._path)), environment_of_pumps()
+        return _pipe_of(lambda reads: begin_beside(command, reads, environment))
 
     def _print_into_nothing(self, numbers: Sequence[int]) -> None:
         self._path = None
@@ -205,15 +184,17 @@ class _Descriptor(io.FileIO):
         return written
 
 
-def _wait_for_starter(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the pump's starter, a child of ours, has ended: Ray ends those with their worker. Raises OSError."""
+def _pipe_of(begin: Callable[[int], object]) -> int:
+    """Return the end to write to of a pipe that `begin` gives a reader. Raises what it raises."""
+    reads, writes = os.pipe()
     try:
-        status = process.wait(START_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        status = process.wait()
-    if status:
-        raise OSError(f"the pump could not begin: its starter ended with {status}")
+        begin(reads)
+    except BaseException:
+        os.close(writes)
+        raise
+    finally:
+        os.close(reads)
+    return writes
 
 
 def _stream(number: int, mend: Callable[[], None]) -> TextIO:
@@ -243,5 +224,5 @@ def _line_buffered_c() -> Callable[[], object]:
     return int
 
 
-PRINTS = WorkerPrints()
+PRINTS = WorkerPrints(parent=PumpParent())
 """The descriptors are the process's, so there is one of it."""

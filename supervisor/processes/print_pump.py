@@ -1,5 +1,7 @@
 """Writes a trial's prints, its standard input, to a file: `python -P -m supervisor.processes.print_pump PATH`.
 
+`begin_each` is the parent of many such processes: each is a fork of it, which takes a millisecond and not 25.
+
 A process of its own, not a thread of the worker: C code that fills a pipe while it holds Python's lock would wait for
 ever for a thread that needs the lock. It outlives a worker that is killed, so the last lines are in the file, too.
 Secrets are hidden line by line. Standard library only.
@@ -7,6 +9,7 @@ Secrets are hidden line by line. Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -25,6 +28,9 @@ MAX_HELD_BYTES, CARRIED_BYTES = 64 * 1024, 8 * 1024
 """The bounds of a line that is held back whole, and of a secret in a longer one beside those of the environment."""
 HELD_S = 0.5
 """Half a line is held back, because half a secret is not recognised; but not for longer, since it may be a question."""
+
+FRAME_BYTES = 4096
+"""The size of a request to `begin_each`: a path, filled up with zeros. No path of Linux or macOS is longer."""
 
 _MARKS_OF_RAY = re.compile(r"^:(?:job_id|actor_name|task_name):.*\n?", re.MULTILINE)
 """Ray prints these lines for its own reader of logs, which leaves them out, too."""
@@ -88,13 +94,64 @@ def main(argv: list[str]) -> int:
 
 def keep(path: str) -> int:
     """Write standard input to the file at `path` until its end; return the exit code."""
+    _stand_apart()
+    pump(0, PrintFile(Path(path)))
+    return 0
+
+
+def _stand_apart() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # It ends with its pipe.
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     os.chdir("/")
-    pump(0, PrintFile(Path(path)))
+
+
+def begin_each() -> int:
+    """Begin a pump of its own for each request over standard input, a socket, until its end; return the exit code.
+
+    A request is FRAME_BYTES with the path of a file, and the descriptor of the pipe to read.
+    """
+    _stand_apart()
+    # The kernel forgets pumps that have ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while (request := _request()) is not None:
+        path, pipe = request
+        # Where there is no fork, the pipe has no reader: its worker then begins a pump itself.
+        with contextlib.suppress(OSError):
+            if os.fork() == 0:
+                _become_pump(path, pipe)
+        os.close(pipe)
     return 0
+
+
+def _become_pump(path: str, pipe: int) -> None:
+    status = 1
+    try:
+        # In the place of the socket, whose end would then not be seen.
+        os.dup2(pipe, 0)
+        os.close(pipe)
+        status = keep(path)
+    finally:
+        os._exit(status)
+
+
+def _request() -> tuple[str, int] | None:
+    """Return the path and the pipe of the next request; None at the end, or for one that is none."""
+    import socket  # only the parent needs it, and each pump's start takes as long as its imports
+
+    frame, pipes = b"", list[int]()
+    with socket.socket(fileno=os.dup(0)) as requests:
+        while len(frame) < FRAME_BYTES:
+            part, found, _, _ = socket.recv_fds(requests, FRAME_BYTES - len(frame), 1)
+            frame, pipes = frame + part, pipes + list(found)
+            if not part:
+                break
+    if len(frame) == FRAME_BYTES and len(pipes) == 1:
+        return os.fsdecode(frame.rstrip(b"\0")), pipes[0]
+    for pipe in pipes:
+        os.close(pipe)
+    return None
 
 
 if __name__ == "__main__":

@@ -45,9 +45,14 @@ def _kill_the_pump(said):
     for process in psutil.process_iter():
         try:
             if Path(f"/proc/{process.pid}/fd/0").readlink() == pipe:
-                kept = Path(process.cmdline()[-1])
-                waits.until("the pump keeps the prints", lambda kept=kept: kept.exists() and said in kept.read_text())
+                waits.until("the pump keeps the prints", lambda pid=process.pid: said in _kept_by(pid))
                 process.kill()
                 process.wait(60)
         except (psutil.Error, OSError):
             continue
+
+
+def _kept_by(pid):
+    """The text of the attempt's file that a pump has open; it opens it with the first print."""
+    opened = [file.readlink() for file in Path(f"/proc/{pid}/fd").iterdir()]
+    return "".join(path.read_text() for path in opened if path.name.startswith("attempt-"))

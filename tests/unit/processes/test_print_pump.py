@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from supervisor.processes import print_pump
 from supervisor.processes.print_file import PrintFile
-from supervisor.processes.print_pump import MAX_HELD_BYTES, pump, safe_cut, whole_lines
+from supervisor.processes.print_pump import FRAME_BYTES, MAX_HELD_BYTES, pump, safe_cut, whole_lines
 from tests.waits import NET_S, until, until_ended
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,6 +83,48 @@ def test_it_leaves_its_caller_at_once_and_is_no_child_of_it(tmp_path: Path) -> N
     assert psutil.Process(pid).ppid() != os.getpid()
     os.close(writes)
     until_ended(pid)
+
+
+def test_its_parent_begins_one_for_each_request_and_ends_with_its_socket(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    code = "import sys; from supervisor.processes.print_pump import begin_each; sys.exit(begin_each())"
+    command = [sys.executable, "-P", "-c", code]
+    with theirs, subprocess.Popen(command, stdin=theirs, env={**os.environ, "PYTHONPATH": str(ROOT)}) as parent:
+        writes = []
+        for name in ("a", "b"):
+            reads, fresh = os.pipe()
+            socket.send_fds(ours, [os.fsencode(tmp_path / name).ljust(FRAME_BYTES, b"\0")], [reads])
+            os.close(reads)
+            writes.append(fresh)
+        for fresh in reversed(writes):
+            os.write(fresh, f"{fresh}\n".encode())
+        for name, fresh in zip(("a", "b"), writes, strict=True):
+            until(f"{name} is written", lambda name=name, fresh=fresh: _text(tmp_path / name) == f"{fresh}\n")
+        ours.close()
+        assert parent.wait() == 0, "it does not wait for its pumps"
+        for fresh in writes:
+            os.write(fresh, b"on\n")
+            os.close(fresh)
+        for name, fresh in zip(("a", "b"), writes, strict=True):
+            until(f"{name} is written", lambda name=name, fresh=fresh: _text(tmp_path / name) == f"{fresh}\non\n")
+
+
+def test_a_request_that_is_none_ends_the_parent() -> None:
+    ours, theirs = socket.socketpair()
+    code = "import sys; from supervisor.processes.print_pump import begin_each; sys.exit(begin_each())"
+    with (
+        theirs,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", code], stdin=theirs, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        ) as parent,
+    ):
+        ours.sendall(b"x" * FRAME_BYTES)
+        assert parent.wait() == 0
+    ours.close()
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def test_half_a_line_is_shown_when_nothing_follows(tmp_path: Path) -> None:

@@ -12,18 +12,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.trial.prints import PUMP
+from actors.trial.pumps import PARENT, PUMP, PumpParent
 from supervisor.processes import orphans
-from supervisor.processes.environment import OWNER
+from supervisor.processes.environment import OWNER, SERVES
+from supervisor.processes.print_pump import FRAME_BYTES
 from tests.waits import NET_S, until
 
 ROOT = Path(__file__).resolve().parents[3]
 WORKER = """
 import ctypes, os, signal, subprocess, sys, time
 from pathlib import Path
-from actors.trial import prints
+from actors.trial import prints, pumps
 from actors.trial.prints import MAX_PUMPS, PRINTS, WorkerPrints
-prints.START_WITHIN_S = prints.SETTLE_S = {net}
+pumps.START_WITHIN_S = prints.SETTLE_S = {net}
 for line in sys.stdin:
     exec(line)
     os.write({answers}, b".")
@@ -101,6 +102,26 @@ def all_are_gone(path: Path) -> None:
     until("the pumps have ended", lambda: not processes_of(path))
 
 
+def serving(worker: Worker) -> list[psutil.Process]:
+    """The pumps of a worker, and their parent."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(SERVES) == str(worker.process.pid) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def parents_of_pumps(worker: Worker) -> list[psutil.Process]:
+    """Those that no other of them has begun, as each pump of theirs."""
+    found = [process for process in serving(worker) if list(PARENT) == process.cmdline()]
+    return [process for process in found if process.ppid() not in {other.pid for other in found}]
+
+
+def none_serves(worker: Worker) -> None:
+    until("the pumps and their parent have ended", lambda: not serving(worker))
+
+
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
@@ -115,8 +136,8 @@ def test_each_attempt_has_its_own_prints_of_python_c_and_children(worker, tmp_pa
         worker.do("_ = os.write(2, b'descriptor\\n')")
         worker.do("subprocess.run(['echo', 'child'], check=True)")
     assert worker.end() == 0
+    none_serves(worker)
     for path, number in ((first, 3), (second, 4)):
-        all_are_gone(path)
         assert lines(path) == [f"python {number}", "error", "c", "descriptor", "child"]
 
 
@@ -250,8 +271,58 @@ def test_a_pump_that_is_killed_again_and_again_is_given_up_until_the_next_attemp
     worker.begin(later)
     worker.do("print('here')")
     assert worker.end() == 0
-    all_are_gone(later)
+    none_serves(worker)
     assert lines(later) == ["here"]
+
+
+def test_the_pumps_of_later_attempts_are_forks_of_one_parent_that_ends_with_the_worker(worker, tmp_path):
+    paths = [tmp_path / f"attempt-{number}.log" for number in (1, 2, 3)]
+    for path in paths:
+        worker.begin(path)
+        assert psutil.Process(worker.process.pid).children() == [], "Ray ends the children of a worker with it"
+        worker.do(f"print({path.name!r})")
+        until("it is written", lambda path=path: lines(path) == [path.name])
+    (parent,) = parents_of_pumps(worker)
+    until("the last attempt has the only pump", lambda: len(parent.children()) == 1)
+    assert {process.pid for process in serving(worker)} == {parent.pid, parent.children()[0].pid}
+    worker.tell("print('last', end=''); os.kill(os.getpid(), signal.SIGKILL)")
+    none_serves(worker)
+    assert lines(paths[-1]) == [paths[-1].name, "last"]
+
+
+def test_a_worker_whose_pumps_have_lost_their_parent_prints_on(worker, tmp_path):
+    """The pump at work lives on; the next attempt begins its own, and the one after that has a parent again."""
+    paths = [tmp_path / f"attempt-{number}.log" for number in (1, 2, 3, 4)]
+    for path in paths:
+        worker.begin(path)
+        worker.do("print('before')")
+        until("it is written", lambda path=path: lines(path) == ["before"])
+        if path == paths[1]:
+            (parent,) = parents_of_pumps(worker)
+            parent.kill()
+            until("it has ended", lambda parent=parent: parent not in serving(worker))
+        worker.do("print('after')")
+        until("it is written", lambda path=path: lines(path) == ["before", "after"])
+    assert [process for process in parents_of_pumps(worker) if process.children()]
+    assert worker.end() == 0
+    none_serves(worker)
+
+
+def test_a_secret_that_an_earlier_trial_has_set_is_hidden_in_later_ones(worker, tmp_path):
+    paths = [tmp_path / f"attempt-{number}.log" for number in (1, 2, 3)]
+    for path in paths:
+        worker.begin(path)
+    worker.do("os.environ['HUB_TOKEN'] = '0123456789abcdef'")
+    worker.begin(paths[1])
+    worker.do("print('it is 0123456789abcdef')")
+    assert worker.end() == 0
+    none_serves(worker)
+    assert lines(paths[1]) == ["it is ***"]
+
+
+def test_a_path_that_fits_no_request_is_refused_before_anything_is_started():
+    with pytest.raises(OSError, match="too long"):
+        PumpParent().begin(Path("/" + "x" * FRAME_BYTES), 0)
 
 
 def test_a_child_of_a_fork_prints_where_it_was_forked_and_does_not_hold_the_next_attempt(worker, tmp_path):
