@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from supervisor.domain import messages
+import pytest
+
+from supervisor.domain import codec, messages
 from supervisor.processes.driver_process import DriverProcess
 from tests.waits import until
 
@@ -52,3 +54,43 @@ def test_a_driver_that_is_killed_during_a_write_to_it_makes_no_error_of_the_writ
         await sending
 
     asyncio.run(story())
+
+
+def on_a_pipe(driver: DriverProcess) -> int:
+    """Give the driver a pipe instead of a process; return the end to read from."""
+    reads, writes = os.pipe()
+    driver._pipe = io.FileIO(writes, "wb")
+    return reads
+
+
+def finishes(reads: int, count: int) -> list[str]:
+    """The reasons of the messages that come, in their order."""
+    with os.fdopen(reads, "rb") as stream:
+        found = [codec.decode(stream.readline())[0] for _ in range(count)]
+    return [message.reason for message in found if isinstance(message, messages.Finish)]
+
+
+def test_a_short_message_to_a_driver_that_reads_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a thread: an acknowledgement of each result would start one."""
+    monkeypatch.setattr(asyncio, "to_thread", None)
+    driver = DriverProcess({}, tmp_path / "driver.log")
+    reads = on_a_pipe(driver)
+    asyncio.run(driver.send(messages.Finish("the end")))
+    assert finishes(reads, 1) == ["the end"]
+    driver._close()
+
+
+def test_a_short_message_does_not_overtake_a_long_one_that_waits(tmp_path: Path) -> None:
+    async def story() -> list[str]:
+        driver = DriverProcess({}, tmp_path / "driver.log")
+        reads = on_a_pipe(driver)
+        sending = [asyncio.create_task(driver.send(messages.Finish(text))) for text in ("x" * 500_000, "a", "b")]
+        await asyncio.sleep(0)
+        found = await asyncio.to_thread(finishes, reads, 3)
+        await asyncio.gather(*sending)
+        driver._close()
+        return found
+
+    assert [text[:1] for text in asyncio.run(story())] == ["x", "a", "b"]
