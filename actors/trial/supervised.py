@@ -108,7 +108,8 @@ class SupervisedTrainable(tune.Trainable):
 
         False if it cannot be used again.
         """
-        return self.sweep_whereabouts() if super().reset(*arguments, **named) else False
+        taken: bool = super().reset(*arguments, **named)  # type: ignore[no-untyped-call]
+        return self.sweep_whereabouts() if taken else False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         if OWN_KEY not in new_config:

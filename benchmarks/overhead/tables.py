@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.overhead.timers import Between
 
@@ -46,11 +46,13 @@ def pieces(found: Mapping[str, Mapping[int, Between | None]]) -> str:
     lines = ["| ms a trial | " + " | ".join(f"{n} at once" for n in at_once) + " |", "|---|" + "---:|" * len(at_once)]
     for process, row in found.items():
         each = [row.get(number) for number in at_once]
-        lines.append(f"| **{process}**, from trial to trial | " + _cells([b and b.wall_ms for b in each], "**"))
-        names = sorted({name for b in each if b for name in b.pieces_ms}, key=lambda name: -_most(each, name))
-        lines += [f"| … {name} | " + _cells([b and b.pieces_ms.get(name) for b in each]) for name in names]
-        lines.append("| … the rest | " + _cells([b and b.rest_ms for b in each]))
-        lines.append("| its time on a core | " + _cells([b and b.cpu_ms for b in each]))
+        names = sorted({name for one in each if one for name in one.pieces_ms}, key=lambda name: -_most(each, name))
+        lines += [
+            f"| **{process}**, from trial to trial | " + _cells(each, lambda one: one.wall_ms, "**"),
+            *(f"| … {name} | " + _cells(each, lambda one, name=name: one.pieces_ms.get(name)) for name in names),
+            "| … the rest | " + _cells(each, lambda one: one.rest_ms),
+            "| its time on a core | " + _cells(each, lambda one: one.cpu_ms),
+        ]
     return "\n".join(lines)
 
 
@@ -69,11 +71,11 @@ def mean(workers: Sequence[Between]) -> Between | None:
 
 
 def _most(found: Sequence[Between | None], name: str) -> float:
-    return max(between.pieces_ms.get(name, 0.0) for between in found if between)
+    return max(one.pieces_ms.get(name, 0.0) for one in found if one is not None)
 
 
-def _cells(values: Sequence[float | None], mark: str = "") -> str:
-    return " | ".join(f"{mark}{_text(value)}{mark}" for value in values) + " |"
+def _cells(found: Sequence[Between | None], read: Callable[[Between], float | None], mark: str = "") -> str:
+    return " | ".join(f"{mark}{_text(None if one is None else read(one))}{mark}" for one in found) + " |"
 
 
 def _text(value: float | None) -> str:
