@@ -221,8 +221,12 @@ class AuditLog:
         is gone on with as it is, and the chain shows it. Raises SweepError as `reopen` does.
         """
         head, last_ts, size = self.head, self._last_ts, self._size
+        cut = is_open_at(self.path, self._file.fileno())
         self.reopen()
         try:
+            if cut:
+                # What was written since would stand before what comes again; the store has it, too.
+                self._file.truncate(0)
             _cut_torn_tail(self._file)
             self._read(None)
         except (LogDamaged, OSError) as error:

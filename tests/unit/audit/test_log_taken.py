@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,7 +65,7 @@ class Scene:
 
     def faults(self) -> list[str]:
         """Return what `supervisorctl audit` finds wrong with log and store."""
-        with closing(read_only(self.home.store)) as connection:
+        with read_only(self.home.store) as connection:
             found = invariants.check(evidence.gather(self.home, connection, "p"))
         return [fault for one in found if one.name in ("chain", "events", "replay") for fault in one.faults]
 
