@@ -31,6 +31,16 @@ class AfterSearch(PerProcess):
         self._given = {int(trial["number"]): trial for trial in trials if is_final(spec, int(trial["number"]))}
         self._taken = {number for number in self._trials if is_final(spec, number)}
         self._begun = sum(not is_final(spec, int(trial["number"])) for trial in trials)
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        """Answer anew from now on: a trial has ended or begun, or the spec has changed.
+
+        Tune's loop asks many times a second, and each answer looks at all trials.
+        """
+        self._in_all: int | None = None
+        self._following: dict[int, tuple[str, dict[str, Any]]] | None = None
+        self._stop: tuple[str | None] | None = None
 
     @property
     def begun(self) -> int:
@@ -47,10 +57,12 @@ class AfterSearch(PerProcess):
         top, seeds = (None, None) if time is None else (time.top, time.seeds)
         self._search_left -= search_trials(self._spec) - self._begun
         self._spec = with_search_ended(self._spec, reason, self._begun, top, seeds)
+        self._forget_answers()
         return SearchEnded(reason, self._begun, top, seeds)
 
     def take_spec(self, spec: Mapping[str, Any]) -> bool:
         """Take a spec that a person has changed; return False when its number of trials cannot hold here any more."""
+        self._forget_answers()
         self._spec = {**self._spec, "stop": spec.get("stop")}
         sizes = ("max_trials", "finalize")
         if all(spec.get(key) == self._spec.get(key) for key in sizes) or self._spec.get("searched") is not None:
@@ -88,17 +100,22 @@ class AfterSearch(PerProcess):
 
     def why_stop(self) -> str | None:
         """Return why the search stops by its plan; None while it goes on."""
-        return why_stop(self._spec, self._trials.values())
+        if self._stop is None:
+            self._stop = (why_stop(self._spec, self._trials.values()),)
+        return self._stop[0]
 
     def waits(self) -> bool:
         """Return whether more trials follow once a running one has ended."""
-        return len(self._taken) < trials_in_all(self._spec, self._ended()) - search_trials(self._spec)
+        if self._in_all is None:
+            self._in_all = trials_in_all(self._spec, list(self._trials.values()))
+        return len(self._taken) < self._in_all - search_trials(self._spec)
 
     def note(self, entry: Entry, verdict: Verdict | None) -> None:
         """Note the end of a trial; `verdict` is None if its worker or Tune failed.
 
         A trial whose extension failed keeps the end that it had.
         """
+        self._forget_answers()
         succeeded = verdict is not None and verdict.succeeded
         if entry.extension is not None and not succeeded:
             kept = end_before(entry.extension)
@@ -115,8 +132,11 @@ class AfterSearch(PerProcess):
     def take(self) -> tuple[int, str, dict[str, Any]] | None:
         """Return number, source and params of the next trial; None when all that are known are given."""
         # By number, so that those that have begun have no gap: they may be set aside, and keep their numbers.
-        for number, (source, params) in sorted(after_search(self._spec, self._known()).items()):
+        if self._following is None:
+            self._following = dict(sorted(after_search(self._spec, self._known()).items()))
+        for number, (source, params) in self._following.items():
             if number not in self._taken:
+                self._forget_answers()
                 self._taken.add(number)
                 unended = {"state": TrialState.PENDING, "end_reason": None, "value": None}
                 self._given[number] = {"number": number, "params": params, **unended}
@@ -126,6 +146,3 @@ class AfterSearch(PerProcess):
     def _known(self) -> list[Mapping[str, Any]]:
         """Return the trials that have ended, and those after the search that have begun: they keep their numbers."""
         return list({**self._given, **self._trials}.values())
-
-    def _ended(self) -> list[Mapping[str, Any]]:
-        return list(self._trials.values())

@@ -77,6 +77,31 @@ def release_trial(passed: Any, trial: Trial) -> None:
     controller.pause_trial(trial, should_checkpoint=False)
 
 
+def forget_trial(passed: Any, trial: Trial) -> bool:
+    """Take a trial that has ended out of Tune's lists; return False while it has not ended, or still has its worker.
+
+    Tune keeps each trial to the end of the search with the statistics of its metrics, looks at all of them whenever
+    none is at work, gives all to its scheduler in each round and writes all into its last snapshot. The store has them.
+    """
+    controller = controller_of(passed)
+    if trial.status not in (Trial.TERMINATED, Trial.ERROR) or trial in controller._trial_to_actor:
+        return False
+    trials: list[Trial] = controller._trials
+    if trial in trials:
+        trials.remove(trial)
+    for known in (
+        controller._live_trials, controller._stopped_trials, controller._failed_trials, controller._trials_to_cache
+    ):  # fmt: skip
+        known.discard(trial)
+    controller._trial_metadata.pop(trial.trial_id, None)
+    return True
+
+
+def forget_suggestion(search: Any, trial_id: str) -> None:
+    """Take a trial that has ended out of OptunaSearch's own dict, which it never shortens; the study has the trial."""
+    search._ot_trials.pop(trial_id, None)
+
+
 def nap_if_idle(passed: Any) -> None:
     """Sleep a moment if no actor is at work."""
     if controller_of(passed)._actor_manager.num_actor_tasks == 0:

@@ -93,13 +93,15 @@ class HardwareAwareScheduler(TrialScheduler):
         self._registry, self._in_force, self._recorder = registry, in_force, recorder
         self._limits, self._leave = limits, leave
         self._held: dict[str, _Held] = {}
+        self._ended: dict[str, Trial] = {}
+        """The trials that have ended and that Tune still has in its lists."""
         self._replayed: set[str] = set()
         self._apart: set[str] = set()
         self._finish_by_mono_s: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A Trial holds an actor's handle, which cannot be pickled with Tune's configuration.
-        return {**self.__dict__, "_held": {}}
+        return {**self.__dict__, "_held": {}, "_ended": {}}
 
     @property
     def metric(self) -> Any:
@@ -109,6 +111,7 @@ class HardwareAwareScheduler(TrialScheduler):
         return bool(self.inner.set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._ended.pop(trial.trial_id, None)
         entry = self._registry.entry(trial.trial_id)
         self._registry.at_work = entry.number
         # Deaths under earlier drivers count, or a trial that kills its workers would never end.
@@ -185,6 +188,7 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         self._registry.at_work = None
+        self._forget_ended(tune_controller)
         if self._registry.problem is not None:
             raise Finished(self._registry.problem)
         if self._in_force.finish_reason is not None:
@@ -204,6 +208,14 @@ class HardwareAwareScheduler(TrialScheduler):
         chosen: Trial | None = self.inner.choose_trial_to_run(others)
         # Hyperband has its own list of trials.
         return None if chosen is not None and self._is_kept_out(chosen) else chosen
+
+    def _forget_ended(self, tune_controller: Any) -> None:
+        """Let Tune forget the trials that have ended: the round of a long search must cost no more than its first."""
+        for trial_id, trial in list(self._ended.items()):
+            if ray_private.forget_trial(tune_controller, trial):
+                del self._ended[trial_id]
+                self._replayed.discard(trial_id)
+                self._apart.discard(trial_id)
 
     def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
         """Return the first waiting trial that must have the machine to itself."""
@@ -265,13 +277,17 @@ class HardwareAwareScheduler(TrialScheduler):
         if not busy or now > self._finish_by_mono_s:
             raise Finished(self._in_force.finish_reason)
 
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+    def _over(self, trial: Trial) -> None:
         self._held.pop(trial.trial_id, None)
+        self._ended[trial.trial_id] = trial
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._over(trial)
         if trial.trial_id not in self._apart:
             self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        self._held.pop(trial.trial_id, None)
+        self._over(trial)
         if trial.trial_id in self._apart:
             return
         if finite_or_none(result.get(self._registry.metric)) is None:
@@ -281,7 +297,7 @@ class HardwareAwareScheduler(TrialScheduler):
             self.inner.on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        self._held.pop(trial.trial_id, None)
+        self._over(trial)
         if trial.trial_id not in self._apart:
             self.inner.on_trial_remove(tune_controller, trial)
 

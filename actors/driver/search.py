@@ -1,7 +1,7 @@
 """The search of an experiment: Ray's OptunaSearch behind a gate, and the trials that follow it.
 
 The gate starts no trial while a command forbids it, removes values that would break the study, and reports to Optuna
-how each trial really ended. Only public names of OptunaSearch and Optuna are used.
+how each trial really ended. Only public names of OptunaSearch and Optuna are used, but for ray_private's.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from optuna.trial import Trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from actors.driver import ray_private
 from actors.driver.after_search import AfterSearch
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
 from actors.driver.points import Points
 from actors.driver.study import SamplerPerTrial, bounded, build_study, distribution, open_storage, sampler_factory
-from actors.driver.trial_registry import Entry, TrialRegistry, ended, finite_or_none
+from actors.driver.trial_registry import Entry, TrialRegistry, Verdict, ended, finite_or_none
 from actors.driver.trials_at_once import TrialsAtOnce
 from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.answer import TESTED
@@ -166,6 +167,10 @@ class GatedSearch(Searcher):
             self._at_once.ended()
         if entry.apart:
             return
+        self._tell_end(trial_id, entry, verdict)
+        ray_private.forget_suggestion(self._inner, trial_id)
+
+    def _tell_end(self, trial_id: str, entry: Entry, verdict: Verdict | None) -> None:
         if verdict is None or not verdict.succeeded:
             self._inner.on_trial_complete(trial_id, None, error=True)
             return

@@ -14,6 +14,7 @@ from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneControlle
 from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TemporaryTrialState
 from ray.tune.registry import _Registry
+from ray.tune.search.optuna import OptunaSearch
 from ray.tune.trainable import Trainable
 
 from actors.driver import ray_private
@@ -111,6 +112,26 @@ def test_the_names_for_counting_a_death_once_are_there():
     assert "tracked_actor._on_error(tracked_actor, exception)" in told_twice
     assert "tracked_actor_task._on_error(tracked_actor, exception)" in told_twice
     assert "self.run_metadata.num_failures <= self.max_failures" in inspect.getsource(Trial.should_recover)
+
+
+def test_tunes_lists_of_trials_are_those_that_forget():
+    """Why: Tune never takes a trial out of them. `_trials`, the sets by state, and those of its snapshot."""
+    source = inspect.getsource(TuneController)
+    for name in ("_live_trials: Set[Trial]", "_stopped_trials: Set[Trial]", "_failed_trials: Set[Trial]"):
+        assert f"self.{name} = set()" in source
+    assert "self._trials: List[Trial] = []" in source
+    assert "self._trials_to_cache: Set[Trial] = set()" in source
+    assert "self._trial_metadata: Dict[str, str] = {}" in source
+    assert inspect.getsource(TuneController.get_trials).rstrip().endswith("return self._trials")
+    assert "self._stopped_trials.discard" not in source, "Tune forgets by itself now: forget_trial can go"
+
+
+def test_rays_optuna_search_keeps_its_trials_by_their_ids():
+    """Why: it never takes one out of `_ot_trials`; after its end only `_completed_trials` is asked."""
+    source = inspect.getsource(OptunaSearch)
+    assert "self._ot_trials = {}" in source
+    assert "_ot_trials.pop" not in source
+    assert source.count("if trial_id in self._completed_trials:") == 2
 
 
 def test_failures_of_earlier_drivers_are_added():

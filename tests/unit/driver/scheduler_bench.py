@@ -45,6 +45,8 @@ class Controller:
     def __init__(self):
         self.trained, self.paused = [], []
         self._trial_to_actor = {}
+        self._trials, self._trial_metadata = [], {}
+        self._live_trials, self._stopped_trials, self._failed_trials, self._trials_to_cache = (set() for _ in range(4))
         self._actor_manager = SimpleNamespace(num_actor_tasks=1)
 
     def start(self, trial_id):

@@ -80,6 +80,8 @@ class Controller:
     def __init__(self):
         self.trials, self.stopped = [], []
         self._trial_to_actor = {}
+        self._trials, self._trial_metadata = [], {}
+        self._live_trials, self._stopped_trials, self._failed_trials, self._trials_to_cache = (set() for _ in range(4))
         self._actor_manager = SimpleNamespace(num_actor_tasks=1)
         # BOHB's scheduler speaks to BOHB's searcher past Tune.
         searcher = SimpleNamespace(on_pause=lambda trial_id: None, on_unpause=lambda trial_id: None)
