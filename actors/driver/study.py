@@ -81,6 +81,8 @@ class SamplerPerTrial(BaseSampler):
     def __init__(self, make: Callable[[int], BaseSampler]) -> None:
         self._make = make
         self._live: dict[int, BaseSampler] = {}
+        self._spaces = make(0)
+        """Finds the space of the parameters: it looks at the trials since its last call, a fresh sampler at all."""
 
     def _of(self, trial: FrozenTrial) -> BaseSampler:
         if trial.number not in self._live:
@@ -90,7 +92,7 @@ class SamplerPerTrial(BaseSampler):
         return self._live[trial.number]
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._of(trial).infer_relative_search_space(study, trial)
+        return self._spaces.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

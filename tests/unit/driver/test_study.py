@@ -80,6 +80,25 @@ def test_an_interrupted_search_draws_what_an_uninterrupted_one_draws(kind, cut):
     assert play(play([], cut, kind), 12, kind) == whole
 
 
+def test_a_draw_reads_the_space_of_the_new_trials_only(monkeypatch):
+    """A fresh sampler for each trial would compare every distribution of every trial again."""
+    compared, original = [], optuna.distributions.FloatDistribution.__eq__
+    monkeypatch.setattr(
+        optuna.distributions.FloatDistribution, "__eq__", lambda one, other: compared.append(1) or original(one, other)
+    )
+    params = {"x": 0.5, "n": 2, "k": "a"}
+    study = open_study([row(number, params, "finished", [[1, 0.1]], 0.1) for number in range(60)])
+    counts = []
+    for _ in range(3):
+        compared.clear()
+        trial = study.ask()
+        SPACE(trial)
+        study.tell(trial, 0.2)
+        counts.append(len(compared))
+    assert counts[0] >= 59, "the first draw compares all: otherwise nothing is tested"
+    assert max(counts[1:]) <= 5
+
+
 def test_a_gaussian_process_is_rebuilt_too():
     whole = play([], 6, "gp")
     assert play(play([], 4, "gp"), 6, "gp") == whole
