@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
@@ -26,6 +26,7 @@ from supervisor.domain import messages
 from supervisor.domain.command import Command
 from supervisor.domain.finalists import trials_left
 from supervisor.domain.search_time import SearchTime
+from supervisor.domain.trials.begin_parts import whole
 from supervisor.errors import PlanError, SweepError, TrialsFailed
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Driver:
     def __init__(self, link: DaemonLink) -> None:
         self.link = link
         self._begin: messages.Begin | None = None
+        self._before: list[dict[str, Any]] = []
         self._begun = threading.Event()
         self._in_force = CommandsInForce()
         self._watchdogs: WatchdogLinks | None = None
@@ -68,11 +70,8 @@ class Driver:
     def on_message(self, message: messages.Message) -> None:
         """Handle a message of the daemon; called in the link's thread."""
         match message:
-            case messages.Begin():
-                commands = [Command.from_json(command) for command in message.commands]
-                self._begin, self._in_force = message, CommandsInForce(str(message.experiment["name"]), commands)
-                self._in_force.search_end.take(message.experiment)
-                self._begun.set()
+            case messages.TrialsBefore() | messages.Begin():
+                self._take_begin(message)
             case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
             case messages.TimeLeft():
@@ -95,6 +94,16 @@ class Driver:
                 self._watchdogs.start_drill(message.name, message.duration_s, message.node)
             case messages.ForceAsked() if self._watchdogs is not None:
                 self._watchdogs.force(message.node, message.for_s)
+
+    def _take_begin(self, message: messages.TrialsBefore | messages.Begin) -> None:
+        if isinstance(message, messages.TrialsBefore):
+            self._before += message.trials
+            return
+        commands = [Command.from_json(command) for command in message.commands]
+        self._begin, self._before = whole(self._before, message), []
+        self._in_force = CommandsInForce(str(message.experiment["name"]), commands)
+        self._in_force.search_end.take(message.experiment)
+        self._begun.set()
 
     def on_eof(self) -> None:
         """End the driver: the daemon died. Ray ends the workers of a driver that is gone within a second."""

@@ -11,7 +11,7 @@ from supervisor.domain.messages import Heartbeat, Hello, Message, Sampled
 from supervisor.typed_json import from_json, read
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""A Begin carries every finished trial of an experiment; 500 trials of 100 epochs are about 2 MB."""
+"""A Begin carries every finished trial of an experiment, in parts where they are many (trials.begin_parts)."""
 UNACKNOWLEDGED = (Sampled, Heartbeat, Hello)
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in Message.__args__}
 

@@ -238,6 +238,13 @@ class ExperimentEnded:
 
 
 @dataclass(frozen=True)
+class TrialsBefore:
+    """Daemon: the next trials of the Begin that follows, where they are too many for one line (trials.begin_parts)."""
+
+    trials: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Begin:
     """Daemon: run this experiment, from the state that the store holds.
 
@@ -330,6 +337,6 @@ class Finish:
 Message = (
     Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
     | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged | Sampled
-    | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded | Begin | Ack
-    | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried | DrillAsked | ForceAsked | Finish
+    | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded | TrialsBefore
+    | Begin | Ack | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -90,46 +90,46 @@ class DriverProcess:
         protocol = asyncio.StreamReaderProtocol(self._reader)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(daemon_reads, "rb", 0))
 
-    async def send(self, message: Message) -> None:
-        """Send a message; a driver that has ended is ignored, since `messages` reports its end.
+    async def send(self, *messages: Message) -> None:
+        """Send messages, none of another caller between them; an ended driver is ignored: `messages` reports its end.
 
         A driver that does not read for `silence_limit_s` is hung and is killed.
         """
-        line = codec.encode(message)
+        lines = b"".join(map(codec.encode, messages))
         try:
-            if self._pipe is not None and self._has_room(self._pipe, line):
-                _write_all(self._pipe, line)
+            if self._pipe is not None and self._has_room(self._pipe, lines):
+                _write_all(self._pipe, lines)
             else:
-                await self._write_when_there_is_room(line)
+                await self._write_when_there_is_room(lines)
         except (BrokenPipeError, ValueError):  # ValueError: the pipe was closed on this side
             return
         except TimeoutError:
             self._does_not_read = True
             await self.kill()
 
-    def _has_room(self, pipe: io.FileIO, line: bytes) -> bool:
-        """Return whether a line can be written without waiting: no other one waits, and the pipe takes PIPE_BUF bytes.
+    def _has_room(self, pipe: io.FileIO, lines: bytes) -> bool:
+        """Return whether lines can be written without waiting: no other one waits, and the pipe takes PIPE_BUF bytes.
 
         So it is with the acknowledgements of a driver that reads: none of them needs a thread.
         """
-        if self._waiting or len(line) > select.PIPE_BUF:
+        if self._waiting or len(lines) > select.PIPE_BUF:
             return False
         look = select.poll()
         look.register(pipe, select.POLLOUT)
         return any(events & select.POLLOUT for _, events in look.poll(0))
 
-    async def _write_when_there_is_room(self, line: bytes) -> None:
+    async def _write_when_there_is_room(self, lines: bytes) -> None:
         self._waiting += 1
         try:
-            await within(self._silence_limit_s, self._write(line))
+            await within(self._silence_limit_s, self._write(lines))
         finally:
             self._waiting -= 1
 
-    async def _write(self, line: bytes) -> None:
+    async def _write(self, lines: bytes) -> None:
         async with self._writing:
             if self._pipe is not None:
                 # In a thread: a `begin` can be larger than the pipe's buffer, and a stopped driver does not read.
-                await asyncio.to_thread(_write_all, self._pipe, line)
+                await asyncio.to_thread(_write_all, self._pipe, lines)
 
     async def messages(self) -> AsyncIterator[tuple[Message, int | None]]:
         """Yield the driver's messages, until it closes its pipe.

@@ -16,6 +16,7 @@ from supervisor.daemon.stop_request import StopRequest
 from supervisor.daemon.upkeep.disk_reserve import DiskReserve
 from supervisor.domain import messages
 from supervisor.domain.codec import LinkError
+from supervisor.domain.trials.begin_parts import in_parts
 from supervisor.errors import DiskFailed, DiskFull, StoreLocked, SweepError
 from supervisor.formatting import error_sentence
 from supervisor.processes import driver_process
@@ -99,7 +100,7 @@ class DriverSession:
         stopper = asyncio.create_task(self._finish_when_asked(countdown))
         try:
             # If meanwhile the head died, or the experiment was left out, nothing else would end this driver.
-            await (self._driver.kill() if begin is None else self._driver.send(begin))
+            await (self._driver.kill() if begin is None else self._driver.send(*in_parts(begin)))
             await self._converse()
         except DriverSilentError as silence:
             self._status = str(silence)
@@ -181,6 +182,9 @@ class DriverSession:
         number: int | None = getattr(message, "number", None)
         if number is None:
             return
-        self._refusals[number] = 0 if accepted else self._refusals.get(number, 0) + 1
+        if accepted:
+            self._refusals.pop(number, None)
+            return
+        self._refusals[number] = self._refusals.get(number, 0) + 1
         if self._refusals[number] >= REFUSALS_IN_A_ROW:
             raise LinkError(f"{REFUSALS_IN_A_ROW} messages in a row about trial {number} were refused")

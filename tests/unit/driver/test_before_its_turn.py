@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from actors.driver.__main__ import ORPHANED
+from actors.driver.__main__ import ORPHANED, Driver
+from actors.driver.daemon_link import DaemonLink
 from supervisor.domain.codec import decode
-from supervisor.domain.messages import Hello
+from supervisor.domain.messages import Begin, Hello, TrialsBefore
+from supervisor.domain.trials.begin_parts import in_parts
 from tests.waits import NET_S
 
 
@@ -27,3 +31,15 @@ def test_it_ends_when_its_daemon_does_before_its_turn(*, at_once: bool) -> None:
                 assert decode(stream.readline())[0] == Hello()
             os.close(to_driver)
             assert driver.wait(NET_S) == ORPHANED
+
+
+def test_the_parts_of_its_begin_are_one_begin(tmp_path: Path) -> None:
+    """However many parts: the daemon splits a begin that does not fit into a line."""
+    trials = [{"number": number, "params": {"x": 0.1}, "results": []} for number in range(7)]
+    begin = Begin("r", {"name": "e"}, trials, [], "127.0.0.1:1", str(tmp_path), {"policy": {}})
+    driver = Driver(cast(DaemonLink, None))
+    parts = list(in_parts(begin, part_bytes=1_200))
+    assert [type(part) for part in parts] == [TrialsBefore, TrialsBefore, TrialsBefore, Begin]
+    for part in parts:
+        driver.on_message(part)
+    assert driver._begin == begin

@@ -94,3 +94,21 @@ def test_a_short_message_does_not_overtake_a_long_one_that_waits(tmp_path: Path)
         return found
 
     assert [text[:1] for text in asyncio.run(story())] == ["x", "a", "b"]
+
+
+def test_messages_of_one_call_arrive_in_order_with_none_of_another_between_them(tmp_path: Path) -> None:
+    """The parts of a begin: a command between them would be overwritten by the older ones in the begin."""
+    driver = DriverProcess({}, tmp_path / "driver.log")
+    reads, writes = os.pipe()
+    driver._pipe = io.FileIO(writes, "wb")
+    parts = [messages.TrialsBefore([{"number": number, "params": "x" * 100_000}]) for number in range(5)]
+
+    async def story() -> list[str]:
+        sending = [driver.send(*parts), driver.send(messages.Finish("a command"))]
+        reading = asyncio.to_thread(lambda: [stream.readline() for _ in range(6)])
+        *_, lines = await asyncio.gather(*sending, reading)
+        return [type(codec.decode(line)[0]).__name__ for line in lines]
+
+    with os.fdopen(reads, "rb") as stream:
+        assert asyncio.run(story()) == ["TrialsBefore"] * 5 + ["Finish"]
+    driver._pipe.close()
