@@ -115,6 +115,15 @@ def count_of_trials(store: Store, run_id: str, name: str) -> int:
     return int(_one(row, name)["n"])
 
 
+def highest_trial(store: Store, run_id: str, name: str) -> int | None:
+    """Return the highest number of an experiment's trials; None before the first. One step in the index, however many.
+
+    It is the count of them less one, or more where the first of several finalists' trials has begun.
+    """
+    row = store.row("SELECT max(number) AS number FROM trial WHERE run = ? AND experiment = ?", run_id, name)
+    return None if row is None or row["number"] is None else int(row["number"])
+
+
 def trial_costs(store: Store, run_id: str, name: str, after: int) -> list[dict[str, Any]]:
     """Return the trials that ended after event `after`, as search_time.pace wants them."""
     rows = store.rows(

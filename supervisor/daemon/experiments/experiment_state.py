@@ -49,8 +49,11 @@ class ExperimentState:
     @property
     def in_last_trials(self) -> bool:
         """Return whether all trials that it has at most have been started: those that have not ended are its last."""
-        # Asked at each start of a trial, so without their rows.
-        return lookups.count_of_trials(self._store, self._run_id, self.name) >= self.planned and not self.trials_wait
+        # Asked at each start of a trial: no row of them is read, and they are counted only where the last has begun.
+        highest, planned = lookups.highest_trial(self._store, self._run_id, self.name), self.planned
+        if highest is None or highest + 1 < planned:
+            return False
+        return lookups.count_of_trials(self._store, self._run_id, self.name) >= planned and not self.trials_wait
 
     @property
     def planned(self) -> int:
