@@ -30,6 +30,7 @@ from benchmarks.time_to_answer.reach import (
     time_to,
 )
 from benchmarks.time_to_answer.table import text
+from supervisor.domain.finalists import SOURCE as FINALISED
 from training.settings import derive_seed
 
 SECONDS = st.lists(st.integers(1, 50).map(float), min_size=1, max_size=12)
@@ -212,7 +213,7 @@ RUN = [
     event(112.0, "trial.requeued", 1),
     event(113.0, "trial.started", 1),
     event(115.0, "trial.failed", 1),
-    event(115.5, "trial.added", 2, source="finalisation"),
+    event(115.5, "trial.added", 2, source=FINALISED),
     event(116.0, "trial.started", 2),
     epoch(118.0, 2, 1, 0.1),
     event(119.0, "trial.finished", 2),

@@ -17,6 +17,7 @@ from benchmarks.utilisation.__main__ import daemon_of, wait_for_report
 from benchmarks.utilisation.picture import MAX_POINTS, picture, thinned
 from benchmarks.utilisation.samples import cpu_seconds, used_since
 from benchmarks.utilisation.stages import STAGES, Sample, Span, Use, seconds_by_stage, spans, table, use_of
+from supervisor.domain.finalists import SOURCE as FINALISED
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -31,7 +32,7 @@ RUN = [
     event(5.0, "trial.added", trial=0, source="sampled"),
     event(5.0, "trial.started", trial=0),
     event(9.0, "trial.finished", trial=0),
-    event(10.0, "trial.added", trial=1, source="finalisation"),
+    event(10.0, "trial.added", trial=1, source=FINALISED),
     event(10.0, "trial.started", trial=1),
     event(11.0, "trial.added", "f", 0, source="sampled"),
     event(11.0, "trial.started", "f", 0),
