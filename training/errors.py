@@ -92,7 +92,7 @@ class SealedTestError(TrainingError):
 
 
 class Diverged(TrainingError):
-    """The loss is not finite. Attributes: ``epoch`` (1-based), ``batch`` (1-based), ``loss``."""
+    """The loss is not finite or has exploded. Attributes: ``epoch``, ``batch`` (both from 1), ``loss`` (nats)."""
 
     remedy = "Lower the learning rate, lengthen the warm-up or clip gradients more; this trial has ended."
 

@@ -7,6 +7,7 @@ there (by an exception of the gate, say), the Learner can be saved and continued
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,10 @@ Logits = NDArray[np.float64]
 # measurable. Where batches are slow, one reading a second costs nothing either, and the gate is asked that often.
 MAX_QUEUED_BATCHES = 16
 QUEUE_S = 1.0
+# A mean of so many nats gives what happened a probability of e**-20 (a constant prediction loses at most ln 2): the
+# weights have left every useful region. A single batch may be so bad, a row of batches is not.
+EXPLODED_NATS = 20.0
+EXPLODED_BATCHES = 16
 # Without a backward pass a batch takes a fraction of the memory, so validation may take more windows at once.
 VALIDATION_FACTOR = 2
 
@@ -138,7 +143,8 @@ def epochs(learner: Learner, windows: MarketWindows, gate: Gate, clock: Clock) -
 
     ``gate()`` is called before each batch; on an accelerator when it has done all batches before, at most
     ``MAX_QUEUED_BATCHES``. It blocks while the trial is paused and returns the seconds it blocked.
-    Raises Diverged as soon as a non-finite loss is read, and every exception of the gate.
+    Raises Diverged as soon as a non-finite loss is read, or an exploded one: a mean above ``EXPLODED_NATS`` over
+    ``EXPLODED_BATCHES`` batches, or over an epoch that has fewer. Raises every exception of the gate.
     """
     while learner.progress.end_reason is None:
         with learner.own_randomness():
@@ -151,13 +157,14 @@ def _train_epoch(learner: Learner, windows: MarketWindows, gate: Gate, clock: Cl
     settings, progress = learner.settings, learner.progress
     order = cut(_epoch_order(windows.train, settings.seed, progress.epoch), settings.batch_size)
     learner.model.train()
-    at_once = 1
+    at_once, recent = 1, Recent(min(EXPLODED_BATCHES, len(order)))
     while progress.batch < len(order):
         # The gate is the trial's heartbeat: it must count batches that are done, not those that are only queued.
         paused = gate()
         started = clock()
-        losses = [_scheduled_batch(learner, windows, order) for _ in order[progress.batch : progress.batch + at_once]]
-        progress.loss_sum += _sum_when_done(losses, progress)
+        queued = order[progress.batch : progress.batch + at_once]
+        losses = [_scheduled_batch(learner, windows, order) for _ in queued]
+        progress.loss_sum += _sum_when_done(losses, list(map(len, queued)), progress, recent)
         seconds = clock() - started
         progress.seconds += seconds
         progress.paused_s += paused
@@ -175,12 +182,29 @@ def _scheduled_batch(learner: Learner, windows: MarketWindows, order: list[Tenso
     return loss
 
 
-def _sum_when_done(losses: list[Tensor], progress: Progress) -> float:
+class Recent:
+    """The losses of an epoch's last ``most`` batches: a resumed epoch begins without any."""
+
+    def __init__(self, most: int) -> None:
+        self._batches: deque[tuple[float, int]] = deque(maxlen=most)
+
+    def exploded(self, loss_sum: float, samples: int) -> float | None:
+        """Add a batch; return the mean loss of a full row of batches if it has exploded, in nats."""
+        self._batches.append((loss_sum, samples))
+        if len(self._batches) < (self._batches.maxlen or 1):
+            return None
+        mean = sum(loss for loss, _ in self._batches) / sum(count for _, count in self._batches)
+        return mean if mean > EXPLODED_NATS else None
+
+
+def _sum_when_done(losses: list[Tensor], samples: list[int], progress: Progress, recent: Recent) -> float:
     """Wait until the device has done these batches; return the sum of their losses. Raises Diverged."""
     total = 0.0
-    for batch, loss in enumerate(torch.stack(losses).tolist(), progress.batch - len(losses) + 1):
-        if not math.isfinite(loss):
-            raise Diverged(progress.epoch + 1, batch, loss)
+    first = progress.batch - len(losses) + 1
+    for batch, (loss, count) in enumerate(zip(torch.stack(losses).tolist(), samples, strict=True), first):
+        bad = recent.exploded(loss, count) if math.isfinite(loss) else loss
+        if bad is not None:
+            raise Diverged(progress.epoch + 1, batch, bad)
         total += loss
     return total
 
@@ -241,6 +265,9 @@ def _validation_logits(learner: Learner, windows: MarketWindows, gate: Gate, clo
         with torch.inference_mode(), learner.autocast():
             logits = learner.forward(gather(windows.days, samples, learner.settings.context))
         parts.append(logits.float().cpu().numpy().astype(np.float64))
+        if not np.isfinite(parts[-1]).all():
+            # No later window can make the mean finite.
+            raise Diverged(progress.epoch + 1, progress.batch, math.nan)
         progress.seconds += clock() - started
     return np.concatenate(parts)
 

@@ -72,7 +72,7 @@ class MetricCheck:
 
     def __init__(self, metric: str, enough: int, *, at_end: bool = False, known: bool = False) -> None:
         """`at_end` is the plan's `metric_at: end`; `known` says that an earlier driver has seen the metric."""
-        self._metric, self._enough, self._at_end, self._known = metric, enough, at_end, known
+        self._metric, self._enough, self.at_end, self._known = metric, enough, at_end, known
         self._against: set[int] = set()
         self.problem: str | None = None
         """The reason to end the search; None while there is none."""
@@ -81,7 +81,7 @@ class MetricCheck:
         """Judge a trial by its reports so far; return whether it must end: without a metric, its work is in vain."""
         self._known = self._known or seen.number
         lacks = len(seen.without) >= REPORTS_WITHOUT or (ended and bool(seen.without))
-        if seen.number or self._at_end or not (seen.odd or lacks):
+        if seen.number or self.at_end or not (seen.odd or lacks):
             return False
         if not self._known:
             self._against.add(number)

@@ -28,6 +28,9 @@ from actors.trial.worker_exit import DEATHS
 from supervisor.domain.checkpoint_name import checkpoint_step
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason
 
+NOT_FINITE_IN_A_ROW = 3
+"""A trial ends once so many of its numbers in a row are not finite: weights that are NaN stay NaN."""
+
 
 @dataclass
 class Entry:
@@ -35,7 +38,7 @@ class Entry:
 
     `sent_steps` are the steps that the study has, `judged_step` is the last one that the pruner has. `best` is the best
     finite value so far. `diverged` says that the last number was not finite: of this driver's results, because the
-    store keeps NaN and a missing value alike as None.
+    store keeps NaN and a missing value alike as None. `not_finite` are the steps of such numbers since the last finite.
     `held` says that the daemon has it as PAUSED, `drilled` that a drill was the cause; `reported` that the scheduler
     holds it at the end of a step. `deaths` counts its workers that died under earlier drivers. A `final` trial follows
     the search: sampler and pruner do not see it. `cut` says that it ends with its search or by a person, `asked` that
@@ -53,6 +56,7 @@ class Entry:
     checkpoint: str | None = None
     best: float | None = None
     diverged: bool = False
+    not_finite: set[int] = field(default_factory=set)
     seen: Seen = field(default_factory=Seen)
     pruned: bool = False
     cut: bool = False
@@ -229,13 +233,22 @@ class TrialRegistry(PerProcess):
             self._by_id.pop(trial_id, None)
 
     def look(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Look for the metric in a result; return whether its trial must end. A second look changes nothing."""
+        """Look for the metric in a result; return whether its trial must end. A second look changes nothing.
+
+        It ends without a metric, and after NOT_FINITE_IN_A_ROW numbers that are not finite.
+        """
         with self.lock:
             entry = self._by_id[trial_id]
             if END in result:
                 return False
             entry.seen.add(self.metric, result)
-            return self.check.look(entry.number, entry.seen)
+            value = result.get(self.metric)
+            if finite_or_none(value) is not None:
+                entry.not_finite.clear()
+            elif _is_number(value):
+                entry.not_finite.add(int(result.get(STEP, 0)))
+            lost = len(entry.not_finite) >= NOT_FINITE_IN_A_ROW and not self.check.at_end
+            return self.check.look(entry.number, entry.seen) or lost
 
     def note(self, trial_id: str, result: Mapping[str, Any]) -> tuple[Entry, int, float | None]:
         """Add a result to its trial; return trial, step and value."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.driver.trial_registry import NOT_FINITE_IN_A_ROW
 from supervisor.domain.messages import ResultReported
 from tests.integration.fuzzed_trainables import NOT_FINITE, NUMBERS, ODD, REPORTS, metric_kinds, number
 
@@ -12,14 +13,16 @@ TRIALS = 100
 
 def expected(seed):
     """Return the end of a trial by the kinds of its metric: end reason, value and number of reports."""
-    finite, last_is_finite, reports = [], None, 0
+    finite, last_is_finite, reports, in_a_row = [], None, 0, 0
     for place, kind in enumerate(metric_kinds(seed)):
         reports += 1
         if kind in NUMBERS:
             finite.append(number(seed, place) * (4 if kind == "int" else 1))
-            last_is_finite = True
+            last_is_finite, in_a_row = True, 0
         elif kind in NOT_FINITE:
-            last_is_finite = False
+            last_is_finite, in_a_row = False, in_a_row + 1
+            if in_a_row == NOT_FINITE_IN_A_ROW:
+                break
         elif kind in ODD and last_is_finite is None:
             return "error", None, reports
     if last_is_finite is None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.driver.metric_check import MetricCheck
 from actors.driver.process_local import current
 from actors.driver.trial_registry import TrialRegistry, finite_or_none
 from actors.trial.result_keys import CHECKPOINT, END, ERROR, LEFT_OUT, STEP, failure_reason
@@ -52,6 +53,29 @@ def test_a_trial_whose_last_number_is_not_finite_diverged(registry, last):
     report(registry, 1.0, last, None)
     verdict = registry.verdict("a", {})
     assert (verdict.end_reason, verdict.value, verdict.succeeded) == (EndReason.DIVERGED, None, False)
+
+
+def looks(registry, *values):
+    """Let the scheduler and then the recorder look at each value, as Tune does; return what the scheduler heard."""
+    found = []
+    for step, value in enumerate(values, 1):
+        found.append(registry.look("a", {STEP: step, "loss": value}))
+        registry.note("a", {STEP: step, "loss": value})
+    return found
+
+
+def test_a_trial_ends_at_the_third_number_in_a_row_that_is_not_finite():
+    registry = TrialRegistry("loss", "min", [], MetricCheck("loss", enough=1))
+    registry.open("a", 0, {})
+    values = (1.0, math.nan, math.nan, 2.0, math.inf, None, math.nan, -math.inf)
+    assert looks(registry, *values) == [False] * 7 + [True]
+    assert registry.verdict("a", {}).end_reason is EndReason.DIVERGED
+
+
+def test_a_metric_that_comes_at_the_end_may_be_nan_before():
+    registry = TrialRegistry("loss", "min", [], MetricCheck("loss", enough=1, at_end=True))
+    registry.open("a", 0, {})
+    assert looks(registry, *[math.nan] * 9, 1.0) == [False] * 10
 
 
 @pytest.mark.parametrize("last", [None, "text", True])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.training.small_learner import closing_after, made, run, weights
 from training.errors import Diverged
-from training.loop import gather, set_learning_rate, train_batch
+from training.loop import EXPLODED_BATCHES, EXPLODED_NATS, Learner, Recent, gather, set_learning_rate, train_batch
 from training.schedule import learning_rate_at
 
 
@@ -185,3 +187,64 @@ def test_a_test_day_in_a_batch_ends_the_trial(dataset: Path) -> None:
     stray[0] = len(windows.days) - 10
     with pytest.raises(Diverged):
         run(learner, replace(windows, train=stray))
+
+
+def scaling_head(learner: Learner, factors: dict[int, float]) -> Callable[[], float]:
+    """Make a gate that multiplies the head's weights before the batches that `factors` names, from 1."""
+    calls = itertools.count(1)
+
+    def gate() -> float:
+        with torch.no_grad():
+            learner.model.head.weight.mul_(factors.get(next(calls), 1.0))
+        return 0.0
+
+    return gate
+
+
+def test_an_exploded_loss_ends_the_trial_within_its_epoch(dataset: Path) -> None:
+    learner, windows = made(dataset, dropout=0.0)
+    batches = math.ceil(len(windows.train) / 64)
+    assert batches < EXPLODED_BATCHES
+    with pytest.raises(Diverged) as caught:
+        run(learner, windows, scaling_head(learner, {1: 1e5}))
+    assert (caught.value.epoch, caught.value.batch) == (1, batches)
+    assert EXPLODED_NATS < caught.value.loss < math.inf
+
+
+def test_one_bad_batch_ends_no_trial(dataset: Path) -> None:
+    learner, windows = made(dataset, dropout=0.0, max_epochs=1)
+    (epoch,) = run(learner, windows, scaling_head(learner, {3: 1e3, 4: 1e-3}))
+    batches = math.ceil(len(windows.train) / 64)
+    # The one batch alone lost more than the bound.
+    assert 1.0 < EXPLODED_NATS / batches + 1.0 < epoch.train_loss < EXPLODED_NATS
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 64)), max_size=40), st.integers(1, EXPLODED_BATCHES))
+def test_a_loss_has_exploded_when_the_mean_of_a_full_row_of_batches_has(
+    batches: list[tuple[float, int]], most: int
+) -> None:
+    recent = Recent(most)
+    for place, (mean, samples) in enumerate(batches, 1):
+        row = batches[max(0, place - most) : place]
+        expected = sum(one * count for one, count in row) / sum(count for _, count in row)
+        found = recent.exploded(mean * samples, samples)
+        if place < most or expected < EXPLODED_NATS * (1 - 1e-9):
+            assert found is None
+        elif expected > EXPLODED_NATS * (1 + 1e-9):
+            assert found == pytest.approx(expected)
+
+
+def test_a_validation_window_without_a_finite_logit_ends_the_trial_before_the_next_ones(dataset: Path) -> None:
+    learner, windows = made(dataset, max_epochs=1, micro_batch=8)
+    asked = 0
+
+    def gate() -> float:
+        nonlocal asked
+        asked += not learner.model.training
+        return 0.0
+
+    days = windows.days.clone()
+    days[windows.val[0]] = math.nan
+    with pytest.raises(Diverged):
+        run(learner, replace(windows, days=days), gate)
+    assert asked == 1 < len(windows.val) / 16
