@@ -129,6 +129,10 @@ class AfterSearch(PerProcess):
             "value": verdict.value if verdict is not None and succeeded else None,
         }
 
+    def note_duplicate(self, number: int, of: int) -> None:
+        """Note that trial `number` has the end of trial `of`."""
+        self._trials[number] = {**self._trials[of], "number": number}
+
     def take(self) -> tuple[int, str, dict[str, Any]] | None:
         """Return number, source and params of the next trial; None when all that are known are given."""
         # By number, so that those that have begun have no gap: they may be set aside, and keep their numbers.

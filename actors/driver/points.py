@@ -13,7 +13,7 @@ class Points:
 
     def __init__(self, study: Study, numbers: Iterable[int], asked: int) -> None:
         """`numbers` are those of the trials that try a point; `asked` counts the person's points in the study."""
-        self._study, self._numbers, self._asked = study, set(numbers), asked
+        self.study, self._numbers, self._asked = study, set(numbers), asked
 
     def __contains__(self, number: int) -> bool:
         return number in self._numbers
@@ -21,6 +21,6 @@ class Points:
     def take(self, spec: Mapping[str, Any], begun: int) -> None:
         """Add the points that a person asked for since; `begun` is the number of the next trial."""
         for point in list(spec.get("asked") or ())[self._asked :]:
-            self._study.enqueue_trial(dict(point))
+            self.study.enqueue_trial(dict(point))
             self._numbers.add(max(begun, max(self._numbers, default=-1) + 1))
             self._asked += 1

@@ -21,6 +21,7 @@ from actors.driver import ray_private
 from actors.driver.after_search import AfterSearch
 from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.duplicates import FreshDraws, Tried, known_end, tried_before, with_known_results
 from actors.driver.points import Points
 from actors.driver.study import SamplerPerTrial, bounded, build_study, distribution, open_storage, sampler_factory
 from actors.driver.trial_registry import Entry, TrialRegistry, Verdict, ended, finite_or_none
@@ -29,7 +30,7 @@ from actors.trial.result_keys import OWN_KEY, STEP
 from supervisor.domain.answer import TESTED
 from supervisor.domain.command import Action
 from supervisor.domain.finalists import AFTER_SEARCH, is_final
-from supervisor.domain.messages import TrialAdded
+from supervisor.domain.messages import TrialAdded, TrialDuplicated
 from supervisor.domain.plan_changes import waiting_points
 from supervisor.domain.trials.extension import as_searched, extension_of
 
@@ -47,13 +48,17 @@ class GatedSearch(Searcher):
         points: Points,
         at_once: TrialsAtOnce,
         extended: Iterable[Extended] = (),
+        tried: Tried | None = None,
     ) -> None:
-        """`extended` are the trials that train on; they come before those that `inner` gives."""
+        """`extended` are the trials that train on; they come before those that `inner` gives.
+
+        `tried` are the configurations that are not trained again; None where the plan trains duplicates.
+        """
         super().__init__(metric=registry.metric, mode=registry.mode)
         # Not `searcher`: Tune looks for that name to find layers of its own.
         self._inner, self._registry, self._in_force, self._link = inner, registry, in_force, link
         self._after_search, self._points, self._at_once = after_search, points, at_once
-        self._extended = deque(extended)
+        self._extended, self._tried = deque(extended), tried
         self._taken: Mapping[str, Any] | None = None
         self._limits = False
 
@@ -97,7 +102,27 @@ class GatedSearch(Searcher):
         config = dict(self._inner.suggest(trial_id) or {})
         number = config.pop(OWN_KEY)["number"]
         self._after_search.search_gave(number)
-        return self._open(trial_id, number, config, "enqueued" if number in self._points else "sampled")
+        source = "enqueued" if number in self._points else "sampled"
+        if self._is_told_again(trial_id, number, config, source):
+            # Tune asks again at once.
+            return None
+        return self._open(trial_id, number, config, source)
+
+    def _is_told_again(self, trial_id: str, number: int, params: dict[str, Any], source: str) -> bool:
+        """Give a trial whose params have a value the end of that trial; return False where it is to be trained."""
+        if self._tried is None:
+            return False
+        of = None if self._registry.has_begun(number) else self._tried.of(params)
+        if of is None:
+            self._tried.begin(params)
+            return False
+        metric, (reports, value) = self._registry.metric, known_end(self._points.study, of)
+        for step, reported in reports.items():
+            self._inner.on_trial_result(trial_id, {metric: reported, STEP: step})
+        self._inner.on_trial_complete(trial_id, None if value is None else {metric: value})
+        self._after_search.note_duplicate(number, of)
+        self._link.send(TrialDuplicated(number, dict(params), source, of))
+        return True
 
     def _end_search_in_time(self) -> None:
         """End the search when no other trial of it fits; the first one always does, so that there is an answer."""
@@ -167,6 +192,9 @@ class GatedSearch(Searcher):
             self._at_once.ended()
         if entry.apart:
             return
+        if self._tried is not None:
+            counts = verdict is not None and verdict.succeeded and verdict.value is not None and not entry.cut
+            self._tried.end(entry.params, entry.number, counts=counts)
         self._tell_end(trial_id, entry, verdict)
         ray_private.forget_suggestion(self._inner, trial_id)
 
@@ -246,21 +274,23 @@ def open_search(
     points = list(spec["enqueue"])
     storage = open_storage(folder)
     searched = [as_searched(spec, trial) for trial in trials if not is_final(spec, int(trial["number"]))]
+    searched = with_known_results(searched)
     asked, first = waiting_points(spec, searched), max(len(searched), len(points))
     study = build_study(
         storage, spec["name"], spec["mode"], space.distributions, searched, [*points[len(searched) :], *asked]
     )
     numbers = {*range(len(points)), *range(first, first + len(asked))}
-    sampler = spec["sampler"]
+    sampler, tried = spec["sampler"], tried_before(spec, space.distributions, searched)
+    per_trial = SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"]))
     inner = OptunaSearch(
         space=space,
         metric=spec["metric"],
         mode=spec["mode"],
         storage=storage,
         study_name=spec["name"],
-        sampler=SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"])),
+        sampler=per_trial if tried is None else FreshDraws(per_trial, tried),
     )
     follow = AfterSearch(spec, trials)
     own_points = Points(study, numbers, len(spec.get("asked") or ()))
     extended = extended_trials(spec, trials)
-    return GatedSearch(inner, registry, in_force, link, follow, own_points, at_once, extended)
+    return GatedSearch(inner, registry, in_force, link, follow, own_points, at_once, extended, tried)

@@ -201,6 +201,11 @@ class TrialRegistry(PerProcess):
             with self.lock:
                 self.failures.look(entry.number, reason, error, again=self.known(entry.number))
 
+    def has_begun(self, number: int) -> bool:
+        """Return whether an attempt of this number began under an earlier driver."""
+        earlier = self._unfinished.get(number)
+        return earlier is not None and int(earlier["attempt"]) > 0
+
     def entry(self, trial_id: str) -> Entry:
         with self.lock:
             return self._by_id[trial_id]

@@ -37,6 +37,16 @@ class TrialAdded:
 
 
 @dataclass(frozen=True)
+class TrialDuplicated:
+    """Driver: the searcher chose the params of trial `of` again; it has the end of that one and is not trained."""
+
+    number: int
+    params: dict[str, Any]
+    source: str
+    of: int
+
+
+@dataclass(frozen=True)
 class TrialStarted:
     """Driver: an attempt runs. `resumed_step` is the epoch of its checkpoint, None from scratch."""
 
@@ -250,7 +260,8 @@ class Begin:
 
     `experiment` is plan.ExperimentSpec as JSON. Each of `trials` has number, state, end_reason, params, source,
     value, attempt (the last one used, 0 for none), results ([[step, value], ...]), checkpoint (a path or None), lost
-    (the causes of its earlier attempts' ends, oldest first) and memory (the last one of AttemptLost, or None).
+    (the causes of its earlier attempts' ends, oldest first) and memory (the last one of AttemptLost, or None); one that
+    was not trained also has duplicate_of.
     `commands` are the operator's commands in force. `watchdog` has gate (path), state (path), policy, script, folders,
     and `forced_s` when the operator has just overruled a STOP.
     """
@@ -335,8 +346,9 @@ class Finish:
 
 
 Message = (
-    Hello | WatchdogUp | TrialAdded | TrialStarted | ResultReported | TrialHeld | TrialEnded | AttemptLost
-    | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged | Sampled
-    | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded | TrialsBefore
-    | Begin | Ack | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried | DrillAsked | ForceAsked | Finish
+    Hello | WatchdogUp | TrialAdded | TrialDuplicated | TrialStarted | ResultReported | TrialHeld | TrialEnded
+    | AttemptLost | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged
+    | Sampled | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded
+    | TrialsBefore | Begin | Ack | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried | DrillAsked
+    | ForceAsked | Finish
 )  # fmt: skip

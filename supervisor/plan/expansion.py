@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Bounds = dict[str, tuple[int, int]]
 UNCHANGED = (
     "trainable", "metric", "metric_at", "mode", "max_trials", "max_epochs", "resources", "sampler",
-    "warm_start", "max_failures", "checkpoint_every_s", "stop",
+    "warm_start", "max_failures", "checkpoint_every_s", "stop", "duplicates",
 )  # fmt: skip
 """Settings of a cell that its experiment takes over as they are."""
 
@@ -76,6 +76,8 @@ class ExperimentSpec(dimensions.Part):
     auto_concurrency: bool = False
     resources: schema.Resources
     sampler: schema.Sampler
+    duplicates: Literal["reuse", "train"] = "train"
+    """As of runs whose plans could not say it; a plan's own default is `reuse`."""
     enqueue: Annotated[
         tuple[dict[schema.ParamName, dimensions.Constant | None], ...], BeforeValidator(dimensions.as_tuple)
     ]
@@ -158,6 +160,8 @@ def _that_decides(spec: ExperimentSpec) -> dict[str, Any]:
     if content["stop"] is None:
         # As of plans that could not say it: their runs go on.
         del content["stop"]
+    if content["duplicates"] == "reuse":
+        del content["duplicates"]
     dataset = content["config"].get("dataset")
     if isinstance(dataset, str):
         content["config"]["dataset"] = PurePath(dataset).name

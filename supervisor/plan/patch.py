@@ -26,7 +26,7 @@ _BEGIN = "it is read when a run begins"
 FIXED = {
     **dict.fromkeys(
         ("trainable", "metric", "metric_at", "mode", "config", "space", "data", "seed", "max_epochs", "pruner",
-         "sampler", "finalize", "resources"), _RESULTS,
+         "sampler", "duplicates", "finalize", "resources"), _RESULTS,
     ),
     "name": "the run's log and folders have it",
     "description": _BEGIN,

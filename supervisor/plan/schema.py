@@ -246,6 +246,9 @@ class Plan(Part):
         default_factory=Resources, description="the share of a node that one trial gets; auto: its cores are measured"
     )
     sampler: Sampler = Field(default_factory=Sampler, description="the way parameters are proposed")
+    duplicates: Literal["reuse", "train"] = Field(
+        default="reuse", description="reuse: params that a trial has tried are not trained again; train: they are"
+    )
     enqueue: Enqueue = Field(
         default=(), max_length=1_000, description="points tried first; parameters left out are sampled"
     )

@@ -18,7 +18,7 @@ SCHEMA = 3
 
 _TRIAL_COLUMNS = (
     "experiment", "trial", "state", "end_reason", "source", "attempt", "value", "epochs", "training_s", "started",
-    "ended", "error",
+    "ended", "error", "duplicate_of",
 )  # fmt: skip
 _ARCHITECTURE_COLUMNS = ("d_model", "n_layers", "n_heads", "d_ff")
 
@@ -140,7 +140,7 @@ def _trial_cells(experiment: ExperimentRow, trial: TrialRow) -> list[Any]:
     return [
         experiment.name, trial.number, trial.state, trial.end_reason, trial.source, trial.attempt, trial.value,
         len(trial.results), round(trial.training_s, 3), iso(trial.started_wall), iso(trial.ended_wall),
-        last_line,
+        last_line, trial.duplicate_of,
     ]  # fmt: skip
 
 

@@ -231,6 +231,8 @@ def _experiment(experiment: ExperimentRow, drawings: Sequence[Drawing], tables: 
 
 def _trial_cells(trial: TrialRow) -> tuple[str, ...]:
     notes = [trial.end_reason.value if trial.end_reason else trial.held_for or "–"]
+    if trial.duplicate_of is not None:
+        notes.append(f"as trial {trial.duplicate_of}, whose parameters it has: not trained again")
     if trial.error and trial.error.strip():
         notes.append(trial.error.strip().splitlines()[-1][:200])
     return (

@@ -21,6 +21,7 @@ from supervisor.domain.lifecycle import (
     TrialState,
 )
 from supervisor.domain.time_accounting import by_cause
+from supervisor.domain.trials.duplicates import duplicate_of
 from supervisor.domain.trials.extension import as_it_had_ended
 from supervisor.formatting import counted, duration
 from supervisor.store.queries import best_trial, training_seconds
@@ -61,6 +62,11 @@ class TrialRow:
         One that was set aside with its finalisation is none of the search's either.
         """
         return self.source in (*finalists.AFTER_SEARCH, finalists.SET_ASIDE)
+
+    @property
+    def duplicate_of(self) -> int | None:
+        """The number of the trial whose params it has, and so its end and value; None where it was trained."""
+        return duplicate_of(self.record)
 
     @property
     def param_count(self) -> int | None:

@@ -190,6 +190,9 @@ EVENTS: dict[str, EventKind] = {
     "resources.lacked": EventKind("error", "{experiment} waits: {shortage}"),
     "resources.found": EventKind("info", "{experiment} goes on: a node has the resources of a trial"),
     "trial.added": EventKind("info", "trial {trial} added", "params source"),
+    "trial.duplicated": EventKind(
+        "info", "trial {trial} has the params of trial {of} and is not trained: it gets its end and value"
+    ),
     "trial.started": EventKind(
         "info", "trial {trial} started, attempt {attempt}", "node worker_pid ray_trial_id resumed_step"
     ),

@@ -19,6 +19,7 @@ from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, Proce
 from supervisor.domain.run_words import GIVEN_UP
 from supervisor.domain.stage import doing
 from supervisor.domain.time_accounting import LOSS_EVENTS, LostTime
+from supervisor.domain.trials.duplicates import DUPLICATE_OF
 from supervisor.domain.trials.extension import as_it_had_ended
 from supervisor.errors import NotFound
 from supervisor.formatting import nearest
@@ -196,6 +197,7 @@ def for_begin(connection: sqlite3.Connection, run_id: str, name: str) -> list[di
             "results": [[step, value] for step, value, _ in trial["results"]],
             "lost": lost.get(trial["number"], []),
             "memory": memory.get(trial["number"]),
+            **{key: value for key, value in trial["record"].items() if key == DUPLICATE_OF},
         }
         for trial in trials_of(connection, run_id, name)
     ]

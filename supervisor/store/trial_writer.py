@@ -6,6 +6,7 @@ refused (the fence), and the refusal is an event.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from supervisor.domain import messages
 from supervisor.domain.finalists import after_search, is_final, phase
 from supervisor.domain.lifecycle import SUCCEEDED, TRIAL_ENDED, EndReason, TrialState, check_trial_move
 from supervisor.domain.scope import trial_scope
+from supervisor.domain.trials.duplicates import DUPLICATE_OF, may_be_repeated
 from supervisor.store import lookups, queries
 from supervisor.store.database import Change, Store
 from supervisor.store.run_writer import drop_command, requeue
@@ -50,7 +52,7 @@ class TrialWriter:
 
         A driver that has not heard of a retried trial would choose without it. A finalist that is certain may begin.
         """
-        if not isinstance(message, messages.TrialAdded):
+        if not isinstance(message, messages.TrialAdded | messages.TrialDuplicated):
             return None
         spec, follows = lookups.spec(self.store, self.run_id, name), phase(message.source) > 0
         if follows != is_final(spec, message.number):
@@ -77,6 +79,8 @@ def why_refused(row: Any, message: Any) -> str | None:
     """Return why `message` is not believed, given the row of its trial (None: no such trial); None when it is."""
     if isinstance(message, messages.TrialAdded):
         return None
+    if isinstance(message, messages.TrialDuplicated):
+        return None if row is None or (row["end_reason"] is None and not row["attempt"]) else "it has begun"
     if row is None:
         return "there is no such trial"
     state, attempt = TrialState(row["state"]), row["attempt"]
@@ -119,6 +123,22 @@ def _added(recording: _Recording) -> None:
     # An adopted trial is added again by its new driver; the first time counts.
     if recording.row is None:
         recording.record_fields("trial.added", "params", "source")
+
+
+def _duplicated(recording: _Recording) -> None:
+    """Record that a trial has the end of an earlier one; where that does not hold now, the next driver trains it."""
+    _added(recording)
+    message, place = recording.message, (recording.store, recording.run_id, recording.name)
+    row = lookups.trial(*place, message.of)
+    before = None if row is None else {**dict(row), "params": json.loads(row["params"])}
+    if before is None or not may_be_repeated(lookups.spec(*place), before, message.params):
+        return
+    recording.record("trial.duplicated", of=message.of)
+    recording.change.record(
+        "trial.finished", experiment=recording.name, trial=recording.number, attempt=0,
+        end_reason=before["end_reason"], value=before["value"], error=None, record={DUPLICATE_OF: message.of},
+        seconds=0.0, epochs=0,
+    )  # fmt: skip
 
 
 def _started(recording: _Recording) -> None:
@@ -170,6 +190,7 @@ def _lost(recording: _Recording) -> None:
 
 _RECORD: dict[type, Callable[[_Recording], None]] = {
     messages.TrialAdded: _added,
+    messages.TrialDuplicated: _duplicated,
     messages.TrialStarted: _started,
     messages.ResultReported: _reported,
     messages.TrialHeld: _held,

@@ -74,6 +74,8 @@ def _cell(row: Row, column: str) -> str:
         return "-"
     if column == "epochs" and row[MORE] is not None:
         return f"{value} (+{counted(row[MORE], 'epoch')})"
+    if column == "end_reason" and row["duplicate_of"] is not None:
+        return f"{value} as {row['duplicate_of']}"
     if column == "training_s":
         return duration(value)
     if column in LOSSES or isinstance(value, float):

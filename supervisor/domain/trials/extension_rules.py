@@ -10,6 +10,7 @@ from supervisor.domain.early_ends import GONE, TEST_OPENED
 from supervisor.domain.finalists import is_discarded, phase
 from supervisor.domain.lifecycle import FAILED, TRIAL_ENDED, EndReason, ProcessState, TrialState
 from supervisor.domain.plan_changes import MAX_EPOCHS
+from supervisor.domain.trials.duplicates import duplicate_of
 from supervisor.domain.trials.extension import Spec, Trial, last_epoch
 
 
@@ -66,6 +67,9 @@ def _why_not_itself(found: Candidate, epochs: int) -> str | None:
         return "it follows the search: such trials are compared on the same epochs"
     if is_discarded(found.search.spec, number):
         return f"it is discarded; `supervisorctl restore {found.name}` takes it back first"
+    before = duplicate_of(trial.get("record"))
+    if before is not None:
+        return f"it was not trained: it has the end of trial {before}; extend that one"
     reason = EndReason(trial["end_reason"])
     if reason is EndReason.DIVERGED:
         return "it has diverged, and more epochs would not change that"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -90,9 +91,8 @@ class ExtendedTrials:
             reached = self._reached(one)
             checkpoint = self._checkpoint(row, reached)
             step = None if checkpoint is None else checkpoint[0]
-            return why_not_train_on(
-                Candidate(search(one.experiment), dict(row), reached, step), more[one], anew=anew
-            )  # fmt: skip
+            trial = {**dict(row), "record": json.loads(row["record"])}
+            return why_not_train_on(Candidate(search(one.experiment), trial, reached, step), more[one], anew=anew)
 
         return why_not
 

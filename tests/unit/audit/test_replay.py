@@ -57,7 +57,7 @@ STEPS = st.lists(
     st.one_of(
         MOVES,
         st.tuples(st.just("run"), st.sampled_from(list(ProcessState)), st.none()),
-        st.tuples(st.sampled_from(["added", "started", "started", "lost"]), st.integers(0, 1), DRIFTS),
+        st.tuples(st.sampled_from(["added", "started", "started", "lost", "repeats"]), st.integers(0, 1), DRIFTS),
         st.tuples(
             st.sampled_from(["reported", "reported", "ended"]), st.integers(0, 1), DRIFTS,
             st.integers(1, 3), st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
@@ -113,6 +113,7 @@ def commit(writer: RunWriter, step: tuple[Any, ...]) -> None:
     attempt = 0 if row is None else row["attempt"]
     messages: dict[str, Any] = {
         "added": lambda: link.TrialAdded(number, {"lr": 0.1 * (number + 1)}, "sampled"),
+        "repeats": lambda: link.TrialDuplicated(number, {"lr": 0.1}, "sampled", 1 - number),
         "started": lambda: started(attempt + 1 + drift, number),
         "lost": lambda: link.AttemptLost(number, attempt + drift, "worker_died", None),
         "held": lambda: link.TrialHeld(number, attempt, drift, "too hot"),

@@ -63,6 +63,7 @@ def test_a_finished_trial_trains_on_unless_its_own_code_ended_it() -> None:
         (trial("oom"), {}, "it has failed (oom); `supervisorctl retry a/3`"),
         (trial("error"), {}, "`supervisorctl retry a/3`"),
         (trial("diverged"), {}, "it has diverged"),
+        (trial(record={"duplicate_of": 2}), {}, "it has the end of trial 2; extend that one"),
         (trial(), {"test": TEST}, "the test of its experiment was opened"),
         (trial(), {"chooses_anew": "its finalisation is just beginning"}, "just beginning"),
         (trial(), {"spec": {"left_out": "ann"}}, "`supervisorctl retry a` takes it in again"),

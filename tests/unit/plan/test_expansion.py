@@ -73,6 +73,7 @@ def test_the_json_of_a_spec_has_the_keys_that_the_driver_reads() -> None:
         "max_epochs": 9,
         "max_hours": None,
         "stop": None,
+        "duplicates": "reuse",
         "concurrency": 1,
         "auto_concurrency": False,
         "resources": {"auto": False, "cpu": 1.0, "gpu": 0.0, "nested": []},
@@ -382,3 +383,11 @@ def test_a_plan_without_a_stop_has_the_fingerprint_that_it_had_before_there_was_
     assert dumped["stop"] is None
     stopping = plan_of(stop={"plateau": 20})
     assert fingerprint(stopping, expand(stopping)) != fingerprint(plan, expand(plan))
+
+
+def test_a_plan_that_reuses_duplicates_has_the_fingerprint_that_it_had_before_it_could_say_so() -> None:
+    plan = plan_of()
+    assert expand(plan)[0].duplicates == "reuse"
+    training = plan_of(duplicates="train")
+    assert fingerprint(training, expand(training)) != fingerprint(plan, expand(plan))
+    assert fingerprint(plan_of(duplicates="reuse"), expand(plan)) == fingerprint(plan, expand(plan))

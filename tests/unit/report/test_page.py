@@ -179,6 +179,14 @@ def test_failed_and_skipped_experiments_show_the_reason() -> None:
     assert best_json(read_view(view, NOW).experiments[0], NOW) is None
 
 
+def test_a_duplicate_names_the_trial_that_it_repeats() -> None:
+    repeated = trial(1, 0.5, "pruned", results=[], record={"duplicate_of": 0})
+    view = snapshot_of(experiment("a", "EXITED", [trial(0, 0.5, "pruned"), repeated]))
+    assert text_of(view).count("as trial 0, whose parameters it has: not trained again") == 1
+    rows = list(csv.DictReader(io.StringIO(results_csv(read_view(view, NOW)))))
+    assert [row["duplicate_of"] for row in rows] == ["", "0"]
+
+
 def test_experiments_that_lack_the_same_share_a_sentence() -> None:
     view = snapshot_of(experiment("a", "STOPPED", []), experiment("b", "STOPPED", []), state="RUNNING")
     assert missing(read_view(view, NOW))[1:] == ["a, b: not started."]

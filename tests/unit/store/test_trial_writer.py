@@ -325,3 +325,34 @@ def test_a_search_trial_beyond_a_lowered_number_is_refused_also_without_a_finali
     )  # fmt: skip
     assert not say(writer, added(4))
     assert [row["number"] for row in trials_of(writer.store.connection, writer.run_id, E)] == [3]
+
+
+def duplicated(number: int = 1, of: int = 0, **params: float) -> link.TrialDuplicated:
+    return link.TrialDuplicated(number, params or {"lr": 0.1}, "sampled", of)
+
+
+@pytest.mark.parametrize("reason", ["finished", "early_stopped", "pruned"])
+def test_a_duplicate_has_the_end_of_the_trial_that_it_repeats_and_no_epochs(writer: RunWriter, reason: str) -> None:
+    commit(writer, added(), started(1), reported(1, 1), ended(1, reason, 0.25))
+    assert commit(writer, duplicated()) == ["trial.added", "trial.duplicated", "trial.finished"]
+    row = trial(writer, 1)
+    assert (row["state"], row["end_reason"], row["value"], row["attempt"]) == ("TERMINATED", reason, 0.25, 0)
+    assert json.loads(row["record"]) == {"duplicate_of": 0}
+    first, second = for_begin(writer.store.connection, writer.run_id, E)
+    assert "duplicate_of" not in first
+    assert (second["duplicate_of"], second["results"]) == (0, [])
+    assert commit(writer, duplicated()) == ["result.refused"]
+
+
+def test_a_duplicate_of_a_trial_whose_end_does_not_hold_waits_to_be_trained(writer: RunWriter) -> None:
+    commit(writer, added(), started(1))
+    assert commit(writer, duplicated(1)) == ["trial.added"]
+    commit(writer, ended(1, "oom", None))
+    assert commit(writer, duplicated(2)) == ["trial.added"]
+    commit(writer, link.TrialStarted(1, 1, "ray", "node", 4, None), ended(1, "finished", 0.5, 1))
+    assert commit(writer, duplicated(2, of=1, lr=0.3)) == []
+    writer.record("trial.discarded", experiment=E, trial=1, who="ann")
+    assert commit(writer, duplicated(2, of=1)) == []
+    assert [trial(writer, number)["state"] for number in range(3)] == ["ERROR", "TERMINATED", "PENDING"]
+    writer.record("trial.restored", experiment=E, trial=1, who="ann")
+    assert commit(writer, duplicated(2, of=1)) == ["trial.duplicated", "trial.finished"]
