@@ -43,7 +43,7 @@ class CommandsInForce(PerProcess):
     def __init__(self, experiment: str = "", operator: Iterable[Command] = ()) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._experiment = experiment
+        self.experiment = experiment
         self._reports: dict[str, NodeReport] = {}
         self._asked_back: dict[int, Command] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -76,7 +76,7 @@ class CommandsInForce(PerProcess):
         self._changed()
 
     def _taken(self, commands: tuple[Command, ...]) -> tuple[Command, ...]:
-        ours = (c for c in commands if c.trial is None or c.trial[0] == self._experiment)
+        ours = (c for c in commands if c.trial is None or c.trial[0] == self.experiment)
         return tuple(replace(c, action=Action.PAUSE) if c.scope in self._held_at_start else c for c in ours)
 
     def report(self, node: str, report: NodeReport) -> None:
@@ -106,20 +106,20 @@ class CommandsInForce(PerProcess):
         """Return the governor's command of each node, and our largest trial there if memory is short."""
         with self._lock:
             return {
-                node: (report.command, report.largest_of(self._experiment)) for node, report in self._reports.items()
+                node: (report.command, report.largest_of(self.experiment)) for node, report in self._reports.items()
             }
 
     def to_shed(self, running: Iterable[int]) -> int | None:
         """Return the trial of `running` that SHED takes: the largest where memory is short, else the youngest."""
         running = list(running)
         with self._lock:
-            largest = {report.largest_of(self._experiment) for report in self._reports.values()}
+            largest = {report.largest_of(self.experiment) for report in self._reports.values()}
         return max([n for n in running if n in largest] or running, default=None)
 
     def ask_back(self, number: int, reason: str) -> None:
         """Make a trial leave its work at its next batch, until `given_back`."""
         with self._lock:
-            scope = trial_scope(self._experiment, number)
+            scope = trial_scope(self.experiment, number)
             self._asked_back[number] = Command(Action.STOP, Origin.GOVERNOR, reason, scope)
             self._stamp = time.monotonic_ns()
         self._changed()
@@ -148,7 +148,7 @@ class CommandsInForce(PerProcess):
     def on_trial(self, node: str, number: int) -> Command:
         """Return the strictest command on a trial that runs on `node`; without a watchdog there, the operator's."""
         with self._lock:
-            return self._on(node, trial_scope(self._experiment, number))
+            return self._on(node, trial_scope(self.experiment, number))
 
     def _on(self, node: str, trial: str | None = None) -> Command:
         report = self._reports.get(node)
@@ -159,7 +159,7 @@ class CommandsInForce(PerProcess):
 
         A node's HOLD lets its running trials finish; the HOLD of one trial lets it work to its next report.
         """
-        least, scope = Action.HOLD if reported else Action.PAUSE, trial_scope(self._experiment, number)
+        least, scope = Action.HOLD if reported else Action.PAUSE, trial_scope(self.experiment, number)
         with self._lock:
             alone = any(command.action >= least for command in self._operator if command.scope == scope)
             return alone or self._on(node).action >= Action.PAUSE
@@ -170,11 +170,11 @@ class CommandsInForce(PerProcess):
             report = self._reports.get(node)
             if report is None or report.waiting is None:
                 return None
-            return (self._experiment, number, attempt) in report.waiting
+            return (self.experiment, number, attempt) in report.waiting
 
     def keeps_out(self, number: int) -> bool:
         """Return whether the operator holds this one trial."""
-        scope = trial_scope(self._experiment, number)
+        scope = trial_scope(self.experiment, number)
         with self._lock:
             return any(command.scope == scope for command in self._operator)
 

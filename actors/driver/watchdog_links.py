@@ -121,7 +121,7 @@ class WatchdogLinks(PerProcess):
         if stamp != self._sent_stamp:
             self._sent_stamp = stamp
             for found in self._nodes.values():
-                found.call("set_operator", commands, stamp)
+                found.call("set_operator", commands, stamp, self._in_force.experiment)
 
     def leave(self, reason: str) -> None:
         """Make all trials leave their work, by the flag; no later command lifts this STOP, only the next driver."""
@@ -208,7 +208,8 @@ class Node:
             snapshot = {**forced, "notes": [*snapshot["notes"], *forced["notes"]]}
             self._forced_s = None
         commands, stamp = self._commands()
-        ray.get(self._actor.set_operator.remote(commands, stamp), timeout=ANSWER_WITHIN_S)
+        sent = self._actor.set_operator.remote(commands, stamp, self._in_force.experiment)
+        ray.get(sent, timeout=ANSWER_WITHIN_S)
         self._away, self._pid = False, snapshot["pid"]
         self._link.send(WatchdogUp(self.node, snapshot["pid"], snapshot["protected"], snapshot["missing"]))
         self.take(snapshot)
@@ -288,15 +289,20 @@ class Node:
         waiting = frozenset((str(e), int(number), int(attempt)) for e, number, attempt in snapshot["waiting"])
         self._pass_on(NodeReport(Command.from_json(snapshot["command"]), snapshot["largest_trial"], waiting))
         for note in snapshot["notes"]:
-            if note["kind"] == "worker.stuck":
-                facts = note["facts"]
-                self._link.send(WorkerStuck(facts["number"], facts["attempt"], self.node, facts["pid"], facts["why"]))
-            elif note["kind"] != "action.changed":
-                self._link.send(SensorNoted(self.node, note["kind"], note["facts"]))
+            self._pass_on_note(note, snapshot["pid"])
         now = time.monotonic()
         if now - self._sampled_mono_s >= SAMPLE_EVERY_S:
             self._sampled_mono_s = now
             self._link.send(Sampled(self.node, snapshot["readings"], snapshot["protected"]))
+
+    def _pass_on_note(self, note: Mapping[str, Any], pid: int) -> None:
+        kind, facts = note["kind"], note["facts"]
+        if kind == "worker.stuck":
+            # A trial of an experiment that runs beside is a matter of its own driver.
+            if facts["experiment"] == self._in_force.experiment:
+                self._link.send(WorkerStuck(facts["number"], facts["attempt"], self.node, facts["pid"], facts["why"]))
+        elif kind != "action.changed":
+            self._link.send(SensorNoted(self.node, kind, facts, pid, note["serial"]))
 
     def _pass_on(self, report: NodeReport) -> None:
         before, command = self._report, report.command

@@ -1,19 +1,22 @@
-"""The small files of a node: the flag that its watchdog writes for its trials, and the folder of their heartbeats.
+"""The small files of a node: the flags that its watchdog writes for its trials, and the folder of their heartbeats.
 
-Layout of the flag, 256 bytes, little endian: magic `SWPG` (4), layout version (u32), action (u32, as in
-domain.command.Action), release (u32, 1 or 0), throttle share (f64), lease (f64, seconds of CLOCK_MONOTONIC at the last
-renewal), writer's pid (u32), number of trials that are held one by one (u32), zeros to byte 64; then 48 slots (u32),
-each free or the number of a held trial, with the highest bit set if that trial is to leave its worker. Each field is
-aligned, is written by itself and has a meaning by itself, so readers need no lock. A held trial keeps its slot.
+Each experiment has a flag of its own; the heartbeats of all lie together. Layout of a flag, 256 bytes, little endian:
+magic `SWPG` (4), layout version (u32), action (u32, as in domain.command.Action), release (u32, 1 or 0), throttle share
+(f64), lease (f64, seconds of CLOCK_MONOTONIC at the last renewal), writer's pid (u32), number of trials that are held
+one by one (u32), zeros to byte 64; then 48 slots (u32), each free or the number of a held trial, with the highest bit
+set if that trial is to leave its worker. Each field is aligned, is written by itself and has a meaning by itself, so
+readers need no lock. A held trial keeps its slot.
 """
 
 from __future__ import annotations
 
+import glob
 import mmap
 import os
 import struct
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,18 +32,35 @@ SHARE, LEASE = 2, 3
 """Indices into the flag as f64."""
 FREE, LEAVES = 0xFFFFFFFF, 1 << 31
 
+FLAG_SUFFIX = ".flag"
+MAX_NAME_CHARACTERS = 128
+"""A file's name has 255 at most, and a flag's has more than its experiment's in it."""
+
 LEASE_S = 15.0
 """An older flag counts as PAUSE: trials must not run on when their watchdog is dead."""
 
 
-def flag_path(prefix: str, node: str) -> Path:
-    """Return the path of a node's flag: nodes may share a disk, or even a machine in a simulated cluster."""
-    return Path(f"{prefix}.{node[:12]}")
+def node_prefix(prefix: str, node: str) -> str:
+    """Return the prefix of a node's files: nodes may share a disk, or even a machine in a simulated cluster."""
+    return f"{prefix}.{node[:12]}"
+
+
+def flag_path(prefix: str, node: str, experiment: str) -> Path:
+    """Return the path of an experiment's flag on a node; a long name is cut, and told apart by its checksum."""
+    long = len(experiment) > MAX_NAME_CHARACTERS
+    name = f"{experiment[: MAX_NAME_CHARACTERS - 9]}-{zlib.crc32(experiment.encode()):08x}" if long else experiment
+    return Path(f"{node_prefix(prefix, node)}.{name}{FLAG_SUFFIX}")
+
+
+def flags_of(prefix: str, node: str) -> list[Path]:
+    """Return the flags that lie on a node, those of earlier watchdogs too."""
+    start = Path(node_prefix(prefix, node))
+    return sorted(start.parent.glob(f"{glob.escape(start.name)}.*{FLAG_SUFFIX}"))
 
 
 def heartbeats_folder(prefix: str, node: str) -> Path:
     """Return the folder where the workers of a node keep their heartbeat files."""
-    return Path(f"{flag_path(prefix, node)}.heartbeats")
+    return Path(f"{node_prefix(prefix, node)}.heartbeats")
 
 
 class FlagWriter:

@@ -139,7 +139,7 @@ class SupervisedTrainable(tune.Trainable):
         PRINTS.begin(print_path(folder, int(own["attempt"])))
         self._heartbeat = self._begin_heartbeat(own, folder, heartbeats_folder(own["gate"], node))
         self.sweep_gate = Gate(
-            flag_path(own["gate"], node),
+            flag_path(own["gate"], node, own["experiment"]),
             trial=self.sweep_number,
             heartbeat=self._heartbeat,
             # A trial that leaves in its first epoch is saved too.

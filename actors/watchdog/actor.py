@@ -1,7 +1,8 @@
 """The watchdog of a node: governs the node, ends its hung trials, and reports both to the driver.
 
-One detached Ray actor per node. It outlives a driver that is killed and serves the next one; when no driver has called
-it for IDLE_END_S it ends itself, and with it the lease of its flag, which pauses every trial that still runs there.
+One detached Ray actor per node, for all drivers at work. It outlives a driver that is killed and serves the next one;
+when no driver has called it for IDLE_END_S it ends itself, and with it the leases of its flags, which pauses each trial
+that still runs there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,10 @@ from actors.trial.node_files import heartbeats_folder
 from actors.trial.worker_exit import Death
 from actors.watchdog import hang_watch
 from actors.watchdog.changes import Changes
+from actors.watchdog.experiment_flag import OperatorCommands
 from actors.watchdog.gauges import WatchdogGauges
 from actors.watchdog.hang_watch import HangWatch, WaitWatch
-from actors.watchdog.node_governor import NodeGovernor, OpenProviders, OperatorCommands, WatchdogSettings
+from actors.watchdog.node_governor import NodeGovernor, OpenProviders, WatchdogSettings
 from supervisor.clock import Clock
 from supervisor.domain.command import Command
 from supervisor.governor.sensor_health import Note
@@ -63,13 +65,13 @@ class Watchdog:
         for target in (self._sample_for_ever, self._renew_for_ever, self._end_hangs_for_ever, self._see_waits_for_ever):
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
 
-    def _open(self, settings: WatchdogSettings, operator: OperatorCommands | None = None) -> _Node:
-        governor = NodeGovernor(settings, self._changes, self._clock, self._open_providers, operator)
+    def _open(self, settings: WatchdogSettings, operators: Mapping[str, OperatorCommands] | None = None) -> _Node:
+        governor = NodeGovernor(settings, self._changes, self._clock, self._open_providers, operators)
         folder = heartbeats_folder(settings.gate, settings.node)
         hangs = HangWatch(folder, governor.policy, self._note, self._clock)
         waits = WaitWatch(folder)
-        # Before the flag can open: a trial that waited under an earlier watchdog waits until its heartbeat moves.
-        self._try("looking for waiting trials", lambda: waits.look(governor.flag.closes))
+        # Before a flag can open: a trial that waited under an earlier watchdog waits until its heartbeat moves.
+        self._try("looking for waiting trials", lambda: waits.look(governor.closes))
         return _Node(settings, governor, hangs, waits)
 
     # A driver calls these.
@@ -80,18 +82,20 @@ class Watchdog:
         with self._configuring:
             if settings != self._node.settings:
                 self._node.governor.close()
-                self._node = self._open(settings, self._node.governor.operator)
+                self._node = self._open(settings, self._node.governor.operators)
                 self._changes.add()
         # An earlier driver has passed on the notes that it fetched.
         return self.snapshot(since=self._fetched)
 
-    def set_operator(self, commands: Iterable[Command], stamp: int) -> None:
-        """Write the operator's commands in force to the flag before this returns.
+    def set_operator(self, commands: Iterable[Command], stamp: int, experiment: str) -> None:
+        """Write the commands of an experiment's driver to its flag before this returns.
 
         `stamp` grows with each change; calls can overtake one another, and an older one changes nothing.
         """
         self._called()
-        self._node.governor.set_operator(OperatorCommands(tuple(commands), stamp))
+        # Not while another driver's settings are taken: the governor that closes would lose them.
+        with self._configuring:
+            self._node.governor.set_operator(experiment, OperatorCommands(tuple(commands), stamp))
 
     def start_drill(self, name: str, duration_s: float) -> None:
         """Play a drill through the scripted provider. Raises ValueError with the valid names."""
@@ -115,7 +119,7 @@ class Watchdog:
             "version": version,
             "pid": os.getpid(),
             "waiting": self._node.waits.attempts,
-            "notes": [{"kind": note.kind, "facts": dict(note.facts)} for note in notes],
+            "notes": [{"kind": note.kind, "facts": dict(note.facts), "serial": serial} for serial, note in notes],
             **self._node.governor.report(),
         }
 
@@ -130,7 +134,7 @@ class Watchdog:
         return self._node.hangs.how_died(experiment, number, attempt)
 
     def stop(self) -> None:
-        """Sample and renew no more; the flag's lease runs out."""
+        """Sample and renew no more; the leases of the flags run out."""
         self._stopped.set()
         self._wake.set()
         self._node.governor.close()
@@ -165,8 +169,8 @@ class Watchdog:
             self._try("looking for waiting trials", self._see_waits)
 
     def _see_waits(self) -> None:
-        flag, waits = self._node.governor.flag, self._node.waits
-        if (flag.closes_any or waits.attempts) and waits.look(flag.closes):
+        governor, waits = self._node.governor, self._node.waits
+        if (governor.closes_any or waits.attempts) and waits.look(governor.closes):
             self._changes.add()
 
     def _try(self, work: str, act: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""The changes on a node: numbered, with the notes that came with them, for one driver that waits for the next."""
+"""The changes on a node: numbered, with the notes that came with them, for the drivers that wait for the next."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ class Changes:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._notes: deque[tuple[int, Note]] = deque(maxlen=MAX_NOTES)
-        self._version = 0
+        self._notes: deque[tuple[int, int, Note]] = deque(maxlen=MAX_NOTES)
+        self._version = self._noted = 0
 
     def add(self, notes: Iterable[Note] = ()) -> None:
         """Number a change and wake the threads that wait for it."""
         with self._changed:
             self._version += 1
-            self._notes.extend((self._version, note) for note in notes)
+            for note in notes:
+                self._noted += 1
+                self._notes.append((self._version, self._noted, note))
             self._changed.notify_all()
 
     def wait(self, version: int, timeout_s: float) -> None:
@@ -32,7 +34,10 @@ class Changes:
         with self._changed:
             self._changed.wait_for(lambda: self._version != version, timeout=timeout_s)
 
-    def since(self, version: int) -> tuple[int, list[Note]]:
-        """Return the version of the latest change, and the notes that are newer than `version`."""
+    def since(self, version: int) -> tuple[int, list[tuple[int, Note]]]:
+        """Return the version of the latest change, and the notes newer than `version`, each with its serial number.
+
+        By that number the daemon knows a note that several drivers pass on.
+        """
         with self._changed:
-            return self._version, [note for at, note in self._notes if at > version]
+            return self._version, [(serial, note) for at, serial, note in self._notes if at > version]

@@ -224,18 +224,18 @@ def _keep(kept: dict[Attempt, _Kept], key: Attempt, value: _Kept) -> None:
 
 
 def waiting(
-    before: Mapping[Attempt, float], found: Iterable[tuple[Worker, Progress]], closed: Callable[[int], bool]
+    before: Mapping[Attempt, float], found: Iterable[tuple[Worker, Progress]], closed: Callable[[str, int], bool]
 ) -> dict[Attempt, float]:
     """Return the attempts that wait at a closed gate, each with the time since when.
 
-    `closed` says whether the flag forbids a trial's work. An attempt that waited `before` does so until its heartbeat
-    moves, even if the flag is open by then. A THROTTLE rest alone does not count.
+    `closed` says whether the flag of its experiment forbids a trial's work. An attempt that waited `before` does so
+    until its heartbeat moves, even if the flag is open by then. A THROTTLE rest alone does not count.
     """
     return {
         worker.key: progress.since_mono_s
         for worker, progress in found
         if progress.phase is Phase.WAITING
-        and (closed(worker.number) or before.get(worker.key) == progress.since_mono_s)
+        and (closed(worker.experiment, worker.number) or before.get(worker.key) == progress.since_mono_s)
     }
 
 
@@ -253,7 +253,7 @@ class WaitWatch:
     def attempts(self) -> list[Attempt]:
         return list(self._waiting)
 
-    def look(self, closed: Callable[[int], bool]) -> bool:
+    def look(self, closed: Callable[[str, int], bool]) -> bool:
         """Read the heartbeats; return whether other attempts wait than before."""
         before = self._waiting
         found = ((worker, progress) for _, worker, progress in heartbeats(self._folder))

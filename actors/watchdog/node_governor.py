@@ -1,4 +1,4 @@
-"""Governs one node: samples its sensors, asks the governor, and writes the node's flag."""
+"""Governs one node: samples its sensors, asks the governor, and writes the flags of the node's experiments."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from actors.trial.heartbeat import trials_of_workers
-from actors.trial.node_files import FlagWriter, flag_path, heartbeats_folder
+from actors.trial.node_files import flag_path, flags_of, heartbeats_folder, node_prefix
 from actors.watchdog.changes import Changes
+from actors.watchdog.experiment_flag import ExperimentFlag, OperatorCommands
 from actors.watchdog.gauges import WatchdogGauges
 from actors.watchdog.state_file import read_state, write_state
 from supervisor.clock import Clock, Now
-from supervisor.domain.command import Action, Command, Origin, in_force_on, run
+from supervisor.domain.command import Command, Origin, run, strictest
 from supervisor.governor.ladder import decide, next_period_s
 from supervisor.governor.policy import Policy
 from supervisor.sensors import discovery
@@ -26,7 +27,10 @@ from supervisor.sensors.trial_memory import LARGEST
 
 STALLED_PERIODS = 4.0
 STALLED_MIN_S = 15.0
-"""After so long without a sample the flag's lease is no longer renewed."""
+"""After so long without a sample the leases of the flags are no longer renewed."""
+
+MAX_FLAGS = 16
+"""Flags of a node; the one whose driver sent commands longest ago goes first. More than drivers that run at once."""
 
 LOG = logging.getLogger("watchdog")
 
@@ -38,7 +42,7 @@ OpenProviders = Callable[..., tuple[list[Provider], list[tuple[str, Availability
 class WatchdogSettings:
     """A driver's settings for a node's watchdog. `gate` is the common prefix of the flags (node_files.flag_path).
 
-    `state` is the path of the governor's state; a node that does not see its folder keeps the state beside the flag.
+    `state` is the path of the governor's state; a node that does not see its folder keeps the state beside the flags.
     """
 
     node: str
@@ -49,19 +53,11 @@ class WatchdogSettings:
     state: str | None = None
 
 
-@dataclass(frozen=True)
-class OperatorCommands:
-    """The operator's commands in force; a larger `stamp` is newer."""
-
-    commands: tuple[Command, ...]
-    stamp: int
-
-
 class NodeGovernor:
-    """Owns providers, governor state and flag of a node, with their lock, until `close`.
+    """Owns providers, governor state and flags of a node, with their lock, until `close`.
 
-    Each public method may be called from any thread. `operator` is None until a driver has sent the operator's
-    commands; until then the flag says PAUSE, so that a watchdog that started anew lifts no pause even for a moment.
+    Each public method may be called from any thread. An experiment has no flag until its driver has sent the operator's
+    commands, and its trials wait as long: a watchdog that started anew lifts no pause even for a moment.
     """
 
     def __init__(
@@ -70,36 +66,52 @@ class NodeGovernor:
         changes: Changes,
         clock: Clock,
         open_providers: OpenProviders = discovery.open_providers,
-        operator: OperatorCommands | None = None,
+        operators: Mapping[str, OperatorCommands] | None = None,
     ) -> None:
+        """`operators` are the commands that drivers have sent already, by experiment."""
         self.policy = Policy.from_mapping(settings.policy)
-        self.operator = operator
         self._node, self._changes, self._clock = settings.node, changes, clock
         folders, heartbeats = map(Path, settings.folders), heartbeats_folder(settings.gate, settings.node)
         self._providers, said = open_providers(
             settings.script, list(folders), clock, workers=lambda: trials_of_workers(heartbeats)
         )
         self._missing = {name: found.reason for name, found in said if not found.ok}
-        flag = flag_path(settings.gate, settings.node)
-        self._state_file = _state_file(settings, flag)
+        self._gate = settings.gate
+        self._state_file = _state_file(settings)
         self._state = read_state(self._state_file, Now.of(clock))
         self._command = self._in_force = run(Origin.GOVERNOR)
         self._readings: Sequence[Reading] = ()
-        self._paused_since_mono_s: float | None = None
-        self._held_since_mono_s: dict[int, float] = {}
         self._sampled_mono_s = clock.mono_s()
         self.next_period_s = self.policy.period_s
         """The seconds until the next sample; read without the lock."""
-        self.flag = FlagWriter(flag, clock.mono_s)
+        # Of an earlier watchdog: what they say may not hold any more.
+        for stale in flags_of(settings.gate, settings.node):
+            stale.unlink(missing_ok=True)
+        self._flags = {experiment: self._new_flag(experiment, sent) for experiment, sent in (operators or {}).items()}
+        """By experiment. A new dict at each change: `renew` and the waits read it without the lock."""
         self._lock, self._closed = threading.Lock(), False
         self._sample()
 
-    def set_operator(self, operator: OperatorCommands) -> None:
-        """Write the operator's commands to the flag; older ones than the last change nothing."""
+    @property
+    def operators(self) -> dict[str, OperatorCommands]:
+        """The commands that drivers have sent, by experiment."""
+        return {experiment: flag.operator for experiment, flag in self._flags.items()}
+
+    def set_operator(self, experiment: str, operator: OperatorCommands) -> None:
+        """Write the commands of an experiment's driver to its flag; older ones than the last change nothing."""
         with self._lock:
-            if self.operator is None or operator.stamp >= self.operator.stamp:
-                self.operator = operator
-                self._write_flag()
+            flag = self._flags.get(experiment)
+            if self._closed or (flag is not None and not flag.set_operator(operator)):
+                return
+            others = {name: kept for name, kept in self._flags.items() if name != experiment}
+            for name in list(others)[: len(others) + 1 - MAX_FLAGS]:
+                others.pop(name).close()
+            self._flags = {**others, experiment: flag or self._new_flag(experiment, operator)}
+            self._write_flags()
+
+    def _new_flag(self, experiment: str, operator: OperatorCommands) -> ExperimentFlag:
+        path = flag_path(self._gate, self._node, experiment)
+        return ExperimentFlag(path, self._node, operator, self.policy.release_after_s, self._clock.mono_s)
 
     def start_drill(self, name: str, duration_s: float) -> None:
         """Play a drill through the scripted provider. Raises ValueError with the valid names."""
@@ -131,22 +143,34 @@ class NodeGovernor:
             }
 
     def close(self) -> None:
-        """Sample no more and release sensors and flag; the flag's lease runs out."""
+        """Sample no more and release sensors and flags; the leases of the flags run out."""
         with self._lock:
             self._closed = True
             for provider in self._providers:
                 _close_quietly(provider)
-            self.flag.close()
+            for flag in self._flags.values():
+                flag.close()
 
     # These take no lock: a provider that hangs holds it, and the lease must then run out.
 
     def renew(self, gauges: WatchdogGauges | None) -> None:
-        """Renew the flag's lease unless sampling has stalled, and show the gauges."""
-        age_s = self._clock.mono_s() - self._sampled_mono_s
+        """Renew the leases of the flags unless sampling has stalled, and show the gauges."""
+        age_s, flags = self._clock.mono_s() - self._sampled_mono_s, self._flags.values()
         if age_s < max(STALLED_MIN_S, STALLED_PERIODS * self.policy.period_s):
-            self.flag.renew()
+            for flag in flags:
+                flag.renew()
         if gauges is not None:
-            gauges.show(self._in_force, self._readings, age_s, self.flag.age_s)
+            gauges.show(self._in_force, self._readings, age_s, max((flag.age_s for flag in flags), default=age_s))
+
+    @property
+    def closes_any(self) -> bool:
+        """Return whether a flag forbids the work of any trial."""
+        return any(flag.closes_any for flag in self._flags.values())
+
+    def closes(self, experiment: str, number: int) -> bool:
+        """Return whether a trial must not work here; a trial of an experiment without a flag must not."""
+        flag = self._flags.get(experiment)
+        return flag is None or flag.closes(number)
 
     # These are called with the lock held.
 
@@ -156,7 +180,7 @@ class NodeGovernor:
         self._command, self._state, notes = decide(self._readings, self.policy, self._state, Now.of(self._clock))
         self._sampled_mono_s = self._clock.mono_s()
         self.next_period_s = next_period_s(self._readings, self.policy, self._state)
-        self._write_flag()
+        self._write_flags()
         if notes or differs(self._command, before):
             self._changes.add(notes)
             write_state(self._state_file, self._state)
@@ -171,35 +195,10 @@ class NodeGovernor:
                 LOG.exception("reading provider %s", provider.name)
             return [Sampler(provider.name, Now.of(self._clock)).reading(fault, failed(error))]
 
-    def _write_flag(self) -> None:
-        if self.operator is None:
-            self.flag.write(Action.PAUSE, 0.0)
-            return
-        command = self._in_force = in_force_on(self._node, self.operator.commands, self._command)
-        release, held = self._release(command), self._held(self.operator.commands)
-        self.flag.write(command.action, command.throttle_share, release=release, held=held)
-
-    def _held(self, operator: tuple[Command, ...]) -> dict[int, bool]:
-        """Return the trials held one by one, and whether each must leave its worker. On STOP it must at once."""
-        now, short = self._clock.mono_s(), self._memory_is_short()
-        # By action: where two commands hold one trial, the stricter one comes last and counts.
-        commands = sorted(operator, key=lambda command: command.action)
-        held = {c.trial[1]: c.action is Action.STOP for c in commands if c.trial and c.action >= Action.PAUSE}
-        self._held_since_mono_s = {number: self._held_since_mono_s.get(number, now) for number in held}
-        return {
-            number: short or held[number] or now - since > self.policy.release_after_s
-            for number, since in self._held_since_mono_s.items()
-        }
-
-    def _release(self, command: Command) -> bool:
-        """Return whether paused trials must free their memory: the pause is long, or memory is short."""
-        now = self._clock.mono_s()
-        if command.action is not Action.PAUSE:
-            self._paused_since_mono_s = None
-            return False
-        if self._paused_since_mono_s is None:
-            self._paused_since_mono_s = now
-        return now - self._paused_since_mono_s > self.policy.release_after_s or self._memory_is_short()
+    def _write_flags(self) -> None:
+        short = self._memory_is_short()
+        written = [flag.write(self._command, memory_is_short=short) for flag in self._flags.values()]
+        self._in_force = strictest([self._command, *written])
 
     def _memory_is_short(self) -> bool:
         return self._memory_percent() >= self.policy.memory_pause_percent
@@ -225,10 +224,10 @@ def differs(command: Command, before: Command) -> bool:
     return (command.step, command.drill) != (before.step, before.drill)
 
 
-def _state_file(settings: WatchdogSettings, flag: Path) -> Path:
+def _state_file(settings: WatchdogSettings) -> Path:
     if settings.state is not None and (asked := Path(settings.state)).parent.is_dir():
         return asked
-    return flag.with_name(flag.name + ".state")
+    return Path(f"{node_prefix(settings.gate, settings.node)}.state")
 
 
 def _close_quietly(provider: Provider) -> None:

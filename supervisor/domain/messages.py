@@ -193,11 +193,17 @@ class Sampled:
 
 @dataclass(frozen=True)
 class SensorNoted:
-    """Driver: a sensor's state changed, as the governor noticed. `kind` is an event's name."""
+    """Driver: a sensor's state changed, as the governor noticed. `kind` is an event's name.
+
+    Each driver passes on what the watchdog of process `pid` notes; `serial` is the note's number there. Both are None
+    for what the driver itself notes of a watchdog.
+    """
 
     node: str
     kind: str
     facts: dict[str, Any]
+    pid: int | None = None
+    serial: int | None = None
 
 
 @dataclass(frozen=True)

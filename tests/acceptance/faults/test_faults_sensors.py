@@ -38,7 +38,7 @@ def open_providers(*_, **__):
 
 settings = WatchdogSettings("node", str(folder / "gate"), POLICY, None, ())
 dog = Watchdog(settings, open_providers=open_providers)
-dog.set_operator([], 1)
+dog.set_operator([], 1, "e")
 heard, command, seen = 0, None, dog.snapshot()
 send(link.WatchdogUp("node", seen["pid"], seen["protected"], seen["missing"]))
 

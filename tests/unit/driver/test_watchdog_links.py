@@ -10,7 +10,7 @@ from actors.driver.commands_in_force import CommandsInForce
 from actors.driver.watchdog_links import Node, WatchdogLinks
 from actors.watchdog.node_governor import WatchdogSettings
 from supervisor.domain.command import Action, Command, Origin, run
-from supervisor.domain.messages import SensorNoted, WatchdogUp
+from supervisor.domain.messages import SensorNoted, WatchdogUp, WorkerStuck
 from supervisor.domain.scope import ALL_NODES
 from tests.waits import NET_S
 
@@ -30,7 +30,8 @@ class FakeNode:
     def listen(self):
         self.listens = True
 
-    def call(self, method, commands, stamp):
+    def call(self, method, commands, stamp, experiment):
+        assert experiment == "e"
         self.calls.append(commands[0].reason)
 
 
@@ -83,7 +84,7 @@ class FakeActor:
         self._pids, self._gone, self._pid, self.commands = iter(pids), gone, None, []
         self._pid = next(self._pids)
         self.configure = self.method(lambda settings: self._snapshot())
-        self.set_operator = self.method(lambda commands, stamp: self.commands.append((self._pid, commands)))
+        self.set_operator = self.method(lambda commands, stamp, experiment: self.commands.append((self._pid, commands)))
         self.wait_change = self.method(lambda version, timeout_s: self._changed())
 
     @staticmethod
@@ -142,3 +143,20 @@ def test_an_answer_that_makes_no_sense_is_a_lost_watchdog_and_the_link_goes_on(m
     listen_until_gone(node)
     assert [message.kind for message in sent if isinstance(message, SensorNoted)] == ["watchdog.lost"]
     assert len(watchdog.commands) == 2
+
+
+def test_a_note_is_passed_on_with_its_number_and_a_stuck_worker_by_its_own_driver_alone(monkeypatch):
+    """Drivers that run side by side all hear of each note of a node."""
+    node, sent, watchdog = linked(monkeypatch, lambda of: FakeActor([7], of))
+    stuck = [
+        {"kind": "worker.stuck", "serial": 4, "facts": {"experiment": name, "number": 3, "attempt": 1, "pid": 9,
+         "why": "a disk"}} for name in ("e", "f")
+    ]  # fmt: skip
+    lost = {"kind": "sensor.lost", "serial": 5, "facts": {"sensor": "cpu"}}
+    node.take({**watchdog.configure.remote(None), "notes": [*stuck, lost]})
+    noted = [message for message in sent if isinstance(message, SensorNoted | WorkerStuck) and message.node == "a"]
+    assert noted[:1] == [WorkerStuck(3, 1, "a", 9, "a disk")]
+    assert [message for message in noted if getattr(message, "kind", "") == "sensor.lost"] == [
+        SensorNoted("a", "sensor.lost", {"sensor": "cpu"}, 7, 5)
+    ]
+    assert len([message for message in noted if isinstance(message, WorkerStuck)]) == 1

@@ -167,8 +167,11 @@ def test_the_layout_is_the_documented_one(writer, tmp_path, time):
     assert LAYOUT.unpack_from(data) == (MAGIC, VERSION, int(Action.THROTTLE), 0, 0.25, time.now, os.getpid())
 
 
-def test_each_node_has_a_flag_of_its_own():
-    assert flag_path("/run/gate", "a" * 40) != flag_path("/run/gate", "b" * 40)
+def test_each_experiment_has_a_flag_of_its_own_on_each_node():
+    names = ("e", "f", "x" * 250 + "1", "x" * 250 + "2")
+    paths = {flag_path("/run/gate", node * 40, experiment) for node in "ab" for experiment in names}
+    assert len(paths) == 8
+    assert max(len(path.name) for path in paths) < 255
 
 
 def test_a_trial_that_is_held_by_itself_waits_and_the_others_work(writer, tmp_path, time):

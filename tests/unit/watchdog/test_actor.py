@@ -52,7 +52,7 @@ def start(tmp_path):
 
 
 def flag(tmp_path):
-    return Action(LAYOUT.unpack_from(flag_path(str(tmp_path / "gate"), NODE).read_bytes())[2])
+    return Action(LAYOUT.unpack_from(flag_path(str(tmp_path / "gate"), NODE, "e").read_bytes())[2])
 
 
 def wait_until(condition):
@@ -64,7 +64,7 @@ def wait_until(condition):
 
 def test_a_drill_pauses_and_ends_and_each_change_ends_the_long_poll(start, tmp_path):
     dog = start()
-    dog.set_operator([], time.monotonic_ns())
+    dog.set_operator([], time.monotonic_ns(), "e")
     version = dog.snapshot()["version"]
     dog.start_drill("heat", 2.0)
     actions, drills = [], []
@@ -135,7 +135,7 @@ def test_an_error_in_a_thread_is_noted_once_and_the_thread_goes_on(start, monkey
 
 def test_new_settings_are_taken_and_the_same_ones_change_nothing(start, tmp_path):
     dog = start()
-    dog.set_operator([], time.monotonic_ns())
+    dog.set_operator([], time.monotonic_ns(), "e")
     same = WatchdogSettings(NODE, str(tmp_path / "gate"), CALM, None, (str(tmp_path),))
     version = dog.snapshot()["version"]
     assert dog.configure(same)["version"] == version
@@ -156,7 +156,7 @@ for line in sys.stdin:
     patience = Patience(deadline_s=0.5, back_off_s=1.5, max_back_off_s=1.5)
     child = IsolatedProvider("fake", [sys.executable, "-c", stamped], Clock(), patience)
     dog = start(child, policy={**CALM, "lost_pause_s": 0.2, "lost_shed_periods": 2.0})
-    dog.set_operator([], time.monotonic_ns())
+    dog.set_operator([], time.monotonic_ns(), "e")
     wait_until(lambda: any(r["sensor_id"] == "script:cpu" and r["quality"] == "ok" for r in dog.snapshot()["readings"]))
     version = dog.snapshot()["version"]
     os.kill(child.pid, how)
@@ -173,11 +173,11 @@ def test_a_driver_gets_the_attempts_that_wait_at_a_closed_gate_until_they_move_a
     heartbeat = Heartbeat(folder, Worker("e", 3, 1, str(tmp_path), pid, started_at(pid)), in_batches=True)
     heartbeat.begin_step()
     dog = start()
-    dog.set_operator([PAUSE], time.monotonic_ns())
+    dog.set_operator([PAUSE], time.monotonic_ns(), "e")
     assert dog.snapshot()["waiting"] == []
     heartbeat.phase(Phase.WAITING)
     wait_until(lambda: dog.snapshot()["waiting"] == [("e", 3, 1)])
-    dog.set_operator([], time.monotonic_ns())
+    dog.set_operator([], time.monotonic_ns(), "e")
     heartbeat.phase(Phase.WORKING)
     wait_until(lambda: dog.snapshot()["waiting"] == [])
 
@@ -190,5 +190,5 @@ def test_the_first_snapshot_of_a_new_watchdog_has_the_attempts_that_wait_already
     heartbeat = Heartbeat(folder, Worker("e", 3, 1, str(tmp_path), pid, started_at(pid)), in_batches=True)
     heartbeat.phase(Phase.WAITING)
     dog = start()
-    dog.set_operator([], time.monotonic_ns())
+    dog.set_operator([], time.monotonic_ns(), "e")
     assert dog.snapshot()["waiting"] == [("e", 3, 1)]

@@ -60,7 +60,7 @@ def test_a_watchdog_keeps_its_gauges_up_to_date(tmp_path, monkeypatch):
     monkeypatch.setattr("actors.watchdog.actor.RENEW_S", 0.02)
     shown = Shown()
     dog = Watchdog(WatchdogSettings("n", str(tmp_path / "g"), {}, None, ()), WatchdogGauges("n", shown.new))
-    dog.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "x")], 2**62)
+    dog.set_operator([Command(Action.PAUSE, Origin.OPERATOR, "x")], 2**62, "e")
     deadline = time.monotonic() + 20
     while shown.values.get("sweep_watchdog_action") != 4.0 or math.isnan(shown.values["sweep_watchdog_memory_percent"]):
         assert time.monotonic() < deadline

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from actors.trial.gate import Gate, Leave
-from actors.trial.node_files import LAYOUT, flag_path
+from actors.trial.node_files import LAYOUT, flag_path, node_prefix
 from actors.watchdog.changes import Changes
-from actors.watchdog.node_governor import STALLED_MIN_S, NodeGovernor, OperatorCommands, WatchdogSettings
+from actors.watchdog.experiment_flag import OperatorCommands
+from actors.watchdog.node_governor import MAX_FLAGS, STALLED_MIN_S, NodeGovernor, WatchdogSettings
 from supervisor.clock import FakeClock
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.scope import ALL_NODES, trial_scope
@@ -48,26 +49,27 @@ class Bench:
     def temperature(self, celsius: float) -> None:
         self.script.write_text(f'{{"at_s": 0.0, "celsius": {celsius}}}\n')
 
-    def operator(self, *commands: Command) -> None:
+    def operator(self, *commands: Command, experiment: str = "e") -> None:
         self.stamp += 1
-        self.node.set_operator(OperatorCommands(commands, self.stamp))
+        self.node.set_operator(experiment, OperatorCommands(commands, self.stamp))
 
     def passes(self, seconds: float) -> None:
         for _ in range(round(seconds)):
             self.clock.sleep(1.0)
             self.node.sample()
 
-    def flag(self) -> tuple[Action, float]:
-        _, _, action, _, _, lease, _ = LAYOUT.unpack_from(flag_path(self.settings.gate, NODE).read_bytes())
+    def flag(self, experiment: str = "e") -> tuple[Action, float]:
+        flag = flag_path(self.settings.gate, NODE, experiment)
+        _, _, action, _, _, lease, _ = LAYOUT.unpack_from(flag.read_bytes())
         return Action(action), lease
 
-    def gate(self, number: int) -> Gate:
+    def gate(self, number: int, experiment: str = "e") -> Gate:
         """A trial's gate; a trial that would wait there raises TimeoutError instead."""
 
         def no_sleep(seconds: float) -> None:
             raise TimeoutError
 
-        flag = flag_path(self.settings.gate, NODE)
+        flag = flag_path(self.settings.gate, NODE, experiment)
         return Gate(flag, self.clock.mono_s, no_sleep, trial=number, may_be_released=True)
 
 
@@ -97,11 +99,48 @@ def pause(scope: str = ALL_NODES) -> Command:
     return Command(Action.PAUSE, Origin.OPERATOR, "test", scope)
 
 
-def test_until_a_driver_has_sent_commands_the_flag_says_pause(bench: Bench) -> None:
+def test_until_a_driver_has_sent_commands_its_trials_wait(bench: Bench) -> None:
     """A watchdog that Ray restarted does not know of an operator's pause."""
-    assert bench.flag()[0] is Action.PAUSE
+    with pytest.raises(TimeoutError):
+        bench.gate(5).wait()
     bench.operator()
-    assert bench.flag()[0] is Action.RUN
+    assert bench.gate(5).wait() == 0.0
+    bench.start()
+    with pytest.raises(TimeoutError):
+        bench.gate(5).wait()
+    bench.operator()
+    assert bench.gate(5).wait() == 0.0
+
+
+def test_a_drivers_commands_hold_only_trials_of_its_own_experiment(bench: Bench) -> None:
+    """One that ends makes all its trials leave, and one that asks for memory a trial: both have numbers in common."""
+    bench.operator(Command(Action.STOP, Origin.OPERATOR, "the driver ends"))
+    bench.operator(pause(trial_scope("f", 6)), experiment="f")
+    with pytest.raises(Leave):
+        bench.gate(5).wait()
+    assert bench.gate(5, "f").wait() == 0.0
+    with pytest.raises(TimeoutError):
+        bench.gate(6, "f").wait()
+    assert [bench.node.closes(name, 5) for name in ("e", "f", "unknown")] == [True, False, True]
+
+
+def test_the_governor_holds_the_trials_of_all_experiments(bench: Bench) -> None:
+    bench.operator()
+    bench.operator(experiment="f")
+    bench.temperature(HOT)
+    bench.start(min_off_s=3600.0)
+    bench.operator()
+    bench.operator(experiment="f")
+    assert (bench.flag()[0], bench.flag("f")[0]) == (Action.PAUSE, Action.PAUSE)
+
+
+def test_a_node_keeps_the_flags_of_the_drivers_that_sent_commands_last(bench: Bench) -> None:
+    for number in range(MAX_FLAGS + 2):
+        bench.operator(experiment=f"e{number}")
+        bench.operator(experiment="e0")
+    lapsed = [f"e{number}" for number in range(MAX_FLAGS + 2) if bench.node.closes(f"e{number}", 1)]
+    assert lapsed == ["e1", "e2"]
+    assert len(bench.node.operators) == MAX_FLAGS
 
 
 def test_the_operators_command_is_in_the_flag_when_the_call_returns(bench: Bench) -> None:
@@ -117,8 +156,8 @@ def test_a_command_for_another_node_does_not_count_here(bench: Bench) -> None:
 
 
 def test_an_older_command_that_comes_late_changes_nothing(bench: Bench) -> None:
-    bench.node.set_operator(OperatorCommands((pause(),), 2))
-    bench.node.set_operator(OperatorCommands((), 1))
+    bench.node.set_operator("e", OperatorCommands((pause(),), 2))
+    bench.node.set_operator("e", OperatorCommands((), 1))
     assert bench.flag()[0] is Action.PAUSE
 
 
@@ -181,7 +220,7 @@ def test_a_closed_one_neither_samples_nor_renews(bench: Bench) -> None:
 
 def test_a_single_trials_pause_closes_the_gate_for_it_alone_and_a_long_one_frees_its_memory(bench: Bench) -> None:
     bench.operator(pause(trial_scope("e", 5)))
-    assert (bench.node.flag.closes(5), bench.node.flag.closes(6)) == (True, False)
+    assert (bench.node.closes("e", 5), bench.node.closes("e", 6)) == (True, False)
     assert bench.gate(6).wait() == 0.0
     with pytest.raises(TimeoutError):
         bench.gate(5).wait()
@@ -216,7 +255,7 @@ def test_a_provider_that_raises_is_named_and_its_sensors_are_absent_while_others
     bench.start(provider)
     provider.error = KeyError("temp1_input")
     bench.passes(5)
-    noted = {(note.kind, note.facts["sensor"]) for note in bench.changes.since(0)[1] if "sensor" in note.facts}
+    noted = {(note.kind, note.facts["sensor"]) for _, note in bench.changes.since(0)[1] if "sensor" in note.facts}
     assert {("sensor.hung", "provider:failing"), ("sensor.lost", "failing:cpu")} <= noted
     readings = bench.node.report()["readings"]
     assert [reading["quality"] for reading in readings] == ["error", "ok"]
@@ -227,8 +266,7 @@ def test_a_provider_that_raises_is_named_and_its_sensors_are_absent_while_others
 
 @pytest.mark.parametrize("content", ["", '{"schema": 99}'])
 def test_a_state_that_cannot_be_used_is_begun_anew(bench: Bench, content: str) -> None:
-    flag = flag_path(bench.settings.gate, NODE)
-    flag.with_name(flag.name + ".state").write_text(content)
+    Path(f"{node_prefix(bench.settings.gate, NODE)}.state").write_text(content)
     bench.start()
     bench.operator()
     assert bench.flag()[0] is Action.RUN

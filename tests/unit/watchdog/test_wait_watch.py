@@ -15,11 +15,11 @@ WORKER = Worker("e", 3, 2, "/f", 11, "start")
 ATTEMPT = ("e", 3, 2)
 
 
-def closed(number: int) -> bool:
+def closed(experiment: str, number: int) -> bool:
     return True
 
 
-def opened(number: int) -> bool:
+def opened(experiment: str, number: int) -> bool:
     return False
 
 
@@ -46,7 +46,7 @@ def test_a_closed_flag_alone_makes_no_attempt_wait(phase: Phase) -> None:
 def test_a_trial_that_is_held_by_itself_waits_alone() -> None:
     other = Worker("e", 4, 1, "/f", 12, "start")
     found = [(worker, Progress(Phase.WAITING, 5.0)) for worker in (WORKER, other)]
-    assert set(waiting({}, found, lambda number: number == 3)) == {ATTEMPT}
+    assert set(waiting({}, found, lambda experiment, number: (experiment, number) == ("e", 3))) == {ATTEMPT}
 
 
 def test_a_look_says_whether_other_attempts_wait_than_before(tmp_path: Path) -> None:
