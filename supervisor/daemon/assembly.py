@@ -207,7 +207,7 @@ def _news(
 def _watches(home: Home, writer: RunWriter, clock: Clock, orchestrator: Orchestrator) -> tuple[Task, ...]:
     """Return the tasks that look for a full disk, a stall, and what the hardware shows."""
     disk_low = DiskLow(writer, clock, str(home.runs), lambda: _free(home.runs), lambda: _hold_bytes(writer))
-    stalls = StallWatch(writer, clock, lambda: orchestrator.experiment, orchestrator.in_force)
+    stalls = StallWatch(writer, clock, lambda: orchestrator.at_work, orchestrator.in_force)
     log = HardwareLog(writer, clock, lambda: orchestrator.nodes, sampler(home))
     return disk_low.run, stalls.run, log.run
 

@@ -27,6 +27,8 @@ class NodeView:
     command: Command = field(default_factory=lambda: run(Origin.GOVERNOR))
     message_mono_s: float | None = None
     recorded_mono_s: float | None = None
+    sampled_by: str | None = None
+    """The experiment whose driver passes its readings on."""
 
 
 class ClusterView:
@@ -36,8 +38,12 @@ class ClusterView:
         self._writer, self._clock = writer, clock
         self._rollup = ReadingRollup()
         self.nodes: dict[str, NodeView] = {}
+        self._said: dict[str, dict[str, Command]] = {}
+        """The governor's command of each node, by the experiment whose driver passed it on."""
+        self._noted: dict[str, tuple[int, int]] = {}
+        """The process of each node's watchdog, and the number of the last note that was recorded of it."""
         self.watched = False
-        """True once a watchdog has sent a message through the present driver."""
+        """True once a watchdog has sent a message through a driver at work."""
 
     def watchdog_up(self, message: messages.WatchdogUp) -> None:
         """Handle the start of a node's watchdog."""
@@ -51,10 +57,16 @@ class ClusterView:
             why = "; ".join(f"{name}: {reason}" for name, reason in message.missing.items()) or "none was found"
             self._writer.record("watchdog.unprotected", node=message.node, why=why)
 
-    def sampled(self, message: messages.Sampled) -> None:
-        """Handle a node's readings; they become an event once in HARDWARE_EVENT_PERIOD_S."""
+    def sampled(self, message: messages.Sampled, experiment: str) -> None:
+        """Handle a node's readings; they become an event once in HARDWARE_EVENT_PERIOD_S.
+
+        Each driver at work passes them on: those of one count, while it does.
+        """
         node = self.nodes.setdefault(message.node, NodeView())
         now = self._clock.mono_s()
+        if node.sampled_by not in (None, experiment) and now - (node.message_mono_s or now) < SILENT_AFTER_S / 2:
+            return
+        node.sampled_by = experiment
         node.readings, node.protected, node.message_mono_s = message.readings, message.protected, now
         if minutes := self._rollup.add(message.node, message.readings, self._clock.wall_s()):
             self._writer.keep_readings(minutes)
@@ -66,20 +78,34 @@ class ClusterView:
             )  # fmt: skip
 
     def noted(self, message: messages.SensorNoted) -> None:
-        """Record the event that a watchdog noted about a sensor."""
+        """Record the event that a watchdog noted about a sensor, once: each driver at work passes it on."""
+        if message.pid is not None and message.serial is not None:
+            pid, last = self._noted.get(message.node, (message.pid, 0))
+            if pid == message.pid and message.serial <= last:
+                return
+            self._noted[message.node] = message.pid, message.serial
         sensor = message.facts.get("sensor")
         fields = {"node": message.node, "facts": message.facts}
         drill = {"drill": True} if message.facts.get("drill") else {}
         self._writer.record(message.kind, **fields, **drill, **({} if sensor is None else {"sensor": sensor}))
 
-    def action_changed(self, message: messages.ActionChanged) -> None:
-        """Handle a governor's new command; another step of the ladder is an event."""
-        node = self.nodes.setdefault(message.node, NodeView())
-        command, before = Command.from_json(message.command), node.command
+    def action_changed(self, message: messages.ActionChanged, experiment: str) -> None:
+        """Handle a governor's new command, as the driver of an experiment heard it.
+
+        Of several drivers at work the one that heard the strictest counts: all hear the same within moments.
+        """
+        self.nodes.setdefault(message.node, NodeView())
+        self._said.setdefault(message.node, {})[experiment] = Command.from_json(message.command)
+        self._weigh(message.node)
+
+    def _weigh(self, name: str) -> None:
+        """Put the strictest command of a node in force; another step of the ladder is an event."""
+        node = self.nodes[name]
+        command, before = strictest(self._said[name].values()), node.command
         node.command = command
         if command.step != before.step:
             self._writer.record(
-                "action.changed", node=message.node, action=command.action.name, previous=before.action.name,
+                "action.changed", node=name, action=command.action.name, previous=before.action.name,
                 reason=command.reason, throttle_share=command.throttle_share, shed_trials=command.shed_trials,
                 # Easing back after a drill is part of the drill.
                 drill=command.drill or (before.drill and command.action < before.action),
@@ -108,11 +134,24 @@ class ClusterView:
         held = [view.command for name, view in self.nodes.items() if node in (None, name)]
         return strictest([run(Origin.GOVERNOR), *held])
 
-    def driver_gone(self) -> None:
-        """Forget the governors' commands: the next driver's watchdogs send them again."""
-        self.watched = False
+    def driver_gone(self, experiment: str) -> None:
+        """Forget what the driver of an experiment passed on; after the last one its successor's watchdogs say it again.
+
+        So no event tells that their commands have ended then.
+        """
         for node in self.nodes.values():
-            node.command = run(Origin.GOVERNOR)
+            node.sampled_by = None if node.sampled_by == experiment else node.sampled_by
+        for name, said in self._said.items():
+            if said.pop(experiment, None) is not None and said:
+                self._weigh(name)
+            elif not said:
+                self.nodes[name].command = run(Origin.GOVERNOR)
+
+    def another_cluster(self) -> None:
+        """Forget the nodes: a new cluster has others."""
+        self.nodes.clear()
+        self._said.clear()
+        self._noted.clear()
 
     def close(self) -> None:
         """Keep the readings of the minute that has not ended."""

@@ -21,7 +21,7 @@ FORCE_S = 600.0
 
 
 class CommandsInForce:
-    """Decides which command is in force. The state of the experiment at work follows."""
+    """Decides which command is in force. The states of the experiments at work follow."""
 
     def __init__(self, writer: RunWriter, clock: Clock, cluster: ClusterView) -> None:
         self._writer, self._clock, self._cluster = writer, clock, cluster
@@ -29,7 +29,10 @@ class CommandsInForce:
         self._governors_stop: Command | None = None
         self._overruled = asyncio.Event()
         """Set when an operator has overruled the governor's STOP."""
-        self._force_next_driver = False
+        self._forced_drivers = 0
+        """So many next drivers overrule a STOP from their start."""
+        self._stopped = 0
+        """The number of experiments that wait for an operator since a STOP ended their drivers."""
         self._paused_by_drill = False
 
     @property
@@ -58,7 +61,7 @@ class CommandsInForce:
         return [self._full_disks[disk] for disk in disks if disk in self._full_disks]
 
     def force(self, node: str | None, who: str) -> bool:
-        """Let an operator overrule the governor for FORCE_S; return whether to send that to the driver at work.
+        """Let an operator overrule the governor for FORCE_S; return whether to send that to the drivers at work.
 
         Raises Conflict when no governor pauses.
         """
@@ -68,10 +71,10 @@ class CommandsInForce:
         self._writer.record(
             "governor.forced", who=who, for_s=FORCE_S, node=node, action=overruled.action.name, reason=overruled.reason
         )
-        self._force_next_driver = self._governors_stop is not None
+        self._forced_drivers = 0 if self._governors_stop is None else max(1, self._stopped)
         self._governors_stop = None
         self._overruled.set()
-        return not self._force_next_driver
+        return not self._forced_drivers
 
     def let_trials_go(self, experiment: str, who: str) -> None:
         """Lift the commands on single trials of an experiment: its search ends, and its answer waits for them."""
@@ -83,32 +86,36 @@ class CommandsInForce:
         """Wait until an operator overrules the governor's STOP, or the run is asked to stop."""
         # An operator may have overruled an earlier command.
         self._overruled.clear()
-        await stop.unless_asked(self._overruled.wait())
+        self._stopped += 1
+        try:
+            await stop.unless_asked(self._overruled.wait())
+        finally:
+            self._stopped -= 1
 
     def begin_driver(self) -> None:
         """Forget an earlier driver's STOP: if it still holds, the node's governor knows, and says so again.
 
-        So the death of this driver is not taken for the work of that STOP.
+        So the death of this driver is not taken for the work of that STOP. An experiment that waits for an operator
+        since that STOP waits on.
         """
-        self._governors_stop = None
+        if not self._stopped:
+            self._governors_stop = None
 
     def for_watchdog(self) -> dict[str, float]:
         """Return the settings by which the next watchdogs overrule a STOP from the start."""
-        forced, self._force_next_driver = self._force_next_driver, False
+        forced, self._forced_drivers = self._forced_drivers > 0, max(0, self._forced_drivers - 1)
         return {"forced_s": FORCE_S} if forced else {}
 
-    def action_changed(self, message: ActionChanged, experiment: str | None) -> None:
-        """Handle a governor's new command."""
-        self._cluster.action_changed(message)
+    def action_changed(self, message: ActionChanged, experiment: str) -> None:
+        """Handle a governor's new command, as the driver of an experiment heard it."""
+        self._cluster.action_changed(message, experiment)
         command = self.in_force()
         if command.action is Action.STOP and command.origin is Origin.GOVERNOR:
             self._governors_stop = command
         self.settle(experiment)
 
-    def settle(self, experiment: str | None) -> None:
-        """Pause or resume the experiment at work, as the commands ask; record another cause of a pause, too."""
-        if experiment is None:
-            return
+    def settle(self, experiment: str) -> None:
+        """Pause or resume an experiment at work, as the commands ask; record another cause of a pause, too."""
         row = lookups.experiment(self._writer.store, self._writer.run_id, experiment)
         state, pause = ProcessState(row["state"]), self._cluster.pause(self.commands())
         if pause is None:

@@ -92,8 +92,10 @@ class Handlers:
 
     def completed(self, view: dict[str, Any]) -> dict[str, Any]:
         """Return a view of the run's store with the daemon's own state."""
-        at_work, left_s = self._orchestrator.experiment, self._orchestrator.left_s
-        experiments = [{**one, "left_s": left_s} if one["name"] == at_work else one for one in view["experiments"]]
+        left_s = self._orchestrator.left_s
+        experiments = [
+            {**one, "left_s": left_s[one["name"]]} if one["name"] in left_s else one for one in view["experiments"]
+        ]
         now, now_wall = self._clock.mono_s(), self._clock.wall_s()
         nodes = {
             name: {

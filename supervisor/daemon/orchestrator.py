@@ -39,7 +39,7 @@ from supervisor.store.run_writer import RunWriter
 
 
 class Orchestrator:
-    """Owns Ray, the driver at work and the commands in force of one run."""
+    """Owns Ray, the drivers at work and the commands in force of one run."""
 
     def __init__(
         self,
@@ -82,28 +82,33 @@ class Orchestrator:
         return self._cluster.nodes
 
     @property
+    def at_work(self) -> tuple[str, ...]:
+        """The experiments that drivers work on now, the one that began first at the front."""
+        return tuple(self._drivers.at_work)
+
+    @property
     def experiment(self) -> str | None:
-        """The experiment that a driver works on now."""
-        return self._drivers.experiment
+        """The only experiment that a driver works on now; None without one, and where there are several."""
+        return self.at_work[0] if len(self.at_work) == 1 else None
 
     @property
     def shortage(self) -> str | None:
-        """Why no node can run a trial of the experiment at work; None while one can."""
-        return self._drivers.shortage
+        """Why no node can run a trial of an experiment at work; None while one can run those of each."""
+        return next((driver.shortage for driver in self._drivers.at_work.values() if driver.shortage), None)
 
     @property
-    def left_s(self) -> float | None:
-        """Return the seconds left of the hours of the experiment at work; None without hours."""
-        return None if self._drivers.countdown is None else self._drivers.countdown.left_s
+    def left_s(self) -> dict[str, float | None]:
+        """Return the seconds left of the hours of each experiment at work; None without hours."""
+        return {name: driver.countdown.left_s for name, driver in self._drivers.at_work.items()}
 
     def scene(self) -> Scene | None:
         """Return how the machine is used; None while no experiment is at work or no node is sampled."""
-        name, nodes = self._drivers.experiment, self._cluster.nodes.values()
+        names, nodes = self.at_work, self._cluster.nodes.values()
         readings = next((node.readings for node in nodes if node.readings), None)
-        if name is None or readings is None:
+        if not names or readings is None:
             return None
         return scene_of(
-            self._writer.store, self._writer.run_id, name, readings, self._commands.in_force().action, usable_cores()
+            self._writer.store, self._writer.run_id, names, readings, self._commands.in_force().action, usable_cores()
         )
 
     # For the API
@@ -117,10 +122,11 @@ class Orchestrator:
         return self._commands.full_disks("ray")
 
     async def commands_changed(self) -> None:
-        """Send the commands to the driver, and pause or resume its experiment."""
+        """Send the commands to the drivers at work, and pause or resume their experiments."""
         self._follows.obey(self._commands.in_force())
         await self._drivers.send(messages.Commanded([command.to_json() for command in self._commands.commands()]))
-        self._commands.settle(self.experiment)
+        for name in self.at_work:
+            self._commands.settle(name)
 
     async def hold_for_disk(self, reason: str | None, disk: str = "state") -> None:
         """Pause the run while `disk` is full; `reason` None ends that pause."""
@@ -140,10 +146,10 @@ class Orchestrator:
         if self.ending():
             raise Conflict("the run is ending, so there is no watchdog to drill")
         self._drills.ask(messages.DrillAsked(name, duration_s, node))
-        driver = self._drivers.driver
-        if driver is None or not self._cluster.watched:
+        drivers = self._drivers.processes
+        if not drivers or not self._cluster.watched:
             return False
-        await self._drills.play(driver)
+        await self._drills.play(drivers[0])
         return True
 
     def ending(self) -> bool:
@@ -151,43 +157,46 @@ class Orchestrator:
         return self.stop.asked() or not self._order.left()
 
     async def retried(self, retries: Iterable[Retry]) -> None:
-        """Tell the driver at work when trials of its experiment wait again: its finalisation must not begin."""
-        if any(retry.trials and retry.experiment == self.experiment for retry in retries):
-            await self._drivers.send(messages.TrialsRetried())
+        """Tell the drivers at work when trials of their experiments wait again: their finalisations must not begin."""
+        for name in {retry.experiment for retry in retries if retry.trials}:
+            await self._drivers.send(messages.TrialsRetried(), name)
 
     async def finish(self, name: str, who: str) -> None:
         """Record that a person ends the search of an experiment, paused trials of it included; tell its driver."""
         self._writer.record("experiment.finish_asked", experiment=name, who=who)
         self._commands.let_trials_go(name, who)
-        if name == self.experiment:
-            await self._drivers.send(messages.FinishAsked())
+        if name in self.at_work:
+            await self._drivers.send(messages.FinishAsked(), name)
             await self.commands_changed()
 
     async def spec_changed(
         self, names: Collection[str], policy: Mapping[str, Any] | None = None, anew: str | None = None
     ) -> None:
-        """Tell the driver at work when its experiment is one of `names`, whose specs a person has changed.
+        """Tell the drivers at work whose experiments are among `names` that a person has changed their specs.
 
-        `policy` is the hardware policy from now on; None when that did not change. With `anew`, a reason, the driver
+        `policy` is the hardware policy from now on; None when that did not change. With `anew`, a reason, such a driver
         makes room for one that begins with the change: what it has in memory cannot follow.
         """
         if policy is not None:
             self._drivers.watchdog["policy"] = dict(policy)
-        if self.experiment is not None and (policy is not None or self.experiment in names):
-            spec = lookups.spec(self._writer.store, self._writer.run_id, self.experiment)
-            await self._drivers.send(messages.SpecChanged(spec, None if policy is None else dict(policy)))
+        told = [name for name in self.at_work if policy is not None or name in names]
+        for name in told:
+            spec = lookups.spec(self._writer.store, self._writer.run_id, name)
+            await self._drivers.send(messages.SpecChanged(spec, None if policy is None else dict(policy)), name)
+        if told:
             await self.commands_changed()
-        if anew is not None and self.experiment is not None and self.experiment in names:
-            await self._drivers.begin_anew(anew)
+        if anew is not None:
+            for name in told:
+                if name in names:
+                    await self._drivers.begin_anew(name, anew)
 
     async def left_out(self) -> None:
-        """Move the experiments that a person leaves out to SKIPPED; the driver of the one at work is killed first."""
+        """Move the experiments that a person leaves out to SKIPPED; the drivers of those at work are killed first."""
         self._order.leave_out()
-        if self.experiment is not None:
-            spec = lookups.spec(self._writer.store, self._writer.run_id, self.experiment)
-            if spec.get("left_out"):
+        for name in self.at_work:
+            if lookups.spec(self._writer.store, self._writer.run_id, name).get("left_out"):
                 # Not asked to finish: its results are not wanted, and its runner moves it on.
-                await self._drivers.kill()
+                await self._drivers.kill(name)
 
     async def kill(self) -> None:
         """Kill every process of the run."""
@@ -211,7 +220,7 @@ class Orchestrator:
     async def start_ray(self) -> None:
         """Start Ray: a new cluster with other nodes. Raises RayStartFailed."""
         await self.ray.start()
-        self._cluster.nodes.clear()
+        self._cluster.another_cluster()
         self._commands.widen_node_commands()
 
     async def run(self) -> None:

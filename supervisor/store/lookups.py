@@ -162,12 +162,13 @@ def attempt_of(store: Store, run_id: str, name: str, number: int, step: int) -> 
     return None if row is None else int(row["attempt"])
 
 
-def last_progress(store: Store, run_id: str) -> int:
-    """Return the number of the newest event of a trial that began, ended an epoch or ended; 0 without one."""
+def last_progress(store: Store, run_id: str, name: str) -> int:
+    """Return the number of an experiment's newest event of a trial's begin, epoch or end; 0 without one."""
     names = ("trial.started", "trial.reported", "trial.repeated", "trial.finished", "trial.failed")
     row = store.row(
-        f"SELECT seq FROM event WHERE run = ? AND name IN ({_marks(names)}) ORDER BY seq DESC LIMIT 1",  # noqa: S608
-        run_id, *names,
+        f"SELECT seq FROM event WHERE run = ? AND experiment = ? AND name IN ({_marks(names)})"  # noqa: S608
+        " ORDER BY seq DESC LIMIT 1",
+        run_id, name, *names,
     )  # fmt: skip
     return 0 if row is None else int(row["seq"])
 

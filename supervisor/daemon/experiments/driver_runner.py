@@ -1,10 +1,10 @@
-"""Runs one driver at a time: prepares its begin, passes messages to it, and handles the ones that it sends."""
+"""Runs drivers, one an experiment: prepares their begins, passes messages to them, and handles those they send."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supervisor.clock import Clock
@@ -56,8 +56,20 @@ class Drills:
             self._playing = asyncio.create_task(self.play(driver))
 
 
+@dataclass
+class DriverAtWork:
+    """Holds the driver of an experiment while it is at work."""
+
+    process: DriverProcess
+    countdown: Countdown
+    begins_anew: bool = False
+    """True if it was asked to end so that the next one begins with another state."""
+    shortage: str | None = None
+    """The resources of a trial that no node has, in the driver's words; None while all are there."""
+
+
 class DriverRunner:
-    """Knows the driver at work and its experiment; both are None between drivers."""
+    """Knows the drivers at work, by experiment; an experiment between two drivers has none."""
 
     def __init__(
         self,
@@ -85,42 +97,45 @@ class DriverRunner:
         self._home_key, self._reserve, self._stop = home_key, reserve, stop
         self.watchdog = dict(watchdog)
         """The settings of the next driver's watchdogs."""
-        self.driver: DriverProcess | None = None
-        self.experiment: str | None = None
-        self.countdown: Countdown | None = None
-        self.begins_anew = False
-        """True if the driver at work was asked to end so that the next one begins with another state."""
-        self.shortage: str | None = None
-        """The resources of a trial that no node has, in the words of the driver at work; None while all are there."""
+        self.at_work: dict[str, DriverAtWork] = {}
+        """The drivers at work by experiment, the one that began first at the front."""
+        self._ray_starts = asyncio.Lock()
 
-    async def send(self, message: messages.Message) -> None:
-        """Send a message to the driver at work, if there is one."""
-        if self.driver is not None:
-            await self.driver.send(message)
+    @property
+    def processes(self) -> list[DriverProcess]:
+        """Return the processes of the drivers at work."""
+        return [driver.process for driver in self.at_work.values()]
 
-    async def begin_anew(self, reason: str) -> None:
-        """Let the driver at work save its trials and end; the next one follows at once."""
-        if self.driver is not None:
-            self.begins_anew = True
-            await self.driver.send(messages.Finish(reason))
+    async def send(self, message: messages.Message, experiment: str | None = None) -> None:
+        """Send a message to the driver of an experiment, or to all drivers at work; to those that are there."""
+        for name, driver in list(self.at_work.items()):
+            if experiment in (None, name):
+                await driver.process.send(message)
 
-    async def kill(self) -> None:
-        """Kill the driver at work, if there is one."""
-        if self.driver is not None:
-            await self.driver.kill()
+    async def begin_anew(self, experiment: str, reason: str) -> None:
+        """Let the driver of an experiment save its trials and end; the next one follows at once."""
+        driver = self.at_work.get(experiment)
+        if driver is not None:
+            driver.begins_anew = True
+            await driver.process.send(messages.Finish(reason))
+
+    async def kill(self, experiment: str | None = None) -> None:
+        """Kill the driver of an experiment, or all drivers at work."""
+        found = [driver for name, driver in self.at_work.items() if experiment in (None, name)]
+        await asyncio.gather(*(driver.process.kill() for driver in found))
 
     async def run(self, state: ExperimentState) -> DriverEnd:
         """Run one driver of an experiment from its start to its end; start Ray first where it is down."""
         state.start()
-        self.begins_anew = False
         self._commands.begin_driver()
         # The last driver's trials, or a head that died, may have left processes outside of any group that was ended.
         ended = await asyncio.to_thread(orphans.end, self._home_key, orphans_only=True)
         if ended:
             self._writer.record("orphans.ended", processes=ended)
         try:
-            if self._ray.head is None:
-                await self._start_ray()
+            async with self._ray_starts:
+                if self._ray.head is None:
+                    await self._start_ray()
             driver = await self._ahead.take(state.name) or await self._spawned(state)
         except (RayStartFailed, OSError) as failure:
             return DriverEnd(False, None, str(failure))
@@ -133,25 +148,25 @@ class DriverRunner:
         await driver.spawn()
         return driver
 
-    async def _serve(self, state: ExperimentState, driver: DriverProcess) -> DriverEnd:
-        head = self._ray.head
-        self.driver, self.experiment = driver, state.name
-        self.countdown = Countdown(state, self._clock, self._trial_seconds)
-        self._writer.record("driver.started", experiment=state.name, pid=driver.pid)
+    async def _serve(self, state: ExperimentState, process: DriverProcess) -> DriverEnd:
+        head, countdown = self._ray.head, Countdown(state, self._clock, self._trial_seconds)
+        driver = self.at_work[state.name] = DriverAtWork(process, countdown)
+        self._writer.record("driver.started", experiment=state.name, pid=process.pid)
         session = DriverSession(
-            driver, state.name, self._writer, lambda message: self._handle(state, message), self._reserve, self._stop
-        )
+            process, state.name, self._writer, lambda message: self._handle(state, driver, message), self._reserve,
+            self._stop,
+        )  # fmt: skip
         try:
             begin = None if head is None or state.is_left_out() else self._begin(state, head.address)
-            end = await session.run(begin, self.countdown)
+            end = await session.run(begin, countdown)
         finally:
-            self.driver = self.experiment = self.shortage = self.countdown = None
-            self._cluster.driver_gone()
+            del self.at_work[state.name]
+            self._cluster.driver_gone(state.name)
             returncode = await session.reap()
         if end.error is not None and self._ray.head is not head:
             # The cluster died under the driver, so its error is not the experiment's.
             return DriverEnd(False, end.error, f"Ray ended: {end.error}", end.out_of_time)
-        return replace(end, status=end.status or status_text(returncode))
+        return replace(end, status=end.status or status_text(returncode), begins_anew=driver.begins_anew)
 
     def _begin(self, state: ExperimentState, ray_address: str) -> messages.Begin:
         spec, store = state.spec, self._writer.store
@@ -173,26 +188,26 @@ class DriverRunner:
                 reason=message.reason,
             )  # fmt: skip
 
-    def _handle(self, state: ExperimentState, message: messages.Message) -> bool:
-        """Commit one message of the driver; return False for a refused one."""
-        accepted = self._commit(state, message)
+    def _handle(self, state: ExperimentState, driver: DriverAtWork, message: messages.Message) -> bool:
+        """Commit one message of a driver; return False for a refused one."""
+        accepted = self._commit(state, driver, message)
         if isinstance(message, messages.TrialStarted | messages.ActionChanged):
             self._follows.look(state, self._commands.in_force())
         return accepted
 
-    def _commit(self, state: ExperimentState, message: messages.Message) -> bool:
+    def _commit(self, state: ExperimentState, driver: DriverAtWork, message: messages.Message) -> bool:
         match message:
             case messages.Hello():
                 state.started()
-                self._commands.settle(self.experiment)
+                self._commands.settle(state.name)
             case messages.WatchdogUp():
                 self._cluster.watchdog_up(message)
-                if self.driver is not None:
-                    self._drills.watchdog_up(self.driver)
+                self._drills.watchdog_up(driver.process)
             case messages.Sampled():
-                self._cluster.sampled(message)
+                self._cluster.sampled(message, state.name)
             case messages.ActionChanged():
-                self._commands.action_changed(message, self.experiment)
+                self._commands.action_changed(message, state.name)
+                self._settle_others(state.name)
             case messages.SensorNoted():
                 self._cluster.noted(message)
             case messages.SearchEnded():
@@ -200,7 +215,7 @@ class DriverRunner:
             case messages.ConcurrencyMoved():
                 self._move_concurrency(state, message)
             case messages.ResourcesCompared():
-                self.shortage = message.shortage
+                driver.shortage = message.shortage
                 if message.shortage is None:
                     self._writer.record("resources.found", experiment=state.name)
                 else:
@@ -210,3 +225,9 @@ class DriverRunner:
             case _:
                 return self._trials.handle(state.name, message)
         return True
+
+    def _settle_others(self, experiment: str) -> None:
+        """Pause or resume the other experiments at work: one governor holds the trials of all."""
+        for name in self.at_work:
+            if name != experiment:
+                self._commands.settle(name)

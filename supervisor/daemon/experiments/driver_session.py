@@ -46,6 +46,8 @@ class DriverEnd:
     """True if the `max_hours` of its experiment were over."""
     trial: int | None = None
     """The trial of which it died, where that is known."""
+    begins_anew: bool = False
+    """True if it was asked to end so that the next one begins with another state."""
 
 
 def without_secrets(message: messages.Message) -> messages.Message:

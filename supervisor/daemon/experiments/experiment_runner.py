@@ -66,7 +66,7 @@ class ExperimentRunner:
                 continue
             if self._stop.asked():
                 break
-            if self._drivers.begins_anew and state.has_begun and self._commands.governors_stop is None:
+            if end.begins_anew and state.has_begun and self._commands.governors_stop is None:
                 state.begin_anew()
             elif self._commands.governors_stop is not None:
                 fruitless = 0

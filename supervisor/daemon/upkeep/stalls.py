@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from supervisor.clock import Clock
@@ -19,6 +19,8 @@ EPOCHS = 5.0
 """The silence is too long when it lasts for so many of the experiment's longest epochs."""
 WITHOUT_EPOCH_S = 6 * 3600.0
 """The longest silence before the experiment's first epoch, whose length is unknown."""
+MAX_EVENTS = 32
+"""Stalls and their ends that are looked through for those that have not ended."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,16 @@ def limit_s(longest_epoch_s: float | None, throttle_share: float = 0.0) -> float
 
 
 class StallWatch:
-    """Looks at the progress of the experiment at work."""
+    """Looks at the progress of the experiments at work."""
 
     def __init__(
-        self, writer: RunWriter, clock: Clock, experiment: Callable[[], str | None], command: Callable[[], Command]
+        self, writer: RunWriter, clock: Clock, experiments: Callable[[], Sequence[str]], command: Callable[[], Command]
     ) -> None:
-        """`experiment` returns the one at work, `command` the one in force."""
-        self._writer, self._clock, self._experiment, self._command = writer, clock, experiment, command
-        self._last: Progress | None = None
-        self._since_s = 0.0
-        self._stall = self._stall_before()
+        """`experiments` returns those at work, `command` the one in force."""
+        self._writer, self._clock, self._experiments, self._command = writer, clock, experiments, command
+        self._last: dict[str, tuple[Progress, float]] = {}
+        """The progress of each experiment at work, and since when it is as it is."""
+        self._stalls = self._stalls_before()
 
     async def run(self) -> None:
         """Look for ever. Raises DiskFailed."""
@@ -64,13 +66,20 @@ class StallWatch:
 
     def look(self) -> None:
         """Look once; record an event when an experiment has stood still for too long, and when it goes on."""
-        now_s, progress = self._clock.mono_s(), self._progress()
-        self._end_stall(progress, now_s)
-        if progress is None or progress.held or progress != self._last:
-            self._last, self._since_s = progress, now_s
-            return
-        silent_s = now_s - self._since_s
-        if self._stall is not None or silent_s < AT_LEAST_S:
+        now_s = self._clock.mono_s()
+        found = {name: progress for name in self._experiments() if (progress := self._progress(name)) is not None}
+        self._end_stalls(found, now_s)
+        last, self._last = self._last, {}
+        for name, progress in found.items():
+            before, since_s = last.get(name, (None, now_s))
+            moves = progress.held or progress != before
+            self._last[name] = progress, now_s if moves else since_s
+            if not moves and name not in self._stalls:
+                self._judge(progress, since_s, now_s - since_s)
+
+    def _judge(self, progress: Progress, since_s: float, silent_s: float) -> None:
+        """Record a stall when the silence is too long."""
+        if silent_s < AT_LEAST_S:
             return
         longest = lookups.longest_epoch_s(self._writer.store, self._writer.run_id, progress.experiment)
         limit = limit_s(longest, self._command().throttle_share)
@@ -78,35 +87,33 @@ class StallWatch:
             self._writer.record(
                 "experiment.stalled", experiment=progress.experiment, silent_s=round(silent_s), limit_s=round(limit)
             )
-            self._stall = Stall(progress.experiment, progress.seq, self._since_s)
+            self._stalls[progress.experiment] = Stall(progress.experiment, progress.seq, since_s)
 
-    def _end_stall(self, progress: Progress | None, now_s: float) -> None:
-        """Forget the stall when another experiment is at work; record its end when there is progress."""
-        stall = self._stall
-        if stall is None or progress is None:
-            return
-        if progress.experiment == stall.experiment:
-            if progress.seq <= stall.seq:
-                return
-            silent_s = round(now_s - stall.since_s)
-            self._writer.record("experiment.stall_ended", experiment=stall.experiment, silent_s=silent_s)
-        self._stall = None
+    def _end_stalls(self, found: Mapping[str, Progress], now_s: float) -> None:
+        """Forget the stalls of experiments after which others are at work; record their ends when there is progress."""
+        for stall in list(self._stalls.values()) if found else []:
+            progress = found.get(stall.experiment)
+            if progress is not None and progress.seq <= stall.seq:
+                continue
+            if progress is not None:
+                silent_s = round(now_s - stall.since_s)
+                self._writer.record("experiment.stall_ended", experiment=stall.experiment, silent_s=silent_s)
+            del self._stalls[stall.experiment]
 
-    def _stall_before(self) -> Stall | None:
-        """Return the stall that an earlier daemon recorded, without an end yet: its end must be told, too."""
+    def _stalls_before(self) -> dict[str, Stall]:
+        """Return the stalls that an earlier daemon recorded, without an end yet: their ends must be told, too."""
         names = ("experiment.stalled", "experiment.stall_ended")
-        newest = lookups.newest_events(self._writer.store, names, 1, run=self._writer.run_id)
-        if not newest or newest[0].name != names[0]:
-            return None
-        event = newest[0]
-        silent_s = event.fields["silent_s"] + max(0.0, self._clock.wall_s() - event.wall_s)
-        return Stall(str(event.experiment), event.seq, self._clock.mono_s() - silent_s)
+        events = lookups.newest_events(self._writer.store, names, MAX_EVENTS, run=self._writer.run_id)
+        newest = {str(event.experiment): event for event in events}
+        now_s, now_wall = self._clock.mono_s(), self._clock.wall_s()
+        return {
+            name: Stall(name, event.seq, now_s - event.fields["silent_s"] - max(0.0, now_wall - event.wall_s))
+            for name, event in newest.items()
+            if event.name == names[0]
+        }
 
-    def _progress(self) -> Progress | None:
-        """Return how far the experiment at work is; None while none is or it has no trial that may run."""
-        name = self._experiment()
-        if name is None:
-            return None
+    def _progress(self, name: str) -> Progress | None:
+        """Return how far an experiment at work is; None while it has no trial that may run."""
         store, run_id = self._writer.store, self._writer.run_id
         one_by_one = {command.trial for command in self._writer.commands()}
         trials = [
@@ -117,4 +124,4 @@ class StallWatch:
         # Under a governor's SHED and THROTTLE, where a hot machine may stay for days, trials go on.
         paused = lookups.experiment(store, run_id, name)["state"] == ProcessState.PAUSED
         held = paused or self._command().action in (Action.HOLD, Action.PAUSE, Action.STOP)
-        return Progress(name, lookups.last_progress(store, run_id), len(trials), held)
+        return Progress(name, lookups.last_progress(store, run_id, name), len(trials), held)

@@ -27,10 +27,11 @@ BUSY_ACCELERATOR_PERCENT = 25.0
 
 @dataclass(frozen=True)
 class Scene:
-    """Describes the machine and its experiment at one look. Percents are None without a reading.
+    """Describes the machine and its experiments at one look. Percents are None without a reading.
 
-    `waiting` counts trials that have not begun, `searching` those of them that belong to the search; `auto` says that
-    the machine chose concurrency and cores.
+    Trials are counted over all experiments at work; `trial_cores` are those of the largest. `waiting` counts trials
+    that have not begun, `searching` those of them that belong to the search; `auto` says that the machine chose
+    concurrency and cores.
     """
 
     cores: int
@@ -92,12 +93,17 @@ def _cause_and_cure(scene: Scene) -> tuple[str, str]:
 
 
 def scene_of(
-    store: Store, run_id: str, experiment: str, readings: Sequence[Mapping[str, Any]], action: Action, cores: int
-) -> Scene:
-    """Return the scene of the experiment at work; `readings` are the node's latest."""
-    spec, rows = lookups.spec(store, run_id, experiment), lookups.trials(store, run_id, experiment)
-    running = sum(row["state"] == TrialState.RUNNING for row in rows)
-    begun = [int(row["number"]) for row in rows if row["state"] != TrialState.PENDING]
+    store: Store, run_id: str, experiments: Sequence[str], readings: Sequence[Mapping[str, Any]], action: Action,
+    cores: int,
+) -> Scene:  # fmt: skip
+    """Return the scene of the experiments at work; `readings` are the node's latest."""
+    specs = [lookups.spec(store, run_id, name) for name in experiments]
+    begun = running = searched = 0
+    for name, spec in zip(experiments, specs, strict=True):
+        rows = lookups.trials(store, run_id, name)
+        numbers = [int(row["number"]) for row in rows if row["state"] != TrialState.PENDING]
+        begun, running = begun + len(numbers), running + sum(row["state"] == TrialState.RUNNING for row in rows)
+        searched += sum(not is_final(spec, number) for number in numbers)
     used = {
         component: min((r["value"] for r in of_kind if r["value"] is not None), default=None)
         for component in ("cpu", "gpu")
@@ -106,14 +112,14 @@ def scene_of(
     return Scene(
         cores=cores,
         cpu_percent=used.get("cpu"),
-        accelerator_percent=used.get("gpu") if spec["resources"]["gpu"] > 0 else None,
+        accelerator_percent=used.get("gpu") if any(spec["resources"]["gpu"] > 0 for spec in specs) else None,
         action=action,
-        concurrency=int(spec["concurrency"]),
-        trial_cores=float(spec["resources"]["cpu"]),
+        concurrency=sum(int(spec["concurrency"]) for spec in specs),
+        trial_cores=max(float(spec["resources"]["cpu"]) for spec in specs),
         running=running,
-        waiting=planned_trials(spec) - len(begun),
-        searching=search_trials(spec) - sum(not is_final(spec, number) for number in begun),
-        auto=bool(spec.get("chosen")),
+        waiting=sum(map(planned_trials, specs)) - begun,
+        searching=sum(map(search_trials, specs)) - searched,
+        auto=any(spec.get("chosen") for spec in specs),
     )
 
 

@@ -187,8 +187,9 @@ def test_a_driver_hears_of_its_hours_and_of_a_finish_and_its_answer_is_kept(tmp_
 
     async def finish(at_work: Orchestrator) -> None:
         await until(lambda: len(stage.facts("trial.finished")) == 1, "a trial has ended")
-        assert at_work.left_s is not None
-        assert 0.0 < at_work.left_s <= HOUR_S
+        left_s = at_work.left_s["a"]
+        assert left_s is not None
+        assert 0.0 < left_s <= HOUR_S
         await at_work.finish("a", "ann")
 
     stage.live(finish)

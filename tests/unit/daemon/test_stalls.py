@@ -22,6 +22,7 @@ class Scene:
     def __init__(self, writer: RunWriter, clock: HandClock) -> None:
         self.writer, self.clock = writer, clock
         self.experiment: str | None = "one"
+        self.beside: list[str] = []
         self.command = governor(Action.RUN)
         self.begin_anew()
         self.step = 0
@@ -33,7 +34,10 @@ class Scene:
 
     def begin_anew(self) -> None:
         """Begin to watch as a daemon does at its start."""
-        self.watch = StallWatch(self.writer, self.clock, lambda: self.experiment, lambda: self.command)
+        self.watch = StallWatch(
+            self.writer, self.clock, lambda: [*self.beside, *([self.experiment] if self.experiment else [])],
+            lambda: self.command,
+        )  # fmt: skip
 
     def report(self, seconds: float) -> None:
         self.step += 1
@@ -98,6 +102,18 @@ def test_a_stall_is_forgotten_when_another_experiment_is_at_work(scene: Scene) -
     scene.report(10.0)
     scene.wait(60.0)
     assert scene.said() == ["experiment.stalled"]
+
+
+def test_each_of_two_experiments_side_by_side_has_its_own_silence(scene: Scene) -> None:
+    """What goes on in the other one ends no stall."""
+    scene.report(10.0)
+    scene.writer.record("trial.added", experiment="two", trial=0, params={}, source="sampled")
+    scene.beside = ["two"]
+    for _ in range(int(3 * WITHOUT_EPOCH_S / AT_LEAST_S)):
+        scene.report(10.0)
+        scene.wait(AT_LEAST_S / 2)
+    stalled = [event for event in scene.writer.store.events_after(0) if event.name.startswith("experiment.stall")]
+    assert [(event.name, event.experiment) for event in stalled] == [("experiment.stalled", "two")]
 
 
 def test_long_epochs_and_the_time_before_the_first_one_are_no_stall(scene: Scene) -> None:

@@ -92,6 +92,6 @@ def test_a_scene_counts_what_runs_and_what_waits(tmp_path: Path) -> None:
     trials.handle("a", messages.TrialAdded(0, {}, "sampled"))
     trials.handle("a", messages.TrialStarted(0, 1, "ray", "node", 1, None))
     readings = [{"kind": "utilisation", "component": "cpu", "value": 50.0}, {"kind": "memory", "component": "host"}]
-    scene = scene_of(stage.store, "r", "a", readings, Action.RUN, 2)
+    scene = scene_of(stage.store, "r", ["a"], readings, Action.RUN, 2)
     assert (scene.running, scene.waiting, scene.searching, scene.cpu_percent) == (1, 1, 1, 50.0)
     assert scene.accelerator_percent is None

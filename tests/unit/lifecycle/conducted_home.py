@@ -27,7 +27,7 @@ class ConductedHome(OneHome):
         """Pause or resume the experiment, as Orchestrator.commands_changed does."""
         if self.alive:
             name = None if self.waiting else self.current
-            self.do(lambda: self.commands.settle(name), self._settled)
+            self.do(lambda: None if name is None else self.commands.settle(name), self._settled)
 
     def _settled(self, world: World) -> None:
         if self.current is not None and not self.waiting:

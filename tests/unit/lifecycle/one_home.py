@@ -298,7 +298,8 @@ class OneHome(RuleBasedStateMachine):
             self._halfway(before)
             self._dead()
         else:
-            self.cluster.driver_gone()
+            for name in EXPERIMENTS:
+                self.cluster.driver_gone(name)
             self._narrow()
             self._begin_anew()
 

@@ -53,6 +53,7 @@ class WorkRules(PersonRules):
         command = Command(action, Origin.GOVERNOR, "92 C", NODE, drill=drill)
         message = messages.ActionChanged(NODE, command.to_json())
         self.governor, name = action.name, self.current
+        assert name is not None
         self.cluster.nodes.setdefault(NODE, NodeView())
         self.do(lambda: self.commands.action_changed(message, name), self._settled)
 
@@ -62,7 +63,7 @@ class WorkRules(PersonRules):
         """Continue as ExperimentRunner does: await an operator after a governor's STOP, else start another driver."""
         state, stop = self.state, self.commands.governors_stop
         assert state is not None
-        self.cluster.driver_gone()
+        self.cluster.driver_gone(state.name)
         self.governor = "RUN"
         if stop is None:
             self.conduct(lambda: state.back_off(1, "signal SIGKILL"), lambda world: world.back_off(state.name))
@@ -97,7 +98,8 @@ class WorkRules(PersonRules):
         self._experiment_is_over()
 
     def _experiment_is_over(self) -> None:
-        self.cluster.driver_gone()
+        assert self.state is not None
+        self.cluster.driver_gone(self.state.name)
         self.state, self.governor = None, "RUN"
         if self.alive and not self.left:
             self.move_run("run.finished", passed=1, failed=1, skipped=0, seconds=1.0)
