@@ -104,7 +104,7 @@ class NodeGovernor:
             if self._closed or (flag is not None and not flag.set_operator(operator)):
                 return
             others = {name: kept for name, kept in self._flags.items() if name != experiment}
-            for name in list(others)[: len(others) + 1 - MAX_FLAGS]:
+            for name in list(others)[: max(0, len(others) + 1 - MAX_FLAGS)]:
                 others.pop(name).close()
             self._flags = {**others, experiment: flag or self._new_flag(experiment, operator)}
             self._write_flags()
