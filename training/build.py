@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from training.devices.accelerator import accelerator_of
 from training.devices.allocator import allocate_tightly
@@ -16,6 +18,28 @@ from training.loop import Learner
 from training.memory import MemoryEstimate, Precision
 from training.model import PatchTST, decay_groups
 from training.settings import TrialSettings
+
+
+class AdamW(torch.optim.AdamW):
+    """Computes what `torch.optim.AdamW` does, without PyTorch's compiler.
+
+    PyTorch wraps its optimisers' methods so that a compiler leaves them out, and the first call of any of them imports
+    `torch._dynamo`, and SymPy with it: seconds in each worker. Only the forward pass is compiled here, so the methods
+    are called plainly.
+    """
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+    @torch.no_grad()  # as PyTorch's own wrapper does
+    def step(self, closure: Any = None) -> Any:
+        """Update the parameters by their gradients."""
+        return _STEP(self, closure)
+
+
+_STEP: Any = inspect.unwrap(torch.optim.AdamW.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +92,7 @@ def build_learner(settings: TrialSettings, architecture: Architecture, device: s
         allocate_tightly()
     model.to(device)
     accelerator = accelerator_of(device)
-    optimizer = torch.optim.AdamW(
+    optimizer = AdamW(
         decay_groups(model, settings.weight_decay),
         lr=settings.learning_rate,
         betas=(0.9, 0.95),  # 0.999 averages over more steps than a small trial has
