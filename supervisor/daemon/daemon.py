@@ -117,11 +117,18 @@ class Daemon:
             ready.send(self.handlers.facts())
             self.service.send(READY="1", STATUS=f"{self.writer.run_id} is at work")
             await self._run()
+            if self.orchestrator.stop.asked():
+                # STOPPED says that nothing of the run works any more.
+                await self.orchestrator.end_ray()
         else:
             ready.fail(Conflict("it was stopped before it was ready"))
         for task in tasks:
             task.cancel()
-        await run_end.end_run(self.writer, self.clock, self.checkpoints, self.report)
+        ray_ends = asyncio.create_task(self.orchestrator.end_ray())
+        try:
+            await run_end.end_run(self.writer, self.clock, self.checkpoints, self.report)
+        finally:
+            await ray_ends
 
     async def _run(self) -> None:
         """Run to the end; after a disk that was full at the wrong moment, continue from the store."""

@@ -224,14 +224,22 @@ class Orchestrator:
         self._commands.widen_node_commands()
 
     async def run(self) -> None:
-        """Run the experiments that have not ended, in order; return when all have, or the run is asked to stop."""
+        """Run the experiments that have not ended, in order; return when all have, or the run is asked to stop.
+
+        Ray is then left to `end_ray`; where this raises, Ray has ended.
+        """
         try:
-            await self._order.run()
-        finally:
             try:
+                await self._order.run()
+            finally:
                 self._cluster.close()
                 await self._follows.run_ends()
-            finally:
-                if await self.ray.end():
-                    # Ray's workers lead groups of their own, which the head's end does not reach.
-                    await asyncio.to_thread(orphans.end, self._home.key)
+        except BaseException:
+            await self.end_ray()
+            raise
+
+    async def end_ray(self) -> None:
+        """End Ray and all its processes; it takes seconds."""
+        if await self.ray.end():
+            # Ray's workers lead groups of their own, which the head's end does not reach.
+            await asyncio.to_thread(orphans.end, self._home.key)

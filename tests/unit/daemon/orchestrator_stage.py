@@ -232,6 +232,7 @@ class Stage:
             try:
                 async with asyncio.timeout(60.0):
                     await self.now.run()
+                    await self.now.end_ray()
                     await asyncio.gather(*beside)
             finally:
                 for each in beside:

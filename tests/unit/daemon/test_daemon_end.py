@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from supervisor.clock import Clock
 from supervisor.daemon import run_end
 from supervisor.daemon.daemon import Daemon
+from supervisor.daemon.stop_request import StopRequest
+from supervisor.domain.lifecycle import ProcessState
 from supervisor.errors import StoreError
 from supervisor.home import Home
 from supervisor.page.reader import StoreReader
@@ -22,8 +25,9 @@ from supervisor.store import queries
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.status_cache import StatusView
 from tests.unit.cli.test_commands import finished_run
-from tests.unit.daemon.orchestrator_stage import Stage
+from tests.unit.daemon.orchestrator_stage import DONE, Stage
 from tests.unit.news.post import ADDRESS, HandClock, Service, notifier, write_addresses
+from tests.waits import NET_S
 
 
 async def done(*_: object, **__: object) -> None:
@@ -128,3 +132,54 @@ def test_a_store_that_no_other_connection_reads_still_has_its_exit_code(
     monkeypatch.setattr(StoreReader, "read", refuse)
     assert asyncio.run(run_end.exit_code(ended)) == 0
     assert readers == [threading.main_thread()]
+
+
+def work(stage: Stage, run: Callable[[StopRequest], object], end_ray: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let a daemon do its work: `run` stands for all experiments, `end_ray` for Ray's end."""
+    stop = StopRequest()
+
+    async def run_all() -> None:
+        run(stop)
+
+    parts = {
+        "clock": Clock(),
+        "orchestrator": SimpleNamespace(stop=stop, begin=done, run=run_all, end_ray=end_ray),
+        "server": SimpleNamespace(open=done),
+        "page": SimpleNamespace(begin=done),
+        "signals": SimpleNamespace(handle=int),
+        "handlers": SimpleNamespace(facts=dict),
+        "checkpoints": SimpleNamespace(tidy_up=done),
+        "background": (),
+        "wake_lock": None,
+    }
+    stage.writer.recover()
+    ready = SimpleNamespace(send=str, fail=str)
+    asyncio.run(asyncio.wait_for(daemon_of(stage, **parts)._work(ready, None), NET_S))  # type: ignore[arg-type]
+
+
+def test_the_report_is_written_while_ray_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, told, written = Stage(tmp_path), [], asyncio.Event()
+
+    async def report(*_: object) -> None:
+        told.append("the report")
+        written.set()
+
+    async def end_ray() -> None:
+        await written.wait()
+        told.append("Ray's end")
+
+    monkeypatch.setattr(run_end, "report", report)
+    work(stage, lambda stop: None, end_ray)
+    assert told == ["the report", "Ray's end"]
+    assert stage.writer.run_state() is ProcessState.EXITED
+
+
+def test_a_run_is_stopped_only_when_ray_has_ended(tmp_path: Path) -> None:
+    stage, states = Stage(tmp_path, a=[DONE]), []
+
+    async def end_ray() -> None:
+        states.append(stage.writer.run_state())
+
+    work(stage, lambda stop: stop.ask("enough"), end_ray)
+    assert states[0] is ProcessState.RUNNING
+    assert stage.writer.run_state() is ProcessState.STOPPED
