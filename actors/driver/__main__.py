@@ -57,7 +57,9 @@ class Driver:
         self.link = link
         self._begin: messages.Begin | None = None
         self._before: list[dict[str, Any]] = []
-        self._begun = threading.Event()
+        self._early: messages.Prepare | None = None
+        self._called, self._begun = threading.Event(), threading.Event()
+        self._joined = False
         self._in_force = CommandsInForce()
         self._watchdogs: WatchdogLinks | None = None
         self._registry: TrialRegistry | None = None
@@ -70,6 +72,9 @@ class Driver:
     def on_message(self, message: messages.Message) -> None:
         """Handle a message of the daemon; called in the link's thread."""
         match message:
+            case messages.Prepare():
+                self._early = message
+                self._called.set()
             case messages.TrialsBefore() | messages.Begin():
                 self._take_begin(message)
             case messages.Commanded():
@@ -104,6 +109,7 @@ class Driver:
         self._in_force = CommandsInForce(str(message.experiment["name"]), commands)
         self._in_force.search_end.take(message.experiment)
         self._begun.set()
+        self._called.set()
 
     def on_eof(self) -> None:
         """End the driver: the daemon died. Ray ends the workers of a driver that is gone within a second."""
@@ -115,13 +121,32 @@ class Driver:
         self.link.send(messages.Hello())
         threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True).start()
         _import_libraries()
-        if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
-            raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
-        begin = self._begin
+        begin = self._wait_for_turn()
         self._registry = registry = _registry(begin)
-        self._connect(begin)
+        self._join(begin.ray_address)
         self._compare_resources(begin)
         return self._search(begin, registry, self._watch(begin))
+
+    def _wait_for_turn(self) -> messages.Begin:
+        """Return the daemon's Begin; before it, prepare for it when the daemon asks for that."""
+        self._called.wait(BEGIN_WITHIN_S)
+        if self._early is not None:
+            self._prepare(self._early)
+        if not self._begun.wait(BEGIN_WITHIN_S) or self._begin is None:
+            raise TimeoutError(f"the daemon did not send Begin within {BEGIN_WITHIN_S:g} s: look into its log")
+        return self._begin
+
+    def _prepare(self, early: messages.Prepare) -> None:
+        """Join Ray and start workers. A failure ends this driver without a word: another one comes at its turn."""
+        from actors.driver.before_turn import warm_workers
+
+        try:
+            self._join(early.ray_address)
+            if not self._begun.is_set():
+                warm_workers(early.experiment, early.workers)
+        except Exception:  # noqa: BLE001 - the daemon does not listen before its turn
+            traceback.print_exc()
+            _exit(1)
 
     def _send_heartbeats(self) -> None:
         # Before its turn the daemon does not listen.
@@ -130,13 +155,17 @@ class Driver:
             self.link.send(messages.Heartbeat())
             time.sleep(HEARTBEAT_S)
 
-    def _connect(self, begin: messages.Begin) -> None:
+    def _join(self, address: str) -> None:
+        """Join the Ray whose head has this address, once: a daemon whose head has changed takes another driver."""
+        if self._joined:
+            return
         import ray
 
-        ray.init(address=begin.ray_address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
         # After ray.init, which installs a handler of its own.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: self._in_force.finish(signal.Signals(number).name))
+        self._joined = True
 
     def _compare_resources(self, begin: messages.Begin) -> None:
         from actors.driver.resources import ResourceWatch, of_the_cluster, shares_of
@@ -169,6 +198,7 @@ class Driver:
 def _import_libraries() -> None:
     """Import what every search needs: some seconds, in which the daemon may still wait for Ray."""
     os.environ.update(TUNE_ENVIRONMENT)
+    import actors.driver.before_turn
     import actors.driver.resources
     import actors.driver.tuner
     import actors.trial.patchtst  # noqa: F401 - it loads no torch

@@ -6,6 +6,7 @@ pyproject.toml pins Ray because of this file; tests/integration/test_ray_private
 from __future__ import annotations
 
 # ruff: noqa: SLF001 - this file exists to use private names
+import importlib
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import ray
 import ray.actor
 import ray.remote_function
-from ray._private import accelerators
+from ray._private import accelerators, grpc_utils
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.tune.execution.tune_controller import TuneController
@@ -30,6 +31,10 @@ IDLE_NAP_S = 0.05
 """Tune's loop does not wait while no actor has work: 2,000 rounds a second, 60 % of a core."""
 
 WHEREABOUTS_TIMEOUT_S = 10.0
+
+KEEP_WORKER_S = 86_400
+"""How long a worker that was started early waits; its job's end ends it sooner."""
+START_WORKERS_WITHIN_S = 10.0
 
 _MARK = "_sweep_wraps"
 _TOLD = "sweep_whereabouts"
@@ -258,6 +263,34 @@ def name_worker(name: str) -> None:
     reused worker has many trials.
     """
     ray._raylet.setproctitle(f"ray::{name}")  # type: ignore[attr-defined]
+
+
+def start_workers(count: int) -> None:
+    """Start idle workers of this driver's job on its node; its first actors take them. Raises ConnectionError.
+
+    Ray starts workers early only for the first driver of a session, and no public name asks for more. A worker that has
+    run a task never becomes an actor's, so tasks cannot serve for this.
+    """
+    # Only a driver that waits for its turn needs these.
+    grpc = importlib.import_module("grpc")
+    common, node_manager, services = (
+        importlib.import_module(f"ray.core.generated.{name}")
+        for name in ("common_pb2", "node_manager_pb2", "node_manager_pb2_grpc")
+    )
+    here = ray.get_runtime_context()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    own = next(node for node in nodes if node["NodeID"] == here.get_node_id())
+    request = node_manager.PrestartWorkersRequest(
+        language=common.Language.Value("PYTHON"),
+        job_id=bytes.fromhex(here.get_job_id()),
+        keep_alive_duration_secs=KEEP_WORKER_S,
+        num_workers=count,
+    )
+    with grpc_utils.init_grpc_channel(f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}") as channel:
+        try:
+            services.NodeManagerServiceStub(channel).PrestartWorkers(request, timeout=START_WORKERS_WITHIN_S)
+        except grpc.RpcError as error:
+            raise ConnectionError(f"Ray's node starts no workers early: {error}") from error
 
 
 def refuse_unreserved_tasks() -> None:

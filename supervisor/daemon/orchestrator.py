@@ -61,11 +61,18 @@ class Orchestrator:
         self._commands = CommandsInForce(writer, clock, self._cluster)
         self._drills = Drills(writer)
         hold = functools.partial(self.hold_for_disk, disk="ray")
-        self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=lambda: self._drivers.kill())
+        self.ray = RaySession(home.ray_temp, writer, clock, new_head, hold, on_exit=self._ray_ended)
         self._ahead, run_folder = DriverAhead(new_driver), home.run_folder(writer.run_id)
         evaluator = Evaluator(EvaluationWriter(writer.store, writer.run_id), {OWNER: home.key})
         self._follows = WhatFollows(
-            writer, self._ahead, evaluator, report, lambda: self._order.left(), run_folder, available_memory_bytes
+            writer,
+            self._ahead,
+            evaluator,
+            report,
+            lambda: self._order.left(),
+            run_folder,
+            available_memory_bytes,
+            lambda: None if self.ray.head is None else self.ray.head.address,
         )
         self._drivers = DriverRunner(
             writer, self.ray, self.start_ray, new_driver, self._ahead, self._follows, self._cluster, self._commands,
@@ -216,6 +223,11 @@ class Orchestrator:
             # Also when the run is asked to stop meanwhile, which cancels this.
             await self._ahead.end()
             raise
+
+    async def _ray_ended(self) -> None:
+        """Kill the drivers of a Ray that has ended by itself: one without its head would hang."""
+        await self._drivers.kill()
+        await self._ahead.ray_ended()
 
     async def start_ray(self) -> None:
         """Start Ray: a new cluster with other nodes. Raises RayStartFailed."""

@@ -261,6 +261,18 @@ class TrialsBefore:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Daemon: your turn comes later. Join Ray, and let `workers` workers import what the trials need.
+
+    `experiment` is as in Begin, by the plan as it stands now: the Begin that follows may have another one.
+    """
+
+    ray_address: str
+    experiment: dict[str, Any]
+    workers: int
+
+
+@dataclass(frozen=True)
 class Begin:
     """Daemon: run this experiment, from the state that the store holds.
 
@@ -355,6 +367,6 @@ Message = (
     Hello | WatchdogUp | TrialAdded | TrialDuplicated | TrialStarted | ResultReported | TrialHeld | TrialEnded
     | AttemptLost | TrialHung | ReportTrimmed | CheckpointUnusable | DeviceRefused | WorkerStuck | ActionChanged
     | Sampled | SensorNoted | Heartbeat | ExperimentEnded | ResourcesCompared | ConcurrencyMoved | SearchEnded
-    | TrialsBefore | Begin | Ack | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried | DrillAsked
-    | ForceAsked | Finish
+    | Prepare | TrialsBefore | Begin | Ack | Commanded | TimeLeft | FinishAsked | SpecChanged | TrialsRetried
+    | DrillAsked | ForceAsked | Finish
 )  # fmt: skip

@@ -17,6 +17,9 @@ OWNER = "SWEEP_OWNER"
 SERVES = "SWEEP_SERVES"
 """A process that ends by itself after another one, and not as its child, has this variable, set to that one's pid."""
 
+WARM_WORKERS = "SWEEP_WARM_WORKERS"
+"""The folder in which a driver tells the workers that it starts early what to import (actors.trial.warm_worker)."""
+
 PASSED = (
     "HOME", "LANG", "LC_ALL", "PATH", "TZ", "USER", "LOGNAME", "SHELL", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH",
     "DYLD_LIBRARY_PATH", "SSL_CERT_FILE", "NVIDIA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
@@ -89,6 +92,9 @@ def ray_environment(home: Home, run_id: str, import_folder: Path | None, more: S
         # Ray would offer every worker to the kernel's OOM killer, the watchdog too; trials set their own score.
         "RAY_worker_oom_score_adjustment": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        # Each worker of Ray imports it before it takes work.
+        "RAY_preload_python_modules": "actors.trial.preload",
+        WARM_WORKERS: str(home.runtime() / "warm"),
         # The limit of each log of the session. Ray's default, five files of 512 MB, can fill a small disk.
         "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),
         "RAY_ROTATION_BACKUP_COUNT": "1",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import ray
 from ray.air.execution._internal import RayActorManager
+from ray.core.generated import common_pb2, node_manager_pb2, node_manager_pb2_grpc
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RaySystemError, WorkerCrashedError
 from ray.scripts.scripts import start
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
@@ -95,6 +97,22 @@ def test_the_names_for_going_on_and_for_idling_are_there():
 def test_a_trials_actor_is_where_it_is_looked_for():
     assert _TemporaryTrialState().ray_actor is None
     assert "self.temporary_state = _TemporaryTrialState()" in inspect.getsource(Trial.__init__)
+
+
+def test_the_request_for_early_workers_has_every_field_that_is_sent():
+    """`job_id` ends them with their driver; `keep_alive_duration_secs` keeps them while trials have all the CPUs."""
+    asked = node_manager_pb2.PrestartWorkersRequest.DESCRIPTOR.fields_by_name
+    assert {"language", "job_id", "keep_alive_duration_secs", "num_workers"} <= set(asked)
+    assert hasattr(node_manager_pb2_grpc.NodeManagerService, "PrestartWorkers")
+    assert common_pb2.Language.Value("PYTHON") == common_pb2.PYTHON
+
+
+def test_a_worker_imports_modules_before_it_takes_work():
+    """Ray's raylet gives them to each worker by this option, from RAY_preload_python_modules."""
+    raylet = Path(ray.__file__).parent / "core" / "src" / "ray" / "raylet" / "raylet"
+    binary = raylet.read_bytes()
+    assert b"RAY_preload_python_modules" in binary
+    assert b"--worker-preload-modules=" in binary
 
 
 def test_whereabouts_of_a_trial_without_an_actor_are_unknown():

@@ -16,6 +16,13 @@ def quadratic(config):
         tune.report({"loss": config["x"] ** 2 + 1.0 / step})
 
 
+def warmed(config):
+    """Report once, and whether this worker was started before its trial."""
+    from actors.trial.preload import WARMED
+
+    tune.report({"loss": config["x"] ** 2, "warmed": float(WARMED)})
+
+
 def long_quadratic(config):
     """Report nine times, for pruners."""
     for step in range(1, 10):

@@ -49,6 +49,8 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_memory_monitor_refresh_ms": "0",
         "RAY_worker_oom_score_adjustment": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_preload_python_modules": "actors.trial.preload",
+        "SWEEP_WARM_WORKERS": str(folder / "warm"),
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)]),

@@ -26,6 +26,7 @@ from supervisor.domain.messages import (
     Finish,
     Hello,
     Message,
+    Prepare,
     ResultReported,
     TrialAdded,
     TrialEnded,
@@ -150,6 +151,8 @@ class FakeDaemon:
         os.close(to_driver)
         os.close(from_driver)
         # A gate of its own: the governor's state beside it knows sensors of this test only, and none as lost.
+        self._workers: int | None = begin.pop("workers_ahead", None)
+        """The driver waits for `begin`, and prepares so many workers; None: it begins at once."""
         watchdog = {"gate": str(folder / "gate"), "policy": FAST_POLICY, "script": None, "drill": None}
         self._begin = Begin(
             run_id="run",
@@ -178,13 +181,22 @@ class FakeDaemon:
             for line in stream:
                 message, number = decode(line)
                 if isinstance(message, Hello):
-                    self.send(self._begin)
+                    self._say_hello()
                 self.store.take(message)
                 self.seen.append(message)
                 if number is not None:
                     assert not isinstance(message, UNACKNOWLEDGED)
                     self.send(Ack(number))
                 self._arrived.put(message)
+
+    def _say_hello(self) -> None:
+        if self._workers is None:
+            self.begin()
+        else:
+            self.send(Prepare(self._begin.ray_address, self._begin.experiment, self._workers))
+
+    def begin(self) -> None:
+        self.send(self._begin)
 
     def send(self, message: Message) -> None:
         try:

@@ -136,7 +136,8 @@ class DriverRunner:
             async with self._ray_starts:
                 if self._ray.head is None:
                     await self._start_ray()
-            driver = await self._ahead.take(state.name) or await self._spawned(state)
+            address = None if self._ray.head is None else self._ray.head.address
+            driver = await self._ahead.take(state.name, address) or await self._spawned(state)
         except (RayStartFailed, OSError) as failure:
             return DriverEnd(False, None, str(failure))
         return await self._serve(state, driver)

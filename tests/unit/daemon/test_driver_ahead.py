@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.daemon.experiments.driver_ahead import DriverAhead
 from supervisor.daemon.orchestrator import Orchestrator
+from supervisor.domain.messages import Prepare
 from supervisor.errors import RayStartFailed
 from supervisor.processes.driver_process import DriverProcess
 from tests.unit.daemon.orchestrator_stage import DONE, FakeHead, Stage, first_spawn_fails
@@ -55,12 +56,12 @@ def test_one_that_dies_before_its_turn_is_replaced_and_blamed_for_nothing(
     stage = Stage(tmp_path, a=[DONE])
     take = DriverAhead.take
 
-    async def take_a_dead_one(self: DriverAhead, experiment: str) -> DriverProcess | None:
+    async def take_a_dead_one(self: DriverAhead, experiment: str, address: str | None) -> DriverProcess | None:
         if self.experiment is not None:
             os.killpg(drivers(told)[0], signal.SIGKILL)
             assert self._kept is not None
             await self._kept[1].exited()
-        return await take(self, experiment)
+        return await take(self, experiment, address)
 
     monkeypatch.setattr(DriverAhead, "take", take_a_dead_one)
     stage.live(begin=True)
@@ -127,8 +128,50 @@ def test_a_second_start_for_the_same_experiment_starts_nothing(tmp_path: Path, t
         assert ahead.experiment == "a"
         assert len(drivers(told)) == 1
         await ahead.end()
-        assert await ahead.take("a") is None
+        assert await ahead.take("a", None) is None
         assert ahead.experiment is None
 
     (tmp_path / "runs" / "r" / "a").mkdir(parents=True)
     asyncio.run(story())
+
+
+def joining(address: str) -> Prepare:
+    """Return what makes the driver of an experiment join the Ray at that address."""
+    return Prepare(address, {"name": "a"}, 1)
+
+
+@pytest.mark.parametrize(("address", "taken"), [("here:1", True), ("elsewhere:2", False), (None, False)])
+def test_one_that_joined_a_ray_works_only_for_that_one(
+    tmp_path: Path, told: list[str | int], address: str | None, *, taken: bool
+) -> None:
+    stage = Stage(tmp_path, a=[DONE])
+
+    async def story() -> None:
+        ahead = DriverAhead(stage._new_driver)
+        await ahead.start("a", stage.home.run_folder("r") / "a", joining("here:1"))
+        driver = await ahead.take("a", address)
+        assert (driver is not None) is taken
+        assert ahead.experiment is None
+        if driver is not None:
+            await driver.kill()
+
+    asyncio.run(story())
+    (waited,) = drivers(told)
+    assert not psutil.pid_exists(waited)
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_the_end_of_ray_ends_one_that_has_joined_it(tmp_path: Path, told: list[str | int], *, joins: bool) -> None:
+    stage = Stage(tmp_path, a=[DONE])
+
+    async def story() -> None:
+        ahead = DriverAhead(stage._new_driver)
+        prepare = joining("here:1") if joins else None
+        await ahead.start("a", stage.home.run_folder("r") / "a", prepare)
+        await ahead.ray_ended()
+        assert ahead.experiment == (None if joins else "a")
+        await ahead.end()
+
+    asyncio.run(story())
+    (waited,) = drivers(told)
+    assert not psutil.pid_exists(waited)

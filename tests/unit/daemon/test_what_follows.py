@@ -9,14 +9,16 @@ from typing import Any, cast
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supervisor.daemon.experiments.driver_ahead import DriverAhead
 from supervisor.daemon.experiments.evaluation import Evaluator
 from supervisor.daemon.experiments.experiment_state import ExperimentState
-from supervisor.daemon.experiments.what_follows import ROOM_BYTES, WhatFollows
+from supervisor.daemon.experiments.what_follows import ROOM_BYTES, WORKER_BYTES, WhatFollows, workers_ahead
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.messages import FinishAsked
+from supervisor.domain.messages import FinishAsked, Prepare
 from supervisor.processes.driver_process import DriverProcess
 from supervisor.report.process import ReportAhead
 from tests.unit.daemon.orchestrator_stage import DONE, Stage, until
@@ -122,12 +124,14 @@ def test_after_the_last_experiment_the_report_follows(tmp_path: Path) -> None:
 class Noted:
     """Stands in for the three processes that may wait."""
 
-    def __init__(self, fails: bool = False) -> None:
+    def __init__(self, fails: bool = False, address: str | None = None) -> None:
         self.calls: list[str] = []
-        self._fails = fails
+        self.told: list[object] = []
+        self.address, self._fails = address, fails
 
-    async def start(self, what: Any, *_: object) -> None:
+    async def start(self, what: Any, *rest: object) -> None:
         self.calls.append("report" if isinstance(what, dict) else f"driver of {what}")
+        self.told += rest[1:]
         if self._fails:
             raise OSError(28, "No space left on device")
 
@@ -144,7 +148,7 @@ class Noted:
 def follows(stage: Stage, noted: Noted) -> WhatFollows:
     return WhatFollows(
         stage.writer, cast(DriverAhead, noted), cast(Evaluator, noted), cast(ReportAhead, noted),
-        lambda: ["a", "b"], stage.home.root, lambda: ROOM_BYTES,
+        lambda: ["a", "b"], stage.home.root, lambda: ROOM_BYTES, lambda: noted.address,
     )  # fmt: skip
 
 
@@ -178,3 +182,25 @@ def test_each_process_is_started_once_and_again_after_a_pause(tmp_path: Path) ->
 def test_a_full_disk_costs_only_the_head_start(tmp_path: Path) -> None:
     stage = Stage(tmp_path, a=[DONE], b=[DONE])
     assert look(("a", RUN), ("a", RUN), stage=stage, noted=Noted(fails=True)) == ["test of a", "driver of b"]
+
+
+def test_the_next_driver_is_told_to_join_the_ray_that_is_up_by_the_plan_of_that_moment(tmp_path: Path) -> None:
+    stage, noted = Stage(tmp_path, a=[DONE], b=[DONE]), Noted(address="127.0.0.1:6")
+    look(("a", RUN), stage=stage, noted=noted)
+    (prepare,) = noted.told
+    assert isinstance(prepare, Prepare)
+    assert (prepare.ray_address, prepare.experiment["name"], prepare.workers) == ("127.0.0.1:6", "b", 0)
+
+
+def test_without_ray_it_only_imports(tmp_path: Path) -> None:
+    noted = Noted()
+    look(("a", RUN), stage=Stage(tmp_path, a=[DONE], b=[DONE]), noted=noted)
+    assert noted.told == [None]
+
+
+@given(st.integers(1, 64), st.integers(0, 2**40))
+def test_no_more_workers_wait_than_trials_begin_at_once_or_memory_has_room_for(concurrency: int, free: int) -> None:
+    workers = workers_ahead(concurrency, free)
+    assert 0 <= workers <= concurrency
+    assert workers == 0 or ROOM_BYTES + workers * WORKER_BYTES <= free
+    assert workers == concurrency or ROOM_BYTES + (workers + 1) * WORKER_BYTES > free

@@ -1,4 +1,7 @@
-"""A driver without its Begin imports its libraries, and ends with its daemon however far it has come."""
+"""A driver without its Begin imports its libraries, and prepares itself when it is told to.
+
+It ends with its daemon however far it has come.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,14 @@ from typing import cast
 
 import pytest
 
+from actors.driver import __main__ as driver_process
+from actors.driver import before_turn, ray_private
 from actors.driver.__main__ import ORPHANED, Driver
 from actors.driver.daemon_link import DaemonLink
 from supervisor.domain.codec import decode
-from supervisor.domain.messages import Begin, Hello, TrialsBefore
+from supervisor.domain.messages import Begin, Hello, Prepare, TrialsBefore
 from supervisor.domain.trials.begin_parts import in_parts
+from supervisor.processes.environment import WARM_WORKERS
 from tests.waits import NET_S
 
 
@@ -43,3 +49,77 @@ def test_the_parts_of_its_begin_are_one_begin(tmp_path: Path) -> None:
     for part in parts:
         driver.on_message(part)
     assert driver._begin == begin
+
+
+PREPARE = Prepare("here:1", {"name": "a"}, 2)
+BEGIN = Begin("r", {"name": "a"}, [], [], "here:1", "folder", {})
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return what a driver does before its turn, in order; it joins a Ray that is not there."""
+    found: list[object] = []
+    monkeypatch.setattr(Driver, "_join", lambda self, address: found.append(f"join {address}"))
+    monkeypatch.setattr(before_turn, "warm_workers", lambda spec, count: found.append((spec["name"], count)))
+    return found
+
+
+def a_driver(*messages: Prepare | Begin) -> Driver:
+    """Return a driver that has these messages of its daemon."""
+    driver = Driver(DaemonLink(0, 1))
+    for message in messages:
+        driver.on_message(message)
+    return driver
+
+
+def test_it_joins_ray_and_starts_workers_when_it_is_told_to(
+    told: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = a_driver(PREPARE)
+    monkeypatch.setattr(before_turn, "warm_workers", lambda *_: driver.on_message(BEGIN))
+    assert driver._wait_for_turn() is BEGIN
+    assert told == ["join here:1"]
+
+
+def test_at_its_turn_no_worker_is_started_that_a_trial_would_start(told: list[object]) -> None:
+    assert a_driver(PREPARE, BEGIN)._wait_for_turn() is BEGIN
+    assert told == ["join here:1"]
+
+
+def test_without_a_word_it_waits_for_its_begin(told: list[object]) -> None:
+    assert a_driver(BEGIN)._wait_for_turn() is BEGIN
+    assert told == []
+
+
+def test_one_that_cannot_join_ends_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Driver, address: str) -> None:
+        raise ConnectionError(address)
+
+    def end(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(Driver, "_join", refuse)
+    monkeypatch.setattr(driver_process, "_exit", end)
+    with pytest.raises(SystemExit) as ended:
+        a_driver(PREPARE)._wait_for_turn()
+    assert ended.value.code == 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_workers_that_ray_does_not_start_are_left_to_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    started: list[int] = []
+
+    def start_workers(count: int) -> None:
+        started.append(count)
+        if fails:
+            raise ConnectionError("refused")
+
+    monkeypatch.setenv(WARM_WORKERS, str(tmp_path / "warm"))
+    monkeypatch.setattr(ray_private, "start_workers", start_workers)
+    spec = {"trainable": "train:objective", "config": {}}
+    before_turn.warm_workers(spec, 2)
+    assert len(list((tmp_path / "warm").iterdir())) == 2
+    before_turn.warm_workers(spec, 0)
+    assert started == [2]
