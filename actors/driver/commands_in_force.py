@@ -47,6 +47,9 @@ class CommandsInForce(PerProcess):
         self._reports: dict[str, NodeReport] = {}
         self._asked_back: dict[int, Command] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._moved = threading.Condition()
+        self.version = 0
+        """Grows with each change of the commands, and of the attempts that wait."""
         operator = tuple(operator)
         # A trial held until its next report has had one: it comes back at its checkpoint, and must not work at all.
         self._held_at_start = {command.scope for command in operator if command.trial is not None}
@@ -85,8 +88,9 @@ class CommandsInForce(PerProcess):
         A watchdog answers every few seconds at the latest: a change that no listener was called for is then seen.
         """
         with self._lock:
+            same = self._reports.get(node) == report
             self._reports[node] = report
-        self._changed()
+        self._changed(same=same)
 
     def forget_node(self, node: str) -> None:
         """Forget the reports of a node that has left the cluster."""
@@ -178,12 +182,22 @@ class CommandsInForce(PerProcess):
         with self._lock:
             return any(command.scope == scope for command in self._operator)
 
-    def _changed(self) -> None:
+    def wait_change(self, version: int, timeout_s: float) -> None:
+        """Return as soon as `version` is not the latest any more, at the latest after `timeout_s`."""
+        with self._moved:
+            self._moved.wait_for(lambda: self.version != version, timeout=timeout_s)
+
+    def _changed(self, *, same: bool = False) -> None:
+        """Act on a change; `same` says that a report is as the one before, so that no wait ends."""
         command = self.for_new_trials()
         if command.action is Action.STOP:
             self.finish(f"STOP by the {command.origin}: {command.reason}")
         for listener in self._listeners:
             listener()
+        if not same:
+            with self._moved:
+                self.version += 1
+                self._moved.notify_all()
 
 
 def asks(before: Command, now: Command) -> bool:

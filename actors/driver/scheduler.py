@@ -18,6 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce
+from actors.driver.loop_pace import LoopPace
 from actors.driver.recorder import Recorder
 from actors.driver.trial_registry import Entry, TrialRegistry, finite_or_none
 from actors.driver.trials_at_once import TrialsAtOnce
@@ -95,6 +96,7 @@ class HardwareAwareScheduler(TrialScheduler):
         self._held: dict[str, _Held] = {}
         self._ended: dict[str, Trial] = {}
         """The trials that have ended and that Tune still has in its lists."""
+        self._pace = LoopPace(in_force)
         self._replayed: set[str] = set()
         self._apart: set[str] = set()
         self._finish_by_mono_s: float | None = None
@@ -197,8 +199,7 @@ class HardwareAwareScheduler(TrialScheduler):
             self._continue_held(tune_controller)
         closed = self._closed()
         others = _Others(tune_controller, self._is_kept_out)
-        if self._held or closed or others.any_left_out():
-            ray_private.nap_if_idle(tune_controller)
+        self._pace.rest(tune_controller, len(self._held), closed=closed or others.any_left_out())
         if closed or any(entry.alone for entry in self._registry.running()):
             return None
         waiting = self._waits_to_be_alone(others)

@@ -43,6 +43,7 @@ def fit(
     ray_private.map_worker_deaths()
     ray_private.count_deaths_once()
     ray_private.spare_questions()
+    ray_private.wait_longer()
     spec, folder = begin.experiment, Path(begin.folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Ray's own folders of an earlier driver: nothing reads them, and Ray never deletes them.

@@ -25,8 +25,10 @@ from actors.watchdog.state_file import state_path
 from supervisor.domain.command import Action, Command, Origin
 from supervisor.domain.messages import ActionChanged, Sampled, SensorNoted, WatchdogUp, WorkerStuck
 
-POLL_S = 2.0
-SAMPLE_EVERY_S = 5.0
+POLL_S = 5.0
+"""The answer without a change. A watchdog that hangs is noticed ANSWER_WITHIN_S later, while its lease still runs."""
+SAMPLE_EVERY_S = 4.5
+"""The shortest time between two samples for the daemon: a poll that ends a moment early brings one, too."""
 START_WITHIN_S = 60.0
 ANSWER_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0

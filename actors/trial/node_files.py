@@ -104,6 +104,11 @@ class FlagWriter:
         return self._action >= Action.PAUSE or number in self._held
 
     @property
+    def closed(self) -> tuple[bool, frozenset[int]]:
+        """Return whether the flag forbids the work of all trials, and the numbers that it holds one by one."""
+        return self._action >= Action.PAUSE, frozenset(self._held)
+
+    @property
     def age_s(self) -> float:
         """Return the seconds since the last renewal."""
         return self._mono_s() - self._renewed_mono_s

@@ -58,7 +58,7 @@ class Watchdog:
         self._changes = Changes()
         self._fetched = 0
         self._called_mono_s = self._clock.mono_s()
-        self._wake, self._stopped = threading.Event(), threading.Event()
+        self._wake, self._stopped, self._flag_changed = threading.Event(), threading.Event(), threading.Event()
         self._configuring = threading.Lock()
         self._failing: set[str] = set()
         self._node = self._open(settings)
@@ -66,7 +66,9 @@ class Watchdog:
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
 
     def _open(self, settings: WatchdogSettings, operators: Mapping[str, OperatorCommands] | None = None) -> _Node:
-        governor = NodeGovernor(settings, self._changes, self._clock, self._open_providers, operators)
+        governor = NodeGovernor(
+            settings, self._changes, self._clock, self._open_providers, operators, self._flag_changed.set
+        )
         folder = heartbeats_folder(settings.gate, settings.node)
         hangs = HangWatch(folder, governor.policy, self._note, self._clock)
         waits = WaitWatch(folder)
@@ -83,6 +85,7 @@ class Watchdog:
             if settings != self._node.settings:
                 self._node.governor.close()
                 self._node = self._open(settings, self._node.governor.operators)
+                self._flag_changed.set()
                 self._changes.add()
         # An earlier driver has passed on the notes that it fetched.
         return self.snapshot(since=self._fetched)
@@ -137,6 +140,7 @@ class Watchdog:
         """Sample and renew no more; the leases of the flags run out."""
         self._stopped.set()
         self._wake.set()
+        self._flag_changed.set()
         self._node.governor.close()
 
     # Its own threads.
@@ -165,8 +169,16 @@ class Watchdog:
             self._try("looking for hung trials", self._node.hangs.look)
 
     def _see_waits_for_ever(self) -> None:
-        while not self._stopped.wait(hang_watch.WAIT_PERIOD_S):
+        changed_mono_s = self._clock.mono_s()
+        while not self._stopped.is_set():
+            governor, waits = self._node.governor, self._node.waits
+            quiet_s, before = self._clock.mono_s() - changed_mono_s, waits.attempts
+            closed = governor.closes_any or bool(before)
+            flag_changed = self._flag_changed.wait(hang_watch.wait_period_s(closed=closed, quiet_s=quiet_s))
+            self._flag_changed.clear()
             self._try("looking for waiting trials", self._see_waits)
+            if flag_changed or self._node.waits.attempts != before:
+                changed_mono_s = self._clock.mono_s()
 
     def _see_waits(self) -> None:
         governor, waits = self._node.governor, self._node.waits

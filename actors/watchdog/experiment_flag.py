@@ -81,6 +81,11 @@ class ExperimentFlag:
         return self._writer.closes(number)
 
     @property
+    def closed(self) -> tuple[bool, frozenset[int]]:
+        """Return whether the flag forbids the work of all trials, and the numbers that it holds one by one."""
+        return self._writer.closed
+
+    @property
     def age_s(self) -> float:
         """Return the seconds since the last renewal of the lease."""
         return self._writer.age_s

@@ -22,7 +22,9 @@ from supervisor.governor.policy import Policy
 from supervisor.processes.identity import started_at
 from supervisor.sensors.cgroup import kill_count, kill_counter
 
-WAIT_PERIOD_S = 0.2
+WAIT_PERIOD_S, QUIET_WAIT_PERIOD_S, OPEN_WAIT_PERIOD_S = 0.2, 1.0, 30.0
+QUIET_AFTER_S = 10.0
+"""Most trials wait, or work again, within so much time after their flag has changed."""
 MAX_PERIOD_S, MIN_PERIOD_S = 5.0, 0.1
 PERIODS_PER_ALLOWANCE = 10.0
 """A hang is noticed at most a tenth late."""
@@ -237,6 +239,17 @@ def waiting(
         if progress.phase is Phase.WAITING
         and (closed(worker.experiment, worker.number) or before.get(worker.key) == progress.since_mono_s)
     }
+
+
+def wait_period_s(*, closed: bool, quiet_s: float) -> float:
+    """Return the seconds to the next look at the trials that wait; a change of the flag comes before it.
+
+    `closed` says that the flag forbids the work of a trial, or that one still waits; `quiet_s` is the time since the
+    flag, or the attempts that wait, have changed.
+    """
+    if not closed:
+        return OPEN_WAIT_PERIOD_S
+    return WAIT_PERIOD_S if quiet_s < QUIET_AFTER_S else QUIET_WAIT_PERIOD_S
 
 
 class WaitWatch:

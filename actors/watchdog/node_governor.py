@@ -67,9 +67,14 @@ class NodeGovernor:
         clock: Clock,
         open_providers: OpenProviders = discovery.open_providers,
         operators: Mapping[str, OperatorCommands] | None = None,
+        flag_changed: Callable[[], object] = lambda: None,
     ) -> None:
-        """`operators` are the commands that drivers have sent already, by experiment."""
+        """`operators` are the commands that drivers have sent already, by experiment.
+
+        `flag_changed` is called when a flag closes for other trials than before.
+        """
         self.policy = Policy.from_mapping(settings.policy)
+        self._flag_changed = flag_changed
         self._node, self._changes, self._clock = settings.node, changes, clock
         folders, heartbeats = map(Path, settings.folders), heartbeats_folder(settings.gate, settings.node)
         self._providers, said = open_providers(
@@ -196,9 +201,15 @@ class NodeGovernor:
             return [Sampler(provider.name, Now.of(self._clock)).reading(fault, failed(error))]
 
     def _write_flags(self) -> None:
+        before = self._closed_by_experiment()
         short = self._memory_is_short()
         written = [flag.write(self._command, memory_is_short=short) for flag in self._flags.values()]
         self._in_force = strictest([self._command, *written])
+        if self._closed_by_experiment() != before:
+            self._flag_changed()
+
+    def _closed_by_experiment(self) -> dict[str, object]:
+        return {experiment: flag.closed for experiment, flag in self._flags.items()}
 
     def _memory_is_short(self) -> bool:
         return self._memory_percent() >= self.policy.memory_pause_percent

@@ -17,6 +17,7 @@ from ray.tune.search.search_generator import SearchGenerator
 from actors.driver import __main__ as driver
 from actors.driver import daemon_link, ray_private
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.loop_pace import LoopPace
 from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler
 from actors.driver.search import GatedSearch
@@ -47,7 +48,7 @@ def instrument(timers: Timers) -> None:
     timers.wrap(daemon_link, "encode", ENCODE)
     timers.wrap(DaemonLink, "_write", PIPE)
     timers.wrap(ray_private, "whereabouts", WHERE)
-    timers.wrap(ray_private, "nap_if_idle", NAP)
+    timers.wrap(LoopPace, "rest", NAP)
     timers.wrap(ray, "wait", WORKER)
     timers.wrap(SearchGenerator, "create_trial_if_possible", MAKE)
     timers.wrap(TuneController, "step", LOOP)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.daemon.target_names import ALL, TargetNames
@@ -14,13 +14,15 @@ from supervisor.domain.early_ends import Named
 from supervisor.domain.run_words import BUILT_IN
 from supervisor.errors import Conflict, UsageError
 from supervisor.plan.drift import sha256_of
-from supervisor.plan.patch import Patch, patch, point_of
-from supervisor.plan.reread import Comparison, compare
 from supervisor.store import lookups
 from supervisor.store.plan_queries import RunPlan, plan_of_run
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.steering.extended_trials import ExtendedTrials
 from supervisor.store.steering.steer_writer import PlanChange, SteerWriter
+
+if TYPE_CHECKING:
+    from supervisor.plan.patch import Patch
+    from supervisor.plan.reread import Comparison
 
 
 class Steering:
@@ -87,6 +89,8 @@ class Steering:
 
     async def change(self, targets: Sequence[str], sets: Sequence[str], who: str) -> dict[str, Any]:
         """Change keys of the plan for the rest of the run, for the experiments named or for all."""
+        from supervisor.plan.patch import patch  # loads the reader of YAML, which most runs never need
+
         self._refuse_at_the_end()
         if not sets:
             raise UsageError("expected KEY=VALUE, found none", remedy="write such as concurrency=4")
@@ -143,6 +147,8 @@ class Steering:
 
     async def enqueue(self, targets: Sequence[str], text: str, who: str) -> dict[str, Any]:
         """Let searches try a point before they sample on: {PARAMETER: VALUE, ...} as JSON or YAML."""
+        from supervisor.plan.patch import point_of  # as above
+
         self._refuse_at_the_end()
         store, run_id = self._writer.store, self._writer.run_id
         names = [one.experiment for one in self._names().experiments(targets)]
@@ -195,6 +201,8 @@ class Steering:
 
 def compared(plan: RunPlan) -> Comparison:
     """Return the differences between a run's plan and its file. Raises PlanError when the file is no plan now."""
+    from supervisor.plan.reread import compare  # as above
+
     return compare(plan.file, plan.text, plan.sets, plan.options, plan.policy, plan.data, plan.specs)
 
 

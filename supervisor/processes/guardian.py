@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 
-_LOOK_S = 0.2
+_LOOK_S = 30.0
+"""Bounds a wait that its three ends wake by themselves."""
 
 
 def end_group(group: int, grace_s: float) -> None:
@@ -57,14 +58,26 @@ def main(argv: list[str]) -> int:
     signals: list[int] = []
     # Before the command starts: a TERM in between would end the guardian only.
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
+    woken = _wake_by_signals()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True) as child:
         print(child.pid, flush=True)
         while child.poll() is None and not signals:
-            # With a timeout: the end of the command does not wake select().
-            if select.select([0], [], [], _LOOK_S)[0] and not os.read(0, 1024):
+            ready = select.select([0, woken], [], [], _LOOK_S)[0]
+            if woken in ready:
+                os.read(woken, 1024)
+            if 0 in ready and not os.read(0, 1024):
                 break
         _end(child, grace_s)
         return child.wait()
+
+
+def _wake_by_signals() -> int:
+    """Return a descriptor that can be read after a signal, the end of a child among them: select() alone goes on."""
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    return woken
 
 
 def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -94,6 +94,31 @@ def test_the_names_for_going_on_and_for_idling_are_there():
     assert isinstance(RayActorManager.num_actor_tasks, property)
 
 
+def test_tunes_loop_waits_for_an_event_by_the_method_that_is_wrapped():
+    """`RayActorManager.next(timeout)`, which `TuneController.step` calls with a tenth of a second."""
+    method = RayActorManager.next
+    original = method.__closure__[0].cell_contents if getattr(method, ray_private._MARK, False) else method
+    assert list(inspect.signature(original).parameters) == ["self", "timeout"]
+    assert "self._actor_manager.next(timeout=0.1)" in inspect.getsource(TuneController.step)
+
+
+def test_the_loop_waits_as_long_as_it_was_let_and_never_shorter_than_tune_asks(monkeypatch):
+    asked = []
+    monkeypatch.setattr(RayActorManager, "next", lambda self, timeout=None: asked.append(timeout))
+    ray_private.wait_longer()
+    ray_private.wait_longer()
+    manager = RayActorManager.__new__(RayActorManager)
+    controller = SimpleNamespace(_actor_manager=manager)
+    manager.next(timeout=0.1)
+    ray_private.let_wait(controller, 0.5)
+    manager.next(timeout=0.1)
+    manager.next(timeout=2.0)
+    manager.next()
+    ray_private.let_wait(controller, 0.0)
+    manager.next(timeout=0.1)
+    assert asked == [0.1, 0.5, 2.0, None, 0.1]
+
+
 def test_a_trials_actor_is_where_it_is_looked_for():
     assert _TemporaryTrialState().ray_actor is None
     assert "self.temporary_state = _TemporaryTrialState()" in inspect.getsource(Trial.__init__)

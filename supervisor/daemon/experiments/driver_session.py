@@ -152,7 +152,8 @@ class DriverSession:
                     continue
                 self._out_of_time = left_s <= 0.0
                 try:
-                    await self._driver.send(countdown.message())
+                    if (news := countdown.news()) is not None:
+                        await self._driver.send(news)
                 except (ArithmeticError, LookupError, OSError, TypeError, ValueError):
                     # An estimate that cannot be made must not keep a stop, or the end of the hours, from the driver.
                     log.exception("the driver cannot be told what is left of its hours")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import mean
 from typing import Any
 
@@ -11,13 +11,17 @@ from supervisor.clock import Clock
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.domain.lifecycle import ENDED, ProcessState
 from supervisor.domain.messages import TimeLeft
-from supervisor.domain.search_time import Pace, longest_run, pace, search_time
+from supervisor.domain.search_time import Pace, SearchTime, longest_run, pace, search_time
 from supervisor.formatting import duration
 from supervisor.store import lookups
 from supervisor.store.run_writer import RunWriter
 from supervisor.store.steering.retry_writer import seconds_left
 
 PERIOD_S = 1.0
+WITHOUT_HOURS_PERIOD_S = 5.0
+"""A person may set them meanwhile."""
+TELL_EVERY_S = 60.0
+"""The seconds that the driver knows to be left are at most so far from the right ones."""
 WORTH_GIVING_S = 1.0
 
 TrialSeconds = Callable[[dict[str, Any]], dict[int, float] | None]
@@ -37,15 +41,24 @@ class Countdown:
         """The newest event of which the costs of trials are known."""
         self._pace: Pace | None = None
         self._guess_s: float | None = None
+        self._told: TimeLeft | None = None
+        self._spec, self._spec_of = state.spec, state.newest_event()
 
     @property
     def period_s(self) -> float:
         """Return the seconds until the next look; also without hours, which a person may set meanwhile."""
-        return PERIOD_S if self.left_s is None else min(PERIOD_S, self.left_s)
+        return WITHOUT_HOURS_PERIOD_S if self.left_s is None else min(PERIOD_S, self.left_s)
+
+    def _spec_now(self) -> dict[str, Any]:
+        """Return the spec; it is read anew only after an event, for nothing else changes it."""
+        newest = self._state.newest_event()
+        if newest != self._spec_of:
+            self._spec, self._spec_of = self._state.spec, newest
+        return self._spec
 
     def look(self) -> float | None:
         """Count the time since the last look, if the experiment ran; return what is left, None without hours."""
-        now, hours = self._clock.mono_s(), self._state.spec.get("max_hours")
+        now, hours = self._clock.mono_s(), self._spec_now().get("max_hours")
         if hours != self._hours:
             if self.left_s is None or hours is None:
                 self.left_s = self._state.seconds_left()
@@ -59,7 +72,7 @@ class Countdown:
 
     def message(self) -> TimeLeft:
         """Return what the driver needs to decide whether one more trial fits."""
-        spec = self._state.spec
+        spec = self._spec_now()
         ended, self._seen = self._state.trial_costs(self._seen)
         if self._pace is None:
             known = self._trial_seconds(spec)
@@ -68,6 +81,21 @@ class Countdown:
             self._costs |= {trial["number"]: trial for trial in ended}
             self._pace = pace(spec, self._costs.values(), self._guess_s)
         return TimeLeft(**asdict(search_time(spec, self._pace, self.left_s or 0.0)))
+
+    def news(self) -> TimeLeft | None:
+        """Return the message that the driver needs now; None while it decides by the last one as by this."""
+        now, told = self.message(), self._told
+        if told is not None and abs(now.left_s - told.left_s) < TELL_EVERY_S and decides_as(now, told):
+            return None
+        self._told = now
+        return now
+
+
+def decides_as(one: TimeLeft, other: TimeLeft) -> bool:
+    """Return whether a driver decides the same by two messages: only the seconds left may differ."""
+    times = [SearchTime(**asdict(message)) for message in (one, other)]
+    first, second = ((replace(time, left_s=0.0), time.is_over, time.fits_another) for time in times)
+    return first == second
 
 
 def pass_on(writer: RunWriter, name: str) -> None:

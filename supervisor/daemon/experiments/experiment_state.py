@@ -36,6 +36,10 @@ class ExperimentState:
         """Return the spec as the events since the run's start have changed it."""
         return lookups.spec(self._store, self._run_id, self.name)
 
+    def newest_event(self) -> int:
+        """Return the number of the store's newest event."""
+        return lookups.last_seq(self._store)
+
     def progress(self) -> int:
         """Return how many results, ends and retries of trials were recorded: a number that only grows."""
         return lookups.progress(self._store, self._run_id, self.name)
@@ -90,7 +94,7 @@ class ExperimentState:
 
     def trial_costs(self, after: int) -> tuple[list[dict[str, Any]], int]:
         """Return the trials that ended after event `after` with their epochs and seconds, and the newest event."""
-        newest = lookups.last_seq(self._store)
+        newest = self.newest_event()
         return lookups.trial_costs(self._store, self._run_id, self.name, after), newest
 
     # Moves

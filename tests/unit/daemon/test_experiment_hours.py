@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from supervisor.clock import Clock
-from supervisor.daemon.experiments.experiment_hours import Countdown, narrow, pass_on
+from supervisor.daemon.experiments.experiment_hours import Countdown, decides_as, narrow, pass_on
 from supervisor.daemon.experiments.experiment_state import ExperimentState
 from supervisor.daemon.orchestrator import Orchestrator
 from supervisor.domain import messages
 from supervisor.domain.command import Action, Command, Origin
-from supervisor.domain.search_time import TRIAL_OVERHEAD_S
+from supervisor.domain.messages import TimeLeft
+from supervisor.domain.search_time import TRIAL_OVERHEAD_S, SearchTime
 from supervisor.home import Home
 from supervisor.store import lookups
 from supervisor.store.database import Store
@@ -111,6 +115,42 @@ def test_ended_trials_replace_the_estimate(writer: RunWriter, clock: HandSetCloc
     assert later.trial_s == 40.0 + TRIAL_OVERHEAD_S
     assert later.reserve_s == pytest.approx(2.25 * (90.0 + TRIAL_OVERHEAD_S)), "three epochs of the slower one"
     assert Countdown(begin_again(writer, clock), clock, lambda _: None).message() == later, "the next driver's is so"
+
+
+def test_a_driver_is_told_again_only_what_changes_a_decision_or_once_a_minute(
+    writer: RunWriter, clock: HandSetClock
+) -> None:
+    countdown = Countdown(begin(writer, clock, "a"), clock, lambda _: {0: 100.0, 1: 300.0})
+
+    def told_after(seconds: float) -> TimeLeft | None:
+        clock.now += seconds
+        countdown.look()
+        return countdown.news()
+
+    assert told_after(0.0) == countdown.message()
+    assert told_after(1.0) is None
+    assert told_after(58.0) is None
+    assert told_after(1.0) == countdown.message(), "a minute"
+    train(writer, "a", 0, 0.5, epoch_s=10.0)
+    assert told_after(1.0) == countdown.message(), "another pace"
+    assert told_after(1.0) is None
+    writer.record("experiment.paused", experiment="a", **PAUSE)
+    assert told_after(9 * HOUR_S) is None, "nothing is used up in a pause"
+
+
+@given(
+    reserve_s=st.floats(0.0, 100.0), trial_s=st.none() | st.floats(0.0, 100.0), first=st.floats(0.0, 300.0),
+    second=st.floats(0.0, 300.0),
+)  # fmt: skip
+def test_two_messages_are_the_same_to_a_driver_when_it_decides_the_same(
+    reserve_s: float, trial_s: float | None, first: float, second: float
+) -> None:
+    one, other = (TimeLeft(left_s, trial_s, reserve_s, 2, 1) for left_s in (first, second))
+    asked = [SearchTime(**asdict(message)) for message in (one, other)]
+    same = len({(time.is_over, time.fits_another) for time in asked}) == 1
+    assert decides_as(one, other) is same
+    assert not decides_as(one, replace(other, top=1))
+    assert not decides_as(one, replace(other, reserve_s=other.reserve_s + 1.0))
 
 
 def begin_again(writer: RunWriter, clock: Clock) -> ExperimentState:

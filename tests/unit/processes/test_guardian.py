@@ -86,6 +86,22 @@ def test_the_guardian_ends_by_the_signal_that_ended_its_command(start_guardian: 
     assert process.wait(NET_S) == -signal.SIGTERM
 
 
+def test_the_end_of_the_command_wakes_a_guardian_that_looks_once_a_day() -> None:
+    """It has nothing to look for: its command's end, its parent's end and TERM each wake it."""
+    script = "import sys; from supervisor.processes import guardian; guardian._LOOK_S = 86400.0; sys.exit(guardian.main"
+    command = [sys.executable, "-c", "import time; time.sleep(0.5); raise SystemExit(7)"]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", f"{script}({['0.2', *command]!r}))"],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.wait(NET_S) == 7
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
 def test_processes_that_a_command_leaves_in_its_group_are_ended(start_guardian: Start, tmp_path: Path) -> None:
     script = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, file=open(sys.argv[1], 'w'))"
     process = start_guardian(sys.executable, "-c", script, str(tmp_path / "child"))

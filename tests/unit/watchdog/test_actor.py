@@ -182,6 +182,22 @@ def test_a_driver_gets_the_attempts_that_wait_at_a_closed_gate_until_they_move_a
     wait_until(lambda: dog.snapshot()["waiting"] == [])
 
 
+def test_a_flag_that_closes_brings_the_look_at_waiting_trials_forward(start, tmp_path, monkeypatch):
+    """While the flag is open a watchdog looks rarely, here once a day: nothing waits."""
+    monkeypatch.setattr(hang_watch, "OPEN_WAIT_PERIOD_S", 86400.0)
+    pid = os.getpid()
+    folder = heartbeats_folder(str(tmp_path / "gate"), NODE)
+    heartbeat = Heartbeat(folder, Worker("e", 3, 1, str(tmp_path), pid, started_at(pid)), in_batches=True)
+    heartbeat.phase(Phase.WAITING)
+    dog = start()
+    dog.set_operator([], time.monotonic_ns(), "e")
+    heartbeat.phase(Phase.WORKING)
+    wait_until(lambda: dog.snapshot()["waiting"] == [])
+    heartbeat.phase(Phase.WAITING)
+    dog.set_operator([PAUSE], time.monotonic_ns(), "e")
+    wait_until(lambda: dog.snapshot()["waiting"] == [("e", 3, 1)])
+
+
 def test_the_first_snapshot_of_a_new_watchdog_has_the_attempts_that_wait_already(start, tmp_path, monkeypatch):
     """Otherwise a driver would take them for resumed, when a pause is lifted while their watchdog starts anew."""
     monkeypatch.setattr(hang_watch, "WAIT_PERIOD_S", 3600.0)
