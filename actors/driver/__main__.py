@@ -72,11 +72,8 @@ class Driver:
     def on_message(self, message: messages.Message) -> None:
         """Handle a message of the daemon; called in the link's thread."""
         match message:
-            case messages.Prepare():
-                self._early = message
-                self._called.set()
-            case messages.TrialsBefore() | messages.Begin():
-                self._take_begin(message)
+            case messages.Prepare() | messages.TrialsBefore() | messages.Begin():
+                self._take_call(message)
             case messages.Commanded():
                 self._in_force.set_operator(Command.from_json(command) for command in message.commands)
             case messages.TimeLeft():
@@ -100,15 +97,18 @@ class Driver:
             case messages.ForceAsked() if self._watchdogs is not None:
                 self._watchdogs.force(message.node, message.for_s)
 
-    def _take_begin(self, message: messages.TrialsBefore | messages.Begin) -> None:
+    def _take_call(self, message: messages.Prepare | messages.TrialsBefore | messages.Begin) -> None:
         if isinstance(message, messages.TrialsBefore):
             self._before += message.trials
             return
-        commands = [Command.from_json(command) for command in message.commands]
-        self._begin, self._before = whole(self._before, message), []
-        self._in_force = CommandsInForce(str(message.experiment["name"]), commands)
-        self._in_force.search_end.take(message.experiment)
-        self._begun.set()
+        if isinstance(message, messages.Begin):
+            commands = [Command.from_json(command) for command in message.commands]
+            self._begin, self._before = whole(self._before, message), []
+            self._in_force = CommandsInForce(str(message.experiment["name"]), commands)
+            self._in_force.search_end.take(message.experiment)
+            self._begun.set()
+        else:
+            self._early = message
         self._called.set()
 
     def on_eof(self) -> None:
