@@ -69,7 +69,7 @@ class TrialWriter:
             f"trial {before[0]} has not ended, and the choice needs it" if before else "the choice is another one now"
         )
 
-    def _is_certain(self, name: str, message: messages.TrialAdded) -> bool:
+    def _is_certain(self, name: str, message: messages.TrialAdded | messages.TrialDuplicated) -> bool:
         spec = lookups.spec(self.store, self.run_id, name)
         trials = queries.trials_of(self.store.connection, self.run_id, name)
         return after_search(spec, trials).get(message.number) == (message.source, message.params)

@@ -45,7 +45,7 @@ class _DebugLog(logging.handlers.RotatingFileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         if self.stream and not is_open_at(Path(self.baseFilename), self.stream.fileno()):
             self.stream.close()
-            self.stream = None  # type: ignore[assignment] # the handler then opens it, as after a rollover
+            self.stream = None  # the handler then opens it, as after a rollover
         super().emit(record)
 
 
