@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +53,7 @@ class CommandsInForce(PerProcess):
         operator = tuple(operator)
         # A trial held until its next report has had one: it comes back at its checkpoint, and must not work at all.
         self._held_at_start = {command.scope for command in operator if command.trial is not None}
-        self._operator, self._stamp = self._taken(operator), time.monotonic_ns()
+        self._operator, self._stamp = _taken(operator, experiment, self._held_at_start), time.monotonic_ns()
         self.finish_reason: str | None = None
         """The reason to end this driver before its experiment's end; None while there is none."""
         self.search_end = SearchEnd()
@@ -75,12 +75,8 @@ class CommandsInForce(PerProcess):
         commands = tuple(commands)
         with self._lock:
             self._held_at_start &= {command.scope for command in commands}
-            self._operator, self._stamp = self._taken(commands), time.monotonic_ns()
+            self._operator, self._stamp = _taken(commands, self.experiment, self._held_at_start), time.monotonic_ns()
         self._changed()
-
-    def _taken(self, commands: tuple[Command, ...]) -> tuple[Command, ...]:
-        ours = (c for c in commands if c.trial is None or c.trial[0] == self.experiment)
-        return tuple(replace(c, action=Action.PAUSE) if c.scope in self._held_at_start else c for c in ours)
 
     def report(self, node: str, report: NodeReport) -> None:
         """Take a watchdog's report; call the listeners also if it is as before.
@@ -226,3 +222,9 @@ class MemoryGuard:
                 running = {entry.number for entry in self._registry.running()}
                 if asks(before, command) and largest in running:
                     self._in_force.ask_back(largest, command.reason)
+
+
+def _taken(commands: Iterable[Command], experiment: str, held_at_start: Container[str]) -> tuple[Command, ...]:
+    """Return the commands on an experiment; one that holds a trial since the driver's start keeps it from all work."""
+    ours = (command for command in commands if command.trial is None or command.trial[0] == experiment)
+    return tuple(replace(one, action=Action.PAUSE) if one.scope in held_at_start else one for one in ours)

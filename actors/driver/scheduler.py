@@ -202,7 +202,7 @@ class HardwareAwareScheduler(TrialScheduler):
         self._pace.rest(tune_controller, len(self._held), closed=closed or others.any_left_out())
         if closed or any(entry.alone for entry in self._registry.running()):
             return None
-        waiting = self._waits_to_be_alone(others)
+        waiting = _waits_to_be_alone(self._registry, others)
         if waiting is not None:
             # The running trials end first, and search starts no new one.
             return None if self._registry.running() or _begins_another(others, waiting) else waiting
@@ -217,13 +217,6 @@ class HardwareAwareScheduler(TrialScheduler):
                 del self._ended[trial_id]
                 self._replayed.discard(trial_id)
                 self._apart.discard(trial_id)
-
-    def _waits_to_be_alone(self, tune_controller: _Others) -> Trial | None:
-        """Return the first waiting trial that must have the machine to itself."""
-        if not self._registry.alone():
-            return None
-        waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
-        return next((trial for trial in waiting if self._registry.entry(trial.trial_id).alone), None)
 
     def _is_kept_out(self, trial: Trial) -> bool:
         """Return whether the operator holds this released trial; one with a worker waits at its gate instead."""
@@ -244,7 +237,7 @@ class HardwareAwareScheduler(TrialScheduler):
             long = now - held.since_mono_s > self._limits.release_after_s and _may_leave(entry, self._limits)
             if held.left or held.shed or (paused and long):
                 del self._held[trial_id]
-                self._let_go(tune_controller, held, entry)
+                _let_go(self._recorder, tune_controller, held, entry)
             elif not paused:
                 del self._held[trial_id]
                 entry.reported = False
@@ -253,14 +246,6 @@ class HardwareAwareScheduler(TrialScheduler):
         if self._held or continued:
             # A trial that is held by itself waits from its report on, which the recorder has sent by now.
             self._recorder.record_pauses()
-
-    def _let_go(self, tune_controller: Any, held: _Held, entry: Entry) -> None:
-        """Release a trial from its worker; one that is not saved is asked to save itself first, and answers LEFT."""
-        if held.left or entry.is_saved:
-            self._recorder.release(held.trial)
-            ray_private.release_trial(tune_controller, held.trial)
-        else:
-            ray_private.ask_to_leave(tune_controller, held.trial)
 
     def _finish(self, tune_controller: Any) -> None:
         """Raise Finished once no trial works any more, or FINISH_WITHIN_S is over."""
@@ -272,7 +257,7 @@ class HardwareAwareScheduler(TrialScheduler):
             entry = self._registry.entry(trial_id)
             if self._limits.saves and not held.left and not entry.is_saved:
                 del self._held[trial_id]
-                self._let_go(tune_controller, held, entry)
+                _let_go(self._recorder, tune_controller, held, entry)
         idle = {self._registry.entry(trial_id).number for trial_id in self._held}
         busy = [entry for entry in self._registry.running() if entry.number not in idle]
         if not busy or now > self._finish_by_mono_s:
@@ -304,6 +289,23 @@ class HardwareAwareScheduler(TrialScheduler):
 
     def debug_string(self) -> str:
         return f"{self.inner.debug_string()} ({len(self._held)} held)"
+
+
+def _waits_to_be_alone(registry: TrialRegistry, tune_controller: _Others) -> Trial | None:
+    """Return the first waiting trial that must have the machine to itself."""
+    if not registry.alone():
+        return None
+    waiting = (trial for trial in tune_controller.get_trials() if trial.status in (Trial.PENDING, Trial.PAUSED))
+    return next((trial for trial in waiting if registry.entry(trial.trial_id).alone), None)
+
+
+def _let_go(recorder: Recorder, tune_controller: Any, held: _Held, entry: Entry) -> None:
+    """Release a trial from its worker; one that is not saved is asked to save itself first, and answers LEFT."""
+    if held.left or entry.is_saved:
+        recorder.release(held.trial)
+        ray_private.release_trial(tune_controller, held.trial)
+    else:
+        ray_private.ask_to_leave(tune_controller, held.trial)
 
 
 def _begins_another(tune_controller: _Others, waiting: Trial) -> bool:

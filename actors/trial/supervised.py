@@ -146,7 +146,10 @@ class SupervisedTrainable(tune.Trainable):
             may_be_released=keeps_checkpoints(type(self)),
         )
         self._last_step, self._leaves = own["last_step"], False
-        self.sweep_checkpoints = self._checkpoints_in(folder, float(own["checkpoint_every_s"]))
+        gate, schedule = self.sweep_gate, Schedule(float(own["checkpoint_every_s"]))
+        self.sweep_checkpoints = Checkpoints(
+            folder, self, self._heartbeat, schedule, lambda: time.monotonic() - gate.waited_s
+        )
         if own["spent"] is not None:
             self._failure = failed(EndReason.OOM, own["spent"])
         else:
@@ -160,10 +163,6 @@ class SupervisedTrainable(tune.Trainable):
         pid = os.getpid()
         worker = Worker(own["experiment"], self.sweep_number, int(own["attempt"]), str(folder), pid, started_at(pid))
         return Heartbeat(heartbeats, worker, in_batches=bool(getattr(user_class(type(self)), "sweep_batches", False)))
-
-    def _checkpoints_in(self, folder: Path, every_s: float) -> Checkpoints:
-        gate = self.sweep_gate
-        return Checkpoints(folder, self, self._heartbeat, Schedule(every_s), lambda: time.monotonic() - gate.waited_s)
 
     def _prepared(self, own: Mapping[str, Any], prepare: Callable[[], object]) -> Mapping[str, Any] | None:
         """Prepare the trial, from its newest checkpoint if it has one; return its answer if that failed."""
