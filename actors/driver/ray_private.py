@@ -16,8 +16,11 @@ import ray
 import ray.actor
 import ray.remote_function
 from ray._private import accelerators, grpc_utils
+from ray._private.utils import get_runtime_env_info
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
+from ray.runtime_env import RuntimeEnv
+from ray.tune.execution.class_cache import DEFAULT_ENV_VARS, ENV_VARS_TO_PROPAGATE
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.registry import _Registry
@@ -280,7 +283,7 @@ def name_worker(name: str) -> None:
 
 
 def start_workers(count: int) -> None:
-    """Start idle workers of this driver's job on its node; its first actors take them. Raises ConnectionError.
+    """Start idle workers of this driver's job on its node; its first trials take them. Raises ConnectionError.
 
     Ray starts workers early only for the first driver of a session, and no public name asks for more. A worker that has
     run a task never becomes an actor's, so tasks cannot serve for this.
@@ -294,9 +297,13 @@ def start_workers(count: int) -> None:
     here = ray.get_runtime_context()
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     own = next(node for node in nodes if node["NodeID"] == here.get_node_id())
+    # A worker serves only actors of its own environment, and Tune gives one to those of its trials.
+    own_variables = {name: os.environ[name] for name in ENV_VARS_TO_PROPAGATE if name in os.environ}
+    environment = RuntimeEnv(env_vars={**DEFAULT_ENV_VARS, **own_variables})
     request = node_manager.PrestartWorkersRequest(
         language=common.Language.Value("PYTHON"),
         job_id=bytes.fromhex(here.get_job_id()),
+        runtime_env_info=get_runtime_env_info(environment),
         keep_alive_duration_secs=KEEP_WORKER_S,
         num_workers=count,
     )

@@ -6,11 +6,8 @@ has no task yet.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from actors.trial.warm_worker import tickets_folder, warm
 
-from actors.trial.warm_worker import warm
-from supervisor.processes.environment import WARM_WORKERS
-
-WARMED = WARM_WORKERS in os.environ and warm(Path(os.environ[WARM_WORKERS]))
+FOLDER = tickets_folder()
+WARMED = FOLDER is not None and warm(FOLDER)
 """True in a worker that a driver has started early."""

@@ -13,7 +13,28 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from supervisor.processes.environment import WARM_WORKERS, thread_environment
+
 TICKET = ".ticket"
+FOR_EVERY_TRIAL = ("actors.trial.named_worker", "actors.trial.supervised")
+FOR_A_BUILT_IN_TRIAL = ("actors.trial.patchtst", "training.session")
+
+
+def tickets_folder() -> Path | None:
+    """Return the folder of this home's tickets; None in a process without one."""
+    named = os.environ.get(WARM_WORKERS)
+    return None if named is None else Path(named)
+
+
+def what_to_import(threads: int | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the modules that a trial needs, and the variables that must be set before they are imported.
+
+    `threads` are those of the built-in trainable; None for a user's own one. That is left to its trial: its import may
+    do anything.
+    """
+    if threads is None:
+        return FOR_EVERY_TRIAL, {}
+    return FOR_EVERY_TRIAL + FOR_A_BUILT_IN_TRIAL, thread_environment(threads)
 
 
 def leave_tickets(folder: Path, count: int, modules: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from ray.air.execution._internal import RayActorManager
 from ray.core.generated import common_pb2, node_manager_pb2, node_manager_pb2_grpc
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RaySystemError, WorkerCrashedError
 from ray.scripts.scripts import start
+from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TemporaryTrialState
@@ -126,8 +127,11 @@ def test_a_trials_actor_is_where_it_is_looked_for():
 
 def test_the_request_for_early_workers_has_every_field_that_is_sent():
     """`job_id` ends them with their driver; `keep_alive_duration_secs` keeps them while trials have all the CPUs."""
+    source = inspect.getsource(class_cache)
+    assert 'runtime_env = {"env_vars": env_vars}' in source, "the environment that Tune gives to a trial's worker"
+    assert "env_vars = DEFAULT_ENV_VARS.copy()" in source
     asked = node_manager_pb2.PrestartWorkersRequest.DESCRIPTOR.fields_by_name
-    assert {"language", "job_id", "keep_alive_duration_secs", "num_workers"} <= set(asked)
+    assert {"language", "job_id", "runtime_env_info", "keep_alive_duration_secs", "num_workers"} <= set(asked)
     assert hasattr(node_manager_pb2_grpc.NodeManagerService, "PrestartWorkers")
     assert common_pb2.Language.Value("PYTHON") == common_pb2.PYTHON
 

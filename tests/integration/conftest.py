@@ -50,6 +50,7 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_worker_oom_score_adjustment": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_preload_python_modules": "actors.trial.preload",
+        "RAY_prestart_worker_first_driver": "0",
         "SWEEP_WARM_WORKERS": str(folder / "warm"),
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "OMP_NUM_THREADS": "1",

@@ -105,6 +105,18 @@ def test_one_that_cannot_join_ends_without_a_message(monkeypatch: pytest.MonkeyP
     assert ended.value.code == 1
 
 
+@pytest.mark.parametrize(("trainable", "loads_torch"), [("patchtst", True), ("train:objective", False)])
+def test_only_the_built_in_trainable_is_imported_before_its_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainable: str, *, loads_torch: bool
+) -> None:
+    monkeypatch.setenv(WARM_WORKERS, str(tmp_path))
+    monkeypatch.setattr(ray_private, "start_workers", id)
+    before_turn.warm_workers({"trainable": trainable, "config": {"threads": 3}}, 1)
+    (ticket,) = tmp_path.iterdir()
+    assert ("training.session" in ticket.read_text()) is loads_torch
+    assert ('"OMP_NUM_THREADS": "3"' in ticket.read_text()) is loads_torch
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_workers_that_ray_does_not_start_are_left_to_the_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool

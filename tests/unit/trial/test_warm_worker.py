@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.driver.before_turn import what_to_import
-from actors.trial.warm_worker import TICKET, leave_tickets, warm, withdraw_tickets
+from actors.trial.warm_worker import TICKET, leave_tickets, warm, what_to_import, withdraw_tickets
 from supervisor.processes.environment import WARM_WORKERS, thread_environment
 from tests.waits import NET_S
 
@@ -62,8 +61,8 @@ def test_the_tickets_of_a_driver_that_has_ended_are_worthless(tmp_path: Path) ->
 
 
 def test_only_a_trial_of_ours_is_imported_before_it_begins() -> None:
-    ours, environment = what_to_import({"trainable": "patchtst", "config": {"threads": 3}})
-    theirs, nothing = what_to_import({"trainable": "train:objective", "config": {}})
+    ours, environment = what_to_import(3)
+    theirs, nothing = what_to_import(None)
     assert set(theirs) < set(ours)
     assert "training.session" in set(ours) - set(theirs)
     assert environment == thread_environment(3)
