@@ -14,8 +14,8 @@ from supervisor.formatting import error_sentence, shortened
 AT_LEAST, TIMES_AT_ONCE = 5, 3
 """So many trials must agree, and so many for each that runs at once: those that began together say little more."""
 MAX_SAID_CHARACTERS = 100
-_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+(\.\d+)?([eE][-+]?\d+)?")
-"""What differs between two texts of one error: parameters, addresses, names of files by number."""
+_VARIES = re.compile(r"""(['"])[^'"]*/[^'"]*\1|0x[0-9a-fA-F]+|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?""")
+"""The parts that may differ between two texts of one error: paths in quotes, addresses, numbers."""
 _WORKS = SUCCEEDED | {EndReason.DIVERGED}
 """The ends that show that trials can work. Memory, hangs and a person say nothing for or against it."""
 
@@ -47,7 +47,7 @@ class FailureCheck:
             self._count(error_sentence(error or "no text"))
 
     def _count(self, said: str) -> None:
-        same = _NUMBERS.sub("#", said)
+        same = _VARIES.sub("#", said)
         if self._failed and same != self._same:
             # They fail for reasons of their own: a configuration may matter.
             self._works = True

@@ -34,12 +34,27 @@ def test_so_many_trials_must_agree_and_the_reason_says_what_they_said(at_once: i
     assert check.trial == enough - 1
 
 
-def test_parameters_and_addresses_in_its_text_do_not_make_an_error_another_one() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ValueError: lr {lr} of <Net object at {address}>", "FileNotFoundError: [Errno 2] No such file: '/tmp/x{lr}/d'",
+        'OSError: cannot read "{letter}/prices.csv"', "RuntimeError: shape [{number}, 4] at batch -{number}",
+    ],
+)  # fmt: skip
+def test_parameters_addresses_and_paths_in_its_text_do_not_make_an_error_another_one(text: str) -> None:
     check = FailureCheck(1)
     for number in range(AT_LEAST):
-        text = f"ValueError: lr {1.5**number * 1e-5} of <Net object at {hex(id(check) + number)}>"
-        check.look(number, EndReason.ERROR, text)
+        lr = (-1) ** number * 1.5**number * 1e-5
+        said = text.format(lr=lr, address=hex(0x7F00 + number), letter="abcdef"[number], number=number)
+        check.look(number, EndReason.ERROR, said)
     assert check.problem is not None
+
+
+def test_another_word_makes_an_error_another_one() -> None:
+    check = FailureCheck(1)
+    for number in range(AT_LEAST):
+        check.look(number, EndReason.ERROR, f"KeyError: '{'adam' if number else 'lion'}'")
+    assert check.problem is None
 
 
 def test_an_error_without_a_text_counts_too() -> None:
