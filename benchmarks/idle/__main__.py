@@ -175,11 +175,13 @@ class Measured:
     def _measure(self, place: Place, state: str) -> None:
         time.sleep(self._settle_s)
         found, ended_percent = costs_over(place, self._window_s)
-        self.rows += cost_rows(state, found, ROLES)
-        self.rows.append((state, "ended helpers", "-", f"{ended_percent:.2f}", "-", "-", "-", "-", "-"))
+        ended = (state, "ended helpers", "-", f"{ended_percent:.2f}", "-", "-", "-", "-", "-")
+        rows = [*cost_rows(state, found, ROLES), ended]
+        self.rows += rows
         for role, names in mapped_by_role(place).items():
             self.mapped.setdefault(role, set()).update(names)
-        print(f"{state}: measured", file=sys.stderr, flush=True)
+        # At once: the next state may never come.
+        print(cost_table(rows), file=sys.stderr, flush=True)
 
 
 def packages(checkout: Path, mapped: Mapping[str, set[str]]) -> str:
