@@ -1,9 +1,12 @@
-"""Load a processed dataset as tensors: a float32 table of days, labels, and the days of each part."""
+"""Load a processed dataset as tensors: a float32 table of days, labels, and the days of each part.
+
+They are mapped from a file beside the datasets (shared_arrays), so that the trials of a node share their pages.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.manifest import ProcessedManifest, read_manifest, sha256_of
+from training.data.shared_arrays import Arrays, shared_arrays
 from training.data.splits import Indices, SplitIndices, split_days
 from training.data.tiers import LEAST, check_normalisation
 from training.errors import DatasetError, SplitError
@@ -20,6 +24,8 @@ from training.settings import SplitSettings, TargetSettings, TrialSettings
 
 # A deviation below this share of the mean is rounding, not movement; dividing by it would magnify noise.
 FLAT_SHARE = 1e-8
+# Raise it with every change of what _prepared returns: it is part of the key of the mapped file.
+WINDOWS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -40,19 +46,53 @@ class MarketWindows:
     base_rate_val: float
     zscore: Mapping[str, list[float]] | None
     sealed: Mapping[str, str]
+    mapped: bool = False
+    """True: the tensors are pages of a file that other processes may share; a write would be this process's own."""
 
     def to(self, device: torch.device) -> MarketWindows:
         """Copy the tensors to ``device``."""
-        moved = {name: getattr(self, name).to(device) for name in ("days", "labels", "train", "val")}
+        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
         return replace(self, **moved)
 
 
+_TENSORS = ("days", "labels", "train", "val")
+
+
 def load_windows(settings: TrialSettings) -> MarketWindows:
-    """Read, verify, split, normalise and label a trial's dataset.
+    """Read, verify, split, normalise and label a trial's dataset, or map what another trial has made of it.
 
     Raises DatasetError when the file is missing or has changed, SplitError when a part is too small or has labels of
     one class only, SettingsError for zscore of inputs that grow with the price.
     """
+    path = Path(settings.dataset)
+    manifest = read_manifest(path)
+    check_normalisation(settings.normalisation, manifest.features, manifest.file)
+    _require_unchanged(path, manifest)
+    found = shared_arrays(windows_folder(path), _key(settings, manifest), lambda: _prepared(settings))
+    tensors = {name: torch.from_numpy(found.arrays[name]) for name in _TENSORS}
+    return MarketWindows(**tensors, manifest=manifest, mapped=found.mapped, **found.facts)
+
+
+def windows_folder(dataset: Path) -> Path:
+    """Return the folder of the files that trials map: beside that of the datasets. It may be deleted at any time."""
+    return (dataset.parent.parent if dataset.parent.name == "processed" else dataset.parent) / "windows"
+
+
+def _key(settings: TrialSettings, manifest: ProcessedManifest) -> dict[str, object]:
+    """Return all that decides the content of a trial's windows."""
+    own = ("context", "fold", "horizon", "normalisation")
+    return {
+        "version": WINDOWS_VERSION,
+        "numpy": np.__version__,
+        "dataset": manifest.sha256,
+        "features": list(manifest.features),
+        "split": asdict(settings.split),
+        "target": asdict(settings.target),
+        **{name: getattr(settings, name) for name in own},
+    }
+
+
+def _prepared(settings: TrialSettings) -> Arrays:
     manifest, frame, splits, labels = read_parts(settings)
     _require_both_classes(labels, splits)
     table = frame[list(manifest.features)].to_numpy(np.float64, copy=True)
@@ -63,17 +103,19 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
         zscore = {"mean": mean.tolist(), "deviation": deviation.tolist()}
     table[~splits.visible_rows] = np.nan
     labels[~splits.visible_rows] = np.nan
-    return MarketWindows(
-        days=torch.from_numpy(table.astype(np.float32)),
-        labels=torch.from_numpy(labels.astype(np.float32)),
-        train=torch.from_numpy(splits.train_indices),
-        val=torch.from_numpy(splits.val_indices),
-        manifest=manifest,
-        base_rate_train=float(labels[splits.train_indices].mean()),
-        base_rate_val=float(labels[splits.val_indices].mean()),
-        zscore=zscore,
-        sealed=day_set(pd.DatetimeIndex(frame.index[splits.sealed_rows])),
-    )
+    arrays = {
+        "days": table.astype(np.float32),
+        "labels": labels.astype(np.float32),
+        "train": splits.train_indices,
+        "val": splits.val_indices,
+    }
+    facts = {
+        "base_rate_train": float(labels[splits.train_indices].mean()),
+        "base_rate_val": float(labels[splits.val_indices].mean()),
+        "zscore": zscore,
+        "sealed": day_set(pd.DatetimeIndex(frame.index[splits.sealed_rows])),
+    }
+    return Arrays(arrays, facts)
 
 
 def read_parts(settings: TrialSettings) -> tuple[ProcessedManifest, pd.DataFrame, SplitIndices, NDArray[np.float64]]:
@@ -97,11 +139,15 @@ def day_set(days: pd.DatetimeIndex) -> dict[str, str]:
 
 def read_dataset(path: Path, manifest: ProcessedManifest) -> pd.DataFrame:
     """Read the table of a registered dataset. Raises DatasetError when it is missing or has changed."""
+    _require_unchanged(path, manifest)
+    return pd.read_parquet(path)
+
+
+def _require_unchanged(path: Path, manifest: ProcessedManifest) -> None:
     if not path.is_file():
         raise DatasetError(f"{path} does not exist, though its manifest does")
     if sha256_of(path) != manifest.sha256:
         raise DatasetError(f"{path} has changed: its SHA-256 differs from {path.with_suffix('.json').name}")
-    return pd.read_parquet(path)
 
 
 def target_labels(frame: pd.DataFrame, horizon: int, target: TargetSettings) -> NDArray[np.float64]:
