@@ -95,8 +95,8 @@ def ray_environment(home: Home, run_id: str, import_folder: Path | None, more: S
         # Each worker of Ray imports it before it takes work.
         "RAY_preload_python_modules": "actors.trial.preload",
         WARM_WORKERS: str(home.runtime() / "warm"),
-        # Ray would start a worker for each core with the first driver. They know no ticket, and the first trials of
-        # the next driver would take those that are left.
+        # Ray would start a worker for each core with the first driver, and no trial would take one: Tune gives the
+        # workers of trials an environment of their own.
         "RAY_prestart_worker_first_driver": "0",
         # The limit of each log of the session. Ray's default, five files of 512 MB, can fill a small disk.
         "RAY_ROTATION_MAX_BYTES": str(32 * 1024 * 1024),
