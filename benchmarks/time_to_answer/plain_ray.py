@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from optuna.samplers import BaseSampler
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
@@ -56,21 +58,39 @@ class Telling(tune.Callback):
         self._tale.trial(trial.config["number"])
 
 
+@dataclass(frozen=True)
+class Space:
+    """The space as Optuna's define-by-run function. No closure: Tune pickles its searcher every few seconds."""
+
+    space: dict[str, Any]
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        suggest(trial, self.space)
+        return {"number": trial.number}
+
+
+@dataclass(frozen=True)
+class SamplerOf:
+    """Makes the sampler of a trial by its number. No closure, as Space."""
+
+    kind: str
+    startup_trials: int
+    seed: int
+
+    def __call__(self, number: int) -> BaseSampler:
+        return sampler_factory(self.kind, self.startup_trials, self.seed)(number)
+
+
 def search(spec: Spec, tale: Tale, folder: Path) -> None:
     """Run all trials on a cluster of this machine's own."""
     sampler, pruner = spec["sampler"], spec["pruner"]
-    drawn = SamplerPerTrial(sampler_factory(sampler["kind"], sampler["startup_trials"], spec["seed"]))
-
-    def space(trial: Any) -> dict[str, Any]:
-        suggest(trial, spec["space"])
-        return {"number": trial.number}
-
+    drawn = SamplerPerTrial(SamplerOf(sampler["kind"], sampler["startup_trials"], spec["seed"]))
     ray.init(address="local", num_cpus=AT_ONCE, log_to_driver=False)
     tune.Tuner(
         tune.with_parameters(train, spec=spec),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(
-                space=space, metric="val_loss", mode="min", sampler=drawn, points_to_evaluate=list(spec["enqueue"])
+                space=Space(spec["space"]), metric="val_loss", mode="min", sampler=drawn, points_to_evaluate=list(spec["enqueue"])
             ),
             scheduler=ASHAScheduler(
                 metric="val_loss", mode="min", max_t=pruner["max_t"], grace_period=pruner["grace_period"],

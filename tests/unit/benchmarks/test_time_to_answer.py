@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import statistics
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,6 +190,16 @@ def test_all_contenders_train_a_trial_by_the_same_configuration() -> None:
     assert config == {**params, "d": 5, "threads": 2, "seed": derive_seed(9, 3)}
     with pytest.raises(ValueError, match="expected a dimension"):
         suggest(Recording(), {"x": {"type": "odd"}})
+
+
+def test_what_plain_ray_searches_with_can_be_pickled() -> None:
+    from actors.driver.study import SamplerPerTrial
+    from benchmarks.time_to_answer.plain_ray import SamplerOf, Space
+
+    space = Space({"b": {"type": "int", "low": 2, "high": 4}})
+    assert pickle.loads(pickle.dumps(space))(Recording()) == {"number": 3}
+    sampler = pickle.loads(pickle.dumps(SamplerPerTrial(SamplerOf("tpe", 10, 1))))
+    assert isinstance(sampler, SamplerPerTrial)
 
 
 def event(at_s: float, name: str, trial: int | None = None, **fields: Any) -> dict[str, Any]:
