@@ -90,7 +90,8 @@ def search(spec: Spec, tale: Tale, folder: Path) -> None:
         tune.with_parameters(train, spec=spec),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(
-                space=Space(spec["space"]), metric="val_loss", mode="min", sampler=drawn, points_to_evaluate=list(spec["enqueue"])
+                space=Space(spec["space"]), metric="val_loss", mode="min", sampler=drawn,
+                points_to_evaluate=list(spec["enqueue"]),
             ),
             scheduler=ASHAScheduler(
                 metric="val_loss", mode="min", max_t=pruner["max_t"], grace_period=pruner["grace_period"],

@@ -17,7 +17,7 @@ import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ def _write(path: Path, key: str, made: Arrays) -> None:
     places, parts, end = {}, [], 0
     for name, array in made.arrays.items():
         # The same order in memory as in the process that made them: the same bits of every later result.
-        order = "C" if array.flags.c_contiguous else "F"
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
         values = array.tobytes(order)
         offset = _aligned(end)
         places[name] = {"dtype": array.dtype.str, "shape": list(array.shape), "order": order, "offset": offset}

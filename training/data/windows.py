@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ def load_windows(settings: TrialSettings) -> MarketWindows:
     check_normalisation(settings.normalisation, manifest.features, manifest.file)
     _require_unchanged(path, manifest)
     found = shared_arrays(windows_folder(path), _key(settings, manifest), lambda: _prepared(settings))
-    tensors = {name: torch.from_numpy(found.arrays[name]) for name in _TENSORS}
+    tensors: dict[str, Any] = {name: torch.from_numpy(found.arrays[name]) for name in _TENSORS}
     return MarketWindows(**tensors, manifest=manifest, mapped=found.mapped, **found.facts)
 
 
@@ -103,7 +104,7 @@ def _prepared(settings: TrialSettings) -> Arrays:
         zscore = {"mean": mean.tolist(), "deviation": deviation.tolist()}
     table[~splits.visible_rows] = np.nan
     labels[~splits.visible_rows] = np.nan
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "days": table.astype(np.float32),
         "labels": labels.astype(np.float32),
         "train": splits.train_indices,

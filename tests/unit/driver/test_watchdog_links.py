@@ -153,6 +153,7 @@ def test_a_note_is_passed_on_with_its_number_and_a_stuck_worker_by_its_own_drive
          "why": "a disk"}} for name in ("e", "f")
     ]  # fmt: skip
     lost = {"kind": "sensor.lost", "serial": 5, "facts": {"sensor": "cpu"}}
+    node._pid = 7
     node.take({**watchdog.configure.remote(None), "notes": [*stuck, lost]})
     noted = [message for message in sent if isinstance(message, SensorNoted | WorkerStuck) and message.node == "a"]
     assert noted[:1] == [WorkerStuck(3, 1, "a", 9, "a disk")]
