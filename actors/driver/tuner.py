@@ -13,6 +13,7 @@ from ray import tune
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce, MemoryGuard
 from actors.driver.daemon_link import DaemonLink
+from actors.driver.no_progress import NoProgress
 from actors.driver.pruner import pruner, replay
 from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
@@ -77,7 +78,7 @@ def fit(
             name=spec["name"],
             storage_path=str(folder / TUNE_FOLDER),
             verbose=0,
-            callbacks=[recorder],
+            callbacks=[recorder, NoProgress()],
             failure_config=tune.FailureConfig(max_failures=int(spec["max_failures"])),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             stop={STEP: int(spec["max_epochs"])} if spec["max_epochs"] else None,

@@ -16,11 +16,14 @@ from ray.tune.execution import class_cache
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment import Trial
 from ray.tune.experiment.trial import _TemporaryTrialState
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.registry import _Registry
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.trainable import Trainable
+from ray.tune.utils.callback import _create_default_callbacks
 
 from actors.driver import ray_private
+from actors.driver.no_progress import NoProgress
 from supervisor.home import Home
 from supervisor.processes.ray_head import ray_command
 
@@ -171,6 +174,16 @@ def test_tunes_lists_of_trials_are_those_that_forget():
     assert "self._trial_metadata: Dict[str, str] = {}" in source
     assert inspect.getsource(TuneController.get_trials).rstrip().endswith("return self._trials")
     assert "self._stopped_trials.discard" not in source, "Tune forgets by itself now: forget_trial can go"
+
+
+def test_tunes_printer_of_progress_keeps_trials_and_ours_takes_its_place():
+    """Why: Tune adds its own, which keeps each trial as a key, unless it is given one."""
+    source = inspect.getsource(TrialProgressCallback)
+    assert "self._completed_trials = set()" in source
+    told = {name for name in vars(TrialProgressCallback) if name.startswith("on_")}
+    assert told <= vars(NoProgress).keys(), "it hears of trials in a way that ours does not stop"
+    given = _create_default_callbacks([NoProgress()], air_verbosity=None)
+    assert [type(one) for one in given if isinstance(one, TrialProgressCallback)] == [NoProgress]
 
 
 def test_rays_optuna_search_keeps_its_trials_by_their_ids():
