@@ -11,7 +11,7 @@ class NoProgress(TrialProgressCallback):
     """Takes the place of Tune's printer; at `verbose=0` that prints nothing either."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
 
     def on_trial_result(self, *facts: Any, **named: Any) -> None:
         """Print nothing, and keep nothing."""

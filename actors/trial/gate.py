@@ -20,8 +20,6 @@ from actors.trial.node_files import ACTION, HELD, LAYOUT, LEASE, LEASE_S, LEAVES
 from supervisor.domain.command import Action
 
 POLL_S = 0.02
-MAX_POLL_S, POLLS_PER_WAIT = 0.1, 100.0
-"""A closed gate is looked at ever less often: a pause ends at most a hundredth late, and at most MAX_POLL_S."""
 MAX_REST_S = 10.0
 """Bound of one THROTTLE rest: a trial whose batches take minutes shall not rest for minutes more."""
 
@@ -98,12 +96,10 @@ class Gate:
 
     def _wait_while_closed(self) -> None:
         # Without a bound on purpose: waiting is the safe state, and the driver can always end its trials.
-        began = now = self._mono_s()
-        while (action := self._read(now)[0]) >= Action.PAUSE:
+        while (action := self._read(self._mono_s())[0]) >= Action.PAUSE:
             if action is Action.STOP or (self._released and self._may_be_released):
                 raise Leave
-            self._sleep(min(MAX_POLL_S, max(POLL_S, (now - began) / POLLS_PER_WAIT)))
-            now = self._mono_s()
+            self._sleep(POLL_S)
 
     def _read(self, now_mono_s: float) -> tuple[Action, float]:
         found = self._fields()
