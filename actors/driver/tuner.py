@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from actors.driver import ray_private
 from actors.driver.commands_in_force import CommandsInForce, MemoryGuard
 from actors.driver.daemon_link import DaemonLink
-from actors.driver.no_progress import NoProgress
 from actors.driver.pruner import pruner, replay
 from actors.driver.recorder import Recorder
 from actors.driver.scheduler import HardwareAwareScheduler, SchedulerLimits
@@ -128,3 +128,19 @@ def _shares(resources: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 def _folder_name(trial: Any) -> str:
     own = trial.config[OWN_KEY]
     return f"{own['number']}-{own['attempt']}"
+
+
+class NoProgress(TrialProgressCallback):
+    """Takes the place of Tune's printer of progress, which keeps each trial for ever, though it prints nothing here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def on_trial_result(self, *facts: Any, **named: Any) -> None:
+        """Print nothing, and keep nothing."""
+
+    def on_trial_error(self, *facts: Any, **named: Any) -> None:
+        """Print nothing, and keep nothing."""
+
+    def on_trial_complete(self, *facts: Any, **named: Any) -> None:
+        """Print nothing, and keep nothing."""

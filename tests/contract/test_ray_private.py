@@ -23,7 +23,7 @@ from ray.tune.trainable import Trainable
 from ray.tune.utils.callback import _create_default_callbacks
 
 from actors.driver import ray_private
-from actors.driver.no_progress import NoProgress
+from actors.driver.tuner import NoProgress
 from supervisor.home import Home
 from supervisor.processes.ray_head import ray_command
 

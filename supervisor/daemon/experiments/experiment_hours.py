@@ -42,7 +42,7 @@ class Countdown:
         self._pace: Pace | None = None
         self._guess_s: float | None = None
         self._told: TimeLeft | None = None
-        self._spec, self._spec_of = state.spec, state.newest_event()
+        self._spec, self._spec_of = state.spec, state.newest_event
 
     @property
     def period_s(self) -> float:
@@ -51,7 +51,7 @@ class Countdown:
 
     def _spec_now(self) -> dict[str, Any]:
         """Return the spec; it is read anew only after an event, for nothing else changes it."""
-        newest = self._state.newest_event()
+        newest = self._state.newest_event
         if newest != self._spec_of:
             self._spec, self._spec_of = self._state.spec, newest
         return self._spec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,9 @@ class ExperimentState:
         """Return the spec as the events since the run's start have changed it."""
         return lookups.spec(self._store, self._run_id, self.name)
 
+    @property
     def newest_event(self) -> int:
-        """Return the number of the store's newest event."""
+        """The number of the store's newest event."""
         return lookups.last_seq(self._store)
 
     def progress(self) -> int:
@@ -95,7 +95,7 @@ class ExperimentState:
 
     def trial_costs(self, after: int) -> tuple[list[dict[str, Any]], int]:
         """Return the trials that ended after event `after` with their epochs and seconds, and the newest event."""
-        newest = self.newest_event()
+        newest = self.newest_event
         return lookups.trial_costs(self._store, self._run_id, self.name, after), newest
 
     # Moves
@@ -189,22 +189,15 @@ class ExperimentState:
             first = next(str(trial["error"] or trial["end_reason"]) for trial in trials)
             self.fail(f"no trial of {len(trials)} left a value; the first: {error_sentence(first)}")
             return
-        row = lookups.experiment(self._store, self._run_id, self.name)
         self._record(
             "experiment.finished", best=best["value"], best_trial=best["number"], trials=len(trials),
-            failed=sum(trial["end_reason"] in FAILED for trial in trials), seconds=_seconds_of(self._clock, row),
+            failed=sum(trial["end_reason"] in FAILED for trial in trials), seconds=self._seconds,
         )  # fmt: skip
 
     def fail(self, error: str) -> None:
         """Move to FATAL; the reason is `error` as one line for people."""
         self._writer.requeue_live_trials(self.name, "experiment_failed")
-        row = lookups.experiment(self._store, self._run_id, self.name)
-        self._record(
-            "experiment.failed",
-            reason=error_sentence(error),
-            error=error,
-            seconds=_seconds_of(self._clock, row),
-        )
+        self._record("experiment.failed", reason=error_sentence(error), error=error, seconds=self._seconds)
 
     def stop(self, reason: str) -> None:
         """Move to STOPPED: the run is to stop before the experiment has ended."""
@@ -212,12 +205,12 @@ class ExperimentState:
         self._writer.move_experiment(self.name, ProcessState.STOPPING)
         self._record("experiment.stopped", reason=reason)
 
+    @property
+    def _seconds(self) -> float:
+        now = self._clock.wall_s()
+        started: float | None = lookups.experiment(self._store, self._run_id, self.name)["started_wall"]
+        return 0.0 if started is None else max(0.0, round(now - started, 1))
+
 
 def _why(command: Command) -> dict[str, Any]:
     return {"action": command.action.name, "origin": command.origin.value, "drill": command.drill}
-
-
-def _seconds_of(clock: Clock, experiment: sqlite3.Row) -> float:
-    """Return the seconds since the start in the row of an experiment; 0 before it."""
-    started: float | None = experiment["started_wall"]
-    return 0.0 if started is None else max(0.0, round(clock.wall_s() - started, 1))
