@@ -68,7 +68,7 @@ def test_a_daemon_that_refuses_gives_its_error_and_exit_code(home: Home, monkeyp
 
 
 def test_a_daemon_that_dies_leaves_the_end_of_its_log(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    start_instead(monkeypatch, "for n in range(30): print('line', n)\nraise SystemExit('out of luck')")
+    start_instead(monkeypatch, "for n in range(30): print('line', n, flush=True)\nraise SystemExit('out of luck')")
     with pytest.raises(DaemonDied, match="out of luck") as death:
         launch.start_daemon(home, StartRequest(plan="smoke"), 20.0)
     assert "line 29" in str(death.value)
