@@ -5,8 +5,10 @@ They are mapped from a file beside the datasets (shared_arrays), so that the tri
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,6 @@ from training.settings import SplitSettings, TargetSettings, TrialSettings
 
 # A deviation below this share of the mean is rounding, not movement; dividing by it would magnify noise.
 FLAT_SHARE = 1e-8
-# Raise it with every change of what _prepared returns: it is part of the key of the mapped file.
-WINDOWS_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _key(settings: TrialSettings, manifest: ProcessedManifest) -> dict[str, obje
     """Return all that decides the content of a trial's windows."""
     own = ("context", "fold", "horizon", "normalisation")
     return {
-        "version": WINDOWS_VERSION,
+        "code": _code_digest(),
         "numpy": np.__version__,
         "dataset": manifest.sha256,
         "features": list(manifest.features),
@@ -91,6 +91,13 @@ def _key(settings: TrialSettings, manifest: ProcessedManifest) -> dict[str, obje
         "target": asdict(settings.target),
         **{name: getattr(settings, name) for name in own},
     }
+
+
+@cache
+def _code_digest() -> str:
+    """Return a SHA-256 of the code that makes windows: a file that other code has made is not read."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def _prepared(settings: TrialSettings) -> Arrays:

@@ -77,17 +77,17 @@ def test_it_joins_ray_and_starts_workers_when_it_is_told_to(
 ) -> None:
     driver = a_driver(PREPARE)
     monkeypatch.setattr(before_turn, "warm_workers", lambda *_: driver.on_message(BEGIN))
-    assert driver._wait_for_turn() is BEGIN
+    assert driver._wait_for_turn() == BEGIN
     assert told == ["join here:1"]
 
 
 def test_at_its_turn_no_worker_is_started_that_a_trial_would_start(told: list[object]) -> None:
-    assert a_driver(PREPARE, BEGIN)._wait_for_turn() is BEGIN
+    assert a_driver(PREPARE, BEGIN)._wait_for_turn() == BEGIN
     assert told == ["join here:1"]
 
 
 def test_without_a_word_it_waits_for_its_begin(told: list[object]) -> None:
-    assert a_driver(BEGIN)._wait_for_turn() is BEGIN
+    assert a_driver(BEGIN)._wait_for_turn() == BEGIN
     assert told == []
 
 

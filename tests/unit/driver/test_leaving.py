@@ -17,7 +17,7 @@ def sent(monkeypatch):
     class Node:
         node = "n"
 
-        def call(self, method, commands, stamp):
+        def call(self, method, commands, stamp, experiment):
             found.append([command.action.name for command in commands])
 
     monkeypatch.setattr(WatchdogLinks, "_add", lambda self, node, hosts: Node())

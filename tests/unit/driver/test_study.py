@@ -208,6 +208,8 @@ def test_a_trial_has_one_sampler_from_its_begin_to_its_end_and_few_are_kept():
 
     study = open_study([])
     study.sampler = SamplerPerTrial(make)
+    assert made == [0], "one finds the space, for all trials"
+    made.clear()
     first, second = study.ask(), study.ask()
     for trial in (second, first):
         SPACE(trial)

@@ -66,7 +66,7 @@ def test_the_hours_of_the_experiment_at_work_follow_what_a_person_sets(tmp_path:
         with pytest.raises(Conflict, match="h are too few"):
             await steering(stage, at_work).change(["a"], ["max_hours=0.0000000001"], "ann")
         await steering(stage, at_work).change(["a"], ["max_hours=1"], "ann")
-        await until(lambda: (at_work.left_s or 0.0) < 3601.0, "the countdown follows")
+        await until(lambda: (at_work.left_s["a"] or 0.0) < 3601.0, "the countdown follows")
         at_work.stop.ask("enough")
 
     stage.live(ask)
