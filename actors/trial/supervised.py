@@ -146,10 +146,7 @@ class SupervisedTrainable(tune.Trainable):
             may_be_released=keeps_checkpoints(type(self)),
         )
         self._last_step, self._leaves = own["last_step"], False
-        gate, schedule = self.sweep_gate, Schedule(float(own["checkpoint_every_s"]))
-        self.sweep_checkpoints = Checkpoints(
-            folder, self, self._heartbeat, schedule, lambda: time.monotonic() - gate.waited_s
-        )
+        self.sweep_checkpoints = self._checkpoints_in(folder, float(own["checkpoint_every_s"]))
         if own["spent"] is not None:
             self._failure = failed(EndReason.OOM, own["spent"])
         else:
@@ -163,6 +160,10 @@ class SupervisedTrainable(tune.Trainable):
         pid = os.getpid()
         worker = Worker(own["experiment"], self.sweep_number, int(own["attempt"]), str(folder), pid, started_at(pid))
         return Heartbeat(heartbeats, worker, in_batches=bool(getattr(user_class(type(self)), "sweep_batches", False)))
+
+    def _checkpoints_in(self, folder: Path, every_s: float) -> Checkpoints:
+        gate = self.sweep_gate
+        return Checkpoints(folder, self, self._heartbeat, Schedule(every_s), lambda: time.monotonic() - gate.waited_s)
 
     def _prepared(self, own: Mapping[str, Any], prepare: Callable[[], object]) -> Mapping[str, Any] | None:
         """Prepare the trial, from its newest checkpoint if it has one; return its answer if that failed."""
@@ -228,7 +229,7 @@ class SupervisedTrainable(tune.Trainable):
     def _stopped_by(self, text: str) -> dict[str, Any]:
         """Return the answer after an error: the trial's end, unless memory ran out and an attempt can take less."""
         reason = failure_reason(text)
-        smaller = self._smaller_or_none() if reason is EndReason.OOM else None
+        smaller = _smaller_or_none(self) if reason is EndReason.OOM else None
         if smaller is None:
             return failed(reason, text)
         self._release()
@@ -246,15 +247,6 @@ class SupervisedTrainable(tune.Trainable):
             raise TypeError(f"sweep_smaller() returned {offer!r}: it must be a dict or None")
         taken: Memory | None = json.loads(json.dumps(offer))
         return taken
-
-    def _smaller_or_none(self) -> Memory | None:
-        """The trainable may be half built; return None if it raises."""
-        try:
-            return self._smaller()
-        except Exception:
-            # The trial stopped for another reason, which must not be hidden by this error.
-            LOG.exception("trial %s cannot say how to take less memory", self.sweep_number)
-            return None
 
     def _one_step(self) -> dict[str, Any]:
         PRINTS.mend()
@@ -302,3 +294,13 @@ class SupervisedTrainable(tune.Trainable):
         node, kept = str(ray.get_runtime_context().get_node_id()), self.sweep_checkpoints
         refused, smaller = getattr(self, "sweep_refused_device", None), self._smaller_or_none()
         return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), smaller, refused)
+
+
+def _smaller_or_none(trial: SupervisedTrainable) -> Memory | None:
+    """Return the offer of a trial for less memory; the trainable may be half built: None if it raises."""
+    try:
+        return trial._smaller()  # noqa: SLF001 - a part of this class
+    except Exception:
+        # The trial stopped for another reason, which must not be hidden by this error.
+        LOG.exception("trial %s cannot say how to take less memory", trial.sweep_number)
+        return None
