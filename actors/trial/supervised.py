@@ -292,7 +292,7 @@ class SupervisedTrainable(tune.Trainable):
 
     def sweep_whereabouts(self) -> Whereabouts:
         node, kept = str(ray.get_runtime_context().get_node_id()), self.sweep_checkpoints
-        refused, smaller = getattr(self, "sweep_refused_device", None), self._smaller_or_none()
+        refused, smaller = getattr(self, "sweep_refused_device", None), _smaller_or_none(self)
         return Whereabouts(node, os.getpid(), kept.resumed_step, tuple(kept.unusable), smaller, refused)
 
 
