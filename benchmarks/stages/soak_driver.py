@@ -7,11 +7,13 @@ lost and started again, hardware commands, readings, and in each hour a drill an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import dataclasses
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,7 +181,8 @@ def measure(home: Home, pid: int, hour: float, waits_s: list[float], *, last: bo
         events, kept = (connection.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in ("event", "reading"))
     with process.oneshot():
         return Measurement(
-            hour=round(hour, 3), events=events, rss_bytes=process.memory_info().rss, descriptors=process.num_fds(),
+            hour=round(hour, 3), events=events, rss_bytes=process.memory_info().rss,
+            descriptors=own_descriptors(process),
             threads=process.num_threads(), store_bytes=home.store.stat().st_size,
             wal_bytes=home.store.with_name(home.store.name + "-wal").stat().st_size,
             log_bytes=home.audit_log("soak").stat().st_size, log_parts_bytes=sum(p.stat().st_size for p in parts),
@@ -187,6 +190,27 @@ def measure(home: Home, pid: int, hour: float, waits_s: list[float], *, last: bo
             full_status_s=_timed(home, "?trials=1") if last else None, commit_p50_s=statistics.median(commits),
             commit_p99_s=commits[int(0.99 * (len(commits) - 1))],
         )  # fmt: skip
+
+
+def own_descriptors(process: psutil.Process) -> int:
+    """Return how many descriptors a process has open, without its ends of the pipes to its living children.
+
+    How many wait for their turn differs from moment to moment. A pipe whose child has gone counts.
+    """
+    if not sys.platform.startswith("linux"):
+        return int(process.num_fds())
+    shared = {link for child in process.children() for link in _open_in(child.pid)}
+    return sum(not (link.startswith("pipe:") and link in shared) for link in _open_in(process.pid))
+
+
+def _open_in(pid: int) -> list[str]:
+    found = []
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            # It may be closed meanwhile, as the process may end.
+            with contextlib.suppress(OSError):
+                found.append(str(descriptor.readlink()))
+    return found
 
 
 def _timed(home: Home, query: str) -> float:
