@@ -32,12 +32,12 @@ from actors.trial.result_keys import Whereabouts
 WHEREABOUTS_TIMEOUT_S = 10.0
 
 KEEP_WORKER_S = 86_400
-"""How long a worker that was started early waits; its job's end ends it sooner."""
+"""Bounds how long a worker that was started early waits, in seconds; its job's end ends it sooner."""
 START_WORKERS_WITHIN_S = 10.0
 
 _MARK, _LEAST_WAIT = "_sweep_wraps", "_sweep_least_wait_s"
 _TOLD = "sweep_whereabouts"
-"""Where a trial's state has the answer of its takeover, while that is handled."""
+"""Names the part of a trial's state that has the answer of its takeover, while that is handled."""
 
 
 def controller_of(passed: Any) -> Any:

@@ -8,7 +8,9 @@ import itertools
 import json
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,17 @@ from benchmarks.stages.soak_driver import SCENARIO_VARIABLE, TICK_S, Scenario
 from supervisor.clock import Clock
 from supervisor.control.handshake import Readiness, StartRequest
 from supervisor.daemon import assembly, run_end
+from supervisor.daemon.daemon import Daemon
 from supervisor.daemon.upkeep.debug_log import set_up_logging
 from supervisor.domain import messages as link
 from supervisor.home import Home
 from supervisor.home_lock import take_lock
 from supervisor.processes.driver_process import DriverProcess
+from supervisor.report.process import ReportAhead
 from supervisor.store.database import Store
+
+POOL_THREADS = 6
+"""As asyncio takes on two cores."""
 
 
 class ScenarioClock(Clock):
@@ -92,6 +99,23 @@ async def _no_report(*_: Any) -> None:
     """Write no report."""
 
 
+class NoReportAhead(ReportAhead):
+    """Takes the place of the report's process that waits for the end of the run."""
+
+    async def start(self, view: dict[str, Any]) -> None:
+        """Start nothing: there is no report."""
+
+
+async def _live(daemon: Daemon) -> int:
+    """Live as the daemon, with all threads of asyncio's pool from the start: one that comes later is no leak."""
+    pool, all_wait = ThreadPoolExecutor(POOL_THREADS), threading.Barrier(POOL_THREADS + 1)
+    for _ in range(POOL_THREADS):
+        pool.submit(all_wait.wait)
+    all_wait.wait()
+    asyncio.get_running_loop().set_default_executor(pool)
+    return await daemon.live(Readiness(None))
+
+
 def main() -> int:
     scenario = Scenario(**json.loads(os.environ[SCENARIO_VARIABLE]))
     home, clock = Home(Path(scenario.home)), ScenarioClock()
@@ -101,6 +125,7 @@ def main() -> int:
         dict(os.environ), log, 120.0, DRIVER_COMMAND
     )
     assembly.skip_reason = lambda _: None
+    assembly.ReportAhead = NoReportAhead  # type: ignore[misc]
     run_end.report = _no_report
     specs = [
         {"name": f"x{place}", "mode": "min", "max_trials": scenario.trials, "concurrency": 4, "max_hours": None,
@@ -115,6 +140,6 @@ def main() -> int:
     lock = take_lock(home)
     try:
         store = Store(home.store, clock)
-        return asyncio.run(assembly.assemble(home, store, clock, request).live(Readiness(None)))
+        return asyncio.run(_live(assembly.assemble(home, store, clock, request)))
     finally:
         os.close(lock)

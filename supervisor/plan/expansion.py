@@ -77,7 +77,7 @@ class ExperimentSpec(dimensions.Part):
     resources: schema.Resources
     sampler: schema.Sampler
     duplicates: Literal["reuse", "train"] = "train"
-    """As of runs whose plans could not say it; a plan's own default is `reuse`."""
+    """Stands for runs whose plans could not say it; a plan's own default is `reuse`."""
     enqueue: Annotated[
         tuple[dict[schema.ParamName, dimensions.Constant | None], ...], BeforeValidator(dimensions.as_tuple)
     ]

@@ -242,7 +242,7 @@ def test_the_names_for_sparing_questions_are_there(kind, method, parameters):
 
 
 def test_why_questions_are_spared():
-    """When this fails, Ray asks less, and a wrapper can go."""
+    """Fail once Ray asks less: then a wrapper can go."""
     assert "ray_actor.get_auto_filled_metrics.remote(" in inspect.getsource(rays_own(Trial, "set_ray_actor"))
     assert "_internal_kv_get(" in inspect.getsource(rays_own(_Registry, "contains"))
     assert "validate_trainable(" in inspect.getsource(Trial.__init__)

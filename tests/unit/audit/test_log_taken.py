@@ -80,13 +80,13 @@ def renamed(path: Path) -> None:
 
 
 def rotated(path: Path) -> None:
-    """As logrotate does with `create`."""
+    """Rename the log and make another, as logrotate does with `create`."""
     path.rename(path.with_name(f"{path.name}.1"))
     path.touch()
 
 
 def emptied(path: Path) -> None:
-    """As logrotate does with `copytruncate`."""
+    """Copy the log and cut it, as logrotate does with `copytruncate`."""
     path.with_name(f"{path.name}-20261130").write_bytes(path.read_bytes())
     path.write_bytes(b"")
 

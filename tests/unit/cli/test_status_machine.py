@@ -1,4 +1,4 @@
-"""What `status` says of the machine: pauses, temperatures, a full disk, the schedule, a shortage."""
+"""Check what `status` says of the machine: pauses, temperatures, a full disk, the schedule, a shortage."""
 
 from __future__ import annotations
 

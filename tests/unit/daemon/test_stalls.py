@@ -105,7 +105,7 @@ def test_a_stall_is_forgotten_when_another_experiment_is_at_work(scene: Scene) -
 
 
 def test_each_of_two_experiments_side_by_side_has_its_own_silence(scene: Scene) -> None:
-    """What goes on in the other one ends no stall."""
+    """Progress in the other one ends no stall."""
     scene.report(10.0)
     scene.writer.record("trial.added", experiment="two", trial=0, params={}, source="sampled")
     scene.beside = ["two"]
