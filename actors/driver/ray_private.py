@@ -119,8 +119,8 @@ def let_wait(passed: Any, seconds: float) -> None:
 def wait_longer() -> None:
     """Make Tune's loop wait as long as `let_wait` says. A second call changes nothing.
 
-    It passes a tenth of a second: ten rounds a second in which nothing happens, more than a percent of a core. Every
-    event of an actor ends the wait, so no result comes later.
+    It passes a tenth of a second: ten rounds a second in which nothing happens. Every event of an actor ends the wait,
+    so no result comes later.
     """
 
     def longer(original: Any, self: Any, timeout: float | None = None) -> Any:

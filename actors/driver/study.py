@@ -29,7 +29,7 @@ LOG = logging.getLogger("study")
 FILE = "study.journal"
 
 MAX_SAMPLERS = 64
-"""Bound of samplers that are kept from a trial's begin to its end; making one takes a third of a millisecond."""
+"""Bound of samplers that are kept from a trial's begin to its end."""
 
 LARGEST_VALUE = 1e30
 """Larger losses are cut to this: their squares, which a Gaussian process needs, must stay finite."""

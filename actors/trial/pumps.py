@@ -82,7 +82,7 @@ def environment_of_pumps() -> dict[str, str]:
 
 
 class PumpParent:
-    """A process of the worker's that begins each pump by a fork, in a millisecond; a Python takes 25 of a core.
+    """Keeps a process that begins each pump by a fork: no Python starts for it.
 
     It ends with its worker, by the end of its socket; its pumps live on.
     """

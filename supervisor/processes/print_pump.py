@@ -1,6 +1,6 @@
 """Writes a trial's prints, its standard input, to a file: `python -P -m supervisor.processes.print_pump PATH`.
 
-`begin_each` is the parent of many such processes: each is a fork of it, which takes a millisecond and not 25.
+`begin_each` is the parent of many such processes: each is a fork of it, so that no Python starts for it.
 
 A process of its own, not a thread of the worker: C code that fills a pipe while it holds Python's lock would wait for
 ever for a thread that needs the lock. It outlives a worker that is killed, so the last lines are in the file, too.
