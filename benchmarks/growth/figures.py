@@ -23,7 +23,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Grown:
-    """What a run of so many trials showed; a pair is of the first tenth of its trials and of the last."""
+    """Holds what a run of so many trials showed; a pair is of the first tenth of its trials and of the last."""
 
     trials: int
     trial_s: tuple[float, float]

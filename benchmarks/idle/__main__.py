@@ -7,7 +7,6 @@ and while a person pauses it. In the second one the governor's STOP has ended th
 daemon is alone with Ray. After a run's end there is no daemon: a line says how many of its processes are left. With
 `--before` the same is measured with another checkout's commands. A second table has the packages that each kind of
 process loads, with the milliseconds that each takes to import (`-X importtime`, a fresh process).
-It takes some two minutes and three times the window and the settling.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ IMPORTS = {
     "sensor": "import supervisor.sensors.isolation_child, supervisor.sensors.hwmon",
     "pump": "import supervisor.processes.print_pump",
 }
-"""What each kind of process imports before any work of a plan; a trial's own code comes on top of the worker's."""
+"""Names the imports of each kind of process before any work of a plan; a trial's own code comes on top."""
 
 
 class Place(Site):

@@ -5,7 +5,7 @@
 Side by side, one and two trials at once: a bare Optuna loop, plain Ray Tune (function; class; class with workers that
 are used again), and this system: the real daemon, Ray head and driver. The first trials, which start the workers, do
 not count; where each trial starts a worker of its own, fewer trials are run. Then this system once more with timers
-around its functions, Ray's and Optuna's. With --profile only a profile of the driver, by cProfile. About ten minutes.
+around its functions, Ray's and Optuna's. With --profile only a profile of the driver, by cProfile.
 """
 
 from __future__ import annotations

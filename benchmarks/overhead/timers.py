@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Mark:
-    """One moment: seconds of wall-clock, of this process's CPU, and of each piece so far, with its calls."""
+    """Holds one moment: seconds of wall-clock, of this process's CPU, and of each piece so far, with its calls."""
 
     wall_s: float
     cpu_s: float
@@ -23,7 +23,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Between:
-    """The milliseconds a trial between two marks; `rest_ms` is in no piece."""
+    """Holds the milliseconds a trial between two marks; `rest_ms` is in no piece."""
 
     wall_ms: float
     cpu_ms: float

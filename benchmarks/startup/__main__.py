@@ -4,74 +4,28 @@
 
 Each run is the smoke plan by the real commands in a home of its own, whose dataset is built before the clock starts.
 The seconds are those between events of the run's log; the first count from the moment at which `start` is called. With
-`--before` the same is measured with another checkout's commands, a run of each in turn. A run takes some two minutes.
+`--before` the same is measured with another checkout's commands, a run of each in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
+from benchmarks.contender import CHECKOUT, REPORT_WITHIN_S, RUN_WITHIN_S, VERSIONS, Contender, home_of_a_run
 from benchmarks.machine import machine
 from benchmarks.startup.picture import picture
 from benchmarks.startup.seconds import Seconds, bars, seconds_of, table
 from supervisor.home import Home
-from supervisor.processes import orphans
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PLAN = "smoke"
-RUN_WITHIN_S = 900.0
-REPORT_WITHIN_S = 300.0
-VERSIONS = ("ray", "optuna", "torch", "matplotlib")
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One checkout's commands, from the environment in it."""
-
-    name: str
-    checkout: Path
-
-    def command(self, home: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        left_out = ("SWEEP_", "NOTIFY_", "RAY_", "PYTHONPATH")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
-        return subprocess.run(
-            [self.checkout / ".venv" / "bin" / program, *arguments],
-            env={**environment, "SWEEP_HOME": str(home)}, cwd=home, capture_output=True, text=True,
-            timeout=RUN_WITHIN_S + REPORT_WITHIN_S, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def succeed(self, home: Path, program: str, *arguments: str) -> None:
-        """Run a command. Raises SystemExit with its words when it fails."""
-        done = self.command(home, program, *arguments)
-        if done.returncode != 0:
-            raise SystemExit(f"{program} {' '.join(arguments)}: {done.stderr or done.stdout}")
-
-
-@contextmanager
-def home_of_a_run() -> Iterator[Home]:
-    """Make a home; afterwards end what works in it, and remove it."""
-    home = Home(Path(tempfile.mkdtemp(prefix="sws", dir="/tmp")).resolve())
-    try:
-        yield home
-    finally:
-        orphans.end(home.key, grace_s=1.0)
-        shutil.rmtree(home.runtime(), ignore_errors=True)
-        shutil.rmtree(home.root, ignore_errors=True)
 
 
 def run_once(contender: Contender) -> Seconds:

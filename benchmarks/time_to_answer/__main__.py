@@ -9,8 +9,8 @@ same data, with the same draws and initial weights (problem.py); each clock star
 after the dataset has been built.
 
 The loss to reach is that of (a)'s best epoch of the seed, plus 0.5 %. Each search is kept in --results as soon as it is
-over and is never measured twice: interrupted, the same command goes on. A seed takes some ten minutes on two cores, and
-the tables are printed after each whole seed. A busy machine shows mostly its other work.
+over and is never measured twice: interrupted, the same command goes on. The
+tables are printed after each whole seed. A busy machine shows mostly its other work.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks.contender import CHECKOUT
 from benchmarks.machine import machine
-from benchmarks.startup.__main__ import CHECKOUT
 from benchmarks.time_to_answer import results
 from benchmarks.time_to_answer.contenders import CONTENDERS, OURS, SEQUENTIAL, order
 from benchmarks.time_to_answer.problem import Settings, pose

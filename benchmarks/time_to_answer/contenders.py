@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.startup.__main__ import CHECKOUT, Contender, home_of_a_run
+from benchmarks.contender import CHECKOUT, Contender, home_of_a_run
 from benchmarks.time_to_answer import profile
 from benchmarks.time_to_answer.problem import PLAN, Problem, Settings
 from benchmarks.time_to_answer.reach import Measured, Report

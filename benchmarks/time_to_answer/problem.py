@@ -26,7 +26,7 @@ Spec = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured. Results of other settings are never put into one table."""
+    """Holds what is measured: results of other settings are never put into one table."""
 
     experiment: str
     trials: int

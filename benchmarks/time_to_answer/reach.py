@@ -110,7 +110,7 @@ def ratio(slow: float | None, fast: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval."""
+    """Holds an estimate with its 95 % interval."""
 
     value: float
     low: float

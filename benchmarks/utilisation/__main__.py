@@ -5,7 +5,7 @@
 The plan is run by the real commands in a home of its own, whose dataset is built before the clock starts. Each second
 the CPU time of the run's processes (the command, the daemon and all that descends from it: Ray, drivers, trials, test,
 report) and of the whole machine is sampled; stages are read from the run's log. With `--before` another checkout's
-commands run the same plan first. The smoke plan takes some two minutes a checkout, phase6a-mini one to two hours.
+commands run the same plan first.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.contender import CHECKOUT, VERSIONS, Contender, home_of_a_run
 from benchmarks.machine import machine
-from benchmarks.startup.__main__ import CHECKOUT, VERSIONS, Contender, home_of_a_run
 from benchmarks.utilisation.picture import Run, picture
 from benchmarks.utilisation.samples import Sampler
 from benchmarks.utilisation.stages import LAST, spans, table

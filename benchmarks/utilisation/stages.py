@@ -38,7 +38,7 @@ class Span:
 
 @dataclass
 class _Running:
-    """What runs, as far as the events have been read."""
+    """Holds what runs, as far as the events have been read."""
 
     sources: dict[Place, str] = field(default_factory=dict)
     trials: set[Place] = field(default_factory=set)
@@ -98,7 +98,7 @@ def seconds_by_stage(found: Iterable[Span]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Sample:
-    """The use of the cores between two moments: of the run's processes and of the whole machine, in busy cores."""
+    """Holds the use of the cores between two moments: of the run's processes and of the machine, in busy cores."""
 
     from_s: float
     to_s: float
@@ -108,7 +108,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Use:
-    """The use of the cores in a stage: its seconds with samples, and the mean of busy cores."""
+    """Holds the use of the cores in a stage: its seconds with samples, and the mean of busy cores."""
 
     seconds: float
     run_cores: float
