@@ -183,7 +183,7 @@ def _scheduled_batch(learner: Learner, windows: MarketWindows, order: list[Tenso
 
 
 class Recent:
-    """The losses of an epoch's last ``most`` batches: a resumed epoch begins without any."""
+    """Keeps the losses of an epoch's last ``most`` batches: a resumed epoch begins without any."""
 
     def __init__(self, most: int) -> None:
         self._batches: deque[tuple[float, int]] = deque(maxlen=most)

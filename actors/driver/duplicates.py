@@ -28,7 +28,7 @@ DRAWS = 10
 
 
 class Tried:
-    """The configurations of a search whose trials have a value, and those that are at work. Tune's thread only."""
+    """Knows the configurations of a search whose trials have a value, or are at work. Tune's thread only."""
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
         self.drawn = {name: found for name, found in distributions.items() if not found.single()}

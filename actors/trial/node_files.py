@@ -1,4 +1,4 @@
-"""The small files of a node: the flags that its watchdog writes for its trials, and the folder of their heartbeats.
+"""Keeps the small files of a node: the flags that its watchdog writes for its trials, and their heartbeats' folder.
 
 Each experiment has a flag of its own; the heartbeats of all lie together. Layout of a flag, 256 bytes, little endian:
 magic `SWPG` (4), layout version (u32), action (u32, as in domain.command.Action), release (u32, 1 or 0), throttle share

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from supervisor.processes.environment import WARM_WORKERS, thread_environment
+from supervisor.processes.identity import started_at
 
 TICKET = ".ticket"
 FOR_EVERY_TRIAL = ("actors.trial.named_worker", "actors.trial.supervised")
@@ -75,7 +76,7 @@ def warm(folder: Path) -> bool:
 
 def _take(folder: Path) -> dict[str, dict[str, str]] | None:
     for path in sorted(folder.glob(f"*{TICKET}")):
-        if not _lives(int(path.name.partition("-")[0])):
+        if started_at(int(path.name.partition("-")[0])) is None:
             # Its driver has ended before its workers took them.
             path.unlink(missing_ok=True)
             continue
@@ -87,11 +88,3 @@ def _take(folder: Path) -> dict[str, dict[str, str]] | None:
             taken.unlink()
             return ticket
     return None
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""The changes on a node: numbered, with the notes that came with them, for the drivers that wait for the next."""
+"""Counts the changes on a node, and keeps the notes that came with them, for the drivers that wait for the next."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from supervisor.domain.command import Action, Command, in_force_on
 
 @dataclass(frozen=True)
 class OperatorCommands:
-    """The commands that a driver sent, the operator's among them; a larger `stamp` is newer."""
+    """Holds the commands that a driver sent, the operator's among them; a larger `stamp` is newer."""
 
     commands: tuple[Command, ...]
     stamp: int
